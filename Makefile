@@ -1,0 +1,50 @@
+# Each target sets up what it needs. PYTHON is the interpreter that .venv is made with.
+PYTHON ?= python3
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help demo test lint bench soak clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## mirror an index made for the purpose on this machine, and install from the mirror
+	@$(BIN)/python tests/demo.py
+
+test: lint ## check the style, then run the tests with branch coverage
+	@.ci/system-packages
+	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 \
+	    | tee $(VENV)/pytest.log
+	@$(BIN)/coverage report --include='mirror/core/*' --skip-covered --show-missing --fail-under=100
+	@tail -n 1 $(VENV)/pytest.log
+
+lint: $(READY) ## format, lint, types and layers, without changing a file
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict mirror
+	$(BIN)/lint-imports
+
+bench: $(READY) ## time and memory of cycles over an index of 20,000 projects
+	@$(BIN)/python -m bench
+
+soak: $(READY) ## the property tests with very many examples; takes long
+	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n $(WORKERS) -m hypothesis
+
+clean: ## remove the virtual environment, caches and what was built
+	rm -rf $(VENV) build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

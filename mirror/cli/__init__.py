@@ -1,0 +1,64 @@
+"""The command line: arguments become one command, a command one exit code.
+
+``main`` is the one place where an exception becomes an exit code. Each group of commands has a file; what is heavy to
+import, it imports inside its functions, so that ``--version`` and ``--help`` answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code. ``arguments`` are those of the process by default."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(given)
+    except KeyboardInterrupt:
+        return 130
+    except BaseExceptionGroup as exc:
+        return 130 if exc.subgroup(KeyboardInterrupt) else _report(exc)
+    except Exception as exc:  # noqa: BLE001 - the border of the program: nothing may end without its exit code
+        return _report(exc)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        from mirror.cli.outcome import show_version
+
+        show_version()
+        return 0
+    from typer.main import get_command
+
+    from mirror.cli.app import app
+    from mirror.cli.outcome import close_output
+
+    try:
+        # Not app(), which installs an exception hook of its own; not standalone, where typer prints a usage error
+        # itself: with what the user typed, which may be a URL with a password in it.
+        code = get_command(app).main(args=arguments, prog_name="mirror", standalone_mode=False)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            # The reader of the help or of a completion has seen enough.
+            close_output()
+            return 0
+        code = ended.code
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: BaseException) -> int:
+    """Say what went wrong, on stderr, and return the exit code: a line for what is expected, a traceback for a bug."""
+    from mirror.cli.outcome import ExitCode, exit_code_for, expected_errors, first_of, usage_error, write_error
+    from mirror.logs import get_logger, use_default_logging
+
+    if usage := usage_error(error):
+        write_error(usage)
+        return ExitCode.USAGE
+    if expected := expected_errors(error):
+        for line in dict.fromkeys(str(one) for one in expected):
+            write_error(f"error: {line}")
+        return first_of(map(exit_code_for, expected))
+    use_default_logging()
+    get_logger(__name__).error("program.failed", exc_info=error)
+    return ExitCode.BUG

@@ -1,0 +1,41 @@
+"""All commands of the program, and where each is; a new group of commands is added here.
+
+A command is a function that takes the ``GlobalOptions`` first and returns an ``ExitCode``; its docstring is its help.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from mirror.cli import config_commands, sync_commands
+from mirror.cli.options import group_callback, version_option, with_global_options
+
+_VERSION: Any = Annotated[
+    bool | None,
+    typer.Option("--version", is_eager=True, callback=version_option, show_default=False, help="Show the version."),
+]
+
+
+def _group(help_text: str, **own: Any) -> typer.Typer:
+    """Return an empty group of commands that takes the global options."""
+    group = typer.Typer(
+        rich_markup_mode=None,  # rich would cost more than all the rest of --help
+        pretty_exceptions_enable=False,  # they show local variables, and secrets live there
+        pretty_exceptions_show_locals=False,
+        add_completion=bool(own),
+    )
+    group.callback(invoke_without_command=True)(group_callback(help_text, own=own))
+    return group
+
+
+app = _group("A verified, servable copy of Python package indexes.", version=_VERSION)
+app.command("sync")(with_global_options(sync_commands.sync))
+app.command("init")(with_global_options(config_commands.init))
+
+_config = _group("Check, show and describe the configuration.")
+_config.command("check")(with_global_options(config_commands.check))
+_config.command("show")(with_global_options(config_commands.show))
+_config.command("schema")(with_global_options(config_commands.schema))
+app.add_typer(_config, name="config")

@@ -1,0 +1,170 @@
+"""The options that every command takes, before or after its name; a value after the name wins."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+from mirror.cli.outcome import ExitCode, show_version
+
+if TYPE_CHECKING:
+    from mirror.config import Config
+
+P = ParamSpec("P")
+
+_META_KEY = "mirror.options"
+
+
+class LogLevel(str, Enum):
+    """What is logged at least."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(str, Enum):
+    """How it is logged."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlobalOptions:
+    """The merged values of the options that every command takes."""
+
+    config: Path | None = None
+    root: Path | None = None
+    wait_s: float = 0.0
+    log_level: LogLevel = LogLevel.INFO
+    log_format: LogFormat | None = None
+
+    def load_config(self, *, index_url: str | None = None) -> Config:
+        """Return the configuration that these options, the environment and the files give."""
+        from mirror.config import load_config
+
+        return load_config(self.config, env=os.environ, root=self.root, index_url=index_url)
+
+
+def _parse_wait(text: str) -> float:
+    from mirror.config import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as exc:
+        raise typer.BadParameter('expected a duration such as "30s" or "5m"') from exc
+
+
+_PARAMETERS: Mapping[str, Any] = {
+    "config": Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            show_default=False,
+            help="Configuration; else $MIRROR_CONFIG, ./mirror.toml, /etc/mirror/mirror.toml.",
+        ),
+    ],
+    "root": Annotated[Path | None, typer.Option("--root", metavar="DIR", show_default=False, help="Root of the tree.")],
+    "wait_s": Annotated[
+        float | None,
+        typer.Option(
+            "--wait",
+            metavar="DURATION",
+            parser=_parse_wait,
+            show_default=False,
+            help="How long to wait for another process that works on this mirror. Default: 0.",
+        ),
+    ],
+    "log_level": Annotated[
+        LogLevel | None, typer.Option("--log-level", show_default=False, help="What is logged at least. Default: info.")
+    ],
+    "log_format": Annotated[
+        LogFormat | None,
+        typer.Option("--log-format", show_default=False, help="Default: console on a terminal, else json."),
+    ],
+}
+
+
+def with_global_options(
+    command: Callable[Concatenate[GlobalOptions, P], ExitCode | None],
+) -> Callable[..., None]:
+    """Return ``command`` as typer wants it: with the global options in its signature, its result the exit code.
+
+    ``command`` takes the ``GlobalOptions`` first, then its own parameters; the log is configured when it starts.
+    """
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+    def run(ctx: typer.Context, **values: Any) -> None:
+        options = _merge(ctx, values)
+        _configure_logging(options)
+        code = command(options, **values)  # type: ignore[call-arg]
+        raise typer.Exit(int(code or ExitCode.OK))
+
+    return _as_typer_function(run, command, own)
+
+
+def group_callback(help_text: str, *, own: Mapping[str, Any] | None = None) -> Callable[..., None]:
+    """Return the callback of a group of commands: it takes the global options, and without a command shows the help.
+
+    ``own`` are further options of the group, name to annotation, which do their work in callbacks.
+    """
+
+    def run(ctx: typer.Context, **values: Any) -> None:
+        _merge(ctx, values)
+        if ctx.invoked_subcommand is None:
+            typer.echo(ctx.get_help(), err=True)
+            raise typer.Exit(ExitCode.USAGE)
+
+    run.__doc__ = help_text
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+        for name, annotation in (own or {}).items()
+    ]
+    return _as_typer_function(run, run, parameters)
+
+
+def version_option(value: bool | None) -> None:  # noqa: FBT001 - typer calls it with the option's value
+    """Print the version and end, if the option is given."""
+    if value:
+        show_version()
+        raise typer.Exit
+
+
+def _merge(ctx: typer.Context, values: dict[str, Any]) -> GlobalOptions:
+    """Take the global options out of ``values`` and lay them over those that stood before."""
+    given = {field.name: values.pop(field.name, None) for field in fields(GlobalOptions)}
+    merged: dict[str, Any] = ctx.meta.get(_META_KEY, {}) | {k: v for k, v in given.items() if v is not None}
+    ctx.meta[_META_KEY] = merged
+    return GlobalOptions(**merged)
+
+
+def _configure_logging(options: GlobalOptions) -> None:
+    from mirror.logs import configure_logging
+
+    configure_logging(options.log_level.value, options.log_format.value if options.log_format else None)
+
+
+def _as_typer_function(
+    run: Callable[..., None], named: Callable[..., Any], own: list[inspect.Parameter]
+) -> Callable[..., None]:
+    """Give ``run`` the signature that typer reads: the context, ``own``, then the global options."""
+    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+        for name, annotation in _PARAMETERS.items()
+    ]
+    parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *common]
+    run.__name__, run.__doc__ = named.__name__, named.__doc__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run

@@ -1,0 +1,142 @@
+"""Exit codes: what they are, which one counts, and which one an error means (CONTRACT of the command line)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+
+from mirror import __version__
+from mirror.errors import (
+    AccessDenied,
+    ConfigError,
+    IntegrityError,
+    LockHeld,
+    MirrorError,
+    StateError,
+    TreeError,
+    UpstreamError,
+)
+from mirror.logs import redact
+
+
+class ExitCode(IntEnum):
+    """What a script may rely on."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    DENIED = 3
+    UPSTREAM = 4
+    PARTIAL = 5
+    STORAGE = 6
+    DAMAGED = 7
+    LOCKED = 8
+    SIGINT = 130
+    SIGTERM = 143
+
+
+_ORDER = (
+    ExitCode.SIGINT,
+    ExitCode.SIGTERM,
+    ExitCode.USAGE,
+    ExitCode.LOCKED,
+    ExitCode.STORAGE,
+    ExitCode.BUG,
+    ExitCode.DENIED,
+    ExitCode.UPSTREAM,
+    ExitCode.DAMAGED,
+    ExitCode.PARTIAL,
+)
+"""The first that applies. A signal says most: whatever else was found, the work was not finished."""
+
+
+def first_of(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the code that counts among those that apply; ``OK`` where none does."""
+    applying = frozenset(codes)
+    return next((code for code in _ORDER if code in applying), ExitCode.OK)
+
+
+def exit_code_for(error: MirrorError) -> ExitCode:
+    """Return the code of a command that ended with this error."""
+    match error:
+        case ConfigError():
+            return ExitCode.USAGE
+        case LockHeld():
+            return ExitCode.LOCKED
+        case StateError() | TreeError():
+            return ExitCode.STORAGE
+        case AccessDenied():
+            return ExitCode.DENIED
+        case UpstreamError():
+            return ExitCode.UPSTREAM
+        case IntegrityError():
+            return ExitCode.PARTIAL
+    return ExitCode.BUG
+
+
+def expected_errors(error: BaseException) -> tuple[MirrorError, ...]:
+    """Return the errors that were raised on purpose: the one, or those of a group; none if a bug is among them."""
+    leaves = tuple(_leaves(error))
+    expected = tuple(leaf for leaf in leaves if isinstance(leaf, MirrorError))
+    return expected if len(expected) == len(leaves) else ()
+
+
+def usage_error(error: BaseException) -> str:
+    """Return what to say of arguments that typer refused; empty for any other error.
+
+    Told by their shape: the class has changed its home between the versions of typer.
+    """
+    message = getattr(error, "format_message", None)
+    if getattr(error, "exit_code", None) is None or message is None:
+        return ""
+    context = getattr(error, "ctx", None)
+    advice = f"; see `{context.command_path} --help`" if context is not None else ""
+    # "Value error, " is how pydantic, within newer typers, introduces what a parser said.
+    return f"error: {str(message()).replace('Value error, ', '').rstrip('.')}{advice}"
+
+
+def write_error(line: str) -> None:
+    """Print one line on stderr, free of secrets. That nobody reads it changes no exit code."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(redact(" ".join(line.splitlines())), file=sys.stderr)
+
+
+def write_out(text: str) -> None:
+    """Print ``text`` as a line of the command's result. Raises ``TreeError`` if standard output can't be written.
+
+    A reader that has seen enough (``| head``) is no error, and takes nothing from the command's exit code.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        close_output()
+    except OSError as exc:
+        close_output()
+        raise TreeError(path="standard output", problem=f"can't be written: {exc.strerror}") from exc
+
+
+def show_version() -> None:
+    """Print the program's name and version."""
+    write_out(f"mirror {__version__}")
+
+
+def close_output() -> None:
+    """Send what is still buffered for standard output nowhere, so that the interpreter's end does not try again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,32 @@
+"""The configuration: read from a file, the environment and the command line, checked, and written down again.
+
+It answers for this: what passes ``load_config`` can be used without a further look, an error is one line that names the
+key's full path and what was expected, and no error repeats a value that may be a secret. ``settings`` declares the
+values, ``units`` how they are written, ``loading`` where they come from.
+"""
+
+from mirror.config.checks import is_loopback_host
+from mirror.config.loading import load_config, missing_sources, settings_for_root
+from mirror.config.settings import AuthConfig, AuthKind, Config, IndexConfig, Limits, MirrorSettings
+from mirror.config.show import effective_toml, json_schema, render_default
+from mirror.config.units import format_duration, format_size, parse_duration, parse_size
+
+__all__ = [
+    "AuthConfig",
+    "AuthKind",
+    "Config",
+    "IndexConfig",
+    "Limits",
+    "MirrorSettings",
+    "effective_toml",
+    "format_duration",
+    "format_size",
+    "is_loopback_host",
+    "json_schema",
+    "load_config",
+    "missing_sources",
+    "parse_duration",
+    "parse_size",
+    "render_default",
+    "settings_for_root",
+]

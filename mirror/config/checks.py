@@ -1,0 +1,179 @@
+"""What a configuration's values must keep beyond their types; pure, nothing is looked up.
+
+A URL is never repeated in an error: it may carry a user name, a password or a signature.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig
+from mirror.core.names import normalize_project
+from mirror.errors import ConfigError, UnsafeName, shown_text
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
+_CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
+_WILDCARDS = re.compile(r"[*?\[\]]")
+_UNFIT_FOR_URL = re.compile(r"[\s\\<>\"^`{|}\x00-\x20\x7f]")
+
+_SOURCES: Mapping[str, tuple[str, ...]] = {
+    "username": ("username", "username_env", "username_file", "username_credential"),
+    "password": ("password_env", "password_file", "password_credential"),
+    "token": ("token_env", "token_file", "token_credential"),
+    "command": ("command",),
+}
+_USED: Mapping[AuthKind, Mapping[str, bool]] = {
+    "auto": {},
+    "none": {},
+    "netrc": {},
+    "basic": {"username": True, "password": True},
+    "bearer": {"token": True},
+    "keyring": {"username": False},
+    "command": {"command": True, "username": False},
+}
+"""For each kind, the groups of ``_SOURCES`` that it uses, and whether it needs one."""
+
+
+def is_loopback_host(host: str) -> bool:
+    """Tell whether a host's name or address, with or without brackets, can only mean this machine."""
+    bare = host.strip("[]").rstrip(".").lower()
+    if bare == "localhost" or bare.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)
+
+
+def checked_url(url: str, *, where: str) -> str:
+    """Return an index's URL with ``/`` at its end. Raises ``ConfigError``, which does not repeat it."""
+    parts = _split(url, where=where, schemes=("http", "https"))
+    if parts.query or "?" in url or "#" in url:
+        raise ConfigError(where=where, problem="expected a URL without query and fragment (? and #)")
+    return url if url.endswith("/") else f"{url}/"
+
+
+def check(config: ConfigFile) -> ConfigFile:
+    """Return the configuration with normalised URLs. Raises ``ConfigError`` for what can't work."""
+    if not config.indexes:
+        raise ConfigError(where="index", problem="expected one or more [[index]] tables, got none")
+    indexes = tuple(_check_index(index, f"index[{n}]") for n, index in enumerate(config.indexes))
+    twice = next((name for name, count in Counter(index.name for index in indexes).items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(where="index", problem=f'two indexes are named "{twice}"; names must be unique')
+    return msgspec.structs.replace(config, indexes=indexes)
+
+
+def _check_index(index: IndexConfig, where: str) -> IndexConfig:
+    if not _NAME.fullmatch(index.name):
+        problem = "expected up to 63 lower-case letters, digits and hyphens, the first no hyphen"
+        raise ConfigError(where=f"{where}.name", problem=f'{problem}, got "{shown_text(index.name, limit=60)}"')
+    url = checked_url(index.url, where=f"{where}.url")
+    if index.proxy is not None:
+        _split(index.proxy, where=f"{where}.proxy", schemes=("http", "https"))
+    if index.client_key and not index.client_cert:
+        raise ConfigError(where=f"{where}.client-key", problem="needs client-cert beside it")
+    _check_patterns(index, where)
+    if index.auth is not None:
+        _check_auth(index.auth, f"{where}.auth")
+        _check_transport(index, where)
+    return msgspec.structs.replace(index, url=url)
+
+
+def _split(url: str, *, where: str, schemes: tuple[str, ...]) -> SplitResult:
+    """Take a URL apart that has a host and nothing that a user would not want to see repeated."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigError(where=where, problem="not a URL") from None
+    if "@" in parts.netloc:
+        advice = "take the user name and password out of it, and name their source in [index.auth] or the environment"
+        raise ConfigError(where=where, problem=advice)
+    if parts.scheme not in schemes or not host or _UNFIT_FOR_URL.search(url) or not url.isprintable():
+        raise ConfigError(where=where, problem="expected a URL such as https://HOST/simple/, http or https")
+    return parts
+
+
+def _check_patterns(index: IndexConfig, where: str) -> None:
+    lists: tuple[tuple[str, tuple[str, ...], bool], ...] = (
+        ("projects", index.projects, True),
+        ("exclude-projects", index.exclude_projects, False),
+        ("files", index.files, True),
+        ("exclude-files", index.exclude_files, False),
+        ("skip-url-patterns", index.skip_url_patterns, False),
+    )
+    for key, patterns, needed in lists:
+        if needed and not patterns:
+            raise ConfigError(where=f"{where}.{key}", problem='expected one or more patterns, such as ["*"], got none')
+        if not all(pattern and pattern.isprintable() for pattern in patterns):
+            raise ConfigError(where=f"{where}.{key}", problem="expected patterns of printable characters, none empty")
+    if index.list == "config":
+        _check_names(index.projects, f"{where}.projects")
+
+
+def _check_names(names: tuple[str, ...], where: str) -> None:
+    for name in names:
+        if _WILDCARDS.search(name):
+            problem = f'expected plain names with list = "config", got "{shown_text(name, limit=60)}"'
+            raise ConfigError(where=where, problem=problem)
+        try:
+            normalize_project(name)
+        except UnsafeName as exc:
+            raise ConfigError(where=where, problem=str(exc)) from exc
+
+
+def _check_auth(auth: AuthConfig, where: str) -> None:
+    used = _USED[auth.kind]
+    for group, fields in _SOURCES.items():
+        given = [field.replace("_", "-") for field in fields if getattr(auth, field)]
+        empty = [field.replace("_", "-") for field in fields if getattr(auth, field) == ""]
+        if empty:
+            raise ConfigError(where=f"{where}.{empty[0]}", problem="expected a text in quotes, got an empty text")
+        if given and group not in used:
+            raise ConfigError(where=f"{where}.{given[0]}", problem=f'not used with kind = "{auth.kind}"{_hint(group)}')
+        if len(given) > 1:
+            raise ConfigError(where=f"{where}.{given[1]}", problem=f"{given[0]} is there too; keep one of them")
+        if not given and used.get(group):
+            keys = ", ".join(field.replace("_", "-") for field in fields)
+            one = "" if len(fields) == 1 else "one of "
+            raise ConfigError(where=where, problem=f'kind = "{auth.kind}" needs {one}{keys}')
+    _check_sources(auth, where)
+
+
+def _check_sources(auth: AuthConfig, where: str) -> None:
+    """Refuse names that can't be names: often the secret itself stands there, so it is not repeated."""
+    values: dict[str, Any] = msgspec.structs.asdict(auth)
+    for field, value in values.items():
+        key = f"{where}.{field.replace('_', '-')}"
+        if field.endswith("_env") and value is not None and not _VARIABLE.fullmatch(value):
+            raise ConfigError(where=key, problem="expected the name of an environment variable, not its value")
+        if field.endswith("_credential") and value is not None and not _CREDENTIAL.fullmatch(value):
+            raise ConfigError(where=key, problem="expected the name of a file in $CREDENTIALS_DIRECTORY")
+    if auth.username is not None and (":" in auth.username or not auth.username.isprintable()):
+        raise ConfigError(where=f"{where}.username", problem="expected printable characters without a colon")
+    if auth.command and not auth.command[0]:
+        raise ConfigError(where=f"{where}.command", problem="expected a program first, got an empty text")
+
+
+def _check_transport(index: IndexConfig, where: str) -> None:
+    parts = urlsplit(index.url)
+    explicit = index.auth is not None and index.auth.kind not in {"auto", "none"}
+    if explicit and parts.scheme == "http" and not is_loopback_host(parts.hostname or "") and not index.allow_insecure:
+        problem = "credentials would be sent unencrypted; use https, or allow it with allow-insecure = true"
+        raise ConfigError(where=f"{where}.url", problem=problem)
+
+
+def _hint(group: str) -> str:
+    kind = {"password": "basic", "username": "basic", "token": "bearer", "command": "command"}[group]
+    return f'; did you mean kind = "{kind}"?'

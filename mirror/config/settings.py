@@ -1,0 +1,139 @@
+"""What a configuration says, as frozen values with their defaults.
+
+The file's keys are the field names in kebab case, or the name that the field gives; ``_s`` are seconds, sizes bytes.
+Reading (``reading``), writing (``show``) and the JSON Schema are all driven by these declarations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from mirror.config import units
+from mirror.core.model import IndexPolicy
+from mirror.core.names import normalize_pattern, normalize_project
+
+AuthKind = Literal["auto", "none", "basic", "bearer", "netrc", "keyring", "command"]
+
+Duration = Annotated[float, msgspec.Meta(extra={"unit": units.DURATION})]
+PositiveDuration = Annotated[float, msgspec.Meta(extra={"unit": units.POSITIVE_DURATION})]
+Size = Annotated[int, msgspec.Meta(extra={"unit": units.SIZE})]
+PositiveSize = Annotated[int, msgspec.Meta(extra={"unit": units.POSITIVE_SIZE})]
+Ratio = Annotated[float, msgspec.Meta(extra={"unit": units.RATIO})]
+Rate = Annotated[float, msgspec.Meta(extra={"unit": units.RATE})]
+FilePath = Annotated[Path, msgspec.Meta(extra={"unit": units.PATH})]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+class MirrorSettings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """The table ``[mirror]``."""
+
+    root: FilePath
+    state_file: FilePath | None = msgspec.field(default=None, name="state")
+    interval_s: PositiveDuration = msgspec.field(default=900.0, name="interval")
+    keep_removed_s: Duration = msgspec.field(default=30 * 86_400.0, name="keep-removed")
+    keep_history_s: Duration = msgspec.field(default=365 * 86_400.0, name="keep-history")
+    max_shrink: Ratio = 0.1
+    scrub: Ratio = 0.01
+
+    @property
+    def state(self) -> Path:
+        """The database: as configured, else ``state.db`` in the root."""
+        return self.state_file or self.root / "state.db"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """The table ``[limits]``; 0 in a rate, in ``file-size`` and in ``bytes-per-second`` means: no limit."""
+
+    pages: Count = 16
+    downloads: Count = 16
+    max_connections: Count = 64
+    requests_per_second: Rate = 0.0
+    bytes_per_second: Size = 0
+    file_size: Size = 0
+    page_size: PositiveSize = 100 * MIB
+    root_page_size: PositiveSize = GIB
+    files_per_project: Count = 1_000_000
+    metadata_size: PositiveSize = 16 * MIB
+    connect_timeout_s: PositiveDuration = msgspec.field(default=10.0, name="connect-timeout")
+    stall_timeout_s: PositiveDuration = msgspec.field(default=60.0, name="stall-timeout")
+    disk_reserve: Size = GIB
+
+
+class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """The table ``[index.auth]``: where a credential comes from, never the credential."""
+
+    kind: AuthKind = "auto"
+    username: str | None = None
+    username_env: str | None = None
+    username_file: FilePath | None = None
+    username_credential: str | None = None
+    password_env: str | None = None
+    password_file: FilePath | None = None
+    password_credential: str | None = None
+    token_env: str | None = None
+    token_file: FilePath | None = None
+    token_credential: str | None = None
+    command: tuple[str, ...] = ()
+
+
+class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """One table ``[[index]]``."""
+
+    name: str
+    url: str
+    """Of its root page; ends in ``/``, without user info, query and fragment."""
+    list: Literal["root", "config"] = "root"
+    projects: tuple[str, ...] = ("*",)
+    exclude_projects: tuple[str, ...] = ()
+    files: tuple[str, ...] = ("*",)
+    exclude_files: tuple[str, ...] = ()
+    skip_url_patterns: tuple[str, ...] = ("*/python-upstream/*",)
+    unhashed: Literal["pin", "refuse"] = "pin"
+    on_replace: Literal["follow", "keep"] = "follow"
+    overlay: bool = False
+    interval_s: PositiveDuration | None = msgspec.field(default=None, name="interval")
+    proxy: str | None = None
+    ca_file: FilePath | None = None
+    client_cert: FilePath | None = None
+    client_key: FilePath | None = None
+    allow_insecure: bool = False
+    allow_private: bool = False
+    auth: AuthConfig | None = None
+
+    def policy(self, limits: Limits) -> IndexPolicy:
+        """Return the selection of this index, its project patterns in the form of normalised names."""
+        by_config = self.list == "config"
+        projects = map(normalize_project, self.projects) if by_config else map(normalize_pattern, self.projects)
+        return IndexPolicy(
+            name=self.name,
+            listed_by_config=by_config,
+            projects=tuple(projects),
+            exclude_projects=tuple(normalize_pattern(pattern) for pattern in self.exclude_projects),
+            files=self.files,
+            exclude_files=self.exclude_files,
+            skip_url_patterns=self.skip_url_patterns,
+            refuse_unhashed=self.unhashed == "refuse",
+            keep_replaced=self.on_replace == "keep",
+            overlay=self.overlay,
+            file_size_limit=limits.file_size,
+        )
+
+
+class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """The shape of a whole file."""
+
+    mirror: MirrorSettings
+    limits: Limits = Limits()
+    indexes: tuple[IndexConfig, ...] = msgspec.field(name="index")
+
+
+class Config(ConfigFile, frozen=True, kw_only=True):
+    """A checked configuration. ``source`` says where it came from: a path, or ``--index-url``."""
+
+    source: str

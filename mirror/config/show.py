@@ -1,0 +1,165 @@
+"""A configuration written down: as TOML that loads again, as the commented file of ``mirror init``, as JSON Schema.
+
+There is no secret in a configuration, so there is none in what stands here: only the names of sources.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+from msgspec.structs import FieldInfo
+
+from mirror.config.explain import EXPLAINED
+from mirror.config.reading import is_list, struct_of, unit_of
+from mirror.config.settings import AuthConfig, Config, ConfigFile, IndexConfig, Limits, MirrorSettings
+
+DEFAULT_ROOT = Path("/var/lib/mirror")
+
+FIRST_INDEX = IndexConfig(
+    name="chainguard",
+    url="https://libraries.cgr.dev/python/simple/",
+    auth=AuthConfig(
+        kind="basic",
+        username_env="CHAINGUARD_PYTHON_IDENTITY_ID",
+        password_env="CHAINGUARD_PYTHON_TOKEN",  # noqa: S106 - the name of a variable
+    ),
+)
+
+_HEADER = """\
+# The configuration of `mirror`. Keys that are commented out show their defaults or an example.
+# Check it with `mirror config check`, see what counts with `mirror config show`.
+"""
+
+_EXAMPLES: dict[str, object] = {
+    "state": DEFAULT_ROOT / "state.db",
+    "interval": 3600.0,
+    "proxy": "http://proxy.example:3128",
+    "ca-file": Path("/etc/ssl/certs/our-ca.pem"),
+    "client-cert": Path("/etc/mirror/client.pem"),
+    "client-key": Path("/etc/mirror/client.key"),
+    "username": "name",
+    "username-env": "INDEX_USERNAME",
+    "username-file": Path("/etc/mirror/username"),
+    "username-credential": "index-username",
+    "password-env": "INDEX_PASSWORD",
+    "password-file": Path("/etc/mirror/password"),
+    "password-credential": "index-password",
+    "token-env": "INDEX_TOKEN",
+    "token-file": Path("/etc/mirror/token"),
+    "token-credential": "index-token",
+    "command": ("chainctl", "auth", "token", "--audience=libraries.cgr.dev"),
+}
+"""What stands in a commented line where the default is none."""
+
+
+def effective_toml(config: Config) -> str:
+    """Return the configuration with all its defaults, as TOML that loads as the same values again."""
+    mirror = msgspec.structs.replace(config.mirror, state_file=config.mirror.state)
+    tables = [("[mirror]", mirror), ("[limits]", config.limits)]
+    lines: list[str] = []
+    for header, struct in [*tables, *(("[[index]]", index) for index in config.indexes)]:
+        lines += [header, *_key_lines(struct), ""]
+        if isinstance(struct, IndexConfig) and struct.auth is not None:
+            lines += ["[index.auth]", *_key_lines(struct.auth), ""]
+    return "\n".join(lines)
+
+
+def render_default(root: Path = DEFAULT_ROOT) -> str:
+    """Return the configuration that ``mirror init`` writes: it loads, and explains every key in one line."""
+    auth = FIRST_INDEX.auth or AuthConfig()
+    blocks = (
+        _HEADER,
+        "\n".join(["[mirror]", *_explained_lines(MirrorSettings(root=root), "mirror")]),
+        "\n".join(["[limits]", *_explained_lines(Limits(), "limits")]),
+        "\n".join(["[[index]]", *_explained_lines(FIRST_INDEX, "index")]),
+        "\n".join(["[index.auth]", *_explained_lines(auth, "auth")]),
+    )
+    return "\n".join(f"{block.rstrip()}\n" for block in blocks)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a configuration file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of mirror",
+        **_object_schema(ConfigFile, ""),
+    }
+
+
+def toml_value(value: object) -> str:
+    """Return a value as TOML. A JSON string is a TOML basic string, once DEL and what is beyond ASCII are escaped."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case list() | tuple():
+            return f"[{', '.join(map(toml_value, value))}]"
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key_lines(struct: msgspec.Struct) -> Iterator[str]:
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        if struct_of(field.type) is None and value is not None and not (field.name == "command" and not value):
+            yield f"{field.encode_name} = {_written(field, value)}"
+
+
+def _explained_lines(struct: msgspec.Struct, table: str) -> Iterator[str]:
+    for field in msgspec.structs.fields(struct):
+        if struct_of(field.type) is not None:
+            continue
+        value = getattr(struct, field.name)
+        is_default = not field.required and value == field.default
+        if not value and field.encode_name in _EXAMPLES:
+            value = _EXAMPLES[field.encode_name]
+        mark = "# " if is_default else ""
+        line = f"{mark}{field.encode_name} = {_written(field, value)}"
+        yield f"{line:<40}  # {EXPLAINED[table][field.encode_name]}"
+
+
+def _written(field: FieldInfo, value: Any) -> str:
+    unit = unit_of(field.type)
+    return toml_value(unit.write(value) if unit else value)
+
+
+def _object_schema(cls: type[msgspec.Struct], table: str) -> dict[str, Any]:
+    fields = msgspec.structs.fields(cls)
+    schema: dict[str, Any] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {field.encode_name: _field_schema(field, table) for field in fields},
+    }
+    if required := [field.encode_name for field in fields if field.required and field.name not in {"mirror", "root"}]:
+        schema["required"] = required
+    return schema
+
+
+def _field_schema(field: FieldInfo, table: str) -> dict[str, Any]:
+    if struct := struct_of(field.type):
+        inner = _object_schema(struct, field.encode_name)
+        return {"type": "array", "minItems": 1, "items": inner} if is_list(field.type) else inner
+    unit = unit_of(field.type)
+    schema = dict(unit.schema) if unit else _leaf_schema(inspect.type_info(field.type))
+    if field.default is not msgspec.NODEFAULT and field.default is not None:
+        default = unit.write(field.default) if unit else field.default
+        schema["default"] = list(default) if isinstance(default, tuple) else default
+    return {"description": EXPLAINED[table][field.encode_name], **schema}
+
+
+def _leaf_schema(info: inspect.Type) -> dict[str, Any]:
+    match info:
+        case inspect.LiteralType(values=values):
+            return {"enum": list(values)}
+        case inspect.BoolType():
+            return {"type": "boolean"}
+        case inspect.IntType(ge=least, le=most):
+            return {"type": "integer", "minimum": least, "maximum": most}
+        case inspect.VarTupleType():
+            return {"type": "array", "items": {"type": "string"}}
+    return {"type": "string"}

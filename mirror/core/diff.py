@@ -1,0 +1,256 @@
+"""Listed against held: what one page asks us to do. A decision is data; nobody has acted yet.
+
+Identity is (index, project, filename) and the sha256, never the URL. Where an index lists no strong digest, a file counts
+as unchanged while everything that both looks say of it is equal; a digest that appears later is compared with the blob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+import msgspec
+
+from mirror.core.model import Digests, Labels, ListedFile, ProjectMeta, ProjectPage
+from mirror.core.names import Sha256, strongest_digest
+from mirror.core.policy import Refusal, Selected
+
+
+class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
+    """An open entry row: a file that our pages publish for one index and project."""
+
+    id: int
+    filename: str
+    sha256: Sha256
+    size: int
+    digests: Digests
+    """As listed; not of our own making."""
+    url: str
+    labels: Labels
+    absent_since: int | None = None
+    """The cycle that first missed it."""
+    refused: Digests = ()
+    """The digests of other bytes under this name that ``on-replace = "keep"`` has refused."""
+
+
+class RemovalKind(Enum):
+    """Why a file leaves the pages; all of them obey the brake."""
+
+    ABSENT = "absent"
+    """Missing in two looks."""
+    CONFIGURATION = "configuration"
+    """The patterns no longer want it, or another index owns the name."""
+    WITHDRAWN = "withdrawn"
+    """The index withdrew the project."""
+
+
+class Fetch(msgspec.Struct, frozen=True, kw_only=True):
+    """A file to download; ``replaces`` is the open entry of the same name whose bytes it supersedes."""
+
+    file: ListedFile
+    replaces: HeldFile | None = None
+
+
+class Relabel(msgspec.Struct, frozen=True, kw_only=True):
+    """A held file whose labels changed. The bytes stay."""
+
+    held: HeldFile
+    labels: Labels
+
+
+class Rehash(msgspec.Struct, frozen=True, kw_only=True):
+    """A held file for which the index now lists a digest that has to be compared with the blob."""
+
+    held: HeldFile
+    file: ListedFile
+    algorithm: str
+    expected: str
+
+
+class Removal(msgspec.Struct, frozen=True, kw_only=True):
+    """A file to take off the pages."""
+
+    held: HeldFile
+    kind: RemovalKind
+
+
+class ProjectChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do for one project of one index."""
+
+    fetch: tuple[Fetch, ...] = ()
+    relabel: tuple[Relabel, ...] = ()
+    rehash: tuple[Rehash, ...] = ()
+    touch: tuple[tuple[HeldFile, ListedFile], ...] = ()
+    """Listed digests or address changed, nothing that a page shows: the row is updated in place."""
+    refuse: tuple[tuple[HeldFile, Digests], ...] = ()
+    """Other bytes under a held name, refused for the first time (``on-replace = "keep"``)."""
+    missing: tuple[HeldFile, ...] = ()
+    """Absent in this look for the first time."""
+    returned: tuple[HeldFile, ...] = ()
+    """Absent in an earlier look and listed again."""
+    remove: tuple[Removal, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    meta: ProjectMeta | None = None
+    """The page's own keys, where they changed."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing that a page shows changes and nothing is to be fetched."""
+        return not (self.fetch or self.relabel or self.rehash or self.refuse or self.remove or self.meta)
+
+
+def diff_page(
+    page: ProjectPage,
+    selected: Selected,
+    held: Mapping[str, HeldFile],
+    *,
+    cycle: int,
+    old_meta: ProjectMeta,
+    keep_replaced: bool,
+    unwanted: frozenset[str] = frozenset(),
+) -> ProjectChange:
+    """Compare a page that was read with what is held.
+
+    ``held`` maps filenames to the open entries; ``unwanted`` are those that no pattern wants or that another index owns.
+    A page with status ``quarantined`` withdraws everything (PEP 792).
+    """
+    meta = _merged_meta(page, old_meta)
+    if meta.status == "quarantined":
+        removals = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
+        return ProjectChange(remove=removals, meta=meta if meta != old_meta else None)
+    work = _Work()
+    for file in selected.files.values():
+        known = held.get(file.filename)
+        if known is None:
+            work.fetch.append(Fetch(file=file))
+        else:
+            _compare(file, known, work, is_html=page.is_html, keep_replaced=keep_replaced)
+    refused = {r.filename for r in selected.refusals}
+    listed = {f.filename for f in page.files}
+    for known in held.values():
+        if known.filename in selected.files:
+            continue
+        if known.filename in unwanted or (known.filename in listed and known.filename not in refused):
+            work.remove.append(Removal(held=known, kind=RemovalKind.CONFIGURATION))
+        elif known.filename not in listed:
+            _judge_absence(known, cycle, work)
+        elif known.absent_since is not None:
+            work.returned.append(known)
+    return ProjectChange(
+        fetch=tuple(work.fetch),
+        relabel=tuple(work.relabel),
+        rehash=tuple(work.rehash),
+        touch=tuple(work.touch),
+        refuse=tuple(work.refuse),
+        missing=tuple(work.missing),
+        returned=tuple(work.returned),
+        remove=tuple(work.remove),
+        refusals=selected.refusals,
+        meta=meta if meta != old_meta else None,
+    )
+
+
+def diff_unchanged(held: Mapping[str, HeldFile], *, cycle: int) -> ProjectChange:
+    """Judge a page that was confirmed unchanged: the second look at what was absent in an earlier cycle."""
+    removals = tuple(
+        Removal(held=h, kind=RemovalKind.ABSENT)
+        for h in held.values()
+        if h.absent_since is not None and h.absent_since < cycle
+    )
+    return ProjectChange(remove=removals)
+
+
+class _Work:
+    """The growing lists of one comparison."""
+
+    __slots__ = ("fetch", "missing", "refuse", "rehash", "relabel", "remove", "returned", "touch")
+
+    def __init__(self) -> None:
+        self.fetch: list[Fetch] = []
+        self.relabel: list[Relabel] = []
+        self.rehash: list[Rehash] = []
+        self.touch: list[tuple[HeldFile, ListedFile]] = []
+        self.refuse: list[tuple[HeldFile, Digests]] = []
+        self.missing: list[HeldFile] = []
+        self.returned: list[HeldFile] = []
+        self.remove: list[Removal] = []
+
+
+def _judge_absence(known: HeldFile, cycle: int, work: _Work) -> None:
+    if known.absent_since is None:
+        work.missing.append(known)
+    elif known.absent_since < cycle:
+        work.remove.append(Removal(held=known, kind=RemovalKind.ABSENT))
+
+
+def _compare(file: ListedFile, known: HeldFile, work: _Work, *, is_html: bool, keep_replaced: bool) -> None:
+    if known.absent_since is not None:
+        work.returned.append(known)
+    verdict = _same_bytes(file, known)
+    labels = _merged_labels(file, known, is_html=is_html and verdict is not False)
+    if labels != known.labels:
+        work.relabel.append(Relabel(held=known, labels=labels))
+    if isinstance(verdict, tuple):
+        work.rehash.append(Rehash(held=known, file=file, algorithm=verdict[0], expected=verdict[1]))
+    elif verdict:
+        if file.digests != known.digests or _address(file.url) != _address(known.url):
+            work.touch.append((known, file))
+    elif not keep_replaced:
+        work.fetch.append(Fetch(file=file, replaces=known))
+    elif file.digests != known.refused:
+        work.refuse.append((known, file.digests))
+
+
+def _same_bytes(file: ListedFile, known: HeldFile) -> bool | tuple[str, str]:
+    """Tell whether the listing still speaks of the held bytes, or which digest of the blob would tell."""
+    offered, before = dict(file.digests), {**dict(known.digests), "sha256": str(known.sha256)}
+    strongest = strongest_digest(file.digests)
+    if "sha256" in offered:
+        return offered["sha256"] == known.sha256
+    common = [a for a in offered if a in before]
+    if any(offered[a] != before[a] for a in common):
+        return False
+    if file.size is not None and file.size != known.size:
+        return False
+    if strongest is not None:
+        return True if strongest[0] in before else strongest
+    if _both_differ(file.labels.upload_time, known.labels.upload_time):
+        return False
+    appeared = [(a, d) for a, d in file.digests if a not in before]
+    return appeared[0] if appeared and not common else True
+
+
+def _both_differ(new: str | None, old: str | None) -> bool:
+    return new is not None and old is not None and new != old
+
+
+def _merged_labels(file: ListedFile, known: HeldFile, *, is_html: bool) -> Labels:
+    """Take the listed labels; what HTML can't carry stays as the last JSON said for the same bytes."""
+    new = file.labels
+    if not is_html:
+        return new
+    old = known.labels
+    return Labels(
+        requires_python=new.requires_python,
+        yanked=new.yanked,
+        upload_time=new.upload_time if new.upload_time is not None else old.upload_time,
+        provenance=new.provenance if new.provenance is not None else old.provenance,
+        extra=new.extra if new.extra != "{}" else old.extra,
+    )
+
+
+def _merged_meta(page: ProjectPage, old: ProjectMeta) -> ProjectMeta:
+    if not page.is_html:
+        return page.meta
+    return ProjectMeta(
+        status=page.meta.status,
+        status_reason=page.meta.status_reason,
+        versions=page.meta.versions if page.meta.versions is not None else old.versions,
+        extra=page.meta.extra if page.meta.extra != "{}" else old.extra,
+        extra_meta=page.meta.extra_meta if page.meta.extra_meta != "{}" else old.extra_meta,
+    )
+
+
+def _address(url: str) -> str:
+    """Return the URL without its query: a signature that changes with each look is no news."""
+    return url.partition("?")[0]

@@ -1,0 +1,225 @@
+"""What the JSON and the HTML form of a page have in common: links, the API version, doubts that become warnings.
+
+A link that leaves here is absolute, http or https, has a host that can be asked for, and neither user info nor
+fragment. Its path and query are the index's own, byte for byte (a pre-signed URL breaks otherwise); only what can't
+stand in a URL at all, such as a space, is percent-encoded, as browsers do.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mirror.errors import BadPage, UnsafeName, shown_text
+
+MAX_INTEGER = 2**63 - 1
+"""The largest size or serial that the state can hold; a larger one is taken for none."""
+
+MAX_PORT = 65535
+MAX_AUTHORITY_LENGTH = 253
+
+KNOWN_MINOR = 4
+"""The minor version of the simple repository API (1.x) that is known here."""
+
+FILE_KEYS = frozenset(
+    {
+        "filename",
+        "url",
+        "hashes",
+        "size",
+        "upload-time",
+        "requires-python",
+        "yanked",
+        "core-metadata",
+        "dist-info-metadata",
+        "data-dist-info-metadata",
+        "provenance",
+        "gpg-sig",
+    }
+)
+"""The keys of a file that have a place of their own in the model, or none at all."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_BLANKS = "".join(map(chr, range(33)))
+_PLAIN = re.compile(r"[!#-;=?-\[\]_a-z|~]*\Z")
+_NEVER_IN_PATH = re.compile(r"[^!#-;=?-\[\]_a-z|~]")
+_NEVER_IN_QUERY = re.compile(r"[^!#-;=?-~]")
+_LINE_BREAKS = re.compile(r"[\t\n\r]")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE | re.ASCII)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"({_LABEL}(?:\.{_LABEL})*\.?|\[[0-9a-f:.]+\])(?::([0-9]{{0,5}}))?\Z", re.ASCII)
+_VERSION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """The URL that the links of a page are relative to, taken apart. Made by ``parse_base`` only."""
+
+    scheme: str
+    authority: str
+    path: str
+    query: str
+
+    @property
+    def origin(self) -> str:
+        """Scheme and authority."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def folder(self) -> str:
+        """The path up to its last slash."""
+        return self.path[: self.path.rindex("/") + 1]
+
+
+def parse_base(url: str) -> Base:
+    """Return the parts of an absolute http(s) URL. Raises ``ValueError`` for anything else."""
+    scheme, authority, tail = _split_absolute(_cleaned(url))
+    path, mark, query = tail.partition("?")
+    return Base(scheme=scheme, authority=authority, path=path, query=mark + query)
+
+
+def resolve_link(base: Base, href: str) -> str:
+    """Return where ``href`` leads to (RFC 3986, section 5.2). Raises ``ValueError`` that says why it leads nowhere."""
+    link = _cleaned(href)
+    if link.startswith("https://") or _SCHEME.match(link):
+        scheme, authority, tail = _split_absolute(link)
+        return f"{scheme}://{authority}{tail}"
+    if link.startswith("//"):
+        scheme, authority, tail = _split_absolute(f"{base.scheme}:{link}")
+        return f"{scheme}://{authority}{tail}"
+    path, mark, query = link.partition("?")
+    if not path:
+        return f"{base.origin}{base.path}{mark}{query}" if mark else f"{base.origin}{base.path}{base.query}"
+    whole = path if path.startswith("/") else base.folder + path
+    return f"{base.origin}{_without_dot_segments(whole)}{mark}{query}"
+
+
+def last_segment(url: str) -> str:
+    """Return what stands behind the last slash of the path of a resolved link, still percent-encoded."""
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+def is_https(url: str) -> bool:
+    """Say whether ``url`` is, as it stands, an absolute https URL without user info."""
+    if not url.startswith("https://") or not _PLAIN.match(url):
+        return False
+    try:
+        _split_absolute(url)
+    except ValueError:
+        return False
+    return "@" not in re.split(r"[/?#]", url[len("https://") :], maxsplit=1)[0]
+
+
+def check_api_version(version: str, *, url: str) -> str | None:
+    """Return a warning for a minor version that is not known here (PEP 629). Raises ``BadPage`` unless it is 1.x."""
+    numbers = _VERSION.match(version.strip())
+    if numbers is None or int(numbers[1]) != 1:
+        raise BadPage(url=url, cause=f"it has the API version {shown_text(version, 40)}, and only 1.x can be read")
+    if int(numbers[2] or 0) <= KNOWN_MINOR:
+        return None
+    return f"the page has the API version {numbers[0]}, newer than 1.{KNOWN_MINOR}: what is new in it may be left out"
+
+
+def too_many_files(url: str, max_files: int) -> BadPage:
+    """Return the error for a page that lists more files than the configuration allows."""
+    return BadPage(url=url, cause=f"it lists more than {max_files} files; raise limits.files-per-project to allow it")
+
+
+def cause_of(error: Exception) -> str:
+    """Return the bare cause of an error that refuses one file."""
+    return shown_text(error.cause if isinstance(error, UnsafeName) else str(error))
+
+
+class Doubts:
+    """Counts what had to be left out of a page, so that each kind becomes one warning however often it occurs."""
+
+    __slots__ = ("_counts", "_sentences")
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._sentences: list[str] = []
+
+    def say(self, sentence: str | None) -> None:
+        """Take in a whole sentence; None is nothing."""
+        if sentence is not None:
+            self._sentences.append(sentence)
+
+    def count(self, kind: str) -> None:
+        """Count one ``kind`` of key that is not what the standards say and is taken for absent."""
+        self._counts[kind] += 1
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return the sentences for the log."""
+        counted = (f"{kind}: not as specified, left out ({n} times)" for kind, n in self._counts.items())
+        return (*self._sentences, *counted)
+
+
+def _cleaned(href: str) -> str:
+    """Return ``href`` without blanks around it and without its fragment, percent-encoded where it has to be."""
+    link = href.strip(_BLANKS).partition("#")[0]
+    if _PLAIN.match(link):
+        return link
+    path, mark, query = _LINE_BREAKS.sub("", link).partition("?")
+    return _NEVER_IN_PATH.sub(_percent_encoded, path) + mark + _NEVER_IN_QUERY.sub(_percent_encoded, query)
+
+
+def _percent_encoded(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
+
+
+def _split_absolute(link: str) -> tuple[str, str, str]:
+    """Return scheme, authority and the rest, which begins with a slash."""
+    scheme, _, rest = link.partition(":")
+    scheme = scheme.lower()
+    if scheme not in _DEFAULT_PORTS:
+        raise ValueError("it is not an http or https URL")
+    if not rest.startswith("//"):
+        raise ValueError("it is a URL without a host")
+    authority, slash, tail = rest[2:].partition("/")
+    authority, mark, query = authority.partition("?")
+    if mark:
+        return scheme, _checked_authority(scheme, authority), f"/?{query}{slash}{tail}"
+    return scheme, _checked_authority(scheme, authority), f"/{tail}"
+
+
+@lru_cache(maxsize=256)
+def _checked_authority(scheme: str, authority: str) -> str:
+    """Return host and port, lower-cased, without user info and default port; refuse what can't be connected to."""
+    bare = authority.rpartition("@")[2].lower()
+    parts = _HOST.match(bare) if len(bare) <= MAX_AUTHORITY_LENGTH else None
+    if parts is None or not _is_address(parts[1]):
+        raise ValueError("it is a URL without a usable host")
+    host, port = parts[1], int(parts[2] or _DEFAULT_PORTS[scheme])
+    if port > MAX_PORT:
+        raise ValueError("it is a URL without a usable host")
+    return host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
+
+
+def _is_address(host: str) -> bool:
+    """Say whether what stands in brackets is an IPv6 address; what does not, is a name or IPv4."""
+    if not host.startswith("["):
+        return True
+    try:
+        ipaddress.IPv6Address(host[1:-1])
+    except ValueError:
+        return False
+    return True
+
+
+def _without_dot_segments(path: str) -> str:
+    """Return an absolute path without ``.`` and ``..`` (RFC 3986, section 5.2.4); empty segments stay."""
+    if "/." not in path:
+        return path
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in {".", ".."}:
+        kept.append("")
+    return "/" + "/".join(kept)

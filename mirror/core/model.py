@@ -1,0 +1,146 @@
+"""The values that the stages of a cycle hand to each other; frozen, compared by value, free of I/O.
+
+A page that was read is a ``ProjectPage`` of ``ListedFile``; what our pages publish are ``Entry`` values of a
+``ProjectView``; the step between is a ``ProjectChange`` (``core.diff``). Terms as in the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from mirror.core.names import ProjectName, Sha256
+
+Digests = tuple[tuple[str, str], ...]
+"""(algorithm, lower-case hexadecimal digits) pairs, sorted by algorithm; only kinds of ``names.HEX_LENGTHS``."""
+
+
+class Labels(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page says of a file beside its bytes. A change here is a relabelling, not a replacement."""
+
+    requires_python: str | None = None
+    yanked: str | None = None
+    """None: not yanked; the reason otherwise, empty where none is given (PEP 592)."""
+    upload_time: str | None = None
+    """Exactly as listed (PEP 700)."""
+    provenance: str | None = None
+    """An absolute https URL (PEP 740)."""
+    extra: str = "{}"
+    """Unknown keys of the file as a JSON object, keys sorted; ``gpg-sig`` is never among them."""
+
+
+class ListedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file as an index lists it: the name is safe, the URL absolute, http(s), without user info and fragment."""
+
+    filename: str
+    url: str
+    digests: Digests = ()
+    size: int | None = None
+    labels: Labels = Labels()
+    metadata: Digests | None = None
+    """None: no core metadata is advertised (PEP 658/714); its digests otherwise, empty where none is given."""
+
+
+class RefusedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a page lists and that must not be touched, with the sentence that says why."""
+
+    name: str
+    cause: str
+
+
+class ProjectMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """What a project's page says of the project itself."""
+
+    status: str = "active"
+    """PEP 792: active, archived, quarantined, deprecated; another word is passed through."""
+    status_reason: str | None = None
+    versions: tuple[str, ...] | None = None
+    """As listed (PEP 700); None where the page can't say."""
+    extra: str = "{}"
+    """Unknown top-level keys of the page as a JSON object, keys sorted."""
+    extra_meta: str = "{}"
+    """Unknown keys of ``meta`` as a JSON object, keys sorted; ``_last-serial`` is never among them."""
+
+
+class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A project's page, read."""
+
+    name: ProjectName
+    files: tuple[ListedFile, ...]
+    """In the page's order. The same filename may stand there twice: ``core.policy`` chooses."""
+    meta: ProjectMeta = ProjectMeta()
+    serial: int | None = None
+    """``_last-serial`` of the page itself."""
+    refused: tuple[RefusedFile, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """Sentences for the log, such as a higher minor version."""
+    is_html: bool = False
+    """HTML can't carry sizes, versions or unknown keys: they are then kept from the last JSON (``core.diff``)."""
+
+
+class RootPage(msgspec.Struct, frozen=True, kw_only=True):
+    """An index's root page, read."""
+
+    projects: Mapping[ProjectName, int | None]
+    """Each listed project with its ``_last-serial``, or None."""
+    serial: int | None = None
+    refused: int = 0
+    """How many names were no project names."""
+    warnings: tuple[str, ...] = ()
+
+
+class Validators(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells whether a page changed since it was read."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+    serial: int | None = None
+    """The page's own ``_last-serial``."""
+    digest: str | None = None
+    """sha256 of the page's decoded bytes, for a server that has nothing else."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A held file as our pages publish it."""
+
+    filename: str
+    sha256: Sha256
+    size: int
+    labels: Labels = Labels()
+    metadata_sha256: Sha256 | None = None
+    """Of the sidecar that lies beside the blob, or None where there is none."""
+
+
+class ProjectView(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one project's pages are rendered from; equal views give equal bytes."""
+
+    name: ProjectName
+    meta: ProjectMeta = ProjectMeta()
+    entries: tuple[Entry, ...] = ()
+    """One for each filename, sorted by filename; empty for a withdrawn project."""
+    serial: int = 0
+    """Our revision of the last change of this page; published as ``_last-serial``."""
+
+
+class IndexPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Which projects and files of one index are wanted; filled by ``config``, judged by ``core.policy``."""
+
+    name: str
+    listed_by_config: bool = False
+    projects: tuple[str, ...] = ("*",)
+    exclude_projects: tuple[str, ...] = ()
+    files: tuple[str, ...] = ("*",)
+    exclude_files: tuple[str, ...] = ()
+    skip_url_patterns: tuple[str, ...] = ("*/python-upstream/*",)
+    refuse_unhashed: bool = False
+    keep_replaced: bool = False
+    overlay: bool = False
+    file_size_limit: int = 0
+    """Bytes; 0: no limit."""
+
+
+def canonical_json(value: Mapping[str, Any]) -> str:
+    """Return a JSON object with sorted keys, as kept in ``extra`` fields."""
+    return msgspec.json.encode(value, order="sorted").decode()

@@ -1,0 +1,125 @@
+"""Names, digests and patterns: checked when they are made, so that later code may trust them.
+
+Everything here comes from an index, which is not trusted: a name becomes a directory or a file of the tree, so what
+could leave its place there, or could not be written, is refused with ``UnsafeName``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable
+from typing import NewType
+
+from mirror.errors import UnsafeName
+
+ProjectName = NewType("ProjectName", str)
+"""A project's name, normalised as PEP 503 says, safe as a directory name."""
+
+Sha256 = NewType("Sha256", str)
+"""64 lower-case hexadecimal digits."""
+
+STRONG_DIGESTS = ("sha512", "sha3_512", "blake2b", "sha384", "sha3_384", "sha256", "sha3_256", "blake2s")
+"""The digests that count as sha256 or stronger, the strongest first; names as ``hashlib`` knows them."""
+
+HEX_LENGTHS = {
+    "sha512": 128,
+    "sha3_512": 128,
+    "blake2b": 128,
+    "sha384": 96,
+    "sha3_384": 96,
+    "sha256": 64,
+    "sha3_256": 64,
+    "blake2s": 64,
+    "sha3_224": 56,
+    "sha224": 56,
+    "sha1": 40,
+    "md5": 32,
+}
+"""The digests that we know, with their length in hexadecimal digits; a listed digest of another kind is ignored."""
+
+MAX_PROJECT_BYTES = 200
+MAX_FILENAME_BYTES = 240
+
+_PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?\Z", re.IGNORECASE | re.ASCII)
+_SEPARATORS = re.compile(r"[-_.]+")
+_HEX = re.compile(r"[0-9a-f]+\Z")
+
+
+def normalize_project(name: str) -> ProjectName:
+    """Return the normalised name (PEP 503). Raises ``UnsafeName`` for what is no project name at all."""
+    if len(name) > MAX_PROJECT_BYTES:
+        raise UnsafeName(name=name, cause=f"longer than {MAX_PROJECT_BYTES} bytes")
+    if not _PROJECT.match(name):
+        raise UnsafeName(name=name, cause="not the name of a project (letters, digits, '.', '_' and '-')")
+    return ProjectName(_SEPARATORS.sub("-", name).lower())
+
+
+def check_filename(name: str) -> str:
+    """Return ``name`` if it may become a file of the tree. Raises ``UnsafeName``.
+
+    Refused: empty, ``.`` and ``..``, a slash or backslash, control characters, lone surrogates, more than 240 bytes,
+    and the ending ``.metadata``, which is reserved for our sidecars (PEP 658).
+    """
+    if not name or name in {".", ".."}:
+        raise UnsafeName(name=name, cause="no plain file name")
+    if "/" in name or "\\" in name:
+        raise UnsafeName(name=name, cause="it contains a path separator")
+    if not name.isprintable():
+        raise UnsafeName(name=name, cause="it contains control or unprintable characters")
+    if len(name.encode("utf-8")) > MAX_FILENAME_BYTES:
+        raise UnsafeName(name=name, cause=f"longer than {MAX_FILENAME_BYTES} bytes")
+    if name.endswith(".metadata"):
+        raise UnsafeName(name=name, cause="the ending .metadata is reserved for metadata sidecars")
+    return name
+
+
+def check_sha256(value: str) -> Sha256:
+    """Return ``value`` as a ``Sha256``. Raises ``ValueError`` unless it is 64 lower-case hexadecimal digits."""
+    if len(value) != HEX_LENGTHS["sha256"] or not _HEX.match(value):
+        raise ValueError("not a sha256 in lower-case hexadecimal digits")
+    return Sha256(value)
+
+
+def known_digests(listed: Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
+    """Return the usable ones of the digests that an index lists, lower-cased and sorted by algorithm.
+
+    What is of an unknown kind, of the wrong length or not hexadecimal is left out: it can't be compared with anything.
+    """
+    kept: dict[str, str] = {}
+    for algorithm, value in listed:
+        if not isinstance(value, str):
+            continue
+        name, digits = algorithm.lower().replace("-", "_"), value.lower()
+        if HEX_LENGTHS.get(name) == len(digits) and _HEX.match(digits):
+            kept[name] = digits
+    return tuple(sorted(kept.items()))
+
+
+def strongest_digest(digests: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """Return the strongest (algorithm, hexadecimal digits) of sha256 or better, or None."""
+    offered = dict(digests)
+    for algorithm in STRONG_DIGESTS:
+        if algorithm in offered:
+            return algorithm, offered[algorithm]
+    return None
+
+
+def compile_patterns(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return a predicate: does any of the shell patterns match the whole text, case-sensitively?"""
+    listed = tuple(patterns)
+    if "*" in listed:
+        return lambda _text: True
+    if not listed:
+        return lambda _text: False
+    joined = re.compile("|".join(f"(?:{fnmatch.translate(p)})" for p in listed))
+    return lambda text: joined.match(text) is not None
+
+
+def normalize_pattern(pattern: str) -> str:
+    """Return a project pattern in the form of normalised names: ``zope.*`` means ``zope-*``.
+
+    Brackets keep their meaning: what stands between ``[`` and ``]`` is only lower-cased.
+    """
+    pieces = re.split(r"(\[[^\]]*\])", pattern)
+    return "".join(p.lower() if p.startswith("[") else _SEPARATORS.sub("-", p).lower() for p in pieces)

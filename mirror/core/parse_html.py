@@ -1,0 +1,303 @@
+"""The HTML form of the simple repository API (PEP 503, 592, 629, 658, 714, 740, 792), and pages that resemble it.
+
+Only ``BadPage`` leaves here, whatever the bytes. Since any web page is HTML, a page has to show that it is one of an
+index: by its repository version, or by listing something that can be told from any other link, without asking for a
+password. Names come from URLs or from
+``download``, never from the text of an anchor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote, unquote_to_bytes
+
+from mirror.core.html_tags import OddDocumentError, Tag, iter_tags
+from mirror.core.links import (
+    FILE_KEYS,
+    MAX_INTEGER,
+    Base,
+    Doubts,
+    cause_of,
+    check_api_version,
+    is_https,
+    last_segment,
+    parse_base,
+    resolve_link,
+    too_many_files,
+)
+from mirror.core.model import (
+    Digests,
+    Labels,
+    ListedFile,
+    ProjectMeta,
+    ProjectPage,
+    RefusedFile,
+    RootPage,
+    canonical_json,
+)
+from mirror.core.names import ProjectName, check_filename, known_digests, normalize_project
+from mirror.errors import BadPage, UnsafeName, shown_text
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BASE = re.compile(rb"<base[\s/>]", re.IGNORECASE)
+_SERIAL = re.compile(rb"<!--\s*SERIAL\s+([0-9]{1,19})\s*-->\s*\Z", re.IGNORECASE)
+_SCHEME_WITHOUT_HOST = re.compile(r"\s*(?!https?:)[a-z][a-z0-9+.-]*:(?!//)", re.IGNORECASE | re.ASCII)
+_DISTRIBUTION = re.compile(
+    r".\.(?:whl|egg|zip|tar|tgz|tar\.(?:gz|bz2|xz|z|zst)|exe|msi|rpm|deb|dmg)\Z", re.IGNORECASE | re.DOTALL
+)
+_VERSION_META = "pypi:repository-version"
+_STATUS_META = "pypi:project-status"
+_REASON_META = "pypi:project-status-reason"
+_METAS = frozenset({_VERSION_META, _STATUS_META, _REASON_META})
+
+# A charset comes from a header that nobody checked; some of Python's codecs are slow, or no charsets at all.
+_CHARSETS = frozenset(
+    {"us-ascii", "ascii", "iso-8859-1", "latin-1", "iso-8859-2", "iso-8859-15", "utf-16", "utf-16le", "utf-16be"}
+    | {f"windows-{n}" for n in range(1250, 1259)}
+    | {"koi8-r", "koi8-u", "gb2312", "gbk", "gb18030", "big5", "euc-jp", "euc-kr", "shift_jis", "iso-2022-jp"}
+)
+
+
+class _Head:
+    """What the tags of a document say of the whole page, gathered while they pass."""
+
+    __slots__ = ("asks_password", "metas")
+
+    def __init__(self) -> None:
+        self.metas: dict[str, str] = {}
+        self.asks_password = False
+
+    def anchors(self, tags: Iterator[Tag]) -> Iterator[Mapping[str, str]]:
+        """Yield the attributes of each anchor that has an ``href``; note the other tags."""
+        for name, attributes in tags:
+            if name == "a":
+                if "href" in attributes:
+                    yield attributes
+            elif name == "meta":
+                key = attributes.get("name", "").strip().lower()
+                if key in _METAS:
+                    self.metas.setdefault(key, attributes.get("content", ""))
+            elif name == "input" and attributes.get("type", "").strip().lower() == "password":
+                self.asks_password = True
+
+    def check(self, *, url: str, lists_something: bool) -> str | None:
+        """Return the version's warning. Raises ``BadPage`` for what is no page of an index."""
+        version = self.metas.get(_VERSION_META)
+        if version is not None:
+            return check_api_version(version, url=url)
+        if self.asks_password:
+            raise BadPage(url=url, cause="it asks for a password: the index wants to be logged in to")
+        if not lists_something:
+            raise BadPage(url=url, cause="it lists nothing and has no repository version")
+        return None
+
+
+def parse_project_page(
+    body: bytes, *, project: ProjectName, url: str, charset: str | None = None, max_files: int = 1_000_000
+) -> ProjectPage:
+    """Read a project's page. ``url`` is the page's final one, for relative links. Raises ``BadPage``."""
+    html = _as_utf8(body, charset)
+    head, doubts = _Head(), Doubts()
+    files: list[ListedFile] = []
+    refused: list[RefusedFile] = []
+    try:
+        base = _base_of(html, url)
+        for anchor in head.anchors(iter_tags(html)):
+            match _read_anchor(anchor, base, doubts):
+                case ListedFile() as file:
+                    files.append(file)
+                case RefusedFile() as file:
+                    refused.append(file)
+            if len(files) + len(refused) > max_files:
+                raise too_many_files(url, max_files)
+    except OddDocumentError as exc:
+        raise BadPage(url=url, cause=str(exc)) from exc
+    lists_something = any(map(_is_telling, files)) or any(_DISTRIBUTION.search(file.name) for file in refused)
+    doubts.say(head.check(url=url, lists_something=lists_something))
+    return ProjectPage(
+        name=project,
+        files=tuple(files),
+        meta=_project_meta(head.metas),
+        serial=_serial(html),
+        refused=tuple(refused),
+        warnings=doubts.warnings(),
+        is_html=True,
+    )
+
+
+def parse_root_page(body: bytes, *, url: str, charset: str | None = None) -> RootPage:
+    """Read an index's root page: the direct children of ``url``, its final URL. Raises ``BadPage``."""
+    html = _as_utf8(body, charset)
+    head, doubts = _Head(), Doubts()
+    projects: dict[ProjectName, int | None] = {}
+    refused = 0
+    try:
+        base, root = _base_of(html, url), _root_of(url)
+        for anchor in head.anchors(iter_tags(html)):
+            child = _child_of(root, anchor["href"], base)
+            if child is None:
+                continue
+            try:
+                projects[normalize_project(child)] = None
+            except UnsafeName:
+                refused += 1
+    except OddDocumentError as exc:
+        raise BadPage(url=url, cause=str(exc)) from exc
+    doubts.say(head.check(url=url, lists_something=bool(projects)))
+    return RootPage(projects=projects, serial=_serial(html), refused=refused, warnings=doubts.warnings())
+
+
+def _as_utf8(body: bytes, charset: str | None) -> bytes:
+    """Return the body in UTF-8, as lexbor reads it; what can't be decoded is replaced, there or here."""
+    label = (charset or "").strip().lower()
+    if label in _CHARSETS:
+        return body.decode(label, "replace").encode("utf-8")
+    return body.removeprefix(_BYTE_ORDER_MARK)
+
+
+def _base_of(html: bytes, url: str) -> Base:
+    """Return what links are relative to: the first ``<base href>`` of the document, else the page's own URL."""
+    try:
+        base = parse_base(url)
+    except ValueError as exc:
+        raise BadPage(url=url, cause=f"its own URL can't be used: {exc}") from exc
+    if not _BASE.search(html):
+        return base
+    href = next((tag["href"] for name, tag in iter_tags(html) if name == "base" and "href" in tag), None)
+    if href is None:
+        return base
+    try:
+        return parse_base(resolve_link(base, href))
+    except ValueError:
+        return base
+
+
+def _root_of(url: str) -> str:
+    """Return the URL, with a slash at its end, whose children are projects."""
+    page = parse_base(url)
+    if "." in last_segment(page.path):
+        return page.origin + page.folder
+    return page.origin + page.path.removesuffix("/") + "/"
+
+
+def _child_of(root: str, href: str, base: Base) -> str | None:
+    """Return the name behind a link that leads one step below the root, else None."""
+    try:
+        link = resolve_link(base, href)
+    except ValueError:
+        return None
+    if not link.startswith(root):
+        return None
+    segment = link[len(root) :].removesuffix("/")
+    if not segment or "/" in segment or "?" in segment:
+        return None
+    return unquote(segment)
+
+
+def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> ListedFile | RefusedFile | None:
+    """Return the file that an anchor lists; None for one that leads elsewhere: to a folder, a sorting, a mailbox."""
+    href = anchor["href"].strip()
+    if not href or href[0] in "#?" or _SCHEME_WITHOUT_HOST.match(href):
+        return None
+    try:
+        url = resolve_link(base, href)
+    except ValueError as exc:
+        name = last_segment(href.partition("#")[0])
+        return RefusedFile(name=shown_text(name), cause=cause_of(exc)) if "." in name else None
+    segment = last_segment(url)
+    download = anchor.get("download")
+    name = download or unquote(segment)
+    if not segment or "." not in name:
+        return None
+    try:
+        if not download:
+            unquote_to_bytes(segment).decode("utf-8")
+        check_filename(name)
+    except (UnicodeDecodeError, UnsafeName) as exc:
+        return RefusedFile(name=shown_text(name), cause=cause_of(exc))
+    return ListedFile(
+        filename=name,
+        url=url,
+        digests=_fragment_digests(href.partition("#")[2]),
+        size=_size(anchor.get("data-size"), doubts),
+        labels=_read_labels(anchor, doubts),
+        metadata=_read_metadata(anchor, doubts),
+    )
+
+
+def _is_telling(file: ListedFile) -> bool:
+    """Say whether a link can't be taken for one of an ordinary web page, such as ``help.html``."""
+    return bool(file.digests) or _DISTRIBUTION.search(file.filename) is not None
+
+
+def _fragment_digests(fragment: str) -> Digests:
+    """Return the digests of a fragment such as ``sha256=…&egg=…``; ``%3D`` and the like are decoded once."""
+    return known_digests(_pairs(unquote(fragment))) if fragment else ()
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for pair in text.split("&"):
+        algorithm, equals, digits = pair.partition("=")
+        if equals:
+            yield algorithm.strip(), digits.strip()
+
+
+def _size(value: str | None, doubts: Doubts) -> int | None:
+    """Return a file's size from ``data-size``, which is no standard, but written by some servers and read by uv."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= MAX_INTEGER:
+        return int(value)
+    doubts.count("data-size")
+    return None
+
+
+def _read_labels(anchor: Mapping[str, str], doubts: Doubts) -> Labels:
+    requires_python = anchor.get("data-requires-python", "")
+    upload_time = anchor.get("data-upload-time", "")
+    provenance = anchor.get("data-provenance", "")
+    if provenance and not is_https(provenance):
+        doubts.count("data-provenance")
+    extra = {key: anchor[f"data-{key}"] for key in _unknown_keys(anchor)}
+    return Labels(
+        requires_python=requires_python if requires_python.strip() else None,
+        yanked=anchor.get("data-yanked"),
+        upload_time=upload_time if upload_time.strip() else None,
+        provenance=provenance if is_https(provenance) else None,
+        extra=canonical_json(extra) if extra else "{}",
+    )
+
+
+def _unknown_keys(anchor: Mapping[str, str]) -> Iterator[str]:
+    """Yield what follows ``data-`` in the attributes that have no place of their own in the model."""
+    for attribute in anchor:
+        key = attribute.removeprefix("data-")
+        if key and key != attribute and key not in FILE_KEYS:
+            yield key
+
+
+def _read_metadata(anchor: Mapping[str, str], doubts: Doubts) -> Digests | None:
+    """Return what is said of core metadata by the attribute of PEP 714, else by the older one of PEP 658."""
+    for attribute in ("data-core-metadata", "data-dist-info-metadata"):
+        value = anchor.get(attribute, "false").strip()
+        if value.lower() == "true":
+            return ()
+        if "=" in value:
+            return known_digests(_pairs(value))
+        if value.lower() != "false":
+            doubts.count(attribute)
+    return None
+
+
+def _project_meta(metas: Mapping[str, str]) -> ProjectMeta:
+    return ProjectMeta(
+        status=metas.get(_STATUS_META, "").strip() or "active",
+        status_reason=metas.get(_REASON_META) or None,
+    )
+
+
+def _serial(html: bytes) -> int | None:
+    """Return the serial that PyPI writes in a comment behind the page."""
+    found = _SERIAL.search(html, max(0, len(html) - 200))
+    return int(found[1]) if found and int(found[1]) <= MAX_INTEGER else None

@@ -1,0 +1,324 @@
+"""The JSON form of the simple repository API (PEP 691, 700, 740, 792): bytes in, frozen values out.
+
+Only ``BadPage`` leaves here, whatever the bytes. A page must have ``meta`` and its list, of API version 1.x; one file
+that is broken or unsafe is refused by itself, a key of the wrong type counts as absent, and both are told. Unknown
+keys are kept, so that what a later standard adds reaches the clients beyond.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from mirror.core.links import (
+    FILE_KEYS,
+    MAX_INTEGER,
+    Base,
+    Doubts,
+    cause_of,
+    check_api_version,
+    is_https,
+    parse_base,
+    resolve_link,
+    too_many_files,
+)
+from mirror.core.model import (
+    Digests,
+    Labels,
+    ListedFile,
+    ProjectMeta,
+    ProjectPage,
+    RefusedFile,
+    RootPage,
+    canonical_json,
+)
+from mirror.core.names import ProjectName, check_filename, known_digests, normalize_project
+from mirror.errors import BadPage, UnsafeName, shown_text
+
+MAX_DEPTH = 32
+"""How deep an unknown value may be nested: whoever reads our pages must be able to read it."""
+
+_PAGE_KEYS = frozenset({"meta", "name", "files", "versions", "project-status"})
+_META_KEYS = frozenset({"api-version", "_last-serial"})
+_METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NORMALIZED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z", re.ASCII)
+_NO_LABELS = Labels()
+_UNREADABLE = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
+
+_T = TypeVar("_T")
+_object_of_any = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class _Item(msgspec.Struct, gc=False):
+    """One project of a root page."""
+
+    name: str
+    serial: int | None = msgspec.field(default=None, name="_last-serial")
+
+
+def parse_project_page(body: bytes, *, project: ProjectName, url: str, max_files: int = 1_000_000) -> ProjectPage:
+    """Read a project's page. ``url`` is the page's final one, for relative links. Raises ``BadPage``."""
+    page, meta, doubts = _open_page(body, url)
+    _check_name(page.get("name"), project=project, url=url)
+    listed = _part(page, "files", list[msgspec.Raw], url=url)
+    if len(listed) > max_files:
+        raise too_many_files(url, max_files)
+    files, refused = _read_files(listed, _base_of(url), doubts)
+    return ProjectPage(
+        name=project,
+        files=files,
+        meta=_read_project_meta(page, meta, doubts),
+        serial=_serial(meta.get("_last-serial")),
+        refused=refused,
+        warnings=doubts.warnings(),
+    )
+
+
+def parse_root_page(body: bytes, *, url: str) -> RootPage:
+    """Read an index's root page. Raises ``BadPage``."""
+    page, meta, doubts = _open_page(body, url)
+    try:
+        items = _decode(page.get("projects", b"null"), list[_Item])
+        broken = 0
+    except _UNREADABLE:
+        items, broken = _readable_items(_part(page, "projects", list[msgspec.Raw], url=url))
+    projects: dict[ProjectName, int | None] = {}
+    for item in items:
+        try:
+            name = ProjectName(item.name) if _is_normalized(item.name) else normalize_project(item.name)
+        except UnsafeName:
+            broken += 1
+            continue
+        serial = _serial(item.serial)
+        known = projects.setdefault(name, serial)
+        if serial is not None and (known is None or known < serial):
+            projects[name] = serial
+    return RootPage(
+        projects=projects, serial=_serial(meta.get("_last-serial")), refused=broken, warnings=doubts.warnings()
+    )
+
+
+def _open_page(body: bytes, url: str) -> tuple[dict[str, msgspec.Raw], dict[str, Any], Doubts]:
+    """Return the page's top-level keys, still undecoded, and its ``meta``; refuse what is no page of API 1.x."""
+    try:
+        page = msgspec.json.decode(body.removeprefix(_BYTE_ORDER_MARK), type=dict[str, msgspec.Raw])
+    except _UNREADABLE as exc:
+        raise BadPage(url=url, cause=str(exc)) from exc
+    meta = _part(page, "meta", dict[str, Any], url=url)
+    doubts = Doubts()
+    version = meta.get("api-version")
+    if version is None:
+        doubts.say("the page does not say its API version; it was read as 1.0")
+    elif isinstance(version, str):
+        doubts.say(check_api_version(version, url=url))
+    else:
+        raise BadPage(url=url, cause="its API version is not a text such as '1.0'")
+    return page, meta, doubts
+
+
+def _decode(raw: msgspec.Raw | bytes, kind: Any) -> Any:
+    return msgspec.json.decode(raw, type=kind)
+
+
+def _part(page: Mapping[str, msgspec.Raw], key: str, kind: type[_T], *, url: str) -> _T:
+    """Return a part that a page can't do without."""
+    if key not in page:
+        raise BadPage(url=url, cause=f"it has no {key!r}")
+    try:
+        part: _T = _decode(page[key], kind)
+    except _UNREADABLE as exc:
+        raise BadPage(url=url, cause=f"its {key!r} can't be read: {exc}") from exc
+    return part
+
+
+def _base_of(url: str) -> Base:
+    try:
+        return parse_base(url)
+    except ValueError as exc:
+        raise BadPage(url=url, cause=f"its own URL can't be used: {exc}") from exc
+
+
+def _check_name(raw: msgspec.Raw | None, *, project: ProjectName, url: str) -> None:
+    """Refuse the page of another project: an answer that was mixed up on the way."""
+    try:
+        name: str | None = _decode(b"null" if raw is None else raw, str | None)
+        other = project if name is None else normalize_project(name)
+    except (*_UNREADABLE, UnsafeName) as exc:
+        raise BadPage(url=url, cause=f"its name can't be read: {exc}") from exc
+    if other != project:
+        raise BadPage(url=url, cause=f"it is the page of {shown_text(name or '')!r}, not of {project!r}")
+
+
+def _serial(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= MAX_INTEGER else None
+
+
+def _is_normalized(name: str) -> bool:
+    return len(name) <= 200 and _NORMALIZED.match(name) is not None
+
+
+def _readable_items(listed: list[msgspec.Raw]) -> tuple[list[_Item], int]:
+    """Return the projects that can be read, one by one, and how many can't."""
+    items: list[_Item] = []
+    for raw in listed:
+        try:
+            item = _object_of_any(raw)
+        except _UNREADABLE:
+            continue
+        name = item.get("name")
+        if isinstance(name, str):
+            items.append(_Item(name=name, serial=_serial(item.get("_last-serial"))))
+    return items, len(listed) - len(items)
+
+
+def _read_files(
+    listed: list[msgspec.Raw], base: Base, doubts: Doubts
+) -> tuple[tuple[ListedFile, ...], tuple[RefusedFile, ...]]:
+    files: list[ListedFile] = []
+    refused: list[RefusedFile] = []
+    for raw in listed:
+        name = ""
+        try:
+            item = _object_of_any(raw)
+            name = _text(item, "filename")
+            files.append(_read_file(item, check_filename(name), base, doubts))
+        except (*_UNREADABLE, UnsafeName) as exc:
+            refused.append(RefusedFile(name=shown_text(name), cause=cause_of(exc)))
+    return tuple(files), tuple(refused)
+
+
+def _read_file(item: dict[str, Any], filename: str, base: Base, doubts: Doubts) -> ListedFile:
+    hashes = _optional(item, "hashes", _object, doubts)
+    return ListedFile(
+        filename=filename,
+        url=resolve_link(base, _text(item, "url")),
+        digests=known_digests(hashes.items()) if hashes else (),
+        size=_optional(item, "size", _size, doubts),
+        labels=_read_labels(item, doubts),
+        metadata=_read_metadata(item, doubts),
+    )
+
+
+def _text(item: Mapping[str, object], key: str) -> str:
+    """Return a text that a file can't do without."""
+    value = item.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"it is listed without a {key}")
+    return value
+
+
+def _read_labels(item: dict[str, Any], doubts: Doubts) -> Labels:
+    labels = Labels(
+        requires_python=_optional(item, "requires-python", _string, doubts),
+        yanked=_optional(item, "yanked", _yanked, doubts),
+        upload_time=_optional(item, "upload-time", _string, doubts),
+        provenance=_optional(item, "provenance", _provenance, doubts),
+        extra="{}" if item.keys() <= FILE_KEYS else _unknown_keys(item, FILE_KEYS, doubts),
+    )
+    return _NO_LABELS if labels == _NO_LABELS else labels
+
+
+def _read_metadata(item: dict[str, Any], doubts: Doubts) -> Digests | None:
+    """Return what is said of core metadata under the key of PEP 714, else under the older ones of PEP 658 and 691."""
+    for key in _METADATA_KEYS:
+        value = item.get(key)
+        if value is True:
+            return ()
+        if isinstance(value, dict):
+            return known_digests(value.items())
+        if value is not None and value is not False:
+            doubts.count(key)
+    return None
+
+
+def _read_project_meta(page: Mapping[str, msgspec.Raw], meta: dict[str, Any], doubts: Doubts) -> ProjectMeta:
+    status = _optional_part(page, "project-status", dict[str, Any], doubts) or {}
+    unknown: dict[str, Any] = {}
+    for key in page.keys() - _PAGE_KEYS:
+        try:
+            unknown[key] = _decode(page[key], Any)
+        except _UNREADABLE:
+            doubts.count("an unknown key of the page")
+    return ProjectMeta(
+        status=_optional(status, "status", _string, doubts) or "active",
+        status_reason=_optional(status, "reason", _string, doubts),
+        versions=_optional_part(page, "versions", tuple[str, ...], doubts),
+        extra=_unknown_keys(unknown, frozenset(), doubts),
+        extra_meta=_unknown_keys(meta, _META_KEYS, doubts),
+    )
+
+
+def _optional_part(page: Mapping[str, msgspec.Raw], key: str, kind: Any, doubts: Doubts) -> Any:
+    try:
+        return _decode(page.get(key, b"null"), kind | None)
+    except _UNREADABLE:
+        doubts.count(key)
+        return None
+
+
+def _optional(item: Mapping[str, Any], key: str, read: Callable[[Any], _T | None], doubts: Doubts) -> _T | None:
+    """Return what ``read`` makes of a key that may be absent or null; None, counted, where its type is wrong."""
+    value = item.get(key)
+    if value is None:
+        return None
+    try:
+        return read(value)
+    except TypeError:
+        doubts.count(key)
+        return None
+
+
+def _string(value: object) -> str | None:
+    if not isinstance(value, str):
+        raise TypeError
+    return value if value.strip() else None
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return value
+
+
+def _size(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_INTEGER:
+        raise TypeError
+    return value
+
+
+def _yanked(value: object) -> str | None:
+    """PEP 691: a boolean, or a non-empty string with the reason."""
+    if isinstance(value, bool):
+        return "" if value else None
+    if not isinstance(value, str):
+        raise TypeError
+    return value or None
+
+
+def _provenance(value: object) -> str:
+    if not isinstance(value, str) or not is_https(value):
+        raise TypeError
+    return value
+
+
+def _unknown_keys(item: Mapping[str, Any], known: frozenset[str], doubts: Doubts) -> str:
+    """Return the keys that are not ``known`` as canonical JSON."""
+    unknown = {key: value for key, value in item.items() if key not in known}
+    if not unknown:
+        return "{}"
+    kept = {key: value for key, value in unknown.items() if not _is_deeper(value, MAX_DEPTH)}
+    if len(kept) < len(unknown):
+        doubts.count(f"an unknown key nested deeper than {MAX_DEPTH} levels")
+    return canonical_json(kept)
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if isinstance(value, dict):
+        return levels == 0 or any(_is_deeper(v, levels - 1) for v in value.values())
+    if isinstance(value, list):
+        return levels == 0 or any(_is_deeper(v, levels - 1) for v in value)
+    return False

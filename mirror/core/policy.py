@@ -1,0 +1,162 @@
+"""Which projects and files are wanted, which index owns each, and when removals are too many to be believed.
+
+Pure rules over ``core.model.IndexPolicy``. An index *owns* the projects that it lists and that its patterns want; the
+first one in the order of the configuration wins. That is the guard against dependency confusion (README, Decisions).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from mirror.core.model import IndexPolicy, ListedFile, ProjectPage
+from mirror.core.names import ProjectName, compile_patterns, strongest_digest
+from mirror.errors import Reason
+
+BRAKE_MIN_FILES = 5
+"""So many files may always leave the pages within the window of the brake."""
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A wanted file that can't be taken, found without a request."""
+
+    filename: str
+    reason: Reason
+    detail: str
+    file: ListedFile | None = None
+
+
+class Selected(msgspec.Struct, frozen=True, kw_only=True):
+    """What the policy makes of one page."""
+
+    files: Mapping[str, ListedFile]
+    """The wanted files, one for each filename, in the page's order."""
+    skipped: int = 0
+    """How many listed files the patterns leave out."""
+    claims: tuple[str, ...] = ()
+    """Listed filenames that the file patterns leave out: an overlay may not add them either."""
+    refusals: tuple[Refusal, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Selection:
+    """The compiled patterns of one index."""
+
+    def __init__(self, policy: IndexPolicy, earlier: Sequence[IndexPolicy] = (), *, has_overlay: bool = False) -> None:
+        """Compile ``policy``; ``earlier`` are the policies of the indexes before it, ``has_overlay``: one comes after."""
+        self.policy = policy
+        self._wants_project = _with_exclusions(policy.projects, policy.exclude_projects)
+        self._wants_file = _with_exclusions(policy.files, policy.exclude_files)
+        self._skips_url = compile_patterns(policy.skip_url_patterns)
+        owners = [_with_exclusions(("*",), e.exclude_files) for e in earlier] if policy.overlay else []
+        self._owners = owners
+        self._has_overlay = has_overlay
+        self.root_digest = _digest([policy.projects, policy.exclude_projects, policy.listed_by_config])
+        """Identifies what decides which projects of the root are wanted."""
+        self.page_digest = _digest(
+            [
+                policy.files,
+                policy.exclude_files,
+                policy.skip_url_patterns,
+                policy.refuse_unhashed,
+                policy.keep_replaced,
+                policy.overlay,
+                has_overlay,
+                [e.exclude_files for e in earlier] if policy.overlay else [],
+            ]
+        )
+        """Identifies what decides which files of a page are wanted; kept beside the page's validators."""
+
+    def wants_project(self, name: ProjectName) -> bool:
+        """Tell whether the project patterns want ``name``; exclusion wins."""
+        return self._wants_project(name)
+
+    def wants_filename(self, filename: str) -> bool:
+        """Tell whether the file patterns want ``filename``, whatever its URL."""
+        return self._wants_file(filename) and all(allows(filename) for allows in self._owners)
+
+    def select(self, page: ProjectPage, held: Mapping[str, str], claimed: Collection[str] = ()) -> Selected:
+        """Choose the wanted files of ``page``.
+
+        ``held`` maps held filenames to their sha256: of several offers for one filename the held one is taken, else the
+        first. ``claimed`` are the filenames that belong to the owner when this index is an overlay.
+        """
+        files: dict[str, ListedFile] = {}
+        refusals: dict[str, Refusal] = {
+            r.name: Refusal(filename=r.name, reason=Reason.UNSAFE_NAME, detail=r.cause) for r in page.refused
+        }
+        claims: list[str] = []
+        warnings = list(page.warnings)
+        skipped = 0
+        for file in page.files:
+            if not self.wants_filename(file.filename):
+                skipped += 1
+                claims.append(file.filename)
+            elif file.filename in claimed or self._skips_url(_without_query(file.url)):
+                skipped += 1
+            elif file.filename not in files:
+                files[file.filename] = file
+            else:
+                warnings.append(f"{file.filename} is listed more than once")
+                if dict(file.digests).get("sha256") == held.get(file.filename, ""):
+                    files[file.filename] = file
+        if self.policy.refuse_unhashed:
+            refusals.update(_refuse_unhashed(files))
+        return Selected(
+            files=files,
+            skipped=skipped,
+            claims=tuple(claims) if self._has_overlay else (),
+            refusals=tuple(refusals.values()),
+            warnings=tuple(warnings),
+        )
+
+    def too_large(self, file: ListedFile) -> bool:
+        """Tell whether the listed size is over the limit of this index."""
+        limit = self.policy.file_size_limit
+        return bool(limit) and file.size is not None and file.size > limit
+
+
+def compile_selections(policies: Sequence[IndexPolicy]) -> tuple[Selection, ...]:
+    """Compile the policies of all indexes, given in the order of the configuration."""
+    return tuple(
+        Selection(policy, policies[:i], has_overlay=any(later.overlay for later in policies[i + 1 :]))
+        for i, policy in enumerate(policies)
+    )
+
+
+def brake_holds(*, leaving: int, published: int, max_shrink: float) -> bool:
+    """Tell whether so many files leave the pages within the window that nobody should believe it.
+
+    ``leaving`` counts all that left since the start of the window and what is about to; ``published`` what the pages
+    listed at its start.
+    """
+    return leaving > BRAKE_MIN_FILES and leaving > published * max_shrink
+
+
+def _refuse_unhashed(files: dict[str, ListedFile]) -> dict[str, Refusal]:
+    """Take the files without a strong digest out of ``files`` and return why."""
+    weak = [f for f in files.values() if strongest_digest(f.digests) is None]
+    for file in weak:
+        del files[file.filename]
+    detail = 'listed without a sha256 or stronger, and unhashed = "refuse"'
+    return {
+        f.filename: Refusal(filename=f.filename, reason=Reason.REFUSED_UNHASHED, detail=detail, file=f) for f in weak
+    }
+
+
+def _with_exclusions(wanted: Iterable[str], excluded: Iterable[str]) -> Callable[[str], bool]:
+    wants, excludes = compile_patterns(wanted), compile_patterns(excluded)
+    return lambda text: wants(text) and not excludes(text)
+
+
+def _without_query(url: str) -> str:
+    if "?" not in url and "#" not in url:
+        return url
+    return urlunsplit(urlsplit(url)._replace(query="", fragment=""))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()

@@ -1,0 +1,294 @@
+"""What can go wrong, as one tree of exceptions; each sentence says what the user can do.
+
+::
+
+    MirrorError
+    ├── ConfigError                 wrong usage or configuration; nothing was touched
+    ├── LockHeld                    another process works on this mirror
+    ├── UpstreamError               one request could not be answered usefully
+    │   ├── Unreachable             no connection, cut, stalled, 5xx, 429: tried again until the budget ended
+    │   ├── AccessDenied            401, 403, or no usable credential
+    │   ├── NotListed               400, 404 or 410 on something that the index lists
+    │   ├── Withheld                409: cooldown, policy, malware
+    │   ├── BadPage                 an answer that is not a page of the simple repository API
+    │   ├── RedirectRefused         a redirect or link to where it must not lead
+    │   └── TooLarge                over a limit of the configuration
+    ├── IntegrityError              bytes or names that must not be published
+    │   ├── DigestMismatch
+    │   ├── SizeMismatch
+    │   ├── UnhashedRefused         no strong digest, and the index says ``unhashed = "refuse"``
+    │   └── UnsafeName
+    ├── StateError                  state.db is missing, damaged, newer or can't be written
+    └── TreeError                   the tree can't be written: full, read-only, no permission
+
+Fields first; the sentence is built in ``__str__``. URLs and texts from an index are attacker-controlled and may
+carry secrets: they pass ``shown_url`` and ``shown_text`` before they reach a message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+
+class Reason(Enum):
+    """Why a file or page is not held; the words of the report (CONTRACT.md)."""
+
+    DIGEST_MISMATCH = "digest-mismatch"
+    SIZE_MISMATCH = "size-mismatch"
+    NOT_FOUND = "not-found"
+    WITHHELD = "withheld"
+    DENIED = "denied"
+    UNREACHABLE = "unreachable"
+    REDIRECT_REFUSED = "redirect-refused"
+    BAD_PAGE = "bad-page"
+    UNSAFE_NAME = "unsafe-name"
+    TOO_LARGE = "too-large"
+    REFUSED_UNHASHED = "refused-unhashed"
+    SHRINK = "shrink"
+    STORAGE = "storage"
+    INTERNAL = "internal"
+
+
+def shown_text(text: str, limit: int = 200) -> str:
+    """Return ``text`` fit for one line of a terminal or log: control characters escaped, at most ``limit`` long."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[:limit])
+    return safe if len(text) <= limit else safe + "…"
+
+
+def shown_url(url: str) -> str:
+    """Return ``url`` without user info, query and fragment, fit for a message."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "(an unreadable URL)"
+    if not parts.scheme and not host:
+        return shown_text(parts.path)
+    return shown_text(f"{parts.scheme}://{host}{parts.path}")
+
+
+@dataclass(kw_only=True, eq=False)
+class MirrorError(Exception):
+    """The root of all errors that this program raises on purpose."""
+
+    reason: ClassVar[Reason] = Reason.INTERNAL
+
+    def __str__(self) -> str:  # pragma: no cover - every subclass says its own sentence
+        return type(self).__name__
+
+
+@dataclass(kw_only=True, eq=False)
+class ConfigError(MirrorError):
+    """Wrong usage or configuration. ``where`` is the key's full path or the option, ``problem`` what was expected."""
+
+    where: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}" if self.where else self.problem
+
+
+@dataclass(kw_only=True, eq=False)
+class LockHeld(MirrorError):
+    """Another process holds a lock of this mirror."""
+
+    path: str
+    pid: int | None
+
+    def __str__(self) -> str:
+        holder = f"process {self.pid}" if self.pid else "another process"
+        return f"{holder} is working on this mirror ({self.path}); wait for it, or pass --wait DURATION"
+
+
+@dataclass(kw_only=True, eq=False)
+class UpstreamError(MirrorError):
+    """One request to an index could not be answered usefully. ``url`` may be raw; it is shown without its secrets."""
+
+    reason = Reason.UNREACHABLE
+    url: str
+
+
+@dataclass(kw_only=True, eq=False)
+class Unreachable(UpstreamError):
+    """No usable answer within the budget of tries."""
+
+    cause: str
+    attempts: int = 1
+    retry_after_s: float | None = None
+
+    def __str__(self) -> str:
+        tries = f" after {self.attempts} tries" if self.attempts > 1 else ""
+        return f"{shown_url(self.url)} can't be reached{tries}: {shown_text(self.cause)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class AccessDenied(UpstreamError):
+    """401 or 403, or a credential that can't be read. ``source`` names where the credential came from, never itself.
+
+    ``ends_index``: the whole index refuses us (401 anywhere, 403 on its root), not only this page or file.
+    """
+
+    reason = Reason.DENIED
+    index: str
+    status: int | None
+    source: str
+    ends_index: bool = False
+    detail: str = ""
+
+    def __str__(self) -> str:
+        answer = f"answered {self.status}" if self.status else "has no usable credential"
+        detail = f" ({shown_text(self.detail)})" if self.detail else ""
+        return (
+            f"index {self.index!r} {answer} for {shown_url(self.url)}{detail}; credential from {self.source}: "
+            "check that it is set, has not expired and is entitled to this index"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class NotListed(UpstreamError):
+    """400, 404 or 410 for a page or file that the index lists."""
+
+    reason = Reason.NOT_FOUND
+    status: int
+
+    def __str__(self) -> str:
+        return f"{shown_url(self.url)} answered {self.status} although the index lists it; it is tried again"
+
+
+@dataclass(kw_only=True, eq=False)
+class Withheld(UpstreamError):
+    """409: the index lists it and does not give it out. ``code`` is its own word, such as POLICY_COOLDOWN."""
+
+    reason = Reason.WITHHELD
+    code: str | None
+
+    @property
+    def is_withdrawal(self) -> bool:
+        """Whether the index says that the content must not be used (UPSTREAMS.md, 409)."""
+        return self.code in {"MALWARE_DETECTED", "POLICY_ORG_BLOCKLIST"}
+
+    def __str__(self) -> str:
+        return f"{shown_url(self.url)} is withheld by the index ({shown_text(self.code or 'no reason given')})"
+
+
+@dataclass(kw_only=True, eq=False)
+class BadPage(UpstreamError):
+    """An answer that is not a page of the simple repository API."""
+
+    reason = Reason.BAD_PAGE
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{shown_url(self.url)} is not a page of a simple index: {shown_text(self.cause)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class RedirectRefused(UpstreamError):
+    """A redirect or link that leads where it must not."""
+
+    reason = Reason.REDIRECT_REFUSED
+    target: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{shown_url(self.url)} leads to {shown_url(self.target)}: {shown_text(self.cause)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class TooLarge(UpstreamError):
+    """Over a limit. ``setting`` is the configuration key that raises it."""
+
+    reason = Reason.TOO_LARGE
+    limit_bytes: int
+    setting: str
+
+    def __str__(self) -> str:
+        return f"{shown_url(self.url)} is larger than {self.limit_bytes} bytes; raise {self.setting} to allow it"
+
+
+@dataclass(kw_only=True, eq=False)
+class IntegrityError(MirrorError):
+    """Bytes or names that must not be published."""
+
+
+@dataclass(kw_only=True, eq=False)
+class DigestMismatch(IntegrityError):
+    """The bytes have another digest than the index lists."""
+
+    reason = Reason.DIGEST_MISMATCH
+    filename: str
+    algorithm: str
+    expected: str
+    actual: str
+
+    def __str__(self) -> str:
+        return (
+            f"{shown_text(self.filename)}: the index lists {self.algorithm} {self.expected}, "
+            f"the bytes have {self.actual}; not published, tried again in the next cycle"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class SizeMismatch(IntegrityError):
+    """The body has another length than the index lists."""
+
+    reason = Reason.SIZE_MISMATCH
+    filename: str
+    expected_bytes: int
+    actual_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{shown_text(self.filename)}: the index lists {self.expected_bytes} bytes, "
+            f"{self.actual_bytes} came; not published, tried again in the next cycle"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class UnhashedRefused(IntegrityError):
+    """The index lists no sha256 or stronger, and its configuration refuses such files."""
+
+    reason = Reason.REFUSED_UNHASHED
+    filename: str
+
+    def __str__(self) -> str:
+        return f'{shown_text(self.filename)}: listed without a sha256 or stronger, and unhashed = "refuse"'
+
+
+@dataclass(kw_only=True, eq=False)
+class UnsafeName(IntegrityError):
+    """A name that must not become a path."""
+
+    reason = Reason.UNSAFE_NAME
+    name: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"the name {shown_text(self.name)!r} is refused: {self.cause}"
+
+
+@dataclass(kw_only=True, eq=False)
+class StateError(MirrorError):
+    """``state.db`` is missing, damaged, of a newer version, or can't be written."""
+
+    reason = Reason.STORAGE
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+@dataclass(kw_only=True, eq=False)
+class TreeError(MirrorError):
+    """The tree can't be written or read. ``problem`` says what to do, with the free space where that matters."""
+
+    reason = Reason.STORAGE
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"

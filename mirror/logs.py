@@ -1,0 +1,208 @@
+"""What the program says while it works: one line for each event, on stderr, free of secrets.
+
+Answers for three things, whatever a caller puts into an event: a URL appears without user info, query and fragment; a
+registered secret appears as ``***``; text from an index can't control the terminal or forge a line. Tracebacks pass the
+same way and never show local variables. A log that can't be written stops nothing.
+
+structlog takes 0.1 s of CPU to import, so that this module imports it only where it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from urllib.parse import quote
+
+from mirror.errors import shown_text, shown_url
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger, Processor
+
+LogFormat = Literal["console", "json"]
+
+LEVELS: Final[Mapping[str, int]] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+MIN_SECRET_LENGTH = 4
+"""What is shorter would blank out half of every line, and is no secret worth the name."""
+
+MAX_TEXT = 4000
+"""Of one value, or of one line of a traceback."""
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+
+
+class _Secrets:
+    """The texts that must not appear. Known to the whole process, since a log line may come from anywhere in it."""
+
+    def __init__(self) -> None:
+        self._texts: frozenset[str] = frozenset()
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, text: str) -> None:
+        forms = {text, quote(text, safe=""), quote(text), json.dumps(text)[1:-1], repr(text)[1:-1]}
+        if forms <= self._texts:
+            return
+        self._texts |= forms
+        # The longest first: a secret that contains another one disappears as a whole.
+        longest_first = sorted(self._texts, key=lambda form: (-len(form), form))
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def hide(self, text: str) -> str:
+        return self._pattern.sub("***", text) if self._pattern else text
+
+
+_SECRETS: Final = _Secrets()
+
+
+def register_secret(text: str) -> None:
+    """Make ``text`` appear as ``***`` from now on, also percent-encoded or escaped; under four characters: ignored."""
+    if len(text) >= MIN_SECRET_LENGTH:
+        _SECRETS.add(text)
+
+
+def redact(text: str) -> str:
+    """Return ``text`` without registered secrets, and its URLs without user info, query and fragment."""
+    hidden = _SECRETS.hide(text)
+    return _URL.sub(lambda match: shown_url(match[0]), hidden) if "://" in hidden else hidden
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """Return the logger of a module. It follows ``configure_logging`` also when that is called later."""
+    import structlog
+
+    logger: FilteringBoundLogger = structlog.get_logger(module=name)
+    return logger
+
+
+def configure_logging(level: str = "info", format: LogFormat | None = None, stream: TextIO | None = None) -> None:  # noqa: A002
+    """Write events of ``level`` and above to ``stream``: JSON, or lines for people where it is a terminal.
+
+    Without a stream it is what ``sys.stderr`` is at each event, so that a progress display can stand in between.
+    The standard library's logging, which aiohttp and asyncio use, comes out the same way from WARNING on.
+    """
+    import structlog
+
+    console = format == "console" or (format is None and _is_terminal(stream or sys.stderr))
+    structlog.configure(
+        processors=_processors(console=console, colors=console and _wants_colors(stream or sys.stderr)),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=lambda *_names: _LineWriter(stream),
+        # A cached logger would keep the level and the stream of an earlier configuration.
+        cache_logger_on_first_use=False,
+    )
+    _route_standard_logging()
+
+
+def use_default_logging() -> None:
+    """Configure the log unless that was done: for what fails before the command line is read."""
+    import structlog
+
+    if not structlog.is_configured():
+        configure_logging()
+
+
+def _processors(*, console: bool, colors: bool) -> list[Processor]:
+    import structlog
+
+    first: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Not structlog's own tracebacks: those show local variables, and secrets live there.
+        structlog.processors.format_exc_info,
+        _clean_event,
+    ]
+    if not console:
+        return [*first, structlog.processors.JSONRenderer()]
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+    )
+    return [*first, _without_module, renderer]
+
+
+def _clean_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Make each value of an event fit to be shown; what a reader looks for first comes first."""
+    ordered = {key: event[key] for key in ("timestamp", "level", "event")} | dict(event)
+    return {shown_text(redact(key)): _clean(value, lines=key == "exception") for key, value in ordered.items()}
+
+
+def _clean(value: object, *, lines: bool = False) -> object:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str() if lines:
+            return "\n".join(shown_text(line, limit=MAX_TEXT) for line in redact(value).split("\n"))
+        case Enum():
+            return _clean(value.value)
+        case str():
+            return shown_text(redact(value), limit=MAX_TEXT)
+        case Mapping():
+            return {shown_text(redact(str(key))): _clean(inner) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_clean(inner) for inner in value]
+        case bytes():
+            return _clean(value.decode("utf-8", "backslashreplace"))
+    return _clean(str(value))
+
+
+def _without_module(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Leave the module's name to the machines: for people the event says enough."""
+    event.pop("module", None)
+    return event
+
+
+class _LineWriter:
+    """Writes whole lines. Every method name of a level is the same ``msg``, as structlog asks."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        stream = self._stream or sys.stderr
+        # A reader of the log that went away, or a full disk under it, must not stop a cycle in its middle.
+        with contextlib.suppress(OSError, ValueError):
+            if stream is not None:
+                stream.write(f"{line}\n")
+                stream.flush()
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+class _IntoEvents(logging.Handler):
+    """Turns records of the standard library's logging into events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            message = str(record.msg)
+        get_logger(record.name).log(record.levelno, "library.message", message=message, exc_info=record.exc_info)
+
+
+def _route_standard_logging() -> None:
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _IntoEvents)]:
+        root.removeHandler(handler)
+    root.addHandler(_IntoEvents(logging.WARNING))
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def _wants_colors(stream: TextIO | None) -> bool:
+    return _is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,58 @@
+"""The passes over the indexes: when each began and ended, and how."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mirror.state.store import Store
+
+
+class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One cycle as recorded. Times are seconds since the epoch; ``report`` is the JSON text of its report."""
+
+    id: int
+    started_at: float
+    finished_at: float | None
+    outcome: str | None
+    exit_code: int | None
+    report: str | None
+
+
+async def record_cycle_start(store: Store, now: float, *, allow_shrink: bool) -> int:
+    """Enter a new cycle and return its number."""
+    async with store.transaction() as tx:
+        await tx.execute("INSERT INTO cycle (started_at, allow_shrink) VALUES (?, ?)", (now, allow_shrink))
+    return int(await store.value("SELECT max(id) FROM cycle"))
+
+
+async def record_cycle_end(store: Store, cycle: int, now: float, *, outcome: str, exit_code: int, report: str) -> None:
+    """Enter how a cycle ended."""
+    async with store.transaction() as tx:
+        await tx.execute(
+            "UPDATE cycle SET finished_at = ?, outcome = ?, exit_code = ?, report = ? WHERE id = ?",
+            (now, outcome, exit_code, report, cycle),
+        )
+
+
+async def load_last_cycle(store: Store) -> CycleRow | None:
+    """Return the cycle that began last, finished or not."""
+    row = await store.row(
+        "SELECT id, started_at, finished_at, outcome, exit_code, report FROM cycle ORDER BY id DESC LIMIT 1"
+    )
+    if row is None:
+        return None
+    return CycleRow(
+        id=row[0], started_at=row[1], finished_at=row[2], outcome=row[3], exit_code=row[4], report=row[5]
+    )
+
+
+async def load_meta(store: Store, key: str) -> str | None:
+    """Return a value that belongs to the mirror as a whole."""
+    row = await store.row("SELECT value FROM meta WHERE key = ?", (key,))
+    return row[0] if row else None
+
+
+async def record_meta(store: Store, key: str, value: str) -> None:
+    """Keep a value that belongs to the mirror as a whole."""
+    async with store.transaction() as tx:
+        await tx.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))

@@ -1,0 +1,427 @@
+"""What our pages publish: temporal entry rows, the blobs behind them, and the marks of pages that are not written yet.
+
+A row opens in the transaction that makes a held blob publishable and closes when it leaves the pages. Among all indexes
+one filename of a project is open once at most: opening it for one index closes it for the others. What a page shows is
+the open rows of its project's name, so a page can be rendered again from the state alone, also after a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import msgspec
+
+from mirror.core.diff import HeldFile, Relabel
+from mirror.core.model import Digests, Entry, Labels, ListedFile, ProjectMeta, ProjectView, Validators
+from mirror.core.names import ProjectName, Sha256, strongest_digest
+from mirror.state.listing import meta_from_row, meta_values, validator_values
+from mirror.state.store import Row, Store, Transaction
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """A verified file whose bytes lie in the tree, to be entered."""
+
+    file: ListedFile
+    sha256: Sha256
+    size: int
+    metadata_sha256: Sha256 | None = None
+
+
+class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What one transaction enters for one project of one index."""
+
+    project: int
+    source: int
+    name: ProjectName
+    placed: tuple[Placed, ...] = ()
+    relabel: tuple[Relabel, ...] = ()
+    meta: ProjectMeta | None = None
+    touch: tuple[tuple[HeldFile, ListedFile], ...] = ()
+    refuse: tuple[tuple[HeldFile, Digests], ...] = ()
+    missing: tuple[HeldFile, ...] = ()
+    returned: tuple[HeldFile, ...] = ()
+    withdrawn: str | None = None
+    """The index's own word for a withdrawal, entered with ``meta``."""
+
+    @property
+    def shows(self) -> bool:
+        """Whether a page changes by it."""
+        return bool(self.placed or self.relabel or self.meta)
+
+
+class Closing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is entered for a project of an index when all that its page asked for is done."""
+
+    project: int
+    validators: Validators
+    selection: str
+    skipped: int | None = None
+    """None: as it was, since the page was confirmed unchanged."""
+    claims: tuple[str, ...] = ()
+
+
+_INSERT_ENTRY = (
+    "INSERT INTO entry (project, source, filename, sha256, size, digests, unhashed, url, upload_time, requires_python,"
+    " yanked, provenance, extra, valid_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_FORGET_VALIDATORS = "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE id = ?"
+_UNLIST_BLOB = (
+    "UPDATE blob SET unlisted_since = ? WHERE sha256 = ? AND filename = ? AND NOT EXISTS (SELECT 1 FROM entry"
+    " WHERE entry.sha256 = blob.sha256 AND entry.filename = blob.filename AND entry.valid_to IS NULL)"
+)
+
+
+async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[str, HeldFile]]:
+    """Return the open entries of some projects: project id -> filename -> entry."""
+    found: dict[int, dict[str, HeldFile]] = {p: {} for p in projects}
+    for r in await store.rows(
+        "SELECT project, id, filename, sha256, size, digests, url, requires_python, yanked, upload_time, provenance,"
+        f" extra, absent_since, refused FROM entry WHERE valid_to IS NULL AND project IN ({_marks(projects)})",
+        tuple(projects),
+    ):
+        found[r[0]][r[2]] = HeldFile(
+            id=r[1],
+            filename=r[2],
+            sha256=Sha256(r[3]),
+            size=r[4],
+            digests=_decode_digests(r[5]),
+            url=r[6],
+            labels=_labels(r[7:12]),
+            absent_since=r[12],
+            refused=_decode_digests(r[13]) if r[13] else (),
+        )
+    return found
+
+
+async def load_owner_claims(store: Store, name: ProjectName, position: int) -> tuple[frozenset[str], bool]:
+    """Return which filenames of a project belong to earlier indexes, and whether one of them withdrew the project.
+
+    Theirs are the held ones, the failed and withheld ones, and those that their patterns leave out.
+    """
+    names: set[str] = set()
+    withdrawn = False
+    for r in await store.rows(
+        "SELECT p.id, p.source, p.claims, p.withdrawn IS NOT NULL OR p.status = 'quarantined' FROM project p"
+        " JOIN source s ON s.id = p.source"
+        " WHERE p.name = ? AND s.configured = 1 AND s.position < ? AND p.listed = 1 AND p.wanted = 1",
+        (name, position),
+    ):
+        names.update(msgspec.json.decode(r[2], type=list[str]) if r[2] else ())
+        withdrawn = withdrawn or bool(r[3])
+        held = await store.rows("SELECT filename FROM entry WHERE project = ? AND valid_to IS NULL", (r[0],))
+        failed = await store.rows("SELECT filename FROM failure WHERE source = ? AND project = ?", (r[1], name))
+        names.update(row[0] for row in held)
+        names.update(row[0] for row in failed if row[0])
+    return frozenset(names), withdrawn
+
+
+async def load_blobs(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, Sha256 | None]]:
+    """Return the held ones of some (sha256, filename) pairs, with size and metadata sha256."""
+    pairs = set(wanted)
+    digests = sorted({p[0] for p in pairs})
+    found = {}
+    for start in range(0, len(digests), 500):
+        chunk = digests[start : start + 500]
+        for r in await store.rows(
+            f"SELECT sha256, filename, size, metadata_sha256 FROM blob WHERE sha256 IN ({_marks(chunk)})", chunk
+        ):
+            if (r[0], r[1]) in pairs:
+                found[(r[0], r[1])] = (r[2], r[3])
+    return found
+
+
+async def record_changes(
+    store: Store, records: Sequence[ProjectRecord], *, cycle: int, now: float, has_overlays: bool
+) -> None:
+    """Enter what was placed and relabelled: rows open, old validators are forgotten, the pages are marked.
+
+    The bytes of every ``Placed`` must be durable before this is called.
+    """
+    async with store.transaction() as tx:
+        if any(r.shows for r in records):
+            revision = await tx.revision(cycle, now)
+            await _enter_placed(tx, records, revision, now)
+            await _enter_labels(tx, records, revision)
+            await _enter_meta(tx, records)
+            await mark_pages(tx, (r.name for r in records if r.shows), revision)
+        await tx.executemany(_FORGET_VALIDATORS, [(r.project,) for r in records])
+        if has_overlays:
+            await _forget_overlays(tx, records)
+        await _touch(tx, records)
+
+
+async def _enter_placed(tx: Transaction, records: Sequence[ProjectRecord], revision: int, now: float) -> None:
+    placed = [(r, p) for r in records for p in r.placed]
+    await tx.executemany(
+        "INSERT INTO blob (sha256, filename, size, metadata_sha256, stored, verified) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (sha256, filename) DO UPDATE SET unlisted_since = NULL, metadata_sha256 = excluded.metadata_sha256",
+        [(p.sha256, p.file.filename, p.size, p.metadata_sha256, now, now) for _, p in placed],
+    )
+    same_name = "filename = ? AND project IN (SELECT id FROM project WHERE name = ?)"
+    for r, p in placed:
+        if await tx.rows(f"SELECT 1 FROM entry WHERE valid_to IS NULL AND {same_name}", (p.file.filename, r.name)):
+            await close_entries(tx, same_name, (p.file.filename, r.name), revision, now)
+    await tx.executemany(_INSERT_ENTRY, [_entry_values(r, p, revision) for r, p in placed])
+    await tx.executemany(
+        "UPDATE blob SET unlisted_since = NULL WHERE sha256 = ? AND filename = ? AND unlisted_since IS NOT NULL",
+        [(p.sha256, p.file.filename) for _, p in placed],
+    )
+
+
+async def close_entries(tx: Transaction, where: str, values: Row, revision: int, now: float) -> None:
+    """Close the open rows that a condition selects; a blob that no open row needs begins its retention."""
+    closed = await tx.rows(f"SELECT sha256, filename FROM entry WHERE valid_to IS NULL AND {where}", values)
+    await tx.execute(f"UPDATE entry SET valid_to = ? WHERE valid_to IS NULL AND {where}", (revision, *values))
+    await tx.executemany(_UNLIST_BLOB, [(now, sha256, filename) for sha256, filename in closed])
+
+
+def _entry_values(record: ProjectRecord, placed: Placed, revision: int) -> Row:
+    file, labels = placed.file, placed.file.labels
+    return (
+        record.project,
+        record.source,
+        file.filename,
+        placed.sha256,
+        placed.size,
+        _encode_digests(file.digests),
+        strongest_digest(file.digests) is None,
+        file.url,
+        labels.upload_time,
+        labels.requires_python,
+        labels.yanked,
+        labels.provenance,
+        labels.extra,
+        revision,
+    )
+
+
+async def _enter_labels(tx: Transaction, records: Sequence[ProjectRecord], revision: int) -> None:
+    for change in (c for r in records for c in r.relabel):
+        closed = await tx.execute(
+            "UPDATE entry SET valid_to = ? WHERE id = ? AND valid_to IS NULL", (revision, change.held.id)
+        )
+        if not closed:
+            continue  # replaced by new bytes in this transaction: those carry their own labels
+        labels = change.labels
+        await tx.execute(
+            "INSERT INTO entry (project, source, filename, sha256, size, digests, unhashed, url, refused, upload_time,"
+            " requires_python, yanked, provenance, extra, valid_from) SELECT project, source, filename, sha256, size,"
+            " digests, unhashed, url, refused, ?, ?, ?, ?, ?, ? FROM entry WHERE id = ?",
+            (
+                labels.upload_time,
+                labels.requires_python,
+                labels.yanked,
+                labels.provenance,
+                labels.extra,
+                revision,
+                change.held.id,
+            ),
+        )
+
+
+async def _enter_meta(tx: Transaction, records: Sequence[ProjectRecord]) -> None:
+    await tx.executemany(
+        "UPDATE project SET status = ?, status_reason = ?, versions = ?, extra = ?, extra_meta = ?, withdrawn = ?"
+        " WHERE id = ?",
+        [(*meta_values(r.meta), r.withdrawn, r.project) for r in records if r.meta is not None],
+    )
+
+
+async def mark_pages(tx: Transaction, names: Iterable[ProjectName], revision: int) -> None:
+    """Note that the state is ahead of these pages."""
+    await tx.executemany(
+        "INSERT INTO page (name, revision, marked) VALUES (?, ?, 1)"
+        " ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, marked = 1",
+        [(name, revision) for name in set(names)],
+    )
+
+
+async def _forget_overlays(tx: Transaction, records: Sequence[ProjectRecord]) -> None:
+    """A project's later indexes must be judged again: what their owner lists has changed."""
+    await tx.executemany(
+        "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE name = ? AND source IN"
+        " (SELECT later.id FROM source later JOIN source mine ON mine.id = ? WHERE later.position > mine.position)",
+        [(r.name, r.source) for r in records],
+    )
+
+
+async def _touch(tx: Transaction, records: Sequence[ProjectRecord]) -> None:
+    """Update in place what no page shows."""
+    where = "filename = ? AND project = ? AND valid_to IS NULL"
+    await tx.executemany(
+        f"UPDATE entry SET digests = ?, unhashed = ?, url = ? WHERE {where}",
+        [
+            (_encode_digests(f.digests), strongest_digest(f.digests) is None, f.url, h.filename, r.project)
+            for r in records
+            for h, f in r.touch
+        ],
+    )
+    await tx.executemany(
+        f"UPDATE entry SET refused = ? WHERE {where}",
+        [(_encode_digests(digests), h.filename, r.project) for r in records for h, digests in r.refuse],
+    )
+    await tx.executemany(
+        f"UPDATE entry SET absent_since = NULL WHERE {where}",
+        [(h.filename, r.project) for r in records for h in r.returned],
+    )
+
+
+async def record_missing(store: Store, missing: Mapping[int, Sequence[HeldFile]], *, cycle: int) -> None:
+    """Note the first look that missed some entries; no new version of them."""
+    async with store.transaction() as tx:
+        await tx.executemany(
+            "UPDATE entry SET absent_since = ? WHERE filename = ? AND project = ? AND valid_to IS NULL",
+            [(cycle, h.filename, project) for project, held in missing.items() for h in held],
+        )
+
+
+async def load_marked(store: Store, after: str, limit: int = 500) -> list[ProjectName]:
+    """Return some names of marked pages, in order."""
+    rows = await store.rows(
+        "SELECT name FROM page WHERE marked = 1 AND name > ? ORDER BY name LIMIT ?", (after, limit)
+    )
+    return [ProjectName(r[0]) for r in rows]
+
+
+async def mark_all_pages(store: Store, *, cycle: int, now: float, renderer: int) -> None:
+    """Mark every page: the renderer has changed since they were written."""
+    async with store.transaction() as tx:
+        if await tx.execute("UPDATE page SET marked = 1"):
+            revision = await tx.revision(cycle, now)
+            await tx.execute("UPDATE page SET revision = ?", (revision,))
+        await tx.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('renderer', ?)", (str(renderer),))
+
+
+class PageState(msgspec.Struct, frozen=True, kw_only=True):
+    """A marked page: what it has to show, and whether it is there and should be."""
+
+    view: ProjectView
+    is_published: bool
+    stays: bool
+    """A project without an entry keeps its page while an index lists it; one that never had a page gets none."""
+
+
+async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageState]:
+    """Return what the pages of some projects have to show, by name."""
+    marks = _marks(names)
+    pages = await store.rows(f"SELECT name, revision, published FROM page WHERE name IN ({marks})", tuple(names))
+    metas: dict[str, ProjectMeta] = {}
+    listed: set[str] = set()
+    for r in await store.rows(
+        "SELECT p.name, p.listed, p.status, p.status_reason, p.versions, p.extra, p.extra_meta FROM project p"
+        f" JOIN source s ON s.id = p.source WHERE p.name IN ({marks}) AND (p.listed = 1 OR EXISTS"
+        " (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL))"
+        " ORDER BY s.configured DESC, s.position, s.id",
+        tuple(names),
+    ):
+        meta = meta_from_row(r[2:7])
+        metas[r[0]] = _joined_meta(metas[r[0]], meta) if r[0] in metas else meta
+        if r[1]:
+            listed.add(r[0])
+    entries: dict[str, list[Entry]] = {}
+    for r in await store.rows(
+        "SELECT p.name, e.filename, e.sha256, e.size, b.metadata_sha256, e.requires_python, e.yanked, e.upload_time,"
+        " e.provenance, e.extra FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
+        " JOIN blob b ON b.sha256 = e.sha256 AND b.filename = e.filename"
+        f" WHERE p.name IN ({marks}) ORDER BY e.filename",
+        tuple(names),
+    ):
+        entry = Entry(
+            filename=r[1], sha256=Sha256(r[2]), size=r[3], metadata_sha256=r[4], labels=_labels(r[5:10])
+        )
+        entries.setdefault(r[0], []).append(entry)
+    return [
+        PageState(
+            view=ProjectView(
+                name=ProjectName(name),
+                meta=metas.get(name, ProjectMeta()),
+                entries=tuple(entries.get(name, ())),
+                serial=revision,
+            ),
+            is_published=bool(published),
+            stays=name in entries or (bool(published) and name in listed),
+        )
+        for name, revision, published in pages
+    ]
+
+
+def _joined_meta(first: ProjectMeta, later: ProjectMeta) -> ProjectMeta:
+    """Status and keys come from the first index, the versions are the union."""
+    if later.versions is None or first.versions is None:
+        return first if first.versions is not None or later.versions is None else _with_versions(first, later.versions)
+    return _with_versions(first, (*first.versions, *(v for v in later.versions if v not in first.versions)))
+
+
+def _with_versions(meta: ProjectMeta, versions: tuple[str, ...]) -> ProjectMeta:
+    return msgspec.structs.replace(meta, versions=versions)
+
+
+async def record_published(
+    store: Store,
+    pages: Collection[tuple[ProjectName, int]],
+    gone: Collection[ProjectName],
+    closings: Sequence[Closing],
+    *,
+    root_revision: int | None = None,
+) -> None:
+    """Clear the marks of pages that are on disk, drop those that left, and keep the validators, last.
+
+    ``root_revision`` is the serial of a root page that was written with them.
+    """
+    if not pages and not gone and not closings and root_revision is None:
+        return
+    async with store.transaction() as tx:
+        if root_revision is not None:
+            await tx.execute(
+                "INSERT OR REPLACE INTO meta (key, value) VALUES ('root_revision', ?)", (str(root_revision),)
+            )
+        await tx.executemany(
+            "UPDATE page SET published = 1, marked = (revision != ?) WHERE name = ?", [(rev, n) for n, rev in pages]
+        )
+        await tx.executemany("DELETE FROM page WHERE name = ?", [(n,) for n in gone])
+        await tx.executemany(
+            "UPDATE project SET etag = ?, last_modified = ?, serial = ?, digest = ?, selection = ? WHERE id = ?",
+            [(*validator_values(c.validators), c.selection, c.project) for c in closings],
+        )
+        await tx.executemany(
+            "UPDATE project SET skipped = ?, claims = ? WHERE id = ?",
+            [(c.skipped, _encode_claims(c.claims), c.project) for c in closings if c.skipped is not None],
+        )
+
+
+def _encode_claims(claims: tuple[str, ...]) -> str | None:
+    return msgspec.json.encode(claims).decode() if claims else None
+
+
+async def load_published(store: Store) -> list[tuple[ProjectName, int]]:
+    """Return every published project with the revision of its page, by name, for the root page."""
+    return await store.rows("SELECT name, revision FROM page WHERE published = 1 ORDER BY name")
+
+
+async def load_last_revision(store: Store) -> int:
+    """Return the newest revision; 0 where there is none."""
+    return int(await store.value("SELECT coalesce(max(id), 0) FROM revision"))
+
+
+async def has_blobs(store: Store) -> bool:
+    """Tell whether any bytes are held."""
+    return bool(await store.value("SELECT EXISTS (SELECT 1 FROM blob)"))
+
+
+def _labels(values: Row) -> Labels:
+    requires_python, yanked, upload_time, provenance, extra = values
+    return Labels(
+        requires_python=requires_python, yanked=yanked, upload_time=upload_time, provenance=provenance, extra=extra
+    )
+
+
+def _encode_digests(digests: Digests) -> str:
+    return " ".join(f"{a}={d}" for a, d in digests)
+
+
+def _decode_digests(text: str) -> Digests:
+    return tuple((a, d) for a, _, d in (pair.partition("=") for pair in text.split()))
+
+
+def _marks(values: Collection[object]) -> str:
+    return ",".join("?" * len(values))

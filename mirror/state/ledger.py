@@ -1,0 +1,122 @@
+"""The ledger: what failed or is withheld, with all that the next try needs.
+
+A row is (index, project, filename); an empty filename stands for the project's page, an empty project for the index.
+It closes when the thing succeeds or is no longer listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from mirror.core.model import ListedFile
+from mirror.core.names import ProjectName
+from mirror.errors import Reason
+from mirror.state.store import Store, Transaction
+
+_FIRST_DELAY_S = 60.0
+_MAX_DELAY_S = 6 * 3600.0
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that could not be had. ``file`` is null for a page, and for a file that must not be touched."""
+
+    source: int
+    project: str
+    filename: str
+    reason: Reason
+    detail: str
+    file: ListedFile | None = None
+
+
+class FailureRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the ledger. Times are seconds since the epoch."""
+
+    index: str
+    project: str
+    filename: str
+    reason: Reason
+    detail: str
+    file: ListedFile | None
+    first_at: float
+    last_at: float
+    attempts: int
+    next_at: float
+
+
+async def record_failures(
+    store: Store, failed: Sequence[Failure], closed: Collection[tuple[int, str, str]], *, now: float
+) -> None:
+    """Enter failures, and close the rows (source, project, filename) of what succeeded or is gone."""
+    if not failed and not closed:
+        return
+    async with store.transaction() as tx:
+        await tx.executemany("DELETE FROM failure WHERE source = ? AND project = ? AND filename = ?", closed)
+        for failure in failed:
+            await _enter(tx, failure, now)
+
+
+async def _enter(tx: Transaction, failure: Failure, now: float) -> None:
+    key = (failure.source, failure.project, failure.filename)
+    where = "source = ? AND project = ? AND filename = ?"
+    known = await tx.rows(f"SELECT attempts FROM failure WHERE {where}", key)
+    attempts = (known[0][0] if known else 0) + 1
+    listed = msgspec.json.encode(failure.file).decode() if failure.file is not None else None
+    values = (failure.reason.value, failure.detail, listed, now, attempts, now + _delay_s(attempts), *key)
+    if known:
+        await tx.execute(
+            "UPDATE failure SET reason = ?, detail = ?, listed = ?, last_at = ?, attempts = ?, next_at = ?"
+            f" WHERE {where}",
+            values,
+        )
+    else:
+        await tx.execute(
+            "INSERT INTO failure (reason, detail, listed, last_at, attempts, next_at, source, project, filename, first_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, now),
+        )
+
+
+async def load_project_failures(store: Store, source: int, project: ProjectName) -> dict[str, FailureRow]:
+    """Return the ledger of one project of one index by filename; '' is its page."""
+    rows = await _load(store, "f.source = ? AND f.project = ?", (source, project))
+    return {row.filename: row for row in rows}
+
+
+async def load_failures(store: Store) -> list[FailureRow]:
+    """Return the whole ledger, by index, project and filename."""
+    return await _load(store, "1", ())
+
+
+async def count_failures(store: Store, source: int) -> dict[Reason, int]:
+    """Return how many rows of one index have which reason."""
+    rows = await store.rows("SELECT reason, count(*) FROM failure WHERE source = ? GROUP BY reason", (source,))
+    return {Reason(r[0]): r[1] for r in rows}
+
+
+async def _load(store: Store, where: str, parameters: Sequence[object]) -> list[FailureRow]:
+    rows = await store.rows(
+        "SELECT s.name, f.project, f.filename, f.reason, f.detail, f.listed, f.first_at, f.last_at, f.attempts, f.next_at"
+        f" FROM failure f JOIN source s ON s.id = f.source WHERE {where} ORDER BY s.position, f.project, f.filename",
+        parameters,
+    )
+    return [
+        FailureRow(
+            index=r[0],
+            project=r[1],
+            filename=r[2],
+            reason=Reason(r[3]),
+            detail=r[4],
+            file=msgspec.json.decode(r[5], type=ListedFile) if r[5] else None,
+            first_at=r[6],
+            last_at=r[7],
+            attempts=r[8],
+            next_at=r[9],
+        )
+        for r in rows
+    ]
+
+
+def _delay_s(attempts: int) -> float:
+    """Return how long the daemon waits before the next try; a cycle by hand tries everything."""
+    return float(min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** min(attempts - 1, 20)))

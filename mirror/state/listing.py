@@ -1,0 +1,386 @@
+"""Which projects each index lists, and which of their pages are due.
+
+The rows of ``project`` are the listing of the last good root: listed ones with their serial, absent ones with the cycle
+that first missed them. An index whose root was confirmed unchanged needs no more than these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+
+import msgspec
+
+from mirror.core.model import ProjectMeta, Validators
+from mirror.core.names import ProjectName
+from mirror.state.store import Row, Store, Transaction
+
+_CHUNK = 2000
+
+
+class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An index as the state knows it."""
+
+    id: int
+    name: str
+    url: str
+    position: int
+    configured: bool
+    validators: Validators | None
+    """Of its root page; None where it must be read."""
+    selection: str | None
+    root_read: int | None
+    """The cycle of the last good root."""
+    listed: int
+    """How many projects that root listed."""
+    succeeded_at: float | None
+
+
+class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A project of an index that is due."""
+
+    id: int
+    name: ProjectName
+    listed_serial: int | None
+    validators: Validators | None
+    selection: str | None
+    meta: ProjectMeta
+    withdrawn: str | None
+    has_entries: bool
+    has_absent: bool
+    has_failures: bool
+
+
+class RootChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What a look at a root leads to, beyond the rows that are already written. Pairs are (project id, name)."""
+
+    gone: tuple[tuple[int, ProjectName], ...] = ()
+    """Missing in two looks."""
+    unwanted: tuple[tuple[int, ProjectName], ...] = ()
+    """No longer wanted by the project patterns."""
+
+
+async def record_sources(store: Store, indexes: Sequence[tuple[str, str]]) -> dict[str, SourceRow]:
+    """Enter the configured indexes, (name, URL) in their order. A changed URL drops the validators of its pages."""
+    known = {row.name: row for row in await load_sources(store)}
+    wanted = [(name, url, position) for position, (name, url) in enumerate(indexes)]
+    same = {name: known[name] for name, url, position in wanted if name in known}
+    unchanged = len(same) == len(wanted) and all(
+        (same[n].url, same[n].position, same[n].configured) == (u, p, True) for n, u, p in wanted
+    )
+    if not unchanged or any(row.configured and row.name not in same for row in known.values()):
+        async with store.transaction() as tx:
+            await tx.execute("UPDATE source SET configured = 0")
+            for name, url, position in wanted:
+                if name in known and known[name].url != url:
+                    await _forget_all_validators(tx, known[name].id)
+                await tx.execute(
+                    "INSERT INTO source (name, url, position) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+                    " url = excluded.url, position = excluded.position, configured = 1",
+                    (name, url, position),
+                )
+    return {row.name: row for row in await load_sources(store)}
+
+
+async def _forget_all_validators(tx: Transaction, source: int) -> None:
+    await tx.execute(
+        "UPDATE source SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE id = ?", (source,)
+    )
+    await tx.execute(
+        "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE source = ?", (source,)
+    )
+
+
+async def load_sources(store: Store) -> list[SourceRow]:
+    """Return every index that the state knows, in the order of the configuration; those that left it last."""
+    rows = await store.rows(
+        "SELECT id, name, url, position, configured, etag, last_modified, serial, digest, selection, root_read, listed,"
+        " succeeded_at FROM source ORDER BY configured DESC, position, id"
+    )
+    return [
+        SourceRow(
+            id=r[0],
+            name=r[1],
+            url=r[2],
+            position=r[3],
+            configured=bool(r[4]),
+            validators=_validators(r[5:9]),
+            selection=r[9],
+            root_read=r[10],
+            listed=r[11],
+            succeeded_at=r[12],
+        )
+        for r in rows
+    ]
+
+
+async def record_root(
+    store: Store,
+    source: SourceRow,
+    *,
+    cycle: int,
+    listing: Mapping[ProjectName, int | None] | None,
+    wants: Callable[[ProjectName], bool],
+    only: Collection[ProjectName] = (),
+) -> RootChange:
+    """Compare a root with the rows of its index, write what is new, and return what leaves.
+
+    ``listing`` is None for a root that was confirmed unchanged: then the rows are the listing, and only what an earlier
+    cycle missed is judged. ``only`` narrows the look to some projects; it counts for nothing that it did not see.
+    """
+    if listing is not None:
+        merge = _Merge(source.id, cycle)
+        names = sorted(n for n in listing if wants(n) and (not only or n in only))
+        await _merge_root(store, merge, names, listing, wants if not only else None)
+        await merge.write(store)
+    if only:
+        return RootChange()
+    return RootChange(
+        gone=await _pairs(store, "listed = 1 AND absent_since < ?", source.id, cycle),
+        unwanted=await _pairs(store, "listed = 1 AND wanted = 0 AND ? > 0", source.id, cycle),
+    )
+
+
+async def _pairs(store: Store, condition: str, source: int, cycle: int) -> tuple[tuple[int, ProjectName], ...]:
+    rows = await store.rows(f"SELECT id, name FROM project WHERE source = ? AND {condition}", (source, cycle))
+    return tuple((r[0], ProjectName(r[1])) for r in rows)
+
+
+async def _merge_root(
+    store: Store,
+    merge: _Merge,
+    names: list[ProjectName],
+    listing: Mapping[ProjectName, int | None],
+    wants: Callable[[ProjectName], bool] | None,
+) -> None:
+    """Walk the sorted names and the sorted rows side by side; ``wants`` is None for a narrowed look."""
+    position = 0
+    async for row in _rows_by_name(store, merge.source):
+        name = row[1]
+        while position < len(names) and names[position] < name:
+            merge.add(names[position], listing[names[position]])
+            position += 1
+        if position < len(names) and names[position] == name:
+            merge.keep(row, listing[name])
+            position += 1
+        elif wants is not None:
+            merge.miss(row, wanted=wants(name))
+    for name in names[position:]:
+        merge.add(name, listing[name])
+
+
+class _Merge:
+    """The rows to write after one look at a root."""
+
+    def __init__(self, source: int, cycle: int) -> None:
+        self.source, self._cycle = source, cycle
+        self._added: list[tuple[int, str, int | None]] = []
+        self._kept: list[tuple[int | None, int]] = []
+        self._missed: list[tuple[int, int]] = []
+        self._unwanted: list[tuple[int]] = []
+
+    def add(self, name: ProjectName, serial: int | None) -> None:
+        self._added.append((self.source, name, serial))
+
+    def keep(self, row: Row, serial: int | None) -> None:
+        identifier, _name, listed, wanted, listed_serial, absent_since = row
+        if not listed or not wanted or absent_since is not None or listed_serial != serial:
+            self._kept.append((serial, identifier))
+
+    def miss(self, row: Row, *, wanted: bool) -> None:
+        identifier, _name, listed, was_wanted, _serial, absent_since = row
+        if not listed:
+            return
+        if not wanted:
+            if was_wanted:
+                self._unwanted.append((identifier,))
+        elif absent_since is None:
+            self._missed.append((self._cycle, identifier))
+
+    async def write(self, store: Store) -> None:
+        if not (self._added or self._kept or self._missed or self._unwanted):
+            return
+        async with store.transaction() as tx:
+            await tx.executemany("INSERT INTO project (source, name, listed_serial) VALUES (?, ?, ?)", self._added)
+            await tx.executemany(
+                "UPDATE project SET listed = 1, wanted = 1, absent_since = NULL, listed_serial = ? WHERE id = ?",
+                self._kept,
+            )
+            await tx.executemany("UPDATE project SET absent_since = ?, wanted = 1 WHERE id = ?", self._missed)
+            await tx.executemany("UPDATE project SET wanted = 0, absent_since = NULL WHERE id = ?", self._unwanted)
+
+
+async def _rows_by_name(store: Store, source: int) -> AsyncIterator[Row]:
+    """Yield (id, name, listed, wanted, listed_serial, absent_since) in the order of the names, without holding them all."""
+    after = ""
+    while True:
+        rows = await store.rows(
+            "SELECT id, name, listed, wanted, listed_serial, absent_since FROM project"
+            f" WHERE source = ? AND name > ? ORDER BY name LIMIT {_CHUNK}",
+            (source, after),
+        )
+        for row in rows:
+            yield row
+        if len(rows) < _CHUNK:
+            return
+        after = rows[-1][1]
+
+
+async def record_root_read(
+    store: Store, source: SourceRow, validators: Validators, *, cycle: int, selection: str, listed: int
+) -> None:
+    """Keep the validators of a root whose rows are written."""
+    if (source.validators, source.selection, source.listed) == (validators, selection, listed) and source.root_read:
+        return
+    async with store.transaction() as tx:
+        await tx.execute(
+            "UPDATE source SET etag = ?, last_modified = ?, serial = ?, digest = ?, selection = ?, root_read = ?,"
+            " listed = ? WHERE id = ?",
+            (*validator_values(validators), selection, cycle, listed, source.id),
+        )
+
+
+async def record_success(store: Store, sources: Collection[int], now: float) -> None:
+    """Note that a cycle went through these indexes without ending early."""
+    async with store.transaction() as tx:
+        await tx.executemany("UPDATE source SET succeeded_at = ? WHERE id = ?", [(now, s) for s in sources])
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """Which projects of an index a cycle has to look at."""
+
+    source: SourceRow
+    selection: str
+    trust_serials: bool
+    """Whether a project whose serial in the root equals its page's own is confirmed unchanged without a request."""
+    only_held: bool
+    """Whether new projects must wait, since the root of an earlier index was never read."""
+    is_overlay: bool
+    only: tuple[ProjectName, ...] = ()
+    now: float = 0.0
+    """Ledger items whose next try is later are not due."""
+
+
+async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
+    """Yield the listed and owned projects that are due, in chunks, ordered by name."""
+    where, parameters = _due_condition(due)
+    after = ""
+    while True:
+        rows = await store.rows(
+            "SELECT p.id, p.name, p.listed_serial, p.etag, p.last_modified, p.serial, p.digest, p.selection,"
+            " p.status, p.status_reason, p.versions, p.extra, p.extra_meta, p.withdrawn,"
+            f" {_HAS_ENTRIES}, {_HAS_ABSENT}, {_HAS_FAILURES}"
+            f" FROM project p WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK // 4}",
+            parameters | {"after": after},
+        )
+        if rows:
+            yield [_project_row(r) for r in rows]
+        if len(rows) < _CHUNK // 4:
+            return
+        after = rows[-1][1]
+
+
+async def count_owned(store: Store, due: Due) -> int:
+    """Return how many projects of the index are listed and owned, due or not."""
+    where, parameters = _owned_condition(due)
+    return int(await store.value(f"SELECT count(*) FROM project p WHERE {where}", parameters))
+
+
+_HAS_ENTRIES = "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)"
+_HAS_ABSENT = "p.id IN (SELECT project FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL)"
+_HAS_FAILURES = "p.name IN (SELECT project FROM failure WHERE source = :source)"
+_HAS_DUE_FAILURES = "p.name IN (SELECT project FROM failure WHERE source = :source AND next_at <= :now)"
+
+
+def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
+    parts = ["p.source = :source AND p.listed = 1 AND p.wanted = 1 AND p.absent_since IS NULL"]
+    parameters: dict[str, object] = {"source": due.source.id, "now": due.now, "position": due.source.position}
+    if due.source.position and not due.is_overlay:
+        parts.append(
+            "NOT EXISTS (SELECT 1 FROM source s JOIN project o ON o.source = s.id AND o.name = p.name"
+            " WHERE s.configured = 1 AND s.position < :position AND o.listed = 1 AND o.wanted = 1)"
+        )
+    if due.only_held:
+        parts.append(_HAS_ENTRIES)
+    if due.only:
+        names = {f"only{i}": name for i, name in enumerate(due.only)}
+        parts.append(f"p.name IN ({', '.join(f':{key}' for key in names)})")
+        parameters |= names
+    return " AND ".join(parts), parameters
+
+
+def _due_condition(due: Due) -> tuple[str, dict[str, object]]:
+    where, parameters = _owned_condition(due)
+    if due.trust_serials:
+        where += (
+            " AND (p.digest IS NULL OR p.serial IS NULL OR p.serial IS NOT p.listed_serial"
+            f" OR p.selection IS NOT :selection OR {_HAS_ABSENT} OR {_HAS_DUE_FAILURES})"
+        )
+        parameters["selection"] = due.selection
+    return where, parameters
+
+
+def _project_row(r: Row) -> ProjectRow:
+    return ProjectRow(
+        id=r[0],
+        name=ProjectName(r[1]),
+        listed_serial=r[2],
+        validators=_validators(r[3:7]),
+        selection=r[7],
+        meta=meta_from_row(r[8:13]),
+        withdrawn=r[13],
+        has_entries=bool(r[14]),
+        has_absent=bool(r[15]),
+        has_failures=bool(r[16]),
+    )
+
+
+def meta_from_row(values: Row) -> ProjectMeta:
+    """Build the page's keys from (status, status_reason, versions, extra, extra_meta)."""
+    status, status_reason, versions, extra, extra_meta = values
+    return ProjectMeta(
+        status=status,
+        status_reason=status_reason,
+        versions=tuple(msgspec.json.decode(versions, type=list[str])) if versions is not None else None,
+        extra=extra,
+        extra_meta=extra_meta,
+    )
+
+
+def meta_values(meta: ProjectMeta) -> Row:
+    """Return the row values of ``meta_from_row``."""
+    versions = None if meta.versions is None else msgspec.json.encode(meta.versions).decode()
+    return meta.status, meta.status_reason, versions, meta.extra, meta.extra_meta
+
+
+def _validators(values: Row) -> Validators | None:
+    etag, last_modified, serial, digest = values
+    if digest is None:
+        return None
+    return Validators(etag=etag, last_modified=last_modified, serial=serial, digest=digest)
+
+
+def validator_values(validators: Validators) -> Row:
+    """Return (etag, last_modified, serial, digest)."""
+    return validators.etag, validators.last_modified, validators.serial, validators.digest
+
+
+class IndexCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one index after a cycle, as the report counts it."""
+
+    absent: int
+    unhashed: int
+    skipped: int
+
+
+async def load_counts(store: Store, source: int) -> IndexCounts:
+    """Count one index's files by their state; each query walks a small index of its own."""
+    absent = await store.value(
+        "SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL AND source = ?", (source,)
+    )
+    unhashed = await store.value(
+        "SELECT count(*) FROM entry WHERE unhashed = 1 AND valid_to IS NULL AND source = ?", (source,)
+    )
+    skipped = await store.value(
+        "SELECT coalesce(sum(skipped), 0) FROM project WHERE source = ? AND skipped > 0", (source,)
+    )
+    return IndexCounts(absent=absent, unhashed=unhashed, skipped=skipped)

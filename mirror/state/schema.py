@@ -1,0 +1,82 @@
+"""The tables, as numbered migrations.
+
+Nothing newer than SQLite 3.34 (no STRICT, no RETURNING): what enterprise Linux ships. Times are seconds since the epoch
+(UTC). A row of ``entry`` is open while ``valid_to`` is null; it opens in the transaction that makes its blob publishable
+and closes in the one that takes it off the pages, so that «what changed between two revisions» is one query.
+"""
+
+from __future__ import annotations
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    -- One committing transaction that changes what the pages publish.
+    CREATE TABLE revision (id INTEGER PRIMARY KEY, cycle INTEGER NOT NULL, at REAL NOT NULL);
+
+    -- One pass over the indexes.
+    CREATE TABLE cycle (
+        id INTEGER PRIMARY KEY, started_at REAL NOT NULL, finished_at REAL, outcome TEXT, exit_code INTEGER,
+        allow_shrink INTEGER NOT NULL DEFAULT 0, report TEXT);
+
+    -- An index of the configuration, with what its root page said last.
+    CREATE TABLE source (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL,
+        position INTEGER NOT NULL, configured INTEGER NOT NULL DEFAULT 1,
+        etag TEXT, last_modified TEXT, serial INTEGER, digest TEXT,
+        selection TEXT, root_read INTEGER, listed INTEGER NOT NULL DEFAULT 0, succeeded_at REAL);
+
+    -- A project of an index that the patterns want or once wanted: listed by its last good root, or gone (listed = 0).
+    CREATE TABLE project (
+        id INTEGER PRIMARY KEY, source INTEGER NOT NULL REFERENCES source(id), name TEXT NOT NULL,
+        listed INTEGER NOT NULL DEFAULT 1, wanted INTEGER NOT NULL DEFAULT 1, listed_serial INTEGER,
+        absent_since INTEGER,
+        etag TEXT, last_modified TEXT, serial INTEGER, digest TEXT, selection TEXT,
+        status TEXT NOT NULL DEFAULT 'active', status_reason TEXT, versions TEXT,
+        extra TEXT NOT NULL DEFAULT '{}', extra_meta TEXT NOT NULL DEFAULT '{}',
+        withdrawn TEXT, skipped INTEGER NOT NULL DEFAULT 0, claims TEXT,
+        UNIQUE (source, name));
+    CREATE INDEX project_name ON project (name);
+    CREATE INDEX project_skipped ON project (source, skipped) WHERE skipped > 0;
+    CREATE INDEX project_absent ON project (source) WHERE absent_since IS NOT NULL;
+    CREATE INDEX project_unwanted ON project (source) WHERE wanted = 0 AND listed = 1;
+
+    -- What the pages publish, by revision.
+    CREATE TABLE entry (
+        id INTEGER PRIMARY KEY, project INTEGER NOT NULL REFERENCES project(id), source INTEGER NOT NULL,
+        filename TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+        digests TEXT NOT NULL, unhashed INTEGER NOT NULL DEFAULT 0, url TEXT NOT NULL,
+        upload_time TEXT, requires_python TEXT, yanked TEXT, provenance TEXT, extra TEXT NOT NULL DEFAULT '{}',
+        refused TEXT, absent_since INTEGER,
+        valid_from INTEGER NOT NULL REFERENCES revision(id), valid_to INTEGER REFERENCES revision(id));
+    CREATE UNIQUE INDEX entry_open ON entry (project, filename) WHERE valid_to IS NULL;
+    CREATE INDEX entry_absent ON entry (project) WHERE absent_since IS NOT NULL AND valid_to IS NULL;
+    CREATE INDEX entry_unhashed ON entry (source) WHERE unhashed = 1 AND valid_to IS NULL;
+    CREATE INDEX entry_blob ON entry (sha256) WHERE valid_to IS NULL;
+    CREATE INDEX entry_from ON entry (valid_from);
+    CREATE INDEX entry_to ON entry (valid_to) WHERE valid_to IS NOT NULL;
+
+    -- Bytes on disk, verified.
+    CREATE TABLE blob (
+        sha256 TEXT NOT NULL, filename TEXT NOT NULL, size INTEGER NOT NULL, metadata_sha256 TEXT,
+        stored REAL NOT NULL, verified REAL NOT NULL, unlisted_since REAL, PRIMARY KEY (sha256, filename)) WITHOUT ROWID;
+    CREATE INDEX blob_unlisted ON blob (unlisted_since) WHERE unlisted_since IS NOT NULL;
+
+    -- The published pages. marked: the state is ahead of the page on disk.
+    CREATE TABLE page (
+        name TEXT PRIMARY KEY, revision INTEGER NOT NULL, marked INTEGER NOT NULL, published INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE INDEX page_marked ON page (name) WHERE marked = 1;
+    CREATE INDEX page_revision ON page (revision);
+
+    -- The ledger: what failed or is withheld, with all that the next try needs. '' stands for «the page itself».
+    CREATE TABLE failure (
+        id INTEGER PRIMARY KEY, source INTEGER NOT NULL, project TEXT NOT NULL, filename TEXT NOT NULL,
+        reason TEXT NOT NULL, detail TEXT NOT NULL, listed TEXT,
+        first_at REAL NOT NULL, last_at REAL NOT NULL, attempts INTEGER NOT NULL, next_at REAL NOT NULL,
+        UNIQUE (source, project, filename));
+    """,
+)
+"""Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
+
+SCHEMA_VERSION = len(MIGRATIONS)

@@ -1,0 +1,193 @@
+"""The connection to ``state.db``: opening, migrating, reading, and one transaction at a time.
+
+SQLite's errors end here as ``StateError``. A transaction is shielded from cancellation: it is committed whole or rolled
+back, never left open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import anyio
+
+from mirror.errors import StateError
+from mirror.state.schema import MIGRATIONS, SCHEMA_VERSION
+
+Row = tuple[Any, ...]
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+_REPAIR = "run `mirror verify --repair` to rebuild it from the tree, or restore it from a backup"
+
+
+class Transaction:
+    """An open transaction; its methods must not outlive the ``async with`` that made it."""
+
+    def __init__(self, store: Store, connection: aiosqlite.Connection) -> None:
+        self._store = store
+        self._connection = connection
+        self._revision: int | None = None
+
+    async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run one statement and return how many rows it changed."""
+        async with self._connection.execute(sql, parameters) as cursor:
+            return cursor.rowcount
+
+    async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for each row; nothing at all for none."""
+        listed = list(rows)
+        if listed:
+            await self._connection.executemany(sql, listed)
+
+    async def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Return all rows of a query, as this transaction sees them."""
+        return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+
+    async def revision(self, cycle: int, now: float) -> int:
+        """Return this transaction's revision, made at the first call."""
+        if self._revision is None:
+            async with self._connection.execute("INSERT INTO revision (cycle, at) VALUES (?, ?)", (cycle, now)) as cursor:
+                assert cursor.lastrowid is not None
+                self._revision = cursor.lastrowid
+        return self._revision
+
+
+class Store:
+    """An open ``state.db``; the only writer in this process."""
+
+    def __init__(self, path: Path, connection: aiosqlite.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._writing = anyio.Lock()
+
+    async def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Return all rows of a query."""
+        with _state_errors(self.path):
+            return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+
+    async def row(self, sql: str, parameters: Parameters = ()) -> Row | None:
+        """Return the first row of a query, or None."""
+        found = await self.rows(sql, parameters)
+        return found[0] if found else None
+
+    async def value(self, sql: str, parameters: Parameters = ()) -> Any:
+        """Return the only value of a query that always has one row."""
+        return (await self.rows(sql, parameters))[0][0]
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Yield one transaction: committed at the end, rolled back on any exception."""
+        async with self._writing:
+            with anyio.CancelScope(shield=True), _state_errors(self.path):
+                await self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield Transaction(self, self._connection)
+                    await self._connection.commit()
+                except BaseException:
+                    await self._connection.rollback()
+                    raise
+
+    async def close(self) -> None:
+        """Close the connection; what is committed stays."""
+        with anyio.CancelScope(shield=True):
+            await self._connection.close()
+
+
+@contextlib.asynccontextmanager
+async def open_store(path: Path) -> AsyncIterator[Store]:
+    """Open ``path`` for writing, made and migrated where needed. Raises ``StateError``."""
+    async with _connected(f"{path.absolute().as_uri()}?mode=rwc", path) as store:
+        with _state_errors(path):
+            await _prepare(store)
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def open_store_for_reading(path: Path) -> AsyncIterator[Store]:
+    """Open an existing ``path`` without changing it, also beside a running daemon. Raises ``StateError``.
+
+    Where we may, the connection is a writing one that only asks: it takes SQLite's side files away when it closes.
+    """
+    if not path.exists():
+        raise StateError(path=str(path), problem="there is no state here: run `mirror sync --once` first, or check --root")
+    mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+    async with _connected(f"{path.absolute().as_uri()}?mode={mode}", path) as store:
+        with _state_errors(path):
+            await store.rows("PRAGMA query_only = ON")
+            await _check_version(store, await store.value("PRAGMA user_version"))
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def open_copy(path: Path) -> AsyncIterator[Store]:
+    """Open a throw-away copy of the state, for a cycle that changes nothing (``--dry-run``). Raises ``StateError``.
+
+    The copy lies in a temporary file of SQLite's own, which vanishes with the connection.
+    """
+    async with _connected("", path) as store:
+        with _state_errors(path):
+            if path.exists():
+                async with open_store_for_reading(path) as original:
+                    await original._connection.backup(store._connection)
+            await _prepare(store)
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def _connected(uri: str, path: Path) -> AsyncIterator[Store]:
+    with _state_errors(path):
+        connection = await aiosqlite.connect(uri, uri=bool(uri), isolation_level=None)
+    store = Store(path, connection)
+    try:
+        with _state_errors(path):
+            await connection.execute("PRAGMA busy_timeout = 10000")
+            await connection.execute("PRAGMA foreign_keys = ON")
+            await connection.execute("PRAGMA cache_size = -16000")
+        yield store
+    finally:
+        await store.close()
+
+
+async def _prepare(store: Store) -> None:
+    version = await store.value("PRAGMA user_version")
+    await _check_version(store, version)
+    await store.rows("PRAGMA journal_mode = WAL")
+    await store.rows("PRAGMA synchronous = FULL")
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        await store._connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+async def _check_version(store: Store, version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise StateError(
+            path=str(store.path),
+            problem=f"made by a newer version of this program (state {version}, known {SCHEMA_VERSION}): update it",
+        )
+
+
+@contextlib.contextmanager
+def _state_errors(path: Path) -> Any:
+    """Turn SQLite's errors into ``StateError`` with what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as exc:
+        raise StateError(path=str(path), problem=_advice(exc)) from exc
+
+
+def _advice(exc: sqlite3.DatabaseError) -> str:
+    text = str(exc)
+    name = getattr(exc, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return f"damaged ({text}); {_REPAIR}"
+    if name.startswith("SQLITE_FULL"):
+        return "the disk is full; free some space, the next cycle goes on where this one stopped"
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return f"can't be written ({text}); check its owner, its permissions and that its file system is not read-only"
+    if name.startswith("SQLITE_BUSY"):
+        return "another process holds it for too long"
+    return f"{text} ({name or type(exc).__name__})"

@@ -1,0 +1,350 @@
+"""Look at an index's pages and turn each one that asks for something into a ``ProjectWork``.
+
+A failure of one page stands alone: it goes to the ledger, and the others go on. Only a refusal of the whole index, or too
+many failures to reach it in a row, end its part of the cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import anyio
+import msgspec
+from anyio.lowlevel import checkpoint
+
+from mirror.core.diff import Fetch, HeldFile, ProjectChange, Rehash, Removal, RemovalKind, diff_page, diff_unchanged
+from mirror.core.model import ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
+from mirror.core.names import normalize_project
+from mirror.core.policy import Refusal
+from mirror.errors import AccessDenied, BadPage, MirrorError, Reason, StateError, TreeError, Unreachable, Withheld, shown_text
+from mirror.logs import get_logger
+from mirror.state.entries import Closing, load_blobs, load_held, load_owner_claims
+from mirror.state.ledger import Failure, FailureRow, load_project_failures
+from mirror.state.listing import Due, ProjectRow, RootChange, load_due, record_root, record_root_read
+from mirror.sync.pool import work_through
+from mirror.sync.work import Cycle, IndexRun, PendingRemoval, ProjectWork
+from mirror.upstream.index import Read, Unchanged
+
+_log = get_logger(__name__)
+
+Deliver = Callable[[ProjectWork], Awaitable[None]]
+
+
+async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
+    """Ask for the root page and bring the listing up to date. Raises ``UpstreamError`` where it can't be had."""
+    policy = run.selection.policy
+    if policy.listed_by_config:
+        page = RootPage(projects={normalize_project(name): None for name in policy.projects})
+        look: Unchanged | Read[RootPage] = Read(page=page, validators=Validators(digest=run.selection.root_digest))
+    else:
+        is_known = run.source.selection == run.selection.root_digest and not cycle.options.full
+        look = await run.client.fetch_root(run.source.validators if is_known else None)
+    if isinstance(look, Read):
+        listed, listing = len(look.page.projects), look.page.projects
+        if not listed:
+            raise BadPage(url=run.source.url, cause="it lists no project at all, which is never believed")
+        for warning in look.page.warnings:
+            _log.warning("root.odd", index=run.name, problem=warning)
+    else:
+        listed, listing = run.source.listed, None
+    run.counters.projects_listed = listed
+    change = await record_root(
+        cycle.store,
+        run.source,
+        cycle=cycle.id,
+        listing=listing,
+        wants=run.selection.wants_project,
+        only=cycle.options.projects,
+    )
+    if not cycle.options.projects:
+        await record_root_read(
+            cycle.store, run.source, look.validators, cycle=cycle.id, selection=run.selection.root_digest, listed=listed
+        )
+    return change
+
+
+def trusts_serials(cycle: Cycle, run: IndexRun, previous: Validators | None, current: Validators | None) -> bool:
+    """Tell whether equal serials prove pages unchanged: not when asked to read all, nor after the root's went back."""
+    if cycle.options.full:
+        return False
+    before = previous.serial if previous else None
+    now = current.serial if current else None
+    if before is not None and now is not None and now < before:
+        _log.warning("root.serial_went_back", index=run.name, before=before, now=now)
+        return False
+    return True
+
+
+async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
+    """Look at every page that is due, and deliver the work that it asks for."""
+    rows = _Rows(load_due(cycle.store, due))
+    crawler = _Crawler(cycle, run, due, deliver)
+    await work_through(rows.next, crawler.look, run.page_width)
+
+
+async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
+    """Read some pages again without validators: a retry from the ledger found their listing outdated."""
+    rows, run.rereads = run.rereads, []
+    crawler = _Crawler(cycle, run, due, deliver, may_retry=False)
+
+    async def once(chunk: list[ProjectRow]) -> AsyncIterator[list[ProjectRow]]:
+        yield chunk
+
+    await work_through(_Rows(once(rows)).next, crawler.look, run.page_width)
+
+
+class _Rows:
+    """Rows one by one for several workers, from an iterator of chunks."""
+
+    def __init__(self, chunks: AsyncIterator[list[ProjectRow]]) -> None:
+        self._chunks = chunks
+        self._rows: list[ProjectRow] = []
+        self._lock = anyio.Lock()
+
+    async def next(self) -> ProjectRow:
+        """Return the next row. Raises ``EndOfStream`` after the last."""
+        while not self._rows:
+            async with self._lock:
+                if not self._rows:
+                    try:
+                        self._rows = list(reversed(await anext(self._chunks)))
+                    except StopAsyncIteration:
+                        raise anyio.EndOfStream from None
+        return self._rows.pop()
+
+
+class _Crawler:
+    """Looks at single pages of one index."""
+
+    def __init__(self, cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver, *, may_retry: bool = True) -> None:
+        self._cycle, self._run, self._due, self._deliver = cycle, run, due, deliver
+        self._may_retry = may_retry
+
+    async def look(self, row: ProjectRow) -> None:
+        """Look at one project's page. Nothing that one page does stops the others."""
+        run = self._run
+        try:
+            work = await self._judge(row)
+            run.note_answer()
+        except (StateError, TreeError):
+            raise
+        except MirrorError as exc:
+            work = await self._failed(row, exc)
+        except Exception as exc:  # noqa: BLE001 - the border of one project: a bug on one page must not stop the others
+            _log.exception("project.failed", index=run.name, project=row.name)
+            work = self._page_failure(row, Reason.INTERNAL, f"{type(exc).__name__}: a bug of this program, see the log")
+        run.counters.projects_checked += 1
+        if work is None:
+            run.counters.projects_unchanged += 1
+            return
+        if work.change.is_empty and not work.jobs and not work.failures:
+            run.counters.projects_unchanged += 1
+        elif not work.change.is_empty:
+            run.counters.projects_changed += 1
+        await self._deliver(work)
+
+    async def _judge(self, row: ProjectRow) -> ProjectWork | None:
+        """Return what the page asks for, or None where it is unchanged and nothing is open."""
+        run = self._run
+        known = row.validators if row.selection == self._due.selection and not self._cycle.options.full else None
+        if not self._may_retry:
+            known = None
+        if known is not None and self._due.trust_serials and _same_serial(known, row):
+            look: Unchanged | Read[ProjectPage] = Unchanged(validators=known)
+        else:
+            look = await run.client.fetch_project(row.name, known)
+            if isinstance(look, Read) and _is_stale(look.page, row):
+                look = await run.client.fetch_project(row.name, None)
+                if isinstance(look, Read) and _is_older(look.page, row):
+                    _log.warning("page.stale", index=run.name, project=row.name, serial=look.page.serial)
+                    return None
+        if isinstance(look, Read):
+            return await self._judge_page(row, look)
+        return await self._judge_unchanged(row, look, known)
+
+    async def _judge_unchanged(
+        self, row: ProjectRow, look: Unchanged, known: Validators | None
+    ) -> ProjectWork | None:
+        validators = _with_serial(look.validators, row)
+        if not (row.has_absent or row.has_failures):
+            if validators == known:
+                return None
+            return self._work(row, ProjectChange(), Closing(project=row.id, validators=validators, selection=self._due.selection))
+        held = (await load_held(self._cycle.store, [row.id]))[row.id]
+        change = diff_unchanged(held, cycle=self._cycle.id)
+        work = self._work(
+            row, change, Closing(project=row.id, validators=validators, selection=self._due.selection)
+        )
+        ledger = await load_project_failures(self._cycle.store, run_id(self._run), row.name) if row.has_failures else {}
+        work.jobs = [
+            Fetch(file=failed.file, replaces=held.get(failed.filename))
+            for failed in ledger.values()
+            if failed.file is not None and self._is_due(failed)
+        ]
+        work.is_retry = True
+        if "" in ledger:
+            work.closed = ("",)
+        self._plan_removal(work, change.remove)
+        return work
+
+    def _is_due(self, failed: FailureRow) -> bool:
+        if failed.reason is Reason.REFUSED_UNHASHED or failed.next_at > self._due.now:
+            return False
+        return not (failed.file is not None and self._run.selection.too_large(failed.file))
+
+    async def _judge_page(self, row: ProjectRow, look: Read[ProjectPage]) -> ProjectWork:
+        cycle, run, page = self._cycle, self._run, look.page
+        held = (await load_held(cycle.store, [row.id]))[row.id] if row.has_entries else {}
+        claimed, withdrawn = frozenset[str](), False
+        if self._due.is_overlay:
+            claimed, withdrawn = await load_owner_claims(cycle.store, row.name, run.source.position)
+        selected = run.selection.select(page, {f: h.sha256 for f, h in held.items()}, claimed)
+        for warning in selected.warnings:
+            _log.warning("page.odd", index=run.name, project=row.name, problem=shown_text(warning))
+        unwanted = frozenset(f for f in held if f in claimed or not run.selection.wants_filename(f))
+        if withdrawn:
+            removals = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
+            change = ProjectChange(remove=removals)
+        else:
+            change = diff_page(
+                page,
+                selected,
+                held,
+                cycle=cycle.id,
+                old_meta=row.meta,
+                keep_replaced=run.selection.policy.keep_replaced,
+                unwanted=unwanted,
+            )
+        closing = Closing(
+            project=row.id,
+            validators=_with_serial(look.validators, row),
+            selection=self._due.selection,
+            skipped=selected.skipped,
+            claims=selected.claims,
+        )
+        work = self._work(row, change, closing)
+        await self._plan_jobs(work, change)
+        if row.has_failures:
+            ledger = await load_project_failures(cycle.store, run_id(run), row.name)
+            still = {j.file.filename for j in work.jobs} | {f.filename for f in work.failures}
+            work.closed = tuple(name for name in ledger if name not in still)
+        self._plan_removal(work, change.remove)
+        return work
+
+    async def _plan_jobs(self, work: ProjectWork, change: ProjectChange) -> None:
+        jobs: list[Fetch | Rehash] = list(change.rehash)
+        failures = [_refused(work, refusal) for refusal in change.refusals]
+        for fetch in change.fetch:
+            if self._run.selection.too_large(fetch.file):
+                detail = f"{fetch.file.size} bytes are listed, more than limits.file-size allows"
+                failures.append(work.failure(fetch.file.filename, Reason.TOO_LARGE, detail, fetch))
+            else:
+                jobs.append(fetch)
+        work.jobs, work.failures = jobs, tuple(failures)
+
+    async def _failed(self, row: ProjectRow, error: MirrorError) -> ProjectWork | None:
+        run = self._run
+        if isinstance(error, AccessDenied) and error.ends_index:
+            run.end(error)
+            await checkpoint()
+            return None
+        if isinstance(error, Unreachable):
+            run.note_unreachable(error)
+        else:
+            run.note_answer()
+        if isinstance(error, Withheld) and error.is_withdrawal:
+            return await self._withdrawn(row, error)
+        return self._page_failure(row, error.reason, str(error))
+
+    async def _withdrawn(self, row: ProjectRow, error: Withheld) -> ProjectWork:
+        """The index withdrew the project: its files leave the pages in this cycle, the blobs stay aside."""
+        held = (await load_held(self._cycle.store, [row.id]))[row.id]
+        meta = ProjectMeta(status="quarantined", status_reason=f"withdrawn by the index: {error.code}")
+        removals = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
+        change = ProjectChange(remove=removals, meta=meta if row.withdrawn != error.code else None)
+        work = self._work(row, change, None)
+        work.closed = ("",) if row.has_failures else ()
+        self._plan_removal(work, removals, withdrawn=error.code)
+        return work
+
+    def _page_failure(self, row: ProjectRow, reason: Reason, detail: str) -> ProjectWork:
+        work = self._work(row, ProjectChange(), None)
+        work.failures = (work.failure("", reason, detail),)
+        return work
+
+    def _work(self, row: ProjectRow, change: ProjectChange, closing: Closing | None) -> ProjectWork:
+        return ProjectWork(run=self._run, row=row, change=change, closing=closing)
+
+    def _plan_removal(self, work: ProjectWork, removals: Sequence[Removal], *, withdrawn: str | None = None) -> None:
+        """Keep removals for the end of the cycle, when the brake knows all of them.
+
+        What needs no second look closes only with them: if the brake holds it, the next cycle must see it again.
+        """
+        meta = work.change.meta if withdrawn or any(r.kind is RemovalKind.WITHDRAWN for r in removals) else None
+        if not removals and meta is None:
+            return
+        at_once = withdrawn is not None or any(r.kind is not RemovalKind.ABSENT for r in removals)
+        self._run.removals.append(
+            PendingRemoval(
+                project=work.row.id,
+                name=work.row.name,
+                files=tuple(removals),
+                meta=meta,
+                withdrawn=withdrawn,
+                closing=work.closing if at_once else None,
+            )
+        )
+        if at_once:
+            work.closing = None
+        if meta is not None:
+            work.change = msgspec.structs.replace(work.change, meta=None)
+
+
+def run_id(run: IndexRun) -> int:
+    """Return the state's number of an index."""
+    return run.source.id
+
+
+async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, tuple[int, str | None]]:
+    """Return which of the jobs need no download, since a blob with the listed sha256 is held: sha256 -> (size, metadata)."""
+    if not cycle.has_blobs:
+        return {}
+    wanted = {(digest, job.file.filename) for job in work.jobs if (digest := dict(job.file.digests).get("sha256"))}
+    return {sha: held for (sha, _name), held in (await load_blobs(cycle.store, wanted)).items()} if wanted else {}
+
+
+def _refused(work: ProjectWork, refusal: Refusal) -> Failure:
+    return Failure(
+        source=run_id(work.run),
+        project=work.row.name,
+        filename=shown_text(refusal.filename),
+        reason=refusal.reason,
+        detail=refusal.detail,
+        file=refusal.file,
+    )
+
+
+def _same_serial(known: Validators, row: ProjectRow) -> bool:
+    return row.listed_serial is not None and known.serial == row.listed_serial
+
+
+def _is_stale(page: ProjectPage, row: ProjectRow) -> bool:
+    return page.serial is not None and row.listed_serial is not None and page.serial < row.listed_serial
+
+
+def _is_older(page: ProjectPage, row: ProjectRow) -> bool:
+    """Tell whether a page is older than what is published already."""
+    held = row.validators.serial if row.validators else None
+    return page.serial is not None and held is not None and page.serial < held
+
+
+def _with_serial(validators: Validators, row: ProjectRow) -> Validators:
+    """A page that does not state its own serial is as new as the root that listed it, which was read before."""
+    if validators.serial is not None or row.listed_serial is None:
+        return validators
+    return Validators(
+        etag=validators.etag,
+        last_modified=validators.last_modified,
+        serial=row.listed_serial,
+        digest=validators.digest,
+    )

@@ -1,0 +1,332 @@
+"""One pass over the indexes: read this first.
+
+A cycle publishes what an earlier one left marked, reads the roots, decides who owns what, looks at the pages that are due,
+fetches, records and publishes what is new as it comes, and at the end takes away what is to leave. Stages are joined by
+bounded streams: ``crawl`` → ``fetch`` → ``record`` → ``publish``. Each index works on its own; an overlay waits for the
+indexes before it, since what it may add depends on what they list.
+
+Invariants (README, Order of writes): what a page lists exists, whole and verified; a cycle killed anywhere is repaired by
+the next one; nothing is removed because of an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import msgspec
+
+from mirror.core.diff import Fetch
+from mirror.core.model import Validators
+from mirror.core.names import ProjectName
+from mirror.errors import MirrorError, Reason, StateError, TreeError
+from mirror.logs import get_logger
+from mirror.state.cycles import record_cycle_end, record_cycle_start
+from mirror.state.ledger import Failure, count_failures, load_failures, record_failures
+from mirror.state.listing import Due, count_owned, load_counts, load_due, load_sources, record_success
+from mirror.sync.crawl import adopt_held, crawl, look_at_root, reread, trusts_serials
+from mirror.sync.fetch import Fetcher
+from mirror.sync.publish import Publisher
+from mirror.sync.record import Recorder
+from mirror.sync.removal import (
+    apply_removals,
+    plan_displaced,
+    plan_items,
+    plan_root_change,
+    remove_orphaned,
+    tell_owner_changed,
+)
+from mirror.sync.report import PlanItem, Report, Shown
+from mirror.sync.work import Cycle, IndexRun, ProjectWork
+
+_log = get_logger(__name__)
+
+
+async def run_cycle(cycle: Cycle) -> Report:
+    """Run one cycle to its end and return its report; what stops it is in the report too.
+
+    Only cancellation and bugs are raised. ``--dry-run`` works on a copy of the state and changes nothing.
+    """
+    report = cycle.report
+    report.cycle = cycle.id = await record_cycle_start(
+        cycle.store, cycle.clock(), allow_shrink=cycle.options.allow_shrink
+    )
+    _log.info("cycle.started", cycle=cycle.id, indexes=[run.name for run in cycle.runs])
+    try:
+        await _run_steps(cycle)
+    except anyio.get_cancelled_exc_class():
+        report.interrupted = True
+        raise
+    except (MirrorError, ExceptionGroup) as exc:
+        report.aborted = _storage_error(exc)
+        _log.error("cycle.aborted", cycle=cycle.id, problem=str(report.aborted))  # noqa: TRY400 - a message, no bug
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _finish(cycle)
+    return report
+
+
+async def _run_steps(cycle: Cycle) -> None:
+    publisher = Publisher(cycle)
+    if not cycle.options.dry_run:
+        await publisher.publish_marked()
+    dues = await _look_at_roots(cycle)
+    for stage in _stages(cycle, dues):
+        await _work_through(cycle, publisher, stage)
+    await plan_displaced(cycle)
+    if cycle.options.dry_run:
+        for run in cycle.runs:
+            _plan(cycle).extend(await plan_items(cycle, run))
+        return
+    for run, due in dues:
+        if run.ended is None:
+            gone = [r.name for r in run.removals if r.leaves]
+            if await apply_removals(cycle, run, publisher) and gone:
+                await _hand_over(cycle, publisher, run, gone, [d for d in dues if d[1].source.position > due.source.position])
+    await remove_orphaned(cycle, publisher)
+    await publisher.publish_marked()
+
+
+async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
+    """Read the roots of all indexes at once; return those that can be crawled, in their order."""
+    before = {run.name: run.source.validators for run in cycle.runs}
+
+    async def look(run: IndexRun) -> None:
+        if run.ended is not None:
+            return
+        try:
+            change = await look_at_root(cycle, run)
+        except (StateError, TreeError):
+            raise
+        except MirrorError as exc:
+            run.ended = exc
+            return
+        if not cycle.options.is_narrowed:
+            plan_root_change(run, change)
+
+    async with anyio.create_task_group() as tasks:
+        for run in cycle.runs:
+            tasks.start_soon(look, run)
+    sources = {s.name: s for s in await load_sources(cycle.store) if s.configured}
+    never_read = min((s.position for s in sources.values() if s.root_read is None), default=math.inf)
+    dues = []
+    for run in cycle.runs:
+        run.source = sources[run.name]
+        if run.ended is not None:
+            continue
+        due = _due(cycle, run, before[run.name], only_held=run.source.position > never_read)
+        run.counters.projects_total = await count_owned(cycle.store, due)
+        dues.append((run, due))
+    return dues
+
+
+def _due(cycle: Cycle, run: IndexRun, previous: Validators | None, *, only_held: bool) -> Due:
+    if only_held:
+        _log.warning("index.waits", index=run.name, reason="the root of an earlier index was never read: no new projects")
+    return Due(
+        source=run.source,
+        selection=run.selection.page_digest,
+        trust_serials=trusts_serials(cycle, run, previous, run.source.validators),
+        only_held=only_held,
+        is_overlay=run.selection.policy.overlay and run.source.position > 0,
+        only=cycle.options.projects,
+        now=math.inf if cycle.options.all_failures else cycle.clock(),
+    )
+
+
+def _stages(cycle: Cycle, dues: Sequence[tuple[IndexRun, Due]]) -> list[list[tuple[IndexRun, Due]]]:
+    """Group the indexes: the owners side by side, then each overlay after those before it."""
+    owners = [d for d in dues if not d[1].is_overlay]
+    return [owners, *([d] for d in dues if d[1].is_overlay)]
+
+
+async def _work_through(cycle: Cycle, publisher: Publisher, stage: Sequence[tuple[IndexRun, Due]]) -> None:
+    """Crawl some indexes side by side until all that they ask for is held and published, or in the ledger."""
+    if cycle.options.dry_run:
+        await _plan_stage(cycle, stage)
+        return
+    async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
+        for run, due in stage:
+            tasks.start_soon(_work_on_index, cycle, run, due, recorder)
+
+
+@asynccontextmanager
+async def _recorder(cycle: Cycle, publisher: Publisher) -> AsyncIterator[Recorder]:
+    recorder = Recorder(cycle, publisher)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(recorder.run)
+        try:
+            yield recorder
+        finally:
+            recorder.close()
+
+
+async def _work_on_index(cycle: Cycle, run: IndexRun, due: Due, recorder: Recorder) -> None:
+    """Crawl and fetch one index. When its part is ended early, what it has delivered is still recorded."""
+    with run.scope:
+        await _crawl_and_fetch(cycle, run, due, recorder)
+        if run.rereads:
+            await _crawl_and_fetch(cycle, run, due, recorder, again=True)
+
+
+async def _crawl_and_fetch(
+    cycle: Cycle, run: IndexRun, due: Due, recorder: Recorder, *, again: bool = False
+) -> None:
+    fetcher = Fetcher(cycle, run, recorder)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fetcher.run)
+        try:
+            await (reread if again else crawl)(cycle, run, due, fetcher.deliver)
+        finally:
+            fetcher.close()
+
+
+async def _hand_over(
+    cycle: Cycle,
+    publisher: Publisher,
+    before: IndexRun,
+    names: Sequence[ProjectName],
+    later: Sequence[tuple[IndexRun, Due]],
+) -> None:
+    """Let the next index that lists them own the projects that an owner has lost, in this same cycle."""
+    for run, due in later:
+        for start in range(0, len(names), 500):
+            narrowed = msgspec.structs.replace(due, only=tuple(names[start : start + 500]), trust_serials=False)
+            rows = [row async for chunk in load_due(cycle.store, narrowed) for row in chunk]
+            if rows:
+                for row in rows:
+                    tell_owner_changed(cycle, row.name, before=before.name, after=run.name)
+                await _work_through(cycle, publisher, [(run, narrowed)])
+
+
+def _plan(cycle: Cycle) -> list[PlanItem]:
+    if cycle.report.plan is None:
+        cycle.report.plan = []
+    return cycle.report.plan
+
+
+async def _plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> None:
+    """Look at the pages as a cycle would, and note what it would do."""
+    plan = _plan(cycle)
+
+    async def note(work: ProjectWork) -> None:
+        plan.extend(await _plan_of(cycle, work))
+
+    for run, due in stage:
+        with run.scope:
+            await crawl(cycle, run, due, note)
+
+
+async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
+    index, project = work.run.name, work.row.name
+    adopted = await adopt_held(cycle, work)
+    items = []
+    for job in work.jobs:
+        sha256 = dict(job.file.digests).get("sha256")
+        is_new = isinstance(job, Fetch) and job.replaces is None
+        action = "fetch" if is_new else "replace"
+        if sha256 in adopted:
+            action = "relabel"  # its bytes are held already: it only comes back to the pages
+        items.append(
+            PlanItem(
+                index=index, project=project, filename=job.file.filename, action=action, size=job.file.size, sha256=sha256
+            )
+        )
+    items += [
+        PlanItem(
+            index=index,
+            project=project,
+            filename=r.held.filename,
+            action="relabel",
+            size=r.held.size,
+            sha256=r.held.sha256,
+        )
+        for r in work.change.relabel
+    ]
+    for failure in work.failures:
+        cycle.report.failures.append(_shown(work.run.name, failure.project, failure.filename, failure.reason, failure.detail))
+    return items
+
+
+async def _finish(cycle: Cycle) -> None:
+    """Enter how the cycle ended and complete its report."""
+    report, store = cycle.report, cycle.store
+    now = cycle.clock()
+    report.finished_at = now
+    for run in cycle.runs:
+        run.counters.requests = run.session.requests
+        run.counters.bytes_downloaded = run.session.file_bytes
+        if run.ended is not None:
+            report.ended[run.name] = run.ended
+            _log.error("index.ended", index=run.name, problem=str(run.ended))
+    try:
+        await _record_end(cycle, now)
+    except StateError as exc:
+        report.aborted = report.aborted or exc
+    _log.info(
+        "cycle.finished",
+        cycle=cycle.id,
+        outcome=report.outcome.value,
+        seconds=round(now - report.started_at, 3),
+        failures=len(report.failures),
+        **{key: report.total(key) for key in ("projects_changed", "files_new", "files_removed", "bytes_downloaded", "requests")},
+    )
+
+
+async def _record_end(cycle: Cycle, now: float) -> None:
+    report, store = cycle.report, cycle.store
+    root_failures = [
+        Failure(source=run.source.id, project="", filename="", reason=run.ended.reason, detail=str(run.ended))
+        for run in cycle.runs
+        if run.ended is not None
+    ]
+    await record_failures(store, root_failures, (), now=now)
+    if not cycle.options.dry_run:
+        report.failures = [
+            _shown(f.index, f.project, f.filename, f.reason, f.detail) for f in await load_failures(store)
+        ]
+    for run in cycle.runs:
+        counts = await load_counts(store, run.source.id)
+        run.counters.files_absent = counts.absent
+        run.counters.files_unhashed = counts.unhashed
+        run.counters.files_skipped = counts.skipped
+        run.counters.files_withheld = (await count_failures(store, run.source.id)).get(Reason.WITHHELD, 0)
+    if not report.interrupted and report.aborted is None and not cycle.options.is_narrowed:
+        await record_success(store, [run.source.id for run in cycle.runs if run.ended is None], now)
+
+
+async def record_outcome(cycle: Cycle, exit_code: int) -> None:
+    """Enter the cycle's report with the exit code that it leads to; where the state can't take it, the log has it."""
+    report = cycle.report
+    with contextlib.suppress(StateError):
+        await record_cycle_end(
+            cycle.store,
+            cycle.id,
+            report.finished_at or cycle.clock(),
+            outcome=report.outcome.value,
+            exit_code=exit_code,
+            report=msgspec.json.encode(report.as_json()).decode(),
+        )
+
+
+def _storage_error(error: MirrorError | ExceptionGroup[Exception]) -> MirrorError:
+    """Return the error of the disk or the state that stopped a cycle; anything else is a bug and raised again."""
+    leaves: list[BaseException] = [error]
+    found: MirrorError | None = None
+    while leaves:
+        leaf = leaves.pop()
+        if isinstance(leaf, BaseExceptionGroup):
+            leaves.extend(leaf.exceptions)
+        elif isinstance(leaf, StateError | TreeError):
+            found = leaf
+        else:
+            raise error
+    assert found is not None
+    return found
+
+
+def _shown(index: str, project: str, filename: str, reason: Reason, detail: str) -> Shown:
+    return Shown(index=index, project=project or None, filename=filename or None, reason=reason, detail=detail)

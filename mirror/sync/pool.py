@@ -1,0 +1,72 @@
+"""How many things are under way at once: workers whose number adapts to what the upstream bears.
+
+The number starts at the configured one, grows with success up to the maximum, and is halved when the upstream pushes back
+(429, 503, time-outs, resets). The first growth doubles with each round; after a push-back it goes one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+class Width:
+    """How many workers there should be."""
+
+    def __init__(self, *, start: int, maximum: int, pushbacks: Callable[[], int]) -> None:
+        """``pushbacks`` counts, ever growing, how often the upstream has pushed back."""
+        self.target = min(start, maximum)
+        self._maximum = maximum
+        self._pushbacks = pushbacks
+        self._seen = pushbacks()
+        self._careful = False
+        self._successes = 0
+
+    def note_done(self) -> None:
+        """Take one finished item into account."""
+        pushed = self._pushbacks()
+        if pushed != self._seen:
+            if self._successes >= self.target // 2 or not self._careful:
+                self.target = max(1, self.target // 2)  # at most once for each half round: one burst is one signal
+                self._successes = 0
+            self._seen, self._careful = pushed, True
+            return
+        self._successes += 1
+        if self.target < self._maximum and (not self._careful or self._successes >= self.target):
+            self.target += 1
+            if self._careful:
+                self._successes = 0
+
+
+async def work_through(
+    next_item: Callable[[], Awaitable[T]], work: Callable[[T], Awaitable[None]], width: Width
+) -> None:
+    """Call ``work`` for each item, ``width.target`` at once, until ``next_item`` raises ``anyio.EndOfStream``."""
+    running = 0
+    exhausted = False
+
+    async def worker() -> None:
+        nonlocal running, exhausted
+        try:
+            while running <= width.target and not exhausted:
+                try:
+                    item = await next_item()
+                except anyio.EndOfStream:
+                    exhausted = True
+                    return
+                await work(item)
+                width.note_done()
+                if running < width.target and not exhausted:
+                    running += 1
+                    workers.start_soon(worker)
+        finally:
+            running -= 1
+
+    async with anyio.create_task_group() as workers:
+        for _ in range(width.target):
+            running += 1
+            workers.start_soon(worker)

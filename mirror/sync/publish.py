@@ -1,0 +1,115 @@
+"""Write pages from the state, in the order of writes (README): project page, root page, sync, closing transaction.
+
+Everything published here is marked in the state before, so that a cycle that was killed anywhere is repaired by the next.
+The root is rewritten when the set of projects changes, during a long first fill now and then, and at the end whenever any
+page changed, since it carries their serials; only what joins or leaves waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+
+import anyio
+import anyio.to_thread
+
+from mirror.core.names import ProjectName
+from mirror.core.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
+from mirror.state.cycles import load_meta, record_meta
+from mirror.state.entries import (
+    Closing,
+    PageState,
+    load_last_revision,
+    load_marked,
+    load_pages,
+    load_published,
+    mark_all_pages,
+    record_published,
+)
+from mirror.sync.work import Cycle
+
+_ROOT_SHARE = 20
+"""The root takes at most one part in so many of the time."""
+_ROOT_PAUSE_S = 5.0
+
+
+class Publisher:
+    """Brings the pages on disk up to the state."""
+
+    def __init__(self, cycle: Cycle) -> None:
+        self._cycle = cycle
+        self._joining: dict[ProjectName, int] = {}
+        self._leaving: set[ProjectName] = set()
+        self._waiting: list[Closing] = []
+        self._root_next_s = time.monotonic() + _ROOT_PAUSE_S
+
+    async def publish_marked(self) -> None:
+        """Publish what an earlier cycle left marked, and everything if the renderer is another one."""
+        store = self._cycle.store
+        written = await load_meta(store, "renderer")
+        if written is None:
+            await record_meta(store, "renderer", str(RENDERER))
+        elif written != str(RENDERER):
+            await mark_all_pages(store, cycle=self._cycle.id, now=self._cycle.clock(), renderer=RENDERER)
+        after = ""
+        while names := await load_marked(store, after):
+            await self.publish(names, ())
+            after = names[-1]
+        await self.finish()
+
+    async def publish(self, names: Collection[ProjectName], closings: Sequence[Closing]) -> None:
+        """Write the pages of these projects, and enter the closings as soon as the order of writes allows it."""
+        pages = await load_pages(self._cycle.store, names) if names else []
+        stay = [p for p in pages if p.stays]
+        if stay:
+            await anyio.to_thread.run_sync(self._write, stay)
+        joining = {p.view.name: p.view.serial for p in stay if not p.is_published}
+        self._joining |= joining
+        self._leaving -= {p.view.name for p in stay}
+        self._leaving |= {p.view.name for p in pages if not p.stays}
+        if joining or self._leaving:
+            self._waiting += closings
+            closings = ()
+        done = [(p.view.name, p.view.serial) for p in stay if p.is_published]
+        await record_published(self._cycle.store, done, (), closings)
+        if self._waits and time.monotonic() >= self._root_next_s:
+            await self.write_root()
+
+    async def finish(self) -> None:
+        """Write the root if anything changed since it was written."""
+        written = await load_meta(self._cycle.store, "root_revision")
+        if self._waits or int(written or 0) != await load_last_revision(self._cycle.store):
+            await self.write_root()
+
+    async def write_root(self) -> None:
+        """Write the root pages, take away the pages that leave, and close all that waited for it."""
+        started_s = time.monotonic()
+        joining, leaving, waiting = self._joining, self._leaving, self._waiting
+        self._joining, self._leaving, self._waiting = {}, set(), []
+        store = self._cycle.store
+        revision = await load_last_revision(store)
+        projects = [(name, serial) for name, serial in await load_published(store) if name not in leaving]
+        if joining:
+            projects = sorted(projects + list(joining.items()))
+        await anyio.to_thread.run_sync(self._write_root, projects, revision, sorted(leaving))
+        await record_published(store, list(joining.items()), leaving, waiting, root_revision=revision)
+        now_s = time.monotonic()
+        self._root_next_s = now_s + max(_ROOT_PAUSE_S, _ROOT_SHARE * (now_s - started_s))
+
+    @property
+    def _waits(self) -> bool:
+        return bool(self._joining or self._leaving or self._waiting)
+
+    def _write(self, pages: Sequence[PageState]) -> None:
+        for page in pages:
+            self._cycle.pages.write_project(page.view.name, render_project(page.view))
+        self._cycle.pages.sync([p.view.name for p in pages], root=False)
+
+    def _write_root(
+        self, projects: Sequence[tuple[ProjectName, int]], revision: int, leaving: Sequence[ProjectName]
+    ) -> None:
+        pages = self._cycle.pages
+        pages.write_root(iter_root_html(projects, revision), iter_root_json(projects, revision))
+        for name in leaving:
+            pages.remove_project(name)
+        pages.sync(leaving, root=True)

@@ -1,0 +1,284 @@
+"""Enter what arrived, in batches: place the bytes, make them durable, record the rows, publish what is complete.
+
+One task, the only writer. While one batch is on its way to the disk the next one gathers, so that the cost of a sync is
+shared by as much as happens meanwhile. The order within a batch is the order of writes (README).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+
+from mirror.core.diff import Fetch, HeldFile, Rehash
+from mirror.core.names import Sha256
+from mirror.errors import Reason
+from mirror.logs import get_logger
+from mirror.state.entries import Placed, ProjectRecord, record_changes, record_missing
+from mirror.state.ledger import Failure, record_failures
+from mirror.sync.publish import Publisher
+from mirror.sync.work import Cycle, ProjectWork
+from mirror.tree.files import PlacedBlob
+from mirror.tree.staging import StagedFile
+
+_log = get_logger(__name__)
+
+_WAITING = 128
+"""So many arrived files may wait; each holds at most a block of its bytes in memory."""
+_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A project's work begins: what needs no download is entered at once, a yank first of all."""
+
+    work: ProjectWork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """A file is whole and checked. ``metadata``: of what is no wheel."""
+
+    work: ProjectWork
+    fetch: Fetch
+    staged: StagedFile
+    metadata: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """A wanted file is held already as a blob."""
+
+    work: ProjectWork
+    fetch: Fetch
+    size: int
+    metadata_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A digest that appeared later fits the held bytes."""
+
+    work: ProjectWork
+    rehash: Rehash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A file could not be had."""
+
+    work: ProjectWork
+    failure: Failure
+
+
+Event = Begun | Arrived | Adopted | Verified | Failed
+
+
+class Recorder:
+    """The stage behind all crawls and downloads of a cycle."""
+
+    def __init__(self, cycle: Cycle, publisher: Publisher) -> None:
+        self._cycle, self._publisher = cycle, publisher
+        self._send, self._receive = anyio.create_memory_object_stream[Event](max_buffer_size=_WAITING)
+
+    async def put(self, event: Event) -> None:
+        """Hand over one event; waits while too many do."""
+        await self._send.send(event)
+
+    def close(self) -> None:
+        """Say that nothing more will come."""
+        self._send.close()
+
+    async def run(self) -> None:
+        """Enter batches until ``close`` was called and everything is entered."""
+        async with self._receive:
+            while True:
+                try:
+                    batch = [await self._receive.receive()]
+                except anyio.EndOfStream:
+                    return
+                await self._enter(self._gather(batch))
+
+    def _gather(self, batch: list[Event]) -> list[Event]:
+        while len(batch) < _BATCH:
+            try:
+                batch.append(self._receive.receive_nowait())
+            except (anyio.WouldBlock, anyio.EndOfStream):
+                break
+        return batch
+
+    async def _enter(self, batch: Sequence[Event]) -> None:
+        arrived = [e for e in batch if isinstance(e, Arrived)]
+        blobs = await anyio.to_thread.run_sync(self._place, arrived) if arrived else []
+        drafts: dict[int, _Draft] = {}
+        for event in batch:
+            drafts.setdefault(event.work.row.id, _Draft(event.work)).add(event)
+        for event, blob in zip(arrived, blobs, strict=True):
+            drafts[event.work.row.id].add_placed(event.fetch, blob, _checked_metadata(event, blob))
+        await self._record(list(drafts.values()))
+        await self._close_finished([d.work for d in drafts.values() if d.work.pending == 0])
+
+    def _place(self, arrived: Sequence[Arrived]) -> list[PlacedBlob]:
+        """Put the files in their places and make them durable."""
+        files = self._cycle.files
+        blobs = []
+        for event in arrived:
+            blob = files.place(event.staged, event.fetch.file.filename)
+            if event.metadata is not None:
+                blob = files.place_with_sidecar(blob, event.metadata)
+            blobs.append(blob)
+        files.sync(blobs)
+        return blobs
+
+    async def _record(self, drafts: Sequence[_Draft]) -> None:
+        cycle, now = self._cycle, self._cycle.clock()
+        records = [d.record() for d in drafts if d.changes]
+        if records:
+            await record_changes(
+                cycle.store, records, cycle=cycle.id, now=now, has_overlays=cycle.has_overlays
+            )
+        missing = {d.work.row.id: d.missing for d in drafts if d.missing}
+        if missing:
+            await record_missing(cycle.store, missing, cycle=cycle.id)
+        failures = [f for d in drafts for f in d.failures]
+        await record_failures(cycle.store, failures, [c for d in drafts for c in d.closed()], now=now)
+
+    async def _close_finished(self, works: Sequence[ProjectWork]) -> None:
+        names = {w.row.name for w in works if w.shows}
+        closings = [w.closing for w in works if w.closing is not None]
+        if names or closings:
+            await self._publisher.publish(names, closings)
+
+
+class _Draft:
+    """What one batch enters for one project."""
+
+    def __init__(self, work: ProjectWork) -> None:
+        self.work = work
+        self.failures: list[Failure] = []
+        self.missing: tuple[HeldFile, ...] = ()
+        self._begun = False
+        self._placed: list[Placed] = []
+        self._touched: list[Rehash] = []
+        self._succeeded: list[str] = []
+
+    def add(self, event: Event) -> None:
+        """Take one event into account, except the bytes of what arrived."""
+        work = self.work
+        match event:
+            case Begun():
+                self._begun = True
+                self.missing = work.change.missing
+                for failure in work.failures:
+                    self._fail(failure)
+            case Adopted(fetch=fetch):
+                blob = PlacedBlob(
+                    sha256=Sha256(dict(fetch.file.digests)["sha256"]),
+                    filename=fetch.file.filename,
+                    size=event.size,
+                    metadata_sha256=Sha256(event.metadata_sha256) if event.metadata_sha256 else None,
+                )
+                self.add_placed(fetch, blob, None)
+            case Verified(rehash=rehash):
+                self._touched.append(rehash)
+                self._done(rehash.file.filename)
+            case Failed(failure=failure):
+                self._fail(failure)
+                work.pending -= 1
+            case Arrived():
+                pass
+
+    def add_placed(self, fetch: Fetch, blob: PlacedBlob, problem: str | None) -> None:
+        """Enter a file whose bytes are in their place."""
+        run = self.work.run
+        self._placed.append(
+            Placed(file=fetch.file, sha256=blob.sha256, size=blob.size, metadata_sha256=blob.metadata_sha256)
+        )
+        if fetch.replaces is not None and fetch.replaces.sha256 != blob.sha256:
+            run.counters.files_replaced += 1
+        else:
+            run.counters.files_new += 1
+        _log.info("file.placed", index=run.name, project=self.work.row.name, filename=blob.filename, size=blob.size)
+        if problem:
+            _log.warning(
+                "file.metadata", index=run.name, project=self.work.row.name, filename=blob.filename, problem=problem
+            )
+        self._done(blob.filename)
+
+    @property
+    def changes(self) -> bool:
+        """Whether any row of the project changes."""
+        change = self.work.change
+        return bool(self._placed or self._touched) or (
+            self._begun
+            and bool(change.relabel or change.meta or change.touch or change.refuse or change.missing or change.returned)
+        )
+
+    def record(self) -> ProjectRecord:
+        """Return what the transaction enters, and note that the page is marked by it."""
+        work, change = self.work, self.work.change
+        touch = tuple((r.held, r.file) for r in self._touched)
+        own = ProjectRecord(
+            project=work.row.id,
+            source=work.run.source.id,
+            name=work.row.name,
+            placed=tuple(self._placed),
+            relabel=change.relabel if self._begun else (),
+            meta=change.meta if self._begun else None,
+            touch=(*touch, *(change.touch if self._begun else ())),
+            refuse=change.refuse if self._begun else (),
+            returned=change.returned if self._begun else (),
+        )
+        if self._begun:
+            self._tell_refused()
+        work.shows = work.shows or own.shows
+        return own
+
+    def closed(self) -> list[tuple[int, str, str]]:
+        """Return the ledger rows that close."""
+        work = self.work
+        if not work.row.has_failures:
+            return []
+        names = [*self._succeeded, *(work.closed if self._begun else ())]
+        return [(work.run.source.id, work.row.name, name) for name in names]
+
+    def _tell_refused(self) -> None:
+        for held, digests in self.work.change.refuse:
+            _log.warning(
+                "file.replacement_refused",
+                index=self.work.run.name,
+                project=self.work.row.name,
+                filename=held.filename,
+                held=held.sha256,
+                listed=dict(digests).get("sha256"),
+            )
+
+    def _done(self, filename: str) -> None:
+        self.work.pending -= 1
+        self._succeeded.append(filename)
+
+    def _fail(self, failure: Failure) -> None:
+        run = self.work.run
+        self.failures.append(failure)
+        if failure.reason is not Reason.WITHHELD:
+            run.counters.files_failed += bool(failure.filename)
+        _log.warning(
+            "file.failed" if failure.filename else "page.failed",
+            index=run.name,
+            project=failure.project,
+            filename=failure.filename or None,
+            reason=failure.reason.value,
+            detail=failure.detail,
+        )
+
+
+def _checked_metadata(event: Arrived, blob: PlacedBlob) -> str | None:
+    """Return what is odd about a file's metadata, or None. The wheel's own always counts."""
+    if blob.metadata_problem is not None:
+        return f"no metadata can be served for it: {blob.metadata_problem}"
+    advertised = dict(event.fetch.file.metadata or ()).get("sha256")
+    if advertised and blob.metadata_sha256 and advertised != blob.metadata_sha256:
+        return "the index advertises other metadata than the wheel contains; the wheel's own is served"
+    return None

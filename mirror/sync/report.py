@@ -1,0 +1,151 @@
+"""What a cycle did: the counters, the outcome and the report (CONTRACT.md, The report).
+
+The one place where a failure's reason becomes an outcome. The counters are filled while the cycle runs, so that a progress
+display can read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from mirror.errors import MirrorError, Reason
+
+
+class Outcome(Enum):
+    """How a cycle ended."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    ABORTED = "aborted"
+
+
+@dataclass(slots=True, kw_only=True)
+class IndexCounters:
+    """What one index contributed. Names as in the report; ``*_total`` and ``*_wanted`` serve the progress display."""
+
+    name: str
+    projects_listed: int = 0
+    projects_checked: int = 0
+    projects_unchanged: int = 0
+    projects_changed: int = 0
+    projects_removed: int = 0
+    files_new: int = 0
+    files_replaced: int = 0
+    files_removed: int = 0
+    files_absent: int = 0
+    files_unhashed: int = 0
+    files_skipped: int = 0
+    files_withheld: int = 0
+    files_failed: int = 0
+    bytes_downloaded: int = 0
+    requests: int = 0
+    projects_total: int = 0
+    files_wanted: int = 0
+    bytes_wanted: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object of the report."""
+        hidden = {"projects_total", "files_wanted", "bytes_wanted"}
+        return {key: getattr(self, key) for key in self.__slots__ if key not in hidden}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A failure as the report shows it; null where it is about a page or a whole index."""
+
+    index: str
+    project: str | None
+    filename: str | None
+    reason: Reason
+    detail: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object of the report."""
+        return {
+            "index": self.index,
+            "project": self.project,
+            "filename": self.filename,
+            "reason": self.reason.value,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanItem:
+    """One file of a plan (``--dry-run``)."""
+
+    index: str
+    project: str
+    filename: str
+    action: str
+    size: int | None
+    sha256: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object of the report."""
+        return {key: getattr(self, key) for key in self.__slots__}
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """A cycle's report, live while it runs."""
+
+    cycle: int
+    started_at: float
+    indexes: dict[str, IndexCounters] = field(default_factory=dict)
+    finished_at: float | None = None
+    failures: list[Shown] = field(default_factory=list)
+    plan: list[PlanItem] | None = None
+    events: list[dict[str, str]] = field(default_factory=list)
+    """What a person should know beyond counters and failures, such as ``owner-changed``."""
+    ended: dict[str, MirrorError] = field(default_factory=dict)
+    """The indexes whose part ended early, with why."""
+    aborted: MirrorError | None = None
+    """What stopped the whole cycle."""
+    interrupted: bool = False
+
+    def total(self, counter: str) -> int:
+        """Return one counter summed over the indexes."""
+        return sum(getattr(i, counter) for i in self.indexes.values())
+
+    @property
+    def outcome(self) -> Outcome:
+        """Judge the cycle."""
+        if self.aborted or self.interrupted or (self.ended and len(self.ended) == len(self.indexes)):
+            return Outcome.ABORTED
+        if self.ended or any(f.reason is not Reason.WITHHELD for f in self.failures):
+            return Outcome.PARTIAL
+        return Outcome.COMPLETE
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report object."""
+        shown: dict[str, Any] = {
+            "format": 1,
+            "cycle": self.cycle,
+            "outcome": self.outcome.value,
+            "started_at": utc_text(self.started_at),
+            "finished_at": utc_text(self.finished_at) if self.finished_at is not None else None,
+            "indexes": [i.as_json() for i in self.indexes.values()],
+            "failures": [f.as_json() for f in self.failures],
+            "events": self.events,
+        }
+        if self.plan is not None:
+            shown["plan"] = [item.as_json() for item in self.plan]
+        return shown
+
+
+def utc_text(seconds: float) -> str:
+    """Return a time as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def count_reasons(failures: Iterable[Shown]) -> Mapping[Reason, int]:
+    """Return how often each reason occurs."""
+    counts: dict[Reason, int] = {}
+    for failure in failures:
+        counts[failure.reason] = counts.get(failure.reason, 0) + 1
+    return counts

@@ -1,0 +1,162 @@
+"""What the stages of a cycle share: one index's part of it, and one project on its way through it."""
+
+from __future__ import annotations
+
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import anyio
+
+from mirror.core.diff import Fetch, ProjectChange, Rehash, Removal
+from mirror.core.model import ProjectMeta
+from mirror.core.names import ProjectName
+from mirror.core.policy import Selection
+from mirror.errors import MirrorError, Reason, Unreachable
+from mirror.state.entries import Closing
+from mirror.state.ledger import Failure
+from mirror.state.listing import ProjectRow, SourceRow
+from mirror.state.store import Store
+from mirror.sync.pool import Width
+from mirror.sync.report import IndexCounters, Report
+from mirror.tree.files import FileStore
+from mirror.tree.pages import PageStore
+from mirror.upstream.index import IndexClient
+from mirror.upstream.session import IndexSession
+
+_UNREACHABLE_IN_A_ROW = 4
+"""So many pages or files that can't be reached, one after another, open the circuit: the index is down."""
+
+
+class Clock(Protocol):
+    """Seconds since the epoch."""
+
+    def __call__(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the caller of a cycle asked for."""
+
+    full: bool = False
+    dry_run: bool = False
+    allow_shrink: bool = False
+    indexes: tuple[str, ...] = ()
+    projects: tuple[ProjectName, ...] = ()
+    all_failures: bool = True
+    """Whether every ledger item is tried now, or only those whose next try is due (the daemon)."""
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether the cycle does not look at everything."""
+        return bool(self.indexes or self.projects)
+
+
+@dataclass(slots=True, kw_only=True)
+class IndexRun:
+    """One index's part of one cycle."""
+
+    source: SourceRow
+    selection: Selection
+    session: IndexSession
+    client: IndexClient
+    counters: IndexCounters
+    page_width: Width
+    file_width: Width
+    removals: list[PendingRemoval] = field(default_factory=list)
+    rereads: list[ProjectRow] = field(default_factory=list)
+    """Projects whose page must be read again, since a retry from the ledger found the listing outdated."""
+    ended: MirrorError | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    _unreachable: int = 0
+
+    @property
+    def name(self) -> str:
+        """The index's name."""
+        return self.source.name
+
+    def end(self, error: MirrorError) -> None:
+        """End this index's part of the cycle; what is finished stays."""
+        if self.ended is None:
+            self.ended = error
+        self.scope.cancel()
+
+    def note_answer(self) -> None:
+        """The index answered something useful."""
+        self._unreachable = 0
+
+    def note_unreachable(self, error: Unreachable) -> None:
+        """Count a failure to reach the index; too many in a row open the circuit."""
+        self._unreachable += 1
+        if self._unreachable >= _UNREACHABLE_IN_A_ROW:
+            self.end(error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingRemoval:
+    """Something that is to leave the pages at the end of the cycle, if the brake allows it."""
+
+    project: int
+    name: ProjectName
+    files: tuple[Removal, ...] = ()
+    displaced: tuple[str, ...] = ()
+    """Filenames of a project that now belongs to an earlier index."""
+    leaves: bool = False
+    """The whole project: its index no longer lists it, or nobody wants it."""
+    meta: ProjectMeta | None = None
+    """What the page says of the project once it is withdrawn."""
+    withdrawn: str | None = None
+    closing: Closing | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class ProjectWork:
+    """One project of one index whose page asks for something, until all of it is held or in the ledger."""
+
+    run: IndexRun
+    row: ProjectRow
+    change: ProjectChange
+    closing: Closing | None
+    """Entered when everything is done; None where the page must be read again in the next cycle."""
+    closed: tuple[str, ...] = ()
+    """Filenames whose ledger rows are to be closed."""
+    failures: tuple[Failure, ...] = ()
+    jobs: list[Fetch | Rehash] = field(default_factory=list)
+    is_retry: bool = False
+    """The jobs come from the ledger, not from a page that was just read."""
+    pending: int = 0
+    shows: bool = False
+    """Whether this cycle marked the project's page."""
+
+    def failure(self, filename: str, reason: Reason, detail: str, job: Fetch | Rehash | None = None) -> Failure:
+        """Return a ledger row for one file of this project, or its page."""
+        return Failure(
+            source=self.run.source.id,
+            project=self.row.name,
+            filename=filename,
+            reason=reason,
+            detail=detail,
+            file=job.file if job is not None else None,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Cycle:
+    """Everything that one cycle works with."""
+
+    id: int
+    store: Store
+    files: FileStore
+    pages: PageStore
+    options: Options
+    report: Report
+    clock: Clock
+    runs: tuple[IndexRun, ...]
+    max_shrink: float
+    renderer: int
+    has_blobs: bool = True
+
+    @property
+    def has_overlays(self) -> bool:
+        """Whether an index adds files to the projects of another."""
+        return any(run.selection.policy.overlay for run in self.runs)

@@ -1,0 +1,208 @@
+"""Whole files or none: replacing by rename, making durable, and one sentence for each way a disk can refuse.
+
+Invariants: a file appears under its name only when all of its bytes are written; what is half written lies in
+``staging/``, which no web server serves; a symbolic link at the name is replaced, never followed; no ``OSError``
+leaves ``tree_errors``.
+"""
+
+# Paths are plain strings: this runs for each file, and building a Path costs more than the call.
+# ruff: noqa: PTH100, PTH101, PTH102, PTH104, PTH108, PTH110, PTH120
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from mirror.errors import TreeError
+
+Buffer = bytes | bytearray | memoryview
+
+FEW: Final = 8
+"""Up to so many things are synced one by one; beyond, one syncfs costs less and disturbs no more."""
+
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_ADVICE: Final = {
+    errno.EROFS: "the file system is read-only; mount it writable, or choose another root",
+    errno.EACCES: "permission denied; give the directory to the user that runs the mirror",
+    errno.EPERM: "operation not permitted; give the directory to the user that runs the mirror",
+    errno.EMFILE: "too many open files; raise `ulimit -n`, or LimitNOFILE= of the systemd unit",
+    errno.ENFILE: "too many open files on this host; raise fs.file-max",
+    errno.EXDEV: "staging/ and public/ must lie on one file system",
+    errno.ELOOP: "a symbolic link stands where the tree has something of its own; remove it",
+    errno.ENOTDIR: "something that is no directory stands in the way; remove it",
+    errno.EISDIR: "a directory stands where the tree has a file; remove it",
+    errno.EIO: "the disk reports an input/output error; check it, then run `mirror verify`",
+    errno.ENOLCK: "the file system offers no locks; use a local disk, or enable its lock service",
+}
+
+
+class tree_errors:  # noqa: N801 - reads like a function, and is on the path of each small file
+    """A context in which an ``OSError`` becomes a ``TreeError``; ``path`` is named where the error names none."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None) -> None:
+        """Raise the ``TreeError`` for an ``OSError``; let everything else pass."""
+        if isinstance(exc, OSError):
+            raise tree_error(exc, self.path) from exc
+
+
+def tree_error(exc: OSError, path: str | Path) -> TreeError:
+    """Return the ``TreeError`` that says what happened, where, and what the user can do."""
+    # A rename names two: the second is where the file belongs.
+    named = exc.filename2 or exc.filename
+    where = os.fsdecode(named) if isinstance(named, str | bytes) else str(path)
+    if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        what = "no space left" if exc.errno == errno.ENOSPC else "the quota is used up"
+        return full_disk_error(where, what, "free some space; `disk-reserve` stops a cycle before it comes to this")
+    return TreeError(path=where, problem=_ADVICE.get(exc.errno or 0) or exc.strerror or str(exc))
+
+
+def full_disk_error(path: str, what: str, advice: str) -> TreeError:
+    """Return the ``TreeError`` for a disk that is full, or full up to the reserve; names the free space."""
+    free = free_bytes(path)
+    return TreeError(path=path, problem=f"{what}{'' if free is None else f' ({free} bytes free)'}; {advice}")
+
+
+def free_bytes(path: str | Path) -> int | None:
+    """Return what an unprivileged user may still write at ``path``, which need not exist; None where nobody knows."""
+    place = os.path.abspath(path)
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    try:
+        found = os.statvfs(place)
+    except OSError:  # pragma: no cover - a file system that is gone
+        return None
+    # Some network file systems answer zeros.
+    return found.f_bavail * found.f_frsize if found.f_blocks else None
+
+
+def temporary_path(directory: str | Path) -> str:
+    """Return a fresh path for a file in the making; its ending lets a sweep know it."""
+    return f"{directory}/{secrets.token_hex(8)}.tmp"
+
+
+def write_new(path: str, pieces: Iterable[Buffer], mode: int) -> None:
+    """Write a file that must not exist yet. On any failure nothing stays. Raises ``OSError``."""
+    descriptor = os.open(path, _CREATE, mode)
+    try:
+        try:
+            offset = 0
+            for piece in pieces:
+                write_at(descriptor, piece, offset)
+                offset += len(piece)
+            # The umask is the user's; what is public must be readable all the same.
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        remove_if_there(path)
+        raise
+
+
+def write_at(descriptor: int, data: Buffer, offset: int) -> None:
+    """Write all of ``data`` at ``offset``: one call of the system may take only a part."""
+    written = os.pwrite(descriptor, data, offset)
+    if written < len(data):
+        with memoryview(data) as view:
+            while written < len(view):
+                written += os.pwrite(descriptor, view[written:], offset + written)
+
+
+def rename_into(temporary: str, path: str) -> None:
+    """Put a finished file in its place; on failure it does not stay behind. Raises ``OSError``."""
+    try:
+        os.rename(temporary, path)
+    except OSError:
+        remove_if_there(temporary)
+        raise
+
+
+def replace_file(path: str | Path, data: Buffer, *, mode: int = 0o644, tmp_dir: str | Path) -> None:
+    """Replace ``path`` by a file with these bytes; readers see the old or the new one. Raises ``TreeError``."""
+    with tree_errors(path):
+        temporary = temporary_path(tmp_dir)
+        write_new(temporary, (data,), mode)
+        rename_into(temporary, str(path))
+
+
+def make_directory(path: str | Path, mode: int = 0o755) -> bool:
+    """Make one directory, whatever the umask, and return True; False where it is there. Raises ``OSError``.
+
+    What is there must be a directory, not a link to one: a link would lead what is written out of the tree.
+    """
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        check_directory(path)
+        return False
+    os.chmod(path, mode)
+    return True
+
+
+def check_directory(path: str | Path) -> None:
+    """Raise ``OSError`` unless ``path`` is a directory itself."""
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, "is a symbolic link", str(path))
+    if not stat.S_ISDIR(mode):
+        raise NotADirectoryError(errno.ENOTDIR, "is no directory", str(path))
+
+
+def remove_if_there(path: str | Path) -> bool:
+    """Remove a file or link; tell whether it was there. Raises ``OSError`` for other failures."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def sync_file(path: str | Path) -> None:
+    """Make a file's bytes durable. Raises ``TreeError``."""
+    _sync(path, os.O_RDONLY | os.O_NOFOLLOW)
+
+
+def sync_directory(path: str | Path) -> None:
+    """Make a directory's names durable. Raises ``TreeError``."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_file_system(path: str | Path) -> None:
+    """Make all that was written to the file system of ``path`` durable. Raises ``TreeError``."""
+    import ctypes
+
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    with tree_errors(path):
+        if syncfs is None:  # pragma: no cover - a C library without it
+            os.sync()
+        else:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if syncfs(descriptor) != 0:  # pragma: no cover - needs a disk that fails
+                    code = ctypes.get_errno()
+                    raise OSError(code, os.strerror(code), str(path))
+            finally:
+                os.close(descriptor)
+
+
+def _sync(path: str | Path, flags: int) -> None:
+    with tree_errors(path):
+        descriptor = os.open(path, flags | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

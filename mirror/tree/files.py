@@ -1,0 +1,296 @@
+"""Blobs on the disk: placed whole or not at all, with the metadata of wheels beside them.
+
+Invariants: a blob lies under its own sha256 and is there before its sidecar; removing goes the other way round; a good
+blob is never written again; a sidecar always agrees with its wheel; a link planted in the tree is never followed; the
+reserve of the disk is kept before bytes are written. Nothing is durable before ``sync``.
+"""
+
+# Paths are plain strings: this runs for each file, and building a Path costs more than the call.
+# ruff: noqa: PTH106, PTH122, PTH123
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import anyio.to_thread
+
+from mirror.core.names import Sha256
+from mirror.tree.atomic import (
+    FEW,
+    check_directory,
+    free_bytes,
+    full_disk_error,
+    make_directory,
+    remove_if_there,
+    replace_file,
+    sync_directory,
+    sync_file,
+    sync_file_system,
+    tree_errors,
+)
+from mirror.tree.layout import METADATA_ENDING, PUBLIC_FILE, Layout
+from mirror.tree.staging import BLOCK_BYTES, PART_ENDING, RECORD_ENDING, StagedFile
+from mirror.tree.wheel import WheelError, extract_metadata
+
+_FREE_SPACE_AGE_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedBlob:
+    """A blob in its place."""
+
+    sha256: Sha256
+    filename: str
+    size: int
+    metadata_sha256: Sha256 | None = None
+    """Of the sidecar, or None where there is none."""
+    metadata_problem: str | None = None
+    """Why a wheel has no sidecar."""
+
+
+class FileStore:
+    """The blobs below ``public/files`` and the files on their way there.
+
+    Methods block and raise ``TreeError``, except ``open_staged``, which is async.
+    """
+
+    def __init__(self, layout: Layout, *, metadata_limit_bytes: int, disk_reserve_bytes: int) -> None:
+        self._layout = layout
+        self._staging = str(layout.staging)
+        self.metadata_limit_bytes = metadata_limit_bytes
+        self._disk_reserve_bytes = disk_reserve_bytes
+        self._free_bytes: int | None = None
+        self._free_until_s = 0.0
+        self._kept: set[str] | None = None
+        self._open: set[str] = set()
+
+    async def open_staged(self, key: str, algorithms: Collection[str] = (), *, resume: bool = True) -> StagedFile:
+        """Return a sink for the file that ``key`` names, with the bytes that an earlier try left, if ``resume``.
+
+        ``algorithms``: digests to compute beside sha256. A key that is under way already gets a sink of its own.
+        """
+        kept = await self._load_kept()
+        stem = _stem(key)
+        if stem in self._open:
+            stem = f"{stem}-{secrets.token_hex(4)}"
+        self._open.add(stem)
+
+        def closed(*, kept: bool) -> None:
+            self._open.discard(stem)
+            if kept and self._kept is not None:
+                self._kept.add(stem)
+
+        staged = StagedFile(f"{self._staging}/{stem}", key, algorithms, self.check_reserve, closed)
+        if stem in kept:
+            kept.discard(stem)
+            try:
+                await anyio.to_thread.run_sync(staged.load if resume else staged.clear)
+            except BaseException:
+                await staged.discard()
+                raise
+        return staged
+
+    def place(self, staged: StagedFile, filename: str) -> PlacedBlob:
+        """Put a complete, checked file in its place, and a wheel's metadata beside it; not durable before ``sync``.
+
+        A good blob that is there already stays as it is.
+        """
+        sha256 = Sha256(staged.hexdigest("sha256"))
+        size = staged.written
+        path = self._layout.blob_path(sha256, filename)
+        with tree_errors(path):
+            metadata, problem = self._read_metadata(staged, filename)
+            is_new = self._make_directories(sha256)
+            if not is_new and self.has_blob(sha256, filename, size) and _hash_file(path) == sha256:
+                staged.forget()
+            else:
+                staged.move_to(path, self._staging)
+        digest = None if metadata is None else self._write_sidecar(sha256, filename, metadata, is_new=is_new)
+        return PlacedBlob(sha256=sha256, filename=filename, size=size, metadata_sha256=digest, metadata_problem=problem)
+
+    def place_sidecar(self, sha256: Sha256, filename: str, data: bytes) -> Sha256:
+        """Put fetched metadata beside a blob that is no wheel; return its digest."""
+        with tree_errors(self._layout.blob_path(sha256, filename)):
+            self._make_directories(sha256)
+        return self._write_sidecar(sha256, filename, data, is_new=False)
+
+    def place_with_sidecar(self, blob: PlacedBlob, data: bytes) -> PlacedBlob:
+        """Put fetched metadata beside a placed blob that is no wheel; return the blob with its digest."""
+        return replace(blob, metadata_sha256=self.place_sidecar(blob.sha256, blob.filename, data))
+
+    def hash_blob(self, sha256: Sha256, filename: str, algorithm: str) -> str | None:
+        """Return another digest of a held blob, or None where it can't be read."""
+        path = self._layout.blob_path(sha256, filename)
+        with tree_errors(path):
+            try:
+                with open(path, "rb") as file:
+                    return hashlib.file_digest(file, algorithm).hexdigest()
+            except FileNotFoundError:
+                return None
+
+    def sync(self, placed: Sequence[PlacedBlob]) -> None:
+        """Make a batch durable, up to the names of its directories: a few by fsync, more by one syncfs."""
+        if len(placed) > FEW:
+            sync_file_system(self._layout.files)
+            return
+        directories: dict[str, None] = {}
+        for blob in placed:
+            path = self._layout.blob_path(blob.sha256, blob.filename)
+            with tree_errors(path):
+                sync_file(path)
+                if blob.metadata_sha256:
+                    sync_file(path + METADATA_ENDING)
+            directories.update(dict.fromkeys(reversed(self._layout.blob_directories(blob.sha256))))
+        # The deepest first: a name is durable only with all the names above it.
+        for directory in (*sorted(directories, key=len, reverse=True), *([str(self._layout.files)] if placed else [])):
+            sync_directory(directory)
+
+    def check_reserve(self, needed_bytes: int) -> None:
+        """Raise ``TreeError`` if writing so many bytes would use up the reserve.
+
+        Cheap: the system is asked five times a second, between that what was allowed is counted.
+        """
+        now_s = time.monotonic()
+        enough = self._disk_reserve_bytes + needed_bytes
+        # Threads share this without a lock: a lost count is made good by the next question to the system.
+        free = self._free_bytes
+        if free is None or now_s >= self._free_until_s or free < enough:
+            free = free_bytes(self._layout.files)
+            self._free_until_s = now_s + _FREE_SPACE_AGE_S
+        if free is None:  # pragma: no cover - a file system that does not say
+            return
+        self._free_bytes = free - needed_bytes
+        if free < enough:
+            what = f"{needed_bytes} bytes more would use up the reserve of {self._disk_reserve_bytes} bytes"
+            raise full_disk_error(str(self._layout.files), what, "free some space, or lower `disk-reserve`")
+
+    def has_blob(self, sha256: Sha256, filename: str, size: int) -> bool:
+        """Tell whether a file of this size lies where the blob belongs; its bytes are not read."""
+        path = self._layout.blob_path(sha256, filename)
+        with tree_errors(path):
+            try:
+                found = os.lstat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == size
+
+    def remove_blob(self, sha256: Sha256, filename: str) -> None:
+        """Remove sidecar, blob and the directories that become empty; what is not there is no error."""
+        path = self._layout.blob_path(sha256, filename)
+        directories = self._layout.blob_directories(sha256)
+        with tree_errors(path):
+            try:
+                for directory in directories:
+                    check_directory(directory)
+            except FileNotFoundError:
+                return
+            remove_if_there(path + METADATA_ENDING)
+            remove_if_there(path)
+            for directory in reversed(directories):
+                if not _remove_empty(directory):
+                    break
+
+    def sweep_staging(self, keep_keys: Collection[str] = ()) -> int:
+        """Remove what can't be resumed under one of these keys and is not under way; return how many files went.
+
+        To be called while nothing is being placed: what is in the making then would be taken for a leftover.
+        """
+        wanted = {_stem(key) for key in keep_keys} | self._open
+        removed = 0
+        with tree_errors(self._staging), os.scandir(self._staging) as found:
+            for item in found:
+                stem, ending = os.path.splitext(item.name)
+                if item.is_dir(follow_symlinks=False) or (ending in {PART_ENDING, RECORD_ENDING} and stem in wanted):
+                    continue
+                removed += remove_if_there(item.path)
+        self._kept = None if self._kept is None else self._kept & wanted
+        return removed
+
+    async def _load_kept(self) -> set[str]:
+        """Return the stems of what can be resumed; the directory is read once, not for each file."""
+        if self._kept is not None:
+            return self._kept
+        return self._adopt(await anyio.to_thread.run_sync(self._find_kept))
+
+    def _adopt(self, found: set[str]) -> set[str]:
+        # Another task may have been faster, and used it already.
+        if self._kept is None:
+            self._kept = found
+        return self._kept
+
+    def _find_kept(self) -> set[str]:
+        with tree_errors(self._staging), os.scandir(self._staging) as found:
+            names = [item.name for item in found if item.is_file(follow_symlinks=False)]
+        return {name.removesuffix(PART_ENDING) for name in names if name.endswith(PART_ENDING)}
+
+    def _read_metadata(self, staged: StagedFile, filename: str) -> tuple[bytes | None, str | None]:
+        if not filename.endswith(".whl"):
+            return None, None
+        try:
+            with staged.open_source() as source:
+                return extract_metadata(source, filename, self.metadata_limit_bytes), None
+        except WheelError as exc:
+            return None, str(exc)
+
+    def _make_directories(self, sha256: Sha256) -> bool:
+        """Make a blob's directories; tell whether the innermost is new, so that nothing can lie in it."""
+        outer, middle, inner = self._layout.blob_directories(sha256)
+        for directory in (outer, middle):
+            try:
+                check_directory(directory)
+            except FileNotFoundError:
+                make_directory(directory)
+        return make_directory(inner)
+
+    def _write_sidecar(self, sha256: Sha256, filename: str, data: bytes, *, is_new: bool) -> Sha256:
+        path = self._layout.sidecar_path(sha256, filename)
+        if is_new or not _holds(path, data):
+            self.check_reserve(len(data))
+            replace_file(path, data, mode=PUBLIC_FILE, tmp_dir=self._staging)
+        return Sha256(hashlib.sha256(data).hexdigest())
+
+
+def _stem(key: str) -> str:
+    """Return a name for a key that may hold anything: a URL, a path, any length."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def _hash_file(path: str) -> str:
+    """Return the sha256 of a file that is no link."""
+    hasher = hashlib.sha256()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        while block := os.read(descriptor, BLOCK_BYTES):
+            hasher.update(block)
+    finally:
+        os.close(descriptor)
+    return hasher.hexdigest()
+
+
+def _holds(path: str, data: bytes) -> bool:
+    """Tell whether a regular file with exactly these bytes is there."""
+    with tree_errors(path):
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        same_size = stat.S_ISREG(found.st_mode) and found.st_size == len(data)
+        return same_size and _hash_file(path) == hashlib.sha256(data).hexdigest()
+
+
+def _remove_empty(directory: str) -> bool:
+    try:
+        os.rmdir(directory)
+    except OSError as exc:
+        if exc.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            return False
+        raise
+    return True

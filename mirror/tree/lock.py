@@ -1,0 +1,92 @@
+"""One writer: locks that end with their process.
+
+``flock`` is let go by the kernel when the holder dies, so there is no stale lock. The file itself stays; in it stands
+the holder's pid, for the message of those who come in vain. Readers take no lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from mirror.errors import LockHeld
+from mirror.tree.atomic import tree_errors
+from mirror.tree.layout import PRIVATE_FILE
+
+_POLL_S: Final = 0.1
+_LONGEST_PID: Final = 32
+
+
+@contextmanager
+def hold(path: Path, *, wait_s: float = 0) -> Iterator[None]:
+    """Hold the lock; wait for its holder up to ``wait_s`` seconds. Raises ``LockHeld``, ``TreeError``."""
+    deadline = time.monotonic() + wait_s
+    while (descriptor := _try_lock(path)) is None:
+        time.sleep(_pause_s(path, deadline))
+    try:
+        yield
+    finally:
+        _unlock(descriptor)
+
+
+@asynccontextmanager
+async def hold_async(path: Path, *, wait_s: float = 0) -> AsyncIterator[None]:
+    """Hold the lock as ``hold`` does, leaving the event loop free meanwhile."""
+    deadline = time.monotonic() + wait_s
+    # The holder may be another process: nothing tells when it lets go.
+    while (descriptor := await anyio.to_thread.run_sync(_try_lock, path)) is None:  # noqa: ASYNC110
+        await anyio.sleep(await anyio.to_thread.run_sync(_pause_s, path, deadline))
+    try:
+        yield
+    finally:
+        # Not in a thread: it must happen in a cancelled scope too, and never waits.
+        _unlock(descriptor)
+
+
+def holder_pid(path: Path) -> int | None:
+    """Return the pid that the lock's file names; None where there is none. It says nothing while nobody holds it."""
+    try:
+        return int(path.read_bytes()[:_LONGEST_PID])
+    except (OSError, ValueError):
+        return None
+
+
+def _try_lock(path: Path) -> int | None:
+    """Return the descriptor that holds the lock, or None while another one does."""
+    with tree_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+def _pause_s(path: Path, deadline: float) -> float:
+    """Return how long to wait before the next try. Raises ``LockHeld`` when the time is over."""
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise LockHeld(path=str(path), pid=holder_pid(path))
+    return min(_POLL_S, left_s)
+
+
+def _unlock(descriptor: int) -> None:
+    try:
+        # Else the next holder could be reported under our pid until it has written its own.
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)

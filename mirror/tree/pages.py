@@ -1,0 +1,156 @@
+"""Pages on the disk: a project's three files, and the root's.
+
+Invariants: each page is replaced by rename, so that a reader sees the old or the new one; what is half written lies in
+``staging/``; a link planted in place of a project's directory is refused, not followed. ``index.v1_html`` is a hard
+link of ``index.html`` where the file system has them. Nothing is durable before ``sync``.
+"""
+
+# Paths are plain strings: this runs for each file, and building a Path costs more than the call.
+# ruff: noqa: PTH106, PTH112, PTH123, PTH208
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from mirror.core.names import ProjectName
+from mirror.core.render_pages import RenderedPage
+from mirror.tree.atomic import (
+    FEW,
+    Buffer,
+    check_directory,
+    make_directory,
+    remove_if_there,
+    rename_into,
+    sync_directory,
+    sync_file,
+    sync_file_system,
+    temporary_path,
+    tree_errors,
+    write_new,
+)
+from mirror.tree.layout import PUBLIC_FILE, Layout
+
+HTML: Final = "index.html"
+HTML_V1: Final = "index.v1_html"
+JSON_V1: Final = "index.v1_json"
+PAGE_NAMES: Final = (HTML, HTML_V1, JSON_V1)
+
+# File systems without hard links, or with too many of them; some refuse them to all but the owner.
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+_HEAD_BYTES: Final = 512
+_ROOT_SERIAL = re.compile(rb'"_last-serial":\s*([0-9]{1,18})[,}]')
+_COPY_BYTES: Final = 1024 * 1024
+
+
+class PageStore:
+    """The pages below ``public/simple``. All methods block and raise ``TreeError``."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._staging = str(layout.staging)
+        self._simple = str(layout.simple)
+
+    def write_project(self, name: ProjectName, page: RenderedPage) -> None:
+        """Replace a project's three pages."""
+        directory = self._layout.project_dir(name)
+        with tree_errors(directory):
+            try:
+                check_directory(directory)
+            except FileNotFoundError:
+                make_directory(directory)
+            self._replace(directory, (page.html,), (page.json,))
+
+    def remove_project(self, name: ProjectName) -> None:
+        """Remove a project's pages; what is not there is no error, and what is not ours stays."""
+        directory = self._layout.project_dir(name)
+        with tree_errors(directory):
+            try:
+                check_directory(directory)
+            except FileNotFoundError:
+                return
+            for page in PAGE_NAMES:
+                remove_if_there(f"{directory}/{page}")
+            if not os.listdir(directory):
+                os.rmdir(directory)
+
+    def has_project(self, name: ProjectName) -> bool:
+        """Tell whether all three pages of a project are there."""
+        directory = self._layout.project_dir(name)
+        with tree_errors(directory):
+            return all(_is_file(f"{directory}/{page}") for page in PAGE_NAMES)
+
+    def write_root(self, html: Iterable[Buffer], json: Iterable[Buffer]) -> None:
+        """Replace the root pages, written piece by piece: a root of 730,000 projects is not held in memory."""
+        with tree_errors(self._simple):
+            check_directory(self._simple)
+            self._replace(self._simple, html, json)
+
+    def root_serial(self) -> int | None:
+        """Return the serial of the root page on disk, from its first bytes; None where there is no page of ours."""
+        path = f"{self._simple}/index.v1_json"
+        with tree_errors(path):
+            try:
+                with open(path, "rb") as file:
+                    head = file.read(_HEAD_BYTES)
+            except FileNotFoundError:
+                return None
+        found = _ROOT_SERIAL.search(head)
+        return int(found[1]) if found else None
+
+    def sync(self, names: Collection[ProjectName], *, root: bool = True) -> None:
+        """Make the pages of these projects durable, written or removed, and those of the root if ``root``."""
+        if len(names) > FEW:
+            sync_file_system(self._simple)
+            return
+        for directory in map(self._layout.project_dir, names):
+            # A project that was removed has only its name above to be synced.
+            if _sync_pages(directory):
+                sync_directory(directory)
+        if root:
+            _sync_pages(self._simple)
+        sync_directory(self._simple)
+
+    def _replace(self, directory: str, html: Iterable[Buffer], json: Iterable[Buffer]) -> None:
+        """Write all three first, then rename: a full disk leaves all three old ones."""
+        staged = [temporary_path(self._staging) for _ in PAGE_NAMES]
+        staged_html, staged_link, staged_json = staged
+        try:
+            write_new(staged_html, html, PUBLIC_FILE)
+            _link_or_copy(staged_html, staged_link)
+            write_new(staged_json, json, PUBLIC_FILE)
+            for temporary, page in zip(staged, PAGE_NAMES, strict=True):
+                rename_into(temporary, f"{directory}/{page}")
+        except BaseException:
+            for temporary in staged:
+                remove_if_there(temporary)
+            raise
+
+
+def _sync_pages(directory: str) -> bool:
+    """Make the pages in a directory durable; tell whether there is one."""
+    for page in PAGE_NAMES:
+        if _is_file(f"{directory}/{page}"):
+            sync_file(f"{directory}/{page}")
+    return os.path.isdir(directory)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        with open(source, "rb", buffering=0) as file:
+            write_new(target, iter(lambda: file.read(_COPY_BYTES), b""), PUBLIC_FILE)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

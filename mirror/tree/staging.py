@@ -1,0 +1,267 @@
+"""One file on its way in: counted and hashed while it arrives, resumed where it was interrupted.
+
+A body of up to 1 MiB stays in memory until it is placed: most wheels never touch ``staging/``. A larger one is hashed
+and written in worker threads, a block of 1 MiB at a time, so that the event loop is free and memory stays bounded.
+
+Invariants: only bytes that were hashed count as written; a partial file is hashed again before it is continued; what
+is kept carries its strong validator beside it, so that a changed file is noticed by the server, else by its digest.
+"""
+
+# Paths are plain strings: this runs for each file, and building a Path costs more than the call.
+# ruff: noqa: PTH104, PTH108, PTH120, PTH123
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Collection
+from typing import BinaryIO, Final, Protocol
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from mirror.errors import TreeError
+from mirror.tree.atomic import (
+    Buffer,
+    remove_if_there,
+    rename_into,
+    replace_file,
+    temporary_path,
+    tree_errors,
+    write_at,
+    write_new,
+)
+from mirror.tree.layout import PRIVATE_FILE, PUBLIC_FILE
+
+BLOCK_BYTES: Final = 1024 * 1024
+"""The most that stays in memory, and the piece that a thread takes at once."""
+
+PART_ENDING: Final = ".part"
+RECORD_ENDING: Final = ".json"
+
+_OPEN: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST_RECORD: Final = 64 * 1024
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies beside a partial file."""
+
+    key: str
+    etag: str | None = None
+
+
+class Closed(Protocol):
+    """Told once when a staged file ends: whether a partial file was kept."""
+
+    def __call__(self, *, kept: bool) -> None:
+        """Take note of the end."""
+
+
+class StagedFile:
+    """A sink for one body. It ends by ``FileStore.place``, ``keep`` or ``discard``; each may raise ``TreeError``."""
+
+    def __init__(
+        self,
+        path: str,
+        key: str,
+        algorithms: Collection[str],
+        check_reserve: Callable[[int], None],
+        closed: Closed,
+    ) -> None:
+        """``path``: in staging, without ending."""
+        self.etag: str | None = None
+        """A strong validator of what is being written, for ``If-Range``; set it before the first ``write``."""
+        self._recorded_etag: str | None = None
+        self._path = path
+        self._part = path + PART_ENDING
+        self._key = key
+        self._algorithms = frozenset(algorithms) | {"sha256"}
+        self._check_reserve = check_reserve
+        self._closed: Closed | None = closed
+        self._hashers = self._new_hashers()
+        self._pending = bytearray()
+        self._hashed = 0  # of the pending bytes
+        self._flushed = 0
+        self._descriptor: int | None = None
+
+    @property
+    def written(self) -> int:
+        """How many bytes are here, from the first one on."""
+        return self._flushed + len(self._pending)
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the next bytes; waits for a thread once for each block."""
+        self._pending += chunk
+        if len(self._pending) > BLOCK_BYTES:
+            await anyio.to_thread.run_sync(self.flush)
+
+    async def restart(self) -> None:
+        """Forget all bytes and the validator: the body comes again from its beginning."""
+        self._pending.clear()
+        self._hashed = self._flushed = 0
+        self._hashers = self._new_hashers()
+        self.etag = None
+        if self._descriptor is not None:
+            await anyio.to_thread.run_sync(self._truncate)
+
+    def hexdigest(self, algorithm: str) -> str:
+        """Return the digest of what was written, in hexadecimal digits; at most one block is hashed here."""
+        self._hash_pending()
+        return self._hashers[algorithm].hexdigest()
+
+    async def keep(self) -> None:
+        """Leave the bytes for a later resume; where the disk refuses even that, discard them."""
+        if not self.written:
+            await self.discard()
+        elif self._closed:
+            # Also when the download was cancelled: that is what keeping is for.
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._keep)
+
+    async def discard(self) -> None:
+        """Remove the bytes. Does nothing after ``place``, ``keep`` or ``discard``."""
+        if self._descriptor is None:
+            self._close(kept=False)
+            return
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._remove)
+
+    # What follows blocks: for FileStore, in threads.
+
+    def load(self) -> None:
+        """Continue what was kept under this key, if anything is there: hash it again."""
+        with tree_errors(self._part):
+            try:
+                descriptor = os.open(self._part, _OPEN)
+            except FileNotFoundError:
+                return
+            self._descriptor = descriptor
+            while block := os.pread(descriptor, BLOCK_BYTES, self._flushed):
+                self._update(block)
+                self._flushed += len(block)
+            self.etag = self._recorded_etag = self._read_etag()
+
+    def clear(self) -> None:
+        """Remove what was kept under this key."""
+        with tree_errors(self._part):
+            remove_if_there(self._part)
+            remove_if_there(self._path + RECORD_ENDING)
+
+    def flush(self) -> None:
+        """Write what is in memory to staging."""
+        if not self._pending:
+            return
+        self._check_reserve(len(self._pending))
+        with tree_errors(self._part):
+            if self._descriptor is None:
+                self._descriptor = self._create()
+            # At once, not only by keep: a killed process keeps nothing.
+            if self.etag != self._recorded_etag:
+                self._write_record()
+            # At its offset, so that a block that the disk took only in part can be written again.
+            write_at(self._descriptor, self._pending, self._flushed)
+        self._hash_pending()
+        self._flushed += len(self._pending)
+        self._pending.clear()
+        self._hashed = 0
+
+    def open_source(self) -> contextlib.AbstractContextManager[Buffer | BinaryIO]:
+        """Return all bytes, or a file to read them from, for reading."""
+        if self._descriptor is None:
+            return contextlib.nullcontext(self._pending)
+        self.flush()
+        return open(self._descriptor, "rb", closefd=False)
+
+    def move_to(self, path: str, staging: str) -> None:
+        """Put the file in its place and close it. Raises ``OSError``, ``TreeError``."""
+        if self._descriptor is None:
+            self._check_reserve(len(self._pending))
+            temporary = temporary_path(staging)
+            write_new(temporary, (self._pending,), PUBLIC_FILE)
+            rename_into(temporary, path)
+        else:
+            self.flush()
+            os.ftruncate(self._descriptor, self._flushed)
+            os.fchmod(self._descriptor, PUBLIC_FILE)
+            os.rename(self._part, path)
+            remove_if_there(self._path + RECORD_ENDING)
+        self._close(kept=False)
+
+    def forget(self) -> None:
+        """Remove the bytes and close: they are held already."""
+        if self._descriptor is None:
+            self._close(kept=False)
+        else:
+            self._remove()
+
+    def _new_hashers(self) -> dict[str, hashlib._Hash]:
+        return {name: hashlib.new(name, usedforsecurity=False) for name in self._algorithms}
+
+    def _update(self, data: Buffer) -> None:
+        for hasher in self._hashers.values():
+            hasher.update(data)
+
+    def _hash_pending(self) -> None:
+        if self._hashed < len(self._pending):
+            with memoryview(self._pending) as view:
+                self._update(view[self._hashed :])
+            self._hashed = len(self._pending)
+
+    def _create(self) -> int:
+        flags = _OPEN | os.O_CREAT | os.O_EXCL
+        try:
+            descriptor = os.open(self._part, flags, PRIVATE_FILE)
+        except FileExistsError:
+            os.unlink(self._part)
+            descriptor = os.open(self._part, flags, PRIVATE_FILE)
+        return descriptor
+
+    def _write_record(self) -> None:
+        record = msgspec.json.encode(_Record(key=self._key, etag=self.etag))
+        replace_file(self._path + RECORD_ENDING, record, mode=PRIVATE_FILE, tmp_dir=os.path.dirname(self._path))
+        self._recorded_etag = self.etag
+
+    def _read_etag(self) -> str | None:
+        try:
+            with open(self._path + RECORD_ENDING, "rb") as file:
+                record = msgspec.json.decode(file.read(_LONGEST_RECORD), type=_Record)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        return record.etag if record.key == self._key else None
+
+    def _truncate(self) -> None:
+        with tree_errors(self._part):
+            assert self._descriptor is not None
+            os.ftruncate(self._descriptor, 0)
+            remove_if_there(self._path + RECORD_ENDING)
+            self._recorded_etag = None
+
+    def _keep(self) -> None:
+        try:
+            with tree_errors(self._part):
+                self.flush()
+                assert self._descriptor is not None
+                os.ftruncate(self._descriptor, self._flushed)
+                self._write_record()
+        except TreeError:
+            # The caller is told by the failure that made it keep the file.
+            self._remove()
+        else:
+            self._close(kept=True)
+
+    def _remove(self) -> None:
+        try:
+            self.clear()
+        finally:
+            self._close(kept=False)
+
+    def _close(self, *, kept: bool) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+        self._pending = bytearray()
+        closed, self._closed = self._closed, None
+        if closed:
+            closed(kept=kept)

@@ -1,0 +1,242 @@
+"""A wheel's METADATA, out of bytes that nobody vouches for (PEP 427, PEP 658).
+
+The archive is read by hand, not by ``zipfile``, which builds an object for each of as many entries as the directory
+claims to have: here the directory, the number of entries and the member are bounded before they are read, so that no
+wheel costs more than those bounds. What is taken out is what pip would read: where two readers could see two different
+things (two members of one name, two ``.dist-info`` directories), nothing is taken.
+
+Invariant: whatever the bytes are, the answer is the member's bytes, checked against size and CRC, or ``WheelError``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final, NoReturn, Protocol
+
+from mirror.tree.atomic import Buffer
+
+MAX_ENTRIES: Final = 100_000
+MAX_DIRECTORY_BYTES: Final = 32 * 1024 * 1024
+
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR64 = struct.Struct("<4sLQL")
+_CENTRAL = struct.Struct("<4s4B4HL2L5H2L")
+_LOCAL = struct.Struct("<4s2B4HL2L2H")
+_LONGEST_COMMENT: Final = 0xFFFF
+_UNKNOWN_32: Final = 0xFFFFFFFF
+_STORED: Final = 0
+_DEFLATED: Final = 8
+# Encrypted, patched data, strongly encrypted.
+_REFUSED_FLAGS: Final = 0x1 | 0x20 | 0x40
+_ZIP64_FIELD: Final = 1
+
+_SEPARATORS = re.compile(r"[-_.]+")
+
+
+class WheelError(Exception):
+    """No metadata can be taken out; the text says why. Becomes ``metadata_problem`` of the placed blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """Where a member's compressed bytes lie, and what they must become."""
+
+    name: bytes
+    flags: int
+    method: int
+    crc: int
+    packed_bytes: int
+    size_bytes: int
+    offset: int
+
+
+class _Source(Protocol):
+    """Bytes at a place; two implementations: in memory, and a file."""
+
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes: ...
+
+
+def extract_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int) -> bytes:
+    """Return the bytes of the wheel's METADATA. ``source`` is all of the wheel, or a file to seek in.
+
+    Raises ``WheelError`` for what is no wheel of that name, or METADATA over ``limit_bytes``; ``OSError`` of the file.
+    """
+    opened: _Source = _Memory(source) if isinstance(source, Buffer) else _File(source)
+    member = _find_metadata(opened, filename)
+    if member.flags & _REFUSED_FLAGS:
+        _refuse("METADATA is encrypted or patched")
+    if member.size_bytes > limit_bytes:
+        _refuse(f"METADATA has {member.size_bytes} bytes, more than metadata-size allows ({limit_bytes})")
+    return _read_member(opened, member)
+
+
+class _Memory:
+    def __init__(self, data: Buffer) -> None:
+        self._view = memoryview(data)
+        self.size = len(self._view)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(self._view[offset : offset + length])
+
+
+class _File:
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = file.seek(0, os.SEEK_END)
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(length)
+
+
+def _find_metadata(source: _Source, filename: str) -> _Member:
+    """Return the one METADATA of the one ``.dist-info`` directory; like for pip, it must be named after the project."""
+    directory, shift = _read_directory(source)
+    directories: set[bytes] = set()
+    found: list[_Member] = []
+    for name, position in _walk(directory):
+        head, _, rest = name.partition(b"/")
+        if head.endswith(b".dist-info"):
+            directories.add(head)
+            if rest == b"METADATA":
+                found.append(_parse_member(directory, position, name, shift))
+    if len(directories) != 1:
+        _refuse(f"{len(directories)} .dist-info directories")
+    if len(found) != 1:
+        _refuse(f"{len(found)} METADATA members")
+    project = _normalize(filename.partition("-")[0])
+    if not _normalize(directories.pop().decode("utf-8", "replace")).startswith(project):
+        _refuse("the .dist-info directory is of another project")
+    return found[0]
+
+
+def _read_directory(source: _Source) -> tuple[bytes, int]:
+    """Return the central directory, and how far all offsets are off (bytes before the archive, as ``zipfile`` does)."""
+    end, entries, length, offset = _read_end(source)
+    if entries > MAX_ENTRIES:
+        _refuse(f"{entries} entries, more than {MAX_ENTRIES}")
+    if length > MAX_DIRECTORY_BYTES:
+        _refuse(f"a directory of {length} bytes, more than {MAX_DIRECTORY_BYTES}")
+    shift = end - length - offset
+    if shift < 0:
+        _refuse("the archive is cut")
+    return source.read(offset + shift, length), shift
+
+
+def _read_end(source: _Source) -> tuple[int, int, int, int]:
+    """Return where the central directory ends, its number of entries, its length and its offset."""
+    start = max(0, source.size - _END.size - _LONGEST_COMMENT)
+    tail = source.read(start, source.size - start)
+    plain = len(tail) - _END.size
+    at = plain if tail[plain : plain + 4] == b"PK\5\6" and tail.endswith(b"\0\0") else tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) - at < _END.size:
+        _refuse("no zip archive")
+    _, _, _, _, entries, length, offset, _ = _END.unpack_from(tail, at)
+    end = start + at
+    return _read_end64(source, end) or (end, entries, length, offset)
+
+
+def _read_end64(source: _Source, end: int) -> tuple[int, int, int, int] | None:
+    """Return the same from the record of large archives (zip64), where there is one right before ``end``."""
+    start = end - _LOCATOR64.size - _END64.size
+    if start < 0:
+        return None
+    records = source.read(start, end - start)
+    if len(records) < end - start or records[_END64.size : _END64.size + 4] != b"PK\6\7" or records[:4] != b"PK\6\6":
+        return None
+    _, _, _, _, _, _, _, entries, length, offset = _END64.unpack_from(records)
+    return start, entries, length, offset
+
+
+def _walk(directory: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield each entry's name and position; the count in the end record may lie, so entries are counted here too."""
+    position = count = 0
+    while position < len(directory):
+        count += 1
+        if count > MAX_ENTRIES:
+            _refuse(f"more than {MAX_ENTRIES} entries")
+        if len(directory) - position < _CENTRAL.size or not directory.startswith(b"PK\1\2", position):
+            _refuse("a broken directory")
+        name_length, extra_length, comment_length = struct.unpack_from("<3H", directory, position + 28)
+        name_at = position + _CENTRAL.size
+        name = directory[name_at : name_at + name_length]
+        # Other readers end a name at its first NUL.
+        yield name.partition(b"\0")[0], position
+        position = name_at + name_length + extra_length + comment_length
+    if position > len(directory):
+        _refuse("a broken directory")
+
+
+def _parse_member(directory: bytes, position: int, name: bytes, shift: int) -> _Member:
+    fields = _CENTRAL.unpack_from(directory, position)
+    flags, method, crc, packed, size, name_length, extra_length = (fields[i] for i in (5, 6, 9, 10, 11, 12, 13))
+    offset = fields[18]
+    if _UNKNOWN_32 in {packed, size, offset}:
+        extra_at = position + _CENTRAL.size + name_length
+        wide = _zip64_values(directory[extra_at : extra_at + extra_length])
+        size = next(wide) if size == _UNKNOWN_32 else size
+        packed = next(wide) if packed == _UNKNOWN_32 else packed
+        offset = next(wide) if offset == _UNKNOWN_32 else offset
+    return _Member(name, flags, method, crc, packed, size, offset + shift)
+
+
+def _zip64_values(extra: bytes) -> Iterator[int]:
+    """Yield the 64-bit values of an entry's zip64 field; refuse where there are too few."""
+    position = 0
+    while len(extra) - position >= 4:
+        kind, length = struct.unpack_from("<2H", extra, position)
+        body = extra[position + 4 : position + 4 + length]
+        if kind == _ZIP64_FIELD:
+            yield from (value for (value,) in struct.iter_unpack("<Q", body[: len(body) // 8 * 8]))
+        position += 4 + length
+    _refuse("a broken zip64 field")
+
+
+def _read_member(source: _Source, member: _Member) -> bytes:
+    # An offset of 64 bits may be more than a file can be asked for.
+    header = source.read(member.offset, _LOCAL.size) if member.offset < source.size else b""
+    if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
+        _refuse("METADATA is not where the directory says")
+    name_length, extra_length = struct.unpack_from("<2H", header, 26)
+    name_at = member.offset + _LOCAL.size
+    if source.read(name_at, name_length).partition(b"\0")[0] != member.name:
+        _refuse("METADATA has another name in its own header")
+    # Deflate grows what it can't shrink by a few bytes only.
+    if member.packed_bytes > member.size_bytes + member.size_bytes // 100 + 1024:
+        _refuse("METADATA is packed into more bytes than it has")
+    packed = source.read(name_at + name_length + extra_length, member.packed_bytes)
+    if len(packed) != member.packed_bytes:
+        _refuse("METADATA is cut")
+    data = _unpack(packed, member)
+    if len(data) != member.size_bytes or zlib.crc32(data) != member.crc:
+        _refuse("METADATA is damaged")
+    return data
+
+
+def _unpack(packed: bytes, member: _Member) -> bytes:
+    if member.method == _STORED:
+        return packed
+    if member.method != _DEFLATED:
+        _refuse(f"METADATA is packed by method {member.method}; only stored and deflated are read")
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        # One byte more than declared is enough to see that there is more.
+        return inflate.decompress(packed, member.size_bytes + 1)
+    except zlib.error as exc:
+        raise WheelError(f"METADATA can't be unpacked: {exc}") from exc
+
+
+def _normalize(name: str) -> str:
+    return _SEPARATORS.sub("-", name).lower()
+
+
+def _refuse(cause: str) -> NoReturn:
+    raise WheelError(cause)

@@ -1,0 +1,304 @@
+"""The kinds of credentials of CONTRACT.md, one reader each: it says where it looks, and reads it there.
+
+Invariants: reading raises ``NoCredentialError`` (it may be there later), ``MalformedSecretError`` or ``ConfigError`` (it
+never will) and nothing else; no message quotes a secret, the contents of a netrc or the output of a command.
+"""
+
+# ruff: noqa: D102 - what the methods of a reader do is said once, at Reader
+from __future__ import annotations
+
+import netrc
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+
+from mirror.errors import ConfigError, shown_text
+from mirror.upstream.credentials.credential import Credential, basic, bearer
+from mirror.upstream.credentials.parts import NoCredentialError, Part, file_stamp
+from mirror.upstream.descriptors import open_files_error
+
+COMMAND_TIMEOUT_S = 30.0
+
+CHAINGUARD_HOST = "libraries.cgr.dev"
+CHAINGUARD_USERNAME = "CHAINGUARD_PYTHON_IDENTITY_ID"
+CHAINGUARD_PASSWORD = "CHAINGUARD_PYTHON_TOKEN"  # noqa: S105 - the name of a variable
+
+
+class Reader(Protocol):
+    """Reads one kind of credential."""
+
+    def describe(self) -> str:
+        """Return where the credential comes from, for messages."""
+
+    def stamp(self) -> object:
+        """Return a value that changes when it must be read again; blocking."""
+
+    async def read(self) -> Credential | None:
+        """Read it; None where this kind may be without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """``kind = "none"``."""
+
+    def describe(self) -> str:
+        return 'nowhere (auth kind "none")'
+
+    def stamp(self) -> object:
+        return None
+
+    async def read(self) -> Credential | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsernamePassword:
+    """``kind = "basic"``."""
+
+    username: Part
+    password: Part
+    env: Mapping[str, str]
+
+    def describe(self) -> str:
+        return self.password.describe()
+
+    def stamp(self) -> object:
+        return _stamps((self.username, self.password), self.env)
+
+    async def read(self) -> Credential | None:
+        username = await anyio.to_thread.run_sync(self.username.load, self.env)
+        password = await anyio.to_thread.run_sync(self.password.load, self.env)
+        return basic(username, password, source=self.describe())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """``kind = "bearer"``."""
+
+    token: Part
+    env: Mapping[str, str]
+
+    def describe(self) -> str:
+        return self.token.describe()
+
+    def stamp(self) -> object:
+        return _stamps((self.token,), self.env)
+
+    async def read(self) -> Credential | None:
+        token = await anyio.to_thread.run_sync(self.token.load, self.env)
+        return bearer(token, source=self.describe())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Netrc:
+    """``kind = "netrc"``: the entry for the host, else its ``default`` entry."""
+
+    host: str
+    where: str
+    env: Mapping[str, str]
+
+    def describe(self) -> str:
+        return f"netrc file {self.path()}"
+
+    def path(self) -> Path:
+        """Return ``$NETRC``, else ``.netrc`` in the home directory."""
+        named = self.env.get("NETRC")
+        return Path(named).expanduser() if named else _home(self.env) / ".netrc"
+
+    def stamp(self) -> object:
+        return file_stamp(self.path())
+
+    async def read(self) -> Credential | None:
+        found = await anyio.to_thread.run_sync(self.lookup)
+        if found is None:
+            raise NoCredentialError(f"{self.describe()} has no entry for {self.host}")
+        return found
+
+    def lookup(self) -> Credential | None:
+        """Return the entry's credential, or None where there is no file or no entry; blocking."""
+        path = self.path()
+        try:
+            entry = netrc.netrc(path).authenticators(self.host)
+        except FileNotFoundError:
+            if self.env.get("NETRC"):
+                raise NoCredentialError(f"$NETRC names {path}, which does not exist") from None
+            return None
+        except netrc.NetrcParseError as exc:
+            # The parser's own message quotes the word that it stumbled over, which may be a password.
+            raise ConfigError(where=self.where, problem=f"{path}, line {exc.lineno}: not a valid netrc") from None
+        except UnicodeDecodeError:
+            raise ConfigError(where=self.where, problem=f"{path}: not a valid netrc (not text)") from None
+        except OSError as exc:
+            if (full := open_files_error(exc)) is not None:
+                raise full from None
+            raise NoCredentialError(f"{path} can't be read: {exc.strerror}") from None
+        if entry is None or not entry[2]:
+            return None
+        return basic(entry[0], entry[2], source=self.describe())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyring:
+    """``kind = "keyring"``: asked for the index's URL, then for its host, as pip does."""
+
+    url: str
+    host: str
+    username: Part | None
+    where: str
+    env: Mapping[str, str]
+
+    def describe(self) -> str:
+        return f"the keyring entry for {self.host}"
+
+    def stamp(self) -> object:
+        return None
+
+    async def read(self) -> Credential | None:
+        return await anyio.to_thread.run_sync(self._ask)
+
+    def _ask(self) -> Credential:
+        try:
+            import keyring
+            import keyring.errors
+        except ImportError:
+            problem = 'kind = "keyring" needs the keyring library: pip install "offline-mirror[keyring]"'
+            raise ConfigError(where=self.where, problem=problem) from None
+        username = None if self.username is None else self.username.load(self.env)
+        try:
+            for service in (self.url, self.host):
+                found = keyring.get_credential(service, username)
+                if found is not None and found.password:
+                    return basic(found.username or username or "", found.password, source=self.describe())
+        except (keyring.errors.KeyringError, RuntimeError, OSError) as exc:
+            raise NoCredentialError(f"the keyring could not be asked ({type(exc).__name__})") from None
+        raise NoCredentialError(f"the keyring has no entry for {self.url} or {self.host}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """``kind = "command"``: the first line of its output; with a user name Basic, without Bearer."""
+
+    command: tuple[str, ...]
+    username: Part | None
+    env: Mapping[str, str]
+    timeout_s: float = COMMAND_TIMEOUT_S
+
+    def describe(self) -> str:
+        return f"the command {shown_text(self.command[0])}"
+
+    def stamp(self) -> object:
+        return None
+
+    async def read(self) -> Credential | None:
+        secret = await self._run()
+        if self.username is None:
+            return bearer(secret, source=self.describe())
+        username = await anyio.to_thread.run_sync(self.username.load, self.env)
+        return basic(username, secret, source=self.describe())
+
+    async def _run(self) -> str:
+        try:
+            with anyio.fail_after(self.timeout_s):
+                done = await anyio.run_process(self.command, stdout=PIPE, stderr=PIPE, check=False, env=self.env)
+        except TimeoutError:
+            raise NoCredentialError(f"{self.describe()} did not end within {self.timeout_s:g} s") from None
+        except (OSError, ValueError) as exc:
+            if (full := open_files_error(exc)) is not None:
+                raise full from None
+            cause = getattr(exc, "strerror", None) or type(exc).__name__
+            raise NoCredentialError(f"{self.describe()} could not be started: {cause}") from None
+        if done.returncode != 0:
+            said = _last_line(done.stderr, secrets=done.stdout)
+            raise NoCredentialError(f"{self.describe()} ended with exit status {done.returncode}{said}")
+        secret = done.stdout.partition(b"\n")[0].strip()
+        if not secret:
+            raise NoCredentialError(f"{self.describe()} printed nothing")
+        try:
+            return secret.decode()
+        except UnicodeDecodeError:
+            raise NoCredentialError(f"{self.describe()} printed something that is not UTF-8 text") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Automatic:
+    """``kind = "auto"``: the index's two variables, for Chainguard its own two, then netrc, then none."""
+
+    pairs: tuple[tuple[str, str], ...]
+    """Names of variables for user name and password, in the order in which they are tried."""
+    fallback: Netrc
+    where: str
+    env: Mapping[str, str]
+
+    def describe(self) -> str:
+        pair = self._pair()
+        if pair is not None:
+            return f"${pair[1]}"
+        names = ", ".join(f"${username} and ${password}" for username, password in self.pairs)
+        return f"{names} (not set), {self.fallback.describe()}"
+
+    def stamp(self) -> object:
+        return (self._pair(), self.fallback.stamp())
+
+    async def read(self) -> Credential | None:
+        pair = self._pair()
+        if pair is None:
+            return await anyio.to_thread.run_sync(self.fallback.lookup)
+        missing = [name for name in pair if not self.env.get(name)]
+        if missing:
+            other = pair[0] if missing[0] == pair[1] else pair[1]
+            raise ConfigError(where=self.where, problem=f"${other} is set, but ${missing[0]} is not: set both")
+        return basic(self.env[pair[0]], self.env[pair[1]], source=self.describe())
+
+    def _pair(self) -> tuple[str, str] | None:
+        """Return the first pair of which at least one variable is set: half a pair is a mistake to be told."""
+        return next((pair for pair in self.pairs if any(self.env.get(name) for name in pair)), None)
+
+
+def automatic_pairs(index_name: str, host: str) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of variables that ``auto`` looks at for an index."""
+    prefix = "MIRROR_" + index_name.upper().replace("-", "_")
+    own = (f"{prefix}_USERNAME", f"{prefix}_PASSWORD")
+    return (own, (CHAINGUARD_USERNAME, CHAINGUARD_PASSWORD)) if host == CHAINGUARD_HOST else (own,)
+
+
+def host_of(url: str) -> str:
+    """Return the host of a configured URL."""
+    return urlsplit(url).hostname or ""
+
+
+def _stamps(parts: tuple[Part, ...], env: Mapping[str, str]) -> object:
+    try:
+        return tuple(file_stamp(part.path(env)) for part in parts)
+    except NoCredentialError as exc:
+        return str(exc)
+
+
+def _home(env: Mapping[str, str]) -> Path:
+    named = env.get("HOME")
+    if named:
+        return Path(named)
+    try:
+        # A service may run without HOME.
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return Path("/nonexistent")
+
+
+def _last_line(stderr: bytes, *, secrets: bytes) -> str:
+    """Return the last line of what a command complained, without any line that it printed as a secret."""
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    if not lines:
+        return ""
+    last = lines[-1]
+    for secret in secrets.decode("utf-8", "replace").splitlines():
+        if len(secret.strip()) >= 4:
+            last = last.replace(secret.strip(), "***")
+    return f": {shown_text(last)}"

@@ -1,0 +1,272 @@
+"""Downloads one file into a sink: resumed, bounded, and checked against size and digest before it counts.
+
+Invariants: bytes are taken as they come, a Content-Encoding is never undone; a body is accepted by its size and digest
+only, never because a server says that it is complete; what a server says of ranges is believed only where it agrees
+with what was asked; no server holds a download for ever (``MAX_TRIES``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from mirror.core.model import Digests
+from mirror.core.names import strongest_digest
+from mirror.errors import DigestMismatch, IntegrityError, NotListed, SizeMismatch, TooLarge, Unreachable, shown_url
+from mirror.logs import get_logger
+from mirror.upstream.response import Response
+from mirror.upstream.retry import RetryPolicy, pause_before_next
+from mirror.upstream.session import IndexSession, Kind
+
+PROGRESS_BYTES = 64 * 1024
+"""A try that brought so many new bytes does not count: a large file over a bad line must come through."""
+
+MAX_TRIES = 100
+"""All tries of one file, progress or not."""
+
+WEAK_DIGESTS = ("sha3_224", "sha224", "sha1", "md5")
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)\Z")
+
+_ETAG_CHARS = 1024
+
+_log = get_logger(__name__)
+
+
+class Sink(Protocol):
+    """Where the bytes go: hashed and kept as they come."""
+
+    etag: str | None
+    """The strong validator of what was kept, for a later resume."""
+
+    @property
+    def written(self) -> int:
+        """Bytes kept so far."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Keep more."""
+
+    async def restart(self) -> None:
+        """Go back to zero bytes."""
+
+    def hexdigest(self, algorithm: str) -> str:
+        """Return the digest of what was kept; ``algorithm`` is one of ``algorithms_for``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRequest:
+    """A file as it is listed."""
+
+    filename: str
+    url: str
+    size: int | None = None
+    digests: Digests = ()
+    limit_bytes: int = 0
+    """0: no limit."""
+    setting: str = "limits.file-size"
+    """The configuration's key that raises the limit."""
+
+
+def algorithms_for(digests: Digests) -> tuple[str, ...]:
+    """Return the algorithms by which a sink must hash so that the download can be checked: at most one."""
+    compared = _digest_to_compare(digests)
+    return () if compared is None else (compared[0],)
+
+
+async def download(
+    session: IndexSession, request: FileRequest, sink: Sink, *, policy: RetryPolicy | None = None
+) -> None:
+    """Bring the whole file into ``sink``, or raise; what was kept of an interrupted one is resumed.
+
+    A wrong digest or size is tried once more from the start. Raises ``UpstreamError``, ``IntegrityError``, and what
+    the sink raises.
+    """
+    if request.limit_bytes and (request.size or 0) > request.limit_bytes:
+        raise TooLarge(url=request.url, limit_bytes=request.limit_bytes, setting=request.setting)
+    if sink.written and _is_complete(request, sink):
+        return
+    run = _Download(session, request, sink, policy or RetryPolicy())
+    try:
+        await run.to_the_end()
+    except IntegrityError as exc:
+        _log.warning("file.tried_again", filename=request.filename, cause=str(exc))
+        await run.start_over()
+        await run.to_the_end()
+
+
+class _Download:
+    """The tries of one file."""
+
+    def __init__(self, session: IndexSession, request: FileRequest, sink: Sink, policy: RetryPolicy) -> None:
+        self._session = session
+        self._request = request
+        self._sink = sink
+        self._policy = policy
+        self._tries = 0
+        self._most_written = sink.written
+        self._is_second = False
+
+    async def start_over(self) -> None:
+        """Drop what came and ask caches on the way to stand back: the bytes were wrong."""
+        await self._restart()
+        self._is_second = True
+
+    async def to_the_end(self) -> None:
+        """Try until the file is whole and right; raise what can't be helped by another try."""
+        without_progress = 0
+        while True:
+            self._tries += 1
+            try:
+                return await self._try()
+            except Unreachable as exc:
+                gained = self._sink.written - self._most_written
+                self._most_written = max(self._most_written, self._sink.written)
+                without_progress = 0 if gained >= PROGRESS_BYTES else without_progress + 1
+                tries_made = self._policy.tries if self._tries >= MAX_TRIES else max(without_progress, 1)
+                remaining_s = self._policy.budget_s
+                await pause_before_next(exc, tries_made=tries_made, remaining_s=remaining_s, policy=self._policy)
+
+    async def _try(self) -> None:
+        offset = await self._prepare()
+        headers = self._headers(offset)
+        async with self._session.get(self._request.url, kind=Kind.FILE, headers=headers) as response:
+            await self._accept(response, offset)
+            await self._receive(response)
+        _check_size(self._request, self._sink.written)
+        _check_digest(self._request, self._sink)
+
+    async def _prepare(self) -> int:
+        """Return the offset to go on from: 0 where nothing would tell that the rest belongs to the same bytes."""
+        request, sink = self._request, self._sink
+        is_known = sink.etag is not None or strongest_digest(request.digests) is not None
+        is_over = request.size is not None and sink.written >= request.size
+        if sink.written and (is_over or not is_known):
+            await self._restart()
+        return sink.written
+
+    def _headers(self, offset: int) -> dict[str, str]:
+        headers = {"Accept-Encoding": "identity"}
+        if self._is_second:
+            headers["Cache-Control"] = "no-cache"
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if self._sink.etag is not None:
+                headers["If-Range"] = self._sink.etag
+        return headers
+
+    async def _accept(self, response: Response, offset: int) -> None:
+        """Make the sink fit what the answer says of itself, or raise where that can't be what was asked for."""
+        if response.status == 206:
+            await self._accept_range(response, offset)
+        elif response.status == 200:
+            if offset:
+                _log.info("file.range_ignored", filename=self._request.filename, kept=offset)
+                await self._restart()
+            self._sink.etag = _strong_etag(response)
+        else:
+            await self._restart()
+            raise Unreachable(url=self._request.url, cause=f"it answered {response.status} instead of the file")
+        if response.content_length is not None:
+            self._check_announced(self._sink.written + response.content_length)
+
+    async def _accept_range(self, response: Response, offset: int) -> None:
+        found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+        total = None if found is None or found[2] == "*" else int(found[2])
+        is_right = found is not None and offset > 0 and int(found[1]) == offset
+        if not is_right or (total is not None and self._request.size not in {None, total}):
+            await self._restart()
+            raise Unreachable(url=self._request.url, cause="it answered with another range than the one asked for")
+
+    def _check_announced(self, total: int) -> None:
+        request = self._request
+        if request.limit_bytes and total > request.limit_bytes:
+            raise TooLarge(url=request.url, limit_bytes=request.limit_bytes, setting=request.setting)
+        if request.size is not None and total != request.size:
+            raise SizeMismatch(filename=request.filename, expected_bytes=request.size, actual_bytes=total)
+
+    async def _receive(self, response: Response) -> None:
+        request, sink = self._request, self._sink
+        while chunk := await response.read_chunk():
+            total = sink.written + len(chunk)
+            if request.size is not None and total > request.size:
+                raise SizeMismatch(filename=request.filename, expected_bytes=request.size, actual_bytes=total)
+            if request.limit_bytes and total > request.limit_bytes:
+                raise TooLarge(url=request.url, limit_bytes=request.limit_bytes, setting=request.setting)
+            await sink.write(chunk)
+        if request.size is not None and sink.written < request.size and not response.has_known_end:
+            raise Unreachable(url=request.url, cause="the connection closed before the listed size had come")
+
+    async def _restart(self) -> None:
+        await self._sink.restart()
+        self._sink.etag = None
+
+
+async def fetch_metadata(
+    session: IndexSession, url: str, digests: Digests, limit_bytes: int, *, policy: RetryPolicy | None = None
+) -> bytes | None:
+    """Return a file's ``.metadata`` (PEP 658), or None where it is not there, too large or not as advertised.
+
+    Raises ``UpstreamError`` where it could not be asked for.
+    """
+    policy = policy or RetryPolicy()
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            async with session.get(url, kind=Kind.FILE, headers={"Accept-Encoding": "identity"}) as response:
+                body = await response.read_at_most(limit_bytes) if response.status == 200 else None
+        except NotListed:
+            return None
+        except Unreachable as exc:
+            await pause_before_next(exc, tries_made=tries, remaining_s=policy.budget_s, policy=policy)
+            continue
+        if body is None:
+            _log.warning("metadata.refused", url=shown_url(url), cause="larger than limits.metadata-size")
+        elif not _has_digest(body, digests):
+            _log.warning("metadata.refused", url=shown_url(url), cause="other bytes than advertised")
+        else:
+            return body
+        return None
+
+
+def _digest_to_compare(digests: Digests) -> tuple[str, str] | None:
+    """Return the strongest digest that is listed, a weak one only where there is no other."""
+    offered = dict(digests)
+    weak = next(((name, offered[name]) for name in WEAK_DIGESTS if name in offered), None)
+    return strongest_digest(digests) or weak
+
+
+def _is_complete(request: FileRequest, sink: Sink) -> bool:
+    """Whether all that an interrupted download kept is already the whole file, by a strong digest."""
+    strong = strongest_digest(request.digests)
+    return strong is not None and request.size in {None, sink.written} and sink.hexdigest(strong[0]) == strong[1]
+
+
+def _check_size(request: FileRequest, written: int) -> None:
+    if request.size is not None and written != request.size:
+        raise SizeMismatch(filename=request.filename, expected_bytes=request.size, actual_bytes=written)
+
+
+def _check_digest(request: FileRequest, sink: Sink) -> None:
+    compared = _digest_to_compare(request.digests)
+    if compared is None:
+        return
+    algorithm, expected = compared
+    actual = sink.hexdigest(algorithm)
+    if actual != expected:
+        raise DigestMismatch(filename=request.filename, algorithm=algorithm, expected=expected, actual=actual)
+
+
+def _has_digest(body: bytes, digests: Digests) -> bool:
+    """Whether the body has the strongest of the digests; a weak one proves nothing."""
+    strong = strongest_digest(digests)
+    return strong is not None and hashlib.new(strong[0], body).hexdigest() == strong[1]
+
+
+def _strong_etag(response: Response) -> str | None:
+    etag = response.headers.get("ETag")
+    if not etag or not etag.startswith('"') or len(etag) > _ETAG_CHARS or not (etag.isascii() and etag.isprintable()):
+        return None
+    return etag

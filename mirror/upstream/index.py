@@ -1,0 +1,210 @@
+"""Reads an index's pages: asked conditionally, retried, bounded, recognised as JSON or HTML, parsed.
+
+Invariants: a page counts as unchanged only by the index's 304 or by equal bytes; what is not a page of the simple
+repository API raises and is never taken for an empty one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from urllib.parse import quote
+
+import anyio.to_thread
+
+from mirror.config import IndexConfig, Limits
+from mirror.core import parse_html, parse_json
+from mirror.core.model import ProjectPage, RootPage, Validators
+from mirror.core.names import ProjectName
+from mirror.errors import BadPage, Unreachable
+from mirror.upstream.pages import PageLimit, read_page
+from mirror.upstream.rate import Budget
+from mirror.upstream.response import Response, media_type
+from mirror.upstream.retry import RetryPolicy, pause_before_next
+from mirror.upstream.session import IndexSession, Kind
+
+ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
+
+ROOT_EXTRA_S = 600.0
+"""How much longer the reading of a root page may take: 40 MB over a slow line are no failure."""
+
+THREAD_BYTES = 256 * 1024
+"""A longer body is parsed in a worker thread."""
+
+_VALIDATOR_CHARS = 1024
+_SIMPLE_API = re.compile(r"application/vnd\.pypi\.simple\.v([0-9]+)\+(json|html)\Z")
+
+P = TypeVar("P", RootPage, ProjectPage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """The page is as it was. ``validators`` replace the ones that were sent: a server may have a new ETag for it."""
+
+    validators: Validators
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read(Generic[P]):
+    """The page was read."""
+
+    page: P
+    validators: Validators
+
+
+RootLook = Unchanged | Read[RootPage]
+PageLook = Unchanged | Read[ProjectPage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Body:
+    """A page's bytes before they are parsed; ``url`` is where they came from in the end."""
+
+    content: bytes
+    digest: str
+    url: str
+    content_type: str
+    charset: str | None
+    etag: str | None
+    last_modified: str | None
+
+
+class IndexClient:
+    """The pages of one index."""
+
+    def __init__(
+        self, session: IndexSession, config: IndexConfig, limits: Limits, *, policy: RetryPolicy | None = None
+    ) -> None:
+        self._session = session
+        self._url = config.url
+        self._limits = limits
+        self._policy = policy or RetryPolicy()
+
+    def project_url(self, name: ProjectName) -> str:
+        """Return the URL of a project's page, below the root's configured one."""
+        return f"{self._url}{quote(name)}/"
+
+    async def fetch_root(self, validators: Validators | None) -> RootLook:
+        """Read the root page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none."""
+        limit = PageLimit(limit_bytes=self._limits.root_page_size, setting="limits.root-page-size")
+        body = await self._fetch(self._url, Kind.ROOT, limit, validators)
+        if isinstance(body, Validators):
+            return Unchanged(validators=body)
+
+        def parse() -> RootPage:
+            if is_json(body.content, body.content_type, body.url):
+                return parse_json.parse_root_page(body.content, url=body.url)
+            return parse_html.parse_root_page(body.content, url=body.url, charset=body.charset)
+
+        page = await _parsed(parse, len(body.content))
+        return Read(page=page, validators=_validators_of(body, page.serial))
+
+    async def fetch_project(self, name: ProjectName, validators: Validators | None) -> PageLook:
+        """Read a project's page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none."""
+        limit = PageLimit(limit_bytes=self._limits.page_size, setting="limits.page-size")
+        body = await self._fetch(self.project_url(name), Kind.PAGE, limit, validators)
+        if isinstance(body, Validators):
+            return Unchanged(validators=body)
+        max_files = self._limits.files_per_project
+
+        def parse() -> ProjectPage:
+            if is_json(body.content, body.content_type, body.url):
+                return parse_json.parse_project_page(body.content, project=name, url=body.url, max_files=max_files)
+            return parse_html.parse_project_page(
+                body.content, project=name, url=body.url, charset=body.charset, max_files=max_files
+            )
+
+        page = await _parsed(parse, len(body.content))
+        return Read(page=page, validators=_validators_of(body, page.serial))
+
+    async def _fetch(self, url: str, kind: Kind, limit: PageLimit, validators: Validators | None) -> _Body | Validators:
+        """Return the body, or the validators of an unchanged page; tried again within the budget."""
+        policy = self._policy
+        # A new try of a root page starts within the same time; only the reading itself may take longer.
+        extra_s = ROOT_EXTRA_S if kind is Kind.ROOT else 0.0
+        budget = Budget(policy.budget_s + extra_s)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._try(url, kind, limit, validators, budget)
+            except Unreachable as exc:
+                remaining_s = budget.remaining_s() - extra_s
+                await pause_before_next(exc, tries_made=tries, remaining_s=remaining_s, policy=policy)
+
+    async def _try(
+        self, url: str, kind: Kind, limit: PageLimit, validators: Validators | None, budget: Budget
+    ) -> _Body | Validators:
+        async with self._session.get(url, kind=kind, headers=_headers(validators), budget=budget) as response:
+            if response.status == 304:
+                if validators is None:
+                    raise Unreachable(url=url, cause="it answered 304 without having been asked for changes")
+                return _confirmed(validators, response)
+            if response.status != 200:
+                raise Unreachable(url=url, cause=f"it answered {response.status} to a request for a whole page")
+            content, digest = await read_page(response, limit)
+            kind_of_page, charset = media_type(response.headers)
+            body = _Body(
+                content=content,
+                digest=digest,
+                url=response.url,
+                content_type=kind_of_page,
+                charset=charset,
+                etag=_validator(response, "ETag"),
+                last_modified=_validator(response, "Last-Modified"),
+            )
+        if validators is not None and validators.digest == body.digest:
+            return _validators_of(body, validators.serial)
+        return body
+
+
+def is_json(content: bytes, content_type: str, url: str) -> bool:
+    """Say whether a page is JSON, else it is HTML; by its type, where that says nothing by its first character.
+
+    Raises ``BadPage`` for another major version of the API (PEP 691) and for what is neither.
+    """
+    found = _SIMPLE_API.match(content_type)
+    if found is not None:
+        if found[1] != "1":
+            raise BadPage(url=url, cause=f"it has major version {found[1]} of the API, only 1 is understood")
+        return found[2] == "json"
+    if content_type in {"application/json", "text/html"}:
+        return content_type == "application/json"
+    first = content[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if first not in {b"{", b"<"}:
+        raise BadPage(url=url, cause=f"its Content-Type {content_type!r} is no page's, and it does not look like one")
+    return first == b"{"
+
+
+async def _parsed(parse: Callable[[], P], length: int) -> P:
+    return await anyio.to_thread.run_sync(parse) if length > THREAD_BYTES else parse()
+
+
+def _headers(validators: Validators | None) -> dict[str, str]:
+    headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip"}
+    if validators is not None and validators.etag is not None:
+        headers["If-None-Match"] = validators.etag
+    if validators is not None and validators.last_modified is not None:
+        headers["If-Modified-Since"] = validators.last_modified
+    return headers
+
+
+def _confirmed(validators: Validators, response: Response) -> Validators:
+    return Validators(
+        etag=_validator(response, "ETag") or validators.etag,
+        last_modified=_validator(response, "Last-Modified") or validators.last_modified,
+        serial=validators.serial,
+        digest=validators.digest,
+    )
+
+
+def _validators_of(body: _Body, serial: int | None) -> Validators:
+    return Validators(etag=body.etag, last_modified=body.last_modified, serial=serial, digest=body.digest)
+
+
+def _validator(response: Response, name: str) -> str | None:
+    """Return a header that is fit to be sent back, or None."""
+    value = response.headers.get(name)
+    return value if value and len(value) <= _VALIDATOR_CHARS and value.isascii() and value.isprintable() else None

@@ -1,0 +1,62 @@
+"""Rates and deadlines of requests, on the event loop's clock.
+
+Invariant: waiting that we impose on ourselves (a rate limit) never counts against an upstream's deadline.
+"""
+
+from __future__ import annotations
+
+import math
+
+import anyio
+
+
+class TokenBucket:
+    """At most ``per_second`` units each second, with a burst of one second's worth (at least 1); 0: no limit."""
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._burst = max(per_second, 1.0)
+        self._tokens = self._burst
+        self._filled_at: float | None = None
+
+    @property
+    def is_off(self) -> bool:
+        """Whether there is no limit."""
+        return self._per_second <= 0
+
+    async def take(self, units: float) -> float:
+        """Take ``units`` and return the seconds waited. More than the burst may be taken: it is paid for in time."""
+        if self.is_off:
+            return 0.0
+        now = anyio.current_time()
+        if self._filled_at is not None:
+            self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._per_second)
+        self._filled_at = now
+        self._tokens -= units
+        if self._tokens >= 0:
+            return 0.0
+        # The debt is taken at once, so that those who come meanwhile queue behind it.
+        wait_s = -self._tokens / self._per_second
+        await anyio.sleep(wait_s)
+        return wait_s
+
+
+class Budget:
+    """How long one page may take over all of its tries; starts when its first request is really sent."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self.deadline = math.inf
+
+    def start(self) -> None:
+        """Start the clock, unless it runs."""
+        if self.deadline == math.inf:
+            self.deadline = anyio.current_time() + self.limit_s
+
+    def extend(self, waited_s: float) -> None:
+        """Leave out seconds that were our own waiting."""
+        self.deadline += waited_s
+
+    def remaining_s(self) -> float:
+        """Return the seconds left; the whole limit before the start."""
+        return self.limit_s if self.deadline == math.inf else self.deadline - anyio.current_time()

@@ -1,0 +1,178 @@
+"""One answer of an upstream, and every way in which it can fail to come; aiohttp's exceptions end here.
+
+Invariants: a body is read in pieces, as it comes (never decoded); a cause is built from the kind of the failure and
+the system's words, never from aiohttp's own text, which quotes URLs with their queries.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import anyio
+from multidict import CIMultiDictProxy
+
+from mirror.errors import MirrorError, Unreachable
+from mirror.upstream.descriptors import open_files_error
+
+MIN_BYTES_PER_S = 1024
+"""A body that comes slower than this on average, after the first stall-timeout, is given up."""
+
+DRAIN_BYTES = 64 * 1024
+"""The body of a redirect or an error is read up to here, so that its connection can be used again."""
+
+TRANSPORT_FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class PeerResponse(aiohttp.ClientResponse):
+    """Remembers who answered: the connection of a short answer is gone before its caller could ask."""
+
+    peer: str | None = None
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        """Note the peer's address, then read the headers."""
+        transport = connection.transport
+        name = None if transport is None else transport.get_extra_info("peername")
+        self.peer = str(name[0]) if isinstance(name, tuple) and name else None
+        return await super().start(connection)
+
+
+class Response:
+    """An answer whose body is still to be read. ``url`` is the final one, after redirects."""
+
+    __slots__ = ("_on_chunk", "_raw", "_stall_timeout_s", "_waited_s", "received", "status", "url")
+
+    def __init__(
+        self,
+        raw: aiohttp.ClientResponse,
+        url: str,
+        *,
+        stall_timeout_s: float,
+        on_chunk: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._raw = raw
+        self._stall_timeout_s = stall_timeout_s
+        self._on_chunk = on_chunk
+        self._waited_s = 0.0
+        self.status = raw.status
+        self.url = url
+        self.received = 0
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The answer's headers; names in any case."""
+        return self._raw.headers
+
+    @property
+    def content_length(self) -> int | None:
+        """The length that the answer announces, or None."""
+        text = self._raw.headers.get("Content-Length", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+    @property
+    def has_known_end(self) -> bool:
+        """Whether a cut body would be noticed: it has a length, or comes in announced chunks (RFC 9112, 6.3)."""
+        return self.content_length is not None or "chunked" in self._raw.headers.get("Transfer-Encoding", "").lower()
+
+    async def read_chunk(self) -> bytes:
+        """Return the next bytes of the body, empty at its end. Raises ``Unreachable`` (cut, stalled, too slow)."""
+        asked_at = anyio.current_time()
+        try:
+            chunk = await self._raw.content.readany()
+        except TRANSPORT_FAILURES as exc:
+            raise failure_of(exc, self.url, timeout_s=self._stall_timeout_s) from None
+        self._waited_s += anyio.current_time() - asked_at
+        if not chunk:
+            return chunk
+        self.received += len(chunk)
+        if self._waited_s > self._stall_timeout_s and self.received < MIN_BYTES_PER_S * self._waited_s:
+            raise Unreachable(url=self.url, cause=f"the body came slower than {MIN_BYTES_PER_S} bytes a second")
+        await self._on_chunk(len(chunk))
+        return chunk
+
+    async def read_at_most(self, limit_bytes: int) -> bytes | None:
+        """Return the whole body, or None when it is longer than ``limit_bytes``. Raises as ``read_chunk``."""
+        pieces: list[bytes] = []
+        while chunk := await self.read_chunk():
+            pieces.append(chunk)
+            if self.received > limit_bytes:
+                return None
+        return b"".join(pieces)
+
+    async def drain(self) -> None:
+        """Read a short body to its end, so that the connection stays usable; close the connection otherwise."""
+        try:
+            with anyio.move_on_after(self._stall_timeout_s):
+                while self.received <= DRAIN_BYTES and (chunk := await self._raw.content.readany()):
+                    self.received += len(chunk)
+        except TRANSPORT_FAILURES:
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back, or close it when the body was not read to its end."""
+        self._raw.close()
+
+
+def failure_of(exc: Exception, url: str, *, timeout_s: float) -> MirrorError:
+    """Return the error that a failure of aiohttp or the system means for the request of ``url``."""
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        said = exc.certificate_error
+        cause = getattr(said, "verify_message", None) or "it does not fit the host"
+        return Unreachable(url=url, cause=f"its TLS certificate is not trusted ({cause}); ca-file adds an authority")
+    cause_of_connect = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
+    return open_files_error(cause_of_connect) or Unreachable(url=url, cause=_cause_of(exc, timeout_s))
+
+
+def is_pushback(exc: Exception) -> bool:
+    """Whether a failure may mean that the upstream has too much to do: a timeout, a reset, a cut body."""
+    return isinstance(exc, TimeoutError | aiohttp.ServerConnectionError | aiohttp.ClientPayloadError | ConnectionError)
+
+
+def _cause_of(exc: Exception, timeout_s: float) -> str:
+    match exc:
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection within connect-timeout"
+        case TimeoutError():
+            return f"no byte came for {timeout_s:g} s (stall-timeout)"
+        case aiohttp.ClientConnectorSSLError():
+            return f"the TLS handshake failed ({_words_of(exc.os_error)})"
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name of its host can't be resolved ({_words_of(exc.os_error)})"
+        case aiohttp.ClientProxyConnectionError():
+            return f"the proxy can't be reached ({_words_of(exc.os_error)})"
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answered {exc.status}"
+        case aiohttp.ClientConnectorError():
+            return f"no connection ({_words_of(exc.os_error)})"
+        case aiohttp.ServerDisconnectedError():
+            return "the connection was closed without an answer"
+        case aiohttp.ClientPayloadError():
+            return "the body was cut or is malformed"
+        case aiohttp.ClientResponseError():
+            return "the answer is not valid HTTP"
+        case OSError():
+            return f"the connection broke ({_words_of(exc)})"
+    return f"the request failed ({type(exc).__name__})"
+
+
+def _words_of(exc: OSError) -> str:
+    """Return what the system says, without names, addresses or URLs that a library may have added."""
+    reason = getattr(exc, "reason", None)
+    if isinstance(reason, str):
+        return reason.replace("_", " ").lower()
+    if exc.errno is not None and exc.errno > 0:
+        return os.strerror(exc.errno)
+    return exc.strerror or type(exc).__name__
+
+
+def media_type(headers: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return the lower-cased media type of an answer and its ``charset``, if it names one."""
+    kind, *parameters = headers.get("Content-Type", "").split(";")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return kind.strip().lower(), value.strip().strip("\"'") or None
+    return kind.strip().lower(), None

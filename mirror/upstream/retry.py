@@ -1,0 +1,40 @@
+"""When a request is tried again: what may pass by itself, a few times, within a budget.
+
+Invariant: only ``Unreachable`` is tried again; a refusal, a page that is none or a wrong byte does not get better by
+asking at once.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import anyio
+
+from mirror.core.backoff import delay_s
+from mirror.errors import Unreachable
+from mirror.logs import get_logger
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how patiently. A pause that would go past ``budget_s`` ends the tries at once."""
+
+    tries: int = 5
+    budget_s: float = 60.0
+    base_s: float = 0.5
+    cap_s: float = 20.0
+
+
+async def pause_before_next(error: Unreachable, *, tries_made: int, remaining_s: float, policy: RetryPolicy) -> None:
+    """Wait as the policy and ``Retry-After`` say, or raise ``error`` with the number of tries when it was the last."""
+    jittered_s = delay_s(tries_made, base_s=policy.base_s, cap_s=policy.cap_s, random=random.random)
+    pause_s = max(jittered_s, error.retry_after_s or 0.0)
+    if tries_made >= policy.tries or pause_s >= remaining_s:
+        raise Unreachable(
+            url=error.url, cause=error.cause, attempts=tries_made, retry_after_s=error.retry_after_s
+        ) from None
+    _log.info("request.retried", url=error.url, cause=error.cause, tries=tries_made, pause_s=round(pause_s, 1))
+    await anyio.sleep(pause_s)

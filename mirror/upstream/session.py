@@ -1,0 +1,256 @@
+"""One index's HTTP: every request to an index passes ``get``, which follows redirects, proves who we are and paces.
+
+Invariants: the credential goes to the index's own origin only, and never again within a chain of redirects that left
+it; at most ``max-connections`` requests are under way; an index that denied us is not asked again; every wait for the
+network has a deadline, which our own pacing does not use up; nothing is logged or raised that carries a query or a
+secret.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+import anyio
+import msgspec
+from yarl import URL
+
+from mirror.config import IndexConfig, Limits
+from mirror.core.backoff import parse_retry_after
+from mirror.errors import AccessDenied, MirrorError, NotListed, RedirectRefused, Unreachable, Withheld, shown_url
+from mirror.logs import get_logger
+from mirror.upstream.access import Access
+from mirror.upstream.credentials import Credential, CredentialSource
+from mirror.upstream.rate import Budget, TokenBucket
+from mirror.upstream.response import DRAIN_BYTES, Response
+from mirror.upstream.targets import next_target, origin_of, parse_target, refuse_downgrade
+from mirror.upstream.transport import Transport
+
+MAX_REDIRECTS = 5
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SUCCESSES = frozenset({200, 206, 304})
+_EXPIRED = frozenset({401, 403, 404})
+_NOT_LISTED = frozenset({400, 404, 410})
+_PUSHBACKS = frozenset({429, 503})
+
+_log = get_logger(__name__)
+
+
+class Kind(Enum):
+    """What is asked for; a 403 means more on the root, and only the bodies of files are counted."""
+
+    ROOT = "root"
+    PAGE = "page"
+    FILE = "file"
+
+
+@dataclass(slots=True)
+class _Request:
+    """One call of ``get`` on its way: what is asked, and the deadline that our own pacing moves."""
+
+    url: str
+    kind: Kind
+    headers: Mapping[str, str]
+    scope: anyio.CancelScope
+    budget: Budget | None
+
+    async def pace(self, bucket: TokenBucket, units: float) -> None:
+        """Wait for a rate limit; the wait does not count against the deadline."""
+        if bucket.is_off:
+            return
+        self.scope.deadline = math.inf
+        waited_s = await bucket.take(units)
+        if self.budget is not None:
+            self.budget.extend(waited_s)
+            self.scope.deadline = self.budget.deadline
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """The answer at the end of a chain of redirects."""
+
+    response: Response
+    is_own: bool
+    """The chain never left the index's own origin."""
+    was_redirected: bool
+
+
+class IndexSession:
+    """The connections to one index; an async context manager. Used from one event loop."""
+
+    def __init__(
+        self, config: IndexConfig, limits: Limits, credentials: CredentialSource, env: Mapping[str, str]
+    ) -> None:
+        self.name = config.name
+        self.root_url = config.url
+        self.requests = 0
+        """Requests sent, each redirect included."""
+        self.file_bytes = 0
+        """Bytes of files' bodies that came."""
+        self._limits = limits
+        self._root = parse_target(config.url, source=config.url)
+        self._origin = origin_of(self._root)
+        self._access = Access(config.name, config.url, credentials)
+        self._transport = Transport(config, limits, env, self._origin)
+        self._slots = anyio.Semaphore(limits.max_connections, fast_acquire=True)
+        self._request_rate = TokenBucket(limits.requests_per_second)
+        self._byte_rate = TokenBucket(limits.bytes_per_second)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+    @property
+    def denied(self) -> AccessDenied | None:
+        """Set once the index denied us; nothing is sent after that."""
+        return self._access.denied
+
+    @property
+    def pushback(self) -> int:
+        """How often the upstream asked for less: 429, 503, timeouts, resets. It only grows."""
+        return self._transport.pushback
+
+    async def prepare(self) -> None:
+        """Read the credential and the certificates, so that a mistake is told before anything is touched.
+
+        Raises ``ConfigError``, or ``AccessDenied`` where the credential can't be had.
+        """
+        await self._transport.prepare()
+        await self._access.load()
+
+    @asynccontextmanager
+    async def get(
+        self, url: str, *, kind: Kind, headers: Mapping[str, str], budget: Budget | None = None
+    ) -> AsyncIterator[Response]:
+        """GET ``url`` and yield the answer: 200, 206, 304, or 416 to a range; its body is read inside the ``with``.
+
+        ``budget`` bounds all of it, also over several calls. Raises ``UpstreamError`` for everything else,
+        ``ConfigError`` or ``TreeError`` (too many open files).
+        """
+        async with self._slots:
+            if budget is not None:
+                budget.start()
+            with anyio.CancelScope(deadline=math.inf if budget is None else budget.deadline) as scope:
+                response = await self._answer(_Request(url, kind, headers, scope, budget))
+                started = anyio.current_time()
+                try:
+                    yield response
+                finally:
+                    response.close()
+                    _log.debug(
+                        "request.done",
+                        method="GET",
+                        url=shown_url(response.url),
+                        status=response.status,
+                        duration_ms=round((anyio.current_time() - started) * 1000),
+                        bytes=response.received,
+                    )
+        if scope.cancelled_caught and budget is not None:
+            self._transport.pushback += 1
+            raise Unreachable(url=url, cause=f"not complete within {budget.limit_s:g} s")
+
+    async def _answer(self, request: _Request) -> Response:
+        """Return a successful answer, having repeated the request where a new credential or a new URL may help."""
+        has_renewed = has_asked_again = False
+        while True:
+            self._access.check(request.url)
+            credential = await self._access.load()
+            arrival = await self._follow(request, credential)
+            response = arrival.response
+            if response.status in _SUCCESSES or (response.status == 416 and "Range" in request.headers):
+                self._access.succeeded()
+                return response
+            if not _may_be_repeated(arrival, request.kind):
+                raise await self._failure(request, arrival)
+            await response.drain()
+            if arrival.is_own:
+                if has_renewed or not await self._access.renew(credential):
+                    raise self._access.deny(request.url, response.status)
+                has_renewed = True
+            elif has_asked_again:
+                cause = f"the host that it redirects to answered {response.status}, also when asked again"
+                raise Unreachable(url=request.url, cause=cause)
+            else:
+                has_asked_again = True
+
+    async def _failure(self, request: _Request, arrival: _Arrival) -> MirrorError:
+        """Return the error that an unsuccessful answer means."""
+        response, url = arrival.response, request.url
+        status = response.status
+        code = await _withheld_code(response) if status == 409 else None
+        await response.drain()
+        if status == 409:
+            return Withheld(url=url, code=code)
+        if status in _NOT_LISTED:
+            return NotListed(url=url, status=status)
+        if status in {401, 403}:
+            return self._access.deny_item(url, status, by_index=arrival.is_own)
+        if status in _PUSHBACKS:
+            self._transport.pushback += 1
+        wait_s = parse_retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC))
+        return Unreachable(url=url, cause=f"it answered {status}", retry_after_s=wait_s)
+
+    async def _follow(self, request: _Request, credential: Credential | None) -> _Arrival:
+        """Send the request, and again to where each redirect leads; the redirects' own bodies are dropped."""
+        target = parse_target(request.url, source=self.root_url)
+        refuse_downgrade(target, before=self._root)
+        is_own = origin_of(target) == self._origin
+        for hop in range(MAX_REDIRECTS + 1):
+            response = await self._send(request, target, credential if is_own else None)
+            if response.status not in _REDIRECTS:
+                return _Arrival(response, is_own, was_redirected=hop > 0)
+            location = response.headers.get("Location")
+            await response.drain()
+            target = next_target(target, location)
+            is_own = is_own and origin_of(target) == self._origin
+        raise RedirectRefused(url=request.url, target=str(target), cause=f"more than {MAX_REDIRECTS} redirects")
+
+    async def _send(self, request: _Request, target: URL, credential: Credential | None) -> Response:
+        """Send one request and return its answer, whatever the status."""
+        await request.pace(self._request_rate, 1)
+        self.requests += 1
+        started = anyio.current_time()
+        headers = request.headers if credential is None else {**request.headers, "Authorization": credential.header}
+        raw = await self._transport.send(target, headers, source=request.url)
+        url = str(target)
+        if raw.status not in _SUCCESSES:
+            duration_ms = round((anyio.current_time() - started) * 1000)
+            _log.debug("request.answered", method="GET", url=shown_url(url), status=raw.status, duration_ms=duration_ms)
+
+        async def count(length: int) -> None:
+            if request.kind is Kind.FILE and raw.status in _SUCCESSES:
+                self.file_bytes += length
+            await request.pace(self._byte_rate, length)
+
+        return Response(raw, url, stall_timeout_s=self._limits.stall_timeout_s, on_chunk=count)
+
+
+def _may_be_repeated(arrival: _Arrival, kind: Kind) -> bool:
+    """Whether another credential (the index refused us) or another redirect (the signed URL expired) may help."""
+    status = arrival.response.status
+    if arrival.is_own:
+        return status == 401 or (status == 403 and kind is Kind.ROOT)
+    return arrival.was_redirected and status in _EXPIRED
+
+
+async def _withheld_code(response: Response) -> str | None:
+    """Return the ``reason`` of a 409's JSON body, or None where there is none."""
+    body = await response.read_at_most(DRAIN_BYTES)
+    try:
+        answer = msgspec.json.decode(body or b"")
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    reason = answer.get("reason") if isinstance(answer, dict) else None
+    return reason if isinstance(reason, str) else None

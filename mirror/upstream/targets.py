@@ -1,0 +1,69 @@
+"""URLs that an index gives us, before they are followed: byte for byte, and only to where they may lead.
+
+Invariants: a path or query is never re-encoded (a pre-signed URL's signature covers its bytes); user info is cut off
+(an index can't make us log in elsewhere); https is never downgraded.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, urljoin, urlsplit
+
+from yarl import URL
+
+from mirror.errors import RedirectRefused
+
+Origin = tuple[str, str, int]
+"""Scheme, lower-case host, port."""
+
+_NOT_IN_URLS = re.compile(r"[^\x21-\x7e]+")
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?\Z")
+
+
+def origin_of(url: URL) -> Origin:
+    """Return the origin by which it is decided who gets the credential."""
+    return url.scheme, (url.raw_host or "").lower(), url.port or 0
+
+
+def parse_target(text: str, *, source: str) -> URL:
+    """Return an absolute http(s) URL, byte for byte. Raises ``RedirectRefused``, which names ``source``."""
+    escaped = _escape(text)
+    try:
+        parts = urlsplit(escaped)
+        if parts.scheme not in {"http", "https"}:
+            raise RedirectRefused(url=source, target=text, cause="only http and https are followed")
+        authority = parts.netloc.rpartition("@")[2]
+        if not _AUTHORITY.match(authority):
+            raise RedirectRefused(url=source, target=text, cause="it names no usable host")
+        # What follows the authority is cut out of the text: putting the parts together again would change bytes.
+        path_and_query = escaped[len(parts.scheme) + len("://") + len(parts.netloc) :].partition("#")[0]
+        target = URL(f"{parts.scheme}://{authority}{path_and_query}", encoded=True)
+        origin_of(target)
+    except ValueError:
+        raise RedirectRefused(url=source, target=text, cause="it is not a usable URL") from None
+    return target
+
+
+def next_target(current: URL, location: str | None) -> URL:
+    """Return where a redirect of ``current`` leads. Raises ``RedirectRefused``."""
+    source = str(current)
+    if not location:
+        raise RedirectRefused(url=source, target="", cause="a redirect without a Location")
+    try:
+        absolute = location if urlsplit(location).scheme else urljoin(source, _escape(location))
+    except ValueError:
+        raise RedirectRefused(url=source, target=location, cause="it is not a usable URL") from None
+    target = parse_target(absolute, source=source)
+    refuse_downgrade(target, before=current)
+    return target
+
+
+def refuse_downgrade(target: URL, *, before: URL) -> None:
+    """Raise ``RedirectRefused`` where https would lead to http."""
+    if before.scheme == "https" and target.scheme != "https":
+        raise RedirectRefused(url=str(before), target=str(target), cause="from https to plain http")
+
+
+def _escape(text: str) -> str:
+    """Return ``text`` with what can't stand in a URL at all percent-encoded, as browsers do; the rest is untouched."""
+    return _NOT_IN_URLS.sub(lambda found: quote(found[0].encode("utf-8", "surrogateescape"), safe=""), text.strip())

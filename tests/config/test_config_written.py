@@ -1,0 +1,135 @@
+"""A configuration written down: what ``mirror init`` writes, what ``config show`` prints, the JSON Schema."""
+
+import json
+from pathlib import Path
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.config import (
+    AuthConfig,
+    Config,
+    IndexConfig,
+    Limits,
+    MirrorSettings,
+    effective_toml,
+    json_schema,
+    load_config,
+    render_default,
+)
+from mirror.config.explain import EXPLAINED
+from mirror.config.show import toml_value
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_toml_text_round_trip(text):
+    """Any text that is written as TOML is read as the same text."""
+    import tomllib
+
+    assert tomllib.loads(f"a = {toml_value((text, 'b'))}") == {"a": [text, "b"]}
+
+
+def test_default_file_loads(load):
+    """What ``mirror init`` writes loads as it is, with Chainguard as the first index."""
+    assert load(render_default()) == Config(
+        mirror=MirrorSettings(root=Path("/var/lib/mirror")),
+        indexes=(
+            IndexConfig(
+                name="chainguard",
+                url="https://libraries.cgr.dev/python/simple/",
+                auth=AuthConfig(
+                    kind="basic",
+                    username_env="CHAINGUARD_PYTHON_IDENTITY_ID",
+                    password_env="CHAINGUARD_PYTHON_TOKEN",
+                ),
+            ),
+        ),
+        source="mirror.toml",
+    )
+
+
+def test_default_file_explains_every_key():
+    """Every key stands in the file of ``mirror init``, with its explanation in the same line."""
+    tables = {"mirror": MirrorSettings, "limits": Limits, "index": IndexConfig, "auth": AuthConfig}
+    keys = {table: [field.encode_name for field in msgspec.structs.fields(struct)] for table, struct in tables.items()}
+    assert {table: list(explained) for table, explained in EXPLAINED.items()} == keys
+    lines = render_default().splitlines()
+    for table, explained in EXPLAINED.items():
+        for key, sentence in explained.items():
+            if (table, key) != ("index", "auth"):
+                assert any(
+                    line.removeprefix("# ").startswith(f"{key} = ") and line.endswith(f"  # {sentence}")
+                    for line in lines
+                )
+
+
+def test_default_file_shows_what_loads(load):
+    """Each commented line of the file of ``mirror init`` can be used as it stands, where the others allow it."""
+    lines = render_default().splitlines()
+    tried = 0
+    for n, line in enumerate(lines):
+        if (
+            line.startswith("# ")
+            and " = " in line
+            and not line.startswith(("# username", "# password", "# token", "# command"))
+        ):
+            text = "\n".join([*lines[:n], line.removeprefix("# "), *lines[n + 1 :]])
+            if "client-key" in line:
+                text = text.replace("# client-cert", "client-cert")
+            load(text)
+            tried += 1
+    assert tried == 35
+
+
+def test_effective_configuration_is_stable(load, tmp_path):
+    """What ``config show`` prints loads, prints the same again and holds every key that has a value."""
+    shown = effective_toml(load(render_default()))
+    (tmp_path / "again.toml").write_text(shown)
+    assert effective_toml(load_config(tmp_path / "again.toml", env={})) == shown
+    assert shown.splitlines()[:5] == [
+        "[mirror]",
+        'root = "/var/lib/mirror"',
+        'state = "/var/lib/mirror/state.db"',
+        'interval = "15m"',
+        'keep-removed = "30d"',
+    ]
+
+
+def test_json_schema():
+    """The schema has every table and key, with its explanation, its form and its default as the file writes it."""
+    schema = json_schema()
+    assert json.loads(json.dumps(schema)) == schema
+    assert (schema["additionalProperties"], schema["required"]) == (False, ["index"])
+    tables = schema["properties"]
+    assert tables["mirror"]["properties"]["interval"] == {
+        "description": "between the starts of two cycles of the daemon",
+        "type": "string",
+        "pattern": "^(0|([0-9.]+w)?([0-9.]+d)?([0-9.]+h)?([0-9.]+m)?([0-9.]+s)?([0-9.]+ms)?)$",
+        "examples": ["15m", "1h30m", "30d"],
+        "default": "15m",
+    }
+    assert tables["limits"]["properties"]["pages"] == {
+        "description": "project pages under way at once, per index, at the start; adapts",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 2**31,
+        "default": 16,
+    }
+    assert (tables["index"]["type"], tables["index"]["minItems"]) == ("array", 1)
+    index = tables["index"]["items"]
+    assert (index["required"], index["additionalProperties"]) == (["name", "url"], False)
+    assert index["properties"]["list"] == {
+        "description": '"root", or "config": the names in projects are the list, for an index without a root page',
+        "enum": ["config", "root"],
+        "default": "root",
+    }
+    assert index["properties"]["overlay"]["type"] == "boolean"
+    assert index["properties"]["projects"]["items"] == {"type": "string"}
+    assert index["properties"]["projects"]["default"] == ["*"]
+    assert index["properties"]["auth"]["properties"]["kind"]["enum"][0] == "auto"
+
+
+def test_nothing_secret_in_repr(load):
+    """A configuration's repr names sources of credentials only: it has no place for a credential."""
+    assert "password=" not in repr(load(render_default()))

@@ -1,0 +1,106 @@
+"""What every test gets: an index simulator, and guards that make a test fail for what it must not do.
+
+The guards: nothing but loopback is connected to or looked up, and a coroutine of ``mirror`` must not block the event
+loop. Neither needs anything from a test; what a test starts in other processes is beyond them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
+
+from simulator import Simulator, ThreadedSimulator
+
+settings.register_profile("ci", deadline=None, print_blob=True)
+settings.register_profile(
+    "soak", deadline=None, print_blob=True, max_examples=5_000, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+MAY_BLOCK = (
+    # An import inside a coroutine reads its file once; what is imported late keeps the start of the program fast.
+    ("<frozen importlib._bootstrap>", {"_find_and_load"}),
+    # Credentials, .netrc and certificates are small local files, read when an index is opened or its credential asked.
+    ("ssl.py", {"create_default_context", "load_default_certs"}),
+)
+"""Where blocking is allowed inside the event loop: (end of a module's path, functions), each with its reason."""
+
+
+def _is_loopback(host: Any) -> bool:
+    if host is None or host in ("", b"", "localhost", b"localhost"):
+        return True
+    text = host.decode() if isinstance(host, bytes) else str(host)
+    try:
+        return ipaddress.ip_address(text.partition("%")[0]).is_loopback
+    except ValueError:
+        return text.endswith(".localhost")
+
+
+def _is_address(host: Any) -> bool:
+    text = host.decode() if isinstance(host, bytes) else str(host)
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(text.partition("%")[0]))
+    return False
+
+
+def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise ``OSError`` where this process would leave loopback; an audit hook sees every socket of every library."""
+    if event == "socket.connect":
+        address = arguments[1]
+        if isinstance(address, tuple) and not _is_loopback(address[0]):
+            raise OSError(f"tests must stay on loopback, not connect to {address[0]}")
+    elif event == "socket.getaddrinfo" and not (_is_loopback(arguments[0]) or _is_address(arguments[0])):
+        raise socket.gaierror(socket.EAI_NONAME, f"tests look up no names, such as {arguments[0]}")
+
+
+sys.addaudithook(refuse_network)
+
+
+@pytest.fixture(autouse=True)
+def no_blocking(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test whose event loop is blocked by a call made from a module of ``mirror``."""
+    if request.node.get_closest_marker("asyncio") is None:
+        yield
+        return
+    blockbuster = BlockBuster("mirror")
+    for function in blockbuster.functions.values():
+        function.can_block_functions.extend(MAY_BLOCK)
+    blockbuster.activate()
+    try:
+        yield
+    finally:
+        blockbuster.deactivate()
+
+
+SimulatorFactory = Callable[..., Awaitable[Simulator]]
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[SimulatorFactory]:
+    """Start simulators for a test, with the arguments of the class, and stop them at its end."""
+    async with contextlib.AsyncExitStack() as running:
+
+        async def start(*arguments: Any, **options: Any) -> Simulator:
+            return await running.enter_async_context(Simulator(*arguments, **options))
+
+        yield start
+
+
+@pytest.fixture
+def threaded_simulator() -> Iterator[Callable[..., ThreadedSimulator]]:
+    """Start simulators in threads, for tests that block, and stop them at the test's end."""
+    with contextlib.ExitStack() as running:
+
+        def start(*arguments: Any, **options: Any) -> ThreadedSimulator:
+            return running.enter_context(ThreadedSimulator(*arguments, **options))
+
+        yield start

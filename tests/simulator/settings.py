@@ -1,0 +1,43 @@
+"""What kind of server a simulator is; every field may be changed while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """The defaults are an open index like PyPI: JSON and HTML, ETags, sha256, no serials, files from its own origin."""
+
+    username: str | None = None
+    password: str | None = None
+    """With a username: HTTP Basic is asked for, everywhere."""
+    token: str | None = None
+    """A bearer token that is asked for (or accepted beside Basic)."""
+    formats: Literal["json", "html", "both"] = "both"
+    """``html`` answers HTML whatever is asked for, as old servers do; ``json`` answers 406 to who wants only HTML."""
+    api_minor: int = 4
+    validators: Literal["etag", "last-modified", "none"] = "etag"
+    serials: bool = False
+    hashes: tuple[str, ...] = ("sha256",)
+    """The algorithms listed for each file, as ``hashlib`` knows them; () lists none."""
+    core_metadata: bool = False
+    """Whether ``.metadata`` is advertised for the files that have it; it is answered in any case."""
+    links: Literal["absolute", "root-relative", "relative"] = "absolute"
+    second_origin: bool = False
+    """Files answer 302 to a pre-signed URL on another port."""
+    exact_signatures: bool = True
+    """False: ``~`` is as good as ``%7E`` in a pre-signed URL, as object stores have it; pip's library needs that."""
+    ranges: bool = True
+    gzip_pages: bool = False
+    """Pages are compressed for clients that accept it."""
+    gzip_label: bool = False
+    """``.tar.gz`` files carry ``Content-Encoding: gzip`` although they are sent as they are."""
+    prefix: str = ""
+    """A path before ``/simple/`` and the files, such as ``/python``."""
+
+    @property
+    def wants_credential(self) -> bool:
+        """Whether requests without a credential are refused."""
+        return self.username is not None or self.token is not None
