@@ -54,7 +54,9 @@ class Reason(Enum):
 
 def shown_text(text: str, limit: int = 200) -> str:
     """Return ``text`` fit for one line of a terminal or log: control characters escaped, at most ``limit`` long."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[:limit])
+    safe = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[:limit]
+    )
     return safe if len(text) <= limit else safe + "…"
 
 
@@ -272,11 +274,15 @@ class UnsafeName(IntegrityError):
 
 @dataclass(kw_only=True, eq=False)
 class StateError(MirrorError):
-    """``state.db`` is missing, damaged, of a newer version, or can't be written."""
+    """``state.db`` is missing, damaged, of a newer version, or can't be written.
+
+    ``is_damage``: what is there is of no use, and `mirror verify --repair` rebuilds it from the tree.
+    """
 
     reason = Reason.STORAGE
     path: str
     problem: str
+    is_damage: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"

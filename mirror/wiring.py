@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from mirror.config import Config, IndexConfig
+import anyio.to_thread
+
+from mirror.config import Config, IndexConfig, Limits, MirrorSettings
 from mirror.core.policy import Selection, compile_selections
 from mirror.core.render_pages import RENDERER
 from mirror.errors import AccessDenied, ConfigError, StateError
-from mirror.state.cycles import load_meta
+from mirror.state.cycles import load_last_cycle, load_meta
 from mirror.state.entries import has_blobs, load_last_revision
-from mirror.state.listing import SourceRow, record_sources
-from mirror.state.store import Store, open_copy, open_store
+from mirror.state.listing import SourceRow, load_sources, record_sources
+from mirror.state.store import Store, check_integrity, open_copy, open_store, open_store_for_reading
 from mirror.sync.pool import Width
+from mirror.sync.rebuild import set_aside_state
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.work import Clock, Cycle, IndexRun, Options
 from mirror.tree.files import FileStore
@@ -58,22 +60,134 @@ async def opened_cycle(
         if options.dry_run:
             store = await stack.enter_async_context(open_copy(config.mirror.state))
         else:
-            create_tree(layout)
+            await anyio.to_thread.run_sync(create_tree, layout)
             await stack.enter_async_context(hold_async(layout.tree_lock, wait_s=wait_s))
             store = await stack.enter_async_context(open_store(config.mirror.state))
             await check_tree_matches(store, layout)
         yield await _build_cycle(config, options, layout, store, upstreams, clock)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """An existing tree with its state, for the commands that need no upstream."""
+
+    layout: Layout
+    store: Store
+    maintenance: Cycle
+    """Not a cycle: what publishes pages works with one; its number is the last cycle's."""
+    was_rebuilt: bool = False
+
+
+@contextlib.asynccontextmanager
+async def opened_tree(
+    settings: MirrorSettings, limits: Limits, *, wait_s: float = 0.0, clock: Clock = time.time
+) -> AsyncIterator[Tree]:
+    """Yield the tree with its lock held, for a command that writes. Raises ``TreeError``, ``StateError``, ``LockHeld``."""
+    layout = Layout(settings.root)
+    if not settings.state.exists():
+        raise _no_state(settings, layout)
+    async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
+        await check_tree_matches(store, layout)
+        create_tree(layout)
+        yield await _build_tree(settings, limits, layout, store, clock)
+
+
+@contextlib.asynccontextmanager
+async def opened_tree_for_reading(
+    settings: MirrorSettings, limits: Limits, *, clock: Clock = time.time, may_note: bool = False
+) -> AsyncIterator[Tree]:
+    """Yield the tree without a lock, beside whatever works on it. Raises ``TreeError``, ``StateError``.
+
+    ``may_note``: the state takes small notes where we may write it, such as the time of a verification.
+    """
+    layout = Layout(settings.root)
+    if not settings.state.exists():
+        raise _no_state(settings, layout)
+    async with open_store_for_reading(settings.state, may_note=may_note) as store:
+        await check_tree_matches(store, layout)
+        yield await _build_tree(settings, limits, layout, store, clock)
+
+
+@contextlib.asynccontextmanager
+async def opened_tree_for_repair(
+    settings: MirrorSettings, limits: Limits, *, wait_s: float = 0.0, clock: Clock = time.time
+) -> AsyncIterator[Tree]:
+    """Yield the tree with its lock held; a state that is missing, damaged or not the tree's is set aside for a new one."""
+    layout = Layout(settings.root)
+    if not layout.simple.is_dir() and not settings.state.exists():
+        raise _no_state(settings, layout)
+    create_tree(layout)
+    async with hold_async(layout.tree_lock, wait_s=wait_s):
+        is_usable = await _is_usable(settings, layout)
+        if not is_usable and settings.state.exists():
+            set_aside_state(settings.state)
+        async with open_store(settings.state) as store:
+            tree = await _build_tree(settings, limits, layout, store, clock)
+            yield replace(tree, was_rebuilt=not is_usable)
+
+
+async def with_known_indexes(config: Config) -> Config:
+    """Return ``config`` with the indexes that the state remembers, their credentials looked up as by default."""
+    async with open_store_for_reading(config.mirror.state) as store:
+        known = [s for s in await load_sources(store) if s.configured]
+    indexes = tuple(IndexConfig(name=s.name, url=s.url) for s in known)
+    return Config(mirror=config.mirror, limits=config.limits, indexes=indexes, source=config.source)
+
+
+async def _is_usable(settings: MirrorSettings, layout: Layout) -> bool:
+    if not settings.state.exists():
+        return False
+    try:
+        async with open_store(settings.state) as store:
+            await check_tree_matches(store, layout)
+            await check_integrity(store)
+    except StateError as exc:
+        if exc.is_damage:
+            return False
+        raise
+    return True
+
+
+async def _build_tree(settings: MirrorSettings, limits: Limits, layout: Layout, store: Store, clock: Clock) -> Tree:
+    last = await load_last_cycle(store)
+    maintenance = Cycle(
+        id=last.id if last else 0,
+        store=store,
+        files=FileStore(layout, metadata_limit_bytes=limits.metadata_size, disk_reserve_bytes=limits.disk_reserve),
+        pages=PageStore(layout),
+        options=Options(),
+        report=Report(cycle=0, started_at=clock()),
+        clock=clock,
+        runs=(),
+        max_shrink=settings.max_shrink,
+        renderer=RENDERER,
+    )
+    return Tree(layout=layout, store=store, maintenance=maintenance)
+
+
+def _no_state(settings: MirrorSettings, layout: Layout) -> StateError:
+    if layout.simple.is_dir():
+        return StateError(
+            path=str(settings.state),
+            problem="it is missing beside a tree with pages; run `mirror verify --repair` to rebuild it from them",
+            is_damage=True,
+        )
+    return StateError(
+        path=str(settings.state), problem="there is no mirror here: check --root, or run `mirror sync --once`"
+    )
+
+
 async def check_tree_matches(store: Store, layout: Layout) -> None:
     """Raise ``StateError`` where pages are on disk that this state has never written."""
-    on_disk = PageStore(layout).root_serial()
+    on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
     known = max(await load_last_revision(store), int(await load_meta(store, "root_revision") or 0))
     if on_disk is not None and on_disk > known:
         raise StateError(
             path=str(store.path),
             problem=f"{layout.simple} holds pages that this state does not know (revision {on_disk}, known {known}):"
-            " the state is missing or older than the tree; restore it from a backup",
+            " the state is missing or older than the tree; run `mirror verify --repair` to rebuild it from the tree,"
+            " or restore the newer state",
+            is_damage=True,
         )
 
 
@@ -106,7 +220,7 @@ async def _open_upstream(
         yield Upstream(config=index, selection=selection, session=session, client=client, denied=denied)
 
 
-async def _build_cycle(  # noqa: PLR0913 - the one place where everything meets
+async def _build_cycle(
     config: Config, options: Options, layout: Layout, store: Store, upstreams: Sequence[Upstream], clock: Clock
 ) -> Cycle:
     sources = await record_sources(store, [(index.name, index.url) for index in config.indexes])
@@ -148,5 +262,3 @@ def _build_run(config: Config, upstream: Upstream, source: SourceRow) -> IndexRu
         ),
         ended=upstream.denied,
     )
-
-

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mirror.cli import config_commands, sync_commands
+from mirror.cli import config_commands, sync_commands, upkeep_commands
 from mirror.cli.options import group_callback, version_option, with_global_options
 
 _VERSION: Any = Annotated[
@@ -32,6 +32,8 @@ def _group(help_text: str, **own: Any) -> typer.Typer:
 
 app = _group("A verified, servable copy of Python package indexes.", version=_VERSION)
 app.command("sync")(with_global_options(sync_commands.sync))
+app.command("verify")(with_global_options(upkeep_commands.verify))
+app.command("prune")(with_global_options(upkeep_commands.prune))
 app.command("init")(with_global_options(config_commands.init))
 
 _config = _group("Check, show and describe the configuration.")

@@ -54,6 +54,16 @@ class GlobalOptions:
 
         return load_config(self.config, env=os.environ, root=self.root, index_url=index_url)
 
+    def load_tree_config(self) -> Config:
+        """Return the configuration for a command that needs no more than the tree.
+
+        With ``--root`` and no ``--config``, a configuration found in a usual place counts only if it is this tree's; else
+        everything is as by default, and there are no indexes.
+        """
+        from mirror.config import config_for_tree
+
+        return config_for_tree(self.config, env=os.environ, root=self.root)
+
 
 def _parse_wait(text: str) -> float:
     from mirror.config import parse_duration

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mirror.sync.work import Options
 
 
-def sync(  # noqa: PLR0913 - each one an option of the command
+def sync(
     options: GlobalOptions,
     once: Annotated[bool, typer.Option("--once", help="Run one cycle, then exit.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
@@ -56,9 +56,7 @@ def sync(  # noqa: PLR0913 - each one an option of the command
     except UnsafeName as exc:
         raise ConfigError(where="--project", problem=str(exc)) from exc
     config = options.load_config(index_url=index_url)
-    wanted = Options(
-        full=full, dry_run=dry_run, allow_shrink=allow_shrink, indexes=tuple(index or ()), projects=names
-    )
+    wanted = Options(full=full, dry_run=dry_run, allow_shrink=allow_shrink, indexes=tuple(index or ()), projects=names)
     return anyio.run(_sync_once, config, wanted, options.wait_s, dict(os.environ), json)
 
 
@@ -90,7 +88,7 @@ async def _watch_signals(scope: CancelScope, caught: list[ExitCode]) -> None:
             scope.cancel()
 
 
-async def _run_once(  # noqa: PLR0913
+async def _run_once(
     config: Config,
     wanted: Options,
     wait_s: float,

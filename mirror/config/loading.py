@@ -45,9 +45,22 @@ def load_config(
     return Config(mirror=config.mirror, limits=config.limits, indexes=config.indexes, source=str(found))
 
 
-def settings_for_root(root: Path) -> MirrorSettings:
-    """Return the settings of commands that work from ``--root`` alone: all defaults."""
-    return MirrorSettings(root=root.absolute())
+def config_for_tree(path: Path | None, *, env: Mapping[str, str], root: Path | None) -> Config:
+    """Return the configuration of commands that work from a tree alone. Raises ``ConfigError``.
+
+    A file that is named counts. Where only the root is, one in a usual place counts if it is for this root; otherwise
+    all is as by default and there are no indexes: the state knows them.
+    """
+    overrides = _overrides(env, root)
+    if path is not None or env.get("MIRROR_CONFIG") or "root" not in overrides:
+        return load_config(path, env=env, root=root)
+    chosen = Path(overrides["root"])
+    if any(place.exists() for place in (DEFAULT_FILE, SYSTEM_FILE)):
+        configured = load_config(None, env={k: v for k, v in env.items() if k != "MIRROR_ROOT"}, root=None)
+        if configured.mirror.root.resolve() == chosen.resolve():
+            return configured
+    settings = read_struct(MirrorSettings, overrides, where="mirror", base=Path.cwd())
+    return Config(mirror=settings, indexes=(), source="--root")
 
 
 def missing_sources(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ _SPACE = rb"[ \t\n\f\r]"
 _NAME_ENDS = rb"(?=[ \t\n\f\r/>])"
 _VALUE = rb"""(?:"[^"]*+"|'[^']*+'|[^ \t\n\f\r"'<>=`][^ \t\n\f\r"'<>`]*+)"""
 _ATTRIBUTE = rb"""[^ \t\n\f\r"'<>/=]++(?:""" + _SPACE + rb"*+=" + _SPACE + rb"*+" + _VALUE + rb")?"
-_REST_OF_TAG = rb"(?:[ \t\n\f\r/]++|" + _ATTRIBUTE + rb"){0,128}>"
+_REST_OF_TAG = rb"(?:[ \t\n\f\r/]++|" + _ATTRIBUTE + rb"){0,256}>"
 _TEXT_ELEMENTS = (b"script", b"style", b"title", b"textarea", b"xmp", b"iframe", b"noembed", b"noframes")
 _ODD_ELEMENTS = (b"svg", b"math", b"plaintext", b"template", b"frameset")
 
@@ -65,7 +65,7 @@ class OddDocumentError(ValueError):
 
 
 def iter_tags(html: bytes) -> Iterator[Tag]:
-    """Yield each ``a``, ``base``, ``input`` and ``meta`` of a document in UTF-8. Raises ``OddDocumentError``, also late."""
+    """Yield each ``a``, ``base``, ``input`` and ``meta`` of UTF-8. Raises ``OddDocumentError``, also late."""
     if len(html) <= ODD_LIMIT_BYTES:
         try:
             batches = list(_iter_batches(html))

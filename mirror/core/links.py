@@ -12,12 +12,14 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import quote
 
 from mirror.errors import BadPage, UnsafeName, shown_text
 
 MAX_INTEGER = 2**63 - 1
 """The largest size or serial that the state can hold; a larger one is taken for none."""
 
+MAX_LINK_LENGTH = 16_384
 MAX_PORT = 65535
 MAX_AUTHORITY_LENGTH = 253
 
@@ -45,8 +47,8 @@ FILE_KEYS = frozenset(
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _BLANKS = "".join(map(chr, range(33)))
 _PLAIN = re.compile(r"[!#-;=?-\[\]_a-z|~]*\Z")
-_NEVER_IN_PATH = re.compile(r"[^!#-;=?-\[\]_a-z|~]")
-_NEVER_IN_QUERY = re.compile(r"[^!#-;=?-~]")
+_KEPT_IN_PATH = "!#$%&'()*+,/:;=?@[]|~"
+_KEPT_IN_QUERY = _KEPT_IN_PATH + "\\^`{}"
 _LINE_BREAKS = re.compile(r"[\t\n\r]")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE | re.ASCII)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -160,14 +162,16 @@ class Doubts:
 def _cleaned(href: str) -> str:
     """Return ``href`` without blanks around it and without its fragment, percent-encoded where it has to be."""
     link = href.strip(_BLANKS).partition("#")[0]
+    if len(link) > MAX_LINK_LENGTH:
+        raise ValueError(f"its URL is longer than {MAX_LINK_LENGTH} characters")
     if _PLAIN.match(link):
         return link
     path, mark, query = _LINE_BREAKS.sub("", link).partition("?")
-    return _NEVER_IN_PATH.sub(_percent_encoded, path) + mark + _NEVER_IN_QUERY.sub(_percent_encoded, query)
+    return _encoded(path, _KEPT_IN_PATH) + mark + _encoded(query, _KEPT_IN_QUERY)
 
 
-def _percent_encoded(found: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
+def _encoded(text: str, kept: str) -> str:
+    return quote(text, safe=kept, errors="surrogatepass")
 
 
 def _split_absolute(link: str) -> tuple[str, str, str]:

@@ -160,3 +160,21 @@ def _without_query(url: str) -> str:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(msgspec.json.encode(value)).hexdigest()
+
+
+def believable_cutoff(cycle_starts: Iterable[float], *, now: float, keep_s: float) -> float | None:
+    """Return the time before which a retention of ``keep_s`` seconds has ended, or None where it can't have yet.
+
+    ``cycle_starts`` are the starts of the cycles, the newest first. The clock alone is not believed: between two cycles
+    at most half of the retention can pass, so that one jump of the clock deletes nothing.
+    """
+    if keep_s <= 0:
+        return now
+    passed_s, later = 0.0, now
+    for start in cycle_starts:
+        gap_s = min(max(later - start, 0.0), keep_s / 2)
+        if passed_s + gap_s >= keep_s:
+            return min(later - (keep_s - passed_s), now)
+        passed_s += gap_s
+        later = start
+    return None

@@ -34,16 +34,15 @@ async def record_cycle_end(store: Store, cycle: int, now: float, *, outcome: str
         )
 
 
-async def load_last_cycle(store: Store) -> CycleRow | None:
-    """Return the cycle that began last, finished or not."""
+async def load_last_cycle(store: Store, *, finished: bool = False) -> CycleRow | None:
+    """Return the cycle that began last; with ``finished``, of those that came to an end."""
+    where = "WHERE finished_at IS NOT NULL" if finished else ""
     row = await store.row(
-        "SELECT id, started_at, finished_at, outcome, exit_code, report FROM cycle ORDER BY id DESC LIMIT 1"
+        f"SELECT id, started_at, finished_at, outcome, exit_code, report FROM cycle {where} ORDER BY id DESC LIMIT 1"
     )
     if row is None:
         return None
-    return CycleRow(
-        id=row[0], started_at=row[1], finished_at=row[2], outcome=row[3], exit_code=row[4], report=row[5]
-    )
+    return CycleRow(id=row[0], started_at=row[1], finished_at=row[2], outcome=row[3], exit_code=row[4], report=row[5])
 
 
 async def load_meta(store: Store, key: str) -> str | None:

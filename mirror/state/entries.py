@@ -115,7 +115,9 @@ async def load_owner_claims(store: Store, name: ProjectName, position: int) -> t
     return frozenset(names), withdrawn
 
 
-async def load_blobs(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, Sha256 | None]]:
+async def load_blobs(
+    store: Store, wanted: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[int, Sha256 | None]]:
     """Return the held ones of some (sha256, filename) pairs, with size and metadata sha256."""
     pairs = set(wanted)
     digests = sorted({p[0] for p in pairs})
@@ -277,9 +279,7 @@ async def record_missing(store: Store, missing: Mapping[int, Sequence[HeldFile]]
 
 async def load_marked(store: Store, after: str, limit: int = 500) -> list[ProjectName]:
     """Return some names of marked pages, in order."""
-    rows = await store.rows(
-        "SELECT name FROM page WHERE marked = 1 AND name > ? ORDER BY name LIMIT ?", (after, limit)
-    )
+    rows = await store.rows("SELECT name FROM page WHERE marked = 1 AND name > ? ORDER BY name LIMIT ?", (after, limit))
     return [ProjectName(r[0]) for r in rows]
 
 
@@ -297,6 +297,7 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
 
     view: ProjectView
     is_published: bool
+    is_marked: bool
     stays: bool
     """A project without an entry keeps its page while an index lists it; one that never had a page gets none."""
 
@@ -304,7 +305,9 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
 async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageState]:
     """Return what the pages of some projects have to show, by name."""
     marks = _marks(names)
-    pages = await store.rows(f"SELECT name, revision, published FROM page WHERE name IN ({marks})", tuple(names))
+    pages = await store.rows(
+        f"SELECT name, revision, published, marked FROM page WHERE name IN ({marks})", tuple(names)
+    )
     metas: dict[str, ProjectMeta] = {}
     listed: set[str] = set()
     for r in await store.rows(
@@ -326,9 +329,7 @@ async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageS
         f" WHERE p.name IN ({marks}) ORDER BY e.filename",
         tuple(names),
     ):
-        entry = Entry(
-            filename=r[1], sha256=Sha256(r[2]), size=r[3], metadata_sha256=r[4], labels=_labels(r[5:10])
-        )
+        entry = Entry(filename=r[1], sha256=Sha256(r[2]), size=r[3], metadata_sha256=r[4], labels=_labels(r[5:10]))
         entries.setdefault(r[0], []).append(entry)
     return [
         PageState(
@@ -339,9 +340,10 @@ async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageS
                 serial=revision,
             ),
             is_published=bool(published),
+            is_marked=bool(marked),
             stays=name in entries or (bool(published) and name in listed),
         )
-        for name, revision, published in pages
+        for name, revision, published, marked in pages
     ]
 
 
@@ -425,3 +427,16 @@ def _decode_digests(text: str) -> Digests:
 
 def _marks(values: Collection[object]) -> str:
     return ",".join("?" * len(values))
+
+
+async def load_listed_filenames(store: Store, names: Collection[ProjectName]) -> set[tuple[str, str]]:
+    """Return (project, filename) of all that the pages of some projects list."""
+    found: set[tuple[str, str]] = set()
+    for name in names:
+        rows = await store.rows(
+            "SELECT p.name, e.filename FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
+            " WHERE p.name = ?",
+            (name,),
+        )
+        found.update((r[0], r[1]) for r in rows)
+    return found

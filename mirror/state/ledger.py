@@ -18,6 +18,7 @@ from mirror.state.store import Store, Transaction
 _FIRST_DELAY_S = 60.0
 _MAX_DELAY_S = 6 * 3600.0
 
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Something that could not be had. ``file`` is null for a page, and for a file that must not be touched."""
 
@@ -83,9 +84,9 @@ async def load_project_failures(store: Store, source: int, project: ProjectName)
     return {row.filename: row for row in rows}
 
 
-async def load_failures(store: Store) -> list[FailureRow]:
-    """Return the whole ledger, by index, project and filename."""
-    return await _load(store, "1", ())
+async def load_failures(store: Store, *, limit: int | None = None) -> list[FailureRow]:
+    """Return the whole ledger, or its first rows, by index, project and filename."""
+    return await _load(store, "1", (), limit=limit)
 
 
 async def count_failures(store: Store, source: int) -> dict[Reason, int]:
@@ -94,11 +95,14 @@ async def count_failures(store: Store, source: int) -> dict[Reason, int]:
     return {Reason(r[0]): r[1] for r in rows}
 
 
-async def _load(store: Store, where: str, parameters: Sequence[object]) -> list[FailureRow]:
+async def _load(
+    store: Store, where: str, parameters: Sequence[object], *, limit: int | None = None
+) -> list[FailureRow]:
     rows = await store.rows(
         "SELECT s.name, f.project, f.filename, f.reason, f.detail, f.listed, f.first_at, f.last_at, f.attempts, f.next_at"
-        f" FROM failure f JOIN source s ON s.id = f.source WHERE {where} ORDER BY s.position, f.project, f.filename",
-        parameters,
+        f" FROM failure f JOIN source s ON s.id = f.source WHERE {where} ORDER BY s.position, f.project, f.filename"
+        " LIMIT ?",
+        (*parameters, -1 if limit is None else limit),
     )
     return [
         FailureRow(

@@ -279,10 +279,26 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
         after = rows[-1][1]
 
 
-async def count_owned(store: Store, due: Due) -> int:
-    """Return how many projects of the index are listed and owned, due or not."""
-    where, parameters = _owned_condition(due)
+async def count_due(store: Store, due: Due) -> int:
+    """Return how many projects ``load_due`` yields."""
+    where, parameters = _due_condition(due)
     return int(await store.value(f"SELECT count(*) FROM project p WHERE {where}", parameters))
+
+
+async def has_wanted(store: Store, source: int) -> bool:
+    """Return whether the patterns want any project of those that the index lists."""
+    query = "SELECT EXISTS (SELECT 1 FROM project WHERE source = ? AND listed = 1 AND wanted = 1)"
+    return bool(await store.value(query, (source,)))
+
+
+async def load_listed(store: Store, sources: Collection[int], names: Collection[ProjectName]) -> set[ProjectName]:
+    """Return those of some names that one of these indexes lists and that its patterns want."""
+    listed = set()
+    for name in names:
+        rows = await store.rows("SELECT source FROM project WHERE name = ? AND listed = 1 AND wanted = 1", (name,))
+        if any(r[0] in sources for r in rows):
+            listed.add(name)
+    return listed
 
 
 _HAS_ENTRIES = "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)"
@@ -375,7 +391,9 @@ class IndexCounts(msgspec.Struct, frozen=True, kw_only=True):
 async def load_counts(store: Store, source: int) -> IndexCounts:
     """Count one index's files by their state; each query walks a small index of its own."""
     absent = await store.value(
-        "SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL AND source = ?", (source,)
+        # "+": else SQLite walks all files of the index by ``entry_counts`` instead of the few that are absent.
+        "SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL AND +source = ?",
+        (source,),
     )
     unhashed = await store.value(
         "SELECT count(*) FROM entry WHERE unhashed = 1 AND valid_to IS NULL AND source = ?", (source,)

@@ -13,6 +13,7 @@ from mirror.core.model import ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.state.entries import close_entries, mark_pages
 from mirror.state.listing import meta_values
+from mirror.state.rebuilt import UNCLAIMED
 from mirror.state.store import Store
 
 _DAY_S = 86_400.0
@@ -66,8 +67,8 @@ async def load_brake_window(store: Store, source: int, now: float) -> BrakeWindo
         values,
     )
     if not published:
-        published = left + await store.value(
-            "SELECT count(*) FROM entry WHERE source = ? AND valid_to IS NULL", (source,)
+        published = await store.value(
+            "SELECT count(*) FROM (SELECT DISTINCT project, filename FROM entry WHERE source = ?)", (source,)
         )
     return BrakeWindow(published=published, left=left)
 
@@ -108,8 +109,9 @@ async def load_displaced(store: Store) -> list[tuple[int, int, ProjectName, str,
 async def load_orphaned(store: Store) -> list[tuple[int, int, ProjectName, str]]:
     """Return the projects with files on the pages whose index left the configuration."""
     rows = await store.rows(
-        "SELECT p.id, s.id, p.name, s.name FROM source s JOIN project p ON p.source = s.id WHERE s.configured = 0"
-        " AND (p.listed = 1 OR EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL))"
+        "SELECT p.id, s.id, p.name, s.name FROM source s JOIN project p ON p.source = s.id WHERE s.configured = 0 AND s.name != ?"
+        " AND (p.listed = 1 OR EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL))",
+        (UNCLAIMED,),
     )
     return [(r[0], r[1], ProjectName(r[2]), r[3]) for r in rows]
 
@@ -144,4 +146,3 @@ async def record_removals(store: Store, removals: Sequence[RemovalRecord], *, cy
             [(r.name, r.source) for r in removals],
         )
         await mark_pages(tx, (r.name for r in removals), revision)
-

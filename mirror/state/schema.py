@@ -52,6 +52,8 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE UNIQUE INDEX entry_open ON entry (project, filename) WHERE valid_to IS NULL;
     CREATE INDEX entry_absent ON entry (project) WHERE absent_since IS NOT NULL AND valid_to IS NULL;
     CREATE INDEX entry_unhashed ON entry (source) WHERE unhashed = 1 AND valid_to IS NULL;
+    -- What ``status`` counts, in one pass over an index that covers it: valid_to is in it for that.
+    CREATE INDEX entry_counts ON entry (source, project, size, valid_to) WHERE valid_to IS NULL;
     CREATE INDEX entry_blob ON entry (sha256) WHERE valid_to IS NULL;
     CREATE INDEX entry_from ON entry (valid_from);
     CREATE INDEX entry_to ON entry (valid_to) WHERE valid_to IS NOT NULL;
@@ -60,6 +62,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE blob (
         sha256 TEXT NOT NULL, filename TEXT NOT NULL, size INTEGER NOT NULL, metadata_sha256 TEXT,
         stored REAL NOT NULL, verified REAL NOT NULL, unlisted_since REAL, PRIMARY KEY (sha256, filename)) WITHOUT ROWID;
+    CREATE INDEX blob_verified ON blob (verified, sha256, filename);
     CREATE INDEX blob_unlisted ON blob (unlisted_since) WHERE unlisted_since IS NOT NULL;
 
     -- The published pages. marked: the state is ahead of the page on disk.

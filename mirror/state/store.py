@@ -51,7 +51,9 @@ class Transaction:
     async def revision(self, cycle: int, now: float) -> int:
         """Return this transaction's revision, made at the first call."""
         if self._revision is None:
-            async with self._connection.execute("INSERT INTO revision (cycle, at) VALUES (?, ?)", (cycle, now)) as cursor:
+            async with self._connection.execute(
+                "INSERT INTO revision (cycle, at) VALUES (?, ?)", (cycle, now)
+            ) as cursor:
                 assert cursor.lastrowid is not None
                 self._revision = cursor.lastrowid
         return self._revision
@@ -107,18 +109,30 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
         yield store
 
 
+async def check_integrity(store: Store) -> None:
+    """Read the whole database and raise ``StateError`` where it is damaged."""
+    found = await store.value("PRAGMA quick_check(1)")
+    if found != "ok":
+        raise StateError(path=str(store.path), problem=f"damaged ({found}); {_REPAIR}", is_damage=True)
+
+
 @contextlib.asynccontextmanager
-async def open_store_for_reading(path: Path) -> AsyncIterator[Store]:
+async def open_store_for_reading(path: Path, *, may_note: bool = False) -> AsyncIterator[Store]:
     """Open an existing ``path`` without changing it, also beside a running daemon. Raises ``StateError``.
+
+    ``may_note`` allows small writes where the file can be written; else every write raises.
 
     Where we may, the connection is a writing one that only asks: it takes SQLite's side files away when it closes.
     """
     if not path.exists():
-        raise StateError(path=str(path), problem="there is no state here: run `mirror sync --once` first, or check --root")
+        raise StateError(
+            path=str(path), problem="there is no state here: run `mirror sync --once` first, or check --root"
+        )
     mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
     async with _connected(f"{path.absolute().as_uri()}?mode={mode}", path) as store:
         with _state_errors(path):
-            await store.rows("PRAGMA query_only = ON")
+            if not may_note:
+                await store.rows("PRAGMA query_only = ON")
             await _check_version(store, await store.value("PRAGMA user_version"))
         yield store
 
@@ -176,13 +190,18 @@ def _state_errors(path: Path) -> Any:
     try:
         yield
     except sqlite3.DatabaseError as exc:
-        raise StateError(path=str(path), problem=_advice(exc)) from exc
+        raise StateError(path=str(path), problem=_advice(exc), is_damage=_is_damage(exc)) from exc
+
+
+def _is_damage(exc: sqlite3.DatabaseError) -> bool:
+    name = getattr(exc, "sqlite_errorname", "") or ""
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such table" in str(exc)
 
 
 def _advice(exc: sqlite3.DatabaseError) -> str:
     text = str(exc)
     name = getattr(exc, "sqlite_errorname", "") or ""
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    if _is_damage(exc):
         return f"damaged ({text}); {_REPAIR}"
     if name.startswith("SQLITE_FULL"):
         return "the disk is full; free some space, the next cycle goes on where this one stopped"

@@ -12,11 +12,21 @@ import anyio
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from mirror.core.diff import Fetch, HeldFile, ProjectChange, Rehash, Removal, RemovalKind, diff_page, diff_unchanged
-from mirror.core.model import ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
+from mirror.core.diff import Fetch, ProjectChange, Rehash, Removal, RemovalKind, diff_page, diff_unchanged
+from mirror.core.model import ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import normalize_project
 from mirror.core.policy import Refusal
-from mirror.errors import AccessDenied, BadPage, MirrorError, Reason, StateError, TreeError, Unreachable, Withheld, shown_text
+from mirror.errors import (
+    AccessDenied,
+    BadPage,
+    MirrorError,
+    Reason,
+    StateError,
+    TreeError,
+    Unreachable,
+    Withheld,
+    shown_text,
+)
 from mirror.logs import get_logger
 from mirror.state.entries import Closing, load_blobs, load_held, load_owner_claims
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
@@ -162,19 +172,17 @@ class _Crawler:
             return await self._judge_page(row, look)
         return await self._judge_unchanged(row, look, known)
 
-    async def _judge_unchanged(
-        self, row: ProjectRow, look: Unchanged, known: Validators | None
-    ) -> ProjectWork | None:
+    async def _judge_unchanged(self, row: ProjectRow, look: Unchanged, known: Validators | None) -> ProjectWork | None:
         validators = _with_serial(look.validators, row)
         if not (row.has_absent or row.has_failures):
             if validators == known:
                 return None
-            return self._work(row, ProjectChange(), Closing(project=row.id, validators=validators, selection=self._due.selection))
+            return self._work(
+                row, ProjectChange(), Closing(project=row.id, validators=validators, selection=self._due.selection)
+            )
         held = (await load_held(self._cycle.store, [row.id]))[row.id]
         change = diff_unchanged(held, cycle=self._cycle.id)
-        work = self._work(
-            row, change, Closing(project=row.id, validators=validators, selection=self._due.selection)
-        )
+        work = self._work(row, change, Closing(project=row.id, validators=validators, selection=self._due.selection))
         ledger = await load_project_failures(self._cycle.store, run_id(self._run), row.name) if row.has_failures else {}
         work.jobs = [
             Fetch(file=failed.file, replaces=held.get(failed.filename))

@@ -26,7 +26,16 @@ from mirror.errors import MirrorError, Reason, StateError, TreeError
 from mirror.logs import get_logger
 from mirror.state.cycles import record_cycle_end, record_cycle_start
 from mirror.state.ledger import Failure, count_failures, load_failures, record_failures
-from mirror.state.listing import Due, count_owned, load_counts, load_due, load_sources, record_success
+from mirror.state.listing import (
+    Due,
+    count_due,
+    has_wanted,
+    load_counts,
+    load_due,
+    load_listed,
+    load_sources,
+    record_success,
+)
 from mirror.sync.crawl import adopt_held, crawl, look_at_root, reread, trusts_serials
 from mirror.sync.fetch import Fetcher
 from mirror.sync.publish import Publisher
@@ -37,10 +46,11 @@ from mirror.sync.removal import (
     plan_items,
     plan_root_change,
     remove_orphaned,
+    settle_unclaimed,
     tell_owner_changed,
 )
-from mirror.sync.report import PlanItem, Report, Shown
-from mirror.sync.work import Cycle, IndexRun, ProjectWork
+from mirror.sync.report import PlanItem, Report, Shown, nothing_wanted
+from mirror.sync.work import Cycle, IndexRun, Phase, ProjectWork
 
 _log = get_logger(__name__)
 
@@ -62,7 +72,7 @@ async def run_cycle(cycle: Cycle) -> Report:
         raise
     except (MirrorError, ExceptionGroup) as exc:
         report.aborted = _storage_error(exc)
-        _log.error("cycle.aborted", cycle=cycle.id, problem=str(report.aborted))  # noqa: TRY400 - a message, no bug
+        _log.error("cycle.aborted", cycle=cycle.id, problem=str(report.aborted))
     finally:
         with anyio.CancelScope(shield=True):
             await _finish(cycle)
@@ -73,7 +83,10 @@ async def _run_steps(cycle: Cycle) -> None:
     publisher = Publisher(cycle)
     if not cycle.options.dry_run:
         await publisher.publish_marked()
+    cycle.phase = Phase.ROOTS
     dues = await _look_at_roots(cycle)
+    await _tell_what_is_not_there(cycle, [run for run, _ in dues])
+    cycle.phase = Phase.PROJECTS
     for stage in _stages(cycle, dues):
         await _work_through(cycle, publisher, stage)
     await plan_displaced(cycle)
@@ -81,12 +94,16 @@ async def _run_steps(cycle: Cycle) -> None:
         for run in cycle.runs:
             _plan(cycle).extend(await plan_items(cycle, run))
         return
+    cycle.phase = Phase.REMOVALS
     for run, due in dues:
         if run.ended is None:
             gone = [r.name for r in run.removals if r.leaves]
             if await apply_removals(cycle, run, publisher) and gone:
-                await _hand_over(cycle, publisher, run, gone, [d for d in dues if d[1].source.position > due.source.position])
+                await _hand_over(
+                    cycle, publisher, run, gone, [d for d in dues if d[1].source.position > due.source.position]
+                )
     await remove_orphaned(cycle, publisher)
+    await settle_unclaimed(cycle, publisher)
     await publisher.publish_marked()
 
 
@@ -118,14 +135,33 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
         if run.ended is not None:
             continue
         due = _due(cycle, run, before[run.name], only_held=run.source.position > never_read)
-        run.counters.projects_total = await count_owned(cycle.store, due)
+        run.counters.projects_due = await count_due(cycle.store, due)
         dues.append((run, due))
     return dues
 
 
+async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> None:
+    """Warn of projects asked for by name that no index has, and of patterns that want nothing at all."""
+    only = cycle.options.projects
+    for run in runs:
+        if not only and not await has_wanted(cycle.store, run.source.id):
+            listed = str(run.counters.projects_listed)
+            cycle.report.events.append({"event": "nothing-wanted", "index": run.name, "listed": listed})
+            _log.warning("selection.empty", index=run.name, problem=nothing_wanted(listed))
+    if not only or len(runs) < len(cycle.runs):
+        return  # where a root could not be read, nobody knows
+    indexes = " or ".join(run.name for run in runs)
+    for name in sorted(set(only) - await load_listed(cycle.store, {run.source.id for run in runs}, only)):
+        detail = f"--project {name}: {indexes} does not list it, or its patterns leave it out: check the name"
+        cycle.report.unlisted.append(_shown(runs[0].name, name, "", Reason.NOT_FOUND, detail))
+        _log.warning("project.unlisted", project=name, indexes=[run.name for run in runs], problem=detail)
+
+
 def _due(cycle: Cycle, run: IndexRun, previous: Validators | None, *, only_held: bool) -> Due:
     if only_held:
-        _log.warning("index.waits", index=run.name, reason="the root of an earlier index was never read: no new projects")
+        _log.warning(
+            "index.waits", index=run.name, reason="the root of an earlier index was never read: no new projects"
+        )
     return Due(
         source=run.source,
         selection=run.selection.page_digest,
@@ -172,9 +208,7 @@ async def _work_on_index(cycle: Cycle, run: IndexRun, due: Due, recorder: Record
             await _crawl_and_fetch(cycle, run, due, recorder, again=True)
 
 
-async def _crawl_and_fetch(
-    cycle: Cycle, run: IndexRun, due: Due, recorder: Recorder, *, again: bool = False
-) -> None:
+async def _crawl_and_fetch(cycle: Cycle, run: IndexRun, due: Due, recorder: Recorder, *, again: bool = False) -> None:
     fetcher = Fetcher(cycle, run, recorder)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(fetcher.run)
@@ -232,7 +266,12 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
             action = "relabel"  # its bytes are held already: it only comes back to the pages
         items.append(
             PlanItem(
-                index=index, project=project, filename=job.file.filename, action=action, size=job.file.size, sha256=sha256
+                index=index,
+                project=project,
+                filename=job.file.filename,
+                action=action,
+                size=job.file.size,
+                sha256=sha256,
             )
         )
     items += [
@@ -247,13 +286,16 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
         for r in work.change.relabel
     ]
     for failure in work.failures:
-        cycle.report.failures.append(_shown(work.run.name, failure.project, failure.filename, failure.reason, failure.detail))
+        cycle.report.failures.append(
+            _shown(work.run.name, failure.project, failure.filename, failure.reason, failure.detail)
+        )
     return items
 
 
 async def _finish(cycle: Cycle) -> None:
     """Enter how the cycle ended and complete its report."""
-    report, store = cycle.report, cycle.store
+    report = cycle.report
+    cycle.phase = Phase.DONE
     now = cycle.clock()
     report.finished_at = now
     for run in cycle.runs:
@@ -266,13 +308,17 @@ async def _finish(cycle: Cycle) -> None:
         await _record_end(cycle, now)
     except StateError as exc:
         report.aborted = report.aborted or exc
+    report.failures = [*report.unlisted, *report.failures]
     _log.info(
         "cycle.finished",
         cycle=cycle.id,
         outcome=report.outcome.value,
         seconds=round(now - report.started_at, 3),
         failures=len(report.failures),
-        **{key: report.total(key) for key in ("projects_changed", "files_new", "files_removed", "bytes_downloaded", "requests")},
+        **{
+            key: report.total(key)
+            for key in ("projects_changed", "files_new", "files_removed", "bytes_downloaded", "requests")
+        },
     )
 
 
@@ -284,10 +330,13 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         if run.ended is not None
     ]
     await record_failures(store, root_failures, (), now=now)
-    if not cycle.options.dry_run:
-        report.failures = [
-            _shown(f.index, f.project, f.filename, f.reason, f.detail) for f in await load_failures(store)
-        ]
+    ledger = await load_failures(store)
+    if cycle.options.dry_run:
+        # The pages' failures are in the plan; those of whole indexes, such as the brake's, are entered in the copy only.
+        ledger = [f for f in ledger if not f.project and f.last_at >= report.started_at]
+    else:
+        report.failures = []
+    report.failures += [_shown(f.index, f.project, f.filename, f.reason, f.detail) for f in ledger]
     for run in cycle.runs:
         counts = await load_counts(store, run.source.id)
         run.counters.files_absent = counts.absent

@@ -136,9 +136,7 @@ class Recorder:
         cycle, now = self._cycle, self._cycle.clock()
         records = [d.record() for d in drafts if d.changes]
         if records:
-            await record_changes(
-                cycle.store, records, cycle=cycle.id, now=now, has_overlays=cycle.has_overlays
-            )
+            await record_changes(cycle.store, records, cycle=cycle.id, now=now, has_overlays=cycle.has_overlays)
         missing = {d.work.row.id: d.missing for d in drafts if d.missing}
         if missing:
             await record_missing(cycle.store, missing, cycle=cycle.id)
@@ -186,7 +184,7 @@ class _Draft:
                 self._done(rehash.file.filename)
             case Failed(failure=failure):
                 self._fail(failure)
-                work.pending -= 1
+                self._finish_one()
             case Arrived():
                 pass
 
@@ -213,7 +211,9 @@ class _Draft:
         change = self.work.change
         return bool(self._placed or self._touched) or (
             self._begun
-            and bool(change.relabel or change.meta or change.touch or change.refuse or change.missing or change.returned)
+            and bool(
+                change.relabel or change.meta or change.touch or change.refuse or change.missing or change.returned
+            )
         )
 
     def record(self) -> ProjectRecord:
@@ -256,8 +256,12 @@ class _Draft:
             )
 
     def _done(self, filename: str) -> None:
-        self.work.pending -= 1
+        self._finish_one()
         self._succeeded.append(filename)
+
+    def _finish_one(self) -> None:
+        self.work.pending -= 1
+        self.work.run.counters.files_done += 1
 
     def _fail(self, failure: Failure) -> None:
         run = self.work.run

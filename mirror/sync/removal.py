@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from mirror.core.diff import RemovalKind
+from mirror.core.diff import HeldFile, Removal, RemovalKind
 from mirror.core.policy import brake_holds
 from mirror.errors import Reason
 from mirror.logs import get_logger
-from mirror.state.entries import load_held
+from mirror.state.entries import load_held, record_missing
 from mirror.state.ledger import Failure, record_failures
-from mirror.state.listing import RootChange
+from mirror.state.listing import RootChange, SourceRow
+from mirror.state.rebuilt import load_judgeable, load_unclaimed
 from mirror.state.removals import (
     RemovalRecord,
     load_brake_window,
@@ -25,7 +28,7 @@ from mirror.state.removals import (
     record_removals,
 )
 from mirror.sync.publish import Publisher
-from mirror.sync.report import PlanItem
+from mirror.sync.report import IndexCounters, PlanItem
 from mirror.sync.work import Cycle, IndexRun, PendingRemoval
 
 _log = get_logger(__name__)
@@ -59,7 +62,19 @@ def tell_owner_changed(cycle: Cycle, name: str, *, before: str, after: str) -> N
     _log.warning("project.owner_changed", project=name, before=before, after=after)
 
 
-async def apply_removals(cycle: Cycle, run: IndexRun, publisher: Publisher) -> bool:
+class Part(Protocol):
+    """A part of a cycle from whose pages something may leave: an index, or what is unclaimed."""
+
+    source: SourceRow
+    counters: IndexCounters
+    removals: list[PendingRemoval]
+
+    @property
+    def name(self) -> str:
+        """As in the report."""
+
+
+async def apply_removals(cycle: Cycle, run: Part, publisher: Publisher) -> bool:
     """Take away what is to leave, unless the brake holds it; tell whether it was done."""
     removals = run.removals
     if not removals:
@@ -70,9 +85,7 @@ async def apply_removals(cycle: Cycle, run: IndexRun, publisher: Publisher) -> b
         return False
     await _close_brake(cycle, run)
     now = cycle.clock()
-    await record_removals(
-        cycle.store, [_record(run, removal) for removal in removals], cycle=cycle.id, now=now
-    )
+    await record_removals(cycle.store, [_record(run, removal) for removal in removals], cycle=cycle.id, now=now)
     run.counters.files_removed += files
     run.counters.projects_removed += sum(r.leaves for r in removals)
     for removal in removals:
@@ -108,7 +121,45 @@ async def remove_orphaned(cycle: Cycle, publisher: Publisher) -> None:
         await publisher.publish(names[start : start + 500], ())
 
 
-async def plan_items(cycle: Cycle, run: IndexRun) -> list[PlanItem]:
+async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
+    """Judge what a rebuilt state holds and no index has claimed: two looks of whole cycles, then the brake."""
+    source = await load_unclaimed(cycle.store)
+    if source is None or cycle.options.is_narrowed or any(run.ended is not None for run in cycle.runs):
+        return
+    part = _UnclaimedPart(source=source, counters=IndexCounters(name=source.name))
+    missing: dict[int, list[HeldFile]] = {}
+    for project, name in await load_judgeable(cycle.store, source.id):
+        held = (await load_held(cycle.store, [project]))[project]
+        first = [h for h in held.values() if h.absent_since is None]
+        second = tuple(
+            Removal(held=h, kind=RemovalKind.ABSENT)
+            for h in held.values()
+            if h.absent_since is not None and h.absent_since < cycle.id
+        )
+        if first:
+            missing[project] = first
+        if second:
+            part.removals.append(PendingRemoval(project=project, name=name, files=second))
+    if missing:
+        await record_missing(cycle.store, missing, cycle=cycle.id)
+    await apply_removals(cycle, part, publisher)
+    cycle.report.events.append({"event": "unclaimed", "files": str(sum(len(m) for m in missing.values()))})
+
+
+@dataclass(slots=True, kw_only=True)
+class _UnclaimedPart:
+    """What is rebuilt and unclaimed, as a part of the cycle that has removals."""
+
+    source: SourceRow
+    counters: IndexCounters
+    removals: list[PendingRemoval] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+async def plan_items(cycle: Cycle, run: Part) -> list[PlanItem]:
     """Return what would leave, for ``--dry-run``; what the brake would hold is not among it."""
     files = await _count_files(cycle, run.removals)
     if not cycle.options.allow_shrink and files and await _brake(cycle, run, files):
@@ -132,7 +183,7 @@ async def plan_items(cycle: Cycle, run: IndexRun) -> list[PlanItem]:
     return items
 
 
-async def _brake(cycle: Cycle, run: IndexRun, files: int) -> bool:
+async def _brake(cycle: Cycle, run: Part, files: int) -> bool:
     window = await load_brake_window(cycle.store, run.source.id, cycle.clock())
     leaving = window.left + files
     if not brake_holds(leaving=leaving, published=window.published, max_shrink=cycle.max_shrink):
@@ -148,7 +199,7 @@ async def _brake(cycle: Cycle, run: IndexRun, files: int) -> bool:
     return True
 
 
-async def _close_brake(cycle: Cycle, run: IndexRun) -> None:
+async def _close_brake(cycle: Cycle, run: Part) -> None:
     await record_failures(cycle.store, (), [(run.source.id, "", "")], now=cycle.clock())
 
 
@@ -161,7 +212,7 @@ def _names(removal: PendingRemoval) -> tuple[str, ...]:
     return (*(r.held.filename for r in removal.files), *removal.displaced)
 
 
-def _record(run: IndexRun, removal: PendingRemoval) -> RemovalRecord:
+def _record(run: Part, removal: PendingRemoval) -> RemovalRecord:
     return RemovalRecord(
         project=removal.project,
         source=run.source.id,

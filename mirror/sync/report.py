@@ -25,7 +25,7 @@ class Outcome(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class IndexCounters:
-    """What one index contributed. Names as in the report; ``*_total`` and ``*_wanted`` serve the progress display."""
+    """What one index contributed. Names as in the report; ``*_due``, ``*_wanted`` and ``*_done`` serve the progress display."""
 
     name: str
     projects_listed: int = 0
@@ -43,13 +43,14 @@ class IndexCounters:
     files_failed: int = 0
     bytes_downloaded: int = 0
     requests: int = 0
-    projects_total: int = 0
+    projects_due: int = 0
     files_wanted: int = 0
+    files_done: int = 0
     bytes_wanted: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""
-        hidden = {"projects_total", "files_wanted", "bytes_wanted"}
+        hidden = {"projects_due", "files_wanted", "files_done", "bytes_wanted"}
         return {key: getattr(self, key) for key in self.__slots__ if key not in hidden}
 
 
@@ -99,6 +100,8 @@ class Report:
     indexes: dict[str, IndexCounters] = field(default_factory=dict)
     finished_at: float | None = None
     failures: list[Shown] = field(default_factory=list)
+    unlisted: list[Shown] = field(default_factory=list)
+    """Projects that were asked for by name and that no index lists; never in the ledger."""
     plan: list[PlanItem] | None = None
     events: list[dict[str, str]] = field(default_factory=list)
     """What a person should know beyond counters and failures, such as ``owner-changed``."""
@@ -136,6 +139,11 @@ class Report:
         if self.plan is not None:
             shown["plan"] = [item.as_json() for item in self.plan]
         return shown
+
+
+def nothing_wanted(listed: str) -> str:
+    """Return what to say of an index whose projects the patterns leave out, all of them."""
+    return f"nothing of {listed} listed projects is wanted: check projects = […] and exclude-projects of this index"
 
 
 def utc_text(seconds: float) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 import anyio
@@ -32,6 +32,16 @@ class Clock(Protocol):
     """Seconds since the epoch."""
 
     def __call__(self) -> float: ...
+
+
+class Phase(Enum):
+    """What a cycle does at the moment, for a progress display."""
+
+    REPAIR = "publishing what was left"
+    ROOTS = "reading the root"
+    PROJECTS = "looking at projects"
+    REMOVALS = "removing and publishing"
+    DONE = "done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +165,7 @@ class Cycle:
     max_shrink: float
     renderer: int
     has_blobs: bool = True
+    phase: Phase = Phase.REPAIR
 
     @property
     def has_overlays(self) -> bool:

@@ -7,6 +7,7 @@ the system's words, never from aiohttp's own text, which quotes URLs with their 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -78,12 +79,12 @@ class Response:
 
     async def read_chunk(self) -> bytes:
         """Return the next bytes of the body, empty at its end. Raises ``Unreachable`` (cut, stalled, too slow)."""
-        asked_at = anyio.current_time()
+        asked_at = time.monotonic()
         try:
             chunk = await self._raw.content.readany()
         except TRANSPORT_FAILURES as exc:
             raise failure_of(exc, self.url, timeout_s=self._stall_timeout_s) from None
-        self._waited_s += anyio.current_time() - asked_at
+        self._waited_s += time.monotonic() - asked_at
         if not chunk:
             return chunk
         self.received += len(chunk)

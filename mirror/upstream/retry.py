@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import anyio
 
 from mirror.core.backoff import delay_s
-from mirror.errors import Unreachable
+from mirror.errors import Unreachable, shown_url
 from mirror.logs import get_logger
 
 _log = get_logger(__name__)
@@ -36,5 +36,7 @@ async def pause_before_next(error: Unreachable, *, tries_made: int, remaining_s:
         raise Unreachable(
             url=error.url, cause=error.cause, attempts=tries_made, retry_after_s=error.retry_after_s
         ) from None
-    _log.info("request.retried", url=error.url, cause=error.cause, tries=tries_made, pause_s=round(pause_s, 1))
+    _log.info(
+        "request.retried", url=shown_url(error.url), cause=error.cause, tries=tries_made, pause_s=round(pause_s, 1)
+    )
     await anyio.sleep(pause_s)

@@ -9,6 +9,7 @@ secret.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from yarl import URL
 
 from mirror.config import IndexConfig, Limits
 from mirror.core.backoff import parse_retry_after
-from mirror.errors import AccessDenied, MirrorError, NotListed, RedirectRefused, Unreachable, Withheld, shown_url
+from mirror.errors import AccessDenied, MirrorError, NotListed, RedirectRefused, Unreachable, Withheld
 from mirror.logs import get_logger
 from mirror.upstream.access import Access
 from mirror.upstream.credentials import Credential, CredentialSource
@@ -39,8 +40,6 @@ _SUCCESSES = frozenset({200, 206, 304})
 _EXPIRED = frozenset({401, 403, 404})
 _NOT_LISTED = frozenset({400, 404, 410})
 _PUSHBACKS = frozenset({429, 503})
-
-_log = get_logger(__name__)
 
 
 class Kind(Enum):
@@ -60,6 +59,26 @@ class _Request:
     headers: Mapping[str, str]
     scope: anyio.CancelScope
     budget: Budget | None
+    headers_limit_s: float = 0.0
+    """Over 0 while the headers are awaited and nothing stricter holds."""
+
+    @property
+    def limit_s(self) -> float:
+        """The deadline that holds now, in seconds, for a message."""
+        return self.headers_limit_s or (self.budget.limit_s if self.budget is not None else math.inf)
+
+    def expect_headers_within(self, limit_s: float) -> None:
+        """Bound the wait for the headers: aiohttp's deadlines leave out name resolution and a proxy's answer."""
+        deadline = anyio.current_time() + limit_s
+        if deadline < self.scope.deadline:
+            self.headers_limit_s = limit_s
+            self.scope.deadline = deadline
+
+    def expect_body(self) -> None:
+        """Let the budget alone hold again."""
+        if self.headers_limit_s and not self.scope.cancel_called:
+            self.headers_limit_s = 0.0
+            self.scope.deadline = math.inf if self.budget is None else self.budget.deadline
 
     async def pace(self, bucket: TokenBucket, units: float) -> None:
         """Wait for a rate limit; the wait does not count against the deadline."""
@@ -95,6 +114,9 @@ class IndexSession:
         self.file_bytes = 0
         """Bytes of files' bodies that came."""
         self._limits = limits
+        self._headers_limit_s = limits.connect_timeout_s + limits.stall_timeout_s
+        # Bound once: the proxy that a module would hold looks up the configuration for each event.
+        self._log = get_logger(__name__).bind()
         self._root = parse_target(config.url, source=config.url)
         self._origin = origin_of(self._root)
         self._access = Access(config.name, config.url, credentials)
@@ -143,23 +165,17 @@ class IndexSession:
             if budget is not None:
                 budget.start()
             with anyio.CancelScope(deadline=math.inf if budget is None else budget.deadline) as scope:
-                response = await self._answer(_Request(url, kind, headers, scope, budget))
-                started = anyio.current_time()
+                request = _Request(url, kind, headers, scope, budget)
+                started = time.monotonic()
+                response = await self._answer(request)
                 try:
                     yield response
                 finally:
                     response.close()
-                    _log.debug(
-                        "request.done",
-                        method="GET",
-                        url=shown_url(response.url),
-                        status=response.status,
-                        duration_ms=round((anyio.current_time() - started) * 1000),
-                        bytes=response.received,
-                    )
-        if scope.cancelled_caught and budget is not None:
+                    self._log_answer("request.done", response, started)
+        if scope.cancelled_caught:
             self._transport.pushback += 1
-            raise Unreachable(url=url, cause=f"not complete within {budget.limit_s:g} s")
+            raise Unreachable(url=url, cause=f"no complete answer within {request.limit_s:g} s")
 
     async def _answer(self, request: _Request) -> Response:
         """Return a successful answer, having repeated the request where a new credential or a new URL may help."""
@@ -221,20 +237,32 @@ class IndexSession:
         """Send one request and return its answer, whatever the status."""
         await request.pace(self._request_rate, 1)
         self.requests += 1
-        started = anyio.current_time()
+        started = time.monotonic()
         headers = request.headers if credential is None else {**request.headers, "Authorization": credential.header}
+        request.expect_headers_within(self._headers_limit_s)
         raw = await self._transport.send(target, headers, source=request.url)
-        url = str(target)
-        if raw.status not in _SUCCESSES:
-            duration_ms = round((anyio.current_time() - started) * 1000)
-            _log.debug("request.answered", method="GET", url=shown_url(url), status=raw.status, duration_ms=duration_ms)
+        request.expect_body()
 
         async def count(length: int) -> None:
             if request.kind is Kind.FILE and raw.status in _SUCCESSES:
                 self.file_bytes += length
             await request.pace(self._byte_rate, length)
 
-        return Response(raw, url, stall_timeout_s=self._limits.stall_timeout_s, on_chunk=count)
+        response = Response(raw, str(target), stall_timeout_s=self._limits.stall_timeout_s, on_chunk=count)
+        if raw.status not in _SUCCESSES:
+            self._log_answer("request.answered", response, started)
+        return response
+
+    def _log_answer(self, event: str, response: Response, started: float) -> None:
+        # Most of the time nobody listens: what costs more than a few microseconds has no place here.
+        self._log.debug(
+            event,
+            method="GET",
+            url=response.url.partition("?")[0],
+            status=response.status,
+            duration_ms=round((time.monotonic() - started) * 1000),
+            bytes=response.received,
+        )
 
 
 def _may_be_repeated(arrival: _Arrival, kind: Kind) -> bool:

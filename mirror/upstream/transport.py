@@ -85,16 +85,14 @@ class Transport:
         client = self._free if is_own or proxy is not None else self._guarded
         attempts = self._rule.watch()
         try:
-            # aiohttp's own deadlines leave out name resolution and a proxy's answer.
-            with anyio.fail_after(self._limits.connect_timeout_s + self._limits.stall_timeout_s):
-                raw = await client.get(
-                    target,
-                    headers=_plain_headers(headers, proxy, target),
-                    allow_redirects=False,
-                    ssl=context,
-                    proxy=None if proxy is None else proxy.url,
-                    proxy_headers=_tunnel_headers(proxy, target),
-                )
+            raw = await client.get(
+                target,
+                headers=_plain_headers(headers, proxy, target),
+                allow_redirects=False,
+                ssl=context,
+                proxy=None if proxy is None else proxy.url,
+                proxy_headers=_tunnel_headers(proxy, target),
+            )
         except TRANSPORT_FAILURES as exc:
             if attempts.refused is not None and not attempts.tried:
                 raise RedirectRefused(url=source, target=str(target), cause=attempts.refused) from None

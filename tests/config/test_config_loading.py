@@ -12,9 +12,9 @@ from mirror.config import (
     Limits,
     MirrorSettings,
     effective_toml,
+    config_for_tree,
     load_config,
     missing_sources,
-    settings_for_root,
 )
 from mirror.core.model import IndexPolicy
 from mirror.errors import ConfigError
@@ -315,11 +315,31 @@ def test_index_url_needs_a_root():
     assert str(caught.value) == "--index-url: needs --root DIR beside it"
 
 
-def test_settings_for_root(tmp_path, monkeypatch):
-    """A command that works from --root alone has default settings there."""
+def test_a_root_alone_is_enough(tmp_path, monkeypatch):
+    """A command that works from --root alone has default settings there, and no indexes."""
     monkeypatch.chdir(tmp_path)
-    assert settings_for_root(Path("r")) == MirrorSettings(root=tmp_path / "r")
-    assert settings_for_root(Path("/r")).state == Path("/r/state.db")
+    found = config_for_tree(None, env={}, root=Path("r"))
+    assert (found.mirror, found.indexes, found.source) == (MirrorSettings(root=tmp_path / "r"), (), "--root")
+
+
+def test_a_usual_file_counts_for_its_own_tree_only(tmp_path, monkeypatch):
+    """Beside --root, a configuration in a usual place counts if it is for this root, and else not at all."""
+    monkeypatch.chdir(tmp_path)
+    Path("mirror.toml").write_text(
+        '[mirror]\nroot = "mine"\nmax-shrink = 0.5\n[[index]]\nname = "a"\nurl = "https://a/"\n'
+    )
+    own = config_for_tree(None, env={}, root=Path("mine"))
+    other = config_for_tree(None, env={}, root=Path("other"))
+    assert (own.mirror.max_shrink, len(own.indexes)) == (0.5, 1)
+    assert (other.mirror.max_shrink, len(other.indexes)) == (0.1, 0)
+
+
+def test_a_named_file_counts_for_any_root(tmp_path):
+    """Beside --root, a configuration that is named counts."""
+    named = tmp_path / "named.toml"
+    named.write_text('[mirror]\nroot = "mine"\nmax-shrink = 0.5\n[[index]]\nname = "a"\nurl = "https://a/"\n')
+    found = config_for_tree(named, env={}, root=tmp_path / "other")
+    assert (found.mirror.root, found.mirror.max_shrink) == (tmp_path / "other", 0.5)
 
 
 def test_missing_sources(load, tmp_path):

@@ -83,6 +83,7 @@ NOWHERE = {
     "port that is no number": ("https://h.example:x/a", "it is a URL without a usable host"),
     "port out of range": ("https://h.example:65536/a", "it is a URL without a usable host"),
     "bracket that is not closed": ("https://[::1/a", "it is a URL without a usable host"),
+    "too long": ("x" * 16_385, "its URL is longer than 16384 characters"),
     "no IPv6 address": ("https://[::1::2]/a", "it is a URL without a usable host"),
 }
 

@@ -280,6 +280,7 @@ FILES: dict[str, tuple[str, ListedFile]] = {
         'href="d-1.zip" data-size="12" data-upload-time="2026-01-02T03:04:05Z"',
         listed(size=12, labels=Labels(upload_time="2026-01-02T03:04:05Z")),
     ),
+    "largest size": ('href="d-1.zip" data-size="9223372036854775807"', listed(size=2**63 - 1)),
     "provenance": (
         'href="d-1.zip" data-provenance="https://h.example/p"',
         listed(labels=Labels(provenance="https://h.example/p")),
@@ -339,6 +340,19 @@ ELSEWHERE = {
 def test_an_anchor_that_leads_elsewhere_is_no_file(anchor: str) -> None:
     """Folders, sortings and mailboxes are silently ignored."""
     assert parse_project_page(f"{VERSION}{anchor}</a>".encode(), project=DEMO, url=URL) == page()
+
+
+@pytest.mark.parametrize("href", ["", "#top", "?C=N;O=D", " ?C=N"])
+def test_a_link_to_the_page_itself_is_no_file(href: str) -> None:
+    """A page that is itself a file, such as ``index.html``, does not list itself."""
+    html = f'{VERSION}<a href="{href}"></a>'.encode()
+    assert parse_project_page(html, project=DEMO, url=f"{URL}index.html") == page()
+
+
+def test_as_many_files_as_allowed_are_read() -> None:
+    """The limit itself is no error."""
+    html = b'<a href="d-1.zip"></a><a href="d-1.zip"></a>'
+    assert parse_project_page(html, project=DEMO, url=URL, max_files=2) == page(listed(), listed())
 
 
 SLASH = "it contains a path separator"

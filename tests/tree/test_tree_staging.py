@@ -179,6 +179,18 @@ async def test_restart(store: FileStore, root: Path, first: bytes, second: bytes
     assert await run(Path(Layout(root).blob_path(placed.sha256, SDIST)).read_bytes) == second
 
 
+async def test_killed_after_a_restart(store: FileStore, root: Path) -> None:
+    """Of a body that began anew before the process was killed nothing old is continued."""
+    killed = await store.open_staged("key")
+    killed.etag = '"old"'
+    await feed(killed, LARGE)
+    await killed.restart()
+    resumed = await (await run(new_store, root)).open_staged("key")
+    assert (resumed.written, resumed.etag) == (0, None)
+    await killed.discard()
+    await resumed.discard()
+
+
 async def test_same_key_twice_at_once(store: FileStore, root: Path) -> None:
     """Two downloads of one key at the same time do not write into each other's file."""
     staged = [await store.open_staged("key") for _ in range(2)]

@@ -55,7 +55,9 @@ async def serve() -> AsyncIterator[Callable[..., Awaitable[Server]]]:
                 return await handler(request)
 
             # A handler whose client has gone is to end; access logs would only be noise.
-            runner = web.ServerRunner(web.Server(recorded, access_log=None, handler_cancellation=True), shutdown_timeout=0.1)
+            runner = web.ServerRunner(
+                web.Server(recorded, access_log=None, handler_cancellation=True), shutdown_timeout=0.1
+            )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             site = web.TCPSite(runner, host, 0, ssl_context=tls)
@@ -81,7 +83,7 @@ async def serve_raw() -> AsyncIterator[Callable[..., Awaitable[int]]]:
             with contextlib.suppress(OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
                 await speak(reader, writer)
             writer.close()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
 
         servers.append(await asyncio.start_server(connected, "127.0.0.1", 0))
@@ -161,7 +163,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority",
             "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
-    for name, extension in (("server", "subjectAltName=IP:127.0.0.1,DNS:localhost"), ("client", "extendedKeyUsage=clientAuth")):
+    for name, extension in (
+        ("server", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+        ("client", "extendedKeyUsage=clientAuth"),
+    ):
         openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         (where / "extension").write_text(extension)
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2",
@@ -204,6 +209,8 @@ def json_page() -> Callable[..., bytes]:
     """Build a project's JSON page."""
 
     def build(name: str = "demo", *files: dict[str, Any], **more: Any) -> bytes:
-        return msgspec.json.encode({"meta": {"api-version": "1.1"}, "name": name, "versions": [], "files": list(files), **more})
+        return msgspec.json.encode(
+            {"meta": {"api-version": "1.1"}, "name": name, "versions": [], "files": list(files), **more}
+        )
 
     return build

@@ -18,7 +18,9 @@ ETAG = '"one"'
 
 
 def wanted(url, **changes):
-    return FileRequest(**{"filename": "demo-1.0.tar.gz", "url": url + "f", "size": len(DATA), "digests": SHA256, **changes})
+    return FileRequest(
+        **{"filename": "demo-1.0.tar.gz", "url": url + "f", "size": len(DATA), "digests": SHA256, **changes}
+    )
 
 
 def range_start(request):
@@ -28,7 +30,9 @@ def range_start(request):
 
 async def send(request, body, *, announced=None, status=200, headers=None, cut=False):
     """Answer with ``body``; ``cut`` breaks the connection before what was announced has come."""
-    response = web.StreamResponse(status=status, headers={"Content-Length": str(announced or len(body)), **(headers or {})})
+    response = web.StreamResponse(
+        status=status, headers={"Content-Length": str(announced or len(body)), **(headers or {})}
+    )
     await response.prepare(request)
     await response.write(body)
     if cut:
@@ -54,7 +58,14 @@ def resuming(piece, *, ignore_range=False, etag=ETAG, lie=None):
         if start is not None:
             headers["Content-Range"] = lie or f"bytes {begin}-{len(DATA) - 1}/{len(DATA)}"
         part = rest[:piece]
-        return await send(request, part, announced=len(rest), status=206 if start is not None else 200, headers=headers, cut=len(part) < len(rest))
+        return await send(
+            request,
+            part,
+            announced=len(rest),
+            status=206 if start is not None else 200,
+            headers=headers,
+            cut=len(part) < len(rest),
+        )
 
     return handler
 
@@ -111,7 +122,14 @@ async def test_more_tries_than_the_budget_with_progress(serve, open_session, new
         start = range_start(request) or 0
         part = data[start : start + 64 * 1024]
         headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
-        return await send(request, part, announced=len(data) - start, status=206 if start else 200, headers=headers, cut=start + len(part) < len(data))
+        return await send(
+            request,
+            part,
+            announced=len(data) - start,
+            status=206 if start else 200,
+            headers=headers,
+            cut=start + len(part) < len(data),
+        )
 
     own = await serve(handler)
     session = await open_session(own.url)
@@ -138,7 +156,9 @@ async def test_endless_progress_is_bounded(serve, open_session, new_sink, quick)
     async def handler(request):
         start = range_start(request) or 0
         headers = {"Content-Range": f"bytes {start}-{10**12 - 1}/{10**12}"} if start else {}
-        return await send(request, DATA, announced=10**12 - start, status=206 if start else 200, headers=headers, cut=True)
+        return await send(
+            request, DATA, announced=10**12 - start, status=206 if start else 200, headers=headers, cut=True
+        )
 
     own = await serve(handler)
     session = await open_session(own.url)
@@ -371,7 +391,7 @@ async def test_too_large(serve, open_session, new_sink, quick, size, has_length,
     own = await serve(handler)
     session = await open_session(own.url)
     sink = new_sink()
-    with pytest.raises(TooLarge, match="limits.file-size"):
+    with pytest.raises(TooLarge, match=r"limits\.file-size"):
         await download(session, wanted(own.url, size=size, limit_bytes=1000), sink, policy=quick)
     assert len(own.requests) == requests
     assert sink.written <= 1000

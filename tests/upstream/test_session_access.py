@@ -6,7 +6,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from mirror.errors import AccessDenied
+from mirror.errors import AccessDenied, NotListed
 from mirror.upstream.session import Kind
 
 
@@ -66,7 +66,9 @@ async def test_401_is_repeated_with_another_secret(serve, open_session, tmp_path
 async def test_401_with_another_wrong_secret_ends_the_index(serve, open_session, tmp_path):
     """Another secret is tried once, also when the source has a new one each time."""
     own = await serve(checking([]))
-    session = await open_session(own.url, auth={"kind": "command", "username": "u", "command": ("sh", "-c", "date +%s%N")})
+    session = await open_session(
+        own.url, auth={"kind": "command", "username": "u", "command": ("sh", "-c", "date +%s%N")}
+    )
     found = await status_of(session, own.url)
     assert isinstance(found, AccessDenied)
     assert len(own.requests) == 2
@@ -119,7 +121,7 @@ async def test_three_403_in_a_row_end_the_index(serve, open_session):
         try:
             found = await status_of(session, own.url + "demo/")
             ends.append(found.ends_index if isinstance(found, AccessDenied) else found)
-        except Exception as exc:
+        except NotListed as exc:
             ends.append(type(exc).__name__)
     assert ends == [False, False, 200, False, False, "NotListed", True, True]
     assert len(own.requests) == 7

@@ -1,7 +1,8 @@
 """The kinds of credentials of CONTRACT.md, one reader each: it says where it looks, and reads it there.
 
-Invariants: reading raises ``NoCredentialError`` (it may be there later), ``MalformedSecretError`` or ``ConfigError`` (it
-never will) and nothing else; no message quotes a secret, the contents of a netrc or the output of a command.
+Invariants: reading raises ``NoCredentialError`` (it may be there later), ``MalformedSecretError`` or ``ConfigError``
+(it never will), ``TreeError`` (too many open files), and nothing else; no message quotes a secret, the contents of a
+netrc or the output of a command.
 """
 
 # ruff: noqa: D102 - what the methods of a reader do is said once, at Reader

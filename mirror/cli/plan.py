@@ -1,0 +1,89 @@
+"""What ``--dry-run`` prints: the plan as a table, what could not be planned, and how to go on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mirror.cli.text import counted, safe, size, table
+from mirror.cli.words import Place, describe_warnings
+
+if TYPE_CHECKING:
+    from mirror.sync.report import PlanItem, Report
+
+MAX_PROJECTS = 40
+"""A larger plan is summed up: nobody reads it, and ``--json`` has every item."""
+
+_LARGEST = 10
+_HEAD = ("INDEX", "PROJECT", "FETCH", "REPLACE", "RELABEL", "REMOVE", "TO DOWNLOAD")
+_NUMBERS = frozenset(range(2, len(_HEAD)))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sum:
+    """What is planned for some files."""
+
+    fetch: int = 0
+    replace: int = 0
+    relabel: int = 0
+    remove: int = 0
+    size: int = 0
+    unsized: int = 0
+
+    def add(self, item: PlanItem) -> None:
+        setattr(self, item.action, getattr(self, item.action) + 1)
+        if item.action in {"fetch", "replace"}:
+            self.size += item.size or 0
+            self.unsized += item.size is None
+
+    def cells(self) -> tuple[str, ...]:
+        counts = (self.fetch, self.replace, self.relabel, self.remove)
+        return (*(f"{count:,}" if count else "-" for count in counts), self.download())
+
+    def download(self) -> str:
+        """Say how much there is to download; a size that the index does not list is never taken for nothing."""
+        sized = self.fetch + self.replace - self.unsized
+        if not self.unsized:
+            return size(self.size) if sized else "-"
+        return f"{size(self.size)} + {self.unsized:,} of unknown size" if sized else size(None)
+
+
+def describe_plan(report: Report, place: Place) -> list[str]:
+    """Return the plan of a cycle that changes nothing: a row for each project, or for each index of a large plan."""
+    items = report.plan or []
+    by_project = _summed(items, lambda item: (item.index, item.project))
+    lines = _table_lines(items, by_project) if items else []
+    if not items and not report.ended and report.aborted is None:
+        lines.append("Nothing to do: the mirror has all that is wanted and offered.")
+    lines += describe_warnings(report, place)
+    if items:
+        lines.append("Nothing was changed. The same command without --dry-run does it.")
+    return [safe(line) for line in lines]
+
+
+def _table_lines(items: Sequence[PlanItem], by_project: dict[tuple[str, str], _Sum]) -> list[str]:
+    total = _summed(items, lambda _: ("TOTAL", counted(len(by_project), "project")))
+    shown = by_project
+    notes = []
+    if len(by_project) > MAX_PROJECTS:
+        projects = {index: sum(i == index for i, _ in by_project) for index, _ in by_project}
+        shown = _summed(items, lambda item: (item.index, counted(projects[item.index], "project")))
+        notes = _largest(by_project)
+    rows = [(*key, *sums.cells()) for key, sums in (*shown.items(), *total.items())]
+    return [*table([_HEAD, *rows], right=_NUMBERS), *notes, ""]
+
+
+def _largest(by_project: dict[tuple[str, str], _Sum]) -> list[str]:
+    """Name the projects with most to do: where a plan is larger than meant, one of them is why."""
+    most = sorted(by_project.items(), key=lambda kv: (-kv[1].size, -kv[1].fetch, kv[0]))[:_LARGEST]
+    rows = [(f"{index}/{project}", *sums.cells()) for (index, project), sums in most]
+    head = (f"THE {_LARGEST} LARGEST", *_HEAD[2:])
+    return ["", *table([head, *rows], right=frozenset(range(1, len(head)))), "Every item: --json"]
+
+
+def _summed(items: Iterable[PlanItem], key: Callable[[PlanItem], tuple[str, str]]) -> dict[tuple[str, str], _Sum]:
+    sums: dict[tuple[str, str], _Sum] = {}
+    for item in items:
+        sums.setdefault(key(item), _Sum()).add(item)
+    return sums

@@ -1,0 +1,205 @@
+"""What a cycle did, in sentences, and what to do next. Pure: a report in, lines out.
+
+Answers for this: nothing that failed goes unsaid, each kind of failure comes with what to do about it, and the lines end
+after a screen however many failures there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from mirror.cli.text import counted, safe, size
+from mirror.errors import MirrorError, Reason
+
+if TYPE_CHECKING:
+    from mirror.sync.report import IndexCounters, Report, Shown
+
+_FAILURE_LINES = 10
+_NAMED = 3
+
+ADVICE = {
+    Reason.DIGEST_MISMATCH: "not published, tried again in each cycle; if it stays, tell the index's operator",
+    Reason.SIZE_MISMATCH: "not published, tried again in each cycle; if it stays, tell the index's operator",
+    Reason.NOT_FOUND: "listed but not there; tried again in each cycle; if it stays, tell the index's operator, or leave"
+    " it out with exclude-projects or exclude-files",
+    Reason.WITHHELD: "the index holds it back; it comes by itself once it is released, there is nothing to do",
+    Reason.DENIED: "check that the credential is set, has not expired and is entitled to this",
+    Reason.UNREACHABLE: "tried again in each cycle; check network, proxy and the index's status",
+    Reason.REDIRECT_REFUSED: "the index sends us where a mirror must not go; if that host is yours, see allow-private and"
+    " allow-insecure",
+    Reason.BAD_PAGE: "no page of an index; check the index's url (it often ends in /simple/), or tell its operator",
+    Reason.UNSAFE_NAME: "never mirrored; leave it out with exclude-files",
+    Reason.TOO_LARGE: "raise the limit that is named, or leave it out with exclude-files",
+    Reason.REFUSED_UNHASHED: 'listed without a strong digest; say unhashed = "pin" for this index to take it all the same',
+    Reason.SHRINK: "if so much is right to leave, run `mirror sync --once --allow-shrink`; else look at the index",
+    Reason.STORAGE: "free some space, or make it writable",
+    Reason.INTERNAL: "a bug of this program: please report it with what the log says",
+}
+"""What a user can do about each kind of failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the mirror is, for the commands that are proposed."""
+
+    simple: str
+    """The root page's directory."""
+    options: str
+    """What leads other commands to this mirror: empty, ``--root DIR`` or ``--config FILE``."""
+
+    def command(self, name: str) -> str:
+        """Return a command to type."""
+        return f"`mirror {name}{' ' if self.options else ''}{self.options}`"
+
+
+def describe_cycle(report: Report, place: Place) -> list[str]:
+    """Return what a cycle did: a line for each index, the failures by reason, the outcome and the next step."""
+    lines = [_index_line(index, report.ended.get(index.name)) for index in report.indexes.values()]
+    lines += [line for index in report.indexes.values() if (line := _state_line(index))]
+    lines += _event_lines(report.events)
+    lines += failure_lines(f for f in report.failures if not _is_told(f, report))
+    lines += _outcome_lines(report, place)
+    return [safe(line) for line in lines]
+
+
+def describe_warnings(report: Report, place: Place) -> list[str]:
+    """Return what stands in the way of a plan: failures, events, and what ended it early."""
+    lines = [f"{name}: stopped: {error}" for name, error in report.ended.items()]
+    lines += _event_lines(report.events)
+    lines += failure_lines(f for f in report.failures if not _is_told(f, report))
+    if report.aborted is not None or report.interrupted:
+        lines += _outcome_lines(report, place)
+    return lines
+
+
+def _index_line(index: IndexCounters, ended: MirrorError | None) -> str:
+    parts = _changes(index)
+    done = ", ".join(parts)
+    if ended is not None:
+        return f"{index.name}: {done + '; ' if done else ''}stopped: {ended}"
+    failed = f"; {counted(index.files_failed, 'file')} failed" if index.files_failed else ""
+    listed = counted(index.projects_listed, "project")
+    return f"{index.name}: {done or f'nothing new in {listed}'}{failed}"
+
+
+def _changes(index: IndexCounters) -> list[str]:
+    """Say what changed, in parts."""
+    parts = []
+    if index.files_new:
+        parts.append(f"{counted(index.files_new, 'new file')}")
+    if index.files_replaced:
+        parts.append(f"{index.files_replaced:,} replaced")
+    if parts:
+        parts[-1] += f" ({size(index.bytes_downloaded)} fetched)"
+        if index.projects_changed:
+            parts[-1] += f" in {counted(index.projects_changed, 'project')}"
+    elif index.projects_changed and not index.files_failed and not index.files_removed:
+        parts.append(f"labels changed in {counted(index.projects_changed, 'project')}")
+    if index.files_removed:
+        parts.append(f"{index.files_removed:,} removed")
+    if index.projects_removed:
+        parts.append(f"{counted(index.projects_removed, 'project')} gone")
+    return parts
+
+
+def _state_line(index: IndexCounters) -> str:
+    """Say what the pages lack or carry beyond what is plainly held; empty where there is nothing."""
+    told = (
+        (index.files_withheld, "withheld by the index"),
+        (index.files_skipped, "left out by your configuration"),
+        (index.files_absent, "missing upstream, served until the next look confirms it"),
+        (index.files_unhashed, "listed without a strong digest"),
+    )
+    parts = [f"{count:,} {words}" for count, words in told if count]
+    return f"{index.name}: files " + ", ".join(parts) if parts else ""
+
+
+def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
+    """Say what a person should know beyond counters and failures; many of one kind are summed up."""
+    from mirror.sync.report import nothing_wanted
+
+    lines = []
+    for kind, group in groupby(sorted(events, key=lambda e: e["event"]), key=lambda e: e["event"]):
+        known = list(group)
+        for event in known[:_NAMED]:
+            match kind:
+                case "nothing-wanted":
+                    lines.append(f"Warning: {event['index']}: {nothing_wanted(event['listed'])}")
+                case "owner-changed":
+                    lines.append(
+                        f"Warning: {event['project']} now comes from {event['to']} instead of {event['from']}:"
+                        " make sure that you expect that"
+                    )
+                case "index-left":
+                    lines.append(
+                        f"Warning: index {event['index']} left the configuration; its {event['projects']} projects stay"
+                        " until a cycle with --allow-shrink"
+                    )
+                case _:
+                    lines.append(f"Note: {', '.join(f'{key}: {value}' for key, value in event.items())}")
+        if len(known) > _NAMED:
+            lines.append(f"Warning: {kind} for {len(known) - _NAMED:,} more")
+    return lines
+
+
+def _is_told(failure: Shown, report: Report) -> bool:
+    """Whether the line of its index says it already, with the same sentence."""
+    return failure.project is None and failure.index in report.ended
+
+
+def failure_lines(failures: Iterable[Shown]) -> list[str]:
+    """Return a line for each reason: how many, which ones, and what to do; withheld ones last."""
+    order = [reason for reason in Reason if reason is not Reason.WITHHELD] + [Reason.WITHHELD]
+    by_reason: dict[Reason, list[Shown]] = {}
+    for failure in failures:
+        by_reason.setdefault(failure.reason, []).append(failure)
+    lines = [_reason_line(reason, by_reason[reason]) for reason in order if reason in by_reason]
+    if len(lines) > _FAILURE_LINES:
+        lines[_FAILURE_LINES - 1 :] = [f"and {counted(len(lines) - _FAILURE_LINES + 1, 'more kind')} of failure"]
+    return lines
+
+
+def _reason_line(reason: Reason, failures: Sequence[Shown]) -> str:
+    if reason is Reason.SHRINK:
+        return "Removals held back: " + "; ".join(f"{f.index}: {f.detail}" for f in failures)
+    if len(failures) == 1:
+        (failure,) = failures
+        return f"{reason.value}: {named(failure)}: {failure.detail} - {ADVICE[reason]}"
+    names = ", ".join(named(f) for f in failures[:_NAMED])
+    more = f" and {len(failures) - _NAMED:,} more" if len(failures) > _NAMED else ""
+    return f"{reason.value} ({len(failures):,}): {names}{more} - {ADVICE[reason]}"
+
+
+def named(failure: Shown) -> str:
+    """Return what failed: index, project and file, as far as it is known."""
+    return "/".join(part for part in (failure.index, failure.project, failure.filename) if part)
+
+
+def _outcome_lines(report: Report, place: Place) -> list[str]:
+    from mirror.sync.report import Outcome
+
+    if report.aborted is not None:
+        return [f"Stopped: {report.aborted}", "What was finished is kept; run the same again once that is put right."]
+    if report.interrupted:
+        return ["Interrupted. What was finished is kept; the next run goes on from there."]
+    match report.outcome:
+        case Outcome.ABORTED:
+            return ["Nothing could be mirrored; what is held already stays as it is."]
+        case Outcome.PARTIAL:
+            return [f"Mirror partial: the rest is tried again in the next cycle. {place.command('status')} shows it."]
+        case Outcome.COMPLETE:
+            return [_complete(report, place)]
+
+
+def _complete(report: Report, place: Place) -> str:
+    if any(event["event"] == "nothing-wanted" for event in report.events):
+        return "Mirror complete for what is wanted, which is less than it seems: see the warning."
+    if report.cycle == 1 and report.total("files_new"):
+        from pathlib import Path
+
+        url = f"{Path(place.simple).absolute().as_uri()}/"
+        return f"Mirror complete. Try it: pip install --index-url {url} PROJECT"
+    return "Mirror complete: everything wanted and offered is held."

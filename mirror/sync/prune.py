@@ -1,0 +1,128 @@
+"""Delete the bytes that nothing lists and whose retention has ended (``mirror prune``).
+
+Order: pages that are marked are written first, so that no page on disk lists what goes; then the row is committed away, then
+the sidecar, then the blob. Killed anywhere, what is left over is a file that no row knows, which the next run takes away.
+The clock alone is not believed (``core.policy.believable_cutoff``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio.to_thread
+
+from mirror.core.policy import believable_cutoff
+from mirror.logs import get_logger
+from mirror.state.blobs import (
+    BlobRow,
+    count_history,
+    load_cycle_starts,
+    load_known_files,
+    load_prunable,
+    load_prunable_total,
+    record_history_pruned,
+    record_pruned,
+)
+from mirror.state.store import Store
+from mirror.sync.publish import Publisher
+from mirror.sync.work import Cycle
+from mirror.tree.check import Leftover, iter_outer, list_leftovers, remove_leftover
+from mirror.tree.layout import Layout
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long what nothing lists is kept, in seconds."""
+
+    removed_s: float
+    history_s: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Pruning:
+    """What went, or with ``dry_run`` what would go; live while it runs."""
+
+    blobs: int = 0
+    bytes: int = 0
+    leftovers: int = 0
+    leftover_bytes: int = 0
+    entries: int = 0
+    """Closed entries past ``keep-history``."""
+    files: list[str] = field(default_factory=list)
+    """Paths below ``public/files``; the first ones, for ``--dry-run``."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report object."""
+        return {
+            "format": 1,
+            "blobs": self.blobs,
+            "bytes": self.bytes,
+            "leftovers": self.leftovers,
+            "leftover_bytes": self.leftover_bytes,
+            "history_entries": self.entries,
+            "files": self.files,
+        }
+
+
+_SHOWN_FILES = 1000
+
+
+async def plan_prune(store: Store, layout: Layout, retention: Retention, *, now: float) -> Pruning:
+    """Return what ``prune`` would delete; changes nothing."""
+    found = Pruning()
+    starts = await load_cycle_starts(store)
+    cutoff = believable_cutoff(starts, now=now, keep_s=retention.removed_s)
+    if cutoff is not None:
+        found.blobs, found.bytes = await load_prunable_total(store, cutoff)
+        rows = await load_prunable(store, cutoff, _SHOWN_FILES)
+        found.files = [layout.blob_path(b.sha256, b.filename) for b in rows]
+    history = believable_cutoff(starts, now=now, keep_s=retention.history_s)
+    if history is not None:
+        found.entries = await count_history(store, history)
+    for leftover in await _find_leftovers(store, layout):
+        found.leftovers += 1
+        found.leftover_bytes += leftover.size
+        found.files.append(leftover.path)
+    return found
+
+
+async def prune(cycle: Cycle, layout: Layout, retention: Retention, *, into: Pruning) -> Pruning:
+    """Delete what nothing lists and whose retention has ended. The tree's lock must be held."""
+    await Publisher(cycle).publish_marked()
+    now = cycle.clock()
+    starts = await load_cycle_starts(cycle.store)
+    cutoff = believable_cutoff(starts, now=now, keep_s=retention.removed_s)
+    while cutoff is not None:
+        blobs = await record_pruned(cycle.store, await load_prunable(cycle.store, cutoff))
+        if not blobs:
+            break
+        await anyio.to_thread.run_sync(_remove, cycle, blobs)
+        into.blobs += len(blobs)
+        into.bytes += sum(b.size for b in blobs)
+    history = believable_cutoff(starts, now=now, keep_s=retention.history_s)
+    if history is not None:
+        into.entries = await record_history_pruned(cycle.store, history)
+    for leftover in await _find_leftovers(cycle.store, layout):
+        await anyio.to_thread.run_sync(remove_leftover, layout, leftover)
+        into.leftovers += 1
+        into.leftover_bytes += leftover.size
+    _log.info("tree.pruned", blobs=into.blobs, bytes=into.bytes, leftovers=into.leftovers, entries=into.entries)
+    return into
+
+
+def _remove(cycle: Cycle, blobs: list[BlobRow]) -> None:
+    for blob in blobs:
+        cycle.files.remove_blob(blob.sha256, blob.filename)
+
+
+async def _find_leftovers(store: Store, layout: Layout) -> list[Leftover]:
+    """Return the files in blob directories that no row knows, as a kill leaves them."""
+    found = []
+    for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(layout))):
+        if is_ours:
+            known = await load_known_files(store, outer)
+            found += await anyio.to_thread.run_sync(list_leftovers, layout, outer, known)
+    return found
