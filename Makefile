@@ -3,6 +3,9 @@ PYTHON ?= python3
 WORKERS ?= 2
 
 VENV := .venv
+BENCH := .venv-bench
+BENCH_OPTIONS ?=
+CASE ?= cold-small
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SHELL := bash
@@ -10,7 +13,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo test lint bench profile soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,14 +34,17 @@ lint: $(READY) ## format, lint, types and layers, without changing a file
 	$(BIN)/mypy --strict mirror
 	$(BIN)/lint-imports
 
-bench: $(READY) ## time and memory of cycles over an index of 20,000 projects
-	@$(BIN)/python -m bench
+bench: $(READY) $(BENCH)/.ready ## measure beside peers, in turn; BENCH_OPTIONS=--quick takes some minutes, --full adds 730,000 projects
+	@$(BIN)/python -m bench --bandersnatch $(BENCH)/bin/bandersnatch --keep $(BENCH_OPTIONS)
+
+profile: $(READY) $(BENCH)/.ready ## where the time goes; CASE=cold-small, cold-large, idle-serials or idle-etags
+	@$(BIN)/python -m bench.profiling --py-spy $(BENCH)/bin/py-spy $(CASE)
 
 soak: $(READY) ## the property tests with very many examples; takes long
 	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n $(WORKERS) -m hypothesis
 
 clean: ## remove the virtual environment, caches and what was built
-	rm -rf $(VENV) build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
+	rm -rf $(VENV) $(BENCH) build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml
@@ -47,4 +53,11 @@ $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(BENCH)/.ready: bench/requirements.txt
+	@.ci/system-packages
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@echo "installing into $(BENCH) …"
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m bench``. Numbers are printed, never compared with a limit: that is for tests."""
+"""Benchmarks: ``python -m bench``. What counts is a ratio between two programs that ran in turn; limits are for tests."""

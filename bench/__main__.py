@@ -1,107 +1,81 @@
-"""Time, CPU and peak memory of ``mirror sync --once`` over a generated index; prints a table, then the same as JSON.
+"""``python -m bench``: run the cases, print a table, the goals and the change against the last figures; keep the ratios.
 
-The index runs in another process on this machine and shares its cores, so the times are upper bounds. CPU and memory
-are the mirror's alone, as the kernel counted them for its process.
+The index and the peers run on the same machine and share its cores. What is kept in ``bench/results`` is what another
+machine can be compared with: ratios.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
+import shutil
+import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
-MIRROR = [sys.executable, "-m", "mirror"]
-
-
-class Upstream:
-    """The index's process."""
-
-    def __init__(self, projects: int, files: int) -> None:
-        command = [sys.executable, "-m", "bench.upstream", f"--projects={projects}", f"--files={files}"]
-        self._process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.url: str = self._read()["url"]
-
-    def tell(self, command: str) -> Any:
-        """Give one command and return its answer."""
-        if self._process.stdin is None:
-            raise RuntimeError("no pipe")
-        self._process.stdin.write(f"{command}\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()
-
-    def _read(self) -> Any:
-        if self._process.stdout is None:
-            raise RuntimeError("no pipe")
-        return json.loads(self._process.stdout.readline())
+from bench.cases import CASES, QUICK, Bench, Result
+from bench.corpus import Shape
+from bench.plot import draw
+from bench.report import RESULTS, as_json, change_lines, goal_lines, load_last, markdown, save, table_lines
 
 
 def main() -> None:
-    """Run all cycles and print what they took."""
+    """Run the chosen cases."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are stopped, the directories removed
+    bandersnatch = options.bandersnatch or shutil.which("bandersnatch")
+    if bandersnatch is None:
+        print("bandersnatch is not there: it is left out (make bench installs it)", file=sys.stderr)
+    names = options.case or (QUICK if options.quick else tuple(CASES))
+    results: list[Result] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="mirror-bench-", dir=options.tmpfs) as fast,
+        tempfile.TemporaryDirectory(prefix="mirror-bench-", dir=options.disk) as slow,
+    ):
+        bench = Bench(
+            tmpfs=Path(fast),
+            disk=Path(slow),
+            rounds=options.rounds or (3 if options.quick else 5),
+            is_quick=options.quick,
+            is_full=options.full,
+            bandersnatch=bandersnatch,
+            slow_every=options.slow_every or (3 if options.quick else 1),
+        )
+        if options.tiny:
+            bench.small = Shape(projects=30, files=2, file_bytes=4000)
+            bench.large = Shape(projects=2, files=1, file_bytes=2_000_000)
+        for name in names:
+            results.append(CASES[name](bench))
+            print("\n".join(table_lines(results[-1])), flush=True)
+    _tell(results, options)
+
+
+def _tell(results: list[Result], options: argparse.Namespace) -> None:
+    last = load_last(options.results)
+    now = as_json(results)
+    print("\n".join(goal_lines(results)))
+    print("\n".join(change_lines(last, now)))
+    if options.keep:
+        merged = save(options.results, last, now)
+        (options.results / "table.md").write_text(markdown(results))
+        (options.results / "plot.svg").write_text(draw(merged))
+        print(f"kept in {options.results}")
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--projects", type=int, default=20_000)
-    parser.add_argument("--files", type=int, default=1, help="files of each project")
-    parser.add_argument("--changed", type=int, default=100, help="projects with a new release in the third cycle")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mirror-bench-") as work:
-        print(f"an index of {options.projects} projects with {options.files} small wheel(s) each …", flush=True)
-        with Upstream(options.projects, options.files) as upstream:
-            cycles = _measure_all(upstream, Path(work) / "root", options.changed)
-    machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
-    print(json.dumps({"format": 1, **vars(options), **machine, "cycles": cycles}))
-
-
-def _measure_all(upstream: Upstream, root: Path, changed: int) -> list[dict[str, Any]]:
-    print(f"{'cycle':<44}{'seconds':>9}{'CPU s':>9}{'peak MiB':>10}{'requests':>10}{'new files':>11}", flush=True)
-    cycles = [_measure(upstream, root, "first fill")]
-    cycles.append(_measure(upstream, root, "nothing changed, serials in the root"))
-    upstream.tell(f"publish {changed}")
-    cycles.append(_measure(upstream, root, f"{changed} new releases, serials in the root"))
-    upstream.tell("serials off")
-    cycles.append(_measure(upstream, root, "every page is another one (no more serials)"))
-    cycles.append(_measure(upstream, root, "nothing changed, ETags only"))
-    return cycles
-
-
-def _measure(upstream: Upstream, root: Path, label: str) -> dict[str, Any]:
-    command = [*MIRROR, "sync", "--once", "--index-url", upstream.url, "--root", str(root), "--json"]
-    with tempfile.TemporaryFile("w+") as output:
-        started = time.monotonic()
-        process = subprocess.Popen([*command, "--log-level", "warning"], stdout=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - started
-        output.seek(0)
-        printed = output.read()
-    if process.returncode != 0:
-        raise SystemExit(f"{label}: mirror ended with exit code {process.returncode}\n{printed[:2000]}")
-    measured = {
-        "cycle": label,
-        "seconds": round(seconds, 2),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_mib": round(usage.ru_maxrss / 1024, 1),
-        "requests": upstream.tell("requests"),
-        "files_new": json.loads(printed)["indexes"][0]["files_new"],
-    }
-    _, *numbers = measured.values()
-    widths = (9, 9, 10, 10, 11)
-    print(f"{label:<44}" + "".join(f"{n:>{w}}" for n, w in zip(numbers, widths, strict=True)), flush=True)
-    return measured
+    parser.add_argument("--quick", action="store_true", help="a part of the cases, three rounds: some minutes")
+    parser.add_argument("--full", action="store_true", help="also 730,000 projects")
+    parser.add_argument("--case", action="append", choices=sorted(CASES), help="only this one; repeatable")
+    parser.add_argument("--rounds", type=int, help="how often all of a case run in turn (default 5, with --quick 3)")
+    parser.add_argument("--slow-every", type=int, help="run bandersnatch's cold fills in each n-th round only")
+    parser.add_argument("--bandersnatch", help="the program (default: looked up)")
+    parser.add_argument("--tmpfs", type=Path, default=Path("/dev/shm"), help="a directory in memory")
+    parser.add_argument("--disk", type=Path, default=Path("/var/tmp"), help="a directory on a disk")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the last figures are")
+    parser.add_argument("--keep", action="store_true", help="keep the ratios, the table and the plot there")
+    parser.add_argument("--tiny", action="store_true", help="corpora of a few files, to try the benchmark itself")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,60 +1,153 @@
-"""The index that the benchmark mirrors: the tests' simulator in a process of its own, told what to do on its input.
+"""The index: nginx on loopback that serves a corpus, behind a password and without, with serials and without.
 
-One command a line, each answered by one JSON line: ``publish N`` (a new release of N projects), ``serials on|off``,
-``requests`` (how many there were since the last time). It ends with its input.
+nginx serves files with their ETag and answers 304 by itself; its log gives requests and bytes. ``delay`` stands in front
+where a request is to take longer: a proxy of our own, since a delay by the kernel needs rights and modules that few
+machines offer. What the proxy itself costs is measured with a delay of 0.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import contextlib
+import getpass
+import shutil
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+USER, PASSWORD = "bench", "correct horse"
 
-from simulator import IndexState, ThreadedSimulator, build_wheel
+_CONFIG = """
+{user}
+daemon off;
+worker_processes 1;
+pid {work}/nginx.pid;
+error_log {work}/error.log warn;
+events {{ worker_connections 1024; }}
+http {{
+    log_format counted '$server_port $status $body_bytes_sent';
+    access_log {work}/access.log counted buffer=64k flush=50ms;
+    client_body_temp_path {work}/t1; proxy_temp_path {work}/t2; fastcgi_temp_path {work}/t3;
+    uwsgi_temp_path {work}/t4; scgi_temp_path {work}/t5;
+    types {{ application/vnd.pypi.simple.v1+json json; application/octet-stream whl; }}
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000000;
+    keepalive_timeout 300s;
+    absolute_redirect off;
+    root {site};
+{servers}
+}}
+"""
 
-
-def main() -> None:
-    """Serve until the input ends."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--projects", type=int, required=True)
-    parser.add_argument("--files", type=int, required=True)
-    options = parser.parse_args()
-    state = IndexState()
-    for number in range(options.projects):
-        for minor in range(options.files):
-            _publish(state, number, minor)
-    with ThreadedSimulator(state, serials=True) as server:
-        _answer({"url": server.url})
-        for line in sys.stdin:
-            _answer(_obey(server, options.files, *line.split()))
-
-
-def _obey(server: ThreadedSimulator, files: int, command: str, value: str = "") -> Any:
-    match command:
-        case "publish":
-            for number in range(int(value)):
-                _publish(server.state, number, files)
-            return int(value)
-        case "serials":
-            server.settings.serials = value == "on"
-            return value
-        case "requests":
-            return len(server.take_requests())
-    raise ValueError(command)
-
-
-def _publish(state: IndexState, number: int, minor: int) -> None:
-    name = f"project-{number:06}"
-    state.publish(name, *build_wheel(name, f"1.{minor}"))
-
-
-def _answer(value: Any) -> None:
-    print(json.dumps(value), flush=True)
+_SERVER = """
+    server {{
+        listen 127.0.0.1:{port} backlog=1024;
+        {auth}
+        location = /simple {{ try_files /simple/{root} =404; }}
+        location = /simple/ {{ try_files /simple/{root} =404; }}
+        location ~ ^/simple/([a-z0-9-]+)/$ {{ try_files /simple/$1.json =404; }}
+        location ~ ^/pypi/([a-z0-9-]+)/json$ {{
+            types {{ }}
+            default_type application/json;
+            add_header X-PYPI-LAST-SERIAL 9999999999;
+            try_files /pypi/$1.json =404;
+        }}
+    }}
+"""
 
 
-if __name__ == "__main__":
-    main()
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a server has answered so far."""
+
+    requests: int
+    body_bytes: int
+
+
+class Upstream:
+    """A running nginx. ``port`` of ``serials``, ``plain`` (both behind a password) and ``open`` (without, serials)."""
+
+    def __init__(self, work: Path, ports: dict[str, int]) -> None:
+        self._work, self.ports = work, ports
+
+    def url(self, name: str, port: int | None = None) -> str:
+        return f"http://127.0.0.1:{port or self.ports[name]}/simple/"
+
+    def traffic(self, name: str) -> Traffic:
+        """Return what one of the servers has answered since the start."""
+        time.sleep(0.12)  # the log is flushed each 50 ms
+        requests = size = 0
+        with (self._work / "access.log").open() as log:
+            for line in log:
+                port, _, length = line.split()
+                if int(port) == self.ports[name]:
+                    requests += 1
+                    size += int(length)
+        return Traffic(requests, size)
+
+
+@contextlib.contextmanager
+def serving(site: Path, work: Path) -> Iterator[Upstream]:
+    """Serve a corpus until the end of the ``with``."""
+    work.mkdir(parents=True, exist_ok=True)
+    for path in (work, site):
+        path.chmod(0o755)
+    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin")
+    if program is None:
+        raise SystemExit("the benchmark needs nginx; install it (Debian: nginx-light) and try again")
+    hashed = subprocess.run(["openssl", "passwd", "-apr1", PASSWORD], check=True, capture_output=True, text=True).stdout
+    (work / "htpasswd").write_text(f"{USER}:{hashed}")
+    ports = {name: free_port() for name in ("serials", "plain", "open")}
+    auth = f'auth_basic "index"; auth_basic_user_file {work}/htpasswd;'
+    servers = "".join(
+        _SERVER.format(
+            port=port,
+            auth="" if name == "open" else auth,
+            root=f"root-{'plain' if name == 'plain' else 'serials'}.json",
+        )
+        for name, port in ports.items()
+    )
+    user = f"user {getpass.getuser()};" if getpass.getuser() == "root" else ""
+    (work / "nginx.conf").write_text(_CONFIG.format(work=work, site=site, servers=servers, user=user))
+    process = subprocess.Popen(
+        [program, "-e", str(work / "error.log"), "-c", str(work / "nginx.conf"), "-p", str(work)]
+    )
+    try:
+        for port in ports.values():
+            wait_for(port, process)
+        yield Upstream(work, ports)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def delayed(port: int, delay_ms: float) -> Iterator[int]:
+    """Stand in front of a port, so that each request comes later; yield the port to ask."""
+    own = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "bench.delay", str(own), str(port), str(delay_ms)])
+    try:
+        wait_for(own, process)
+        yield own
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return as soon as somebody listens."""
+    while process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise SystemExit(f"a server of the benchmark ended with exit code {process.returncode}")

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import anyio
 import anyio.to_thread
 
 from mirror.config import Config, IndexConfig, Limits, MirrorSettings
@@ -20,11 +21,13 @@ from mirror.errors import AccessDenied, ConfigError, StateError
 from mirror.state.cycles import load_last_cycle, load_meta
 from mirror.state.entries import has_blobs, load_last_revision
 from mirror.state.listing import SourceRow, load_sources, record_sources
+from mirror.state.rebuilt import is_rebuild_unfinished
 from mirror.state.store import Store, check_integrity, open_copy, open_store, open_store_for_reading
 from mirror.sync.pool import Width
 from mirror.sync.rebuild import set_aside_state
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.work import Clock, Cycle, IndexRun, Options
+from mirror.tree.check import iter_projects
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
@@ -64,6 +67,7 @@ async def opened_cycle(
             await stack.enter_async_context(hold_async(layout.tree_lock, wait_s=wait_s))
             store = await stack.enter_async_context(open_store(config.mirror.state))
             await check_tree_matches(store, layout)
+            await check_tree_is_there(store, layout)
         yield await _build_cycle(config, options, layout, store, upstreams, clock)
 
 
@@ -84,11 +88,11 @@ async def opened_tree(
 ) -> AsyncIterator[Tree]:
     """Yield the tree with its lock held, for a command that writes. Raises ``TreeError``, ``StateError``, ``LockHeld``."""
     layout = Layout(settings.root)
-    if not settings.state.exists():
-        raise _no_state(settings, layout)
+    if not await anyio.Path(settings.state).exists():
+        raise await anyio.to_thread.run_sync(_no_state, settings, layout)
     async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
         await check_tree_matches(store, layout)
-        create_tree(layout)
+        await anyio.to_thread.run_sync(create_tree, layout)
         yield await _build_tree(settings, limits, layout, store, clock)
 
 
@@ -101,8 +105,8 @@ async def opened_tree_for_reading(
     ``may_note``: the state takes small notes where we may write it, such as the time of a verification.
     """
     layout = Layout(settings.root)
-    if not settings.state.exists():
-        raise _no_state(settings, layout)
+    if not await anyio.Path(settings.state).exists():
+        raise await anyio.to_thread.run_sync(_no_state, settings, layout)
     async with open_store_for_reading(settings.state, may_note=may_note) as store:
         await check_tree_matches(store, layout)
         yield await _build_tree(settings, limits, layout, store, clock)
@@ -114,13 +118,13 @@ async def opened_tree_for_repair(
 ) -> AsyncIterator[Tree]:
     """Yield the tree with its lock held; a state that is missing, damaged or not the tree's is set aside for a new one."""
     layout = Layout(settings.root)
-    if not layout.simple.is_dir() and not settings.state.exists():
-        raise _no_state(settings, layout)
-    create_tree(layout)
+    if not await anyio.Path(layout.simple).is_dir() and not await anyio.Path(settings.state).exists():
+        raise await anyio.to_thread.run_sync(_no_state, settings, layout)
+    await anyio.to_thread.run_sync(create_tree, layout)
     async with hold_async(layout.tree_lock, wait_s=wait_s):
         is_usable = await _is_usable(settings, layout)
-        if not is_usable and settings.state.exists():
-            set_aside_state(settings.state)
+        if not is_usable:
+            await anyio.to_thread.run_sync(set_aside_state, settings.state)
         async with open_store(settings.state) as store:
             tree = await _build_tree(settings, limits, layout, store, clock)
             yield replace(tree, was_rebuilt=not is_usable)
@@ -135,7 +139,7 @@ async def with_known_indexes(config: Config) -> Config:
 
 
 async def _is_usable(settings: MirrorSettings, layout: Layout) -> bool:
-    if not settings.state.exists():
+    if not await anyio.Path(settings.state).exists():
         return False
     try:
         async with open_store(settings.state) as store:
@@ -178,9 +182,14 @@ def _no_state(settings: MirrorSettings, layout: Layout) -> StateError:
 
 
 async def check_tree_matches(store: Store, layout: Layout) -> None:
-    """Raise ``StateError`` where pages are on disk that this state has never written."""
+    """Raise ``StateError`` where this state does not know what is in the tree: pages that it has never written."""
+    if await is_rebuild_unfinished(store):
+        problem = "its rebuilding was interrupted; run `mirror verify --repair` again"
+        raise StateError(path=str(store.path), problem=problem, is_damage=True)
     on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
     known = max(await load_last_revision(store), int(await load_meta(store, "root_revision") or 0))
+    if not known and await anyio.to_thread.run_sync(_has_pages, layout):
+        on_disk = on_disk or 1
     if on_disk is not None and on_disk > known:
         raise StateError(
             path=str(store.path),
@@ -191,18 +200,42 @@ async def check_tree_matches(store: Store, layout: Layout) -> None:
         )
 
 
+async def check_tree_is_there(store: Store, layout: Layout) -> None:
+    """Raise ``StateError`` where the pages that this state has written are gone, or older ones are in their place.
+
+    A cycle asks no more for what the state knows, so it would never write them again.
+    """
+    written = int(await load_meta(store, "root_revision") or 0)
+    on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
+    if (on_disk or 0) < written:
+        found = "no root page of ours" if on_disk is None else f"an older root page (revision {on_disk})"
+        raise StateError(
+            path=str(store.path),
+            problem=f"{layout.simple} holds {found}, this state wrote revision {written}: the tree was lost, damaged or"
+            " replaced by an older one; run `mirror verify --repair` to mend it from the state, or check `root`",
+        )
+
+
+def _has_pages(layout: Layout) -> bool:
+    return any((layout.simple / name).is_dir() for name in iter_projects(layout))
+
+
 def _upstreams(
     config: Config, options: Options, env: Mapping[str, str]
 ) -> Sequence[contextlib.AbstractAsyncContextManager[Upstream]]:
     unknown = set(options.indexes) - {index.name for index in config.indexes}
     if unknown:
-        raise ConfigError(where="--index", problem=f"no index is named {sorted(unknown)[0]!r} in {config.source}")
-    selections = compile_selections([index.policy(config.limits) for index in config.indexes])
+        raise ConfigError(where="--index", problem=f"no index is named {min(unknown)!r} in {config.source}")
     return [
         _open_upstream(config, index, selection, env)
-        for index, selection in zip(config.indexes, selections, strict=True)
+        for index, selection in _selections(config)
         if not options.indexes or index.name in options.indexes
     ]
+
+
+def _selections(config: Config) -> list[tuple[IndexConfig, Selection]]:
+    selections = compile_selections([index.policy(config.limits) for index in config.indexes])
+    return list(zip(config.indexes, selections, strict=True))
 
 
 @contextlib.asynccontextmanager
@@ -241,6 +274,8 @@ async def _build_cycle(
         max_shrink=config.mirror.max_shrink,
         renderer=RENDERER,
         has_blobs=await has_blobs(store),
+        has_overlays=any(index.overlay for index in config.indexes),
+        root_digests={index.name: selection.root_digest for index, selection in _selections(config)},
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mirror.cli import config_commands, sync_commands, upkeep_commands
+from mirror.cli import config_commands, snapshot_commands, status_command, sync_commands, upkeep_commands
 from mirror.cli.options import group_callback, version_option, with_global_options
 
 _VERSION: Any = Annotated[
@@ -32,6 +32,7 @@ def _group(help_text: str, **own: Any) -> typer.Typer:
 
 app = _group("A verified, servable copy of Python package indexes.", version=_VERSION)
 app.command("sync")(with_global_options(sync_commands.sync))
+app.command("status")(with_global_options(status_command.status))
 app.command("verify")(with_global_options(upkeep_commands.verify))
 app.command("prune")(with_global_options(upkeep_commands.prune))
 app.command("init")(with_global_options(config_commands.init))
@@ -41,3 +42,11 @@ _config.command("check")(with_global_options(config_commands.check))
 _config.command("show")(with_global_options(config_commands.show))
 _config.command("schema")(with_global_options(config_commands.schema))
 app.add_typer(_config, name="config")
+
+_snapshot = _group("Named states of the tree, and channels that show one of them.")
+_snapshot.command("create")(with_global_options(snapshot_commands.create))
+_snapshot.command("list")(with_global_options(snapshot_commands.show))
+_snapshot.command("diff")(with_global_options(snapshot_commands.diff))
+_snapshot.command("promote")(with_global_options(snapshot_commands.promote))
+_snapshot.command("delete")(with_global_options(snapshot_commands.delete))
+app.add_typer(_snapshot, name="snapshot")

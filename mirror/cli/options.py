@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -45,8 +46,18 @@ class GlobalOptions:
     config: Path | None = None
     root: Path | None = None
     wait_s: float = 0.0
-    log_level: LogLevel = LogLevel.INFO
+    log_level: LogLevel | None = None
     log_format: LogFormat | None = None
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person sees stderr on a terminal that can redraw: progress is shown, and the log tells less."""
+        if self.log_format is LogFormat.JSON or os.environ.get("TERM") in {None, "", "dumb", "unknown"}:
+            return False
+        try:
+            return sys.stderr is not None and sys.stderr.isatty()
+        except ValueError:
+            return False
 
     def load_config(self, *, index_url: str | None = None) -> Config:
         """Return the configuration that these options, the environment and the files give."""
@@ -96,7 +107,12 @@ _PARAMETERS: Mapping[str, Any] = {
         ),
     ],
     "log_level": Annotated[
-        LogLevel | None, typer.Option("--log-level", show_default=False, help="What is logged at least. Default: info.")
+        LogLevel | None,
+        typer.Option(
+            "--log-level",
+            show_default=False,
+            help="What is logged at least. Default: warning on a terminal, else info.",
+        ),
     ],
     "log_format": Annotated[
         LogFormat | None,
@@ -143,7 +159,7 @@ def group_callback(help_text: str, *, own: Mapping[str, Any] | None = None) -> C
     return _as_typer_function(run, run, parameters)
 
 
-def version_option(value: bool | None) -> None:  # noqa: FBT001 - typer calls it with the option's value
+def version_option(value: bool | None) -> None:
     """Print the version and end, if the option is given."""
     if value:
         show_version()
@@ -161,7 +177,8 @@ def _merge(ctx: typer.Context, values: dict[str, Any]) -> GlobalOptions:
 def _configure_logging(options: GlobalOptions) -> None:
     from mirror.logs import configure_logging
 
-    configure_logging(options.log_level.value, options.log_format.value if options.log_format else None)
+    level = options.log_level or (LogLevel.WARNING if options.is_interactive else LogLevel.INFO)
+    configure_logging(level.value, options.log_format.value if options.log_format else None)
 
 
 def _as_typer_function(

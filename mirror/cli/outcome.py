@@ -53,6 +53,10 @@ _ORDER = (
 """The first that applies. A signal says most: whatever else was found, the work was not finished."""
 
 
+SIGNALS = frozenset({ExitCode.SIGINT, ExitCode.SIGTERM})
+"""The codes of what a signal stopped."""
+
+
 def first_of(codes: Iterable[ExitCode]) -> ExitCode:
     """Return the code that counts among those that apply; ``OK`` where none does."""
     applying = frozenset(codes)

@@ -46,7 +46,7 @@ class _Sum:
         sized = self.fetch + self.replace - self.unsized
         if not self.unsized:
             return size(self.size) if sized else "-"
-        return f"{size(self.size)} + {self.unsized:,} of unknown size" if sized else size(None)
+        return f"{size(self.size)} + {self.unsized:,} unknown" if sized else size(None)
 
 
 def describe_plan(report: Report, place: Place) -> list[str]:

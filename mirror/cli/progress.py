@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mirror.cli.text import counted, remaining, safe, size
+from mirror.sync.work import Phase
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -25,6 +26,7 @@ _WINDOW_S = 30.0
 _FEW_S = 1.0
 """What was seen for less time than this says nothing about a rate."""
 _BAR = 16
+_NAME = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ def fraction_done(counters: IndexCounters, file_bytes: int) -> float:
     """Return which part of an index's work is done, as far as it is known: pages looked at, times files that came."""
     if not counters.projects_due:
         return 0.0
-    pages = min(counters.projects_checked / counters.projects_due, 1.0)
+    pages = min(counters.projects_looked / counters.projects_due, 1.0)
     if not counters.files_wanted:
         return pages
     files = counters.files_done / counters.files_wanted
@@ -84,10 +86,9 @@ def fraction_done(counters: IndexCounters, file_bytes: int) -> float:
 
 def describe(run: IndexRun, cycle: Cycle, estimate: Estimate, now_s: float) -> View:
     """Return how an index is shown at a moment."""
-    from mirror.sync.work import Phase
-
     counters, came = run.counters, run.session.file_bytes
-    fraction = fraction_done(counters, came)
+    begun = cycle.phase not in {Phase.REPAIR, Phase.ROOTS}
+    fraction = 1.0 if begun and not counters.projects_due else fraction_done(counters, came)
     estimate.note(now_s, fraction, came)
     rate, left_s = estimate.bytes_per_s(), estimate.left_s()
     is_busy = cycle.phase is Phase.PROJECTS and run.ended is None and fraction < 1
@@ -102,24 +103,22 @@ def describe(run: IndexRun, cycle: Cycle, estimate: Estimate, now_s: float) -> V
 
 
 def _doing(run: IndexRun, phase: Phase, fraction: float) -> str:
-    from mirror.sync.work import Phase
-
     counters = run.counters
     if run.ended is not None:
         return f"stopped: {run.ended.reason.value}"
     if phase is Phase.ROOTS and counters.projects_listed:
         return f"read the root: {counted(counters.projects_listed, 'project')}"
-    if phase is not Phase.PROJECTS:
-        return phase.value
-    if counters.projects_checked < counters.projects_due:
-        return phase.value
+    if phase is not Phase.PROJECTS or counters.projects_looked < counters.projects_due:
+        waits = phase is Phase.PROJECTS and run.selection.policy.overlay and not counters.projects_looked
+        doing: str = "waiting for the indexes before it" if waits else phase.value
+        return doing
     return "downloading" if fraction < 1 and counters.files_wanted else "looked at all"
 
 
 def _counts(counters: IndexCounters, came: int) -> str:
     parts = []
     if counters.projects_due:
-        checked = min(counters.projects_checked, counters.projects_due)
+        checked = min(counters.projects_looked, counters.projects_due)
         parts.append(f"{checked:,}/{counters.projects_due:,} projects")
     if counters.files_wanted:
         parts.append(f"{counters.files_done:,}/{counters.files_wanted:,} files")
@@ -145,20 +144,27 @@ async def shown_progress(cycle: Cycle, console: Console | None = None) -> AsyncI
         return render([describe(run, cycle, estimates[run.name], now_s) for run in cycle.runs])
 
     async def poll(live: Live) -> None:
-        while True:
-            await anyio.sleep(_POLL_S)
-            live.update(views(), refresh=True)
+        with suppress(OSError):
+            while True:
+                await anyio.sleep(_POLL_S)
+                live.update(views(), refresh=True)
 
     console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
     # Not redrawn by a thread of rich's own: the counters are the event loop's, and a frozen loop should look frozen.
-    with Live(views(), console=console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
-        live.refresh()
+    live = Live(views(), console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+    # A terminal that went away must not stop a cycle in its middle.
+    with suppress(OSError):
+        live.start(refresh=True)
+    try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(poll, live)
             try:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
+    finally:
+        with suppress(OSError):
+            live.stop()
 
 
 def render(views: list[View]) -> RenderableType:
@@ -170,10 +176,11 @@ def render(views: list[View]) -> RenderableType:
     def cell(text: str, style: str = "") -> Text:
         return Text(text, style=style, no_wrap=True, overflow="ellipsis", end="")
 
+    longest = max((len(view.name) for view in views), default=0)
     whole = Table.grid(expand=True)
     for view in views:
         first = Table.grid(padding=(0, 1), expand=True)
-        first.add_column(no_wrap=True, max_width=20)
+        first.add_column(no_wrap=True, width=min(longest, _NAME))
         first.add_column(width=_BAR)
         first.add_column(justify="right", width=5, no_wrap=True)
         first.add_column(ratio=1, no_wrap=True)

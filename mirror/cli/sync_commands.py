@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from anyio import CancelScope
 
+    from mirror.cli.words import Place
     from mirror.config import Config
     from mirror.sync.report import Report
     from mirror.sync.work import Options
@@ -57,23 +60,37 @@ def sync(
         raise ConfigError(where="--project", problem=str(exc)) from exc
     config = options.load_config(index_url=index_url)
     wanted = Options(full=full, dry_run=dry_run, allow_shrink=allow_shrink, indexes=tuple(index or ()), projects=names)
-    return anyio.run(_sync_once, config, wanted, options.wait_s, dict(os.environ), json)
-
-
-async def _sync_once(config: Config, wanted: Options, wait_s: float, env: dict[str, str], as_json: bool) -> ExitCode:
-    import anyio
-    import msgspec
-
-    done: list[tuple[Report, ExitCode]] = []
-    caught: list[ExitCode] = []
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_watch_signals, tasks.cancel_scope, caught)
-        await _run_once(config, wanted, wait_s, env, caught, done)
-        tasks.cancel_scope.cancel()
-    report, code = done[0] if done else (None, first_of(caught))
-    if report is not None and as_json:
-        write_out(msgspec.json.encode(report.as_json()).decode())
+    run = _Run(config=config, wanted=wanted, wait_s=options.wait_s, env=dict(os.environ), shown=options.is_interactive)
+    code = anyio.run(_sync_once, run)
+    if run.report is not None:
+        _write_report(run.report, _place(options, config), dry_run=dry_run, as_json=json)
     return code
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One cycle from its options to what came of it."""
+
+    config: Config
+    wanted: Options
+    wait_s: float
+    env: dict[str, str]
+    shown: bool
+    """Whether its progress is shown."""
+    caught: list[ExitCode] = field(default_factory=list)
+    """What signals lead to."""
+    report: Report | None = None
+    code: ExitCode | None = None
+
+
+async def _sync_once(run: _Run) -> ExitCode:
+    import anyio
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_watch_signals, tasks.cancel_scope, run.caught)
+        await _run_once(run)
+        tasks.cancel_scope.cancel()
+    return first_of(run.caught) if run.code is None else run.code
 
 
 async def _watch_signals(scope: CancelScope, caught: list[ExitCode]) -> None:
@@ -88,27 +105,50 @@ async def _watch_signals(scope: CancelScope, caught: list[ExitCode]) -> None:
             scope.cancel()
 
 
-async def _run_once(
-    config: Config,
-    wanted: Options,
-    wait_s: float,
-    env: dict[str, str],
-    caught: list[ExitCode],
-    done: list[tuple[Report, ExitCode]],
-) -> None:
+async def _run_once(run: _Run) -> None:
     import anyio
 
+    from mirror.cli.progress import shown_progress
     from mirror.sync.cycle import record_outcome, run_cycle
     from mirror.wiring import opened_cycle
 
-    async with opened_cycle(config, wanted, env=env, wait_s=wait_s) as cycle:
+    async with opened_cycle(run.config, run.wanted, env=run.env, wait_s=run.wait_s) as cycle:
         try:
-            await run_cycle(cycle)
+            async with shown_progress(cycle) if run.shown else nullcontext():
+                await run_cycle(cycle)
         finally:
-            code = _exit_code(cycle.report, caught)
-            done.append((cycle.report, code))
+            run.report, run.code = cycle.report, _exit_code(cycle.report, run.caught)
             with anyio.CancelScope(shield=True):
-                await record_outcome(cycle, code)
+                await record_outcome(cycle, run.code)
+
+
+def _write_report(report: Report, place: Place, *, dry_run: bool, as_json: bool) -> None:
+    """Say on stdout what happened: one object for a machine, else in words that fit the terminal."""
+    import msgspec
+
+    from mirror.cli.plan import describe_plan
+    from mirror.cli.text import folded, stdout_width
+    from mirror.cli.words import describe_cycle
+
+    if as_json:
+        write_out(msgspec.json.encode(report.as_json()).decode())
+        return
+    lines = describe_plan(report, place) if dry_run else describe_cycle(report, place)
+    write_out("\n".join(folded(lines, stdout_width())))
+
+
+def _place(options: GlobalOptions, config: Config) -> Place:
+    import shlex
+
+    from mirror.cli.words import Place
+    from mirror.tree.layout import Layout
+
+    root = config.mirror.root
+    if config.source == "--index-url":
+        chosen = f"--root {shlex.quote(str(options.root or root))}"
+    else:
+        chosen = f"--config {shlex.quote(str(options.config))}" if options.config else ""
+    return Place(simple=str(Layout(root).simple), options=chosen)
 
 
 def _exit_code(report: Report, caught: Sequence[ExitCode]) -> ExitCode:

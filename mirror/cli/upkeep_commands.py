@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, write_out
+from mirror.cli.outcome import ExitCode, write_error, write_out
+from mirror.cli.text import counted, size
 from mirror.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mirror.config import Config
+    from mirror.state.blobs import LostFile
     from mirror.sync.prune import Pruning
     from mirror.sync.verify import Scope, Verification
 
 _SHOWN = 20
+_MOST_NAMED = 500
+_SNAPSHOT = "snapshot "
+"""What stands for an index where only a snapshot lists a file (``state.blobs``): no cycle fetches it for that alone."""
 
 
 def verify(
@@ -47,12 +54,13 @@ def verify(
     if not share:
         raise ConfigError(where="--sample", problem='expected a share such as "5%", more than 0')
     scope = Scope(share=share, not_since=None if age_s is None else time.time() - age_s)
-    found, lost = anyio.run(_repair if repair else _verify, options, scope)
+    found = anyio.run(_verify, options, scope, repair)
+    left = found.lost if repair else found.findings
     if json:
-        _write_json(found.as_json() | {"remaining": len(lost) if repair else len(found.findings)})
+        _write_json(_verification_json(found, repair=repair))
     else:
-        _show_verification(found, lost, repaired=repair)
-    return ExitCode.DAMAGED if (lost if repair else found.findings) else ExitCode.OK
+        _show_verification(found, repair=repair)
+    return ExitCode.DAMAGED if left else ExitCode.OK
 
 
 def prune(
@@ -68,80 +76,93 @@ def prune(
         _write_json(gone.as_json() | {"dry_run": dry_run})
     else:
         verb = "would go" if dry_run else "deleted"
-        parts = [f"{gone.blobs} files ({_bytes(gone.bytes)}) whose retention has ended"]
+        parts = [f"{counted(gone.blobs, 'file')} ({size(gone.bytes)}) whose retention has ended"]
         if gone.leftovers:
-            parts.append(f"{gone.leftovers} leftovers ({_bytes(gone.leftover_bytes)}) that no row knows")
+            parts.append(f"{counted(gone.leftovers, 'leftover')} ({size(gone.leftover_bytes)}) that no row knows")
         if gone.entries:
-            parts.append(f"{gone.entries} rows of old history")
+            parts.append(f"{counted(gone.entries, 'row')} of old history")
         write_out(f"{verb}: {', '.join(parts)}")
     return ExitCode.OK
 
 
-async def _verify(options: GlobalOptions, scope: Scope) -> tuple[Verification, list[tuple[str, str, str]]]:
-    from mirror.sync import verify as verifying
+async def _verify(options: GlobalOptions, scope: Scope, repair: bool) -> Verification:
+    from contextlib import nullcontext
+
+    from mirror.cli.upkeep_progress import shown_verification
+    from mirror.sync.verify import Verification
+    from mirror.sync.verify import verify as run_verify
     from mirror.wiring import opened_tree_for_reading
 
     config = options.load_tree_config()
-    found = verifying.Verification()
-    async with opened_tree_for_reading(config.mirror, config.limits, may_note=True) as tree:
-        await verifying.verify(
-            tree.store,
-            tree.layout,
-            scope,
-            now=time.time,
-            metadata_limit_bytes=config.limits.metadata_size,
-            into=found,
-        )
-    return found, []
-
-
-async def _repair(options: GlobalOptions, scope: Scope) -> tuple[Verification, list[tuple[str, str, str]]]:
-    """Mend the tree under its lock, then fetch what was lost by a cycle narrowed to it."""
-    from mirror.sync import verify as verifying
-    from mirror.sync.rebuild import rebuild
-    from mirror.wiring import opened_tree_for_repair
-
-    config = options.load_tree_config()
-    found = verifying.Verification()
-    limit_bytes = config.limits.metadata_size
-    async with opened_tree_for_repair(config.mirror, config.limits, wait_s=options.wait_s) as tree:
-        if tree.was_rebuilt:
-            await rebuild(tree.store, tree.layout, metadata_limit_bytes=limit_bytes, now=time.time(), into=found)
-            await verifying.republish(tree.maintenance)
-        else:
-            await verifying.verify(
+    found = Verification()
+    with shown_verification(found) if options.is_interactive else nullcontext():
+        if repair:
+            await _repair(options, config, scope, found)
+            return found
+        async with opened_tree_for_reading(config.mirror, config.limits, may_note=True) as tree:
+            limit_bytes = config.limits.metadata_size
+            await run_verify(
                 tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found
             )
-            await verifying.repair(tree.maintenance, tree.layout, found)
-    if not found.lost:
-        return found, []
-    lost = await _fetch_lost(options, config, found.lost)
-    found.repaired += len(found.lost) - len(lost)
-    return found, lost
+    return found
 
 
-async def _fetch_lost(
-    options: GlobalOptions, config: Config, lost: list[tuple[str, str, str]]
-) -> list[tuple[str, str, str]]:
-    """Run a cycle over the projects that lost files; return what is still not held."""
+async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: Verification) -> None:
+    """Mend the tree under its lock, then fetch what was lost by a cycle narrowed to it."""
+    from mirror.errors import MirrorError
+    from mirror.sync.rebuild import rebuild
+    from mirror.sync.verify import repair, verify
+    from mirror.wiring import opened_tree_for_repair
+
+    async with opened_tree_for_repair(config.mirror, config.limits, wait_s=options.wait_s) as tree:
+        if tree.was_rebuilt:
+            await rebuild(tree.maintenance, tree.layout, into=found)
+            return
+        limit_bytes = config.limits.metadata_size
+        await verify(tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found)
+        if found.findings:
+            await repair(tree.maintenance, tree.layout, found)
+    if found.lost:
+        found.doing = "fetching what was lost"
+        try:
+            found.lost = await _fetch_lost(options, config, found.lost)
+        except MirrorError as exc:
+            # What was mended is mended; the next cycle fetches the rest.
+            write_error(f"error: what was lost could not be fetched now: {exc}")
+
+
+async def _fetch_lost(options: GlobalOptions, config: Config, lost: list[LostFile]) -> list[LostFile]:
+    """Run a cycle over the projects that lost files; return what is still not held, entered in the ledger."""
     import os
 
-    from mirror.core.names import ProjectName
+    import anyio
+
+    from mirror.cli.sync_commands import _exit_code
+    from mirror.state.blobs import record_gone
     from mirror.state.entries import load_listed_filenames
     from mirror.sync.cycle import record_outcome, run_cycle
     from mirror.sync.work import Options
     from mirror.wiring import opened_cycle, with_known_indexes
 
-    names = tuple(sorted({ProjectName(project) for _, project, _ in lost}))
     if not config.indexes:
         config = await with_known_indexes(config)
     if not config.indexes:
         return lost
-    async with opened_cycle(config, Options(projects=names), env=dict(os.environ), wait_s=options.wait_s) as cycle:
-        report = await run_cycle(cycle)
-        await record_outcome(cycle, ExitCode.OK if not report.failures else ExitCode.PARTIAL)
+    names = tuple(sorted({file.project for file in lost if not file.index.startswith(_SNAPSHOT)}))
+    if not names:
+        return lost
+    # Very many are a matter for a whole cycle: it looks at all that has no validators, and these have none.
+    narrowed = Options(projects=names if len(names) <= _MOST_NAMED else ())
+    async with opened_cycle(config, narrowed, env=dict(os.environ), wait_s=options.wait_s) as cycle:
+        try:
+            await run_cycle(cycle)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await record_outcome(cycle, _exit_code(cycle.report, ()))
         held = await load_listed_filenames(cycle.store, names)
-    return [item for item in lost if (item[1], item[2]) not in held]
+        left = [file for file in lost if (file.project, file.filename) not in held]
+        await record_gone(cycle.store, left, now=time.time())
+    return left
 
 
 async def _prune(options: GlobalOptions, dry_run: bool) -> Pruning:
@@ -159,34 +180,63 @@ async def _prune(options: GlobalOptions, dry_run: bool) -> Pruning:
         return await run_prune(tree.maintenance, tree.layout, retention, into=Pruning())
 
 
-def _show_verification(found: Verification, lost: list[tuple[str, str, str]], *, repaired: bool) -> None:
-    checked = f"{found.blobs_checked} files ({_bytes(found.bytes_checked)}) and {found.pages_checked} pages checked"
-    if found.leftovers:
-        checked += f"; {found.leftovers} leftovers that `mirror prune` takes away"
+def _verification_json(found: Verification, *, repair: bool) -> dict[str, Any]:
+    remaining = [
+        {"index": file.index, "project": file.project, "filename": file.filename, "sha256": file.sha256}
+        for file in found.lost
+    ]
+    return found.as_json() | {
+        "repaired": found.repaired if repair else 0,
+        "remaining": len(found.findings) - found.repaired if repair else len(found.findings),
+        "lost": remaining,
+        "without_metadata": found.without_metadata,
+    }
+
+
+def _show_verification(found: Verification, *, repair: bool) -> None:
+    from mirror.errors import shown_text
+    from mirror.sync.verify import shown_path
+
     for finding in found.findings[:_SHOWN]:
-        write_out(f"{finding.damage.value}: {finding.path}: {finding.detail}")
-    if len(found.findings) > _SHOWN:
-        write_out(f"… and {len(found.findings) - _SHOWN} more; --json lists all")
-    for index, project, filename in lost[:_SHOWN]:
-        write_out(f"still missing: {filename} of {project} (index {index}): see `mirror status`")
+        write_out(f"{finding.damage.value}: {shown_path(finding.path)}: {shown_text(finding.detail)}")
+    _say_more(found.findings)
+    for path in found.without_metadata[:_SHOWN]:
+        write_out(f"without metadata from now on, since it can't be made again: {path}")
+    _say_more(found.without_metadata)
+    for file in found.lost[:_SHOWN]:
+        where = file.index if file.index.startswith(_SNAPSHOT) else f"{file.project}, index {file.index}"
+        write_out(f"still missing: {file.filename} ({where}); {_advice(file)}")
+    _say_more(found.lost)
+    checked = (
+        f"{counted(found.blobs_checked, 'file')} ({size(found.bytes_checked)}) and"
+        f" {counted(found.pages_checked, 'page')} checked"
+    )
+    if found.leftovers:
+        checked += f"; {counted(found.leftovers, 'leftover')} that `mirror prune` takes away"
+    if found.rebuilt:
+        write_out("the state was rebuilt from the tree; the next `mirror sync --once` claims its files for their indexes")
     if not found.findings:
         write_out(f"{checked}: all whole")
-    elif repaired:
-        write_out(f"{checked}: {found.repaired} damaged things mended, {len(lost)} still missing")
+    elif repair:
+        write_out(f"{checked}: {len(found.findings)} damaged, {found.repaired} mended, {len(found.lost)} still missing")
     else:
-        write_out(f"{checked}: {len(found.findings)} damaged; `mirror verify --repair` mends them")
+        write_out(f"{checked}: {len(found.findings)} damaged; `mirror verify --repair` mends what can be mended")
+
+
+def _advice(file: LostFile) -> str:
+    if file.index.startswith(_SNAPSHOT):
+        return "only the snapshot lists it: restore it from a backup, or delete the snapshot"
+    if file.is_configured:
+        return "see `mirror status`, or restore it from a backup and run `mirror verify --repair`"
+    return "`mirror sync --once` fetches it if an index offers it; else restore it from a backup"
+
+
+def _say_more(things: Sequence[object]) -> None:
+    if len(things) > _SHOWN:
+        write_out(f"… and {len(things) - _SHOWN} more; --json lists all")
 
 
 def _write_json(value: dict[str, Any]) -> None:
     import msgspec
 
     write_out(msgspec.json.encode(value).decode())
-
-
-def _bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

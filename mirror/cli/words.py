@@ -21,22 +21,20 @@ _FAILURE_LINES = 10
 _NAMED = 3
 
 ADVICE = {
-    Reason.DIGEST_MISMATCH: "not published, tried again in each cycle; if it stays, tell the index's operator",
-    Reason.SIZE_MISMATCH: "not published, tried again in each cycle; if it stays, tell the index's operator",
-    Reason.NOT_FOUND: "listed but not there; tried again in each cycle; if it stays, tell the index's operator, or leave"
-    " it out with exclude-projects or exclude-files",
-    Reason.WITHHELD: "the index holds it back; it comes by itself once it is released, there is nothing to do",
+    Reason.DIGEST_MISMATCH: "if it stays so, tell the index's operator: bytes and listing differ",
+    Reason.SIZE_MISMATCH: "if it stays so, tell the index's operator: bytes and listing differ",
+    Reason.NOT_FOUND: "if it stays so, tell the index's operator, or leave it out: exclude-projects, exclude-files",
+    Reason.WITHHELD: "it comes by itself once it is released, there is nothing to do",
     Reason.DENIED: "check that the credential is set, has not expired and is entitled to this",
-    Reason.UNREACHABLE: "tried again in each cycle; check network, proxy and the index's status",
-    Reason.REDIRECT_REFUSED: "the index sends us where a mirror must not go; if that host is yours, see allow-private and"
-    " allow-insecure",
-    Reason.BAD_PAGE: "no page of an index; check the index's url (it often ends in /simple/), or tell its operator",
-    Reason.UNSAFE_NAME: "never mirrored; leave it out with exclude-files",
+    Reason.UNREACHABLE: "if it stays so, check network, proxy and the index's status",
+    Reason.REDIRECT_REFUSED: "if that host is yours, see allow-private and allow-insecure; else tell the index's operator",
+    Reason.BAD_PAGE: "check the index's url (it often ends in /simple/), or tell its operator",
+    Reason.UNSAFE_NAME: "it is never mirrored; exclude-files leaves it out of this list",
     Reason.TOO_LARGE: "raise the limit that is named, or leave it out with exclude-files",
-    Reason.REFUSED_UNHASHED: 'listed without a strong digest; say unhashed = "pin" for this index to take it all the same',
+    Reason.REFUSED_UNHASHED: 'to take it all the same, say unhashed = "pin" for this index',
     Reason.SHRINK: "if so much is right to leave, run `mirror sync --once --allow-shrink`; else look at the index",
     Reason.STORAGE: "free some space, or make it writable",
-    Reason.INTERNAL: "a bug of this program: please report it with what the log says",
+    Reason.INTERNAL: "this is a bug of this program: please report it with what the log says",
 }
 """What a user can do about each kind of failure."""
 
@@ -59,8 +57,7 @@ def describe_cycle(report: Report, place: Place) -> list[str]:
     """Return what a cycle did: a line for each index, the failures by reason, the outcome and the next step."""
     lines = [_index_line(index, report.ended.get(index.name)) for index in report.indexes.values()]
     lines += [line for index in report.indexes.values() if (line := _state_line(index))]
-    lines += _event_lines(report.events)
-    lines += failure_lines(f for f in report.failures if not _is_told(f, report))
+    lines += _warning_lines(report)
     lines += _outcome_lines(report, place)
     return [safe(line) for line in lines]
 
@@ -68,8 +65,7 @@ def describe_cycle(report: Report, place: Place) -> list[str]:
 def describe_warnings(report: Report, place: Place) -> list[str]:
     """Return what stands in the way of a plan: failures, events, and what ended it early."""
     lines = [f"{name}: stopped: {error}" for name, error in report.ended.items()]
-    lines += _event_lines(report.events)
-    lines += failure_lines(f for f in report.failures if not _is_told(f, report))
+    lines += _warning_lines(report)
     if report.aborted is not None or report.interrupted:
         lines += _outcome_lines(report, place)
     return lines
@@ -81,8 +77,8 @@ def _index_line(index: IndexCounters, ended: MirrorError | None) -> str:
     if ended is not None:
         return f"{index.name}: {done + '; ' if done else ''}stopped: {ended}"
     failed = f"; {counted(index.files_failed, 'file')} failed" if index.files_failed else ""
-    listed = counted(index.projects_listed, "project")
-    return f"{index.name}: {done or f'nothing new in {listed}'}{failed}"
+    nothing = f"nothing new in {counted(index.projects_listed, 'project')}" if index.projects_listed else "not read"
+    return f"{index.name}: {done or nothing}{failed}"
 
 
 def _changes(index: IndexCounters) -> list[str]:
@@ -97,7 +93,7 @@ def _changes(index: IndexCounters) -> list[str]:
         if index.projects_changed:
             parts[-1] += f" in {counted(index.projects_changed, 'project')}"
     elif index.projects_changed and not index.files_failed and not index.files_removed:
-        parts.append(f"labels changed in {counted(index.projects_changed, 'project')}")
+        parts.append(f"{counted(index.projects_changed, 'project')} changed without new files")
     if index.files_removed:
         parts.append(f"{index.files_removed:,} removed")
     if index.projects_removed:
@@ -108,13 +104,20 @@ def _changes(index: IndexCounters) -> list[str]:
 def _state_line(index: IndexCounters) -> str:
     """Say what the pages lack or carry beyond what is plainly held; empty where there is nothing."""
     told = (
-        (index.files_withheld, "withheld by the index"),
-        (index.files_skipped, "left out by your configuration"),
+        (index.files_skipped, "left out by the configuration"),
         (index.files_absent, "missing upstream, served until the next look confirms it"),
         (index.files_unhashed, "listed without a strong digest"),
     )
-    parts = [f"{count:,} {words}" for count, words in told if count]
-    return f"{index.name}: files " + ", ".join(parts) if parts else ""
+    parts = [f"{counted(count, 'file')} {words}" for count, words in told if count]
+    return f"{index.name}: {'; '.join(parts)}" if parts else ""
+
+
+def _warning_lines(report: Report) -> list[str]:
+    return [
+        *_event_lines(report.events),
+        *(f"Warning: {missing.detail}" for missing in report.unlisted),
+        *failure_lines(f for f in report.failures if not _is_told(f, report)),
+    ]
 
 
 def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
@@ -146,8 +149,8 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
 
 
 def _is_told(failure: Shown, report: Report) -> bool:
-    """Whether the line of its index says it already, with the same sentence."""
-    return failure.project is None and failure.index in report.ended
+    """Whether another line says it already, with the same sentence."""
+    return (failure.project is None and failure.index in report.ended) or failure in report.unlisted
 
 
 def failure_lines(failures: Iterable[Shown]) -> list[str]:
@@ -167,10 +170,11 @@ def _reason_line(reason: Reason, failures: Sequence[Shown]) -> str:
         return "Removals held back: " + "; ".join(f"{f.index}: {f.detail}" for f in failures)
     if len(failures) == 1:
         (failure,) = failures
-        return f"{reason.value}: {named(failure)}: {failure.detail} - {ADVICE[reason]}"
+        detail = failure.detail.removeprefix(f"{failure.filename}: ")
+        return f"{reason.value}: {named(failure)}: {detail}; {ADVICE[reason]}"
     names = ", ".join(named(f) for f in failures[:_NAMED])
     more = f" and {len(failures) - _NAMED:,} more" if len(failures) > _NAMED else ""
-    return f"{reason.value} ({len(failures):,}): {names}{more} - {ADVICE[reason]}"
+    return f"{reason.value} ({len(failures):,}): {names}{more}; {ADVICE[reason]}"
 
 
 def named(failure: Shown) -> str:
@@ -189,7 +193,9 @@ def _outcome_lines(report: Report, place: Place) -> list[str]:
         case Outcome.ABORTED:
             return ["Nothing could be mirrored; what is held already stays as it is."]
         case Outcome.PARTIAL:
-            return [f"Mirror partial: the rest is tried again in the next cycle. {place.command('status')} shows it."]
+            return [
+                f"Mirror partial: what is named above is tried again in the next cycle. {place.command('status')} shows it."
+            ]
         case Outcome.COMPLETE:
             return [_complete(report, place)]
 

@@ -126,7 +126,7 @@ def diff_page(
         else:
             _compare(file, known, work, is_html=page.is_html, keep_replaced=keep_replaced)
     refused = {r.filename for r in selected.refusals}
-    listed = {f.filename for f in page.files}
+    listed = {f.filename for f in page.files} | {r.name for r in page.refused}
     for known in held.values():
         if known.filename in selected.files:
             continue
@@ -191,6 +191,8 @@ def _compare(file: ListedFile, known: HeldFile, work: _Work, *, is_html: bool, k
     if labels != known.labels:
         work.relabel.append(Relabel(held=known, labels=labels))
     if isinstance(verdict, tuple):
+        if keep_replaced and file.digests == known.refused:
+            return
         work.rehash.append(Rehash(held=known, file=file, algorithm=verdict[0], expected=verdict[1]))
     elif verdict:
         if file.digests != known.digests or _address(file.url) != _address(known.url):

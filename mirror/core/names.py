@@ -106,7 +106,7 @@ def strongest_digest(digests: Iterable[tuple[str, str]]) -> tuple[str, str] | No
 
 
 def compile_patterns(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return a predicate: does any of the shell patterns match the whole text, case-sensitively?"""
+    """Return a predicate that tells whether any of the shell patterns matches the whole text, case-sensitively."""
     listed = tuple(patterns)
     if "*" in listed:
         return lambda _text: True

@@ -87,7 +87,9 @@ def parse_root_page(body: bytes, *, url: str) -> RootPage:
     except _UNREADABLE:
         items, broken = _readable_items(_part(page, "projects", list[msgspec.Raw], url=url))
     projects: dict[ProjectName, int | None] = {}
-    for item in items:
+    items.reverse()
+    while items:  # emptied on the way: of a large index, the list and the mapping together would be the peak of memory
+        item = items.pop()
         try:
             name = ProjectName(item.name) if _is_normalized(item.name) else normalize_project(item.name)
         except UnsafeName:

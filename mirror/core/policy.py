@@ -7,6 +7,7 @@ first one in the order of the configuration wins. That is the guard against depe
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,6 +17,7 @@ from mirror.core.model import IndexPolicy, ListedFile, ProjectPage
 from mirror.core.names import ProjectName, compile_patterns, strongest_digest
 from mirror.errors import Reason
 
+_MOST_FILES = 2**53
 BRAKE_MIN_FILES = 5
 """So many files may always leave the pages within the window of the brake."""
 
@@ -134,6 +136,13 @@ def brake_holds(*, leaving: int, published: int, max_shrink: float) -> bool:
     listed at its start.
     """
     return leaving > BRAKE_MIN_FILES and leaving > published * max_shrink
+
+
+def enough_published(*, leaving: int, max_shrink: float) -> int:
+    """Return a number of published files from which on the brake lets ``leaving`` files go."""
+    if leaving <= BRAKE_MIN_FILES:
+        return 0
+    return math.floor(leaving / max_shrink) + 1 if max_shrink * _MOST_FILES > leaving else _MOST_FILES
 
 
 def _refuse_unhashed(files: dict[str, ListedFile]) -> dict[str, Refusal]:

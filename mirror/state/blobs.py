@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Collection, Sequence
 
 import msgspec
 
 from mirror.core.names import ProjectName, Sha256
+from mirror.errors import Reason
 from mirror.state.entries import close_entries, mark_pages
-from mirror.state.store import Store
+from mirror.state.ledger import Failure, load_project_failures, record_failures
+from mirror.state.store import Store, Transaction
 
 _CHUNK = 1000
 
@@ -24,6 +27,23 @@ class BlobRow(msgspec.Struct, frozen=True, kw_only=True):
     unlisted_since: float | None
 
 
+_UNNEEDED = (
+    "NOT EXISTS (SELECT 1 FROM entry WHERE entry.sha256 = blob.sha256 AND entry.filename = blob.filename"
+    " AND entry.valid_to IS NULL)"
+    " AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.sha256 = blob.sha256 AND entry.filename = blob.filename"
+    " AND entry.valid_to IS NOT NULL AND EXISTS (SELECT 1 FROM snapshot"
+    " WHERE snapshot.revision >= entry.valid_from AND snapshot.revision < entry.valid_to))"
+    " AND NOT EXISTS (SELECT 1 FROM kept_blob WHERE kept_blob.sha256 = blob.sha256 AND kept_blob.filename = blob.filename)"
+)
+"""The blobs that neither a page nor a snapshot lists."""
+
+_UNNEEDED_HISTORY = (
+    "NOT EXISTS (SELECT 1 FROM snapshot WHERE snapshot.revision >= valid_from AND snapshot.revision < valid_to)"
+    " AND NOT EXISTS (SELECT 1 FROM shipment WHERE shipment.needed = 1"
+    " AND shipment.revision >= valid_from AND shipment.revision < valid_to)"
+)
+"""The closed entries that neither a snapshot nor a bundle to come needs."""
+
 _COLUMNS = "sha256, filename, size, metadata_sha256, verified, unlisted_since"
 
 
@@ -31,52 +51,71 @@ def _blob(r: Sequence[object]) -> BlobRow:
     return msgspec.convert(dict(zip(BlobRow.__struct_fields__, r, strict=True)), BlobRow)
 
 
-async def load_oldest_verified(
-    store: Store, *, before: float, limit: int | None = None
-) -> AsyncIterator[list[BlobRow]]:
-    """Yield the blobs last verified before a time, the oldest first, in chunks; ``limit``: at most so many.
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Which blobs one run looks at, by the times of their last verification."""
 
-    What is recorded as verified meanwhile is not met again.
-    """
+    stamp: float
+    """What this run enters for each whole blob; no row has it before."""
+    before: float
+    newest: float
+
+    @property
+    def condition(self) -> str:
+        """The rows still to be looked at: the old ones, and those whose time lies ahead, which nobody can believe."""
+        return (
+            f"(verified < {self.before!r} OR verified > {self.stamp!r})"
+            f" AND verified <= {self.newest!r} AND verified != {self.stamp!r}"
+        )
+
+
+async def open_window(store: Store, *, now: float, before: float | None = None) -> Window:
+    """Return the blobs last verified before a time, or all of them; what is stored from now on is not among them."""
+    stamp = now
+    while await store.value("SELECT EXISTS (SELECT 1 FROM blob WHERE verified = ?)", (stamp,)):
+        stamp = math.nextafter(stamp, math.inf)
+    newest = await store.value("SELECT coalesce(max(verified), 0.0) FROM blob")
+    return Window(stamp=stamp, before=9e99 if before is None else before, newest=newest)
+
+
+async def load_oldest_verified(store: Store, window: Window, *, limit: int | None = None) -> AsyncIterator[BlobRow]:
+    """Yield the blobs of a window, the longest unverified first; ``limit``: at most so many."""
     after: tuple[float, str, str] = (-1.0, "", "")
     left = limit
     while left is None or left > 0:
         size = _CHUNK if left is None else min(_CHUNK, left)
         rows = await store.rows(
-            f"SELECT {_COLUMNS} FROM blob WHERE verified < ? AND (verified, sha256, filename) > (?, ?, ?)"
+            f"SELECT {_COLUMNS} FROM blob WHERE {window.condition} AND (verified, sha256, filename) > (?, ?, ?)"
             f" ORDER BY verified, sha256, filename LIMIT {size}",
-            (before, *after),
+            after,
         )
         if not rows:
             return
-        yield [_blob(r) for r in rows]
+        for row in rows:
+            yield _blob(row)
         after = (rows[-1][4], rows[-1][0], rows[-1][1])
         left = None if left is None else left - len(rows)
 
 
-async def count_blobs(store: Store, *, before: float) -> tuple[int, int]:
-    """Return how many blobs were last verified before a time, and their bytes."""
-    row = await store.row("SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE verified < ?", (before,))
+async def count_blobs(store: Store, window: Window) -> tuple[int, int]:
+    """Return how many blobs a window has, and their bytes."""
+    row = await store.row(f"SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE {window.condition}")
     assert row is not None
     return row[0], row[1]
 
 
-async def record_verified(store: Store, blobs: Collection[BlobRow], now: float) -> None:
+async def record_verified(store: Store, blobs: Collection[BlobRow], stamp: float) -> None:
     """Note that the bytes of these blobs were found whole."""
     async with store.transaction() as tx:
         await tx.executemany(
             "UPDATE blob SET verified = ? WHERE sha256 = ? AND filename = ?",
-            [(now, b.sha256, b.filename) for b in blobs],
+            [(stamp, b.sha256, b.filename) for b in blobs],
         )
 
 
-async def is_known(store: Store, blob: BlobRow) -> bool:
-    """Tell whether the state still has this blob: a cycle may have pruned it meanwhile."""
-    return bool(
-        await store.value(
-            "SELECT EXISTS (SELECT 1 FROM blob WHERE sha256 = ? AND filename = ?)", (blob.sha256, blob.filename)
-        )
-    )
+async def load_blob(store: Store, sha256: Sha256, filename: str) -> BlobRow | None:
+    """Return a blob as it is now, or None: a cycle may have changed or pruned it meanwhile."""
+    row = await store.row(f"SELECT {_COLUMNS} FROM blob WHERE sha256 = ? AND filename = ?", (sha256, filename))
+    return None if row is None else _blob(row)
 
 
 async def load_known_files(store: Store, prefix: str) -> dict[tuple[str, str], str | None]:
@@ -88,11 +127,9 @@ async def load_known_files(store: Store, prefix: str) -> dict[tuple[str, str], s
 
 
 async def load_prunable(store: Store, cutoff: float, limit: int = _CHUNK) -> list[BlobRow]:
-    """Return some blobs that nothing lists since before a time."""
+    """Return some blobs that nothing lists since before a time, no snapshot either."""
     rows = await store.rows(
-        f"SELECT {_COLUMNS} FROM blob WHERE unlisted_since <= ? AND NOT EXISTS (SELECT 1 FROM entry"
-        " WHERE entry.sha256 = blob.sha256 AND entry.filename = blob.filename AND entry.valid_to IS NULL)"
-        " ORDER BY unlisted_since LIMIT ?",
+        f"SELECT {_COLUMNS} FROM blob WHERE unlisted_since <= ? AND {_UNNEEDED} ORDER BY unlisted_since LIMIT ?",
         (cutoff, limit),
     )
     return [_blob(r) for r in rows]
@@ -104,9 +141,7 @@ async def record_pruned(store: Store, blobs: Collection[BlobRow]) -> list[BlobRo
     async with store.transaction() as tx:
         for blob in blobs:
             gone = await tx.execute(
-                "DELETE FROM blob WHERE sha256 = ? AND filename = ? AND unlisted_since IS NOT NULL AND NOT EXISTS"
-                " (SELECT 1 FROM entry WHERE entry.sha256 = blob.sha256 AND entry.filename = blob.filename"
-                " AND entry.valid_to IS NULL)",
+                f"DELETE FROM blob WHERE sha256 = ? AND filename = ? AND unlisted_since IS NOT NULL AND {_UNNEEDED}",
                 (blob.sha256, blob.filename),
             )
             if gone:
@@ -117,8 +152,7 @@ async def record_pruned(store: Store, blobs: Collection[BlobRow]) -> list[BlobRo
 async def load_prunable_total(store: Store, cutoff: float) -> tuple[int, int]:
     """Return how many blobs ``load_prunable`` would give in all, and their bytes."""
     row = await store.row(
-        "SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE unlisted_since <= ? AND NOT EXISTS (SELECT 1 FROM entry"
-        " WHERE entry.sha256 = blob.sha256 AND entry.filename = blob.filename AND entry.valid_to IS NULL)",
+        f"SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE unlisted_since <= ? AND {_UNNEEDED}",
         (cutoff,),
     )
     assert row is not None
@@ -129,7 +163,14 @@ async def record_history_pruned(store: Store, cutoff: float) -> int:
     """Drop the closed entries and the cycles that ended before a time; return how many entries went."""
     async with store.transaction() as tx:
         row = await tx.rows("SELECT coalesce(max(id), 0) FROM revision WHERE at <= ?", (cutoff,))
-        entries = await tx.execute("DELETE FROM entry WHERE valid_to <= ?", (row[0][0],))
+        entries = await tx.execute(f"DELETE FROM entry WHERE valid_to <= ? AND {_UNNEEDED_HISTORY}", (row[0][0],))
+        if entries:
+            # What lies before is only known at the revisions of snapshots and shipments.
+            await tx.execute(
+                "INSERT OR REPLACE INTO meta (key, value) VALUES ('history_from', max(?, coalesce((SELECT"
+                " CAST(value AS INTEGER) FROM meta WHERE key = 'history_from'), 0)))",
+                (row[0][0],),
+            )
         await tx.execute(
             "DELETE FROM cycle WHERE started_at <= ? AND id < (SELECT max(id) FROM cycle) AND NOT EXISTS"
             " (SELECT 1 FROM revision WHERE revision.cycle = cycle.id)",
@@ -142,7 +183,8 @@ async def count_history(store: Store, cutoff: float) -> int:
     """Return how many closed entries ``record_history_pruned`` would drop."""
     return int(
         await store.value(
-            "SELECT count(*) FROM entry WHERE valid_to <= (SELECT coalesce(max(id), 0) FROM revision WHERE at <= ?)",
+            "SELECT count(*) FROM entry WHERE valid_to <= (SELECT coalesce(max(id), 0) FROM revision WHERE at <= ?)"
+            f" AND {_UNNEEDED_HISTORY}",
             (cutoff,),
         )
     )
@@ -153,32 +195,97 @@ async def load_cycle_starts(store: Store) -> list[float]:
     return [r[0] for r in await store.rows("SELECT started_at FROM cycle ORDER BY id DESC")]
 
 
-async def record_lost(
-    store: Store, blobs: Collection[BlobRow], *, cycle: int, now: float
-) -> list[tuple[str, str, str]]:
-    """Take damaged blobs off the pages and forget them, so that the next cycle fetches them again.
+class LostFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that the pages listed and whose bytes are gone."""
 
-    Returns (index, project, filename) of the files that the pages listed.
-    """
-    lost: list[tuple[str, str, str]] = []
+    source: int
+    index: str
+    is_configured: bool
+    """Its index is in the configuration and lists the project: a cycle may get it back."""
+    project: ProjectName
+    filename: str
+    sha256: Sha256
+
+
+async def record_lost(store: Store, blobs: Collection[BlobRow], *, cycle: int, now: float) -> list[LostFile]:
+    """Take damaged blobs off the pages and forget them, so that the next cycle fetches them again."""
+    lost: list[LostFile] = []
     async with store.transaction() as tx:
         revision = await tx.revision(cycle, now)
         for blob in blobs:
             same = (blob.sha256, blob.filename)
             rows = await tx.rows(
-                "SELECT s.name, p.name, e.filename, p.id FROM entry e JOIN project p ON p.id = e.project"
-                " JOIN source s ON s.id = p.source WHERE e.sha256 = ? AND e.filename = ? AND e.valid_to IS NULL",
+                "SELECT s.id, s.name, s.configured AND p.listed, p.name, p.id FROM entry e"
+                " JOIN project p ON p.id = e.project JOIN source s ON s.id = p.source"
+                " WHERE e.sha256 = ? AND e.filename = ? AND e.valid_to IS NULL ORDER BY s.position, p.name",
                 same,
             )
             await close_entries(tx, "sha256 = ? AND filename = ?", same, revision, now)
             await tx.execute("DELETE FROM blob WHERE sha256 = ? AND filename = ?", same)
             await tx.executemany(
-                "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE id = ?",
+                "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE name = ?",
                 [(r[3],) for r in rows],
             )
-            await mark_pages(tx, (ProjectName(r[1]) for r in rows), revision)
-            lost += [(r[0], r[1], r[2]) for r in rows]
+            await mark_pages(tx, (ProjectName(r[3]) for r in rows), revision)
+            lost += [
+                LostFile(
+                    source=r[0],
+                    index=r[1],
+                    is_configured=bool(r[2]),
+                    project=r[3],
+                    filename=blob.filename,
+                    sha256=blob.sha256,
+                )
+                for r in rows
+            ]
+            if not rows:
+                lost += await _lost_to_snapshots(tx, blob)
     return lost
+
+
+async def _lost_to_snapshots(tx: Transaction, blob: BlobRow) -> list[LostFile]:
+    """Return what is lost where only snapshots list a blob: no cycle fetches it again for them."""
+    rows = await tx.rows(
+        "SELECT s.name, p.name FROM snapshot s JOIN entry e ON s.revision >= e.valid_from AND s.revision < e.valid_to"
+        " JOIN project p ON p.id = e.project WHERE s.kind = 'snapshot' AND e.sha256 = ? AND e.filename = ?"
+        " AND e.valid_to IS NOT NULL UNION SELECT s.name, '' FROM snapshot s JOIN kept_blob k ON k.snapshot = s.id"
+        " WHERE k.sha256 = ? AND k.filename = ? ORDER BY 1 LIMIT 1",
+        (blob.sha256, blob.filename) * 2,
+    )
+    return [
+        LostFile(
+            source=0,
+            index=f"snapshot {r[0]}",
+            is_configured=False,
+            project=ProjectName(r[1]),
+            filename=blob.filename,
+            sha256=blob.sha256,
+        )
+        for r in rows
+    ]
+
+
+async def record_gone(store: Store, lost: Sequence[LostFile], *, now: float) -> None:
+    """Enter what could not be fetched again in the ledger, where nothing is said of it yet.
+
+    Only for indexes of the configuration that list the project: for others nothing would ever close the row.
+    """
+    detail = (
+        "its bytes on this disk were damaged and the index no longer offers it: restore it from a backup;"
+        " `mirror sync --once --full` forgets it"
+    )
+    for file in lost:
+        if file.is_configured:
+            known = await load_project_failures(store, file.source, file.project)
+            if file.filename not in known and "" not in known:
+                failure = Failure(
+                    source=file.source,
+                    project=file.project,
+                    filename=file.filename,
+                    reason=Reason.NOT_FOUND,
+                    detail=detail,
+                )
+                await record_failures(store, [failure], (), now=now)
 
 
 async def record_sidecars(

@@ -65,6 +65,11 @@ _INSERT_ENTRY = (
     " yanked, provenance, extra, valid_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _FORGET_VALIDATORS = "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE id = ?"
+_FORGET_OVERLAYS_OF_CLAIMS = (
+    "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL"
+    " WHERE name = (SELECT name FROM project WHERE id = ? AND claims IS NOT ?) AND source IN (SELECT later.id FROM project p"
+    " JOIN source mine ON mine.id = p.source JOIN source later ON later.position > mine.position WHERE p.id = ?)"
+)
 _UNLIST_BLOB = (
     "UPDATE blob SET unlisted_since = ? WHERE sha256 = ? AND filename = ? AND NOT EXISTS (SELECT 1 FROM entry"
     " WHERE entry.sha256 = blob.sha256 AND entry.filename = blob.filename AND entry.valid_to IS NULL)"
@@ -93,26 +98,35 @@ async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[s
     return found
 
 
-async def load_owner_claims(store: Store, name: ProjectName, position: int) -> tuple[frozenset[str], bool]:
-    """Return which filenames of a project belong to earlier indexes, and whether one of them withdrew the project.
+class OwnerClaims(msgspec.Struct, frozen=True, kw_only=True):
+    """What the indexes before an overlay say of a project."""
 
-    Theirs are the held ones, the failed and withheld ones, and those that their patterns leave out.
-    """
+    names: frozenset[str] = frozenset()
+    """The filenames that are theirs: the held ones, the failed and withheld ones, and what their patterns leave out."""
+    is_withdrawn: bool = False
+    is_complete: bool = True
+    """Each of them that lists the project has its page read, so that no other filename is theirs."""
+
+
+async def load_owner_claims(store: Store, name: ProjectName, position: int) -> OwnerClaims:
+    """Return which filenames of a project belong to earlier indexes, and whether one of them withdrew the project."""
     names: set[str] = set()
-    withdrawn = False
+    withdrawn, complete = False, True
     for r in await store.rows(
-        "SELECT p.id, p.source, p.claims, p.withdrawn IS NOT NULL OR p.status = 'quarantined' FROM project p"
+        "SELECT p.id, p.source, p.claims, p.withdrawn IS NOT NULL OR p.status = 'quarantined', p.selection IS NOT NULL"
+        " FROM project p"
         " JOIN source s ON s.id = p.source"
         " WHERE p.name = ? AND s.configured = 1 AND s.position < ? AND p.listed = 1 AND p.wanted = 1",
         (name, position),
     ):
         names.update(msgspec.json.decode(r[2], type=list[str]) if r[2] else ())
         withdrawn = withdrawn or bool(r[3])
+        complete = complete and bool(r[3] or r[4])
         held = await store.rows("SELECT filename FROM entry WHERE project = ? AND valid_to IS NULL", (r[0],))
         failed = await store.rows("SELECT filename FROM failure WHERE source = ? AND project = ?", (r[1], name))
         names.update(row[0] for row in held)
         names.update(row[0] for row in failed if row[0])
-    return frozenset(names), withdrawn
+    return OwnerClaims(names=frozenset(names), is_withdrawn=withdrawn, is_complete=complete)
 
 
 async def load_blobs(
@@ -311,14 +325,17 @@ async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageS
     metas: dict[str, ProjectMeta] = {}
     listed: set[str] = set()
     for r in await store.rows(
-        "SELECT p.name, p.listed, p.status, p.status_reason, p.versions, p.extra, p.extra_meta FROM project p"
-        f" JOIN source s ON s.id = p.source WHERE p.name IN ({marks}) AND (p.listed = 1 OR EXISTS"
-        " (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL))"
+        "SELECT p.name, p.listed, p.status, p.status_reason, p.versions, p.extra, p.extra_meta,"
+        " EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL) AS shows FROM project p"
+        f" JOIN source s ON s.id = p.source WHERE p.name IN ({marks}) AND (p.listed = 1 OR shows)"
         " ORDER BY s.configured DESC, s.position, s.id",
         tuple(names),
     ):
         meta = meta_from_row(r[2:7])
-        metas[r[0]] = _joined_meta(metas[r[0]], meta) if r[0] in metas else meta
+        if r[0] not in metas:
+            metas[r[0]] = meta
+        elif r[7]:  # an index that adds nothing to the page, such as a former owner, has no say in it
+            metas[r[0]] = _joined_meta(metas[r[0]], meta)
         if r[1]:
             listed.add(r[0])
     entries: dict[str, list[Entry]] = {}
@@ -385,10 +402,9 @@ async def record_published(
             "UPDATE project SET etag = ?, last_modified = ?, serial = ?, digest = ?, selection = ? WHERE id = ?",
             [(*validator_values(c.validators), c.selection, c.project) for c in closings],
         )
-        await tx.executemany(
-            "UPDATE project SET skipped = ?, claims = ? WHERE id = ?",
-            [(c.skipped, _encode_claims(c.claims), c.project) for c in closings if c.skipped is not None],
-        )
+        read = [(c.skipped, _encode_claims(c.claims), c.project) for c in closings if c.skipped is not None]
+        await tx.executemany(_FORGET_OVERLAYS_OF_CLAIMS, [(project, claims, project) for _, claims, project in read])
+        await tx.executemany("UPDATE project SET skipped = ?, claims = ? WHERE id = ?", read)
 
 
 def _encode_claims(claims: tuple[str, ...]) -> str | None:

@@ -13,10 +13,15 @@ import msgspec
 from mirror.core.model import ListedFile
 from mirror.core.names import ProjectName
 from mirror.errors import Reason
+from mirror.logs import redact
+from mirror.state.rebuilt import UNCLAIMED
 from mirror.state.store import Store, Transaction
 
 _FIRST_DELAY_S = 60.0
 _MAX_DELAY_S = 6 * 3600.0
+
+_CURRENT = "(s.configured = 1 OR s.name = ?)"
+"""The rows of an index that left the configuration rest: nobody tries them again, until it comes back."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +68,8 @@ async def _enter(tx: Transaction, failure: Failure, now: float) -> None:
     known = await tx.rows(f"SELECT attempts FROM failure WHERE {where}", key)
     attempts = (known[0][0] if known else 0) + 1
     listed = msgspec.json.encode(failure.file).decode() if failure.file is not None else None
-    values = (failure.reason.value, failure.detail, listed, now, attempts, now + _delay_s(attempts), *key)
+    # An index may repeat what we sent it: its words are kept without our secrets.
+    values = (failure.reason.value, redact(failure.detail), listed, now, attempts, now + _delay_s(attempts), *key)
     if known:
         await tx.execute(
             "UPDATE failure SET reason = ?, detail = ?, listed = ?, last_at = ?, attempts = ?, next_at = ?"
@@ -85,8 +91,13 @@ async def load_project_failures(store: Store, source: int, project: ProjectName)
 
 
 async def load_failures(store: Store, *, limit: int | None = None) -> list[FailureRow]:
-    """Return the whole ledger, or its first rows, by index, project and filename."""
-    return await _load(store, "1", (), limit=limit)
+    """Return the whole ledger by index, project and filename; or its first rows, those that are only withheld last."""
+    return await _load(store, _CURRENT, (UNCLAIMED,), limit=limit)
+
+
+async def load_index_failures(store: Store) -> list[FailureRow]:
+    """Return the rows that are about a whole index, the brake's first of all."""
+    return await _load(store, f"f.project = '' AND {_CURRENT}", (UNCLAIMED,))
 
 
 async def count_failures(store: Store, source: int) -> dict[Reason, int]:
@@ -98,10 +109,12 @@ async def count_failures(store: Store, source: int) -> dict[Reason, int]:
 async def _load(
     store: Store, where: str, parameters: Sequence[object], *, limit: int | None = None
 ) -> list[FailureRow]:
+    order = "s.position, f.project, f.filename"
+    if limit is not None:
+        order = f"f.reason = '{Reason.WITHHELD.value}', {order}"
     rows = await store.rows(
         "SELECT s.name, f.project, f.filename, f.reason, f.detail, f.listed, f.first_at, f.last_at, f.attempts, f.next_at"
-        f" FROM failure f JOIN source s ON s.id = f.source WHERE {where} ORDER BY s.position, f.project, f.filename"
-        " LIMIT ?",
+        f" FROM failure f JOIN source s ON s.id = f.source WHERE {where} ORDER BY {order} LIMIT ?",
         (*parameters, -1 if limit is None else limit),
     )
     return [

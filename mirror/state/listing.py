@@ -60,7 +60,10 @@ class RootChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def record_sources(store: Store, indexes: Sequence[tuple[str, str]]) -> dict[str, SourceRow]:
-    """Enter the configured indexes, (name, URL) in their order. A changed URL drops the validators of its pages."""
+    """Enter the configured indexes, (name, URL) in their order.
+
+    A changed URL drops the validators of all pages; the root of an index that comes back is read again as well.
+    """
     known = {row.name: row for row in await load_sources(store)}
     wanted = [(name, url, position) for position, (name, url) in enumerate(indexes)]
     same = {name: known[name] for name, url, position in wanted if name in known}
@@ -73,6 +76,8 @@ async def record_sources(store: Store, indexes: Sequence[tuple[str, str]]) -> di
             for name, url, position in wanted:
                 if name in known and known[name].url != url:
                     await _forget_all_validators(tx, known[name].id)
+                elif name in known and not known[name].configured:
+                    await _forget_root(tx, known[name].id)
                 await tx.execute(
                     "INSERT INTO source (name, url, position) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
                     " url = excluded.url, position = excluded.position, configured = 1",
@@ -82,11 +87,17 @@ async def record_sources(store: Store, indexes: Sequence[tuple[str, str]]) -> di
 
 
 async def _forget_all_validators(tx: Transaction, source: int) -> None:
-    await tx.execute(
-        "UPDATE source SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE id = ?", (source,)
-    )
+    await _forget_root(tx, source)
     await tx.execute(
         "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE source = ?", (source,)
+    )
+
+
+async def _forget_root(tx: Transaction, source: int) -> None:
+    """The rows are no listing of this index any more: until its root is read, nobody knows what it owns."""
+    await tx.execute(
+        "UPDATE source SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL, root_read = NULL WHERE id = ?",
+        (source,),
     )
 
 
@@ -279,10 +290,15 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
         after = rows[-1][1]
 
 
-async def count_due(store: Store, due: Due) -> int:
-    """Return how many projects ``load_due`` yields."""
-    where, parameters = _due_condition(due)
-    return int(await store.value(f"SELECT count(*) FROM project p WHERE {where}", parameters))
+async def count_due(store: Store, due: Due) -> tuple[int, int]:
+    """Return how many projects ``load_due`` yields, and how many more equal serials have confirmed unchanged already."""
+    owned, parameters = _owned_condition(due)
+    opened, more = _open_condition(due)
+    row = await store.row(
+        f"SELECT count(*), coalesce(sum({opened}), 0) FROM project p WHERE {owned}", parameters | more
+    )
+    assert row is not None
+    return row[1], row[0] - row[1]
 
 
 async def has_wanted(store: Store, source: int) -> bool:
@@ -302,9 +318,13 @@ async def load_listed(store: Store, sources: Collection[int], names: Collection[
 
 
 _HAS_ENTRIES = "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)"
-_HAS_ABSENT = "p.id IN (SELECT project FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL)"
-_HAS_FAILURES = "p.name IN (SELECT project FROM failure WHERE source = :source)"
-_HAS_DUE_FAILURES = "p.name IN (SELECT project FROM failure WHERE source = :source AND next_at <= :now)"
+_HAS_ABSENT = (
+    "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.absent_since IS NOT NULL AND e.valid_to IS NULL)"
+)
+_HAS_FAILURES = "EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name)"
+_IS_ABSENT = "p.id IN (SELECT project FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL)"
+_IS_DUE_FAILURE = "p.name IN (SELECT project FROM failure WHERE source = :source AND next_at <= :now)"
+# The first three are asked for some rows, the last two of all: a list is made once for each statement.
 
 
 def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
@@ -325,14 +345,20 @@ def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
 
 
 def _due_condition(due: Due) -> tuple[str, dict[str, object]]:
-    where, parameters = _owned_condition(due)
-    if due.trust_serials:
-        where += (
-            " AND (p.digest IS NULL OR p.serial IS NULL OR p.serial IS NOT p.listed_serial"
-            f" OR p.selection IS NOT :selection OR {_HAS_ABSENT} OR {_HAS_DUE_FAILURES})"
-        )
-        parameters["selection"] = due.selection
-    return where, parameters
+    owned, parameters = _owned_condition(due)
+    opened, more = _open_condition(due)
+    return f"{owned} AND {opened}", parameters | more
+
+
+def _open_condition(due: Due) -> tuple[str, dict[str, object]]:
+    """Return the condition under which the root alone does not confirm a page as unchanged; never null."""
+    if not due.trust_serials:
+        return "1", {}
+    condition = (
+        "(p.digest IS NULL OR p.serial IS NULL OR p.serial IS NOT p.listed_serial"
+        f" OR p.selection IS NOT :selection OR {_IS_ABSENT} OR {_IS_DUE_FAILURE})"
+    )
+    return condition, {"selection": due.selection}
 
 
 def _project_row(r: Row) -> ProjectRow:

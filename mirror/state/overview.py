@@ -12,7 +12,7 @@ import msgspec
 
 from mirror.errors import Reason
 from mirror.state.cycles import CycleRow, load_last_cycle
-from mirror.state.ledger import FailureRow, count_failures, load_failures
+from mirror.state.ledger import FailureRow, count_failures, load_failures, load_index_failures
 from mirror.state.listing import IndexCounts, SourceRow, load_counts, load_sources
 from mirror.state.store import Store
 
@@ -54,10 +54,13 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     last_finished: CycleRow | None
     indexes: tuple[IndexOverview, ...]
     failures: tuple[FailureRow, ...]
+    """The ledger, or its first rows."""
+    brakes: tuple[FailureRow, ...]
+    """Where removals are held back."""
 
     @property
     def failed(self) -> int:
-        """How many rows the ledger has."""
+        """How many rows the whole ledger has."""
         return sum(sum(index.failures.values()) for index in self.indexes)
 
 
@@ -74,6 +77,7 @@ async def load_overview(store: Store, *, max_failures: int | None = None) -> Ove
         last_finished=await load_last_cycle(store, finished=True),
         indexes=tuple(indexes),
         failures=tuple(await load_failures(store, limit=max_failures)),
+        brakes=tuple(row for row in await load_index_failures(store) if row.reason is Reason.SHRINK),
     )
 
 

@@ -6,18 +6,26 @@ the entry for its index closes the unclaimed one (``state.entries``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mirror.core.names import ProjectName
+from mirror.state.cycles import load_meta
+from mirror.state.entries import mark_pages
 from mirror.state.listing import SourceRow, load_sources
 from mirror.state.store import Store
 
 UNCLAIMED = "(unclaimed)"
 
+_UNFINISHED = "rebuilding"
+
 
 async def record_rebuilt_start(store: Store, *, revision: int, now: float) -> int:
-    """Make the source of what is rebuilt, and go on counting revisions where the tree's pages stopped; return its id."""
+    """Make the source of what is rebuilt, and go on counting revisions where the tree's pages stopped; return its id.
+
+    Until ``record_rebuilt_end`` the state is not one to work with: what it does not know yet would be taken for rubbish.
+    """
     async with store.transaction() as tx:
+        await tx.execute("INSERT INTO meta (key, value) VALUES (?, '1')", (_UNFINISHED,))
         await tx.execute("INSERT INTO revision (id, cycle, at) VALUES (?, 0, ?)", (max(revision, 1), now))
         await tx.execute(
             "INSERT INTO source (name, url, position, configured) VALUES (?, '', 1000000, 0)", (UNCLAIMED,)
@@ -25,12 +33,38 @@ async def record_rebuilt_start(store: Store, *, revision: int, now: float) -> in
     return int(await store.value("SELECT id FROM source WHERE name = ?", (UNCLAIMED,)))
 
 
-async def enter_unclaimed_project(store: Store, source: int, name: ProjectName) -> int:
-    """Make the row of a project whose index is not known, and of its page; return the project's id."""
+async def record_rebuilt_end(store: Store) -> None:
+    """Note that everything on the disk is entered."""
     async with store.transaction() as tx:
-        await tx.execute("INSERT INTO project (source, name, listed, wanted) VALUES (?, ?, 0, 0)", (source, name))
-        await tx.execute("INSERT OR IGNORE INTO page (name, revision, marked, published) VALUES (?, 0, 1, 1)", (name,))
-    return int(await store.value("SELECT id FROM project WHERE source = ? AND name = ?", (source, name)))
+        await tx.execute("DELETE FROM meta WHERE key = ?", (_UNFINISHED,))
+
+
+async def is_rebuild_unfinished(store: Store) -> bool:
+    """Tell whether a rebuild was interrupted."""
+    return await load_meta(store, _UNFINISHED) is not None
+
+
+async def enter_unclaimed_projects(
+    store: Store, source: int, names: Sequence[ProjectName], empty: Collection[ProjectName]
+) -> dict[ProjectName, int]:
+    """Make the rows of projects whose index is not known, and of their pages; return the projects' ids.
+
+    The ``empty`` ones show no file, as one that was withdrawn: they count as listed, so that their pages stay.
+    """
+    async with store.transaction() as tx:
+        await tx.executemany(
+            "INSERT INTO project (source, name, listed, wanted) VALUES (?, ?, ?, 0)",
+            [(source, name, name in empty) for name in names],
+        )
+        await tx.executemany(
+            "INSERT OR IGNORE INTO page (name, revision, marked, published) VALUES (?, 0, 1, 1)",
+            [(name,) for name in names],
+        )
+        ids = {}
+        for name in names:
+            rows = await tx.rows("SELECT id FROM project WHERE source = ? AND name = ?", (source, name))
+            ids[name] = int(rows[0][0])
+    return ids
 
 
 async def record_unlisted_blobs(store: Store, blobs: Sequence[tuple[str, str, int, str | None]], *, now: float) -> None:
@@ -67,3 +101,33 @@ async def load_judgeable(store: Store, source: int) -> list[tuple[int, ProjectNa
         (source,),
     )
     return [(r[0], ProjectName(r[1])) for r in rows]
+
+
+async def load_failed_filenames(store: Store, name: ProjectName) -> set[str]:
+    """Return the files of a project that an index lists and that could not be had: what is held of them stays."""
+    rows = await store.rows("SELECT filename FROM failure WHERE project = ? AND filename != ''", (name,))
+    return {r[0] for r in rows}
+
+
+async def settle_empty(store: Store, *, cycle: int, now: float) -> None:
+    """Judge the unclaimed projects that show no file: what an index lists is that index's from now on.
+
+    What no index lists in two looks of whole cycles leaves: its page is marked.
+    """
+    found = await store.rows(
+        "SELECT p.id, p.name, p.absent_since, EXISTS (SELECT 1 FROM project o JOIN source s ON s.id = o.source"
+        " WHERE o.name = p.name AND o.listed = 1 AND s.configured = 1) FROM project p JOIN source u ON u.id = p.source"
+        " WHERE u.name = ? AND p.listed = 1",
+        (UNCLAIMED,),
+    )
+    if not found:
+        return
+    async with store.transaction() as tx:
+        for project, name, absent_since, is_listed in found:
+            if not is_listed and (absent_since is None or absent_since >= cycle):
+                await tx.execute(
+                    "UPDATE project SET absent_since = coalesce(absent_since, ?) WHERE id = ?", (cycle, project)
+                )
+                continue
+            await tx.execute("UPDATE project SET listed = 0, absent_since = NULL WHERE id = ?", (project,))
+            await mark_pages(tx, [ProjectName(name)], await tx.revision(cycle, now))

@@ -5,14 +5,15 @@ The transaction comes first: rows close, pages are marked. Blobs stay until thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from mirror.core.model import ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.state.entries import close_entries, mark_pages
-from mirror.state.listing import meta_values
+from mirror.state.listing import load_sources, meta_values
 from mirror.state.rebuilt import UNCLAIMED
 from mirror.state.store import Store
 
@@ -29,8 +30,12 @@ class RemovalRecord(msgspec.Struct, frozen=True, kw_only=True):
     all_files: bool = False
     leaves: bool = False
     """The index no longer lists the project, or nobody wants it."""
+    is_displaced: bool = False
+    """Another index owns it now; what failed here is not tried again."""
     meta: ProjectMeta | None = None
     withdrawn: str | None = None
+    forgets: bool = False
+    """Its page must be read again before it counts as unchanged: the page may still list what leaves here."""
 
 
 class BrakeWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,35 +47,35 @@ class BrakeWindow(msgspec.Struct, frozen=True, kw_only=True):
     """Files that were there at its start and are no more."""
 
 
-async def load_brake_window(store: Store, source: int, now: float) -> BrakeWindow:
-    """Return the window of the last 24 hours, or since the brake was lifted by hand if that is later."""
+async def load_brake_window(store: Store, source: int, now: float, *, enough: Callable[[int], int]) -> BrakeWindow:
+    """Return the window of the last 24 hours, or since the brake was lifted by hand if that is later.
+
+    ``published`` is counted up to ``enough(left)`` files only: more of them would not change what the brake says.
+    """
     start = await store.value(
         "SELECT coalesce(max(id), 0) FROM revision WHERE at <= ?"
         " OR cycle IN (SELECT id FROM cycle WHERE allow_shrink = 1)",
         (now - _DAY_S,),
     )
-    lapsed = (
-        "FROM entry e WHERE e.source = :source AND e.valid_to > :start AND NOT EXISTS (SELECT 1 FROM entry o"
-        " JOIN project p ON p.id = e.project JOIN project q ON q.name = p.name AND q.id = o.project"
-        " WHERE o.filename = e.filename AND o.valid_to IS NULL)"
-    )
     values = {"source": source, "start": start}
-    published = await store.value(
-        "SELECT count(*) FROM entry WHERE source = :source AND valid_from <= :start"
-        " AND (valid_to IS NULL OR valid_to > :start)",
-        values,
-    )
-    if published:
-        lapsed += " AND e.valid_from <= :start"
+    had_files = await store.value(f"SELECT EXISTS (SELECT 1 {_PUBLISHED_AT_START})", values)
     left = await store.value(
-        f"SELECT count(*) FROM (SELECT DISTINCT e.project, e.filename {lapsed})",
+        "SELECT count(*) FROM (SELECT DISTINCT e.project, e.filename FROM entry e"
+        " WHERE e.source = :source AND e.valid_to > :start AND NOT EXISTS (SELECT 1 FROM entry o"
+        " JOIN project p ON p.id = e.project JOIN project q ON q.name = p.name AND q.id = o.project"
+        f" WHERE o.filename = e.filename AND o.valid_to IS NULL) {'AND e.valid_from <= :start' if had_files else ''})",
         values,
     )
-    if not published:
-        published = await store.value(
-            "SELECT count(*) FROM (SELECT DISTINCT project, filename FROM entry WHERE source = ?)", (source,)
-        )
-    return BrakeWindow(published=published, left=left)
+    files = _PUBLISHED_AT_START if had_files else "FROM entry WHERE source = :source AND valid_to IS NULL"
+    counted = await store.value(
+        f"SELECT count(*) FROM (SELECT 1 {files} LIMIT :enough)", values | {"enough": enough(left)}
+    )
+    return BrakeWindow(published=counted if had_files else left + counted, left=left)
+
+
+_PUBLISHED_AT_START = (
+    "FROM entry WHERE source = :source AND valid_from <= :start AND (valid_to IS NULL OR valid_to > :start)"
+)
 
 
 async def load_files_of(store: Store, projects: Sequence[int]) -> int:
@@ -86,24 +91,43 @@ async def load_files_of(store: Store, projects: Sequence[int]) -> int:
 
 
 async def load_displaced(store: Store) -> list[tuple[int, int, ProjectName, str, str]]:
-    """Return the projects whose files are published for an index that no longer owns them.
+    """Return the projects whose files are published, or tried again, for an index that no longer owns them.
 
     Each one as (project id, index id, name, index, owner); only where the owner's own page has been read.
     """
-    if not await store.value("SELECT EXISTS (SELECT 1 FROM source WHERE position > 0)"):
-        return []
-    rows = await store.rows(
-        "SELECT p.id, s.id, p.name, s.name, owner.name FROM source s JOIN project p ON p.source = s.id"
-        " JOIN project o ON o.name = p.name AND o.id != p.id JOIN source owner ON owner.id = o.source"
-        " WHERE s.configured = 1 AND owner.configured = 1 AND owner.position < s.position"
-        " AND o.listed = 1 AND o.wanted = 1 AND o.digest IS NOT NULL"
-        " AND EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)"
-        " ORDER BY p.name, owner.position"
+    sources = [s for s in await load_sources(store) if s.configured]
+    sizes: dict[int, int] = (
+        dict(await store.rows("SELECT source, count(*) FROM project GROUP BY source")) if len(sources) > 1 else {}
     )
     seen: dict[int, tuple[int, int, ProjectName, str, str]] = {}
-    for r in rows:
-        seen.setdefault(r[0], (r[0], r[1], ProjectName(r[2]), r[3], r[4]))
-    return list(seen.values())
+    for owner, index in itertools.combinations(sources, 2):
+        # From the smaller one's projects to the larger one's: nobody tells SQLite which of them lists a few.
+        small, large = sorted(("o", "p"), key=lambda t: sizes.get(owner.id if t == "o" else index.id, 0))
+        rows = await store.rows(
+            f"SELECT p.id, p.name FROM project {small} CROSS JOIN project {large} ON {large}.name = {small}.name"
+            " WHERE o.source = ? AND p.source = ? AND o.listed = 1 AND o.wanted = 1 AND o.digest IS NOT NULL"
+            " AND (EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)"
+            " OR EXISTS (SELECT 1 FROM failure f WHERE f.source = p.source AND f.project = p.name))",
+            (owner.id, index.id),
+        )
+        for project, name in rows:
+            seen.setdefault(project, (project, index.id, ProjectName(name), index.name, owner.name))
+    return sorted(seen.values(), key=lambda displaced: displaced[2])
+
+
+async def load_overlaid(store: Store, position: int, names: Sequence[ProjectName]) -> list[tuple[int, ProjectName]]:
+    """Return the (project id, name) of these projects for which an index after ``position`` has files on the pages."""
+    found: list[tuple[int, ProjectName]] = []
+    for start in range(0, len(names), 500):
+        chunk = names[start : start + 500]
+        rows = await store.rows(
+            "SELECT p.id, p.name FROM project p JOIN source s ON s.id = p.source WHERE s.configured = 1 AND s.position > ?"
+            f" AND p.name IN ({','.join('?' * len(chunk))})"
+            " AND EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)",
+            (position, *chunk),
+        )
+        found += [(r[0], ProjectName(r[1])) for r in rows]
+    return found
 
 
 async def load_orphaned(store: Store) -> list[tuple[int, int, ProjectName, str]]:
@@ -127,12 +151,16 @@ async def record_removals(store: Store, removals: Sequence[RemovalRecord], *, cy
                 await close_entries(tx, "project = ? AND filename = ?", (removal.project, filename), revision, now)
         await tx.executemany(
             "UPDATE project SET listed = 0, absent_since = NULL, etag = NULL, last_modified = NULL, serial = NULL,"
-            " digest = NULL, skipped = 0, claims = NULL WHERE id = ?",
+            " digest = NULL, selection = NULL, skipped = 0, claims = NULL WHERE id = ?",
             [(r.project,) for r in removals if r.leaves],
         )
         await tx.executemany(
+            "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE id = ?",
+            [(r.project,) for r in removals if r.forgets],
+        )
+        await tx.executemany(
             "DELETE FROM failure WHERE source = ? AND project = ?",
-            [(r.source, r.name) for r in removals if r.leaves],
+            [(r.source, r.name) for r in removals if r.leaves or r.is_displaced],
         )
         await tx.executemany(
             "UPDATE project SET status = ?, status_reason = ?, versions = ?, extra = ?, extra_meta = ?, withdrawn = ?"

@@ -79,6 +79,40 @@ MIGRATIONS: tuple[str, ...] = (
         first_at REAL NOT NULL, last_at REAL NOT NULL, attempts INTEGER NOT NULL, next_at REAL NOT NULL,
         UNIQUE (source, project, filename));
     """,
+    """
+    -- A frozen state of the pages: a snapshot below public/snapshots, or a hidden pin that a bundle is made from. It needs
+    -- every blob that was published at its revision. rebuilt: its revision is not known any more, its blobs are in kept_blob.
+    CREATE TABLE snapshot (
+        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL, made_at REAL NOT NULL,
+        note TEXT NOT NULL DEFAULT '', projects INTEGER NOT NULL DEFAULT 0, files INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0, ready INTEGER NOT NULL DEFAULT 0, rebuilt INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (kind, name));
+    CREATE INDEX snapshot_revision ON snapshot (revision);
+    CREATE TABLE kept_blob (
+        sha256 TEXT NOT NULL, filename TEXT NOT NULL, snapshot INTEGER NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE,
+        PRIMARY KEY (sha256, filename, snapshot)) WITHOUT ROWID;
+    CREATE INDEX kept_blob_snapshot ON kept_blob (snapshot);
+    CREATE INDEX entry_blob_closed ON entry (sha256, filename) WHERE valid_to IS NOT NULL;
+
+    -- A place beyond the gap, and what was made for it. needed: a later bundle may build on it.
+    CREATE TABLE site (name TEXT PRIMARY KEY, chain TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE shipment (
+        id INTEGER PRIMARY KEY, site TEXT NOT NULL, chain TEXT NOT NULL, sequence INTEGER NOT NULL, digest TEXT NOT NULL,
+        revision INTEGER NOT NULL, base INTEGER, state TEXT NOT NULL, volumes INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        made_at REAL NOT NULL, acknowledged_at REAL, free_bytes INTEGER, damage INTEGER,
+        needed INTEGER NOT NULL DEFAULT 1, UNIQUE (chain, sequence));
+    CREATE INDEX shipment_revision ON shipment (revision) WHERE needed = 1;
+
+    -- When a blob's sidecar became what it is: a bundle carries it again where its base may have another one.
+    ALTER TABLE blob ADD COLUMN metadata_revision INTEGER NOT NULL DEFAULT 0;
+    CREATE TRIGGER blob_entered AFTER INSERT ON blob BEGIN
+        UPDATE blob SET metadata_revision = (SELECT coalesce(max(id), 0) FROM revision)
+            WHERE sha256 = new.sha256 AND filename = new.filename; END;
+    CREATE TRIGGER blob_sidecar AFTER UPDATE OF metadata_sha256 ON blob
+        WHEN old.metadata_sha256 IS NOT new.metadata_sha256 BEGIN
+        UPDATE blob SET metadata_revision = (SELECT coalesce(max(id), 0) FROM revision)
+            WHERE sha256 = new.sha256 AND filename = new.filename; END;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

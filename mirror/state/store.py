@@ -7,6 +7,7 @@ back, never left open.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 import aiosqlite
 import anyio
+import anyio.to_thread
 
 from mirror.errors import StateError
 from mirror.state.schema import MIGRATIONS, SCHEMA_VERSION
@@ -22,6 +24,8 @@ from mirror.state.schema import MIGRATIONS, SCHEMA_VERSION
 Row = tuple[Any, ...]
 Parameters = Sequence[Any] | Mapping[str, Any]
 
+_LITTLE_BYTES = 256 * 1024
+"""With less free, a write that failed has met a full disk, whatever SQLite calls it: its side files need as much."""
 _REPAIR = "run `mirror verify --repair` to rebuild it from the tree, or restore it from a backup"
 
 
@@ -30,28 +34,28 @@ class Transaction:
 
     def __init__(self, store: Store, connection: aiosqlite.Connection) -> None:
         self._store = store
-        self._connection = connection
+        self.connection = connection
         self._revision: int | None = None
 
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run one statement and return how many rows it changed."""
-        async with self._connection.execute(sql, parameters) as cursor:
+        async with self.connection.execute(sql, parameters) as cursor:
             return cursor.rowcount
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run one statement for each row; nothing at all for none."""
         listed = list(rows)
         if listed:
-            await self._connection.executemany(sql, listed)
+            await self.connection.executemany(sql, listed)
 
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a query, as this transaction sees them."""
-        return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+        return list(await self.connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
 
     async def revision(self, cycle: int, now: float) -> int:
         """Return this transaction's revision, made at the first call."""
         if self._revision is None:
-            async with self._connection.execute(
+            async with self.connection.execute(
                 "INSERT INTO revision (cycle, at) VALUES (?, ?)", (cycle, now)
             ) as cursor:
                 assert cursor.lastrowid is not None
@@ -64,13 +68,13 @@ class Store:
 
     def __init__(self, path: Path, connection: aiosqlite.Connection) -> None:
         self.path = path
-        self._connection = connection
+        self.connection = connection
         self._writing = anyio.Lock()
 
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a query."""
         with _state_errors(self.path):
-            return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+            return list(await self.connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
 
     async def row(self, sql: str, parameters: Parameters = ()) -> Row | None:
         """Return the first row of a query, or None."""
@@ -86,18 +90,18 @@ class Store:
         """Yield one transaction: committed at the end, rolled back on any exception."""
         async with self._writing:
             with anyio.CancelScope(shield=True), _state_errors(self.path):
-                await self._connection.execute("BEGIN IMMEDIATE")
+                await self.connection.execute("BEGIN IMMEDIATE")
                 try:
-                    yield Transaction(self, self._connection)
-                    await self._connection.commit()
+                    yield Transaction(self, self.connection)
+                    await self.connection.commit()
                 except BaseException:
-                    await self._connection.rollback()
+                    await self.connection.rollback()
                     raise
 
     async def close(self) -> None:
         """Close the connection; what is committed stays."""
         with anyio.CancelScope(shield=True):
-            await self._connection.close()
+            await self.connection.close()
 
 
 @contextlib.asynccontextmanager
@@ -124,17 +128,26 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
 
     Where we may, the connection is a writing one that only asks: it takes SQLite's side files away when it closes.
     """
-    if not path.exists():
+    if not await anyio.Path(path).exists():
         raise StateError(
             path=str(path), problem="there is no state here: run `mirror sync --once` first, or check --root"
         )
-    mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+    mode = await anyio.to_thread.run_sync(_reading_mode, path)
     async with _connected(f"{path.absolute().as_uri()}?mode={mode}", path) as store:
         with _state_errors(path):
             if not may_note:
                 await store.rows("PRAGMA query_only = ON")
             await _check_version(store, await store.value("PRAGMA user_version"))
         yield store
+
+
+def _reading_mode(path: Path) -> str:
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return "rw"
+    # SQLite reads a database with a WAL only where its side files are or can be made, or where it is told that nobody
+    # writes; that is certain on a file system that is read-only.
+    is_frozen = os.statvfs(path).f_flag & os.ST_RDONLY and not path.with_name(f"{path.name}-wal").exists()
+    return "ro&immutable=1" if is_frozen else "ro"
 
 
 @contextlib.asynccontextmanager
@@ -145,9 +158,9 @@ async def open_copy(path: Path) -> AsyncIterator[Store]:
     """
     async with _connected("", path) as store:
         with _state_errors(path):
-            if path.exists():
+            if await anyio.Path(path).exists():
                 async with open_store_for_reading(path) as original:
-                    await original._connection.backup(store._connection)
+                    await original.connection.backup(store.connection)
             await _prepare(store)
         yield store
 
@@ -155,6 +168,8 @@ async def open_copy(path: Path) -> AsyncIterator[Store]:
 @contextlib.asynccontextmanager
 async def _connected(uri: str, path: Path) -> AsyncIterator[Store]:
     with _state_errors(path):
+        # Where this fails, aiosqlite's thread would outlive the event loop and end with a traceback.
+        await anyio.to_thread.run_sync(_try_to_open, uri)
         connection = await aiosqlite.connect(uri, uri=bool(uri), isolation_level=None)
     store = Store(path, connection)
     try:
@@ -167,13 +182,17 @@ async def _connected(uri: str, path: Path) -> AsyncIterator[Store]:
         await store.close()
 
 
+def _try_to_open(uri: str) -> None:
+    sqlite3.connect(uri, uri=bool(uri)).close()
+
+
 async def _prepare(store: Store) -> None:
     version = await store.value("PRAGMA user_version")
     await _check_version(store, version)
     await store.rows("PRAGMA journal_mode = WAL")
     await store.rows("PRAGMA synchronous = FULL")
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        await store._connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        await store.connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
 
 
 async def _check_version(store: Store, version: int) -> None:
@@ -190,7 +209,7 @@ def _state_errors(path: Path) -> Any:
     try:
         yield
     except sqlite3.DatabaseError as exc:
-        raise StateError(path=str(path), problem=_advice(exc), is_damage=_is_damage(exc)) from exc
+        raise StateError(path=str(path), problem=_advice(exc, path), is_damage=_is_damage(exc)) from exc
 
 
 def _is_damage(exc: sqlite3.DatabaseError) -> bool:
@@ -198,15 +217,43 @@ def _is_damage(exc: sqlite3.DatabaseError) -> bool:
     return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such table" in str(exc)
 
 
-def _advice(exc: sqlite3.DatabaseError) -> str:
+def _advice(exc: sqlite3.DatabaseError, path: Path) -> str:
     text = str(exc)
     name = getattr(exc, "sqlite_errorname", "") or ""
     if _is_damage(exc):
         return f"damaged ({text}); {_REPAIR}"
-    if name.startswith("SQLITE_FULL"):
-        return "the disk is full; free some space, the next cycle goes on where this one stopped"
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return f"can't be written ({text}); check its owner, its permissions and that its file system is not read-only"
     if name.startswith("SQLITE_BUSY"):
         return "another process holds it for too long"
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")) and (full := _full_disk(name, path)):
+        return f"the disk is full ({full}); free some space, the next cycle goes on where this one stopped"
+    if name.startswith("SQLITE_IOERR"):
+        return f"the disk reports an error ({text}, {name}); check it, then run `mirror verify`"
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        if _has_no_descriptors(path):
+            return "too many open files; raise `ulimit -n`, or LimitNOFILE= of the systemd unit"
+        return (
+            f"can't be opened or written ({text}); run this as the user that owns the mirror, check its permissions and that"
+            " its file system is not read-only"
+        )
     return f"{text} ({name or type(exc).__name__})"
+
+
+def _full_disk(name: str, path: Path) -> str:
+    """Say how much is free where the state lies; empty where a failed write has another cause than a full disk."""
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return ""
+    free, has_no_inodes = found.f_bavail * found.f_frsize, found.f_files > 0 and found.f_favail == 0
+    if not name.startswith("SQLITE_FULL") and free >= _LITTLE_BYTES and not has_no_inodes:
+        return ""
+    return f"{free} bytes free{', no inodes left' if has_no_inodes else ''}"
+
+
+def _has_no_descriptors(path: Path) -> bool:
+    """Tell whether a file can't be opened since too many are: SQLite does not say."""
+    try:
+        os.close(os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as exc:
+        return exc.errno in {errno.EMFILE, errno.ENFILE}
+    return False

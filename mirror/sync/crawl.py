@@ -28,7 +28,7 @@ from mirror.errors import (
     shown_text,
 )
 from mirror.logs import get_logger
-from mirror.state.entries import Closing, load_blobs, load_held, load_owner_claims
+from mirror.state.entries import Closing, OwnerClaims, load_blobs, load_held, load_owner_claims
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.listing import Due, ProjectRow, RootChange, load_due, record_root, record_root_read
 from mirror.sync.pool import work_through
@@ -93,14 +93,16 @@ async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None
 
 
 async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
-    """Read some pages again without validators: a retry from the ledger found their listing outdated."""
-    rows, run.rereads = run.rereads, []
+    """Read some pages again without validators: a retry from the ledger found their listing outdated.
+
+    All that the first look delivered must be recorded before; what it would take away is judged anew.
+    """
+    names, run.rereads = sorted(run.rereads), set()
+    run.removals = [r for r in run.removals if r.name not in names]
     crawler = _Crawler(cycle, run, due, deliver, may_retry=False)
-
-    async def once(chunk: list[ProjectRow]) -> AsyncIterator[list[ProjectRow]]:
-        yield chunk
-
-    await work_through(_Rows(once(rows)).next, crawler.look, run.page_width)
+    for start in range(0, len(names), 500):
+        narrowed = msgspec.structs.replace(due, only=tuple(names[start : start + 500]), trust_serials=False)
+        await work_through(_Rows(load_due(cycle.store, narrowed)).next, crawler.look, run.page_width)
 
 
 class _Rows:
@@ -203,14 +205,14 @@ class _Crawler:
     async def _judge_page(self, row: ProjectRow, look: Read[ProjectPage]) -> ProjectWork:
         cycle, run, page = self._cycle, self._run, look.page
         held = (await load_held(cycle.store, [row.id]))[row.id] if row.has_entries else {}
-        claimed, withdrawn = frozenset[str](), False
+        claims = OwnerClaims()
         if self._due.is_overlay:
-            claimed, withdrawn = await load_owner_claims(cycle.store, row.name, run.source.position)
-        selected = run.selection.select(page, {f: h.sha256 for f, h in held.items()}, claimed)
+            claims = await load_owner_claims(cycle.store, row.name, run.source.position)
+        selected = run.selection.select(page, {f: h.sha256 for f, h in held.items()}, claims.names)
         for warning in selected.warnings:
             _log.warning("page.odd", index=run.name, project=row.name, problem=shown_text(warning))
-        unwanted = frozenset(f for f in held if f in claimed or not run.selection.wants_filename(f))
-        if withdrawn:
+        unwanted = frozenset(f for f in held if f in claims.names or not run.selection.wants_filename(f))
+        if claims.is_withdrawn:
             removals = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
             change = ProjectChange(remove=removals)
         else:
@@ -223,6 +225,9 @@ class _Crawler:
                 keep_replaced=run.selection.policy.keep_replaced,
                 unwanted=unwanted,
             )
+        if not claims.is_complete:
+            # Any filename may be the owner's, whose page nobody has read yet: nothing new until then.
+            change = msgspec.structs.replace(change, fetch=tuple(f for f in change.fetch if f.replaces is not None))
         closing = Closing(
             project=row.id,
             validators=_with_serial(look.validators, row),
@@ -230,7 +235,7 @@ class _Crawler:
             skipped=selected.skipped,
             claims=selected.claims,
         )
-        work = self._work(row, change, closing)
+        work = self._work(row, change, closing if claims.is_complete else None)
         await self._plan_jobs(work, change)
         if row.has_failures:
             ledger = await load_project_failures(cycle.store, run_id(run), row.name)
@@ -257,7 +262,7 @@ class _Crawler:
             await checkpoint()
             return None
         if isinstance(error, Unreachable):
-            run.note_unreachable(error)
+            await run.note_unreachable(error)
         else:
             run.note_answer()
         if isinstance(error, Withheld) and error.is_withdrawal:
@@ -271,7 +276,8 @@ class _Crawler:
         removals = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
         change = ProjectChange(remove=removals, meta=meta if row.withdrawn != error.code else None)
         work = self._work(row, change, None)
-        work.closed = ("",) if row.has_failures else ()
+        if row.has_failures:
+            work.closed = tuple(await load_project_failures(self._cycle.store, run_id(self._run), row.name))
         self._plan_removal(work, removals, withdrawn=error.code)
         return work
 
@@ -314,18 +320,18 @@ def run_id(run: IndexRun) -> int:
 
 
 async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, tuple[int, str | None]]:
-    """Return which of the jobs need no download, since a blob with the listed sha256 is held: sha256 -> (size, metadata)."""
+    """Return which of the jobs need no download, since their blob is held: filename -> (size, metadata sha256)."""
     if not cycle.has_blobs:
         return {}
     wanted = {(digest, job.file.filename) for job in work.jobs if (digest := dict(job.file.digests).get("sha256"))}
-    return {sha: held for (sha, _name), held in (await load_blobs(cycle.store, wanted)).items()} if wanted else {}
+    return {name: held for (_sha, name), held in (await load_blobs(cycle.store, wanted)).items()} if wanted else {}
 
 
 def _refused(work: ProjectWork, refusal: Refusal) -> Failure:
     return Failure(
         source=run_id(work.run),
         project=work.row.name,
-        filename=shown_text(refusal.filename),
+        filename=shown_text(refusal.filename) or "(no name)",  # an empty one would stand for the page itself
         reason=refusal.reason,
         detail=refusal.detail,
         file=refusal.file,

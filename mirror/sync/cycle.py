@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 import msgspec
 
-from mirror.core.diff import Fetch
+from mirror.core.diff import Fetch, Rehash
 from mirror.core.model import Validators
 from mirror.core.names import ProjectName
 from mirror.errors import MirrorError, Reason, StateError, TreeError
-from mirror.logs import get_logger
+from mirror.logs import get_logger, redact
 from mirror.state.cycles import record_cycle_end, record_cycle_start
+from mirror.state.entries import record_published
 from mirror.state.ledger import Failure, count_failures, load_failures, record_failures
 from mirror.state.listing import (
     Due,
+    SourceRow,
     count_due,
     has_wanted,
     load_counts,
@@ -36,21 +38,26 @@ from mirror.state.listing import (
     load_sources,
     record_success,
 )
-from mirror.sync.crawl import adopt_held, crawl, look_at_root, reread, trusts_serials
-from mirror.sync.fetch import Fetcher
+from mirror.sync.crawl import Deliver, adopt_held, crawl, look_at_root, reread, trusts_serials
+from mirror.sync.fetch import Fetcher, fits_held
 from mirror.sync.publish import Publisher
 from mirror.sync.record import Recorder
 from mirror.sync.removal import (
     apply_removals,
     plan_displaced,
     plan_items,
+    plan_orphaned,
     plan_root_change,
+    plan_withdrawn,
     remove_orphaned,
     settle_unclaimed,
     tell_owner_changed,
 )
 from mirror.sync.report import PlanItem, Report, Shown, nothing_wanted
+from mirror.sync.sweep import sweep_after, sweep_before
 from mirror.sync.work import Cycle, IndexRun, Phase, ProjectWork
+
+Look = Callable[[Cycle, IndexRun, Due, Deliver], Awaitable[None]]
 
 _log = get_logger(__name__)
 
@@ -82,29 +89,44 @@ async def run_cycle(cycle: Cycle) -> Report:
 async def _run_steps(cycle: Cycle) -> None:
     publisher = Publisher(cycle)
     if not cycle.options.dry_run:
+        await sweep_before(cycle)
         await publisher.publish_marked()
     cycle.phase = Phase.ROOTS
     dues = await _look_at_roots(cycle)
     await _tell_what_is_not_there(cycle, [run for run, _ in dues])
     cycle.phase = Phase.PROJECTS
     for stage in _stages(cycle, dues):
+        if not cycle.options.dry_run:
+            await publisher.flush()  # an overlay judges by what the pages of its owners said
         await _work_through(cycle, publisher, stage)
     await plan_displaced(cycle)
-    if cycle.options.dry_run:
-        for run in cycle.runs:
-            _plan(cycle).extend(await plan_items(cycle, run))
-        return
+    await plan_withdrawn(cycle)
     cycle.phase = Phase.REMOVALS
+    if not cycle.options.dry_run:
+        await publisher.flush()  # else a closing that waits for the root would undo what a removal forgets
     for run, due in dues:
         if run.ended is None:
             gone = [r.name for r in run.removals if r.leaves]
-            if await apply_removals(cycle, run, publisher) and gone:
+            if await _take_away(cycle, publisher, run) and gone:
                 await _hand_over(
                     cycle, publisher, run, gone, [d for d in dues if d[1].source.position > due.source.position]
                 )
+    if cycle.options.dry_run:
+        _plan(cycle).extend(await plan_orphaned(cycle))
+        return
     await remove_orphaned(cycle, publisher)
     await settle_unclaimed(cycle, publisher)
     await publisher.publish_marked()
+    await sweep_after(cycle, await load_failures(cycle.store))
+
+
+async def _take_away(cycle: Cycle, publisher: Publisher, run: IndexRun) -> bool:
+    """Apply what is to leave, or plan it; tell whether it may be handed over."""
+    if not cycle.options.dry_run:
+        return await apply_removals(cycle, run, publisher)
+    items = await plan_items(cycle, run)
+    _plan(cycle).extend(items or ())
+    return items is not None
 
 
 async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
@@ -128,14 +150,17 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
         for run in cycle.runs:
             tasks.start_soon(look, run)
     sources = {s.name: s for s in await load_sources(cycle.store) if s.configured}
-    never_read = min((s.position for s in sources.values() if s.root_read is None), default=math.inf)
+    never_read = min((s.position for s in sources.values() if _is_unknown(cycle, s)), default=math.inf)
     dues = []
     for run in cycle.runs:
         run.source = sources[run.name]
         if run.ended is not None:
             continue
         due = _due(cycle, run, before[run.name], only_held=run.source.position > never_read)
-        run.counters.projects_due = await count_due(cycle.store, due)
+        run.counters.projects_due, confirmed = await count_due(cycle.store, due)
+        run.counters.projects_confirmed = confirmed
+        run.counters.projects_checked += confirmed
+        run.counters.projects_unchanged += confirmed
         dues.append((run, due))
     return dues
 
@@ -155,6 +180,13 @@ async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> Non
         detail = f"--project {name}: {indexes} does not list it, or its patterns leave it out: check the name"
         cycle.report.unlisted.append(_shown(runs[0].name, name, "", Reason.NOT_FOUND, detail))
         _log.warning("project.unlisted", project=name, indexes=[run.name for run in runs], problem=detail)
+
+
+def _is_unknown(cycle: Cycle, source: SourceRow) -> bool:
+    """Tell whether nobody knows what an index owns: its root was never read, or never with these patterns."""
+    if any(run.name == source.name and run.ended is None for run in cycle.runs):
+        return False  # it was read just now
+    return source.root_read is None or source.selection != cycle.root_digests.get(source.name)
 
 
 def _due(cycle: Cycle, run: IndexRun, previous: Validators | None, *, only_held: bool) -> Due:
@@ -186,36 +218,41 @@ async def _work_through(cycle: Cycle, publisher: Publisher, stage: Sequence[tupl
         return
     async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
         for run, due in stage:
-            tasks.start_soon(_work_on_index, cycle, run, due, recorder)
+            tasks.start_soon(_work_on_index, cycle, run, due, recorder, crawl)
+    outdated = [(run, due) for run, due in stage if run.rereads and run.ended is None]
+    if outdated:  # only now: a second look at a project compares with what the first one has entered
+        async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
+            for run, due in outdated:
+                tasks.start_soon(_work_on_index, cycle, run, due, recorder, reread)
 
 
 @asynccontextmanager
 async def _recorder(cycle: Cycle, publisher: Publisher) -> AsyncIterator[Recorder]:
     recorder = Recorder(cycle, publisher)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(recorder.run)
-        try:
-            yield recorder
-        finally:
-            recorder.close()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(recorder.run)
+            try:
+                yield recorder
+            finally:
+                recorder.close()
+    finally:
+        recorder.end()
 
 
-async def _work_on_index(cycle: Cycle, run: IndexRun, due: Due, recorder: Recorder) -> None:
-    """Crawl and fetch one index. When its part is ended early, what it has delivered is still recorded."""
-    with run.scope:
-        await _crawl_and_fetch(cycle, run, due, recorder)
-        if run.rereads:
-            await _crawl_and_fetch(cycle, run, due, recorder, again=True)
-
-
-async def _crawl_and_fetch(cycle: Cycle, run: IndexRun, due: Due, recorder: Recorder, *, again: bool = False) -> None:
+async def _work_on_index(cycle: Cycle, run: IndexRun, due: Due, recorder: Recorder, look: Look) -> None:
+    """Look at pages of one index and fetch. When its part is ended early, what it has delivered is still recorded."""
     fetcher = Fetcher(cycle, run, recorder)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(fetcher.run)
-        try:
-            await (reread if again else crawl)(cycle, run, due, fetcher.deliver)
-        finally:
-            fetcher.close()
+    try:
+        with run.scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(fetcher.run)
+                try:
+                    await look(cycle, run, due, fetcher.deliver)
+                finally:
+                    fetcher.close()
+    finally:
+        fetcher.end()
 
 
 async def _hand_over(
@@ -227,6 +264,8 @@ async def _hand_over(
 ) -> None:
     """Let the next index that lists them own the projects that an owner has lost, in this same cycle."""
     for run, due in later:
+        if run.ended is not None:
+            continue
         for start in range(0, len(names), 500):
             narrowed = msgspec.structs.replace(due, only=tuple(names[start : start + 500]), trust_serials=False)
             rows = [row async for chunk in load_due(cycle.store, narrowed) for row in chunk]
@@ -248,10 +287,22 @@ async def _plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> No
 
     async def note(work: ProjectWork) -> None:
         plan.extend(await _plan_of(cycle, work))
+        if len(cycle.runs) > 1:
+            await _note_in_copy(cycle, work)
 
     for run, due in stage:
         with run.scope:
             await crawl(cycle, run, due, note)
+
+
+async def _note_in_copy(cycle: Cycle, work: ProjectWork) -> None:
+    """Let the later indexes see in the copy of the state what an earlier one has read and claims."""
+    removal = next((r for r in work.run.removals if r.project == work.row.id and r.closing is not None), None)
+    closing = work.closing or (removal.closing if removal else None)
+    claims = [work.failure(job.file.filename, Reason.NOT_FOUND, "planned", job) for job in work.jobs]
+    await record_failures(cycle.store, (*claims, *work.failures), (), now=cycle.clock())
+    if closing is not None:
+        await record_published(cycle.store, (), (), [closing])
 
 
 async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
@@ -259,10 +310,12 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
     adopted = await adopt_held(cycle, work)
     items = []
     for job in work.jobs:
+        if isinstance(job, Rehash) and (work.run.selection.policy.keep_replaced or await fits_held(cycle, job)):
+            continue
         sha256 = dict(job.file.digests).get("sha256")
         is_new = isinstance(job, Fetch) and job.replaces is None
         action = "fetch" if is_new else "replace"
-        if sha256 in adopted:
+        if job.file.filename in adopted:
             action = "relabel"  # its bytes are held already: it only comes back to the pages
         items.append(
             PlanItem(
@@ -284,6 +337,7 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
             sha256=r.held.sha256,
         )
         for r in work.change.relabel
+        if r.held.filename not in {item.filename for item in items}
     ]
     for failure in work.failures:
         cycle.report.failures.append(
@@ -378,4 +432,5 @@ def _storage_error(error: MirrorError | ExceptionGroup[Exception]) -> MirrorErro
 
 
 def _shown(index: str, project: str, filename: str, reason: Reason, detail: str) -> Shown:
+    detail = redact(detail)  # an index may repeat what we sent it
     return Shown(index=index, project=project or None, filename=filename or None, reason=reason, detail=detail)

@@ -48,7 +48,7 @@ class Fetcher:
         await self._recorder.put(Begun(work=work))
         self._run.counters.files_wanted += len(jobs)
         for job in jobs:
-            held = adopted.get(dict(job.file.digests).get("sha256", ""))
+            held = adopted.get(job.file.filename)
             if held is not None and isinstance(job, Fetch):
                 await self._recorder.put(Adopted(work=work, fetch=job, size=held[0], metadata_sha256=held[1]))
             else:
@@ -57,11 +57,16 @@ class Fetcher:
 
     async def run(self) -> None:
         """Work until ``close`` was called and everything is done."""
-        await work_through(self._receive.receive, self._fetch, self._run.file_width)
+        async with self._receive:
+            await work_through(self._receive.receive, self._fetch, self._run.file_width)
 
     def close(self) -> None:
         """Say that nothing more will be delivered."""
         self._send.close()
+
+    def end(self) -> None:
+        """Let go of what nobody takes any more, also where ``run`` was cancelled before it began."""
+        self._receive.close()
 
     async def _fetch(self, job: _Job) -> None:
         work, wanted = job
@@ -69,6 +74,9 @@ class Fetcher:
             if isinstance(wanted, Rehash):
                 done = await self._rehash(work, wanted)
                 if done:
+                    return
+                if self._run.selection.policy.keep_replaced:
+                    await self._recorder.put(Verified(work=work, rehash=wanted, is_same=False))
                     return
                 wanted = Fetch(file=wanted.file, replaces=wanted.held)
             await self._download(work, wanted)
@@ -86,11 +94,7 @@ class Fetcher:
 
     async def _rehash(self, work: ProjectWork, wanted: Rehash) -> bool:
         """Compare a digest that appeared later with the held bytes; tell whether they are the same."""
-        held = wanted.held
-        actual = await anyio.to_thread.run_sync(
-            self._cycle.files.hash_blob, held.sha256, held.filename, wanted.algorithm, abandon_on_cancel=True
-        )
-        if actual != wanted.expected:
+        if not await fits_held(self._cycle, wanted):
             return False
         await self._recorder.put(Verified(work=work, rehash=wanted))
         return True
@@ -133,13 +137,22 @@ class Fetcher:
             run.end(error)
             await anyio.lowlevel.checkpoint()
         if isinstance(error, Unreachable):
-            run.note_unreachable(error)
+            await run.note_unreachable(error)
         else:
             run.note_answer()
-        if work.is_retry and isinstance(error, NotListed | AccessDenied) and work.row not in run.rereads:
-            run.rereads.append(work.row)
+        if work.is_retry and isinstance(error, NotListed | AccessDenied):
+            run.rereads.add(work.row.name)
         failure = work.failure(fetch.file.filename, error.reason, str(error), fetch)
         await self._recorder.put(Failed(work=work, failure=failure))
+
+
+async def fits_held(cycle: Cycle, rehash: Rehash) -> bool:
+    """Tell whether a digest that appeared later is that of the held bytes."""
+    held = rehash.held
+    actual = await anyio.to_thread.run_sync(
+        cycle.files.hash_blob, held.sha256, held.filename, rehash.algorithm, abandon_on_cancel=True
+    )
+    return actual == rehash.expected
 
 
 def staging_key(index: str, project: ProjectName, file: ListedFile) -> str:

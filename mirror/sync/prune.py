@@ -1,4 +1,4 @@
-"""Delete the bytes that nothing lists and whose retention has ended (``mirror prune``).
+"""Delete the bytes that nothing lists, no snapshot either, and whose retention has ended (``mirror prune``).
 
 Order: pages that are marked are written first, so that no page on disk lists what goes; then the row is committed away, then
 the sidecar, then the blob. Killed anywhere, what is left over is a file that no row knows, which the next run takes away.
@@ -24,10 +24,12 @@ from mirror.state.blobs import (
     record_history_pruned,
     record_pruned,
 )
+from mirror.state.shipments import record_shipments_aged
 from mirror.state.store import Store
 from mirror.sync.publish import Publisher
+from mirror.sync.snapshot import clear_interrupted
 from mirror.sync.work import Cycle
-from mirror.tree.check import Leftover, iter_outer, list_leftovers, remove_leftover
+from mirror.tree.check import Leftover, iter_outer, remove_leftover, scan_blobs, sort_unknown
 from mirror.tree.layout import Layout
 
 _log = get_logger(__name__)
@@ -91,6 +93,7 @@ async def plan_prune(store: Store, layout: Layout, retention: Retention, *, now:
 
 async def prune(cycle: Cycle, layout: Layout, retention: Retention, *, into: Pruning) -> Pruning:
     """Delete what nothing lists and whose retention has ended. The tree's lock must be held."""
+    await clear_interrupted(cycle.store, layout)
     await Publisher(cycle).publish_marked()
     now = cycle.clock()
     starts = await load_cycle_starts(cycle.store)
@@ -104,6 +107,7 @@ async def prune(cycle: Cycle, layout: Layout, retention: Retention, *, into: Pru
         into.bytes += sum(b.size for b in blobs)
     history = believable_cutoff(starts, now=now, keep_s=retention.history_s)
     if history is not None:
+        await record_shipments_aged(cycle.store, history)
         into.entries = await record_history_pruned(cycle.store, history)
     for leftover in await _find_leftovers(cycle.store, layout):
         await anyio.to_thread.run_sync(remove_leftover, layout, leftover)
@@ -120,9 +124,10 @@ def _remove(cycle: Cycle, blobs: list[BlobRow]) -> None:
 
 async def _find_leftovers(store: Store, layout: Layout) -> list[Leftover]:
     """Return the files in blob directories that no row knows, as a kill leaves them."""
-    found = []
+    found: list[Leftover] = []
     for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(layout))):
         if is_ours:
-            known = await load_known_files(store, outer)
-            found += await anyio.to_thread.run_sync(list_leftovers, layout, outer, known)
+            # First the disk, then the state: what a cycle adds beside a dry run is known.
+            on_disk = await anyio.to_thread.run_sync(scan_blobs, layout, outer)
+            found += sort_unknown(on_disk, await load_known_files(store, outer))[1]
     return found

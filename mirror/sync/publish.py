@@ -66,7 +66,10 @@ class Publisher:
         joining = {p.view.name: p.view.serial for p in stay if not p.is_published}
         self._joining |= joining
         self._leaving -= {p.view.name for p in stay}
-        self._leaving |= {p.view.name for p in pages if not p.stays}
+        gone = {p.view.name for p in pages if not p.stays}
+        self._leaving |= gone
+        for name in gone:
+            self._joining.pop(name, None)
         if joining or self._leaving:
             self._waiting += closings
             closings = ()
@@ -77,8 +80,14 @@ class Publisher:
 
     async def finish(self) -> None:
         """Write the root if anything changed since it was written."""
+        await self.flush()
         written = await load_meta(self._cycle.store, "root_revision")
-        if self._waits or int(written or 0) != await load_last_revision(self._cycle.store):
+        if int(written or 0) != await load_last_revision(self._cycle.store):
+            await self.write_root()
+
+    async def flush(self) -> None:
+        """Write the root if anything waits for it, so that every closing is entered."""
+        if self._waits:
             await self.write_root()
 
     async def write_root(self) -> None:

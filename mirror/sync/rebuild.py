@@ -1,178 +1,301 @@
 """Rebuild a lost state from the tree (``mirror verify --repair`` without a usable ``state.db``).
 
-The pages say what was published and with which labels, the blobs are hashed again. Pages carry no upstream URLs, so the
-entries belong to no index at first: the next cycle claims them by project, name and sha256 without downloading what is
-intact. What nobody claims follows two looks and the brake (``sync.removal``). The retention of what nothing lists begins
-again.
+The pages say what was published and with which labels, the blobs are hashed again, the metadata of wheels is taken out of
+them again. Pages carry no upstream URLs, so the entries belong to no index at first: the next cycle claims them by project,
+name and sha256 without downloading what is intact. What nobody claims follows two looks and the brake (``sync.removal``).
+The retention of what nothing lists begins again. A rebuild that was interrupted is noticed, and begins anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+from anyio.abc import ObjectReceiveStream
 
 from mirror.core import parse_html, parse_json
 from mirror.core.model import ListedFile, ProjectPage
 from mirror.core.names import ProjectName, Sha256, check_filename, check_sha256, normalize_project
-from mirror.errors import BadPage, UnsafeName
+from mirror.errors import BadPage, StateError, TreeError, UnsafeName
 from mirror.logs import get_logger
+from mirror.state.blobs import LostFile, load_known_files
 from mirror.state.entries import Placed, ProjectRecord, record_changes
-from mirror.state.rebuilt import enter_unclaimed_project, record_rebuilt_start, record_unlisted_blobs
-from mirror.state.store import Store
-from mirror.sync.verify import Finding, Verification
+from mirror.state.rebuilt import (
+    UNCLAIMED,
+    enter_unclaimed_projects,
+    record_rebuilt_end,
+    record_rebuilt_start,
+    record_unlisted_blobs,
+)
+from mirror.state.snapshots import Kind, record_kept_blobs, record_snapshot, record_snapshot_ready
+from mirror.sync.publish import Publisher
+from mirror.sync.verify import Finding, Verification, first_error, write_sidecar
+from mirror.sync.work import Cycle
+from mirror.tree.atomic import sync_directory
 from mirror.tree.check import (
     Damage,
     check_blob,
-    iter_blob_files,
     iter_outer,
     iter_projects,
     move_aside,
+    scan_blobs,
     sidecar_digest,
+    size_of,
+    wheel_metadata,
 )
 from mirror.tree.layout import METADATA_ENDING, Layout
 from mirror.tree.pages import PageStore
+from mirror.tree.snapshots import list_snapshots, snapshot_path
 
 _log = get_logger(__name__)
 
 _BASE = "https://tree.invalid/simple/"
 """Only to resolve our own relative links; never asked."""
+_PAGES_AT_ONCE = 100
+_STATE_ENDINGS = ("", "-wal", "-shm")
+
+T = TypeVar("T")
 
 
-async def rebuild(store: Store, layout: Layout, *, metadata_limit_bytes: int, now: float, into: Verification) -> None:
+async def rebuild(cycle: Cycle, layout: Layout, *, into: Verification) -> None:
     """Fill an empty state from the tree; what is damaged is told, moved aside and left out."""
+    into.doing, into.rebuilt = "rebuilding the state", True
+    now = cycle.clock()
     serial = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
-    source = await record_rebuilt_start(store, revision=serial or 0, now=now)
-    worker = _Rebuilder(store, layout, source, metadata_limit_bytes, now, into)
-    for name in await anyio.to_thread.run_sync(lambda: list(iter_projects(layout))):
-        await worker.enter_project(name)
+    # Without the root nobody knows how far the revisions went: the time in seconds is beyond any.
+    source = await record_rebuilt_start(cycle.store, revision=int(now) if serial is None else serial, now=now)
+    worker = _Rebuilder(cycle, layout, source, now, into)
+    names = await anyio.to_thread.run_sync(lambda: list(iter_projects(layout)))
+    for start in range(0, len(names), _PAGES_AT_ONCE):
+        await worker.enter_projects(names[start : start + _PAGES_AT_ONCE])
     await worker.enter_unlisted()
-    _log.warning("state.rebuilt", path=str(store.path), files=into.blobs_checked, damaged=len(into.findings))
+    for snapshot in await anyio.to_thread.run_sync(list_snapshots, layout):
+        await _enter_snapshot(cycle, layout, snapshot)
+    await record_rebuilt_end(cycle.store)
+    publisher = Publisher(cycle)
+    await publisher.publish_marked()
+    await publisher.finish()
+    # Only now: until then the old pages listed it.
+    await anyio.to_thread.run_sync(worker.move_damaged)
+    _log.warning("state.rebuilt", path=str(cycle.store.path), files=into.blobs_checked, damaged=len(into.findings))
+
+
+async def _enter_snapshot(cycle: Cycle, layout: Layout, name: str) -> None:
+    """Enter a snapshot that lies on the disk: nothing that its pages list may be pruned. Its history stays unknown."""
+    simple = snapshot_path(layout, name) / "simple"
+    row = await record_snapshot(cycle.store, Kind.SNAPSHOT, name, revision=0, now=cycle.clock(), rebuilt=True)
+    projects = await anyio.to_thread.run_sync(lambda: sorted(item.name for item in simple.iterdir() if item.is_dir()))
+    files = size = 0
+    for start in range(0, len(projects), _PAGES_AT_ONCE):
+        chunk = projects[start : start + _PAGES_AT_ONCE]
+        pages = await anyio.to_thread.run_sync(lambda names: [read_page(simple, n) for n in names], chunk)
+        listed = [file for page in pages if page is not None for file in page.files]
+        blobs = [(check_sha256(dict(file.digests)["sha256"]), file.filename) for file in listed]
+        await record_kept_blobs(cycle.store, row, blobs)
+        files += len(listed)
+        size += sum(file.size or 0 for file in listed)
+    await record_snapshot_ready(cycle.store, row, projects=len(projects), files=files, size=size)
 
 
 def set_aside_state(path: Path) -> list[Path]:
-    """Move a damaged database and its side files out of the way; return where they are."""
+    """Move a damaged database and its side files out of the way; return where they are. Raises ``StateError``."""
     moved = []
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    for ending in ("", "-wal", "-shm"):
-        source = path.with_name(path.name + ending)
-        if source.exists():
-            target = source.with_name(f"{path.name}.damaged-{stamp}{ending}")
-            os.rename(source, target)
-            moved.append(target)
+    try:
+        while any(path.with_name(f"{path.name}.damaged-{stamp}{e}").exists() for e in _STATE_ENDINGS):
+            stamp += "x"
+        for ending in _STATE_ENDINGS:
+            source = path.with_name(path.name + ending)
+            if source.exists():
+                target = path.with_name(f"{path.name}.damaged-{stamp}{ending}")
+                os.rename(source, target)
+                moved.append(target)
+        sync_directory(path.parent)
+    except OSError as exc:
+        raise StateError(path=str(path), problem=f"can't be moved aside: {exc.strerror}") from exc
+    for target in moved:
+        _log.warning("state.moved_aside", path=str(path), to=str(target))
     return moved
 
 
 class _Rebuilder:
-    """Enters project by project."""
+    """Enters projects and blobs, with as many files hashed at once as there are cores."""
 
-    def __init__(
-        self, store: Store, layout: Layout, source: int, limit_bytes: int, now: float, into: Verification
-    ) -> None:
-        self._store, self._layout, self._source = store, layout, source
-        self._limit_bytes, self._now, self._into = limit_bytes, now, into
-        self._cores = anyio.CapacityLimiter(len(os.sched_getaffinity(0)))
-        self._entered: set[tuple[str, str]] = set()
+    def __init__(self, cycle: Cycle, layout: Layout, source: int, now: float, into: Verification) -> None:
+        self._cycle, self._store, self._layout, self._source = cycle, cycle.store, layout, source
+        self._limit_bytes, self._now, self._into = cycle.files.metadata_limit_bytes, now, into
+        self._damaged: set[str] = set()
 
-    async def enter_project(self, directory: str) -> None:
-        """Enter what one project's pages list and the disk still holds."""
-        page = await anyio.to_thread.run_sync(_read_page, self._layout, directory)
-        if page is None:
-            path = str(self._layout.simple / directory)
-            self._tell(Finding(damage=Damage.PAGE, path=path, detail="no page of ours can be read here"))
-            return
-        self._into.pages_checked += 1
-        placed: list[Placed] = []
-        async with anyio.create_task_group() as tasks:
-            for file in page.files:
-                tasks.start_soon(self._enter_file, file, placed)
-        project = await enter_unclaimed_project(self._store, self._source, page.name)
-        record = ProjectRecord(
-            project=project,
-            source=self._source,
-            name=page.name,
-            placed=tuple(sorted(placed, key=lambda p: p.file.filename)),
-            meta=page.meta,
-        )
-        await record_changes(self._store, [record], cycle=0, now=self._now, has_overlays=False)
+    async def enter_projects(self, directories: Sequence[str]) -> None:
+        """Enter what some projects' pages list and the disk still holds."""
+        pages = [p for p in await anyio.to_thread.run_sync(self._read_pages, directories) if p is not None]
+        self._into.pages_checked += len(pages)
+        placed: dict[ProjectName, list[Placed]] = {page.name: [] for page in pages}
+
+        async def enter(item: tuple[ProjectPage, ListedFile]) -> None:
+            page, file = item
+            found = await anyio.to_thread.run_sync(self._check_listed, page.name, file)
+            if found is not None:
+                placed[page.name].append(found)
+
+        await _side_by_side(((page, file) for page in pages for file in page.files), enter)
+        empty = {page.name for page in pages if not page.files}
+        names = [page.name for page in pages]
+        projects = await enter_unclaimed_projects(self._store, self._source, names, empty)
+        records = [
+            ProjectRecord(
+                project=projects[page.name],
+                source=self._source,
+                name=page.name,
+                placed=tuple(sorted(placed[page.name], key=lambda p: p.file.filename)),
+                meta=page.meta,
+            )
+            for page in pages
+        ]
+        await record_changes(self._store, records, cycle=0, now=self._now, has_overlays=False)
 
     async def enter_unlisted(self) -> None:
         """Enter the whole blobs that no page lists; their retention begins now."""
-        for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(self._layout))):
-            if is_ours:
-                found = await anyio.to_thread.run_sync(self._find_unlisted, outer)
-                await record_unlisted_blobs(self._store, found, now=self._now)
 
-    async def _enter_file(self, file: ListedFile, placed: list[Placed]) -> None:
+        async def enter(outer: str) -> None:
+            known = await load_known_files(self._store, outer)
+            found = await anyio.to_thread.run_sync(self._find_unlisted, outer, set(known))
+            await record_unlisted_blobs(self._store, found, now=self._now)
+
+        outers = await anyio.to_thread.run_sync(lambda: [o for o, is_ours in iter_outer(self._layout) if is_ours])
+        await _side_by_side(outers, enter)
+
+    def move_damaged(self) -> None:
+        """Move the damaged blobs aside."""
+        for path in sorted(self._damaged):
+            move_aside(self._layout, path)
+
+    def _read_pages(self, directories: Sequence[str]) -> list[ProjectPage | None]:
+        pages = []
+        for directory in directories:
+            page = read_page(self._layout.simple, directory)
+            if page is None:
+                path = str(self._layout.simple / directory)
+                self._into.tell(Finding(damage=Damage.PAGE, path=path, detail="no page of ours can be read here"))
+                move_aside(self._layout, path)
+            pages.append(page)
+        return pages
+
+    def _check_listed(self, project: ProjectName, file: ListedFile) -> Placed | None:
         try:
             sha256 = check_sha256(dict(file.digests)["sha256"])
         except (KeyError, ValueError):
-            return
-        size = file.size if file.size is not None else -1
-        found = await anyio.to_thread.run_sync(self._check, sha256, file.filename, size, limiter=self._cores)
-        self._into.blobs_checked += 1
-        self._into.bytes_checked += max(size, 0)
-        if found is None:
-            return
-        self._entered.add((sha256, file.filename))
-        own = ListedFile(filename=file.filename, url="", digests=(("sha256", sha256),), size=size, labels=file.labels)
-        placed.append(Placed(file=own, sha256=sha256, size=size, metadata_sha256=Sha256(found) if found else None))
-
-    def _check(self, sha256: str, filename: str, size: int) -> str | None:
-        """Return the sidecar's sha256 ('' without one) of a whole blob; None for a damaged one, which is moved aside."""
-        digest = check_sha256(sha256)
-        metadata = sidecar_digest(self._layout, digest, filename, self._limit_bytes)
-        check = check_blob(self._layout, digest, filename, size, metadata, self._limit_bytes)
-        path = self._layout.blob_path(digest, filename)
-        if check.damage is Damage.SIDECAR:
-            move_aside(self._layout, path + METADATA_ENDING)
-            self._tell(Finding(damage=Damage.SIDECAR, path=path, detail=check.detail))
-            return ""
-        if check.damage is not None:
-            self._tell(Finding(damage=check.damage, path=path, detail=check.detail))
-            if check.damage is not Damage.MISSING:
-                move_aside(self._layout, path)
             return None
-        return metadata or ""
+        size = self._check_bytes(sha256, file.filename, file.size)
+        if size is None:
+            self._into.lost.append(
+                LostFile(
+                    source=self._source,
+                    index=UNCLAIMED,
+                    is_configured=False,
+                    project=project,
+                    filename=file.filename,
+                    sha256=sha256,
+                )
+            )
+            return None
+        metadata = self._mend_metadata(sha256, file.filename, dict(file.metadata or ()).get("sha256"))
+        own = ListedFile(filename=file.filename, url="", digests=(("sha256", sha256),), size=size, labels=file.labels)
+        return Placed(file=own, sha256=sha256, size=size, metadata_sha256=metadata)
 
-    def _find_unlisted(self, outer: str) -> list[tuple[str, str, int, str | None]]:
-        found = []
-        for path, sha256, name in iter_blob_files(self._layout, outer):
-            if not sha256 or name.endswith(METADATA_ENDING) or (sha256, name) in self._entered:
+    def _check_bytes(self, sha256: Sha256, filename: str, size: int | None) -> int | None:
+        """Return the size of a whole blob; None for a damaged one, which is moved aside."""
+        path = self._layout.blob_path(sha256, filename)
+        if size is None:
+            size = size_of(path)
+        check = check_blob(self._layout, sha256, filename, size, None, self._limit_bytes)
+        self._into.blobs_checked += 1
+        self._into.bytes_checked += check.bytes_read
+        if check.damage is None:
+            return size
+        self._into.tell(Finding(damage=check.damage, path=path, detail=check.detail))
+        if check.damage is not Damage.MISSING:
+            self._damaged.add(path)
+        return None
+
+    def _mend_metadata(self, sha256: Sha256, filename: str, advertised: str | None) -> Sha256 | None:
+        """Return the sha256 of a sidecar that can be vouched for: the wheel's own, or what the page advertised."""
+        on_disk = sidecar_digest(self._layout, sha256, filename, self._limit_bytes)
+        if not filename.endswith(".whl"):
+            digest = on_disk if on_disk == advertised else None
+        else:
+            data = wheel_metadata(self._layout, sha256, filename, self._limit_bytes)
+            digest = None if data is None else Sha256(hashlib.sha256(data).hexdigest())
+            if data is not None and digest != on_disk:
+                write_sidecar(self._cycle, self._layout, sha256, filename, data)
+        if advertised and on_disk != advertised:
+            path = self._layout.blob_path(sha256, filename)
+            detail = "its sidecar is missing or not what its page advertised"
+            self._into.tell(Finding(damage=Damage.SIDECAR, path=path, detail=detail))
+            if digest is None:
+                self._into.without_metadata.append(path)
+        return digest
+
+    def _find_unlisted(self, outer: str, known: set[tuple[str, str]]) -> list[tuple[str, str, int, str | None]]:
+        found: list[tuple[str, str, int, str | None]] = []
+        for item in scan_blobs(self._layout, outer):
+            is_sidecar = item.name.endswith(METADATA_ENDING)
+            if not item.sha256 or item.is_directory or is_sidecar or (item.sha256, item.name) in known:
+                continue
+            if item.path in self._damaged:
                 continue
             try:
-                check_filename(name)
-                size = os.lstat(path).st_size
-            except (UnsafeName, OSError):
+                filename = check_filename(item.name)
+            except UnsafeName:
                 continue
-            metadata = self._check(sha256, name, size)
-            if metadata is not None:
-                found.append((sha256, name, size, metadata or None))
+            sha256 = check_sha256(item.sha256)
+            size = self._check_bytes(sha256, filename, None)
+            if size is not None:
+                found.append((sha256, filename, size, self._mend_metadata(sha256, filename, None)))
         return found
 
-    def _tell(self, finding: Finding) -> None:
-        self._into.findings.append(finding)
-        _log.error("tree.damaged", damage=finding.damage.value, path=finding.path, detail=finding.detail)
 
-
-def _read_page(layout: Layout, directory: str) -> ProjectPage | None:
+def read_page(simple: Path, directory: str) -> ProjectPage | None:
     """Read one of our own pages: the JSON, else the HTML; None where neither is one of this project."""
     try:
         name: ProjectName = normalize_project(directory)
     except UnsafeName:
         return None
-    if name != directory:
+    if name != directory or (simple / directory).is_symlink():
         return None
     url = f"{_BASE}{name}/"
     for page in ("index.v1_json", "index.html"):
         try:
-            body = (layout.simple / directory / page).read_bytes()
+            body = (simple / directory / page).read_bytes()
             if page.endswith("json"):
                 return parse_json.parse_project_page(body, project=name, url=url)
             return parse_html.parse_project_page(body, project=name, url=url)
         except (OSError, BadPage):
             continue
     return None
+
+
+async def _side_by_side(items: Iterable[T], act: Callable[[T], Awaitable[None]]) -> None:
+    """Call ``act`` for each item, as many at once as there are cores."""
+    send, receive = anyio.create_memory_object_stream[T]()
+
+    async def work(mine: ObjectReceiveStream[T]) -> None:
+        async with mine:
+            async for item in mine:
+                await act(item)
+
+    try:
+        async with anyio.create_task_group() as tasks, send:
+            for _ in range(len(os.sched_getaffinity(0))):
+                tasks.start_soon(work, receive.clone())
+            receive.close()
+            for item in items:
+                await send.send(item)
+    except* (StateError, TreeError) as group:
+        raise first_error(group) from group

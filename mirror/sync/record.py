@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from mirror.core.diff import Fetch, HeldFile, Rehash
+from mirror.core.model import Digests
 from mirror.core.names import Sha256
 from mirror.errors import Reason
 from mirror.logs import get_logger
@@ -59,10 +60,12 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A digest that appeared later fits the held bytes."""
+    """A digest that appeared later was compared with the held bytes."""
 
     work: ProjectWork
     rehash: Rehash
+    is_same: bool = True
+    """False: it is that of other bytes, which ``on-replace = "keep"`` refuses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,22 +87,34 @@ class Recorder:
         self._send, self._receive = anyio.create_memory_object_stream[Event](max_buffer_size=_WAITING)
 
     async def put(self, event: Event) -> None:
-        """Hand over one event; waits while too many do."""
-        await self._send.send(event)
+        """Hand over one event; waits while too many do. A cancellation waits too: an event is taken whole or not at all."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._send.send(event)
+        except anyio.BrokenResourceError:
+            # The recorder has ended before us; what ended it is about to cancel us, and is told by its own error.
+            await anyio.sleep_forever()
 
     def close(self) -> None:
         """Say that nothing more will come."""
         self._send.close()
 
+    def end(self) -> None:
+        """Let go of the stream, also where ``run`` was cancelled before it began."""
+        self._receive.close()
+
     async def run(self) -> None:
         """Enter batches until ``close`` was called and everything is entered."""
         async with self._receive:
-            while True:
-                try:
-                    batch = [await self._receive.receive()]
-                except anyio.EndOfStream:
-                    return
-                await self._enter(self._gather(batch))
+            try:
+                while True:
+                    try:
+                        batch = [await self._receive.receive()]
+                    except anyio.EndOfStream:
+                        return
+                    await self._enter(self._gather(batch))
+            finally:
+                await _put_aside(self._gather([]))
 
     def _gather(self, batch: list[Event]) -> list[Event]:
         while len(batch) < _BATCH:
@@ -110,15 +125,25 @@ class Recorder:
         return batch
 
     async def _enter(self, batch: Sequence[Event]) -> None:
+        # Once begun, a batch is entered whole: bytes that are placed and not recorded would be fetched again.
+        with anyio.CancelScope(shield=True):
+            works = await self._enter_batch(batch)
+        await self._close_finished([work for work in works if work.pending == 0])
+
+    async def _enter_batch(self, batch: Sequence[Event]) -> list[ProjectWork]:
         arrived = [e for e in batch if isinstance(e, Arrived)]
-        blobs = await anyio.to_thread.run_sync(self._place, arrived) if arrived else []
+        try:
+            blobs = await anyio.to_thread.run_sync(self._place, arrived) if arrived else []
+        except BaseException:
+            await _put_aside(arrived)
+            raise
         drafts: dict[int, _Draft] = {}
         for event in batch:
             drafts.setdefault(event.work.row.id, _Draft(event.work)).add(event)
         for event, blob in zip(arrived, blobs, strict=True):
             drafts[event.work.row.id].add_placed(event.fetch, blob, _checked_metadata(event, blob))
         await self._record(list(drafts.values()))
-        await self._close_finished([d.work for d in drafts.values() if d.work.pending == 0])
+        return [d.work for d in drafts.values()]
 
     def _place(self, arrived: Sequence[Arrived]) -> list[PlacedBlob]:
         """Put the files in their places and make them durable."""
@@ -134,7 +159,7 @@ class Recorder:
 
     async def _record(self, drafts: Sequence[_Draft]) -> None:
         cycle, now = self._cycle, self._cycle.clock()
-        records = [d.record() for d in drafts if d.changes]
+        records = [d.record() for d in drafts if d.changes or (cycle.has_overlays and d.claims)]
         if records:
             await record_changes(cycle.store, records, cycle=cycle.id, now=now, has_overlays=cycle.has_overlays)
         missing = {d.work.row.id: d.missing for d in drafts if d.missing}
@@ -160,6 +185,7 @@ class _Draft:
         self._begun = False
         self._placed: list[Placed] = []
         self._touched: list[Rehash] = []
+        self._refused: list[tuple[HeldFile, Digests]] = []
         self._succeeded: list[str] = []
 
     def add(self, event: Event) -> None:
@@ -179,8 +205,11 @@ class _Draft:
                     metadata_sha256=Sha256(event.metadata_sha256) if event.metadata_sha256 else None,
                 )
                 self.add_placed(fetch, blob, None)
-            case Verified(rehash=rehash):
-                self._touched.append(rehash)
+            case Verified(rehash=rehash, is_same=is_same):
+                if is_same:
+                    self._touched.append(rehash)
+                else:
+                    self._refused.append((rehash.held, rehash.file.digests))
                 self._done(rehash.file.filename)
             case Failed(failure=failure):
                 self._fail(failure)
@@ -209,17 +238,23 @@ class _Draft:
     def changes(self) -> bool:
         """Whether any row of the project changes."""
         change = self.work.change
-        return bool(self._placed or self._touched) or (
+        return bool(self._placed or self._touched or self._refused) or (
             self._begun
             and bool(
                 change.relabel or change.meta or change.touch or change.refuse or change.missing or change.returned
             )
         )
 
+    @property
+    def claims(self) -> bool:
+        """Whether a page that was just read lists files that can't be had: they are no overlay's either."""
+        return not self.work.is_retry and any(f.filename for f in self.failures)
+
     def record(self) -> ProjectRecord:
         """Return what the transaction enters, and note that the page is marked by it."""
         work, change = self.work, self.work.change
         touch = tuple((r.held, r.file) for r in self._touched)
+        refuse = (*self._refused, *(change.refuse if self._begun else ()))
         own = ProjectRecord(
             project=work.row.id,
             source=work.run.source.id,
@@ -228,11 +263,10 @@ class _Draft:
             relabel=change.relabel if self._begun else (),
             meta=change.meta if self._begun else None,
             touch=(*touch, *(change.touch if self._begun else ())),
-            refuse=change.refuse if self._begun else (),
+            refuse=refuse,
             returned=change.returned if self._begun else (),
         )
-        if self._begun:
-            self._tell_refused()
+        self._tell_refused(refuse)
         work.shows = work.shows or own.shows
         return own
 
@@ -244,8 +278,8 @@ class _Draft:
         names = [*self._succeeded, *(work.closed if self._begun else ())]
         return [(work.run.source.id, work.row.name, name) for name in names]
 
-    def _tell_refused(self) -> None:
-        for held, digests in self.work.change.refuse:
+    def _tell_refused(self, refuse: Sequence[tuple[HeldFile, Digests]]) -> None:
+        for held, digests in refuse:
             _log.warning(
                 "file.replacement_refused",
                 index=self.work.run.name,
@@ -276,6 +310,13 @@ class _Draft:
             reason=failure.reason.value,
             detail=failure.detail,
         )
+
+
+async def _put_aside(events: Sequence[Event]) -> None:
+    """Keep in staging what arrived and is not placed, for the next cycle; no file stays open."""
+    for event in events:
+        if isinstance(event, Arrived):
+            await event.staged.keep()
 
 
 def _checked_metadata(event: Arrived, blob: PlacedBlob) -> str | None:

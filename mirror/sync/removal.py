@@ -12,19 +12,21 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mirror.core.diff import HeldFile, Removal, RemovalKind
-from mirror.core.policy import brake_holds
+from mirror.core.names import ProjectName
+from mirror.core.policy import brake_holds, enough_published
 from mirror.errors import Reason
 from mirror.logs import get_logger
 from mirror.state.entries import load_held, record_missing
 from mirror.state.ledger import Failure, record_failures
 from mirror.state.listing import RootChange, SourceRow
-from mirror.state.rebuilt import load_judgeable, load_unclaimed
+from mirror.state.rebuilt import load_failed_filenames, load_judgeable, load_unclaimed, settle_empty
 from mirror.state.removals import (
     RemovalRecord,
     load_brake_window,
     load_displaced,
     load_files_of,
     load_orphaned,
+    load_overlaid,
     record_removals,
 )
 from mirror.sync.publish import Publisher
@@ -52,8 +54,19 @@ async def plan_displaced(cycle: Cycle) -> None:
         if run is None or run.selection.policy.overlay:
             continue
         held = (await load_held(cycle.store, [project]))[project]
-        run.removals.append(PendingRemoval(project=project, name=name, displaced=tuple(held)))
+        if not any(r.project == project for r in run.removals):  # else it leaves as a whole
+            run.removals.append(PendingRemoval(project=project, name=name, displaced=tuple(held), is_displaced=True))
         tell_owner_changed(cycle, name, before=index, after=owner)
+
+
+async def plan_withdrawn(cycle: Cycle) -> None:
+    """Add what later indexes publish for the projects that an index withdraws: its withdrawal withdraws all."""
+    for run in cycle.runs:
+        names = [r.name for r in run.removals if r.meta is not None]
+        for project, name in await load_overlaid(cycle.store, run.source.position, names):
+            held = (await load_held(cycle.store, [project]))[project]
+            files = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
+            run.removals.append(PendingRemoval(project=project, name=name, files=files))
 
 
 def tell_owner_changed(cycle: Cycle, name: str, *, before: str, after: str) -> None:
@@ -78,12 +91,14 @@ async def apply_removals(cycle: Cycle, run: Part, publisher: Publisher) -> bool:
     """Take away what is to leave, unless the brake holds it; tell whether it was done."""
     removals = run.removals
     if not removals:
-        await _close_brake(cycle, run)
+        if not cycle.options.is_narrowed:  # what the brake holds may be where such a cycle did not look
+            await _close_brake(cycle, run)
         return True
     files = await _count_files(cycle, removals)
     if not cycle.options.allow_shrink and files and await _brake(cycle, run, files):
         return False
-    await _close_brake(cycle, run)
+    if not cycle.options.is_narrowed:
+        await _close_brake(cycle, run)
     now = cycle.clock()
     await record_removals(cycle.store, [_record(run, removal) for removal in removals], cycle=cycle.id, now=now)
     run.counters.files_removed += files
@@ -123,17 +138,23 @@ async def remove_orphaned(cycle: Cycle, publisher: Publisher) -> None:
 
 async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
     """Judge what a rebuilt state holds and no index has claimed: two looks of whole cycles, then the brake."""
+    if cycle.options.is_narrowed or any(run.ended is not None for run in cycle.runs):
+        return
+    await settle_empty(cycle.store, cycle=cycle.id, now=cycle.clock())
     source = await load_unclaimed(cycle.store)
-    if source is None or cycle.options.is_narrowed or any(run.ended is not None for run in cycle.runs):
+    if source is None:
         return
     part = _UnclaimedPart(source=source, counters=IndexCounters(name=source.name))
     missing: dict[int, list[HeldFile]] = {}
     for project, name in await load_judgeable(cycle.store, source.id):
-        held = (await load_held(cycle.store, [project]))[project]
-        first = [h for h in held.values() if h.absent_since is None]
+        still_listed = await load_failed_filenames(cycle.store, name)
+        held = [
+            h for h in (await load_held(cycle.store, [project]))[project].values() if h.filename not in still_listed
+        ]
+        first = [h for h in held if h.absent_since is None]
         second = tuple(
             Removal(held=h, kind=RemovalKind.ABSENT)
-            for h in held.values()
+            for h in held
             if h.absent_since is not None and h.absent_since < cycle.id
         )
         if first:
@@ -159,32 +180,48 @@ class _UnclaimedPart:
         return self.source.name
 
 
-async def plan_items(cycle: Cycle, run: Part) -> list[PlanItem]:
-    """Return what would leave, for ``--dry-run``; what the brake would hold is not among it."""
+async def plan_items(cycle: Cycle, run: Part) -> list[PlanItem] | None:
+    """Return what would leave, for ``--dry-run``, or None where the brake would hold it.
+
+    It leaves the copy of the state, so that what a later index would then own can be planned too.
+    """
     files = await _count_files(cycle, run.removals)
     if not cycle.options.allow_shrink and files and await _brake(cycle, run, files):
-        return []
+        return None
     items = []
     for removal in run.removals:
         held = (await load_held(cycle.store, [removal.project]))[removal.project]
         leaving = held if removal.leaves else _names(removal)
-        items += [
-            PlanItem(
-                index=run.name,
-                project=removal.name,
-                filename=name,
-                action="remove",
-                size=held[name].size,
-                sha256=held[name].sha256,
-            )
-            for name in leaving
-            if name in held
-        ]
+        items += [_leaving(run.name, removal.name, held[name]) for name in leaving if name in held]
+    if run.removals:
+        records = [_record(run, removal) for removal in run.removals]
+        await record_removals(cycle.store, records, cycle=cycle.id, now=cycle.clock())
     return items
 
 
+async def plan_orphaned(cycle: Cycle) -> list[PlanItem]:
+    """Return what would leave of indexes that left the configuration, for ``--dry-run``."""
+    items: list[PlanItem] = []
+    if cycle.options.allow_shrink and not cycle.options.is_narrowed:
+        for project, _, name, index in await load_orphaned(cycle.store):
+            held = (await load_held(cycle.store, [project]))[project]
+            items += [_leaving(index, name, file) for file in held.values()]
+    return items
+
+
+def _leaving(index: str, project: ProjectName, held: HeldFile) -> PlanItem:
+    return PlanItem(
+        index=index, project=project, filename=held.filename, action="remove", size=held.size, sha256=held.sha256
+    )
+
+
 async def _brake(cycle: Cycle, run: Part, files: int) -> bool:
-    window = await load_brake_window(cycle.store, run.source.id, cycle.clock())
+    window = await load_brake_window(
+        cycle.store,
+        run.source.id,
+        cycle.clock(),
+        enough=lambda left: enough_published(leaving=left + files, max_shrink=cycle.max_shrink),
+    )
     leaving = window.left + files
     if not brake_holds(leaving=leaving, published=window.published, max_shrink=cycle.max_shrink):
         return False
@@ -222,6 +259,11 @@ def _record(run: Part, removal: PendingRemoval) -> RemovalRecord:
         leaves=removal.leaves,
         meta=removal.meta,
         withdrawn=removal.withdrawn,
+        # What was absent in two looks is not on the page any more; everything else may still stand there.
+        is_displaced=removal.is_displaced,
+        forgets=removal.is_displaced
+        or removal.meta is not None
+        or any(r.kind is not RemovalKind.ABSENT for r in removal.files),
     )
 
 

@@ -44,13 +44,19 @@ class IndexCounters:
     bytes_downloaded: int = 0
     requests: int = 0
     projects_due: int = 0
+    projects_confirmed: int = 0
     files_wanted: int = 0
     files_done: int = 0
     bytes_wanted: int = 0
 
+    @property
+    def projects_looked(self) -> int:
+        """Of those that are due, how many are done."""
+        return self.projects_checked - self.projects_confirmed
+
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""
-        hidden = {"projects_due", "files_wanted", "files_done", "bytes_wanted"}
+        hidden = {"projects_due", "projects_confirmed", "files_wanted", "files_done", "bytes_wanted"}
         return {key: getattr(self, key) for key in self.__slots__ if key not in hidden}
 
 

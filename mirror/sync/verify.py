@@ -3,52 +3,73 @@
 Blobs are read with all cores in constant memory, the longest unverified first; what was found whole is recorded as it goes,
 so that an interrupted run is not lost. Without ``repair`` nothing but those times is written, no lock is taken, and a cycle
 may run beside it: what disagrees is looked at again before it is called damage.
+
+``repair`` keeps the order of writes (README): rows close and pages are marked, pages are written, and only then is moved
+aside what they no longer list. Killed anywhere, the next run or cycle goes on.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 import anyio.to_thread
+from anyio.abc import ObjectReceiveStream
 
-from mirror.core.names import ProjectName, Sha256
+from mirror.core.names import ProjectName, Sha256, normalize_project
 from mirror.core.render_pages import iter_root_html, iter_root_json, render_project
-from mirror.errors import StateError
+from mirror.errors import StateError, TreeError, UnsafeName, shown_text
 from mirror.logs import get_logger
 from mirror.state.blobs import (
     BlobRow,
+    LostFile,
     count_blobs,
-    is_known,
+    load_blob,
     load_known_files,
     load_oldest_verified,
+    open_window,
     record_lost,
     record_pages_damaged,
     record_sidecars,
     record_verified,
 )
 from mirror.state.cycles import load_meta
-from mirror.state.entries import PageState, load_pages, load_published
+from mirror.state.entries import PageState, load_marked, load_pages, load_published
+from mirror.state.snapshots import load_lost_blobs
 from mirror.state.store import Store
 from mirror.sync.publish import Publisher
 from mirror.sync.work import Cycle
 from mirror.tree.check import (
+    BlobCheck,
     Damage,
     check_blob,
-    iter_blob_files,
+    clear_page_place,
+    exists,
+    foreign_in_project,
+    has_bytes,
+    is_directory,
     iter_outer,
     iter_projects,
     move_aside,
+    scan_blobs,
+    sort_unknown,
+    sync_path,
     wheel_metadata,
 )
-from mirror.tree.layout import METADATA_ENDING, Layout
+from mirror.tree.layout import Layout
+from mirror.tree.pages import HTML, HTML_V1, JSON_V1, PageStore
 
 _log = get_logger(__name__)
 
 _PAGES_AT_ONCE = 200
+_NOTED_AT_ONCE = 500
+_NOTED_EVERY_S = 10.0
+_LOOKS = 5
+"""So often a page that disagrees is looked at, while the state changes under it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,24 +84,35 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""
-        return {"damage": self.damage.value, "path": self.path, "detail": self.detail}
+        return {"damage": self.damage.value, "path": shown_path(self.path), "detail": shown_text(self.detail)}
 
 
 @dataclass(slots=True, kw_only=True)
 class Verification:
     """What was looked at and found; live while it runs."""
 
+    doing: str = "reading the state"
     blobs_total: int = 0
     bytes_total: int = 0
     blobs_checked: int = 0
     bytes_checked: int = 0
     pages_checked: int = 0
+    rebuilt: bool = False
+    """The state was lost and has been rebuilt from the tree."""
     leftovers: int = 0
     """Whole files that no row knows, as a kill may leave them: no damage, ``prune`` takes them away."""
     findings: list[Finding] = field(default_factory=list)
-    lost: list[tuple[str, str, str]] = field(default_factory=list)
-    """(index, project, filename) of what was taken off the pages to be fetched again."""
-    repaired: int = 0
+    lost: list[LostFile] = field(default_factory=list)
+    """What was taken off the pages and is not back."""
+    lost_to_snapshots: list[LostFile] = field(default_factory=list)
+    """What snapshots list and is known to be lost."""
+    without_metadata: list[str] = field(default_factory=list)
+    """Files whose damaged metadata could not be made again: their pages no longer advertise any."""
+
+    @property
+    def repaired(self) -> int:
+        """How many findings are mended, once ``repair`` is done."""
+        return len(self.findings) - len({(file.sha256, file.filename) for file in self.lost})
 
     def as_json(self) -> dict[str, Any]:
         """Return the report object."""
@@ -89,10 +121,34 @@ class Verification:
             "blobs_checked": self.blobs_checked,
             "bytes_checked": self.bytes_checked,
             "pages_checked": self.pages_checked,
+            "rebuilt": self.rebuilt,
             "leftovers": self.leftovers,
             "damage": [f.as_json() for f in self.findings],
-            "repaired": self.repaired,
         }
+
+    def tell(self, finding: Finding) -> None:
+        """Add a finding and log it."""
+        self.findings.append(finding)
+        _log.error(
+            "tree.damaged",
+            damage=finding.damage.value,
+            path=shown_path(finding.path),
+            detail=shown_text(finding.detail),
+        )
+
+
+def first_error(group: BaseExceptionGroup[Exception]) -> Exception:
+    """Return one of the errors of several workers: they all met the same trouble."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Exception)
+    return error
+
+
+def shown_path(path: str) -> str:
+    """Return a path fit for a line of text: a foreign one may hold any bytes."""
+    return shown_text(path, limit=4096)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,77 +176,77 @@ async def verify(
     into: Verification,
 ) -> Verification:
     """Look at the tree and fill ``into`` with what is found; nothing is mended."""
-    before = scope.not_since if scope.not_since is not None else now()
-    count, size = await count_blobs(store, before=before)
-    limit = None if scope.share >= 1.0 else max(1, round(count * scope.share))
+    window = await open_window(store, now=now(), before=scope.not_since)
+    count, size = await count_blobs(store, window)
+    limit = None if scope.is_whole else max(1, round(count * scope.share))
     into.blobs_total = count if limit is None else min(count, limit)
     into.bytes_total = size if limit is None or not count else size * into.blobs_total // count
-    checker = _BlobChecker(store, layout, metadata_limit_bytes, now, into)
-    async for chunk in load_oldest_verified(store, before=before, limit=limit):
-        await checker.check(chunk)
+    into.doing = "hashing files"
+    checker = _BlobChecker(store, layout, metadata_limit_bytes, window.stamp, into)
+    await checker.check(load_oldest_verified(store, window, limit=limit))
     if scope.is_whole:
+        into.doing = "looking for foreign files"
         await _check_files(store, layout, into)
+        into.doing = "comparing pages"
         await _check_pages(store, layout, into)
+        await _check_snapshots(store, layout, into)
     return into
-
-
-async def repair(cycle: Cycle, layout: Layout, found: Verification) -> None:
-    """Mend what was found: damage is moved aside, sidecars and pages are made again, lost files leave the pages.
-
-    What ``found.lost`` names afterwards is for the next cycle to fetch.
-    """
-    now = cycle.clock()
-    damaged = [f for f in found.findings if f.damage in {Damage.MISSING, Damage.SIZE, Damage.BYTES} and f.blob]
-    await anyio.to_thread.run_sync(_move_aside, layout, [f.path for f in damaged if f.damage is not Damage.MISSING])
-    blobs = [f.blob for f in damaged if f.blob is not None]
-    if blobs:
-        found.lost = await record_lost(cycle.store, blobs, cycle=cycle.id, now=now)
-    sidecars = [f.blob for f in found.findings if f.damage is Damage.SIDECAR and f.blob is not None]
-    if sidecars:
-        mended = await anyio.to_thread.run_sync(_mend_sidecars, cycle, layout, sidecars)
-        await record_sidecars(cycle.store, mended, cycle=cycle.id, now=now)
-    foreign = [f.path for f in found.findings if f.damage is Damage.FOREIGN]
-    await anyio.to_thread.run_sync(_move_aside, layout, foreign)
-    pages = {f.project for f in found.findings if f.damage is Damage.PAGE and f.project is not None}
-    if pages:
-        await record_pages_damaged(cycle.store, pages, cycle=cycle.id, now=now)
-    publisher = Publisher(cycle)
-    await publisher.publish_marked()
-    if any(f.damage is Damage.PAGE and f.project is None for f in found.findings):
-        await publisher.write_root()
-    found.repaired = len(found.findings) - len(blobs)
-
-
-async def republish(cycle: Cycle) -> None:
-    """Write every page of a state that was rebuilt, and the root."""
-    publisher = Publisher(cycle)
-    await publisher.publish_marked()
-    await publisher.finish()
 
 
 class _BlobChecker:
     """Checks blobs side by side, as many as there are cores."""
 
-    def __init__(
-        self, store: Store, layout: Layout, limit_bytes: int, now: Callable[[], float], into: Verification
-    ) -> None:
-        self._store, self._layout, self._limit_bytes, self._now, self._into = store, layout, limit_bytes, now, into
-        self._cores = anyio.CapacityLimiter(len(os.sched_getaffinity(0)))
+    def __init__(self, store: Store, layout: Layout, limit_bytes: int, stamp: float, into: Verification) -> None:
+        self._store, self._layout, self._limit_bytes = store, layout, limit_bytes
+        self._stamp, self._into = stamp, into
+        self._whole: list[BlobRow] = []
+        self._noted_s = time.monotonic()
 
-    async def check(self, blobs: Sequence[BlobRow]) -> None:
-        """Check some blobs, and record those that are whole."""
-        whole: list[BlobRow] = []
-        async with anyio.create_task_group() as tasks:
-            for blob in blobs:
-                tasks.start_soon(self._check_one, blob, whole)
+    async def check(self, blobs: AsyncIterator[BlobRow]) -> None:
+        """Check blobs, and record those that are whole now and then."""
+        cores = len(os.sched_getaffinity(0))
+        send, receive = anyio.create_memory_object_stream[BlobRow](cores)
         try:
-            await record_verified(self._store, whole, self._now())
-        except StateError as exc:  # a reader of a tree that it may not write: the result is the same
-            _log.debug("verify.not_recorded", problem=str(exc))
+            async with anyio.create_task_group() as tasks, send:
+                for _ in range(cores):
+                    tasks.start_soon(self._work, receive.clone())
+                receive.close()
+                async for blob in blobs:
+                    await send.send(blob)
+        except* (StateError, TreeError) as group:
+            raise first_error(group) from group
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._note()
 
-    async def _check_one(self, blob: BlobRow, whole: list[BlobRow]) -> None:
-        into = self._into
-        found = await anyio.to_thread.run_sync(
+    async def _work(self, blobs: ObjectReceiveStream[BlobRow]) -> None:
+        async with blobs:
+            async for blob in blobs:
+                await self._check_one(blob)
+                is_time = time.monotonic() - self._noted_s > _NOTED_EVERY_S
+                if len(self._whole) >= _NOTED_AT_ONCE or is_time:
+                    await self._note()
+
+    async def _check_one(self, blob: BlobRow) -> None:
+        found = await self._look(blob)
+        self._into.blobs_checked += 1
+        self._into.bytes_checked += found.bytes_read
+        current: BlobRow | None = blob
+        if found.damage is not None:
+            # A cycle or a prune may have been at work in between: what the state says now is what counts.
+            current = await load_blob(self._store, blob.sha256, blob.filename)
+            if current is None:
+                return
+            found = await self._look(current)
+        if found.damage is None:
+            self._whole.append(blob)
+        elif await load_blob(self._store, blob.sha256, blob.filename) == current:
+            path = self._layout.blob_path(blob.sha256, blob.filename)
+            self._into.tell(Finding(damage=found.damage, path=path, detail=found.detail, blob=current))
+
+    async def _look(self, blob: BlobRow) -> BlobCheck:
+        # Only read, so it may be left alone when the run is interrupted.
+        return await anyio.to_thread.run_sync(
             check_blob,
             self._layout,
             blob.sha256,
@@ -198,38 +254,56 @@ class _BlobChecker:
             blob.size,
             blob.metadata_sha256,
             self._limit_bytes,
-            limiter=self._cores,
+            abandon_on_cancel=True,
         )
-        into.blobs_checked += 1
-        into.bytes_checked += found.bytes_read
-        if found.damage is None:
-            whole.append(blob)
-        elif await is_known(self._store, blob):
-            path = self._layout.blob_path(blob.sha256, blob.filename)
-            _tell(into, Finding(damage=found.damage, path=path, detail=found.detail, blob=blob))
+
+    async def _note(self) -> None:
+        whole, self._whole, self._noted_s = self._whole, [], time.monotonic()
+        try:
+            if whole:
+                await record_verified(self._store, whole, self._stamp)
+        except StateError as exc:  # a reader of a state that it may not write: the result is the same
+            _log.debug("verify.not_recorded", problem=str(exc))
 
 
 async def _check_files(store: Store, layout: Layout, into: Verification) -> None:
     """Find what lies among the blobs and belongs to none."""
     for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(layout))):
         if not is_ours:
-            path = str(layout.files / outer)
-            _tell(into, Finding(damage=Damage.FOREIGN, path=path, detail="nothing of ours lies here"))
+            await _tell_foreign(into, [str(layout.files / outer)], "nothing of ours lies here")
             continue
-        on_disk = await anyio.to_thread.run_sync(_list_blob_files, layout, outer)
-        known = await load_known_files(store, outer)
-        for path, sha256, name in on_disk:
-            blob_name = name.removesuffix(METADATA_ENDING)
-            if (sha256, name) in known or ((sha256, blob_name) in known and name != blob_name):
-                continue
-            if sha256 and (sha256, name) not in await load_known_files(store, sha256):
-                into.leftovers += 1
-            elif not sha256:
-                _tell(into, Finding(damage=Damage.FOREIGN, path=path, detail="no blob belongs here"))
+        # First the disk, then the state: what a cycle adds in between is known.
+        found = await anyio.to_thread.run_sync(scan_blobs, layout, outer)
+        foreign, leftovers = sort_unknown(found, await load_known_files(store, outer))
+        into.leftovers += len(leftovers)
+        await _tell_foreign(into, foreign, "no blob belongs here")
 
 
-def _list_blob_files(layout: Layout, outer: str) -> list[tuple[str, str, str]]:
-    return list(iter_blob_files(layout, outer))
+async def _tell_foreign(into: Verification, paths: Sequence[str], detail: str) -> None:
+    for path in paths:
+        # A command that starts beside tries with an empty file whether it can write, and takes it away.
+        if await anyio.to_thread.run_sync(exists, path):
+            into.tell(Finding(damage=Damage.FOREIGN, path=path, detail=detail))
+
+
+async def _check_snapshots(store: Store, layout: Layout, into: Verification) -> None:
+    """Name what snapshots list and an earlier repair found lost: a cycle brings it back only where an index lists it."""
+    known = {finding.path for finding in into.findings}
+    for snapshot, project, sha256, filename in await load_lost_blobs(store):
+        path = layout.blob_path(Sha256(sha256), filename)
+        if path not in known:
+            detail = f"the snapshot {snapshot} lists it; restore it from a backup, or delete the snapshot"
+            into.tell(Finding(damage=Damage.MISSING, path=path, detail=detail))
+            into.lost_to_snapshots.append(
+                LostFile(
+                    source=0,
+                    index=f"snapshot {snapshot}",
+                    is_configured=False,
+                    project=ProjectName(project),
+                    filename=filename,
+                    sha256=Sha256(sha256),
+                )
+            )
 
 
 async def _check_pages(store: Store, layout: Layout, into: Verification) -> None:
@@ -239,88 +313,164 @@ async def _check_pages(store: Store, layout: Layout, into: Verification) -> None
     for start in range(0, len(names), _PAGES_AT_ONCE):
         chunk = names[start : start + _PAGES_AT_ONCE]
         for name in await _wrong_pages(store, layout, chunk):
-            if await _wrong_pages(store, layout, [name]):
+            if await _is_page_wrong(store, layout, name):
                 path = layout.project_dir(name)
                 detail = "a page of it is missing or is not what the state says"
-                _tell(into, Finding(damage=Damage.PAGE, path=path, detail=detail, project=name))
+                into.tell(Finding(damage=Damage.PAGE, path=path, detail=detail, project=name))
+        await _tell_foreign(
+            into, await anyio.to_thread.run_sync(_foreign_in, layout, chunk), "no page of the project has this name"
+        )
         into.pages_checked += len(chunk)
-    if await _is_root_wrong(store, layout) and await _is_root_wrong(store, layout):
+    if await _is_root_wrong(store, layout):
         detail = "the root page is missing or is not what the state says"
-        _tell(into, Finding(damage=Damage.PAGE, path=str(layout.simple), detail=detail))
+        into.tell(Finding(damage=Damage.PAGE, path=str(layout.simple), detail=detail))
     for found in await anyio.to_thread.run_sync(lambda: list(iter_projects(layout))):
-        if found not in published and not await load_pages(store, [ProjectName(found)]):
-            path = str(layout.simple / found)
-            _tell(into, Finding(damage=Damage.FOREIGN, path=path, detail="no project of the state has a page here"))
+        if found not in published and not (_is_name(found) and await load_pages(store, [ProjectName(found)])):
+            await _tell_foreign(into, [str(layout.simple / found)], "no project of the state has a page here")
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return normalize_project(text) == text
+    except UnsafeName:
+        return False
+
+
+def _foreign_in(layout: Layout, names: Sequence[ProjectName]) -> list[str]:
+    return [path for name in names for path in foreign_in_project(layout, name)]
 
 
 async def _wrong_pages(store: Store, layout: Layout, names: Collection[ProjectName]) -> list[ProjectName]:
-    pages = [p for p in await load_pages(store, names) if p.is_published and not p.is_marked]
+    pages = await _settled_pages(store, names)
     return await anyio.to_thread.run_sync(_compare_pages, layout, pages)
 
 
-def _compare_pages(layout: Layout, pages: Iterable[PageState]) -> list[ProjectName]:
+async def _is_page_wrong(store: Store, layout: Layout, name: ProjectName) -> bool:
+    """Look again, until the state was the same before and after the look."""
+    for _ in range(_LOOKS):
+        before = await _settled_pages(store, [name])
+        is_wrong = bool(await anyio.to_thread.run_sync(_compare_pages, layout, before))
+        if not is_wrong or await _settled_pages(store, [name]) == before:
+            return is_wrong
+    return False  # it changes faster than it can be looked at: a cycle is writing it
+
+
+async def _settled_pages(store: Store, names: Collection[ProjectName]) -> list[PageState]:
+    """Return the pages that the state takes for written."""
+    return [p for p in await load_pages(store, names) if p.is_published and not p.is_marked]
+
+
+def _compare_pages(layout: Layout, pages: Sequence[PageState]) -> list[ProjectName]:
     wrong = []
     for page in pages:
         rendered = render_project(page.view)
         directory = layout.project_dir(page.view.name)
-        if not (
-            _has_bytes(f"{directory}/index.html", [rendered.html])
-            and _has_bytes(f"{directory}/index.v1_html", [rendered.html])
-            and _has_bytes(f"{directory}/index.v1_json", [rendered.json])
-        ):
+        expected = ((HTML, rendered.html), (HTML_V1, rendered.html), (JSON_V1, rendered.json))
+        if not is_directory(directory) or not all(has_bytes(f"{directory}/{name}", [data]) for name, data in expected):
             wrong.append(page.view.name)
     return wrong
 
 
 async def _is_root_wrong(store: Store, layout: Layout) -> bool:
-    written = await load_meta(store, "root_revision")
-    if written is None:
-        return False
+    for _ in range(_LOOKS):
+        before = await _settled_root(store)
+        if before is None or not await anyio.to_thread.run_sync(_is_other_root, layout, *before):
+            return False
+        if await _settled_root(store) == before:
+            return True
+    return False
+
+
+async def _settled_root(store: Store) -> tuple[list[tuple[ProjectName, int]], int] | None:
+    """Return what the root page shows and its serial; None while one is to be written."""
+    written = int(await load_meta(store, "root_revision") or 0)
     projects = await load_published(store)
-    if any(serial > int(written) for _, serial in projects):
-        return False  # a cycle is on its way to write it
+    is_due = not written or await load_marked(store, "", 1) or any(serial > written for _, serial in projects)
+    return None if is_due else (projects, written)
+
+
+def _is_other_root(layout: Layout, projects: Sequence[tuple[ProjectName, int]], written: int) -> bool:
     root = str(layout.simple)
-
-    def compare() -> bool:
-        return (
-            _has_bytes(f"{root}/index.html", iter_root_html(projects, int(written)))
-            and _has_bytes(f"{root}/index.v1_html", iter_root_html(projects, int(written)))
-            and _has_bytes(f"{root}/index.v1_json", iter_root_json(projects, int(written)))
-        )
-
-    return not await anyio.to_thread.run_sync(compare)
+    if (PageStore(layout).root_serial() or 0) > written:
+        return False  # just written, and about to be entered
+    return not (
+        has_bytes(f"{root}/{HTML}", iter_root_html(projects, written))
+        and has_bytes(f"{root}/{HTML_V1}", iter_root_html(projects, written))
+        and has_bytes(f"{root}/{JSON_V1}", iter_root_json(projects, written))
+    )
 
 
-def _has_bytes(path: str, expected: Iterable[bytes]) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return all(file.read(len(piece)) == piece for piece in expected) and not file.read(1)
-    except OSError:
-        return False
+async def repair(cycle: Cycle, layout: Layout, found: Verification) -> None:
+    """Mend what was found: lost files leave the pages, sidecars and pages are made again, damage is moved aside.
+
+    What ``found.lost`` names afterwards is for the next cycle to fetch.
+    """
+    found.doing = "mending"
+    now = cycle.clock()
+    damaged = [f for f in found.findings if f.damage in {Damage.MISSING, Damage.SIZE, Damage.BYTES}]
+    blobs = [f.blob for f in damaged if f.blob is not None]
+    if blobs:
+        found.lost = await record_lost(cycle.store, blobs, cycle=cycle.id, now=now)
+    found.lost += found.lost_to_snapshots
+    unfit = await _mend_sidecars(cycle, layout, found)
+    pages = {f.project for f in found.findings if f.damage is Damage.PAGE}
+    await anyio.to_thread.run_sync(_clear_page_places, layout, pages)
+    names = {name for name in pages if name is not None}
+    if names:
+        await record_pages_damaged(cycle.store, names, cycle=cycle.id, now=now)
+    publisher = Publisher(cycle)
+    await publisher.publish_marked()
+    if None in pages:
+        await publisher.write_root()
+    aside = [f.path for f in damaged if f.damage is not Damage.MISSING]
+    foreign = [f.path for f in found.findings if f.damage is Damage.FOREIGN]
+    await anyio.to_thread.run_sync(_move_aside, layout, [*aside, *unfit, *foreign])
+
+
+async def _mend_sidecars(cycle: Cycle, layout: Layout, found: Verification) -> list[str]:
+    """Take the metadata of wheels out of them again; return the sidecars of what no longer has any."""
+    blobs = [f.blob for f in found.findings if f.damage is Damage.SIDECAR and f.blob is not None]
+    if not blobs:
+        return []
+    mended = await anyio.to_thread.run_sync(_write_sidecars, cycle, layout, blobs)
+    await record_sidecars(cycle.store, mended, cycle=cycle.id, now=cycle.clock())
+    unfit = []
+    for blob, digest in mended:
+        if digest is None:
+            unfit.append(layout.sidecar_path(blob.sha256, blob.filename))
+            found.without_metadata.append(layout.blob_path(blob.sha256, blob.filename))
+            _log.warning("metadata.dropped", filename=blob.filename, sha256=blob.sha256)
+    return unfit
+
+
+def _write_sidecars(cycle: Cycle, layout: Layout, blobs: Sequence[BlobRow]) -> list[tuple[BlobRow, Sha256 | None]]:
+    mended: list[tuple[BlobRow, Sha256 | None]] = []
+    for blob in blobs:
+        data = None
+        if blob.filename.endswith(".whl"):
+            data = wheel_metadata(layout, blob.sha256, blob.filename, cycle.files.metadata_limit_bytes)
+        mended.append((blob, None if data is None else write_sidecar(cycle, layout, blob.sha256, blob.filename, data)))
+    return mended
+
+
+def write_sidecar(cycle: Cycle, layout: Layout, sha256: Sha256, filename: str, data: bytes) -> Sha256:
+    """Replace a sidecar durably; what was there is kept aside."""
+    sidecar = layout.sidecar_path(sha256, filename)
+    if exists(sidecar):
+        move_aside(layout, sidecar, keep=True)
+    digest = cycle.files.place_sidecar(sha256, filename, data)
+    sync_path(sidecar)
+    return digest
+
+
+def _clear_page_places(layout: Layout, pages: Collection[ProjectName | None]) -> None:
+    for name in pages:
+        for moved in clear_page_place(layout, name):
+            _log.warning("file.moved_aside", to=str(moved))
 
 
 def _move_aside(layout: Layout, paths: Sequence[str]) -> None:
     for path in paths:
-        if os.path.lexists(path):
+        if exists(path):
             moved = move_aside(layout, path)
-            _log.warning("file.moved_aside", path=path, to=str(moved))
-
-
-def _mend_sidecars(cycle: Cycle, layout: Layout, blobs: Sequence[BlobRow]) -> list[tuple[BlobRow, Sha256 | None]]:
-    """Take the metadata of wheels out of them again; what no longer has any loses its sidecar."""
-    mended: list[tuple[BlobRow, Sha256 | None]] = []
-    for blob in blobs:
-        sidecar = layout.sidecar_path(blob.sha256, blob.filename)
-        if os.path.lexists(sidecar):
-            move_aside(layout, sidecar)
-        data = None
-        if blob.filename.endswith(".whl"):
-            data = wheel_metadata(layout, blob.sha256, blob.filename, cycle.files.metadata_limit_bytes)
-        digest = None if data is None else cycle.files.place_sidecar(blob.sha256, blob.filename, data)
-        mended.append((blob, digest))
-    return mended
-
-
-def _tell(into: Verification, finding: Finding) -> None:
-    into.findings.append(finding)
-    _log.error("tree.damaged", damage=finding.damage.value, path=finding.path, detail=finding.detail)
+            _log.warning("file.moved_aside", path=shown_path(path), to=shown_path(str(moved)))

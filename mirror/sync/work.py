@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -12,7 +13,7 @@ from mirror.core.diff import Fetch, ProjectChange, Rehash, Removal
 from mirror.core.model import ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
-from mirror.errors import MirrorError, Reason, Unreachable
+from mirror.errors import MirrorError, Reason, Unreachable, UpstreamError
 from mirror.state.entries import Closing
 from mirror.state.ledger import Failure
 from mirror.state.listing import ProjectRow, SourceRow
@@ -25,13 +26,16 @@ from mirror.upstream.index import IndexClient
 from mirror.upstream.session import IndexSession
 
 _UNREACHABLE_IN_A_ROW = 4
-"""So many pages or files that can't be reached, one after another, open the circuit: the index is down."""
+"""So many pages or files that can't be reached, one after another, and the index is asked whether it is down."""
+_UNREACHABLE_AT_MOST = 64
+"""So many end its part of the cycle, although its root page answers: a few broken pages must not stop the others."""
 
 
 class Clock(Protocol):
     """Seconds since the epoch."""
 
-    def __call__(self) -> float: ...
+    def __call__(self) -> float:
+        """Return the time now."""
 
 
 class Phase(Enum):
@@ -74,11 +78,12 @@ class IndexRun:
     page_width: Width
     file_width: Width
     removals: list[PendingRemoval] = field(default_factory=list)
-    rereads: list[ProjectRow] = field(default_factory=list)
+    rereads: set[ProjectName] = field(default_factory=set)
     """Projects whose page must be read again, since a retry from the ledger found the listing outdated."""
     ended: MirrorError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _unreachable: int = 0
+    _has_asked: bool = False
 
     @property
     def name(self) -> str:
@@ -95,11 +100,24 @@ class IndexRun:
         """The index answered something useful."""
         self._unreachable = 0
 
-    def note_unreachable(self, error: Unreachable) -> None:
+    async def note_unreachable(self, error: Unreachable) -> None:
         """Count a failure to reach the index; too many in a row open the circuit."""
         self._unreachable += 1
-        if self._unreachable >= _UNREACHABLE_IN_A_ROW:
+        if self._unreachable < _UNREACHABLE_IN_A_ROW:
+            return
+        # Retry-After: it says itself that it wants to be left alone.
+        is_down = self._unreachable >= _UNREACHABLE_AT_MOST or error.retry_after_s is not None
+        if is_down or not (self._has_asked or await self._answers()):
             self.end(error)
+
+    async def _answers(self) -> bool:
+        """Tell whether the index says anything at all, by its root page; asked once in a cycle."""
+        self._has_asked = True
+        try:
+            await self.client.fetch_root(self.source.validators)
+        except UpstreamError as exc:
+            return not isinstance(exc, Unreachable)
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +129,8 @@ class PendingRemoval:
     files: tuple[Removal, ...] = ()
     displaced: tuple[str, ...] = ()
     """Filenames of a project that now belongs to an earlier index."""
+    is_displaced: bool = False
+    """The project now belongs to an earlier index, whether files of it are published or not."""
     leaves: bool = False
     """The whole project: its index no longer lists it, or nobody wants it."""
     meta: ProjectMeta | None = None
@@ -165,9 +185,8 @@ class Cycle:
     max_shrink: float
     renderer: int
     has_blobs: bool = True
+    has_overlays: bool = False
+    """Whether an index of the configuration adds files to the projects of another."""
+    root_digests: Mapping[str, str] = field(default_factory=dict)
+    """Of each configured index, also where the cycle is narrowed: which projects of its root are wanted."""
     phase: Phase = Phase.REPAIR
-
-    @property
-    def has_overlays(self) -> bool:
-        """Whether an index adds files to the projects of another."""
-        return any(run.selection.policy.overlay for run in self.runs)

@@ -6,7 +6,6 @@ leaves ``tree_errors``.
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
-# ruff: noqa: PTH100, PTH101, PTH102, PTH104, PTH108, PTH110, PTH120
 
 from __future__ import annotations
 
@@ -25,6 +24,9 @@ Buffer = bytes | bytearray | memoryview
 
 FEW: Final = 8
 """Up to so many things are synced one by one; beyond, one syncfs costs less and disturbs no more."""
+
+_FEW_INODES: Final = 64
+_FEW_BYTES: Final = 1 << 20
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -67,7 +69,10 @@ def tree_error(exc: OSError, path: str | Path) -> TreeError:
     where = os.fsdecode(named) if isinstance(named, str | bytes) else str(path)
     if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
         what = "no space left" if exc.errno == errno.ENOSPC else "the quota is used up"
-        return full_disk_error(where, what, "free some space; `disk-reserve` stops a cycle before it comes to this")
+        advice = "free some space; `disk-reserve` stops a cycle before it comes to this"
+        if exc.errno == errno.ENOSPC and _has_no_inodes(where):
+            advice = "no inodes are left: remove small files, or use a file system with more inodes"
+        return full_disk_error(where, what, advice)
     return TreeError(path=where, problem=_ADVICE.get(exc.errno or 0) or exc.strerror or str(exc))
 
 
@@ -79,15 +84,26 @@ def full_disk_error(path: str, what: str, advice: str) -> TreeError:
 
 def free_bytes(path: str | Path) -> int | None:
     """Return what an unprivileged user may still write at ``path``, which need not exist; None where nobody knows."""
+    found = _statvfs(path)
+    # Some network file systems answer zeros.
+    return found.f_bavail * found.f_frsize if found is not None and found.f_blocks else None
+
+
+def _has_no_inodes(path: str | Path) -> bool:
+    found = _statvfs(path)
+    # What was in the making has just been taken away again, so a few may be free.
+    has_bytes = found is not None and found.f_bavail * found.f_frsize > _FEW_BYTES
+    return found is not None and has_bytes and found.f_files > 0 and found.f_favail < _FEW_INODES
+
+
+def _statvfs(path: str | Path) -> os.statvfs_result | None:
     place = os.path.abspath(path)
     while not os.path.exists(place):
         place = os.path.dirname(place)
     try:
-        found = os.statvfs(place)
+        return os.statvfs(place)
     except OSError:  # pragma: no cover - a file system that is gone
         return None
-    # Some network file systems answer zeros.
-    return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
 def temporary_path(directory: str | Path) -> str:

@@ -1,25 +1,38 @@
 """Look at what lies in the tree, and move aside what must not stay there. Blocking functions, raising ``TreeError``.
 
-Nothing is believed but the bytes: a blob is hashed again, a wheel's sidecar is compared with the wheel. What is moved aside
-goes to ``quarantine/`` and is never deleted here.
+Nothing is believed but the bytes: a blob is hashed again, a wheel's sidecar is compared with the wheel. No symbolic link is
+followed. What is moved aside goes to ``quarantine/`` and is never deleted here. What vanishes while it is looked at is no
+error: a cycle may work beside.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from mirror.core.names import Sha256
-from mirror.tree.atomic import make_directory, remove_if_there, sync_directory, tree_errors
+from mirror.core.names import ProjectName, Sha256
+from mirror.tree.atomic import (
+    check_directory,
+    make_directory,
+    remove_if_there,
+    sync_directory,
+    sync_file,
+    tree_error,
+    tree_errors,
+)
 from mirror.tree.layout import METADATA_ENDING, PRIVATE_DIRECTORY, Layout
+from mirror.tree.pages import PAGE_NAMES
 from mirror.tree.wheel import WheelError, extract_metadata
 
-_BLOCK_BYTES = 1 << 20
+_HEX = frozenset("0123456789abcdef")
+_NAME_BYTES = 200
+_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Damage(Enum):
@@ -47,35 +60,96 @@ def check_blob(
 ) -> BlobCheck:
     """Hash a blob again and compare its sidecar, in constant memory."""
     path = layout.blob_path(sha256, filename)
-    with tree_errors(path):
+    try:
+        for directory in layout.blob_directories(sha256):
+            check_directory(directory)
+    except OSError as exc:
+        _raise_if_ours(exc, path)
+        return BlobCheck(damage=Damage.MISSING, detail="the file is not there, nor is its directory")
+    try:
+        descriptor = _open_plain(path)
+    except FileNotFoundError:
+        return BlobCheck(damage=Damage.MISSING, detail="the file is not there")
+    except OSError as exc:
+        return BlobCheck(damage=Damage.BYTES, detail=_unreadable(exc))
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        actual_size = os.fstat(descriptor).st_size
+        if actual_size != size:
+            return BlobCheck(damage=Damage.SIZE, detail=f"{size} bytes are recorded, {actual_size} are there")
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return BlobCheck(damage=Damage.MISSING, detail="the file is not there")
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as exc:
-            return BlobCheck(damage=Damage.BYTES, detail=f"can't be read: {exc.strerror}")
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                return BlobCheck(damage=Damage.BYTES, detail="it is no plain file")
-            if found.st_size != size:
-                return BlobCheck(damage=Damage.SIZE, detail=f"{size} bytes are recorded, {found.st_size} are there")
-            try:
-                actual = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as exc:
-                return BlobCheck(damage=Damage.BYTES, detail=f"can't be read: {exc.strerror}", bytes_read=size)
-        if actual != sha256:
-            return BlobCheck(damage=Damage.BYTES, detail=f"the bytes have sha256 {actual}", bytes_read=size)
-        problem = _check_sidecar(path, filename, metadata_sha256, metadata_limit_bytes)
+            return BlobCheck(damage=Damage.BYTES, detail=_unreadable(exc), bytes_read=size)
+    if actual != sha256:
+        return BlobCheck(damage=Damage.BYTES, detail=f"the bytes have sha256 {actual}", bytes_read=size)
+    problem = _sidecar_problem(path, filename, metadata_sha256, metadata_limit_bytes) if metadata_sha256 else ""
     return BlobCheck(damage=Damage.SIDECAR if problem else None, detail=problem, bytes_read=size)
+
+
+def _open_plain(path: str) -> int:
+    """Open a file that is no link, without waiting for what may be a pipe. Raises ``OSError``, ``TreeError``."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        _raise_if_ours(exc, path)
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file", path)
+    return descriptor
+
+
+def _raise_if_ours(exc: OSError, path: str) -> None:
+    """Raise ``TreeError`` for what is wrong with this process, not with the tree: nothing is damaged by it."""
+    if exc.errno in _OURS:
+        raise tree_error(exc, path) from exc
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
+
+
+def _unreadable(exc: OSError) -> str:
+    return f"it can't be read: {exc.strerror}"
+
+
+def _sidecar_problem(path: str, filename: str, metadata_sha256: str, limit_bytes: int) -> str:
+    """Say what is wrong with a sidecar that pages advertise; empty where nothing is."""
+    try:
+        data = _read_plain(path + METADATA_ENDING, limit_bytes)
+    except OSError as exc:
+        return f"its sidecar can't be read: {exc.strerror}"
+    if hashlib.sha256(data).hexdigest() != metadata_sha256:
+        return "its sidecar has other bytes than recorded"
+    if filename.endswith(".whl"):
+        try:
+            if _extract(path, filename, limit_bytes) != data:
+                return "its sidecar disagrees with the wheel"
+        except (WheelError, OSError) as exc:
+            return f"its sidecar can't be compared with the wheel: {exc}"
+    return ""
+
+
+def _read_plain(path: str, limit_bytes: int) -> bytes:
+    """Return the bytes of a regular file that is no link, one byte more than the limit at most."""
+    with os.fdopen(_open_plain(path), "rb", buffering=0) as file:
+        return b"".join(iter(lambda: file.read(limit_bytes + 1), b""))[: limit_bytes + 1]
+
+
+def _extract(path: str, filename: str, limit_bytes: int) -> bytes | None:
+    with os.fdopen(_open_plain(path), "rb") as wheel:
+        return extract_metadata(wheel, filename, limit_bytes)
 
 
 def wheel_metadata(layout: Layout, sha256: Sha256, filename: str, limit_bytes: int) -> bytes | None:
     """Take a held wheel's metadata out of it again; None where it has none that can be served."""
     path = layout.blob_path(sha256, filename)
-    with tree_errors(path), open(path, "rb") as file:
+    with tree_errors(path):
         try:
-            return extract_metadata(file, filename, limit_bytes)
+            return _extract(path, filename, limit_bytes)
         except WheelError:
             return None
 
@@ -83,104 +157,100 @@ def wheel_metadata(layout: Layout, sha256: Sha256, filename: str, limit_bytes: i
 def sidecar_digest(layout: Layout, sha256: Sha256, filename: str, limit_bytes: int) -> Sha256 | None:
     """Return the sha256 of the sidecar beside a blob, or None where there is none that is fit to be served."""
     try:
-        with open(layout.sidecar_path(sha256, filename), "rb") as file:
-            data = file.read(limit_bytes + 1)
+        data = _read_plain(layout.sidecar_path(sha256, filename), limit_bytes)
     except OSError:
         return None
     return Sha256(hashlib.sha256(data).hexdigest()) if len(data) <= limit_bytes else None
 
 
-def _check_sidecar(path: str, filename: str, metadata_sha256: str | None, limit_bytes: int) -> str:
-    """Say what is wrong with a sidecar; empty where nothing is."""
-    sidecar = path + METADATA_ENDING
-    if metadata_sha256 is None:
-        return "a sidecar lies there that is not recorded" if os.path.lexists(sidecar) else ""
-    try:
-        with open(sidecar, "rb") as file:
-            data = file.read(limit_bytes + 1)
-    except OSError as exc:
-        return f"its sidecar can't be read: {exc.strerror}"
-    if hashlib.sha256(data).hexdigest() != metadata_sha256:
-        return "its sidecar has other bytes than recorded"
-    if filename.endswith(".whl"):
-        with open(path, "rb") as wheel:
-            try:
-                if extract_metadata(wheel, filename, limit_bytes) != data:
-                    return "its sidecar disagrees with the wheel"
-            except WheelError as exc:
-                return f"its sidecar can't be compared with the wheel: {exc}"
-    return ""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """Something below ``files`` that may belong to nothing."""
 
-
-def iter_blob_files(layout: Layout, outer: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (path, sha256, filename) of everything below ``files/<outer>``; sha256 is '' where nothing belongs there."""
-    top = layout.files / outer
-    with tree_errors(top):
-        for directory, names, files in os.walk(top):
-            for name in [n for n in names if os.path.islink(os.path.join(directory, n))]:
-                names.remove(name)
-                yield os.path.join(directory, name), "", name
-            sha256 = os.path.basename(directory)
-            expected = layout.blob_directories(Sha256(sha256))[2] if len(sha256) == 64 else ""
-            for name in files:
-                yield os.path.join(directory, name), sha256 if directory == expected else "", name
-
-
-def iter_outer(layout: Layout) -> Iterator[tuple[str, bool]]:
-    """Yield what lies directly below ``files``, and whether it is a directory that belongs there."""
-    with tree_errors(layout.files), os.scandir(layout.files) as found:
-        for item in sorted(found, key=lambda i: i.name):
-            is_ours = len(item.name) == 2 and set(item.name) <= set("0123456789abcdef")
-            yield item.name, is_ours and item.is_dir(follow_symlinks=False)
-
-
-def iter_projects(layout: Layout) -> Iterator[str]:
-    """Yield the names of what lies directly below ``simple``, except the root pages."""
-    with tree_errors(layout.simple), os.scandir(layout.simple) as found:
-        names = [item.name for item in found]
-    yield from sorted(n for n in names if n not in {"index.html", "index.v1_html", "index.v1_json"})
-
-
-def move_aside(layout: Layout, path: str) -> Path:
-    """Move something to ``quarantine/``, under a name that keeps where it came from; return the new path."""
-    quarantine = layout.root / "quarantine"
-    name = os.path.relpath(path, layout.root).replace(os.sep, "__")[-200:]
-    with tree_errors(path):
-        make_directory(quarantine, PRIVATE_DIRECTORY)
-        target = quarantine / name
-        number = 0
-        while os.path.lexists(target):
-            number += 1
-            target = quarantine / f"{name}.{number}"
-        os.rename(path, target)
-        sync_directory(quarantine)
-        sync_directory(os.path.dirname(path))
-    return target
+    path: str
+    sha256: str
+    """Of the blob whose directory it lies in; empty where nothing of ours can lie."""
+    name: str
+    size: int
+    is_directory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """A file in a blob's directory that no row knows."""
+    """A file in a blob's directory that no row knows, as a kill may leave it."""
 
     path: str
     size: int
 
 
-def list_leftovers(layout: Layout, outer: str, known: Mapping[tuple[str, str], str | None]) -> list[Leftover]:
-    """Return what lies in the blob directories below ``files/<outer>`` and is neither a known blob nor its sidecar.
+def iter_outer(layout: Layout) -> Iterator[tuple[str, bool]]:
+    """Yield what lies directly below ``files``, and whether it is a directory that belongs there."""
+    for item in _entries(str(layout.files)):
+        yield item.name, _is_hex_directory(item)
 
-    ``known``: (sha256, filename) -> sha256 of the sidecar, or None where there is none. What lies elsewhere is foreign and
-    not named here: only what we could have written ourselves may be deleted.
-    """
-    found = []
-    for path, sha256, name in iter_blob_files(layout, outer):
-        if not sha256 or (sha256, name) in known:
+
+def scan_blobs(layout: Layout, outer: str) -> list[Unknown]:
+    """Return everything that lies below ``files/<outer>``; what is foreign is named once, not what lies in it."""
+    found: list[Unknown] = []
+    for middle in _entries(f"{layout.files}/{outer}"):
+        if not _is_hex_directory(middle):
+            found.append(_foreign(middle))
             continue
-        if name.endswith(METADATA_ENDING) and known.get((sha256, name.removesuffix(METADATA_ENDING))):
-            continue
-        with tree_errors(path):
-            found.append(Leftover(path=path, size=os.lstat(path).st_size))
+        for inner in _entries(middle.path):
+            is_ours = len(inner.name) == 64 and set(inner.name) <= _HEX and inner.is_dir(follow_symlinks=False)
+            if not is_ours or not inner.name.startswith(outer + middle.name):
+                found.append(_foreign(inner))
+                continue
+            found += [_in_blob_directory(item, inner.name) for item in _entries(inner.path)]
     return found
+
+
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    """Return what lies in a directory, by name; nothing where it vanished."""
+    with tree_errors(directory):
+        try:
+            with os.scandir(directory) as found:
+                return sorted(found, key=lambda item: item.name)
+        except FileNotFoundError:
+            return []
+
+
+def _is_hex_directory(item: os.DirEntry[str]) -> bool:
+    return len(item.name) == 2 and set(item.name) <= _HEX and item.is_dir(follow_symlinks=False)
+
+
+def _foreign(item: os.DirEntry[str]) -> Unknown:
+    return Unknown(path=item.path, sha256="", name=item.name, size=0)
+
+
+def _in_blob_directory(item: os.DirEntry[str], sha256: str) -> Unknown:
+    try:
+        found = item.stat(follow_symlinks=False)
+    except FileNotFoundError:  # pragma: no cover - it vanished just now
+        return Unknown(path=item.path, sha256=sha256, name=item.name, size=0)
+    is_directory = stat.S_ISDIR(found.st_mode)
+    return Unknown(path=item.path, sha256=sha256, name=item.name, size=found.st_size, is_directory=is_directory)
+
+
+def sort_unknown(
+    found: Iterable[Unknown], known: Mapping[tuple[str, str], str | None]
+) -> tuple[list[str], list[Leftover]]:
+    """Tell apart what is foreign and what a kill of ours may have left; leave out what belongs there.
+
+    ``known``: (sha256, filename) -> sha256 of the sidecar, or None where there is none. Only what we could have written
+    ourselves is a leftover, and may be deleted.
+    """
+    foreign, leftovers = [], []
+    for item in found:
+        if (item.sha256, item.name) in known:
+            continue
+        if item.name.endswith(METADATA_ENDING) and known.get((item.sha256, item.name.removesuffix(METADATA_ENDING))):
+            continue
+        if not item.sha256 or item.is_directory:
+            foreign.append(item.path)
+        else:
+            leftovers.append(Leftover(path=item.path, size=item.size))
+    return foreign, leftovers
 
 
 def remove_leftover(layout: Layout, leftover: Leftover) -> None:
@@ -191,3 +261,86 @@ def remove_leftover(layout: Layout, leftover: Leftover) -> None:
         while directory != str(layout.files) and not os.listdir(directory):
             os.rmdir(directory)
             directory = os.path.dirname(directory)
+
+
+def iter_projects(layout: Layout) -> Iterator[str]:
+    """Yield the names of what lies directly below ``simple``, except the root pages."""
+    yield from (item.name for item in _entries(str(layout.simple)) if item.name not in PAGE_NAMES)
+
+
+def foreign_in_project(layout: Layout, name: ProjectName) -> list[str]:
+    """Return the paths of what lies beside a project's pages."""
+    directory = layout.project_dir(name)
+    if not is_directory(directory):
+        return []
+    return [item.path for item in _entries(directory) if item.name not in PAGE_NAMES]
+
+
+def has_bytes(path: str, expected: Iterable[bytes]) -> bool:
+    """Tell whether a regular file that is no link holds exactly these pieces; read piece by piece."""
+    try:
+        with os.fdopen(_open_plain(path), "rb") as file:
+            return all(file.read(len(piece)) == piece for piece in expected) and not file.read(1)
+    except OSError:
+        return False
+
+
+def size_of(path: str) -> int:
+    """Return the size of what is there; 0 where nothing is."""
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def is_directory(path: str) -> bool:
+    """Tell whether a directory is there, and no link to one."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def exists(path: str) -> bool:
+    """Tell whether anything is there, a dangling link too."""
+    return os.path.lexists(path)
+
+
+def clear_page_place(layout: Layout, name: ProjectName | None) -> list[Path]:
+    """Move aside what stands where a project's pages, or the root's, must be written and is no plain file of ours."""
+    moved = []
+    directory = layout.project_dir(name) if name is not None else str(layout.simple)
+    if exists(directory) and not is_directory(directory):
+        moved.append(move_aside(layout, directory))
+    for page in PAGE_NAMES:
+        path = f"{directory}/{page}"
+        if exists(path) and not stat.S_ISREG(_mode(path)):
+            moved.append(move_aside(layout, path))
+    return moved
+
+
+def sync_path(path: str) -> None:
+    """Make a file and its name durable."""
+    sync_file(path)
+    sync_directory(os.path.dirname(path))
+
+
+def move_aside(layout: Layout, path: str, *, keep: bool = False) -> Path:
+    """Move something to ``quarantine/``, under a name that keeps where it came from; return the new path.
+
+    ``keep`` leaves a plain file in its place as well, for one that is about to be replaced.
+    """
+    quarantine = layout.root / "quarantine"
+    flat = os.fsencode(os.path.relpath(path, layout.root).replace(os.sep, "__"))[-_NAME_BYTES:]
+    name = os.fsdecode(flat)
+    with tree_errors(path):
+        make_directory(quarantine, PRIVATE_DIRECTORY)
+        target = quarantine / name
+        number = 0
+        while os.path.lexists(target):
+            number += 1
+            target = quarantine / f"{name}.{number}"
+        if keep and stat.S_ISREG(_mode(path)):
+            os.link(path, target)
+        else:
+            os.rename(path, target)
+        sync_directory(quarantine)
+        sync_directory(os.path.dirname(path))
+    return target

@@ -5,7 +5,6 @@ is 0700. A root that can't be written is found here, before any request is made.
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
-# ruff: noqa: PTH104
 
 from __future__ import annotations
 

@@ -18,19 +18,22 @@ import anyio
 import anyio.to_thread
 
 from mirror.errors import LockHeld
+from mirror.logs import get_logger
 from mirror.tree.atomic import tree_errors
 from mirror.tree.layout import PRIVATE_FILE
 
 _POLL_S: Final = 0.1
 _LONGEST_PID: Final = 32
 
+_log = get_logger(__name__)
+
 
 @contextmanager
 def hold(path: Path, *, wait_s: float = 0) -> Iterator[None]:
     """Hold the lock; wait for its holder up to ``wait_s`` seconds. Raises ``LockHeld``, ``TreeError``."""
-    deadline = time.monotonic() + wait_s
+    waiting = _Waiting(path, wait_s)
     while (descriptor := _try_lock(path)) is None:
-        time.sleep(_pause_s(path, deadline))
+        time.sleep(waiting.pause_s())
     try:
         yield
     finally:
@@ -40,10 +43,10 @@ def hold(path: Path, *, wait_s: float = 0) -> Iterator[None]:
 @asynccontextmanager
 async def hold_async(path: Path, *, wait_s: float = 0) -> AsyncIterator[None]:
     """Hold the lock as ``hold`` does, leaving the event loop free meanwhile."""
-    deadline = time.monotonic() + wait_s
+    waiting = _Waiting(path, wait_s)
     # The holder may be another process: nothing tells when it lets go.
     while (descriptor := await anyio.to_thread.run_sync(_try_lock, path)) is None:  # noqa: ASYNC110
-        await anyio.sleep(await anyio.to_thread.run_sync(_pause_s, path, deadline))
+        await anyio.sleep(await anyio.to_thread.run_sync(waiting.pause_s))
     try:
         yield
     finally:
@@ -76,12 +79,24 @@ def _try_lock(path: Path) -> int | None:
         return descriptor
 
 
-def _pause_s(path: Path, deadline: float) -> float:
-    """Return how long to wait before the next try. Raises ``LockHeld`` when the time is over."""
-    left_s = deadline - time.monotonic()
-    if left_s <= 0:
-        raise LockHeld(path=str(path), pid=holder_pid(path))
-    return min(_POLL_S, left_s)
+class _Waiting:
+    """The wait for a lock's holder: how long, and said once."""
+
+    def __init__(self, path: Path, wait_s: float) -> None:
+        self._path = path
+        self._deadline = time.monotonic() + wait_s
+        self._is_said = False
+
+    def pause_s(self) -> float:
+        """Return how long to wait before the next try. Raises ``LockHeld`` when the time is over."""
+        left_s = self._deadline - time.monotonic()
+        pid = holder_pid(self._path)
+        if left_s <= 0:
+            raise LockHeld(path=str(self._path), pid=pid)
+        if not self._is_said:
+            _log.info("lock.waiting", path=str(self._path), pid=pid, at_most_s=round(left_s, 1))
+            self._is_said = True
+        return min(_POLL_S, left_s)
 
 
 def _unlock(descriptor: int) -> None:

@@ -6,7 +6,6 @@ link of ``index.html`` where the file system has them. Nothing is durable before
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
-# ruff: noqa: PTH106, PTH112, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -121,7 +120,7 @@ class PageStore:
         staged_html, staged_link, staged_json = staged
         try:
             write_new(staged_html, html, PUBLIC_FILE)
-            _link_or_copy(staged_html, staged_link)
+            link_or_copy(staged_html, staged_link)
             write_new(staged_json, json, PUBLIC_FILE)
             for temporary, page in zip(staged, PAGE_NAMES, strict=True):
                 rename_into(temporary, f"{directory}/{page}")
@@ -139,7 +138,8 @@ def _sync_pages(directory: str) -> bool:
     return os.path.isdir(directory)
 
 
-def _link_or_copy(source: str, target: str) -> None:
+def link_or_copy(source: str, target: str) -> None:
+    """Make ``target`` a hard link of ``source``, or a copy where the file system has no links. Raises ``OSError``."""
     try:
         os.link(source, target)
     except OSError as exc:

@@ -8,7 +8,6 @@ is kept carries its strong validator beside it, so that a changed file is notice
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
-# ruff: noqa: PTH104, PTH108, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -37,6 +36,9 @@ from mirror.tree.layout import PRIVATE_FILE, PUBLIC_FILE
 
 BLOCK_BYTES: Final = 1024 * 1024
 """The most that stays in memory, and the piece that a thread takes at once."""
+
+_SMALL_BYTES: Final = 32 * 1024
+"""Smaller chunks are joined as they come: a list of many costs more memory than their bytes."""
 
 PART_ENDING: Final = ".part"
 RECORD_ENDING: Final = ".json"
@@ -81,7 +83,8 @@ class StagedFile:
         self._check_reserve = check_reserve
         self._closed: Closed | None = closed
         self._hashers = self._new_hashers()
-        self._pending = bytearray()
+        self._pending: list[bytes | bytearray] = []  # as they came: copying a large file costs more than hashing it
+        self._pending_bytes = 0
         self._hashed = 0  # of the pending bytes
         self._flushed = 0
         self._descriptor: int | None = None
@@ -89,18 +92,22 @@ class StagedFile:
     @property
     def written(self) -> int:
         """How many bytes are here, from the first one on."""
-        return self._flushed + len(self._pending)
+        return self._flushed + self._pending_bytes
 
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes; waits for a thread once for each block."""
-        self._pending += chunk
-        if len(self._pending) > BLOCK_BYTES:
+        if self._pending and len(chunk) < _SMALL_BYTES:
+            self._join(chunk)
+        else:
+            self._pending.append(chunk)
+        self._pending_bytes += len(chunk)
+        if self._pending_bytes > BLOCK_BYTES:
             await anyio.to_thread.run_sync(self.flush)
 
     async def restart(self) -> None:
         """Forget all bytes and the validator: the body comes again from its beginning."""
-        self._pending.clear()
-        self._hashed = self._flushed = 0
+        self._drop_pending()
+        self._flushed = 0
         self._hashers = self._new_hashers()
         self.etag = None
         if self._descriptor is not None:
@@ -153,7 +160,7 @@ class StagedFile:
         """Write what is in memory to staging."""
         if not self._pending:
             return
-        self._check_reserve(len(self._pending))
+        self._check_reserve(self._pending_bytes)
         with tree_errors(self._part):
             if self._descriptor is None:
                 self._descriptor = self._create()
@@ -161,25 +168,27 @@ class StagedFile:
             if self.etag != self._recorded_etag:
                 self._write_record()
             # At its offset, so that a block that the disk took only in part can be written again.
-            write_at(self._descriptor, self._pending, self._flushed)
+            offset = self._flushed
+            for piece in self._pending:
+                write_at(self._descriptor, piece, offset)
+                offset += len(piece)
         self._hash_pending()
-        self._flushed += len(self._pending)
-        self._pending.clear()
-        self._hashed = 0
+        self._flushed = offset
+        self._drop_pending()
 
     def open_source(self) -> contextlib.AbstractContextManager[Buffer | BinaryIO]:
         """Return all bytes, or a file to read them from, for reading."""
         if self._descriptor is None:
-            return contextlib.nullcontext(self._pending)
+            return contextlib.nullcontext(self._joined())
         self.flush()
         return open(self._descriptor, "rb", closefd=False)
 
     def move_to(self, path: str, staging: str) -> None:
         """Put the file in its place and close it. Raises ``OSError``, ``TreeError``."""
         if self._descriptor is None:
-            self._check_reserve(len(self._pending))
+            self._check_reserve(self._pending_bytes)
             temporary = temporary_path(staging)
-            write_new(temporary, (self._pending,), PUBLIC_FILE)
+            write_new(temporary, self._pending, PUBLIC_FILE)
             rename_into(temporary, path)
         else:
             self.flush()
@@ -204,10 +213,31 @@ class StagedFile:
             hasher.update(data)
 
     def _hash_pending(self) -> None:
-        if self._hashed < len(self._pending):
-            with memoryview(self._pending) as view:
-                self._update(view[self._hashed :])
-            self._hashed = len(self._pending)
+        start = 0
+        for piece in self._pending:
+            if self._hashed < start + len(piece):
+                with memoryview(piece) as view, view[max(0, self._hashed - start) :] as rest:
+                    self._update(rest)
+            start += len(piece)
+        self._hashed = start
+
+    def _join(self, chunk: bytes) -> None:
+        last = self._pending[-1]
+        if not isinstance(last, bytearray) and len(last) < _SMALL_BYTES:
+            last = self._pending[-1] = bytearray(last)
+        if isinstance(last, bytearray):
+            last += chunk
+        else:
+            self._pending.append(bytearray(chunk))
+
+    def _joined(self) -> bytes | bytearray:
+        if len(self._pending) != 1:
+            self._pending = [b"".join(self._pending)]
+        return self._pending[0]
+
+    def _drop_pending(self) -> None:
+        self._pending.clear()
+        self._pending_bytes = self._hashed = 0
 
     def _create(self) -> int:
         flags = _OPEN | os.O_CREAT | os.O_EXCL
@@ -261,7 +291,7 @@ class StagedFile:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
-        self._pending = bytearray()
+        self._drop_pending()
         closed, self._closed = self._closed, None
         if closed:
             closed(kept=kept)

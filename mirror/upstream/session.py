@@ -28,9 +28,9 @@ from mirror.errors import AccessDenied, MirrorError, NotListed, RedirectRefused,
 from mirror.logs import get_logger
 from mirror.upstream.access import Access
 from mirror.upstream.credentials import Credential, CredentialSource
-from mirror.upstream.rate import Budget, TokenBucket
+from mirror.upstream.rate import Budget, Deadlines, TokenBucket
 from mirror.upstream.response import DRAIN_BYTES, Response
-from mirror.upstream.targets import next_target, origin_of, parse_target, refuse_downgrade
+from mirror.upstream.targets import OwnUrls, next_target, origin_of, parse_target, refuse_downgrade
 from mirror.upstream.transport import Transport
 
 MAX_REDIRECTS = 5
@@ -58,9 +58,15 @@ class _Request:
     kind: Kind
     headers: Mapping[str, str]
     scope: anyio.CancelScope
+    deadlines: Deadlines
     budget: Budget | None
     headers_limit_s: float = 0.0
     """Over 0 while the headers are awaited and nothing stricter holds."""
+
+    @property
+    def deadline(self) -> float:
+        """When the budget ends, on the loop's clock."""
+        return math.inf if self.budget is None else self.budget.deadline
 
     @property
     def limit_s(self) -> float:
@@ -70,25 +76,25 @@ class _Request:
     def expect_headers_within(self, limit_s: float) -> None:
         """Bound the wait for the headers: aiohttp's deadlines leave out name resolution and a proxy's answer."""
         deadline = anyio.current_time() + limit_s
-        if deadline < self.scope.deadline:
+        if deadline < self.deadline:
             self.headers_limit_s = limit_s
-            self.scope.deadline = deadline
+            self.deadlines.watch(self.scope, deadline)
 
     def expect_body(self) -> None:
         """Let the budget alone hold again."""
         if self.headers_limit_s and not self.scope.cancel_called:
             self.headers_limit_s = 0.0
-            self.scope.deadline = math.inf if self.budget is None else self.budget.deadline
+            self.deadlines.watch(self.scope, self.deadline)
 
     async def pace(self, bucket: TokenBucket, units: float) -> None:
         """Wait for a rate limit; the wait does not count against the deadline."""
         if bucket.is_off:
             return
-        self.scope.deadline = math.inf
+        self.deadlines.watch(self.scope, math.inf)
         waited_s = await bucket.take(units)
         if self.budget is not None:
             self.budget.extend(waited_s)
-            self.scope.deadline = self.budget.deadline
+            self.deadlines.watch(self.scope, self.budget.deadline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,8 @@ class IndexSession:
         self._log = get_logger(__name__).bind()
         self._root = parse_target(config.url, source=config.url)
         self._origin = origin_of(self._root)
+        self._own_urls = OwnUrls(self._root)
+        self._deadlines = Deadlines()
         self._access = Access(config.name, config.url, credentials)
         self._transport = Transport(config, limits, env, self._origin)
         self._slots = anyio.Semaphore(limits.max_connections, fast_acquire=True)
@@ -132,6 +140,7 @@ class IndexSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._deadlines.close()
         await self._transport.__aexit__(kind, error, trace)
 
     @property
@@ -164,15 +173,19 @@ class IndexSession:
         async with self._slots:
             if budget is not None:
                 budget.start()
-            with anyio.CancelScope(deadline=math.inf if budget is None else budget.deadline) as scope:
-                request = _Request(url, kind, headers, scope, budget)
-                started = time.monotonic()
-                response = await self._answer(request)
+            with anyio.CancelScope() as scope:
+                request = _Request(url, kind, headers, scope, self._deadlines, budget)
+                self._deadlines.watch(scope, request.deadline)
                 try:
-                    yield response
+                    started = time.monotonic()
+                    response = await self._answer(request)
+                    try:
+                        yield response
+                    finally:
+                        response.close()
+                        self._log_answer("request.done", response, started)
                 finally:
-                    response.close()
-                    self._log_answer("request.done", response, started)
+                    self._deadlines.forget(scope)
         if scope.cancelled_caught:
             self._transport.pushback += 1
             raise Unreachable(url=url, cause=f"no complete answer within {request.limit_s:g} s")
@@ -220,9 +233,12 @@ class IndexSession:
 
     async def _follow(self, request: _Request, credential: Credential | None) -> _Arrival:
         """Send the request, and again to where each redirect leads; the redirects' own bodies are dropped."""
-        target = parse_target(request.url, source=self.root_url)
-        refuse_downgrade(target, before=self._root)
-        is_own = origin_of(target) == self._origin
+        target = self._own_urls.parse(request.url)
+        is_own = target is not None
+        if target is None:
+            target = parse_target(request.url, source=self.root_url)
+            refuse_downgrade(target, before=self._root)
+            is_own = origin_of(target) == self._origin
         for hop in range(MAX_REDIRECTS + 1):
             response = await self._send(request, target, credential if is_own else None)
             if response.status not in _REDIRECTS:

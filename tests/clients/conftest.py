@@ -266,13 +266,13 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Client:
 
 @pytest.fixture
 def pip(tmp_path: Path) -> Client:
-    """pip alone."""
+    """One of them: pip."""
     return _client("pip", tmp_path)
 
 
 @pytest.fixture
 def uv_client(tmp_path: Path) -> Client:
-    """uv alone."""
+    """One of them: uv."""
     return _client("uv", tmp_path)
 
 

@@ -51,7 +51,7 @@ def packages(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, packages: Path) -> Iterator[Serving]:
-    """pypiserver in a process of its own; it asks for the password everywhere."""
+    """The server in a process of its own; it asks for the password everywhere."""
     htpasswd = tmp_path / "htpasswd"
     digest = base64.b64encode(hashlib.sha1(PASSWORD.encode()).digest()).decode()
     htpasswd.write_text(f"{USERNAME}:{{SHA}}{digest}\n")

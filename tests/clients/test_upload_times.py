@@ -13,13 +13,13 @@ DAYS = [
 
 @pytest.mark.parametrize(("day", "chosen"), DAYS)
 def test_uploaded_prior_to(pip, nginx, day, chosen):
-    """pip takes what was uploaded before a day; it reads upload times from JSON only."""
+    """A day given to pip chooses what was uploaded before it; upload times come from JSON only."""
     assert pip.install_well(nginx, "demo-lib", options=["--uploaded-prior-to", f"{day}T00:00:00Z"]) == chosen
 
 
 @pytest.mark.parametrize(("day", "chosen"), DAYS)
 def test_exclude_newer(uv_client, served, day, chosen):
-    """uv takes what was uploaded before a day, from JSON and from HTML."""
+    """A day given to uv chooses what was uploaded before it; upload times come from JSON and from HTML."""
     assert uv_client.install_well(served, "demo-lib", options=["--exclude-newer", f"{day}T00:00:00Z"]) == chosen
 
 

@@ -71,7 +71,8 @@ async def test_nothing_new_with_serials_costs_one_request(simulator, mirror_of):
 
     assert requests(index) == [("root", None, None, 304)]
     assert mirror.footprint() == before
-    assert (report.outcome.value, counters(report)) == ("complete", {"projects_listed": 2})
+    assert report.outcome.value == "complete"
+    assert counters(report) == {"projects_listed": 2, "projects_checked": 2, "projects_unchanged": 2}
 
 
 async def test_nothing_new_with_serials_and_no_validators(simulator, mirror_of):
@@ -152,7 +153,13 @@ async def test_new_project(simulator, mirror_of):
 
     assert mirror.files() == offered(index)
     assert [r[:2] for r in requests(index)] == [("file", "gamma"), ("page", "gamma"), ("root", None)]
-    assert counters(report) == {"projects_listed": 3, "projects_checked": 1, "projects_changed": 1, "files_new": 1}
+    assert counters(report) == {
+        "projects_listed": 3,
+        "projects_checked": 3,
+        "projects_unchanged": 2,
+        "projects_changed": 1,
+        "files_new": 1,
+    }
     old = [path for path in before if "alpha" in path or "beta" in path]
     assert {path: before[path] for path in old} == {path: mirror.footprint()[path] for path in old}
 

@@ -32,6 +32,9 @@ CHAINGUARD_HOST = "libraries.cgr.dev"
 CHAINGUARD_USERNAME = "CHAINGUARD_PYTHON_IDENTITY_ID"
 CHAINGUARD_PASSWORD = "CHAINGUARD_PYTHON_TOKEN"  # noqa: S105 - the name of a variable
 
+_NO_BACKEND = (ImportError, AttributeError, TypeError, ValueError)
+"""What the keyring library raises where the backend that ``$PYTHON_KEYRING_BACKEND`` names can't be loaded."""
+
 
 class Reader(Protocol):
     """Reads one kind of credential."""
@@ -178,7 +181,7 @@ class Keyring:
                 found = keyring.get_credential(service, username)
                 if found is not None and found.password:
                     return basic(found.username or username or "", found.password, source=self.describe())
-        except (keyring.errors.KeyringError, RuntimeError, OSError) as exc:
+        except (keyring.errors.KeyringError, RuntimeError, OSError, *_NO_BACKEND) as exc:
             raise NoCredentialError(f"the keyring could not be asked ({type(exc).__name__})") from None
         raise NoCredentialError(f"the keyring has no entry for {self.url} or {self.host}")
 

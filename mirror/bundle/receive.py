@@ -1,0 +1,2200 @@
+"""The far side of the gap: check a bundle, apply it, and tell the near side. One file, standard library only, Python 3.9.
+
+::
+
+    python3 -I receive.py DIR [DIR ...] --root ROOT --trust ALLOWED_SIGNERS    apply the bundle that lies in DIR
+    python3 -I receive.py --root ROOT --check [--list FILE]                    hash everything again
+    python3 -I receive.py --root ROOT --rollback [SEQUENCE]                    serve an older kept state
+    python3 -I receive.py --root ROOT --status
+
+It answers for the format of bundles (the near side imports its reader from here) and for the far tree::
+
+    ROOT/receive.py  receive.json (what was applied)  receive.lock  receipt.json (to be carried back)
+    ROOT/states/bundle-NNNNNN.sha256         the pages of each kept state, as sha256sum writes them
+    ROOT/staging/                            unpacked volumes, states in the making
+    ROOT/public/files/<aa>/<bb>/<sha256>/…   blobs
+    ROOT/public/snapshots/bundle-NNNNNN/     simple/… and files -> ../../files
+    ROOT/public/simple -> snapshots/bundle-NNNNNN/simple
+
+Invariants: nothing of a bundle is believed before ``ssh-keygen -Y verify`` has accepted ``bundle.json`` (read once, from then
+on only those bytes count); nothing reaches ``public/`` before every volume and every item was verified; blobs, then
+pages, then the switch, each synced to disk before the next; the switch is one rename; what a page lists exists.
+A bundle is hostile input even when it is signed: no path leaves the root, no link is followed, sizes are bounded by
+the manifest. Killed anywhere, the same command completes the work. Media are only read.
+
+Exit codes: 0 done · 2 wrong usage · 5 a volume is not there yet · 6 the disk · 7 rejected, or damage was found ·
+8 another process works on this root · 130 stopped.
+"""
+
+# It travels to hosts with Python 3.9: nothing newer may be used, whatever a linter proposes. Paths are plain strings, since
+# much is done for each file; what it says is printed, since it is a program of its own.
+# ruff: noqa: B905, PYI034, RUF007, S603, S607, T201, UP035, UP045
+# ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH113, PTH114, PTH115, PTH116, PTH119, PTH120
+# ruff: noqa: PTH123, PTH208, PTH211
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__" and sys.path and not sys.flags.isolated:
+    # Python looks for modules beside a script first: nothing that lies beside this file may be imported.
+    sys.path = sys.path[1:]
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Callable, NamedTuple, Optional
+from urllib.parse import unquote
+
+FORMAT = 1
+NAMESPACE = "bundle@offline-mirror"
+BUNDLE_JSON = "bundle.json"
+BUNDLE_SIG = "bundle.json.sig"
+PROGRAM = "receive.py"
+ATTACHED = ("receive.py", "receive.py.sig", "README.txt", "CONTENTS.json")
+PAGE_NAMES = ("index.html", "index.v1_html", "index.v1_json")
+METADATA_ENDING = ".metadata"
+KINDS = ("update", "repair")
+
+MAX_MANIFEST_BYTES = 1 << 30
+MAX_SIGNATURE_BYTES = 64 * 1024
+MAX_PROGRAM_BYTES = 4 * 1024 * 1024
+MAX_STATE_BYTES = 16 * 1024 * 1024
+MAX_INTEGER = 1 << 53
+MAX_DEPTH = 16
+MAX_FILENAME_BYTES = 240
+MAX_PROJECT_BYTES = 200
+MAX_PAX_BYTES = 64 * 1024
+BLOCK = 512
+DEFAULT_KEEP = 3
+
+_CHUNK = 1 << 20
+_SPARE_BYTES = 16 << 20
+_SHOWN = 20
+_HASH_LINE = re.compile(r"([0-9a-f]{64})  (simple/[a-z0-9._/-]+)")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_CHAIN = re.compile(r"[0-9a-f]{32}\Z")
+_SITE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z\Z")
+_PROJECT = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
+_BLOB = re.compile(r"files/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})/([^/]+)\Z")
+_PAGE = re.compile(r"simple/(?:([a-z0-9-]+)/)?(index\.html|index\.v1_html|index\.v1_json)\Z")
+_STATE_NAME = re.compile(r"bundle-[0-9]{6,16}(?:-[0-9a-f]{8})?\Z")
+_LINK = re.compile(r"\.\./\.\./(files/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}/)([^/?#]+)\Z")
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK, errno.EXDEV})
+
+
+# --- what can go wrong -----------------------------------------------------------------------------------------------
+
+
+class FormatError(ValueError):
+    """Bytes that are no bundle of this format."""
+
+
+class ReceiveError(Exception):
+    """A failure with its exit code; the sentences say what the operator can do."""
+
+    code = 1
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__(*reasons)
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        return "\n".join(self.reasons)
+
+
+class UsageError(ReceiveError):
+    """Called wrongly; nothing was touched."""
+
+    code = 2
+
+
+class Incomplete(ReceiveError):
+    """Volumes are not there yet."""
+
+    code = 5
+
+
+class DiskError(ReceiveError):
+    """The root can't be written, or is not one."""
+
+    code = 6
+
+
+class Rejected(ReceiveError):
+    """The bundle is refused, or damage was found."""
+
+    code = 7
+
+
+class Locked(ReceiveError):
+    """Another process works on this root."""
+
+    code = 8
+
+
+class MediumError(Exception):
+    """A file of a medium can't be read, or is not what the manifest says."""
+
+
+def shown(text: str, limit: int = 300) -> str:
+    """Return ``text`` fit for a terminal: what can't be printed is escaped."""
+    safe = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii", "replace") for c in text[:limit]
+    )
+    return safe if len(text) <= limit else safe + "…"
+
+
+# --- the format: JSON ------------------------------------------------------------------------------------------------
+
+
+def render_json(value: object) -> bytes:
+    """Return the canonical bytes of a value: sorted keys, no blanks, ASCII only, one line break at the end."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.encode("ascii") + b"\n"
+
+
+def parse_json(data: bytes, limit_bytes: int = MAX_MANIFEST_BYTES) -> Any:
+    """Read JSON strictly: ASCII, no key twice, no fractions, bounded integers, depth and size. Raises ``FormatError``."""
+    return _parse_json(data, limit_bytes, _unique)
+
+
+def _parse_json(data: bytes, limit_bytes: int, read_object: Callable[[list[tuple[str, Any]]], Any]) -> Any:
+    if len(data) > limit_bytes:
+        raise FormatError(f"larger than {limit_bytes} bytes")
+    try:
+        value = json.loads(
+            data.decode("ascii"),
+            object_pairs_hook=read_object,
+            parse_int=_integer,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+        )
+    except UnicodeDecodeError as exc:
+        raise FormatError("not ASCII") from exc
+    except RecursionError as exc:
+        raise FormatError(f"nested deeper than {MAX_DEPTH}") from exc
+    except ValueError as exc:
+        raise exc if isinstance(exc, FormatError) else FormatError(f"no JSON: {exc}") from exc
+    _check_depth(value)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise FormatError("a key stands twice in an object")
+    return value
+
+
+def _integer(text: str) -> int:
+    # Checked as text: making a number of a million digits takes minutes.
+    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
+        raise FormatError("an integer is too large")
+    return int(text)
+
+
+def _no_number(text: str) -> Any:
+    raise FormatError(f"{text[:20]} is no integer")
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return
+    raise FormatError(f"nested deeper than {MAX_DEPTH}")
+
+
+# --- the format: the manifest ----------------------------------------------------------------------------------------
+
+
+class Part(NamedTuple):
+    """Where a stretch of an item lies: the volume's number from 1, the member's name, its size."""
+
+    volume: int
+    member: str
+    size: int
+
+
+class Item(NamedTuple):
+    """A blob, sidecar or page."""
+
+    path: str
+    size: int
+    sha256: str
+    parts: tuple[Part, ...]
+
+
+class Shipped(NamedTuple):
+    """A file of the bundle's directory."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Reference(NamedTuple):
+    """Another bundle: its sequence, and the sha256 of its ``bundle.json``."""
+
+    sequence: int
+    digest: str
+
+
+class StateOf(NamedTuple):
+    """The state that a bundle leads to. ``digest``: of the sorted lines ``<sha256>  <path>`` of its pages."""
+
+    revision: int
+    digest: str
+    projects: int
+    files: int
+    bytes: int
+    pages: int
+
+
+class Manifest(NamedTuple):
+    """A checked ``bundle.json``."""
+
+    kind: str
+    tool: str
+    created_at: str
+    site: str
+    chain: str
+    sequence: Optional[int]
+    base: Optional[Reference]
+    supersedes: tuple[Reference, ...]
+    state: StateOf
+    attached: tuple[Shipped, ...]
+    volumes: tuple[Shipped, ...]
+    blobs: tuple[Item, ...]
+    pages: tuple[Item, ...]
+    removed: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The bundle's name for people."""
+        return f"{self.site}-repair" if self.sequence is None else bundle_label(self.site, self.sequence)
+
+
+def bundle_label(site: str, sequence: int) -> str:
+    """Return the name of a bundle and of its directory."""
+    return f"{site}-{sequence:06d}"
+
+
+def volume_name(number: int) -> str:
+    """Return the file name of a volume; numbers start at 1."""
+    return f"volume-{number:04d}.tar"
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read and check ``bundle.json``. Raises ``FormatError``, which says what is wrong."""
+    value = _parse_json(data, MAX_MANIFEST_BYTES, _object_of_manifest)
+    top = _keys(
+        value,
+        "bundle.json",
+        "attached base blobs chain created_at format kind pages removed sequence site state supersedes tool volumes",
+    )
+    if top["format"] != FORMAT:
+        raise FormatError(f"format {top['format']!r}: this program knows format {FORMAT}; take a newer receive.py")
+    manifest = Manifest(
+        kind=_one_of(top["kind"], KINDS),
+        tool=_line(top["tool"], "tool"),
+        created_at=_matching(top["created_at"], _TIME, "created_at"),
+        site=_matching(top["site"], _SITE, "site"),
+        chain=_matching(top["chain"], _CHAIN, "chain"),
+        sequence=None if top["sequence"] is None else _count(top["sequence"], "sequence", at_least=1),
+        base=None if top["base"] is None else _reference(top["base"], "base"),
+        supersedes=tuple(_reference(v, "supersedes") for v in _list(top["supersedes"], "supersedes")),
+        state=_state_of(top["state"]),
+        attached=tuple(_shipped(v, "attached") for v in _list(top["attached"], "attached")),
+        volumes=tuple(_shipped(v, "volumes") for v in _list(top["volumes"], "volumes")),
+        blobs=_items(top["blobs"], "blobs"),
+        pages=_items(top["pages"], "pages"),
+        removed=tuple(_project(v) for v in _list(top["removed"], "removed")),
+    )
+    _check_chain_fields(manifest)
+    _check_shipped(manifest)
+    for item in manifest.blobs:
+        _check_blob(item)
+    _check_pages(manifest)
+    _check_parts(manifest)
+    return manifest
+
+
+_ITEM_KEYS = frozenset({"path", "size", "sha256", "parts"})
+
+
+def _object_of_manifest(pairs: list[tuple[str, Any]]) -> Any:
+    """Make an ``Item`` of what looks like one at once: a million dicts would take gigabytes."""
+    value = _unique(pairs)
+    return _item(value) if value.keys() == _ITEM_KEYS else value
+
+
+def _item(value: dict[str, Any]) -> Item:
+    path = _line(value["path"], "path", 1024)
+    parts = []
+    for part in _list(value["parts"], path):
+        if not isinstance(part, list) or len(part) != 3:
+            raise FormatError(f"{shown(path)}: a part is [volume, member, size]")
+        member = _line(part[1], path, 1024)
+        # One string instead of two for each whole blob.
+        parts.append(Part(_count(part[0], path, 1), path if member == path else member, _count(part[2], path)))
+    return Item(path, _count(value["size"], path), _matching(value["sha256"], _SHA256, path), tuple(parts))
+
+
+def _items(value: Any, where: str) -> tuple[Item, ...]:
+    items = tuple(_list(value, where))
+    if not all(isinstance(item, Item) for item in items):
+        raise FormatError(f"{where}: an item has exactly the keys parts, path, sha256 and size")
+    for before, after in zip(items, items[1:]):
+        if before.path >= after.path:
+            raise FormatError(f"{where}: {shown(after.path)} stands twice or not in order")
+    return items
+
+
+def _check_chain_fields(manifest: Manifest) -> None:
+    if manifest.kind == "repair":
+        if manifest.sequence is not None or manifest.base is None or manifest.supersedes or manifest.removed:
+            raise FormatError("a repair has a base, and neither sequence nor supersedes nor removed")
+        return
+    if manifest.sequence is None:
+        raise FormatError("sequence: missing")
+    others = ((manifest.base,) if manifest.base else ()) + manifest.supersedes
+    if any(other.sequence >= manifest.sequence for other in others):
+        raise FormatError("base and supersedes: not older than the bundle itself")
+    if len({other.sequence for other in others}) != len(others):
+        raise FormatError("base and supersedes: a sequence stands twice")
+
+
+def _check_shipped(manifest: Manifest) -> None:
+    names = [shipped.name for shipped in manifest.attached]
+    if len(set(names)) != len(names) or not set(names) <= set(ATTACHED):
+        raise FormatError(f"attached: expected each of {', '.join(ATTACHED)} at most once")
+    for number, volume in enumerate(manifest.volumes, 1):
+        if volume.name != volume_name(number):
+            raise FormatError(f"volumes: expected {volume_name(number)}, found {shown(volume.name)}")
+        if volume.size % BLOCK:
+            raise FormatError(f"{volume.name}: its size is no multiple of {BLOCK}")
+
+
+def _check_blob(item: Item) -> None:
+    found = _BLOB.match(item.path)
+    name = found.group(4) if found else ""
+    is_sidecar = name.endswith(METADATA_ENDING)
+    plain = name[: -len(METADATA_ENDING)] if is_sidecar else name
+    if not found or not found.group(3).startswith(found.group(1) + found.group(2)) or not is_plain_name(plain):
+        raise FormatError(f"blobs: {shown(item.path)!r} is no path of a blob")
+    if not is_sidecar and found.group(3) != item.sha256:
+        raise FormatError(f"blobs: {shown(item.path)} does not lie under its own sha256")
+
+
+def is_plain_name(name: str) -> bool:
+    """Tell whether a file name may become a file of the tree."""
+    return (
+        name not in {"", ".", ".."}
+        and "/" not in name
+        and "\\" not in name
+        and name.isprintable()
+        and len(name.encode("utf-8", "surrogatepass")) <= MAX_FILENAME_BYTES
+        and not name.endswith(METADATA_ENDING)
+    )
+
+
+def _check_pages(manifest: Manifest) -> None:
+    names: dict[str, set[str]] = {}
+    for item in manifest.pages:
+        found = _PAGE.match(item.path)
+        if not found:
+            raise FormatError(f"pages: {shown(item.path)!r} is no path of a page")
+        names.setdefault(_project(found.group(1)) if found.group(1) else "", set()).add(found.group(2))
+    for before, after in zip(manifest.removed, manifest.removed[1:]):
+        if before >= after:
+            raise FormatError(f"removed: {after} stands twice or not in order")
+    if manifest.kind == "repair":
+        return
+    for project, found_names in names.items():
+        if len(found_names) != len(PAGE_NAMES):
+            raise FormatError(f"pages: {project or 'the root'} has not all of {', '.join(PAGE_NAMES)}")
+    for project in manifest.removed:
+        if project in names:
+            raise FormatError(f"removed: {project} has pages as well")
+    if manifest.base is None and ("" not in names or manifest.removed):
+        raise FormatError("a full bundle has the root's pages and removes nothing")
+
+
+def _check_parts(manifest: Manifest) -> None:
+    used = [0] * len(manifest.volumes)
+    shared: dict[tuple[int, str], int] = {}
+    split: dict[str, tuple[Part, ...]] = {}
+    for item in (*manifest.blobs, *manifest.pages):
+        if not item.parts or sum(part.size for part in item.parts) != item.size:
+            raise FormatError(f"{shown(item.path)}: its parts do not add up to {item.size} bytes")
+        if len(item.parts) > 1:
+            _check_split(item, split)
+        for number, part in enumerate(item.parts, 1):
+            if part.member != _member_name(item, number) or part.volume > len(used):
+                raise FormatError(f"{shown(item.path)}: part {number} does not lie where it belongs")
+            if part.member is item.path:
+                used[part.volume - 1] += part.size
+            elif shared.setdefault((part.volume, part.member), part.size) != part.size:
+                raise FormatError(f"{shown(item.path)}: another size than an item of equal sha256")
+    for (number, _), size in shared.items():
+        used[number - 1] += size
+    for volume, size in zip(manifest.volumes, used):
+        if size > volume.size:
+            raise FormatError(f"{volume.name}: more in it than its size allows")
+
+
+def _member_name(item: Item, number: int) -> str:
+    """Return the name that a part has in its volume; a page's bytes may serve several pages."""
+    if len(item.parts) > 1:
+        return f"parts/{item.sha256}/{number:04d}"
+    return item.path if item.path.startswith("files/") else f"pages/{item.sha256}"
+
+
+def _check_split(item: Item, split: dict[str, tuple[Part, ...]]) -> None:
+    if any(part.size == 0 for part in item.parts):
+        raise FormatError(f"{shown(item.path)}: an empty part")
+    if split.setdefault(item.sha256, item.parts) != item.parts:
+        raise FormatError(f"{shown(item.path)}: equal sha256, other parts than another item")
+
+
+def _state_of(value: Any) -> StateOf:
+    found = _keys(value, "state", "bytes digest files pages projects revision")
+    return StateOf(
+        digest=_matching(found["digest"], _SHA256, "state.digest"),
+        **{key: _count(found[key], f"state.{key}") for key in ("revision", "projects", "files", "bytes", "pages")},
+    )
+
+
+def _reference(value: Any, where: str) -> Reference:
+    found = _keys(value, where, "digest sequence")
+    return Reference(_count(found["sequence"], where, 1), _matching(found["digest"], _SHA256, where))
+
+
+def _shipped(value: Any, where: str) -> Shipped:
+    found = _keys(value, where, "name sha256 size")
+    name = _line(found["name"], where)
+    return Shipped(name, _count(found["size"], name), _matching(found["sha256"], _SHA256, name))
+
+
+def _keys(value: Any, where: str, names: str) -> dict[str, Any]:
+    expected = set(names.split())
+    if not isinstance(value, dict) or value.keys() != expected:
+        given = sorted(set(value) ^ expected) if isinstance(value, dict) else []
+        raise FormatError(f"{where}: expected exactly {', '.join(sorted(expected))}; differs in {shown(str(given))}")
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise FormatError(f"{shown(where)}: expected a list")
+    return value
+
+
+def _line(value: Any, where: str, limit: int = 200) -> str:
+    if not isinstance(value, str) or not value or len(value) > limit or not value.isprintable():
+        raise FormatError(f"{shown(where)}: expected one line of text")
+    return value
+
+
+def _matching(value: Any, pattern: re.Pattern[str], where: str) -> str:
+    if not isinstance(value, str) or not pattern.match(value):
+        raise FormatError(f"{shown(where)}: {shown(repr(value))} is not of the expected form")
+    return value
+
+
+def _one_of(value: Any, allowed: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        raise FormatError(f"kind: expected one of {', '.join(allowed)}")
+    return value
+
+
+def _count(value: Any, where: str, at_least: int = 0) -> int:
+    if type(value) is not int or value < at_least:
+        raise FormatError(f"{shown(where)}: expected an integer from {at_least}")
+    return value
+
+
+def _project(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MAX_PROJECT_BYTES or not _PROJECT.match(value):
+        raise FormatError(f"{shown(repr(value))} is no normalised project name")
+    return value
+
+
+# --- the format: volumes ---------------------------------------------------------------------------------------------
+
+
+def open_plain(path: str) -> int:
+    """Open a file for reading. Raises ``OSError``, also for a link or anything else that is no plain file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no plain file", path)
+    return descriptor
+
+
+class VolumeStream:
+    """A file of a medium, read once from start to end, hashed on the way. Never reads more than its listed size."""
+
+    def __init__(self, path: str, size: int, on_read: Optional[Callable[[int], None]] = None) -> None:
+        self._path = path
+        self._left = size
+        self._buffer = memoryview(b"")
+        self._hash = hashlib.sha256()
+        self._on_read = on_read
+        try:
+            self._descriptor = open_plain(path)
+        except OSError as exc:
+            raise MediumError(f"can't be read: {exc.strerror}") from exc
+        found = os.fstat(self._descriptor).st_size
+        if found != size:
+            os.close(self._descriptor)
+            raise MediumError(f"has {found} bytes instead of {size}")
+
+    def __enter__(self) -> VolumeStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def take(self, limit: int) -> memoryview:
+        """Return from 1 to ``limit`` bytes; nothing at the end."""
+        if not self._buffer and self._left:
+            self._fill()
+        taken, self._buffer = self._buffer[:limit], self._buffer[limit:]
+        return taken
+
+    def exactly(self, count: int) -> bytes:
+        """Return so many bytes. Raises ``MediumError`` when there are fewer."""
+        if len(self._buffer) >= count:
+            taken, self._buffer = self._buffer[:count], self._buffer[count:]
+            return bytes(taken)
+        pieces = bytearray()
+        while len(pieces) < count:
+            piece = self.take(count - len(pieces))
+            if not piece:
+                raise MediumError("ends in the middle of a member")
+            pieces += piece
+        return bytes(pieces)
+
+    def hexdigest(self) -> str:
+        """Read what is left and return the sha256 of the whole."""
+        while self.take(_CHUNK):
+            pass
+        return self._hash.hexdigest()
+
+    def _fill(self) -> None:
+        try:
+            data = os.read(self._descriptor, min(_CHUNK, self._left))
+        except OSError as exc:
+            raise MediumError(f"can't be read: {exc.strerror}") from exc
+        if not data:
+            raise MediumError("became shorter while it was read")
+        self._left -= len(data)
+        self._hash.update(data)
+        self._buffer = memoryview(data)
+        if self._on_read:
+            self._on_read(len(data))
+
+
+def iter_members(volume: VolumeStream, sizes: dict[str, int]) -> Iterator[tuple[str, Iterator[memoryview]]]:
+    """Yield (name, pieces of bytes) of each member; the pieces must be used up before the next is asked for.
+
+    ``sizes`` are the members that the volume must have, each once; it is emptied. Plain files in ustar headers only, and
+    pax headers that say nothing but path and size: what else a tar can hold is refused. Raises ``MediumError``.
+    """
+    longer: dict[str, str] = {}
+    while True:
+        header = volume.exactly(BLOCK)
+        if not header.strip(b"\0"):
+            break
+        name, size, kind = _read_header(header)
+        if kind == b"x":
+            if longer or size > MAX_PAX_BYTES:
+                raise MediumError("an extended header that is too large or repeated")
+            longer = _read_pax(volume.exactly(size + -size % BLOCK)[:size])
+            continue
+        if kind not in {b"0", b"\0"}:
+            raise MediumError(f"{shown(name)} is no plain file (tar type {kind!r})")
+        name, size, longer = longer.get("path", name), int(longer.get("size", size)), {}
+        if name not in sizes:
+            raise MediumError(f"{shown(name)} is not listed in it, or stands twice")
+        expected = sizes.pop(name)
+        if size != expected:
+            raise MediumError(f"{shown(name)} has {size} bytes instead of {expected}")
+        yield name, _pieces(volume, size)
+        volume.exactly(-size % BLOCK)
+    if sizes:
+        raise MediumError(f"{shown(next(iter(sizes)))} is missing in it")
+    while rest := volume.take(_CHUNK):
+        if bytes(rest).strip(b"\0"):
+            raise MediumError("has something after its end")
+
+
+def _pieces(volume: VolumeStream, size: int) -> Iterator[memoryview]:
+    while size:
+        piece = volume.take(size)
+        if not piece:
+            raise MediumError("ends in the middle of a member")
+        size -= len(piece)
+        yield piece
+
+
+def _read_header(header: bytes) -> tuple[str, int, bytes]:
+    if header[257:263] != b"ustar\0":
+        raise MediumError("is no POSIX tar")
+    try:
+        checksum = int(header[148:156].strip(b"\0 ") or b"0", 8)
+        size = int(header[124:136].strip(b"\0 ") or b"0", 8)
+        name = header[:100].split(b"\0", 1)[0].decode("utf-8")
+        prefix = header[345:500].split(b"\0", 1)[0].decode("utf-8")
+    except ValueError as exc:
+        raise MediumError("has a damaged header") from exc
+    if checksum != sum(header) - sum(header[148:156]) + 8 * 32 or size < 0:
+        raise MediumError("has a damaged header")
+    return f"{prefix}/{name}" if prefix else name, size, header[156:157]
+
+
+def _read_pax(data: bytes) -> dict[str, str]:
+    found: dict[str, str] = {}
+    while data:
+        length, _, _ = data.partition(b" ")
+        # Digits only, and few: int() takes signs, blanks and underscores.
+        count = int(length) if length.isdigit() and len(length) < 8 else 0
+        record, data = data[len(length) + 1 : count - 1], data[max(count, 1) :]
+        try:
+            key, equals, text = record.decode("utf-8").partition("=")
+        except UnicodeDecodeError as exc:
+            raise MediumError("has a damaged extended header") from exc
+        if not count or not equals or key in found or key not in {"path", "size"}:
+            raise MediumError(f"has an extended header with {shown(key)!r}")
+        if key == "size" and not (text.isascii() and text.isdigit() and len(text) < 17):
+            raise MediumError("has a damaged extended header")
+        found[key] = text
+    return found
+
+
+# --- the signature ---------------------------------------------------------------------------------------------------
+
+
+def check_ssh_keygen() -> None:
+    """Raise ``UsageError`` unless a ``ssh-keygen`` is there that can verify and look signers up (OpenSSH 8.2)."""
+    try:
+        answer = _ssh_keygen("-Y", "find-principals")
+    except OSError as exc:
+        raise UsageError(f"ssh-keygen can't be run ({exc.strerror}): install OpenSSH 8.2 or newer") from exc
+    if b"find-principals" not in answer.stderr or b"nsupported" in answer.stderr:
+        said = shown(answer.stderr.decode("utf-8", "replace").strip().split("\n")[0])
+        raise UsageError(f"ssh-keygen is too old: OpenSSH 8.2 or newer is needed (it said: {said})")
+
+
+def verify_signature(data: bytes, signature: str, trust: str) -> str:
+    """Return the principal whose key, trusted in ``trust``, made the signature file over ``data``. Raises ``Rejected``."""
+    found = _ssh_keygen("-Y", "find-principals", "-s", signature, "-f", trust)
+    lines = found.stdout.decode("utf-8", "replace").splitlines() if found.returncode == 0 else []
+    names = [name for line in lines if line.strip() for name in dict.fromkeys([line.strip(), *line.strip().split(",")])]
+    if not names:
+        said = shown(found.stderr.decode("utf-8", "replace").strip().split("\n")[0])
+        raise Rejected(f"{BUNDLE_SIG}: the signature is by no key of {trust}" + (f" ({said})" if said else ""))
+    for name in names:
+        answer = _ssh_keygen("-Y", "verify", "-f", trust, "-I", name, "-n", NAMESPACE, "-s", signature, stdin=data)
+        if answer.returncode == 0:
+            return name
+    said = shown((answer.stderr or answer.stdout).decode("utf-8", "replace").strip().split("\n")[0])
+    raise Rejected(f"{BUNDLE_JSON}: changed, or not signed for bundles, by {shown(names[0])} ({said})")
+
+
+def _ssh_keygen(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    # The path of the caller: the operator's own ssh-keygen, as in the check by hand.
+    env = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run(["ssh-keygen", *arguments], input=stdin, capture_output=True, env=env, check=False)
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+class Root:
+    """The paths of the far tree, and how its files are written."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self.public = f"{self.path}/public"
+        self.files = f"{self.public}/files"
+        self.snapshots = f"{self.public}/snapshots"
+        self.simple = f"{self.public}/simple"
+        self.staging = f"{self.path}/staging"
+        self.states = f"{self.path}/states"
+        self.record = f"{self.path}/receive.json"
+        self.receipt = f"{self.path}/receipt.json"
+        self.program = f"{self.path}/{PROGRAM}"
+
+    def state(self, name: str) -> str:
+        """Return the directory of a state."""
+        return f"{self.snapshots}/{name}"
+
+    def page_list(self, name: str) -> str:
+        """Return the path of the list of a state's pages."""
+        return f"{self.states}/{name}.sha256"
+
+    def temporary(self, kind: str) -> str:
+        """Return a fresh path in ``staging``; what lies there is removed by the next run."""
+        return f"{self.staging}/{kind}-{secrets.token_hex(8)}"
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Replace a private file; it is durable when this returns."""
+        temporary = self.temporary("file")
+        with open(temporary, "xb", opener=_private) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_directory(os.path.dirname(path))
+
+    def sync(self) -> None:
+        """Make everything that was written durable."""
+        with contextlib.suppress(ImportError, AttributeError):
+            import ctypes
+
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+                    raise OSError(ctypes.get_errno(), "could not be written to the disk", self.path)
+            finally:
+                os.close(descriptor)
+            return
+        os.sync()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def sync_directory(path: str) -> None:
+    """Make a directory's names durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: str, mode: int = 0o755) -> None:
+    """Make a directory unless it is there; a link in its place is refused."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode)
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise OSError(errno.ENOTDIR, "is no directory, or a link to one: move it away", path)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a file, link or directory; what is not there is no error."""
+    try:
+        is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if is_directory:
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def hash_file(path: str) -> tuple[str, int]:
+    """Return sha256 and size of a plain file, in constant memory. Raises ``OSError``."""
+    descriptor = open_plain(path)
+    try:
+        digest, size = hashlib.sha256(), 0
+        while block := os.read(descriptor, _CHUNK):
+            digest.update(block)
+            size += len(block)
+        return digest.hexdigest(), size
+    finally:
+        os.close(descriptor)
+
+
+def read_small(path: str, limit_bytes: int) -> bytes:
+    """Return the bytes of a plain file. Raises ``OSError``, also when it is larger."""
+    descriptor = open_plain(path)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if os.fstat(descriptor).st_size > limit_bytes:
+            raise OSError(errno.EFBIG, f"is larger than {limit_bytes} bytes", path)
+        data = bytearray()
+        while len(data) <= limit_bytes and (block := file.read(min(_CHUNK, limit_bytes + 1 - len(data)))):
+            data += block
+    if len(data) > limit_bytes:
+        raise OSError(errno.EFBIG, f"is larger than {limit_bytes} bytes", path)
+    return bytes(data)
+
+
+@contextlib.contextmanager
+def locked(root: Root) -> Iterator[None]:
+    """Hold the root's lock, making the root on the way. Raises ``Locked``."""
+    os.makedirs(root.path, exist_ok=True)
+    descriptor = os.open(f"{root.path}/receive.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            if exc.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+                raise Locked(f"another process is working on {root.path}; try again when it is done") from exc
+            raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def prepare(root: Root) -> None:
+    """Make the directories, remove what a killed run left, and try whether links work. Raises ``DiskError``."""
+    if os.path.lexists(f"{root.path}/state.db"):
+        raise UsageError(f"{root.path} is the root of a mirror itself: choose another directory for what is received")
+    if os.path.lexists(root.simple) and not os.path.islink(root.simple):
+        raise DiskError(f"{root.simple} is no link: it was not made by this program; choose another root")
+    for path in (root.staging, root.states):
+        make_directory(path, 0o700)
+    for path in (root.public, root.files, root.snapshots):
+        make_directory(path)
+    probe = f"{root.public}/.receive-probe"
+    remove_tree(probe)
+    for name in os.listdir(root.staging):
+        if not re.match(r"bundle-[0-9a-f]{64}\Z", name):
+            remove_tree(f"{root.staging}/{name}")
+    first, second = root.temporary("probe"), root.temporary("probe")
+    os.close(_private(first, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    try:
+        os.link(first, probe)
+        os.symlink("files", second)
+        os.replace(second, probe)
+    except OSError as exc:
+        if exc.errno in _NO_LINKS:
+            raise DiskError(
+                f"{root.path}: its file system has no hard links or symbolic links ({exc.strerror}), or public/ is "
+                "another one than staging/: put the root on ext4, XFS, Btrfs or ZFS"
+            ) from exc
+        raise
+    finally:
+        for path in (probe, first, second):
+            remove_tree(path)
+
+
+def check_space(root: Root, manifest: Manifest, pending: Sequence[Sequence[Planned]]) -> None:
+    """Raise ``DiskError`` unless there is room for what is still to be unpacked, and for the new state."""
+    found = os.statvfs(root.path)
+    planned = [plan for plans in pending for plan in plans]
+    unit = found.f_frsize or 4096
+    directories = 0 if manifest.kind == "repair" else manifest.state.projects + 2
+    # A blob takes up to two directories of its own.
+    inodes = 3 * len(planned) + directories
+    needed = sum(plan.size + -plan.size % unit for plan in planned) + (2 * len(planned) + directories) * unit
+    free = found.f_bavail * found.f_frsize
+    if found.f_blocks and free < needed + _SPARE_BYTES:
+        raise DiskError(f"{root.path}: {needed + _SPARE_BYTES} bytes are needed, {free} are free: make room")
+    if found.f_files and found.f_favail < inodes:
+        raise DiskError(f"{root.path}: {inodes} new files are needed, the file system has room for {found.f_favail}")
+
+
+def free_bytes(path: str) -> int:
+    """Return what may still be written."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+# --- what was applied ------------------------------------------------------------------------------------------------
+
+
+class Applied(NamedTuple):
+    """A kept state. ``name``: its directory; ``digest``: of the bundle; ``state``: of its pages."""
+
+    name: str
+    sequence: int
+    digest: str
+    state: str
+    created_at: str
+    applied_at: str
+
+
+class Record(NamedTuple):
+    """``receive.json``. ``applied``: the kept states, newest last; ``next``: a state that is about to be switched to.
+
+    ``sweep``: states and blobs that nothing lists any more may lie there still.
+    """
+
+    site: str
+    chain: str
+    signer: str
+    applied: tuple[Applied, ...]
+    next: Optional[Applied] = None
+    sweep: bool = False
+
+    @property
+    def last(self) -> Applied:
+        """The newest state."""
+        return self.applied[-1]
+
+
+def load_record(root: Root) -> Optional[Record]:
+    """Return what was applied; None where nothing ever was. Raises ``DiskError`` for a damaged record."""
+    try:
+        value = parse_json(read_small(root.record, MAX_STATE_BYTES), MAX_STATE_BYTES)
+        top = _keys(value, "receive.json", "applied chain format next signer site sweep")
+        if top["format"] != FORMAT:
+            raise FormatError(f"format {top['format']!r}; take a newer receive.py")
+        record = Record(
+            site=_matching(top["site"], _SITE, "site"),
+            chain=_matching(top["chain"], _CHAIN, "chain"),
+            signer=str(top["signer"]),
+            applied=tuple(_applied(v) for v in _list(top["applied"], "applied")),
+            next=None if top["next"] is None else _applied(top["next"]),
+            sweep=bool(top["sweep"]),
+        )
+    except FileNotFoundError:
+        return None
+    except FormatError as exc:
+        raise DiskError(
+            f"{root.record} is damaged ({exc}): move it away, and receive a bundle made with --full with --new-chain"
+        ) from exc
+    return record if record.applied or record.next else None
+
+
+def _applied(value: Any) -> Applied:
+    found = _keys(value, "applied", "applied_at created_at digest name sequence state")
+    return Applied(
+        name=_matching(found["name"], _STATE_NAME, "name"),
+        sequence=_count(found["sequence"], "sequence", 1),
+        digest=_matching(found["digest"], _SHA256, "digest"),
+        state=_matching(found["state"], _SHA256, "state"),
+        created_at=_line(found["created_at"], "created_at"),
+        applied_at=_line(found["applied_at"], "applied_at"),
+    )
+
+
+def save_record(root: Root, record: Record) -> None:
+    """Write ``receive.json``; it is durable when this returns."""
+    value = record._asdict()
+    value["applied"] = [entry._asdict() for entry in record.applied]
+    value["next"] = record.next._asdict() if record.next else None
+    root.replace(root.record, render_json({"format": FORMAT, **value}))
+
+
+def live_name(root: Root) -> Optional[str]:
+    """Return the name of the state that is served."""
+    try:
+        parts = os.readlink(root.simple).split("/")
+    except OSError:
+        return None
+    return parts[1] if len(parts) == 3 and parts[0] == "snapshots" and parts[2] == "simple" else None
+
+
+def recover(root: Root, record: Optional[Record], keep: int) -> Optional[Record]:
+    """Finish or forget what a killed run had begun, and return the record as it is then."""
+    if record is None:
+        return None
+    if record.next is not None:
+        is_live = live_name(root) == record.next.name
+        record = commit(root, record, record.next, keep) if is_live else record._replace(next=None)
+    return record if record.applied else None
+
+
+def commit(root: Root, record: Record, entry: Applied, keep: int) -> Record:
+    """Record that a state is the newest now; older ones beyond ``keep`` are no longer kept."""
+    applied = (*record.applied, entry)
+    done = record._replace(applied=applied[-keep:], next=None, sweep=True)
+    save_record(root, done)
+    return done
+
+
+# --- the chain -------------------------------------------------------------------------------------------------------
+
+
+def judge(manifest: Manifest, digest: str, record: Optional[Record], *, new_chain: bool, is_fresh: bool) -> bool:
+    """Tell whether the bundle is to be applied; False: it is the one applied last. Raises ``Rejected``."""
+    label = manifest.label
+    if record is None:
+        _judge_first(manifest, new_chain=new_chain, is_fresh=is_fresh)
+        return True
+    last = record.last
+    here = bundle_label(record.site, last.sequence)
+    if manifest.site != record.site:
+        raise Rejected(f"{label} is for the site {manifest.site!r}; this one is {record.site!r}")
+    if manifest.chain != record.chain:
+        if manifest.base is not None:
+            raise Rejected(
+                f"{label} belongs to another chain ({manifest.chain[:8]}…) than what was applied here "
+                f"({record.chain[:8]}…): ask the near side for a bundle made with --full"
+            )
+        if not new_chain:
+            raise Rejected(
+                f"{label} begins a new chain ({manifest.chain[:8]}…): ask the near side why; if this is wanted, run it "
+                "again with --new-chain"
+            )
+        return True
+    if manifest.kind == "repair":
+        assert manifest.base is not None
+        if manifest.base != (last.sequence, last.digest):
+            base = bundle_label(manifest.site, manifest.base.sequence)
+            raise Rejected(f"this repair mends the state of {base}; this site has {here}: make a new list by --check")
+        return True
+    assert manifest.sequence is not None
+    if manifest.sequence <= last.sequence:
+        if digest == last.digest:
+            return False
+        if manifest.sequence == last.sequence:
+            raise Rejected(f"{label} is another bundle than the {label} that was applied here (a fork of the chain)")
+        raise Rejected(f"{label} is older than {here}, which was applied here; an older state is served by --rollback")
+    if manifest.base is None or (last.sequence, last.digest) in (manifest.base, *manifest.supersedes):
+        return True
+    raise Rejected(_misfit(manifest, manifest.base, last, here))
+
+
+def _judge_first(manifest: Manifest, *, new_chain: bool, is_fresh: bool) -> None:
+    if manifest.base is not None:
+        base = bundle_label(manifest.site, manifest.base.sequence)
+        raise Rejected(
+            f"{manifest.label} builds on {base}, and nothing was received here yet: missing is {base} and what came before "
+            "it, or a bundle made with --full"
+        )
+    if not is_fresh and not new_chain:
+        raise Rejected(
+            "receive.json is missing, but something was received here before: put it back from a backup, or run this "
+            "again with --new-chain"
+        )
+
+
+def _misfit(manifest: Manifest, base: Reference, last: Applied, here: str) -> str:
+    label = manifest.label
+    fitting = [(base.sequence, base.digest), *manifest.supersedes]
+    if any(sequence == last.sequence for sequence, _ in fitting):
+        return f"{label} builds on another {here} than the one that was applied here (a fork of the chain)"
+    if base.sequence < last.sequence:
+        return (
+            f"{label} builds on {bundle_label(manifest.site, base.sequence)} and does not supersede {here}, which was "
+            f"applied here (a fork of the chain): ask the near side for a bundle made with --since {last.sequence}"
+        )
+    missing = [bundle_label(manifest.site, n) for n in range(last.sequence + 1, base.sequence + 1)][: _SHOWN + 1]
+    named = ", ".join(missing[:_SHOWN]) + ("" if len(missing) <= _SHOWN else f", … up to {base.sequence:06d}")
+    return (
+        f"{label} builds on {bundle_label(manifest.site, base.sequence)}; this site has {here}. Missing: {named}. "
+        f"If that is lost, ask the near side for a bundle made with --since {last.sequence}"
+    )
+
+
+# --- media -----------------------------------------------------------------------------------------------------------
+
+
+class Medium(NamedTuple):
+    """A place with a bundle or a part of it: as the operator named it, and the bundle's directory there."""
+
+    given: str
+    path: str
+
+
+def find_media(directories: Sequence[str]) -> list[Medium]:
+    """Return where the bundle lies: in each directory itself, or in the only bundle directly below it."""
+    media = []
+    for given in directories:
+        found = [given]
+        if not os.path.lexists(f"{given}/{BUNDLE_JSON}"):
+            try:
+                names = sorted(os.listdir(given))
+            except OSError as exc:
+                raise UsageError(f"{shown(given)}: {exc.strerror}") from exc
+            found = [f"{given}/{name}" for name in names if os.path.lexists(f"{given}/{name}/{BUNDLE_JSON}")]
+        if len(found) != 1:
+            choice = f"name one of {shown(', '.join(found))}" if found else f"there is no {BUNDLE_JSON} in it"
+            raise UsageError(f"{shown(given)} is no bundle: {choice}")
+        media.append(Medium(given, found[0]))
+    return media
+
+
+def check_places(media: Sequence[Medium], trust: Optional[str]) -> None:
+    """Refuse a program and a trust file that lie on a medium: they would speak for themselves."""
+    own = os.path.realpath(__file__)
+    for medium in media:
+        if _lies_in(own, medium.path):
+            raise UsageError(
+                f"this copy of {PROGRAM} lies in the bundle: run ROOT/{PROGRAM}, or at first use copy it with its signature to "
+                "a directory of this host, check it there by ssh-keygen -Y verify, and run that copy (README.txt)"
+            )
+        if trust is None:
+            continue
+        if any(_lies_in(os.path.realpath(trust), place) for place in medium) or _is_one_of(trust, medium.path):
+            raise UsageError(f"{shown(trust)} lies in the bundle: trust must come another way than what it judges")
+    if trust is not None:
+        try:
+            os.close(os.open(trust, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as exc:
+            raise UsageError(f"--trust {shown(trust)}: {exc.strerror}") from exc
+        if not os.path.isfile(trust):
+            raise UsageError(f"--trust {shown(trust)}: is no plain file")
+
+
+def _lies_in(path: str, directory: str) -> bool:
+    return os.path.commonpath([path, os.path.realpath(directory)]) == os.path.realpath(directory)
+
+
+def _is_one_of(path: str, directory: str) -> bool:
+    with contextlib.suppress(OSError), os.scandir(directory) as found:
+        return any(os.path.samestat(os.stat(path), entry.stat(follow_symlinks=False)) for entry in found)
+    return False
+
+
+def read_manifest(media: Sequence[Medium]) -> bytes:
+    """Return ``bundle.json``, which must be the same on every medium. Raises ``Rejected``."""
+    first = b""
+    for medium in media:
+        path = f"{medium.path}/{BUNDLE_JSON}"
+        try:
+            data = read_small(path, MAX_MANIFEST_BYTES)
+        except OSError as exc:
+            raise Rejected(f"{shown(path)}: can't be read: {exc.strerror}") from exc
+        if first and data != first:
+            raise Rejected(f"{shown(path)}: changed, or of another bundle than {shown(media[0].path)}")
+        first = data
+    return first
+
+
+def check_signature(root: Root, media: Sequence[Medium], data: bytes, trust: str) -> str:
+    """Return who signed the bundle. Raises ``Rejected``."""
+    copy = root.temporary("signature")
+    path = f"{media[0].path}/{BUNDLE_SIG}"
+    try:
+        signature = read_small(path, MAX_SIGNATURE_BYTES)
+    except OSError as exc:
+        raise Rejected(f"{shown(path)}: can't be read: {exc.strerror}; an unsigned bundle needs --unsigned") from exc
+    with open(copy, "xb", opener=_private) as file:
+        file.write(signature)
+    try:
+        return verify_signature(data, copy, trust)
+    finally:
+        os.unlink(copy)
+
+
+def check_attached(media: Sequence[Medium], manifest: Manifest) -> None:
+    """Compare what lies beside the volumes, on each medium, with the manifest. Raises ``Rejected``, naming each."""
+    problems = []
+    for medium in media:
+        for attached in manifest.attached:
+            path = f"{medium.path}/{attached.name}"
+            if not os.path.lexists(path):
+                continue
+            try:
+                with VolumeStream(path, attached.size) as stream:
+                    if stream.hexdigest() != attached.sha256:
+                        raise MediumError(f"changed: its sha256 is not the one in {BUNDLE_JSON}")
+            except MediumError as exc:
+                problems.append(f"{shown(path)}: {exc}")
+    if problems:
+        raise Rejected(*problems)
+
+
+# --- unpacking -------------------------------------------------------------------------------------------------------
+
+
+class Talk:
+    """What the operator sees while it works: steps always, percents on a terminal only."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._total = self._done = 0
+        self._next_s = 0.0
+
+    def say(self, line: str) -> None:
+        """Print a step."""
+        print(line, file=sys.stderr, flush=True)
+
+    def expect(self, total_bytes: int) -> None:
+        """Begin to count anew."""
+        self._total, self._done, self._next_s = total_bytes, 0, time.monotonic() + 2
+
+    def advance(self, count: int) -> None:
+        """Count bytes; a line every few seconds."""
+        self._done += count
+        if self._is_terminal and time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + 2
+            share = 100 * self._done // max(self._total, 1)
+            self.say(f"  {share:3d} %  {self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB")
+
+
+class Planned(NamedTuple):
+    """A member to be unpacked: of which item, where to, from which byte of it on."""
+
+    item: Item
+    target: str
+    size: int
+    offset: int
+
+
+class Work:
+    """What is unpacked of one bundle, in ``staging``; it stays when a run ends early.
+
+    ``volume-NNNN.done`` says that a volume was verified and all of it is on disk; ``verified`` says so of all items.
+    """
+
+    def __init__(self, root: Root, digest: str) -> None:
+        self.path = f"{root.staging}/bundle-{digest}"
+        self.files = f"{self.path}/files"
+        self.state = f"{self.path}/state"
+
+    def target(self, item: Item) -> str:
+        """Return where an item is unpacked to."""
+        if item.path.startswith("files/"):
+            return f"{self.path}/{item.path}"
+        return f"{self.path}/pages/{item.sha256[:2]}/{item.sha256}"
+
+    def has(self, mark: str) -> bool:
+        """Tell whether a mark is set."""
+        return os.path.lexists(f"{self.path}/{mark}")
+
+    def mark(self, mark: str) -> None:
+        """Set a mark; what it speaks of must be on disk already."""
+        os.close(_private(f"{self.path}/{mark}", os.O_CREAT | os.O_WRONLY))
+        sync_directory(self.path)
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Have volumes unpacked again."""
+        for mark in ["verified", *(_done(n) for n in numbers)]:
+            remove_tree(f"{self.path}/{mark}")
+        sync_directory(self.path)
+
+
+def _done(number: int) -> str:
+    return f"{volume_name(number)}.done"
+
+
+def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, talk: Talk) -> None:
+    """Unpack and verify every volume into ``staging``. Raises ``Rejected`` or ``Incomplete``, naming each volume.
+
+    A volume that is damaged or not there does not keep the others from being unpacked and remembered.
+    """
+    if work.has("verified"):
+        return
+    make_directory(work.path, 0o700)
+    pending = plan_volumes(work, manifest)
+    _check_space_well(root, work, manifest, [list(plans.values()) for plans in pending])
+    problems, missing = [], []
+    talk.expect(sum(v.size for n, v in enumerate(manifest.volumes, 1) if not work.has(_done(n))))
+    for number, volume in enumerate(manifest.volumes, 1):
+        if work.has(_done(number)):
+            continue
+        copies = [path for m in media if os.path.lexists(path := f"{m.path}/{volume.name}")]
+        if not copies:
+            missing.append(volume.name)
+            continue
+        for path in copies:
+            try:
+                _unpack_volume(root, path, volume, pending[number - 1], talk)
+            except MediumError as exc:
+                problems.append(f"{shown(path)}: {exc}")
+                continue
+            root.sync()
+            work.mark(_done(number))
+            talk.say(f"{volume.name}: verified")
+            break
+    lacking = [f"not there yet: {name}: run this again with the medium that has it" for name in missing]
+    # A good copy on another medium makes up for a bad one.
+    problems = [p for p in problems if not work.has(f"{os.path.basename(p.partition(': ')[0])}.done")]
+    if problems:
+        raise Rejected(*problems, *lacking)
+    if lacking:
+        raise Incomplete(*lacking)
+    _verify_split(work, manifest)
+    root.sync()
+    work.mark("verified")
+
+
+def plan_volumes(work: Work, manifest: Manifest) -> list[dict[str, Planned]]:
+    """Return, for each volume, its members by name; nothing for volumes that were unpacked before."""
+    is_done = [work.has(_done(number)) for number in range(1, len(manifest.volumes) + 1)]
+    plans: list[dict[str, Planned]] = [{} for _ in manifest.volumes]
+    for item in (*manifest.blobs, *manifest.pages):
+        offset = 0
+        for part in item.parts:
+            if not is_done[part.volume - 1]:
+                planned = Planned(item, work.target(item), part.size, offset)
+                plans[part.volume - 1].setdefault(part.member, planned)
+            offset += part.size
+    return plans
+
+
+def _check_space_well(root: Root, work: Work, manifest: Manifest, pending: list[list[Planned]]) -> None:
+    """Check the free space; what was unpacked of other bundles goes when it is in the way."""
+    others = [path for name in os.listdir(root.staging) if (path := f"{root.staging}/{name}") != work.path]
+    if others:
+        with contextlib.suppress(DiskError):
+            check_space(root, manifest, pending)
+            return
+        for path in others:
+            remove_tree(path)
+    check_space(root, manifest, pending)
+
+
+def _unpack_volume(root: Root, path: str, volume: Shipped, plans: dict[str, Planned], talk: Talk) -> None:
+    with VolumeStream(path, volume.size, talk.advance) as stream:
+        for name, pieces in iter_members(stream, {name: plan.size for name, plan in plans.items()}):
+            _unpack_member(root, plans[name], pieces)
+        if stream.hexdigest() != volume.sha256:
+            raise MediumError(f"changed: its sha256 is not the one in {BUNDLE_JSON}")
+
+
+def _unpack_member(root: Root, plan: Planned, pieces: Iterator[memoryview]) -> None:
+    item = plan.item
+    is_whole = len(item.parts) == 1
+    digest = hashlib.sha256()
+    if is_whole and _is_held(root, item):
+        for piece in pieces:
+            digest.update(piece)
+    else:
+        descriptor = _open_target(plan.target, os.O_TRUNC if is_whole else 0)
+        try:
+            if not is_whole:
+                os.ftruncate(descriptor, item.size)
+                os.lseek(descriptor, plan.offset, os.SEEK_SET)
+            for piece in pieces:
+                if is_whole:
+                    digest.update(piece)
+                rest = piece
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)
+    if is_whole and digest.hexdigest() != item.sha256:
+        raise MediumError(f"{shown(item.path)}: its sha256 is not the one in {BUNDLE_JSON}")
+
+
+def _is_held(root: Root, item: Item) -> bool:
+    """Tell whether a blob lies in the tree already, whole."""
+    path = f"{root.public}/{item.path}"
+    try:
+        return (
+            item.path.startswith("files/")
+            and os.lstat(path).st_size == item.size
+            and hash_file(path) == (item.sha256, item.size)
+        )
+    except OSError:
+        return False
+
+
+def _open_target(path: str, flags: int) -> int:
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, flags, 0o644)
+
+
+def _verify_split(work: Work, manifest: Manifest) -> None:
+    """Hash what came in parts; items with equal bytes share what was put together once."""
+    made: dict[str, str] = {}
+    for item in (*manifest.blobs, *manifest.pages):
+        if len(item.parts) == 1:
+            continue
+        target = work.target(item)
+        if item.sha256 in made:
+            if not os.path.lexists(target):
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                link_or_copy(made[item.sha256], target)
+            continue
+        made[item.sha256] = target
+        if hash_file(target) != (item.sha256, item.size):
+            work.forget(part.volume for part in item.parts)
+            raise Rejected(f"{shown(item.path)}: its parts do not make the sha256 in {BUNDLE_JSON}")
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Make a hard link, or a copy where a file has as many links as the file system allows."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno != errno.EMLINK:
+            raise
+        shutil.copyfile(source, target, follow_symlinks=False)
+
+
+# --- applying --------------------------------------------------------------------------------------------------------
+
+
+def place_blobs(root: Root, work: Work, manifest: Manifest) -> None:
+    """Move the verified blobs into the tree; they are durable when this returns."""
+    if os.path.lexists(work.files):
+        _merge(work.files, root.files)
+    root.sync()
+    if not all(_is_there(f"{root.public}/{item.path}", item.size) for item in manifest.blobs):
+        # Held when their volume was unpacked, and gone since; others have left this place already.
+        remove_tree(work.path)
+        raise Incomplete("files went from the tree while this bundle was unpacked: run this again with all its media")
+
+
+def _merge(source: str, target: str) -> None:
+    """Move a directory's contents into another; a directory that is not there yet goes in one rename."""
+    with os.scandir(source) as found:
+        entries = list(found)
+    for entry in entries:
+        path = f"{target}/{entry.name}"
+        if not entry.is_dir(follow_symlinks=False):
+            os.replace(entry.path, path)
+            continue
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            os.rename(entry.path, path)
+            continue
+        if not stat.S_ISDIR(mode):
+            raise OSError(errno.ENOTDIR, "is no directory: move it away", path)
+        _merge(entry.path, path)
+
+
+def _is_there(path: str, size: int) -> bool:
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == size
+
+
+def build_state(root: Root, work: Work, base: Optional[Applied], manifest: Manifest) -> None:
+    """Make the new state's pages below the work's directory: hard links to the base's pages, and what the bundle brings."""
+    remove_tree(work.state)
+    simple = f"{work.state}/simple"
+    os.makedirs(simple)
+    os.symlink("../../files", f"{work.state}/files")
+    changed: dict[str, list[Item]] = {}
+    for item in manifest.pages:
+        changed.setdefault(item.path[len("simple/") :].rpartition("/")[0], []).append(item)
+    left = {*changed, *manifest.removed}
+    if base is not None:
+        try:
+            _link_unchanged(f"{root.state(base.name)}/simple", simple, left)
+        except OSError as exc:
+            raise Rejected(
+                f"the state {base.name} is damaged ({exc}): run --check, and carry the list back for a repair"
+            ) from exc
+    for project, items in changed.items():
+        directory = f"{simple}/{project}" if project else simple
+        make_directory(directory)
+        for item in items:
+            link_or_copy(work.target(item), f"{directory}/{item.path.rpartition('/')[2]}")
+
+
+def _link_unchanged(base: str, simple: str, left: set[str]) -> None:
+    if "" not in left:
+        for name in PAGE_NAMES:
+            link_or_copy(f"{base}/{name}", f"{simple}/{name}")
+    for project in os.listdir(base):
+        if project in PAGE_NAMES or project in left:
+            continue
+        os.mkdir(f"{simple}/{project}")
+        for name in PAGE_NAMES:
+            link_or_copy(f"{base}/{project}/{name}", f"{simple}/{project}/{name}")
+
+
+class Listing:
+    """What the pages of kept states list: hashes of paths, since paths themselves take much memory.
+
+    Two paths with one hash would keep a blob that nobody lists: no harm.
+    """
+
+    def __init__(self) -> None:
+        self.paths: set[int] = set()
+        self.inodes: set[int] = set()
+
+    def add(self, path: str) -> bool:
+        """Add a path; False when it was there."""
+        size = len(self.paths)
+        self.paths.add(hash(path))
+        return len(self.paths) > size
+
+
+class Listed(NamedTuple):
+    """A file as a page lists it; ``sidecar``: the digest of its metadata, "" where the page does not tell it."""
+
+    path: str
+    sha256: str
+    size: int
+    sidecar: Optional[str]
+
+
+def parse_page(data: bytes) -> list[Listed]:
+    """Return what a project's JSON page lists. Raises ``FormatError``, also for a link out of the tree."""
+    try:
+        files = json.loads(data)["files"]
+        found = [_listed(file) for file in files]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise FormatError(f"no page of an index: {shown(str(exc))}") from exc
+    return found
+
+
+def _listed(file: dict[str, Any]) -> Listed:
+    link = _LINK.match(file["url"])
+    sha256 = file["hashes"]["sha256"]
+    name = unquote(link.group(2)) if link else ""
+    if not link or link.group(1) != f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/" or not is_plain_name(name):
+        raise ValueError(f"the link {file['url']!r} does not lead to a blob")
+    metadata = file.get("core-metadata") or None
+    sidecar = None if metadata is None else str(metadata["sha256"]) if isinstance(metadata, dict) else ""
+    return Listed(link.group(1) + name, sha256, _count(file["size"], name), sidecar)
+
+
+def survey(root: Root, simple: str, listing: Listing) -> tuple[str, list[str]]:
+    """Read every page of a state; return the list of its pages, and what is wrong.
+
+    Wrong: a page that can't be read, and each file that a page lists and that does not lie in the tree.
+    """
+    lines: list[str] = []
+    problems: list[str] = []
+    projects = sorted(name for name in os.listdir(simple) if name not in PAGE_NAMES)
+    for project in ["", *projects]:
+        directory = f"{simple}/{project}" if project else simple
+        known: dict[int, str] = {}
+        for name in PAGE_NAMES:
+            path = f"simple/{project}/{name}" if project else f"simple/{name}"
+            try:
+                sha256 = _survey_page(root, f"{directory}/{name}", known, listing if project else None, problems)
+            except (OSError, FormatError) as exc:
+                problems.append(f"{path}: {exc}")
+                continue
+            lines.append(f"{sha256}  {path}\n")
+    lines.sort()
+    return "".join(lines), problems
+
+
+def _survey_page(root: Root, path: str, known: dict[int, str], listing: Optional[Listing], problems: list[str]) -> str:
+    descriptor = open_plain(path)
+    inode = os.fstat(descriptor).st_ino
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if inode in known:
+            return known[inode]
+        if listing is None or not path.endswith("json"):
+            digest = hashlib.sha256()
+            while block := file.read(_CHUNK):
+                digest.update(block)
+            known[inode] = digest.hexdigest()
+            return known[inode]
+        data = file.read()
+    listing.inodes.add(inode)
+    for listed in parse_page(data):
+        if listing.add(listed.path) and not _is_there(f"{root.public}/{listed.path}", listed.size):
+            problems.append(f"{shown(listed.path)}: is listed and not there")
+        sidecar = listed.path + METADATA_ENDING
+        if listed.sidecar is not None and listing.add(sidecar) and not os.path.isfile(f"{root.public}/{sidecar}"):
+            problems.append(f"{shown(sidecar)}: is listed and not there")
+    return hashlib.sha256(data).hexdigest()
+
+
+def apply_update(root: Root, work: Work, record: Optional[Record], entry: Applied, manifest: Manifest) -> Listing:
+    """Put the new state in place, whole and checked, beside the one that is served; return what it lists."""
+    place_blobs(root, work, manifest)
+    build_state(root, work, record.last if record and manifest.base is not None else None, manifest)
+    listing = Listing()
+    text, problems = survey(root, f"{work.state}/simple", listing)
+    if problems:
+        hint = [] if len(problems) <= _SHOWN else [f"… and {len(problems) - _SHOWN} more"]
+        raise Rejected(*problems[:_SHOWN], *hint, "the tree is damaged, or the bundle incomplete: run --check")
+    if hashlib.sha256(text.encode()).hexdigest() != entry.state:
+        raise Rejected("the pages are not those that the near side has: a page here is damaged; run --check")
+    state = root.state(entry.name)
+    if os.path.lexists(state):
+        # Of a run that was killed before it was recorded.
+        os.rename(state, root.temporary("dropped"))
+    os.rename(work.state, state)
+    root.replace(root.page_list(entry.name), text.encode())
+    root.sync()
+    return listing
+
+
+def switch(root: Root, name: str) -> None:
+    """Serve a state, from one moment to the next."""
+    link = root.temporary("link")
+    os.symlink(f"snapshots/{name}/simple", link)
+    os.replace(link, root.simple)
+    sync_directory(root.public)
+
+
+def state_name(manifest: Manifest, record: Optional[Record]) -> str:
+    """Return the directory's name for a bundle's state: one that no kept state of an older chain has."""
+    name = f"bundle-{manifest.sequence:06d}"
+    taken = {entry.name for entry in record.applied} if record else set()
+    return f"{name}-{manifest.chain[:8]}" if name in taken else name
+
+
+# --- sweeping --------------------------------------------------------------------------------------------------------
+
+
+def sweep(root: Root, record: Record, listing: Optional[Listing], talk: Talk) -> Record:
+    """Remove states that are no longer kept, and blobs that no kept state lists; return the record without its mark.
+
+    ``listing``: what the newest state lists, where that is known already. While a kept page can't be read no blob goes.
+    """
+    kept = {entry.name for entry in record.applied}
+    for name in os.listdir(root.snapshots):
+        if _STATE_NAME.match(name) and name not in kept:
+            # Out of sight first: a state whose blobs go must not be served any more.
+            dropped = root.temporary("dropped")
+            os.rename(root.state(name), dropped)
+            sync_directory(root.snapshots)
+            remove_tree(dropped)
+    for name in os.listdir(root.states):
+        if name.endswith(".sha256") and name[: -len(".sha256")] not in kept:
+            os.unlink(f"{root.states}/{name}")
+    found = listing or Listing()
+    try:
+        for entry in record.applied if listing is None else record.applied[:-1]:
+            _add_listed(f"{root.state(entry.name)}/simple", found)
+    except (OSError, FormatError) as exc:
+        talk.say(f"a kept page can't be read, so no old file was deleted: {exc}; run --check")
+        return record
+    _sweep_files(root.files, "files", found)
+    done = record._replace(sweep=False)
+    save_record(root, done)
+    return done
+
+
+def _add_listed(simple: str, listing: Listing) -> None:
+    for project in os.listdir(simple):
+        path = f"{simple}/{project}/index.v1_json"
+        if project in PAGE_NAMES or os.lstat(path).st_ino in listing.inodes:
+            continue
+        with os.fdopen(open_plain(path), "rb") as file:
+            listing.inodes.add(os.fstat(file.fileno()).st_ino)
+            for listed in parse_page(file.read()):
+                listing.add(listed.path)
+                if listed.sidecar is not None:
+                    listing.add(listed.path + METADATA_ENDING)
+
+
+def _sweep_files(directory: str, shown_path: str, listing: Listing) -> None:
+    """Remove unlisted blobs below a directory, and directories that become empty; what is not ours stays."""
+    has_changed = False
+    with os.scandir(directory) as found:
+        entries = list(found)
+    for entry in entries:
+        path = f"{shown_path}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            _sweep_files(entry.path, path, listing)
+            with contextlib.suppress(OSError):
+                os.rmdir(entry.path)
+        elif entry.is_file(follow_symlinks=False) and _BLOB.match(path) and hash(path) not in listing.paths:
+            os.unlink(entry.path)
+            has_changed = True
+    if has_changed:
+        sync_directory(directory)
+
+
+# --- mending ---------------------------------------------------------------------------------------------------------
+
+
+def load_page_list(root: Root, entry: Applied) -> Optional[dict[str, str]]:
+    """Return path -> sha256 of a state's pages; None when the list is missing or damaged."""
+    try:
+        data = b"".join(_blocks(root.page_list(entry.name)))
+    except OSError:
+        return None
+    if hashlib.sha256(data).hexdigest() != entry.state:
+        return None
+    return {match.group(2): match.group(1) for match in map(_HASH_LINE.match, data.decode().splitlines()) if match}
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+    with os.fdopen(open_plain(path), "rb") as file:
+        while block := file.read(_CHUNK):
+            yield block
+
+
+def find_pages(root: Root, entry: Applied) -> dict[str, str]:
+    """Return path -> path on disk of all that lies in a state's pages, links and foreign things too."""
+    state = root.state(entry.name)
+    found = {}
+    for directory, directories, names in os.walk(f"{state}/simple"):
+        links = [name for name in directories if os.path.islink(f"{directory}/{name}")]
+        for name in [*names, *links]:
+            path = f"{directory}/{name}"
+            found[path[len(state) + 1 :]] = path
+    return found
+
+
+def hash_pages(root: Root, entry: Applied) -> dict[str, str]:
+    """Return path -> sha256 of what lies in a state's pages; what can't be read is left out."""
+    found = {}
+    for path, place in find_pages(root, entry).items():
+        with contextlib.suppress(OSError):
+            found[path] = hash_file(place)[0]
+    return found
+
+
+def page_list_text(pages: dict[str, str]) -> bytes:
+    """Return the list of pages whose sha256 is the state's digest."""
+    return "".join(sorted(f"{sha256}  {path}\n" for path, sha256 in pages.items())).encode("utf-8", "surrogateescape")
+
+
+def apply_repair(root: Root, work: Work, record: Record, manifest: Manifest) -> None:
+    """Put whole blobs and pages in the place of damaged ones; pages that are not the state's own are refused."""
+    entry = record.last
+    expected = load_page_list(root, entry)
+    if manifest.pages and expected is None:
+        expected = {**hash_pages(root, entry), **{item.path: item.sha256 for item in manifest.pages}}
+        if hashlib.sha256(page_list_text(expected)).hexdigest() != entry.state:
+            raise Rejected(f"{root.page_list(entry.name)} is damaged, and this repair does not mend all pages")
+    for item in manifest.pages:
+        if expected is not None and expected.get(item.path) != item.sha256:
+            raise Rejected(f"{item.path}: is no page of {entry.name}")
+    place_blobs(root, work, manifest)
+    if expected is not None:
+        root.replace(root.page_list(entry.name), page_list_text(expected))
+    for other in reversed(record.applied):
+        own = expected if other is entry else load_page_list(root, other)
+        for item in manifest.pages:
+            if own is not None and own.get(item.path) == item.sha256:
+                _replace_page(root, f"{root.state(other.name)}/{item.path}", work.target(item), item)
+        _mend_link(root, other)
+    root.sync()
+
+
+def _replace_page(root: Root, path: str, source: str, item: Item) -> None:
+    with contextlib.suppress(OSError):
+        if hash_file(path) == (item.sha256, item.size):
+            return
+    directory = os.path.dirname(path)
+    make_directory(os.path.dirname(directory))
+    make_directory(directory)
+    temporary = root.temporary("page")
+    link_or_copy(source, temporary)
+    os.replace(temporary, path)
+
+
+def _mend_link(root: Root, entry: Applied) -> None:
+    path = f"{root.state(entry.name)}/files"
+    if not _leads_to(path, "../../files"):
+        temporary = root.temporary("link")
+        os.symlink("../../files", temporary)
+        os.replace(temporary, path)
+
+
+def _leads_to(path: str, target: str) -> bool:
+    try:
+        return os.readlink(path) == target
+    except OSError:
+        return False
+
+
+# --- checking --------------------------------------------------------------------------------------------------------
+
+
+class Damage(NamedTuple):
+    """What is wrong with a file: ``missing``, ``size``, ``bytes``, or ``foreign`` (it was not received)."""
+
+    path: str
+    problem: str
+
+
+def check(root: Root, record: Record, talk: Talk) -> list[Damage]:
+    """Hash every page of the kept states and every file that they list. Writes nothing but a lost list of pages."""
+    damage: list[Damage] = []
+    listing = Listing()
+    whole: dict[int, str] = {}
+    for entry in reversed(record.applied):
+        prefix = "" if entry is record.last else f"snapshots/{entry.name}/"
+        talk.say(f"checking {entry.name}")
+        damage += [Damage(prefix + path, problem) for path, problem in _check_pages_of(root, entry, whole)]
+        if not _leads_to(f"{root.state(entry.name)}/files", "../../files"):
+            damage.append(Damage(f"snapshots/{entry.name}/files", "missing"))
+        damage += _check_blobs_of(root, entry, listing, talk)
+    if live_name(root) not in {entry.name for entry in record.applied}:
+        damage.append(Damage("simple", "missing"))
+    return damage
+
+
+def _check_pages_of(root: Root, entry: Applied, whole: dict[int, str]) -> Iterator[tuple[str, str]]:
+    expected = load_page_list(root, entry)
+    found = find_pages(root, entry)
+    if expected is None:
+        expected = hash_pages(root, entry)
+        if hashlib.sha256(page_list_text(expected)).hexdigest() != entry.state:
+            # Which of them is wrong nobody knows any more.
+            yield from ((path, "bytes") for path in sorted(found))
+            return
+        root.replace(root.page_list(entry.name), page_list_text(expected))
+    for path in sorted(expected):
+        problem = _page_problem(found.pop(path, None), expected[path], whole)
+        if problem:
+            yield path, problem
+    yield from ((path, "foreign") for path in sorted(found))
+
+
+def _page_problem(path: Optional[str], sha256: str, whole: dict[int, str]) -> str:
+    """Say what is wrong with a page; ``whole`` remembers the inodes that were hashed for a newer state."""
+    if path is None:
+        return "missing"
+    try:
+        inode = os.lstat(path).st_ino
+        if inode not in whole:
+            actual, _ = hash_file(path)
+            whole[inode] = actual
+        return "" if whole[inode] == sha256 else "bytes"
+    except OSError:
+        return "bytes"
+
+
+def _check_blobs_of(root: Root, entry: Applied, listing: Listing, talk: Talk) -> Iterator[Damage]:
+    simple = f"{root.state(entry.name)}/simple"
+    with contextlib.suppress(FileNotFoundError):
+        for project in sorted(os.listdir(simple)):
+            path = f"{simple}/{project}/index.v1_json"
+            try:
+                inode = os.lstat(path).st_ino
+                if project in PAGE_NAMES or inode in listing.inodes:
+                    continue
+                listing.inodes.add(inode)
+                listed = parse_page(b"".join(_blocks(path)))
+            except (OSError, FormatError):
+                # Named already, as a page.
+                continue
+            for file in listed:
+                yield from _check_blob_files(root, file, listing, talk)
+
+
+def _check_blob_files(root: Root, file: Listed, listing: Listing, talk: Talk) -> Iterator[Damage]:
+    if listing.add(file.path):
+        talk.advance(file.size)
+        problem = _blob_problem(f"{root.public}/{file.path}", file.sha256, file.size)
+        if problem:
+            yield Damage(file.path, problem)
+    sidecar = file.path + METADATA_ENDING
+    if file.sidecar is not None and listing.add(sidecar):
+        problem = _blob_problem(f"{root.public}/{sidecar}", file.sidecar, None)
+        if problem:
+            yield Damage(sidecar, problem)
+
+
+def _blob_problem(path: str, sha256: str, size: Optional[int]) -> str:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return "missing"
+    if size is not None and stat.S_ISREG(found.st_mode) and found.st_size != size:
+        return "size"
+    try:
+        actual, _ = hash_file(path)
+    except OSError:
+        return "bytes"
+    return "" if sha256 in {"", actual} else "bytes"
+
+
+# --- the receipt and the program itself ------------------------------------------------------------------------------
+
+
+def now() -> str:
+    """Return the time as UTC text."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def write_receipt(root: Root, record: Record, damage: Sequence[Damage]) -> dict[str, Any]:
+    """Write ``receipt.json``, which is carried back, and return it."""
+    last = record.last
+    receipt = {
+        "format": FORMAT,
+        "site": record.site,
+        "chain": record.chain,
+        "sequence": last.sequence,
+        "digest": last.digest,
+        "state_digest": last.state,
+        "applied_at": last.applied_at,
+        "free_bytes": free_bytes(root.path),
+        "damage": [item._asdict() for item in damage],
+        "host": "",
+    }
+    root.replace(root.receipt, render_json(receipt))
+    return receipt
+
+
+def known_damage(root: Root, record: Record) -> list[Damage]:
+    """Return the damage that the receipt of the newest state names."""
+    try:
+        receipt = parse_json(read_small(root.receipt, MAX_MANIFEST_BYTES))
+        if receipt["digest"] == record.last.digest:
+            return [Damage(str(item["path"]), str(item["problem"])) for item in receipt["damage"]]
+    except (OSError, FormatError, KeyError, TypeError):
+        pass
+    return []
+
+
+def install(root: Root, media: Sequence[Medium], manifest: Manifest, *, is_signed: bool) -> None:
+    """Keep ``ROOT/receive.py`` equal to that of the newest verified bundle; else only see that it is there."""
+    data = None
+    if is_signed and manifest.kind == "update":
+        shipped = [(f"{m.path}/{PROGRAM}", a) for m in media for a in manifest.attached if a.name == PROGRAM]
+        for path, attached in shipped:
+            with contextlib.suppress(OSError):
+                found = read_small(path, min(attached.size, MAX_PROGRAM_BYTES))
+                if hashlib.sha256(found).hexdigest() == attached.sha256:
+                    data = found
+                    break
+    try:
+        installed = read_small(root.program, MAX_PROGRAM_BYTES)
+    except FileNotFoundError:
+        data = data or read_small(os.path.realpath(__file__), MAX_PROGRAM_BYTES)
+        installed = b""
+    if data is not None and data != installed:
+        root.replace(root.program, data)
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def receive(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, Any]:
+    """Apply the bundle; return the report. Raises ``ReceiveError`` and ``OSError``."""
+    media = find_media(arguments.directories)
+    check_places(media, arguments.trust)
+    if arguments.trust is not None:
+        check_ssh_keygen()
+    with locked(root):
+        prepare(root)
+        record = recover(root, load_record(root), arguments.keep)
+        data = read_manifest(media)
+        digest = hashlib.sha256(data).hexdigest()
+        signer = "" if arguments.trust is None else check_signature(root, media, data, arguments.trust)
+        talk.say(f"signed by {shown(signer)}" if signer else "NOT SIGNED: nobody knows who made this bundle")
+        try:
+            manifest = parse_manifest(data)
+        except FormatError as exc:
+            raise Rejected(f"{shown(media[0].path)}/{BUNDLE_JSON}: {exc}") from exc
+        del data
+        is_fresh = not os.path.lexists(root.simple)
+        is_new = judge(manifest, digest, record, new_chain=arguments.new_chain, is_fresh=is_fresh)
+        check_attached(media, manifest)
+        if is_new:
+            record = _apply(root, media, manifest, digest, record, signer, arguments.keep, talk)
+        assert record is not None
+        if record.sweep:
+            record = sweep(root, record, None, talk)
+        return _finish(root, media, manifest, record, is_new=is_new, is_signed=bool(signer))
+
+
+def _apply(
+    root: Root,
+    media: Sequence[Medium],
+    manifest: Manifest,
+    digest: str,
+    record: Optional[Record],
+    signer: str,
+    keep: int,
+    talk: Talk,
+) -> Record:
+    work = Work(root, digest)
+    unpack(root, work, media, manifest, talk)
+    if manifest.kind == "repair":
+        assert record is not None
+        apply_repair(root, work, record, manifest)
+        return record
+    assert manifest.sequence is not None
+    name = state_name(manifest, record)
+    entry = Applied(name, manifest.sequence, digest, manifest.state.digest, manifest.created_at, now())
+    talk.say("making the new state")
+    listing = apply_update(root, work, record, entry, manifest)
+    old = record.applied if record else ()
+    coming = Record(manifest.site, manifest.chain, signer, old, next=entry, sweep=bool(record and record.sweep))
+    save_record(root, coming)
+    switch(root, name)
+    return sweep(root, commit(root, coming, entry, keep), listing, talk)
+
+
+def _finish(
+    root: Root, media: Sequence[Medium], manifest: Manifest, record: Record, *, is_new: bool, is_signed: bool
+) -> dict[str, Any]:
+    install(root, media, manifest, is_signed=is_signed)
+    damage = known_damage(root, record)
+    if manifest.kind == "repair":
+        mended = {item.path for item in (*manifest.blobs, *manifest.pages)}
+        damage = [item for item in damage if item.path not in mended]
+    receipt = write_receipt(root, record, damage)
+    for name in os.listdir(root.staging):
+        remove_tree(f"{root.staging}/{name}")
+    outcome = ("mended" if manifest.kind == "repair" else "applied") if is_new else "unchanged"
+    return {**receipt, "outcome": outcome, "live": live_name(root), "signer": record.signer}
+
+
+def run_check(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, Any]:
+    """Hash the tree, write the list and the receipt. Raises ``Rejected`` when there is damage."""
+    with _locked_record(root) as record:
+        damage = check(root, record, talk)
+        receipt = write_receipt(root, record, damage)
+        if arguments.list is not None:
+            keys = ("format", "site", "chain", "sequence", "digest", "damage")
+            with open(arguments.list, "wb") as file:
+                file.write(render_json({key: receipt[key] for key in keys}))
+    if damage:
+        lines = [f"{item.problem}: {shown(item.path)}" for item in damage[:_SHOWN]]
+        more = [f"… and {len(damage) - _SHOWN} more"] if len(damage) > _SHOWN else []
+        carried = arguments.list or root.receipt
+        raise Rejected(*lines, *more, f"carry {carried} to the near side, for `mirror bundle create --repair`")
+    return {**receipt, "outcome": "whole", "live": live_name(root), "signer": record.signer}
+
+
+def run_rollback(root: Root, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Serve another kept state until the next bundle comes."""
+    with _locked_record(root) as record:
+        live = live_name(root)
+        names = [entry.name for entry in record.applied]
+        if arguments.rollback == 0:
+            place = names.index(live) - 1 if live in names else -1
+            wanted = [record.applied[place]] if place >= 0 else []
+        else:
+            wanted = [entry for entry in record.applied if entry.sequence == arguments.rollback]
+        if not wanted:
+            kept = ", ".join(str(entry.sequence) for entry in record.applied)
+            raise UsageError(f"there is no such state; kept are {kept}; served is {live}")
+        entry = wanted[-1]
+        if not os.path.isfile(f"{root.state(entry.name)}/simple/{PAGE_NAMES[0]}"):
+            raise DiskError(f"{root.state(entry.name)} is damaged: run --check")
+        switch(root, entry.name)
+    return {**_summary(root, record), "outcome": "rolled back"}
+
+
+def run_status(root: Root) -> dict[str, Any]:
+    """Return what was applied and what is served; takes no lock."""
+    record = load_record(root)
+    if record is None or not record.applied:
+        raise DiskError(f"nothing was received in {root.path} yet")
+    return {**_summary(root, record), "outcome": "status"}
+
+
+@contextlib.contextmanager
+def _locked_record(root: Root) -> Iterator[Record]:
+    if not os.path.lexists(root.record):
+        raise DiskError(f"nothing was received in {root.path} yet")
+    with locked(root):
+        prepare(root)
+        # What a command like these finds is kept, all of it.
+        record = recover(root, load_record(root), sys.maxsize)
+        if record is None:
+            raise DiskError(f"nothing was received in {root.path} yet")
+        yield record
+
+
+def _summary(root: Root, record: Record) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "site": record.site,
+        "chain": record.chain,
+        "signer": record.signer,
+        "live": live_name(root),
+        "applied": [entry._asdict() for entry in record.applied],
+        "free_bytes": free_bytes(root.path),
+    }
+
+
+def _show(root: Root, report: dict[str, Any]) -> None:
+    outcome, live = report["outcome"], report["live"]
+    if outcome in {"applied", "mended", "unchanged", "whole"}:
+        label = bundle_label(report["site"], report["sequence"])
+        said = {
+            "applied": f"{label} is applied and served",
+            "mended": f"the damage named in the list is mended; the state is that of {label}",
+            "unchanged": f"{label} was applied before; nothing changed; served is {live}",
+            "whole": f"everything that {label} and the kept states list is whole",
+        }
+        print(said[outcome])
+        print(f"carry {root.receipt} back to the near side")
+        return
+    print(f"site {report['site']}, chain {report['chain'][:8]}…, signed by {shown(report['signer']) or 'nobody'}")
+    for entry in report["applied"]:
+        served = "  (served)" if entry["name"] == live else ""
+        print(f"{entry['sequence']:8d}  made {entry['created_at']}  applied {entry['applied_at']}{served}")
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command line and return the exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    report: dict[str, Any] = {}
+    before = os.umask(0o022)
+    try:
+        report = _run(parser, arguments)
+        code, reasons = 0, []
+    except ReceiveError as exc:
+        code, reasons = exc.code, list(exc.reasons)
+    except OSError as exc:
+        code, reasons = DiskError.code, [_disk_sentence(exc, arguments.root)]
+    except KeyboardInterrupt:
+        code, reasons = 130, ["stopped; run the same command again to go on"]
+    finally:
+        os.umask(before)
+    for reason in reasons:
+        print(f"receive: {reason}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps({"format": FORMAT, "outcome": "failed", **report, "exit_code": code, "reasons": reasons}))
+    elif report:
+        _show(Root(arguments.root), report)
+    return code
+
+
+def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, Any]:
+    root, talk = Root(arguments.root), Talk()
+    commands = [arguments.check, arguments.status, arguments.rollback is not None, bool(arguments.directories)]
+    if sum(commands) != 1:
+        parser.error("expected one of: directories with a bundle, --check, --rollback, --status")
+    if arguments.list is not None and not arguments.check:
+        parser.error("--list belongs to --check")
+    if arguments.check:
+        return run_check(root, arguments, talk)
+    if arguments.status:
+        return run_status(root)
+    if arguments.rollback is not None:
+        return run_rollback(root, arguments)
+    if (arguments.trust is None) != arguments.unsigned:
+        parser.error("expected --trust ALLOWED_SIGNERS (or --unsigned, and then nobody knows who made the bundle)")
+    return receive(root, arguments, talk)
+
+
+def _disk_sentence(exc: OSError, root: str) -> str:
+    named = exc.filename2 or exc.filename or root
+    sentence = f"{shown(os.fsdecode(named))}: {exc.strerror or exc}"
+    if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        sentence += "; make room and run the same command again: what was unpacked is remembered"
+    return sentence
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Check and apply a bundle on the far side of the gap.")
+    add = parser.add_argument
+    add("directories", metavar="DIR", nargs="*", help="where the bundle lies; several when it is spread over media")
+    add("--root", required=True, help="the far tree; made when it is not there")
+    add("--trust", metavar="ALLOWED_SIGNERS", help="the keys that are trusted, as ssh-keygen knows them")
+    add("--unsigned", action="store_true", help="apply a bundle of which nobody knows who made it")
+    add("--new-chain", action="store_true", help="accept a full bundle of another chain")
+    add("--keep", type=_positive, default=DEFAULT_KEEP, metavar="N", help="how many states stay (default %(default)s)")
+    add("--check", action="store_true", help="hash everything that was received; exit code 7 when something is damaged")
+    add("--list", metavar="FILE", help="with --check: write the damage there, for a repair")
+    add(
+        "--rollback", type=_positive, nargs="?", const=0, metavar="SEQUENCE", help="serve the state before, or that one"
+    )
+    add("--status", action="store_true", help="say what was applied and what is served")
+    add("--json", action="store_true", help="print one report object on stdout")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or len(text) > 15 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""``mirror snapshot create|list|diff|promote|delete``: named states of the tree, and channels that show one of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import ExitCode, write_out
+from mirror.cli.text import counted, safe, size, table
+
+if TYPE_CHECKING:
+    from mirror.core.changes import ProjectDifference
+    from mirror.state.snapshots import SnapshotRow
+    from mirror.sync.snapshot import Difference
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
+_NAME = Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and hyphens.")]
+_SHOWN = 200
+_FILES_SHOWN = 10
+
+
+def create(
+    options: GlobalOptions,
+    name: _NAME,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Why it was made.")] = "",
+    json: _JSON = False,
+) -> ExitCode:
+    """Freeze what is published now; it is an index of its own, public/snapshots/NAME/simple/."""
+    import anyio
+
+    from mirror.sync import snapshot as work
+
+    async def run() -> SnapshotRow:
+        async with _opened(options) as tree:
+            return await work.create_snapshot(tree.maintenance, tree.layout, name, note=note)
+
+    row = anyio.run(run)
+    if json:
+        _write_json({"format": 1, "snapshot": _row_json(row, [])})
+    else:
+        write_out(
+            f"snapshot {name}: {counted(row.projects, 'project')}, {counted(row.files, 'file')} ({size(row.bytes)});"
+            f" served at snapshots/{name}/simple/"
+        )
+    return ExitCode.OK
+
+
+def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
+    """List the snapshots, and which channels show them."""
+    import anyio
+
+    from mirror.state.snapshots import Kind, load_snapshots
+    from mirror.tree.snapshots import load_channels
+    from mirror.wiring import opened_tree_for_reading
+
+    async def run() -> tuple[list[SnapshotRow], dict[str, str]]:
+        config = options.load_tree_config()
+        async with opened_tree_for_reading(config.mirror, config.limits) as tree:
+            rows = [row for row in await load_snapshots(tree.store, Kind.SNAPSHOT) if row.ready]
+            return rows, await anyio.to_thread.run_sync(load_channels, tree.layout)
+
+    rows, channels = anyio.run(run)
+    shown_by = {row.name: sorted(c for c, s in channels.items() if s == row.name) for row in rows}
+    if json:
+        _write_json({"format": 1, "snapshots": [_row_json(row, shown_by[row.name]) for row in rows]})
+    elif not rows:
+        write_out("no snapshots; make one with `mirror snapshot create NAME`")
+    else:
+        head = ("name", "made", "projects", "files", "size", "channels", "note")
+        lines = [
+            (
+                row.name,
+                _time(row.made_at),
+                f"{row.projects:,}",
+                f"{row.files:,}",
+                size(row.bytes),
+                ", ".join(shown_by[row.name]),
+                safe(row.note),
+            )
+            for row in rows
+        ]
+        write_out("\n".join(table([head, *lines], right=frozenset({2, 3, 4}))))
+    return ExitCode.OK
+
+
+def diff(
+    options: GlobalOptions,
+    first: Annotated[
+        str, typer.Argument(metavar="FROM", help='A snapshot, "cycle:7", or a date such as 2026-01-31 (UTC).')
+    ],
+    second: Annotated[str, typer.Argument(metavar="TO", help='Likewise; by default "now".')] = "now",
+    json: _JSON = False,
+) -> ExitCode:
+    """Say what changed between two states: projects, versions, files, yanks, replaced bytes."""
+    import anyio
+
+    from mirror.sync.snapshot import compare
+    from mirror.wiring import opened_tree_for_reading
+
+    async def run() -> Difference:
+        config = options.load_tree_config()
+        async with opened_tree_for_reading(config.mirror, config.limits) as tree:
+            return await compare(tree.store, first, second)
+
+    found = anyio.run(run)
+    if json:
+        _write_json(found.as_json())
+    else:
+        write_out("\n".join(_difference_lines(found)))
+    return ExitCode.OK
+
+
+def promote(
+    options: GlobalOptions,
+    name: _NAME,
+    channel: Annotated[str, typer.Option("--channel", metavar="CHANNEL", help="Such as stable.")],
+    json: _JSON = False,
+) -> ExitCode:
+    """Let a channel show a snapshot, at once for all readers; an older one again is the way back."""
+    import anyio
+
+    from mirror.sync import snapshot as work
+
+    async def run() -> str | None:
+        async with _opened(options) as tree:
+            return await work.promote(tree.store, tree.layout, name, channel)
+
+    before = anyio.run(run)
+    if json:
+        _write_json({"format": 1, "channel": channel, "snapshot": name, "before": before})
+    else:
+        was = f" instead of {before}" if before and before != name else ""
+        write_out(f"channel {channel} shows {name}{was}; served at channels/{channel}/simple/")
+    return ExitCode.OK
+
+
+def delete(options: GlobalOptions, name: _NAME, json: _JSON = False) -> ExitCode:
+    """Take a snapshot away; what only it listed is deleted by `mirror prune`."""
+    import anyio
+
+    from mirror.sync import snapshot as work
+
+    async def run() -> SnapshotRow:
+        async with _opened(options) as tree:
+            return await work.delete_snapshot(tree.store, tree.layout, name)
+
+    row = anyio.run(run)
+    if json:
+        _write_json({"format": 1, "deleted": _row_json(row, [])})
+    else:
+        write_out(f"snapshot {name} is deleted")
+    return ExitCode.OK
+
+
+def _opened(options: GlobalOptions) -> Any:
+    from mirror.wiring import opened_tree
+
+    config = options.load_tree_config()
+    return opened_tree(config.mirror, config.limits, wait_s=options.wait_s)
+
+
+def _difference_lines(found: Difference) -> list[str]:
+    totals = found.totals()
+    if not found.projects:
+        return [f"nothing changed from {found.first} to {found.second}"]
+    counts = ", ".join(
+        f"{count:,} {key.replace('_', ' ')}" for key, count in totals.items() if count and key != "bytes_added"
+    )
+    lines = [f"from {found.first} to {found.second}: {counts} ({size(totals['bytes_added'])} new)"]
+    for project in found.projects[:_SHOWN]:
+        lines += _project_lines(project)
+    if len(found.projects) > _SHOWN:
+        lines.append(f"… and {len(found.projects) - _SHOWN:,} more projects; --json lists all")
+    return lines
+
+
+def _project_lines(project: ProjectDifference) -> list[str]:
+    what = "new project" if project.is_new else "project left" if project.is_gone else "changed"
+    versions = [f"+{v}" for v in project.versions_added] + [f"-{v}" for v in project.versions_removed]
+    lines = [f"{project.name}: {what}" + (f" (versions {' '.join(versions[:_FILES_SHOWN])})" if versions else "")]
+    parts: tuple[tuple[str, list[str]], ...] = (
+        ("new", list(project.added)),
+        ("removed", list(project.removed)),
+        ("other bytes under the same name", list(project.replaced)),
+        ("yanked", [f"{name}" + (f" ({reason})" if reason else "") for name, reason in project.yanked]),
+        ("no longer yanked", list(project.unyanked)),
+        ("other labels", list(project.relabelled)),
+    )
+    for word, names in parts:
+        lines += [f"    {word}: {safe(name)}" for name in names[:_FILES_SHOWN]]
+        if len(names) > _FILES_SHOWN:
+            lines.append(f"    {word}: {len(names) - _FILES_SHOWN:,} more")
+    return lines
+
+
+def _row_json(row: SnapshotRow, channels: list[str]) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "made_at": _time(row.made_at),
+        "note": row.note,
+        "revision": None if row.rebuilt else row.revision,
+        "projects": row.projects,
+        "files": row.files,
+        "bytes": row.bytes,
+        "channels": channels,
+    }
+
+
+def _time(seconds: float) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    import msgspec
+
+    write_out(msgspec.json.encode(value).decode())

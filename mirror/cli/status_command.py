@@ -1,0 +1,270 @@
+"""``mirror status``: what is held, how fresh it is, what failed, and what to do about it.
+
+Reads the state without a lock, also beside a running cycle, and asks no upstream. The exit code is 0 for a mirror that is
+fresh and whole, 4 for a stale one, 6 where there is none, else that of the last finished cycle (5 where that was stopped
+by a signal, or where the last one was killed). ``status_words`` says the same in words.
+
+``--json`` prints one object; times are ISO 8601 in UTC, sizes bytes, null what is not known or not judged::
+
+    {"format": 1, "root": "/srv/mirror", "configuration": "/etc/mirror/mirror.toml", "exit_code": 5, "stale": false,
+     "cycle": {"number": 7, "started_at": "…Z", "finished_at": "…Z", "outcome": "partial", "exit_code": 5},
+     "working": {"pid": 123, "cycle": 8, "started_at": "…Z"},   a process that works on it; cycle null for other commands
+     "interrupted": null,                                       the number of a last cycle that was killed
+     "indexes": [{"name": "default", "url": "https://…/", "configured": true, "projects_listed": 1, "projects_held": 1,
+       "files": 1, "bytes": 1, "files_absent": 0, "files_unhashed": 0, "files_skipped": 0, "withheld": 0, "failed": 0,
+       "last_success": "…Z", "stale": false, "credential": {"source": "$A", "expires_at": "…Z", "problem": null}}],
+     "failures_total": 1, "failures": [{"index": "default", "project": "p", "filename": "p-1.tar.gz", "reason":
+       "not-found", "detail": "…", "first_at": "…Z", "last_at": "…Z", "attempts": 1, "next_at": "…Z"}]}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import SIGNALS, ExitCode, first_of, write_out
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mirror.config import Config, IndexConfig
+    from mirror.state.listing import SourceRow
+    from mirror.state.overview import IndexOverview, Overview
+
+_STALE_AFTER = 3
+"""So many intervals without success make an index stale."""
+_SHOWN_FAILURES = 20
+_NOT_ASKED = frozenset({"command", "keyring"})
+"""Kinds of credentials that ``status`` does not ask: it runs nothing and waits for nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialState:
+    """What is known of an index's credential without using it."""
+
+    source: str
+    expires_at: float | None = None
+    problem: str | None = None
+    """Why it can't be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """All that ``status`` tells."""
+
+    root: Path
+    config: Config | None
+    """None where only the root is known."""
+    overview: Overview
+    now: float
+    pid: int | None
+    """The process that works on the mirror."""
+    credentials: Mapping[str, CredentialState]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a cycle is under way."""
+        last = self.overview.last_cycle
+        return self.pid is not None and last is not None and last.finished_at is None
+
+    @property
+    def interrupted(self) -> int | None:
+        """The number of the last cycle, if it came to no end."""
+        last = self.overview.last_cycle
+        return last.id if last is not None and last.finished_at is None and self.pid is None else None
+
+    def configured(self, name: str) -> IndexConfig | None:
+        """Return an index of the configuration."""
+        return next((i for i in self.config.indexes if i.name == name), None) if self.config else None
+
+    def is_configured(self, source: SourceRow) -> bool:
+        """Whether the index is in the configuration, or was in the last cycle where that is not known."""
+        return self.configured(source.name) is not None if self.config else source.configured
+
+    def stale(self, index: IndexOverview) -> bool | None:
+        """Judge one index; None where its interval is not known."""
+        configured = self.configured(index.source.name)
+        if self.config is None or configured is None:
+            return None
+        interval_s = configured.interval_s or self.config.mirror.interval_s
+        since = index.source.succeeded_at or self.overview.first_cycle_at or self.now
+        return self.now - since > _STALE_AFTER * interval_s
+
+    @property
+    def is_stale(self) -> bool | None:
+        """Whether any index is stale."""
+        judged = [stale for index in self.overview.indexes if (stale := self.stale(index)) is not None]
+        return any(judged) if judged else None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the state of the mirror means to a script."""
+        finished = self.overview.last_finished
+        codes = [ExitCode.UPSTREAM] if self.is_stale else []
+        if finished is None or self.interrupted is not None:
+            codes.append(ExitCode.PARTIAL)
+        if finished is not None:
+            code = ExitCode(finished.exit_code or 0)
+            codes.append(ExitCode.PARTIAL if code in SIGNALS else code)
+        return first_of(codes)
+
+
+def status(
+    options: GlobalOptions, *, json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False
+) -> ExitCode:
+    """Show what is held, how fresh it is and what failed."""
+    import anyio
+
+    found = anyio.run(_load, options, None if json else _SHOWN_FAILURES)
+    if json:
+        import msgspec
+
+        write_out(msgspec.json.encode(as_json(found)).decode())
+        return found.exit_code
+    from mirror.cli.status_words import describe_status
+    from mirror.cli.text import folded, stdout_width
+
+    write_out("\n".join(folded(describe_status(found), stdout_width())))
+    return found.exit_code
+
+
+async def _load(options: GlobalOptions, max_failures: int | None) -> Status:
+    import os
+    import time
+
+    from mirror.state.overview import load_overview
+    from mirror.state.store import open_store_for_reading
+    from mirror.tree.layout import Layout
+
+    config = options.load_tree_config()
+    async with open_store_for_reading(config.mirror.state) as store:
+        overview = await load_overview(store, max_failures=max_failures)
+    return Status(
+        root=config.mirror.root,
+        config=config if config.indexes else None,
+        overview=overview,
+        now=time.time(),
+        pid=_working_pid(Layout(config.mirror.root).tree_lock),
+        credentials=await _load_credentials(config, dict(os.environ)),
+    )
+
+
+def _working_pid(lock: Path) -> int | None:
+    """Return the process that holds the tree's lock. One that was killed left its number in it, and is no more."""
+    import os
+
+    from mirror.tree.lock import holder_pid
+
+    pid = holder_pid(lock)
+    if pid is None or pid <= 0:
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # it lives, and is another user's
+    return pid
+
+
+async def _load_credentials(config: Config, env: Mapping[str, str]) -> dict[str, CredentialState]:
+    from mirror.errors import AccessDenied, ConfigError
+    from mirror.upstream.credentials import credential_source
+
+    found = {}
+    for index in config.indexes:
+        source = credential_source(index, env)
+        if index.auth is not None and index.auth.kind in _NOT_ASKED:
+            found[index.name] = CredentialState(source=source.describe())
+            continue
+        try:
+            credential = await source.load()
+        except AccessDenied as exc:
+            found[index.name] = CredentialState(source=source.describe(), problem=exc.detail)
+        except ConfigError as exc:
+            found[index.name] = CredentialState(source=source.describe(), problem=exc.problem)
+        else:
+            if credential is not None:
+                found[index.name] = CredentialState(source=credential.source, expires_at=credential.expires_at)
+    return found
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    """Return the object of ``--json`` (the module's docstring shows it)."""
+    overview, finished, last = status.overview, status.overview.last_finished, status.overview.last_cycle
+    working = None
+    if status.pid is not None:
+        cycle = last if status.is_running else None
+        started_at = cycle.started_at if cycle else None
+        working = {"pid": status.pid, "cycle": cycle.id if cycle else None, "started_at": _utc(started_at)}
+    return {
+        "format": 1,
+        "root": str(status.root),
+        "configuration": status.config.source if status.config else None,
+        "exit_code": int(status.exit_code),
+        "stale": status.is_stale,
+        "cycle": finished
+        and {
+            "number": finished.id,
+            "started_at": _utc(finished.started_at),
+            "finished_at": _utc(finished.finished_at),
+            "outcome": finished.outcome,
+            "exit_code": finished.exit_code,
+        },
+        "working": working,
+        "interrupted": status.interrupted,
+        "indexes": [_index_json(status, index) for index in overview.indexes],
+        "failures_total": overview.failed,
+        "failures": [
+            {
+                "index": row.index,
+                "project": row.project or None,
+                "filename": row.filename or None,
+                "reason": row.reason.value,
+                "detail": row.detail,
+                "first_at": _utc(row.first_at),
+                "last_at": _utc(row.last_at),
+                "attempts": row.attempts,
+                "next_at": _utc(row.next_at),
+            }
+            for row in overview.failures
+        ],
+    }
+
+
+def _index_json(status: Status, index: IndexOverview) -> dict[str, Any]:
+    from mirror.errors import shown_url
+
+    source, credential = index.source, status.credentials.get(index.source.name)
+    return {
+        "name": source.name,
+        "url": shown_url(source.url),
+        "configured": status.is_configured(source),
+        "projects_listed": source.listed,
+        "projects_held": index.held.projects,
+        "files": index.held.files,
+        "bytes": index.held.size,
+        "files_absent": index.counts.absent,
+        "files_unhashed": index.counts.unhashed,
+        "files_skipped": index.counts.skipped,
+        "withheld": index.withheld,
+        "failed": index.failed,
+        "last_success": _utc(source.succeeded_at),
+        "stale": status.stale(index),
+        "credential": credential
+        and {
+            "source": credential.source,
+            "expires_at": _utc(credential.expires_at),
+            "problem": credential.problem,
+        },
+    }
+
+
+def _utc(seconds: float | None) -> str | None:
+    from mirror.sync.report import utc_text
+
+    return None if seconds is None else utc_text(seconds)

@@ -1,0 +1,154 @@
+"""The state of the mirror in words and a table of at most 80 columns. Pure: a ``Status`` in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from mirror.cli.outcome import SIGNALS
+from mirror.cli.text import ago, counted, duration, safe, size, table
+from mirror.cli.words import ADVICE
+from mirror.errors import Reason
+
+if TYPE_CHECKING:
+    from mirror.cli.status_command import CredentialState, Status
+    from mirror.state.cycles import CycleRow
+    from mirror.state.ledger import FailureRow
+    from mirror.state.overview import IndexOverview
+
+_DAY_S = 86_400.0
+_EXPIRES_SOON_S = 14 * _DAY_S
+_HEAD = ("INDEX", "PROJECTS", "FILES", "SIZE", "WITHHELD", "FAILED", "LAST SUCCESS")
+_NUMBERS = frozenset({1, 2, 3, 4, 5})
+
+OUTCOMES = {
+    "complete": "complete: everything wanted and offered is held",
+    "partial": "partial: some things could not be had",
+    "aborted": "stopped before its end",
+}
+
+
+def describe_status(status: Status) -> list[str]:
+    """Return all lines of ``mirror status``."""
+    lines = [*_head(status), "", *_index_table(status)]
+    for part in (_notes(status), _credentials(status), _failures(status)):
+        found = list(part)
+        if found:
+            lines += ["", *found]
+    return [safe(line) for line in lines]
+
+
+def _head(status: Status) -> Iterator[str]:
+    last, finished = status.overview.last_cycle, status.overview.last_finished
+    yield f"Mirror:     {status.root}"
+    if finished is None:
+        yield "Last cycle: none has come to its end yet"
+    else:
+        yield f"Last cycle: {_cycle(finished, status.now)}"
+    if status.is_running and last is not None:
+        yield f"Now:        cycle {last.id} is running for {duration(status.now - last.started_at)} (process {status.pid})"
+    elif status.pid is not None:
+        yield f"Now:        process {status.pid} is working on it"
+    elif status.interrupted is not None:
+        yield f"Now:        cycle {status.interrupted} was interrupted; the next one goes on from there"
+
+
+def _cycle(cycle: CycleRow, now: float) -> str:
+    ended = cycle.finished_at or cycle.started_at
+    took = duration(ended - cycle.started_at)
+    outcome = OUTCOMES.get(cycle.outcome or "", cycle.outcome or "unknown")
+    if cycle.exit_code in SIGNALS:
+        outcome = "interrupted; the next one goes on from there"
+    return f"{cycle.id}, {ago(ended, now)} ({_when(ended)}), took {took}; {outcome}"
+
+
+def _index_table(status: Status) -> list[str]:
+    rows = [_index_row(status, index) for index in status.overview.indexes]
+    return table([_HEAD, *rows], right=_NUMBERS) if rows else ["No index was read yet."]
+
+
+def _index_row(status: Status, index: IndexOverview) -> tuple[str, ...]:
+    source, held = index.source, index.held
+    succeeded = ago(source.succeeded_at, status.now) if source.succeeded_at is not None else "never"
+    return (
+        source.name,
+        f"{held.projects:,} of {source.listed:,}",
+        f"{held.files:,}",
+        size(held.size),
+        f"{index.withheld:,}" if index.withheld else "-",
+        f"{index.failed:,}" if index.failed else "-",
+        f"{succeeded}{' (stale)' if status.stale(index) else ''}",
+    )
+
+
+def _notes(status: Status) -> Iterator[str]:
+    """Yield what the table has no column for."""
+    for index in status.overview.indexes:
+        counts, name = index.counts, index.source.name
+        if counts.absent:
+            yield f"{name}: {counted(counts.absent, 'file')} missing upstream, served until the next look confirms it"
+        if counts.unhashed:
+            yield f"{name}: {counted(counts.unhashed, 'file')} listed without a strong digest"
+        if counts.skipped:
+            yield f"{name}: {counted(counts.skipped, 'file')} left out by the configuration"
+        if not status.is_configured(index.source) and index.held.files:
+            yield (
+                f"{name}: left the configuration; what it holds ({counted(index.held.files, 'file')}) stays until"
+                " `mirror sync --once --allow-shrink`"
+            )
+        if status.stale(index):
+            yield f"{name}: stale, no successful cycle for too long: is the daemon running, and the index reachable?"
+    known = {index.source.name for index in status.overview.indexes}
+    for configured in status.config.indexes if status.config else ():
+        if configured.name not in known:
+            yield f"{configured.name}: new in the configuration, not read yet"
+    for row in status.overview.brakes:
+        yield f"{row.index}: removals are held back: {row.detail}"
+
+
+def _credentials(status: Status) -> Iterator[str]:
+    for name, credential in status.credentials.items():
+        said = _credential(credential, status.now)
+        if said:
+            yield f"{name}: credential from {credential.source} {said}"
+
+
+def _credential(credential: CredentialState, now: float) -> str:
+    if credential.problem is not None:
+        return f"can't be used: {credential.problem}"
+    if credential.expires_at is None:
+        return ""
+    left_s = credential.expires_at - now
+    if left_s <= 0:
+        return f"EXPIRED {ago(credential.expires_at, now)}: renew it"
+    soon = ": renew it soon" if left_s < _EXPIRES_SOON_S else ""
+    return f"expires in {duration(left_s)} ({_when(credential.expires_at)}){soon}"
+
+
+def _failures(status: Status) -> Iterator[str]:
+    overview = status.overview
+    shown = [row for row in overview.failures if row.reason is not Reason.SHRINK]
+    if not shown:
+        return
+    total = overview.failed - len(overview.brakes)
+    more = f", the first {len(shown)}; all: --json" if total > len(shown) else ""
+    yield f"Not held ({total:,}{more}):"
+    for row in shown:
+        yield from _failure(row, status.now)
+    yield "What to do (`mirror sync --once` tries all of it again at once):"
+    for reason in dict.fromkeys(row.reason for row in shown):
+        yield f"  {reason.value}: {ADVICE[reason]}"
+
+
+def _failure(row: FailureRow, now: float) -> Iterator[str]:
+    name = "/".join(part for part in (row.index, row.project, row.filename) if part)
+    wait_s = row.next_at - now
+    again = f"due again in {duration(wait_s)}" if wait_s > 0 else "due now"
+    yield f"  {name}"
+    yield f"    {row.reason.value}: first {ago(row.first_at, now)}, tried {counted(row.attempts, 'time')}, {again}"
+    yield f"    {row.detail.removeprefix(f'{row.filename}: ')}"
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

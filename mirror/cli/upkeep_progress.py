@@ -1,0 +1,65 @@
+"""The progress display of ``mirror verify`` on a terminal: one line, redrawn in place.
+
+Fed by polling what the run counts, so that the run knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mirror.cli.text import remaining, size
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from mirror.sync.verify import Verification
+
+_A_SECOND = 4
+_FEW_S = 1.0
+
+
+class VerificationView:
+    """What is shown of a verification: rendered anew at each refresh."""
+
+    def __init__(self, found: Verification) -> None:
+        self._found = found
+        self._started_s = time.monotonic()
+
+    def __rich__(self) -> RenderableType:
+        from rich.text import Text
+
+        return Text(
+            describe_verification(self._found, time.monotonic() - self._started_s), no_wrap=True, overflow="ellipsis"
+        )
+
+
+def describe_verification(found: Verification, elapsed_s: float) -> str:
+    """Return what is done, how fast, and how long the rest will take."""
+    parts = [found.doing, f"{found.blobs_checked:,}/{max(found.blobs_total, found.blobs_checked):,} files"]
+    if found.bytes_total:
+        parts.append(f"{size(found.bytes_checked)} of {size(max(found.bytes_total, found.bytes_checked))}")
+    if found.pages_checked:
+        parts.append(f"{found.pages_checked:,} pages")
+    if found.findings:
+        parts.append(f"{len(found.findings):,} damaged")
+    is_hashing = found.blobs_checked < found.blobs_total
+    if is_hashing and elapsed_s >= _FEW_S and found.bytes_checked:
+        rate = found.bytes_checked / elapsed_s
+        parts.append(f"{size(round(rate))}/s")
+        parts.append(f"{remaining(max(found.bytes_total - found.bytes_checked, 0) / rate)} left")
+    return " · ".join(parts)
+
+
+@contextmanager
+def shown_verification(found: Verification, console: Console | None = None) -> Iterator[None]:
+    """Show the progress on stderr, or ``console``, while the block runs; then leave nothing of it behind."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
+    view = VerificationView(found)
+    with Live(view, console=console, refresh_per_second=_A_SECOND, transient=True, redirect_stdout=False):
+        yield

@@ -1,0 +1,43 @@
+"""Keep ``staging/`` from growing: what a kill or a vanished file leaves there goes, what may be continued stays.
+
+Only under the tree's lock, when nothing is on its way: before the first download of a cycle and after the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio.to_thread
+
+from mirror.core.names import ProjectName
+from mirror.logs import get_logger
+from mirror.state.ledger import FailureRow
+from mirror.sync.fetch import staging_key
+from mirror.sync.work import Cycle
+
+_log = get_logger(__name__)
+
+_KEPT_S = 7 * 86_400.0
+"""A partial file that was not continued for so long will not be."""
+
+
+async def sweep_before(cycle: Cycle) -> None:
+    """Remove temporary files, and partial ones that are too old to be continued."""
+    removed = await anyio.to_thread.run_sync(lambda: cycle.files.sweep_abandoned(older_than_s=_KEPT_S))
+    if removed:
+        _log.info("staging.swept", files=removed)
+
+
+async def sweep_after(cycle: Cycle, ledger: Sequence[FailureRow]) -> None:
+    """Remove the partial files that no later cycle will continue: only a cycle that saw every page can tell.
+
+    ``ledger`` is the whole one: what stands there as a file is tried again.
+    """
+    report = cycle.report
+    was_whole = not (report.interrupted or report.aborted or cycle.options.is_narrowed or cycle.options.dry_run)
+    if not was_whole or any(run.ended for run in cycle.runs) or any(not f.filename and f.project for f in ledger):
+        return
+    keys = [staging_key(f.index, ProjectName(f.project), f.file) for f in ledger if f.file is not None]
+    removed = await anyio.to_thread.run_sync(cycle.files.sweep_staging, keys)
+    if removed:
+        _log.info("staging.swept", files=removed)

@@ -1,0 +1,196 @@
+"""Frozen pages on the disk: snapshots below ``public/snapshots``, hidden pins below ``pins``, channels as links to snapshots.
+
+Pages are hard links: a page is only ever replaced by rename, so a link keeps what it was made from. What is in the making,
+and what is about to go, lies in ``pins/`` under a name that no row knows; it appears, and vanishes, by one rename. Blocking
+functions, raising ``TreeError``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from mirror.core.names import ProjectName
+from mirror.tree.atomic import (
+    Buffer,
+    check_directory,
+    make_directory,
+    remove_if_there,
+    sync_directory,
+    sync_file_system,
+    temporary_path,
+    tree_errors,
+    write_new,
+)
+from mirror.tree.layout import PRIVATE_DIRECTORY, PUBLIC_FILE, Layout
+from mirror.tree.pages import HTML, HTML_V1, JSON_V1, PAGE_NAMES, link_or_copy
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+"""Names of snapshots, channels and sites."""
+
+_FILES_LINK: Final = "../../files"
+
+
+def snapshot_path(layout: Layout, name: str) -> Path:
+    """Return where a snapshot lies."""
+    return layout.public / "snapshots" / name
+
+
+def channel_path(layout: Layout, name: str) -> Path:
+    """Return where a channel's link lies."""
+    return layout.public / "channels" / name
+
+
+def pin_path(layout: Layout, name: str) -> Path:
+    """Return where a pin lies."""
+    return layout.root / "pins" / name
+
+
+def freeze_pages(
+    layout: Layout,
+    source: Path,
+    names: Iterable[ProjectName],
+    root_pages: tuple[Iterable[Buffer], Iterable[Buffer]] | None,
+) -> Path:
+    """Link the pages of some projects below ``source`` into a new directory in ``pins/``, and return its path.
+
+    ``root_pages``: HTML and JSON of the root, where it is another one than the source's. Not durable before ``settle``.
+    """
+    place = _private_place(layout)
+    with tree_errors(place):
+        simple = f"{place}/simple"
+        make_directory(place)
+        make_directory(simple)
+        os.symlink(_FILES_LINK, f"{place}/files")
+        for name in names:
+            make_directory(f"{simple}/{name}")
+            for page in PAGE_NAMES:
+                link_or_copy(f"{source}/{name}/{page}", f"{simple}/{name}/{page}")
+        if root_pages is None:
+            for page in PAGE_NAMES:
+                link_or_copy(f"{source}/{page}", f"{simple}/{page}")
+        else:
+            write_new(f"{simple}/{HTML}", root_pages[0], PUBLIC_FILE)
+            link_or_copy(f"{simple}/{HTML}", f"{simple}/{HTML_V1}")
+            write_new(f"{simple}/{JSON_V1}", root_pages[1], PUBLIC_FILE)
+    return place
+
+
+def settle(layout: Layout, place: Path, target: Path) -> None:
+    """Make a frozen state durable and put it where it belongs."""
+    with tree_errors(target):
+        if target.parent != layout.root / "pins":
+            make_directory(target.parent)
+        sync_file_system(place)
+        os.rename(place, target)
+        sync_directory(target.parent)
+
+
+def remove_frozen(layout: Layout, path: Path) -> None:
+    """Take a snapshot or pin away: in one step for those who read it, then for good. What is not there is no error."""
+    with tree_errors(path):
+        place = _private_place(layout)
+        try:
+            os.rename(path, place)
+        except FileNotFoundError:
+            return
+        sync_directory(path.parent)
+        _remove(place)
+
+
+def sweep_frozen(layout: Layout, pins: Collection[str]) -> None:
+    """Remove what lies in ``pins/`` and is none of these: a killed run left it."""
+    place = layout.root / "pins"
+    with tree_errors(place):
+        try:
+            found = os.listdir(place)
+        except FileNotFoundError:
+            return
+        for name in set(found) - set(pins):
+            _remove(place / name)
+
+
+def promote(layout: Layout, snapshot: str, channel: str) -> None:
+    """Let a channel show a snapshot: one rename, so that a reader sees the old one or the new one."""
+    path = channel_path(layout, channel)
+    with tree_errors(path):
+        make_directory(path.parent)
+        temporary = temporary_path(_pins(layout))
+        os.symlink(f"../snapshots/{snapshot}", temporary)
+        try:
+            if path.exists() and not path.is_symlink():
+                raise FileExistsError(17, "something that is no channel stands there; move it away", str(path))
+            os.rename(temporary, path)
+        finally:
+            remove_if_there(temporary)
+        sync_directory(path.parent)
+
+
+def load_channels(layout: Layout) -> dict[str, str]:
+    """Return the snapshot that each channel shows."""
+    place = layout.public / "channels"
+    with tree_errors(place):
+        try:
+            names = sorted(os.listdir(place))
+        except FileNotFoundError:
+            return {}
+        return {n: os.path.basename(os.readlink(place / n)) for n in names if os.path.islink(place / n)}
+
+
+def list_snapshots(layout: Layout) -> list[str]:
+    """Return the snapshots that lie on the disk, by name."""
+    place = layout.public / "snapshots"
+    with tree_errors(place):
+        try:
+            found = sorted(os.listdir(place))
+        except FileNotFoundError:
+            return []
+        return [
+            n for n in found if NAME.fullmatch(n) and (place / n / "simple").is_dir() and not (place / n).is_symlink()
+        ]
+
+
+def iter_page_digests(simple: Path) -> Iterator[tuple[str, str, int]]:
+    """Yield (path from ``simple/``, sha256, size) of every page below, sorted by path."""
+    with tree_errors(simple):
+        # As the paths sort: "simple/index.html" among the projects, not before them.
+        for path in sorted([*_project_pages(simple), *PAGE_NAMES]):
+            yield path, *_digest(f"{simple}/{path}")
+
+
+def _project_pages(simple: Path) -> Iterator[str]:
+    with os.scandir(simple) as found:
+        for item in found:
+            if item.is_dir(follow_symlinks=False):
+                yield from (f"{item.name}/{page}" for page in PAGE_NAMES)
+
+
+def _digest(path: str) -> tuple[str, int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(descriptor).st_size
+
+
+def _pins(layout: Layout) -> Path:
+    path = layout.root / "pins"
+    make_directory(path, PRIVATE_DIRECTORY)
+    return path
+
+
+def _private_place(layout: Layout) -> Path:
+    with tree_errors(layout.root):
+        return Path(temporary_path(_pins(layout)))
+
+
+def _remove(path: Path) -> None:
+    try:
+        check_directory(path)
+    except OSError:
+        remove_if_there(path)
+    else:
+        shutil.rmtree(path)

@@ -1,0 +1,63 @@
+"""What the program imports before it does anything: the less, the sooner it answers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from mirror_program import clean_environment
+
+LIBRARIES = {
+    "aiohttp",
+    "aiosqlite",
+    "anyio",
+    "keyring",
+    "msgspec",
+    "packaging",
+    "rich",
+    "selectolax",
+    "structlog",
+    "yarl",
+}
+STANDARD = {"asyncio", "concurrent", "email", "http", "multiprocessing", "sqlite3", "ssl", "tomllib", "zipfile"}
+OWN = {"mirror.config", "mirror.core", "mirror.state", "mirror.sync", "mirror.tree", "mirror.upstream", "mirror.wiring"}
+
+
+def imported(tmp_path, *arguments: str) -> set[str]:
+    """Return the modules that a run of the program imports, packages of ours in two steps."""
+    command = [sys.executable, "-X", "importtime", "-m", "mirror", *arguments]
+    # Measuring coverage imports much by itself.
+    env = {name: value for name, value in clean_environment(tmp_path).items() if not name.startswith("COV")}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = re.findall(r"^import time:\s+\d+ \|\s+\d+ \|\s+(\S+)$", done.stderr, re.MULTILINE)
+    assert "mirror.cli" in names
+    return {".".join(name.split(".")[:2]) if name.startswith("mirror.") else name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_answers_import_nothing_heavy(tmp_path, option):
+    """The version and the help need no library but the one that reads the command line, and little of Python's own."""
+    assert imported(tmp_path, option) & (LIBRARIES | STANDARD | OWN) == set()
+
+
+@pytest.mark.parametrize("command", ["sync", "config", "init"])
+def test_help_of_a_command(tmp_path, command):
+    """The help of a command needs none of our libraries either, nor what the command itself works with."""
+    assert imported(tmp_path, command, "--help") & (LIBRARIES | OWN | {"asyncio", "sqlite3", "ssl"}) == set()
+
+
+def test_version_does_not_even_read_the_command_line(tmp_path):
+    """``--version`` alone does without typer."""
+    assert imported(tmp_path, "--version") & {"typer", "click"} == set()
+
+
+def test_configuration_needs_no_network(tmp_path):
+    """Commands about the configuration import nothing that connects, parses pages or opens the state."""
+    forbidden = {"aiohttp", "aiosqlite", "anyio", "keyring", "selectolax", "sqlite3", "yarl"}
+    forbidden |= {"mirror.state", "mirror.sync", "mirror.tree", "mirror.upstream", "mirror.wiring"}
+    assert imported(tmp_path, "init", "mirror.toml") & forbidden == set()
+    for command in ("check", "show", "schema"):
+        assert imported(tmp_path, "config", command) & forbidden == set()

@@ -1,0 +1,529 @@
+"""``mirror status``: the words and the object it prints, its exit codes, and what it must never do."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror import logs
+from mirror.cli import main
+from mirror.cli.outcome import ExitCode
+from mirror.cli.status_command import CredentialState, Status, as_json
+from mirror.cli.status_words import describe_status
+from mirror.config import Config, IndexConfig, MirrorSettings
+from mirror.errors import Reason
+from mirror.state.cycles import CycleRow
+from mirror.state.ledger import FailureRow
+from mirror.state.listing import IndexCounts, SourceRow
+from mirror.state.overview import Held, IndexOverview, Overview
+from mirror.tree.lock import hold
+from simulator import build_wheel, withheld
+
+NOW = 1_800_000_000.0  # 2027-01-15 08:00 UTC
+HOUR, DAY = 3600.0, 86_400.0
+ROOT = Path("/srv/m")
+
+
+@pytest.fixture(autouse=True)
+def no_secrets(monkeypatch):
+    """Forget the secrets that other tests registered in this process: a word of ours may be among them."""
+    monkeypatch.setattr(logs, "_SECRETS", logs._Secrets())
+
+
+def cycle(number: int = 7, *, outcome: str | None = "complete", code: int | None = 0, ended: float | None = NOW - 60):
+    return CycleRow(id=number, started_at=NOW - 65, finished_at=ended, outcome=outcome, exit_code=code, report=None)
+
+
+def index(name: str = "main", *, succeeded: float | None = NOW - 60, configured: bool = True, **values: Any):
+    source = SourceRow(
+        id=1,
+        name=name,
+        url=f"https://{name}/simple/",
+        position=0,
+        configured=configured,
+        validators=None,
+        selection=None,
+        root_read=1,
+        listed=4560,
+        succeeded_at=succeeded,
+    )
+    fields = {
+        "held": Held(projects=4501, files=12_345, size=3_200_000_000),
+        "counts": IndexCounts(absent=0, unhashed=0, skipped=0),
+        "failures": {},
+    }
+    return IndexOverview(source=source, **fields | values)
+
+
+def failure(filename: str = "f-1.whl", *, reason: Reason = Reason.NOT_FOUND, **values: Any) -> FailureRow:
+    fields: dict[str, Any] = {"project": "p", "detail": "no", "attempts": 3, "next_at": NOW + 120}
+    return FailureRow(
+        index="main",
+        filename=filename,
+        reason=reason,
+        file=None,
+        first_at=NOW - 2 * HOUR,
+        last_at=NOW - 60,
+        **fields | values,
+    )
+
+
+def status(*indexes: IndexOverview, finished: CycleRow | None = None, **values: Any) -> Status:
+    finished = finished or cycle()
+    overview = Overview(
+        first_cycle_at=NOW - DAY,
+        last_cycle=values.pop("last", finished),
+        last_finished=values.pop("last_finished", finished),
+        indexes=indexes,
+        failures=values.pop("failures", ()),
+        brakes=values.pop("brakes", ()),
+    )
+    fields = {"root": ROOT, "config": None, "now": NOW, "pid": None, "credentials": {}}
+    return Status(overview=overview, **fields | values)
+
+
+def config(*names: str, **options: Any) -> Config:
+    indexes = tuple(IndexConfig(name=name, url=f"https://{name}/simple/", **options) for name in names)
+    return Config(mirror=MirrorSettings(root=ROOT), indexes=indexes, source="/etc/mirror/mirror.toml")
+
+
+LAST = "Last cycle: 7, 60 s ago (2027-01-15 07:59 UTC), took 5 s; "
+STATUSES = {
+    "whole": (
+        status(index()),
+        [
+            "Mirror:     /srv/m",
+            f"{LAST}complete: everything wanted and offered is held",
+            "",
+            "INDEX        PROJECTS   FILES    SIZE  WITHHELD  FAILED  LAST SUCCESS",
+            "main   4,501 of 4,560  12,345  3.2 GB         -       -  60 s ago",
+        ],
+    ),
+    "running-first": (
+        status(last=cycle(1, outcome=None, code=None, ended=None), last_finished=None, pid=123),
+        [
+            "Mirror:     /srv/m",
+            "Last cycle: none has come to its end yet",
+            "Now:        cycle 1 is running for 65 s (process 123)",
+            "",
+            "No index was read yet.",
+        ],
+    ),
+    "working": (
+        status(pid=123),
+        [
+            "Mirror:     /srv/m",
+            f"{LAST}complete: everything wanted and offered is held",
+            "Now:        process 123 is working on it",
+            "",
+            "No index was read yet.",
+        ],
+    ),
+    "killed": (
+        status(last=cycle(8, outcome=None, code=None, ended=None), finished=cycle(outcome="aborted", code=143)),
+        [
+            "Mirror:     /srv/m",
+            f"{LAST}interrupted; the next one goes on from there",
+            "Now:        cycle 8 was interrupted; the next one goes on from there",
+            "",
+            "No index was read yet.",
+        ],
+    ),
+    "notes": (
+        status(
+            index(counts=IndexCounts(absent=1, unhashed=2, skipped=3), succeeded=NOW - 3 * HOUR),
+            index("old", configured=False, held=Held(projects=1, files=1, size=5), succeeded=None),
+            index("left", held=Held(), failures={Reason.WITHHELD: 2, Reason.SHRINK: 1}),
+            config=config("main", "left", "new"),
+            finished=cycle(outcome="partial", code=4),
+            brakes=(failure("", project="", reason=Reason.SHRINK, detail="9 of 10 files would leave"),),
+            credentials={
+                "main": CredentialState(source="$A", expires_at=NOW + 2.5 * DAY),
+                "far": CredentialState(source="$B", expires_at=NOW + 40 * DAY),
+                "past": CredentialState(source="$C", expires_at=NOW - HOUR),
+                "unset": CredentialState(source="$D", problem="$D is not set"),
+                "eternal": CredentialState(source="$E"),
+            },
+        ),
+        [
+            "Mirror:     /srv/m",
+            f"{LAST}partial: some things could not be had",
+            "",
+            "INDEX        PROJECTS   FILES    SIZE  WITHHELD  FAILED  LAST SUCCESS",
+            "main   4,501 of 4,560  12,345  3.2 GB         -       -  3 h ago (stale)",
+            "old        1 of 4,560       1     5 B         -       -  never",
+            "left       0 of 4,560       0     0 B         2       1  60 s ago",
+            "",
+            "main: 1 file missing upstream, served until the next look confirms it",
+            "main: 2 files listed without a strong digest",
+            "main: 3 files left out by the configuration",
+            "main: stale, no successful cycle for too long: is the daemon running, and the index reachable?",
+            "old: left the configuration; what it holds (1 file) stays until `mirror sync --once --allow-shrink`",
+            "new: new in the configuration, not read yet",
+            "main: removals are held back: 9 of 10 files would leave",
+            "",
+            "main: credential from $A expires in 2 days (2027-01-17 20:00 UTC): renew it soon",
+            "far: credential from $B expires in 40 days (2027-02-24 08:00 UTC)",
+            "past: credential from $C EXPIRED 60 min ago: renew it",
+            "unset: credential from $D can't be used: $D is not set",
+        ],
+    ),
+    "failures": (
+        status(
+            index(failures={Reason.SHRINK: 1, Reason.NOT_FOUND: 1, Reason.BAD_PAGE: 1}),
+            failures=(
+                failure("", project="", reason=Reason.SHRINK),
+                failure(detail="f-1.whl: no"),
+                failure("", reason=Reason.BAD_PAGE, next_at=NOW, attempts=1),
+            ),
+            brakes=(failure("", project="", reason=Reason.SHRINK, detail="too much"),),
+        ),
+        [
+            "Mirror:     /srv/m",
+            f"{LAST}complete: everything wanted and offered is held",
+            "",
+            "INDEX        PROJECTS   FILES    SIZE  WITHHELD  FAILED  LAST SUCCESS",
+            "main   4,501 of 4,560  12,345  3.2 GB         -       3  60 s ago",
+            "",
+            "main: removals are held back: too much",
+            "",
+            "Not held (2):",
+            "  main/p/f-1.whl",
+            "    not-found: first 2 h ago, tried 3 times, due again in 2 min",
+            "    no",
+            "  main/p",
+            "    bad-page: first 2 h ago, tried 1 time, due now",
+            "    no",
+            "What to do (`mirror sync --once` tries all of it again at once):",
+            "  not-found: if it stays so, tell the index's operator, or leave it out: exclude-projects, exclude-files",
+            "  bad-page: check the index's url (it often ends in /simple/), or tell its operator",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), STATUSES.values(), ids=STATUSES)
+def test_describe_status(given, expected):
+    """The state is told in words and a table: what is held and fresh, what is odd, what failed and what to do."""
+    assert describe_status(given) == expected
+
+
+def test_many_failures():
+    """Of many failures the first are shown, with the number of all."""
+    lines = describe_status(status(index(failures={Reason.NOT_FOUND: 1000}), failures=(failure(),)))
+    assert "Not held (1,000, the first 1; all: --json):" in lines
+
+
+EXIT_CODES = {
+    "whole": (status(index()), 0),
+    "partial": (status(index(), finished=cycle(code=5)), 5),
+    "denied": (status(index(), finished=cycle(code=3)), 3),
+    "stale": (status(index(succeeded=NOW - 46 * 60), config=config("main")), 4),
+    "fresh": (status(index(succeeded=NOW - 44 * 60), config=config("main")), 0),
+    "own-interval": (status(index(succeeded=NOW - 2 * HOUR), config=config("main", interval_s=HOUR)), 0),
+    "interval-unknown": (status(index(succeeded=NOW - 100 * DAY)), 0),
+    "left-the-configuration": (status(index("x", succeeded=NOW - DAY), config=config("main")), 0),
+    "never": (status(index(succeeded=None), config=config("main")), 4),
+    "denied-and-stale": (status(index(succeeded=None), config=config("main"), finished=cycle(code=3)), 3),
+    "signal": (status(index(), finished=cycle(code=130)), 5),
+    "killed": (status(index(), last=cycle(8, ended=None)), 5),
+    "running": (status(index(), last=cycle(8, ended=None), pid=1), 0),
+    "none-finished": (status(last_finished=None), 5),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), EXIT_CODES.values(), ids=EXIT_CODES)
+def test_exit_code(given, expected):
+    """0 is fresh and whole; else the last cycle's code, or 4 where an index had no success for three intervals."""
+    assert given.exit_code == expected
+
+
+def test_json():
+    """The object has all that the words have, with times in UTC and null for what is not known."""
+    given = status(
+        index(failures={Reason.NOT_FOUND: 1, Reason.WITHHELD: 2}),
+        config=config("main"),
+        last=cycle(8, ended=None),
+        pid=123,
+        failures=(failure(), failure("", project="")),
+        credentials={"main": CredentialState(source="$A", expires_at=NOW)},
+    )
+    row = {"index": "main", "reason": "not-found", "detail": "no", "attempts": 3, "first_at": "2027-01-15T06:00:00Z"}
+    row |= {"last_at": "2027-01-15T07:59:00Z", "next_at": "2027-01-15T08:02:00Z"}
+    assert as_json(given) == {
+        "format": 1,
+        "root": "/srv/m",
+        "configuration": "/etc/mirror/mirror.toml",
+        "exit_code": 0,
+        "stale": False,
+        "cycle": {
+            "number": 7,
+            "started_at": "2027-01-15T07:58:55Z",
+            "finished_at": "2027-01-15T07:59:00Z",
+            "outcome": "complete",
+            "exit_code": 0,
+        },
+        "working": {"pid": 123, "cycle": 8, "started_at": "2027-01-15T07:58:55Z"},
+        "interrupted": None,
+        "indexes": [
+            {
+                "name": "main",
+                "url": "https://main/simple/",
+                "configured": True,
+                "projects_listed": 4560,
+                "projects_held": 4501,
+                "files": 12_345,
+                "bytes": 3_200_000_000,
+                "files_absent": 0,
+                "files_unhashed": 0,
+                "files_skipped": 0,
+                "withheld": 2,
+                "failed": 1,
+                "last_success": "2027-01-15T07:59:00Z",
+                "stale": False,
+                "credential": {"source": "$A", "expires_at": "2027-01-15T08:00:00Z", "problem": None},
+            }
+        ],
+        "failures_total": 3,
+        "failures": [
+            {**row, "project": "p", "filename": "f-1.whl"},
+            {**row, "project": None, "filename": None},
+        ],
+    }
+
+
+def test_json_of_an_idle_mirror():
+    """What is not there is null."""
+    given = as_json(status(index(succeeded=None), last_finished=None, last=cycle(1, ended=None)))
+    assert (given["cycle"], given["working"], given["interrupted"], given["stale"]) == (None, None, 1, None)
+    assert (given["indexes"][0]["credential"], given["indexes"][0]["last_success"]) == (None, None)
+    assert as_json(status(pid=5))["working"] == {"pid": 5, "cycle": None, "started_at": None}
+
+
+# What follows runs the program on a real mirror.
+
+
+@pytest.fixture
+def index_url(threaded_simulator, tmp_path, monkeypatch):
+    """An index of two projects, one of which it withholds, that wants a password; nothing else configured."""
+    for name in [name for name in os.environ if name.startswith("MIRROR_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    simulator = threaded_simulator(username="u", password="hunter22")
+    simulator.state.publish("demo", *build_wheel("demo", "1.0"))
+    simulator.state.publish("bad", "bad-1.0.tar.gz", b"x", hashes={"sha256": "0" * 64})
+    simulator.state.publish("kept", *build_wheel("kept", "1.0"))
+    simulator.inject(withheld("POLICY_COOLDOWN"), project="kept", kind="page")
+    monkeypatch.setenv("MIRROR_DEFAULT_USERNAME", "u")
+    monkeypatch.setenv("MIRROR_DEFAULT_PASSWORD", "hunter22")
+    return simulator.url
+
+
+def read(capsys) -> tuple[str, str]:
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_from_the_root_alone(index_url, tmp_path, capsys):
+    """Status works from --root, without a configuration; its exit code is that of the last cycle."""
+    root = tmp_path / "m"
+    assert main(["sync", "--once", "--index-url", index_url, "--root", str(root)]) == ExitCode.PARTIAL
+    words, _ = read(capsys)
+    assert words.splitlines()[-1].endswith(f"`mirror status --root {root}` shows it.")
+    before = sorted((p, p.stat().st_mtime_ns) for p in root.rglob("*"))
+    assert main(["status", "--root", str(root)]) == ExitCode.PARTIAL
+    words, log = read(capsys)
+    assert log == ""
+    assert words.splitlines()[4].split() == ["default", "1", "of", "3", "1", *words.splitlines()[4].split()[5:]]
+    assert "Not held (2):" in words
+    assert main(["status", "--root", str(root), "--json"]) == ExitCode.PARTIAL
+    shown = json.loads(read(capsys)[0])
+    (entry,) = shown["indexes"]
+    assert (entry["files"], entry["projects_held"], entry["withheld"], entry["failed"]) == (1, 1, 1, 1)
+    assert (shown["configuration"], shown["stale"], shown["working"]) == (None, None, None)
+    assert [(f["project"], f["reason"]) for f in shown["failures"]] == [
+        ("bad", "digest-mismatch"),
+        ("kept", "withheld"),
+    ]
+    assert sorted((p, p.stat().st_mtime_ns) for p in root.rglob("*")) == before
+
+
+def test_no_state(index_url, tmp_path, capsys):
+    """Without a state the exit code is 6, one line says what to do, and nothing is made."""
+    assert main(["status", "--root", str(tmp_path / "m")]) == ExitCode.STORAGE
+    out, err = read(capsys)
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert "run `mirror sync --once` first, or check --root" in err
+    assert not (tmp_path / "m").exists()
+
+
+def jwt(expires: float) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps({"exp": expires}).encode()).decode().rstrip("=")
+    return f"e30.{payload}.c2ln"
+
+
+CREDENTIALS = {
+    "jwt": ('kind = "bearer"\ntoken-env = "TOKEN"', {"source": "$TOKEN", "expires_at": "2100-01-01T00:00:00Z"}),
+    "unset": ('kind = "bearer"\ntoken-env = "NOT_SET"', {"source": "$NOT_SET", "problem": "$NOT_SET is not set"}),
+    "unusable": (
+        'kind = "bearer"\ntoken-env = "SPACED"',
+        {"source": "$SPACED", "problem": "the token contains characters that no Bearer token has (from $SPACED)"},
+    ),
+    "command": ('kind = "command"\ncommand = ["touch", "ran"]', {"source": "the command touch"}),
+    "none": ('kind = "none"', None),
+}
+
+
+@pytest.mark.parametrize(("auth", "expected"), CREDENTIALS.values(), ids=CREDENTIALS)
+def test_credentials(index_url, tmp_path, capsys, monkeypatch, auth, expected):
+    """With a configuration at hand it is told when a credential expires or why it can't be used; no command is run."""
+    root = tmp_path / "m"
+    assert main(["sync", "--once", "--index-url", index_url, "--root", str(root)]) == ExitCode.PARTIAL
+    read(capsys)
+    monkeypatch.setenv("TOKEN", jwt(4_102_444_800))
+    monkeypatch.setenv("SPACED", "a token")
+    text = f'[mirror]\nroot = "{root}"\n[[index]]\nname = "default"\nurl = "{index_url}"\n[index.auth]\n{auth}\n'
+    (tmp_path / "mirror.toml").write_text(text)
+    assert main(["status", "--json"]) == ExitCode.PARTIAL
+    shown = json.loads(read(capsys)[0])
+    empty = {"expires_at": None, "problem": None}
+    assert shown["indexes"][0]["credential"] == (empty | expected if expected else None)
+    assert shown["configuration"] == "mirror.toml"
+    assert shown["stale"] is False
+    assert not (tmp_path / "ran").exists()
+    assert jwt(4_102_444_800) not in json.dumps(shown)
+
+
+def leave_unfinished(root: Path) -> None:
+    """Make the last cycle of a mirror look as if it had not ended."""
+    connection = sqlite3.connect(root / "state.db")
+    with connection:
+        connection.execute("UPDATE cycle SET finished_at = NULL, outcome = NULL, exit_code = NULL")
+    connection.close()
+
+
+def test_beside_a_running_cycle(index_url, tmp_path, capsys):
+    """A cycle that is under way is told with its process; status waits for nothing and takes no lock."""
+    root = tmp_path / "m"
+    main(["sync", "--once", "--index-url", index_url, "--root", str(root)])
+    read(capsys)
+    leave_unfinished(root)
+    with hold(root / "tree.lock"):
+        assert main(["status", "--root", str(root), "--json"]) == ExitCode.PARTIAL
+        shown = json.loads(read(capsys)[0])
+    assert shown["working"] | {"started_at": None} == {"pid": os.getpid(), "cycle": 1, "started_at": None}
+    assert (shown["cycle"], shown["interrupted"]) == (None, None)
+
+
+@pytest.mark.parametrize("written", ["dead", "-1", "", "no number"])
+def test_killed(index_url, tmp_path, capsys, written):
+    """A cycle whose process is gone was interrupted, whatever it left in the lock."""
+    root = tmp_path / "m"
+    main(["sync", "--once", "--index-url", index_url, "--root", str(root)])
+    read(capsys)
+    leave_unfinished(root)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (root / "tree.lock").write_text(str(ended.pid) if written == "dead" else written)
+    assert main(["status", "--root", str(root), "--json"]) == ExitCode.PARTIAL
+    shown = json.loads(read(capsys)[0])
+    assert (shown["working"], shown["interrupted"]) == (None, 1)
+
+
+def test_process_of_another_user(index_url, tmp_path, capsys, monkeypatch):
+    """A process that we may not signal is alive."""
+    root = tmp_path / "m"
+    main(["sync", "--once", "--index-url", index_url, "--root", str(root)])
+    read(capsys)
+
+    def refuse(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    (root / "tree.lock").write_text("1\n")
+    assert main(["status", "--root", str(root), "--json"]) == ExitCode.PARTIAL
+    assert json.loads(read(capsys)[0])["working"]["pid"] == 1
+
+
+def test_counts_are_one_covering_scan(index_url, tmp_path):
+    """The counts of files and bytes read an index that covers them, and no row of the table."""
+    root = tmp_path / "m"
+    main(["sync", "--once", "--index-url", index_url, "--root", str(root)])
+    connection = sqlite3.connect(root / "state.db")
+    plan = connection.execute(
+        "EXPLAIN QUERY PLAN SELECT source, count(*) AS files, sum(size) AS bytes FROM entry WHERE valid_to IS NULL"
+        " GROUP BY source, project"
+    ).fetchall()
+    absent = connection.execute(
+        "EXPLAIN QUERY PLAN SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL"
+        " AND +source = 1"
+    ).fetchall()
+    connection.close()
+    assert [row[3] for row in plan] == ["SCAN entry USING COVERING INDEX entry_counts"]
+    assert [row[3] for row in absent] == ["SCAN entry USING INDEX entry_absent"]
+
+
+def test_unlisted_project(index_url, tmp_path, capsys):
+    """--project NAME that no index lists is a failure of that cycle with exit code 5, but not kept in the ledger."""
+    root = tmp_path / "m"
+    command = ["sync", "--once", "--index-url", index_url, "--root", str(root), "--project"]
+    assert main([*command, "demo"]) == ExitCode.OK
+    read(capsys)
+    assert main([*command, "Demmo", "--json"]) == ExitCode.PARTIAL
+    out, log = read(capsys)
+    report = json.loads(out)
+    detail = "--project demmo: default does not list it, or its patterns leave it out: check the name"
+    assert report["outcome"] == "partial"
+    assert report["failures"] == [
+        {"index": "default", "project": "demmo", "filename": None, "reason": "not-found", "detail": detail}
+    ]
+    assert [event["event"] for event in map(json.loads, log.splitlines()) if event["level"] == "warning"] == [
+        "project.unlisted"
+    ]
+    assert main([*command, "demmo", "--dry-run"]) == ExitCode.PARTIAL
+    assert read(capsys)[0] == (f"Nothing to do: the mirror has all that is wanted and offered.\nWarning: {detail}\n")
+    assert main([*command, "demo"]) == ExitCode.OK
+
+
+def test_nothing_is_wanted(index_url, tmp_path, capsys):
+    """Patterns that want nothing of what an index lists are warned about, in the log and in the last words."""
+    text = f'[mirror]\nroot = "m"\n[[index]]\nname = "default"\nurl = "{index_url}"\nprojects = ["dmeo"]\n'
+    (tmp_path / "mirror.toml").write_text(text)
+    assert main(["sync", "--once"]) == ExitCode.OK
+    out, log = read(capsys)
+    problem = "nothing of 3 listed projects is wanted: check projects = […] and exclude-projects of this index"
+    assert out.splitlines() == [
+        "default: nothing new in 3 projects",
+        f"Warning: default: {problem}",
+        "Mirror complete for what is wanted, which is less than it seems: see the warning.",
+    ]
+    (warning,) = [event for event in map(json.loads, log.splitlines()) if event["level"] == "warning"]
+    assert (warning["event"], warning["problem"]) == ("selection.empty", problem)
+
+
+def test_dry_run_tells_the_brake(threaded_simulator, tmp_path, capsys, monkeypatch):
+    """A plan whose removals the brake would hold says so, with the exit code that the cycle would have."""
+    monkeypatch.chdir(tmp_path)
+    simulator = threaded_simulator()
+    for n in range(8):
+        simulator.state.publish("demo", *build_wheel("demo", f"1.{n}"))
+    text = f'[mirror]\nroot = "m"\n[[index]]\nname = "default"\nurl = "{simulator.url}"\n'
+    (tmp_path / "mirror.toml").write_text(text)
+    assert main(["sync", "--once"]) == ExitCode.OK
+    (tmp_path / "mirror.toml").write_text(text + 'exclude-files = ["*"]\n')
+    read(capsys)
+    for option, last in (("--dry-run", "Removals held back: default: 8 of 8 files"), ("--full", "Mirror partial")):
+        assert main(["sync", "--once", option]) == ExitCode.UPSTREAM
+        assert read(capsys)[0].splitlines()[-1].startswith(last)
+    assert main(["status"]) == ExitCode.UPSTREAM
+    assert "default: removals are held back: 8 of 8 files" in read(capsys)[0]
+    assert main(["sync", "--once", "--dry-run", "--allow-shrink"]) == ExitCode.OK
+    assert read(capsys)[0].splitlines()[1].split() == ["default", "demo", "-", "-", "-", "8", "-"]

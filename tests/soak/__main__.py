@@ -1,0 +1,95 @@
+"""``make soak``: kill cycles and play histories for long, and print the figures. Ends by itself; 0 where nothing broke."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from mirror.logs import use_default_logging
+from soak import history
+from soak.killing import Killing, kill_many
+
+_AT_ONCE = 50
+"""Kills on one mirror, before a fresh one."""
+
+
+def main() -> int:
+    """Run both, print what was done, and return the exit code."""
+    options = _options()
+    use_default_logging()
+    os.environ.setdefault("HYPOTHESIS_PROFILE", "soak")
+    figures: Counter[str] = Counter()
+    started = time.monotonic()
+    violations = _kill(options.kills, options.seed, figures) + _play(options.histories, options.seed, figures)
+    print(f"seed: {options.seed}")
+    for name, count in figures.items():
+        print(f"{name}: {count}")
+    print(f"minutes: {(time.monotonic() - started) / 60:.1f}")
+    print(f"violations: {violations}")
+    return 1 if violations else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="soak", description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--histories", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    return parser.parse_args()
+
+
+def _kill(kills: int, first_seed: int, figures: Counter[str]) -> int:
+    violations = 0
+    for number, done in enumerate(range(0, kills, _AT_ONCE)):
+        with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as work:
+            killing = Killing(Path(work), first_seed + number)
+            try:
+                with killing:
+                    kill_many(killing, min(_AT_ONCE, kills - done))
+            except AssertionError:
+                traceback.print_exc()
+                violations += 1
+        survived = killing.kills.total()
+        figures["kills survived"] += survived
+        print(f"  {figures['kills survived']} kills; the last {survived}: {dict(killing.kills)}", flush=True)
+    return violations
+
+
+def _play(count: int, first_seed: int, figures: Counter[str]) -> int:
+    @seed(first_seed)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(one=history.histories)
+    def play(one: history.History) -> None:
+        figures["histories played"] += 1
+        figures["cycles compared with the model"] += len(one.rounds)
+        figures["faults injected"] += sum(
+            event.what.endswith("fault") and event.value is not None for r in one.rounds for event in r.events
+        )
+        with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as directory:
+            asyncio.run(history.play(one, Path(directory) / "mirror"))
+
+    try:
+        play()
+    except AssertionError:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Runs the ``mirror`` program as often as asked, each time in a process of its own, and kills it where it is told to.
+
+A command is a line of JSON on standard input: ``arguments``, a file for the ``log``, and how to kill: ``after_s``
+(SIGKILL so long after the start) or ``step`` and ``count`` (SIGKILL when that function has returned for the n-th time).
+Answers are lines too: the pid at once, then the status as ``waitpid`` has it. What is heavy is imported once, before
+the first fork; a step's function is the real one, called before the process kills itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+STEPS = {
+    "cycle entered": "mirror.sync.cycle:record_cycle_start",
+    "sources entered": "mirror.wiring:record_sources",
+    "root compared": "mirror.sync.crawl:record_root",
+    "root's validators": "mirror.sync.crawl:record_root_read",
+    "block staged": "mirror.tree.staging:StagedFile.flush",
+    "blob": "mirror.tree.staging:StagedFile.move_to",
+    "sidecar": "mirror.tree.files:FileStore._write_sidecar",
+    "blobs synced": "mirror.tree.files:FileStore.sync",
+    "rows": "mirror.sync.record:record_changes",
+    "first look": "mirror.sync.record:record_missing",
+    "ledger": "mirror.sync.record:record_failures",
+    "page written aside": "mirror.tree.pages:_link_or_copy",
+    "one of three pages": "mirror.tree.pages:rename_into",
+    "project page": "mirror.tree.pages:PageStore.write_project",
+    "pages synced": "mirror.tree.pages:PageStore.sync",
+    "root page": "mirror.tree.pages:PageStore.write_root",
+    "project page removed": "mirror.tree.pages:PageStore.remove_project",
+    "page file removed": "mirror.tree.pages:remove_if_there",
+    "validators": "mirror.sync.publish:record_published",
+    "removal entered": "mirror.sync.removal:record_removals",
+    "staging swept": "mirror.tree.files:FileStore.sweep_staging",
+    "success entered": "mirror.sync.cycle:record_success",
+    "cycle left": "mirror.sync.cycle:record_cycle_end",
+    "blob's row pruned": "mirror.sync.prune:record_pruned",
+    "file pruned": "mirror.tree.files:remove_if_there",
+    "blob pruned": "mirror.tree.files:FileStore.remove_blob",
+    "history pruned": "mirror.sync.prune:record_history_pruned",
+    "leftover pruned": "mirror.sync.prune:remove_leftover",
+}
+"""The steps of a cycle and of ``prune`` after which a process can be killed, each with its function."""
+
+
+def main() -> None:
+    """Serve commands until standard input ends."""
+    for module in ("cli.sync_commands", "cli.upkeep_commands", "cli.options", "wiring", "sync.cycle", "sync.prune"):
+        importlib.import_module(f"mirror.{module}")
+    for line in sys.stdin:
+        command = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _run(command)
+        _answer(pid)
+        if command.get("after_s") is not None:
+            time.sleep(command["after_s"])
+            os.kill(pid, signal.SIGKILL)  # not reaped yet: the pid is still that process's
+        _answer(os.waitpid(pid, 0)[1])
+
+
+def _answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
+def _run(command: dict[str, Any]) -> None:
+    """Be one run of the program."""
+    code = 1
+    try:
+        log = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        if command.get("step"):
+            _kill_after(STEPS[command["step"]], command["count"])
+        from mirror.cli import main as run
+
+        code = run(command["arguments"])
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
+
+
+def _kill_after(place: str, count: int) -> None:
+    """Let this process kill itself when a function has returned for the n-th time, or failed."""
+    module_name, _, path = place.partition(":")
+    *owners, name = path.split(".")
+    owner: Any = functools.reduce(getattr, owners, importlib.import_module(module_name))
+    setattr(owner, name, _wrapped(getattr(owner, name), count))
+
+
+def _wrapped(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    left = count
+
+    def count_down() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def waits(*arguments: Any, **options: Any) -> Any:
+            result = await function(*arguments, **options)
+            count_down()
+            return result
+
+        return waits
+
+    @functools.wraps(function)
+    def blocks(*arguments: Any, **options: Any) -> Any:
+        result = function(*arguments, **options)
+        count_down()
+        return result
+
+    return blocks
+
+
+if __name__ == "__main__":
+    main()

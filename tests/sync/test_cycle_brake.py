@@ -1,0 +1,211 @@
+"""The brake: too many files that would leave at once are held back, and a person decides."""
+
+from __future__ import annotations
+
+import pytest
+
+from mirroring import DAY_S, Mirror, failures, offered
+from simulator import build_wheel
+
+
+def wheels(number):
+    return [build_wheel("alpha", f"{n}.0") for n in range(number)]
+
+
+async def mirrored(simulator, mirror_of, number=20, **settings) -> tuple:
+    index = await simulator(**settings)
+    for wheel in wheels(number):
+        index.state.publish("alpha", *wheel)
+    index.state.publish("keeper", *build_wheel("keeper", "1.0"))
+    mirror: Mirror = mirror_of(index)
+    await mirror.cycle()
+    mirror.clock.advance(2 * DAY_S)
+    return index, mirror
+
+
+def remove(index, start, stop):
+    for name, _ in wheels(stop)[start:]:
+        index.state.remove_file("alpha", name)
+
+
+@pytest.mark.parametrize("settings", [{}, {"serials": True}], ids=["etag", "serials"])
+async def test_too_many_absent_files_are_held_back_until_a_person_allows_it(simulator, mirror_of, settings):
+    """Six of 21 files absent twice stay, the cycle is partial with reason shrink; --allow-shrink lets them go."""
+    index, mirror = await mirrored(simulator, mirror_of, **settings)
+    before = mirror.files()
+    remove(index, 0, 6)
+    await mirror.cycle()
+    index.state.publish("keeper", *build_wheel("keeper", "2.0"))
+
+    for _ in range(3):
+        report = await mirror.cycle()
+        assert mirror.files() == before | {"keeper": offered(index)["keeper"]}
+        assert (report.outcome.value, mirror.exit_code, failures(report)) == (
+            "partial",
+            4,
+            [("main", None, None, "shrink")],
+        )
+        (failure,) = report.failures
+        assert "6 of 21 files would leave the pages" in failure.detail
+        assert "max-shrink = 0.1 allows: 6 absent in two looks (alpha)" in failure.detail
+        assert "--allow-shrink" in failure.detail
+
+    report = await mirror.cycle(allow_shrink=True)
+    assert (mirror.files(), report.indexes["main"].files_removed) == (offered(index), 6)
+    assert (report.outcome.value, failures(report), mirror.exit_code) == ("complete", [], 0)
+
+
+async def test_five_files_may_always_leave(simulator, mirror_of):
+    """Up to five files leave without a question, however small the mirror is."""
+    index, mirror = await mirrored(simulator, mirror_of, number=5)
+    remove(index, 0, 5)
+    await mirror.cycle()
+    report = await mirror.cycle()
+    assert (mirror.files(), failures(report)) == (offered(index) | {"alpha": {}}, [])
+
+
+async def test_the_brake_counts_what_left_within_a_day(simulator, mirror_of):
+    """Files leaving bit by bit within 24 hours add up; after a day the count begins anew."""
+    index, mirror = await mirrored(simulator, mirror_of)
+    remove(index, 0, 4)
+    await mirror.cycle()
+    await mirror.cycle()
+    remove(index, 4, 8)
+    await mirror.cycle()
+    report = await mirror.cycle()
+    assert failures(report) == [("main", None, None, "shrink")]
+    assert len(mirror.files()["alpha"]) == 16
+
+    mirror.clock.advance(DAY_S + 1)
+    report = await mirror.cycle()
+    assert (mirror.files(), failures(report)) == (offered(index), [])
+
+
+async def test_max_shrink_is_configured(simulator, mirror_of):
+    """A larger max-shrink lets more leave."""
+    index, mirror = await mirrored(simulator, mirror_of)
+    mirror.settings["max_shrink"] = 0.5
+    remove(index, 0, 10)
+    await mirror.cycle()
+    await mirror.cycle()
+    assert mirror.files() == offered(index)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"exclude_files": ("alpha*",)},
+        {"exclude_projects": ("alpha",)},
+        {"projects": ("keeper",)},
+        {"skip_url_patterns": ("*/alpha-*",)},
+    ],
+    ids=["exclude-files", "exclude-projects", "projects", "skip-url-patterns"],
+)
+async def test_the_configuration_obeys_the_brake(simulator, mirror_of, change):
+    """A pattern that would empty the mirror is held back as well; taken back, all is as before."""
+    _, mirror = await mirrored(simulator, mirror_of, serials=True)
+    before, pages = mirror.files(), mirror.footprint()
+    old = {key: getattr(mirror.config.indexes[0], key) for key in change}
+    mirror.configure("main", **change)
+
+    for _ in range(2):
+        report = await mirror.cycle()
+        assert (mirror.files(), mirror.footprint()) == (before, pages)
+        assert (mirror.exit_code, failures(report)) == (4, [("main", None, None, "shrink")])
+
+    mirror.configure("main", **old)
+    report = await mirror.cycle()
+    assert (mirror.files(), failures(report), mirror.exit_code) == (before, [], 0)
+
+    mirror.configure("main", **change)
+    await mirror.cycle(allow_shrink=True)
+    assert {p: f for p, f in mirror.files().items() if f} == {"keeper": before["keeper"]}
+
+
+@pytest.mark.parametrize("kind", ["removed", "quarantined"])
+async def test_projects_obey_the_brake(simulator, mirror_of, kind):
+    """A project with too many files neither leaves nor is emptied without a person's word."""
+    index, mirror = await mirrored(simulator, mirror_of)
+    before = mirror.files()
+    if kind == "removed":
+        index.state.unlist_project("alpha")
+        await mirror.cycle()
+    else:
+        index.state.status("alpha", "quarantined")
+
+    for _ in range(2):
+        report = await mirror.cycle()
+        assert (mirror.files(), failures(report)) == (before, [("main", None, None, "shrink")])
+
+    await mirror.cycle(allow_shrink=True)
+    assert {p: f for p, f in mirror.files().items() if f} == {"keeper": before["keeper"]}
+
+
+async def test_what_was_held_back_and_is_listed_again_is_no_matter_any_more(simulator, mirror_of):
+    """When the index lists again what the brake had kept, the failure ends by itself."""
+    index, mirror = await mirrored(simulator, mirror_of)
+    before = mirror.files()
+    remove(index, 0, 10)
+    await mirror.cycle()
+    await mirror.cycle()
+    for wheel in wheels(10):
+        index.state.publish("alpha", *wheel)
+
+    report = await mirror.cycle()
+
+    assert (mirror.files(), failures(report), report.indexes["main"].files_absent) == (before, [], 0)
+
+
+async def test_allow_shrink_never_accepts_an_empty_root(simulator, mirror_of):
+    """A root without any project is not believed, whatever is allowed."""
+    index, mirror = await mirrored(simulator, mirror_of)
+    before = mirror.files()
+    index.state.unlist_project("alpha")
+    index.state.unlist_project("keeper")
+    for _ in range(3):
+        report = await mirror.cycle(allow_shrink=True)
+        assert (mirror.files(), failures(report)) == (before, [("main", None, None, "bad-page")])
+
+
+async def test_replaced_and_relabelled_files_do_not_count(simulator, mirror_of):
+    """The brake counts files that leave the pages, not those that change on them."""
+    index, mirror = await mirrored(simulator, mirror_of)
+    for number, (name, _) in enumerate(wheels(20)):
+        if number % 2:
+            index.state.yank("alpha", name)
+        else:
+            index.state.replace("alpha", name, b"other bytes")
+    report = await mirror.cycle()
+    assert (mirror.files(), failures(report)) == (offered(index), [])
+
+    remove(index, 0, 2)
+    await mirror.cycle()
+    report = await mirror.cycle()
+    assert (mirror.files(), failures(report)) == (offered(index), [])
+
+
+async def test_a_narrowed_cycle_does_not_forget_the_brake(simulator, mirror_of):
+    """A cycle of another project leaves the brake's failure in the report."""
+    index, mirror = await mirrored(simulator, mirror_of)
+    remove(index, 0, 10)
+    await mirror.cycle()
+    await mirror.cycle()
+
+    report = await mirror.cycle(projects=("keeper",))
+
+    assert failures(report) == [("main", None, None, "shrink")]
+
+
+async def test_the_brake_holds_on_the_first_day(simulator, mirror_of):
+    """Within the first 24 hours the files published so far are the measure."""
+    index = await simulator()
+    for wheel in wheels(20):
+        index.state.publish("alpha", *wheel)
+    mirror = mirror_of(index)
+    await mirror.cycle()
+    before = mirror.files()
+    mirror.configure("main", exclude_files=("alpha-1*",))
+
+    report = await mirror.cycle()
+
+    assert (mirror.files(), failures(report)) == (before, [("main", None, None, "shrink")])

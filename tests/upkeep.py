@@ -1,0 +1,104 @@
+"""What the tests of ``verify``, ``prune`` and a rebuilt state share: the commands' work, in this process."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.upkeep_commands import _repair
+from mirror.sync.prune import Pruning, Retention, plan_prune
+from mirror.sync.prune import prune as run_prune
+from mirror.sync.verify import Scope, Verification
+from mirror.sync.verify import verify as run_verify
+from mirror.wiring import opened_tree, opened_tree_for_reading
+from mirroring import DAY_S, Mirror
+from simulator import Simulator, build_sdist, build_wheel
+
+
+def fill(simulator: Simulator, count: int = 3, *, start: int = 0) -> None:
+    """Publish projects p0, p1, …, each with a wheel."""
+    for number in range(start, start + count):
+        simulator.state.publish(f"p{number}", *build_wheel(f"p{number}", "1.0"))
+
+
+def with_sdist(simulator: Simulator, name: str) -> str:
+    """Publish a source distribution whose metadata the index offers; return its name."""
+    filename, data = build_sdist(name, "1.0")
+    simulator.state.publish(name, filename, data, metadata=b"Metadata-Version: 2.1\nName: x\n")
+    return filename
+
+
+def in_real_time(mirror: Mirror) -> Mirror:
+    """Let the mirror's clock stand a day before now: the commands use the real one."""
+    mirror.clock.now = time.time() - DAY_S
+    return mirror
+
+
+def blob(mirror: Mirror, project: str) -> Path:
+    """Return the path of a project's only file."""
+    ((filename, sha256),) = mirror.files()[project].items()
+    return blob_of(mirror, filename, sha256)
+
+
+def blob_of(mirror: Mirror, filename: str, sha256: str) -> Path:
+    return mirror.root / "public/files" / sha256[:2] / sha256[2:4] / sha256 / filename
+
+
+def flip(path: Path, at: int = 50) -> None:
+    """Flip the bits of one byte."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+
+
+async def verify(mirror: Mirror, scope: Scope | None = None, *, now: float | None = None) -> Verification:
+    """Verify as the command does."""
+    found = Verification()
+    async with opened_tree_for_reading(mirror.config.mirror, mirror.config.limits, may_note=True) as tree:
+        await run_verify(
+            tree.store,
+            tree.layout,
+            scope or Scope(),
+            now=time.time if now is None else lambda: now,
+            metadata_limit_bytes=mirror.config.limits.metadata_size,
+            into=found,
+        )
+    return found
+
+
+async def repair(mirror: Mirror) -> Verification:
+    """Verify and repair as the command does, with the fetching of what was lost."""
+    found = Verification()
+    await _repair(GlobalOptions(), mirror.config, Scope(), found)
+    return found
+
+
+async def prune(mirror: Mirror, *, days: float = 30, history_days: float = 365, dry_run: bool = False) -> Pruning:
+    """Prune at the mirror's own time."""
+    retention = Retention(removed_s=days * DAY_S, history_s=history_days * DAY_S)
+    settings, limits = mirror.config.mirror, mirror.config.limits
+    if dry_run:
+        async with opened_tree_for_reading(settings, limits) as tree:
+            return await plan_prune(tree.store, tree.layout, retention, now=mirror.clock())
+    async with opened_tree(settings, limits, clock=mirror.clock) as tree:
+        return await run_prune(tree.maintenance, tree.layout, retention, into=Pruning())
+
+
+def damage(mirror: Mirror, found: Verification) -> list[tuple[str, str]]:
+    """Return the findings as (kind, path below public), sorted."""
+    public = f"{mirror.root}/public/"
+    return sorted((f.damage.value, f.path.removeprefix(public)) for f in found.findings)
+
+
+def quarantined(mirror: Mirror) -> list[str]:
+    """Return what lies in quarantine, sorted."""
+    place = mirror.root / "quarantine"
+    return sorted(item.name for item in place.iterdir()) if place.exists() else []
+
+
+def lose_state(mirror: Mirror) -> None:
+    """Delete the state with its side files."""
+    for ending in ("", "-wal", "-shm"):
+        (mirror.root / f"state.db{ending}").unlink(missing_ok=True)
+
