@@ -40,8 +40,8 @@ bench: $(READY) $(BENCH)/.ready ## measure beside peers, in turn; BENCH_OPTIONS=
 profile: $(READY) $(BENCH)/.ready ## where the time goes; CASE=cold-small, cold-large, idle-serials or idle-etags
 	@$(BIN)/python -m bench.profiling --py-spy $(BENCH)/bin/py-spy $(CASE)
 
-soak: $(READY) ## the property tests with very many examples; takes long
-	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n $(WORKERS) -m hypothesis
+soak: $(READY) ## kills, histories and property tests by the hundreds and thousands, with their figures; takes long
+	@HYPOTHESIS_PROFILE=soak PYTHONPATH=tests $(BIN)/python -m soak --workers $(WORKERS)
 
 clean: ## remove the virtual environment, caches and what was built
 	rm -rf $(VENV) $(BENCH) build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache

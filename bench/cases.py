@@ -19,7 +19,13 @@ from bench.upstream import Upstream, delayed, serving
 SMALL = Shape(projects=2_000, files=3, file_bytes=20 * 1024)
 LARGE = Shape(projects=20, files=1, file_bytes=50 * 2**20)
 
-LIBRARIES = "import aiohttp, aiosqlite, anyio, msgspec, packaging.version, selectolax, structlog, typer"
+LIBRARIES = """
+import aiohttp, aiosqlite, anyio, msgspec, packaging.version, selectolax.lexbor, structlog, typer.main
+try:
+    from pydantic import TypeAdapter  # newer versions of typer import it for each command
+except ImportError:
+    pass
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from mirror.config import Config, IndexConfig, Limits, MirrorSettings
 from mirror.core.policy import Selection, compile_selections
@@ -135,7 +136,7 @@ async def with_known_indexes(config: Config) -> Config:
     async with open_store_for_reading(config.mirror.state) as store:
         known = [s for s in await load_sources(store) if s.configured]
     indexes = tuple(IndexConfig(name=s.name, url=s.url) for s in known)
-    return Config(mirror=config.mirror, limits=config.limits, indexes=indexes, source=config.source)
+    return msgspec.structs.replace(config, indexes=indexes)
 
 
 async def _is_usable(settings: MirrorSettings, layout: Layout) -> bool:

@@ -45,6 +45,10 @@ def blob_of(mirror: Mirror, filename: str, sha256: str) -> Path:
     return mirror.root / "public/files" / sha256[:2] / sha256[2:4] / sha256 / filename
 
 
+def sidecar_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.metadata")
+
+
 def flip(path: Path, at: int = 50) -> None:
     """Flip the bits of one byte."""
     data = bytearray(path.read_bytes())
@@ -101,4 +105,3 @@ def lose_state(mirror: Mirror) -> None:
     """Delete the state with its side files."""
     for ending in ("", "-wal", "-shm"):
         (mirror.root / f"state.db{ending}").unlink(missing_ok=True)
-

@@ -1315,8 +1315,8 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
         raise Rejected(*problems, *lacking)
     if lacking:
         raise Incomplete(*lacking)
-    _verify_split(work, manifest)
-    root.sync()
+    if _verify_split(work, manifest):
+        root.sync()
     work.mark("verified")
 
 
@@ -1401,8 +1401,8 @@ def _open_target(path: str, flags: int) -> int:
         return os.open(path, flags, 0o644)
 
 
-def _verify_split(work: Work, manifest: Manifest) -> None:
-    """Hash what came in parts; items with equal bytes share what was put together once."""
+def _verify_split(work: Work, manifest: Manifest) -> bool:
+    """Hash what came in parts; items with equal bytes share what was put together once. Tell whether there was any."""
     made: dict[str, str] = {}
     for item in (*manifest.blobs, *manifest.pages):
         if len(item.parts) == 1:
@@ -1417,6 +1417,7 @@ def _verify_split(work: Work, manifest: Manifest) -> None:
         if hash_file(target) != (item.sha256, item.size):
             work.forget(part.volume for part in item.parts)
             raise Rejected(f"{shown(item.path)}: its parts do not make the sha256 in {BUNDLE_JSON}")
+    return bool(made)
 
 
 def link_or_copy(source: str, target: str) -> None:
@@ -1436,7 +1437,7 @@ def place_blobs(root: Root, work: Work, manifest: Manifest) -> None:
     """Move the verified blobs into the tree; they are durable when this returns."""
     if os.path.lexists(work.files):
         _merge(work.files, root.files)
-    root.sync()
+        root.sync()
     if not all(_is_there(f"{root.public}/{item.path}", item.size) for item in manifest.blobs):
         # Held when their volume was unpacked, and gone since; others have left this place already.
         remove_tree(work.path)
@@ -1548,8 +1549,8 @@ def _listed(file: dict[str, Any]) -> Listed:
     name = unquote(link.group(2)) if link else ""
     if not link or link.group(1) != f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/" or not is_plain_name(name):
         raise ValueError(f"the link {file['url']!r} does not lead to a blob")
-    metadata = file.get("core-metadata") or None
-    sidecar = None if metadata is None else str(metadata["sha256"]) if isinstance(metadata, dict) else ""
+    metadata = file.get("core-metadata", False)
+    sidecar = None if metadata is False else str(metadata["sha256"]) if isinstance(metadata, dict) else ""
     return Listed(link.group(1) + name, sha256, _count(file["size"], name), sidecar)
 
 
@@ -1812,10 +1813,11 @@ def check(root: Root, record: Record, talk: Talk) -> list[Damage]:
     for entry in reversed(record.applied):
         prefix = "" if entry is record.last else f"snapshots/{entry.name}/"
         talk.say(f"checking {entry.name}")
-        damage += [Damage(prefix + path, problem) for path, problem in _check_pages_of(root, entry, whole)]
+        bad = dict(_check_pages_of(root, entry, whole))
+        damage += [Damage(prefix + path, problem) for path, problem in bad.items()]
         if not _leads_to(f"{root.state(entry.name)}/files", "../../files"):
             damage.append(Damage(f"snapshots/{entry.name}/files", "missing"))
-        damage += _check_blobs_of(root, entry, listing, talk)
+        damage += _check_blobs_of(root, entry, bad, listing)
     if live_name(root) not in {entry.name for entry in record.applied}:
         damage.append(Damage("simple", "missing"))
     return damage
@@ -1852,27 +1854,20 @@ def _page_problem(path: Optional[str], sha256: str, whole: dict[int, str]) -> st
         return "bytes"
 
 
-def _check_blobs_of(root: Root, entry: Applied, listing: Listing, talk: Talk) -> Iterator[Damage]:
-    simple = f"{root.state(entry.name)}/simple"
-    with contextlib.suppress(FileNotFoundError):
-        for project in sorted(os.listdir(simple)):
-            path = f"{simple}/{project}/index.v1_json"
-            try:
-                inode = os.lstat(path).st_ino
-                if project in PAGE_NAMES or inode in listing.inodes:
-                    continue
-                listing.inodes.add(inode)
-                listed = parse_page(b"".join(_blocks(path)))
-            except (OSError, FormatError):
-                # Named already, as a page.
-                continue
-            for file in listed:
-                yield from _check_blob_files(root, file, listing, talk)
+def _check_blobs_of(root: Root, entry: Applied, bad: dict[str, str], listing: Listing) -> Iterator[Damage]:
+    """Hash what the whole pages of a state list; a damaged page could name anything, and is not believed."""
+    for path, place in sorted(find_pages(root, entry).items()):
+        if path in bad or not path.endswith("/" + PAGE_NAMES[2]) or path.count("/") != 2:
+            continue
+        inode = os.lstat(place).st_ino
+        if inode not in listing.inodes:
+            listing.inodes.add(inode)
+            for file in parse_page(b"".join(_blocks(place))):
+                yield from _check_blob_files(root, file, listing)
 
 
-def _check_blob_files(root: Root, file: Listed, listing: Listing, talk: Talk) -> Iterator[Damage]:
+def _check_blob_files(root: Root, file: Listed, listing: Listing) -> Iterator[Damage]:
     if listing.add(file.path):
-        talk.advance(file.size)
         problem = _blob_problem(f"{root.public}/{file.path}", file.sha256, file.size)
         if problem:
             yield Damage(file.path, problem)
@@ -2042,6 +2037,8 @@ def run_check(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str
     if damage:
         lines = [f"{item.problem}: {shown(item.path)}" for item in damage[:_SHOWN]]
         more = [f"… and {len(damage) - _SHOWN} more"] if len(damage) > _SHOWN else []
+        if any("simple/" in item.path for item in damage):
+            more.append("what a damaged page lists was not checked: run --check again after the repair")
         carried = arguments.list or root.receipt
         raise Rejected(*lines, *more, f"carry {carried} to the near side, for `mirror bundle create --repair`")
     return {**receipt, "outcome": "whole", "live": live_name(root), "signer": record.signer}

@@ -214,7 +214,9 @@ def _show_verification(found: Verification, *, repair: bool) -> None:
     if found.leftovers:
         checked += f"; {counted(found.leftovers, 'leftover')} that `mirror prune` takes away"
     if found.rebuilt:
-        write_out("the state was rebuilt from the tree; the next `mirror sync --once` claims its files for their indexes")
+        write_out(
+            "the state was rebuilt from the tree; the next `mirror sync --once` claims its files for their indexes"
+        )
     if not found.findings:
         write_out(f"{checked}: all whole")
     elif repair:

@@ -7,7 +7,7 @@ values, ``units`` how they are written, ``loading`` where they come from.
 
 from mirror.config.checks import is_loopback_host
 from mirror.config.loading import config_for_tree, load_config, missing_sources
-from mirror.config.settings import AuthConfig, AuthKind, Config, IndexConfig, Limits, MirrorSettings
+from mirror.config.settings import AuthConfig, AuthKind, Config, IndexConfig, Limits, MirrorSettings, ServiceConfig
 from mirror.config.show import effective_toml, json_schema, render_default
 from mirror.config.units import format_duration, format_size, parse_duration, parse_ratio, parse_size
 
@@ -18,6 +18,7 @@ __all__ = [
     "IndexConfig",
     "Limits",
     "MirrorSettings",
+    "ServiceConfig",
     "config_for_tree",
     "effective_toml",
     "format_duration",

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig
+from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, ServiceConfig
 from mirror.core.names import normalize_project
 from mirror.errors import ConfigError, UnsafeName, shown_text
 
@@ -22,6 +22,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
 _WILDCARDS = re.compile(r"[*?\[\]]")
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
 _UNFIT_FOR_URL = re.compile(r"[\s\\<>\"^`{|}\x00-\x20\x7f]")
 
 _SOURCES: Mapping[str, tuple[str, ...]] = {
@@ -71,7 +72,17 @@ def check(config: ConfigFile) -> ConfigFile:
     twice = next((name for name, count in Counter(index.name for index in indexes).items() if count > 1), None)
     if twice is not None:
         raise ConfigError(where="index", problem=f'two indexes are named "{twice}"; names must be unique')
+    _check_service(config.service)
     return msgspec.structs.replace(config, indexes=indexes)
+
+
+def _check_service(service: ServiceConfig) -> None:
+    found = _LISTEN.fullmatch(service.metrics_listen) if service.metrics_listen is not None else None
+    if service.metrics_listen is not None and (found is None or int(found[2]) > 65_535):
+        problem = 'expected HOST:PORT such as "127.0.0.1:9140" or "[::1]:9140"'
+        raise ConfigError(where="service.metrics-listen", problem=problem)
+    if service.notify_command and not service.notify_command[0]:
+        raise ConfigError(where="service.notify-command", problem="expected a program first, got an empty text")
 
 
 def _check_index(index: IndexConfig, where: str) -> IndexConfig:

@@ -29,6 +29,11 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "stall-timeout": "no byte for so long",
         "disk-reserve": "free space that is never used up",
     },
+    "service": {
+        "metrics-listen": "HOST:PORT where the daemon serves /metrics, /live and /ready; for Prometheus and health checks",
+        "metrics-file": "metrics for node_exporter's textfile collector, written after each cycle, also of --once",
+        "notify-command": "a program to run after a cycle that changed something or failed; it reads the report from stdin",
+    },
     "index": {
         "name": "lower-case letters, digits and hyphens; the first index that lists a project owns it",
         "url": "its root page; user names and passwords do not belong here",

@@ -42,7 +42,7 @@ def load_config(
         if "root" not in raw["mirror"]:
             raise ConfigError(where="mirror.root", problem="missing: set it, MIRROR_ROOT or --root")
     config = check(read_struct(ConfigFile, raw, where="", base=found.absolute().parent))
-    return Config(mirror=config.mirror, limits=config.limits, indexes=config.indexes, source=str(found))
+    return Config(**msgspec.structs.asdict(config), source=str(found))
 
 
 def config_for_tree(path: Path | None, *, env: Mapping[str, str], root: Path | None) -> Config:

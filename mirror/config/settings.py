@@ -82,6 +82,23 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     command: tuple[str, ...] = ()
 
 
+class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """The table ``[service]``: how others see what the mirror does."""
+
+    metrics_listen: str | None = None
+    """``HOST:PORT``; an IPv6 address in brackets."""
+    metrics_file: FilePath | None = None
+    notify_command: tuple[str, ...] = ()
+
+    @property
+    def listen_address(self) -> tuple[str, int] | None:
+        """Host and port of ``metrics-listen``, which was checked."""
+        if self.metrics_listen is None:
+            return None
+        host, _, port = self.metrics_listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
 class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """One table ``[[index]]``."""
 
@@ -130,6 +147,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
     mirror: MirrorSettings
     limits: Limits = Limits()
+    service: ServiceConfig = ServiceConfig()
     indexes: tuple[IndexConfig, ...] = msgspec.field(name="index")
 
 

@@ -106,7 +106,7 @@ def toml_value(value: object) -> str:
 def _key_lines(struct: msgspec.Struct) -> Iterator[str]:
     for field in msgspec.structs.fields(struct):
         value = getattr(struct, field.name)
-        if struct_of(field.type) is None and value is not None and not (field.name == "command" and not value):
+        if struct_of(field.type) is None and value is not None and not (field.name.endswith("command") and not value):
             yield f"{field.encode_name} = {_written(field, value)}"
 
 

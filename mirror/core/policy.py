@@ -53,8 +53,7 @@ class Selection:
         self._wants_project = _with_exclusions(policy.projects, policy.exclude_projects)
         self._wants_file = _with_exclusions(policy.files, policy.exclude_files)
         self._skips_url = compile_patterns(policy.skip_url_patterns)
-        owners = [_with_exclusions(("*",), e.exclude_files) for e in earlier] if policy.overlay else []
-        self._owners = owners
+        self._owners_allow = {e.name: _with_exclusions(("*",), e.exclude_files) for e in earlier if policy.overlay}
         self._has_overlay = has_overlay
         self.root_digest = _digest([policy.projects, policy.exclude_projects, policy.listed_by_config])
         """Identifies what decides which projects of the root are wanted."""
@@ -76,15 +75,21 @@ class Selection:
         """Tell whether the project patterns want ``name``; exclusion wins."""
         return self._wants_project(name)
 
-    def wants_filename(self, filename: str) -> bool:
-        """Tell whether the file patterns want ``filename``, whatever its URL."""
-        return self._wants_file(filename) and all(allows(filename) for allows in self._owners)
+    def wants_filename(self, filename: str, owners: Collection[str] = ()) -> bool:
+        """Tell whether the file patterns want ``filename``, whatever its URL.
 
-    def select(self, page: ProjectPage, held: Mapping[str, str], claimed: Collection[str] = ()) -> Selected:
+        ``owners`` are the earlier indexes that list the project too, when this one is an overlay: what their
+        ``exclude-files`` leave out is out for all.
+        """
+        return self._wants_file(filename) and all(self._owners_allow[owner](filename) for owner in owners)
+
+    def select(
+        self, page: ProjectPage, held: Mapping[str, str], claimed: Collection[str] = (), owners: Collection[str] = ()
+    ) -> Selected:
         """Choose the wanted files of ``page``.
 
         ``held`` maps held filenames to their sha256: of several offers for one filename the held one is taken, else the
-        first. ``claimed`` are the filenames that belong to the owner when this index is an overlay.
+        first. ``claimed`` are the filenames that belong to the ``owners`` when this index is an overlay.
         """
         files: dict[str, ListedFile] = {}
         refusals: dict[str, Refusal] = {
@@ -94,7 +99,7 @@ class Selection:
         warnings = list(page.warnings)
         skipped = 0
         for file in page.files:
-            if not self.wants_filename(file.filename):
+            if not self.wants_filename(file.filename, owners):
                 skipped += 1
                 claims.append(file.filename)
             elif file.filename in claimed or self._skips_url(_without_query(file.url)):

@@ -103,6 +103,8 @@ class OwnerClaims(msgspec.Struct, frozen=True, kw_only=True):
 
     names: frozenset[str] = frozenset()
     """The filenames that are theirs: the held ones, the failed and withheld ones, and what their patterns leave out."""
+    owners: frozenset[str] = frozenset()
+    """The names of those that list the project."""
     is_withdrawn: bool = False
     is_complete: bool = True
     """Each of them that lists the project has its page read, so that no other filename is theirs."""
@@ -111,22 +113,25 @@ class OwnerClaims(msgspec.Struct, frozen=True, kw_only=True):
 async def load_owner_claims(store: Store, name: ProjectName, position: int) -> OwnerClaims:
     """Return which filenames of a project belong to earlier indexes, and whether one of them withdrew the project."""
     names: set[str] = set()
+    owners: set[str] = set()
     withdrawn, complete = False, True
     for r in await store.rows(
-        "SELECT p.id, p.source, p.claims, p.withdrawn IS NOT NULL OR p.status = 'quarantined', p.selection IS NOT NULL"
+        "SELECT p.id, p.source, p.claims, p.withdrawn IS NOT NULL OR p.status = 'quarantined', p.selection IS NOT NULL,"
+        " s.name"
         " FROM project p"
         " JOIN source s ON s.id = p.source"
         " WHERE p.name = ? AND s.configured = 1 AND s.position < ? AND p.listed = 1 AND p.wanted = 1",
         (name, position),
     ):
         names.update(msgspec.json.decode(r[2], type=list[str]) if r[2] else ())
+        owners.add(r[5])
         withdrawn = withdrawn or bool(r[3])
         complete = complete and bool(r[3] or r[4])
         held = await store.rows("SELECT filename FROM entry WHERE project = ? AND valid_to IS NULL", (r[0],))
         failed = await store.rows("SELECT filename FROM failure WHERE source = ? AND project = ?", (r[1], name))
         names.update(row[0] for row in held)
         names.update(row[0] for row in failed if row[0])
-    return OwnerClaims(names=frozenset(names), is_withdrawn=withdrawn, is_complete=complete)
+    return OwnerClaims(names=frozenset(names), owners=frozenset(owners), is_withdrawn=withdrawn, is_complete=complete)
 
 
 async def load_blobs(
@@ -174,14 +179,30 @@ async def _enter_placed(tx: Transaction, records: Sequence[ProjectRecord], revis
         [(p.sha256, p.file.filename, p.size, p.metadata_sha256, now, now) for _, p in placed],
     )
     same_name = "filename = ? AND project IN (SELECT id FROM project WHERE name = ?)"
+    open_names = await _load_open(tx, [(r.name, p.file.filename) for r, p in placed])
     for r, p in placed:
-        if await tx.rows(f"SELECT 1 FROM entry WHERE valid_to IS NULL AND {same_name}", (p.file.filename, r.name)):
+        if (r.name, p.file.filename) in open_names:
             await close_entries(tx, same_name, (p.file.filename, r.name), revision, now)
     await tx.executemany(_INSERT_ENTRY, [_entry_values(r, p, revision) for r, p in placed])
     await tx.executemany(
         "UPDATE blob SET unlisted_since = NULL WHERE sha256 = ? AND filename = ? AND unlisted_since IS NOT NULL",
         [(p.sha256, p.file.filename) for _, p in placed],
     )
+
+
+async def _load_open(tx: Transaction, names: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return which (project, filename) have an open row, of any index; few queries, since each costs a thread's turn."""
+    found: set[tuple[str, str]] = set()
+    for start in range(0, len(names), 250):
+        chunk = names[start : start + 250]
+        rows = await tx.rows(
+            f"WITH given (name, filename) AS (VALUES {','.join(['(?, ?)'] * len(chunk))})"
+            " SELECT p.name, e.filename FROM given CROSS JOIN project p ON p.name = given.name"
+            " CROSS JOIN entry e ON e.project = p.id AND e.filename = given.filename AND e.valid_to IS NULL",
+            [value for pair in chunk for value in pair],
+        )
+        found.update((r[0], r[1]) for r in rows)
+    return found
 
 
 async def close_entries(tx: Transaction, where: str, values: Row, revision: int, now: float) -> None:

@@ -208,10 +208,10 @@ class _Crawler:
         claims = OwnerClaims()
         if self._due.is_overlay:
             claims = await load_owner_claims(cycle.store, row.name, run.source.position)
-        selected = run.selection.select(page, {f: h.sha256 for f, h in held.items()}, claims.names)
+        selected = run.selection.select(page, {f: h.sha256 for f, h in held.items()}, claims.names, claims.owners)
         for warning in selected.warnings:
             _log.warning("page.odd", index=run.name, project=row.name, problem=shown_text(warning))
-        unwanted = frozenset(f for f in held if f in claims.names or not run.selection.wants_filename(f))
+        unwanted = frozenset(f for f in held if f in claims.names or not run.selection.wants_filename(f, claims.owners))
         if claims.is_withdrawn:
             removals = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
             change = ProjectChange(remove=removals)

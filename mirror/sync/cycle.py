@@ -19,13 +19,11 @@ from contextlib import asynccontextmanager
 import anyio
 import msgspec
 
-from mirror.core.diff import Fetch, Rehash
 from mirror.core.model import Validators
 from mirror.core.names import ProjectName
 from mirror.errors import MirrorError, Reason, StateError, TreeError
-from mirror.logs import get_logger, redact
+from mirror.logs import get_logger
 from mirror.state.cycles import record_cycle_end, record_cycle_start
-from mirror.state.entries import record_published
 from mirror.state.ledger import Failure, count_failures, load_failures, record_failures
 from mirror.state.listing import (
     Due,
@@ -38,8 +36,9 @@ from mirror.state.listing import (
     load_sources,
     record_success,
 )
-from mirror.sync.crawl import Deliver, adopt_held, crawl, look_at_root, reread, trusts_serials
-from mirror.sync.fetch import Fetcher, fits_held
+from mirror.sync.crawl import Deliver, crawl, look_at_root, reread, trusts_serials
+from mirror.sync.fetch import Fetcher
+from mirror.sync.plan import plan_of_cycle, plan_stage
 from mirror.sync.publish import Publisher
 from mirror.sync.record import Recorder
 from mirror.sync.removal import (
@@ -53,9 +52,9 @@ from mirror.sync.removal import (
     settle_unclaimed,
     tell_owner_changed,
 )
-from mirror.sync.report import PlanItem, Report, Shown, nothing_wanted
+from mirror.sync.report import Report, nothing_wanted, shown_failure
 from mirror.sync.sweep import sweep_after, sweep_before
-from mirror.sync.work import Cycle, IndexRun, Phase, ProjectWork
+from mirror.sync.work import Cycle, IndexRun, Phase
 
 Look = Callable[[Cycle, IndexRun, Due, Deliver], Awaitable[None]]
 
@@ -95,7 +94,7 @@ async def _run_steps(cycle: Cycle) -> None:
     dues = await _look_at_roots(cycle)
     await _tell_what_is_not_there(cycle, [run for run, _ in dues])
     cycle.phase = Phase.PROJECTS
-    for stage in _stages(cycle, dues):
+    for stage in _stages(dues):
         if not cycle.options.dry_run:
             await publisher.flush()  # an overlay judges by what the pages of its owners said
         await _work_through(cycle, publisher, stage)
@@ -112,7 +111,7 @@ async def _run_steps(cycle: Cycle) -> None:
                     cycle, publisher, run, gone, [d for d in dues if d[1].source.position > due.source.position]
                 )
     if cycle.options.dry_run:
-        _plan(cycle).extend(await plan_orphaned(cycle))
+        plan_of_cycle(cycle).extend(await plan_orphaned(cycle))
         return
     await remove_orphaned(cycle, publisher)
     await settle_unclaimed(cycle, publisher)
@@ -125,7 +124,7 @@ async def _take_away(cycle: Cycle, publisher: Publisher, run: IndexRun) -> bool:
     if not cycle.options.dry_run:
         return await apply_removals(cycle, run, publisher)
     items = await plan_items(cycle, run)
-    _plan(cycle).extend(items or ())
+    plan_of_cycle(cycle).extend(items or ())
     return items is not None
 
 
@@ -178,7 +177,7 @@ async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> Non
     indexes = " or ".join(run.name for run in runs)
     for name in sorted(set(only) - await load_listed(cycle.store, {run.source.id for run in runs}, only)):
         detail = f"--project {name}: {indexes} does not list it, or its patterns leave it out: check the name"
-        cycle.report.unlisted.append(_shown(runs[0].name, name, "", Reason.NOT_FOUND, detail))
+        cycle.report.unlisted.append(shown_failure(runs[0].name, name, "", Reason.NOT_FOUND, detail))
         _log.warning("project.unlisted", project=name, indexes=[run.name for run in runs], problem=detail)
 
 
@@ -205,7 +204,7 @@ def _due(cycle: Cycle, run: IndexRun, previous: Validators | None, *, only_held:
     )
 
 
-def _stages(cycle: Cycle, dues: Sequence[tuple[IndexRun, Due]]) -> list[list[tuple[IndexRun, Due]]]:
+def _stages(dues: Sequence[tuple[IndexRun, Due]]) -> list[list[tuple[IndexRun, Due]]]:
     """Group the indexes: the owners side by side, then each overlay after those before it."""
     owners = [d for d in dues if not d[1].is_overlay]
     return [owners, *([d] for d in dues if d[1].is_overlay)]
@@ -214,7 +213,7 @@ def _stages(cycle: Cycle, dues: Sequence[tuple[IndexRun, Due]]) -> list[list[tup
 async def _work_through(cycle: Cycle, publisher: Publisher, stage: Sequence[tuple[IndexRun, Due]]) -> None:
     """Crawl some indexes side by side until all that they ask for is held and published, or in the ledger."""
     if cycle.options.dry_run:
-        await _plan_stage(cycle, stage)
+        await plan_stage(cycle, stage)
         return
     async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
         for run, due in stage:
@@ -275,77 +274,6 @@ async def _hand_over(
                 await _work_through(cycle, publisher, [(run, narrowed)])
 
 
-def _plan(cycle: Cycle) -> list[PlanItem]:
-    if cycle.report.plan is None:
-        cycle.report.plan = []
-    return cycle.report.plan
-
-
-async def _plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> None:
-    """Look at the pages as a cycle would, and note what it would do."""
-    plan = _plan(cycle)
-
-    async def note(work: ProjectWork) -> None:
-        plan.extend(await _plan_of(cycle, work))
-        if len(cycle.runs) > 1:
-            await _note_in_copy(cycle, work)
-
-    for run, due in stage:
-        with run.scope:
-            await crawl(cycle, run, due, note)
-
-
-async def _note_in_copy(cycle: Cycle, work: ProjectWork) -> None:
-    """Let the later indexes see in the copy of the state what an earlier one has read and claims."""
-    removal = next((r for r in work.run.removals if r.project == work.row.id and r.closing is not None), None)
-    closing = work.closing or (removal.closing if removal else None)
-    claims = [work.failure(job.file.filename, Reason.NOT_FOUND, "planned", job) for job in work.jobs]
-    await record_failures(cycle.store, (*claims, *work.failures), (), now=cycle.clock())
-    if closing is not None:
-        await record_published(cycle.store, (), (), [closing])
-
-
-async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
-    index, project = work.run.name, work.row.name
-    adopted = await adopt_held(cycle, work)
-    items = []
-    for job in work.jobs:
-        if isinstance(job, Rehash) and (work.run.selection.policy.keep_replaced or await fits_held(cycle, job)):
-            continue
-        sha256 = dict(job.file.digests).get("sha256")
-        is_new = isinstance(job, Fetch) and job.replaces is None
-        action = "fetch" if is_new else "replace"
-        if job.file.filename in adopted:
-            action = "relabel"  # its bytes are held already: it only comes back to the pages
-        items.append(
-            PlanItem(
-                index=index,
-                project=project,
-                filename=job.file.filename,
-                action=action,
-                size=job.file.size,
-                sha256=sha256,
-            )
-        )
-    items += [
-        PlanItem(
-            index=index,
-            project=project,
-            filename=r.held.filename,
-            action="relabel",
-            size=r.held.size,
-            sha256=r.held.sha256,
-        )
-        for r in work.change.relabel
-        if r.held.filename not in {item.filename for item in items}
-    ]
-    for failure in work.failures:
-        cycle.report.failures.append(
-            _shown(work.run.name, failure.project, failure.filename, failure.reason, failure.detail)
-        )
-    return items
-
-
 async def _finish(cycle: Cycle) -> None:
     """Enter how the cycle ended and complete its report."""
     report = cycle.report
@@ -390,7 +318,7 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         ledger = [f for f in ledger if not f.project and f.last_at >= report.started_at]
     else:
         report.failures = []
-    report.failures += [_shown(f.index, f.project, f.filename, f.reason, f.detail) for f in ledger]
+    report.failures += [shown_failure(f.index, f.project, f.filename, f.reason, f.detail) for f in ledger]
     for run in cycle.runs:
         counts = await load_counts(store, run.source.id)
         run.counters.files_absent = counts.absent
@@ -429,8 +357,3 @@ def _storage_error(error: MirrorError | ExceptionGroup[Exception]) -> MirrorErro
             raise error
     assert found is not None
     return found
-
-
-def _shown(index: str, project: str, filename: str, reason: Reason, detail: str) -> Shown:
-    detail = redact(detail)  # an index may repeat what we sent it
-    return Shown(index=index, project=project or None, filename=filename or None, reason=reason, detail=detail)

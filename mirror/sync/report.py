@@ -6,13 +6,13 @@ display can read them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 from mirror.errors import MirrorError, Reason
+from mirror.logs import redact
 
 
 class Outcome(Enum):
@@ -157,9 +157,6 @@ def utc_text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def count_reasons(failures: Iterable[Shown]) -> Mapping[Reason, int]:
-    """Return how often each reason occurs."""
-    counts: dict[Reason, int] = {}
-    for failure in failures:
-        counts[failure.reason] = counts.get(failure.reason, 0) + 1
-    return counts
+def shown_failure(index: str, project: str, filename: str, reason: Reason, detail: str) -> Shown:
+    """Return a failure as the report shows it; an empty project or filename is null. An index may repeat our secrets."""
+    return Shown(index=index, project=project or None, filename=filename or None, reason=reason, detail=redact(detail))

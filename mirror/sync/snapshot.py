@@ -45,6 +45,7 @@ from mirror.state.store import Store
 from mirror.sync.publish import Publisher
 from mirror.sync.work import Cycle
 from mirror.tree import snapshots as disk
+from mirror.tree.check import exists
 from mirror.tree.layout import Layout
 
 _log = get_logger(__name__)
@@ -58,7 +59,8 @@ async def create_snapshot(cycle: Cycle, layout: Layout, name: str, *, note: str 
     """Freeze what is published now under a name. Raises ``ConfigError`` where the name is taken."""
     check_name(name, "snapshot")
     await clear_interrupted(cycle.store, layout)
-    if await load_snapshot(cycle.store, Kind.SNAPSHOT, name) or disk.snapshot_path(layout, name).exists():
+    is_taken = await anyio.to_thread.run_sync(exists, str(disk.snapshot_path(layout, name)))
+    if is_taken or await load_snapshot(cycle.store, Kind.SNAPSHOT, name):
         raise ConfigError(where=name, problem="there is a snapshot of this name; choose another, or delete it first")
     return await _freeze(cycle, layout, Kind.SNAPSHOT, name, note=note)
 
@@ -98,7 +100,10 @@ async def _freeze(
     revision = await load_last_revision(store) if source is None else source.revision
     if not revision:
         raise ConfigError(where=str(layout.root), problem="nothing is published yet: run `mirror sync --once` first")
-    listed = await load_published(store) if source is None else await anyio.to_thread.run_sync(_read_root, simple)
+    if source is None:
+        listed = await load_published(store)
+    else:
+        listed = await anyio.to_thread.run_sync(_read_root, simple)
     chosen = listed if wants is None else [(n, serial) for n, serial in listed if wants(n)]
     row = await record_snapshot(store, kind, name, revision=revision, now=cycle.clock(), note=note)
     root = None if len(chosen) == len(listed) else (iter_root_html(chosen, revision), iter_root_json(chosen, revision))

@@ -46,7 +46,7 @@ X = "0" * 64
 def test_json_is_read_strictly(text: bytes, reason: str) -> None:
     """What a strict reader must refuse is refused."""
     with pytest.raises(FormatError) as caught:
-        parse_json(text, 2_000_000 if len(text) > 110 else 100)
+        parse_json(text, 100 if text.startswith(b"[  ") else 2_000_000)
     assert str(caught.value) == reason
 
 
@@ -389,7 +389,8 @@ def twice(number: int, members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
 
 
 def truncated(number: int, members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
-    return tar_of(number, members)[:1536]
+    data = tar_of(number, members).rstrip(b"\0")
+    return data + b"\0" * (-len(data) % 512)
 
 
 def without_last(number: int, members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:

@@ -101,8 +101,9 @@ def test_an_owner_claims_what_its_patterns_leave_out():
     )
     selected = owner.select(page(listed("a-1.whl"), listed("a-2.whl"), listed("a-1.zip")), {})
     assert selected.claims == ("a-2.whl", "a-1.zip")
-    assert not overlay.wants_filename("a-2.whl")
-    assert overlay.wants_filename("a-1.zip")
+    assert not overlay.wants_filename("a-2.whl", {"owner"})
+    assert overlay.wants_filename("a-2.whl")
+    assert overlay.wants_filename("a-1.zip", {"owner"})
 
 
 def test_an_overlay_leaves_claimed_names_alone():

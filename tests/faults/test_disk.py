@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from mirror_program import Done, Mirror, call, clean_environment, contents, published
+
 from simulator import ThreadedSimulator, build_wheel
 
 Simulators = Callable[..., ThreadedSimulator]
@@ -123,7 +123,9 @@ def recovers(mirror: Mirror, disk: Disk, index: ThreadedSimulator) -> None:
 
 
 @pytest.mark.parametrize("size", [MIB, 20_000], ids=["large files", "small files"])
-def test_disk_fills_up_in_downloads(disk: Callable[..., Disk], tmp_path: Path, index: ThreadedSimulator, size: int) -> None:
+def test_disk_fills_up_in_downloads(
+    disk: Callable[..., Disk], tmp_path: Path, index: ThreadedSimulator, size: int
+) -> None:
     """A disk that fills up stops the cycle with one sentence; what was finished stays, and the next cycle goes on."""
     small = disk(f"size={4 * MIB}")
     mirror = mirror_on(small, tmp_path, index, limits='disk-reserve = "0"')
@@ -176,9 +178,7 @@ def test_full_from_the_start(disk: Callable[..., Disk], tmp_path: Path, index: T
 def test_state_disk_is_full(disk: Callable[..., Disk], tmp_path: Path, index: ThreadedSimulator) -> None:
     """A state on a full disk of its own stops the cycle: the sentence names the state's path and the free space there."""
     small, states = disk(f"size={16 * MIB}"), disk(f"size={MIB}", "states")
-    mirror = mirror_on(
-        small, tmp_path, index, limits='disk-reserve = "0"', mirror=f'state = "{states.place}/state.db"'
-    )
+    mirror = mirror_on(small, tmp_path, index, limits='disk-reserve = "0"', mirror=f'state = "{states.place}/state.db"')
     publish(index, 3)
     mirror.sync_well()
     before = published(root_of(small))

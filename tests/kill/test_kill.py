@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from soak.killing import LARGE_BYTES, Killing, check_disk, kill_many
+from soak.program import STEPS
 
 from mirroring import check_tree, offered, query
 from simulator import Stall
-from soak.killing import LARGE_BYTES, Killing, check_disk, kill_many
-from soak.program import STEPS
 
 CYCLE_STEPS = [
     *((step, 1) for step in STEPS if "pruned" not in step),

@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import os
 import random
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +21,7 @@ from mirror.logs import use_default_logging
 from soak import history
 from soak.killing import Killing, kill_many
 
+_PROJECT = Path(__file__).parent.parent.parent
 _AT_ONCE = 50
 """Kills on one mirror, before a fresh one."""
 
@@ -30,7 +33,9 @@ def main() -> int:
     os.environ.setdefault("HYPOTHESIS_PROFILE", "soak")
     figures: Counter[str] = Counter()
     started = time.monotonic()
-    violations = _kill(options.kills, options.seed, figures) + _play(options.histories, options.seed, figures)
+    violations = _kill(options.kills, options.seed, figures)
+    violations += _play(options.histories, options.seed, figures)
+    violations += _fuzz(options.workers, figures)
     print(f"seed: {options.seed}")
     for name, count in figures.items():
         print(f"{name}: {count}")
@@ -43,6 +48,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--histories", type=int, default=1000)
+    parser.add_argument("--workers", default="2", help="processes for the property tests; 0: leave them out")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     return parser.parse_args()
 
@@ -62,6 +68,18 @@ def _kill(kills: int, first_seed: int, figures: Counter[str]) -> int:
         figures["kills survived"] += survived
         print(f"  {figures['kills survived']} kills; the last {survived}: {dict(killing.kills)}", flush=True)
     return violations
+
+
+def _fuzz(workers: str, figures: Counter[str]) -> int:
+    """Run the property tests with very many examples each."""
+    if workers == "0":
+        return 0
+    command = [sys.executable, "-m", "pytest", "-n", workers, "-m", "hypothesis", "--hypothesis-show-statistics"]
+    done = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False)
+    figures["inputs tried"] += sum(int(n) for n in re.findall(r"(\d+) passing examples", done.stdout))
+    if done.returncode:
+        print(done.stdout + done.stderr)
+    return int(done.returncode != 0)
 
 
 def _play(count: int, first_seed: int, figures: Counter[str]) -> int:

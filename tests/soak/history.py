@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from mirroring import DAY_S, Mirror, published
 from simulator import Corrupt, Simulator, Status, unavailable, withheld
 from simulator import Page as PageFault
-
 from soak.model import Model, Offer, Page, World
 
 NAMES = ("first", "second")
@@ -167,7 +166,7 @@ class Player:
 
     # -- events -----------------------------------------------------------------------------------------------------
 
-    def _happen(self, event: Event) -> None:
+    def _happen(self, event: Event) -> None:  # noqa: PLR0912 - one case for each kind of event
         state = self.simulators[event.index].state
         name = filename(event.project, event.version)
         known = state.projects.get(event.project)

@@ -25,7 +25,6 @@ from urllib.parse import unquote, urldefrag
 
 from mirroring import check_tree, offered, published, query
 from simulator import Drip, ThreadedSimulator, build_sdist, build_wheel
-
 from soak.program import STEPS
 
 PAGES = ("index.html", "index.v1_html", "index.v1_json")
@@ -154,7 +153,7 @@ class Killing:
             self.kills[where] += 1
             return True
         # 5: a file that a random change took away while the cycle was under way is no fault of the program.
-        assert code in {0, 5}, self.told()
+        assert code in {0, 5}, f"{where}: exit code {code}, {self.told()}"
         self.ended += 1
         return False
 

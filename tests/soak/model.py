@@ -106,7 +106,7 @@ class Model:
             for name, held in files.items()
         }
 
-    def cycle(
+    def cycle(  # noqa: PLR0912 - a cycle is told in one piece
         self, worlds: list[World], now: float, *, only: tuple[str, ...] = (), allow_shrink: bool = False, late: bool
     ) -> None:
         """Run one cycle. ``late``: files of another owner leave a cycle after the owner's page was read."""
@@ -201,7 +201,8 @@ class Model:
         row.is_read, row.claims = True, frozenset(page.files)
         self._compare(i, project, worlds, removals)
 
-    def _compare(self, i: int, project: str, worlds: list[World], removals: Candidates) -> None:
+    # The rules for one file stand together, as in the design.
+    def _compare(self, i: int, project: str, worlds: list[World], removals: Candidates) -> None:  # noqa: PLR0912
         index, page, held = self.indexes[i], worlds[i].pages[project], self.indexes[i].held[project]
         claimed = self._claims(i, project) if worlds[i].overlay else set()
         unwanted = {n for n in {*page.files, *held} if self._is_out(i, n, worlds)} | claimed

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ STEPS = {
     "rows": "mirror.sync.record:record_changes",
     "first look": "mirror.sync.record:record_missing",
     "ledger": "mirror.sync.record:record_failures",
-    "page written aside": "mirror.tree.pages:_link_or_copy",
+    "page written aside": "mirror.tree.pages:link_or_copy",
     "one of three pages": "mirror.tree.pages:rename_into",
     "project page": "mirror.tree.pages:PageStore.write_project",
     "pages synced": "mirror.tree.pages:PageStore.sync",
@@ -88,6 +89,9 @@ def _run(command: dict[str, Any]) -> None:
 
         code = run(command["arguments"])
         sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
         os._exit(code)
 

@@ -153,6 +153,21 @@ async def test_the_owners_exclude_files_is_out_for_all(simulator, mirror_of, set
     assert mirror.files() == offered(owner, overlay)
 
 
+async def test_exclude_files_of_an_index_say_nothing_of_projects_that_it_does_not_list(simulator, mirror_of):
+    """A project that only the overlay lists is judged by the overlay's patterns alone."""
+    owner, overlay = await simulator(), await simulator()
+    owner.state.publish("lib", *WHEEL)
+    overlay.state.publish("lib", *SDIST)
+    overlay.state.publish("extra", *build_sdist("extra", "1.0"))
+    mirror = mirror_of(owner=owner, overlay=overlay)
+    mirror.configure("owner", exclude_files=("*.tar.gz",))
+    mirror.configure("overlay", overlay=True)
+
+    await mirror.cycle()
+
+    assert mirror.files() == {"lib": offered(owner)["lib"], "extra": offered(overlay)["extra"]}
+
+
 async def test_what_the_owner_skips_by_url_is_unclaimed(simulator, mirror_of):
     """A file that the owner skips by its URL may come from the overlay."""
     owner, overlay = await simulator(), await simulator()

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
-
 from soak.history import QUICK_DISK, History, histories, play
 
-EXAMPLES = 2_000 if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else 60
 
-
-@pytest.mark.hypothesis
-@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+# ``make soak`` plays many more, and counts them.
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(history=histories)
 def test_random_histories(history: History) -> None:
     """Whatever happens to the indexes, after each cycle the pages list what two looks, ownership and brake say."""

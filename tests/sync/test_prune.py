@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from upkeep import blob, blob_of, fill, prune, sidecar_of, verify
 
 from mirror.state.blobs import load_prunable, record_pruned
 from mirror.state.store import open_store
 from mirroring import DAY_S, Mirror, check_tree, offered
 from simulator import Simulator
-from upkeep import blob, blob_of, fill, prune, verify
 
 Start = Callable[..., Awaitable[Simulator]]
 MirrorOf = Callable[..., Mirror]
@@ -125,7 +125,7 @@ async def test_leftovers(replaced: tuple[Simulator, Mirror, Path]) -> None:
     orphan = blob_of(mirror, "gone-1.0.whl", "cd" * 32)
     orphan.parent.mkdir(parents=True)
     orphan.write_bytes(b"x")
-    Path(f"{orphan}.metadata").write_bytes(b"x")
+    sidecar_of(orphan).write_bytes(b"x")
     (old.parent / "stray.metadata").symlink_to("/etc/passwd")
     foreign = mirror.root / "public/files/README"
     foreign.write_bytes(b"mine")

@@ -10,6 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from upkeep import (
+    blob,
+    blob_of,
+    damage,
+    fill,
+    flip,
+    in_real_time,
+    lose_state,
+    prune,
+    quarantined,
+    repair,
+    sidecar_of,
+    verify,
+    with_sdist,
+)
 
 from mirror.errors import MirrorError, StateError
 from mirror.state.blobs import load_known_files
@@ -17,7 +32,6 @@ from mirror.state.rebuilt import record_rebuilt_start
 from mirror.state.store import open_store
 from mirroring import DAY_S, Mirror, check_tree, offered, published
 from simulator import Simulator, build_wheel
-from upkeep import blob, blob_of, damage, fill, flip, in_real_time, lose_state, prune, quarantined, repair, verify, with_sdist
 
 Start = Callable[..., Awaitable[Simulator]]
 MirrorOf = Callable[..., Mirror]
@@ -95,9 +109,9 @@ async def test_lost_state(pair: tuple[Simulator, Mirror], lose: Callable[[Mirror
     assert (report.outcome.value, report.total("bytes_downloaded")) == ("complete", 0)
     assert [r for r in index.take_requests() if r.kind == "file"] == []
     assert meanings(mirror) == before
-    assert mirror.query("SELECT DISTINCT s.name FROM entry e JOIN source s ON s.id = e.source WHERE valid_to IS NULL") == [
-        ("main",)
-    ]
+    assert mirror.query(
+        "SELECT DISTINCT s.name FROM entry e JOIN source s ON s.id = e.source WHERE valid_to IS NULL"
+    ) == [("main",)]
     await mirror.cycle()
     await mirror.cycle()
     assert (meanings(mirror), mirror.files()) == (before, offered(index))
@@ -182,16 +196,16 @@ async def test_damaged_pages(pair: tuple[Simulator, Mirror]) -> None:
 
 async def test_sidecars(pair: tuple[Simulator, Mirror]) -> None:
     """A wheel's metadata is made again; other metadata counts only as its page advertised it."""
-    index, mirror = pair
+    _, mirror = pair
     wheel, source = blob(mirror, "p0"), blob(mirror, "source")
-    good = Path(f"{wheel}.metadata").read_bytes()
-    Path(f"{wheel}.metadata").write_bytes(b"x")
-    Path(f"{source}.metadata").write_bytes(b"x")
+    good = sidecar_of(wheel).read_bytes()
+    sidecar_of(wheel).write_bytes(b"x")
+    sidecar_of(source).write_bytes(b"x")
     lose_state(mirror)
     found = await repair(mirror)
     assert [kind for kind, _ in damage(mirror, found)] == ["sidecar", "sidecar"]
     assert found.without_metadata == [str(source)]
-    assert Path(f"{wheel}.metadata").read_bytes() == good
+    assert sidecar_of(wheel).read_bytes() == good
     check_tree(mirror.root)
     found = await verify(mirror)
     assert (found.findings, found.leftovers) == ([], 1)
@@ -372,7 +386,9 @@ async def test_odd_blobs_are_left_alone(pair: tuple[Simulator, Mirror]) -> None:
     (directory / "inner").mkdir()
     lose_state(mirror)
     found = await repair(mirror)
-    assert damage(mirror, found) == [("bytes", f"files/{directory.relative_to(mirror.root / 'public/files')}/wrong-1.0.zip")]
+    assert damage(mirror, found) == [
+        ("bytes", f"files/{directory.relative_to(mirror.root / 'public/files')}/wrong-1.0.zip")
+    ]
     assert (directory / "inner").is_dir()
     async with open_store(mirror.root / "state.db") as store:
         assert len(await load_known_files(store, "")) == 6

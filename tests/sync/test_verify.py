@@ -10,13 +10,13 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
+from upkeep import blob, blob_of, damage, fill, flip, in_real_time, quarantined, repair, sidecar_of, verify, with_sdist
 
 from mirror.state.blobs import count_blobs, load_oldest_verified, open_window
 from mirror.state.store import open_store
 from mirror.sync.verify import Scope, Verification
 from mirroring import DAY_S, Mirror, check_tree, offered
 from simulator import Simulator, Stall, Status
-from upkeep import blob, blob_of, damage, fill, flip, in_real_time, quarantined, repair, verify, with_sdist
 
 Start = Callable[..., Awaitable[Simulator]]
 MirrorOf = Callable[..., Mirror]
@@ -163,7 +163,7 @@ async def test_damaged_sidecar(pair: tuple[Simulator, Mirror], harm: Callable[[P
     """A sidecar that is not the wheel's metadata is made again from the wheel, without a request."""
     index, mirror = pair
     path = blob(mirror, "p2")
-    sidecar = Path(f"{path}.metadata")
+    sidecar = sidecar_of(path)
     good = sidecar.read_bytes()
     await anyio.to_thread.run_sync(harm, sidecar)
     assert damage(mirror, await verify(mirror)) == [("sidecar", str(path.relative_to(mirror.root / "public")))]
@@ -182,7 +182,7 @@ async def test_sidecar_that_the_record_agrees_with(pair: tuple[Simulator, Mirror
 
     _, mirror = pair
     path = blob(mirror, "p2")
-    Path(f"{path}.metadata").write_bytes(b"lies")
+    sidecar_of(path).write_bytes(b"lies")
     async with open_store(mirror.root / "state.db") as store, store.transaction() as tx:
         digest = hashlib.sha256(b"lies").hexdigest()
         await tx.execute("UPDATE blob SET metadata_sha256 = ? WHERE filename = ?", (digest, path.name))
@@ -201,11 +201,11 @@ async def test_metadata_that_cannot_be_made_again(simulator: Start, mirror_of: M
     await mirror.cycle()
     assert "core-metadata" in mirror.labels("lib", filename)
     path = blob(mirror, "lib")
-    Path(f"{path}.metadata").write_bytes(b"x")
+    sidecar_of(path).write_bytes(b"x")
     found = await repair(mirror)
     assert (found.without_metadata, found.repaired) == ([str(path)], 1)
     assert not mirror.labels("lib", filename).get("core-metadata")
-    assert not Path(f"{path}.metadata").exists()
+    assert not sidecar_of(path).exists()
     assert [name.rpartition("__")[2] for name in quarantined(mirror)] == [f"{filename}.metadata"]
     check_tree(mirror.root)
     assert damage(mirror, await verify(mirror)) == []

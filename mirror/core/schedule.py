@@ -1,0 +1,197 @@
+"""When the daemon looks at which index, and when it warns of a credential's end.
+
+Pure: clocks and randomness are arguments. Times with ``_s`` are seconds on a clock that never jumps; the clock of the wall
+comes in only by ``ClockWatch``, which tells how far it jumped. A cycle that was missed is made up for once, never twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import msgspec
+
+JITTER = 0.05
+"""A start is earlier or later by up to this share of the interval, so that many mirrors do not ask at the same second."""
+
+TOGETHER = 0.1
+"""When a cycle starts, an index that would be due within this share of its interval joins it."""
+
+RETRY_FIRST_S = 300.0
+"""After its first failure an index is asked again after this, or after its interval where that is shorter."""
+
+RETRY_CAP_S = 3600.0
+"""An index that keeps failing is asked this often at least, or once in its interval where that is longer."""
+
+MAX_RETRY_AFTER_S = 6 * 3600.0
+"""A longer ``Retry-After`` is not believed."""
+
+_MAX_DOUBLINGS = 32
+_DAY_S = 86_400.0
+_WARNED_DAYS = (1, 3, 7, 14)
+
+JUMP_S = 30.0
+"""What the wall's clock may differ from the steady one between two looks before it counts as a jump."""
+
+
+class IndexTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """When one index is looked at next."""
+
+    name: str
+    interval_s: float
+    due_s: float
+    failures: int = 0
+    """So many times in a row it could not be read."""
+
+
+Schedule = tuple[IndexTurn, ...]
+
+
+def first_schedule(intervals: Mapping[str, float], *, now_s: float) -> Schedule:
+    """Return the schedule of a daemon that starts: everything is due."""
+    return tuple(IndexTurn(name=name, interval_s=interval_s, due_s=now_s) for name, interval_s in intervals.items())
+
+
+def next_start_s(schedule: Schedule) -> float:
+    """Return when the next cycle starts."""
+    return min(turn.due_s for turn in schedule)
+
+
+def due_indexes(schedule: Schedule, *, now_s: float) -> tuple[str, ...]:
+    """Return the indexes of a cycle that starts now; none while none is due.
+
+    What is due soon comes along, unless it failed and rests.
+    """
+    if next_start_s(schedule) > now_s:
+        return ()
+    return tuple(
+        turn.name for turn in schedule if turn.due_s <= now_s + (0.0 if turn.failures else TOGETHER * turn.interval_s)
+    )
+
+
+def after_cycle(
+    schedule: Schedule,
+    names: Collection[str],
+    failed: Mapping[str, float | None],
+    *,
+    started_s: float,
+    now_s: float,
+    random: Callable[[], float],
+) -> Schedule:
+    """Return the schedule after a cycle over ``names``; ``failed`` are those that ended early, with their Retry-After.
+
+    The others are due one interval after the start; if the cycle took longer than that, at once, and only once.
+    """
+    share = 1.0 + JITTER * (2.0 * random() - 1.0)  # one draw: indexes with one interval stay together
+    turns = []
+    for turn in schedule:
+        if turn.name not in names:
+            turns.append(turn)
+        elif turn.name in failed:
+            failures = turn.failures + 1
+            wait_s = retry_delay_s(failures, interval_s=turn.interval_s) * share
+            asked_s = min(failed[turn.name] or 0.0, MAX_RETRY_AFTER_S)
+            turns.append(msgspec.structs.replace(turn, due_s=now_s + max(wait_s, asked_s), failures=failures))
+        else:
+            due_s = max(started_s + turn.interval_s * share, now_s)
+            turns.append(msgspec.structs.replace(turn, due_s=due_s, failures=0))
+    return tuple(turns)
+
+
+def retry_delay_s(failures: int, *, interval_s: float) -> float:
+    """Return how long an index rests that has failed so many times in a row (1 or more)."""
+    first_s = min(interval_s, RETRY_FIRST_S)
+    return min(first_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS), max(interval_s, RETRY_CAP_S))
+
+
+def hurried(schedule: Schedule, *, now_s: float, names: Collection[str] | None = None) -> Schedule:
+    """Return the schedule with some indexes, or all of them, due now."""
+    return tuple(
+        msgspec.structs.replace(turn, due_s=min(turn.due_s, now_s)) if names is None or turn.name in names else turn
+        for turn in schedule
+    )
+
+
+def reloaded(
+    schedule: Schedule, intervals: Mapping[str, float], changed: Collection[str], *, now_s: float
+) -> Schedule:
+    """Return the schedule for a new configuration: what is new or ``changed`` is due now, the rest goes on."""
+    known = {turn.name: turn for turn in schedule}
+    turns = []
+    for name, interval_s in intervals.items():
+        turn = known.get(name)
+        if turn is None or name in changed:
+            turns.append(IndexTurn(name=name, interval_s=interval_s, due_s=now_s))
+        else:
+            due_s = min(turn.due_s, now_s + interval_s) if not turn.failures else turn.due_s
+            turns.append(msgspec.structs.replace(turn, interval_s=interval_s, due_s=due_s))
+    return tuple(turns)
+
+
+def shifted(schedule: Schedule, jump_s: float, *, now_s: float) -> Schedule:
+    """Return the schedule after the wall's clock jumped: forwards counts as time that has passed, as after a sleep.
+
+    Backwards nothing changes: the steady clock has seen how long was really waited.
+    """
+    if jump_s <= 0:
+        return schedule
+    return tuple(msgspec.structs.replace(turn, due_s=max(turn.due_s - jump_s, now_s)) for turn in schedule)
+
+
+class ClockWatch:
+    """Compares the clock of the wall with the steady one, look by look."""
+
+    def __init__(self, *, wall: float, steady_s: float) -> None:
+        self._ahead = wall - steady_s
+
+    def jump_s(self, *, wall: float, steady_s: float) -> float:
+        """Return how far the wall's clock jumped since the last look; 0 for what is no jump."""
+        ahead = wall - steady_s
+        moved_s, self._ahead = ahead - self._ahead, ahead
+        return moved_s if abs(moved_s) > JUMP_S else 0.0
+
+
+def expiry_step(expires_at: float | None, *, now: float) -> int | None:
+    """Return how close a credential's end is: 14, 7, 3 or 1 for «in so many days or less», 0 after it, else None."""
+    if expires_at is None:
+        return None
+    left_s = expires_at - now
+    if left_s <= 0:
+        return 0
+    return next((days for days in _WARNED_DAYS if left_s <= days * _DAY_S), None)
+
+
+class DiskSample(msgspec.Struct, frozen=True, kw_only=True):
+    """How full the mirror's file system was at one time."""
+
+    at: float
+    used: int
+    free: int
+
+
+KEPT_SAMPLES_S = 30 * _DAY_S
+SAMPLE_EVERY_S = 6 * 3600.0
+_JUDGED_S = 14 * _DAY_S
+_LEAST_JUDGED_S = _DAY_S
+
+
+def with_sample(samples: Sequence[DiskSample], new: DiskSample) -> tuple[DiskSample, ...]:
+    """Return the samples with a new one: at most one in six hours, for thirty days, none from the future."""
+    kept = [s for s in samples if new.at - KEPT_SAMPLES_S <= s.at <= new.at]
+    if kept and new.at - kept[-1].at < SAMPLE_EVERY_S:
+        return tuple(kept)
+    return (*kept, new)
+
+
+def growth_per_day(samples: Sequence[DiskSample], now: DiskSample) -> float | None:
+    """Return the bytes by which the file system fills each day, over the last two weeks; None where a day is not known."""
+    past = [s for s in samples if now.at - _JUDGED_S <= s.at <= now.at - _LEAST_JUDGED_S]
+    if not past:
+        return None
+    return (now.used - past[0].used) / (now.at - past[0].at) * _DAY_S
+
+
+def days_until_full(now: DiskSample, per_day: float | None, *, reserve: int) -> float | None:
+    """Return in how many days the free space is down to the reserve at this growth; None where it never is."""
+    if per_day is None or per_day <= 0:
+        return None
+    return max(now.free - reserve, 0) / per_day

@@ -1,0 +1,77 @@
+"""What the program says to systemd: readiness, what it works on, that it lives (sd_notify(3)).
+
+Answers for the protocol only: the words and when they are said are the caller's. A socket that is gone is an ``OSError``
+of ``send``; without ``$NOTIFY_SOCKET`` everything is said to nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_MAX_STATUS = 400
+
+
+class ServiceManager:
+    """The service manager that started us, if one did."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        path = env.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + path[1:] if path.startswith("@") else path if path.startswith("/") else ""
+        self.watchdog_s = _watchdog_s(env) if self._address else None
+        """Within so many seconds it wants to hear that we live; None: it does not ask."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._address)
+
+    def ready(self, status: str) -> None:
+        """Say that start-up, or a reload, is done. Raises ``OSError``."""
+        self.send("READY=1", _status(status))
+
+    def reloading(self) -> None:
+        """Say that the configuration is read again; ``ready`` ends it. Raises ``OSError``."""
+        self.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """Say that the end has begun. Raises ``OSError``."""
+        self.send("STOPPING=1", _status("stopping"))
+
+    def status(self, text: str) -> None:
+        """Say in one line what is done at the moment. Raises ``OSError``."""
+        self.send(_status(text))
+
+    def alive(self) -> None:
+        """Feed the watchdog. Raises ``OSError``."""
+        self.send("WATCHDOG=1")
+
+    def send(self, *assignments: str) -> None:
+        """Send one message. Raises ``OSError`` where nobody takes it."""
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            # Never wait: a manager whose queue is full must not hold up the event loop.
+            sender.setblocking(False)
+            sender.sendto("\n".join(assignments).encode(), self._address)
+
+
+def without_manager(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a program that we start: it must not speak in our name."""
+    return {name: value for name, value in env.items() if name not in _VARIABLES}
+
+
+def _status(text: str) -> str:
+    return f"STATUS={' '.join(text.split())[:_MAX_STATUS]}"
+
+
+def _watchdog_s(env: Mapping[str, str]) -> float | None:
+    if env.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    try:
+        return int(env.get("WATCHDOG_USEC", "")) / 1e6 or None
+    except ValueError:
+        return None

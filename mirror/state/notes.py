@@ -1,0 +1,103 @@
+"""Small things that one process leaves for others to read: what it does, when credentials end, how the disk fills.
+
+Each is one JSON value in ``meta``. A note that can't be read (made by another version) counts as not there.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from mirror.core.schedule import DiskSample
+from mirror.state.cycles import load_meta, record_meta
+from mirror.state.store import Store
+
+T = TypeVar("T")
+
+
+class CredentialNote(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last cycle knew of an index's credential."""
+
+    source: str
+    expires_at: float | None = None
+    problem: str | None = None
+    """Why it could not be used."""
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the daemon does."""
+
+    pid: int
+    doing: str
+    since: float
+    next_cycle_at: float | None = None
+
+
+class DamageNote(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that the daemon found damaged."""
+
+    path: str
+    damage: str
+    detail: str
+    found_at: float
+    sha256: str | None = None
+    filename: str | None = None
+
+
+class UpkeepNote(msgspec.Struct, frozen=True, kw_only=True):
+    """The last upkeep that came to its end."""
+
+    at: float
+    pruned: int = 0
+    pruned_bytes: int = 0
+    checked: int = 0
+    checked_bytes: int = 0
+
+
+class Notes(msgspec.Struct, frozen=True, kw_only=True):
+    """All notes."""
+
+    credentials: dict[str, CredentialNote] = {}
+    activity: Activity | None = None
+    upkeep: UpkeepNote | None = None
+    damage: tuple[DamageNote, ...] = ()
+    disk: tuple[DiskSample, ...] = ()
+
+
+async def load_notes(store: Store) -> Notes:
+    """Return every note. Damage that has been mended or verified since is left out."""
+    damage = [note for note in await load_note(store, "damage", tuple[DamageNote, ...]) or () if await _lasts(store, note)]
+    return Notes(
+        credentials=await load_note(store, "credentials", dict[str, CredentialNote]) or {},
+        activity=await load_note(store, "activity", Activity),
+        upkeep=await load_note(store, "upkeep", UpkeepNote),
+        damage=tuple(damage),
+        disk=await load_note(store, "disk", tuple[DiskSample, ...]) or (),
+    )
+
+
+async def load_note(store: Store, key: str, kind: type[T]) -> T | None:
+    """Return one note, or None."""
+    text = await load_meta(store, key)
+    try:
+        return None if text is None else msgspec.json.decode(text, type=kind)
+    except msgspec.MsgspecError:
+        return None
+
+
+async def record_note(store: Store, key: str, note: object) -> None:
+    """Keep one note; one that says the same is not written again."""
+    text = msgspec.json.encode(note).decode()
+    if await load_meta(store, key) != text:
+        await record_meta(store, key, text)
+
+
+async def _lasts(store: Store, note: DamageNote) -> bool:
+    """Tell whether the damaged blob is still the one that was found, and was not found whole since."""
+    if note.sha256 is None:
+        return True
+    row = await store.row(
+        "SELECT max(stored, verified) FROM blob WHERE sha256 = ? AND filename = ?", (note.sha256, note.filename)
+    )
+    return row is not None and row[0] <= note.found_at

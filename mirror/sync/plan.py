@@ -1,0 +1,90 @@
+"""``--dry-run``: what a cycle would do, made by the same looks and decisions as the cycle itself.
+
+It works on a throw-away copy of the state (``state.store.open_copy``), in which later indexes see what earlier ones claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mirror.core.diff import Fetch, Rehash
+from mirror.errors import Reason
+from mirror.state.entries import record_published
+from mirror.state.ledger import record_failures
+from mirror.state.listing import Due
+from mirror.sync.crawl import adopt_held, crawl
+from mirror.sync.fetch import fits_held
+from mirror.sync.report import PlanItem, shown_failure
+from mirror.sync.work import Cycle, IndexRun, ProjectWork
+
+
+def plan_of_cycle(cycle: Cycle) -> list[PlanItem]:
+    """Return the plan of a cycle, to be extended."""
+    if cycle.report.plan is None:
+        cycle.report.plan = []
+    return cycle.report.plan
+
+
+async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> None:
+    """Look at the pages as a cycle would, and note what it would do."""
+    plan = plan_of_cycle(cycle)
+
+    async def note(work: ProjectWork) -> None:
+        plan.extend(await _plan_of(cycle, work))
+        if len(cycle.runs) > 1:
+            await _note_in_copy(cycle, work)
+
+    for run, due in stage:
+        with run.scope:
+            await crawl(cycle, run, due, note)
+
+
+async def _note_in_copy(cycle: Cycle, work: ProjectWork) -> None:
+    """Let the later indexes see in the copy of the state what an earlier one has read and claims."""
+    removal = next((r for r in work.run.removals if r.project == work.row.id and r.closing is not None), None)
+    closing = work.closing or (removal.closing if removal else None)
+    claims = [work.failure(job.file.filename, Reason.NOT_FOUND, "planned", job) for job in work.jobs]
+    await record_failures(cycle.store, (*claims, *work.failures), (), now=cycle.clock())
+    if closing is not None:
+        await record_published(cycle.store, (), (), [closing])
+
+
+async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
+    index, project = work.run.name, work.row.name
+    adopted = await adopt_held(cycle, work)
+    items = []
+    for job in work.jobs:
+        if isinstance(job, Rehash) and (work.run.selection.policy.keep_replaced or await fits_held(cycle, job)):
+            continue
+        sha256 = dict(job.file.digests).get("sha256")
+        is_new = isinstance(job, Fetch) and job.replaces is None
+        action = "fetch" if is_new else "replace"
+        if job.file.filename in adopted:
+            action = "relabel"  # its bytes are held already: it only comes back to the pages
+        items.append(
+            PlanItem(
+                index=index,
+                project=project,
+                filename=job.file.filename,
+                action=action,
+                size=job.file.size,
+                sha256=sha256,
+            )
+        )
+    items += [
+        PlanItem(
+            index=index,
+            project=project,
+            filename=r.held.filename,
+            action="relabel",
+            size=r.held.size,
+            sha256=r.held.sha256,
+        )
+        for r in work.change.relabel
+        if r.held.filename not in {item.filename for item in items}
+    ]
+    for failure in work.failures:
+        cycle.report.failures.append(
+            shown_failure(work.run.name, failure.project, failure.filename, failure.reason, failure.detail)
+        )
+    return items
