@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench.cases import CASES, QUICK, Bench, Result
 from bench.corpus import Shape
@@ -28,6 +29,7 @@ def main() -> None:
         print("bandersnatch is not there: it is left out (make bench installs it)", file=sys.stderr)
     names = options.case or (QUICK if options.quick else tuple(CASES))
     results: list[Result] = []
+    last = load_last(options.results)
     with (
         tempfile.TemporaryDirectory(prefix="mirror-bench-", dir=options.tmpfs) as fast,
         tempfile.TemporaryDirectory(prefix="mirror-bench-", dir=options.disk) as slow,
@@ -47,19 +49,16 @@ def main() -> None:
         for name in names:
             results.append(CASES[name](bench))
             print("\n".join(table_lines(results[-1])), flush=True)
-    _tell(results, options)
+            if options.keep:
+                _keep(last, results, options.results)
+    print("\n".join([*goal_lines(results), *change_lines(last, as_json(results))]))
 
 
-def _tell(results: list[Result], options: argparse.Namespace) -> None:
-    last = load_last(options.results)
-    now = as_json(results)
-    print("\n".join(goal_lines(results)))
-    print("\n".join(change_lines(last, now)))
-    if options.keep:
-        merged = save(options.results, last, now)
-        (options.results / "table.md").write_text(markdown(results))
-        (options.results / "plot.svg").write_text(draw(merged))
-        print(f"kept in {options.results}")
+def _keep(last: dict[str, Any], results: list[Result], where: Path) -> None:
+    """Keep what is known so far: a run of hours may be stopped."""
+    merged = save(where, last, as_json(results))
+    (where / "table.md").write_text(markdown(merged))
+    (where / "plot.svg").write_text(draw(merged))
 
 
 def _options() -> argparse.Namespace:

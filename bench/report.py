@@ -12,15 +12,16 @@ from bench.cases import Result
 from bench.measure import OURS
 
 RESULTS = Path(__file__).parent / "results"
-_COLUMNS = ("wall s", "CPU s", "peak MiB", "requests", "MiB", "ours/theirs", "from … to")
+_COLUMNS = ("wall s", "CPU s", "peak MiB", "requests", "MiB", "ours/theirs", "from … to", "of CPU")
 _NOTABLE = 0.1
 
 
 def table_lines(result: Result) -> list[str]:
     """Return a case's table: medians of each contender, and the median of the paired ratios."""
     width = max(20, *(len(name) + 2 for name in result.comparison.runs))
-    lines = ["", result.title, "".ljust(width) + "".join(c.rjust(13) for c in _COLUMNS)]
-    lines += [row[0].ljust(width) + "".join(cell.rjust(13) for cell in row[1:]) for row in _rows(result)]
+    rows = _rows(_case(result))
+    lines = ["", result.title, "".ljust(width) + "".join(c.rjust(15) for c in _COLUMNS)]
+    lines += [row[0].ljust(width) + "".join(cell.rjust(15) for cell in row[1:]) for row in rows]
     lines += [f"{key.replace('_', ' ')}: {value}" for key, value in result.extra.items()]
     return lines
 
@@ -37,25 +38,37 @@ def goal_lines(results: list[Result]) -> list[str]:
 
 def as_json(results: list[Result]) -> dict[str, Any]:
     """Return the ratios by which another run can be compared, with the figures they come from."""
-    cases = {}
-    for result in results:
-        found = result.comparison
-        paired = {n: found.ratios(n) for n in found.runs if n != OURS and OURS in found.runs}
-        cases[result.name] = {
-            "title": result.title,
-            "ratios": {
-                n: {"median": _short(found.ratio(n)), "low": _short(min(r)), "high": _short(max(r))}
-                for n, r in paired.items()
-            },
-            "goals": {g.text: {"value": _short(g.value), "limit": _short(g.limit), "met": g.met} for g in result.goals},
-            "figures": {
-                n: {w: _short(found.median(n, w)) for w in ("wall_s", "cpu_s", "peak_mib", "requests", "body_mib")}
-                for n in found.runs
-            },
-            "extra": result.extra,
-        }
     machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
-    return {"format": 1, **machine, "cases": cases}
+    return {"format": 1, **machine, "cases": {result.name: _case(result) for result in results}}
+
+
+def _case(result: Result) -> dict[str, Any]:
+    found = result.comparison
+    peers = [name for name in found.runs if name != OURS and OURS in found.runs]
+    return {
+        "title": result.title,
+        "rounds": max(len(runs) for runs in found.runs.values()),
+        "ratios": {name: _ratios(result, name) for name in peers},
+        "goals": {g.text: {"value": _short(g.value), "limit": _short(g.limit), "met": g.met} for g in result.goals},
+        "figures": {
+            name: {
+                what: _short(found.median(name, what))
+                for what in ("wall_s", "cpu_s", "peak_mib", "requests", "body_mib")
+            }
+            for name in found.runs
+        },
+        "extra": result.extra,
+    }
+
+
+def _ratios(result: Result, name: str) -> dict[str, float]:
+    walls = result.comparison.ratios(name)
+    return {
+        "median": _short(result.comparison.ratio(name)),
+        "low": _short(min(walls)),
+        "high": _short(max(walls)),
+        "cpu": _short(result.comparison.ratio(name, "cpu_s")),
+    }
 
 
 def change_lines(last: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -97,27 +110,26 @@ def save(results: Path, last: dict[str, Any], now: dict[str, Any]) -> dict[str, 
     return merged
 
 
-def markdown(results: list[Result]) -> str:
+def markdown(figures: dict[str, Any]) -> str:
     """Return the tables for a page."""
     lines = []
-    for result in results:
-        lines += [f"\n**{result.title}**\n", f"| | {' | '.join(_COLUMNS)} |", "|---" * (len(_COLUMNS) + 1) + "|"]
-        lines += [f"| {' | '.join(row)} |" for row in _rows(result)]
+    for case in figures["cases"].values():
+        lines += [f"\n**{case['title']}**\n", f"| | {' | '.join(_COLUMNS)} |", "|---" * (len(_COLUMNS) + 1) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in _rows(case)]
     return "\n".join(lines).lstrip() + "\n"
 
 
-def _rows(result: Result) -> list[list[str]]:
-    found, rows = result.comparison, []
-    for name in found.runs:
+def _rows(case: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, figures in case["figures"].items():
         cells = [name]
         for what, digits in (("wall_s", 2), ("cpu_s", 2), ("peak_mib", 0), ("requests", 0), ("body_mib", 1)):
-            value = found.median(name, what)
-            cells.append(f"{value:.{digits}f}" if value else "–")
-        if name != OURS and OURS in found.runs:
-            ratios = found.ratios(name)
-            cells += [f"{found.ratio(name):.2f}", f"{min(ratios):.2f} … {max(ratios):.2f}"]
+            cells.append(f"{figures[what]:.{digits}f}" if figures[what] else "–")
+        ratio = case["ratios"].get(name)
+        if ratio is None:
+            cells += ["", "", ""]
         else:
-            cells += ["", ""]
+            cells += [f"{ratio['median']:.2f}", f"{ratio['low']:.2f} … {ratio['high']:.2f}", f"{ratio['cpu']:.2f}"]
         rows.append(cells)
     return rows
 

@@ -79,9 +79,13 @@ class Upstream:
 
     def traffic(self, name: str) -> Traffic:
         """Return what one of the servers has answered since the start."""
-        time.sleep(0.12)  # the log is flushed each 50 ms
+        path = self._work / "access.log"
+        before = -1
+        while path.stat().st_size != before:  # flushed each 50 ms, later on a busy machine
+            before = path.stat().st_size
+            time.sleep(0.2)
         requests = size = 0
-        with (self._work / "access.log").open() as log:
+        with path.open() as log:
             for line in log:
                 port, _, length = line.split()
                 if int(port) == self.ports[name]:

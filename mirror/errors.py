@@ -19,7 +19,8 @@
     │   ├── UnhashedRefused         no strong digest, and the index says ``unhashed = "refuse"``
     │   └── UnsafeName
     ├── StateError                  state.db is missing, damaged, newer or can't be written
-    └── TreeError                   the tree can't be written: full, read-only, no permission
+    ├── TreeError                   the tree can't be written: full, read-only, no permission
+    └── BundleError                 a bundle can't be made, is damaged, or does not fit
 
 Fields first; the sentence is built in ``__str__``. URLs and texts from an index are attacker-controlled and may
 carry secrets: they pass ``shown_url`` and ``shown_text`` before they reach a message.
@@ -54,6 +55,8 @@ class Reason(Enum):
 
 def shown_text(text: str, limit: int = 200) -> str:
     """Return ``text`` fit for one line of a terminal or log: control characters escaped, at most ``limit`` long."""
+    if len(text) <= limit and text.isprintable():
+        return text  # nearly all: every value of every log line passes here
     safe = "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[:limit]
     )
@@ -298,3 +301,14 @@ class TreeError(MirrorError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
+
+
+@dataclass(kw_only=True, eq=False)
+class BundleError(MirrorError):
+    """A bundle can't be made, is damaged, or does not fit where it is to go. ``problem`` says what to do."""
+
+    reason = Reason.STORAGE
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem

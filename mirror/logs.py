@@ -34,6 +34,9 @@ LEVELS: Final[Mapping[str, int]] = {
     "error": logging.ERROR,
 }
 
+_PRIORITIES: Final[Mapping[str, int]] = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""As in syslog."""
+
 MIN_SECRET_LENGTH = 4
 """What is shorter would blank out half of every line, and is no secret worth the name."""
 
@@ -90,13 +93,17 @@ def configure_logging(level: str = "info", format: LogFormat | None = None, stre
     """Write events of ``level`` and above to ``stream``: JSON, or lines for people where it is a terminal.
 
     Without a stream it is what ``sys.stderr`` is at each event, so that a progress display can stand in between.
+    Where the stream leads into systemd's journal, each line begins with its priority (sd-daemon(3)).
     The standard library's logging, which aiohttp and asyncio use, comes out the same way from WARNING on.
     """
     import structlog
 
     console = format == "console" or (format is None and _is_terminal(stream or sys.stderr))
+    processors = _processors(console=console, colors=console and _wants_colors(stream or sys.stderr))
+    if _is_journal(stream or sys.stderr):
+        processors[-1] = _with_priorities(processors[-1])
     structlog.configure(
-        processors=_processors(console=console, colors=console and _wants_colors(stream or sys.stderr)),
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=lambda *_names: _LineWriter(stream),
         # A cached logger would keep the level and the stream of an earlier configuration.
@@ -129,6 +136,17 @@ def _processors(*, console: bool, colors: bool) -> list[Processor]:
         colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
     )
     return [*first, _without_module, renderer]
+
+
+def _with_priorities(renderer: Processor) -> Processor:
+    """Return a renderer that begins each line as the journal wants it: a traceback has many."""
+
+    def render(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+        priority = _PRIORITIES.get(str(event.get("level")), 6)
+        text = str(renderer(logger, method, event))
+        return "\n".join(f"<{priority}>{line}" for line in text.split("\n"))
+
+    return render
 
 
 def _clean_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -195,6 +213,18 @@ def _route_standard_logging() -> None:
     for handler in [handler for handler in root.handlers if isinstance(handler, _IntoEvents)]:
         root.removeHandler(handler)
     root.addHandler(_IntoEvents(logging.WARNING))
+
+
+def _is_journal(stream: TextIO | None) -> bool:
+    """Tell whether a stream is the one that ``$JOURNAL_STREAM`` names (systemd.exec(5)); it may have been redirected."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    if stream is None or not (device.isdigit() and inode.isdigit()):
+        return False
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return (found.st_dev, found.st_ino) == (int(device), int(inode))
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 from mirror.config import Config, IndexConfig, Limits, MirrorSettings
 from mirror.core.policy import Selection, compile_selections
 from mirror.core.render_pages import RENDERER
-from mirror.errors import AccessDenied, ConfigError, StateError
+from mirror.errors import AccessDenied, ConfigError, MirrorError, StateError
 from mirror.state.cycles import load_last_cycle, load_meta
 from mirror.state.entries import has_blobs, load_last_revision
 from mirror.state.listing import SourceRow, load_sources, record_sources
@@ -33,7 +33,7 @@ from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
 from mirror.tree.pages import PageStore
-from mirror.upstream.credentials import credential_source
+from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.index import IndexClient
 from mirror.upstream.session import IndexSession
 
@@ -46,21 +46,31 @@ class Upstream:
     selection: Selection
     session: IndexSession
     client: IndexClient
-    denied: AccessDenied | None
+    denied: MirrorError | None
     """Its credential could not be had."""
 
 
 @contextlib.asynccontextmanager
 async def opened_cycle(
-    config: Config, options: Options, *, env: Mapping[str, str], wait_s: float = 0.0, clock: Clock = time.time
+    config: Config,
+    options: Options,
+    *,
+    env: Mapping[str, str],
+    wait_s: float = 0.0,
+    clock: Clock = time.time,
+    credentials: Mapping[str, CredentialSource] | None = None,
 ) -> AsyncIterator[Cycle]:
     """Yield a cycle that is ready to run, with the tree's lock held; ``--dry-run`` takes none and works on a copy.
+
+    ``credentials``: the sources that a daemon keeps from cycle to cycle, so that a command is not run for each. It goes on
+    with the other indexes where one's credential is malformed; else that is a ``ConfigError``. State and lock are opened
+    for each cycle: between two of them another command may repair, replace or move what is there.
 
     Raises ``ConfigError``, ``TreeError``, ``StateError`` or ``LockHeld`` before any request is made.
     """
     layout = Layout(config.mirror.root)
     async with contextlib.AsyncExitStack() as stack:
-        upstreams = [await stack.enter_async_context(u) for u in _upstreams(config, options, env)]
+        upstreams = [await stack.enter_async_context(u) for u in _upstreams(config, options, env, credentials)]
         if options.dry_run:
             store = await stack.enter_async_context(open_copy(config.mirror.state))
         else:
@@ -222,13 +232,13 @@ def _has_pages(layout: Layout) -> bool:
 
 
 def _upstreams(
-    config: Config, options: Options, env: Mapping[str, str]
+    config: Config, options: Options, env: Mapping[str, str], credentials: Mapping[str, CredentialSource] | None
 ) -> Sequence[contextlib.AbstractAsyncContextManager[Upstream]]:
     unknown = set(options.indexes) - {index.name for index in config.indexes}
     if unknown:
         raise ConfigError(where="--index", problem=f"no index is named {min(unknown)!r} in {config.source}")
     return [
-        _open_upstream(config, index, selection, env)
+        _open_upstream(config, index, selection, env, credentials)
         for index, selection in _selections(config)
         if not options.indexes or index.name in options.indexes
     ]
@@ -241,14 +251,22 @@ def _selections(config: Config) -> list[tuple[IndexConfig, Selection]]:
 
 @contextlib.asynccontextmanager
 async def _open_upstream(
-    config: Config, index: IndexConfig, selection: Selection, env: Mapping[str, str]
+    config: Config,
+    index: IndexConfig,
+    selection: Selection,
+    env: Mapping[str, str],
+    credentials: Mapping[str, CredentialSource] | None,
 ) -> AsyncIterator[Upstream]:
-    credentials = credential_source(index, env=env)
-    async with IndexSession(index, config.limits, credentials, env) as session:
-        denied = None
+    source = credential_source(index, env=env) if credentials is None else credentials[index.name]
+    async with IndexSession(index, config.limits, source, env) as session:
+        denied: MirrorError | None = None
         try:
             await session.prepare()
         except AccessDenied as exc:
+            denied = exc
+        except ConfigError as exc:
+            if credentials is None:
+                raise
             denied = exc
         client = IndexClient(session, index, config.limits)
         yield Upstream(config=index, selection=selection, session=session, client=client, denied=denied)

@@ -11,6 +11,7 @@ from enum import IntEnum
 from mirror import __version__
 from mirror.errors import (
     AccessDenied,
+    BundleError,
     ConfigError,
     IntegrityError,
     LockHeld,
@@ -72,6 +73,8 @@ def exit_code_for(error: MirrorError) -> ExitCode:
             return ExitCode.LOCKED
         case StateError() | TreeError():
             return ExitCode.STORAGE
+        case BundleError():
+            return ExitCode.DAMAGED
         case AccessDenied():
             return ExitCode.DENIED
         case UpstreamError():

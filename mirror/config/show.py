@@ -16,7 +16,7 @@ from msgspec.structs import FieldInfo
 
 from mirror.config.explain import EXPLAINED
 from mirror.config.reading import is_list, struct_of, unit_of
-from mirror.config.settings import AuthConfig, Config, ConfigFile, IndexConfig, Limits, MirrorSettings
+from mirror.config.settings import AuthConfig, Config, ConfigFile, IndexConfig, Limits, MirrorSettings, ServiceConfig
 
 DEFAULT_ROOT = Path("/var/lib/mirror")
 
@@ -38,6 +38,9 @@ _HEADER = """\
 _EXAMPLES: dict[str, object] = {
     "state": DEFAULT_ROOT / "state.db",
     "interval": 3600.0,
+    "metrics-listen": "127.0.0.1:9140",
+    "metrics-file": Path("/var/lib/prometheus/node-exporter/mirror.prom"),
+    "notify-command": ("/etc/mirror/notify",),
     "proxy": "http://proxy.example:3128",
     "ca-file": Path("/etc/ssl/certs/our-ca.pem"),
     "client-cert": Path("/etc/mirror/client.pem"),
@@ -60,7 +63,9 @@ _EXAMPLES: dict[str, object] = {
 def effective_toml(config: Config) -> str:
     """Return the configuration with all its defaults, as TOML that loads as the same values again."""
     mirror = msgspec.structs.replace(config.mirror, state_file=config.mirror.state)
-    tables = [("[mirror]", mirror), ("[limits]", config.limits)]
+    tables: list[tuple[str, msgspec.Struct]] = [("[mirror]", mirror), ("[limits]", config.limits)]
+    if config.service != ServiceConfig():
+        tables.append(("[service]", config.service))
     lines: list[str] = []
     for header, struct in [*tables, *(("[[index]]", index) for index in config.indexes)]:
         lines += [header, *_key_lines(struct), ""]
@@ -76,6 +81,7 @@ def render_default(root: Path = DEFAULT_ROOT) -> str:
         _HEADER,
         "\n".join(["[mirror]", *_explained_lines(MirrorSettings(root=root), "mirror")]),
         "\n".join(["[limits]", *_explained_lines(Limits(), "limits")]),
+        "\n".join(["[service]", *_explained_lines(ServiceConfig(), "service")]),
         "\n".join(["[[index]]", *_explained_lines(FIRST_INDEX, "index")]),
         "\n".join(["[index.auth]", *_explained_lines(auth, "auth")]),
     )

@@ -141,7 +141,7 @@ async def record_root(
     if listing is not None:
         merge = _Merge(source.id, cycle)
         names = sorted(n for n in listing if wants(n) and (not only or n in only))
-        await _merge_root(store, merge, names, listing, wants if not only else None)
+        await _merge_root(store, merge, names, listing, wants, only)
         await merge.write(store)
     if only:
         return RootChange()
@@ -161,9 +161,10 @@ async def _merge_root(
     merge: _Merge,
     names: list[ProjectName],
     listing: Mapping[ProjectName, int | None],
-    wants: Callable[[ProjectName], bool] | None,
+    wants: Callable[[ProjectName], bool],
+    only: Collection[ProjectName],
 ) -> None:
-    """Walk the sorted names and the sorted rows side by side; ``wants`` is None for a narrowed look."""
+    """Walk the sorted names and the sorted rows side by side; a narrowed look misses nothing but what is unwanted."""
     position = 0
     async for row in _rows_by_name(store, merge.source):
         name = row[1]
@@ -173,7 +174,7 @@ async def _merge_root(
         if position < len(names) and names[position] == name:
             merge.keep(row, listing[name])
             position += 1
-        elif wants is not None:
+        elif not only or (name in only and not wants(name)):
             merge.miss(row, wanted=wants(name))
     for name in names[position:]:
         merge.add(name, listing[name])

@@ -112,11 +112,23 @@ async def record_kept_blobs(store: Store, row: SnapshotRow, blobs: Collection[tu
         )
 
 
-async def count_published(store: Store, revision: int) -> tuple[int, int]:
-    """Return how many files the pages of a revision list, and their bytes."""
-    row = await store.row(f"SELECT count(*), coalesce(sum(size), 0) FROM entry WHERE {_at(revision)}")
-    assert row is not None
-    return row[0], row[1]
+async def count_published(store: Store, revision: int, names: Sequence[ProjectName] | None = None) -> tuple[int, int]:
+    """Return how many files the pages of a revision list, all or those of some projects, and their bytes."""
+    if names is None:
+        row = await store.row(f"SELECT count(*), coalesce(sum(size), 0) FROM entry WHERE {_at(revision)}")
+        assert row is not None
+        return row[0], row[1]
+    files = size = 0
+    for start in range(0, len(names), _CHUNK):
+        chunk = names[start : start + _CHUNK]
+        row = await store.row(
+            "SELECT count(*), coalesce(sum(e.size), 0) FROM project p JOIN entry e ON e.project = p.id"
+            f" WHERE p.name IN ({','.join('?' * len(chunk))}) AND {_at(revision, 'e.')}",
+            tuple(chunk),
+        )
+        assert row is not None
+        files, size = files + row[0], size + row[1]
+    return files, size
 
 
 async def load_lost_blobs(store: Store) -> list[tuple[str, str, str, str]]:

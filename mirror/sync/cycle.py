@@ -52,7 +52,7 @@ from mirror.sync.removal import (
     settle_unclaimed,
     tell_owner_changed,
 )
-from mirror.sync.report import Report, nothing_wanted, shown_failure
+from mirror.sync.report import COUNTERS, Report, nothing_wanted, shown_failure
 from mirror.sync.sweep import sweep_after, sweep_before
 from mirror.sync.work import Cycle, IndexRun, Phase
 
@@ -297,10 +297,8 @@ async def _finish(cycle: Cycle) -> None:
         outcome=report.outcome.value,
         seconds=round(now - report.started_at, 3),
         failures=len(report.failures),
-        **{
-            key: report.total(key)
-            for key in ("projects_changed", "files_new", "files_removed", "bytes_downloaded", "requests")
-        },
+        **{key: report.total(key) for key in COUNTERS},
+        **({"by_index": [i.as_json() for i in report.indexes.values()]} if len(report.indexes) > 1 else {}),
     )
 
 

@@ -53,6 +53,8 @@ class Pruning:
     leftover_bytes: int = 0
     entries: int = 0
     """Closed entries past ``keep-history``."""
+    scanned: int = 0
+    """Directories searched for leftovers: that it goes on."""
     files: list[str] = field(default_factory=list)
     """Paths below ``public/files``; the first ones, for ``--dry-run``."""
 
@@ -84,7 +86,7 @@ async def plan_prune(store: Store, layout: Layout, retention: Retention, *, now:
     history = believable_cutoff(starts, now=now, keep_s=retention.history_s)
     if history is not None:
         found.entries = await count_history(store, history)
-    for leftover in await _find_leftovers(store, layout):
+    for leftover in await _find_leftovers(store, layout, found):
         found.leftovers += 1
         found.leftover_bytes += leftover.size
         found.files.append(leftover.path)
@@ -109,7 +111,7 @@ async def prune(cycle: Cycle, layout: Layout, retention: Retention, *, into: Pru
     if history is not None:
         await record_shipments_aged(cycle.store, history)
         into.entries = await record_history_pruned(cycle.store, history)
-    for leftover in await _find_leftovers(cycle.store, layout):
+    for leftover in await _find_leftovers(cycle.store, layout, into):
         await anyio.to_thread.run_sync(remove_leftover, layout, leftover)
         into.leftovers += 1
         into.leftover_bytes += leftover.size
@@ -122,10 +124,11 @@ def _remove(cycle: Cycle, blobs: list[BlobRow]) -> None:
         cycle.files.remove_blob(blob.sha256, blob.filename)
 
 
-async def _find_leftovers(store: Store, layout: Layout) -> list[Leftover]:
+async def _find_leftovers(store: Store, layout: Layout, into: Pruning) -> list[Leftover]:
     """Return the files in blob directories that no row knows, as a kill leaves them."""
     found: list[Leftover] = []
     for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(layout))):
+        into.scanned += 1
         if is_ours:
             # First the disk, then the state: what a cycle adds beside a dry run is known.
             on_disk = await anyio.to_thread.run_sync(scan_blobs, layout, outer)

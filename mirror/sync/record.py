@@ -27,7 +27,9 @@ from mirror.tree.staging import StagedFile
 _log = get_logger(__name__)
 
 _WAITING = 128
-"""So many arrived files may wait; each holds at most a block of its bytes in memory."""
+"""So many events may wait."""
+_WAITING_BYTES = 32 * 1024 * 1024
+"""So many bytes of arrived files may wait in memory; what comes then waits in staging."""
 _BATCH = 512
 
 
@@ -85,9 +87,14 @@ class Recorder:
     def __init__(self, cycle: Cycle, publisher: Publisher) -> None:
         self._cycle, self._publisher = cycle, publisher
         self._send, self._receive = anyio.create_memory_object_stream[Event](max_buffer_size=_WAITING)
+        self._waiting_bytes = 0
 
     async def put(self, event: Event) -> None:
         """Hand over one event; waits while too many do. A cancellation waits too: an event is taken whole or not at all."""
+        if isinstance(event, Arrived):
+            if self._waiting_bytes + event.staged.in_memory > _WAITING_BYTES:
+                await anyio.to_thread.run_sync(event.staged.flush)
+            self._waiting_bytes += event.staged.in_memory
         try:
             with anyio.CancelScope(shield=True):
                 await self._send.send(event)
@@ -132,11 +139,13 @@ class Recorder:
 
     async def _enter_batch(self, batch: Sequence[Event]) -> list[ProjectWork]:
         arrived = [e for e in batch if isinstance(e, Arrived)]
+        in_memory = sum(e.staged.in_memory for e in arrived)
         try:
             blobs = await anyio.to_thread.run_sync(self._place, arrived) if arrived else []
         except BaseException:
             await _put_aside(arrived)
             raise
+        self._waiting_bytes -= in_memory
         drafts: dict[int, _Draft] = {}
         for event in batch:
             drafts.setdefault(event.work.row.id, _Draft(event.work)).add(event)

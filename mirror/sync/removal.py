@@ -138,7 +138,7 @@ async def remove_orphaned(cycle: Cycle, publisher: Publisher) -> None:
 
 async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
     """Judge what a rebuilt state holds and no index has claimed: two looks of whole cycles, then the brake."""
-    if cycle.options.is_narrowed or any(run.ended is not None for run in cycle.runs):
+    if not cycle.options.sees_all or any(run.ended is not None for run in cycle.runs):
         return
     await settle_empty(cycle.store, cycle=cycle.id, now=cycle.clock())
     source = await load_unclaimed(cycle.store)

@@ -60,6 +60,10 @@ class IndexCounters:
         return {key: getattr(self, key) for key in self.__slots__ if key not in hidden}
 
 
+COUNTERS = tuple(key for key in IndexCounters(name="").as_json() if key != "name")
+"""The names of what the report counts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """A failure as the report shows it; null where it is about a page or a whole index."""

@@ -110,7 +110,7 @@ async def _freeze(
     freeze = partial(disk.freeze_pages, layout, simple, [n for n, _ in chosen], root)
     place = await anyio.to_thread.run_sync(freeze)
     await anyio.to_thread.run_sync(disk.settle, layout, place, _path(layout, row))
-    files, size = await count_published(store, revision)
+    files, size = await count_published(store, revision, None if root is None else [n for n, _ in chosen])
     await record_snapshot_ready(store, row, projects=len(chosen), files=files, size=size)
     _log.info("snapshot.made", kind=kind.value, name=name, revision=revision, projects=len(chosen))
     return msgspec.structs.replace(row, projects=len(chosen), files=files, bytes=size, ready=True)

@@ -34,7 +34,7 @@ async def sweep_after(cycle: Cycle, ledger: Sequence[FailureRow]) -> None:
     ``ledger`` is the whole one: what stands there as a file is tried again.
     """
     report = cycle.report
-    was_whole = not (report.interrupted or report.aborted or cycle.options.is_narrowed or cycle.options.dry_run)
+    was_whole = cycle.options.sees_all and not (report.interrupted or report.aborted or cycle.options.dry_run)
     if not was_whole or any(run.ended for run in cycle.runs) or any(not f.filename and f.project for f in ledger):
         return
     keys = [staging_key(f.index, ProjectName(f.project), f.file) for f in ledger if f.file is not None]

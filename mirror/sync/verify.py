@@ -97,6 +97,8 @@ class Verification:
     blobs_checked: int = 0
     bytes_checked: int = 0
     pages_checked: int = 0
+    stopped: bool = False
+    """Set by who wants it to end soon: what is being hashed is finished, nothing new is begun."""
     rebuilt: bool = False
     """The state was lost and has been rebuilt from the tree."""
     leftovers: int = 0
@@ -212,6 +214,8 @@ class _BlobChecker:
                     tasks.start_soon(self._work, receive.clone())
                 receive.close()
                 async for blob in blobs:
+                    if self._into.stopped:
+                        break
                     await send.send(blob)
         except* (StateError, TreeError) as group:
             raise first_error(group) from group

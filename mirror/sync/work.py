@@ -60,10 +60,18 @@ class Options:
     all_failures: bool = True
     """Whether every ledger item is tried now, or only those whose next try is due (the daemon)."""
 
+    is_scheduled: bool = False
+    """``indexes`` are those that are due (the daemon): each is judged as in a whole cycle, only what needs all waits."""
+
     @property
     def is_narrowed(self) -> bool:
-        """Whether the cycle does not look at everything."""
-        return bool(self.indexes or self.projects)
+        """Whether a person asked for a part only: what such a cycle did not see, counts for nothing."""
+        return bool(self.projects or (self.indexes and not self.is_scheduled))
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether the cycle looks at every index as a whole."""
+        return not (self.indexes or self.projects)
 
 
 @dataclass(slots=True, kw_only=True)

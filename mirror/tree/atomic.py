@@ -89,6 +89,14 @@ def free_bytes(path: str | Path) -> int | None:
     return found.f_bavail * found.f_frsize if found is not None and found.f_blocks else None
 
 
+def disk_space(path: str | Path) -> tuple[int, int] | None:
+    """Return the size of the file system and what may still be written, in bytes; None where nobody knows."""
+    found = _statvfs(path)
+    if found is None or not found.f_blocks:
+        return None
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+
+
 def _has_no_inodes(path: str | Path) -> bool:
     found = _statvfs(path)
     # What was in the making has just been taken away again, so a few may be free.

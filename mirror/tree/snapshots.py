@@ -156,18 +156,14 @@ def list_snapshots(layout: Layout) -> list[str]:
 
 
 def iter_page_digests(simple: Path) -> Iterator[tuple[str, str, int]]:
-    """Yield (path from ``simple/``, sha256, size) of every page below, sorted by path."""
+    """Yield (path below ``simple``, sha256, size) of every page, sorted by path."""
     with tree_errors(simple):
-        # As the paths sort: "simple/index.html" among the projects, not before them.
-        for path in sorted([*_project_pages(simple), *PAGE_NAMES]):
-            yield path, *_digest(f"{simple}/{path}")
-
-
-def _project_pages(simple: Path) -> Iterator[str]:
-    with os.scandir(simple) as found:
-        for item in found:
-            if item.is_dir(follow_symlinks=False):
-                yield from (f"{item.name}/{page}" for page in PAGE_NAMES)
+        with os.scandir(simple) as found:
+            places = [f"{item.name}/" for item in found if item.is_dir(follow_symlinks=False)]
+        # With the slash, since "a-b/" sorts before "a/" as the paths do; the root's pages stand among the projects.
+        for place in sorted([*places, *PAGE_NAMES]):
+            for path in [place] if place in PAGE_NAMES else [f"{place}{page}" for page in PAGE_NAMES]:
+                yield path, *_digest(f"{simple}/{path}")
 
 
 def _digest(path: str) -> tuple[str, int]:

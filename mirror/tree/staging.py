@@ -94,6 +94,11 @@ class StagedFile:
         """How many bytes are here, from the first one on."""
         return self._flushed + self._pending_bytes
 
+    @property
+    def in_memory(self) -> int:
+        """How many of them are in memory, not in staging."""
+        return self._pending_bytes
+
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes; waits for a thread once for each block."""
         if self._pending and len(chunk) < _SMALL_BYTES:

@@ -127,6 +127,7 @@ class _Download:
                 tries_made = self._policy.tries if self._tries >= MAX_TRIES else max(without_progress, 1)
                 remaining_s = self._policy.budget_s
                 await pause_before_next(exc, tries_made=tries_made, remaining_s=remaining_s, policy=self._policy)
+                self._session.retries += 1
 
     async def _try(self) -> None:
         offset = await self._prepare()
@@ -221,6 +222,7 @@ async def fetch_metadata(
             return None
         except Unreachable as exc:
             await pause_before_next(exc, tries_made=tries, remaining_s=policy.budget_s, policy=policy)
+            session.retries += 1
             continue
         if body is None:
             _log.warning("metadata.refused", url=shown_url(url), cause="larger than limits.metadata-size")

@@ -133,6 +133,7 @@ class IndexClient:
             except Unreachable as exc:
                 remaining_s = budget.remaining_s() - extra_s
                 await pause_before_next(exc, tries_made=tries, remaining_s=remaining_s, policy=policy)
+                self._session.retries += 1
 
     async def _try(
         self, url: str, kind: Kind, limit: PageLimit, validators: Validators | None, budget: Budget

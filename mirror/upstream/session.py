@@ -115,10 +115,17 @@ class IndexSession:
     ) -> None:
         self.name = config.name
         self.root_url = config.url
+        self.credentials = credentials
         self.requests = 0
         """Requests sent, each redirect included."""
         self.file_bytes = 0
         """Bytes of files' bodies that came."""
+        self.body_bytes = 0
+        """Bytes of all bodies that came, decoded or not: whether anything moves."""
+        self.retries = 0
+        """Requests that were made again after a failure; counted by who repeats them."""
+        self.statuses: dict[int, int] = {}
+        """HTTP status -> answers, each redirect included."""
         self._limits = limits
         self._headers_limit_s = limits.connect_timeout_s + limits.stall_timeout_s
         # Bound once: the proxy that a module would hold looks up the configuration for each event.
@@ -258,8 +265,10 @@ class IndexSession:
         request.expect_headers_within(self._headers_limit_s)
         raw = await self._transport.send(target, headers, source=request.url)
         request.expect_body()
+        self.statuses[raw.status] = self.statuses.get(raw.status, 0) + 1
 
         async def count(length: int) -> None:
+            self.body_bytes += length
             if request.kind is Kind.FILE and raw.status in _SUCCESSES:
                 self.file_bytes += length
             await request.pace(self._byte_rate, length)

@@ -365,8 +365,7 @@ def run(*arguments: object) -> Outcome:
         try:
             code = program.main([str(argument) for argument in arguments])
         except SystemExit as exc:
-            assert isinstance(exc.code, int)
-            code = exc.code
+            code = int(exc.code or 0)
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
@@ -460,5 +459,6 @@ def read_tree(directory: Path, prefix: str = "") -> dict[str, bytes]:
 def _walk(directory: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
     for path in sorted(directory.rglob("*")):
         if not path.is_dir():
-            assert path.is_file() and not path.is_symlink(), path
+            assert path.is_file(), path
+            assert not path.is_symlink(), path
             yield prefix + path.relative_to(directory).as_posix(), path.read_bytes()

@@ -91,7 +91,9 @@ def test_the_same_bundle_again_changes_nothing(site: Site, far: Far) -> None:
 
 def refused(far: Far, made: Made, *options: str) -> str:
     """Receive a bundle that must be refused without any change; return the reason."""
-    before = {path: data for path, data in read_tree(far.root).items() if "/files/" in path} if far.root.exists() else {}
+    before = (
+        {path: data for path, data in read_tree(far.root).items() if "/files/" in path} if far.root.exists() else {}
+    )
     record = (far.root / "receive.json").read_bytes() if (far.root / "receive.json").exists() else None
     done = far.receive(made, options=options)
     assert done.code == 7, done

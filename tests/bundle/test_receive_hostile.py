@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle.handmade import Far, File, Signer, Site, State, canonical, read_tree, sha256, some_file, tar_of
+from bundle.handmade import Far, File, Signer, Site, State, canonical, sha256, some_file, tar_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -284,10 +284,12 @@ def test_any_part_of_the_manifest_may_be_anything(data: st.DataObject) -> None:
             place[key] = data.draw(_VALUES)
             break
         place = place[key]
+    reason = ""
     try:
         parse_manifest(canonical(value))
     except FormatError as exc:
-        assert str(exc).isprintable()
+        reason = str(exc)
+    assert reason == "" or reason.isprintable()
 
 
 def refused(far: Far, site: Site, reason: str, **options: Any) -> None:
@@ -585,7 +587,7 @@ def test_a_link_planted_in_the_tree_is_not_followed(site: Site, far: Far, tmp_pa
     far.receive_well(site.make(FIRST))
     outside = tmp_path / "outside"
     outside.mkdir()
-    place = far.public / os.path.dirname(os.path.dirname(NEW.path))
+    place = far.public / Path(NEW.path).parent.parent
     place.parent.mkdir(exist_ok=True)
     place.symlink_to(outside)
     done = far.receive(site.make(SECOND))

@@ -86,9 +86,7 @@ def test_a_live_state_is_served_while_media_are_missing(site: Site, far: Far, tm
     far.check_serves(SECOND)
 
 
-def test_a_damaged_volume_does_not_keep_the_others_from_being_remembered(
-    site: Site, far: Far, tmp_path: Path
-) -> None:
+def test_a_damaged_volume_does_not_keep_the_others_from_being_remembered(site: Site, far: Far, tmp_path: Path) -> None:
     """A volume that can't be used is named, exit code 7; a good copy of it alone completes the work."""
     made = make_in_parts(site, FIRST)
     numbers = numbers_of(made)

@@ -18,7 +18,9 @@ LISTED = ["receive.py", "receive.py.sig", "README.txt", "CONTENTS.json", *(f"vol
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Made:
     made = Site(tmp_path_factory.mktemp("near"), signer).make(FIRST, volume_bytes=30 * 1024)
-    assert sorted(p.name for p in made.path.iterdir()) == sorted([*LISTED, "bundle.json", "bundle.json.sig", "SHA256SUMS"])
+    assert sorted(p.name for p in made.path.iterdir()) == sorted(
+        [*LISTED, "bundle.json", "bundle.json.sig", "SHA256SUMS"]
+    )
     return made
 
 

@@ -19,8 +19,8 @@ INDEX = '[[index]]\nname = "a"\nurl = "https://index.example/simple/"\n'
 
 
 REFUSED = {
-    "unknown-table": ("[sevice]\n", "sevice: unknown key; known here: index, limits, mirror"),
-    "future-table": ('[[site]]\nname = "x"\n', "site: unknown key; known here: index, limits, mirror"),
+    "unknown-table": ("[sevice]\n", 'sevice: unknown key; did you mean "service"?'),
+    "future-table": ('[[site]]\nname = "x"\n', "site: unknown key; known here: index, limits, mirror, service"),
     "unknown-key-similar": (
         '[mirror]\nkeep_removed = "1d"\n',
         'mirror.keep_removed: unknown key; did you mean "keep-removed"?',

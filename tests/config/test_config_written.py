@@ -51,7 +51,7 @@ def test_default_file_loads(load):
 
 def test_default_file_explains_every_key():
     """Every key stands in the file of ``mirror init``, with its explanation in the same line."""
-    tables = {"mirror": MirrorSettings, "limits": Limits, "index": IndexConfig, "auth": AuthConfig}
+    tables = {"mirror": MirrorSettings, "limits": Limits, "service": ServiceConfig, "index": IndexConfig, "auth": AuthConfig}
     keys = {table: [field.encode_name for field in msgspec.structs.fields(struct)] for table, struct in tables.items()}
     assert {table: list(explained) for table, explained in EXPLAINED.items()} == keys
     lines = render_default().splitlines()
@@ -79,7 +79,7 @@ def test_default_file_shows_what_loads(load):
                 text = text.replace("# client-cert", "client-cert")
             load(text)
             tried += 1
-    assert tried == 35
+    assert tried == 38
 
 
 def test_effective_configuration_is_stable(load, tmp_path):

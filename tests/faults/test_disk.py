@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -267,16 +268,17 @@ def as_nobody(mirror: Mirror, *arguments: str | Path) -> Done:
 
 
 @pytest.fixture
-def open_work(tmp_path: Path) -> Path:
-    """A working directory of this user, where another user may look."""
+def open_work() -> Iterator[Path]:
+    """A working directory of this user, where another user may look: pytest's own are private."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root may run a program as another user, with setpriv")
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
-    done = as_nobody(Mirror(tmp_path / "work"), "--root", tmp_path, "--version")
-    if done.returncode != 0:
-        pytest.skip(f"running as another user is not permitted here: {done.stderr}")
-    return tmp_path
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        done = as_nobody(Mirror(place / "work"), "--root", place, "--version")
+        if done.returncode != 0:
+            pytest.skip(f"running as another user is not permitted here: {done.stderr}")
+        yield place
 
 
 def test_no_permission(open_work: Path, index: ThreadedSimulator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import random
 import re
@@ -15,9 +16,9 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+import structlog
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from mirror.logs import use_default_logging
 from soak import history
 from soak.killing import Killing, kill_many
 
@@ -29,7 +30,9 @@ _AT_ONCE = 50
 def main() -> int:
     """Run both, print what was done, and return the exit code."""
     options = _options()
-    use_default_logging()
+    # What the program says is in the way here, and so is what the simulator says of clients that were killed.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable(logging.CRITICAL)
     os.environ.setdefault("HYPOTHESIS_PROFILE", "soak")
     figures: Counter[str] = Counter()
     started = time.monotonic()

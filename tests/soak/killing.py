@@ -275,7 +275,7 @@ def kill_many(killing: Killing, kills: int) -> None:
             if killing.random.random() < 0.6:
                 killing.kill_at_random()
             else:
-                killing.kill_at(killing.random.choice(steps), count=killing.random.randrange(1, 6))
+                killing.kill_at(killing.random.choice(steps), count=killing.random.randrange(1, 3))
         killing.heal()
         if killing.random.random() < 0.4:
             pruned = [s for s in STEPS if "pruned" in s]

@@ -150,6 +150,9 @@ class Model:
                 row = index.projects.setdefault(project, Listing())
                 row.listed, row.wanted, row.absent = True, True, None
         if only:
+            for project in {*only} & {*world.exclude_projects} & {*index.projects}:
+                if index.projects[project].listed:
+                    index.projects[project].wanted, index.projects[project].absent = False, None
             return set()
         index.root_read = world.exclude_projects
         leaving = set()
@@ -205,7 +208,7 @@ class Model:
     def _compare(self, i: int, project: str, worlds: list[World], removals: Candidates) -> None:  # noqa: PLR0912
         index, page, held = self.indexes[i], worlds[i].pages[project], self.indexes[i].held[project]
         claimed = self._claims(i, project) if worlds[i].overlay else set()
-        unwanted = {n for n in {*page.files, *held} if self._is_out(i, n, worlds)} | claimed
+        unwanted = {n for n in {*page.files, *held} if self._is_out(i, project, n, worlds)} | claimed
         if worlds[i].overlay and any(row.withdrawn for row in self._owners(i, project)):
             removals.setdefault(project, set()).update(held)
             return
@@ -245,10 +248,13 @@ class Model:
                 names |= {*earlier.held.get(project, ()), *row.claims}
         return names
 
-    def _is_out(self, i: int, name: str, worlds: list[World]) -> bool:
-        """Whether the file patterns leave a name out: the index's own, and for an overlay those of its owners."""
-        worlds_that_count = worlds[: i + 1] if worlds[i].overlay else worlds[i : i + 1]
-        return any(fnmatchcase(name, pattern) for world in worlds_that_count for pattern in world.exclude_files)
+    def _is_out(self, i: int, project: str, name: str, worlds: list[World]) -> bool:
+        """Whether file patterns leave a name out: the index's own, and for an overlay those of the project's owners."""
+        count = [worlds[i]]
+        if worlds[i].overlay:
+            rows = [index.projects.get(project) for index in self.indexes[:i]]
+            count += [worlds[o] for o, row in enumerate(rows) if row is not None and row.listed and row.wanted]
+        return any(fnmatchcase(name, pattern) for world in count for pattern in world.exclude_files)
 
     def _forget_failures(self, i: int, project: str) -> None:
         ledger = self.indexes[i].ledger

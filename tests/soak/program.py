@@ -89,7 +89,7 @@ def _run(command: dict[str, Any]) -> None:
 
         code = run(command["arguments"])
         sys.stdout.flush()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the end of this process
         traceback.print_exc()
         sys.stderr.flush()
     finally:

@@ -214,3 +214,41 @@ async def test_a_narrowed_cycle_does_not_forget_what_the_brake_holds(simulator, 
     held = failures(await mirror.cycle())
     assert held == [("main", None, None, "shrink")]
     assert failures(await mirror.cycle(projects=(ProjectName("other"),))) == held
+
+
+async def test_files_that_wait_for_the_disk_hold_little_memory(simulator, mirror_of):
+    """However many files arrive while the disk is busy, at most 32 MiB of their bytes are in memory; all are entered."""
+    upstream = await simulator()
+    upstream.state.publish("p", *wheel("p"))
+    mirror = mirror_of(upstream)
+    await mirror.cycle()
+    contents = [bytes([n]) * 900_000 for n in range(60)]
+    async with opened(mirror) as cycle:
+        row_id = await cycle.store.value("SELECT id FROM project")
+        row = ProjectRow(
+            id=row_id,
+            name=ProjectName("p"),
+            listed_serial=None,
+            validators=None,
+            selection=None,
+            meta=ProjectMeta(),
+            withdrawn=None,
+            has_entries=True,
+            has_absent=False,
+            has_failures=False,
+        )
+        work = ProjectWork(run=cycle.runs[0], row=row, change=ProjectChange(), closing=None, pending=len(contents))
+        recorder = Recorder(cycle, Publisher(cycle))
+        waiting = []
+        for number, data in enumerate(contents):
+            file = ListedFile(filename=f"p-1.{number}.tar.gz", url="http://x/")
+            staged = await cycle.files.open_staged(file.filename)
+            await staged.write(data)
+            waiting.append(staged)
+            await recorder.put(Arrived(work=work, fetch=Fetch(file=file), staged=staged))
+        held = sum(s.in_memory for s in waiting)
+        recorder.close()
+        await recorder.run()
+    rows = mirror.query("SELECT filename, sha256 FROM entry WHERE valid_to IS NULL AND filename LIKE '%.tar.gz'")
+    assert held <= 32 * 1024 * 1024
+    assert dict(rows) == {f"p-1.{n}.tar.gz": hashlib.sha256(data).hexdigest() for n, data in enumerate(contents)}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+from snapshotting import compare, delete, opened, promote, shown, snapshot
+from upkeep import blob_of, damage, flip, lose_state, prune, repair, verify
 
 from mirror.errors import ConfigError
 from mirror.sync import snapshot as work
 from mirroring import DAY_S, Mirror
 from simulator import build_wheel
-from snapshotting import compare, delete, opened, promote, shown, snapshot
-from upkeep import blob_of, damage, flip, lose_state, prune, repair, verify
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ async def test_a_snapshot_keeps_showing_what_it_was_made_from(mirror):
     assert mirror.files().keys() == {"alpha", "beta", "delta"}
     place = files(mirror, of="snapshots/january")
     assert shown(place) == before
-    assert os.readlink(place / "files") == "../../files"
+    assert (place / "files").readlink() == Path("../../files")
     assert (row.projects, row.files, row.note, row.ready) == (3, 3, "first", True)
 
 
@@ -116,7 +115,7 @@ async def test_a_channel_is_switched_and_rolled_back(mirror):
     assert shown(stable) == mirror.files()
     assert await promote(mirror, "one", "stable") == "two"
     assert shown(stable) == first
-    assert os.readlink(stable) == "../snapshots/one"
+    assert stable.readlink() == Path("../snapshots/one")
 
 
 async def test_a_channel_shows_only_what_is_there(mirror):
@@ -128,7 +127,7 @@ async def test_a_channel_shows_only_what_is_there(mirror):
     files(mirror, of="channels/mine").mkdir()
     with pytest.raises(Exception, match="channels/mine"):
         await promote(mirror, "one", "mine")
-    assert os.readlink(files(mirror, of="channels/stable")) == "../snapshots/one"
+    assert files(mirror, of="channels/stable").readlink() == Path("../snapshots/one")
     assert list(files(mirror, of="channels/mine").iterdir()) == []
 
 

@@ -66,6 +66,11 @@ class CredentialSource:
         """Return where the credential comes from (variable, file, command), never what it is."""
         return self._reader.describe()
 
+    @property
+    def kept(self) -> Credential | None:
+        """The credential that was read last; nothing is asked."""
+        return self._kept
+
     async def load(self) -> Credential | None:
         """Return the credential, or None where the index is read without one.
 

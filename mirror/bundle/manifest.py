@@ -1,0 +1,213 @@
+"""``bundle.json`` and what lies beside the volumes, written piece by piece from a plan: never all of it in memory.
+
+The format's rules are those of ``receive`` (its strict reader reads what stands here); this module only writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mirror import __version__
+from mirror.bundle.receive import FORMAT, NAMESPACE, render_json, volume_name
+from mirror.bundle.volumes import HashingFile
+from mirror.state.plan import Plan, PlannedItem
+
+README = "README.txt"
+CONTENTS = "CONTENTS.json"
+SUMS = "SHA256SUMS"
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bundle says of itself."""
+
+    kind: str
+    site: str
+    chain: str
+    sequence: int | None
+    base: dict[str, Any] | None
+    supersedes: list[dict[str, Any]]
+    state: dict[str, Any]
+    created_at: str
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of the bundle's directory."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+def page_lines(pages: Iterable[tuple[str, str]]) -> Iterator[bytes]:
+    """Yield the lines that a state's digest is taken of."""
+    for sha256, path in pages:
+        yield f"{sha256}  {path}\n".encode("ascii")
+
+
+def state_digest(plan: Plan) -> str:
+    """Return the digest of the state that a plan leads to."""
+    digest = hashlib.sha256()
+    for line in page_lines(plan.iter_pages()):
+        digest.update(line)
+    return digest.hexdigest()
+
+
+def write_manifest(path: Path, plan: Plan, head: Head, attached: list[Written]) -> Written:
+    """Write ``bundle.json``: canonical JSON, keys sorted."""
+    volumes = [Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()]
+    values: dict[str, Any] = {
+        **msgspec.to_builtins(head),
+        "format": FORMAT,
+        "tool": f"offline-mirror {__version__}",
+        "attached": msgspec.to_builtins(attached),
+        "volumes": msgspec.to_builtins(volumes),
+        "removed": plan.removed(),
+        "blobs": iter_items(plan, "blob", "sidecar"),
+        "pages": iter_items(plan, "page"),
+    }
+    return _write(path, _object(values))
+
+
+def write_contents(path: Path, plan: Plan) -> Written:
+    """Write the plain list of all files for scanners: path, size, sha256, and the volumes that hold it."""
+    return _write(path, _object({"files": _contents(plan), "format": FORMAT}))
+
+
+def write_sums(path: Path, files: list[Written]) -> Written:
+    """Write ``SHA256SUMS`` as coreutils read it."""
+    return _write(path, (f"{file.sha256}  {file.name}\n".encode() for file in sorted(files, key=lambda f: f.name)))
+
+
+def write_bytes(path: Path, data: bytes) -> Written:
+    """Write a small file."""
+    return _write(path, [data])
+
+
+def program() -> bytes:
+    """Return the far side's program."""
+    return resources.files("mirror.bundle").joinpath("receive.py").read_bytes()
+
+
+def iter_items(plan: Plan, *kinds: str) -> Iterator[dict[str, Any]]:
+    """Yield the items of some kinds as they stand in ``bundle.json``, by path."""
+    for item, place in heapq.merge(*(plan.iter_items(kind) for kind in kinds), key=_path):
+        parts = [[volume, member, size] for volume, member, size in plan.parts(place)]
+        yield {"path": item.path, "size": item.size, "sha256": item.sha256, "parts": parts}
+
+
+def _path(found: tuple[PlannedItem, str]) -> str:
+    return found[0].path
+
+
+def _contents(plan: Plan) -> Iterator[dict[str, Any]]:
+    for item in iter_items(plan, "blob", "page", "sidecar"):
+        volumes = sorted({volume_name(volume) for volume, _, _ in item["parts"]})
+        yield {"path": item["path"], "size": item["size"], "sha256": item["sha256"], "volumes": volumes}
+
+
+def _object(values: dict[str, Any]) -> Iterator[bytes]:
+    """Yield an object as canonical JSON; an iterator in it becomes a list, item by item."""
+    separator = b"{"
+    for key in sorted(values):
+        yield separator + render_json(key).rstrip() + b":"
+        separator = b","
+        if isinstance(values[key], Iterator):
+            inner = b"["
+            for item in values[key]:
+                yield inner + render_json(item).rstrip()
+                inner = b","
+            yield b"]" if inner == b"," else b"[]"
+        else:
+            yield render_json(values[key]).rstrip()
+    yield b"}\n"
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> Written:
+    with HashingFile(path) as out:
+        for piece in pieces:
+            out.write(piece)
+    return Written(name=path.name, size=out.size, sha256=out.hexdigest())
+
+
+def readme(head: Head, label: str, *, is_signed: bool) -> str:
+    """Return what the person on the far side reads first."""
+    what = "a repair of damaged files" if head.kind == "repair" else f"bundle {head.sequence}"
+    if head.base is None:
+        needs = "It is complete: it needs nothing from before."
+    elif head.kind == "repair":
+        needs = f"It fits the state of bundle {head.base['sequence']} and no other."
+    else:
+        older = ", ".join(str(reference["sequence"]) for reference in (head.base, *head.supersedes))
+        needs = f"It fits a site whose last bundle is one of: {older}."
+    return _README.format(
+        label=label,
+        what=what,
+        site=head.site,
+        created_at=head.created_at,
+        needs=needs,
+        namespace=NAMESPACE,
+        check=_CHECK_FIRST.format(namespace=NAMESPACE) if is_signed else _UNSIGNED,
+        trust="--trust ~/allowed_signers" if is_signed else "--unsigned",
+    )
+
+
+_README = """\
+{label}: {what} for the site {site}, made {created_at}.
+{needs}
+
+You need Python 3.9 or newer and OpenSSH 8.2 or newer. No network, nothing to install. ROOT stands for the directory
+of the far tree, such as /srv/mirror; DIR for the directory that this file lies in.
+
+{check}
+EVERY LATER TIME
+
+    python3 -I ROOT/receive.py DIR --root ROOT {trust}
+
+Are the volumes spread over several media? Name all of them, or run the command again with each one: it tells
+which volumes are missing. It may be stopped or killed at any time: run it again.
+
+AFTERWARDS
+
+Carry ROOT/receipt.json back to the near side. Clients use ROOT/public/simple/, served by any web server, or as
+file://ROOT/public/simple/.
+
+WHEN IT SAYS NO (exit code)
+
+    5  a volume is not there yet: insert the next medium and run it again
+    6  the disk: full, read-only or without links; the message names the path
+    7  rejected: a changed byte, another site, or a bundle before this one is missing; the message names it
+    8  another receive.py is at work
+
+Check the files by hand:   sha256sum -c SHA256SUMS
+Look for damage later:     python3 -I ROOT/receive.py --root ROOT --check --list damage.json
+Go back to an older state: python3 -I ROOT/receive.py --root ROOT --rollback
+"""
+
+_CHECK_FIRST = """\
+THE FIRST TIME
+
+The program must not run from a medium that nobody has checked. Copy it, check it with this host's own ssh-keygen,
+then run the copy. allowed_signers is the file of trusted keys that you were given on another way than this medium,
+NAME is the first word of its line.
+
+    cp DIR/receive.py DIR/receive.py.sig ~/
+    cd ~/
+    ssh-keygen -Y verify -f allowed_signers -I NAME -n {namespace} -s receive.py.sig < receive.py
+    python3 -I receive.py DIR --root ROOT --trust ~/allowed_signers
+"""
+
+_UNSIGNED = """\
+THE FIRST TIME
+
+THIS BUNDLE IS NOT SIGNED: nobody can tell who made it. Take it only if you know how it came here.
+
+    cp DIR/receive.py ~/
+    python3 -I ~/receive.py DIR --root ROOT --unsigned
+"""

@@ -1,0 +1,218 @@
+"""What goes into a bundle: from a frozen state and the states that the far side may have, to items in a work file.
+
+A page that is equal in all of them lists nothing new, since a page names every blob and sidecar with its sha256; of the other
+pages, what they list and one of the older states did not is carried. More than is needed does no harm: the far side keeps
+what it has. The older states' pages are known by their lists of digests, their files by the temporal state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import anyio.to_thread
+import msgspec
+
+from mirror.core.names import ProjectName, Sha256
+from mirror.errors import BundleError, TreeError
+from mirror.state.plan import Plan, PlannedItem
+from mirror.state.shipments import ShipmentRow
+from mirror.state.snapshots import SnapshotRow, load_files_at, load_sidecar_revisions
+from mirror.state.store import Store
+from mirror.tree.atomic import tree_errors
+from mirror.tree.layout import METADATA_ENDING, Layout
+from mirror.tree.pages import JSON_V1
+from mirror.tree.snapshots import iter_page_digests, pin_path
+
+_CHUNK = 200
+_BATCH = 5000
+
+
+class _Hashes(msgspec.Struct):
+    sha256: str
+
+
+class _File(msgspec.Struct, rename="kebab"):
+    filename: str
+    hashes: _Hashes
+    size: int
+    core_metadata: _Hashes | None = None
+
+
+class _Page(msgspec.Struct):
+    files: list[_File]
+
+
+_decode_page = msgspec.json.Decoder(_Page).decode
+
+
+class ChangedProject(msgspec.Struct, frozen=True, kw_only=True):
+    """A project whose page differs from one of the bases', and which of the bases have it."""
+
+    name: ProjectName
+    known: tuple[bool, ...]
+
+
+def page_list_path(layout: Layout, chain: str, sequence: int) -> Path:
+    """Return where the list of a shipment's pages is kept, lines as sha256sum writes them, sorted by path."""
+    return layout.root / "shipments" / f"{chain}-{sequence:06d}.sha256"
+
+
+async def plan_update(plan: Plan, store: Store, layout: Layout, pin: SnapshotRow, bases: Sequence[ShipmentRow]) -> None:
+    """Fill the plan with what leads from each of the bases to the pin. Raises ``BundleError``, ``TreeError``."""
+    simple = pin_path(layout, pin.name) / "simple"
+    lists = [page_list_path(layout, base.chain, base.sequence) for base in bases]
+    changed = await anyio.to_thread.run_sync(partial(_compare_pages, plan, simple, lists))
+    for start in range(0, len(changed), _CHUNK):
+        await _plan_files(plan, store, layout, simple, pin, bases, changed[start : start + _CHUNK])
+
+
+def _compare_pages(plan: Plan, simple: Path, lists: Sequence[Path]) -> list[ChangedProject]:
+    """Enter all pages, those that differ as items, and what leaves; return the projects whose pages differ."""
+    older = [_OlderPages(path) for path in lists]
+    changed: list[ChangedProject] = []
+    pages: list[tuple[str, str]] = []
+    items: list[PlannedItem] = []
+    removed: set[str] = set()
+    kept: set[str] = set()
+    try:
+        for place, group in groupby(iter_page_digests(simple), key=lambda page: page[0].rpartition("/")[0]):
+            here = list(group)
+            pages += [(sha256, f"simple/{path}") for path, sha256, _ in here]
+            found = [{path: old.take(path) for path, _, _ in here} for old in older]
+            if not older or any(old[path] != sha256 for old in found for path, sha256, _ in here):
+                items += [
+                    PlannedItem(kind="page", path=f"simple/{path}", size=size, sha256=sha256)
+                    for path, sha256, size in here
+                ]
+                if place:
+                    known = tuple(any(old.values()) for old in found)
+                    changed.append(ChangedProject(name=ProjectName(place), known=known))
+            if place and older:
+                kept.add(place)
+            if len(pages) >= _BATCH:
+                plan.add_pages(pages)
+                plan.add_items(items)
+                pages, items = [], []
+        plan.add_pages(pages)
+        plan.add_items(items)
+        for old in older:
+            removed |= old.finish()
+        plan.add_removed(sorted(removed - kept))
+    finally:
+        for old in older:
+            old.close()
+    return changed
+
+
+class _OlderPages:
+    """The pages of an older state, read side by side with those of the new one; both sorted by path."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open(encoding="ascii")
+        except OSError as exc:
+            raise BundleError(
+                problem=f"{path}: what was sent is not known any more ({exc.strerror}); make the bundle with --full"
+            ) from exc
+        self._left: set[str] = set()
+        self._line = self._next()
+
+    def take(self, path: str) -> str | None:
+        """Return the sha256 of a page, or None where the older state has none of this path."""
+        while self._line is not None and self._line[1] < path:
+            self._leave()
+        if self._line is None or self._line[1] != path:
+            return None
+        sha256 = self._line[0]
+        self._line = self._next()
+        return sha256
+
+    def finish(self) -> set[str]:
+        """Return the projects that the new state did not ask for."""
+        while self._line is not None:
+            self._leave()
+        return self._left
+
+    def close(self) -> None:
+        """Close the list."""
+        self._file.close()
+
+    def _leave(self) -> None:
+        assert self._line is not None
+        self._left.add(self._line[1].rpartition("/")[0])
+        self._line = self._next()
+
+    def _next(self) -> tuple[str, str] | None:
+        line = self._file.readline()
+        return (line[:64], line[66:].rstrip("\n").removeprefix("simple/")) if line else None
+
+
+async def _plan_files(
+    plan: Plan,
+    store: Store,
+    layout: Layout,
+    simple: Path,
+    pin: SnapshotRow,
+    bases: Sequence[ShipmentRow],
+    projects: Sequence[ChangedProject],
+) -> None:
+    pages = await anyio.to_thread.run_sync(_read_pages, simple, projects)
+    names = [project.name for project in projects]
+    older = [await load_files_at(store, names, base.revision) for base in bases]
+    blobs = [(Sha256(file.hashes.sha256), file.filename) for page in pages for file in page.files]
+    # A sidecar that was made after one of the states may be another one there, though its blob is the same.
+    oldest = min((base.revision for base in bases), default=0)
+    since = await load_sidecar_revisions(store, blobs) if bases else {}
+    wanted: list[PlannedItem] = []
+    for project, page in zip(projects, pages, strict=True):
+        for file in page.files:
+            is_known = bool(bases) and all(
+                known
+                and (held := files.get(project.name, {}).get(file.filename)) is not None
+                and held.sha256 == file.hashes.sha256
+                for known, files in zip(project.known, older, strict=True)
+            )
+            path = _blob_path(file)
+            if not is_known:
+                wanted.append(PlannedItem(kind="blob", path=path, size=file.size, sha256=file.hashes.sha256))
+            is_new = since.get((file.hashes.sha256, file.filename), 0) > min(oldest, pin.revision)
+            if file.core_metadata is not None and (not is_known or is_new):
+                sidecar = path + METADATA_ENDING
+                wanted.append(PlannedItem(kind="sidecar", path=sidecar, size=-1, sha256=file.core_metadata.sha256))
+    await anyio.to_thread.run_sync(lambda: plan.add_items(_with_sizes(layout, wanted)))
+
+
+def _read_pages(simple: Path, projects: Sequence[ChangedProject]) -> list[_Page]:
+    pages = []
+    for project in projects:
+        path = simple / project.name / JSON_V1
+        with tree_errors(path):
+            data = path.read_bytes()
+        try:
+            pages.append(_decode_page(data))
+        except msgspec.DecodeError as exc:
+            raise TreeError(
+                path=str(path), problem=f"is no page of ours ({exc}); run `mirror verify --repair`"
+            ) from exc
+    return pages
+
+
+def _blob_path(file: _File) -> str:
+    sha256 = file.hashes.sha256
+    return f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/{file.filename}"
+
+
+def _with_sizes(layout: Layout, items: Sequence[PlannedItem]) -> Iterator[PlannedItem]:
+    for item in items:
+        path = layout.public / item.path
+        if item.size >= 0:
+            yield item
+            continue
+        try:
+            yield msgspec.structs.replace(item, size=os.stat(path, follow_symlinks=False).st_size)  # noqa: PTH116
+        except OSError as exc:
+            raise BundleError(problem=f"{path}: {exc.strerror}; run `mirror verify --repair`") from exc

@@ -1,0 +1,73 @@
+"""Signatures by the host's own ``ssh-keygen`` (OpenSSH ≥ 8.2): no cryptography of our own, no key is ever read here.
+
+Passphrases, touches of a hardware key and an agent are a matter between ``ssh-keygen`` and the terminal. What was signed is
+checked at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from mirror.bundle import receive
+from mirror.errors import BundleError, ConfigError, shown_text
+
+_SIGNED_WITH = re.compile(r"Good .* signature with (.*)")
+
+
+def check_tool() -> None:
+    """Raise ``ConfigError`` unless ``ssh-keygen`` is there and new enough."""
+    try:
+        receive.check_ssh_keygen()
+    except receive.ReceiveError as exc:
+        raise ConfigError(where="ssh-keygen", problem=str(exc)) from exc
+
+
+def sign_file(path: Path, key: Path) -> bytes:
+    """Return the signature of a file, of any size. ``ssh-keygen`` may ask on the terminal. Raises ``BundleError``."""
+    command = ["ssh-keygen", "-Y", "sign", "-f", str(key), "-n", receive.NAMESPACE]
+    with path.open("rb") as file:
+        done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=False)  # noqa: S603 - fixed words
+    if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
+        raise BundleError(
+            problem=f"ssh-keygen could not sign with {key}; what it said stands above. Run it again to go on"
+        )
+    return done.stdout
+
+
+def describe_signer(path: Path, signature: Path) -> str:
+    """Return the kind and fingerprint of the key that made a signature, trusted or not. Raises ``BundleError``."""
+    command = ["ssh-keygen", "-Y", "check-novalidate", "-n", receive.NAMESPACE, "-s", str(signature)]
+    with path.open("rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, check=False, env=_plain())  # noqa: S603 - fixed
+    found = _SIGNED_WITH.match(done.stdout.decode("utf-8", "replace"))
+    if done.returncode or not found:
+        said = shown_text((done.stderr or done.stdout).decode("utf-8", "replace").strip())
+        raise BundleError(problem=f"{signature}: no signature of {path.name} ({said})")
+    return found[1].strip()
+
+
+def make_key(path: Path, *, protect: bool) -> None:
+    """Make an ed25519 key pair; with ``protect``, ``ssh-keygen`` asks for a passphrase. Raises ``BundleError``."""
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-C", "offline-mirror", "-f", str(path)]
+    done = subprocess.run(command if protect else [*command, "-N", ""], check=False)  # noqa: S603 - fixed words
+    if done.returncode:
+        raise BundleError(problem=f"ssh-keygen could not make {path}; what it said stands above")
+
+
+def allowed_signer(key: Path, principal: str) -> str:
+    """Return the line of ``allowed_signers`` that trusts a key for bundles only. Raises ``BundleError``."""
+    public = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
+    try:
+        words = public.read_text().split()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BundleError(problem=f"{public}: can't be read as a public key: {exc}") from exc
+    if len(words) < 2:
+        raise BundleError(problem=f"{public}: no public key")
+    return f'{principal} namespaces="{receive.NAMESPACE}" {words[0]} {words[1]}\n'
+
+
+def _plain() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C"}

@@ -1,0 +1,213 @@
+"""Volumes: where each item lies, and how it is written. Plain POSIX tar, the same bytes for the same plan.
+
+Order: blobs, sidecars, pages. What fits into a volume is never split; what is larger than one is, and fills what is left.
+Every byte is hashed on its way, so that damage on the near side is found here and not beyond the gap. A volume that was
+written is not written again; one that a kill left unfinished is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from mirror.bundle.receive import BLOCK, volume_name
+from mirror.errors import BundleError
+from mirror.state.plan import Member, Plan, PlannedItem, Volume
+from mirror.tree.atomic import sync_file, tree_errors
+
+KINDS = ("blob", "sidecar", "page")
+SMALLEST_VOLUME = 64 * 1024
+
+_END = 2 * BLOCK
+_LEAST_PART = 16 * 1024
+_CHUNK = 1 << 20
+
+Told = Callable[[int], None]
+
+
+def lay_out(plan: Plan, volume_size: int) -> None:
+    """Decide where each item lies, and enter it."""
+    packer = _Packer(plan, volume_size)
+    plan.replace_layout(packer.pack(item) for kind in KINDS for item, _ in plan.iter_items(kind))
+    plan.add_volumes(packer.sizes())
+
+
+class _Packer:
+    """Fills one volume after the other."""
+
+    def __init__(self, plan: Plan, volume_size: int) -> None:
+        self._plan = plan
+        self._limit = volume_size - volume_size % BLOCK - _END
+        self._used: list[int] = []
+
+    def sizes(self) -> list[int]:
+        """Return the sizes of the volumes."""
+        return [used + _END for used in self._used]
+
+    def pack(self, item: PlannedItem) -> tuple[PlannedItem, str, list[Member]]:
+        """Return the item, its place and its new members: none where the same bytes lie there already."""
+        place = f"pages/{item.sha256}" if item.kind == "page" else item.path
+        is_whole = len(render_header(place, item.size)) + _padded(item.size) <= self._limit
+        if not is_whole:
+            place = f"parts/{item.sha256}"
+        if self._plan.parts(place):
+            return item, place, []
+        if is_whole:
+            self._make_room(len(render_header(place, item.size)) + _padded(item.size))
+            return item, place, [self._add(item, place, place, 0, item.size)]
+        return item, place, list(self._split(item, place))
+
+    def _split(self, item: PlannedItem, place: str) -> Iterator[Member]:
+        start, number = 0, 0
+        while start < item.size:
+            self._make_room(BLOCK + _LEAST_PART)
+            size = min(item.size - start, self._limit - self._used[-1] - BLOCK)
+            number += 1
+            yield self._add(item, place, f"{place}/{number:04d}", start, size)
+            start += size
+
+    def _make_room(self, size: int) -> None:
+        if not self._used or self._used[-1] + size > self._limit:
+            self._used.append(0)
+
+    def _add(self, item: PlannedItem, place: str, name: str, start: int, size: int) -> Member:
+        self._used[-1] += len(render_header(name, size)) + _padded(size)
+        return Member(
+            place=place,
+            volume=len(self._used),
+            name=name,
+            source=item.path,
+            start=start,
+            size=size,
+            whole=item.size,
+            sha256=item.sha256,
+        )
+
+
+def render_header(name: str, size: int) -> bytes:
+    """Return the tar header of a plain file: ustar, with an extended header where ustar can't say it."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    if name.isascii():
+        try:
+            return info.tobuf(tarfile.USTAR_FORMAT)
+        except ValueError:
+            pass  # too long, or too large
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _padded(size: int) -> int:
+    return size + -size % BLOCK
+
+
+def write_volumes(plan: Plan, sources: Callable[[str], Path], directory: Path, told: Told) -> None:
+    """Write the volumes that are not there yet, each durable before it counts. Raises ``TreeError``, ``BundleError``."""
+    for volume in plan.volumes():
+        path = directory / volume_name(volume.number)
+        if volume.sha256 is not None and path.is_file() and path.stat().st_size == volume.size:
+            told(volume.size)
+            continue
+        plan.record_volume(volume.number, None)
+        digest = _write_volume(plan, volume, sources, path, told)
+        sync_file(path)
+        plan.record_volume(volume.number, digest)
+
+
+def _write_volume(plan: Plan, volume: Volume, sources: Callable[[str], Path], path: Path, told: Told) -> str:
+    with HashingFile(path, told) as out:
+        for member in plan.iter_members(volume.number):
+            out.write(render_header(member.name, member.size))
+            _copy(member, sources(member.source), out)
+            out.write(bytes(-member.size % BLOCK))
+        out.write(bytes(_END))
+    if out.size != volume.size:  # pragma: no cover - the layout and the headers are made by the same code
+        raise BundleError(problem=f"{path} became {out.size} bytes long instead of {volume.size}")
+    return out.hexdigest()
+
+
+def _copy(member: Member, source: Path, out: HashingFile) -> None:
+    """Copy a member's bytes; the item is hashed whole, once all of it has been written."""
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as exc:
+        raise BundleError(problem=f"{source}: {exc.strerror}; run `mirror verify --repair`") from exc
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if os.fstat(descriptor).st_size != member.whole:
+            raise BundleError(problem=f"{source} is damaged: not {member.whole} bytes; run `mirror verify --repair`")
+        file.seek(member.start)
+        digest, left = hashlib.sha256(), member.size
+        while left:
+            data = file.read(min(left, _CHUNK))
+            if not data:
+                raise BundleError(problem=f"{source} became shorter while it was read")
+            digest.update(data)
+            out.write(data)
+            left -= len(data)
+        if member.start + member.size < member.whole:
+            return
+        if member.start:
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256")
+    if digest.hexdigest() != member.sha256:
+        raise BundleError(problem=f"{source} is damaged: its bytes have another sha256; run `mirror verify --repair`")
+
+
+class HashingFile:
+    """A file that is written once from start to end, in large pieces, hashed beside the writing."""
+
+    def __init__(self, path: Path, told: Told | None = None) -> None:
+        self._path, self._told = path, told
+        self._buffer = bytearray()
+        self._hash = hashlib.sha256()
+        self._hashing: Future[None] | None = None
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        """Open the file; what was there before is gone."""
+        with tree_errors(self._path):
+            self._file: BinaryIO = self._path.open("wb", buffering=0)
+        self._pool = ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what is left, unless it failed."""
+        try:
+            if kind is None:
+                self._flush()
+                if self._hashing is not None:
+                    self._hashing.result()
+        finally:
+            self._pool.shutdown()
+            with tree_errors(self._path):
+                self._file.close()
+
+    def write(self, data: bytes) -> None:
+        """Append some bytes. Raises ``TreeError``."""
+        self._buffer += data
+        if len(self._buffer) >= _CHUNK:
+            self._flush()
+
+    def hexdigest(self) -> str:
+        """Return the sha256 of all that was written; only after the end."""
+        return self._hash.hexdigest()
+
+    def _flush(self) -> None:
+        data, self._buffer = self._buffer, bytearray()
+        if self._hashing is not None:
+            self._hashing.result()
+        self._hashing = self._pool.submit(self._hash.update, data)
+        with tree_errors(self._path), memoryview(data) as view:
+            written = 0
+            while written < len(view):
+                written += self._file.write(view[written:]) or 0
+        self.size += len(data)
+        if self._told is not None:
+            self._told(len(data))

@@ -1,0 +1,251 @@
+"""What follows a cycle, of the daemon or of ``--once``: notes for ``status``, metrics, and the notify-command.
+
+Nothing here may undo or stop anything: what fails is one line in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from subprocess import DEVNULL, PIPE
+
+import anyio
+import anyio.to_thread
+import msgspec
+from anyio.abc import Process
+
+from mirror.config import Config
+from mirror.core.schedule import DiskSample, with_sample
+from mirror.errors import AccessDenied, MirrorError, StateError, TreeError, shown_text
+from mirror.logs import get_logger
+from mirror.metrics import CycleFacts, Facts, IndexFacts, Metrics
+from mirror.notify import without_manager
+from mirror.state.notes import CredentialNote, Notes, load_notes, record_note
+from mirror.state.overview import IndexOverview, load_overview
+from mirror.state.store import Store
+from mirror.sync.report import Outcome, Report
+from mirror.sync.work import Cycle, IndexRun
+from mirror.tree.atomic import disk_space, replace_file
+
+NOTIFY_LIMIT_S = 60.0
+
+_SAID_BYTES = 4096
+_log = get_logger(__name__)
+
+
+async def note_cycle(cycle: Cycle, config: Config) -> None:
+    """Leave in the state what a cycle knows beyond its report: the credentials' ends, how full the disk is."""
+    notes = await load_notes(cycle.store)
+    known = {index.name for index in config.indexes}
+    credentials = {name: note for name, note in notes.credentials.items() if name in known}
+    credentials |= {run.name: _credential_note(run) for run in cycle.runs}
+    await record_note(cycle.store, "credentials", credentials)
+    space = await anyio.to_thread.run_sync(disk_space, config.mirror.root)
+    if space is not None:
+        sample = DiskSample(at=cycle.clock(), used=space[0] - space[1], free=space[1])
+        await record_note(cycle.store, "disk", with_sample(notes.disk, sample))
+
+
+async def load_facts(store: Store, config: Config, *, now: float, is_scheduled: bool) -> Facts:
+    """Return what the metrics tell of the state."""
+    overview, notes = await load_overview(store, max_failures=0), await load_notes(store)
+    space = await anyio.to_thread.run_sync(disk_space, config.mirror.root)
+    intervals = {i.name: i.interval_s or config.mirror.interval_s for i in config.indexes} if is_scheduled else {}
+    last = overview.last_finished
+    facts = Facts(
+        since=overview.first_cycle_at or now,
+        indexes=tuple(
+            _index_facts(index, notes, intervals.get(index.source.name))
+            for index in overview.indexes
+            if index.source.configured
+        ),
+        disk_total=space[0] if space else None,
+        disk_free=space[1] if space else None,
+        damaged=len(notes.damage),
+        upkeep_at=notes.upkeep.at if notes.upkeep else None,
+    )
+    if last is None or last.finished_at is None:
+        return facts
+    return msgspec.structs.replace(
+        facts,
+        last_cycle=CycleFacts(
+            finished_at=last.finished_at,
+            duration_s=max(last.finished_at - last.started_at, 0.0),
+            outcome=last.outcome or "",
+            exit_code=last.exit_code or 0,
+            counters=_counters(last.report),
+        ),
+    )
+
+
+async def write_metrics(config: Config, metrics: Metrics) -> None:
+    """Write the textfile, if one is wanted: whole, for the user of node_exporter to read."""
+    path = config.service.metrics_file
+    if path is None:
+        return
+    try:
+        await anyio.to_thread.run_sync(
+            lambda: replace_file(path, metrics.render(), mode=0o644, tmp_dir=path.parent)
+        )
+    except TreeError as exc:
+        _log.error("metrics.unwritten", path=str(path), problem=exc.problem)
+
+
+def is_worth_telling(report: Report, exit_code: int) -> bool:
+    """Tell whether a cycle changed something or failed; one that was stopped by us is neither."""
+    changed = ("projects_changed", "projects_removed", "files_new", "files_replaced", "files_removed")
+    return not report.interrupted and (bool(exit_code) or any(report.total(counter) for counter in changed))
+
+
+async def tell_cycle(config: Config, report: Report, exit_code: int, env: Mapping[str, str]) -> None:
+    """Run the notify-command with a cycle's report, if that is wanted and worth it."""
+    if config.service.notify_command and is_worth_telling(report, exit_code):
+        await tell(config, "cycle", msgspec.json.encode(report.as_json()), exit_code, env)
+
+
+async def tell(config: Config, event: str, report: bytes, exit_code: int, env: Mapping[str, str]) -> None:
+    """Run the notify-command with a report on its standard input; it has a minute. Its secrets are its own."""
+    command = config.service.notify_command
+    environment = {
+        **_without_secrets(config, env),
+        "MIRROR_EVENT": event,
+        "MIRROR_EXIT_CODE": str(exit_code),
+        "MIRROR_REPORT_ROOT": str(config.mirror.root),
+    }
+    try:
+        process = await anyio.open_process(
+            command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, env=environment, start_new_session=True
+        )
+    except (OSError, ValueError) as exc:
+        problem = f"can't be started: {getattr(exc, 'strerror', None) or type(exc).__name__}"
+        _log.warning("notify.failed", command=command[0], problem=problem)
+        return
+    said = b""
+    try:
+        with anyio.move_on_after(NOTIFY_LIMIT_S) as limit:
+            said = await _converse(process, report)
+            await process.wait()
+    finally:
+        with anyio.CancelScope(shield=True):
+            _end(process)
+            await process.aclose()
+    if limit.cancelled_caught:
+        _log.warning("notify.failed", command=command[0], problem=f"did not end within {NOTIFY_LIMIT_S:g} s: killed")
+    elif process.returncode:
+        last = said.decode(errors="replace").strip().rpartition("\n")[2]
+        _log.warning("notify.failed", command=command[0], exit_status=process.returncode, said=shown_text(last))
+    else:
+        _log.info("notify.done", command=command[0], about=event)
+
+
+async def after_once(cycle: Cycle, config: Config, *, version: str) -> Metrics | None:
+    """Do what follows a cycle of ``--once`` while its state is open; return the metrics to write."""
+    try:
+        await note_cycle(cycle, config)
+        if config.service.metrics_file is None:
+            return None
+        metrics = Metrics(version=version, clock=cycle.clock, is_service=False)
+        metrics.facts = await load_facts(cycle.store, config, now=cycle.clock(), is_scheduled=False)
+    except StateError as exc:
+        _log.error("notes.unwritten", problem=str(exc))
+        return None
+    return metrics
+
+
+def _credential_note(run: IndexRun) -> CredentialNote:
+    credentials, problem = run.session.credentials, None
+    if isinstance(run.ended, AccessDenied):
+        problem = run.ended.detail or f"the index answered {run.ended.status}"
+    expires_at = credentials.kept.expires_at if credentials.kept is not None else None
+    return CredentialNote(source=credentials.describe(), expires_at=expires_at, problem=problem)
+
+
+def _index_facts(index: IndexOverview, notes: Notes, interval_s: float | None) -> IndexFacts:
+    credential = notes.credentials.get(index.source.name)
+    return IndexFacts(
+        name=index.source.name,
+        interval_s=interval_s,
+        last_success=index.source.succeeded_at,
+        listed_projects=index.source.listed,
+        held_projects=index.held.projects,
+        held_files=index.held.files,
+        held_bytes=index.held.size,
+        failures={reason.value: count for reason, count in index.failures.items()},
+        credential_expires=credential.expires_at if credential else None,
+        credential_usable=credential is None or credential.problem is None,
+    )
+
+
+class _ReportedIndex(msgspec.Struct):
+    name: str
+    projects_checked: int = 0
+    projects_changed: int = 0
+    projects_removed: int = 0
+    files_new: int = 0
+    files_replaced: int = 0
+    files_removed: int = 0
+    files_failed: int = 0
+    bytes_downloaded: int = 0
+    requests: int = 0
+
+
+class _Reported(msgspec.Struct):
+    indexes: list[_ReportedIndex] = []
+
+
+def _counters(report: str | None) -> dict[str, dict[str, int]]:
+    try:
+        read = msgspec.json.decode(report or "{}", type=_Reported)
+    except msgspec.MsgspecError:
+        return {}
+    return {i.name: {k: v for k, v in msgspec.structs.asdict(i).items() if k != "name"} for i in read.indexes}
+
+
+async def _converse(process: Process, report: bytes) -> bytes:
+    """Give the program its input and return the end of what it complained about."""
+    said = b""
+
+    async def feed() -> None:
+        assert process.stdin is not None
+        # One that reads nothing is no failure.
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            await process.stdin.send(report)
+        with contextlib.suppress(OSError, anyio.BrokenResourceError):
+            await process.stdin.aclose()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feed)
+        assert process.stderr is not None
+        async for chunk in process.stderr:
+            said = (said + chunk)[-_SAID_BYTES:]
+    return said
+
+
+def _end(process: Process) -> None:
+    """Kill what is left of the program and of what it started."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _without_secrets(config: Config, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the variables that credentials come from."""
+    hidden = {"CREDENTIALS_DIRECTORY", "CHAINGUARD_PYTHON_IDENTITY_ID", "CHAINGUARD_PYTHON_TOKEN"}
+    for index in config.indexes:
+        prefix = f"MIRROR_{index.name.upper().replace('-', '_')}"
+        hidden |= {f"{prefix}_USERNAME", f"{prefix}_PASSWORD"}
+        if index.auth is not None:
+            hidden |= {name for name in (index.auth.username_env, index.auth.password_env, index.auth.token_env) if name}
+    return {name: value for name, value in without_manager(env).items() if name not in hidden}
+
+
+def outcome_of(report: Report) -> str:
+    """Return the outcome's word for the metrics."""
+    return report.outcome.value if report.finished_at is not None else Outcome.ABORTED.value
+
+
+def local_problem(error: MirrorError) -> str:
+    """Return the sentence of an error for a log line."""
+    return str(error)

@@ -1,0 +1,117 @@
+"""Answers ``/metrics``, ``/live`` and ``/ready`` over HTTP, from threads of its own: also while the event loop is stuck.
+
+Reads what it shows and changes nothing. A client that is slow, silent or one of too many is cut off.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from mirror.metrics import CONTENT_TYPE
+
+_TIMEOUT_S = 10.0
+_MOST_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Where the answers come from; called from other threads."""
+
+    metrics: Callable[[], bytes]
+    is_live: Callable[[], bool]
+    problems: Callable[[], list[str]]
+    """Why the mirror is not ready; empty when it is."""
+
+
+class Endpoint:
+    """A listening server; used as ``with``. Raises ``OSError`` where it can't listen."""
+
+    def __init__(self, host: str, port: int, answers: Answers) -> None:
+        class Handler(_Handler):
+            source = answers
+
+        class Server(_Server):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+        self._server = Server((host, port), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """``HOST:PORT``, with the port that was given to us where 0 was asked for."""
+        host, port = self._server.server_address[:2]
+        return f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Closing must not wait for a client that reads slowly.
+    block_on_close = False
+
+    def __init__(self, *arguments: Any) -> None:
+        self._slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._slots.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no event."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    source: Answers
+    timeout = _TIMEOUT_S
+    server_version = "mirror"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        match self.path.partition("?")[0]:
+            case "/metrics":
+                self._answer(HTTPStatus.OK, self.source.metrics(), CONTENT_TYPE)
+            case "/live":
+                is_live = self.source.is_live()
+                self._say(is_live, "alive" if is_live else "stuck: see the log")
+            case "/ready":
+                problems = self.source.problems()
+                self._say(not problems, "\n".join(problems) or "ready")
+            case _:
+                self._answer(HTTPStatus.NOT_FOUND, b"/metrics /live /ready\n")
+
+    do_HEAD = do_GET
+
+    def _say(self, is_well: bool, text: str) -> None:  # noqa: FBT001 - two words for one answer
+        self._answer(HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, f"{text}\n".encode())
+
+    def _answer(self, status: HTTPStatus, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that http.server calls
+        """A scrape every few seconds is no event."""

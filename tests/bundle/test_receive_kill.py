@@ -1,0 +1,210 @@
+"""Killed at any step: what is served stays whole, and the same command completes the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bundle.handmade import Far, Site, State, read_tree, run, some_file
+
+A, A2, A3 = some_file("aa", "1.0", 5000), some_file("aa", "2.0"), some_file("aa", "3.0")
+B, C = some_file("bb", "1.0"), some_file("cc", "1.0")
+STATES = [
+    State({"aa": [A], "bb": [B]}, 1),
+    State({"aa": [A, A2], "bb": [B]}, 2),
+    State({"aa": [A2, A3], "cc": [C]}, 3),
+]
+
+DRIVER = """\
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from bundle.handmade import Far, read_tree
+from bundle.killing import kill_everywhere
+task = json.loads(sys.argv[2])
+
+def live(root):
+    simple = root / "public" / "simple"
+    return {p: d.hex() for p, d in read_tree(simple, "simple/").items()} if simple.exists() else {}
+
+def look(root):
+    assert live(root) in task["served"], "neither the old nor the new state is served"
+
+def check(root):
+    assert live(root) == task["served"][-1]
+    found = {p: d.hex() for p, d in read_tree(root / "public" / "files", "files/").items()}
+    assert found == task["blobs"], sorted(set(found) ^ set(task["blobs"]))
+    kept = task["kept"]
+    record = json.loads((root / "receive.json").read_bytes())
+    assert ([e["name"] for e in record["applied"]], record["next"], record["sweep"]) == (kept, None, False)
+    assert sorted(p.name for p in (root / "public").iterdir()) == ["files", "simple", "snapshots"]
+    assert sorted(p.name for p in (root / "public/snapshots").iterdir()) == kept
+    assert sorted(p.name for p in (root / "states").iterdir()) == [f"{n}.sha256" for n in kept]
+    assert list((root / "staging").iterdir()) == []
+    receipt = json.loads((root / "receipt.json").read_bytes())
+    assert (receipt["sequence"], receipt["damage"]) == (record["applied"][-1]["sequence"], [])
+    assert (root / "receive.py").exists()
+
+print(kill_everywhere(Path(task["before"]), Path(task["work"]), task["arguments"], look=look, check=check))
+"""
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory where there is one: a process is killed, not the machine, and hundreds of runs sync."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as directory:
+        yield Path(directory)
+
+
+def kill(
+    work: Path, before: Path, options: list[object], served: list[State | None], holds: list[State], kept: list[int]
+) -> int:
+    """Kill a command everywhere; return how many steps it has."""
+    task = {
+        "before": str(before),
+        "work": str(work),
+        "arguments": [str(option) for option in options],
+        "served": [{p: d.hex() for p, d in state.pages.items()} if state else {} for state in served],
+        "blobs": {p: d.hex() for state in holds for p, d in state.blobs.items()},
+        "kept": [f"bundle-{number:06d}" for number in kept],
+    }
+    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parents[1]), json.dumps(task)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return int(done.stdout)
+
+
+def unsigned(site: Path) -> Site:
+    """Return a site without signatures, which would take most of the time."""
+    return Site(site, None)
+
+
+def test_the_first_bundle_killed_everywhere(work: Path) -> None:
+    """A new site: nothing is served, or everything."""
+    made = unsigned(work / "near").make(STATES[0], volume_bytes=8 * 1024)
+    options = [made.path, "--root", "ROOT", "--unsigned"]
+    steps = kill(work, work / "nothing", options, [None, STATES[0]], STATES[:1], [1])
+    assert steps > 60
+
+
+def test_an_update_that_drops_a_state_killed_everywhere(work: Path) -> None:
+    """An update with --keep 1: the old or the new state is served; in the end the older states and their blobs are gone."""
+    site, far = unsigned(work / "near"), work / "far"
+    for state in STATES[:2]:
+        assert run(site.make(state).path, "--root", far, "--unsigned").code == 0
+    options = [site.make(STATES[2], volume_bytes=8 * 1024).path, "--root", "ROOT", "--unsigned", "--keep", "1"]
+    steps = kill(work, far, options, [STATES[1], STATES[2]], STATES[2:], [3])
+    assert steps > 80
+
+
+def test_an_update_after_a_rollback_killed_everywhere(work: Path) -> None:
+    """An update while an older state is served: that one or the new one is served."""
+    site, far = unsigned(work / "near"), work / "far"
+    for state in STATES[:2]:
+        assert run(site.make(state).path, "--root", far, "--unsigned").code == 0
+    assert run("--root", far, "--rollback").code == 0
+    options = [site.make(STATES[2]).path, "--root", "ROOT", "--unsigned"]
+    assert kill(work, far, options, [STATES[0], STATES[2]], STATES, [1, 2, 3]) > 60
+
+
+def test_a_repair_killed_everywhere(work: Path) -> None:
+    """A repair of blobs and pages: run again it mends all."""
+    site, far = unsigned(work / "near"), work / "far"
+    for state in STATES[:2]:
+        assert run(site.make(state).path, "--root", far, "--unsigned").code == 0
+    paths = [A.path, f"{B.path}.metadata"]
+    for path in paths:
+        (far / "public" / path).unlink()
+    # What is missing is missing until it is mended: the pages say more than the tree has, so that is not looked at.
+    (far / "public/simple/bb/index.v1_json").unlink()
+    made = site.repair([*paths, "simple/bb/index.v1_json"])
+    arguments = [str(made.path), "--root", "ROOT", "--unsigned"]
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from bundle import killing\n"
+        "killing.check_public = lambda public: None\n"
+        "def check(root):\n"
+        "    assert killing.program.main(['--root', str(root), '--check']) == 0\n"
+        "    assert list((root / 'staging').iterdir()) == []\n"
+        "print(killing.kill_everywhere(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:], look=lambda root: None, check=check),"
+        " file=sys.__stderr__)\n"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parents[1]), far, work, *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stderr.split()[-1]) > 20
+
+
+def test_another_bundle_after_a_kill(work: Path) -> None:
+    """A bundle that was killed at any step and then lost: one that supersedes it applies, and nothing of it stays."""
+    site, far = unsigned(work / "near"), work / "far"
+    assert run(site.make(STATES[0]).path, "--root", far, "--unsigned").code == 0
+    lost = site.make(STATES[1])
+    saving = site.make(STATES[2], since=1)
+    script = (
+        "import os, shutil, subprocess, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+        "from bundle import killing\n"
+        "far, root, lost, saving = (Path(a) for a in sys.argv[2:])\n"
+        "for step in range(1, 1000):\n"
+        "    shutil.rmtree(root, ignore_errors=True)\n"
+        "    subprocess.run(['cp', '-a', far, root], check=True)\n"
+        "    status = killing.in_child([str(lost), '--root', str(root), '--unsigned'], kill_at=step)\n"
+        "    code = killing.in_child([str(saving), '--root', str(root), '--unsigned', '--keep', '1'], kill_at=None)\n"
+        "    assert os.waitstatus_to_exitcode(code) == 0, step\n"
+        "    killing.check_public(root / 'public')\n"
+        "    assert sorted(p.name for p in (root / 'public/snapshots').iterdir()) == ['bundle-000003'], step\n"
+        "    found = sorted(str(p.relative_to(root / 'public')) for p in (root / 'public/files').rglob('*') if p.is_file())\n"
+        "    print(found)\n"
+        "    if not os.WIFSIGNALED(status):\n"
+        "        break\n"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parents[1]), far, work / "root", lost.path, saving.path]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert set(done.stdout.splitlines()) == {str(sorted(STATES[2].blobs))}
+    assert len(done.stdout.splitlines()) > 40
+
+
+def test_a_rollback_killed_everywhere(work: Path) -> None:
+    """A rollback is one rename."""
+    site, far = unsigned(work / "near"), work / "far"
+    for state in STATES[:2]:
+        assert run(site.make(state).path, "--root", far, "--unsigned").code == 0
+    before = Far(far, far)
+    for step in range(1, 50):
+        root = Far(work / "root", far)
+        shutil.rmtree(root.root, ignore_errors=True)
+        subprocess.run(["cp", "-a", far, root.root], check=True)
+        script = (
+            "import sys; sys.path.insert(0, sys.argv[1]); from bundle import killing; killing.arm(int(sys.argv[2]))\n"
+        )
+        script += "sys.exit(killing.program.main(sys.argv[3:]))"
+        command = [
+            sys.executable,
+            "-c",
+            script,
+            str(Path(__file__).parents[1]),
+            str(step),
+            "--root",
+            root.root,
+            "--rollback",
+            "1",
+        ]
+        code = subprocess.run(command, check=False, capture_output=True).returncode
+        assert root.pages() in (STATES[0].pages, STATES[1].pages)
+        assert root.blobs() == before.blobs()
+        if code == 0:
+            assert root.pages() == STATES[0].pages
+            break
+        assert code == -9
+    assert read_tree(far / "staging") == {}
