@@ -180,7 +180,9 @@ class Metrics:
             queues = [(live.name, *live.queued) for live in self._live]
             cycles = self._cycles.copy()
         requests = CounterMetricFamily(
-            "mirror_requests", "Requests to an index, each redirect included, by HTTP status.", labels=["index", "status"]
+            "mirror_requests",
+            "Requests to an index, each redirect included, by HTTP status.",
+            labels=["index", "status"],
         )
         for labels, count in sorted(answers.items()):
             requests.add_metric(labels, count)
@@ -188,7 +190,9 @@ class Metrics:
         yield _counter("mirror_request_retries", "Requests that were tried again.", "index", retries)
         yield _counter("mirror_downloaded_bytes", "Bytes of files' bodies that came.", "index", sizes)
         yield _counter("mirror_cycles", "Cycles that ended, by outcome.", "outcome", cycles)
-        projects = GaugeMetricFamily("mirror_queue_projects", "Projects that the cycle has still to look at.", labels=["index"])
+        projects = GaugeMetricFamily(
+            "mirror_queue_projects", "Projects that the cycle has still to look at.", labels=["index"]
+        )
         files = GaugeMetricFamily("mirror_queue_files", "Files that the cycle has still to fetch.", labels=["index"])
         for name, waiting_projects, waiting_files in queues:
             projects.add_metric([name], waiting_projects)
@@ -227,7 +231,9 @@ def _index_families(facts: Facts, now: float) -> Iterator[Metric]:
                 family.add_metric([index.name], number)
         return family
 
-    yield each("mirror_index_last_success_timestamp_seconds", "When it was last read to its end.", lambda i: i.last_success)
+    yield each(
+        "mirror_index_last_success_timestamp_seconds", "When it was last read to its end.", lambda i: i.last_success
+    )
     yield each("mirror_index_interval_seconds", "How often it is to be read.", lambda i: i.interval_s)
     yield each(
         "mirror_index_stale",
@@ -262,7 +268,9 @@ def _mirror_families(facts: Facts) -> Iterator[Metric]:
             outcome.add_metric([word], int(word == last.outcome))
         yield outcome
         for counter in _LAST_COUNTERS:
-            family = GaugeMetricFamily(f"mirror_last_cycle_{_with_unit(counter)}", "In the last cycle.", labels=["index"])
+            family = GaugeMetricFamily(
+                f"mirror_last_cycle_{_with_unit(counter)}", "In the last cycle.", labels=["index"]
+            )
             for name, counters in last.counters.items():
                 family.add_metric([name], counters.get(counter, 0))
             yield family

@@ -77,7 +77,6 @@ def _compare_pages(plan: Plan, simple: Path, lists: Sequence[Path]) -> list[Chan
     pages: list[tuple[str, str]] = []
     items: list[PlannedItem] = []
     removed: set[str] = set()
-    kept: set[str] = set()
     try:
         for place, group in groupby(iter_page_digests(simple), key=lambda page: page[0].rpartition("/")[0]):
             here = list(group)
@@ -91,8 +90,6 @@ def _compare_pages(plan: Plan, simple: Path, lists: Sequence[Path]) -> list[Chan
                 if place:
                     known = tuple(any(old.values()) for old in found)
                     changed.append(ChangedProject(name=ProjectName(place), known=known))
-            if place and older:
-                kept.add(place)
             if len(pages) >= _BATCH:
                 plan.add_pages(pages)
                 plan.add_items(items)
@@ -101,7 +98,7 @@ def _compare_pages(plan: Plan, simple: Path, lists: Sequence[Path]) -> list[Chan
         plan.add_items(items)
         for old in older:
             removed |= old.finish()
-        plan.add_removed(sorted(removed - kept))
+        plan.add_removed(sorted(removed))
     finally:
         for old in older:
             old.close()

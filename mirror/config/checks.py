@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, ServiceConfig
+from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, SiteConfig, ServiceConfig
 from mirror.core.names import normalize_project
 from mirror.errors import ConfigError, UnsafeName, shown_text
 

@@ -6,6 +6,7 @@ Reading (``reading``), writing (``show``) and the JSON Schema are all driven by 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,7 @@ import msgspec
 
 from mirror.config import units
 from mirror.core.model import IndexPolicy
-from mirror.core.names import normalize_pattern, normalize_project
+from mirror.core.names import compile_patterns, normalize_pattern, normalize_project
 
 AuthKind = Literal["auto", "none", "basic", "bearer", "netrc", "keyring", "command"]
 
@@ -142,6 +143,26 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
         )
 
 
+class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """One table ``[[site]]``: a place beyond the gap; one without a table gets everything."""
+
+    name: str
+    projects: tuple[str, ...] = ("*",)
+    exclude_projects: tuple[str, ...] = ()
+    key: FilePath | None = None
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it gets every project."""
+        return "*" in self.projects and not self.exclude_projects
+
+    def wants(self) -> Callable[[str], bool]:
+        """Return whether a project, by its normalised name, is for this site."""
+        wanted = compile_patterns(normalize_pattern(pattern) for pattern in self.projects)
+        left_out = compile_patterns(normalize_pattern(pattern) for pattern in self.exclude_projects)
+        return lambda name: wanted(name) and not left_out(name)
+
+
 class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """The shape of a whole file."""
 
@@ -149,6 +170,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     limits: Limits = Limits()
     service: ServiceConfig = ServiceConfig()
     indexes: tuple[IndexConfig, ...] = msgspec.field(name="index")
+    sites: tuple[SiteConfig, ...] = msgspec.field(default=(), name="site")
 
 
 class Config(ConfigFile, frozen=True, kw_only=True):

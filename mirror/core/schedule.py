@@ -111,9 +111,7 @@ def hurried(schedule: Schedule, *, now_s: float, names: Collection[str] | None =
     )
 
 
-def reloaded(
-    schedule: Schedule, intervals: Mapping[str, float], changed: Collection[str], *, now_s: float
-) -> Schedule:
+def reloaded(schedule: Schedule, intervals: Mapping[str, float], changed: Collection[str], *, now_s: float) -> Schedule:
     """Return the schedule for a new configuration: what is new or ``changed`` is due now, the rest goes on."""
     known = {turn.name: turn for turn in schedule}
     turns = []

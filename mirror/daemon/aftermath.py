@@ -18,14 +18,14 @@ from anyio.abc import Process
 
 from mirror.config import Config
 from mirror.core.schedule import DiskSample, with_sample
-from mirror.errors import AccessDenied, MirrorError, StateError, TreeError, shown_text
+from mirror.errors import AccessDenied, StateError, TreeError, shown_text
 from mirror.logs import get_logger
 from mirror.metrics import CycleFacts, Facts, IndexFacts, Metrics
 from mirror.notify import without_manager
 from mirror.state.notes import CredentialNote, Notes, load_notes, record_note
 from mirror.state.overview import IndexOverview, load_overview
 from mirror.state.store import Store
-from mirror.sync.report import Outcome, Report
+from mirror.sync.report import Report
 from mirror.sync.work import Cycle, IndexRun
 from mirror.tree.atomic import disk_space, replace_file
 
@@ -86,9 +86,7 @@ async def write_metrics(config: Config, metrics: Metrics) -> None:
     if path is None:
         return
     try:
-        await anyio.to_thread.run_sync(
-            lambda: replace_file(path, metrics.render(), mode=0o644, tmp_dir=path.parent)
-        )
+        await anyio.to_thread.run_sync(lambda: replace_file(path, metrics.render(), mode=0o644, tmp_dir=path.parent))
     except TreeError as exc:
         _log.error("metrics.unwritten", path=str(path), problem=exc.problem)
 
@@ -237,15 +235,7 @@ def _without_secrets(config: Config, env: Mapping[str, str]) -> dict[str, str]:
         prefix = f"MIRROR_{index.name.upper().replace('-', '_')}"
         hidden |= {f"{prefix}_USERNAME", f"{prefix}_PASSWORD"}
         if index.auth is not None:
-            hidden |= {name for name in (index.auth.username_env, index.auth.password_env, index.auth.token_env) if name}
+            hidden |= {
+                name for name in (index.auth.username_env, index.auth.password_env, index.auth.token_env) if name
+            }
     return {name: value for name, value in without_manager(env).items() if name not in hidden}
-
-
-def outcome_of(report: Report) -> str:
-    """Return the outcome's word for the metrics."""
-    return report.outcome.value if report.finished_at is not None else Outcome.ABORTED.value
-
-
-def local_problem(error: MirrorError) -> str:
-    """Return the sentence of an error for a log line."""
-    return str(error)

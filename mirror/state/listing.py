@@ -251,6 +251,12 @@ async def record_root_read(
         )
 
 
+async def forget_serials(store: Store, source: SourceRow) -> None:
+    """Ask for every page of an index conditionally, once: its root's serial went back, so equal serials prove nothing."""
+    async with store.transaction() as tx:
+        await tx.execute("UPDATE project SET serial = NULL WHERE source = ?", (source.id,))
+
+
 async def record_success(store: Store, sources: Collection[int], now: float) -> None:
     """Note that a cycle went through these indexes without ending early."""
     async with store.transaction() as tx:

@@ -67,7 +67,9 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
 
 async def load_notes(store: Store) -> Notes:
     """Return every note. Damage that has been mended or verified since is left out."""
-    damage = [note for note in await load_note(store, "damage", tuple[DamageNote, ...]) or () if await _lasts(store, note)]
+    damage = [
+        note for note in await load_note(store, "damage", tuple[DamageNote, ...]) or () if await _lasts(store, note)
+    ]
     return Notes(
         credentials=await load_note(store, "credentials", dict[str, CredentialNote]) or {},
         activity=await load_note(store, "activity", Activity),

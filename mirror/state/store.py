@@ -71,6 +71,14 @@ class Store:
         self.connection = connection
         self._writing = anyio.Lock()
 
+    @property
+    def changes(self) -> int:
+        """How many rows this connection has changed: a sign that work goes on."""
+        try:
+            return self.connection.total_changes
+        except ValueError:  # it was closed
+            return 0
+
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a query."""
         with _state_errors(self.path):

@@ -30,7 +30,7 @@ from mirror.errors import (
 from mirror.logs import get_logger
 from mirror.state.entries import Closing, OwnerClaims, load_blobs, load_held, load_owner_claims
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
-from mirror.state.listing import Due, ProjectRow, RootChange, load_due, record_root, record_root_read
+from mirror.state.listing import Due, ProjectRow, RootChange, forget_serials, load_due, record_root, record_root_read
 from mirror.sync.pool import work_through
 from mirror.sync.work import Cycle, IndexRun, PendingRemoval, ProjectWork
 from mirror.upstream.index import Read, Unchanged
@@ -66,6 +66,9 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
         wants=run.selection.wants_project,
         only=cycle.options.projects,
     )
+    if _went_back(run.source.validators, look.validators):
+        _log.warning("root.serial_went_back", index=run.name)
+        await forget_serials(cycle.store, run.source)
     if not cycle.options.projects:
         await record_root_read(
             cycle.store, run.source, look.validators, cycle=cycle.id, selection=run.selection.root_digest, listed=listed
@@ -73,16 +76,9 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
     return change
 
 
-def trusts_serials(cycle: Cycle, run: IndexRun, previous: Validators | None, current: Validators | None) -> bool:
-    """Tell whether equal serials prove pages unchanged: not when asked to read all, nor after the root's went back."""
-    if cycle.options.full:
-        return False
+def _went_back(previous: Validators | None, current: Validators) -> bool:
     before = previous.serial if previous else None
-    now = current.serial if current else None
-    if before is not None and now is not None and now < before:
-        _log.warning("root.serial_went_back", index=run.name, before=before, now=now)
-        return False
-    return True
+    return before is not None and current.serial is not None and current.serial < before
 
 
 async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:

@@ -19,7 +19,6 @@ from contextlib import asynccontextmanager
 import anyio
 import msgspec
 
-from mirror.core.model import Validators
 from mirror.core.names import ProjectName
 from mirror.errors import MirrorError, Reason, StateError, TreeError
 from mirror.logs import get_logger
@@ -36,7 +35,7 @@ from mirror.state.listing import (
     load_sources,
     record_success,
 )
-from mirror.sync.crawl import Deliver, crawl, look_at_root, reread, trusts_serials
+from mirror.sync.crawl import Deliver, crawl, look_at_root, reread
 from mirror.sync.fetch import Fetcher
 from mirror.sync.plan import plan_of_cycle, plan_stage
 from mirror.sync.publish import Publisher
@@ -130,7 +129,6 @@ async def _take_away(cycle: Cycle, publisher: Publisher, run: IndexRun) -> bool:
 
 async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
     """Read the roots of all indexes at once; return those that can be crawled, in their order."""
-    before = {run.name: run.source.validators for run in cycle.runs}
 
     async def look(run: IndexRun) -> None:
         if run.ended is not None:
@@ -155,7 +153,7 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
         run.source = sources[run.name]
         if run.ended is not None:
             continue
-        due = _due(cycle, run, before[run.name], only_held=run.source.position > never_read)
+        due = _due(cycle, run, only_held=run.source.position > never_read)
         run.counters.projects_due, confirmed = await count_due(cycle.store, due)
         run.counters.projects_confirmed = confirmed
         run.counters.projects_checked += confirmed
@@ -188,7 +186,7 @@ def _is_unknown(cycle: Cycle, source: SourceRow) -> bool:
     return source.root_read is None or source.selection != cycle.root_digests.get(source.name)
 
 
-def _due(cycle: Cycle, run: IndexRun, previous: Validators | None, *, only_held: bool) -> Due:
+def _due(cycle: Cycle, run: IndexRun, *, only_held: bool) -> Due:
     if only_held:
         _log.warning(
             "index.waits", index=run.name, reason="the root of an earlier index was never read: no new projects"
@@ -196,7 +194,7 @@ def _due(cycle: Cycle, run: IndexRun, previous: Validators | None, *, only_held:
     return Due(
         source=run.source,
         selection=run.selection.page_digest,
-        trust_serials=trusts_serials(cycle, run, previous, run.source.validators),
+        trust_serials=not cycle.options.full,
         only_held=only_held,
         is_overlay=run.selection.policy.overlay and run.source.position > 0,
         only=cycle.options.projects,

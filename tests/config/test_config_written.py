@@ -13,6 +13,7 @@ from mirror.config import (
     IndexConfig,
     Limits,
     MirrorSettings,
+    ServiceConfig,
     effective_toml,
     json_schema,
     load_config,

@@ -1,0 +1,307 @@
+"""Make a bundle: which states it builds on, its files on the medium, and its entry in the ledger.
+
+Order: the state is frozen as a pin and planned (``planning``) -> volumes, then what lies beside them, then ``bundle.json`` ->
+all of it durable -> the signature, durable -> the ledger. So a sequence that is entered belongs to a bundle that is whole on its
+medium, and a run that was killed is continued by the same command. Without the tree's lock, except to freeze and to enter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+
+from mirror.bundle import manifest, signing
+from mirror.bundle.planning import page_list_path, plan_update
+from mirror.bundle.receive import ATTACHED, BUNDLE_JSON, BUNDLE_SIG, PROGRAM, bundle_label, volume_name
+from mirror.bundle.volumes import Told, lay_out, write_volumes
+from mirror.errors import BundleError, ConfigError
+from mirror.logs import get_logger
+from mirror.state.plan import Plan
+from mirror.state.shipments import ShipmentRow, load_chain, load_shipments, record_shipment
+from mirror.state.snapshots import SnapshotRow
+from mirror.state.store import Store
+from mirror.tree.atomic import (
+    free_bytes,
+    full_disk_error,
+    make_directory,
+    remove_if_there,
+    rename_into,
+    sync_directory,
+    sync_file,
+    temporary_path,
+    tree_errors,
+    write_new,
+)
+from mirror.tree.layout import PRIVATE_DIRECTORY, PRIVATE_FILE, Layout
+from mirror.tree.snapshots import pin_path
+
+_log = get_logger(__name__)
+
+_SPARE_BYTES = 1 << 20
+_LINE_BYTES = 700
+"""What an item takes in ``bundle.json`` and ``CONTENTS.json`` together, about."""
+_SIGNATURE = f"{PROGRAM}.sig"
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for: a run that was killed is continued by the same order."""
+
+    site: str
+    target: str
+    volume_size: int
+    selection: str
+    """What tells the site's projects apart from those of another configuration."""
+    snapshot: str | None = None
+    since: int | None = None
+    full: bool = False
+
+
+class Basis(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a bundle stands in its site's chain."""
+
+    chain: str
+    sequence: int
+    bases: tuple[ShipmentRow, ...]
+    """The states that it applies on, the oldest first; none: it is complete."""
+
+
+async def find_basis(store: Store, site: str, *, since: int | None, full: bool) -> Basis:
+    """Return what the next bundle of a site builds on; the first one is complete. Raises ``ConfigError``."""
+    chain = await load_chain(store, site)
+    made = await load_shipments(store, site)
+    sequence = made[-1].sequence + 1 if made else 1
+    if full or (not made and since is None):
+        return Basis(chain=chain or secrets.token_hex(16), sequence=sequence, bases=())
+    first = made[-1].sequence if since is None and made else since
+    bases = tuple(row for row in made if first is not None and row.sequence >= first)
+    if not bases or bases[0].sequence != first:
+        known = ", ".join(str(row.sequence) for row in made if row.needed) or "none"
+        raise ConfigError(where="--since", problem=f"no bundle {first} was made for {site}; known are: {known}")
+    if not bases[0].needed:
+        raise ConfigError(
+            where="--since", problem=f"the history since bundle {first} was pruned (keep-history); make it with --full"
+        )
+    assert chain is not None
+    return Basis(chain=chain, sequence=sequence, bases=bases)
+
+
+def is_continued(plan: Plan, order: Order, basis: Basis) -> bool:
+    """Tell whether a plan is the one for this order, and whole."""
+    return bool(plan.meta("order") == msgspec.to_builtins(order) and plan.meta("sequence") == basis.sequence)
+
+
+async def make_plan(
+    plan: Plan, store: Store, layout: Layout, pin: SnapshotRow, order: Order, basis: Basis, *, now: float
+) -> bool:
+    """Fill a plan; tell whether there is anything to send."""
+    plan.forget()
+    await plan_update(plan, store, layout, pin, basis.bases)
+    is_empty = not plan.removed() and not any(plan.count_items(kind)[0] for kind in ("blob", "sidecar", "page"))
+    if is_empty:
+        return False
+    await anyio.to_thread.run_sync(lay_out, plan, order.volume_size)
+    state = {
+        "revision": pin.revision,
+        "digest": await anyio.to_thread.run_sync(manifest.state_digest, plan),
+        "projects": pin.projects,
+        "files": pin.files,
+        "bytes": pin.bytes,
+        "pages": plan.count_pages(),
+    }
+    references = [{"sequence": base.sequence, "digest": base.digest} for base in basis.bases]
+    head = manifest.Head(
+        kind="update",
+        site=order.site,
+        chain=basis.chain,
+        sequence=basis.sequence,
+        base=references[0] if references else None,
+        supersedes=references[1:],
+        state=state,
+        created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+    )
+    # Last: what has an order is whole.
+    plan.keep(head=head, made_at=now)
+    plan.keep(order=order, sequence=basis.sequence)
+    return True
+
+
+def head_of(plan: Plan) -> manifest.Head:
+    """Return what the planned bundle says of itself."""
+    return msgspec.convert(plan.meta("head"), manifest.Head)
+
+
+def bundle_directory(target: Path, head: manifest.Head) -> Path:
+    """Return the directory of a bundle below the one that it is made in."""
+    if head.sequence is not None:
+        return target / bundle_label(head.site, head.sequence)
+    stamp = head.created_at.replace("-", "").replace(":", "")
+    return target / f"{head.site}-repair-{stamp}"
+
+
+def total_bytes(plan: Plan) -> int:
+    """Return the bytes of all volumes."""
+    return sum(volume.size for volume in plan.volumes())
+
+
+def write_bundle(plan: Plan, sources: Sequence[Path], directory: Path, key: Path | None, told: Told) -> str:
+    """Write the planned bundle, or what is missing of it; return the sha256 of its ``bundle.json``.
+
+    ``sources``: where blobs and where pages lie. Raises ``TreeError``, ``BundleError``.
+    """
+    public, pages = sources
+    head = head_of(plan)
+    _prepare_directory(plan, directory)
+    _check_space(plan, directory)
+    write_volumes(plan, lambda path: (pages if path.startswith("simple/") else public) / path, directory, told)
+    attached = _write_attached(plan, directory, head, key)
+    written = manifest.write_manifest(directory / BUNDLE_JSON, plan, head, attached)
+    volumes = [
+        manifest.Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()
+    ]
+    manifest.write_sums(directory / manifest.SUMS, [*attached, *volumes, written])
+    for name in (*(a.name for a in attached), BUNDLE_JSON, manifest.SUMS):
+        sync_file(directory / name)
+    if key is not None and (plan.meta("signed") != written.sha256 or not (directory / BUNDLE_SIG).is_file()):
+        manifest.write_bytes(directory / BUNDLE_SIG, signing.sign_file(directory / BUNDLE_JSON, key))
+        signing.describe_signer(directory / BUNDLE_JSON, directory / BUNDLE_SIG)
+        sync_file(directory / BUNDLE_SIG)
+        plan.keep(signed=written.sha256)
+    sync_directory(directory)
+    sync_directory(directory.parent)
+    _log.info("bundle.written", path=str(directory), digest=written.sha256, bytes=total_bytes(plan))
+    return written.sha256
+
+
+def _prepare_directory(plan: Plan, directory: Path) -> None:
+    if plan.meta("directory") == str(directory):
+        if directory.is_dir():
+            return
+        # Another medium stands there now: nothing of what was written lies on it.
+        for volume in plan.volumes():
+            plan.record_volume(volume.number, None)
+    with tree_errors(directory):
+        if directory.exists() and any(directory.iterdir()):
+            _clear_unfinished(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+    plan.keep(directory=str(directory), signed="", program="")
+
+
+def _clear_unfinished(directory: Path) -> None:
+    """Remove what an earlier run of ours began and never signed."""
+    ours = {*ATTACHED, BUNDLE_JSON, manifest.SUMS}
+    foreign = [p.name for p in directory.iterdir() if p.name not in ours and not p.match("volume-*.tar")]
+    if foreign:
+        raise BundleError(problem=f"{directory} holds something else ({min(foreign)}): move it away, or choose another place")
+    for path in list(directory.iterdir()):
+        remove_if_there(path)
+
+
+def _check_space(plan: Plan, directory: Path) -> None:
+    items = sum(plan.count_items(kind)[0] for kind in ("blob", "sidecar", "page"))
+    there = [p.stat().st_size for v in plan.volumes() if (p := directory / volume_name(v.number)).is_file()]
+    needed = total_bytes(plan) + items * _LINE_BYTES + _SPARE_BYTES - sum(there)
+    free = free_bytes(directory)
+    if free is not None and free < needed:
+        advice = f"{needed} bytes are needed for this bundle; take a larger medium, and copy the volumes on from there"
+        raise full_disk_error(str(directory), "too little space", advice)
+
+
+def _write_attached(plan: Plan, directory: Path, head: manifest.Head, key: Path | None) -> list[manifest.Written]:
+    program = manifest.program()
+    own = hashlib.sha256(program).hexdigest()
+    attached = [manifest.write_bytes(directory / PROGRAM, program)]
+    signature = directory / _SIGNATURE
+    if key is not None:
+        if plan.meta("program") != own or not signature.is_file():
+            manifest.write_bytes(signature, signing.sign_file(directory / PROGRAM, key))
+            sync_file(signature)
+            plan.keep(program=own)
+        attached.append(manifest.write_bytes(signature, signature.read_bytes()))
+    text = manifest.readme(head, directory.name, is_signed=key is not None)
+    attached.append(manifest.write_bytes(directory / manifest.README, text.encode()))
+    attached.append(manifest.write_contents(directory / manifest.CONTENTS, plan))
+    return attached
+
+
+async def commit(store: Store, layout: Layout, plan: Plan, digest: str, *, bases: Sequence[ShipmentRow]) -> ShipmentRow:
+    """Enter a bundle whose signature lies on the medium; return its row of the ledger. Raises ``BundleError``."""
+    head = head_of(plan)
+    assert head.sequence is not None
+    made = await load_shipments(store, head.site)
+    if (made[-1].sequence if made else 0) + 1 != head.sequence:
+        raise BundleError(problem=f"another bundle for {head.site} was entered meanwhile; throw this one away")
+    row = ShipmentRow(
+        id=0,
+        site=head.site,
+        chain=head.chain,
+        sequence=head.sequence,
+        digest=digest,
+        revision=head.state["revision"],
+        base=bases[0].sequence if bases else None,
+        state=head.state,
+        volumes=len(plan.volumes()),
+        bytes=total_bytes(plan),
+        made_at=plan.meta("made_at"),
+    )
+    await anyio.to_thread.run_sync(partial(_keep_page_list, layout, plan, row))
+    await record_shipment(store, row)
+    await anyio.to_thread.run_sync(_drop_page_lists, layout, [old for old in made if not old.needed])
+    _log.info("bundle.entered", site=row.site, sequence=row.sequence, digest=digest)
+    return row
+
+
+def _keep_page_list(layout: Layout, plan: Plan, row: ShipmentRow) -> None:
+    path = page_list_path(layout, row.chain, row.sequence)
+    with tree_errors(path):
+        make_directory(path.parent, PRIVATE_DIRECTORY)
+        temporary = temporary_path(path.parent)
+        write_new(temporary, manifest.page_lines(plan.iter_pages(by_path=True)), PRIVATE_FILE)
+        sync_file(temporary)
+        rename_into(temporary, str(path))
+    sync_directory(path.parent)
+
+
+def _drop_page_lists(layout: Layout, rows: Sequence[ShipmentRow]) -> None:
+    for row in rows:
+        path = page_list_path(layout, row.chain, row.sequence)
+        with tree_errors(path):
+            remove_if_there(path)
+
+
+def plan_path(layout: Layout, pin: str) -> Path:
+    """Return where a pin's work file lies."""
+    return pin_path(layout, pin) / "plan.db"
+
+
+def sources_of(layout: Layout, pin: str) -> tuple[Path, Path]:
+    """Return where blobs and where the pin's pages lie."""
+    return layout.public, pin_path(layout, pin)
+
+
+def summary(head: manifest.Head, plan: Plan, directory: Path) -> dict[str, Any]:
+    """Return what a report says of a bundle."""
+    counts = {kind: plan.count_items(kind)[0] for kind in ("blob", "sidecar", "page")}
+    return {
+        "path": str(directory),
+        "kind": head.kind,
+        "site": head.site,
+        "chain": head.chain,
+        "sequence": head.sequence,
+        "base": head.base,
+        "supersedes": head.supersedes,
+        "state": head.state,
+        "files": counts["blob"],
+        "sidecars": counts["sidecar"],
+        "pages": counts["page"],
+        "projects_removed": len(plan.removed()),
+        "volumes": len(plan.volumes()),
+        "bytes": total_bytes(plan),
+    }

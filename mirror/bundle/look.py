@@ -1,0 +1,161 @@
+"""Look at a bundle: what is in it, for which site, whole or not, signed by whom. Nothing is written, no mirror is needed.
+
+For a scanning station between the sides: the reading and checking is that of the far side's own program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mirror.bundle import receive, signing
+from mirror.errors import BundleError
+
+Told = Callable[[int], None]
+
+
+class Look(msgspec.Struct, kw_only=True):
+    """What a bundle says, and what is wrong with it."""
+
+    manifest: receive.Manifest
+    digest: str
+    signer: str | None
+    """Who signed: a principal of a trust file, else the key's fingerprint; None for nobody."""
+    is_trusted: bool
+    volumes_here: list[str]
+    volumes_missing: list[str]
+    problems: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report object."""
+        m = self.manifest
+        return {
+            "format": 1,
+            "kind": m.kind,
+            "site": m.site,
+            "chain": m.chain,
+            "sequence": m.sequence,
+            "digest": self.digest,
+            "created_at": m.created_at,
+            "tool": m.tool,
+            "base": m.base._asdict() if m.base else None,
+            "supersedes": [reference._asdict() for reference in m.supersedes],
+            "state": m.state._asdict(),
+            "blobs": len(m.blobs),
+            "bytes": sum(item.size for item in m.blobs),
+            "pages": len(m.pages),
+            "projects_removed": list(m.removed),
+            "signer": self.signer,
+            "trusted": self.is_trusted,
+            "volumes": [volume.name for volume in m.volumes],
+            "volumes_missing": self.volumes_missing,
+            "problems": self.problems,
+        }
+
+
+def find_bundles(directories: Sequence[Path]) -> list[Path]:
+    """Return the directories of the bundle's media. Raises ``BundleError``."""
+    try:
+        return [Path(medium.path) for medium in receive.find_media([str(d) for d in directories])]
+    except receive.ReceiveError as exc:
+        raise BundleError(problem=str(exc)) from exc
+
+
+def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
+    """Read what a bundle says of itself. Raises ``BundleError`` where it can't be believed at all."""
+    data, problems = b"", []
+    for medium in media:
+        try:
+            found = receive.read_small(str(medium / receive.BUNDLE_JSON), receive.MAX_MANIFEST_BYTES)
+        except OSError as exc:
+            raise BundleError(problem=f"{medium / receive.BUNDLE_JSON}: can't be read: {exc.strerror}") from exc
+        if data and found != data:
+            raise BundleError(problem=f"{medium / receive.BUNDLE_JSON}: of another bundle than {media[0]}, or changed")
+        data = found
+    signer, is_trusted = _signer(media[0], data, trust, problems)
+    try:
+        manifest = receive.parse_manifest(data)
+    except receive.FormatError as exc:
+        raise BundleError(problem=f"{media[0] / receive.BUNDLE_JSON}: {exc}") from exc
+    names = [volume.name for volume in manifest.volumes]
+    here = [name for name in names if any((medium / name).exists() for medium in media)]
+    return Look(
+        manifest=manifest,
+        digest=hashlib.sha256(data).hexdigest(),
+        signer=signer,
+        is_trusted=is_trusted,
+        volumes_here=here,
+        volumes_missing=[name for name in names if name not in here],
+        problems=problems,
+    )
+
+
+def _signer(medium: Path, data: bytes, trust: Path | None, problems: list[str]) -> tuple[str | None, bool]:
+    signature = medium / receive.BUNDLE_SIG
+    if not signature.exists():
+        problems.append(f"{receive.BUNDLE_SIG}: is not there: nobody knows who made this bundle")
+        return None, False
+    try:
+        if trust is not None:
+            return receive.verify_signature(data, str(signature), str(trust)), True
+        return signing.describe_signer(medium / receive.BUNDLE_JSON, signature), False
+    except (receive.ReceiveError, BundleError) as exc:
+        problems.append(str(exc))
+        return None, False
+
+
+def verify(look: Look, media: Sequence[Path], told: Told) -> Look:
+    """Hash everything that lies there, each file and each item in it, and add what is wrong."""
+    problems = list(look.problems)
+    for medium in media:
+        for attached in look.manifest.attached:
+            if (medium / attached.name).exists():
+                _check(medium / attached.name, attached, problems, told, lambda stream: None)
+    for number, volume in enumerate(look.manifest.volumes, 1):
+        place = next((medium for medium in media if (medium / volume.name).exists()), None)
+        if place is not None:
+            sizes, digests = _members(look.manifest, number)
+
+            def read(stream: receive.VolumeStream, sizes: Any = sizes, digests: Any = digests) -> None:
+                for name, pieces in receive.iter_members(stream, sizes):
+                    digest = hashlib.sha256()
+                    for piece in pieces:
+                        digest.update(piece)
+                    if digests.get(name, digest.hexdigest()) != digest.hexdigest():
+                        raise receive.MediumError(f"{receive.shown(name)} has other bytes than listed")
+
+            _check(place / volume.name, volume, problems, told, read)
+    return msgspec.structs.replace(look, problems=problems)
+
+
+def _check(
+    path: Path,
+    listed: receive.Shipped,
+    problems: list[str],
+    told: Told,
+    read: Callable[[receive.VolumeStream], None],
+) -> None:
+    try:
+        with receive.VolumeStream(str(path), listed.size, told) as stream:
+            read(stream)
+            if stream.hexdigest() != listed.sha256:
+                raise receive.MediumError(f"changed: its sha256 is not the one in {receive.BUNDLE_JSON}")
+    except receive.MediumError as exc:
+        problems.append(f"{path}: {exc}")
+
+
+def _members(manifest: receive.Manifest, number: int) -> tuple[dict[str, int], dict[str, str]]:
+    """Return the members of a volume, name -> size, and the sha256 of those that are whole items."""
+    sizes: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    for item in (*manifest.blobs, *manifest.pages):
+        for part in item.parts:
+            if part.volume == number:
+                sizes[part.member] = part.size
+                if len(item.parts) == 1:
+                    digests[part.member] = item.sha256
+    return sizes, digests

@@ -1,0 +1,176 @@
+"""Mend the far side: from its list of damage to a bundle outside the chain; and what its receipts say.
+
+The list comes from beyond the gap: it is matched with the ledger, and every path in it must have the form of one that was sent.
+A page is mended only by the very bytes that were sent, looked for among the live pages, the snapshots and the pins.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mirror.bundle import manifest
+from mirror.bundle.planning import page_list_path
+from mirror.bundle.receive import (
+    MAX_MANIFEST_BYTES,
+    METADATA_ENDING,
+    FormatError,
+    bundle_label,
+    hash_file,
+    is_plain_name,
+    parse_json,
+    read_small,
+)
+from mirror.bundle.volumes import lay_out
+from mirror.errors import BundleError, shown_text
+from mirror.state.plan import Plan, PlannedItem
+from mirror.state.shipments import ShipmentRow
+from mirror.tree.layout import Layout
+
+_BLOB = re.compile(r"files/([0-9a-f]{2})/([0-9a-f]{2})/(\1\2[0-9a-f]{60})/([^/]+)\Z")
+_PAGE = re.compile(r"simple/(?:[a-z0-9]+(?:-[a-z0-9]+)*/)?index\.(?:html|v1_html|v1_json)\Z")
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that the far side found wrong. ``path`` is as it was told: it may hold anything."""
+
+    path: str
+    problem: str
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What the far side tells of itself: its receipt, or its list of damage."""
+
+    format: int
+    site: str
+    chain: str
+    sequence: int
+    digest: str
+    state_digest: str | None = None
+    free_bytes: int | None = None
+    damage: tuple[Damage, ...] = ()
+
+
+def read_receipt(path: Path) -> Receipt:
+    """Read a receipt or a list. Raises ``BundleError``."""
+    try:
+        receipt = msgspec.convert(parse_json(read_small(str(path), MAX_MANIFEST_BYTES)), Receipt)
+    except OSError as exc:
+        raise BundleError(problem=f"{path}: {exc.strerror}") from exc
+    except (FormatError, msgspec.ValidationError) as exc:
+        raise BundleError(problem=f"{path} is no receipt and no list of the far side: {shown_text(str(exc))}") from exc
+    if receipt.format != 1:
+        raise BundleError(problem=f"{path} has format {receipt.format}, known is 1: update this program")
+    return receipt
+
+
+def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow]) -> ShipmentRow:
+    """Return the bundle that a receipt speaks of. Raises ``BundleError`` where it is none of this ledger."""
+    label = shown_text(bundle_label(receipt.site, receipt.sequence))
+    for row in made:
+        if (row.site, row.chain, row.sequence) == (receipt.site, receipt.chain, receipt.sequence):
+            if row.digest != receipt.digest or receipt.state_digest not in {None, row.state["digest"]}:
+                raise BundleError(
+                    problem=f"the far side has another {label} than the one in this ledger: send one made with --full"
+                )
+            return row
+    raise BundleError(
+        problem=f"this ledger knows no {label} of the chain {shown_text(receipt.chain[:8])}…: it is another mirror's,"
+        " or the state was lost since; send one made with --full"
+    )
+
+
+def plan_repair(plan: Plan, layout: Layout, work: Path, receipt: Receipt, row: ShipmentRow, volume_size: int) -> list[str]:
+    """Plan what mends the damage of a receipt; return the paths that can't be mended from here.
+
+    ``work``: a directory for copies of the pages.
+    """
+    left: list[str] = []
+    items: list[PlannedItem] = []
+    expected = _expected_pages(layout, row, receipt)
+    for damage in receipt.damage:
+        if damage.problem == "foreign":
+            continue
+        if _BLOB.match(damage.path):
+            item = _blob(layout, damage.path)
+        else:
+            item = _page(layout, work, damage.path, expected.get(damage.path))
+        if item is None:
+            left.append(damage.path)
+        else:
+            items.append(item)
+    plan.add_items(items)
+    lay_out(plan, volume_size)
+    now = time.time()
+    head = manifest.Head(
+        kind="repair",
+        site=row.site,
+        chain=row.chain,
+        sequence=None,
+        base={"sequence": row.sequence, "digest": row.digest},
+        supersedes=[],
+        state=dict(row.state),
+        created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+    )
+    plan.keep(head=head, made_at=now)
+    return left
+
+
+def _expected_pages(layout: Layout, row: ShipmentRow, receipt: Receipt) -> dict[str, str]:
+    wanted = {damage.path for damage in receipt.damage if _PAGE.match(damage.path)}
+    path = page_list_path(layout, row.chain, row.sequence)
+    if not wanted or not path.is_file():
+        return {}
+    with path.open(encoding="ascii") as lines:
+        return {name: line[:64] for line in lines if (name := line[66:].rstrip("\n")) in wanted}
+
+
+def _blob(layout: Layout, path: str) -> PlannedItem | None:
+    found = _BLOB.match(path)
+    assert found is not None
+    is_sidecar = path.endswith(METADATA_ENDING)
+    name = found[4].removesuffix(METADATA_ENDING) if is_sidecar else found[4]
+    if not is_plain_name(name):
+        return None
+    try:
+        sha256, size = hash_file(str(layout.public / path))
+    except OSError:
+        return None
+    if not is_sidecar and sha256 != found[3]:
+        return None
+    return PlannedItem(kind="sidecar" if is_sidecar else "blob", path=path, size=size, sha256=sha256)
+
+
+def _page(layout: Layout, work: Path, path: str, expected: str | None) -> PlannedItem | None:
+    if expected is None:
+        return None
+    for place in _places(layout):
+        try:
+            sha256, size = hash_file(str(place / path))
+        except OSError:
+            continue
+        if sha256 == expected:
+            target = work / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(place / path, target)
+            return PlannedItem(kind="page", path=path, size=size, sha256=sha256)
+    return None
+
+
+def _places(layout: Layout) -> Iterator[Path]:
+    """Yield what may still have the pages of an older state, each with a directory ``simple``."""
+    yield layout.public
+    for place in (layout.public / "snapshots", layout.root / "pins"):
+        if place.is_dir():
+            yield from sorted(place.iterdir())
+
+
+def unmended(left: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the paths that can't be mended, for a report."""
+    return [{"path": shown_text(path)} for path in left]

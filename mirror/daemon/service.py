@@ -1,0 +1,491 @@
+"""The daemon: a cycle whenever an index is due, upkeep in between, until it is told to stop.
+
+Invariants: one daemon for a tree (``daemon.lock`` for its life); never two cycles at once, a missed one made up for once;
+the tree's lock only while something is written. Nothing that an index, a credential, a command, a disk or a clock does
+ends it: it says so, rests and tries again. A configuration that is broken at a reload is refused, the old one stays.
+
+SIGTERM and SIGINT end it: what is finished is kept. SIGHUP reads the configuration again, SIGUSR1 starts a cycle now.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import anyio
+import anyio.to_thread
+import msgspec
+from anyio.abc import TaskStatus
+
+from mirror import __version__
+from mirror.config import Config, missing_sources
+from mirror.core.schedule import (
+    ClockWatch,
+    Schedule,
+    after_cycle,
+    due_indexes,
+    expiry_step,
+    first_schedule,
+    hurried,
+    next_start_s,
+    reloaded,
+    shifted,
+)
+from mirror.daemon.aftermath import load_facts, note_cycle, tell, tell_cycle, write_metrics
+from mirror.daemon.endpoint import Answers, Endpoint
+from mirror.daemon.pulse import Pulse
+from mirror.daemon.upkeep import Upkeep
+from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, Unreachable
+from mirror.logs import get_logger
+from mirror.metrics import Facts, Metrics
+from mirror.notify import ServiceManager
+from mirror.state.notes import Activity, record_note
+from mirror.state.store import open_store_for_reading
+from mirror.sync.cycle import record_outcome, run_cycle
+from mirror.sync.report import Report
+from mirror.sync.work import Cycle, IndexRun, Options, Phase
+from mirror.tree.layout import Layout, create_tree
+from mirror.tree.lock import hold_async
+from mirror.upstream.credentials import CredentialSource, credential_source
+from mirror.wiring import check_tree_is_there, check_tree_matches, opened_cycle, opened_tree
+
+LOOK_EVERY_S = 15.0
+"""How often the daemon looks at the clock and at the credentials that were refused, while it waits."""
+
+LOCK_LOOK_S = 5.0
+NOTE_EVERY_S = 30.0
+"""How often a cycle's progress is left in the state for ``status``."""
+
+DAMAGED = 7
+"""As ``mirror verify`` would have ended."""
+
+_NOT_ASKED_AGAIN = frozenset({"command", "keyring"})
+"""Kinds of credentials that are not looked at every few seconds after a refusal."""
+
+_log = get_logger(__name__)
+
+
+class Daemon:
+    """One daemon. ``load`` reads the configuration again, ``judge`` says what a report means as an exit code."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        load: Callable[[], Config],
+        judge: Callable[[Report], int],
+        env: Mapping[str, str],
+        wait_s: float = 0.0,
+    ) -> None:
+        self._config, self._load, self._judge, self._env, self._wait_s = config, load, judge, env, wait_s
+        self._layout = Layout(config.mirror.root)
+        self._manager = ServiceManager(env)
+        self._pulse = Pulse(self._manager)
+        self._metrics = Metrics(version=__version__, clock=time.time)
+        self._upkeep = Upkeep(self._pulse)
+        self._endpoint: Endpoint | None = None
+        self._credentials = _sources(config, env, {})
+        self._schedule: Schedule = ()
+        self._clock = ClockWatch(wall=time.time(), steady_s=time.monotonic())
+        self._wake = anyio.Event()
+        self._must_reload = self._must_hurry = False
+        self._all_failures = False
+        """Whether the next cycle tries everything in the ledger, due or not."""
+        self._denied: dict[str, str | None] = {}
+        """Indexes that denied us: the fingerprint of the credential that they refused."""
+        self._warned: dict[str, tuple[float, int]] = {}
+
+    async def run(self) -> None:
+        """Run until a signal ends it. Raises ``LockHeld``, ``TreeError`` or ``StateError`` where it can't begin."""
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self._watch_signals, tasks.cancel_scope)
+            await anyio.to_thread.run_sync(create_tree, self._layout)
+            async with hold_async(self._layout.daemon_lock, wait_s=self._wait_s):
+                await self._check_state()
+                try:
+                    await self._serve(tasks.start_soon)
+                finally:
+                    self._pulse.say(self._manager.stopping)
+                    self._close_endpoint()
+                    _log.info("daemon.stopped")
+
+    async def _serve(self, start_soon: Callable[[Callable[[], object]], None]) -> None:
+        self._open_endpoint()
+        self._schedule = first_schedule(_intervals(self._config), now_s=time.monotonic())
+        start_soon(self._pulse.run)
+        for sentence in missing_sources(self._config, self._env):
+            _log.warning("config.incomplete", problem=sentence)
+        _log.info("daemon.started", root=str(self._layout.root), indexes=[i.name for i in self._config.indexes])
+        self._pulse.say(lambda: self._manager.ready("starting the first cycle"))
+        while True:
+            names = await self._next_indexes()
+            await self._cycle(names)
+            await self._keep_up()
+
+    async def _watch_signals(
+        self, scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+        with anyio.open_signal_receiver(*numbers) as signals:
+            task_status.started()
+            async for number in signals:
+                _log.info("daemon.signalled", signal=number.name)
+                match number:
+                    case signal.SIGHUP:
+                        self._must_reload = True
+                    case signal.SIGUSR1:
+                        self._must_hurry = True
+                    case _:
+                        scope.cancel()
+                        return
+                self._wake.set()
+
+    async def _check_state(self) -> None:
+        """Find out before we say that we are ready whether state and tree can be worked with."""
+        settings, limits = self._config.mirror, self._config.limits
+        if not await anyio.Path(settings.state).exists():
+            # Made by the first cycle; a tree with pages and no state is refused here, not every few minutes.
+            with suppress(LockHeld):
+                async with opened_cycle(self._config, Options(), env=self._env, credentials=self._credentials):
+                    return
+            return
+        try:
+            async with opened_tree(settings, limits, wait_s=self._wait_s) as tree:
+                await check_tree_is_there(tree.store, tree.layout)
+                await self._learn(await load_facts(tree.store, self._config, now=time.time(), is_scheduled=True))
+        except LockHeld as exc:
+            # Another command is at work, maybe for hours: that we can read the state must do for the beginning.
+            _log.warning("lock.held", problem=str(exc))
+            async with open_store_for_reading(settings.state) as store:
+                await check_tree_matches(store, self._layout)
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    async def _next_indexes(self) -> tuple[str, ...]:
+        """Wait until a cycle is due and return its indexes."""
+        while True:
+            await self._heed_signals()
+            names = due_indexes(self._schedule, now_s=time.monotonic())
+            if names:
+                return names
+            self._pulse.wait(self._waiting_words())
+            await self._rest(LOOK_EVERY_S)
+            self._look_at_clock()
+            await self._look_at_credentials()
+
+    async def _until_due(self) -> None:
+        """Return when a cycle is due, or a signal came."""
+        while not self._wake.is_set() and next_start_s(self._schedule) > time.monotonic():
+            await self._rest(LOOK_EVERY_S)
+            self._look_at_clock()
+
+    async def _rest(self, at_most_s: float) -> None:
+        left_s = next_start_s(self._schedule) - time.monotonic()
+        with anyio.move_on_after(max(min(left_s, at_most_s), 0.0)):
+            await self._wake.wait()
+
+    async def _heed_signals(self) -> None:
+        self._wake = anyio.Event()
+        if self._must_reload:
+            self._must_reload = False
+            await self._reload()
+        if self._must_hurry:
+            self._must_hurry, self._all_failures = False, True
+            self._schedule = hurried(self._schedule, now_s=time.monotonic())
+
+    def _look_at_clock(self) -> None:
+        now_s = time.monotonic()
+        jump_s = self._clock.jump_s(wall=time.time(), steady_s=now_s)
+        if not jump_s:
+            return
+        _log.warning("clock.jumped", seconds=round(jump_s, 1))
+        self._schedule = shifted(self._schedule, jump_s, now_s=now_s)
+        # What the ledger says of the next try was written by the other clock.
+        self._all_failures = self._all_failures or jump_s < 0
+
+    async def _look_at_credentials(self) -> None:
+        """Ask an index again at once where the credential that it refused has been replaced."""
+        self._warn_of_ends()
+        for name, refused in list(self._denied.items()):
+            index = next((i for i in self._config.indexes if i.name == name), None)
+            if index is None or (index.auth is not None and index.auth.kind in _NOT_ASKED_AGAIN):
+                continue
+            try:
+                found = await self._credentials[name].load()
+            except MirrorError:
+                continue  # told when it was refused
+            if found is not None and found.fingerprint() != refused:
+                del self._denied[name]
+                _log.info("credential.changed", index=name, source=found.source)
+                self._schedule = hurried(self._schedule, now_s=time.monotonic(), names=[name])
+
+    def _warn_of_ends(self) -> None:
+        for name, source in self._credentials.items():
+            expires_at = source.kept.expires_at if source.kept is not None else None
+            days = expiry_step(expires_at, now=time.time())
+            if expires_at is None or days is None or self._warned.get(name) == (expires_at, days):
+                continue
+            self._warned[name] = (expires_at, days)
+            fields = {"index": name, "source": source.describe(), "expires_at": _utc(expires_at)}
+            if days:
+                _log.warning("credential.expires", within_days=days, advice="renew it", **fields)
+            else:
+                _log.error("credential.expired", advice="renew it", **fields)
+
+    def _waiting_words(self) -> str:
+        left_s = max(next_start_s(self._schedule) - time.monotonic(), 0.0)
+        resting = [turn.name for turn in self._schedule if turn.failures]
+        failing = f"; could not be read: {', '.join(resting)}" if resting else ""
+        return f"waiting; next cycle at {_utc(time.time() + left_s)}{failing}"
+
+    # -- configuration ----------------------------------------------------------------------------------------------
+
+    async def _reload(self) -> None:
+        """Read the configuration again; a broken one is refused, and the old one stays."""
+        self._pulse.say(self._manager.reloading)
+        try:
+            self._adopt(await anyio.to_thread.run_sync(self._load))
+            self._metrics.is_configuration_current = True
+        except ConfigError as exc:
+            self._metrics.is_configuration_current = False
+            _log.error("config.refused", problem=str(exc), advice="the old configuration stays in force")
+        self._pulse.say(lambda: self._manager.ready(self._waiting_words()))
+
+    def _adopt(self, config: Config) -> None:
+        old = self._config
+        if (config.mirror.root, config.mirror.state) != (old.mirror.root, old.mirror.state):
+            raise ConfigError(
+                where="mirror.root", problem="root and state can't change while running: restart the daemon"
+            )
+        credentials = _sources(config, self._env, self._credentials, old)
+        before = {index.name: index for index in old.indexes}
+        changed = {index.name for index in config.indexes if before.get(index.name) != index}
+        self._config, self._credentials = config, credentials
+        names = {index.name for index in config.indexes}
+        self._denied = {name: print_ for name, print_ in self._denied.items() if name in names - changed}
+        self._schedule = reloaded(self._schedule, _intervals(config), changed, now_s=time.monotonic())
+        if config.service.listen_address != old.service.listen_address:
+            self._close_endpoint()
+        self._open_endpoint()
+        for sentence in missing_sources(config, self._env):
+            _log.warning("config.incomplete", problem=sentence)
+        _log.info("config.loaded", source=config.source, indexes=sorted(names), changed=sorted(changed))
+
+    # -- one cycle --------------------------------------------------------------------------------------------------
+
+    async def _cycle(self, names: tuple[str, ...]) -> None:
+        """Run one cycle over the due indexes, and what follows it."""
+        is_whole = len(names) == len(self._config.indexes)
+        options = Options(indexes=() if is_whole else names, is_scheduled=True, all_failures=self._all_failures)
+        self._all_failures = False
+        started_s = time.monotonic()
+        failed: dict[str, float | None] = dict.fromkeys(names)
+        report, code = None, 0
+        try:
+            report, code = await self._wait_for_cycle(options)
+            if report.aborted is None:
+                failed = {name: _asked_to_wait(error) for name, error in report.ended.items()}
+        except MirrorError as exc:
+            _log.error("cycle.failed", problem=str(exc))
+        except Exception as exc:  # noqa: BLE001 - the border of a cycle: a bug in one must not end the mirror's upkeep
+            _log.error("cycle.crashed", exc_info=exc)
+        self._schedule = after_cycle(
+            self._schedule, names, failed, started_s=started_s, now_s=time.monotonic(), random=random.random
+        )
+        self._warn_of_ends()
+        self._pulse.wait(self._waiting_words())
+        await self._leave_note(self._waiting_words())
+        await write_metrics(self._config, self._metrics)
+        if report is not None:
+            await tell_cycle(self._config, report, code, self._env)
+
+    async def _wait_for_cycle(self, options: Options) -> tuple[Report, int]:
+        """Run a cycle as soon as no other command holds the tree."""
+        is_told = False
+        while True:
+            try:
+                return await self._run_cycle(options)
+            except LockHeld as exc:
+                if not is_told:
+                    _log.warning("cycle.waits", problem=str(exc))
+                    is_told = True
+                self._pulse.wait(f"waiting for process {exc.pid}, which works on the tree")
+            await anyio.sleep(LOCK_LOOK_S)
+
+    async def _run_cycle(self, options: Options) -> tuple[Report, int]:
+        async with opened_cycle(self._config, options, env=self._env, credentials=self._credentials) as cycle:
+            self._metrics.watch([_LiveRun(run) for run in cycle.runs])
+            started_s = time.monotonic()
+            try:
+                with self._pulse.work(lambda: describe_cycle(cycle), lambda: _marker(cycle)):
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._note_progress, cycle)
+                        await run_cycle(cycle)
+                        tasks.cancel_scope.cancel()
+            finally:
+                code = self._judge(cycle.report)
+                self._metrics.cycle_ended(cycle.report.outcome.value, time.monotonic() - started_s)
+                self._remember_denials(cycle)
+                with anyio.CancelScope(shield=True):
+                    await record_outcome(cycle, code)
+            try:
+                await note_cycle(cycle, self._config)
+                await self._learn(await load_facts(cycle.store, self._config, now=time.time(), is_scheduled=True))
+            except StateError as exc:
+                _log.error("notes.unwritten", problem=str(exc))
+        return cycle.report, code
+
+    async def _note_progress(self, cycle: Cycle) -> None:
+        since = time.time()
+        while True:
+            with suppress(StateError):  # the cycle itself will tell
+                await self._record_activity(cycle, describe_cycle(cycle), since)
+            await anyio.sleep(NOTE_EVERY_S)
+
+    async def _record_activity(self, cycle: Cycle, doing: str, since: float) -> None:
+        await record_note(cycle.store, "activity", Activity(pid=_pid(), doing=doing, since=since))
+
+    async def _leave_note(self, doing: str) -> None:
+        """Leave in the state what the daemon does between two cycles."""
+        left_s = max(next_start_s(self._schedule) - time.monotonic(), 0.0)
+        now = time.time()
+        note = Activity(pid=_pid(), doing=doing, since=now, next_cycle_at=now + left_s)
+        settings = self._config.mirror
+        # Told elsewhere: whatever keeps the state from being written has kept the cycle from it.
+        with suppress(MirrorError):
+            async with open_store_for_reading(settings.state, may_note=True) as store:
+                await record_note(store, "activity", note)
+
+    def _remember_denials(self, cycle: Cycle) -> None:
+        for run in cycle.runs:
+            self._denied.pop(run.name, None)
+            if isinstance(run.ended, AccessDenied):
+                kept = run.session.credentials.kept
+                self._denied[run.name] = kept.fingerprint() if kept is not None else None
+
+    async def _learn(self, facts: Facts) -> None:
+        self._metrics.facts = facts
+
+    # -- upkeep -----------------------------------------------------------------------------------------------------
+
+    async def _keep_up(self) -> None:
+        """Do the daily upkeep if it is time, as far as it gets before a cycle is due."""
+        facts = self._metrics.facts
+        if facts is None or facts.last_cycle is None or not self._upkeep.is_due(facts.upkeep_at):
+            return
+        if self._must_hurry or self._must_reload or due_indexes(self._schedule, now_s=time.monotonic()):
+            return
+        is_done = await self._upkeep.run(self._config, self._until_due)
+        self._pulse.wait(self._waiting_words())
+        found, self._upkeep.found = self._upkeep.found, []
+        if is_done or found:
+            at = time.time() if is_done else facts.upkeep_at
+            self._metrics.facts = msgspec.structs.replace(facts, upkeep_at=at, damaged=facts.damaged + len(found))
+            await write_metrics(self._config, self._metrics)
+        if found and self._config.service.notify_command:
+            report = {"format": 1, "damage": [finding.as_json() for finding in found]}
+            await tell(self._config, "damage", msgspec.json.encode(report), DAMAGED, self._env)
+
+    # -- what others see --------------------------------------------------------------------------------------------
+
+    def _open_endpoint(self) -> None:
+        address = self._config.service.listen_address
+        if address is None or self._endpoint is not None:
+            return
+        answers = Answers(metrics=self._metrics.render, is_live=self._pulse.is_alive, problems=self._problems)
+        try:
+            self._endpoint = Endpoint(*address, answers)
+        except OSError as exc:
+            problem = exc.strerror or str(exc)
+            _log.error("metrics.unavailable", address=self._config.service.metrics_listen, problem=problem)
+        else:
+            _log.info("metrics.listening", address=self._endpoint.address)
+
+    def _close_endpoint(self) -> None:
+        if self._endpoint is not None:
+            self._endpoint.close()
+            self._endpoint = None
+
+    def _problems(self) -> list[str]:
+        """Return why the mirror is not ready to be used; asked from another thread."""
+        facts = self._metrics.facts
+        if facts is None or facts.last_cycle is None:
+            return ["no cycle has come to its end yet"]
+        never = [i.name for i in facts.indexes if i.last_success is None]
+        stale = [name for name in facts.stale(now=time.time()) if name not in never]
+        return [f"{name}: never read to its end" for name in never] + [f"{name}: stale" for name in stale]
+
+
+class _LiveRun:
+    """One index's part of a running cycle, as the metrics see it."""
+
+    def __init__(self, run: IndexRun) -> None:
+        self._run = run
+        self.name = run.name
+
+    @property
+    def statuses(self) -> Mapping[int, int]:
+        return self._run.session.statuses
+
+    @property
+    def retries(self) -> int:
+        return self._run.session.retries
+
+    @property
+    def file_bytes(self) -> int:
+        return self._run.session.file_bytes
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        counters = self._run.counters
+        projects = max(counters.projects_due - counters.projects_looked, 0)
+        return projects, max(counters.files_wanted - counters.files_done, 0)
+
+
+def describe_cycle(cycle: Cycle) -> str:
+    """Return in one line what a cycle does at the moment."""
+    words = f"cycle {cycle.id}: {cycle.phase.value}"
+    if cycle.phase is not Phase.PROJECTS:
+        return words
+    total = cycle.report.total
+    looked, due = sum(i.projects_looked for i in cycle.report.indexes.values()), total("projects_due")
+    return f"{words}, {looked:,} of {due:,}; files {total('files_done'):,} of {total('files_wanted'):,}"
+
+
+def _marker(cycle: Cycle) -> object:
+    """Return what changes whenever a cycle moves on."""
+    sessions = [(run.session.requests, run.session.body_bytes) for run in cycle.runs]
+    counted = [tuple(getattr(i, key) for key in i.__slots__) for i in cycle.report.indexes.values()]
+    return cycle.phase, cycle.store.changes, sessions, counted
+
+
+def _intervals(config: Config) -> dict[str, float]:
+    return {index.name: index.interval_s or config.mirror.interval_s for index in config.indexes}
+
+
+def _sources(
+    config: Config, env: Mapping[str, str], kept: Mapping[str, CredentialSource], old: Config | None = None
+) -> dict[str, CredentialSource]:
+    """Return the credential sources of all indexes; those of unchanged indexes are kept, with what they have read."""
+    before = {index.name: index for index in old.indexes} if old is not None else {}
+    return {
+        index.name: kept[index.name] if before.get(index.name) == index else credential_source(index, env)
+        for index in config.indexes
+    }
+
+
+def _asked_to_wait(error: MirrorError) -> float | None:
+    return error.retry_after_s if isinstance(error, Unreachable) else None
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def _pid() -> int:
+    import os
+
+    return os.getpid()

@@ -1,0 +1,186 @@
+"""Between two cycles, at most daily: delete what nothing lists, and hash a slice of the tree again.
+
+The slice is ``mirror.scrub`` of the files, the longest unverified first. It yields to a cycle that is due and goes on after
+it; what was found whole is recorded as it goes. Damage is logged, noted for ``status`` and metrics, and left for a person:
+``mirror verify --repair`` mends it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import anyio
+
+from mirror.config import Config
+from mirror.daemon.pulse import Pulse
+from mirror.errors import LockHeld, StateError, TreeError
+from mirror.logs import get_logger
+from mirror.state.notes import DamageNote, UpkeepNote, load_notes, record_note
+from mirror.state.store import Store
+from mirror.sync.prune import Pruning, Retention, prune
+from mirror.sync.verify import Finding, Scope, Verification, shown_path, verify
+from mirror.sync.work import Clock
+from mirror.wiring import Tree, opened_tree
+
+EVERY_S = 86_400.0
+
+GRACE_S = 30.0
+"""So long a file that is being hashed may take when a cycle is due; a larger one is begun again the next time."""
+
+_MOST_NOTED = 1000
+_log = get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Progress:
+    """One upkeep, which may be done in several parts."""
+
+    pruning: Pruning = field(default_factory=Pruning)
+    is_pruned: bool = False
+    wanted: int | None = None
+    """Files of the slice; None before the first part."""
+    checked: int = 0
+    checked_bytes: int = 0
+
+
+class Upkeep:
+    """The upkeep of one tree by one daemon."""
+
+    def __init__(self, pulse: Pulse, *, clock: Clock = time.time) -> None:
+        self._pulse = pulse
+        self._clock = clock
+        self._progress: _Progress | None = None
+        self.found: list[Finding] = []
+        """Damage that the last run found, until it is taken."""
+
+    def is_due(self, last_at: float | None) -> bool:
+        """Tell whether it is time; a last one that lies in the future is not believed."""
+        now = self._clock()
+        return self._progress is not None or last_at is None or not now - EVERY_S < last_at <= now
+
+    async def run(self, config: Config, until: Callable[[], Awaitable[None]]) -> bool:
+        """Do what is due until it is done or ``until`` returns, and tell whether it is done. Raises nothing expected."""
+        self._progress = self._progress or _Progress()
+        try:
+            async with opened_tree(config.mirror, config.limits, clock=self._clock) as tree:
+                is_done = await self._run(config, tree, self._progress, until)
+        except LockHeld as exc:
+            _log.info("upkeep.waits", pid=exc.pid)
+            return False
+        except (StateError, TreeError) as exc:
+            _log.error("upkeep.failed", problem=str(exc))
+            self._progress = None
+            return False
+        if is_done:
+            self._progress = None
+        return is_done
+
+    async def _run(self, config: Config, tree: Tree, progress: _Progress, until: Callable[[], Awaitable[None]]) -> bool:
+        found = Verification()
+
+        async def yield_when_due() -> None:
+            await until()
+            found.stopped = True
+            await anyio.sleep(GRACE_S)
+            tasks.cancel_scope.cancel()
+
+        try:
+            with self._pulse.work(lambda: _describe(progress, found), lambda: _marker(progress, found, tree.store)):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(yield_when_due)
+                    await self._prune(config, tree, progress)
+                    await self._scrub(config, tree, progress, found)
+                    tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                progress.checked += found.blobs_checked
+                progress.checked_bytes += found.bytes_checked
+                await self._note_damage(tree.store, found.findings)
+        if not progress.is_pruned or progress.wanted is None or (found.stopped and progress.checked < progress.wanted):
+            _log.info("upkeep.yielded", checked=progress.checked, wanted=progress.wanted)
+            return False
+        await self._note_end(tree.store, progress)
+        return True
+
+    async def _prune(self, config: Config, tree: Tree, progress: _Progress) -> None:
+        if progress.is_pruned:
+            return
+        retention = Retention(removed_s=config.mirror.keep_removed_s, history_s=config.mirror.keep_history_s)
+        await prune(tree.maintenance, tree.layout, retention, into=progress.pruning)
+        progress.is_pruned = True
+
+    async def _scrub(self, config: Config, tree: Tree, progress: _Progress, found: Verification) -> None:
+        share = config.mirror.scrub
+        if progress.wanted is not None:
+            share *= max(progress.wanted - progress.checked, 0) / max(progress.wanted, 1)
+        if not share or found.stopped:
+            progress.wanted = progress.wanted or 0
+            return
+        limit_bytes = config.limits.metadata_size
+        await verify(
+            tree.store, tree.layout, Scope(share=share), now=self._clock, metadata_limit_bytes=limit_bytes, into=found
+        )
+        if progress.wanted is None:
+            progress.wanted = found.blobs_total
+
+    async def _note_damage(self, store: Store, findings: list[Finding]) -> None:
+        if not findings:
+            return
+        self.found += findings
+        now = self._clock()
+        notes = {note.path: note for note in (await load_notes(store)).damage}
+        notes |= {shown_path(finding.path): _damage_note(finding, now) for finding in findings}
+        await record_note(store, "damage", list(notes.values())[:_MOST_NOTED])
+
+    async def _note_end(self, store: Store, progress: _Progress) -> None:
+        gone = progress.pruning
+        note = UpkeepNote(
+            at=self._clock(),
+            pruned=gone.blobs + gone.leftovers,
+            pruned_bytes=gone.bytes + gone.leftover_bytes,
+            checked=progress.checked,
+            checked_bytes=progress.checked_bytes,
+        )
+        await record_note(store, "upkeep", note)
+        _log.info(
+            "upkeep.finished",
+            pruned=note.pruned,
+            pruned_bytes=note.pruned_bytes,
+            checked=note.checked,
+            checked_bytes=note.checked_bytes,
+            damaged=len(self.found),
+        )
+
+
+def _damage_note(finding: Finding, now: float) -> DamageNote:
+    return DamageNote(
+        path=shown_path(finding.path),
+        damage=finding.damage.value,
+        detail=finding.detail,
+        found_at=now,
+        sha256=finding.blob.sha256 if finding.blob else None,
+        filename=finding.blob.filename if finding.blob else None,
+    )
+
+
+def _describe(progress: _Progress, found: Verification) -> str:
+    if not progress.is_pruned:
+        return "upkeep: deleting what nothing lists"
+    done, wanted = progress.checked + found.blobs_checked, progress.wanted or found.blobs_total
+    return f"upkeep: hashing files again, {done:,} of {wanted:,}"
+
+
+def _marker(progress: _Progress, found: Verification, store: Store) -> object:
+    gone = progress.pruning
+    return (
+        gone.blobs,
+        gone.scanned,
+        gone.leftovers,
+        found.doing,
+        found.blobs_checked,
+        found.bytes_checked,
+        found.pages_checked,
+        store.changes,
+    )
