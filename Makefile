@@ -1,6 +1,11 @@
 # Each target sets up what it needs. PYTHON is the interpreter that .venv is made with.
 PYTHON ?= python3
 WORKERS ?= 2
+# Of install-systemd.
+PREFIX ?= /opt/mirror
+UNITS ?= /etc/systemd/system
+SYSUSERS ?= /etc/sysusers.d
+TMPFILES ?= /etc/tmpfiles.d
 
 VENV := .venv
 BENCH := .venv-bench
@@ -13,10 +18,10 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test lint bench profile soak clean
+.PHONY: help install-systemd demo test lint bench profile soak clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## mirror an index made for the purpose on this machine, and install from the mirror
 	@$(BIN)/python tests/demo.py
@@ -42,6 +47,17 @@ profile: $(READY) $(BENCH)/.ready ## where the time goes; CASE=cold-small, cold-
 
 soak: $(READY) ## kills, histories and property tests by the hundreds and thousands, with their figures; takes long
 	@HYPOTHESIS_PROFILE=soak PYTHONPATH=tests $(BIN)/python -m soak --workers $(WORKERS)
+
+install-systemd: ## install the units below DESTDIR (default /), for a program in PREFIX (default /opt/mirror)
+	@install -d "$(DESTDIR)$(UNITS)/mirror.service.d" "$(DESTDIR)$(SYSUSERS)" "$(DESTDIR)$(TMPFILES)"
+	@for unit in mirror.service mirror-once.service mirror-once.timer; do \
+	    sed 's#/opt/mirror/bin/#$(PREFIX)/bin/#' systemd/$$unit > .unit && \
+	    install -m 0644 .unit "$(DESTDIR)$(UNITS)/$$unit"; \
+	done; rm -f .unit
+	@install -m 0644 systemd/mirror.service.d/credential.conf.example "$(DESTDIR)$(UNITS)/mirror.service.d/"
+	@install -m 0644 systemd/mirror.sysusers.conf "$(DESTDIR)$(SYSUSERS)/mirror.conf"
+	@install -m 0644 systemd/mirror.tmpfiles.conf "$(DESTDIR)$(TMPFILES)/mirror.conf"
+	@echo "Next: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl enable --now mirror"
 
 clean: ## remove the virtual environment, caches and what was built
 	rm -rf $(VENV) $(BENCH) build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache

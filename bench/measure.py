@@ -115,7 +115,12 @@ def run_once(command: Sequence[str], environment: Mapping[str, str], log: Path) 
     with log.open("wb") as output:
         started = time.monotonic()
         process = start(command, environment, output.fileno())
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()  # nobody waits for it any more, and its directory is about to go
+            process.wait()
+            raise
         wall_s = time.monotonic() - started
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:

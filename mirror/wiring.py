@@ -35,6 +35,8 @@ from mirror.tree.lock import hold_async
 from mirror.tree.pages import PageStore
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.index import IndexClient
+from mirror.upstream.probe import Probe, probe
+from mirror.upstream.retry import RetryPolicy
 from mirror.upstream.session import IndexSession
 
 
@@ -59,18 +61,22 @@ async def opened_cycle(
     wait_s: float = 0.0,
     clock: Clock = time.time,
     credentials: Mapping[str, CredentialSource] | None = None,
+    retry_policy: RetryPolicy | None = None,
 ) -> AsyncIterator[Cycle]:
     """Yield a cycle that is ready to run, with the tree's lock held; ``--dry-run`` takes none and works on a copy.
 
     ``credentials``: the sources that a daemon keeps from cycle to cycle, so that a command is not run for each. It goes on
     with the other indexes where one's credential is malformed; else that is a ``ConfigError``. State and lock are opened
-    for each cycle: between two of them another command may repair, replace or move what is there.
+    for each cycle: between two of them another command may repair, replace or move what is there. ``retry_policy``: how
+    patient to be instead of the usual.
 
     Raises ``ConfigError``, ``TreeError``, ``StateError`` or ``LockHeld`` before any request is made.
     """
     layout = Layout(config.mirror.root)
     async with contextlib.AsyncExitStack() as stack:
-        upstreams = [await stack.enter_async_context(u) for u in _upstreams(config, options, env, credentials)]
+        upstreams = [
+            await stack.enter_async_context(u) for u in _upstreams(config, options, env, credentials, retry_policy)
+        ]
         if options.dry_run:
             store = await stack.enter_async_context(open_copy(config.mirror.state))
         else:
@@ -232,13 +238,17 @@ def _has_pages(layout: Layout) -> bool:
 
 
 def _upstreams(
-    config: Config, options: Options, env: Mapping[str, str], credentials: Mapping[str, CredentialSource] | None
+    config: Config,
+    options: Options,
+    env: Mapping[str, str],
+    credentials: Mapping[str, CredentialSource] | None,
+    retry_policy: RetryPolicy | None,
 ) -> Sequence[contextlib.AbstractAsyncContextManager[Upstream]]:
     unknown = set(options.indexes) - {index.name for index in config.indexes}
     if unknown:
         raise ConfigError(where="--index", problem=f"no index is named {min(unknown)!r} in {config.source}")
     return [
-        _open_upstream(config, index, selection, env, credentials)
+        _open_upstream(config, index, selection, env, credentials, retry_policy)
         for index, selection in _selections(config)
         if not options.indexes or index.name in options.indexes
     ]
@@ -256,9 +266,10 @@ async def _open_upstream(
     selection: Selection,
     env: Mapping[str, str],
     credentials: Mapping[str, CredentialSource] | None,
+    retry_policy: RetryPolicy | None,
 ) -> AsyncIterator[Upstream]:
     source = credential_source(index, env=env) if credentials is None else credentials[index.name]
-    async with IndexSession(index, config.limits, source, env) as session:
+    async with IndexSession(index, config.limits, source, env, retry_policy=retry_policy) as session:
         denied: MirrorError | None = None
         try:
             await session.prepare()
@@ -316,3 +327,20 @@ def _build_run(config: Config, upstream: Upstream, source: SourceRow) -> IndexRu
         ),
         ended=upstream.denied,
     )
+
+
+async def probe_indexes(config: Config, names: Sequence[str], env: Mapping[str, str]) -> list[Probe]:
+    """Ask some indexes of the configuration, or all, what they support. Raises ``ConfigError``."""
+    _check_names(config, names)
+    found = []
+    for index, selection in _selections(config):
+        if not names or index.name in names:
+            async with IndexSession(index, config.limits, credential_source(index, env=env), env) as session:
+                found.append(await probe(session, index, config.limits, selection))
+    return found
+
+
+def _check_names(config: Config, names: Sequence[str]) -> None:
+    unknown = set(names) - {index.name for index in config.indexes}
+    if unknown:
+        raise ConfigError(where="--index", problem=f"no index is named {min(unknown)!r} in {config.source}")

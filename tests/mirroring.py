@@ -14,7 +14,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from mirror.cli.sync_commands import _exit_code
 from mirror.config import AuthConfig, Config, IndexConfig, Limits, MirrorSettings
 from mirror.sync.cycle import record_outcome, run_cycle
 from mirror.sync.report import Report
-from mirror.sync.work import Options
+from mirror.sync.work import Cycle, Options
+from mirror.upstream.retry import RetryPolicy
 from mirror.wiring import opened_cycle
 from simulator import Simulator
 
@@ -62,6 +63,8 @@ class Mirror:
         self.indexes = {
             name: {"url": s.url, "auth": AuthConfig(kind="none"), **options} for name, s in simulators.items()
         }
+        self.retry_policy = RetryPolicy(base_s=0.0001, cap_s=0.0002)
+        """The usual one, with shorter pauses."""
         self.exit_code: int | None = None
         """Of the last cycle."""
 
@@ -82,13 +85,19 @@ class Mirror:
     async def cycle(self, **options: Any) -> Report:
         """Run one cycle a minute after the last one, check the tree, and return the report."""
         self.clock.advance(60.0)
-        async with opened_cycle(self.config, Options(**options), env=self.env, clock=self.clock) as cycle:
+        async with self.opened(**options) as cycle:
             report = await run_cycle(cycle)
             code = _exit_code(report, ())
             await record_outcome(cycle, code)
         self.exit_code = int(code)
         check_tree(self.root)
         return report
+
+    def opened(self, **options: Any) -> AbstractAsyncContextManager[Cycle]:
+        """Open a cycle that is ready to run, for a test that looks into it."""
+        return opened_cycle(
+            self.config, Options(**options), env=self.env, clock=self.clock, retry_policy=self.retry_policy
+        )
 
     async def plan(self, **options: Any) -> list[tuple[str, str, str, str]]:
         """Return the plan of ``--dry-run`` as (index, project, filename, action), sorted."""

@@ -163,9 +163,7 @@ def write_bundle(plan: Plan, sources: Sequence[Path], directory: Path, key: Path
     write_volumes(plan, lambda path: (pages if path.startswith("simple/") else public) / path, directory, told)
     attached = _write_attached(plan, directory, head, key)
     written = manifest.write_manifest(directory / BUNDLE_JSON, plan, head, attached)
-    volumes = [
-        manifest.Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()
-    ]
+    volumes = [manifest.Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()]
     manifest.write_sums(directory / manifest.SUMS, [*attached, *volumes, written])
     for name in (*(a.name for a in attached), BUNDLE_JSON, manifest.SUMS):
         sync_file(directory / name)
@@ -195,11 +193,15 @@ def _prepare_directory(plan: Plan, directory: Path) -> None:
 
 
 def _clear_unfinished(directory: Path) -> None:
-    """Remove what an earlier run of ours began and never signed."""
-    ours = {*ATTACHED, BUNDLE_JSON, manifest.SUMS}
-    foreign = [p.name for p in directory.iterdir() if p.name not in ours and not p.match("volume-*.tar")]
+    """Remove what an earlier run of ours began and did not come far with."""
+    names = {path.name for path in directory.iterdir()}
+    if BUNDLE_JSON in names:
+        raise BundleError(problem=f"{directory} is another bundle of this name: move it away, or choose another place")
+    foreign = [name for name in names if name not in ATTACHED and not Path(name).match("volume-*.tar")]
     if foreign:
-        raise BundleError(problem=f"{directory} holds something else ({min(foreign)}): move it away, or choose another place")
+        raise BundleError(
+            problem=f"{directory} holds something else ({min(foreign)}): move it away, or choose another place"
+        )
     for path in list(directory.iterdir()):
         remove_if_there(path)
 

@@ -67,7 +67,8 @@ def find_bundles(directories: Sequence[Path]) -> list[Path]:
 
 def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
     """Read what a bundle says of itself. Raises ``BundleError`` where it can't be believed at all."""
-    data, problems = b"", []
+    data = b""
+    problems: list[str] = []
     for medium in media:
         try:
             found = receive.read_small(str(medium / receive.BUNDLE_JSON), receive.MAX_MANIFEST_BYTES)
@@ -114,7 +115,7 @@ def verify(look: Look, media: Sequence[Path], told: Told) -> Look:
     for medium in media:
         for attached in look.manifest.attached:
             if (medium / attached.name).exists():
-                _check(medium / attached.name, attached, problems, told, lambda stream: None)
+                _check(medium / attached.name, attached, problems, told, lambda _stream: None)
     for number, volume in enumerate(look.manifest.volumes, 1):
         place = next((medium for medium in media if (medium / volume.name).exists()), None)
         if place is not None:

@@ -1016,7 +1016,7 @@ def recover(root: Root, record: Optional[Record], keep: int) -> Optional[Record]
 def commit(root: Root, record: Record, entry: Applied, keep: int) -> Record:
     """Record that a state is the newest now; older ones beyond ``keep`` are no longer kept."""
     applied = (*record.applied, entry)
-    done = record._replace(applied=applied[-keep:], next=None, sweep=True)
+    done = record._replace(applied=applied[-keep:], next=None, sweep=record.sweep or len(applied) > keep)
     save_record(root, done)
     return done
 
@@ -1397,8 +1397,20 @@ def _open_target(path: str, flags: int) -> int:
     try:
         return os.open(path, flags, 0o644)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _make_parents(path)
         return os.open(path, flags, 0o644)
+
+
+def _make_parents(path: str) -> None:
+    """Make the directories above a path; the lowest first, since the others are mostly there."""
+    parent = path[: path.rindex("/")]
+    try:
+        os.mkdir(parent)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        _make_parents(parent)
+        os.mkdir(parent)
 
 
 def _verify_split(work: Work, manifest: Manifest) -> bool:
@@ -1410,7 +1422,7 @@ def _verify_split(work: Work, manifest: Manifest) -> bool:
         target = work.target(item)
         if item.sha256 in made:
             if not os.path.lexists(target):
-                os.makedirs(os.path.dirname(target), exist_ok=True)
+                _make_parents(target)
                 link_or_copy(made[item.sha256], target)
             continue
         made[item.sha256] = target
@@ -1475,7 +1487,7 @@ def build_state(root: Root, work: Work, base: Optional[Applied], manifest: Manif
     """Make the new state's pages below the work's directory: hard links to the base's pages, and what the bundle brings."""
     remove_tree(work.state)
     simple = f"{work.state}/simple"
-    os.makedirs(simple)
+    _make_parents(f"{simple}/")
     os.symlink("../../files", f"{work.state}/files")
     changed: dict[str, list[Item]] = {}
     for item in manifest.pages:
@@ -1681,22 +1693,24 @@ def _add_listed(simple: str, listing: Listing) -> None:
                     listing.add(listed.path + METADATA_ENDING)
 
 
-def _sweep_files(directory: str, shown_path: str, listing: Listing) -> None:
-    """Remove unlisted blobs below a directory, and directories that become empty; what is not ours stays."""
-    has_changed = False
+def _sweep_files(directory: str, shown_path: str, listing: Listing) -> bool:
+    """Remove unlisted blobs below a directory, and directories that become empty; tell whether it is empty now."""
+    left = 0
     with os.scandir(directory) as found:
         entries = list(found)
     for entry in entries:
         path = f"{shown_path}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
-            _sweep_files(entry.path, path, listing)
-            with contextlib.suppress(OSError):
+            if _sweep_files(entry.path, path, listing):
                 os.rmdir(entry.path)
-        elif entry.is_file(follow_symlinks=False) and _BLOB.match(path) and hash(path) not in listing.paths:
+            else:
+                left += 1
+        elif entry.is_file(follow_symlinks=False) and hash(path) not in listing.paths and _BLOB.match(path):
             os.unlink(entry.path)
-            has_changed = True
-    if has_changed:
-        sync_directory(directory)
+        else:
+            # Listed, or nothing that this program could have written.
+            left += 1
+    return not left
 
 
 # --- mending ---------------------------------------------------------------------------------------------------------
@@ -2004,10 +2018,14 @@ def _apply(
     talk.say("making the new state")
     listing = apply_update(root, work, record, entry, manifest)
     old = record.applied if record else ()
-    coming = Record(manifest.site, manifest.chain, signer, old, next=entry, sweep=bool(record and record.sweep))
-    save_record(root, coming)
+    is_fresh = not os.path.lexists(root.simple)
+    # Files that nothing lists: of a bundle that never became whole, or of states that no record tells of.
+    has_strays = record.sweep if record else not is_fresh
+    has_strays = has_strays or len(os.listdir(root.staging)) > 1
+    save_record(root, Record(manifest.site, manifest.chain, signer, old, next=entry, sweep=has_strays))
     switch(root, name)
-    return sweep(root, commit(root, coming, entry, keep), listing, talk)
+    record = commit(root, Record(manifest.site, manifest.chain, signer, old, sweep=has_strays), entry, keep)
+    return sweep(root, record, listing, talk) if record.sweep else record
 
 
 def _finish(

@@ -86,7 +86,9 @@ def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow]) -> ShipmentRow:
     )
 
 
-def plan_repair(plan: Plan, layout: Layout, work: Path, receipt: Receipt, row: ShipmentRow, volume_size: int) -> list[str]:
+def plan_repair(
+    plan: Plan, layout: Layout, work: Path, receipt: Receipt, row: ShipmentRow, volume_size: int
+) -> list[str]:
     """Plan what mends the damage of a receipt; return the paths that can't be mended from here.
 
     ``work``: a directory for copies of the pages.

@@ -9,7 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from mirror.cli import config_commands, snapshot_commands, status_command, sync_commands, upkeep_commands
+from mirror.cli import (
+    bundle_commands,
+    config_commands,
+    probe_command,
+    snapshot_commands,
+    status_command,
+    sync_commands,
+    upkeep_commands,
+)
 from mirror.cli.options import group_callback, version_option, with_global_options
 
 _VERSION: Any = Annotated[
@@ -35,6 +43,7 @@ app.command("sync")(with_global_options(sync_commands.sync))
 app.command("status")(with_global_options(status_command.status))
 app.command("verify")(with_global_options(upkeep_commands.verify))
 app.command("prune")(with_global_options(upkeep_commands.prune))
+app.command("probe")(with_global_options(probe_command.probe))
 app.command("init")(with_global_options(config_commands.init))
 
 _config = _group("Check, show and describe the configuration.")
@@ -50,3 +59,16 @@ _snapshot.command("diff")(with_global_options(snapshot_commands.diff))
 _snapshot.command("promote")(with_global_options(snapshot_commands.promote))
 _snapshot.command("delete")(with_global_options(snapshot_commands.delete))
 app.add_typer(_snapshot, name="snapshot")
+
+_bundle = _group("Carry changes across an air gap.")
+_bundle.command("key")(with_global_options(bundle_commands.key))
+_bundle.command("create")(with_global_options(bundle_commands.create))
+_bundle.command("list")(with_global_options(bundle_commands.show))
+_bundle.command("inspect")(with_global_options(bundle_commands.inspect))
+_bundle.command("verify")(with_global_options(bundle_commands.verify))
+# What it does not know it hands on: the options are those of receive.py.
+_bundle.command("receive", context_settings={"ignore_unknown_options": True})(
+    with_global_options(bundle_commands.receive)
+)
+_bundle.command("acknowledge")(with_global_options(bundle_commands.acknowledge))
+app.add_typer(_bundle, name="bundle")

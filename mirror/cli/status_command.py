@@ -1,7 +1,7 @@
 """``mirror status``: what is held, how fresh it is, what failed, and what to do about it.
 
 Reads the state without a lock, also beside a running cycle, and asks no upstream. The exit code is 0 for a mirror that is
-fresh and whole, 4 for a stale one, 6 where there is none, else that of the last finished cycle (5 where that was stopped
+fresh and whole, 4 for a stale one, 6 where there is none, 7 where the daemon found damage, else that of the last finished cycle (5 where that was stopped
 by a signal, or where the last one was killed). ``status_words`` says the same in words.
 
 ``--json`` prints one object; times are ISO 8601 in UTC, sizes bytes, null what is not known or not judged::
@@ -13,6 +13,10 @@ by a signal, or where the last one was killed). ``status_words`` says the same i
      "indexes": [{"name": "default", "url": "https://…/", "configured": true, "projects_listed": 1, "projects_held": 1,
        "files": 1, "bytes": 1, "files_absent": 0, "files_unhashed": 0, "files_skipped": 0, "withheld": 0, "failed": 0,
        "last_success": "…Z", "stale": false, "credential": {"source": "$A", "expires_at": "…Z", "problem": null}}],
+     "daemon": {"pid": 123, "doing": "waiting; …", "since": "…Z", "next_cycle_at": "…Z"},   null while none runs
+     "upkeep": {"finished_at": "…Z", "pruned": 1, "pruned_bytes": 1, "checked": 1, "checked_bytes": 1},
+     "damage": [{"path": "files/…", "damage": "bytes", "detail": "…", "found_at": "…Z"}],
+     "disk": {"free_bytes": 1, "size_bytes": 1, "growth_bytes_per_day": 1, "days_until_full": 1.0},
      "failures_total": 1, "failures": [{"index": "default", "project": "p", "filename": "p-1.tar.gz", "reason":
        "not-found", "detail": "…", "first_at": "…Z", "last_at": "…Z", "attempts": 1, "next_at": "…Z"}]}
 """
@@ -28,11 +32,13 @@ from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import SIGNALS, ExitCode, first_of, write_out
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mirror.config import Config, IndexConfig
+    from mirror.core.schedule import DiskSample
     from mirror.state.listing import SourceRow
+    from mirror.state.notes import Activity, CredentialNote, DamageNote, Notes
     from mirror.state.overview import IndexOverview, Overview
 
 _STALE_AFTER = 3
@@ -64,6 +70,32 @@ class Status:
     pid: int | None
     """The process that works on the mirror."""
     credentials: Mapping[str, CredentialState]
+    notes: Notes | None = None
+    daemon_pid: int | None = None
+    disk: DiskSample | None = None
+    """Now."""
+
+    @property
+    def activity(self) -> Activity | None:
+        """What the running daemon does."""
+        found = self.notes.activity if self.notes is not None else None
+        return found if found is not None and found.pid == self.daemon_pid else None
+
+    @property
+    def damage(self) -> Sequence[DamageNote]:
+        """What the daemon found damaged."""
+        return self.notes.damage if self.notes is not None else ()
+
+    @property
+    def disk_forecast(self) -> tuple[float | None, float | None]:
+        """The disk's growth in bytes a day, and in how many days it is full; None where that is not known."""
+        from mirror.core.schedule import days_until_full, growth_per_day
+
+        if self.disk is None:
+            return None, None
+        per_day = growth_per_day(self.notes.disk if self.notes is not None else (), self.disk)
+        reserve = self.config.limits.disk_reserve if self.config is not None else 0
+        return per_day, days_until_full(self.disk, per_day, reserve=reserve)
 
     @property
     def is_running(self) -> bool:
@@ -105,6 +137,8 @@ class Status:
         """What the state of the mirror means to a script."""
         finished = self.overview.last_finished
         codes = [ExitCode.UPSTREAM] if self.is_stale else []
+        if self.damage:
+            codes.append(ExitCode.DAMAGED)
         if finished is None or self.interrupted is not None:
             codes.append(ExitCode.PARTIAL)
         if finished is not None:
@@ -136,6 +170,7 @@ async def _load(options: GlobalOptions, max_failures: int | None) -> Status:
     import os
     import time
 
+    from mirror.state.notes import load_notes
     from mirror.state.overview import load_overview
     from mirror.state.store import open_store_for_reading
     from mirror.tree.layout import Layout
@@ -143,13 +178,18 @@ async def _load(options: GlobalOptions, max_failures: int | None) -> Status:
     config = options.load_tree_config()
     async with open_store_for_reading(config.mirror.state) as store:
         overview = await load_overview(store, max_failures=max_failures)
+        notes = await load_notes(store)
+    layout, now = Layout(config.mirror.root), time.time()
     return Status(
         root=config.mirror.root,
         config=config if config.indexes else None,
         overview=overview,
-        now=time.time(),
-        pid=_working_pid(Layout(config.mirror.root).tree_lock),
-        credentials=await _load_credentials(config, dict(os.environ)),
+        now=now,
+        pid=_working_pid(layout.tree_lock),
+        credentials=await _load_credentials(config, dict(os.environ), notes.credentials),
+        notes=notes,
+        daemon_pid=_working_pid(layout.daemon_lock),
+        disk=_disk_now(config.mirror.root, now),
     )
 
 
@@ -171,7 +211,18 @@ def _working_pid(lock: Path) -> int | None:
     return pid
 
 
-async def _load_credentials(config: Config, env: Mapping[str, str]) -> dict[str, CredentialState]:
+def _disk_now(root: Path, now: float) -> DiskSample | None:
+    from mirror.core.schedule import DiskSample
+    from mirror.tree.atomic import disk_space
+
+    space = disk_space(root)
+    return None if space is None else DiskSample(at=now, used=space[0] - space[1], free=space[1])
+
+
+async def _load_credentials(
+    config: Config, env: Mapping[str, str], noted: Mapping[str, CredentialNote]
+) -> dict[str, CredentialState]:
+    """Return what can be known of each credential; of those that are not asked, what the last cycle knew."""
     from mirror.errors import AccessDenied, ConfigError
     from mirror.upstream.credentials import credential_source
 
@@ -179,7 +230,12 @@ async def _load_credentials(config: Config, env: Mapping[str, str]) -> dict[str,
     for index in config.indexes:
         source = credential_source(index, env)
         if index.auth is not None and index.auth.kind in _NOT_ASKED:
-            found[index.name] = CredentialState(source=source.describe())
+            note = noted.get(index.name)
+            found[index.name] = CredentialState(
+                source=source.describe(),
+                expires_at=note.expires_at if note else None,
+                problem=note.problem if note else None,
+            )
             continue
         try:
             credential = await source.load()
@@ -218,6 +274,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "working": working,
         "interrupted": status.interrupted,
         "indexes": [_index_json(status, index) for index in overview.indexes],
+        **_notes_json(status),
         "failures_total": overview.failed,
         "failures": [
             {
@@ -260,6 +317,39 @@ def _index_json(status: Status, index: IndexOverview) -> dict[str, Any]:
             "source": credential.source,
             "expires_at": _utc(credential.expires_at),
             "problem": credential.problem,
+        },
+    }
+
+
+def _notes_json(status: Status) -> dict[str, Any]:
+    activity, upkeep = status.activity, status.notes.upkeep if status.notes is not None else None
+    per_day, days = status.disk_forecast
+    return {
+        "daemon": activity
+        and {
+            "pid": activity.pid,
+            "doing": activity.doing,
+            "since": _utc(activity.since),
+            "next_cycle_at": _utc(activity.next_cycle_at),
+        },
+        "upkeep": upkeep
+        and {
+            "finished_at": _utc(upkeep.at),
+            "pruned": upkeep.pruned,
+            "pruned_bytes": upkeep.pruned_bytes,
+            "checked": upkeep.checked,
+            "checked_bytes": upkeep.checked_bytes,
+        },
+        "damage": [
+            {"path": note.path, "damage": note.damage, "detail": note.detail, "found_at": _utc(note.found_at)}
+            for note in status.damage
+        ],
+        "disk": status.disk
+        and {
+            "free_bytes": status.disk.free,
+            "size_bytes": status.disk.free + status.disk.used,
+            "growth_bytes_per_day": None if per_day is None else round(per_day),
+            "days_until_full": None if days is None else round(days, 1),
         },
     }
 

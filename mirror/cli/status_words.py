@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _DAY_S = 86_400.0
 _EXPIRES_SOON_S = 14 * _DAY_S
 _HEAD = ("INDEX", "PROJECTS", "FILES", "SIZE", "WITHHELD", "FAILED", "LAST SUCCESS")
+_SHOWN_DAMAGE = 5
 _NUMBERS = frozenset({1, 2, 3, 4, 5})
 
 OUTCOMES = {
@@ -52,6 +53,34 @@ def _head(status: Status) -> Iterator[str]:
         yield f"Now:        process {status.pid} is working on it"
     elif status.interrupted is not None:
         yield f"Now:        cycle {status.interrupted} was interrupted; the next one goes on from there"
+    yield from _daemon(status)
+    yield from _disk(status)
+
+
+def _daemon(status: Status) -> Iterator[str]:
+    activity, upkeep = status.activity, status.notes.upkeep if status.notes is not None else None
+    if activity is not None:
+        yield f"Daemon:     process {activity.pid}, {activity.doing}"
+    if upkeep is not None:
+        yield (
+            f"Upkeep:     {ago(upkeep.at, status.now)}, deleted {counted(upkeep.pruned, 'file')}, hashed"
+            f" {counted(upkeep.checked, 'file')} again ({size(upkeep.checked_bytes)})"
+        )
+
+
+def _disk(status: Status) -> Iterator[str]:
+    disk = status.disk
+    if disk is None:
+        return
+    per_day, days = status.disk_forecast
+    if per_day is None:
+        growth = ""
+    elif days is None:
+        growth = "; not growing"
+    else:
+        lasts = "full now" if days < 1 else f"full in about {counted(round(days), 'day')}"
+        growth = f"; grows {size(round(per_day))} a day: {lasts}"
+    yield f"Disk:       {size(disk.free)} of {size(disk.free + disk.used)} free{growth}"
 
 
 def _cycle(cycle: CycleRow, now: float) -> str:
@@ -103,6 +132,10 @@ def _notes(status: Status) -> Iterator[str]:
     for configured in status.config.indexes if status.config else ():
         if configured.name not in known:
             yield f"{configured.name}: new in the configuration, not read yet"
+    for note in status.damage[:_SHOWN_DAMAGE]:
+        yield f"DAMAGED: {note.path}: {note.detail}"
+    if status.damage:
+        yield f"{counted(len(status.damage), 'file')} found damaged: run `mirror verify --repair`"
     for row in status.overview.brakes:
         yield f"{row.index}: removals are held back: {row.detail}"
 

@@ -13,7 +13,7 @@ from mirror.cli.outcome import ExitCode, exit_code_for, first_of, write_out
 from mirror.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anyio import CancelScope
 
@@ -43,7 +43,7 @@ def sync(
         typer.Option("--index-url", metavar="URL", help="Mirror this index into --root, without a configuration file."),
     ] = None,
 ) -> ExitCode:
-    """Bring the mirror up to date: one cycle with --once."""
+    """Keep the mirror up to date: a service, or one cycle with --once."""
     import os
 
     import anyio
@@ -53,7 +53,9 @@ def sync(
     from mirror.sync.work import Options
 
     if not once:
-        raise ConfigError(where="mirror sync", problem="give --once to run one cycle")
+        narrowed = {"--dry-run": dry_run, "--full": full, "--index": index, "--project": project}
+        _refuse_without_once(narrowed | {"--allow-shrink": allow_shrink, "--json": json})
+        return _serve(options, index_url)
     try:
         names = tuple(normalize_project(name) for name in project or ())
     except UnsafeName as exc:
@@ -65,6 +67,45 @@ def sync(
     if run.report is not None:
         _write_report(run.report, _place(options, config), dry_run=dry_run, as_json=json)
     return code
+
+
+def _refuse_without_once(given: Mapping[str, object]) -> None:
+    for option, value in given.items():
+        if value:
+            raise ConfigError(where=option, problem="only together with --once; without it this is the daemon")
+
+
+def _serve(options: GlobalOptions, index_url: str | None) -> ExitCode:
+    """Run the daemon until a signal ends it."""
+    import os
+
+    import anyio
+
+    from mirror.daemon.service import Daemon
+
+    def judge(report: Report) -> ExitCode:
+        return _exit_code(report, [ExitCode.SIGTERM] if report.interrupted else [])
+
+    def load() -> Config:
+        return options.load_config(index_url=index_url)
+
+    daemon = Daemon(load(), load=load, judge=judge, env=dict(os.environ), wait_s=options.wait_s)
+    anyio.run(daemon.run)
+    _leave_readers()
+    return ExitCode.OK
+
+
+def _leave_readers() -> None:
+    """End the process although a thread still hashes a large file: it only reads, and whoever stops us waits."""
+    import os
+    import sys
+    import threading
+
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(ExitCode.OK)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,10 +149,13 @@ async def _watch_signals(scope: CancelScope, caught: list[ExitCode]) -> None:
 async def _run_once(run: _Run) -> None:
     import anyio
 
+    from mirror import __version__
     from mirror.cli.progress import shown_progress
+    from mirror.daemon.aftermath import after_once, tell_cycle, write_metrics
     from mirror.sync.cycle import record_outcome, run_cycle
     from mirror.wiring import opened_cycle
 
+    metrics = None
     async with opened_cycle(run.config, run.wanted, env=run.env, wait_s=run.wait_s) as cycle:
         try:
             async with shown_progress(cycle) if run.shown else nullcontext():
@@ -120,6 +164,12 @@ async def _run_once(run: _Run) -> None:
             run.report, run.code = cycle.report, _exit_code(cycle.report, run.caught)
             with anyio.CancelScope(shield=True):
                 await record_outcome(cycle, run.code)
+        if not run.wanted.dry_run:
+            metrics = await after_once(cycle, run.config, version=__version__)
+    if metrics is not None:
+        await write_metrics(run.config, metrics)
+    if not run.wanted.dry_run:
+        await tell_cycle(run.config, run.report, run.code, run.env)
 
 
 def _write_report(report: Report, place: Place, *, dry_run: bool, as_json: bool) -> None:

@@ -90,36 +90,50 @@ async def _verify(options: GlobalOptions, scope: Scope, repair: bool) -> Verific
 
     from mirror.cli.upkeep_progress import shown_verification
     from mirror.sync.verify import Verification
-    from mirror.sync.verify import verify as run_verify
-    from mirror.wiring import opened_tree_for_reading
 
     config = options.load_tree_config()
     found = Verification()
     with shown_verification(found) if options.is_interactive else nullcontext():
         if repair:
             await _repair(options, config, scope, found)
-            return found
-        async with opened_tree_for_reading(config.mirror, config.limits, may_note=True) as tree:
-            limit_bytes = config.limits.metadata_size
-            await run_verify(
-                tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found
-            )
+        else:
+            await _look(config, scope, found)
     return found
 
 
+async def _look(config: Config, scope: Scope, found: Verification) -> None:
+    """Look at the tree without a lock."""
+    from mirror.sync.verify import verify as run_verify
+    from mirror.wiring import opened_tree_for_reading
+
+    async with opened_tree_for_reading(config.mirror, config.limits, may_note=True) as tree:
+        limit_bytes = config.limits.metadata_size
+        await run_verify(tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found)
+
+
 async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: Verification) -> None:
-    """Mend the tree under its lock, then fetch what was lost by a cycle narrowed to it."""
-    from mirror.errors import MirrorError
+    """Mend the tree under its lock, then fetch what was lost by a cycle narrowed to it.
+
+    The whole tree is hashed before the lock is taken: a daemon may go on meanwhile.
+    """
+    from mirror.errors import MirrorError, StateError
     from mirror.sync.rebuild import rebuild
-    from mirror.sync.verify import repair, verify
+    from mirror.sync.verify import look_again, repair
     from mirror.wiring import opened_tree_for_repair
 
+    try:
+        await _look(config, scope, found)
+    except StateError as exc:
+        if not exc.is_damage:
+            raise
     async with opened_tree_for_repair(config.mirror, config.limits, wait_s=options.wait_s) as tree:
         if tree.was_rebuilt:
+            found.blobs_checked = found.bytes_checked = found.pages_checked = 0
+            found.findings.clear()
             await rebuild(tree.maintenance, tree.layout, into=found)
             return
         limit_bytes = config.limits.metadata_size
-        await verify(tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found)
+        await look_again(tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found)
         if found.findings:
             await repair(tree.maintenance, tree.layout, found)
     if found.lost:

@@ -7,7 +7,16 @@ values, ``units`` how they are written, ``loading`` where they come from.
 
 from mirror.config.checks import is_loopback_host
 from mirror.config.loading import config_for_tree, load_config, missing_sources
-from mirror.config.settings import AuthConfig, AuthKind, Config, IndexConfig, Limits, MirrorSettings, ServiceConfig
+from mirror.config.settings import (
+    AuthConfig,
+    AuthKind,
+    Config,
+    IndexConfig,
+    Limits,
+    MirrorSettings,
+    ServiceConfig,
+    SiteConfig,
+)
 from mirror.config.show import effective_toml, json_schema, render_default
 from mirror.config.units import format_duration, format_size, parse_duration, parse_ratio, parse_size
 
@@ -19,6 +28,7 @@ __all__ = [
     "Limits",
     "MirrorSettings",
     "ServiceConfig",
+    "SiteConfig",
     "config_for_tree",
     "effective_toml",
     "format_duration",

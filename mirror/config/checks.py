@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, SiteConfig, ServiceConfig
+from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, ServiceConfig, SiteConfig
 from mirror.core.names import normalize_project
 from mirror.errors import ConfigError, UnsafeName, shown_text
 
@@ -73,7 +73,23 @@ def check(config: ConfigFile) -> ConfigFile:
     if twice is not None:
         raise ConfigError(where="index", problem=f'two indexes are named "{twice}"; names must be unique')
     _check_service(config.service)
+    for n, site in enumerate(config.sites):
+        _check_site(site, f"site[{n}]")
+    twice = next((name for name, count in Counter(site.name for site in config.sites).items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(where="site", problem=f'two sites are named "{twice}"; names must be unique')
     return msgspec.structs.replace(config, indexes=indexes)
+
+
+def _check_site(site: SiteConfig, where: str) -> None:
+    if not _NAME.fullmatch(site.name):
+        problem = "expected up to 63 lower-case letters, digits and hyphens, the first no hyphen"
+        raise ConfigError(where=f"{where}.name", problem=f'{problem}, got "{shown_text(site.name, limit=60)}"')
+    if not site.projects:
+        raise ConfigError(where=f"{where}.projects", problem='expected one or more patterns, such as ["*"], got none')
+    for key, patterns in (("projects", site.projects), ("exclude-projects", site.exclude_projects)):
+        if not all(pattern and pattern.isprintable() for pattern in patterns):
+            raise ConfigError(where=f"{where}.{key}", problem="expected patterns of printable characters, none empty")
 
 
 def _check_service(service: ServiceConfig) -> None:

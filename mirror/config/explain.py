@@ -55,6 +55,12 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "allow-private": "true: links and redirects may lead to private addresses",
         "auth": "where the credential comes from",
     },
+    "site": {
+        "name": "a place beyond the gap, as in `mirror bundle create --site NAME`; one without a table gets everything",
+        "projects": "whole projects, shell patterns as in [[index]]",
+        "exclude-projects": "exclude wins",
+        "key": "the private key that signs its bundles; else --key",
+    },
     "auth": {
         "kind": "auto, none, basic, bearer, netrc, keyring or command",
         "username": "as it is; or from one of the three below",

@@ -144,7 +144,7 @@ def _missing_files(prefix: str, struct: IndexConfig | AuthConfig) -> list[str]:
     return [
         f"{prefix}{field.encode_name}: {value} is not there"
         for field in msgspec.structs.fields(struct)
-        if isinstance(value := getattr(struct, field.name), Path) and not value.is_file()
+        if isinstance(value := getattr(struct, field.name), Path) and not _is_file(value)
     ]
 
 
@@ -159,6 +159,13 @@ def _missing_of_auth(auth: AuthConfig, env: Mapping[str, str]) -> list[str]:
             missing.append(f"{key}: the variable {value} is not set")
         if field.name.endswith("_credential") and directory is None:
             missing.append(f"{key}: $CREDENTIALS_DIRECTORY is not set; systemd sets it with LoadCredential=")
-        elif field.name.endswith("_credential") and not (Path(directory or "") / value).is_file():
+        elif field.name.endswith("_credential") and not _is_file(Path(directory or "") / value):
             missing.append(f"{key}: $CREDENTIALS_DIRECTORY has no file {value}")
     return missing
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a directory that we may not look into
+        return False

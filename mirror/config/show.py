@@ -16,7 +16,16 @@ from msgspec.structs import FieldInfo
 
 from mirror.config.explain import EXPLAINED
 from mirror.config.reading import is_list, struct_of, unit_of
-from mirror.config.settings import AuthConfig, Config, ConfigFile, IndexConfig, Limits, MirrorSettings, ServiceConfig
+from mirror.config.settings import (
+    AuthConfig,
+    Config,
+    ConfigFile,
+    IndexConfig,
+    Limits,
+    MirrorSettings,
+    ServiceConfig,
+    SiteConfig,
+)
 
 DEFAULT_ROOT = Path("/var/lib/mirror")
 
@@ -30,12 +39,15 @@ FIRST_INDEX = IndexConfig(
     ),
 )
 
+_SITE = SiteConfig(name="plant")
+
 _HEADER = """\
 # The configuration of `mirror`. Keys that are commented out show their defaults or an example.
 # Check it with `mirror config check`, see what counts with `mirror config show`.
 """
 
 _EXAMPLES: dict[str, object] = {
+    "key": Path("/etc/mirror/bundle-key"),
     "state": DEFAULT_ROOT / "state.db",
     "interval": 3600.0,
     "metrics-listen": "127.0.0.1:9140",
@@ -67,7 +79,8 @@ def effective_toml(config: Config) -> str:
     if config.service != ServiceConfig():
         tables.append(("[service]", config.service))
     lines: list[str] = []
-    for header, struct in [*tables, *(("[[index]]", index) for index in config.indexes)]:
+    tables += [("[[index]]", index) for index in config.indexes] + [("[[site]]", site) for site in config.sites]
+    for header, struct in tables:
         lines += [header, *_key_lines(struct), ""]
         if isinstance(struct, IndexConfig) and struct.auth is not None:
             lines += ["[index.auth]", *_key_lines(struct.auth), ""]
@@ -84,6 +97,7 @@ def render_default(root: Path = DEFAULT_ROOT) -> str:
         "\n".join(["[service]", *_explained_lines(ServiceConfig(), "service")]),
         "\n".join(["[[index]]", *_explained_lines(FIRST_INDEX, "index")]),
         "\n".join(["[index.auth]", *_explained_lines(auth, "auth")]),
+        "\n".join(["# [[site]]", *(f"# {line.removeprefix('# ')}" for line in _explained_lines(_SITE, "site"))]),
     )
     return "\n".join(f"{block.rstrip()}\n" for block in blocks)
 

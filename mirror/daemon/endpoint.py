@@ -99,7 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._answer(HTTPStatus.NOT_FOUND, b"/metrics /live /ready\n")
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _say(self, is_well: bool, text: str) -> None:  # noqa: FBT001 - two words for one answer
         self._answer(HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, f"{text}\n".encode())

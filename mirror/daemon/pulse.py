@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import anyio
 
+from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.notify import ServiceManager
 
@@ -24,6 +25,21 @@ STUCK_LIMIT_S = 900.0
 """Work that did not move for so long is stuck; the longest waits for an upstream are far below it."""
 
 _log = get_logger(__name__)
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise the error itself where a task group wraps nothing but errors that are expected."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        expected, unexpected = group.split(MirrorError)
+        error: BaseException | None = expected
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if unexpected is not None or error is None:
+            raise
+        raise error from group
 
 
 class Pulse:
@@ -47,12 +63,14 @@ class Pulse:
     def wait(self, text: str) -> None:
         """From now on there is nothing to do but wait."""
         self._describe, self._marker = lambda: text, None
+        self._tell()
 
     @contextmanager
     def work(self, describe: Callable[[], str], marker: Callable[[], object]) -> Iterator[None]:
         """Work; ``marker`` gives another value whenever it has moved on."""
         before = self._describe
         self._describe, self._marker, self._seen = describe, marker, object()
+        self._tell()
         try:
             yield
         finally:
@@ -74,6 +92,9 @@ class Pulse:
         if is_well:
             self._moved_s = self._beat_s
             self.say(self._manager.alive)
+        self._tell()
+
+    def _tell(self) -> None:
         doing = self.doing
         if doing != self._said:
             self._said = doing

@@ -9,6 +9,7 @@ SIGTERM and SIGINT end it: what is finished is kept. SIGHUP reads the configurat
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -18,7 +19,7 @@ from contextlib import suppress
 import anyio
 import anyio.to_thread
 import msgspec
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 
 from mirror import __version__
 from mirror.config import Config, missing_sources
@@ -36,11 +37,11 @@ from mirror.core.schedule import (
 )
 from mirror.daemon.aftermath import load_facts, note_cycle, tell, tell_cycle, write_metrics
 from mirror.daemon.endpoint import Answers, Endpoint
-from mirror.daemon.pulse import Pulse
+from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.daemon.upkeep import Upkeep
 from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, Unreachable
 from mirror.logs import get_logger
-from mirror.metrics import Facts, Metrics
+from mirror.metrics import Metrics
 from mirror.notify import ServiceManager
 from mirror.state.notes import Activity, record_note
 from mirror.state.store import open_store_for_reading
@@ -91,12 +92,15 @@ class Daemon:
         self._schedule: Schedule = ()
         self._clock = ClockWatch(wall=time.time(), steady_s=time.monotonic())
         self._wake = anyio.Event()
-        self._must_reload = self._must_hurry = False
+        self._must_hurry = False
+        self._changed: set[str] = set()
+        """Indexes that a reload changed while a cycle was under way."""
         self._all_failures = False
         """Whether the next cycle tries everything in the ledger, due or not."""
         self._denied: dict[str, str | None] = {}
         """Indexes that denied us: the fingerprint of the credential that they refused."""
         self._warned: dict[str, tuple[float, int]] = {}
+        self._words: tuple[Schedule, str] = ((), "")
 
     async def run(self) -> None:
         """Run until a signal ends it. Raises ``LockHeld``, ``TreeError`` or ``StateError`` where it can't begin."""
@@ -106,16 +110,17 @@ class Daemon:
             async with hold_async(self._layout.daemon_lock, wait_s=self._wait_s):
                 await self._check_state()
                 try:
-                    await self._serve(tasks.start_soon)
+                    await self._serve(tasks)
                 finally:
                     self._pulse.say(self._manager.stopping)
-                    self._close_endpoint()
+                    with anyio.CancelScope(shield=True):
+                        await self._close_endpoint()
                     _log.info("daemon.stopped")
 
-    async def _serve(self, start_soon: Callable[[Callable[[], object]], None]) -> None:
-        self._open_endpoint()
+    async def _serve(self, tasks: TaskGroup) -> None:
+        await self._open_endpoint()
         self._schedule = first_schedule(_intervals(self._config), now_s=time.monotonic())
-        start_soon(self._pulse.run)
+        tasks.start_soon(self._pulse.run)
         for sentence in missing_sources(self._config, self._env):
             _log.warning("config.incomplete", problem=sentence)
         _log.info("daemon.started", root=str(self._layout.root), indexes=[i.name for i in self._config.indexes])
@@ -135,7 +140,8 @@ class Daemon:
                 _log.info("daemon.signalled", signal=number.name)
                 match number:
                     case signal.SIGHUP:
-                        self._must_reload = True
+                        # At once, also beside a cycle, which ends with what it began with: a first one may take days.
+                        await self._reload()
                     case signal.SIGUSR1:
                         self._must_hurry = True
                     case _:
@@ -155,7 +161,7 @@ class Daemon:
         try:
             async with opened_tree(settings, limits, wait_s=self._wait_s) as tree:
                 await check_tree_is_there(tree.store, tree.layout)
-                await self._learn(await load_facts(tree.store, self._config, now=time.time(), is_scheduled=True))
+                self._metrics.facts = await load_facts(tree.store, self._config, now=time.time(), is_scheduled=True)
         except LockHeld as exc:
             # Another command is at work, maybe for hours: that we can read the state must do for the beginning.
             _log.warning("lock.held", problem=str(exc))
@@ -166,12 +172,18 @@ class Daemon:
 
     async def _next_indexes(self) -> tuple[str, ...]:
         """Wait until a cycle is due and return its indexes."""
+        is_told = False
         while True:
-            await self._heed_signals()
+            self._heed_signals()
             names = due_indexes(self._schedule, now_s=time.monotonic())
             if names:
                 return names
-            self._pulse.wait(self._waiting_words())
+            is_new = self._words[0] is not self._schedule
+            words = self._waiting_words()
+            if is_new or not is_told:
+                _log.info("daemon.waits", doing=words)
+                is_told = True
+            self._pulse.wait(words)
             await self._rest(LOOK_EVERY_S)
             self._look_at_clock()
             await self._look_at_credentials()
@@ -187,11 +199,8 @@ class Daemon:
         with anyio.move_on_after(max(min(left_s, at_most_s), 0.0)):
             await self._wake.wait()
 
-    async def _heed_signals(self) -> None:
+    def _heed_signals(self) -> None:
         self._wake = anyio.Event()
-        if self._must_reload:
-            self._must_reload = False
-            await self._reload()
         if self._must_hurry:
             self._must_hurry, self._all_failures = False, True
             self._schedule = hurried(self._schedule, now_s=time.monotonic())
@@ -236,10 +245,19 @@ class Daemon:
                 _log.error("credential.expired", advice="renew it", **fields)
 
     def _waiting_words(self) -> str:
-        left_s = max(next_start_s(self._schedule) - time.monotonic(), 0.0)
+        """Return what the daemon waits for; the same words while the schedule is the same."""
+        if self._words[0] is not self._schedule:
+            self._words = (self._schedule, self._new_words())
+        return self._words[1]
+
+    def _new_words(self) -> str:
         resting = [turn.name for turn in self._schedule if turn.failures]
         failing = f"; could not be read: {', '.join(resting)}" if resting else ""
-        return f"waiting; next cycle at {_utc(time.time() + left_s)}{failing}"
+        return f"waiting; next cycle at {_utc(self._next_at())}{failing}"
+
+    def _next_at(self) -> float:
+        """Return when the next cycle starts by the wall's clock, to the second."""
+        return float(round(time.time() + max(next_start_s(self._schedule) - time.monotonic(), 0.0)))
 
     # -- configuration ----------------------------------------------------------------------------------------------
 
@@ -247,14 +265,14 @@ class Daemon:
         """Read the configuration again; a broken one is refused, and the old one stays."""
         self._pulse.say(self._manager.reloading)
         try:
-            self._adopt(await anyio.to_thread.run_sync(self._load))
+            await self._adopt(await anyio.to_thread.run_sync(self._load))
             self._metrics.is_configuration_current = True
         except ConfigError as exc:
             self._metrics.is_configuration_current = False
             _log.error("config.refused", problem=str(exc), advice="the old configuration stays in force")
         self._pulse.say(lambda: self._manager.ready(self._waiting_words()))
 
-    def _adopt(self, config: Config) -> None:
+    async def _adopt(self, config: Config) -> None:
         old = self._config
         if (config.mirror.root, config.mirror.state) != (old.mirror.root, old.mirror.state):
             raise ConfigError(
@@ -266,10 +284,11 @@ class Daemon:
         self._config, self._credentials = config, credentials
         names = {index.name for index in config.indexes}
         self._denied = {name: print_ for name, print_ in self._denied.items() if name in names - changed}
+        self._changed |= changed
         self._schedule = reloaded(self._schedule, _intervals(config), changed, now_s=time.monotonic())
         if config.service.listen_address != old.service.listen_address:
-            self._close_endpoint()
-        self._open_endpoint()
+            await self._close_endpoint()
+        await self._open_endpoint()
         for sentence in missing_sources(config, self._env):
             _log.warning("config.incomplete", problem=sentence)
         _log.info("config.loaded", source=config.source, indexes=sorted(names), changed=sorted(changed))
@@ -281,6 +300,7 @@ class Daemon:
         is_whole = len(names) == len(self._config.indexes)
         options = Options(indexes=() if is_whole else names, is_scheduled=True, all_failures=self._all_failures)
         self._all_failures = False
+        self._changed = set()
         started_s = time.monotonic()
         failed: dict[str, float | None] = dict.fromkeys(names)
         report, code = None, 0
@@ -295,9 +315,11 @@ class Daemon:
         self._schedule = after_cycle(
             self._schedule, names, failed, started_s=started_s, now_s=time.monotonic(), random=random.random
         )
+        self._schedule = hurried(self._schedule, now_s=time.monotonic(), names=self._changed)
         self._warn_of_ends()
-        self._pulse.wait(self._waiting_words())
-        await self._leave_note(self._waiting_words())
+        words = self._waiting_words()
+        self._pulse.wait(words)
+        await self._leave_note(words)
         await write_metrics(self._config, self._metrics)
         if report is not None:
             await tell_cycle(self._config, report, code, self._env)
@@ -320,7 +342,7 @@ class Daemon:
             self._metrics.watch([_LiveRun(run) for run in cycle.runs])
             started_s = time.monotonic()
             try:
-                with self._pulse.work(lambda: describe_cycle(cycle), lambda: _marker(cycle)):
+                with self._pulse.work(lambda: describe_cycle(cycle), lambda: _marker(cycle)), ungrouped():
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(self._note_progress, cycle)
                         await run_cycle(cycle)
@@ -333,7 +355,7 @@ class Daemon:
                     await record_outcome(cycle, code)
             try:
                 await note_cycle(cycle, self._config)
-                await self._learn(await load_facts(cycle.store, self._config, now=time.time(), is_scheduled=True))
+                self._metrics.facts = await load_facts(cycle.store, self._config, now=time.time(), is_scheduled=True)
             except StateError as exc:
                 _log.error("notes.unwritten", problem=str(exc))
         return cycle.report, code
@@ -346,13 +368,11 @@ class Daemon:
             await anyio.sleep(NOTE_EVERY_S)
 
     async def _record_activity(self, cycle: Cycle, doing: str, since: float) -> None:
-        await record_note(cycle.store, "activity", Activity(pid=_pid(), doing=doing, since=since))
+        await record_note(cycle.store, "activity", Activity(pid=os.getpid(), doing=doing, since=since))
 
     async def _leave_note(self, doing: str) -> None:
         """Leave in the state what the daemon does between two cycles."""
-        left_s = max(next_start_s(self._schedule) - time.monotonic(), 0.0)
-        now = time.time()
-        note = Activity(pid=_pid(), doing=doing, since=now, next_cycle_at=now + left_s)
+        note = Activity(pid=os.getpid(), doing=doing, since=time.time(), next_cycle_at=self._next_at())
         settings = self._config.mirror
         # Told elsewhere: whatever keeps the state from being written has kept the cycle from it.
         with suppress(MirrorError):
@@ -366,9 +386,6 @@ class Daemon:
                 kept = run.session.credentials.kept
                 self._denied[run.name] = kept.fingerprint() if kept is not None else None
 
-    async def _learn(self, facts: Facts) -> None:
-        self._metrics.facts = facts
-
     # -- upkeep -----------------------------------------------------------------------------------------------------
 
     async def _keep_up(self) -> None:
@@ -376,7 +393,7 @@ class Daemon:
         facts = self._metrics.facts
         if facts is None or facts.last_cycle is None or not self._upkeep.is_due(facts.upkeep_at):
             return
-        if self._must_hurry or self._must_reload or due_indexes(self._schedule, now_s=time.monotonic()):
+        if self._must_hurry or due_indexes(self._schedule, now_s=time.monotonic()):
             return
         is_done = await self._upkeep.run(self._config, self._until_due)
         self._pulse.wait(self._waiting_words())
@@ -391,22 +408,22 @@ class Daemon:
 
     # -- what others see --------------------------------------------------------------------------------------------
 
-    def _open_endpoint(self) -> None:
+    async def _open_endpoint(self) -> None:
         address = self._config.service.listen_address
         if address is None or self._endpoint is not None:
             return
         answers = Answers(metrics=self._metrics.render, is_live=self._pulse.is_alive, problems=self._problems)
         try:
-            self._endpoint = Endpoint(*address, answers)
+            self._endpoint = await anyio.to_thread.run_sync(lambda: Endpoint(*address, answers))
         except OSError as exc:
             problem = exc.strerror or str(exc)
             _log.error("metrics.unavailable", address=self._config.service.metrics_listen, problem=problem)
         else:
             _log.info("metrics.listening", address=self._endpoint.address)
 
-    def _close_endpoint(self) -> None:
+    async def _close_endpoint(self) -> None:
         if self._endpoint is not None:
-            self._endpoint.close()
+            await anyio.to_thread.run_sync(self._endpoint.close)
             self._endpoint = None
 
     def _problems(self) -> list[str]:
@@ -483,9 +500,3 @@ def _asked_to_wait(error: MirrorError) -> float | None:
 
 def _utc(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-
-
-def _pid() -> int:
-    import os
-
-    return os.getpid()

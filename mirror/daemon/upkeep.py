@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from mirror.config import Config
-from mirror.daemon.pulse import Pulse
+from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.errors import LockHeld, StateError, TreeError
 from mirror.logs import get_logger
 from mirror.state.notes import DamageNote, UpkeepNote, load_notes, record_note
@@ -87,7 +87,10 @@ class Upkeep:
             tasks.cancel_scope.cancel()
 
         try:
-            with self._pulse.work(lambda: _describe(progress, found), lambda: _marker(progress, found, tree.store)):
+            with (
+                self._pulse.work(lambda: _describe(progress, found), lambda: _marker(progress, found, tree.store)),
+                ungrouped(),
+            ):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(yield_when_due)
                     await self._prune(config, tree, progress)

@@ -33,6 +33,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason
     detail: str
     file: ListedFile | None = None
+    wait_s: float = 0.0
+    """The index asked to be left alone for so long (``Retry-After``)."""
 
 
 class FailureRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +71,8 @@ async def _enter(tx: Transaction, failure: Failure, now: float) -> None:
     attempts = (known[0][0] if known else 0) + 1
     listed = msgspec.json.encode(failure.file).decode() if failure.file is not None else None
     # An index may repeat what we sent it: its words are kept without our secrets.
-    values = (failure.reason.value, redact(failure.detail), listed, now, attempts, now + _delay_s(attempts), *key)
+    next_at = now + max(_delay_s(attempts), failure.wait_s)
+    values = (failure.reason.value, redact(failure.detail), listed, now, attempts, next_at, *key)
     if known:
         await tx.execute(
             "UPDATE failure SET reason = ?, detail = ?, listed = ?, last_at = ?, attempts = ?, next_at = ?"

@@ -5,6 +5,7 @@ Each is one JSON value in ``meta``. A note that can't be read (made by another v
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TypeVar
 
 import msgspec
@@ -93,6 +94,13 @@ async def record_note(store: Store, key: str, note: object) -> None:
     text = msgspec.json.encode(note).decode()
     if await load_meta(store, key) != text:
         await record_meta(store, key, text)
+
+
+async def forget_damage(store: Store, paths: Collection[str]) -> None:
+    """Forget damage at these paths: it has been mended."""
+    known = await load_note(store, "damage", tuple[DamageNote, ...]) or ()
+    if known:
+        await record_note(store, "damage", [note for note in known if note.path not in paths])
 
 
 async def _lasts(store: Store, note: DamageNote) -> bool:

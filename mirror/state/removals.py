@@ -66,15 +66,21 @@ async def load_brake_window(store: Store, source: int, now: float, *, enough: Ca
         f" WHERE o.filename = e.filename AND o.valid_to IS NULL) {'AND e.valid_from <= :start' if had_files else ''})",
         values,
     )
-    files = _PUBLISHED_AT_START if had_files else "FROM entry WHERE source = :source AND valid_to IS NULL"
-    counted = await store.value(
+    files = _PUBLISHED_AT_START if had_files else _PUBLISHED_SINCE
+    published = await store.value(
         f"SELECT count(*) FROM (SELECT 1 {files} LIMIT :enough)", values | {"enough": enough(left)}
     )
-    return BrakeWindow(published=counted if had_files else left + counted, left=left)
+    return BrakeWindow(published=published, left=left)
 
 
 _PUBLISHED_AT_START = (
     "FROM entry WHERE source = :source AND valid_from <= :start AND (valid_to IS NULL OR valid_to > :start)"
+)
+
+
+_PUBLISHED_SINCE = (
+    "FROM (SELECT DISTINCT project, filename FROM entry WHERE source = :source"
+    " AND (valid_to IS NULL OR valid_to > :start))"
 )
 
 

@@ -32,7 +32,7 @@ from mirror.state.entries import Closing, OwnerClaims, load_blobs, load_held, lo
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.listing import Due, ProjectRow, RootChange, forget_serials, load_due, record_root, record_root_read
 from mirror.sync.pool import work_through
-from mirror.sync.work import Cycle, IndexRun, PendingRemoval, ProjectWork
+from mirror.sync.work import Cycle, IndexRun, PendingRemoval, ProjectWork, asked_wait_s
 from mirror.upstream.index import Read, Unchanged
 
 _log = get_logger(__name__)
@@ -263,7 +263,7 @@ class _Crawler:
             run.note_answer()
         if isinstance(error, Withheld) and error.is_withdrawal:
             return await self._withdrawn(row, error)
-        return self._page_failure(row, error.reason, str(error))
+        return self._page_failure(row, error.reason, str(error), wait_s=asked_wait_s(error))
 
     async def _withdrawn(self, row: ProjectRow, error: Withheld) -> ProjectWork:
         """The index withdrew the project: its files leave the pages in this cycle, the blobs stay aside."""
@@ -277,9 +277,9 @@ class _Crawler:
         self._plan_removal(work, removals, withdrawn=error.code)
         return work
 
-    def _page_failure(self, row: ProjectRow, reason: Reason, detail: str) -> ProjectWork:
+    def _page_failure(self, row: ProjectRow, reason: Reason, detail: str, *, wait_s: float = 0.0) -> ProjectWork:
         work = self._work(row, ProjectChange(), None)
-        work.failures = (work.failure("", reason, detail),)
+        work.failures = (work.failure("", reason, detail, wait_s=wait_s),)
         return work
 
     def _work(self, row: ProjectRow, change: ProjectChange, closing: Closing | None) -> ProjectWork:

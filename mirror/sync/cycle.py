@@ -53,7 +53,7 @@ from mirror.sync.removal import (
 )
 from mirror.sync.report import COUNTERS, Report, nothing_wanted, shown_failure
 from mirror.sync.sweep import sweep_after, sweep_before
-from mirror.sync.work import Cycle, IndexRun, Phase
+from mirror.sync.work import Cycle, IndexRun, Phase, asked_wait_s
 
 Look = Callable[[Cycle, IndexRun, Due, Deliver], Awaitable[None]]
 
@@ -303,7 +303,14 @@ async def _finish(cycle: Cycle) -> None:
 async def _record_end(cycle: Cycle, now: float) -> None:
     report, store = cycle.report, cycle.store
     root_failures = [
-        Failure(source=run.source.id, project="", filename="", reason=run.ended.reason, detail=str(run.ended))
+        Failure(
+            source=run.source.id,
+            project="",
+            filename="",
+            reason=run.ended.reason,
+            detail=str(run.ended),
+            wait_s=asked_wait_s(run.ended),
+        )
         for run in cycle.runs
         if run.ended is not None
     ]

@@ -24,7 +24,7 @@ from mirror.logs import get_logger
 from mirror.sync.crawl import adopt_held
 from mirror.sync.pool import work_through
 from mirror.sync.record import Adopted, Arrived, Begun, Failed, Recorder, Verified
-from mirror.sync.work import Cycle, IndexRun, ProjectWork
+from mirror.sync.work import Cycle, IndexRun, ProjectWork, asked_wait_s
 from mirror.tree.staging import StagedFile
 from mirror.upstream.download import FileRequest, algorithms_for, download, fetch_metadata
 
@@ -142,7 +142,7 @@ class Fetcher:
             run.note_answer()
         if work.is_retry and isinstance(error, NotListed | AccessDenied):
             run.rereads.add(work.row.name)
-        failure = work.failure(fetch.file.filename, error.reason, str(error), fetch)
+        failure = work.failure(fetch.file.filename, error.reason, str(error), fetch, wait_s=asked_wait_s(error))
         await self._recorder.put(Failed(work=work, failure=failure))
 
 

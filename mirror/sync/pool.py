@@ -1,7 +1,8 @@
 """How many things are under way at once: workers whose number adapts to what the upstream bears.
 
 The number starts at the configured one, grows with success up to the maximum, and is halved when the upstream pushes back
-(429, 503, time-outs, resets). The first growth doubles with each round; after a push-back it goes one by one.
+(429, 503, time-outs, resets). The first growth doubles with each round; after a push-back it goes one by one. One burst is
+one signal: what was under way when the number was halved does not halve it again.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ class Width:
         self._seen = pushbacks()
         self._careful = False
         self._successes = 0
+        self._under_way = 0
+        """So many items are still to finish of those that were under way at the last push-back."""
 
     def note_done(self) -> None:
         """Take one finished item into account."""
         pushed = self._pushbacks()
+        was_under_way = self._under_way > 0
+        self._under_way = max(0, self._under_way - 1)
         if pushed != self._seen:
-            if self._successes >= self.target // 2 or not self._careful:
-                self.target = max(1, self.target // 2)  # at most once for each half round: one burst is one signal
-                self._successes = 0
-            self._seen, self._careful = pushed, True
+            if not was_under_way:
+                self._under_way = self.target - 1
+                self.target = max(1, self.target // 2)
+            self._seen, self._careful, self._successes = pushed, True, 0
             return
         self._successes += 1
         if self.target < self._maximum and (not self._careful or self._successes >= self.target):

@@ -40,6 +40,7 @@ from mirror.state.blobs import (
 from mirror.state.cycles import load_meta
 from mirror.state.entries import PageState, load_marked, load_pages, load_published
 from mirror.state.snapshots import load_lost_blobs
+from mirror.state.notes import forget_damage
 from mirror.state.store import Store
 from mirror.sync.publish import Publisher
 from mirror.sync.work import Cycle
@@ -193,6 +194,36 @@ async def verify(
         await _check_pages(store, layout, into)
         await _check_snapshots(store, layout, into)
     return into
+
+
+async def look_again(
+    store: Store,
+    layout: Layout,
+    scope: Scope,
+    *,
+    now: Callable[[], float],
+    metadata_limit_bytes: int,
+    into: Verification,
+) -> None:
+    """Look again at what was found without the lock, now that it is held: only what still is damage stays found.
+
+    Whole files are not hashed a second time, so that the lock is not held for as long as a tree takes to read.
+    """
+    suspects = [f.blob for f in into.findings if f.blob is not None]
+    checked = (into.blobs_checked, into.bytes_checked, into.pages_checked)
+    into.findings, into.lost_to_snapshots, into.leftovers = [], [], 0
+    window = await open_window(store, now=now(), before=scope.not_since)
+
+    async def listed() -> AsyncIterator[BlobRow]:
+        for blob in suspects:
+            yield blob
+
+    await _BlobChecker(store, layout, metadata_limit_bytes, window.stamp, into).check(listed())
+    if scope.is_whole:
+        await _check_files(store, layout, into)
+        await _check_pages(store, layout, into)
+        await _check_snapshots(store, layout, into)
+    into.blobs_checked, into.bytes_checked, into.pages_checked = checked
 
 
 class _BlobChecker:
@@ -429,6 +460,7 @@ async def repair(cycle: Cycle, layout: Layout, found: Verification) -> None:
     aside = [f.path for f in damaged if f.damage is not Damage.MISSING]
     foreign = [f.path for f in found.findings if f.damage is Damage.FOREIGN]
     await anyio.to_thread.run_sync(_move_aside, layout, [*aside, *unfit, *foreign])
+    await forget_damage(cycle.store, [shown_path(f.path) for f in found.findings])
 
 
 async def _mend_sidecars(cycle: Cycle, layout: Layout, found: Verification) -> list[str]:

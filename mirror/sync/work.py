@@ -28,7 +28,10 @@ from mirror.upstream.session import IndexSession
 _UNREACHABLE_IN_A_ROW = 4
 """So many pages or files that can't be reached, one after another, and the index is asked whether it is down."""
 _UNREACHABLE_AT_MOST = 64
-"""So many end its part of the cycle, although its root page answers: a few broken pages must not stop the others."""
+"""So many end its part of the cycle, although its root page answers: a few broken pages must not stop the others.
+
+Until then the root is asked again after twice as many each time: an index can die after a first bad moment.
+"""
 
 
 class Clock(Protocol):
@@ -91,7 +94,7 @@ class IndexRun:
     ended: MirrorError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _unreachable: int = 0
-    _has_asked: bool = False
+    _ask_at: int = _UNREACHABLE_IN_A_ROW
 
     @property
     def name(self) -> str:
@@ -115,12 +118,12 @@ class IndexRun:
             return
         # Retry-After: it says itself that it wants to be left alone.
         is_down = self._unreachable >= _UNREACHABLE_AT_MOST or error.retry_after_s is not None
-        if is_down or not (self._has_asked or await self._answers()):
+        if is_down or (self._unreachable >= self._ask_at and not await self._answers()):
             self.end(error)
 
     async def _answers(self) -> bool:
-        """Tell whether the index says anything at all, by its root page; asked once in a cycle."""
-        self._has_asked = True
+        """Tell whether the index says anything at all, by its root page; a few times in a cycle at most."""
+        self._ask_at *= 2
         try:
             await self.client.fetch_root(self.source.validators)
         except UpstreamError as exc:
@@ -166,7 +169,9 @@ class ProjectWork:
     shows: bool = False
     """Whether this cycle marked the project's page."""
 
-    def failure(self, filename: str, reason: Reason, detail: str, job: Fetch | Rehash | None = None) -> Failure:
+    def failure(
+        self, filename: str, reason: Reason, detail: str, job: Fetch | Rehash | None = None, *, wait_s: float = 0.0
+    ) -> Failure:
         """Return a ledger row for one file of this project, or its page."""
         return Failure(
             source=self.run.source.id,
@@ -175,7 +180,13 @@ class ProjectWork:
             reason=reason,
             detail=detail,
             file=job.file if job is not None else None,
+            wait_s=wait_s,
         )
+
+
+def asked_wait_s(error: MirrorError) -> float:
+    """Return for how long an upstream asked to be left alone, in seconds."""
+    return (error.retry_after_s or 0.0) if isinstance(error, Unreachable) else 0.0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -87,7 +87,7 @@ async def download(
         raise TooLarge(url=request.url, limit_bytes=request.limit_bytes, setting=request.setting)
     if sink.written and _is_complete(request, sink):
         return
-    run = _Download(session, request, sink, policy or RetryPolicy())
+    run = _Download(session, request, sink, policy or session.retry_policy)
     try:
         await run.to_the_end()
     except IntegrityError as exc:
@@ -119,15 +119,30 @@ class _Download:
         while True:
             self._tries += 1
             try:
-                return await self._try()
+                await self._try()
+                return
             except Unreachable as exc:
+                if self._sink.written and _is_complete(self._request, self._sink):
+                    return  # cut after its last byte, or announced as longer than it is
                 gained = self._sink.written - self._most_written
                 self._most_written = max(self._most_written, self._sink.written)
-                without_progress = 0 if gained >= PROGRESS_BYTES else without_progress + 1
-                tries_made = self._policy.tries if self._tries >= MAX_TRIES else max(without_progress, 1)
-                remaining_s = self._policy.budget_s
-                await pause_before_next(exc, tries_made=tries_made, remaining_s=remaining_s, policy=self._policy)
-                self._session.retries += 1
+                if gained >= PROGRESS_BYTES:
+                    without_progress = 0
+                    self._session.allowance.earn()
+                else:
+                    without_progress += 1
+                await self._pause(exc, max(without_progress, 1))
+
+    async def _pause(self, error: Unreachable, tries_made: int) -> None:
+        policy, session = self._policy, self._session
+        await pause_before_next(
+            error,
+            tries_made=policy.tries if self._tries >= MAX_TRIES else tries_made,
+            remaining_s=policy.budget_s,
+            policy=policy,
+            allowance=session.allowance,
+        )
+        session.retries += 1
 
     async def _try(self) -> None:
         offset = await self._prepare()
@@ -211,7 +226,7 @@ async def fetch_metadata(
 
     Raises ``UpstreamError`` where it could not be asked for.
     """
-    policy = policy or RetryPolicy()
+    policy = policy or session.retry_policy
     tries = 0
     while True:
         tries += 1
@@ -221,7 +236,9 @@ async def fetch_metadata(
         except NotListed:
             return None
         except Unreachable as exc:
-            await pause_before_next(exc, tries_made=tries, remaining_s=policy.budget_s, policy=policy)
+            await pause_before_next(
+                exc, tries_made=tries, remaining_s=policy.budget_s, policy=policy, allowance=session.allowance
+            )
             session.retries += 1
             continue
         if body is None:

@@ -80,7 +80,7 @@ class IndexClient:
         self._session = session
         self._url = config.url
         self._limits = limits
-        self._policy = policy or RetryPolicy()
+        self._policy = policy or session.retry_policy
 
     def project_url(self, name: ProjectName) -> str:
         """Return the URL of a project's page, below the root's configured one."""
@@ -132,7 +132,9 @@ class IndexClient:
                 return await self._try(url, kind, limit, validators, budget)
             except Unreachable as exc:
                 remaining_s = budget.remaining_s() - extra_s
-                await pause_before_next(exc, tries_made=tries, remaining_s=remaining_s, policy=policy)
+                await pause_before_next(
+                    exc, tries_made=tries, remaining_s=remaining_s, policy=policy, allowance=self._session.allowance
+                )
                 self._session.retries += 1
 
     async def _try(

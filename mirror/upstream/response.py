@@ -6,6 +6,7 @@ the system's words, never from aiohttp's own text, which quotes URLs with their 
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,6 +28,9 @@ DRAIN_BYTES = 64 * 1024
 TRANSPORT_FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 
 
+_RESETS = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT})
+
+
 class PeerResponse(aiohttp.ClientResponse):
     """Remembers who answered: the connection of a short answer is gone before its caller could ask."""
 
@@ -43,7 +47,7 @@ class PeerResponse(aiohttp.ClientResponse):
 class Response:
     """An answer whose body is still to be read. ``url`` is the final one, after redirects."""
 
-    __slots__ = ("_on_chunk", "_raw", "_stall_timeout_s", "_waited_s", "received", "status", "url")
+    __slots__ = ("_on_chunk", "_on_failure", "_raw", "_stall_timeout_s", "_waited_s", "received", "status", "url")
 
     def __init__(
         self,
@@ -52,10 +56,12 @@ class Response:
         *,
         stall_timeout_s: float,
         on_chunk: Callable[[int], Awaitable[None]],
+        on_failure: Callable[[Exception], None],
     ) -> None:
         self._raw = raw
         self._stall_timeout_s = stall_timeout_s
         self._on_chunk = on_chunk
+        self._on_failure = on_failure
         self._waited_s = 0.0
         self.status = raw.status
         self.url = url
@@ -83,12 +89,14 @@ class Response:
         try:
             chunk = await self._raw.content.readany()
         except TRANSPORT_FAILURES as exc:
+            self._on_failure(exc)
             raise failure_of(exc, self.url, timeout_s=self._stall_timeout_s) from None
         self._waited_s += time.monotonic() - asked_at
         if not chunk:
             return chunk
         self.received += len(chunk)
         if self._waited_s > self._stall_timeout_s and self.received < MIN_BYTES_PER_S * self._waited_s:
+            self._on_failure(TimeoutError())
             raise Unreachable(url=self.url, cause=f"the body came slower than {MIN_BYTES_PER_S} bytes a second")
         await self._on_chunk(len(chunk))
         return chunk
@@ -129,7 +137,10 @@ def failure_of(exc: Exception, url: str, *, timeout_s: float) -> MirrorError:
 
 def is_pushback(exc: Exception) -> bool:
     """Whether a failure may mean that the upstream has too much to do: a timeout, a reset, a cut body."""
-    return isinstance(exc, TimeoutError | aiohttp.ServerConnectionError | aiohttp.ClientPayloadError | ConnectionError)
+    if isinstance(exc, TimeoutError | aiohttp.ServerConnectionError | aiohttp.ClientPayloadError | ConnectionError):
+        return True
+    # aiohttp wraps a reset into an OSError of its own kind, which is no ConnectionError.
+    return isinstance(exc, OSError) and exc.errno in _RESETS
 
 
 def _cause_of(exc: Exception, timeout_s: float) -> str:

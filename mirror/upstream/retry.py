@@ -1,7 +1,7 @@
 """When a request is tried again: what may pass by itself, a few times, within a budget.
 
-Invariant: only ``Unreachable`` is tried again; a refusal, a page that is none or a wrong byte does not get better by
-asking at once.
+Invariants: only ``Unreachable`` is tried again; a refusal, a page that is none or a wrong byte does not get better by
+asking at once. All retries of a cycle together are bounded by what succeeds (``Allowance``).
 """
 
 from __future__ import annotations
@@ -26,13 +26,38 @@ class RetryPolicy:
     budget_s: float = 60.0
     base_s: float = 0.5
     cap_s: float = 20.0
+    spare: int = 200
+    """So many retries at one index in one cycle, beside one for each success."""
 
 
-async def pause_before_next(error: Unreachable, *, tries_made: int, remaining_s: float, policy: RetryPolicy) -> None:
+class Allowance:
+    """The retries that one index may still cost in one cycle: where less than half succeeds, nothing is tried again.
+
+    What fails then is in the ledger at once, and the circuit opens the sooner.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.left = policy.spare
+
+    def earn(self) -> None:
+        """Take a success into account: a whole answer, or good progress of a large one."""
+        self.left += 1
+
+    def take(self) -> bool:
+        """Tell whether one more retry is allowed, and count it."""
+        if self.left <= 0:
+            return False
+        self.left -= 1
+        return True
+
+
+async def pause_before_next(
+    error: Unreachable, *, tries_made: int, remaining_s: float, policy: RetryPolicy, allowance: Allowance
+) -> None:
     """Wait as the policy and ``Retry-After`` say, or raise ``error`` with the number of tries when it was the last."""
     jittered_s = delay_s(tries_made, base_s=policy.base_s, cap_s=policy.cap_s, random=random.random)
     pause_s = max(jittered_s, error.retry_after_s or 0.0)
-    if tries_made >= policy.tries or pause_s >= remaining_s:
+    if tries_made >= policy.tries or pause_s >= remaining_s or not allowance.take():
         raise Unreachable(
             url=error.url, cause=error.cause, attempts=tries_made, retry_after_s=error.retry_after_s
         ) from None

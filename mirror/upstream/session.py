@@ -30,6 +30,7 @@ from mirror.upstream.access import Access
 from mirror.upstream.credentials import Credential, CredentialSource
 from mirror.upstream.rate import Budget, Deadlines, TokenBucket
 from mirror.upstream.response import DRAIN_BYTES, Response
+from mirror.upstream.retry import Allowance, RetryPolicy
 from mirror.upstream.targets import OwnUrls, next_target, origin_of, parse_target, refuse_downgrade
 from mirror.upstream.transport import Transport
 
@@ -111,8 +112,16 @@ class IndexSession:
     """The connections to one index; an async context manager. Used from one event loop."""
 
     def __init__(
-        self, config: IndexConfig, limits: Limits, credentials: CredentialSource, env: Mapping[str, str]
+        self,
+        config: IndexConfig,
+        limits: Limits,
+        credentials: CredentialSource,
+        env: Mapping[str, str],
+        *,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
+        self.retry_policy = retry_policy or RetryPolicy()
+        self.allowance = Allowance(self.retry_policy)
         self.name = config.name
         self.root_url = config.url
         self.credentials = credentials
@@ -188,6 +197,7 @@ class IndexSession:
                     response = await self._answer(request)
                     try:
                         yield response
+                        self.allowance.earn()
                     finally:
                         response.close()
                         self._log_answer("request.done", response, started)
@@ -273,7 +283,13 @@ class IndexSession:
                 self.file_bytes += length
             await request.pace(self._byte_rate, length)
 
-        response = Response(raw, str(target), stall_timeout_s=self._limits.stall_timeout_s, on_chunk=count)
+        response = Response(
+            raw,
+            str(target),
+            stall_timeout_s=self._limits.stall_timeout_s,
+            on_chunk=count,
+            on_failure=self._transport.note_failure,
+        )
         if raw.status not in _SUCCESSES:
             self._log_answer("request.answered", response, started)
         return response

@@ -96,12 +96,16 @@ class Transport:
         except TRANSPORT_FAILURES as exc:
             if attempts.refused is not None and not attempts.tried:
                 raise RedirectRefused(url=source, target=str(target), cause=attempts.refused) from None
-            self.pushback += is_pushback(exc)
+            self.note_failure(exc)
             raise failure_of(exc, source, timeout_s=self._limits.stall_timeout_s) from None
         assert isinstance(raw, PeerResponse)
         if is_own and proxy is None and raw.peer is not None:
             self._rule.learn_own_address(raw.peer)
         return raw
+
+    def note_failure(self, exc: Exception) -> None:
+        """Count a failure that may mean that the upstream has too much to do, also in the middle of a body."""
+        self.pushback += is_pushback(exc)
 
     async def _check_host(self, target: URL, source: str) -> None:
         """Raise ``RedirectRefused`` where the text of a foreign URL already names an address that is not allowed."""

@@ -223,10 +223,10 @@ def test_a_damaged_base_is_told(received: Far, site: Site, tmp_path: Path) -> No
 
 
 def test_no_blob_is_deleted_while_a_kept_page_cannot_be_read(received: Far, site: Site, tmp_path: Path) -> None:
-    """With a damaged page in an older state the sweep deletes no blob; after the repair it does."""
+    """With a damaged page in an older state the sweep deletes no blob; once that state is gone it does."""
     far = received
-    (far.public / "snapshots/bundle-000001/simple/aa/index.v1_json").write_bytes(b"{")
-    done = far.receive(site.make(THIRD))
+    (far.public / "snapshots/bundle-000002/simple/aa/index.v1_json").write_bytes(b"{")
+    done = far.receive(site.make(THIRD), options=["--keep", "2"])
     assert done.code == 0
     far.check_serves(THIRD)
     assert "no old file was deleted" in done.err

@@ -634,3 +634,61 @@ def test_odd_names_travel(tmp_path: Path, signer: Signer) -> None:
     assert done.code == 0, done.err
     assert far.blobs() == state.blobs
     assert sha256(far.blobs()[files[0].path]) == sha256(files[0].data)
+
+
+def test_parts_that_do_not_make_the_item(site: Site, far: Far) -> None:
+    """A split blob whose parts are those of the volumes, but do not make its sha256, is refused and named."""
+
+    def spoil(number: int, members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+        return tar_of(number, [(i, bytes(len(d)) if i.name.endswith("/0002") else d) for i, d in members])
+
+    made = site.make(FIRST, volume_bytes=8 * 1024, tarballs=spoil)
+    for _ in range(2):
+        done = far.receive(made)
+        assert (done.code, done.err.splitlines()[-1]) == (
+            7,
+            f"receive: {B.path}: its parts do not make the sha256 in bundle.json",
+        )
+    assert far.blobs() == {}
+
+
+def test_a_member_that_goes_beyond_the_end(site: Site, far: Far) -> None:
+    """A volume that ends within a member is refused."""
+
+    def end_early(number: int, members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+        size = sum(len(data) for _, data in members)
+        return tar_of(number, members)[: size + -size % 512]
+
+    done = far.receive(site.make(State({"bb": [B]}, 1), tarballs=end_early))
+    assert (done.code, done.err.splitlines()[-1]) == (
+        7,
+        f"receive: {site.work}/lab-000001/volume-0001.tar: ends in the middle of a member",
+    )
+
+
+def test_a_signed_manifest_of_a_newer_format(site: Site, far: Far) -> None:
+    """A bundle of a format that is not known is refused, and says what to do."""
+
+    def renew(manifest: dict[str, Any]) -> None:
+        manifest["format"] = 2
+
+    done = far.receive(site.make(FIRST, change=renew))
+    assert (done.code, done.err.splitlines()[-1]) == (
+        7,
+        f"receive: {site.work}/lab-000001/bundle.json: format 2: this program knows format 1; take a newer receive.py",
+    )
+
+
+def test_a_size_that_is_no_number(site: Site, far: Far) -> None:
+    """A header with letters where its size belongs is refused."""
+
+    def spoil(number: int, members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+        data = bytearray(tar_of(number, members))
+        data[124:136] = b"\x80" + b"\xff" * 11
+        return bytes(data)
+
+    done = far.receive(site.make(FIRST, tarballs=spoil))
+    assert (done.code, done.err.splitlines()[-1]) == (
+        7,
+        f"receive: {site.work}/lab-000001/volume-0001.tar: has a damaged header",
+    )

@@ -148,31 +148,40 @@ def test_a_repair_killed_everywhere(work: Path) -> None:
 def test_another_bundle_after_a_kill(work: Path) -> None:
     """A bundle that was killed at any step and then lost: one that supersedes it applies, and nothing of it stays."""
     site, far = unsigned(work / "near"), work / "far"
-    assert run(site.make(STATES[0]).path, "--root", far, "--unsigned").code == 0
-    lost = site.make(STATES[1])
-    saving = site.make(STATES[2], since=1)
+    states = [STATES[0], State({"aa": [A, some_file("aa", "9.9")], "bb": [B]}, 2), STATES[2]]
+    assert run(site.make(states[0]).path, "--root", far, "--unsigned").code == 0
+    lost = site.make(states[1], volume_bytes=8 * 1024)
+    saving = site.make(states[2], since=1)
     script = (
-        "import os, shutil, subprocess, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+        "import json, os, shutil, subprocess, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
         "from bundle import killing\n"
         "far, root, lost, saving = (Path(a) for a in sys.argv[2:])\n"
         "for step in range(1, 1000):\n"
         "    shutil.rmtree(root, ignore_errors=True)\n"
         "    subprocess.run(['cp', '-a', far, root], check=True)\n"
         "    status = killing.in_child([str(lost), '--root', str(root), '--unsigned'], kill_at=step)\n"
-        "    code = killing.in_child([str(saving), '--root', str(root), '--unsigned', '--keep', '1'], kill_at=None)\n"
+        "    code = killing.in_child([str(saving), '--root', str(root), '--unsigned'], kill_at=None)\n"
         "    assert os.waitstatus_to_exitcode(code) == 0, step\n"
         "    killing.check_public(root / 'public')\n"
-        "    assert sorted(p.name for p in (root / 'public/snapshots').iterdir()) == ['bundle-000003'], step\n"
-        "    found = sorted(str(p.relative_to(root / 'public')) for p in (root / 'public/files').rglob('*') if p.is_file())\n"
-        "    print(found)\n"
+        "    record = json.loads((root / 'receive.json').read_bytes())\n"
+        "    kept = [entry['name'] for entry in record['applied']]\n"
+        "    assert sorted(p.name for p in (root / 'public/snapshots').iterdir()) == kept, step\n"
+        "    found = [str(p.relative_to(root / 'public')) for p in (root / 'public/files').rglob('*') if p.is_file()]\n"
+        "    print(json.dumps([kept, sorted(found)]), flush=True)\n"
         "    if not os.WIFSIGNALED(status):\n"
         "        break\n"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parents[1]), far, work / "root", lost.path, saving.path]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert set(done.stdout.splitlines()) == {str(sorted(STATES[2].blobs))}
-    assert len(done.stdout.splitlines()) > 40
+    # After its switch it was no longer lost, but applied.
+    expected = {}
+    for numbers in ((1, 3), (1, 2, 3)):
+        blobs = {path for number in numbers for path in states[number - 1].blobs}
+        expected[json.dumps([[f"bundle-{number:06d}" for number in numbers], sorted(blobs)])] = len(numbers)
+    lines = done.stdout.splitlines()
+    assert set(lines) == set(expected)
+    assert len(lines) > 60
 
 
 def test_a_rollback_killed_everywhere(work: Path) -> None:

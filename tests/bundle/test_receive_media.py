@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from bundle.handmade import Far, File, Made, Signer, Site, State, read_tree, some_file
+
+from mirror.bundle import receive as program
 
 FIRST = State({"aa": [some_file("aa", "1.0", 5000)], "bb": [some_file("bb", "1.0", 40_000)]}, 1)
 SECOND = State({**FIRST.projects, "cc": [some_file("cc", "1.0", 9000)]}, 2)
@@ -269,3 +272,36 @@ def test_unpacked_leftovers_of_another_bundle_go(site: Site, far: Far, tmp_path:
     far.check_serves(third)
     far.check_holds(third)
     assert not list((far.root / "staging").iterdir())
+
+
+def test_leftovers_of_another_bundle_make_room(site: Site, far: Far, tmp_path: Path) -> None:
+    """When the disk is short of space, what was unpacked of another bundle goes before the new one is refused."""
+    far.receive_well(site.make(FIRST))
+    lost = site.make(SECOND, volume_bytes=8 * 1024)
+    assert far.receive(*spread(lost, tmp_path, (1,))).code == 5
+    third = State({**SECOND.projects, "dd": [some_file("dd", "1")]}, 3)
+    saving = site.make(third, since=1)
+
+    def short_until_it_is_gone(root: object, *_: object) -> None:
+        if len(list((far.root / "staging").iterdir())) > 1:
+            raise program.DiskError("short")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "check_space", short_until_it_is_gone)
+        far.receive_well(saving)
+    far.check_serves(third)
+
+
+def test_a_file_with_too_many_links_is_copied(site: Site, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a page has as many hard links as the file system allows, it is copied."""
+    real = os.link
+
+    def link(source: str, target: str, **options: bool) -> None:
+        if target.endswith(".html"):
+            raise OSError(errno.EMLINK, "Too many links")
+        real(source, target, **options)
+
+    monkeypatch.setattr(os, "link", link)
+    far.receive_well(site.make(FIRST))
+    far.receive_well(site.make(SECOND))
+    far.check_serves(SECOND)

@@ -291,6 +291,10 @@ def test_json():
                 "credential": {"source": "$A", "expires_at": "2027-01-15T08:00:00Z", "problem": None},
             }
         ],
+        "daemon": None,
+        "upkeep": None,
+        "damage": [],
+        "disk": None,
         "failures_total": 3,
         "failures": [
             {**row, "project": "p", "filename": "f-1.whl"},

@@ -100,6 +100,52 @@ class Cut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reset:
+    """Reset the connection (RST) after so many bytes of the body; None: without any answer."""
+
+    after: int | None = None
+
+    def change(self, answer: Answer) -> Answer:
+        """Return the answer as it is: the delivery is broken off."""
+        return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relabel:
+    """Answer with other headers: a 206 that lies about its range, a wrong Content-Encoding. None leaves one out."""
+
+    headers: Mapping[str, str | None]
+
+    def change(self, answer: Answer) -> Answer:
+        """Return the answer with the other headers."""
+        merged: dict[str, str | None] = {**answer.headers, **self.headers}
+        return replace(answer, headers={k: v for k, v in merged.items() if v is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announce:
+    """Announce a Content-Length that is so many bytes off, send the body as it is, and close the connection."""
+
+    by: int
+
+    def change(self, answer: Answer) -> Answer:
+        """Return the answer as it is: the delivery lies."""
+        return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endless:
+    """Send the body again and again until the client has had enough."""
+
+    content_length: int | None = None
+    """What is announced; None: chunks without an end."""
+
+    def change(self, answer: Answer) -> Answer:
+        """Return the answer as it is: the delivery does not end."""
+        return answer
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stall:
     """Send so many bytes of the body (None: nothing at all, not even headers), then wait to be released."""
 
@@ -132,9 +178,12 @@ class Drip:
         return answer
 
 
-Fault = Status | Page | Redirect | Corrupt | Resize | Cut | Stall | Drip
+Delivery = Cut | Reset | Stall | Drip | Announce | Endless
+"""What the server does while it sends an answer."""
 
-_BODY_FAULTS = (Corrupt, Resize, Cut, Stall, Drip)
+Fault = Status | Page | Redirect | Corrupt | Resize | Relabel | Delivery
+
+_BODY_FAULTS = (Corrupt, Resize, Relabel, Delivery)
 
 
 def withheld(reason: str | None) -> Status:
@@ -156,7 +205,9 @@ class _Rule:
     left: int | None
 
     def fits(self, target: Target, answer: Answer) -> bool:
-        if isinstance(self.fault, _BODY_FAULTS) and (answer.status not in {200, 206} or not answer.body):
+        is_for_all = isinstance(self.fault, Reset) and self.fault.after is None
+        has_body = answer.status in {200, 206} and bool(answer.body)
+        if isinstance(self.fault, _BODY_FAULTS) and not (is_for_all or has_body):
             return False
         wanted = (self.kind, self.project, self.filename)
         asked = (target.kind, target.project, target.filename)

@@ -70,6 +70,11 @@ class SignedUrls:
             raw_path = raw_path.replace("~", "%7E")
         return self._valid.get(raw_path)
 
+    def use(self, raw_path: str) -> None:
+        """Let a URL expire that was asked for, where the settings say so."""
+        if self._settings.single_use_urls:
+            self._valid.pop(raw_path, None)
+
     def expire(self) -> None:
         """Make all URLs given out so far invalid."""
         self._valid.clear()
@@ -209,6 +214,7 @@ def answer_store(
         found = signed.find(raw_path)
         if found is None:
             return _text(403, "the signature does not match, or has expired")
+        signed.use(raw_path)
         project = state.projects.get(found[0])
         file = project.files.get(found[1]) if project else None
         return _text(404, "no such key") if file is None else answer_file_body(file, settings, headers)

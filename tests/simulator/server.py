@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +16,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from simulator.faults import Cut, Drip, Fault, Faults, Stall
+from simulator.faults import Announce, Cut, Delivery, Drip, Endless, Fault, Faults, Reset, Stall
 from simulator.origin import Answer, IndexOrigin, Kind, SignedUrls, Target, answer_store
 from simulator.settings import Settings
 from simulator.state import IndexState
@@ -202,23 +205,44 @@ class Simulator:
         if fault is not None:
             answer = fault.change(answer)
         recorded.status = answer.status
-        if isinstance(fault, Cut | Stall | Drip):
+        if isinstance(fault, Delivery):
             return await self._deliver_badly(request, answer, fault)
         return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)
 
     async def _deliver_badly(
-        self, request: web.BaseRequest, answer: Answer, fault: Cut | Stall | Drip
+        self, request: web.BaseRequest, answer: Answer, fault: Delivery
     ) -> web.StreamResponse:
         if isinstance(fault, Stall) and fault.after is None:
             await self._stall(fault)
         response = web.StreamResponse(status=answer.status, headers=dict(answer.headers))
         response.content_length = len(answer.body)
+        if isinstance(fault, Reset) and fault.after is None:
+            _reset(request)
+            return response
+        if isinstance(fault, Announce):
+            response.content_length += fault.by
+        if isinstance(fault, Endless):
+            response.content_length = fault.content_length
         await response.prepare(request)
         match fault:
             case Cut(after=after):
                 await response.write(answer.body[:after])
                 if request.transport is not None:
                     request.transport.close()
+                return response
+            case Reset(after=after):
+                await response.write(answer.body[:after])
+                _reset(request)
+                return response
+            case Announce():
+                await response.write(answer.body)
+                if request.transport is not None:
+                    request.transport.close()
+                return response
+            case Endless():
+                with contextlib.suppress(ConnectionError):
+                    while True:
+                        await response.write(answer.body)
                 return response
             case Stall(after=after):
                 sent = after or 0
@@ -276,6 +300,14 @@ class ThreadedSimulator(Simulator):
         async with self:
             self._started.set()
             await self._stopping.wait()
+
+
+def _reset(request: web.BaseRequest) -> None:
+    """Close a connection so that the other side sees a reset, not an end."""
+    if request.transport is not None:
+        connection = request.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()
 
 
 def _raw_path(request: web.BaseRequest) -> str:

@@ -27,6 +27,8 @@ class Settings:
     links: Literal["absolute", "root-relative", "relative"] = "absolute"
     second_origin: bool = False
     """Files answer 302 to a pre-signed URL on another port."""
+    single_use_urls: bool = False
+    """A pre-signed URL has expired once it was asked for."""
     exact_signatures: bool = True
     """False: ``~`` is as good as ``%7E`` in a pre-signed URL, as object stores have it; pip's library needs that."""
     ranges: bool = True

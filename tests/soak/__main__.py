@@ -79,7 +79,7 @@ def _fuzz(workers: str, figures: Counter[str]) -> int:
         return 0
     command = [sys.executable, "-m", "pytest", "-n", workers, "-m", "hypothesis", "--hypothesis-show-statistics"]
     done = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False)
-    figures["inputs tried"] += sum(int(n) for n in re.findall(r"(\d+) passing examples", done.stdout))
+    figures["inputs tried"] += sum(int(n) for n in re.findall(r"(\d+) passing, ", done.stdout))
     if done.returncode:
         print(done.stdout + done.stderr)
     return int(done.returncode != 0)

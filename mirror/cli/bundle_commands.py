@@ -1,0 +1,501 @@
+"""``mirror bundle key|create|list|inspect|verify|receive|acknowledge``: carry changes across an air gap."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import ExitCode, write_error, write_out
+from mirror.cli.text import counted, safe, size, table
+from mirror.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    from mirror.bundle.create import Basis, Order
+    from mirror.bundle.look import Look
+    from mirror.bundle.volumes import Told
+    from mirror.config import Config
+    from mirror.state.shipments import ShipmentRow
+    from mirror.state.snapshots import SnapshotRow
+    from mirror.tree.layout import Layout
+    from mirror.wiring import Tree
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
+_MEDIA = Annotated[list[Path], typer.Argument(metavar="DIR", help="The bundle; several when it is spread over media.")]
+
+
+def key(
+    options: GlobalOptions,  # noqa: ARG001 - every command takes them
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The private key; made unless it is there.")],
+    principal: Annotated[
+        str, typer.Option("--principal", metavar="NAME", help="What the key is called on the far side.")
+    ] = "mirror",
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", help="Do not ask for one: for a key that only a service reads.")
+    ] = False,
+    json: _JSON = False,
+) -> ExitCode:
+    """Make a key to sign bundles with, and the allowed_signers file that tells the far side to trust it."""
+    from mirror.bundle import signing
+
+    signing.check_tool()
+    if not principal.isascii() or not principal.isprintable() or any(c in principal for c in ' ",*?!'):
+        raise ConfigError(where="--principal", problem="expected a plain word")
+    public = path.with_name(f"{path.name}.pub")
+    is_new = not path.exists() and not public.exists()
+    if is_new:
+        signing.make_key(path, protect=not no_passphrase)
+    line = signing.allowed_signer(path, principal)
+    trust = path.with_name("allowed_signers")
+    try:
+        known = trust.read_text() if trust.exists() else ""
+        if line not in known.splitlines(keepends=True):
+            trust.write_text(known + line)
+    except OSError as exc:
+        raise BundleError(problem=f"{trust}: {exc.strerror}") from exc
+    if json:
+        report = {"format": 1, "key": str(path), "made": is_new, "allowed_signers": str(trust), "line": line.strip()}
+        _write_json(report)
+    else:
+        write_out(f"{'made' if is_new else 'found'} {path}; sign with `mirror bundle create --key {path}`")
+        write_out(f"carry {trust} to the far side, not on the media of the bundles: it says whom to trust there")
+    return ExitCode.OK
+
+
+def create(
+    options: GlobalOptions,
+    site: Annotated[str, typer.Option("--site", metavar="NAME", help="For which place beyond the gap.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The medium: a folder is made below it.")],
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Signs it; else the site's key of the configuration.")
+    ] = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Do not sign it: the far side refuses that.")] = False,
+    volume_size: Annotated[
+        str, typer.Option("--volume-size", metavar="SIZE", help="The largest file; the default suits FAT media.")
+    ] = "4GB",
+    snapshot: Annotated[
+        str | None, typer.Option("--snapshot", metavar="NAME", help="Send this state instead of the newest.")
+    ] = None,
+    since: Annotated[
+        int | None, typer.Option("--since", metavar="SEQUENCE", help="Build on an older bundle: media got lost.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Everything, for a new site or a new start.")] = False,
+    repair: Annotated[
+        Path | None, typer.Option("--repair", metavar="LIST", help="Mend what the far side's list or receipt names.")
+    ] = None,
+    json: _JSON = False,
+) -> ExitCode:
+    """Make a bundle of what leads a site from its last bundle to now."""
+    from mirror.bundle import signing
+    from mirror.sync.snapshot import check_name
+
+    check_name(site, "site")
+    if sum((full, since is not None, repair is not None)) > 1:
+        raise ConfigError(where="--full, --since, --repair", problem="expected one of them")
+    config = options.load_tree_config()
+    table = next((s for s in config.sites if s.name == site), None)
+    key = key or (table.key if table else None)
+    if unsigned:
+        key = None
+    elif key is None:
+        raise ConfigError(
+            where="--key", problem="missing: name a key (`mirror bundle key FILE` makes one), or --unsigned"
+        )
+    else:
+        signing.check_tool()
+        if not key.exists() and not key.with_name(f"{key.name}.pub").exists():
+            raise ConfigError(where="--key", problem=f"{key} is not there; `mirror bundle key {key}` makes one")
+    wanted = _Wanted(config, site, to.absolute(), key, _volume_size(volume_size), snapshot, since, full)
+    report = _repair(options, wanted, repair) if repair is not None else _create(options, wanted)
+    if json:
+        _write_json({"format": 1, **report})
+    else:
+        _show_created(report)
+    return ExitCode.PARTIAL if report.get("not_mended") else ExitCode.OK
+
+
+class _Wanted(NamedTuple):
+    config: Config
+    site: str
+    to: Path
+    key: Path | None
+    volume_size: int
+    snapshot: str | None
+    since: int | None
+    full: bool
+
+
+class _Job(NamedTuple):
+    pin: SnapshotRow
+    order: Order
+    basis: Basis
+
+
+def _volume_size(text: str) -> int:
+    from mirror.bundle.volumes import SMALLEST_VOLUME
+    from mirror.config import parse_size
+
+    try:
+        value = parse_size(text)
+    except ValueError as exc:
+        raise ConfigError(where="--volume-size", problem='expected a size such as "4GB"') from exc
+    if value < SMALLEST_VOLUME:
+        raise ConfigError(where="--volume-size", problem=f"expected at least {SMALLEST_VOLUME} bytes")
+    return value
+
+
+def _create(options: GlobalOptions, wanted: _Wanted) -> dict[str, Any]:
+    import anyio
+
+    from mirror.bundle import create as work
+    from mirror.state.plan import open_plan
+    from mirror.tree.layout import Layout
+    from mirror.tree.lock import hold
+
+    layout = Layout(wanted.config.mirror.root)
+    if not layout.root.is_dir():
+        raise ConfigError(where="--root", problem=f"{layout.root} is not there")
+    # One bundle at a time: the tree's own lock is only held to freeze and to enter.
+    with hold(layout.root / "bundle.lock", wait_s=options.wait_s):
+        job = anyio.run(_prepare, options, wanted, layout)
+        if job is None:
+            return {"outcome": "nothing", "site": wanted.site}
+        with open_plan(work.plan_path(layout, job.pin.name)) as plan:
+            head = work.head_of(plan)
+            directory = work.bundle_directory(wanted.to, head)
+            with _shown(options, work.total_bytes(plan), f"writing {directory.name}") as told:
+                digest = work.write_bundle(plan, work.sources_of(layout, job.pin.name), directory, wanted.key, told)
+            report = {
+                "outcome": "made",
+                **work.summary(head, plan, directory),
+                "digest": digest,
+                "signed": wanted.key is not None,
+            }
+        anyio.run(_enter, options, wanted, job, digest)
+    return report
+
+
+async def _prepare(options: GlobalOptions, wanted: _Wanted, layout: Layout) -> _Job | None:
+    """Freeze and plan a bundle, or find the one that an interrupted run has planned; None: there is nothing to send."""
+    import time
+
+    from mirror.bundle import create as work
+    from mirror.state.plan import open_plan
+    from mirror.sync import snapshot as frozen
+    from mirror.wiring import opened_tree_for_reading
+
+    async with _opened(options, wanted.config) as tree:
+        order = _order(wanted)
+        basis = await work.find_basis(tree.store, wanted.site, since=wanted.since, full=wanted.full)
+        pin = await _continued_pin(tree, wanted.site, order, basis)
+        if pin is not None:
+            return _Job(pin, order, basis)
+        site = next((s for s in wanted.config.sites if s.name == wanted.site), None)
+        pin = await frozen.freeze_pin(
+            tree.maintenance,
+            tree.layout,
+            f"{wanted.site}-{basis.sequence:06d}",
+            wants=None if site is None or site.takes_all else site.wants(),
+            snapshot=wanted.snapshot,
+        )
+    settings, limits = wanted.config.mirror, wanted.config.limits
+    with open_plan(work.plan_path(layout, pin.name)) as plan:
+        async with opened_tree_for_reading(settings, limits) as tree:
+            has_news = await work.make_plan(plan, tree.store, layout, pin, order, basis, now=time.time())
+    if has_news:
+        return _Job(pin, order, basis)
+    async with _opened(options, wanted.config) as tree:
+        await frozen.remove(tree.store, layout, pin)
+    return None
+
+
+async def _continued_pin(tree: Tree, site: str, order: Order, basis: Basis) -> SnapshotRow | None:
+    """Return the pin of an interrupted run with this order; those of other orders for the site are let go."""
+    from mirror.bundle import create as work
+    from mirror.state.plan import open_plan
+    from mirror.state.snapshots import Kind, load_snapshots
+    from mirror.sync import snapshot as frozen
+
+    await frozen.clear_interrupted(tree.store, tree.layout)
+    for pin in await load_snapshots(tree.store, Kind.PIN):
+        if pin.name.rpartition("-")[0] != site:
+            continue
+        with open_plan(work.plan_path(tree.layout, pin.name)) as plan:
+            if work.is_continued(plan, order, basis):
+                return pin
+        await frozen.remove(tree.store, tree.layout, pin)
+    return None
+
+
+def _order(wanted: _Wanted) -> Order:
+    from mirror.bundle.create import Order
+
+    site = next((s for s in wanted.config.sites if s.name == wanted.site), None)
+    selection = "" if site is None else " ".join([*site.projects, "-", *site.exclude_projects])
+    return Order(
+        site=wanted.site,
+        target=str(wanted.to),
+        volume_size=wanted.volume_size,
+        selection=selection,
+        snapshot=wanted.snapshot,
+        since=wanted.since,
+        full=wanted.full,
+    )
+
+
+async def _enter(options: GlobalOptions, wanted: _Wanted, job: _Job, digest: str) -> None:
+    from mirror.bundle import create as work
+    from mirror.state.plan import open_plan
+    from mirror.sync import snapshot as frozen
+
+    async with _opened(options, wanted.config) as tree:
+        with open_plan(work.plan_path(tree.layout, job.pin.name)) as plan:
+            await work.commit(tree.store, tree.layout, plan, digest, bases=job.basis.bases)
+        await frozen.remove(tree.store, tree.layout, job.pin)
+
+
+def _repair(options: GlobalOptions, wanted: _Wanted, path: Path) -> dict[str, Any]:
+    import tempfile
+
+    import anyio
+
+    from mirror.bundle import create as work
+    from mirror.bundle import repair
+    from mirror.state.plan import open_plan
+    from mirror.tree.layout import Layout
+
+    receipt = repair.read_receipt(path)
+    if receipt.site != wanted.site:
+        raise ConfigError(where="--repair", problem=f"the list is of the site {safe(receipt.site)!r}")
+    row = repair.find_shipment(receipt, anyio.run(_load_shipments, wanted.config, wanted.site))
+    layout = Layout(wanted.config.mirror.root)
+    with tempfile.TemporaryDirectory() as temporary, open_plan(Path(temporary) / "plan.db") as plan:
+        left = repair.plan_repair(plan, layout, Path(temporary), receipt, row, wanted.volume_size)
+        head = work.head_of(plan)
+        report: dict[str, Any] = {"outcome": "nothing", "site": wanted.site, "not_mended": repair.unmended(left)}
+        if plan.volumes():
+            directory = work.bundle_directory(wanted.to, head)
+            with _shown(options, work.total_bytes(plan), f"writing {directory.name}") as told:
+                digest = work.write_bundle(plan, (layout.public, Path(temporary)), directory, wanted.key, told)
+            report |= {"outcome": "made", **work.summary(head, plan, directory), "digest": digest}
+            report["signed"] = wanted.key is not None
+    return report
+
+
+def _show_created(report: dict[str, Any]) -> None:
+    for item in report.get("not_mended", [])[:20]:
+        write_out(f"can't be mended from here: {item['path']}; send a bundle made with --full")
+    if report["outcome"] == "nothing":
+        write_out(f"nothing to send to {report['site']}: its last bundle leads to this state")
+        return
+    what = [counted(report["files"], "file"), counted(report["pages"], "page")]
+    if report["projects_removed"]:
+        what.append(f"{counted(report['projects_removed'], 'project')} that left")
+    write_out(
+        f"{report['path']}: {', '.join(what)}, {size(report['bytes'])} in {counted(report['volumes'], 'volume')}"
+        + ("" if report["signed"] else "; NOT SIGNED")
+    )
+    write_out("carry it across; README.txt in it tells what to do there, receipt.json is what comes back")
+
+
+def show(
+    options: GlobalOptions,
+    site: Annotated[str | None, typer.Option("--site", metavar="NAME", help="Only this one.")] = None,
+    json: _JSON = False,
+) -> ExitCode:
+    """List what was made for each site, and what the far side has acknowledged."""
+    import anyio
+
+    rows = anyio.run(_load_shipments, options.load_tree_config(), site)
+    if json:
+        _write_json({"format": 1, "bundles": [_shipment_json(row) for row in rows]})
+    elif not rows:
+        write_out("no bundles; make one with `mirror bundle create --site NAME --to DIR --key FILE`")
+    else:
+        head = ("site", "bundle", "made", "builds on", "size", "acknowledged", "damage")
+        lines = [
+            (
+                row.site,
+                str(row.sequence),
+                _time(row.made_at),
+                "-" if row.base is None else str(row.base),
+                size(row.bytes),
+                "-" if row.acknowledged_at is None else _time(row.acknowledged_at),
+                "-" if row.damage is None else str(row.damage),
+            )
+            for row in rows
+        ]
+        write_out("\n".join(table([head, *lines], right=frozenset({1, 3, 4, 6}))))
+    return ExitCode.OK
+
+
+def inspect(
+    options: GlobalOptions,  # noqa: ARG001 - every command takes them
+    directories: _MEDIA,
+    json: _JSON = False,
+) -> ExitCode:
+    """Say what is in a bundle, for which site, and who signed it; without reading the volumes."""
+    from mirror.bundle import look
+
+    media = look.find_bundles(directories)
+    found = look.inspect(media)
+    if json:
+        _write_json(found.as_json())
+    else:
+        _show_look(found)
+    return ExitCode.OK
+
+
+def verify(
+    options: GlobalOptions,
+    directories: _MEDIA,
+    trust: Annotated[
+        Path | None, typer.Option("--trust", metavar="ALLOWED_SIGNERS", help="The keys that are trusted.")
+    ] = None,
+    json: _JSON = False,
+) -> ExitCode:
+    """Hash everything in a bundle and check its signature; exit code 7 for damage, 5 for volumes that are not there."""
+    from mirror.bundle import look, signing
+
+    signing.check_tool()
+    media = look.find_bundles(directories)
+    found = look.inspect(media, trust=trust)
+    with _shown(options, sum(volume.size for volume in found.manifest.volumes), "hashing") as told:
+        found = look.verify(found, media, told)
+    if json:
+        _write_json(found.as_json())
+    else:
+        _show_look(found)
+        for problem in found.problems:
+            write_error(f"error: {problem}")
+        if not found.problems:
+            write_out("everything that lies here is whole" + ("" if found.is_trusted else "; trust was not checked"))
+    if found.problems:
+        return ExitCode.DAMAGED
+    return ExitCode.PARTIAL if found.volumes_missing else ExitCode.OK
+
+
+def _show_look(found: Look) -> None:
+    m = found.manifest
+    write_out(f"{m.label}: {m.kind} for the site {m.site}, made {m.created_at} by {m.tool}, chain {m.chain[:8]}…")
+    if m.base is None:
+        write_out("complete: needs nothing from before")
+    else:
+        write_out(f"builds on {', '.join(str(r.sequence) for r in (m.base, *m.supersedes))}")
+    total = sum(item.size for item in m.blobs)
+    write_out(f"brings {counted(len(m.blobs), 'file')} ({size(total)}), {counted(len(m.pages), 'page')}")
+    if m.removed:
+        write_out(f"takes away {counted(len(m.removed), 'project')}: {', '.join(m.removed[:20])}")
+    state = m.state
+    write_out(f"leads to {counted(state.projects, 'project')}, {counted(state.files, 'file')} ({size(state.bytes)})")
+    trusted = "" if found.is_trusted else " (not compared with a trust file)"
+    write_out(
+        f"signed by {safe(found.signer)}{trusted}" if found.signer else "NOT SIGNED, or not by a key that is trusted"
+    )
+    missing = f"; not here: {', '.join(found.volumes_missing)}" if found.volumes_missing else ""
+    write_out(f"{counted(len(m.volumes), 'volume')}{missing}")
+
+
+def receive(
+    options: GlobalOptions,
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="DIR… [OPTIONS]", help="As of receive.py: see `mirror bundle receive -- --help`."),
+    ],
+) -> ExitCode:
+    """Apply a bundle on the far side; the same as receive.py, for hosts where this program is installed."""
+    from mirror.bundle.receive import main
+
+    root = ["--root", str(options.root)] if options.root is not None else []
+    try:
+        return ExitCode(main([*arguments, *root]))
+    except SystemExit as exc:  # its own parser has said what is wrong
+        return ExitCode(exc.code or 0)
+
+
+def acknowledge(
+    options: GlobalOptions,
+    receipt: Annotated[Path, typer.Argument(metavar="RECEIPT", help="receipt.json from the far side.")],
+    json: _JSON = False,
+) -> ExitCode:
+    """Enter in the ledger what the far side has received."""
+    import time
+
+    import anyio
+
+    from mirror.bundle.repair import find_shipment, read_receipt
+    from mirror.state.shipments import load_shipments, record_acknowledged
+
+    found = read_receipt(receipt)
+
+    async def run() -> ShipmentRow:
+        async with _opened(options, options.load_tree_config()) as tree:
+            row = find_shipment(found, await load_shipments(tree.store, found.site))
+            await record_acknowledged(
+                tree.store, row, now=time.time(), free_bytes=found.free_bytes, damage=len(found.damage)
+            )
+            return next(r for r in await load_shipments(tree.store, found.site) if r.sequence == row.sequence)
+
+    row = anyio.run(run)
+    if json:
+        _write_json({"format": 1, "bundle": _shipment_json(row)})
+    else:
+        write_out(f"bundle {row.sequence} is acknowledged by {row.site}")
+        if row.damage:
+            write_out(f"it reports {counted(row.damage, 'damaged file')}: mirror bundle create --repair {receipt} …")
+    return ExitCode.OK
+
+
+async def _load_shipments(config: Config, site: str | None) -> list[ShipmentRow]:
+    from mirror.state.shipments import load_shipments
+    from mirror.wiring import opened_tree_for_reading
+
+    async with opened_tree_for_reading(config.mirror, config.limits) as tree:
+        return await load_shipments(tree.store, site)
+
+
+def _opened(options: GlobalOptions, config: Config) -> Any:
+    from mirror.wiring import opened_tree
+
+    return opened_tree(config.mirror, config.limits, wait_s=options.wait_s)
+
+
+def _shown(options: GlobalOptions, total: int, what: str) -> AbstractContextManager[Told]:
+    if not options.is_interactive:
+        return nullcontext(lambda _count: None)
+    from mirror.cli.byte_progress import shown_bytes
+
+    return shown_bytes(total, what)
+
+
+def _shipment_json(row: ShipmentRow) -> dict[str, Any]:
+    return {
+        "site": row.site,
+        "chain": row.chain,
+        "sequence": row.sequence,
+        "digest": row.digest,
+        "base": row.base,
+        "revision": row.revision,
+        "state": dict(row.state),
+        "volumes": row.volumes,
+        "bytes": row.bytes,
+        "made_at": _time(row.made_at),
+        "acknowledged_at": None if row.acknowledged_at is None else _time(row.acknowledged_at),
+        "free_bytes": row.free_bytes,
+        "damage": row.damage,
+    }
+
+
+def _time(seconds: float) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    import msgspec
+
+    write_out(msgspec.json.encode(value).decode())

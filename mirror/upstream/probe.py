@@ -1,0 +1,293 @@
+"""A handful of questions to an index, each named: what nobody documents, and what it means for a mirror of it.
+
+Asks politely: a root page and one project's page, each a few times, and one byte of one file. Only for names that the index
+lists, since asking for others may start a build; never for a file that ``skip-url-patterns`` leaves out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from mirror.config import IndexConfig, Limits
+from mirror.core import parse_html, parse_json
+from mirror.core.model import ListedFile, ProjectPage
+from mirror.core.names import ProjectName, normalize_project, strongest_digest
+from mirror.core.policy import Selection
+from mirror.errors import MirrorError, Unreachable, shown_text
+from mirror.upstream.index import ACCEPT, ROOT_EXTRA_S, is_json
+from mirror.upstream.pages import PageLimit, read_page
+from mirror.upstream.rate import Budget
+from mirror.upstream.response import media_type
+from mirror.upstream.session import IndexSession, Kind
+
+HTML_ONLY = "application/vnd.pypi.simple.v1+html, text/html;q=0.5"
+
+_BUDGET_S = 60.0
+_VERSION = re.compile(rb'"api-version"\s*:\s*"([0-9.]{1,9})"|repository-version"\s+content="([0-9.]{1,9})"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One question, its answer, and what it means for the mirror."""
+
+    name: str
+    question: str
+    answer: str
+    meaning: str
+
+    def as_json(self) -> dict[str, str]:
+        """Return the object of the report."""
+        return {key: getattr(self, key) for key in self.__slots__}
+
+
+@dataclass(slots=True, kw_only=True)
+class Probe:
+    """What was found out about one index."""
+
+    index: str
+    findings: list[Finding] = field(default_factory=list)
+    error: MirrorError | None = None
+    """What ended the questions early."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object of the report."""
+        error = str(self.error) if self.error is not None else None
+        return {"index": self.index, "findings": [f.as_json() for f in self.findings], "error": error}
+
+    def add(self, name: str, question: str, answer: str, meaning: str) -> None:
+        """Add a finding; what an index says may be anything."""
+        self.findings.append(Finding(name=name, question=question, answer=shown_text(answer), meaning=meaning))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """One answer with its body read."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    url: str
+    seconds: float
+
+    @property
+    def content_type(self) -> str:
+        return media_type(self.headers)[0]
+
+
+async def probe(session: IndexSession, config: IndexConfig, limits: Limits, selection: Selection) -> Probe:
+    """Ask an index everything. What it does not answer ends the questions; what came before stands in the result."""
+    found = Probe(index=config.name)
+    try:
+        await session.prepare()
+        _say_credential(found, session)
+        project = await _ask_root(found, session, config, limits, selection)
+        if project is not None:
+            await _ask_project(found, session, project, limits, selection)
+    except MirrorError as exc:
+        found.error = exc
+    return found
+
+
+def _say_credential(found: Probe, session: IndexSession) -> None:
+    kept = session.credentials.kept
+    if kept is None:
+        answer, meaning = "none", "it is asked without a credential"
+    elif kept.expires_at is None:
+        answer, meaning = f"from {kept.source}", "its end is not known: watch for exit code 3"
+    else:
+        days = (kept.expires_at - time.time()) / 86_400
+        answer = f"from {kept.source}, ends in {days:.1f} days" if days > 0 else f"from {kept.source}, EXPIRED"
+        meaning = "`mirror status` and the daemon warn 14, 7, 3 and 1 days before"
+    found.add("credential", "Which credential is sent?", answer, meaning)
+
+
+async def _ask_root(
+    found: Probe, session: IndexSession, config: IndexConfig, limits: Limits, selection: Selection
+) -> ProjectName | None:
+    """Ask about the root page; return a project to go on with."""
+    if config.list == "config":
+        found.add("root", "Is there a root page?", "not asked", 'list = "config" names the projects itself')
+        return normalize_project(config.projects[0])
+    limit = PageLimit(limit_bytes=limits.root_page_size, setting="limits.root-page-size")
+    answer = await _get(session, config.url, Kind.ROOT, ACCEPT, limit)
+    page = _parse(answer, parse_json.parse_root_page, parse_html.parse_root_page)
+    count, size = len(page.projects), len(answer.content)
+    found.add(
+        "root",
+        "Is there a root page, how large, how fast?",
+        f"{count:,} projects, {size:,} bytes in {answer.seconds:.1f} s",
+        "read once for each cycle unless it is unchanged",
+    )
+    await _ask_formats(found, "root-formats", session, config.url, Kind.ROOT, answer, limit)
+    await _ask_validators(found, "root-validators", session, config.url, Kind.ROOT, answer, limit)
+    with_serial = sum(serial is not None for serial in page.projects.values())
+    found.add(
+        "serials",
+        "Does the root carry serials?",
+        f"of the whole: {'no' if page.serial is None else page.serial}; for {with_serial:,} of {count:,} projects",
+        "a cycle in which nothing changed is one request"
+        if with_serial and with_serial == count
+        else "each project's page is asked for in each cycle (conditionally, where it has validators)",
+    )
+    wanted = [name for name in page.projects if selection.wants_project(name)]
+    if not wanted:
+        found.add("project", "Which project is looked at?", "none", "the root lists nothing that is wanted")
+    return min(wanted, default=None)
+
+
+async def _ask_project(
+    found: Probe, session: IndexSession, project: ProjectName, limits: Limits, selection: Selection
+) -> None:
+    url = f"{session.root_url}{project}/"
+    limit = PageLimit(limit_bytes=limits.page_size, setting="limits.page-size")
+    answer = await _get(session, url, Kind.PAGE, ACCEPT, limit)
+
+    def from_json(content: bytes, *, url: str) -> ProjectPage:
+        return parse_json.parse_project_page(content, project=project, url=url, max_files=limits.files_per_project)
+
+    def from_html(content: bytes, *, url: str, charset: str | None) -> ProjectPage:
+        return parse_html.parse_project_page(
+            content, project=project, url=url, charset=charset, max_files=limits.files_per_project
+        )
+
+    page = _parse(answer, from_json, from_html)
+    found.add(
+        "project", "Which project is looked at?", f"{project}: {len(page.files)} files", "an example, not a census"
+    )
+    await _ask_formats(found, "page-formats", session, url, Kind.PAGE, answer, limit)
+    await _ask_validators(found, "page-validators", session, url, Kind.PAGE, answer, limit)
+    _say_page(found, page)
+    files = list(selection.select(page, {}).files.values())
+    if files:
+        await _ask_file(found, session, min(files, key=lambda f: f.size or 1 << 62))
+    else:
+        found.add("file", "How are files delivered?", "not asked", "the page lists no file that is wanted")
+
+
+async def _ask_formats(
+    found: Probe, name: str, session: IndexSession, url: str, kind: Kind, preferred: _Answer, limit: PageLimit
+) -> None:
+    offered = {preferred.content_type or "no type"}
+    with contextlib.suppress(Unreachable):  # 406: it has no HTML
+        offered.add((await _get(session, url, kind, HTML_ONLY, limit)).content_type or "no type")
+    has_json = is_json(preferred.content, preferred.content_type, preferred.url)
+    meaning = "JSON is read, with sizes, upload times and serials" if has_json else "only HTML: no sizes, no serials"
+    found.add(name, "Which formats are offered?", " and ".join(sorted(offered)), meaning)
+    if kind is Kind.ROOT:
+        version = _VERSION.search(preferred.content)
+        answer = "not told" if version is None else (version[1] or version[2]).decode()
+        found.add("version", "Which version of the API is it?", answer, "major version 1 is understood (PEP 629, 691)")
+
+
+async def _ask_validators(
+    found: Probe, name: str, session: IndexSession, url: str, kind: Kind, first: _Answer, limit: PageLimit
+) -> None:
+    etag, modified = first.headers.get("ETag"), first.headers.get("Last-Modified")
+    conditions = {k: v for k, v in (("If-None-Match", etag), ("If-Modified-Since", modified)) if v}
+    has = " and ".join(word for word, value in (("ETag", etag), ("Last-Modified", modified)) if value) or "none"
+    question = "Are there validators, and does it answer 304?"
+    if not conditions:
+        found.add(name, question, has, "pages are read again in full and compared by digest")
+        return
+    again = await _get(session, url, kind, ACCEPT, limit, conditions)
+    if again.status == 304:
+        found.add(name, question, f"{has}; yes", "an unchanged page costs no body")
+    else:
+        same = "the same bytes" if again.content == first.content else "other bytes"
+        found.add(name, question, f"{has}; no, {same}", "pages are read again in full and compared by digest")
+
+
+def _say_page(found: Probe, page: ProjectPage) -> None:
+    files = page.files
+    strong = sum(strongest_digest(f.digests) is not None for f in files)
+    found.add(
+        "hashes",
+        "Do files have sha256 or stronger?",
+        f"{strong} of {len(files)}",
+        "what comes is checked against it" if strong == len(files) else 'see unhashed = "pin" or "refuse"',
+    )
+    sizes = sum(f.size is not None for f in files)
+    found.add(
+        "sizes",
+        "Do files have sizes?",
+        f"{sizes} of {len(files)}",
+        "--dry-run and the disk check know what will come"
+        if sizes == len(files)
+        else "--dry-run can't tell how much will come",
+    )
+    found.add(
+        "page-serial",
+        "Does the page have a serial?",
+        "no" if page.serial is None else str(page.serial),
+        "compared with the root's" if page.serial is not None else "serials of the root are not used for it",
+    )
+    times = sum(f.labels.upload_time is not None for f in files)
+    found.add(
+        "upload-times",
+        "Do files have upload times?",
+        f"{times} of {len(files)}",
+        "passed on; for pip --uploaded-prior-to",
+    )
+    metadata = sum(f.metadata is not None for f in files)
+    found.add(
+        "metadata",
+        "Is core metadata advertised?",
+        f"{metadata} of {len(files)}",
+        "it is taken out of each wheel in any case",
+    )
+
+
+async def _ask_file(found: Probe, session: IndexSession, file: ListedFile) -> None:
+    headers = {"Accept-Encoding": "identity", "Range": "bytes=0-0"}
+    started = time.monotonic()
+    async with session.get(file.url, kind=Kind.FILE, headers=headers, budget=Budget(_BUDGET_S)) as response:
+        status, where = response.status, response.url
+    seconds = time.monotonic() - started
+    found.add(
+        "ranges",
+        "Can a download be resumed (Range)?",
+        f"{'yes' if status == 206 else 'no'} ({status} in {seconds:.1f} s)",
+        "an interrupted download goes on" if status == 206 else "an interrupted download begins again",
+    )
+    before, after = urlsplit(file.url).netloc, urlsplit(where).netloc
+    if before != urlsplit(session.root_url).netloc:
+        answer = f"by {before}, which the page names"
+    elif before != after:
+        answer = f"by a redirect to {after}"
+    else:
+        answer = "by the index itself"
+    found.add("redirects", "Who delivers files?", answer, "the credential goes to the index's own host only")
+
+
+async def _get(
+    session: IndexSession,
+    url: str,
+    kind: Kind,
+    accept: str,
+    limit: PageLimit,
+    conditions: Mapping[str, str] | None = None,
+) -> _Answer:
+    headers = {"Accept": accept, "Accept-Encoding": "gzip", **(conditions or {})}
+    budget = Budget(_BUDGET_S + (ROOT_EXTRA_S if kind is Kind.ROOT else 0.0))
+    started = time.monotonic()
+    async with session.get(url, kind=kind, headers=headers, budget=budget) as response:
+        content = b"" if response.status == 304 else (await read_page(response, limit))[0]
+        return _Answer(
+            status=response.status,
+            headers=response.headers,
+            content=content,
+            url=response.url,
+            seconds=time.monotonic() - started,
+        )
+
+
+def _parse(answer: _Answer, from_json: Callable[..., Any], from_html: Callable[..., Any]) -> Any:
+    if is_json(answer.content, answer.content_type, answer.url):
+        return from_json(answer.content, url=answer.url)
+    return from_html(answer.content, url=answer.url, charset=media_type(answer.headers)[1])

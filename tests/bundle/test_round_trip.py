@@ -1,0 +1,264 @@
+"""Random histories across the gap: whatever happens in between, a received bundle makes the far side equal the near side.
+
+Near and far side are the real ones on one machine. What is drawn: publish, yank, replace, remove, lose a bundle, a stopped create,
+a stopped receive, a changed byte. The model is small: the far side is at the state of the last bundle it took, and which
+bundles it takes follows from the chain alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from gap import SMALLEST_VOLUME, Gap, flip, make_key
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mirror.bundle import receive as far_program
+from simulator import ThreadedSimulator, build_wheel
+from snapshotting import shown
+
+PROJECTS = ("alpha", "beta", "gamma")
+
+CHANGES = st.one_of(
+    st.tuples(st.just("publish"), st.sampled_from(PROJECTS), st.integers(1, 4)),
+    st.tuples(st.just("yank"), st.sampled_from(PROJECTS), st.integers(1, 4)),
+    st.tuples(st.just("replace"), st.sampled_from(PROJECTS), st.integers(1, 4)),
+    st.tuples(st.just("remove"), st.sampled_from(PROJECTS), st.integers(1, 4)),
+    st.tuples(st.just("unlist"), st.sampled_from(PROJECTS)),
+    st.tuples(st.just("relist"), st.sampled_from(PROJECTS)),
+)
+SENDINGS = st.sampled_from(
+    ["carry", "carry", "carry", "lose", "since", "full", "stop create", "stop receive", "tamper", "again", "repair"]
+)
+HISTORIES = st.lists(st.tuples(st.lists(CHANGES, min_size=1, max_size=4), SENDINGS), min_size=2, max_size=7)
+
+STOPPING = """
+import os, signal, sys
+sys.path.insert(0, {directory!r})
+import receive
+left = int(sys.argv[1])
+def count(event, arguments):
+    global left
+    if event in {{"os.rename", "os.link", "os.symlink", "os.mkdir", "os.remove"}}:
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+sys.exit(receive.main(sys.argv[2:]))
+"""
+
+
+class History:
+    """One history, with what the far side is expected to hold."""
+
+    def __init__(self, work: Path, upstream: ThreadedSimulator, key: Path) -> None:
+        self.gap = Gap(work, upstream, key)
+        self.applied = 0
+        self.bundles: list[dict] = []
+        self.expected: dict[str, dict[str, str]] = {}
+        self.number = 0
+
+    def change(self, kind: str, project: str, version: int = 0) -> None:
+        """Change the index, where that is possible."""
+        state = self.gap.upstream.state
+        self.number += 1
+        filename, data = build_wheel(project, f"{version}.0", extra_files={"n.txt": str(self.number)})
+        known = state.projects.get(project)
+        if kind == "publish":
+            state.publish(project, filename, data)
+        elif known is None:
+            return
+        elif kind == "unlist":
+            state.unlist_project(project)
+        elif kind == "relist":
+            state.relist(project)
+        elif filename in known.files:
+            if kind == "yank":
+                state.yank(project, filename, f"reason {self.number}")
+            elif kind == "replace":
+                state.replace(project, filename, data)
+            else:
+                state.remove_file(project, filename)
+
+    def make(self, **options) -> dict | None:
+        """Make a bundle; None where there was nothing to send."""
+        report = self.gap.create(volume_size=SMALLEST_VOLUME, **options)
+        if report["outcome"] == "nothing":
+            return None
+        report["shows"] = shown(self.gap.mirror.root / "public")
+        self.bundles.append(report)
+        return report
+
+    def receive(self, report: dict) -> None:
+        """Apply a bundle and compare the answer with the model's."""
+        fits = {report["base"]["sequence"], *(r["sequence"] for r in report["supersedes"])} if report["base"] else None
+        before = self.applied
+        code, told = self.gap.receive(report["path"])
+        if report["sequence"] == before:
+            assert (code, told["outcome"]) == (0, "unchanged")
+        elif report["sequence"] > before and (fits is None or before in fits):
+            assert code == 0, told
+            self.applied, self.expected = report["sequence"], report["shows"]
+        else:
+            assert code == 7, told
+        self.check()
+
+    def check(self) -> None:
+        """What is served is whole and what was applied last."""
+        if self.applied:
+            assert shown(self.gap.far / "public") == self.expected
+
+    def send(self, how: str) -> None:
+        """Make and carry a bundle in one of the ways."""
+        if how == "stop create":
+            key, self.gap.key = self.gap.key, self.gap.key.with_name("missing")
+            with pytest.raises(Exception, match="could not sign"):
+                if self.make() is None:
+                    raise RuntimeError("could not sign: nothing to send")
+            self.gap.key = key
+        options = {"since": {"since": self.applied}, "full": {"full": True}}.get(how, {})
+        report = self.make(**(options if self.applied else {}))
+        if report is None or how == "lose":
+            return
+        if how == "tamper":
+            self.tamper(report)
+        if how == "stop receive":
+            self.stop(report)
+        if how == "repair" and self.applied:
+            self.repair()
+        self.receive(report)
+        if how == "again":
+            self.receive(report)
+
+    def tamper(self, report: dict) -> None:
+        """A changed byte is refused and what is served stays; the byte is put back."""
+        place = Path(report["path"])
+        names = sorted(p.name for p in place.iterdir() if p.name != "SHA256SUMS")
+        path = place / names[self.number % len(names)]
+        data = path.read_bytes()
+        flip(path, self.number * 37 % len(data))
+        code, _ = self.gap.receive(place)
+        assert code == 7 or (code == 0 and path.name == "bundle.json.sig")  # a blank in its armour means nothing
+        path.write_bytes(data)
+        if code == 0:
+            self.applied, self.expected = report["sequence"], report["shows"]
+        self.check()
+
+    def stop(self, report: dict) -> None:
+        """The receiver is killed at some step: what is served is the old state or the new one, whole."""
+        script = self.gap.work / "stopping.py"
+        script.write_text(STOPPING.format(directory=str(Path(far_program.__file__).parent)))
+        words = [sys.executable, str(script), str(self.number * 7 % 60), report["path"], "--root", str(self.gap.far)]
+        subprocess.run([*words, "--trust", str(self.gap.trust)], capture_output=True, check=False)
+        if (self.gap.far / "public/simple").exists():
+            now = shown(self.gap.far / "public")
+            assert now in (self.expected, report["shows"])
+            if now == report["shows"] != self.expected:
+                # Switched, though perhaps not recorded yet: the same bundle again completes it.
+                code, told = self.gap.receive(report["path"])
+                assert code == 0, told
+                self.applied, self.expected = report["sequence"], report["shows"]
+
+    def repair(self) -> None:
+        """A damaged blob is mended by a repair."""
+        files = sorted((self.gap.far / "public/files").rglob("*.whl"))
+        flip(files[self.number % len(files)])
+        assert self.gap.check()[0] == 7
+        report = self.gap.create(repair=self.gap.work / "damage.json")
+        if report["outcome"] == "made":
+            assert self.gap.receive(report["path"])[0] == 0
+        if report["not_mended"]:
+            return
+        assert self.gap.check()[0] == 0
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory) -> Path:
+    return make_key(tmp_path_factory.mktemp("keys"))
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(history=HISTORIES)
+def test_any_history_ends_with_two_equal_trees(history, key):
+    """After any history, one more bundle that starts where the far side is makes it equal the near side, byte for byte."""
+    work = Path(tempfile.mkdtemp())
+    try:
+        with ThreadedSimulator() as upstream:
+            upstream.state.publish("keeper", *build_wheel("keeper", "1.0"))
+            told = History(work, upstream, key)
+            for changes, how in history:
+                for change in changes:
+                    told.change(*change)
+                told.gap.settle()
+                told.send(how)
+            upstream.state.publish("last", *build_wheel("last", "1.0"))
+            told.gap.settle()
+            report = told.make(**({"since": told.applied} if told.applied else {"full": True}))
+            assert report is not None
+            told.receive(report)
+            assert told.applied == report["sequence"]
+            told.gap.check_equal()
+            needed = {f"{s[:2]}/{s[2:4]}/{s}/{n}" for files in told.expected.values() for n, s in files.items()}
+            assert needed <= told.gap.far_blobs()
+            code, found = told.gap.check()
+            assert (code, found["damage"]) == (0, []) or told_not_mended(found)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def told_not_mended(found: dict) -> bool:
+    """Damage that the near side could not mend is named, never silent."""
+    return bool(found["reasons"])
+
+
+def test_a_create_killed_anywhere_is_completed_by_the_same_command(tmp_path, threaded_simulator, key):
+    """SIGKILL at each of many steps of the near side's work: the command run again makes a bundle that is taken."""
+    gap = Gap(tmp_path, threaded_simulator(), key)
+    for name in PROJECTS:
+        gap.upstream.state.publish(name, *build_wheel(name, "1.0", size_pad=SMALLEST_VOLUME // 2))
+    gap.cycle()
+    script = tmp_path / "killing.py"
+    script.write_text(KILLING)
+    config = tmp_path / "mirror.toml"
+    config.write_text(f'[mirror]\nroot = "{gap.mirror.root}"\n[[index]]\nname = "main"\nurl = "{gap.upstream.url}"\n')
+    words = [sys.executable, str(script)]
+    order = ["bundle", "create", "--config", str(config), "--site", "plant", "--to", str(gap.medium), "--json"]
+    order += ["--key", str(key), "--volume-size", str(SMALLEST_VOLUME)]
+    killed, step = 0, 0
+    while True:
+        done = subprocess.run([*words, str(step), *order], capture_output=True, text=True, check=False)
+        if done.returncode != -9:
+            break
+        killed += 1
+        step += 3
+    assert (done.returncode, killed > 10) == (0, True), done.stderr
+    report = json.loads(done.stdout)
+    assert report["sequence"] == 1
+    code, told = gap.receive(report["path"])
+    assert code == 0, told
+    gap.check_equal()
+    assert gap.mirror.query("SELECT kind FROM snapshot") == []
+    assert list((gap.mirror.root / "pins").iterdir()) == []
+
+
+KILLING = """
+import os, signal, sys
+left = int(sys.argv.pop(1))
+def count(event, arguments):
+    global left
+    is_step = event in {"os.rename", "os.link", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "subprocess.Popen"}
+    is_step = is_step or (event == "open" and isinstance(arguments[1], str) and "w" in arguments[1])
+    if is_step:
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+from mirror.cli import main
+sys.addaudithook(count)
+sys.exit(main())
+"""

@@ -1,0 +1,220 @@
+"""``mirror bundle`` as a user runs it: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from mirror_program import Mirror, call
+
+from simulator import build_wheel
+
+
+@pytest.fixture
+def mirror(tmp_path, threaded_simulator) -> Mirror:
+    upstream = threaded_simulator()
+    upstream.state.publish("alpha", *build_wheel("alpha", "1.0"))
+    mirror = Mirror(tmp_path, upstream.url)
+    mirror.upstream = upstream  # type: ignore[attr-defined]
+    mirror.sync_well()
+    return mirror
+
+
+def run(mirror: Mirror, *words):
+    return mirror.run("bundle", *words, "--root", mirror.root)
+
+
+def report(mirror: Mirror, *words):
+    done = run(mirror, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def key_of(mirror: Mirror) -> Path:
+    path = mirror.work / "key"
+    if not path.exists():
+        assert run(mirror, "key", path, "--no-passphrase").returncode == 0
+    return path
+
+
+def made(mirror: Mirror, *words) -> Path:
+    return Path(
+        report(mirror, "create", "--site", "plant", "--to", mirror.work / "usb", "--key", key_of(mirror), *words)[
+            "path"
+        ]
+    )
+
+
+def test_the_way_of_a_bundle_in_words(mirror):
+    """Key, create, inspect, verify, receive, acknowledge and list, each with a sentence of what it did."""
+    key = mirror.work / "key"
+    done = run(mirror, "key", key, "--no-passphrase", "--principal", "near")
+    assert done.stdout.startswith(f"made {key}; sign with")
+    trust = mirror.work / "allowed_signers"
+    assert trust.read_text().startswith('near namespaces="bundle@offline-mirror" ssh-ed25519 ')
+    usb = mirror.work / "usb"
+    done = run(mirror, "create", "--site", "plant", "--to", usb, "--key", key)
+    assert done.returncode == 0, done.stderr
+    place = usb / "plant-000001"
+    assert done.stdout.startswith(f"{place}: 1 file, 6 pages, ")
+    said = run(mirror, "inspect", place).stdout
+    assert "plant-000001: update for the site plant" in said
+    assert "complete: needs nothing from before" in said
+    assert "signed by ED25519 key SHA256:" in said
+    done = run(mirror, "verify", usb, "--trust", trust)
+    assert (done.returncode, "signed by near\n" in done.stdout) == (0, True)
+    assert done.stdout.endswith("everything that lies here is whole\n")
+    far = mirror.work / "far"
+    done = mirror.run("bundle", "receive", place, "--root", far, "--trust", trust, "--keep", "2")
+    assert done.returncode == 0, done.stderr
+    assert "plant-000001 is applied and served" in done.stdout
+    assert run(mirror, "acknowledge", far / "receipt.json").stdout == "bundle 1 is acknowledged by plant\n"
+    head, line = run(mirror, "list").stdout.splitlines()
+    assert head.split() == ["site", "bundle", "made", "builds", "on", "size", "acknowledged", "damage"]
+    assert line.split()[:2] == ["plant", "1"]
+    assert run(mirror, "create", "--site", "plant", "--to", usb, "--key", key).stdout.startswith(
+        "nothing to send to plant"
+    )
+
+
+def test_the_program_alone_applies_a_bundle_with_nothing_installed(mirror):
+    """receive.py, copied from the medium and checked by hand as README.txt says, applies it with a bare interpreter."""
+    place, far = made(mirror), mirror.work / "far"
+    home = mirror.work / "hands"
+    home.mkdir()
+    for name in ("receive.py", "receive.py.sig"):
+        shutil.copy(place / name, home)
+    trust = mirror.work / "allowed_signers"
+    check = [
+        "ssh-keygen",
+        "-Y",
+        "verify",
+        "-f",
+        trust,
+        "-I",
+        "mirror",
+        "-n",
+        "bundle@offline-mirror",
+        "-s",
+        "receive.py.sig",
+    ]
+    import subprocess
+
+    with (home / "receive.py").open("rb") as program:
+        checked = subprocess.run(check, stdin=program, cwd=home, capture_output=True)
+    assert checked.returncode == 0, checked.stderr
+    words = [sys.executable, "-I", "receive.py", place, "--root", far, "--trust", trust]
+    done = call(words, env={"PATH": __import__("os").environ["PATH"]}, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert (far / "receive.py").read_bytes() == (place / "receive.py").read_bytes()
+
+
+def test_every_report_is_one_object(mirror):
+    """With --json each command prints one object with its format."""
+    key = key_of(mirror)
+    again = report(mirror, "key", key)
+    assert (again["made"], again["key"]) == (False, str(key))
+    assert len((mirror.work / "allowed_signers").read_text().splitlines()) == 1
+    place = made(mirror)
+    looked, verified = report(mirror, "inspect", place), report(mirror, "verify", place)
+    assert looked == verified
+    assert (looked["site"], looked["sequence"], looked["problems"], looked["volumes_missing"]) == ("plant", 1, [], [])
+    (listed,) = report(mirror, "list", "--site", "plant")["bundles"]
+    assert listed["digest"] == looked["digest"]
+    assert report(mirror, "list", "--site", "other")["bundles"] == []
+    nothing = report(mirror, "create", "--site", "plant", "--to", mirror.work / "usb", "--key", key)
+    assert nothing == {"format": 1, "outcome": "nothing", "site": "plant"}
+
+
+def test_damage_and_missing_volumes_are_told_by_the_exit_code(mirror):
+    """verify: 5 and the name for a volume that is not there, 7 and the name for a changed byte."""
+    place = made(mirror)
+    volume = place / "volume-0001.tar"
+    data = volume.read_bytes()
+    volume.unlink()
+    done = run(mirror, "verify", place)
+    assert (done.returncode, "not here: volume-0001.tar" in done.stdout) == (5, True)
+    volume.write_bytes(data[:3000] + bytes([data[3000] ^ 1]) + data[3001:])
+    done = run(mirror, "verify", place)
+    assert (done.returncode, "volume-0001.tar" in done.stderr) == (7, True)
+    volume.write_bytes(data)
+    (place / "bundle.json.sig").unlink()
+    done = run(mirror, "verify", place)
+    assert (done.returncode, "nobody knows who made this bundle" in done.stderr) == (7, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        pytest.param(("create", "--site", "Bad", "--to", "usb", "--unsigned"), 2, "expected up to 63", id="site"),
+        pytest.param(("create", "--site", "p", "--to", "usb"), 2, "--key: missing", id="no key"),
+        pytest.param(("create", "--site", "p", "--to", "usb", "--key", "gone"), 2, "is not there", id="key gone"),
+        pytest.param(
+            ("create", "--site", "p", "--to", "usb", "--unsigned", "--volume-size", "x"),
+            2,
+            "expected a size",
+            id="size",
+        ),
+        pytest.param(
+            ("create", "--site", "p", "--to", "usb", "--unsigned", "--volume-size", "1k"),
+            2,
+            "--volume-size",
+            id="small",
+        ),
+        pytest.param(
+            ("create", "--site", "p", "--to", "usb", "--unsigned", "--full", "--since", "1"),
+            2,
+            "one of them",
+            id="both",
+        ),
+        pytest.param(
+            ("create", "--site", "p", "--to", "usb", "--unsigned", "--since", "1"), 2, "no bundle 1", id="since"
+        ),
+        pytest.param(
+            ("create", "--site", "p", "--to", "usb", "--unsigned", "--snapshot", "s"), 2, "no snapshot", id="snapshot"
+        ),
+        pytest.param(
+            ("create", "--site", "p", "--to", "usb", "--unsigned", "--repair", "gone"), 7, "gone", id="no list"
+        ),
+        pytest.param(("inspect", "usb"), 7, "usb", id="no bundle"),
+        pytest.param(("acknowledge", "mirror.toml"), 7, "mirror.toml", id="no receipt"),
+        pytest.param(("key", "k", "--principal", "a b"), 2, "expected a plain word", id="principal"),
+        pytest.param(("receive", "usb"), 2, "--trust", id="receive without trust"),
+    ],
+)
+def test_what_can_not_be_done_is_told_in_a_line(mirror, words, code, said):
+    """Wrong usage ends with exit code 2, what is no bundle or receipt with 7; the message names it."""
+    done = run(mirror, *words)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+
+def test_a_receipt_of_another_mirror_is_refused(mirror):
+    """A receipt that names another chain, or another bundle of this one, is not entered."""
+    place, far = made(mirror), mirror.work / "far"
+    words = ("bundle", "receive", place, "--root", far, "--trust", mirror.work / "allowed_signers")
+    assert mirror.run(*words).returncode == 0
+    receipt = json.loads((far / "receipt.json").read_bytes())
+    for change, said in (
+        ({"chain": "0" * 32}, "knows no plant-000001"),
+        ({"digest": "0" * 64}, "has another plant-000001"),
+    ):
+        path = mirror.work / "other.json"
+        path.write_text(json.dumps({**receipt, **change}))
+        done = run(mirror, "acknowledge", path)
+        assert (done.returncode, said in done.stderr) == (7, True), done.stderr
+
+
+def test_the_site_of_the_configuration_names_its_key_and_projects(mirror):
+    """With a [[site]] table the bundle is signed by its key and has its projects only."""
+    mirror.upstream.state.publish("beta", *build_wheel("beta", "1.0"))
+    mirror.sync_well()
+    key = key_of(mirror)
+    mirror.configure(f'url = "{mirror.url}"')
+    with mirror.config.open("a") as config:
+        config.write(f'[[site]]\nname = "plant"\nprojects = ["b*"]\nkey = "{key}"\n')
+    done = mirror.run("bundle", "create", "--site", "plant", "--to", "usb", "--config", mirror.config, "--json")
+    made = json.loads(done.stdout)
+    assert (made["signed"], made["state"]["projects"], made["files"]) == (True, 1, 1)
