@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from snapshotting import shown
 
 from mirror.bundle import receive as far_program
 from mirror.bundle.volumes import SMALLEST_VOLUME
@@ -20,7 +21,6 @@ from mirror.cli.options import GlobalOptions
 from mirror.config import SiteConfig
 from mirroring import Mirror
 from simulator import ThreadedSimulator
-from snapshotting import shown
 
 SITE = "plant"
 

@@ -84,13 +84,18 @@ class Mirror:
 
     async def cycle(self, **options: Any) -> Report:
         """Run one cycle a minute after the last one, check the tree, and return the report."""
+        report = await self.unchecked_cycle(**options)
+        check_tree(self.root)
+        return report
+
+    async def unchecked_cycle(self, **options: Any) -> Report:
+        """The same for a test that checks the tree in its own way."""
         self.clock.advance(60.0)
         async with self.opened(**options) as cycle:
             report = await run_cycle(cycle)
             code = _exit_code(report, ())
             await record_outcome(cycle, code)
         self.exit_code = int(code)
-        check_tree(self.root)
         return report
 
     def opened(self, **options: Any) -> AbstractAsyncContextManager[Cycle]:
@@ -194,15 +199,19 @@ def query(root: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return connection.execute(sql, values).fetchall()
 
 
-def check_tree(root: Path) -> None:
-    """Fail unless the tree keeps its invariants: pages, bytes, metadata and state agree with each other."""
+def check_tree(root: Path, *, html: bool = True) -> None:
+    """Fail unless the tree keeps its invariants: pages, bytes, metadata and state agree with each other.
+
+    Without ``html`` where an index says what HTML can't carry, or the oracle does not know.
+    """
     simple = root / "public/simple"
     directories = sorted(p.name for p in simple.iterdir() if p.is_dir()) if simple.exists() else []
     pages = {name: read_json(simple / name / "index.v1_json") for name in directories}
     _check_root(simple, pages)
     for name, page in pages.items():
         _check_files(simple / name, page)
-        _check_html(simple / name, name, page)
+        if html:
+            _check_html(simple / name, name, page)
     if (root / "state.db").exists():
         _check_state(root, pages)
 

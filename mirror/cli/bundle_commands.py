@@ -413,7 +413,7 @@ def receive(
     try:
         return ExitCode(main([*arguments, *root]))
     except SystemExit as exc:  # its own parser has said what is wrong
-        return ExitCode(exc.code or 0)
+        return ExitCode(int(exc.code or 0))
 
 
 def acknowledge(

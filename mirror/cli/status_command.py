@@ -18,7 +18,8 @@ by a signal, or where the last one was killed). ``status_words`` says the same i
      "damage": [{"path": "files/…", "damage": "bytes", "detail": "…", "found_at": "…Z"}],
      "disk": {"free_bytes": 1, "size_bytes": 1, "growth_bytes_per_day": 1, "days_until_full": 1.0},
      "failures_total": 1, "failures": [{"index": "default", "project": "p", "filename": "p-1.tar.gz", "reason":
-       "not-found", "detail": "…", "first_at": "…Z", "last_at": "…Z", "attempts": 1, "next_at": "…Z"}]}
+       "not-found", "detail": "…", "url": "https://…", "hashes": {"sha256": "…"}, "size": 1, "first_at": "…Z",
+       "last_at": "…Z", "attempts": 1, "next_at": "…Z"}]}           url, hashes and size null for pages; url without its query
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import SIGNALS, ExitCode, first_of, write_out
+from mirror.errors import shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -283,6 +285,9 @@ def as_json(status: Status) -> dict[str, Any]:
                 "filename": row.filename or None,
                 "reason": row.reason.value,
                 "detail": row.detail,
+                "url": shown_url(row.file.url) if row.file else None,
+                "hashes": dict(row.file.digests) if row.file else None,
+                "size": row.file.size if row.file else None,
                 "first_at": _utc(row.first_at),
                 "last_at": _utc(row.last_at),
                 "attempts": row.attempts,

@@ -93,6 +93,7 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (sha256, filename, snapshot)) WITHOUT ROWID;
     CREATE INDEX kept_blob_snapshot ON kept_blob (snapshot);
     CREATE INDEX entry_blob_closed ON entry (sha256, filename) WHERE valid_to IS NOT NULL;
+    CREATE INDEX entry_project_closed ON entry (project) WHERE valid_to IS NOT NULL;
 
     -- A place beyond the gap, and what was made for it. needed: a later bundle may build on it.
     CREATE TABLE site (name TEXT PRIMARY KEY, chain TEXT NOT NULL) WITHOUT ROWID;

@@ -43,6 +43,10 @@ class SnapshotRow(msgspec.Struct, frozen=True, kw_only=True):
     """The state was lost since: its history is not known, only its pages and blobs."""
 
 
+_FILE = (
+    "p.name, e.filename, e.sha256, e.size, e.yanked, e.requires_python, e.upload_time, e.provenance, e.extra"
+    " FROM project p JOIN entry e ON e.project = p.id"
+)
 _COLUMNS = "id, kind, name, revision, made_at, note, projects, files, bytes, ready, rebuilt"
 
 
@@ -115,19 +119,19 @@ async def record_kept_blobs(store: Store, row: SnapshotRow, blobs: Collection[tu
 async def count_published(store: Store, revision: int, names: Sequence[ProjectName] | None = None) -> tuple[int, int]:
     """Return how many files the pages of a revision list, all or those of some projects, and their bytes."""
     if names is None:
-        row = await store.row(f"SELECT count(*), coalesce(sum(size), 0) FROM entry WHERE {_at(revision)}")
+        row = await store.row(
+            "SELECT count(*), coalesce(sum(size), 0) FROM entry WHERE valid_from <= ?"
+            " AND (valid_to IS NULL OR valid_to > ?)",
+            (revision, revision),
+        )
         assert row is not None
         return row[0], row[1]
     files = size = 0
     for start in range(0, len(names), _CHUNK):
-        chunk = names[start : start + _CHUNK]
-        row = await store.row(
-            "SELECT count(*), coalesce(sum(e.size), 0) FROM project p JOIN entry e ON e.project = p.id"
-            f" WHERE p.name IN ({','.join('?' * len(chunk))}) AND {_at(revision, 'e.')}",
-            tuple(chunk),
-        )
-        assert row is not None
-        files, size = files + row[0], size + row[1]
+        found = await load_files_at(store, names[start : start + _CHUNK], revision)
+        for listed in found.values():
+            files += len(listed)
+            size += sum(file.size for file in listed.values())
     return files, size
 
 
@@ -193,11 +197,13 @@ async def load_files_at(
     found: dict[ProjectName, dict[str, PublishedFile]] = {}
     for start in range(0, len(names), _CHUNK):
         chunk = names[start : start + _CHUNK]
+        marks = ",".join("?" * len(chunk))
+        # In two halves, since each has an index of its own.
         for r in await store.rows(
-            "SELECT p.name, e.filename, e.sha256, e.size, e.yanked, e.requires_python, e.upload_time, e.provenance, e.extra"
-            f" FROM project p JOIN entry e ON e.project = p.id WHERE p.name IN ({','.join('?' * len(chunk))})"
-            f" AND {_at(revision, 'e.')}",
-            tuple(chunk),
+            f"SELECT {_FILE} WHERE p.name IN ({marks}) AND e.valid_to IS NULL AND e.valid_from <= ?"
+            f" UNION ALL SELECT {_FILE} WHERE p.name IN ({marks}) AND e.valid_to IS NOT NULL AND +e.valid_to > ?"
+            " AND +e.valid_from <= ?",
+            (*chunk, revision, *chunk, revision, revision),
         ):
             found.setdefault(r[0], {})[r[1]] = PublishedFile(sha256=r[2], size=r[3], yanked=r[4], other=tuple(r[5:9]))
     return found
@@ -215,7 +221,3 @@ async def load_sidecar_revisions(store: Store, blobs: Collection[tuple[Sha256, s
         ):
             found[(r[0], r[1])] = r[2]
     return found
-
-
-def _at(revision: int, prefix: str = "") -> str:
-    return f"{prefix}valid_from <= {revision:d} AND ({prefix}valid_to IS NULL OR {prefix}valid_to > {revision:d})"

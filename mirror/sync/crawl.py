@@ -290,10 +290,12 @@ class _Crawler:
 
         What needs no second look closes only with them: if the brake holds it, the next cycle must see it again.
         """
-        meta = work.change.meta if withdrawn or any(r.kind is RemovalKind.WITHDRAWN for r in removals) else None
+        # Also of a project that holds nothing here: later indexes may hold files of it, which are withdrawn with it.
+        is_withdrawal = withdrawn is not None or (work.change.meta or work.row.meta).status == "quarantined"
+        meta = work.change.meta if is_withdrawal else None
         if not removals and meta is None:
             return
-        at_once = withdrawn is not None or any(r.kind is not RemovalKind.ABSENT for r in removals)
+        at_once = is_withdrawal or any(r.kind is not RemovalKind.ABSENT for r in removals)
         self._run.removals.append(
             PendingRemoval(
                 project=work.row.id,

@@ -168,7 +168,8 @@ async def clear_interrupted(store: Store, layout: Layout) -> None:
     """Take away what a killed run left. The tree's lock must be held."""
     for kind in Kind:
         for row in await load_snapshots(store, kind):
-            if not row.ready:
+            is_gone = row.kind is Kind.PIN and not await anyio.to_thread.run_sync(exists, str(_path(layout, row)))
+            if is_gone or not row.ready:
                 await remove(store, layout, row)
     pins = [row.name for row in await load_snapshots(store, Kind.PIN)]
     await anyio.to_thread.run_sync(disk.sweep_frozen, layout, pins)

@@ -119,11 +119,10 @@ class _Download:
         while True:
             self._tries += 1
             try:
-                await self._try()
-                return
+                return await self._try()
             except Unreachable as exc:
                 if self._sink.written and _is_complete(self._request, self._sink):
-                    return  # cut after its last byte, or announced as longer than it is
+                    return None  # cut after its last byte, or announced as longer than it is
                 gained = self._sink.written - self._most_written
                 self._most_written = max(self._most_written, self._sink.written)
                 if gained >= PROGRESS_BYTES:

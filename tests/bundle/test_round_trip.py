@@ -7,6 +7,7 @@ bundles it takes follows from the chain alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -18,10 +19,11 @@ import pytest
 from gap import SMALLEST_VOLUME, Gap, flip, make_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from snapshotting import shown
 
 from mirror.bundle import receive as far_program
+from mirror.errors import BundleError
 from simulator import ThreadedSimulator, build_wheel
-from snapshotting import shown
 
 PROJECTS = ("alpha", "beta", "gamma")
 
@@ -118,9 +120,8 @@ class History:
         """Make and carry a bundle in one of the ways."""
         if how == "stop create":
             key, self.gap.key = self.gap.key, self.gap.key.with_name("missing")
-            with pytest.raises(Exception, match="could not sign"):
-                if self.make() is None:
-                    raise RuntimeError("could not sign: nothing to send")
+            with contextlib.suppress(BundleError):
+                assert self.make() is None, "it was signed without a key"
             self.gap.key = key
         options = {"since": {"since": self.applied}, "full": {"full": True}}.get(how, {})
         report = self.make(**(options if self.applied else {}))
@@ -171,10 +172,11 @@ class History:
         flip(files[self.number % len(files)])
         assert self.gap.check()[0] == 7
         report = self.gap.create(repair=self.gap.work / "damage.json")
-        if report["outcome"] == "made":
-            assert self.gap.receive(report["path"])[0] == 0
-        if report["not_mended"]:
-            return
+        assert (report["outcome"], report["not_mended"]) == ("made", [])
+        shutil.rmtree(self.gap.medium / "mend", ignore_errors=True)
+        # Its folder is named by the second: move it where the next repair is not in its way.
+        place = Path(report["path"]).rename(self.gap.medium / "mend")
+        assert self.gap.receive(place)[0] == 0
         assert self.gap.check()[0] == 0
 
 
@@ -207,14 +209,9 @@ def test_any_history_ends_with_two_equal_trees(history, key):
             needed = {f"{s[:2]}/{s[2:4]}/{s}/{n}" for files in told.expected.values() for n, s in files.items()}
             assert needed <= told.gap.far_blobs()
             code, found = told.gap.check()
-            assert (code, found["damage"]) == (0, []) or told_not_mended(found)
+            assert (code, found.get("damage")) == (0, []), found
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def told_not_mended(found: dict) -> bool:
-    """Damage that the near side could not mend is named, never silent."""
-    return bool(found["reasons"])
 
 
 def test_a_create_killed_anywhere_is_completed_by_the_same_command(tmp_path, threaded_simulator, key):
@@ -238,9 +235,10 @@ def test_a_create_killed_anywhere_is_completed_by_the_same_command(tmp_path, thr
         killed += 1
         step += 3
     assert (done.returncode, killed > 10) == (0, True), done.stderr
-    report = json.loads(done.stdout)
-    assert report["sequence"] == 1
-    code, told = gap.receive(report["path"])
+    # Killed right after it was entered, there is nothing more to make.
+    assert json.loads(done.stdout)["outcome"] in {"made", "nothing"}
+    assert gap.mirror.query("SELECT sequence FROM shipment") == [(1,)]
+    code, told = gap.receive(gap.medium)
     assert code == 0, told
     gap.check_equal()
     assert gap.mirror.query("SELECT kind FROM snapshot") == []

@@ -257,6 +257,7 @@ def test_json():
     )
     row = {"index": "main", "reason": "not-found", "detail": "no", "attempts": 3, "first_at": "2027-01-15T06:00:00Z"}
     row |= {"last_at": "2027-01-15T07:59:00Z", "next_at": "2027-01-15T08:02:00Z"}
+    row |= {"url": None, "hashes": None, "size": None}
     assert as_json(given) == {
         "format": 1,
         "root": "/srv/m",

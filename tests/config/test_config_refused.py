@@ -20,7 +20,23 @@ INDEX = '[[index]]\nname = "a"\nurl = "https://index.example/simple/"\n'
 
 REFUSED = {
     "unknown-table": ("[sevice]\n", 'sevice: unknown key; did you mean "service"?'),
-    "future-table": ('[[site]]\nname = "x"\n', "site: unknown key; known here: index, limits, mirror, service"),
+    "future-table": ('[[web]]\nname = "x"\n', "web: unknown key; known here: index, limits, mirror, service, site"),
+    "site-name": (
+        '[[index]]\nname = "a"\nurl = "https://a/"\n[[site]]\nname = "The Plant"\n',
+        'site[0].name: expected up to 63 lower-case letters, digits and hyphens, the first no hyphen, got "The Plant"',
+    ),
+    "site-twice": (
+        '[[index]]\nname = "a"\nurl = "https://a/"\n[[site]]\nname = "x"\n[[site]]\nname = "x"\n',
+        'site: two sites are named "x"; names must be unique',
+    ),
+    "site-without-projects": (
+        '[[index]]\nname = "a"\nurl = "https://a/"\n[[site]]\nname = "x"\nprojects = []\n',
+        'site[0].projects: expected one or more patterns, such as ["*"], got none',
+    ),
+    "site-empty-pattern": (
+        '[[index]]\nname = "a"\nurl = "https://a/"\n[[site]]\nname = "x"\nexclude-projects = [""]\n',
+        "site[0].exclude-projects: expected patterns of printable characters, none empty",
+    ),
     "unknown-key-similar": (
         '[mirror]\nkeep_removed = "1d"\n',
         'mirror.keep_removed: unknown key; did you mean "keep-removed"?',

@@ -14,6 +14,7 @@ from mirror.config import (
     Limits,
     MirrorSettings,
     ServiceConfig,
+    SiteConfig,
     effective_toml,
     json_schema,
     load_config,
@@ -52,7 +53,8 @@ def test_default_file_loads(load):
 
 def test_default_file_explains_every_key():
     """Every key stands in the file of ``mirror init``, with its explanation in the same line."""
-    tables = {"mirror": MirrorSettings, "limits": Limits, "service": ServiceConfig, "index": IndexConfig, "auth": AuthConfig}
+    tables = {"mirror": MirrorSettings, "limits": Limits, "service": ServiceConfig, "index": IndexConfig}
+    tables |= {"site": SiteConfig, "auth": AuthConfig}
     keys = {table: [field.encode_name for field in msgspec.structs.fields(struct)] for table, struct in tables.items()}
     assert {table: list(explained) for table, explained in EXPLAINED.items()} == keys
     lines = render_default().splitlines()
@@ -67,7 +69,8 @@ def test_default_file_explains_every_key():
 
 def test_default_file_shows_what_loads(load):
     """Each commented line of the file of ``mirror init`` can be used as it stands, where the others allow it."""
-    lines = render_default().splitlines()
+    rest, _, site = render_default().partition("# [[site]]\n")
+    lines = rest.splitlines()
     tried = 0
     for n, line in enumerate(lines):
         if (
@@ -81,6 +84,8 @@ def test_default_file_shows_what_loads(load):
             load(text)
             tried += 1
     assert tried == 38
+    with_site = "\n".join(["[[site]]", *(line.removeprefix("# ") for line in site.splitlines())])
+    assert [s.name for s in load(f"{rest}\n{with_site}").sites] == ["plant"]
 
 
 def test_effective_configuration_is_stable(load, tmp_path):
@@ -95,6 +100,17 @@ def test_effective_configuration_is_stable(load, tmp_path):
         'interval = "15m"',
         'keep-removed = "30d"',
     ]
+
+
+def test_sites_are_shown_as_they_load(load, tmp_path):
+    """A site's table is printed with its defaults, and its patterns are those of normalised names."""
+    site = '[[site]]\nname = "plant"\nprojects = ["Zope.*", "a"]\nexclude-projects = ["zope-x"]\nkey = "k"\n'
+    config = load(f"{render_default()}\n{site}")
+    wants = config.sites[0].wants()
+    assert [name for name in ("zope-a", "zope-x", "a", "b") if wants(name)] == ["zope-a", "a"]
+    assert [config.sites[0].takes_all, SiteConfig(name="x").takes_all] == [False, True]
+    (tmp_path / "again.toml").write_text(effective_toml(config))
+    assert load_config(tmp_path / "again.toml", env={}).sites == config.sites
 
 
 def test_json_schema():

@@ -6,9 +6,9 @@ import signal
 from dataclasses import replace
 
 import pytest
-
 from mirror_program import Mirror as Program
 from mirror_program import published
+
 from mirroring import counters, failures, offered
 from simulator import Corrupt, Cut, Relabel, Stall, Status, build_sdist
 

@@ -11,11 +11,12 @@ from email.utils import format_datetime
 
 import anyio
 import pytest
+from mirror_program import call, clean_environment
+
 from mirror.config import AuthConfig
 from mirror.errors import Unreachable
 from mirror.sync.cycle import run_cycle
 from mirror.upstream.retry import Allowance, RetryPolicy, pause_before_next
-from mirror_program import call, clean_environment
 from mirroring import failures, offered
 from simulator import (
     Announce,

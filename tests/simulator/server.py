@@ -209,35 +209,23 @@ class Simulator:
             return await self._deliver_badly(request, answer, fault)
         return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)
 
-    async def _deliver_badly(
-        self, request: web.BaseRequest, answer: Answer, fault: Delivery
-    ) -> web.StreamResponse:
+    async def _deliver_badly(self, request: web.BaseRequest, answer: Answer, fault: Delivery) -> web.StreamResponse:
         if isinstance(fault, Stall) and fault.after is None:
             await self._stall(fault)
         response = web.StreamResponse(status=answer.status, headers=dict(answer.headers))
-        response.content_length = len(answer.body)
         if isinstance(fault, Reset) and fault.after is None:
-            _reset(request)
+            _close(request, is_reset=True)
             return response
-        if isinstance(fault, Announce):
-            response.content_length += fault.by
-        if isinstance(fault, Endless):
-            response.content_length = fault.content_length
+        response.content_length = _announced(answer, fault)
         await response.prepare(request)
         match fault:
-            case Cut(after=after):
-                await response.write(answer.body[:after])
-                if request.transport is not None:
-                    request.transport.close()
+            case Cut() | Announce():
+                await response.write(answer.body[: fault.after] if isinstance(fault, Cut) else answer.body)
+                _close(request)
                 return response
             case Reset(after=after):
                 await response.write(answer.body[:after])
-                _reset(request)
-                return response
-            case Announce():
-                await response.write(answer.body)
-                if request.transport is not None:
-                    request.transport.close()
+                _close(request, is_reset=True)
                 return response
             case Endless():
                 with contextlib.suppress(ConnectionError):
@@ -302,12 +290,24 @@ class ThreadedSimulator(Simulator):
             await self._stopping.wait()
 
 
-def _reset(request: web.BaseRequest) -> None:
-    """Close a connection so that the other side sees a reset, not an end."""
-    if request.transport is not None:
-        connection = request.transport.get_extra_info("socket")
+def _announced(answer: Answer, fault: Delivery) -> int | None:
+    """Return the Content-Length to announce."""
+    if isinstance(fault, Endless):
+        return fault.content_length
+    return len(answer.body) + (fault.by if isinstance(fault, Announce) else 0)
+
+
+def _close(request: web.BaseRequest, *, is_reset: bool = False) -> None:
+    """Close a connection in the middle of an answer; by a reset the other side sees that it is no end."""
+    transport = request.transport
+    if transport is None:
+        return
+    if is_reset:
+        connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        request.transport.abort()
+        transport.abort()
+    else:
+        transport.close()
 
 
 def _raw_path(request: web.BaseRequest) -> str:

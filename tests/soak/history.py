@@ -253,6 +253,7 @@ class Player:
             (self.names[i], p, f, reason)
             for i, index in enumerate(self.model.indexes)
             for (p, f), reason in index.ledger.items()
+            if not self.model.is_displaced(i, p, worlds)
         }, where
         files = {project: set(found) for project, found in published(self.mirror.root).items() if found}
         wanted: dict[str, set[str]] = {}

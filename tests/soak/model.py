@@ -180,6 +180,10 @@ class Model:
             return False
         return bool(worlds[i].overlay) or not any(True for _ in self._owners(i, project))
 
+    def is_displaced(self, i: int, project: str, worlds: list[World]) -> bool:
+        """Whether an earlier index owns a project: what failed of it here is nobody's concern any more."""
+        return not worlds[i].overlay and bool(self._owners(i, project))
+
     def _owners(self, i: int, project: str) -> list[Listing]:
         rows = [index.projects.get(project) for index in self.indexes[:i]]
         return [row for row in rows if row is not None and row.listed and row.wanted]

@@ -6,12 +6,17 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from soak.history import QUICK_DISK, History, histories, play
 
 
-# ``make soak`` plays many more, and counts them.
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+# ``make soak`` plays many more, and counts them. A history takes too long to be shrunk here: its seed is printed instead.
+@settings(
+    max_examples=60,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(history=histories)
 def test_random_histories(history: History) -> None:
     """Whatever happens to the indexes, after each cycle the pages list what two looks, ownership and brake say."""

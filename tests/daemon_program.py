@@ -1,0 +1,131 @@
+"""The daemon as a process: started, told by signals, listened to by its log and by a real notification socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mirror_program import GUARD_S, clean_environment
+
+Event = dict[str, Any]
+
+
+class Listener:
+    """What a service manager hears: a datagram socket in a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.heard: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.settimeout(GUARD_S)
+        self._socket.bind(str(path))
+
+    def until(self, *words: str) -> list[str]:
+        """Return the assignments up to the first that begins with one of these words."""
+        before = len(self.heard)
+        while not any(line.startswith(words) for line in self.heard[before:]):
+            self.heard += self._socket.recv(4096).decode().split("\n")
+        return self.heard[before:]
+
+    def rest(self) -> list[str]:
+        """Return what was sent and not read yet."""
+        self._socket.setblocking(False)
+        found = []
+        try:
+            while True:
+                found += self._socket.recv(4096).decode().split("\n")
+        except BlockingIOError:
+            return found
+        finally:
+            self._socket.settimeout(GUARD_S)
+
+    def close(self) -> None:
+        """Let the socket vanish."""
+        self._socket.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Daemon:
+    """One daemon; used as ``with``. Its interval is long: cycles come by signals and by what is due."""
+
+    def __init__(self, work: Path, **variables: str) -> None:
+        self.work = work
+        self.root = work / "mirror"
+        self.config = work / "mirror.toml"
+        self.events: list[Event] = []
+        self._variables = variables
+        self._process: subprocess.Popen[str] | None = None
+        work.mkdir(parents=True, exist_ok=True)
+
+    def configure(self, *indexes: str, mirror: str = "", service: str = "") -> None:
+        """Write the configuration: the lines of each ``[[index]]``."""
+        tables = "".join(f"[[index]]\n{lines}\n" for lines in indexes)
+        self.config.write_text(
+            f'[mirror]\nroot = "{self.root}"\n{mirror}\n[limits]\ndisk-reserve = 0\n[service]\n{service}\n{tables}'
+        )
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mirror", "sync", "--config", str(self.config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.work,
+            env=clean_environment(self.work, **self._variables),
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def until(self, name: str, fits: Callable[[Event], bool] = lambda _event: True) -> Event:
+        """Read the log up to the next event of this name."""
+        assert self._process is not None
+        assert self._process.stderr is not None
+        while line := self._process.stderr.readline():
+            event = json.loads(line)
+            self.events.append(event)
+            if event["event"] == name and fits(event):
+                return event
+        raise AssertionError(f"the daemon ended before {name}: {self.events}")
+
+    def idle(self) -> Event:
+        """Read the log until the daemon waits."""
+        return self.until("daemon.waits")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def end(self, number: signal.Signals | None = signal.SIGTERM) -> int:
+        """End it and return its exit code; what it still says is in ``events``."""
+        assert self._process is not None
+        if number is not None:
+            self.send(number)
+        _, rest = self._process.communicate(timeout=GUARD_S)
+        self.events += [json.loads(line) for line in rest.splitlines() if line.startswith("{")]
+        self.words = [line for line in rest.splitlines() if not line.startswith("{")]
+        return self._process.returncode
+
+    def names(self) -> list[str]:
+        """Return the names of all events that were read."""
+        return [event["event"] for event in self.events]
