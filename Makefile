@@ -51,9 +51,9 @@ soak: $(READY) ## kills, histories and property tests by the hundreds and thousa
 install-systemd: ## install the units below DESTDIR (default /), for a program in PREFIX (default /opt/mirror)
 	@install -d "$(DESTDIR)$(UNITS)/mirror.service.d" "$(DESTDIR)$(SYSUSERS)" "$(DESTDIR)$(TMPFILES)"
 	@for unit in mirror.service mirror-once.service mirror-once.timer; do \
-	    sed 's#/opt/mirror/bin/#$(PREFIX)/bin/#' systemd/$$unit > .unit && \
-	    install -m 0644 .unit "$(DESTDIR)$(UNITS)/$$unit"; \
-	done; rm -f .unit
+	    sed 's#/opt/mirror/bin/#$(PREFIX)/bin/#' systemd/$$unit \
+	        | install -m 0644 /dev/stdin "$(DESTDIR)$(UNITS)/$$unit"; \
+	done
 	@install -m 0644 systemd/mirror.service.d/credential.conf.example "$(DESTDIR)$(UNITS)/mirror.service.d/"
 	@install -m 0644 systemd/mirror.sysusers.conf "$(DESTDIR)$(SYSUSERS)/mirror.conf"
 	@install -m 0644 systemd/mirror.tmpfiles.conf "$(DESTDIR)$(TMPFILES)/mirror.conf"

@@ -81,10 +81,22 @@ def redact(text: str) -> str:
     return _URL.sub(lambda match: shown_url(match[0]), hidden) if "://" in hidden else hidden
 
 
-def get_logger(name: str) -> FilteringBoundLogger:
-    """Return the logger of a module. It follows ``configure_logging`` also when that is called later."""
+def _structlog() -> Any:
+    """Import structlog, without rich where that was not needed yet: half of the import is for tracebacks by rich."""
+    if "structlog" not in sys.modules and "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # documented: its import fails, as if it were not there
+        try:
+            import structlog
+        finally:
+            del sys.modules["rich"]
     import structlog
 
+    return structlog
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """Return the logger of a module. It follows ``configure_logging`` also when that is called later."""
+    structlog = _structlog()
     logger: FilteringBoundLogger = structlog.get_logger(module=name)
     return logger
 
@@ -96,8 +108,7 @@ def configure_logging(level: str = "info", format: LogFormat | None = None, stre
     Where the stream leads into systemd's journal, each line begins with its priority (sd-daemon(3)).
     The standard library's logging, which aiohttp and asyncio use, comes out the same way from WARNING on.
     """
-    import structlog
-
+    structlog = _structlog()
     console = format == "console" or (format is None and _is_terminal(stream or sys.stderr))
     processors = _processors(console=console, colors=console and _wants_colors(stream or sys.stderr))
     if _is_journal(stream or sys.stderr):
@@ -114,15 +125,13 @@ def configure_logging(level: str = "info", format: LogFormat | None = None, stre
 
 def use_default_logging() -> None:
     """Configure the log unless that was done: for what fails before the command line is read."""
-    import structlog
-
+    structlog = _structlog()
     if not structlog.is_configured():
         configure_logging()
 
 
 def _processors(*, console: bool, colors: bool) -> list[Processor]:
-    import structlog
-
+    structlog = _structlog()
     first: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _MAX_STATUS = 400
+_PATIENCE_S = 1.0
 
 
 class ServiceManager:
@@ -53,10 +54,16 @@ class ServiceManager:
         """Send one message. Raises ``OSError`` where nobody takes it."""
         if not self._address:
             return
+        message = "\n".join(assignments).encode()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            # Never wait: a manager whose queue is full must not hold up the event loop.
             sender.setblocking(False)
-            sender.sendto("\n".join(assignments).encode(), self._address)
+            try:
+                sender.sendto(message, self._address)
+            except BlockingIOError:
+                # Its queue is full. What is said again and again may be lost; the rest is worth a short wait.
+                if not assignments[0].startswith(("WATCHDOG=", "STATUS=")):
+                    sender.settimeout(_PATIENCE_S)
+                    sender.sendto(message, self._address)
 
 
 def without_manager(env: Mapping[str, str]) -> dict[str, str]:

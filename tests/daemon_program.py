@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,8 @@ from typing import Any, Self
 from mirror_program import GUARD_S, clean_environment
 
 Event = dict[str, Any]
+
+LINE_GUARD_S = 40
 
 
 class Listener:
@@ -101,12 +104,23 @@ class Daemon:
         """Read the log up to the next event of this name."""
         assert self._process is not None
         assert self._process.stderr is not None
-        while line := self._process.stderr.readline():
+        while line := self._line():
             event = json.loads(line)
             self.events.append(event)
             if event["event"] == name and fits(event):
                 return event
         raise AssertionError(f"the daemon ended before {name}: {self.events}")
+
+    def _line(self) -> str:
+        """Return the next line of the log; a guard against hanging, not a measure."""
+        assert self._process is not None
+        assert self._process.stderr is not None
+        guard = threading.Timer(LINE_GUARD_S, self._process.kill)
+        guard.start()
+        try:
+            return self._process.stderr.readline()
+        finally:
+            guard.cancel()
 
     def idle(self) -> Event:
         """Read the log until the daemon waits."""

@@ -323,3 +323,33 @@ def test_import_is_cheap():
     """Importing the module does not import structlog, which would cost more than all of ``mirror --help``."""
     code = "import sys, mirror.logs; sys.exit('structlog' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_journal_priorities(tmp_path, monkeypatch, form):
+    """Where the stream leads into the journal, each line begins with its priority, those of a traceback too."""
+    with (tmp_path / "journal").open("w") as stream:
+        found = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        logs.configure_logging("debug", form, stream)
+        log = logs.get_logger("a")
+        log.debug("a.debug")
+        log.info("a.info")
+        log.warning("a.warning")
+        try:
+            raise ValueError("b")
+        except ValueError as exc:
+            log.error("a.error", exc_info=exc)  # noqa: TRY400 - as the program does
+    lines = (tmp_path / "journal").read_text().splitlines()
+    assert [line[:3] for line in lines[:4]] == ["<7>", "<6>", "<4>", "<3>"]
+    assert {line[:3] for line in lines[3:]} == {"<3>"}
+
+
+@pytest.mark.parametrize("named", ["", "1:2", "nonsense", ":"])
+def test_not_the_journal(tmp_path, monkeypatch, named):
+    """A stream that is not the one that is named was redirected: no priorities."""
+    monkeypatch.setenv("JOURNAL_STREAM", named)
+    with (tmp_path / "log").open("w") as stream:
+        logs.configure_logging("info", "json", stream)
+        logs.get_logger("a").info("a.b")
+    assert (tmp_path / "log").read_text().startswith("{")

@@ -1,8 +1,8 @@
 """``mirror status``: what is held, how fresh it is, what failed, and what to do about it.
 
 Reads the state without a lock, also beside a running cycle, and asks no upstream. The exit code is 0 for a mirror that is
-fresh and whole, 4 for a stale one, 6 where there is none, 7 where the daemon found damage, else that of the last finished cycle (5 where that was stopped
-by a signal, or where the last one was killed). ``status_words`` says the same in words.
+fresh and whole, 4 for a stale one, 6 where there is none, 7 where the daemon found damage, else that of the last finished
+cycle (5 where that was stopped by a signal, or where the last one was killed). ``status_words`` says the same in words.
 
 ``--json`` prints one object; times are ISO 8601 in UTC, sizes bytes, null what is not known or not judged::
 

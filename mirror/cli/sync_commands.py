@@ -150,11 +150,13 @@ async def _run_once(run: _Run) -> None:
     import anyio
 
     from mirror import __version__
+    from mirror.cli.options import collect_rarely
     from mirror.cli.progress import shown_progress
     from mirror.daemon.aftermath import after_once, tell_cycle, write_metrics
     from mirror.sync.cycle import record_outcome, run_cycle
     from mirror.wiring import opened_cycle
 
+    collect_rarely()
     metrics = None
     async with opened_cycle(run.config, run.wanted, env=run.env, wait_s=run.wait_s) as cycle:
         try:

@@ -10,17 +10,16 @@ import os
 import signal
 from collections.abc import Mapping
 from subprocess import DEVNULL, PIPE
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 import msgspec
-from anyio.abc import Process
 
 from mirror.config import Config
 from mirror.core.schedule import DiskSample, with_sample
 from mirror.errors import AccessDenied, StateError, TreeError, shown_text
 from mirror.logs import get_logger
-from mirror.metrics import CycleFacts, Facts, IndexFacts, Metrics
 from mirror.notify import without_manager
 from mirror.state.notes import CredentialNote, Notes, load_notes, record_note
 from mirror.state.overview import IndexOverview, load_overview
@@ -28,6 +27,11 @@ from mirror.state.store import Store
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, IndexRun
 from mirror.tree.atomic import disk_space, replace_file
+
+if TYPE_CHECKING:
+    from anyio.abc import Process
+
+    from mirror.metrics import Facts, IndexFacts, Metrics
 
 NOTIFY_LIMIT_S = 60.0
 
@@ -50,6 +54,8 @@ async def note_cycle(cycle: Cycle, config: Config) -> None:
 
 async def load_facts(store: Store, config: Config, *, now: float, is_scheduled: bool) -> Facts:
     """Return what the metrics tell of the state."""
+    from mirror.metrics import CycleFacts, Facts
+
     overview, notes = await load_overview(store, max_failures=0), await load_notes(store)
     space = await anyio.to_thread.run_sync(disk_space, config.mirror.root)
     intervals = {i.name: i.interval_s or config.mirror.interval_s for i in config.indexes} if is_scheduled else {}
@@ -144,6 +150,8 @@ async def after_once(cycle: Cycle, config: Config, *, version: str) -> Metrics |
         await note_cycle(cycle, config)
         if config.service.metrics_file is None:
             return None
+        from mirror.metrics import Metrics  # its library takes 10 ms to import
+
         metrics = Metrics(version=version, clock=cycle.clock, is_service=False)
         metrics.facts = await load_facts(cycle.store, config, now=cycle.clock(), is_scheduled=False)
     except StateError as exc:
@@ -161,6 +169,8 @@ def _credential_note(run: IndexRun) -> CredentialNote:
 
 
 def _index_facts(index: IndexOverview, notes: Notes, interval_s: float | None) -> IndexFacts:
+    from mirror.metrics import IndexFacts
+
     credential = notes.credentials.get(index.source.name)
     return IndexFacts(
         name=index.source.name,

@@ -118,7 +118,9 @@ class Upkeep:
         share = config.mirror.scrub
         if progress.wanted is not None:
             share *= max(progress.wanted - progress.checked, 0) / max(progress.wanted, 1)
-        if not share or found.stopped:
+        if found.stopped:
+            return
+        if not share:
             progress.wanted = progress.wanted or 0
             return
         limit_bytes = config.limits.metadata_size

@@ -176,18 +176,13 @@ async def is_known(store: Store, revision: int) -> bool:
 async def load_touched(store: Store, first: int, second: int) -> AsyncIterator[list[ProjectName]]:
     """Yield the projects with an entry that opened or closed between two revisions, by name, in chunks."""
     low, high = sorted((first, second))
-    after = ""
-    while True:
-        rows = await store.rows(
-            "SELECT DISTINCT p.name FROM project p WHERE p.name > ? AND p.id IN (SELECT project FROM entry"
-            " WHERE valid_from > ? AND valid_from <= ? UNION SELECT project FROM entry WHERE valid_to > ? AND valid_to <= ?)"
-            f" ORDER BY p.name LIMIT {_CHUNK}",
-            (after, low, high, low, high),
-        )
-        if not rows:
-            return
-        yield [ProjectName(r[0]) for r in rows]
-        after = rows[-1][0]
+    rows = await store.rows(
+        "SELECT DISTINCT name FROM project WHERE id IN (SELECT project FROM entry WHERE valid_from > ? AND valid_from <= ?"
+        " UNION SELECT project FROM entry WHERE valid_to > ? AND valid_to <= ?) ORDER BY name",
+        (low, high, low, high),
+    )
+    for start in range(0, len(rows), _CHUNK):
+        yield [ProjectName(r[0]) for r in rows[start : start + _CHUNK]]
 
 
 async def load_files_at(

@@ -39,8 +39,8 @@ from mirror.state.blobs import (
 )
 from mirror.state.cycles import load_meta
 from mirror.state.entries import PageState, load_marked, load_pages, load_published
-from mirror.state.snapshots import load_lost_blobs
 from mirror.state.notes import forget_damage
+from mirror.state.snapshots import load_lost_blobs
 from mirror.state.store import Store
 from mirror.sync.publish import Publisher
 from mirror.sync.work import Cycle

@@ -80,7 +80,11 @@ class Transport:
         if not is_own:
             await self._check_host(target, source)
         proxy = self._proxies.for_origin(*origin)
-        context = await self._tls_for(is_own=is_own) if target.scheme == "https" else True
+        context: ssl.SSLContext | bool = True  # never used: aiohttp's own would know no authorities (mirror.upstream)
+        if target.scheme == "https":
+            context = await self._tls_for(is_own=is_own)
+        elif proxy is not None and proxy.url.startswith("https:"):
+            context = await self._tls_for(is_own=False)
         # Only a direct connection shows whom it reaches.
         client = self._free if is_own or proxy is not None else self._guarded
         attempts = self._rule.watch()

@@ -185,7 +185,10 @@ def key(tmp_path_factory) -> Path:
     return make_key(tmp_path_factory.mktemp("keys"))
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=max(12, settings.default.max_examples // 50),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(history=HISTORIES)
 def test_any_history_ends_with_two_equal_trees(history, key):
     """After any history, one more bundle that starts where the far side is makes it equal the near side, byte for byte."""

@@ -347,7 +347,7 @@ def test_from_the_root_alone(index_url, tmp_path, capsys):
     assert main(["status", "--root", str(root)]) == ExitCode.PARTIAL
     words, log = read(capsys)
     assert log == ""
-    assert words.splitlines()[4].split() == ["default", "1", "of", "3", "1", *words.splitlines()[4].split()[5:]]
+    assert words.splitlines()[5].split() == ["default", "1", "of", "3", "1", *words.splitlines()[5].split()[5:]]
     assert "Not held (2):" in words
     assert main(["status", "--root", str(root), "--json"]) == ExitCode.PARTIAL
     shown = json.loads(read(capsys)[0])

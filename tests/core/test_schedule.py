@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,7 +178,7 @@ def test_samples_are_few():
     for hour in range(0, 24 * 40, 3):
         samples = with_sample(samples, sample(hour * HOUR))
     assert len(samples) in {120, 121}
-    assert all(later.at - earlier.at == 6 * HOUR for earlier, later in zip(samples, samples[1:], strict=False))
+    assert all(later.at - earlier.at == 6 * HOUR for earlier, later in itertools.pairwise(samples))
     assert samples[-1].at - samples[0].at <= 30 * DAY
 
 

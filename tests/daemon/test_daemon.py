@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -70,7 +69,12 @@ def test_cycle_finished_has_all_counters(daemon):
     with daemon:
         event = daemon.until("cycle.finished")
         daemon.end()
-    assert (event["files_new"], event["projects_listed"], event["files_withheld"], event["outcome"]) == (1, 1, 0, "complete")
+    assert (event["files_new"], event["projects_listed"], event["files_withheld"], event["outcome"]) == (
+        1,
+        1,
+        0,
+        "complete",
+    )
 
 
 def test_interval(daemon, index):
@@ -109,18 +113,26 @@ def test_second_daemon(daemon, index):
         daemon.idle()
         env = clean_environment(daemon.work)
         command = [sys.executable, "-m", "mirror", "--config", str(daemon.config)]
-        second = subprocess.run([*command, "sync"], env=env, cwd=daemon.work, capture_output=True, text=True)
+        second = subprocess.run(
+            [*command, "sync"], env=env, cwd=daemon.work, check=False, capture_output=True, text=True
+        )
         assert (second.returncode, f"process {daemon.pid}" in second.stderr) == (8, True)
-        once = subprocess.run([*command, "sync", "--once"], env=env, cwd=daemon.work, capture_output=True, text=True)
+        once = subprocess.run(
+            [*command, "sync", "--once"], env=env, cwd=daemon.work, check=False, capture_output=True, text=True
+        )
         assert once.returncode == 0
         daemon.end()
 
 
-@pytest.mark.parametrize("option", ["--dry-run", "--full", "--json", "--allow-shrink", "--index=main", "--project=demo"])
+@pytest.mark.parametrize(
+    "option", ["--dry-run", "--full", "--json", "--allow-shrink", "--index=main", "--project=demo"]
+)
 def test_options_of_a_single_cycle(daemon, option):
     """What narrows or describes one cycle is refused without --once."""
     command = [sys.executable, "-m", "mirror", "--config", str(daemon.config), "sync", option]
-    done = subprocess.run(command, env=clean_environment(daemon.work), cwd=daemon.work, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=clean_environment(daemon.work), cwd=daemon.work, check=False, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert f"{option.partition('=')[0]}: only together with --once" in done.stderr
 
@@ -132,7 +144,7 @@ def test_hurries_on_a_signal(daemon, index):
         daemon.idle()
         assert files(daemon) == {}
         daemon.send(signal.SIGUSR1)
-        daemon.until("file.placed")
+        daemon.until("cycle.finished")
         daemon.end()
     assert files(daemon) == {"demo": ["demo-1.0-py3-none-any.whl"]}
 
@@ -372,14 +384,14 @@ class Listenable:
 
 def test_metrics_file_and_notify_command(daemon, index, tmp_path):
     """After a cycle that changed something the command gets the report and no secret; the textfile is whole."""
-    script = f'cat > {tmp_path}/said; env > {tmp_path}/env'
+    script = f"cat > {tmp_path}/said; env > {tmp_path}/env"
     service = f'metrics-file = "{tmp_path}/m.prom"\nnotify-command = ["sh", "-c", {json.dumps(script)}]'
     daemon = Daemon(tmp_path / "work", MIRROR_MAIN_USERNAME="user", MIRROR_MAIN_PASSWORD="pass-word")
     daemon.configure(f'name = "main"\nurl = "{index.url}"', service=service)
     with daemon:
         daemon.until("notify.done")
         daemon.idle()
-        os.unlink(tmp_path / "said")
+        (tmp_path / "said").unlink()
         daemon.send(signal.SIGUSR1)
         daemon.idle()
         daemon.end()
@@ -395,8 +407,10 @@ def test_status_beside_the_daemon(daemon):
         daemon.idle()
         command = [sys.executable, "-m", "mirror", "--config", str(daemon.config), "status"]
         env = clean_environment(daemon.work)
-        words = subprocess.run(command, env=env, cwd=daemon.work, capture_output=True, text=True)
-        shown = json.loads(subprocess.run([*command, "--json"], env=env, cwd=daemon.work, capture_output=True).stdout)
+        words = subprocess.run(command, env=env, cwd=daemon.work, check=False, capture_output=True, text=True)
+        shown = json.loads(
+            subprocess.run([*command, "--json"], env=env, cwd=daemon.work, check=False, capture_output=True).stdout
+        )
         daemon.end()
     assert words.returncode == 0
     assert f"Daemon:     process {daemon.pid}, waiting; next cycle at " in words.stdout
@@ -414,3 +428,71 @@ def test_server_that_asks_for_patience(daemon, index):
         assert daemon.end() == 0
     assert index.count() == 1
     assert words.endswith("; could not be read: main")
+
+
+def test_damage_is_found_and_told(daemon, index, tmp_path):
+    """The scrub finds a flipped bit: an error in the log, the metrics, the notify-command and ``status`` (exit code 7)."""
+    script = f"cat >> {tmp_path}/said; echo $MIRROR_EVENT $MIRROR_EXIT_CODE >> {tmp_path}/events"
+    service = f'metrics-file = "{tmp_path}/m.prom"\nnotify-command = ["sh", "-c", "{script}"]'
+    daemon.configure(f'name = "main"\nurl = "{index.url}"', mirror='scrub = "100%"', service=service)
+    with daemon:
+        daemon.idle()
+        daemon.end()
+    blob = next(daemon.root.glob("public/files/*/*/*/*.whl"))
+    blob.write_bytes(b"x" + blob.read_bytes()[1:])
+    forget_upkeep(daemon)
+    command = [sys.executable, "-m", "mirror", "--config", str(daemon.config)]
+    env = clean_environment(daemon.work)
+    with daemon:
+        daemon.until("tree.damaged")
+        daemon.idle()
+        status = subprocess.run(
+            [*command, "status"], env=env, cwd=daemon.work, check=False, capture_output=True, text=True
+        )
+        daemon.end()
+    assert status.returncode == 7
+    assert "1 file found damaged: run `mirror verify --repair`" in status.stdout
+    assert "\nmirror_damaged_files 1.0\n" in (tmp_path / "m.prom").read_text()
+    assert (tmp_path / "events").read_text().splitlines() == ["cycle 0", "damage 7"]
+    repaired = subprocess.run(
+        [*command, "verify", "--repair"], env=env, cwd=daemon.work, check=False, capture_output=True, text=True
+    )
+    assert repaired.returncode == 0
+    status = subprocess.run([*command, "status"], env=env, cwd=daemon.work, check=False, capture_output=True, text=True)
+    assert (status.returncode, "DAMAGED" in status.stdout) == (0, False)
+
+
+def forget_upkeep(daemon: Daemon) -> None:
+    """Make the daily upkeep due."""
+    import sqlite3
+
+    with sqlite3.connect(daemon.root / "state.db") as connection:
+        connection.execute("DELETE FROM meta WHERE key = 'upkeep'")
+    connection.close()
+
+
+NOTIFY = {
+    "fails": ('["sh", "-c", "echo oh no >&2; exit 3"]', {"exit_status": 3, "said": "oh no"}),
+    "is-not-there": ('["/nonexistent/notify"]', {"problem": "can't be started: No such file or directory"}),
+    "reads-nothing": ('["true"]', None),
+}
+
+
+@pytest.mark.parametrize(("command", "fields"), NOTIFY.values(), ids=NOTIFY)
+def test_notify_command_that_fails(daemon, index, command, fields):
+    """A notify-command that fails is one warning, and the daemon goes on."""
+    daemon.configure(f'name = "main"\nurl = "{index.url}"', service=f"notify-command = {command}")
+    with daemon:
+        event = daemon.until("notify.failed" if fields else "notify.done")
+        daemon.idle()
+        assert daemon.end() == 0
+    assert fields is None or {key: event[key] for key in fields} == fields
+
+
+def test_metrics_file_that_can_not_be_written(daemon, index, tmp_path):
+    """An unwritable metrics file is one error, and the daemon goes on."""
+    daemon.configure(f'name = "main"\nurl = "{index.url}"', service=f'metrics-file = "{tmp_path}/none/m.prom"')
+    with daemon:
+        assert daemon.until("metrics.unwritten")["path"] == f"{tmp_path}/none/m.prom"
+        daemon.idle()
+        assert daemon.end() == 0

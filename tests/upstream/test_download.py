@@ -162,9 +162,22 @@ async def test_endless_progress_is_bounded(serve, open_session, new_sink, quick)
 
     own = await serve(handler)
     session = await open_session(own.url)
+    request = wanted(own.url, size=None, digests=(("sha256", "0" * 64),))
     with pytest.raises(Unreachable):
-        await download(session, wanted(own.url, size=None), new_sink(), policy=quick)
+        await download(session, request, new_sink(), policy=quick)
     assert len(own.requests) == 100
+
+
+async def test_whole_file_whose_body_is_cut_behind_it(serve, open_session, new_sink, quick):
+    """All bytes by the listed digest are the file, although the connection broke before the announced end."""
+
+    async def handler(request):
+        return await send(request, DATA, announced=len(DATA) + 1, cut=True)
+
+    own = await serve(handler)
+    sink = new_sink()
+    await download(await open_session(own.url), wanted(own.url, size=None), sink, policy=quick)
+    assert (bytes(sink.kept), len(own.requests)) == (DATA, 1)
 
 
 async def test_range_that_is_ignored(serve, open_session, new_sink, quick):
