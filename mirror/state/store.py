@@ -114,11 +114,21 @@ class Store:
 
 @contextlib.asynccontextmanager
 async def open_store(path: Path) -> AsyncIterator[Store]:
-    """Open ``path`` for writing, made and migrated where needed. Raises ``StateError``."""
+    """Open ``path`` for writing, made and migrated where needed. Raises ``StateError``.
+
+    A new one is readable by its owner alone: it holds addresses that an index may have signed.
+    """
+    await anyio.to_thread.run_sync(_make_private, path)
     async with _connected(f"{path.absolute().as_uri()}?mode=rwc", path) as store:
         with _state_errors(path):
             await _prepare(store)
         yield store
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file where none is; what goes wrong SQLite tells better."""
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 async def check_integrity(store: Store) -> None:

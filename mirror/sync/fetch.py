@@ -30,6 +30,9 @@ from mirror.upstream.download import FileRequest, algorithms_for, download, fetc
 
 _log = get_logger(__name__)
 
+_WAITING = 256
+"""So many files may wait for a download to begin."""
+
 _Job = tuple[ProjectWork, Fetch | Rehash]
 
 
@@ -38,7 +41,7 @@ class Fetcher:
 
     def __init__(self, cycle: Cycle, run: IndexRun, recorder: Recorder) -> None:
         self._cycle, self._run, self._recorder = cycle, run, recorder
-        self._send, self._receive = anyio.create_memory_object_stream[_Job](max_buffer_size=run.file_width.target)
+        self._send, self._receive = anyio.create_memory_object_stream[_Job](max_buffer_size=_WAITING)
 
     async def deliver(self, work: ProjectWork) -> None:
         """Take one project's work: what is held already is adopted, the rest waits for its turn."""
@@ -53,12 +56,22 @@ class Fetcher:
                 await self._recorder.put(Adopted(work=work, fetch=job, size=held[0], metadata_sha256=held[1]))
             else:
                 self._run.counters.bytes_wanted += job.file.size or 0
-                await self._send.send((work, job))
+                try:
+                    self._send.send_nowait((work, job))
+                except anyio.WouldBlock:
+                    await self._send.send((work, job))
 
     async def run(self) -> None:
         """Work until ``close`` was called and everything is done."""
         async with self._receive:
-            await work_through(self._receive.receive, self._fetch, self._run.file_width)
+            await work_through(self._next, self._fetch, self._run.file_width)
+
+    async def _next(self) -> _Job:
+        """Return the next job. Raises ``EndOfStream`` after the last."""
+        try:
+            return self._receive.receive_nowait()
+        except anyio.WouldBlock:
+            return await self._receive.receive()
 
     def close(self) -> None:
         """Say that nothing more will be delivered."""

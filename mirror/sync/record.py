@@ -7,10 +7,11 @@ shared by as much as happens meanwhile. The order within a batch is the order of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from mirror.core.diff import Fetch, HeldFile, Rehash
 from mirror.core.model import Digests
@@ -24,24 +25,25 @@ from mirror.sync.work import Cycle, ProjectWork
 from mirror.tree.files import PlacedBlob
 from mirror.tree.staging import StagedFile
 
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
 _log = get_logger(__name__)
 
-_WAITING = 128
+_WAITING = 512
 """So many events may wait."""
 _WAITING_BYTES = 32 * 1024 * 1024
 """So many bytes of arrived files may wait in memory; what comes then waits in staging."""
 _BATCH = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class Begun(msgspec.Struct, frozen=True, kw_only=True):
     """A project's work begins: what needs no download is entered at once, a yank first of all."""
 
     work: ProjectWork
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     """A file is whole and checked. ``metadata``: of what is no wheel."""
 
     work: ProjectWork
@@ -50,8 +52,7 @@ class Arrived:
     metadata: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adopted:
+class Adopted(msgspec.Struct, frozen=True, kw_only=True):
     """A wanted file is held already as a blob."""
 
     work: ProjectWork
@@ -60,8 +61,7 @@ class Adopted:
     metadata_sha256: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """A digest that appeared later was compared with the held bytes."""
 
     work: ProjectWork
@@ -70,8 +70,7 @@ class Verified:
     """False: it is that of other bytes, which ``on-replace = "keep"`` refuses."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """A file could not be had."""
 
     work: ProjectWork
@@ -88,6 +87,8 @@ class Recorder:
         self._cycle, self._publisher = cycle, publisher
         self._send, self._receive = anyio.create_memory_object_stream[Event](max_buffer_size=_WAITING)
         self._waiting_bytes = 0
+        # Bound once: the proxy that a module holds looks up the configuration for each event.
+        self._log = _log.bind()
 
     async def put(self, event: Event) -> None:
         """Hand over one event; waits while too many do. A cancellation waits too: an event is taken whole or not at all."""
@@ -95,6 +96,14 @@ class Recorder:
             if self._waiting_bytes + event.staged.in_memory > _WAITING_BYTES:
                 await anyio.to_thread.run_sync(event.staged.flush)
             self._waiting_bytes += event.staged.in_memory
+        try:
+            self._send.send_nowait(event)  # most of the time there is room: to wait costs several times as much
+        except anyio.WouldBlock:
+            await self._put_later(event)
+        except anyio.BrokenResourceError:
+            await anyio.sleep_forever()
+
+    async def _put_later(self, event: Event) -> None:
         try:
             with anyio.CancelScope(shield=True):
                 await self._send.send(event)
@@ -148,7 +157,10 @@ class Recorder:
         self._waiting_bytes -= in_memory
         drafts: dict[int, _Draft] = {}
         for event in batch:
-            drafts.setdefault(event.work.row.id, _Draft(event.work)).add(event)
+            draft = drafts.get(event.work.row.id)
+            if draft is None:
+                draft = drafts[event.work.row.id] = _Draft(event.work, self._log)
+            draft.add(event)
         for event, blob in zip(arrived, blobs, strict=True):
             drafts[event.work.row.id].add_placed(event.fetch, blob, _checked_metadata(event, blob))
         await self._record(list(drafts.values()))
@@ -187,8 +199,9 @@ class Recorder:
 class _Draft:
     """What one batch enters for one project."""
 
-    def __init__(self, work: ProjectWork) -> None:
+    def __init__(self, work: ProjectWork, log: FilteringBoundLogger) -> None:
         self.work = work
+        self._log = log
         self.failures: list[Failure] = []
         self.missing: tuple[HeldFile, ...] = ()
         self._begun = False
@@ -236,7 +249,9 @@ class _Draft:
             run.counters.files_replaced += 1
         else:
             run.counters.files_new += 1
-        _log.info("file.placed", index=run.name, project=self.work.row.name, filename=blob.filename, size=blob.size)
+        self._log.info(
+            "file.placed", index=run.name, project=self.work.row.name, filename=blob.filename, size=blob.size
+        )
         if problem:
             _log.warning(
                 "file.metadata", index=run.name, project=self.work.row.name, filename=blob.filename, problem=problem

@@ -16,10 +16,10 @@ import secrets
 import stat
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio.to_thread
+import msgspec
 
 from mirror.core.names import Sha256
 from mirror.tree.atomic import (
@@ -42,8 +42,7 @@ from mirror.tree.wheel import WheelError, extract_metadata
 _FREE_SPACE_AGE_S: Final = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacedBlob:
+class PlacedBlob(msgspec.Struct, frozen=True, kw_only=True):
     """A blob in its place."""
 
     sha256: Sha256
@@ -123,7 +122,7 @@ class FileStore:
 
     def place_with_sidecar(self, blob: PlacedBlob, data: bytes) -> PlacedBlob:
         """Put fetched metadata beside a placed blob that is no wheel; return the blob with its digest."""
-        return replace(blob, metadata_sha256=self.place_sidecar(blob.sha256, blob.filename, data))
+        return msgspec.structs.replace(blob, metadata_sha256=self.place_sidecar(blob.sha256, blob.filename, data))
 
     def hash_blob(self, sha256: Sha256, filename: str, algorithm: str) -> str | None:
         """Return another digest of a held blob, or None where it can't be read."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from mirror.core.model import Digests
 from mirror.core.names import strongest_digest
@@ -55,8 +56,7 @@ class Sink(Protocol):
         """Return the digest of what was kept; ``algorithm`` is one of ``algorithms_for``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileRequest:
+class FileRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A file as it is listed."""
 
     filename: str

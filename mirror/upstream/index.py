@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
 import anyio.to_thread
+import msgspec
 
 from mirror.config import IndexConfig, Limits
 from mirror.core import parse_html, parse_json
@@ -39,15 +39,13 @@ _SIMPLE_API = re.compile(r"application/vnd\.pypi\.simple\.v([0-9]+)\+(json|html)
 P = TypeVar("P", RootPage, ProjectPage)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unchanged:
+class Unchanged(msgspec.Struct, frozen=True, kw_only=True):
     """The page is as it was. ``validators`` replace the ones that were sent: a server may have a new ETag for it."""
 
     validators: Validators
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read(Generic[P]):
+class Read(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     """The page was read."""
 
     page: P
@@ -58,8 +56,7 @@ RootLook = Unchanged | Read[RootPage]
 PageLook = Unchanged | Read[ProjectPage]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Body:
+class _Body(msgspec.Struct, frozen=True, kw_only=True):
     """A page's bytes before they are parsed; ``url`` is where they came from in the end."""
 
     content: bytes
@@ -81,6 +78,7 @@ class IndexClient:
         self._url = config.url
         self._limits = limits
         self._policy = policy or session.retry_policy
+        self._page_limit = PageLimit(limit_bytes=limits.page_size, setting="limits.page-size")
 
     def project_url(self, name: ProjectName) -> str:
         """Return the URL of a project's page, below the root's configured one."""
@@ -103,8 +101,7 @@ class IndexClient:
 
     async def fetch_project(self, name: ProjectName, validators: Validators | None) -> PageLook:
         """Read a project's page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none."""
-        limit = PageLimit(limit_bytes=self._limits.page_size, setting="limits.page-size")
-        body = await self._fetch(self.project_url(name), Kind.PAGE, limit, validators)
+        body = await self._fetch(self.project_url(name), Kind.PAGE, self._page_limit, validators)
         if isinstance(body, Validators):
             return Unchanged(validators=body)
         max_files = self._limits.files_per_project

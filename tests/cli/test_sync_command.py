@@ -267,7 +267,6 @@ def test_unusable_part_of_the_root(mirror, index, taken):
 # -- wrong usage ----------------------------------------------------------------------------------------------------
 
 USAGE = {
-    "no-once": (["sync", "--index-url", "URL", "--root", "ROOT"], "--once"),
     "no-root": (["sync", "--once", "--index-url", "URL"], "root"),
     "userinfo": (["sync", "--once", "--index-url", "http://u:hunter22@127.0.0.1/", "--root", "ROOT"], "--index-url"),
     "query": (["sync", "--once", "--index-url", "http://127.0.0.1/?key=hunter22", "--root", "ROOT"], "--index-url"),
