@@ -11,8 +11,8 @@ from mirror.config import (
     IndexConfig,
     Limits,
     MirrorSettings,
-    effective_toml,
     config_for_tree,
+    effective_toml,
     load_config,
     missing_sources,
 )

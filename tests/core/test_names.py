@@ -48,7 +48,20 @@ def test_a_normalised_name_is_one_path_segment(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "a/b", "a\\b", "a\0.whl", "a\n.whl", "a\x7f.whl", "a\u202e.whl", "\ud800.whl", "é" * 121, "a.whl.metadata"],
+    [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "a\\b",
+        "a\0.whl",
+        "a\n.whl",
+        "a\x7f.whl",
+        "a\u202e.whl",
+        "\ud800.whl",
+        "é" * 121,
+        "a.whl.metadata",
+    ],
     ids=lambda n: ascii(n)[:16],
 )
 def test_unsafe_filenames_are_refused(name):

@@ -86,9 +86,7 @@ def test_unhashed_files_are_refused_on_demand():
     weak = listed("a.whl", None)
     selected = select(IndexPolicy(name="i", refuse_unhashed=True), page(weak, listed("b.whl")))
     assert list(selected.files) == ["b.whl"]
-    assert [(r.filename, r.reason, r.file) for r in selected.refusals] == [
-        ("a.whl", Reason.REFUSED_UNHASHED, weak)
-    ]
+    assert [(r.filename, r.reason, r.file) for r in selected.refusals] == [("a.whl", Reason.REFUSED_UNHASHED, weak)]
 
 
 def test_an_owner_claims_what_its_patterns_leave_out():
