@@ -97,16 +97,11 @@ class Recorder:
                 await anyio.to_thread.run_sync(event.staged.flush)
             self._waiting_bytes += event.staged.in_memory
         try:
-            self._send.send_nowait(event)  # most of the time there is room: to wait costs several times as much
-        except anyio.WouldBlock:
-            await self._put_later(event)
-        except anyio.BrokenResourceError:
-            await anyio.sleep_forever()
-
-    async def _put_later(self, event: Event) -> None:
-        try:
-            with anyio.CancelScope(shield=True):
-                await self._send.send(event)
+            try:
+                self._send.send_nowait(event)  # most of the time there is room: to wait costs several times as much
+            except anyio.WouldBlock:
+                with anyio.CancelScope(shield=True):
+                    await self._send.send(event)
         except anyio.BrokenResourceError:
             # The recorder has ended before us; what ended it is about to cancel us, and is told by its own error.
             await anyio.sleep_forever()

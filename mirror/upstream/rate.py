@@ -11,6 +11,11 @@ import math
 import anyio
 
 
+def loop_time() -> float:
+    """Return the time on the event loop's clock; ``anyio.current_time`` finds out each time which library runs it."""
+    return asyncio.get_running_loop().time()
+
+
 class TokenBucket:
     """At most ``per_second`` units each second, with a burst of one second's worth (at least 1); 0: no limit."""
 
@@ -29,7 +34,7 @@ class TokenBucket:
         """Take ``units`` and return the seconds waited. More than the burst may be taken: it is paid for in time."""
         if self.is_off:
             return 0.0
-        now = anyio.current_time()
+        now = loop_time()
         if self._filled_at is not None:
             self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._per_second)
         self._filled_at = now
@@ -52,7 +57,7 @@ class Budget:
     def start(self) -> None:
         """Start the clock, unless it runs."""
         if self.deadline == math.inf:
-            self.deadline = anyio.current_time() + self.limit_s
+            self.deadline = loop_time() + self.limit_s
 
     def extend(self, waited_s: float) -> None:
         """Leave out seconds that were our own waiting."""
@@ -60,7 +65,7 @@ class Budget:
 
     def remaining_s(self) -> float:
         """Return the seconds left; the whole limit before the start."""
-        return self.limit_s if self.deadline == math.inf else self.deadline - anyio.current_time()
+        return self.limit_s if self.deadline == math.inf else self.deadline - loop_time()
 
 
 class Deadlines:
@@ -95,7 +100,7 @@ class Deadlines:
 
     def _look(self) -> None:
         self._timer = None
-        now = anyio.current_time()
+        now = loop_time()
         for scope in [scope for scope, deadline in self._watched.items() if deadline <= now]:
             del self._watched[scope]
             scope.cancel()

@@ -8,6 +8,7 @@ secret.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -28,7 +29,7 @@ from mirror.errors import AccessDenied, MirrorError, NotListed, RedirectRefused,
 from mirror.logs import get_logger
 from mirror.upstream.access import Access
 from mirror.upstream.credentials import Credential, CredentialSource
-from mirror.upstream.rate import Budget, Deadlines, TokenBucket
+from mirror.upstream.rate import Budget, Deadlines, TokenBucket, loop_time
 from mirror.upstream.response import DRAIN_BYTES, Response
 from mirror.upstream.retry import Allowance, RetryPolicy
 from mirror.upstream.targets import OwnUrls, next_target, origin_of, parse_target, refuse_downgrade
@@ -76,7 +77,7 @@ class _Request:
 
     def expect_headers_within(self, limit_s: float) -> None:
         """Bound the wait for the headers: aiohttp's deadlines leave out name resolution and a proxy's answer."""
-        deadline = anyio.current_time() + limit_s
+        deadline = loop_time() + limit_s
         if deadline < self.deadline:
             self.headers_limit_s = limit_s
             self.deadlines.watch(self.scope, deadline)
@@ -139,6 +140,7 @@ class IndexSession:
         self._headers_limit_s = limits.connect_timeout_s + limits.stall_timeout_s
         # Bound once: the proxy that a module would hold looks up the configuration for each event.
         self._log = get_logger(__name__).bind()
+        self._logs_answers = self._log.is_enabled_for(logging.DEBUG)
         self._root = parse_target(config.url, source=config.url)
         self._origin = origin_of(self._root)
         self._own_urls = OwnUrls(self._root)
@@ -295,7 +297,8 @@ class IndexSession:
         return response
 
     def _log_answer(self, event: str, response: Response, started: float) -> None:
-        # Most of the time nobody listens: what costs more than a few microseconds has no place here.
+        if not self._logs_answers:  # most of the time nobody listens, and this is the path of each page
+            return
         self._log.debug(
             event,
             method="GET",

@@ -97,6 +97,14 @@ def test_other_bytes_are_refused_once():
     assert diff(file, again, policy=policy) == ProjectChange()
 
 
+def test_a_digest_that_was_refused_is_not_compared_again():
+    """With on-replace = "keep", a digest that appeared later and did not fit is refused once."""
+    policy = IndexPolicy(name="i", keep_replaced=True)
+    file = listed([MD5])
+    assert len(diff(file, held([]), policy=policy).rehash) == 1
+    assert diff(file, held([], refused=file.digests), policy=policy) == ProjectChange()
+
+
 @pytest.mark.parametrize(
     ("before", "now", "verdict"),
     [

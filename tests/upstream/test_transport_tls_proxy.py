@@ -169,6 +169,22 @@ async def test_tunnel(serve, open_session, proxy, authority):
     assert own.header("Proxy-Authorization") == [None]
 
 
+@pytest.mark.parametrize("by", ["ca-file", "SSL_CERT_FILE", None])
+async def test_proxy_behind_tls(serve, open_session, authority, by):
+    """A proxy that is itself spoken to by TLS is verified against our own authorities, also for plain http."""
+    gate = await serve(ok, tls=authority.server_context())
+    options = {"ca_file": authority.ca} if by == "ca-file" else {}
+    env = {"SSL_CERT_FILE": str(authority.ca)} if by == "SSL_CERT_FILE" else {}
+    session = await open_session("http://127.0.0.1:9/", proxy=f"https://127.0.0.1:{gate.port}", env=env, **options)
+    if by is None:
+        with pytest.raises(Unreachable):
+            await read(session, "http://127.0.0.1:9/")
+        assert gate.requests == []
+    else:
+        assert len(await read(session, "http://127.0.0.1:9/")) == 1000
+        assert len(gate.requests) == 1
+
+
 async def test_proxy_that_refuses(serve, open_session, proxy, authority):
     """A proxy's refusal is told as the proxy's."""
     port, _ = proxy
