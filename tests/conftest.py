@@ -18,6 +18,7 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
+from mirror import logs
 from simulator import Simulator, ThreadedSimulator
 
 settings.register_profile("ci", deadline=None, print_blob=True)
@@ -33,6 +34,12 @@ MAY_BLOCK = (
     ("ssl.py", {"create_default_context", "load_default_certs"}),
 )
 """Where blocking is allowed inside the event loop: (end of a module's path, functions), each with its reason."""
+
+
+@pytest.fixture(autouse=True)
+def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the secrets that one test registers from hiding words of another."""
+    monkeypatch.setattr(logs, "_SECRETS", logs._Secrets())
 
 
 def _is_loopback(host: Any) -> bool:

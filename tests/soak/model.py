@@ -283,13 +283,12 @@ class Model:
                     removals[i].setdefault(project, set()).update(held)
 
     def _withdraw_overlays(self, worlds: list[World], removals: list[Candidates]) -> None:
-        """An owner's withdrawal withdraws all."""
+        """An owner's withdrawal withdraws all, also what a later index published before it was the owner."""
         for i, index in enumerate(self.indexes):
             for project, held in index.held.items():
                 row = index.projects.get(project)
                 if (
-                    worlds[i].overlay
-                    and worlds[i].listed
+                    worlds[i].listed
                     and held
                     and row is not None
                     and any(owner.withdrawn for owner in self._owners(i, project))
