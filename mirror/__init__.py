@@ -4,7 +4,7 @@ Read in this order: ``core.model`` for the values that everything speaks in, ``s
 an index's page to our own, ``state.store`` and ``tree`` for what is kept and in which order it is written, ``cli`` for
 what a user can ask for. ``errors`` is the tree of all that can go wrong.
 
-Imports go downwards only: cli > daemon > wiring > (sync | bundle | serve) > (upstream | state | tree) >
+Imports go downwards only: cli > daemon > wiring > (sync | bundle) > (upstream | state | tree) >
 (config | metrics | notify | logs) > core > errors; import-linter checks it (``pyproject.toml``).
 """
 

@@ -1,4 +1,4 @@
-"""Opens every object once and passes it in: from a configuration to a cycle that can run.
+"""Opens every object of a command or a cycle once and passes it in: from a configuration to a cycle that can run.
 
 Order: what can be wrong with the configuration is found before anything is touched, an unwritable root before any request
 is made, and the lock is held while anything is written.
