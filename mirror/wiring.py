@@ -17,7 +17,6 @@ import msgspec
 
 from mirror.config import Config, IndexConfig, Limits, MirrorSettings
 from mirror.core.policy import Selection, compile_selections
-from mirror.core.render_pages import RENDERER
 from mirror.errors import AccessDenied, ConfigError, MirrorError, StateError
 from mirror.state.cycles import load_last_cycle, load_meta
 from mirror.state.entries import has_blobs, load_last_revision
@@ -181,7 +180,6 @@ async def _build_tree(settings: MirrorSettings, limits: Limits, layout: Layout, 
         clock=clock,
         runs=(),
         max_shrink=settings.max_shrink,
-        renderer=RENDERER,
     )
     return Tree(layout=layout, store=store, maintenance=maintenance)
 
@@ -302,7 +300,6 @@ async def _build_cycle(
         clock=clock,
         runs=runs,
         max_shrink=config.mirror.max_shrink,
-        renderer=RENDERER,
         has_blobs=await has_blobs(store),
         has_overlays=any(index.overlay for index in config.indexes),
         root_digests={index.name: selection.root_digest for index, selection in _selections(config)},

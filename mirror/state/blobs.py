@@ -11,6 +11,7 @@ from mirror.core.names import ProjectName, Sha256
 from mirror.errors import Reason
 from mirror.state.entries import close_entries, mark_pages
 from mirror.state.ledger import Failure, load_project_failures, record_failures
+from mirror.state.listing import FORGET_VALIDATORS
 from mirror.state.store import Store, Transaction
 
 _CHUNK = 1000
@@ -223,7 +224,7 @@ async def record_lost(store: Store, blobs: Collection[BlobRow], *, cycle: int, n
             await close_entries(tx, "sha256 = ? AND filename = ?", same, revision, now)
             await tx.execute("DELETE FROM blob WHERE sha256 = ? AND filename = ?", same)
             await tx.executemany(
-                "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE name = ?",
+                f"{FORGET_VALIDATORS} name = ?",
                 [(r[3],) for r in rows],
             )
             await mark_pages(tx, (ProjectName(r[3]) for r in rows), revision)

@@ -14,7 +14,7 @@ import msgspec
 from mirror.core.diff import HeldFile, Relabel
 from mirror.core.model import Digests, Entry, Labels, ListedFile, ProjectMeta, ProjectView, Validators
 from mirror.core.names import ProjectName, Sha256, strongest_digest
-from mirror.state.listing import meta_from_row, meta_values, validator_values
+from mirror.state.listing import FORGET_VALIDATORS, meta_from_row, meta_values, validator_values
 from mirror.state.store import Row, Store, Transaction
 
 
@@ -64,10 +64,9 @@ _INSERT_ENTRY = (
     "INSERT INTO entry (project, source, filename, sha256, size, digests, unhashed, url, upload_time, requires_python,"
     " yanked, provenance, extra, valid_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_FORGET_VALIDATORS = "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE id = ?"
 _FORGET_OVERLAYS_OF_CLAIMS = (
-    "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL"
-    " WHERE name = (SELECT name FROM project WHERE id = ? AND claims IS NOT ?) AND source IN (SELECT later.id FROM project p"
+    f"{FORGET_VALIDATORS}"
+    " name = (SELECT name FROM project WHERE id = ? AND claims IS NOT ?) AND source IN (SELECT later.id FROM project p"
     " JOIN source mine ON mine.id = p.source JOIN source later ON later.position > mine.position WHERE p.id = ?)"
 )
 _UNLIST_BLOB = (
@@ -163,11 +162,11 @@ async def record_changes(
             revision = await tx.revision(cycle, now)
             await _enter_placed(tx, records, revision, now)
             await _enter_labels(tx, records, revision)
-            await _enter_meta(tx, records)
+            await enter_meta(tx, [(r.project, r.meta, r.withdrawn) for r in records])
             await mark_pages(tx, (r.name for r in records if r.shows), revision)
-        await tx.executemany(_FORGET_VALIDATORS, [(r.project,) for r in records])
+        await tx.executemany(f"{FORGET_VALIDATORS} id = ?", [(r.project,) for r in records])
         if has_overlays:
-            await _forget_overlays(tx, records)
+            await forget_later_indexes(tx, [(r.name, r.source) for r in records])
         await _touch(tx, records)
 
 
@@ -256,11 +255,12 @@ async def _enter_labels(tx: Transaction, records: Sequence[ProjectRecord], revis
         )
 
 
-async def _enter_meta(tx: Transaction, records: Sequence[ProjectRecord]) -> None:
+async def enter_meta(tx: Transaction, metas: Iterable[tuple[int, ProjectMeta | None, str | None]]) -> None:
+    """Enter what pages say of their projects: (project id, keys or None for no change, withdrawal)."""
     await tx.executemany(
         "UPDATE project SET status = ?, status_reason = ?, versions = ?, extra = ?, extra_meta = ?, withdrawn = ?"
         " WHERE id = ?",
-        [(*meta_values(r.meta), r.withdrawn, r.project) for r in records if r.meta is not None],
+        [(*meta_values(meta), withdrawn, project) for project, meta, withdrawn in metas if meta is not None],
     )
 
 
@@ -273,12 +273,12 @@ async def mark_pages(tx: Transaction, names: Iterable[ProjectName], revision: in
     )
 
 
-async def _forget_overlays(tx: Transaction, records: Sequence[ProjectRecord]) -> None:
-    """A project's later indexes must be judged again: what their owner lists has changed."""
+async def forget_later_indexes(tx: Transaction, projects: Iterable[tuple[ProjectName, int]]) -> None:
+    """Have the indexes after this one judge their pages again: what an owner lists has changed. Pairs of (name, source)."""
     await tx.executemany(
-        "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE name = ? AND source IN"
+        f"{FORGET_VALIDATORS} name = ? AND source IN"
         " (SELECT later.id FROM source later JOIN source mine ON mine.id = ? WHERE later.position > mine.position)",
-        [(r.name, r.source) for r in records],
+        projects,
     )
 
 

@@ -103,6 +103,12 @@ async def load_index_failures(store: Store) -> list[FailureRow]:
     return await _load(store, f"f.project = '' AND {_CURRENT}", (UNCLAIMED,))
 
 
+async def has_index_failure(store: Store, source: int) -> bool:
+    """Tell whether the ledger has a row about one index as a whole."""
+    query = "SELECT EXISTS (SELECT 1 FROM failure WHERE source = ? AND project = '' AND filename = '')"
+    return bool(await store.value(query, (source,)))
+
+
 async def count_failures(store: Store, source: int) -> dict[Reason, int]:
     """Return how many rows of one index have which reason."""
     rows = await store.rows("SELECT reason, count(*) FROM failure WHERE source = ? GROUP BY reason", (source,))

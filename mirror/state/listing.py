@@ -14,6 +14,9 @@ from mirror.core.model import ProjectMeta, Validators
 from mirror.core.names import ProjectName
 from mirror.state.store import Row, Store, Transaction
 
+FORGET_VALIDATORS = "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE"
+"""Has the pages of some projects read again; to be followed by the condition that selects them."""
+
 _CHUNK = 2000
 
 
@@ -88,9 +91,7 @@ async def record_sources(store: Store, indexes: Sequence[tuple[str, str]]) -> di
 
 async def _forget_all_validators(tx: Transaction, source: int) -> None:
     await _forget_root(tx, source)
-    await tx.execute(
-        "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE source = ?", (source,)
-    )
+    await tx.execute(f"{FORGET_VALIDATORS} source = ?", (source,))
 
 
 async def _forget_root(tx: Transaction, source: int) -> None:

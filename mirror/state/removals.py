@@ -12,8 +12,8 @@ import msgspec
 
 from mirror.core.model import ProjectMeta
 from mirror.core.names import ProjectName
-from mirror.state.entries import close_entries, mark_pages
-from mirror.state.listing import load_sources, meta_values
+from mirror.state.entries import close_entries, enter_meta, forget_later_indexes, mark_pages
+from mirror.state.listing import FORGET_VALIDATORS, load_sources
 from mirror.state.rebuilt import UNCLAIMED
 from mirror.state.store import Store
 
@@ -160,23 +160,11 @@ async def record_removals(store: Store, removals: Sequence[RemovalRecord], *, cy
             " digest = NULL, selection = NULL, skipped = 0, claims = NULL WHERE id = ?",
             [(r.project,) for r in removals if r.leaves],
         )
-        await tx.executemany(
-            "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE id = ?",
-            [(r.project,) for r in removals if r.forgets],
-        )
+        await tx.executemany(f"{FORGET_VALIDATORS} id = ?", [(r.project,) for r in removals if r.forgets])
         await tx.executemany(
             "DELETE FROM failure WHERE source = ? AND project = ?",
             [(r.source, r.name) for r in removals if r.leaves or r.is_displaced],
         )
-        await tx.executemany(
-            "UPDATE project SET status = ?, status_reason = ?, versions = ?, extra = ?, extra_meta = ?, withdrawn = ?"
-            " WHERE id = ?",
-            [(*meta_values(r.meta), r.withdrawn, r.project) for r in removals if r.meta is not None],
-        )
-        await tx.executemany(
-            "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE name = ? AND"
-            " source IN (SELECT later.id FROM source later JOIN source mine ON mine.id = ?"
-            " WHERE later.position > mine.position)",
-            [(r.name, r.source) for r in removals],
-        )
+        await enter_meta(tx, [(r.project, r.meta, r.withdrawn) for r in removals])
+        await forget_later_indexes(tx, [(r.name, r.source) for r in removals])
         await mark_pages(tx, (r.name for r in removals), revision)

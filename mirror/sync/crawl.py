@@ -181,7 +181,9 @@ class _Crawler:
         held = (await load_held(self._cycle.store, [row.id]))[row.id]
         change = diff_unchanged(held, cycle=self._cycle.id)
         work = self._work(row, change, Closing(project=row.id, validators=validators, selection=self._due.selection))
-        ledger = await load_project_failures(self._cycle.store, run_id(self._run), row.name) if row.has_failures else {}
+        ledger = (
+            await load_project_failures(self._cycle.store, self._run.source.id, row.name) if row.has_failures else {}
+        )
         work.jobs = [
             Fetch(file=failed.file, replaces=held.get(failed.filename))
             for failed in ledger.values()
@@ -234,7 +236,7 @@ class _Crawler:
         work = self._work(row, change, closing if claims.is_complete else None)
         await self._plan_jobs(work, change)
         if row.has_failures:
-            ledger = await load_project_failures(cycle.store, run_id(run), row.name)
+            ledger = await load_project_failures(cycle.store, run.source.id, row.name)
             still = {j.file.filename for j in work.jobs} | {f.filename for f in work.failures}
             work.closed = tuple(name for name in ledger if name not in still)
         self._plan_removal(work, change.remove)
@@ -273,7 +275,7 @@ class _Crawler:
         change = ProjectChange(remove=removals, meta=meta if row.withdrawn != error.code else None)
         work = self._work(row, change, None)
         if row.has_failures:
-            work.closed = tuple(await load_project_failures(self._cycle.store, run_id(self._run), row.name))
+            work.closed = tuple(await load_project_failures(self._cycle.store, self._run.source.id, row.name))
         self._plan_removal(work, removals, withdrawn=error.code)
         return work
 
@@ -312,11 +314,6 @@ class _Crawler:
             work.change = msgspec.structs.replace(work.change, meta=None)
 
 
-def run_id(run: IndexRun) -> int:
-    """Return the state's number of an index."""
-    return run.source.id
-
-
 async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, tuple[int, str | None]]:
     """Return which of the jobs need no download, since their blob is held: filename -> (size, metadata sha256)."""
     if not cycle.has_blobs:
@@ -327,7 +324,7 @@ async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, tuple[int, st
 
 def _refused(work: ProjectWork, refusal: Refusal) -> Failure:
     return Failure(
-        source=run_id(work.run),
+        source=work.run.source.id,
         project=work.row.name,
         filename=shown_text(refusal.filename) or "(no name)",  # an empty one would stand for the page itself
         reason=refusal.reason,

@@ -17,7 +17,7 @@ from mirror.core.policy import brake_holds, enough_published
 from mirror.errors import Reason
 from mirror.logs import get_logger
 from mirror.state.entries import load_held, record_missing
-from mirror.state.ledger import Failure, record_failures
+from mirror.state.ledger import Failure, has_index_failure, record_failures
 from mirror.state.listing import RootChange, SourceRow
 from mirror.state.rebuilt import load_failed_filenames, load_judgeable, load_unclaimed, settle_empty
 from mirror.state.removals import (
@@ -237,6 +237,8 @@ async def _brake(cycle: Cycle, run: Part, files: int) -> bool:
 
 
 async def _close_brake(cycle: Cycle, run: Part) -> None:
+    if not await has_index_failure(cycle.store, run.source.id):
+        return  # an idle cycle writes nothing for it
     await record_failures(cycle.store, (), [(run.source.id, "", "")], now=cycle.clock())
 
 

@@ -202,7 +202,6 @@ class Cycle:
     clock: Clock
     runs: tuple[IndexRun, ...]
     max_shrink: float
-    renderer: int
     has_blobs: bool = True
     has_overlays: bool = False
     """Whether an index of the configuration adds files to the projects of another."""
