@@ -16,7 +16,6 @@ import secrets
 import stat
 import time
 from collections.abc import Collection, Sequence
-from typing import Final
 
 import anyio.to_thread
 import msgspec
@@ -25,8 +24,6 @@ from mirror.core.names import Sha256
 from mirror.tree.atomic import (
     FEW,
     check_directory,
-    free_bytes,
-    full_disk_error,
     make_directory,
     remove_if_there,
     replace_file,
@@ -36,10 +33,9 @@ from mirror.tree.atomic import (
     tree_errors,
 )
 from mirror.tree.layout import METADATA_ENDING, PUBLIC_FILE, Layout
+from mirror.tree.reserve import Reserve
 from mirror.tree.staging import BLOCK_BYTES, PART_ENDING, RECORD_ENDING, StagedFile
 from mirror.tree.wheel import WheelError, extract_metadata
-
-_FREE_SPACE_AGE_S: Final = 0.2
 
 
 class PlacedBlob(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,9 +60,7 @@ class FileStore:
         self._layout = layout
         self._staging = str(layout.staging)
         self.metadata_limit_bytes = metadata_limit_bytes
-        self._disk_reserve_bytes = disk_reserve_bytes
-        self._free_bytes: int | None = None
-        self._free_until_s = 0.0
+        self._reserve = Reserve(str(layout.files), disk_reserve_bytes)
         self._kept: set[str] | None = None
         self._open: set[str] = set()
 
@@ -86,7 +80,7 @@ class FileStore:
             if kept and self._kept is not None:
                 self._kept.add(stem)
 
-        staged = StagedFile(f"{self._staging}/{stem}", key, algorithms, self.check_reserve, closed)
+        staged = StagedFile(f"{self._staging}/{stem}", key, algorithms, self._reserve, closed)
         if stem in kept:
             kept.discard(stem)
             try:
@@ -150,25 +144,6 @@ class FileStore:
         # The deepest first: a name is durable only with all the names above it.
         for directory in (*sorted(directories, key=len, reverse=True), *([str(self._layout.files)] if placed else [])):
             sync_directory(directory)
-
-    def check_reserve(self, needed_bytes: int) -> None:
-        """Raise ``TreeError`` if writing so many bytes would use up the reserve.
-
-        Cheap: the system is asked five times a second, between that what was allowed is counted.
-        """
-        now_s = time.monotonic()
-        enough = self._disk_reserve_bytes + needed_bytes
-        # Threads share this without a lock: a lost count is made good by the next question to the system.
-        free = self._free_bytes
-        if free is None or now_s >= self._free_until_s or free < enough:
-            free = free_bytes(self._layout.files)
-            self._free_until_s = now_s + _FREE_SPACE_AGE_S
-        if free is None:  # pragma: no cover - a file system that does not say
-            return
-        self._free_bytes = free - needed_bytes
-        if free < enough:
-            what = f"{needed_bytes} bytes more would use up the reserve of {self._disk_reserve_bytes} bytes"
-            raise full_disk_error(str(self._layout.files), what, "free some space, or lower `disk-reserve`")
 
     def has_blob(self, sha256: Sha256, filename: str, size: int) -> bool:
         """Tell whether a file of this size lies where the blob belongs; its bytes are not read."""
@@ -269,8 +244,8 @@ class FileStore:
     def _write_sidecar(self, sha256: Sha256, filename: str, data: bytes, *, is_new: bool) -> Sha256:
         path = self._layout.sidecar_path(sha256, filename)
         if is_new or not _holds(path, data):
-            self.check_reserve(len(data))
-            replace_file(path, data, mode=PUBLIC_FILE, tmp_dir=self._staging)
+            with self._reserve.writing(len(data)):
+                replace_file(path, data, mode=PUBLIC_FILE, tmp_dir=self._staging)
         return Sha256(hashlib.sha256(data).hexdigest())
 
 

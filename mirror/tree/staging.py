@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import BinaryIO, Final, Protocol
 
 import anyio
@@ -33,6 +33,7 @@ from mirror.tree.atomic import (
     write_new,
 )
 from mirror.tree.layout import PRIVATE_FILE, PUBLIC_FILE
+from mirror.tree.reserve import Reserve
 
 BLOCK_BYTES: Final = 1024 * 1024
 """The most that stays in memory, and the piece that a thread takes at once."""
@@ -69,7 +70,7 @@ class StagedFile:
         path: str,
         key: str,
         algorithms: Collection[str],
-        check_reserve: Callable[[int], None],
+        reserve: Reserve,
         closed: Closed,
     ) -> None:
         """``path``: in staging, without ending."""
@@ -80,7 +81,7 @@ class StagedFile:
         self._part = path + PART_ENDING
         self._key = key
         self._algorithms = frozenset(algorithms) | {"sha256"}
-        self._check_reserve = check_reserve
+        self._reserve = reserve
         self._closed: Closed | None = closed
         self._hashers = self._new_hashers()
         self._pending: list[bytes | bytearray] = []  # as they came: copying a large file costs more than hashing it
@@ -165,8 +166,7 @@ class StagedFile:
         """Write what is in memory to staging."""
         if not self._pending:
             return
-        self._check_reserve(self._pending_bytes)
-        with tree_errors(self._part):
+        with self._reserve.writing(self._pending_bytes), tree_errors(self._part):
             if self._descriptor is None:
                 self._descriptor = self._create()
             # At once, not only by keep: a killed process keeps nothing.
@@ -191,9 +191,9 @@ class StagedFile:
     def move_to(self, path: str, staging: str) -> None:
         """Put the file in its place and close it. Raises ``OSError``, ``TreeError``."""
         if self._descriptor is None:
-            self._check_reserve(self._pending_bytes)
-            temporary = temporary_path(staging)
-            write_new(temporary, self._pending, PUBLIC_FILE)
+            with self._reserve.writing(self._pending_bytes):
+                temporary = temporary_path(staging)
+                write_new(temporary, self._pending, PUBLIC_FILE)
             rename_into(temporary, path)
         else:
             self.flush()

@@ -302,24 +302,6 @@ async def test_reserve_is_kept(layout: Layout) -> None:
     assert await run(tree, layout) == {}
 
 
-async def test_allowed_bytes_are_counted(layout: Layout) -> None:
-    """What was allowed a moment ago counts as used, so that many files at once can't use up the reserve together."""
-    found = await run(os.statvfs, layout.files)
-    free = found.f_bavail * found.f_frsize
-    store = FileStore(layout, metadata_limit_bytes=1, disk_reserve_bytes=free // 2)
-    asked: list[int] = []
-
-    def ask() -> None:
-        for _ in range(3):
-            store.check_reserve(1)
-            asked.append(1)
-        store.check_reserve(free)
-
-    with pytest.raises(TreeError, match="would use up"):
-        await run(ask)
-    assert asked == [1, 1, 1]
-
-
 async def test_sweep(layout: Layout, store: FileStore) -> None:
     """A sweep leaves what can be resumed or is under way, and removes everything else but directories."""
     kept = await arrive(store, LARGE, "kept")

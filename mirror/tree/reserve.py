@@ -1,0 +1,73 @@
+"""The free space of a disk that is never used up: asked for before bytes are written, by threads and processes at once.
+
+Invariant: what was allowed and is not written yet counts as used, so that many writers can't use up the reserve together.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import MutableSequence
+from types import TracebackType
+from typing import Final
+
+from mirror.tree.atomic import free_bytes, full_disk_error
+
+_AGE_S: Final = 0.2
+"""For so long an answer of the system is believed: asking it for each small file would cost more than writing it."""
+
+
+class Reserve:
+    """The reserve of the disk at ``place``. ``promises`` has a number for each process that writes there, ours at ``own``."""
+
+    def __init__(
+        self, place: str, reserve_bytes: int, *, promises: MutableSequence[int] | None = None, own: int = 0
+    ) -> None:
+        self._place = place
+        self._reserve_bytes = reserve_bytes
+        self._promises: MutableSequence[int] = [0] if promises is None else promises
+        self._own = own
+        self._lock = threading.Lock()
+        self._free_bytes: int | None = None
+        self._asked_again_at_s = 0.0
+
+    def writing(self, needed_bytes: int) -> _Promise:
+        """Return a context in which so many bytes may be written. Raises ``TreeError`` if they would use up the reserve."""
+        with self._lock:
+            now_s = time.monotonic()
+            if now_s >= self._asked_again_at_s or not self._is_enough(needed_bytes):
+                self._free_bytes = free_bytes(self._place)
+                self._asked_again_at_s = now_s + _AGE_S
+            if not self._is_enough(needed_bytes):
+                what = f"{needed_bytes} bytes more would use up the reserve of {self._reserve_bytes} bytes"
+                raise full_disk_error(self._place, what, "free some space, or lower `disk-reserve`")
+            self._promises[self._own] += needed_bytes
+        return _Promise(self, needed_bytes)
+
+    def settle(self, promised_bytes: int) -> None:
+        """Take a promise back: its bytes are written, or never will be; the system knows when it is asked again."""
+        with self._lock:
+            self._promises[self._own] -= promised_bytes
+            if self._free_bytes is not None:
+                self._free_bytes -= promised_bytes
+
+    def _is_enough(self, needed_bytes: int) -> bool:
+        if self._free_bytes is None:  # a file system that does not say, or was not asked yet
+            return True
+        return self._free_bytes - sum(self._promises) - needed_bytes >= self._reserve_bytes
+
+
+class _Promise:
+    """Some bytes that may be written until the end of the ``with``."""
+
+    __slots__ = ("_bytes", "_reserve")
+
+    def __init__(self, reserve: Reserve, promised_bytes: int) -> None:
+        self._reserve, self._bytes = reserve, promised_bytes
+
+    def __enter__(self) -> None:
+        """Nothing to do: it was promised already."""
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        """Settle it."""
+        self._reserve.settle(self._bytes)
