@@ -5,8 +5,6 @@ A command is a function that takes the ``GlobalOptions`` first and returns an ``
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
 import typer
 
 from mirror.cli import (
@@ -18,27 +16,22 @@ from mirror.cli import (
     sync_commands,
     upkeep_commands,
 )
-from mirror.cli.options import group_callback, version_option, with_global_options
-
-_VERSION: Any = Annotated[
-    bool | None,
-    typer.Option("--version", is_eager=True, callback=version_option, show_default=False, help="Show the version."),
-]
+from mirror.cli.options import group_callback, with_global_options
 
 
-def _group(help_text: str, **own: Any) -> typer.Typer:
+def _group(help_text: str, *, add_completion: bool = False) -> typer.Typer:
     """Return an empty group of commands that takes the global options."""
     group = typer.Typer(
         rich_markup_mode=None,  # rich would cost more than all the rest of --help
         pretty_exceptions_enable=False,  # they show local variables, and secrets live there
         pretty_exceptions_show_locals=False,
-        add_completion=bool(own),
+        add_completion=add_completion,
     )
-    group.callback(invoke_without_command=True)(group_callback(help_text, own=own))
+    group.callback(invoke_without_command=True)(group_callback(help_text))
     return group
 
 
-app = _group("A verified, servable copy of Python package indexes.", version=_VERSION)
+app = _group("A verified, servable copy of Python package indexes.", add_completion=True)
 app.command("sync")(with_global_options(sync_commands.sync))
 app.command("status")(with_global_options(status_command.status))
 app.command("verify")(with_global_options(upkeep_commands.verify))

@@ -77,6 +77,13 @@ class GlobalOptions:
         return config_for_tree(self.config, env=os.environ, root=self.root)
 
 
+def version_option(value: bool | None) -> None:
+    """Print the version and end, if the option is given."""
+    if value:
+        show_version()
+        raise typer.Exit
+
+
 def _parse_wait(text: str) -> float:
     from mirror.config import parse_duration
 
@@ -119,6 +126,10 @@ _PARAMETERS: Mapping[str, Any] = {
         LogFormat | None,
         typer.Option("--log-format", show_default=False, help="Default: console on a terminal, else json."),
     ],
+    "version": Annotated[
+        bool | None,
+        typer.Option("--version", is_eager=True, callback=version_option, show_default=False, help="Show the version."),
+    ],
 }
 
 
@@ -153,11 +164,8 @@ def collect_rarely() -> None:
         gc.enable()
 
 
-def group_callback(help_text: str, *, own: Mapping[str, Any] | None = None) -> Callable[..., None]:
-    """Return the callback of a group of commands: it takes the global options, and without a command shows the help.
-
-    ``own`` are further options of the group, name to annotation, which do their work in callbacks.
-    """
+def group_callback(help_text: str) -> Callable[..., None]:
+    """Return the callback of a group of commands: it takes the global options, and without a command shows the help."""
 
     def run(ctx: typer.Context, **values: Any) -> None:
         _merge(ctx, values)
@@ -166,22 +174,12 @@ def group_callback(help_text: str, *, own: Mapping[str, Any] | None = None) -> C
             raise typer.Exit(ExitCode.USAGE)
 
     run.__doc__ = help_text
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
-        for name, annotation in (own or {}).items()
-    ]
-    return _as_typer_function(run, run, parameters)
-
-
-def version_option(value: bool | None) -> None:
-    """Print the version and end, if the option is given."""
-    if value:
-        show_version()
-        raise typer.Exit
+    return _as_typer_function(run, run, [])
 
 
 def _merge(ctx: typer.Context, values: dict[str, Any]) -> GlobalOptions:
     """Take the global options out of ``values`` and lay them over those that stood before."""
+    values.pop("version", None)  # its callback has done its work
     given = {field.name: values.pop(field.name, None) for field in fields(GlobalOptions)}
     merged: dict[str, Any] = ctx.meta.get(_META_KEY, {}) | {k: v for k, v in given.items() if v is not None}
     ctx.meta[_META_KEY] = merged

@@ -54,9 +54,10 @@ def run(monkeypatch):
 
 
 def test_version():
-    """--version prints name and version, alone and after other options."""
+    """--version prints name and version, alone, after other options, and after any command."""
     expected = (f"mirror {__version__}\n", "", 0)
-    for arguments in (["--version"], ["--log-level", "debug", "--version"]):
+    after = (["sync", "--once", "--version"], ["config", "--version"], ["config", "show", "--version"])
+    for arguments in (["--version"], ["--log-level", "debug", "--version"], *after):
         done = mirror(*arguments)
         assert (done.stdout, done.stderr, done.returncode) == expected
 
