@@ -275,6 +275,8 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     """Whether new projects must wait, since the root of an earlier index was never read."""
     is_overlay: bool
     only: tuple[ProjectName, ...] = ()
+    unlisted: tuple[ProjectName, ...] = ()
+    """Those of ``only`` that the root does not list any more: they are not asked for, though no look counts."""
     now: float = 0.0
     """Ledger items whose next try is later are not due."""
 
@@ -315,14 +317,13 @@ async def has_wanted(store: Store, source: int) -> bool:
     return bool(await store.value(query, (source,)))
 
 
-async def load_listed(store: Store, sources: Collection[int], names: Collection[ProjectName]) -> set[ProjectName]:
-    """Return those of some names that one of these indexes lists and that its patterns want."""
-    listed = set()
-    for name in names:
-        rows = await store.rows("SELECT source FROM project WHERE name = ? AND listed = 1 AND wanted = 1", (name,))
-        if any(r[0] in sources for r in rows):
-            listed.add(name)
-    return listed
+async def load_listed(store: Store, source: int, names: Collection[ProjectName]) -> set[ProjectName]:
+    """Return those of some names that an index lists and that its patterns want."""
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM project"
+        " WHERE source = ? AND name = ? AND listed = 1 AND wanted = 1 AND absent_since IS NULL)"
+    )
+    return {name for name in names if await store.value(query, (source, name))}
 
 
 _HAS_ENTRIES = "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)"
@@ -345,10 +346,11 @@ def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
         )
     if due.only_held:
         parts.append(_HAS_ENTRIES)
-    if due.only:
-        names = {f"only{i}": name for i, name in enumerate(due.only)}
-        parts.append(f"p.name IN ({', '.join(f':{key}' for key in names)})")
-        parameters |= names
+    for word, only in (("IN", due.only), ("NOT IN", due.unlisted)):
+        if only:
+            names = {f"n{len(parameters)}_{i}": name for i, name in enumerate(only)}
+            parts.append(f"p.name {word} ({', '.join(f':{key}' for key in names)})")
+            parameters |= names
     return " AND ".join(parts), parameters
 
 

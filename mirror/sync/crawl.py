@@ -51,6 +51,7 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
         look = await run.client.fetch_root(run.source.validators if is_known else None)
     if isinstance(look, Read):
         listed, listing = len(look.page.projects), look.page.projects
+        run.unlisted = frozenset(name for name in cycle.options.projects if name not in listing)
         if not listed:
             raise BadPage(url=run.source.url, cause="it lists no project at all, which is never believed")
         for warning in look.page.warnings:

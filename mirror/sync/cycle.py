@@ -173,7 +173,10 @@ async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> Non
     if not only or len(runs) < len(cycle.runs):
         return  # where a root could not be read, nobody knows
     indexes = " or ".join(run.name for run in runs)
-    for name in sorted(set(only) - await load_listed(cycle.store, {run.source.id for run in runs}, only)):
+    unlisted = set(only)
+    for run in runs:
+        unlisted -= await load_listed(cycle.store, run.source.id, unlisted - run.unlisted)
+    for name in sorted(unlisted):
         detail = f"--project {name}: {indexes} does not list it, or its patterns leave it out: check the name"
         cycle.report.unlisted.append(shown_failure(runs[0].name, name, "", Reason.NOT_FOUND, detail))
         _log.warning("project.unlisted", project=name, indexes=[run.name for run in runs], problem=detail)
@@ -198,6 +201,7 @@ def _due(cycle: Cycle, run: IndexRun, *, only_held: bool) -> Due:
         only_held=only_held,
         is_overlay=run.selection.policy.overlay and run.source.position > 0,
         only=cycle.options.projects,
+        unlisted=tuple(run.unlisted),
         now=math.inf if cycle.options.all_failures else cycle.clock(),
     )
 

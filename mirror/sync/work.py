@@ -89,6 +89,8 @@ class IndexRun:
     page_width: Width
     file_width: Width
     removals: list[PendingRemoval] = field(default_factory=list)
+    unlisted: frozenset[ProjectName] = frozenset()
+    """What a narrowed cycle asks for by name and the root, which was just read, does not list."""
     rereads: set[ProjectName] = field(default_factory=set)
     """Projects whose page must be read again, since a retry from the ledger found the listing outdated."""
     ended: MirrorError | None = None

@@ -125,7 +125,8 @@ class Model:
         for overlays in (False, True):
             for i, world in enumerate(worlds):
                 if bool(world.overlay and i) is overlays and world.listed:
-                    for project in sorted(only or self.indexes[i].projects):
+                    # A narrowed look at the root counts for nothing, but what it does not list is not asked for.
+                    for project in sorted({*only} & {*world.listed} if only else self.indexes[i].projects):
                         if i <= never_read or self.indexes[i].held.get(project):
                             self._look_at_page(i, project, worlds, removals[i])
         if not only:

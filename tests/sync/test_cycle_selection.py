@@ -159,6 +159,29 @@ async def test_a_narrowed_cycle_counts_for_nothing_that_it_did_not_see(simulator
     assert build_sdist("beta", "1.0")[0] not in mirror.files()["beta"]
 
 
+async def test_a_project_that_is_no_longer_listed_is_not_asked_for_by_name(simulator, mirror_of):
+    """``--project`` of a project that has left the root says so and sends no request for it; no look counts."""
+    index = await simulator()
+    publish(index)
+    mirror = mirror_of(index)
+    await mirror.cycle()
+    before = mirror.files()
+    index.state.unlist_project("beta")
+    index.take_requests()
+
+    for _ in range(3):
+        report = await mirror.cycle(projects=("beta",))
+        assert (failures(report), mirror.exit_code) == ([("main", "beta", None, "not-found")], 5)
+    assert ({r[1] for r in requests(index)}, mirror.files()) == ({None}, before)
+
+    await mirror.cycle()
+    assert mirror.files() == before
+    report = await mirror.cycle(projects=("beta",))
+    assert failures(report) == [("main", "beta", None, "not-found")]
+    await mirror.cycle()
+    assert "beta" not in mirror.files()
+
+
 async def test_a_narrowed_cycle_may_be_the_first(simulator, mirror_of):
     """A first cycle of one project holds that one; the next whole cycle holds the rest."""
     index = await simulator(serials=True)
