@@ -92,9 +92,15 @@ async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None
 async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
     """Read some pages again without validators: a retry from the ledger found their listing outdated.
 
-    All that the first look delivered must be recorded before; what it would take away is judged anew.
+    All that the first look delivered must be recorded before; what it would take away is judged anew, and what it counted
+    is counted anew.
     """
-    names, run.rereads = sorted(run.rereads), set()
+    for work in run.rereads.values():
+        run.counters.projects_checked -= 1
+        run.counters.projects_unchanged -= work.change.is_empty
+        run.counters.projects_changed -= not work.change.is_empty
+        run.counters.files_failed -= work.failed
+    names, run.rereads = sorted(run.rereads), {}
     run.removals = [r for r in run.removals if r.name not in names]
     crawler = _Crawler(cycle, run, due, deliver, may_retry=False)
     for start in range(0, len(names), 500):
@@ -146,7 +152,7 @@ class _Crawler:
         if work is None:
             run.counters.projects_unchanged += 1
             return
-        if work.change.is_empty and not work.jobs and not work.failures:
+        if work.change.is_empty and not work.failures:  # its page: files of the ledger may be tried again all the same
             run.counters.projects_unchanged += 1
         elif not work.change.is_empty:
             run.counters.projects_changed += 1

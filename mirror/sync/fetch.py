@@ -154,7 +154,7 @@ class Fetcher:
         else:
             run.note_answer()
         if work.is_retry and isinstance(error, NotListed | AccessDenied):
-            run.rereads.add(work.row.name)
+            run.rereads[work.row.name] = work
         failure = work.failure(fetch.file.filename, error.reason, str(error), fetch, wait_s=asked_wait_s(error))
         await self._recorder.put(Failed(work=work, failure=failure))
 

@@ -319,8 +319,9 @@ class _Draft:
     def _fail(self, failure: Failure) -> None:
         run = self.work.run
         self.failures.append(failure)
-        if failure.reason is not Reason.WITHHELD:
-            run.counters.files_failed += bool(failure.filename)
+        if failure.reason is not Reason.WITHHELD and failure.filename:
+            run.counters.files_failed += 1
+            self.work.failed += 1
         _log.warning(
             "file.failed" if failure.filename else "page.failed",
             index=run.name,

@@ -91,7 +91,7 @@ class IndexRun:
     removals: list[PendingRemoval] = field(default_factory=list)
     unlisted: frozenset[ProjectName] = frozenset()
     """What a narrowed cycle asks for by name and the root, which was just read, does not list."""
-    rereads: set[ProjectName] = field(default_factory=set)
+    rereads: dict[ProjectName, ProjectWork] = field(default_factory=dict)
     """Projects whose page must be read again, since a retry from the ledger found the listing outdated."""
     ended: MirrorError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -168,6 +168,8 @@ class ProjectWork:
     is_retry: bool = False
     """The jobs come from the ledger, not from a page that was just read."""
     pending: int = 0
+    failed: int = 0
+    """How many of its files were counted as failed."""
     shows: bool = False
     """Whether this cycle marked the project's page."""
 

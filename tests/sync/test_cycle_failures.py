@@ -85,6 +85,39 @@ async def test_a_retry_that_is_refused_reads_the_page_again(simulator, mirror_of
     assert (mirror.files(), failures(report)) == (offered(index), [])
 
 
+@pytest.mark.parametrize("serials", [True, False], ids=["serials", "no-serials"])
+async def test_a_project_whose_page_is_read_twice_is_counted_once(simulator, mirror_of, serials):
+    """A retry that is refused for good reads its page again, and neither project nor file is counted a second time."""
+    index = await simulator(serials=serials)
+    publish(index)
+    index.inject(Status(status=404), filename=BAD[0])
+    mirror = mirror_of(index)
+    await mirror.cycle()
+
+    for _ in range(2):
+        report = await mirror.cycle()
+        listed = {"projects_listed": 2, "projects_checked": 2}
+        assert counters(report) == listed | {"projects_unchanged": 1, "projects_changed": 1, "files_failed": 1}
+        assert failures(report) == [("main", "bad", BAD[0], "not-found")]
+
+
+async def test_an_unchanged_page_is_counted_as_such_while_its_files_are_tried_again(simulator, mirror_of):
+    """The counters of projects are about their pages: each that was looked at is unchanged, changed or failed."""
+    index = await simulator()
+    publish(index)
+    index.inject(Corrupt(), filename=BAD[0])
+    mirror = mirror_of(index)
+    await mirror.cycle()
+
+    report = await mirror.cycle()
+    looked = {"projects_listed": 2, "projects_checked": 2, "projects_unchanged": 2}
+    assert counters(report) == looked | {"files_failed": 1}
+
+    index.faults.clear()
+    report = await mirror.cycle()
+    assert counters(report) == looked | {"files_new": 1}
+
+
 async def test_a_failed_file_that_is_removed_leaves_the_ledger(simulator, mirror_of):
     """What the index no longer lists is no failure any more."""
     index = await simulator()
