@@ -425,11 +425,16 @@ class IndexCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def load_counts(store: Store, source: int) -> IndexCounts:
-    """Count one index's files by their state; each query walks a small index of its own."""
+    """Count one index's files by their state; each query walks a small index of its own.
+
+    Absent are the files that a page missed, and all those of a project that the root missed.
+    """
     absent = await store.value(
         # "+": else SQLite walks all files of the index by ``entry_counts`` instead of the few that are absent.
-        "SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL AND +source = ?",
-        (source,),
+        "SELECT (SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL AND +source = :source)"
+        " + (SELECT count(*) FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
+        " WHERE p.source = :source AND p.absent_since IS NOT NULL AND e.absent_since IS NULL)",
+        {"source": source},
     )
     unhashed = await store.value(
         "SELECT count(*) FROM entry WHERE unhashed = 1 AND valid_to IS NULL AND source = ?", (source,)

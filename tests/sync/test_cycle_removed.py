@@ -155,13 +155,15 @@ async def test_a_removed_project_leaves_after_two_looks_at_the_root(simulator, m
         index.state.delete_project("beta")
     index.take_requests()
 
-    await mirror.cycle()
+    first = await mirror.cycle()
     assert mirror.files() == before
+    assert (first.indexes["main"].files_absent, first.indexes["main"].files_removed) == (1, 0)
 
     report = await mirror.cycle()
     assert mirror.files() == offered(index)
     assert not (mirror.root / "public/simple/beta").exists()
     assert (report.indexes["main"].projects_removed, report.indexes["main"].files_removed) == (1, 1)
+    assert report.indexes["main"].files_absent == 0
     assert [r for r in requests(index) if r[1] == "beta"] == []
 
 
