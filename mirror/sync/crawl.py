@@ -56,6 +56,9 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
             raise BadPage(url=run.source.url, cause="it lists no project at all, which is never believed")
         for warning in look.page.warnings:
             _log.warning("root.odd", index=run.name, problem=warning)
+        if look.page.refused:
+            problem = f"{look.page.refused} of the listed names are no names of projects, and left out"
+            _log.warning("root.odd", index=run.name, problem=problem)
     else:
         listed, listing = run.source.listed, None
     run.counters.projects_listed = listed

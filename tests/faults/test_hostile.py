@@ -116,15 +116,18 @@ def html_escaped(text):
     [["../../escaped", "..", ".", "", "a/b", "%2e%2e", "\x1b[31m", "é", "x" * 201, "-", None, 7, {}]],
     ids=["unsafe"],
 )
-async def test_project_names_that_must_not_become_paths(hostile, names):
-    """Projects with such names are left out of the listing; the others are mirrored."""
+async def test_project_names_that_must_not_become_paths(hostile, names, capsys):
+    """Projects with such names are left out of the listing, with a warning; the others are mirrored."""
     index, mirror = hostile
+    logs.configure_logging("warning", "json")
     projects = [{"name": name} for name in [*names, "good"]]
     body = json.dumps({"meta": {"api-version": "1.0"}, "projects": projects}).encode()
     index.inject(Page(body=body, content_type=JSON_TYPE), kind="root")
     report = await mirror.cycle()
     assert (failures(report), mirror.files(), outside(mirror)) == ([], offered(index), ["mirror"])
     assert index.count(kind="page") == 1
+    (warning,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (warning["event"], warning["problem"][:3]) == ("root.odd", f"{len(names)} ")
 
 
 async def test_names_that_differ_by_case_or_form(hostile):
