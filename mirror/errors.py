@@ -123,6 +123,8 @@ class Unreachable(UpstreamError):
     cause: str
     attempts: int = 1
     retry_after_s: float | None = None
+    is_final: bool = False
+    """Whether the same request would only be refused again."""
 
     def __str__(self) -> str:
         tries = f" after {self.attempts} tries" if self.attempts > 1 else ""

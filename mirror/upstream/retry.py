@@ -1,7 +1,7 @@
 """When a request is tried again: what may pass by itself, a few times, within a budget.
 
-Invariants: only ``Unreachable`` is tried again; a refusal, a page that is none or a wrong byte does not get better by
-asking at once. All retries of a cycle together are bounded by what succeeds (``Allowance``).
+Invariants: only ``Unreachable`` is tried again, unless it is final; a refusal, a page that is none or a wrong byte does not
+get better by asking at once. All retries of a cycle together are bounded by what succeeds (``Allowance``).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def pause_before_next(
     """Wait as the policy and ``Retry-After`` say, or raise ``error`` with the number of tries when it was the last."""
     jittered_s = delay_s(tries_made, base_s=policy.base_s, cap_s=policy.cap_s, random=random.random)
     pause_s = max(jittered_s, error.retry_after_s or 0.0)
-    if tries_made >= policy.tries or pause_s >= remaining_s or not allowance.take():
+    if error.is_final or tries_made >= policy.tries or pause_s >= remaining_s or not allowance.take():
         raise Unreachable(
             url=error.url, cause=error.cause, attempts=tries_made, retry_after_s=error.retry_after_s
         ) from None

@@ -229,7 +229,7 @@ class IndexSession:
                 has_renewed = True
             elif has_asked_again:
                 cause = f"the host that it redirects to answered {response.status}, also when asked again"
-                raise Unreachable(url=request.url, cause=cause)
+                raise Unreachable(url=request.url, cause=cause, is_final=True)
             else:
                 has_asked_again = True
 
