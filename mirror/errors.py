@@ -156,12 +156,15 @@ class AccessDenied(UpstreamError):
 
 @dataclass(kw_only=True, eq=False)
 class NotListed(UpstreamError):
-    """400, 404 or 410 for a page or file that the index lists."""
+    """400, 404 or 410 for a page or file that the index lists, or for its root page."""
 
     reason = Reason.NOT_FOUND
     status: int
+    is_root: bool = False
 
     def __str__(self) -> str:
+        if self.is_root:
+            return f'{shown_url(self.url)} answered {self.status}: check the URL, or use list = "config" if it has no root page'
         return f"{shown_url(self.url)} answered {self.status} although the index lists it; it is tried again"
 
 

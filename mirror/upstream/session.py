@@ -242,7 +242,7 @@ class IndexSession:
         if status == 409:
             return Withheld(url=url, code=code)
         if status in _NOT_LISTED:
-            return NotListed(url=url, status=status)
+            return NotListed(url=url, status=status, is_root=request.kind is Kind.ROOT)
         if status in {401, 403}:
             return self._access.deny_item(url, status, by_index=arrival.is_own)
         if status in _PUSHBACKS:

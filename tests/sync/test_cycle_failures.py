@@ -268,6 +268,7 @@ async def test_a_root_that_cannot_be_believed_changes_nothing(
 
     assert (report.outcome.value, mirror.exit_code) == ("aborted", code)
     assert failures(report) == [("main", None, None, reason)]
+    assert ("check the URL" in report.failures[0].detail) == (reason == "not-found")
     assert len(index.requests) == total
     assert {p: m for p, m in mirror.footprint().items() if p in before} == before
     assert mirror.files() == ({} if is_first else offered(index))
