@@ -96,6 +96,16 @@ async def load_files_of(store: Store, projects: Sequence[int]) -> int:
     return total
 
 
+async def count_pages_of(store: Store, names: Sequence[ProjectName]) -> int:
+    """Return how many of some projects have a page."""
+    total = 0
+    for start in range(0, len(names), 500):
+        chunk = names[start : start + 500]
+        marks = ",".join("?" * len(chunk))
+        total += await store.value(f"SELECT count(*) FROM page WHERE name IN ({marks})", tuple(chunk))
+    return total
+
+
 async def load_displaced(store: Store) -> list[tuple[int, int, ProjectName, str, str]]:
     """Return the projects whose files are published, or tried again, for an index that no longer owns them.
 

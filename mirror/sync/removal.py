@@ -22,6 +22,7 @@ from mirror.state.listing import RootChange, SourceRow
 from mirror.state.rebuilt import load_failed_filenames, load_judgeable, load_unclaimed, settle_empty
 from mirror.state.removals import (
     RemovalRecord,
+    count_pages_of,
     load_brake_window,
     load_displaced,
     load_files_of,
@@ -100,9 +101,10 @@ async def apply_removals(cycle: Cycle, run: Part, publisher: Publisher) -> bool:
     if not cycle.options.is_narrowed:
         await _close_brake(cycle, run)
     now = cycle.clock()
+    projects = await count_pages_of(cycle.store, [r.name for r in removals if r.leaves])
     await record_removals(cycle.store, [_record(run, removal) for removal in removals], cycle=cycle.id, now=now)
     run.counters.files_removed += files
-    run.counters.projects_removed += sum(r.leaves for r in removals)
+    run.counters.projects_removed += projects
     for removal in removals:
         _log.info("project.shrunk", index=run.name, project=removal.name, files=_names(removal), leaves=removal.leaves)
     closings = [r.closing for r in removals if r.closing is not None]

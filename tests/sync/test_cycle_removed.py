@@ -167,6 +167,21 @@ async def test_a_removed_project_leaves_after_two_looks_at_the_root(simulator, m
     assert [r for r in requests(index) if r[1] == "beta"] == []
 
 
+async def test_a_project_that_was_never_published_is_not_counted_as_removed(simulator, mirror_of):
+    """What leaves the listing and never had a page here takes nothing away, so no counter says that it did."""
+    index = await simulator()
+    publish(index)
+    index.inject(Status(status=404), kind="page", project="beta")
+    mirror = mirror_of(index)
+    await mirror.cycle()
+    index.state.unlist_project("beta")
+
+    for _ in range(2):
+        report = await mirror.cycle()
+    assert (report.indexes["main"].projects_removed, report.indexes["main"].files_removed) == (0, 0)
+    assert (mirror.ledger(), mirror.exit_code) == ([], 0)
+
+
 async def test_a_project_that_comes_back_between_looks_stays(simulator, mirror_of):
     """A project that is listed again at the second look stays, and nothing is downloaded."""
     index = await simulator()
