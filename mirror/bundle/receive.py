@@ -29,7 +29,7 @@ Exit codes: 0 done · 2 wrong usage · 5 a volume is not there yet · 6 the disk
 # It travels to hosts with Python 3.9: nothing newer may be used, whatever a linter proposes. Paths are plain strings, since
 # much is done for each file; what it says is printed, since it is a program of its own.
 # ruff: noqa: B905, PYI034, RUF007, S603, S607, T201, UP035, UP045
-# ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH113, PTH114, PTH115, PTH116, PTH119, PTH120
+# ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH113, PTH114, PTH115, PTH116, PTH120
 # ruff: noqa: PTH123, PTH208, PTH211
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ _BLOB = re.compile(r"files/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})/([^/]+)\Z"
 _PAGE = re.compile(r"simple/(?:([a-z0-9-]+)/)?(index\.html|index\.v1_html|index\.v1_json)\Z")
 _STATE_NAME = re.compile(r"bundle-[0-9]{6,16}(?:-[0-9a-f]{8})?\Z")
 _LINK = re.compile(r"\.\./\.\./(files/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}/)([^/?#]+)\Z")
+_STAGED = re.compile(r"bundle-[0-9a-f]{64}\Z")
+_TEMPORARY = re.compile(r"(?:dropped|file|link|page|probe|signature)-[0-9a-f]{16}\Z")
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK, errno.EXDEV})
 
 
@@ -760,6 +762,11 @@ class Root:
         """Return a fresh path in ``staging``; what lies there is removed by the next run."""
         return f"{self.staging}/{kind}-{secrets.token_hex(8)}"
 
+    def staged(self, *patterns: re.Pattern[str]) -> list[str]:
+        """Return what lies in ``staging`` under names of ours; what the operator put there is not touched."""
+        names = sorted(os.listdir(self.staging))
+        return [f"{self.staging}/{name}" for name in names if any(pattern.match(name) for pattern in patterns)]
+
     def replace(self, path: str, data: bytes) -> None:
         """Replace a private file; it is durable when this returns."""
         temporary = self.temporary("file")
@@ -874,9 +881,8 @@ def prepare(root: Root) -> None:
         make_directory(path)
     probe = f"{root.public}/.receive-probe"
     remove_tree(probe)
-    for name in os.listdir(root.staging):
-        if not re.match(r"bundle-[0-9a-f]{64}\Z", name):
-            remove_tree(f"{root.staging}/{name}")
+    for path in root.staged(_TEMPORARY):
+        remove_tree(path)
     first, second = root.temporary("probe"), root.temporary("probe")
     os.close(_private(first, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     try:
@@ -1053,15 +1059,26 @@ def judge(manifest: Manifest, digest: str, record: Optional[Record], *, new_chai
             raise Rejected(f"this repair mends the state of {base}; this site has {here}: make a new list by --check")
         return True
     assert manifest.sequence is not None
+    if digest == last.digest:
+        return False
+    if manifest.base is None and new_chain:
+        return True
     if manifest.sequence <= last.sequence:
-        if digest == last.digest:
-            return False
-        if manifest.sequence == last.sequence:
-            raise Rejected(f"{label} is another bundle than the {label} that was applied here (a fork of the chain)")
-        raise Rejected(f"{label} is older than {here}, which was applied here; an older state is served by --rollback")
+        raise Rejected(_outdated(manifest, last, here))
     if manifest.base is None or (last.sequence, last.digest) in (manifest.base, *manifest.supersedes):
         return True
     raise Rejected(_misfit(manifest, manifest.base, last, here))
+
+
+def _outdated(manifest: Manifest, last: Applied, here: str) -> str:
+    label = manifest.label
+    if manifest.sequence == last.sequence:
+        said = f"{label} is another bundle than the {label} that was applied here (a fork of the chain)"
+    else:
+        said = f"{label} is older than {here}, which was applied here; an older state is served by --rollback"
+    if manifest.base is not None:
+        return said
+    return f"{said}. If the near side was put back from a backup, and this is wanted: run it again with --new-chain"
 
 
 def _judge_first(manifest: Manifest, *, new_chain: bool, is_fresh: bool) -> None:
@@ -1082,7 +1099,10 @@ def _misfit(manifest: Manifest, base: Reference, last: Applied, here: str) -> st
     label = manifest.label
     fitting = [(base.sequence, base.digest), *manifest.supersedes]
     if any(sequence == last.sequence for sequence, _ in fitting):
-        return f"{label} builds on another {here} than the one that was applied here (a fork of the chain)"
+        return (
+            f"{label} builds on another {here} than the one that was applied here (a fork of the chain): ask the near side "
+            "for a bundle made with --full"
+        )
     if base.sequence < last.sequence:
         return (
             f"{label} builds on {bundle_label(manifest.site, base.sequence)} and does not supersede {here}, which was "
@@ -1124,10 +1144,14 @@ def find_media(directories: Sequence[str]) -> list[Medium]:
     return media
 
 
-def check_places(media: Sequence[Medium], trust: Optional[str]) -> None:
-    """Refuse a program and a trust file that lie on a medium: they would speak for themselves."""
+def check_places(root: Root, media: Sequence[Medium], trust: Optional[str]) -> None:
+    """Refuse a program and a trust file that lie on a medium: they would speak for themselves; and a root there."""
     own = os.path.realpath(__file__)
     for medium in media:
+        if _lies_in(os.path.realpath(root.path), medium.path):
+            raise UsageError(
+                f"--root {shown(root.path)} lies in the bundle: media are only read, choose another directory"
+            )
         if _lies_in(own, medium.path):
             raise UsageError(
                 f"this copy of {PROGRAM} lies in the bundle: run ROOT/{PROGRAM}, or at first use copy it with its signature to "
@@ -1174,7 +1198,8 @@ def read_manifest(media: Sequence[Medium]) -> bytes:
 def check_signature(root: Root, media: Sequence[Medium], data: bytes, trust: str) -> str:
     """Return who signed the bundle. Raises ``Rejected``."""
     copy = root.temporary("signature")
-    path = f"{media[0].path}/{BUNDLE_SIG}"
+    paths = [f"{medium.path}/{BUNDLE_SIG}" for medium in media]
+    path = next((path for path in paths if os.path.lexists(path)), paths[0])
     try:
         signature = read_small(path, MAX_SIGNATURE_BYTES)
     except OSError as exc:
@@ -1289,7 +1314,8 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
     make_directory(work.path, 0o700)
     pending = plan_volumes(work, manifest)
     _check_space_well(root, work, manifest, [list(plans.values()) for plans in pending])
-    problems, missing = [], []
+    problems: list[tuple[int, str]] = []
+    missing = []
     talk.expect(sum(v.size for n, v in enumerate(manifest.volumes, 1) if not work.has(_done(n))))
     for number, volume in enumerate(manifest.volumes, 1):
         if work.has(_done(number)):
@@ -1302,7 +1328,7 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
             try:
                 _unpack_volume(root, path, volume, pending[number - 1], talk)
             except MediumError as exc:
-                problems.append(f"{shown(path)}: {exc}")
+                problems.append((number, f"{shown(path)}: {exc}"))
                 continue
             root.sync()
             work.mark(_done(number))
@@ -1310,9 +1336,8 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
             break
     lacking = [f"not there yet: {name}: run this again with the medium that has it" for name in missing]
     # A good copy on another medium makes up for a bad one.
-    problems = [p for p in problems if not work.has(f"{os.path.basename(p.partition(': ')[0])}.done")]
-    if problems:
-        raise Rejected(*problems, *lacking)
+    if told := [problem for number, problem in problems if not work.has(_done(number))]:
+        raise Rejected(*told, *lacking)
     if lacking:
         raise Incomplete(*lacking)
     if _verify_split(work, manifest):
@@ -1336,7 +1361,7 @@ def plan_volumes(work: Work, manifest: Manifest) -> list[dict[str, Planned]]:
 
 def _check_space_well(root: Root, work: Work, manifest: Manifest, pending: list[list[Planned]]) -> None:
     """Check the free space; what was unpacked of other bundles goes when it is in the way."""
-    others = [path for name in os.listdir(root.staging) if (path := f"{root.staging}/{name}") != work.path]
+    others = [path for path in root.staged(_STAGED) if path != work.path]
     if others:
         with contextlib.suppress(DiskError):
             check_space(root, manifest, pending)
@@ -1475,12 +1500,12 @@ def _merge(source: str, target: str) -> None:
         _merge(entry.path, path)
 
 
-def _is_there(path: str, size: int) -> bool:
+def _is_there(path: str, size: Optional[int]) -> bool:
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == size
+    return stat.S_ISREG(found.st_mode) and size in {None, found.st_size}
 
 
 def build_state(root: Root, work: Work, base: Optional[Applied], manifest: Manifest) -> None:
@@ -1566,10 +1591,11 @@ def _listed(file: dict[str, Any]) -> Listed:
     return Listed(link.group(1) + name, sha256, _count(file["size"], name), sidecar)
 
 
-def survey(root: Root, simple: str, listing: Listing) -> tuple[str, list[str]]:
-    """Read every page of a state; return the list of its pages, and what is wrong.
+def survey(root: Root, simple: str, listing: Listing, sidecars: dict[str, str]) -> tuple[str, list[str]]:
+    """Read every page of a state; return the list of its pages, and what is wrong. ``sidecars``: what came, path -> sha256.
 
-    Wrong: a page that can't be read, and each file that a page lists and that does not lie in the tree.
+    Wrong: a page that can't be read, each file that a page lists and that does not lie in the tree, and each sidecar that
+    came with another sha256 than its page says.
     """
     lines: list[str] = []
     problems: list[str] = []
@@ -1580,36 +1606,45 @@ def survey(root: Root, simple: str, listing: Listing) -> tuple[str, list[str]]:
         for name in PAGE_NAMES:
             path = f"simple/{project}/{name}" if project else f"simple/{name}"
             try:
-                sha256 = _survey_page(root, f"{directory}/{name}", known, listing if project else None, problems)
+                sha256, listed = _survey_page(f"{directory}/{name}", known, listing if project else None)
             except (OSError, FormatError) as exc:
                 problems.append(f"{path}: {exc}")
                 continue
+            problems += _survey_files(root, listed, listing, sidecars)
             lines.append(f"{sha256}  {path}\n")
     lines.sort()
     return "".join(lines), problems
 
 
-def _survey_page(root: Root, path: str, known: dict[int, str], listing: Optional[Listing], problems: list[str]) -> str:
+def _survey_page(path: str, known: dict[int, str], listing: Optional[Listing]) -> tuple[str, list[Listed]]:
+    """Return the page's sha256, and what it lists where it is the one that tells: the JSON of a project."""
     descriptor = open_plain(path)
     inode = os.fstat(descriptor).st_ino
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if inode in known:
-            return known[inode]
+            return known[inode], []
         if listing is None or not path.endswith("json"):
             digest = hashlib.sha256()
             while block := file.read(_CHUNK):
                 digest.update(block)
             known[inode] = digest.hexdigest()
-            return known[inode]
+            return known[inode], []
         data = file.read()
     listing.inodes.add(inode)
-    for listed in parse_page(data):
-        if listing.add(listed.path) and not _is_there(f"{root.public}/{listed.path}", listed.size):
-            problems.append(f"{shown(listed.path)}: is listed and not there")
-        sidecar = listed.path + METADATA_ENDING
-        if listed.sidecar is not None and listing.add(sidecar) and not os.path.isfile(f"{root.public}/{sidecar}"):
-            problems.append(f"{shown(sidecar)}: is listed and not there")
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(data).hexdigest(), parse_page(data)
+
+
+def _survey_files(root: Root, files: list[Listed], listing: Listing, sidecars: dict[str, str]) -> Iterator[str]:
+    for file in files:
+        if listing.add(file.path) and not _is_there(f"{root.public}/{file.path}", file.size):
+            yield f"{shown(file.path)}: is listed and not there"
+        sidecar = file.path + METADATA_ENDING
+        if file.sidecar is None:
+            continue
+        if listing.add(sidecar) and not _is_there(f"{root.public}/{sidecar}", None):
+            yield f"{shown(sidecar)}: is listed and not there"
+        elif file.sidecar and sidecars.get(sidecar, file.sidecar) != file.sidecar:
+            yield f"{shown(sidecar)}: is listed with another sha256 than the one that came"
 
 
 def apply_update(root: Root, work: Work, record: Optional[Record], entry: Applied, manifest: Manifest) -> Listing:
@@ -1617,7 +1652,8 @@ def apply_update(root: Root, work: Work, record: Optional[Record], entry: Applie
     place_blobs(root, work, manifest)
     build_state(root, work, record.last if record and manifest.base is not None else None, manifest)
     listing = Listing()
-    text, problems = survey(root, f"{work.state}/simple", listing)
+    sidecars = {item.path: item.sha256 for item in manifest.blobs if item.path.endswith(METADATA_ENDING)}
+    text, problems = survey(root, f"{work.state}/simple", listing, sidecars)
     if problems:
         hint = [] if len(problems) <= _SHOWN else [f"… and {len(problems) - _SHOWN} more"]
         raise Rejected(*problems[:_SHOWN], *hint, "the tree is damaged, or the bundle incomplete: run --check")
@@ -1641,11 +1677,11 @@ def switch(root: Root, name: str) -> None:
     sync_directory(root.public)
 
 
-def state_name(manifest: Manifest, record: Optional[Record]) -> str:
-    """Return the directory's name for a bundle's state: one that no kept state of an older chain has."""
+def state_name(manifest: Manifest, digest: str, record: Optional[Record]) -> str:
+    """Return the directory's name for a bundle's state: one that no kept state has, of this chain or an older one."""
     name = f"bundle-{manifest.sequence:06d}"
     taken = {entry.name for entry in record.applied} if record else set()
-    return f"{name}-{manifest.chain[:8]}" if name in taken else name
+    return f"{name}-{digest[:8]}" if name in taken else name
 
 
 # --- sweeping --------------------------------------------------------------------------------------------------------
@@ -1970,7 +2006,7 @@ def install(root: Root, media: Sequence[Medium], manifest: Manifest, *, is_signe
 def receive(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, Any]:
     """Apply the bundle; return the report. Raises ``ReceiveError`` and ``OSError``."""
     media = find_media(arguments.directories)
-    check_places(media, arguments.trust)
+    check_places(root, media, arguments.trust)
     if arguments.trust is not None:
         check_ssh_keygen()
     with locked(root):
@@ -2013,7 +2049,7 @@ def _apply(
         apply_repair(root, work, record, manifest)
         return record
     assert manifest.sequence is not None
-    name = state_name(manifest, record)
+    name = state_name(manifest, digest, record)
     entry = Applied(name, manifest.sequence, digest, manifest.state.digest, manifest.created_at, now())
     talk.say("making the new state")
     listing = apply_update(root, work, record, entry, manifest)
@@ -2021,7 +2057,7 @@ def _apply(
     is_fresh = not os.path.lexists(root.simple)
     # Files that nothing lists: of a bundle that never became whole, or of states that no record tells of.
     has_strays = record.sweep if record else not is_fresh
-    has_strays = has_strays or len(os.listdir(root.staging)) > 1
+    has_strays = has_strays or len(root.staged(_STAGED)) > 1
     save_record(root, Record(manifest.site, manifest.chain, signer, old, next=entry, sweep=has_strays))
     switch(root, name)
     record = commit(root, Record(manifest.site, manifest.chain, signer, old, sweep=has_strays), entry, keep)
@@ -2037,8 +2073,8 @@ def _finish(
         mended = {item.path for item in (*manifest.blobs, *manifest.pages)}
         damage = [item for item in damage if item.path not in mended]
     receipt = write_receipt(root, record, damage)
-    for name in os.listdir(root.staging):
-        remove_tree(f"{root.staging}/{name}")
+    for path in root.staged(_STAGED, _TEMPORARY):
+        remove_tree(path)
     outcome = ("mended" if manifest.kind == "repair" else "applied") if is_new else "unchanged"
     return {**receipt, "outcome": outcome, "live": live_name(root), "signer": record.signer}
 
@@ -2193,7 +2229,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--root", required=True, help="the far tree; made when it is not there")
     add("--trust", metavar="ALLOWED_SIGNERS", help="the keys that are trusted, as ssh-keygen knows them")
     add("--unsigned", action="store_true", help="apply a bundle of which nobody knows who made it")
-    add("--new-chain", action="store_true", help="accept a full bundle of another chain")
+    add("--new-chain", action="store_true", help="accept a full bundle that does not follow what was applied")
     add("--keep", type=_positive, default=DEFAULT_KEEP, metavar="N", help="how many states stay (default %(default)s)")
     add("--check", action="store_true", help="hash everything that was received; exit code 7 when something is damaged")
     add("--list", metavar="FILE", help="with --check: write the damage there, for a repair")

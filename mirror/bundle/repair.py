@@ -82,7 +82,7 @@ def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow]) -> ShipmentRow:
             return row
     raise BundleError(
         problem=f"this ledger knows no {label} of the chain {shown_text(receipt.chain[:8])}…: it is another mirror's,"
-        " or the state was lost since; send one made with --full"
+        " or the state was lost or put back since; send one made with --full, which the far side takes by --new-chain"
     )
 
 

@@ -165,8 +165,40 @@ def test_a_fork_is_refused(site: Site, far: Far, tmp_path: Path, signer: Signer)
         "receive: lab-000002 is another bundle than the lab-000002 that was applied here (a fork of the chain)"
     )
     assert refused(far, fork.make(FOURTH)) == (
-        "receive: lab-000003 builds on another lab-000002 than the one that was applied here (a fork of the chain)"
+        "receive: lab-000003 builds on another lab-000002 than the one that was applied here (a fork of the chain): ask the "
+        "near side for a bundle made with --full"
     )
+
+
+def test_a_near_side_that_was_put_back_goes_on(site: Site, far: Far, tmp_path: Path, signer: Signer) -> None:
+    """After the near side came back from a backup, a full bundle with an older number applies with --new-chain only."""
+    for state in (FIRST, SECOND, THIRD):
+        far.receive_well(site.make(state))
+    back = Site(tmp_path / "back", signer, made=site.made[:1])
+    full = back.make(FOURTH, full=True)
+    assert refused(far, full) == (
+        "receive: lab-000002 is older than lab-000003, which was applied here; an older state is served by --rollback. If the "
+        "near side was put back from a backup, and this is wanted: run it again with --new-chain"
+    )
+    far.receive_well(full, options=["--new-chain"])
+    far.check_serves(FOURTH)
+    assert far.receive(full).code == 0
+    far.receive_well(back.make(SECOND))
+    far.check_serves(SECOND)
+    assert far.kept == [3, 2, 3]
+
+
+def test_kept_states_of_one_number_are_told_apart(site: Site, far: Far, tmp_path: Path, signer: Signer) -> None:
+    """A near side that was put back again and again: each kept state has a place of its own."""
+    far.receive_well(site.make(FIRST))
+    far.receive_well(site.make(SECOND))
+    for work, state in (("once", THIRD), ("twice", FOURTH)):
+        back = Site(tmp_path / work, signer, made=site.made[:1])
+        far.receive_well(back.make(state, full=True), options=["--new-chain"])
+        far.check_serves(state)
+    assert far.kept == [2, 2, 2]
+    far.check_holds(SECOND, THIRD, FOURTH)
+    assert far.run("--check").code == 0
 
 
 def test_a_bundle_that_skips_the_applied_one_is_refused(site: Site, far: Far) -> None:
@@ -202,7 +234,7 @@ def test_a_new_chain_needs_a_word(site: Site, far: Far, tmp_path: Path, signer: 
     )
     far.receive_well(full, options=["--new-chain"])
     far.check_serves(SECOND)
-    assert [entry["name"] for entry in far.record["applied"]] == ["bundle-000001", "bundle-000001-dddddddd"]
+    assert [entry["name"] for entry in far.record["applied"]] == ["bundle-000001", f"bundle-000001-{full.digest[:8]}"]
     assert refused(far, site.make(THIRD)) == (
         "receive: lab-000002 belongs to another chain (c0ffee00…) than what was applied here (dddddddd…): ask the near side "
         "for a bundle made with --full"
@@ -324,6 +356,21 @@ def test_the_state_must_come_out_right(site: Site, far: Far) -> None:
         7,
         "receive: the pages are not those that the near side has: a page here is damaged; run --check",
     )
+    far.check_serves(FIRST)
+
+
+def test_a_sidecar_must_be_the_one_that_its_page_lists(site: Site, far: Far) -> None:
+    """A bundle whose page lists another sidecar than the one that came is refused: no client would take the file."""
+    far.receive_well(site.make(FIRST))
+
+    class Lying(State):
+        @property
+        def blobs(self) -> dict[str, bytes]:
+            return {**super().blobs, f"{C.path}.metadata": b"Name: other\n"}
+
+    done = far.receive(site.make(Lying(SECOND.projects, 2)))
+    assert done.code == 7
+    assert f"receive: {C.path}.metadata: is listed with another sha256 than the one that came" in done.err
     far.check_serves(FIRST)
 
 

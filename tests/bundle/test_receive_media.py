@@ -113,11 +113,21 @@ def test_a_good_copy_makes_up_for_a_bad_one(site: Site, far: Far, tmp_path: Path
     """The same volume on two media, one of them damaged: the good one is used."""
     made = make_in_parts(site, FIRST)
     numbers = tuple(numbers_of(made))
-    media = spread(made, tmp_path, numbers, numbers)
+    media = spread(made, tmp_path / "disks: two", numbers, numbers)
     bad = media[0] / "volume-0001.tar"
     data = bytearray(bad.read_bytes())
     data[600] ^= 1
     bad.write_bytes(bytes(data))
+    far.receive_well(*media)
+    far.check_serves(FIRST)
+
+
+def test_the_signature_may_lie_on_another_medium(site: Site, far: Far, tmp_path: Path) -> None:
+    """Where the first medium has no signature, that of the next one counts."""
+    made = make_in_parts(site, FIRST)
+    numbers = tuple(numbers_of(made))
+    media = spread(made, tmp_path, numbers, ())
+    (media[0] / "bundle.json.sig").unlink()
     far.receive_well(*media)
     far.check_serves(FIRST)
 

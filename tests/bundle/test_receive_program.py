@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle.handmade import PROGRAM, Far, Signer, Site, State, run, some_file
+from bundle.handmade import PROGRAM, Far, Signer, Site, State, read_tree, run, some_file
 
 FIRST = State({"aa": [some_file("aa", "1.0")], "bb": [some_file("bb", "1.0", 100_000)]}, 1)
 SECOND = State({"aa": [some_file("aa", "1.0"), some_file("aa", "2.0")]}, 2)
@@ -172,6 +172,31 @@ def test_a_mirrors_own_root_is_refused(site: Site, far: Far) -> None:
         6,
         f"receive: {far.public}/simple is no link: it was not made by this program; choose another root\n",
     )
+
+
+def test_what_the_operator_keeps_in_the_root_stays(site: Site, far: Far) -> None:
+    """Only what has a name of this program's own is removed from ``staging``: a bundle that was copied there is whole."""
+    made = site.make(FIRST)
+    copied = far.root / "staging" / made.path.name
+    shutil.copytree(made.path, copied)
+    (far.root / "staging" / "thesis.txt").write_text("mine")
+    before = read_tree(far.root / "staging")
+    far.receive_well(copied)
+    far.check_serves(FIRST)
+    assert read_tree(far.root / "staging") == before
+
+
+def test_a_root_within_the_bundle_is_refused(site: Site, far: Far) -> None:
+    """Nothing is written to a medium, also when the operator names it as the root."""
+    made = site.make(FIRST)
+    before = read_tree(made.path)
+    for root in (made.path, made.path / "tree"):
+        done = run(made.path, "--root", root, "--trust", far.trust)
+        assert (done.code, done.err) == (
+            2,
+            f"receive: --root {root} lies in the bundle: media are only read, choose another directory\n",
+        )
+    assert read_tree(made.path) == before
 
 
 def test_the_report_as_json(site: Site, far: Far) -> None:
