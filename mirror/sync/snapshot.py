@@ -52,12 +52,18 @@ _log = get_logger(__name__)
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2})?Z?)?")
 
+NOW = "now"
+
 Wants = Callable[[ProjectName], bool]
 
 
 async def create_snapshot(cycle: Cycle, layout: Layout, name: str, *, note: str = "") -> SnapshotRow:
     """Freeze what is published now under a name. Raises ``ConfigError`` where the name is taken."""
     check_name(name, "snapshot")
+    if name == NOW:
+        raise ConfigError(
+            where=name, problem=f"`mirror snapshot diff` calls the newest state {NOW}: choose another name"
+        )
     await clear_interrupted(cycle.store, layout)
     is_taken = await anyio.to_thread.run_sync(exists, str(disk.snapshot_path(layout, name)))
     if is_taken or await load_snapshot(cycle.store, Kind.SNAPSHOT, name):
@@ -276,11 +282,14 @@ async def find_revision(store: Store, text: str) -> int:
 
 
 async def _named_revision(store: Store, text: str) -> int | None:
-    if text == "now":
+    if text == NOW:
         return await load_last_revision(store)
     number = text.removeprefix("cycle:")
     if number != text and number.isascii() and number.isdigit() and len(number) < 16:
-        return await load_revision_of_cycle(store, int(number))
+        revision = await load_revision_of_cycle(store, int(number))
+        if revision is None:
+            raise ConfigError(where=text, problem="there was no such cycle; `mirror status` tells the last one")
+        return revision
     at = _parse_date(text)
     return None if at is None else await load_revision_at(store, at)
 

@@ -89,6 +89,8 @@ def test_every_report_is_one_object(mirror):
     ("words", "code", "said"),
     [
         pytest.param(("create", "Bad"), 2, "expected up to 63", id="bad name"),
+        pytest.param(("create", "now"), 2, "choose another name", id="the name of the newest state"),
+        pytest.param(("diff", "cycle:99"), 2, "there was no such cycle", id="no cycle"),
         pytest.param(("delete", "none"), 2, "there is no snapshot of this name", id="not there"),
         pytest.param(("diff", "never"), 2, "expected a snapshot's name", id="no state"),
         pytest.param(("promote", "none", "--channel", "c"), 2, "there is no snapshot", id="promote nothing"),

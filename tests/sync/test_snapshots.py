@@ -244,7 +244,9 @@ async def test_states_are_also_named_by_cycle_and_date(mirror):
     by_date = await compare(mirror, "2027-01-15T12:00", "2027-01-17")
     assert by_cycle["totals"] == by_date["totals"]
     assert by_cycle["totals"]["files_added"] == 2
-    for text in ("never", "cycle:99", "2027-13-01", "cycle:x"):
+    with pytest.raises(ConfigError, match="there was no such cycle"):
+        await compare(mirror, "cycle:99")
+    for text in ("never", "2027-13-01", "cycle:x"):
         with pytest.raises(ConfigError, match="expected a snapshot's name"):
             await compare(mirror, text)
 
