@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from mirror.bundle import receive, signing
+from mirror.bundle import manifest, receive, signing
 from mirror.errors import BundleError
 
 Told = Callable[[int], None]
@@ -26,6 +26,8 @@ class Look(msgspec.Struct, kw_only=True):
     signer: str | None
     """Who signed: a principal of a trust file, else the key's fingerprint; None for nobody."""
     is_trusted: bool
+    is_signed: bool
+    """Whether there is a signature, good or bad."""
     volumes_here: list[str]
     volumes_missing: list[str]
     problems: list[str]
@@ -79,16 +81,17 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
         data = found
     signer, is_trusted = _signer(media[0], data, trust, problems)
     try:
-        manifest = receive.parse_manifest(data)
+        value = receive.parse_manifest(data)
     except receive.FormatError as exc:
         raise BundleError(problem=f"{media[0] / receive.BUNDLE_JSON}: {exc}") from exc
-    names = [volume.name for volume in manifest.volumes]
+    names = [volume.name for volume in value.volumes]
     here = [name for name in names if any((medium / name).exists() for medium in media)]
     return Look(
-        manifest=manifest,
+        manifest=value,
         digest=hashlib.sha256(data).hexdigest(),
         signer=signer,
         is_trusted=is_trusted,
+        is_signed=(media[0] / receive.BUNDLE_SIG).exists(),
         volumes_here=here,
         volumes_missing=[name for name in names if name not in here],
         problems=problems,
@@ -116,6 +119,7 @@ def verify(look: Look, media: Sequence[Path], told: Told) -> Look:
         for attached in look.manifest.attached:
             if (medium / attached.name).exists():
                 _check(medium / attached.name, attached, problems, told, lambda _stream: None)
+    problems += _check_contents(look.manifest)
     for number, volume in enumerate(look.manifest.volumes, 1):
         place = next((medium for medium in media if (medium / volume.name).exists()), None)
         if place is not None:
@@ -131,6 +135,14 @@ def verify(look: Look, media: Sequence[Path], told: Told) -> Look:
 
             _check(place / volume.name, volume, problems, told, read)
     return msgspec.structs.replace(look, problems=problems)
+
+
+def _check_contents(found: receive.Manifest) -> list[str]:
+    """Compare the list that people and scanners read with the one that the far side goes by."""
+    digests = {attached.name: attached.sha256 for attached in found.attached}
+    if digests.get(manifest.CONTENTS) in {None, manifest.contents_digest(found)}:
+        return []
+    return [f"{manifest.CONTENTS}: is not the list of what {receive.BUNDLE_JSON} lists: do not judge the bundle by it"]
 
 
 def _check(
@@ -149,11 +161,11 @@ def _check(
         problems.append(f"{path}: {exc}")
 
 
-def _members(manifest: receive.Manifest, number: int) -> tuple[dict[str, int], dict[str, str]]:
+def _members(found: receive.Manifest, number: int) -> tuple[dict[str, int], dict[str, str]]:
     """Return the members of a volume, name -> size, and the sha256 of those that are whole items."""
     sizes: dict[str, int] = {}
     digests: dict[str, str] = {}
-    for item in (*manifest.blobs, *manifest.pages):
+    for item in (*found.blobs, *found.pages):
         for part in item.parts:
             if part.volume == number:
                 sizes[part.member] = part.size

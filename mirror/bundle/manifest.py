@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from mirror import __version__
-from mirror.bundle.receive import FORMAT, NAMESPACE, render_json, volume_name
+from mirror.bundle.receive import FORMAT, NAMESPACE, Manifest, render_json, volume_name
 from mirror.bundle.volumes import HashingFile
 from mirror.state.plan import Plan, PlannedItem
 
@@ -77,7 +77,15 @@ def write_manifest(path: Path, plan: Plan, head: Head, attached: list[Written]) 
 
 def write_contents(path: Path, plan: Plan) -> Written:
     """Write the plain list of all files for scanners: path, size, sha256, and the volumes that hold it."""
-    return _write(path, _object({"files": _contents(plan), "format": FORMAT}))
+    return _write(path, _contents(iter_items(plan, "blob", "page", "sidecar")))
+
+
+def contents_digest(manifest: Manifest) -> str:
+    """Return the sha256 that ``CONTENTS.json`` of a bundle has when it lists what ``bundle.json`` does."""
+    digest = hashlib.sha256()
+    for piece in _contents(item._asdict() for item in heapq.merge(manifest.blobs, manifest.pages)):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def write_sums(path: Path, files: list[Written]) -> Written:
@@ -106,10 +114,13 @@ def _path(found: tuple[PlannedItem, str]) -> str:
     return found[0].path
 
 
-def _contents(plan: Plan) -> Iterator[dict[str, Any]]:
-    for item in iter_items(plan, "blob", "page", "sidecar"):
-        volumes = sorted({volume_name(volume) for volume, _, _ in item["parts"]})
-        yield {"path": item["path"], "size": item["size"], "sha256": item["sha256"], "volumes": volumes}
+def _contents(items: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    return _object({"files": map(_plain_item, items), "format": FORMAT})
+
+
+def _plain_item(item: dict[str, Any]) -> dict[str, Any]:
+    volumes = sorted({volume_name(volume) for volume, _, _ in item["parts"]})
+    return {"path": item["path"], "size": item["size"], "sha256": item["sha256"], "volumes": volumes}
 
 
 def _object(values: dict[str, Any]) -> Iterator[bytes]:

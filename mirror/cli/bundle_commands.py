@@ -95,6 +95,8 @@ def create(
     check_name(site, "site")
     if sum((full, since is not None, repair is not None)) > 1:
         raise ConfigError(where="--full, --since, --repair", problem="expected one of them")
+    if repair is not None and snapshot is not None:
+        raise ConfigError(where="--snapshot", problem="a repair mends what was sent; expected no snapshot")
     config = options.load_tree_config()
     table = next((s for s in config.sites if s.name == site), None)
     key = key or (table.key if table else None)
@@ -337,16 +339,19 @@ def inspect(
     directories: _MEDIA,
     json: _JSON = False,
 ) -> ExitCode:
-    """Say what is in a bundle, for which site, and who signed it; without reading the volumes."""
-    from mirror.bundle import look
+    """Say what is in a bundle, for which site, and who signed it, without reading the volumes; 7 for a bad signature."""
+    from mirror.bundle import look, signing
 
+    signing.check_tool()
     media = look.find_bundles(directories)
     found = look.inspect(media)
     if json:
         _write_json(found.as_json())
     else:
         _show_look(found)
-    return ExitCode.OK
+        for problem in found.problems:
+            write_error(f"error: {problem}" if found.is_signed else f"warning: {problem}")
+    return ExitCode.DAMAGED if found.problems and found.is_signed else ExitCode.OK
 
 
 def verify(
@@ -392,9 +397,8 @@ def _show_look(found: Look) -> None:
     state = m.state
     write_out(f"leads to {counted(state.projects, 'project')}, {counted(state.files, 'file')} ({size(state.bytes)})")
     trusted = "" if found.is_trusted else " (not compared with a trust file)"
-    write_out(
-        f"signed by {safe(found.signer)}{trusted}" if found.signer else "NOT SIGNED, or not by a key that is trusted"
-    )
+    unsigned = "THE SIGNATURE IS NOT GOOD" if found.is_signed else "NOT SIGNED"
+    write_out(f"signed by {safe(found.signer)}{trusted}" if found.signer else unsigned)
     missing = f"; not here: {', '.join(found.volumes_missing)}" if found.volumes_missing else ""
     write_out(f"{counted(len(m.volumes), 'volume')}{missing}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from mirror_program import Mirror, call
 
+from mirror.bundle import signing
 from simulator import build_wheel
 
 
@@ -141,9 +143,45 @@ def test_damage_and_missing_volumes_are_told_by_the_exit_code(mirror):
     done = run(mirror, "verify", place)
     assert (done.returncode, "volume-0001.tar" in done.stderr) == (7, True)
     volume.write_bytes(data)
-    (place / "bundle.json.sig").unlink()
+    signature = place / "bundle.json.sig"
+    good = signature.read_bytes()
+    signature.write_bytes(good[:-60] + b"A" * 60)
+    done = run(mirror, "inspect", place)
+    assert (done.returncode, "THE SIGNATURE IS NOT GOOD" in done.stdout, str(signature) in done.stderr) == (
+        7,
+        True,
+        True,
+    )
+    signature.unlink()
+    done = run(mirror, "inspect", place)
+    assert (done.returncode, "NOT SIGNED" in done.stdout) == (0, True)
     done = run(mirror, "verify", place)
     assert (done.returncode, "nobody knows who made this bundle" in done.stderr) == (7, True)
+
+
+def test_a_station_without_openssh_is_told(mirror):
+    """Inspect and verify ask for ssh-keygen before they say anything of a signature."""
+    place = made(mirror)
+    for command in ("inspect", "verify"):
+        done = mirror.run("bundle", command, place, PATH=str(mirror.work / "empty"))
+        assert (done.returncode, "install OpenSSH 8.2 or newer" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_list_that_hides_something_is_told(mirror):
+    """Who signs could show a scanner or an approver another list than the one that the far side goes by: verify compares."""
+    place = made(mirror)
+    contents = json.loads((place / "CONTENTS.json").read_bytes())
+    contents["files"] = [file for file in contents["files"] if not file["path"].endswith(".whl")]
+    data = json.dumps(contents).encode()
+    (place / "CONTENTS.json").write_bytes(data)
+    manifest = json.loads((place / "bundle.json").read_bytes())
+    (listed,) = (file for file in manifest["attached"] if file["name"] == "CONTENTS.json")
+    listed |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (place / "bundle.json").write_bytes(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    (place / "bundle.json.sig").unlink()
+    (place / "bundle.json.sig").write_bytes(signing.sign_file(place / "bundle.json", key_of(mirror)))
+    done = run(mirror, "verify", place, "--trust", mirror.work / "allowed_signers")
+    assert (done.returncode, "do not judge the bundle by it" in done.stderr) == (7, True), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -178,6 +216,12 @@ def test_damage_and_missing_volumes_are_told_by_the_exit_code(mirror):
         ),
         pytest.param(
             ("create", "--site", "p", "--to", "usb", "--unsigned", "--repair", "gone"), 7, "gone", id="no list"
+        ),
+        pytest.param(
+            ("create", "--site", "p", "--to", "usb", "--unsigned", "--repair", "gone", "--snapshot", "s"),
+            2,
+            "expected no snapshot",
+            id="repair of a snapshot",
         ),
         pytest.param(("inspect", "usb"), 7, "usb", id="no bundle"),
         pytest.param(("acknowledge", "mirror.toml"), 7, "mirror.toml", id="no receipt"),
