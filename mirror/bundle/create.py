@@ -7,6 +7,7 @@ medium, and a run that was killed is continued by the same command. Without the 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 import time
@@ -22,7 +23,7 @@ from mirror.bundle import manifest, signing
 from mirror.bundle.planning import page_list_path, plan_update
 from mirror.bundle.receive import ATTACHED, BUNDLE_JSON, BUNDLE_SIG, PROGRAM, bundle_label, volume_name
 from mirror.bundle.volumes import Told, lay_out, write_volumes
-from mirror.errors import BundleError, ConfigError
+from mirror.errors import BundleError, ConfigError, TreeError
 from mirror.logs import get_logger
 from mirror.state.plan import Plan
 from mirror.state.shipments import ShipmentRow, load_chain, load_shipments, record_shipment
@@ -49,6 +50,8 @@ _SPARE_BYTES = 1 << 20
 _LINE_BYTES = 700
 """What an item takes in ``bundle.json`` and ``CONTENTS.json`` together, about."""
 _SIGNATURE = f"{PROGRAM}.sig"
+_WORTH_BYTES = 64 << 20
+"""So much written of an interrupted bundle is worth more than what was published since."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,9 +96,26 @@ async def find_basis(store: Store, site: str, *, since: int | None, full: bool) 
     return Basis(chain=chain, sequence=sequence, bases=bases)
 
 
-def is_continued(plan: Plan, order: Order, basis: Basis) -> bool:
-    """Tell whether a plan is the one for this order, and whole."""
-    return bool(plan.meta("order") == msgspec.to_builtins(order) and plan.meta("sequence") == basis.sequence)
+def is_continued(plan: Plan, order: Order, basis: Basis, *, is_newest: bool) -> bool:
+    """Tell whether a plan is the one for this order, whole, and worth to go on with.
+
+    ``is_newest``: whether nothing was published since. Else it goes on only where much of it is written, or where it is
+    signed: that one may be on its way already, and no other bundle may have its number.
+    """
+    if plan.meta("order") != msgspec.to_builtins(order) or plan.meta("sequence") != basis.sequence:
+        return False
+    written = sum(volume.size for volume in plan.volumes() if volume.sha256 is not None)
+    return is_newest or bool(plan.meta("signed")) or written >= _WORTH_BYTES
+
+
+def clear_begun(plan: Plan) -> None:
+    """Remove what was written of a bundle that is given up, where its medium is still there and it was not signed."""
+    place, signed = plan.meta("directory"), plan.meta("signed")
+    if not place or signed or (Path(place) / BUNDLE_SIG).exists():
+        return
+    with contextlib.suppress(OSError, TreeError):
+        _remove_own(Path(place))
+        Path(place).rmdir()
 
 
 async def make_plan(
@@ -104,8 +124,7 @@ async def make_plan(
     """Fill a plan; tell whether there is anything to send."""
     plan.forget()
     await plan_update(plan, store, layout, pin, basis.bases)
-    is_empty = not plan.removed() and not any(plan.count_items(kind)[0] for kind in ("blob", "sidecar", "page"))
-    if is_empty:
+    if not _has_news(plan, order, basis):
         return False
     await anyio.to_thread.run_sync(lay_out, plan, order.volume_size)
     state = {
@@ -133,6 +152,15 @@ async def make_plan(
     return True
 
 
+def _has_news(plan: Plan, order: Order, basis: Basis) -> bool:
+    if plan.removed() or plan.count_items("blob")[0] or plan.count_items("sidecar")[0]:
+        return True
+    if order.selection and basis.bases:
+        # The root's serial follows the whole mirror: alone it says that projects of others have changed.
+        return any(item.path.count("/") > 1 for item, _ in plan.iter_items("page"))
+    return plan.count_items("page")[0] > 0
+
+
 def head_of(plan: Plan) -> manifest.Head:
     """Return what the planned bundle says of itself."""
     return msgspec.convert(plan.meta("head"), manifest.Head)
@@ -143,7 +171,11 @@ def bundle_directory(target: Path, head: manifest.Head) -> Path:
     if head.sequence is not None:
         return target / bundle_label(head.site, head.sequence)
     stamp = head.created_at.replace("-", "").replace(":", "")
-    return target / f"{head.site}-repair-{stamp}"
+    path, number = target / f"{head.site}-repair-{stamp}", 1
+    while path.exists():
+        number += 1
+        path = target / f"{head.site}-repair-{stamp}-{number}"
+    return path
 
 
 def total_bytes(plan: Plan) -> int:
@@ -167,11 +199,7 @@ def write_bundle(plan: Plan, sources: Sequence[Path], directory: Path, key: Path
     manifest.write_sums(directory / manifest.SUMS, [*attached, *volumes, written])
     for name in (*(a.name for a in attached), BUNDLE_JSON, manifest.SUMS):
         sync_file(directory / name)
-    if key is not None and (plan.meta("signed") != written.sha256 or not (directory / BUNDLE_SIG).is_file()):
-        manifest.write_bytes(directory / BUNDLE_SIG, signing.sign_file(directory / BUNDLE_JSON, key))
-        signing.describe_signer(directory / BUNDLE_JSON, directory / BUNDLE_SIG)
-        sync_file(directory / BUNDLE_SIG)
-        plan.keep(signed=written.sha256)
+    _sign(plan, directory / BUNDLE_JSON, written.sha256, key, "signed")
     sync_directory(directory)
     sync_directory(directory.parent)
     _log.info("bundle.written", path=str(directory), digest=written.sha256, bytes=total_bytes(plan))
@@ -194,15 +222,20 @@ def _prepare_directory(plan: Plan, directory: Path) -> None:
 
 def _clear_unfinished(directory: Path) -> None:
     """Remove what an earlier run of ours began and did not come far with."""
-    names = {path.name for path in directory.iterdir()}
-    if BUNDLE_JSON in names:
+    if (directory / BUNDLE_JSON).exists():
         raise BundleError(problem=f"{directory} is another bundle of this name: move it away, or choose another place")
-    foreign = [name for name in names if name not in ATTACHED and not Path(name).match("volume-*.tar")]
+    _remove_own(directory)
+
+
+def _remove_own(directory: Path) -> None:
+    own = {*ATTACHED, BUNDLE_JSON, manifest.SUMS}
+    paths = list(directory.iterdir())
+    foreign = [path.name for path in paths if path.name not in own and not path.match("volume-*.tar")]
     if foreign:
         raise BundleError(
             problem=f"{directory} holds something else ({min(foreign)}): move it away, or choose another place"
         )
-    for path in list(directory.iterdir()):
+    for path in paths:
         remove_if_there(path)
 
 
@@ -220,17 +253,39 @@ def _write_attached(plan: Plan, directory: Path, head: manifest.Head, key: Path 
     program = manifest.program()
     own = hashlib.sha256(program).hexdigest()
     attached = [manifest.write_bytes(directory / PROGRAM, program)]
-    signature = directory / _SIGNATURE
+    _sign(plan, directory / PROGRAM, own, key, "program")
     if key is not None:
-        if plan.meta("program") != own or not signature.is_file():
-            manifest.write_bytes(signature, signing.sign_file(directory / PROGRAM, key))
-            sync_file(signature)
-            plan.keep(program=own)
+        signature = directory / _SIGNATURE
         attached.append(manifest.write_bytes(signature, signature.read_bytes()))
     text = manifest.readme(head, directory.name, is_signed=key is not None)
     attached.append(manifest.write_bytes(directory / manifest.README, text.encode()))
     attached.append(manifest.write_contents(directory / manifest.CONTENTS, plan))
     return attached
+
+
+def _sign(plan: Plan, path: Path, sha256: str, key: Path | None, mark: str) -> None:
+    """Sign a file unless these bytes were signed with this key; the plan's ``mark`` says so. Without a key none is left."""
+    signature = path.with_name(f"{path.name}.sig")
+    signed = [sha256, "" if key is None else signing.public_half(key)]
+    if key is None:
+        with tree_errors(signature):
+            remove_if_there(signature)
+    elif plan.meta(mark) != signed or not _is_good(path, signature):
+        made = signing.sign_file(path, key)
+        # Marked first: where the signature lies, the mark stands.
+        plan.keep(**{mark: signed})
+        manifest.write_bytes(signature, made)
+        signing.describe_signer(path, signature)
+        sync_file(signature)
+    plan.keep(**{mark: signed})
+
+
+def _is_good(path: Path, signature: Path) -> bool:
+    try:
+        signing.describe_signer(path, signature)
+    except BundleError:
+        return False
+    return True
 
 
 async def commit(store: Store, layout: Layout, plan: Plan, digest: str, *, bases: Sequence[ShipmentRow]) -> ShipmentRow:

@@ -37,6 +37,15 @@ def sign_file(path: Path, key: Path) -> bytes:
     return done.stdout
 
 
+def public_half(key: Path) -> str:
+    """Return what tells a key apart from others: its public half where that lies beside it, else its path."""
+    public = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
+    try:
+        return " ".join(public.read_text().split()[:2])
+    except (OSError, UnicodeDecodeError):
+        return str(key.absolute())
+
+
 def describe_signer(path: Path, signature: Path) -> str:
     """Return the kind and fingerprint of the key that made a signature, trusted or not. Raises ``BundleError``."""
     command = ["ssh-keygen", "-Y", "check-novalidate", "-n", receive.NAMESPACE, "-s", str(signature)]

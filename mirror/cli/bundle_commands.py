@@ -222,12 +222,14 @@ async def _continued_pin(tree: Tree, site: str, order: Order, basis: Basis) -> S
     from mirror.sync import snapshot as frozen
 
     await frozen.clear_interrupted(tree.store, tree.layout)
+    newest = await frozen.load_revision_to_freeze(tree.store, order.snapshot)
     for pin in await load_snapshots(tree.store, Kind.PIN):
         if pin.name.rpartition("-")[0] != site:
             continue
         with open_plan(work.plan_path(tree.layout, pin.name)) as plan:
-            if work.is_continued(plan, order, basis):
+            if work.is_continued(plan, order, basis, is_newest=pin.revision == newest):
                 return pin
+            work.clear_begun(plan)
         await frozen.remove(tree.store, tree.layout, pin)
     return None
 

@@ -90,6 +90,11 @@ async def freeze_pin(
     return await _freeze(cycle, layout, Kind.PIN, name, wants=wants, source=source)
 
 
+async def load_revision_to_freeze(store: Store, snapshot: str | None) -> int:
+    """Return the revision that a pin made now would have."""
+    return await load_last_revision(store) if snapshot is None else (await find_snapshot(store, snapshot)).revision
+
+
 async def _freeze(
     cycle: Cycle,
     layout: Layout,

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
+import sqlite3
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gap import SITE, SMALLEST_VOLUME, Gap, flip, make_key, sha256
 from snapshotting import delete, snapshot
 
-from mirror.bundle import receive
+from mirror.bundle import receive, signing
 from mirror.config import SiteConfig
-from mirror.errors import BundleError, ConfigError, TreeError
+from mirror.errors import BundleError, ConfigError, StateError, TreeError
 from mirroring import DAY_S
 from simulator import build_sdist, build_wheel
 
@@ -39,6 +44,29 @@ def change(gap: Gap) -> None:
     state.unlist_project("gamma")
     state.publish("delta", *build_sdist("delta", "1.0"))
     gap.settle()
+
+
+@contextlib.contextmanager
+def failing(gap: Gap, *, signatures: int) -> Iterator[None]:
+    """Let ``ssh-keygen`` sign so often and no more, as a hardware key that nobody touches."""
+    tools = gap.work / "tools"
+    tools.mkdir(exist_ok=True)
+    count = tools / "count"
+    count.write_text("")
+    program = tools / "ssh-keygen"
+    program.write_text(
+        f"""#!/bin/sh
+if [ "$2" = sign ]; then
+    [ "$(wc -c < {count})" -lt {signatures} ] || exit 1
+    printf x >> {count}
+fi
+exec {shutil.which("ssh-keygen")} "$@"
+"""
+    )
+    program.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        yield
 
 
 def manifest_of(report) -> dict:
@@ -162,6 +190,31 @@ def test_a_site_gets_its_own_projects_and_a_root_of_them(gap):
     assert report["projects_removed"] == 2
 
 
+def test_what_changed_for_others_only_is_no_news(gap):
+    """Where only projects of other sites have changed there is nothing to send, though the mirror's own root has changed."""
+    gap.sites = (SiteConfig(name=SITE, exclude_projects=("b*",)),)
+    gap.carry()
+    gap.upstream.state.publish("beta", *build_wheel("beta", "2.0"))
+    gap.cycle()
+    assert gap.create()["outcome"] == "nothing"
+    gap.upstream.state.publish("alpha", *build_wheel("alpha", "2.0"))
+    gap.cycle()
+    assert gap.carry()["sequence"] == 2
+    gap.check_equal(lambda name: name != "beta")
+
+
+def test_two_repairs_within_a_second_do_not_meet(gap):
+    """A repair's folder has the time in its name, and a number where that is taken."""
+    gap.carry()
+    for path in sorted((gap.far / "public/files").rglob("*.whl")):
+        flip(path)
+    assert gap.check()[0] == 7
+    made = [Path(gap.create(repair=gap.work / "damage.json")["path"]) for _ in range(3)]
+    assert len(set(made)) == 3
+    assert gap.receive(made[0])[0] == 0
+    assert gap.check()[0] == 0
+
+
 def test_a_lost_bundle_is_superseded_by_since(gap):
     """When a medium is lost, a bundle since an older one applies both where it was lost and where it came after all."""
     gap.carry()
@@ -282,15 +335,71 @@ def test_a_run_that_was_stopped_is_continued(gap):
     place = gap.medium / f"{SITE}-000001"
     before = {p.name: p.stat().st_mtime_ns for p in place.glob("volume-*.tar")}
     (place / "volume-0002.tar").unlink()
-    gap.upstream.state.publish("later", *build_wheel("later", "1.0"))
     gap.cycle()
-    report = gap.create(volume_size=SMALLEST_VOLUME)
+    gap.create(volume_size=SMALLEST_VOLUME)
     after = {p.name: p.stat().st_mtime_ns for p in place.glob("volume-*.tar")}
     assert {n for n in after if after[n] != before[n]} == {"volume-0002.tar"}
-    assert report["state"]["projects"] == 4, "it is what was frozen at first"
     assert gap.receive(place)[0] == 0
+    gap.check_equal()
+
+
+@pytest.mark.parametrize("is_much", [True, False], ids=["much-is-written", "little-is-written"])
+def test_a_run_that_was_stopped_before_a_cycle(gap, monkeypatch, is_much):
+    """Where much is written the bundle of the older state is completed; else it begins anew, from what is published now."""
+    gap.upstream.state.publish("big", *build_wheel("big", "1.0", size_pad=5 * SMALLEST_VOLUME))
+    gap.cycle()
+    with failing(gap, signatures=1), pytest.raises(BundleError, match="Run it again to go on"):
+        gap.create(volume_size=SMALLEST_VOLUME)
+    place = gap.medium / f"{SITE}-000001"
+    before = {p.name: p.stat().st_mtime_ns for p in place.glob("volume-*.tar")}
+    assert (place / "bundle.json").exists()
+    gap.upstream.state.publish("later", *build_wheel("later", "1.0"))
+    gap.cycle()
+    if is_much:
+        monkeypatch.setattr("mirror.bundle.create._WORTH_BYTES", 5 * SMALLEST_VOLUME)
+    report = gap.create(volume_size=SMALLEST_VOLUME)
+    assert (report["sequence"], report["state"]["projects"]) == (1, 4 if is_much else 5)
+    after = {p.name: p.stat().st_mtime_ns for p in place.glob("volume-*.tar")}
+    assert (after == before) == is_much
+    assert gap.receive(place)[0] == 0
+    if is_much:
+        gap.carry()
+    gap.check_equal()
+
+
+def test_a_signed_bundle_is_entered_whatever_was_published_since(gap):
+    """What was killed between signing and entering may be on its way: the same command enters it, no other takes its number."""
+    with sqlite3.connect(gap.mirror.root / "state.db") as state:
+        state.execute("CREATE TRIGGER full BEFORE INSERT ON shipment BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    with pytest.raises(StateError, match="no room"):
+        gap.create()
+    with sqlite3.connect(gap.mirror.root / "state.db") as state:
+        state.execute("DROP TRIGGER full")
+    before = {p.name: p.read_bytes() for p in (gap.medium / f"{SITE}-000001").iterdir()}
+    change(gap)
+    report = gap.create()
+    assert {p.name: p.read_bytes() for p in Path(report["path"]).iterdir()} == before
+    assert gap.mirror.query("SELECT sequence FROM shipment") == [(1,)]
+    assert gap.receive(report["path"])[0] == 0
     gap.carry()
     gap.check_equal()
+
+
+def test_another_key_signs_all_of_it(gap):
+    """A bundle that was begun with one key and completed with another is signed by the second alone; unsigned, by none."""
+    with failing(gap, signatures=1), pytest.raises(BundleError, match="could not sign"):
+        gap.create()
+    first, gap.key = gap.key, make_key(gap.work, "second")
+    place = Path(gap.create()["path"])
+    assert gap.receive(place)[0] == 0
+    signer = signing.describe_signer(place / "bundle.json", place / "bundle.json.sig")
+    assert signing.describe_signer(place / "receive.py", place / "receive.py.sig") == signer
+    change(gap)
+    gap.key = first
+    with failing(gap, signatures=1), pytest.raises(BundleError, match="could not sign"):
+        gap.create()
+    gap.key = None
+    assert not [p.name for p in Path(gap.create()["path"]).iterdir() if p.suffix == ".sig"]
 
 
 def test_another_order_lets_go_of_what_was_begun(gap, tmp_path):
