@@ -45,6 +45,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -1242,8 +1243,9 @@ class Talk:
         self._next_s = 0.0
 
     def say(self, line: str) -> None:
-        """Print a step."""
-        print(line, file=sys.stderr, flush=True)
+        """Print a step; that nobody reads it stops nothing."""
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
     def expect(self, total_bytes: int) -> None:
         """Begin to count anew."""
@@ -2203,6 +2205,11 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict
         parser.error("expected one of: directories with a bundle, --check, --rollback, --status")
     if arguments.list is not None and not arguments.check:
         parser.error("--list belongs to --check")
+    if sys.getfilesystemencoding().lower() not in {"utf-8", "utf8"}:
+        # Names would be written, and taken for unlisted ones, in other bytes than the pages link to.
+        raise UsageError(
+            f"this Python names files in {sys.getfilesystemencoding()}, the pages in UTF-8: run it by python3 -X utf8 -I"
+        )
     if arguments.check:
         return run_check(root, arguments, talk)
     if arguments.status:
@@ -2248,4 +2255,8 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal can't show is escaped.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -201,7 +201,10 @@ def sync_file(path: str | Path) -> None:
 
 
 def sync_directory(path: str | Path) -> None:
-    """Make a directory's names durable. Raises ``TreeError``."""
+    """Make a directory's names durable, where the file system knows how: some of shared folders do not.
+
+    Raises ``TreeError``.
+    """
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
@@ -228,5 +231,8 @@ def _sync(path: str | Path, flags: int) -> None:
         descriptor = os.open(path, flags | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
+        except OSError as exc:
+            if exc.errno != errno.EINVAL or not flags & os.O_DIRECTORY:
+                raise
         finally:
             os.close(descriptor)

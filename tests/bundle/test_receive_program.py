@@ -69,6 +69,24 @@ def test_it_runs_under_the_oldest_python(site: Site, far: Far, tmp_path: Path) -
     call(site.repair([SECOND.projects["aa"][0].path]).path, "--trust", far.trust, program=installed)
 
 
+def test_a_host_with_another_encoding_is_told(site: Site, far: Far) -> None:
+    """Where Python does not write names as UTF-8, nothing is touched; what a terminal can't show is escaped."""
+    made = site.make(FIRST)
+    words = [sys.executable, "-X", "utf8=0", PROGRAM, made.path, "--root", far.root, "--trust", far.trust]
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True, env=env)
+    assert done.returncode == 2
+    assert "run it by python3 -X utf8 -I" in done.stderr
+    assert not far.root.exists()
+    words[2] = "utf8=1"
+    env["PYTHONIOENCODING"] = "ascii:strict"
+    done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    words = [*words[:4], "--root", far.root, "--status"]
+    done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True, env=env)
+    assert (done.returncode, "chain c0ffee00\\u2026" in done.stdout) == (0, True), done.stderr
+
+
 def test_a_module_beside_it_is_not_imported(site: Site, far: Far, tmp_path: Path) -> None:
     """A json.py that lies beside the program, or in the directory that it is called from, is not run."""
     home = tmp_path / "host"

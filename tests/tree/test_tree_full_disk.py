@@ -163,6 +163,11 @@ def test_sync_of_what_is_not_there(tmp_path: Path) -> None:
         assert str(caught.value) == f"{tmp_path / 'missing'}: No such file or directory"
 
 
+def test_sync_where_directories_can_not_be_synced() -> None:
+    """A file system that can't sync a directory, as some of shared folders, is no error."""
+    sync_directory("/proc")
+
+
 def test_replace_file(tmp_path: Path) -> None:
     """A file is replaced whole, with the mode asked for; a link in its place is replaced, not followed."""
     target = tmp_path / "target"
