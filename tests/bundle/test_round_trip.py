@@ -1,13 +1,12 @@
 """Random histories across the gap: whatever happens in between, a received bundle makes the far side equal the near side.
 
-Near and far side are the real ones on one machine. What is drawn: publish, yank, replace, remove, lose a bundle, a stopped create,
-a stopped receive, a changed byte. The model is small: the far side is at the state of the last bundle it took, and which
+Near and far side are the real ones on one machine. What is drawn: publish, yank, replace, remove, lose a bundle, a killed create,
+a killed receive, a changed byte. The model is small: the far side is at the state of the last bundle it took, and which
 bundles it takes follows from the chain alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import subprocess
@@ -36,7 +35,20 @@ CHANGES = st.one_of(
     st.tuples(st.just("relist"), st.sampled_from(PROJECTS)),
 )
 SENDINGS = st.sampled_from(
-    ["carry", "carry", "carry", "lose", "since", "full", "stop create", "stop receive", "tamper", "again", "repair"]
+    [
+        "carry",
+        "carry",
+        "carry",
+        "lose",
+        "since",
+        "full",
+        "kill create",
+        "kill create and leave",
+        "kill receive",
+        "tamper",
+        "again",
+        "repair",
+    ]
 )
 HISTORIES = st.lists(st.tuples(st.lists(CHANGES, min_size=1, max_size=4), SENDINGS), min_size=2, max_size=7)
 
@@ -64,6 +76,7 @@ class History:
         self.applied = 0
         self.bundles: list[dict] = []
         self.expected: dict[str, dict[str, str]] = {}
+        self.shows: dict[int, dict[str, dict[str, str]]] = {}
         self.number = 0
 
     def change(self, kind: str, project: str, version: int = 0) -> None:
@@ -90,12 +103,32 @@ class History:
 
     def make(self, **options) -> dict | None:
         """Make a bundle; None where there was nothing to send."""
-        report = self.gap.create(volume_size=SMALLEST_VOLUME, **options)
+        self.remember()
+        try:
+            report = self.gap.create(volume_size=SMALLEST_VOLUME, **options)
+        except BundleError as exc:
+            if "move it away" not in str(exc):
+                raise
+            # Signed, not entered, and now something else was ordered: the operator does what the message says.
+            shutil.rmtree(max(self.gap.medium.glob("plant-[0-9]*")))
+            report = self.gap.create(volume_size=SMALLEST_VOLUME, **options)
         if report["outcome"] == "nothing":
             return None
-        report["shows"] = shown(self.gap.mirror.root / "public")
+        # It may be the one of an older state, which was killed when it was signed.
+        report["shows"] = self.shows[report["state"]["revision"]]
         self.bundles.append(report)
         return report
+
+    def remember(self) -> None:
+        """Note what the near side shows at its revision."""
+        ((revision,),) = self.gap.mirror.query("SELECT max(id) FROM revision")
+        self.shows[revision] = shown(self.gap.mirror.root / "public")
+
+    def kill_create(self) -> None:
+        """The near side's command is killed at some step; where it came to its end, the bundle is lost."""
+        self.remember()
+        done = killed_create(self.gap, self.number * 7 % 60)
+        assert done.returncode in {0, -9}, done.stderr
 
     def receive(self, report: dict) -> None:
         """Apply a bundle and compare the answer with the model's."""
@@ -118,18 +151,17 @@ class History:
 
     def send(self, how: str) -> None:
         """Make and carry a bundle in one of the ways."""
-        if how == "stop create":
-            key, self.gap.key = self.gap.key, self.gap.key.with_name("missing")
-            with contextlib.suppress(BundleError):
-                assert self.make() is None, "it was signed without a key"
-            self.gap.key = key
+        if how.startswith("kill create"):
+            self.kill_create()
+        if how == "kill create and leave":
+            return
         options = {"since": {"since": self.applied}, "full": {"full": True}}.get(how, {})
         report = self.make(**(options if self.applied else {}))
         if report is None or how == "lose":
             return
         if how == "tamper":
             self.tamper(report)
-        if how == "stop receive":
+        if how == "kill receive":
             self.stop(report)
         if how == "repair" and self.applied:
             self.repair()
@@ -204,9 +236,14 @@ def test_any_history_ends_with_two_equal_trees(history, key):
                 told.send(how)
             upstream.state.publish("last", *build_wheel("last", "1.0"))
             told.gap.settle()
-            report = told.make(**({"since": told.applied} if told.applied else {"full": True}))
+            since = {"since": told.applied} if told.applied else {"full": True}
+            report = told.make(**since)
             assert report is not None
             told.receive(report)
+            if report["shows"] != shown(told.gap.mirror.root / "public"):
+                report = told.make()
+                assert report is not None
+                told.receive(report)
             assert told.applied == report["sequence"]
             told.gap.check_equal()
             needed = {f"{s[:2]}/{s[2:4]}/{s}/{n}" for files in told.expected.values() for n, s in files.items()}
@@ -223,16 +260,9 @@ def test_a_create_killed_anywhere_is_completed_by_the_same_command(tmp_path, thr
     for name in PROJECTS:
         gap.upstream.state.publish(name, *build_wheel(name, "1.0", size_pad=SMALLEST_VOLUME // 2))
     gap.cycle()
-    script = tmp_path / "killing.py"
-    script.write_text(KILLING)
-    config = tmp_path / "mirror.toml"
-    config.write_text(f'[mirror]\nroot = "{gap.mirror.root}"\n[[index]]\nname = "main"\nurl = "{gap.upstream.url}"\n')
-    words = [sys.executable, str(script)]
-    order = ["bundle", "create", "--config", str(config), "--site", "plant", "--to", str(gap.medium), "--json"]
-    order += ["--key", str(key), "--volume-size", str(SMALLEST_VOLUME)]
     killed, step = 0, 0
     while True:
-        done = subprocess.run([*words, str(step), *order], capture_output=True, text=True, check=False)
+        done = killed_create(gap, step)
         if done.returncode != -9:
             break
         killed += 1
@@ -246,6 +276,17 @@ def test_a_create_killed_anywhere_is_completed_by_the_same_command(tmp_path, thr
     gap.check_equal()
     assert gap.mirror.query("SELECT kind FROM snapshot") == []
     assert list((gap.mirror.root / "pins").iterdir()) == []
+
+
+def killed_create(gap: Gap, step: int) -> subprocess.CompletedProcess[str]:
+    """Make a bundle by the command in a process of its own, which is killed at a step, unless it ends before."""
+    script = gap.work / "killing.py"
+    script.write_text(KILLING)
+    config = gap.work / "mirror.toml"
+    config.write_text(f'[mirror]\nroot = "{gap.mirror.root}"\n[[index]]\nname = "main"\nurl = "{gap.upstream.url}"\n')
+    words = [sys.executable, str(script), str(step), "bundle", "create", "--config", str(config), "--site", "plant"]
+    words += ["--to", str(gap.medium), "--key", str(gap.key), "--volume-size", str(SMALLEST_VOLUME), "--json"]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
 KILLING = """
