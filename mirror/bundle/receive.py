@@ -905,7 +905,8 @@ def prepare(root: Root) -> None:
 def check_space(root: Root, manifest: Manifest, pending: Sequence[Sequence[Planned]]) -> None:
     """Raise ``DiskError`` unless there is room for what is still to be unpacked, and for the new state."""
     found = os.statvfs(root.path)
-    planned = [plan for plans in pending for plan in plans]
+    # What the tree seems to hold is hashed and left out later: a full bundle needs room for what is new or damaged.
+    planned = [plan for plans in pending for plan in plans if not _seems_held(root, plan.item)]
     unit = found.f_frsize or 4096
     directories = 0 if manifest.kind == "repair" else manifest.state.projects + 2
     # A blob takes up to two directories of its own.
@@ -916,6 +917,12 @@ def check_space(root: Root, manifest: Manifest, pending: Sequence[Sequence[Plann
         raise DiskError(f"{root.path}: {needed + _SPARE_BYTES} bytes are needed, {free} are free: make room")
     if found.f_files and found.f_favail < inodes:
         raise DiskError(f"{root.path}: {inodes} new files are needed, the file system has room for {found.f_favail}")
+
+
+def _seems_held(root: Root, item: Item) -> bool:
+    return (
+        len(item.parts) == 1 and item.path.startswith("files/") and _is_there(f"{root.public}/{item.path}", item.size)
+    )
 
 
 def free_bytes(path: str) -> int:

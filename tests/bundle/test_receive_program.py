@@ -282,6 +282,21 @@ def test_a_disk_that_is_too_small(site: Site, far: Far) -> None:
     assert "bytes are needed" in done.stderr
 
 
+def test_a_full_bundle_needs_no_room_for_what_is_held(site: Site, far: Far) -> None:
+    """A full bundle over a tree that holds its files is the way out of any trouble, on a disk that is nearly full as well."""
+    state = State({"aa": [some_file("aa", "1", size=20 << 20)]}, 1)
+    site.make(state)
+    site.make(State({**state.projects, "bb": [some_file("bb", "1")]}, 2), full=True)
+    far.root.mkdir()
+    program = f"{sys.executable} -I {PROGRAM} --root {far.root} --trust {far.trust}"
+    script = (
+        f"mount -t tmpfs -o size=44m none {far.root}\n{program} {site.made[0].path}\nexec {program} {site.made[1].path}"
+    )
+    done = mounted(script)
+    assert done.returncode == 0, done.stderr
+    assert "lab-000002 is applied and served" in done.stdout
+
+
 def test_a_disk_that_becomes_full(site: Site, far: Far) -> None:
     """A disk that fills up on the way: exit code 6, one message, and the same command completes when there is room."""
     made = site.make(FIRST)
