@@ -310,13 +310,15 @@ def show(
     site: Annotated[str | None, typer.Option("--site", metavar="NAME", help="Only this one.")] = None,
     json: _JSON = False,
 ) -> ExitCode:
-    """List what was made for each site, and what the far side has acknowledged."""
+    """List what was made for each site, what the far side has acknowledged, and what was begun and not completed."""
     import anyio
 
-    rows = anyio.run(_load_shipments, options.load_tree_config(), site)
+    config = options.load_tree_config()
+    rows, begun = anyio.run(_load_shipments, config, site), anyio.run(_load_begun, config, site)
     if json:
-        _write_json({"format": 1, "bundles": [_shipment_json(row) for row in rows]})
-    elif not rows:
+        _write_json({"format": 1, "bundles": [_shipment_json(row) for row in rows], "unfinished": begun})
+        return ExitCode.OK
+    if not rows:
         write_out("no bundles; make one with `mirror bundle create --site NAME --to DIR --key FILE`")
     else:
         head = ("site", "bundle", "made", "builds on", "size", "acknowledged", "damage")
@@ -333,6 +335,11 @@ def show(
             for row in rows
         ]
         write_out("\n".join(table([head, *lines], right=frozenset({1, 3, 4, 6}))))
+    for found in begun:
+        write_out(
+            f"begun for {found['site']} at {found['begun_at']} and not completed: `mirror bundle create --site {found['site']} …`"
+            " completes it or begins anew; until then its files are kept"
+        )
     return ExitCode.OK
 
 
@@ -453,6 +460,19 @@ def acknowledge(
         if row.damage:
             write_out(f"it reports {counted(row.damage, 'damaged file')}: mirror bundle create --repair {receipt} …")
     return ExitCode.OK
+
+
+async def _load_begun(config: Config, site: str | None) -> list[dict[str, Any]]:
+    from mirror.state.snapshots import Kind, load_snapshots
+    from mirror.wiring import opened_tree_for_reading
+
+    async with opened_tree_for_reading(config.mirror, config.limits) as tree:
+        pins = [(pin.name.rpartition("-")[0], pin) for pin in await load_snapshots(tree.store, Kind.PIN)]
+    return [
+        {"site": name, "begun_at": _time(pin.made_at), "revision": pin.revision}
+        for name, pin in pins
+        if site in {None, name}
+    ]
 
 
 async def _load_shipments(config: Config, site: str | None) -> list[ShipmentRow]:

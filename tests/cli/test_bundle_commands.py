@@ -167,6 +167,20 @@ def test_a_station_without_openssh_is_told(mirror):
         assert (done.returncode, "install OpenSSH 8.2 or newer" in done.stderr) == (2, True), done.stderr
 
 
+def test_what_was_begun_is_listed(mirror):
+    """A bundle that was not completed keeps its files: the list names its site, until the same command completes it."""
+    key = mirror.work / "broken"
+    key.write_text("no key")
+    words = ("create", "--site", "plant", "--to", mirror.work / "usb", "--key")
+    assert run(mirror, *words, key).returncode == 7
+    assert "begun for plant at 20" in run(mirror, "list").stdout
+    (begun,) = report(mirror, "list", "--site", "plant")["unfinished"]
+    assert begun["site"] == "plant"
+    assert report(mirror, "list", "--site", "other")["unfinished"] == []
+    assert run(mirror, *words, key_of(mirror)).returncode == 0
+    assert report(mirror, "list")["unfinished"] == []
+
+
 def test_a_list_that_hides_something_is_told(mirror):
     """Who signs could show a scanner or an approver another list than the one that the far side goes by: verify compares."""
     place = made(mirror)
