@@ -2102,9 +2102,18 @@ def run_check(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str
         more = [f"… and {len(damage) - _SHOWN} more"] if len(damage) > _SHOWN else []
         if any("simple/" in item.path for item in damage):
             more.append("what a damaged page lists was not checked: run --check again after the repair")
-        carried = arguments.list or root.receipt
-        raise Rejected(*lines, *more, f"carry {carried} to the near side, for `mirror bundle create --repair`")
+        links = [item for item in damage if _is_own_link(item.path)]
+        if links:
+            more.append(f"the links that are missing are put back by --rollback {record.last.sequence}")
+        if len(links) < len(damage):
+            carried = arguments.list or root.receipt
+            more.append(f"carry {carried} to the near side, for `mirror bundle create --repair`")
+        raise Rejected(*lines, *more)
     return {**receipt, "outcome": "whole", "live": live_name(root), "signer": record.signer}
+
+
+def _is_own_link(path: str) -> bool:
+    return path == "simple" or (path.startswith("snapshots/") and path.endswith("/files") and path.count("/") == 2)
 
 
 def run_rollback(root: Root, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -2123,6 +2132,8 @@ def run_rollback(root: Root, arguments: argparse.Namespace) -> dict[str, Any]:
         entry = wanted[-1]
         if not os.path.isfile(f"{root.state(entry.name)}/simple/{PAGE_NAMES[0]}"):
             raise DiskError(f"{root.state(entry.name)} is damaged: run --check")
+        for state in record.applied:
+            _mend_link(root, state)
         switch(root, entry.name)
     return {**_summary(root, record), "outcome": "rolled back"}
 

@@ -137,11 +137,17 @@ def test_foreign_pages_are_told(received: Far, tmp_path: Path) -> None:
 
 
 def test_links_of_the_tree(received: Far, site: Site, tmp_path: Path) -> None:
-    """Lost links are named; the next bundle, a repair or a rollback puts them back."""
+    """Lost links are named; a rollback to the newest state puts them back, a repair those to the files."""
     (received.public / "simple").unlink()
     (received.public / "snapshots/bundle-000002/files").unlink()
     assert checked(received, tmp_path) == [("snapshots/bundle-000002/files", "missing"), ("simple", "missing")]
+    done = received.run("--check")
+    assert "receive: the links that are missing are put back by --rollback 2\n" in done.err
+    assert "carry" not in done.err
     assert received.run("--rollback", 2).code == 0
+    assert checked(received, tmp_path) == []
+    received.check_serves(SECOND)
+    (received.public / "snapshots/bundle-000001/files").unlink()
     assert received.receive(site.repair([])).code == 0
     assert checked(received, tmp_path) == []
 
