@@ -27,7 +27,7 @@ from mirror.errors import BundleError, ConfigError, TreeError
 from mirror.logs import get_logger
 from mirror.state.plan import Plan
 from mirror.state.shipments import ShipmentRow, load_chain, load_shipments, record_shipment
-from mirror.state.snapshots import SnapshotRow
+from mirror.state.snapshots import SnapshotRow, count_projects_at
 from mirror.state.store import Store
 from mirror.tree.atomic import (
     free_bytes,
@@ -94,6 +94,20 @@ async def find_basis(store: Store, site: str, *, since: int | None, full: bool) 
         )
     assert chain is not None
     return Basis(chain=chain, sequence=sequence, bases=bases)
+
+
+async def check_known(store: Store, site: str) -> None:
+    """Raise ``ConfigError`` where a site without a table in the configuration was sent less than everything before."""
+    made = await load_shipments(store, site)
+    if not made or not made[-1].needed:
+        return
+    sent, total = int(made[-1].state["projects"]), await count_projects_at(store, made[-1].revision)
+    if sent < total:
+        raise ConfigError(
+            where="--site",
+            problem=f"{site} was sent {sent} of {total} projects last, and this configuration has no [[site]] {site}, so that it"
+            " would get everything: name the right one by --config, or add the table",
+        )
 
 
 def is_continued(plan: Plan, order: Order, basis: Basis, *, is_newest: bool) -> bool:

@@ -99,6 +99,9 @@ def create(
         raise ConfigError(where="--snapshot", problem="a repair mends what was sent; expected no snapshot")
     config = options.load_tree_config()
     table = next((s for s in config.sites if s.name == site), None)
+    if table is None and config.sites:
+        known = ", ".join(s.name for s in config.sites)
+        write_error(f"warning: the configuration has no [[site]] {site}, so it gets everything; it has: {known}")
     key = key or (table.key if table else None)
     if unsigned:
         key = None
@@ -191,11 +194,13 @@ async def _prepare(options: GlobalOptions, wanted: _Wanted, layout: Layout) -> _
 
     async with _opened(options, wanted.config) as tree:
         order = _order(wanted)
+        site = next((s for s in wanted.config.sites if s.name == wanted.site), None)
+        if site is None:
+            await work.check_known(tree.store, wanted.site)
         basis = await work.find_basis(tree.store, wanted.site, since=wanted.since, full=wanted.full)
         pin = await _continued_pin(tree, wanted.site, order, basis)
         if pin is not None:
             return _Job(pin, order, basis)
-        site = next((s for s in wanted.config.sites if s.name == wanted.site), None)
         pin = await frozen.freeze_pin(
             tree.maintenance,
             tree.layout,

@@ -135,6 +135,17 @@ async def count_published(store: Store, revision: int, names: Sequence[ProjectNa
     return files, size
 
 
+async def count_projects_at(store: Store, revision: int) -> int:
+    """Return how many projects had files on their pages at a revision."""
+    return int(
+        await store.value(
+            "SELECT count(DISTINCT p.name) FROM entry e JOIN project p ON p.id = e.project WHERE e.valid_from <= ?"
+            " AND (e.valid_to IS NULL OR e.valid_to > ?)",
+            (revision, revision),
+        )
+    )
+
+
 async def load_lost_blobs(store: Store) -> list[tuple[str, str, str, str]]:
     """Return (snapshot, project, sha256, filename) of what snapshots list and no row knows; project "" where unknown."""
     lost = "NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = {0}.sha256 AND b.filename = {0}.filename)"

@@ -266,7 +266,7 @@ def test_a_receipt_of_another_mirror_is_refused(mirror):
 
 
 def test_the_site_of_the_configuration_names_its_key_and_projects(mirror):
-    """With a [[site]] table the bundle is signed by its key and has its projects only."""
+    """With a [[site]] table the bundle is signed by its key and has its projects only, never by oversight everything."""
     mirror.upstream.state.publish("beta", *build_wheel("beta", "1.0"))
     mirror.sync_well()
     key = key_of(mirror)
@@ -276,3 +276,9 @@ def test_the_site_of_the_configuration_names_its_key_and_projects(mirror):
     done = mirror.run("bundle", "create", "--site", "plant", "--to", "usb", "--config", mirror.config, "--json")
     made = json.loads(done.stdout)
     assert (made["signed"], made["state"]["projects"], made["files"]) == (True, 1, 1)
+    words = ("create", "--to", mirror.work / "usb", "--key", key, "--full", "--site")
+    elsewhere = mirror.config.rename(mirror.work / "elsewhere.toml")
+    done = run(mirror, *words, "plant")
+    assert (done.returncode, "was sent 1 of 2 projects" in done.stderr) == (2, True), done.stderr
+    done = mirror.run("bundle", *words, "plnat", "--config", elsewhere)
+    assert (done.returncode, "has no [[site]] plnat, so it gets everything" in done.stderr) == (0, True), done.stderr
