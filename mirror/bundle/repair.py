@@ -1,6 +1,7 @@
 """Mend the far side: from its list of damage to a bundle outside the chain; and what its receipts say.
 
-The list comes from beyond the gap: it is matched with the ledger, and every path in it must have the form of one that was sent.
+The list comes from beyond the gap: it is matched with the ledger, every path in it must have the form of one that was sent, and a
+blob must be of a project that the site gets.
 A page is mended only by the very bytes that were sent, looked for among the live pages, the snapshots and the pins.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,14 @@ from mirror.bundle.volumes import lay_out
 from mirror.errors import BundleError, shown_text
 from mirror.state.plan import Plan, PlannedItem
 from mirror.state.shipments import ShipmentRow
+from mirror.state.snapshots import load_owners
+from mirror.state.store import Store
 from mirror.tree.layout import Layout
 
 _BLOB = re.compile(r"files/([0-9a-f]{2})/([0-9a-f]{2})/(\1\2[0-9a-f]{60})/([^/]+)\Z")
 _PAGE = re.compile(r"simple/(?:[a-z0-9]+(?:-[a-z0-9]+)*/)?index\.(?:html|v1_html|v1_json)\Z")
+
+Wants = Callable[[str], bool]
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,12 +91,29 @@ def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow]) -> ShipmentRow:
     )
 
 
+async def find_withheld(store: Store, receipt: Receipt, wants: Wants) -> frozenset[str]:
+    """Return the blobs and sidecars of a receipt that no project of the site lists: whoever asks for them gets none."""
+    asked: dict[str, tuple[str, str]] = {}
+    for damage in receipt.damage:
+        found = _BLOB.match(damage.path)
+        if found is not None:
+            asked[damage.path] = (found[3], found[4].removesuffix(METADATA_ENDING))
+    owners = await load_owners(store, asked.values())
+    return frozenset(path for path, blob in asked.items() if not any(wants(name) for name in owners.get(blob, ())))
+
+
 def plan_repair(
-    plan: Plan, layout: Layout, work: Path, receipt: Receipt, row: ShipmentRow, volume_size: int
+    plan: Plan,
+    layout: Layout,
+    work: Path,
+    receipt: Receipt,
+    row: ShipmentRow,
+    volume_size: int,
+    withheld: Container[str],
 ) -> list[str]:
     """Plan what mends the damage of a receipt; return the paths that can't be mended from here.
 
-    ``work``: a directory for copies of the pages.
+    ``work``: a directory for copies of the pages. ``withheld``: what is not for this site.
     """
     left: list[str] = []
     items: list[PlannedItem] = []
@@ -100,7 +122,7 @@ def plan_repair(
         if damage.problem == "foreign":
             continue
         if _BLOB.match(damage.path):
-            item = _blob(layout, damage.path)
+            item = None if damage.path in withheld else _blob(layout, damage.path)
         else:
             item = _page(layout, work, damage.path, expected.get(damage.path))
         if item is None:

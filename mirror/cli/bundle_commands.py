@@ -16,6 +16,7 @@ from mirror.errors import BundleError, ConfigError
 if TYPE_CHECKING:
     from mirror.bundle.create import Basis, Order
     from mirror.bundle.look import Look
+    from mirror.bundle.repair import Receipt
     from mirror.bundle.volumes import Told
     from mirror.config import Config
     from mirror.state.shipments import ShipmentRow
@@ -280,9 +281,10 @@ def _repair(options: GlobalOptions, wanted: _Wanted, path: Path) -> dict[str, An
     if receipt.site != wanted.site:
         raise ConfigError(where="--repair", problem=f"the list is of the site {safe(receipt.site)!r}")
     row = repair.find_shipment(receipt, anyio.run(_load_shipments, wanted.config, wanted.site))
+    withheld = anyio.run(_find_withheld, wanted, receipt)
     layout = Layout(wanted.config.mirror.root)
     with tempfile.TemporaryDirectory() as temporary, open_plan(Path(temporary) / "plan.db") as plan:
-        left = repair.plan_repair(plan, layout, Path(temporary), receipt, row, wanted.volume_size)
+        left = repair.plan_repair(plan, layout, Path(temporary), receipt, row, wanted.volume_size, withheld)
         head = work.head_of(plan)
         report: dict[str, Any] = {"outcome": "nothing", "site": wanted.site, "not_mended": repair.unmended(left)}
         if plan.volumes():
@@ -292,6 +294,20 @@ def _repair(options: GlobalOptions, wanted: _Wanted, path: Path) -> dict[str, An
             report |= {"outcome": "made", **work.summary(head, plan, directory), "digest": digest}
             report["signed"] = wanted.key is not None
     return report
+
+
+async def _find_withheld(wanted: _Wanted, receipt: Receipt) -> frozenset[str]:
+    from mirror.bundle.create import check_known
+    from mirror.bundle.repair import find_withheld
+    from mirror.wiring import opened_tree_for_reading
+
+    site = next((s for s in wanted.config.sites if s.name == wanted.site), None)
+    async with opened_tree_for_reading(wanted.config.mirror, wanted.config.limits) as tree:
+        if site is None:
+            await check_known(tree.store, wanted.site)
+        if site is None or site.takes_all:
+            return frozenset()
+        return await find_withheld(tree.store, receipt, site.wants())
 
 
 def _show_created(report: dict[str, Any]) -> None:

@@ -146,6 +146,23 @@ async def count_projects_at(store: Store, revision: int) -> int:
     )
 
 
+async def load_owners(store: Store, blobs: Collection[tuple[str, str]]) -> dict[tuple[str, str], set[ProjectName]]:
+    """Return which projects list some (sha256, filename), or once did, as far as the history is known."""
+    found: dict[tuple[str, str], set[ProjectName]] = {}
+    digests = sorted({sha256 for sha256, _ in blobs})
+    for start in range(0, len(digests), _CHUNK):
+        chunk = digests[start : start + _CHUNK]
+        owner = (
+            "SELECT e.sha256, e.filename, p.name FROM entry e JOIN project p ON p.id = e.project"
+            f" WHERE e.sha256 IN ({','.join('?' * len(chunk))})"
+        )
+        # In two halves, since each has an index of its own.
+        query = f"{owner} AND e.valid_to IS NULL UNION {owner} AND e.valid_to IS NOT NULL"
+        for sha256, filename, name in await store.rows(query, (*chunk, *chunk)):
+            found.setdefault((sha256, filename), set()).add(name)
+    return found
+
+
 async def load_lost_blobs(store: Store) -> list[tuple[str, str, str, str]]:
     """Return (snapshot, project, sha256, filename) of what snapshots list and no row knows; project "" where unknown."""
     lost = "NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = {0}.sha256 AND b.filename = {0}.filename)"

@@ -592,6 +592,25 @@ def test_a_hostile_list_reads_nothing_that_was_not_sent(gap, tmp_path):
     assert [item["path"] for item in report["not_mended"]] == paths
 
 
+def test_a_list_gets_nothing_of_other_sites(gap, tmp_path):
+    """A site that knows the path of a blob of a project that it does not get is sent none; its own ones are."""
+    gap.sites = (SiteConfig(name=SITE, exclude_projects=("b*",)),)
+    gap.carry()
+    files = gap.mirror.root / "public/files"
+    paths = {p.name.partition("-")[0]: f"files/{p.relative_to(files)}" for p in files.rglob("*.whl")}
+    asked = [paths["alpha"], paths["beta"], paths["beta"] + ".metadata"]
+    receipt = json.loads((gap.far / "receipt.json").read_bytes())
+    receipt["damage"] = [{"path": path, "problem": "missing"} for path in asked]
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(receipt))
+    report = gap.create(repair=path)
+    assert [item["path"] for item in report["not_mended"]] == asked[1:]
+    assert [item["path"] for item in manifest_of(report)["blobs"]] == asked[:1]
+    gap.sites = ()
+    with pytest.raises(ConfigError, match="was sent 2 of 3 projects"):
+        gap.create(repair=path)
+
+
 def test_another_bundle_entered_meanwhile_spoils_this_one(gap):
     """The ledger takes no second bundle of a sequence."""
     import sqlite3
