@@ -86,8 +86,14 @@ class Response:
     async def read_chunk(self) -> bytes:
         """Return the next bytes of the body, empty at its end. Raises ``Unreachable`` (cut, stalled, too slow)."""
         asked_at = time.monotonic()
+        content = self._raw.content
         try:
-            chunk = await self._raw.content.readany()
+            chunk = content.read_nowait()
+            if not chunk and not content.at_eof():
+                # aiohttp's own deadline begins anew with whatever comes, also with what is no byte of a body: the
+                # extensions of a chunk's head have no end.
+                with anyio.fail_after(self._stall_timeout_s):
+                    chunk = await content.readany()
         except TRANSPORT_FAILURES as exc:
             self._on_failure(exc)
             raise failure_of(exc, self.url, timeout_s=self._stall_timeout_s) from None

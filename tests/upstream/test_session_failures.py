@@ -166,6 +166,25 @@ async def test_headers_that_never_end(serve_raw, open_session):
     assert isinstance(await failure(session, f"http://127.0.0.1:{port}/"), Unreachable)
 
 
+async def test_a_chunk_that_never_begins(serve_raw, open_session):
+    """Bytes that belong to no body, such as the endless extension of a chunk, hold nobody up for longer than a stall."""
+
+    async def speak(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5")
+        while True:
+            writer.write(b";name=value")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    port = await serve_raw(speak)
+    session = await open_session(f"http://127.0.0.1:{port}/simple/", limits={"stall_timeout_s": 0.2})
+    found = await asyncio.wait_for(failure(session, f"http://127.0.0.1:{port}/x{SECRET}"), 10)
+    assert isinstance(found, Unreachable)
+    assert "stall-timeout" in str(found)
+    assert session.pushback == 1
+
+
 async def test_body_that_drips(serve, open_session):
     """A body that comes slower than 1 KiB a second on average is given up after stall-timeout."""
 
