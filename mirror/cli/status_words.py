@@ -177,7 +177,7 @@ def _failures(status: Status) -> Iterator[str]:
 def _failure(row: FailureRow, now: float) -> Iterator[str]:
     name = "/".join(part for part in (row.index, row.project, row.filename) if part)
     wait_s = row.next_at - now
-    again = f"due again in {duration(wait_s)}" if wait_s > 0 else "due now"
+    again = "due now" if row.is_due(now) else f"due again in {duration(wait_s)}"
     yield f"  {name}"
     yield f"    {row.reason.value}: first {ago(row.first_at, now)}, tried {counted(row.attempts, 'time')}, {again}"
     yield f"    {row.detail.removeprefix(f'{row.filename}: ')}"

@@ -51,6 +51,10 @@ class FailureRow(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     next_at: float
 
+    def is_due(self, now: float) -> bool:
+        """Tell whether it is to be tried; a try that lies ahead was noted by a clock that was wrong."""
+        return self.next_at <= now or self.last_at > now
+
 
 async def record_failures(
     store: Store, failed: Sequence[Failure], closed: Collection[tuple[int, str, str]], *, now: float

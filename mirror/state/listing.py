@@ -332,7 +332,9 @@ _HAS_ABSENT = (
 )
 _HAS_FAILURES = "EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name)"
 _IS_ABSENT = "p.id IN (SELECT project FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL)"
-_IS_DUE_FAILURE = "p.name IN (SELECT project FROM failure WHERE source = :source AND next_at <= :now)"
+_IS_DUE_FAILURE = (
+    "p.name IN (SELECT project FROM failure WHERE source = :source AND (next_at <= :now OR last_at > :now))"
+)
 # The first three are asked for some rows, the last two of all: a list is made once for each statement.
 
 

@@ -206,7 +206,7 @@ class _Crawler:
         return work
 
     def _is_due(self, failed: FailureRow) -> bool:
-        if failed.reason is Reason.REFUSED_UNHASHED or failed.next_at > self._due.now:
+        if failed.reason is Reason.REFUSED_UNHASHED or not failed.is_due(self._due.now):
             return False
         return not (failed.file is not None and self._run.selection.too_large(failed.file))
 

@@ -94,6 +94,23 @@ async def test_a_jump_stalls_nothing(simulator, mirror_of, jump_s):
     assert mirror.files()["beta"] == {}
 
 
+async def test_the_daemon_tries_again_what_a_wrong_clock_put_off(simulator, mirror_of):
+    """What failed while the clock was a year ahead is tried soon after it was set right, not in a year."""
+    index = await simulator(serials=True)
+    name, data = build_wheel("alpha", "1.0")
+    index.state.publish("alpha", name, data)
+    index.inject(unavailable(503), filename=name)
+    mirror = mirror_of(index)
+    mirror.clock.advance(YEAR_S)
+    await mirror.cycle(all_failures=False)
+    index.faults.clear()
+    mirror.clock.advance(-YEAR_S)
+
+    await mirror.cycle(all_failures=False)
+
+    assert (mirror.files(), mirror.ledger()) == (offered(index), [])
+
+
 async def test_a_jump_removes_nothing_by_one_look(simulator, mirror_of):
     """Two looks are two cycles, however much time the clock says has passed between them and a third."""
     index, mirror = await with_one_removed(simulator, mirror_of)
