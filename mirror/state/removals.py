@@ -54,8 +54,8 @@ async def load_brake_window(store: Store, source: int, now: float, *, enough: Ca
     """
     start = await store.value(
         "SELECT coalesce(max(id), 0) FROM revision WHERE at <= ?"
-        " OR cycle IN (SELECT id FROM cycle WHERE allow_shrink = 1)",
-        (now - _DAY_S,),
+        " OR cycle <= (SELECT brake_lifted FROM source WHERE id = ?)",
+        (now - _DAY_S, source),
     )
     values = {"source": source, "start": start}
     had_files = await store.value(f"SELECT EXISTS (SELECT 1 {_PUBLISHED_AT_START})", values)
@@ -71,6 +71,12 @@ async def load_brake_window(store: Store, source: int, now: float, *, enough: Ca
         f"SELECT count(*) FROM (SELECT 1 {files} LIMIT :enough)", values | {"enough": enough(left)}
     )
     return BrakeWindow(published=published, left=left)
+
+
+async def record_brake_lifted(store: Store, source: int, *, cycle: int) -> None:
+    """Note that a person lifted the brake of one index in this cycle; before anything leaves by it."""
+    async with store.transaction() as tx:
+        await tx.execute("UPDATE source SET brake_lifted = ? WHERE id = ?", (cycle, source))
 
 
 _PUBLISHED_AT_START = (

@@ -114,6 +114,11 @@ MIGRATIONS: tuple[str, ...] = (
         UPDATE blob SET metadata_revision = (SELECT coalesce(max(id), 0) FROM revision)
             WHERE sha256 = new.sha256 AND filename = new.filename; END;
     """,
+    """
+    -- The last cycle in which a person lifted the brake of this index: its window begins after that.
+    ALTER TABLE source ADD COLUMN brake_lifted INTEGER;
+    UPDATE source SET brake_lifted = (SELECT max(id) FROM cycle WHERE allow_shrink = 1);
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

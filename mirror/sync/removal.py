@@ -28,6 +28,7 @@ from mirror.state.removals import (
     load_files_of,
     load_orphaned,
     load_overlaid,
+    record_brake_lifted,
     record_removals,
 )
 from mirror.sync.publish import Publisher
@@ -91,6 +92,8 @@ class Part(Protocol):
 async def apply_removals(cycle: Cycle, run: Part, publisher: Publisher) -> bool:
     """Take away what is to leave, unless the brake holds it; tell whether it was done."""
     removals = run.removals
+    if cycle.options.allow_shrink:
+        await record_brake_lifted(cycle.store, run.source.id, cycle=cycle.id)
     if not removals:
         if not cycle.options.is_narrowed:  # what the brake holds may be where such a cycle did not look
             await _close_brake(cycle, run)

@@ -81,6 +81,8 @@ class Index:
     past: list[tuple[str, str, int, int]] = field(default_factory=list)
     """What was published and is no more: project, filename, first cycle, cycle in which it left."""
     braked: bool = False
+    lifted: int = 0
+    """The last cycle that looked at it with the brake lifted."""
 
 
 Candidates = dict[str, set[str]]
@@ -94,8 +96,8 @@ class Model:
         self.max_shrink = max_shrink
         self.blobs: set[tuple[str, str]] = set()
         self.number = 0
-        self.starts: list[tuple[float, bool]] = []
-        """Of each cycle: when it was, and whether it lifted the brake and changed something."""
+        self.starts: list[float] = []
+        """When each cycle was."""
 
     def published(self) -> set[tuple[int, str, str, str, bool]]:
         """Return (index, project, filename, sha256, yanked) of all that the pages list."""
@@ -111,7 +113,6 @@ class Model:
     ) -> None:
         """Run one cycle. ``late``: files of another owner leave a cycle after the owner's page was read."""
         self.number += 1
-        self._changed = False
         leaves: list[set[str]] = [set() for _ in worlds]
         removals: list[Candidates] = [{} for _ in worlds]
         read_before = [{p for p, row in index.projects.items() if row.is_read} for index in self.indexes]
@@ -138,7 +139,7 @@ class Model:
                     for project in sorted(leaves[i]):
                         if worlds[later].listed:
                             self._look_at_page(later, project, worlds, removals[later])
-        self.starts.append((now, allow_shrink and self._changed))
+        self.starts.append(now)
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -200,8 +201,6 @@ class Model:
             index.ledger[(project, "")] = page.failure
             return
         self._forget_failures(i, project)
-        if row.withdrawn != page.withdrawn:
-            self._changed = True
         row.withdrawn = page.withdrawn
         if page.withdrawn:
             removals.setdefault(project, set()).update(held)
@@ -236,7 +235,6 @@ class Model:
                 continue
             if known is not None and known.yanked != offer.yanked:
                 known.yanked = offer.yanked
-                self._changed = True
             if known is not None and known.sha256 == offer.sha256:
                 continue
             if offer.fault is not None and (name, offer.sha256) not in self.blobs:
@@ -299,6 +297,8 @@ class Model:
     def _remove(self, i: int, removals: Candidates, leaves: set[str], now: float, *, allow_shrink: bool) -> bool:
         """Take away what is to leave, unless the brake holds; tell whether it was done."""
         index = self.indexes[i]
+        if allow_shrink:
+            index.lifted = self.number
         leaving = {(p, n) for p, names in removals.items() for n in names if n in index.held.get(p, {})}
         leaving |= {(p, n) for p in leaves for n in index.held.get(p, {})}
         if leaving and not allow_shrink and self._brake_holds(i, leaving, now):
@@ -313,7 +313,8 @@ class Model:
 
     def _brake_holds(self, i: int, leaving: set[tuple[str, str]], now: float) -> bool:
         index = self.indexes[i]
-        first = max((n for n, (at, lifted) in enumerate(self.starts, 1) if lifted or at <= now - DAY_S), default=0)
+        first = max((n for n, at in enumerate(self.starts, 1) if at <= now - DAY_S), default=0)
+        first = max(first, index.lifted)
         on_pages = {(p, n) for other in self.indexes for p, files in other.held.items() for n in files}
         spans = [(p, n, opened, closed) for p, n, opened, closed in index.past if closed > first]
         spans += [(p, n, h.opened, self.number + 1) for p, files in index.held.items() for n, h in files.items()]
@@ -335,9 +336,7 @@ class Model:
                     self._close(other, project, name)
         self.indexes[i].held[project][name] = Held(offer.sha256, offer.yanked, opened)
         self.blobs.add((name, offer.sha256))
-        self._changed = True
 
     def _close(self, i: int, project: str, name: str) -> None:
         known = self.indexes[i].held[project].pop(name)
         self.indexes[i].past.append((project, name, known.opened, self.number))
-        self._changed = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mirroring import DAY_S, Mirror, failures, offered
-from simulator import build_wheel
+from simulator import build_wheel, unavailable
 
 
 def wheels(number):
@@ -79,6 +79,44 @@ async def test_the_brake_counts_what_left_within_a_day(simulator, mirror_of):
     mirror.clock.advance(DAY_S + 1)
     report = await mirror.cycle()
     assert (mirror.files(), failures(report)) == (offered(index), [])
+
+
+@pytest.mark.parametrize("how", ["narrowed", "unreachable"])
+async def test_lifting_the_brake_of_one_index_leaves_that_of_another(simulator, mirror_of, how):
+    """The window begins anew only for an index that took part in the cycle in which a person lifted the brake."""
+    first, second = await simulator(), await simulator()
+    for wheel in wheels(20):
+        first.state.publish("alpha", *wheel)
+    for number in range(20):
+        second.state.publish("beta", *build_wheel("beta", f"{number}.0"))
+    mirror: Mirror = mirror_of(first=first, second=second)
+    await mirror.cycle()
+    mirror.clock.advance(2 * DAY_S)
+    remove(first, 0, 5)
+    await mirror.cycle()
+    await mirror.cycle()
+    assert len(mirror.files()["alpha"]) == 15
+
+    for number in range(5):
+        second.state.remove_file("beta", build_wheel("beta", f"{number}.0")[0])
+    await mirror.cycle(indexes=("second",))
+    if how == "unreachable":
+        first.inject(unavailable(404), kind="root")
+    await mirror.cycle(allow_shrink=True, indexes=("second",) if how == "narrowed" else ())
+    assert len(mirror.files()["beta"]) == 15
+    first.faults.clear()
+    remove(first, 5, 8)
+    await mirror.cycle()
+    report = await mirror.cycle()
+
+    assert failures(report) == [("first", None, None, "shrink")]
+    assert len(mirror.files()["alpha"]) == 15
+
+    await mirror.cycle(allow_shrink=True, indexes=("first",))
+    remove(first, 8, 12)
+    await mirror.cycle()
+    report = await mirror.cycle()
+    assert (mirror.files(), failures(report)) == (offered(first, second), [])
 
 
 async def test_max_shrink_is_configured(simulator, mirror_of):
