@@ -215,7 +215,7 @@ def _show_verification(found: Verification, *, repair: bool) -> None:
         write_out(f"{finding.damage.value}: {shown_path(finding.path)}: {shown_text(finding.detail)}")
     _say_more(found.findings)
     for path in found.without_metadata[:_SHOWN]:
-        write_out(f"without metadata from now on, since it can't be made again: {path}")
+        write_out(f"without metadata until a cycle fetches it again, if its index still offers it: {path}")
     _say_more(found.without_metadata)
     for file in found.lost[:_SHOWN]:
         where = file.index if file.index.startswith(_SNAPSHOT) else f"{file.project}, index {file.index}"

@@ -31,6 +31,8 @@ class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
     """The cycle that first missed it."""
     refused: Digests = ()
     """The digests of other bytes under this name that ``on-replace = "keep"`` has refused."""
+    has_metadata: bool = False
+    """Whether core metadata lies beside it (PEP 658)."""
 
 
 class RemovalKind(Enum):
@@ -67,6 +69,13 @@ class Rehash(msgspec.Struct, frozen=True, kw_only=True):
     expected: str
 
 
+class FetchMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """A held file that is no wheel, and whose advertised metadata is not held: it appeared later, or was damaged."""
+
+    held: HeldFile
+    file: ListedFile
+
+
 class Removal(msgspec.Struct, frozen=True, kw_only=True):
     """A file to take off the pages."""
 
@@ -80,6 +89,7 @@ class ProjectChange(msgspec.Struct, frozen=True, kw_only=True):
     fetch: tuple[Fetch, ...] = ()
     relabel: tuple[Relabel, ...] = ()
     rehash: tuple[Rehash, ...] = ()
+    metadata: tuple[FetchMetadata, ...] = ()
     touch: tuple[tuple[HeldFile, ListedFile], ...] = ()
     """Listed digests or address changed, nothing that a page shows: the row is updated in place."""
     refuse: tuple[tuple[HeldFile, Digests], ...] = ()
@@ -96,7 +106,8 @@ class ProjectChange(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Whether nothing that a page shows changes and nothing is to be fetched."""
-        return not (self.fetch or self.relabel or self.rehash or self.refuse or self.remove or self.meta)
+        shown = self.fetch or self.relabel or self.rehash or self.metadata or self.refuse or self.remove or self.meta
+        return not shown
 
 
 def diff_page(
@@ -140,6 +151,7 @@ def diff_page(
         fetch=tuple(work.fetch),
         relabel=tuple(work.relabel),
         rehash=tuple(work.rehash),
+        metadata=tuple(work.metadata),
         touch=tuple(work.touch),
         refuse=tuple(work.refuse),
         missing=tuple(work.missing),
@@ -163,12 +175,13 @@ def diff_unchanged(held: Mapping[str, HeldFile], *, cycle: int) -> ProjectChange
 class _Work:
     """The growing lists of one comparison."""
 
-    __slots__ = ("fetch", "missing", "refuse", "rehash", "relabel", "remove", "returned", "touch")
+    __slots__ = ("fetch", "metadata", "missing", "refuse", "rehash", "relabel", "remove", "returned", "touch")
 
     def __init__(self) -> None:
         self.fetch: list[Fetch] = []
         self.relabel: list[Relabel] = []
         self.rehash: list[Rehash] = []
+        self.metadata: list[FetchMetadata] = []
         self.touch: list[tuple[HeldFile, ListedFile]] = []
         self.refuse: list[tuple[HeldFile, Digests]] = []
         self.missing: list[HeldFile] = []
@@ -197,6 +210,9 @@ def _compare(file: ListedFile, known: HeldFile, work: _Work, *, is_html: bool, k
     elif verdict:
         if file.digests != known.digests or _address(file.url) != _address(known.url):
             work.touch.append((known, file))
+        is_advertised = file.metadata and strongest_digest(file.metadata) is not None
+        if is_advertised and not known.has_metadata and not file.filename.endswith(".whl"):
+            work.metadata.append(FetchMetadata(held=known, file=file))
     elif not keep_replaced:
         work.fetch.append(Fetch(file=file, replaces=known))
     elif file.digests != known.refused:

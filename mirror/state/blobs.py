@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -289,10 +290,25 @@ async def record_gone(store: Store, lost: Sequence[LostFile], *, now: float) -> 
                 await record_failures(store, [failure], (), now=now)
 
 
+class Sidecarred(Protocol):
+    """What identifies a blob: its row, or a held file."""
+
+    @property
+    def sha256(self) -> Sha256:
+        """Of its bytes."""
+
+    @property
+    def filename(self) -> str:
+        """As it is published."""
+
+
 async def record_sidecars(
-    store: Store, sidecars: Collection[tuple[BlobRow, Sha256 | None]], *, cycle: int, now: float
+    store: Store, sidecars: Collection[tuple[Sidecarred, Sha256 | None]], *, cycle: int, now: float
 ) -> None:
-    """Enter the metadata that was taken out of some wheels again, and mark the pages that show it."""
+    """Enter the metadata that some blobs have now, and mark the pages that show it.
+
+    Where there is none any more, the pages of the indexes are read again: it may be advertised there.
+    """
     async with store.transaction() as tx:
         revision = await tx.revision(cycle, now)
         for blob, metadata_sha256 in sidecars:
@@ -306,6 +322,8 @@ async def record_sidecars(
                 same,
             )
             await mark_pages(tx, (ProjectName(r[0]) for r in rows), revision)
+            if metadata_sha256 is None:
+                await tx.executemany(f"{FORGET_VALIDATORS} name = ?", rows)
 
 
 async def record_pages_damaged(store: Store, names: Collection[ProjectName], *, cycle: int, now: float) -> None:

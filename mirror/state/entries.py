@@ -80,7 +80,9 @@ async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[s
     found: dict[int, dict[str, HeldFile]] = {p: {} for p in projects}
     for r in await store.rows(
         "SELECT project, id, filename, sha256, size, digests, url, requires_python, yanked, upload_time, provenance,"
-        f" extra, absent_since, refused FROM entry WHERE valid_to IS NULL AND project IN ({_marks(projects)})",
+        " extra, absent_since, refused, EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = entry.sha256"
+        " AND b.filename = entry.filename AND b.metadata_sha256 IS NOT NULL)"
+        f" FROM entry WHERE valid_to IS NULL AND project IN ({_marks(projects)})",
         tuple(projects),
     ):
         found[r[0]][r[2]] = HeldFile(
@@ -93,6 +95,7 @@ async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[s
             labels=_labels(r[7:12]),
             absent_since=r[12],
             refused=_decode_digests(r[13]) if r[13] else (),
+            has_metadata=bool(r[14]),
         )
     return found
 

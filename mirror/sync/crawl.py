@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from mirror.core.diff import Fetch, ProjectChange, Rehash, Removal, RemovalKind, diff_page, diff_unchanged
+from mirror.core.diff import Fetch, ProjectChange, Removal, RemovalKind, diff_page, diff_unchanged
 from mirror.core.model import ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import normalize_project
 from mirror.core.policy import Refusal
@@ -32,7 +32,7 @@ from mirror.state.entries import Closing, OwnerClaims, load_blobs, load_held, lo
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.listing import Due, ProjectRow, RootChange, forget_serials, load_due, record_root, record_root_read
 from mirror.sync.pool import work_through
-from mirror.sync.work import Cycle, IndexRun, PendingRemoval, ProjectWork, asked_wait_s
+from mirror.sync.work import Cycle, IndexRun, Job, PendingRemoval, ProjectWork, asked_wait_s
 from mirror.upstream.index import Read, Unchanged
 
 _log = get_logger(__name__)
@@ -253,7 +253,7 @@ class _Crawler:
         return work
 
     async def _plan_jobs(self, work: ProjectWork, change: ProjectChange) -> None:
-        jobs: list[Fetch | Rehash] = list(change.rehash)
+        jobs: list[Job] = [*change.rehash, *change.metadata]
         failures = [_refused(work, refusal) for refusal in change.refusals]
         for fetch in change.fetch:
             if self._run.selection.too_large(fetch.file):

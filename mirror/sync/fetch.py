@@ -8,7 +8,7 @@ from __future__ import annotations
 import anyio
 import anyio.to_thread
 
-from mirror.core.diff import Fetch, Rehash
+from mirror.core.diff import Fetch, FetchMetadata, Rehash
 from mirror.core.model import ListedFile
 from mirror.core.names import ProjectName
 from mirror.errors import (
@@ -19,12 +19,13 @@ from mirror.errors import (
     StateError,
     TreeError,
     Unreachable,
+    UpstreamError,
 )
 from mirror.logs import get_logger
 from mirror.sync.crawl import adopt_held
 from mirror.sync.pool import work_through
-from mirror.sync.record import Adopted, Arrived, Begun, Failed, Recorder, Verified
-from mirror.sync.work import Cycle, IndexRun, ProjectWork, asked_wait_s
+from mirror.sync.record import Adopted, Arrived, Begun, Completed, Failed, Recorder, Verified
+from mirror.sync.work import Cycle, IndexRun, Job, ProjectWork, asked_wait_s
 from mirror.tree.staging import StagedFile
 from mirror.upstream.download import FileRequest, algorithms_for, download, fetch_metadata
 
@@ -33,7 +34,7 @@ _log = get_logger(__name__)
 _WAITING = 256
 """So many files may wait for a download to begin."""
 
-_Job = tuple[ProjectWork, Fetch | Rehash]
+_Job = tuple[ProjectWork, Job]
 
 
 class Fetcher:
@@ -55,7 +56,8 @@ class Fetcher:
             if held is not None and isinstance(job, Fetch):
                 await self._recorder.put(Adopted(work=work, fetch=job, size=held[0], metadata_sha256=held[1]))
             else:
-                self._run.counters.bytes_wanted += job.file.size or 0
+                if not isinstance(job, FetchMetadata):
+                    self._run.counters.bytes_wanted += job.file.size or 0
                 try:
                     self._send.send_nowait((work, job))
                 except anyio.WouldBlock:
@@ -84,6 +86,10 @@ class Fetcher:
     async def _fetch(self, job: _Job) -> None:
         work, wanted = job
         try:
+            if isinstance(wanted, FetchMetadata):
+                metadata = await self._fetch_metadata(wanted.file)
+                await self._recorder.put(Completed(work=work, wanted=wanted, metadata=metadata))
+                return
             if isinstance(wanted, Rehash):
                 done = await self._rehash(work, wanted)
                 if done:
@@ -138,13 +144,22 @@ class Fetcher:
             raise
 
     async def _fetch_metadata(self, file: ListedFile) -> bytes | None:
-        """Fetch advertised metadata of what is no wheel; a wheel's own is taken out of it when it is placed."""
+        """Fetch advertised metadata of what is no wheel; a wheel's own is taken out of it when it is placed.
+
+        None where it can't be had: a file is of use without it. It is asked for again when its page is read again.
+        """
         if not file.metadata or file.filename.endswith(".whl"):
             return None
-        limit = self._cycle.files.metadata_limit_bytes
-        return await fetch_metadata(self._run.session, f"{file.url}.metadata", file.metadata, limit)
+        url, limit = f"{file.url}.metadata", self._cycle.files.metadata_limit_bytes
+        try:
+            return await fetch_metadata(self._run.session, url, file.metadata, limit)
+        except UpstreamError as exc:
+            if isinstance(exc, AccessDenied) and exc.ends_index:
+                raise
+            _log.warning("metadata.failed", index=self._run.name, filename=file.filename, cause=str(exc))
+            return None
 
-    async def _failed(self, work: ProjectWork, fetch: Fetch | Rehash, error: MirrorError) -> None:
+    async def _failed(self, work: ProjectWork, fetch: Job, error: MirrorError) -> None:
         run = self._run
         if isinstance(error, AccessDenied) and error.ends_index:
             run.end(error)

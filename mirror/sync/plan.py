@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mirror.core.diff import Fetch, Rehash
+from mirror.core.diff import Fetch, FetchMetadata, Rehash
 from mirror.errors import Reason
 from mirror.state.entries import record_published
 from mirror.state.ledger import record_failures
@@ -59,8 +59,8 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
         sha256 = dict(job.file.digests).get("sha256")
         is_new = isinstance(job, Fetch) and job.replaces is None
         action = "fetch" if is_new else "replace"
-        if job.file.filename in adopted:
-            action = "relabel"  # its bytes are held already: it only comes back to the pages
+        if job.file.filename in adopted or isinstance(job, FetchMetadata):
+            action = "relabel"  # its bytes are held already: it only comes back to the pages, or shows more there
         items.append(
             PlanItem(
                 index=index,

@@ -13,11 +13,12 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.core.diff import Fetch, HeldFile, Rehash
+from mirror.core.diff import Fetch, FetchMetadata, HeldFile, Rehash
 from mirror.core.model import Digests
 from mirror.core.names import Sha256
 from mirror.errors import Reason
 from mirror.logs import get_logger
+from mirror.state.blobs import record_sidecars
 from mirror.state.entries import Placed, ProjectRecord, record_changes, record_missing
 from mirror.state.ledger import Failure, record_failures
 from mirror.sync.publish import Publisher
@@ -70,6 +71,14 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """False: it is that of other bytes, which ``on-replace = "keep"`` refuses."""
 
 
+class Completed(msgspec.Struct, frozen=True, kw_only=True):
+    """The metadata of a held file was asked for; None where it can't be had."""
+
+    work: ProjectWork
+    wanted: FetchMetadata
+    metadata: bytes | None
+
+
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """A file could not be had."""
 
@@ -77,7 +86,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure
 
 
-Event = Begun | Arrived | Adopted | Verified | Failed
+Event = Begun | Arrived | Adopted | Verified | Completed | Failed
 
 
 class Recorder:
@@ -156,6 +165,7 @@ class Recorder:
             if draft is None:
                 draft = drafts[event.work.row.id] = _Draft(event.work, self._log)
             draft.add(event)
+        await self._complete([e for e in batch if isinstance(e, Completed)])
         for event, blob in zip(arrived, blobs, strict=True):
             drafts[event.work.row.id].add_placed(event.fetch, blob, _checked_metadata(event, blob))
         await self._record(list(drafts.values()))
@@ -172,6 +182,27 @@ class Recorder:
             blobs.append(blob)
         files.sync(blobs)
         return blobs
+
+    async def _complete(self, completed: Sequence[Completed]) -> None:
+        """Put metadata beside held files, make it durable, and mark the pages that show it."""
+        found = [(e.wanted.held, e.metadata) for e in completed if e.metadata is not None]
+        if not found:
+            return
+        sidecars = await anyio.to_thread.run_sync(self._place_sidecars, found)
+        await record_sidecars(self._cycle.store, sidecars, cycle=self._cycle.id, now=self._cycle.clock())
+        for event in completed:
+            event.work.shows = event.work.shows or event.metadata is not None
+
+    def _place_sidecars(self, found: Sequence[tuple[HeldFile, bytes]]) -> list[tuple[HeldFile, Sha256]]:
+        files = self._cycle.files
+        placed = [
+            files.place_with_sidecar(PlacedBlob(sha256=held.sha256, filename=held.filename, size=held.size), data)
+            for held, data in found
+        ]
+        files.sync(placed)
+        return [
+            (held, blob.metadata_sha256) for (held, _), blob in zip(found, placed, strict=True) if blob.metadata_sha256
+        ]
 
     async def _record(self, drafts: Sequence[_Draft]) -> None:
         cycle, now = self._cycle, self._cycle.clock()
@@ -228,6 +259,8 @@ class _Draft:
                 else:
                     self._refused.append((rehash.held, rehash.file.digests))
                 self._done(rehash.file.filename)
+            case Completed(wanted=wanted):
+                self._done(wanted.file.filename)
             case Failed(failure=failure):
                 self._fail(failure)
                 self._finish_one()

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import anyio
 
-from mirror.core.diff import Fetch, ProjectChange, Rehash, Removal
+from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Removal
 from mirror.core.model import ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
@@ -32,6 +32,10 @@ _UNREACHABLE_AT_MOST = 64
 
 Until then the root is asked again after twice as many each time: an index can die after a first bad moment.
 """
+
+
+Job = Fetch | Rehash | FetchMetadata
+"""What has to be done for one file beside entering rows."""
 
 
 class Clock(Protocol):
@@ -164,7 +168,7 @@ class ProjectWork:
     closed: tuple[str, ...] = ()
     """Filenames whose ledger rows are to be closed."""
     failures: tuple[Failure, ...] = ()
-    jobs: list[Fetch | Rehash] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
     is_retry: bool = False
     """The jobs come from the ledger, not from a page that was just read."""
     pending: int = 0
@@ -174,7 +178,7 @@ class ProjectWork:
     """Whether this cycle marked the project's page."""
 
     def failure(
-        self, filename: str, reason: Reason, detail: str, job: Fetch | Rehash | None = None, *, wait_s: float = 0.0
+        self, filename: str, reason: Reason, detail: str, job: Job | None = None, *, wait_s: float = 0.0
     ) -> Failure:
         """Return a ledger row for one file of this project, or its page."""
         return Failure(

@@ -1,9 +1,11 @@
 """Listed against held."""
 
+import msgspec
 import pytest
 
 from mirror.core.diff import (
     Fetch,
+    FetchMetadata,
     HeldFile,
     ProjectChange,
     Rehash,
@@ -130,6 +132,25 @@ def test_identity_by_digest(before, now, verdict):
         "compare": ProjectChange(rehash=(Rehash(held=entry, file=file, algorithm=algorithm, expected=expected),)),
     }
     assert diff(file, entry) == expected_change[verdict]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "has_metadata", "filename", "is_asked"),
+    [
+        pytest.param((("sha256", SHA),), False, "p-1.tar.gz", True, id="missing"),
+        pytest.param((("sha256", SHA),), True, "p-1.tar.gz", False, id="held"),
+        pytest.param((("sha256", SHA),), False, "p-1-py3-none-any.whl", False, id="a wheel has its own"),
+        pytest.param((MD5,), False, "p-1.tar.gz", False, id="nothing proves it"),
+        pytest.param((), False, "p-1.tar.gz", False, id="no digest"),
+        pytest.param(None, False, "p-1.tar.gz", False, id="not advertised"),
+    ],
+)
+def test_metadata_of_a_held_file(metadata, has_metadata, filename, is_asked):
+    """Advertised metadata that does not lie beside a held file is asked for; never that of a wheel."""
+    file = msgspec.structs.replace(listed([MD5]), filename=filename, metadata=metadata)
+    entry = msgspec.structs.replace(held([MD5]), filename=filename, has_metadata=has_metadata)
+    expected = (FetchMetadata(held=entry, file=file),) if is_asked else ()
+    assert diff(file, entry) == ProjectChange(metadata=expected)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from mirroring import failures, offered, requests
-from simulator import build_sdist, build_wheel, wheel_metadata
+from simulator import Redirect, Status, build_sdist, build_wheel, unavailable, wheel_metadata, withheld
 
 WHEEL = build_wheel("alpha", "1.0")
 SDIST = build_sdist("alpha", "1.0")
@@ -142,6 +142,54 @@ async def test_metadata_of_other_files_is_fetched_where_it_is_advertised(simulat
 
     assert (mirror.files(), failures(report)) == (offered(index), [])
     assert mirror.labels("alpha", SDIST[0]).get("core-metadata") == (advertised if is_right else None)
+
+
+REFUSALS = {
+    "not-found": Status(status=404),
+    "denied": Status(status=403),
+    "withheld": withheld("POLICY_COOLDOWN"),
+    "redirect": Redirect(url="ftp://127.0.0.1/x"),
+    "down": unavailable(500),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_file_does_not_wait_for_its_metadata(simulator, mirror_of, refusal):
+    """Whatever is answered instead of an sdist's metadata, the file is published, and gets it when its page is read again."""
+    index = await simulator(core_metadata=True)
+    metadata = b"Metadata-Version: 2.2\nName: alpha\nVersion: 1.0\n"
+    index.state.publish("alpha", *SDIST, metadata=metadata)
+    index.inject(REFUSALS[refusal], kind="metadata")
+    mirror = mirror_of(index)
+    report = await mirror.cycle()
+    assert (mirror.files(), failures(report), mirror.exit_code) == (offered(index), [], 0)
+    assert "core-metadata" not in mirror.labels("alpha", SDIST[0])
+
+    index.faults.clear()
+    index.take_requests()
+    await mirror.cycle()
+    assert index.count(kind="metadata") == 0  # an unchanged page asks for nothing
+    index.state.publish("alpha", *WHEEL)
+    assert [p[2:] for p in await mirror.plan()] == [(WHEEL[0], "fetch"), (SDIST[0], "relabel")]
+    report = await mirror.cycle()
+
+    assert (mirror.files(), failures(report), report.indexes["main"].files_new) == (offered(index), [], 1)
+    digest = {"sha256": hashlib.sha256(metadata).hexdigest()}
+    assert mirror.labels("alpha", SDIST[0])["core-metadata"] == digest
+    assert (index.count(kind="metadata"), index.count(filename=SDIST[0], kind="file")) == (1, 0)
+
+
+async def test_a_credential_that_ends_at_the_metadata(simulator, mirror_of):
+    """A 401 for metadata is one for the index: its part ends with exit code 3, and the next cycle goes on."""
+    index = await simulator(core_metadata=True)
+    index.state.publish("alpha", *SDIST, metadata=b"Name: alpha\n")
+    index.inject(Status(status=401), kind="metadata", times=1)
+    mirror = mirror_of(index)
+    await mirror.cycle()
+    assert mirror.exit_code == 3
+    report = await mirror.cycle()
+    assert (mirror.files(), failures(report), mirror.exit_code) == (offered(index), [], 0)
+    assert mirror.labels("alpha", SDIST[0])["core-metadata"]
 
 
 async def test_a_broken_wheel_is_held_without_metadata(simulator, mirror_of):

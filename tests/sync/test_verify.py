@@ -194,7 +194,7 @@ async def test_sidecar_that_the_record_agrees_with(pair: tuple[Simulator, Mirror
 
 
 async def test_metadata_that_cannot_be_made_again(simulator: Start, mirror_of: MirrorOf) -> None:
-    """Damaged metadata of a source distribution is named, moved aside, and no longer advertised; the file stays."""
+    """Damaged metadata of a source distribution is moved aside and not advertised until a cycle has fetched it again."""
     index = await simulator(core_metadata=True)
     filename = with_sdist(index, "lib")
     mirror = in_real_time(mirror_of(index))
@@ -208,6 +208,12 @@ async def test_metadata_that_cannot_be_made_again(simulator: Start, mirror_of: M
     assert not sidecar_of(path).exists()
     assert [name.rpartition("__")[2] for name in quarantined(mirror)] == [f"{filename}.metadata"]
     check_tree(mirror.root)
+    assert damage(mirror, await verify(mirror)) == []
+
+    index.take_requests()
+    await mirror.cycle()
+    assert "core-metadata" in mirror.labels("lib", filename)
+    assert (index.count(kind="metadata"), index.count(kind="file")) == (1, 0)
     assert damage(mirror, await verify(mirror)) == []
 
 
