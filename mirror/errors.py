@@ -18,6 +18,7 @@
     │   ├── SizeMismatch
     │   ├── UnhashedRefused         no strong digest, and the index says ``unhashed = "refuse"``
     │   └── UnsafeName
+    ├── NoRoom                      a file of unlisted size that the disk has no room for
     ├── StateError                  state.db is missing, damaged, newer or can't be written
     ├── TreeError                   the tree can't be written: full, read-only, no permission
     └── BundleError                 a bundle can't be made, is damaged, or does not fit
@@ -278,6 +279,23 @@ class UnsafeName(IntegrityError):
 
     def __str__(self) -> str:
         return f"the name {shown_text(self.name)!r} is refused: {self.cause}"
+
+
+@dataclass(kw_only=True, eq=False)
+class NoRoom(MirrorError):
+    """A body whose size is not listed takes more of the disk than one file may; the disk is not full without it."""
+
+    reason = Reason.TOO_LARGE
+    size_bytes: int
+    is_announced: bool
+    room_bytes: int
+
+    def __str__(self) -> str:
+        came = "are announced" if self.is_announced else "came and no end of it is known"
+        return (
+            f"the index lists no size for it, {self.size_bytes} bytes {came}, and the disk has room for {self.room_bytes}"
+            " beside disk-reserve; free some space, or have limits.file-size refuse it sooner"
+        )
 
 
 @dataclass(kw_only=True, eq=False)

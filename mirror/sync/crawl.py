@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import anyio
+import anyio.to_thread
 import msgspec
 from anyio.lowlevel import checkpoint
 
 from mirror.core.diff import Fetch, ProjectChange, Removal, RemovalKind, diff_page, diff_unchanged
-from mirror.core.model import ProjectMeta, ProjectPage, RootPage, Validators
+from mirror.core.model import ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import normalize_project
 from mirror.core.policy import Refusal
 from mirror.errors import (
@@ -36,6 +37,9 @@ from mirror.sync.work import Cycle, IndexRun, Job, PendingRemoval, ProjectWork, 
 from mirror.upstream.index import Read, Unchanged
 
 _log = get_logger(__name__)
+
+_LARGE_BYTES = 1 << 30
+"""A listed size from which on it is asked whether the disk could ever hold it: a smaller disk is the one at fault."""
 
 Deliver = Callable[[ProjectWork], Awaitable[None]]
 
@@ -197,7 +201,7 @@ class _Crawler:
         work.jobs = [
             Fetch(file=failed.file, replaces=held.get(failed.filename))
             for failed in ledger.values()
-            if failed.file is not None and self._is_due(failed)
+            if failed.file is not None and self._is_due(failed) and not await self._too_large(failed.file)
         ]
         work.is_retry = True
         if "" in ledger:
@@ -206,9 +210,18 @@ class _Crawler:
         return work
 
     def _is_due(self, failed: FailureRow) -> bool:
-        if failed.reason is Reason.REFUSED_UNHASHED or not failed.is_due(self._due.now):
-            return False
-        return not (failed.file is not None and self._run.selection.too_large(failed.file))
+        return failed.reason is not Reason.REFUSED_UNHASHED and failed.is_due(self._due.now)
+
+    async def _too_large(self, file: ListedFile) -> str:
+        """Say why a file is not asked for because of its listed size; empty where it is."""
+        if self._run.selection.too_large(file):
+            return f"{file.size} bytes are listed, more than limits.file-size allows"
+        if file.size is None or file.size < _LARGE_BYTES:
+            return ""
+        disk = await anyio.to_thread.run_sync(self._cycle.files.disk_bytes)
+        if disk is None or disk >= file.size:
+            return ""
+        return f"{file.size} bytes are listed, more than the whole disk has ({disk}); use a larger one, or limits.file-size"
 
     async def _judge_page(self, row: ProjectRow, look: Read[ProjectPage]) -> ProjectWork:
         cycle, run, page = self._cycle, self._run, look.page
@@ -256,8 +269,7 @@ class _Crawler:
         jobs: list[Job] = [*change.rehash, *change.metadata]
         failures = [_refused(work, refusal) for refusal in change.refusals]
         for fetch in change.fetch:
-            if self._run.selection.too_large(fetch.file):
-                detail = f"{fetch.file.size} bytes are listed, more than limits.file-size allows"
+            if detail := await self._too_large(fetch.file):
                 failures.append(work.failure(fetch.file.filename, Reason.TOO_LARGE, detail, fetch))
             else:
                 jobs.append(fetch)

@@ -24,6 +24,7 @@ from mirror.core.names import Sha256
 from mirror.tree.atomic import (
     FEW,
     check_directory,
+    disk_space,
     make_directory,
     remove_if_there,
     replace_file,
@@ -204,6 +205,11 @@ class FileStore:
                 removed += remove_if_there(item.path)
         self._kept = None
         return removed
+
+    def disk_bytes(self) -> int | None:
+        """Return the size of the whole file system, or None where it does not say."""
+        found = disk_space(self._staging)
+        return None if found is None else found[0]
 
     async def _load_kept(self) -> set[str]:
         """Return the stems of what can be resumed; the directory is read once, not for each file."""

@@ -11,10 +11,14 @@ from collections.abc import MutableSequence
 from types import TracebackType
 from typing import Final
 
+from mirror.errors import NoRoom
 from mirror.tree.atomic import free_bytes, full_disk_error
 
 _AGE_S: Final = 0.2
 """For so long an answer of the system is believed: asking it for each small file would cost more than writing it."""
+
+_LITTLE_BYTES: Final = 8 << 20
+"""A disk with less room than this is full, whatever one file takes of it."""
 
 
 class Reserve:
@@ -30,19 +34,35 @@ class Reserve:
         self._lock = threading.Lock()
         self._free_bytes: int | None = None
         self._asked_again_at_s = 0.0
+        self._room_at_first: int | None = None
 
     def writing(self, needed_bytes: int) -> _Promise:
         """Return a context in which so many bytes may be written. Raises ``TreeError`` if they would use up the reserve."""
         with self._lock:
-            now_s = time.monotonic()
-            if now_s >= self._asked_again_at_s or not self._is_enough(needed_bytes):
-                self._free_bytes = free_bytes(self._place)
-                self._asked_again_at_s = now_s + _AGE_S
+            if time.monotonic() >= self._asked_again_at_s or not self._is_enough(needed_bytes):
+                self._ask()
             if not self._is_enough(needed_bytes):
                 what = f"{needed_bytes} bytes more would use up the reserve of {self._reserve_bytes} bytes"
                 raise full_disk_error(self._place, what, "free some space, or lower `disk-reserve`")
             self._promises[self._own] += needed_bytes
         return _Promise(self, needed_bytes)
+
+    def check_unlisted(self, written_bytes: int, announced_bytes: int | None) -> None:
+        """Raise ``NoRoom`` where a body that no listing bounds has to end, so that it does not stop everything else.
+
+        A body without an end in sight may take as much as it leaves free, so that several of them do not fill the disk
+        either; one whose length is announced must fit into what was free at first.
+        """
+        with self._lock:
+            if time.monotonic() >= self._asked_again_at_s:
+                self._ask()
+            room, at_first = self._room(), self._room_at_first
+        if room is None or at_first is None or written_bytes + room < _LITTLE_BYTES:
+            return
+        if announced_bytes is not None and announced_bytes > at_first:
+            raise NoRoom(size_bytes=announced_bytes, is_announced=True, room_bytes=room)
+        if announced_bytes is None and written_bytes > room:
+            raise NoRoom(size_bytes=written_bytes, is_announced=False, room_bytes=room)
 
     def settle(self, promised_bytes: int) -> None:
         """Take a promise back: its bytes are written, or never will be; the system knows when it is asked again."""
@@ -51,10 +71,19 @@ class Reserve:
             if self._free_bytes is not None:
                 self._free_bytes -= promised_bytes
 
+    def _ask(self) -> None:
+        self._free_bytes = free_bytes(self._place)
+        self._asked_again_at_s = time.monotonic() + _AGE_S
+        if self._room_at_first is None:
+            self._room_at_first = self._room()
+
+    def _room(self) -> int | None:
+        """Return what may still be written, or None for a file system that does not say, or was not asked yet."""
+        return None if self._free_bytes is None else self._free_bytes - sum(self._promises) - self._reserve_bytes
+
     def _is_enough(self, needed_bytes: int) -> bool:
-        if self._free_bytes is None:  # a file system that does not say, or was not asked yet
-            return True
-        return self._free_bytes - sum(self._promises) - needed_bytes >= self._reserve_bytes
+        room = self._room()
+        return room is None or room >= needed_bytes
 
 
 class _Promise:

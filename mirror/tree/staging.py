@@ -82,6 +82,8 @@ class StagedFile:
         self._key = key
         self._algorithms = frozenset(algorithms) | {"sha256"}
         self._reserve = reserve
+        self._is_unlisted = False
+        self._announced: int | None = None
         self._closed: Closed | None = closed
         self._hashers = self._new_hashers()
         self._pending: list[bytes | bytearray] = []  # as they came: copying a large file costs more than hashing it
@@ -99,6 +101,12 @@ class StagedFile:
     def in_memory(self) -> int:
         """How many of them are in memory, not in staging."""
         return self._pending_bytes
+
+    async def expect_unlisted(self, announced_bytes: int | None) -> None:
+        """Take note that only the disk bounds this body, and of the length that it announces. Raises ``NoRoom``."""
+        self._is_unlisted, self._announced = True, announced_bytes
+        if announced_bytes is not None and announced_bytes > BLOCK_BYTES:
+            await anyio.to_thread.run_sync(self._reserve.check_unlisted, self.written, announced_bytes)
 
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes; waits for a thread once for each block."""
@@ -166,6 +174,8 @@ class StagedFile:
         """Write what is in memory to staging."""
         if not self._pending:
             return
+        if self._is_unlisted:
+            self._reserve.check_unlisted(self.written, self._announced)
         with self._reserve.writing(self._pending_bytes), tree_errors(self._part):
             if self._descriptor is None:
                 self._descriptor = self._create()

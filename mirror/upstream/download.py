@@ -46,6 +46,9 @@ class Sink(Protocol):
     def written(self) -> int:
         """Bytes kept so far."""
 
+    async def expect_unlisted(self, announced_bytes: int | None) -> None:
+        """Take note that no listing bounds the body, and of the length that it announces."""
+
     async def write(self, chunk: bytes) -> None:
         """Keep more."""
 
@@ -183,8 +186,12 @@ class _Download:
         else:
             await self._restart()
             raise Unreachable(url=self._request.url, cause=f"it answered {response.status} instead of the file")
-        if response.content_length is not None:
-            self._check_announced(self._sink.written + response.content_length)
+        length = response.content_length
+        total = None if length is None else self._sink.written + length
+        if total is not None:
+            self._check_announced(total)
+        if self._request.size is None:
+            await self._sink.expect_unlisted(total)
 
     async def _accept_range(self, response: Response, offset: int) -> None:
         found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))

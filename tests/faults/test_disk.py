@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from mirror_program import Done, Mirror, call, clean_environment, contents, published
 
-from simulator import ThreadedSimulator, build_wheel
+from simulator import Endless, ThreadedSimulator, build_wheel
 
 Simulators = Callable[..., ThreadedSimulator]
 
@@ -155,6 +155,32 @@ def test_reserve_is_kept(disk: Callable[..., Disk], tmp_path: Path, index: Threa
     assert small.free() >= 7 * MIB  # the state and the pages are not held back by it
     shown(root_of(small))
     small.remount(f"size={64 * MIB}")
+    recovers(mirror, small, index)
+
+
+@pytest.mark.parametrize("announced", [None, 10**12], ids=["chunks", "announced"])
+@pytest.mark.parametrize("count", [1, 4])
+def test_bodies_without_end_do_not_stop_the_others(
+    disk: Callable[..., Disk], tmp_path: Path, index: ThreadedSimulator, announced: int | None, count: int
+) -> None:
+    """Bodies of unlisted size that would fill the disk fail by themselves: nothing else is held up, nothing of them stays."""
+    small = disk(f"size={64 * MIB}")
+    mirror = mirror_on(small, tmp_path, index, limits='disk-reserve = "16MiB"')
+    publish(index, 4, MIB)
+    names = [f"evil{number}" for number in range(count)]
+    for name in names:
+        index.state.publish(name, *build_wheel(name, "1.0", size_pad=MIB), size=None, hashes={})
+        index.inject(Endless(content_length=announced), kind="file", project=name)
+    done = mirror.sync("--json")
+    assert done.returncode == 5, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert [(f["project"], f["reason"]) for f in report["failures"]] == [(name, "too-large") for name in names]
+    assert all("limits.file-size" in f["detail"] for f in report["failures"])
+    assert set(published(root_of(small))) == {f"p{number}" for number in range(4)}
+    assert list((root_of(small) / "staging").iterdir()) == []
+    if announced:
+        assert report["indexes"][0]["bytes_downloaded"] < 16 * MIB
+    index.faults.clear()
     recovers(mirror, small, index)
 
 

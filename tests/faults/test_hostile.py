@@ -279,6 +279,19 @@ async def test_a_file_without_end(hostile, announced, size):
     assert (set(mirror.files()), list((mirror.root / "staging").iterdir())) == ({"good"}, [])
 
 
+async def test_a_listed_size_that_no_disk_has(hostile):
+    """A file larger than the whole disk is not asked for, in later cycles neither; the others are published."""
+    index, mirror = hostile
+    index.state.publish("evil", *build_sdist("evil", "1.0", size_pad=MIB), size=10**17)
+    index.inject(Endless(), kind="file", project="evil")
+    for _ in range(2):
+        report = await mirror.cycle()
+        assert failures(report) == [("main", "evil", "evil-1.0.tar.gz", "too-large")]
+        assert "more than the whole disk has" in report.failures[0].detail
+        assert (set(mirror.files()), mirror.exit_code) == ({"good"}, 5)
+    assert index.count(kind="file", project="evil") == 0
+
+
 @pytest.mark.parametrize("kind", ["root", "page"])
 @pytest.mark.parametrize("announced", [None, 10**18], ids=["chunks", "announced"])
 async def test_a_page_without_end(hostile, kind, announced):

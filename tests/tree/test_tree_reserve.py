@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.errors import TreeError
+from mirror.errors import NoRoom, TreeError
 from mirror.tree import reserve as module
 from mirror.tree.reserve import Reserve
 
@@ -97,3 +97,34 @@ def test_file_system_that_does_not_say(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "free_bytes", lambda _: None)
     with Reserve(str(tmp_path), 1 << 60).writing(MIB):
         pass
+
+
+@pytest.mark.parametrize(
+    ("written", "announced", "free_now", "is_refused"),
+    [
+        pytest.param(40, None, 46, False, id="as much is left free"),
+        pytest.param(41, None, 46, True, id="more than is left free"),
+        pytest.param(3, None, 10, False, id="the disk is full without it"),
+        pytest.param(0, 94, 100, False, id="what is announced fits"),
+        pytest.param(0, 95, 100, True, id="more is announced than there was"),
+        pytest.param(50, 90, 46, False, id="its end is announced"),
+    ],
+)
+def test_a_body_that_no_listing_bounds(
+    tmp_path: Path, free: list[int], written: int, announced: int | None, free_now: int, is_refused: bool
+) -> None:
+    """It leaves as much free as it takes, or fits into what was free at first; on a full disk it is not what is at fault."""
+    kept = Reserve(str(tmp_path), 6 * MIB)
+    free[0] = 100 * MIB
+    kept.check_unlisted(0, None)
+    free[0] = free_now * MIB
+    kept._asked_again_at_s = 0.0
+    total = None if announced is None else announced * MIB
+    with pytest.raises(NoRoom) if is_refused else contextlib.nullcontext():
+        kept.check_unlisted(written * MIB, total)
+
+
+def test_a_disk_that_does_not_say_bounds_nothing(tmp_path: Path, free: list[int | None]) -> None:
+    """Where nobody knows how much is free, the listing and the settings alone bound a body."""
+    free[0] = None
+    Reserve(str(tmp_path), 6 * MIB).check_unlisted(1 << 60, None)

@@ -186,6 +186,9 @@ class MemorySink:
     def written(self) -> int:
         return len(self.kept)
 
+    async def expect_unlisted(self, announced_bytes: int | None) -> None:
+        self.announced = announced_bytes
+
     async def write(self, chunk: bytes) -> None:
         self.kept += chunk
 
