@@ -44,6 +44,7 @@ from mirror.tree.check import (
     iter_outer,
     iter_projects,
     move_aside,
+    read_page_file,
     scan_blobs,
     sidecar_digest,
     size_of,
@@ -272,7 +273,7 @@ def read_page(simple: Path, directory: str) -> ProjectPage | None:
     url = f"{_BASE}{name}/"
     for page in ("index.v1_json", "index.html"):
         try:
-            body = (simple / directory / page).read_bytes()
+            body = read_page_file(str(simple / directory / page))
             if page.endswith("json"):
                 return parse_json.parse_project_page(body, project=name, url=url)
             return parse_html.parse_project_page(body, project=name, url=url)

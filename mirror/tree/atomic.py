@@ -186,6 +186,15 @@ def check_directory(path: str | Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "is no directory", str(path))
 
 
+def open_plain(path: str) -> int:
+    """Open a file for reading that is no link, without waiting for what may be a pipe. Raises ``OSError``."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file", path)
+    return descriptor
+
+
 def remove_if_there(path: str | Path) -> bool:
     """Remove a file or link; tell whether it was there. Raises ``OSError`` for other failures."""
     try:

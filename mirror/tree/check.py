@@ -20,6 +20,7 @@ from mirror.core.names import ProjectName, Sha256
 from mirror.tree.atomic import (
     check_directory,
     make_directory,
+    open_plain,
     remove_if_there,
     sync_directory,
     sync_file,
@@ -87,16 +88,12 @@ def check_blob(
 
 
 def _open_plain(path: str) -> int:
-    """Open a file that is no link, without waiting for what may be a pipe. Raises ``OSError``, ``TreeError``."""
+    """Open a file that is no link or pipe. Raises ``OSError``, ``TreeError``."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        return open_plain(path)
     except OSError as exc:
         _raise_if_ours(exc, path)
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no plain file", path)
-    return descriptor
 
 
 def _raise_if_ours(exc: OSError, path: str) -> None:
@@ -137,6 +134,12 @@ def _read_plain(path: str, limit_bytes: int) -> bytes:
     """Return the bytes of a regular file that is no link, one byte more than the limit at most."""
     with os.fdopen(_open_plain(path), "rb", buffering=0) as file:
         return b"".join(iter(lambda: file.read(limit_bytes + 1), b""))[: limit_bytes + 1]
+
+
+def read_page_file(path: str) -> bytes:
+    """Return the bytes of a page of ours, which is no link or pipe. Raises ``OSError``, ``TreeError``."""
+    with os.fdopen(_open_plain(path), "rb") as file:
+        return file.read()
 
 
 def _extract(path: str, filename: str, limit_bytes: int) -> bytes | None:

@@ -26,6 +26,7 @@ from mirror.tree.atomic import (
     check_directory,
     disk_space,
     make_directory,
+    open_plain,
     remove_if_there,
     replace_file,
     sync_directory,
@@ -124,7 +125,7 @@ class FileStore:
         path = self._layout.blob_path(sha256, filename)
         with tree_errors(path):
             try:
-                with open(path, "rb") as file:
+                with os.fdopen(open_plain(path), "rb") as file:
                     return hashlib.file_digest(file, algorithm).hexdigest()
             except FileNotFoundError:
                 return None

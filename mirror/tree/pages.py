@@ -23,6 +23,7 @@ from mirror.tree.atomic import (
     Buffer,
     check_directory,
     make_directory,
+    open_plain,
     remove_if_there,
     rename_into,
     sync_directory,
@@ -38,6 +39,9 @@ HTML: Final = "index.html"
 HTML_V1: Final = "index.v1_html"
 JSON_V1: Final = "index.v1_json"
 PAGE_NAMES: Final = (HTML, HTML_V1, JSON_V1)
+
+_NO_PAGE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.ENXIO})
+"""What opening a path fails with where nothing, a link, a directory, a pipe or a socket stands."""
 
 # File systems without hard links, or with too many of them; some refuse them to all but the owner.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
@@ -90,13 +94,18 @@ class PageStore:
             self._replace(self._simple, html, json)
 
     def root_serial(self) -> int | None:
-        """Return the serial of the root page on disk, from its first bytes; None where there is no page of ours."""
+        """Return the serial of the root page on disk, from its first bytes; None where there is no page of ours.
+
+        A link or a pipe in its place is none: ``verify`` moves it aside.
+        """
         path = f"{self._simple}/index.v1_json"
         with tree_errors(path):
             try:
-                with open(path, "rb") as file:
+                with os.fdopen(open_plain(path), "rb") as file:
                     head = file.read(_HEAD_BYTES)
-            except FileNotFoundError:
+            except OSError as exc:
+                if exc.errno not in _NO_PAGE:
+                    raise
                 return None
         found = _ROOT_SERIAL.search(head)
         return int(found[1]) if found else None

@@ -194,6 +194,25 @@ async def test_damaged_pages(pair: tuple[Simulator, Mirror]) -> None:
     assert mirror.files() == offered(index)
 
 
+@pytest.mark.parametrize("harm", [os.mkfifo, lambda p: p.symlink_to("/dev/zero")], ids=["pipe", "endless"])
+async def test_what_stands_in_the_place_of_pages_is_not_read(
+    pair: tuple[Simulator, Mirror], harm: Callable[[Path], object]
+) -> None:
+    """A pipe or a link instead of a page holds nothing up; the HTML is read instead, or the blobs are claimed later."""
+    index, mirror = pair
+    simple = mirror.root / "public/simple"
+    for page in (simple / "index.v1_json", simple / "p0/index.v1_json", *(simple / "p1").iterdir()):
+        page.unlink()
+        harm(page)
+    lose_state(mirror)
+    found = await repair(mirror)
+    assert damage(mirror, found) == [("page", "simple/p1")]
+    assert sorted(mirror.files()) == ["labels", "p0", "p2", "p3", "source"]
+    report = await mirror.cycle()
+    assert report.total("bytes_downloaded") == 0
+    assert mirror.files() == offered(index)
+
+
 async def test_sidecars(pair: tuple[Simulator, Mirror]) -> None:
     """A wheel's metadata is made again; other metadata counts only as its page advertised it."""
     _, mirror = pair

@@ -12,6 +12,7 @@ import anyio.to_thread
 import pytest
 from upkeep import blob, blob_of, damage, fill, flip, in_real_time, quarantined, repair, sidecar_of, verify, with_sdist
 
+from mirror.errors import StateError
 from mirror.state.blobs import count_blobs, load_oldest_verified, open_window
 from mirror.state.store import open_store
 from mirror.sync.verify import Scope, Verification
@@ -223,12 +224,39 @@ PAGE_DAMAGE = {
     "json": lambda d: (d / "p0/index.v1_json").write_bytes((d / "p1/index.v1_json").read_bytes()),
     "longer": lambda d: (d / "p0/index.v1_json").write_bytes((d / "p0/index.v1_json").read_bytes() + b"\n"),
     "a link": lambda d: ((d / "p0/index.html").unlink(), (d / "p0/index.html").symlink_to("index.v1_html")),
+    "a pipe": lambda d: ((d / "p0/index.v1_json").unlink(), os.mkfifo(d / "p0/index.v1_json")),
     "a directory": lambda d: ((d / "p0/index.html").unlink(), (d / "p0/index.html").mkdir()),
     "all gone": lambda d: [p.unlink() for p in (d / "p0").iterdir()],
     "no directory": lambda d: (d / "p0").rename(d.parent / "away"),
     "a file in its place": lambda d: ((d / "p0").rename(d.parent / "away"), (d / "p0").write_bytes(b"x")),
     "a link in its place": lambda d: ((d / "p0").rename(d.parent / "away"), (d / "p0").symlink_to(d.parent / "away")),
 }
+
+
+ROOT_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a link": lambda p: p.symlink_to("p0/index.v1_json"),
+    "an endless link": lambda p: p.symlink_to("/dev/zero"),
+    "a directory": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("harm", ROOT_DAMAGE.values(), ids=ROOT_DAMAGE)
+async def test_no_plain_file_in_the_place_of_the_root_page(
+    pair: tuple[Simulator, Mirror], harm: Callable[[Path], object]
+) -> None:
+    """It is never read: a cycle stops and names what to do, and a repair puts the page back."""
+    index, mirror = pair
+    page = mirror.root / "public/simple/index.v1_json"
+    page.unlink()
+    await anyio.to_thread.run_sync(harm, page)
+    with pytest.raises(StateError, match="holds no root page of ours"):
+        await mirror.cycle()
+    assert ("page", "simple") in damage(mirror, await verify(mirror))
+    await repair(mirror)
+    check_tree(mirror.root)
+    assert mirror.files() == offered(index)
+    await mirror.cycle()
 
 
 @pytest.mark.parametrize("harm", PAGE_DAMAGE.values(), ids=PAGE_DAMAGE)
