@@ -132,8 +132,8 @@ def _make_private(path: Path) -> None:
 
 
 async def check_integrity(store: Store) -> None:
-    """Read the whole database and raise ``StateError`` where it is damaged."""
-    found = await store.value("PRAGMA quick_check(1)")
+    """Read the whole database and raise ``StateError`` where it is damaged, or where an index disagrees with its table."""
+    found = await store.value("PRAGMA integrity_check(1)")
     if found != "ok":
         raise StateError(path=str(store.path), problem=f"damaged ({found}); {_REPAIR}", is_damage=True)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 from upkeep import (
     blob,
@@ -116,6 +120,30 @@ async def test_lost_state(pair: tuple[Simulator, Mirror], lose: Callable[[Mirror
     await mirror.cycle()
     assert (meanings(mirror), mirror.files()) == (before, offered(index))
     assert len(list(mirror.root.glob("state.db.damaged-*"))) >= (lose is not _missing)
+
+
+def change_behind_an_index(state: Path) -> None:
+    """Delete rows of a table as damage does: an index of it still has them."""
+    with closing(sqlite3.connect(state)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        row = connection.execute("SELECT * FROM sqlite_master WHERE name = 'entry_open'").fetchone()
+        connection.execute("DELETE FROM sqlite_master WHERE name = 'entry_open'")
+    with closing(sqlite3.connect(state)) as connection, connection:
+        connection.execute("DELETE FROM entry WHERE filename LIKE 'p%'")
+    with closing(sqlite3.connect(state)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
+
+
+async def test_a_state_that_disagrees_with_itself(pair: tuple[Simulator, Mirror]) -> None:
+    """Pages are not mended from a state whose tables and indexes differ: it is rebuilt from them instead."""
+    index, mirror = pair
+    before = mirror.files()
+    await anyio.to_thread.run_sync(change_behind_an_index, mirror.root / "state.db")
+    found = await repair(mirror)
+    assert (found.rebuilt, mirror.files()) == (True, before)
+    report = await mirror.cycle()
+    assert (report.total("bytes_downloaded"), mirror.files()) == (0, offered(index))
 
 
 async def test_serials_go_on(pair: tuple[Simulator, Mirror]) -> None:
