@@ -1,22 +1,29 @@
 """Answers ``/metrics``, ``/live`` and ``/ready`` over HTTP, from threads of its own: also while the event loop is stuck.
 
-Reads what it shows and changes nothing. A client that is slow, silent or one of too many is cut off.
+Reads what it shows and changes nothing, and asks no name server. A client that is slow, silent or one of too many is cut
+off.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import Any
 
+from mirror.logs import get_logger
 from mirror.metrics import CONTENT_TYPE
 
-_TIMEOUT_S = 10.0
+TIMEOUT_S = 10.0
+"""From the connection to the end of the answer."""
 _MOST_AT_ONCE = 16
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +62,10 @@ class Endpoint:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingTCPServer):
+    """Not ``ThreadingHTTPServer``: that one asks a name server who it is, and the daemon's start would wait for the answer."""
+
+    allow_reuse_address = True
     daemon_threads = True
     # Closing must not wait for a client that reads slowly.
     block_on_close = False
@@ -71,18 +81,28 @@ class _Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        guard = threading.Timer(TIMEOUT_S, _cut, (request,))
+        guard.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            guard.cancel()
             self._slots.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no event."""
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the names that socketserver has
+        """A client that went away is no event; anything else is a bug."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            _log.error("metrics.crashed", exc_info=error)
+
+
+def _cut(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
     source: Answers
-    timeout = _TIMEOUT_S
     server_version = "mirror"
     sys_version = ""
 
