@@ -16,6 +16,7 @@ from mirror.errors import (
     IntegrityError,
     LockHeld,
     MirrorError,
+    Reason,
     StateError,
     TreeError,
     UpstreamError,
@@ -82,6 +83,18 @@ def exit_code_for(error: MirrorError) -> ExitCode:
         case IntegrityError():
             return ExitCode.PARTIAL
     return ExitCode.BUG
+
+
+def exit_code_of_reason(reason: Reason) -> ExitCode:
+    """Return the code that the failure of a whole index means, as the ledger has it."""
+    match reason:
+        case Reason.DENIED:
+            return ExitCode.DENIED
+        case Reason.INTERNAL:
+            return ExitCode.BUG
+        case Reason.STORAGE:
+            return ExitCode.STORAGE
+    return ExitCode.UPSTREAM
 
 
 def expected_errors(error: BaseException) -> tuple[MirrorError, ...]:

@@ -2,7 +2,8 @@
 
 Reads the state without a lock, also beside a running cycle, and asks no upstream. The exit code is 0 for a mirror that is
 fresh and whole, 4 for a stale one, 6 where there is none, 7 where the daemon found damage, else that of the last finished
-cycle (5 where that was stopped by a signal, or where the last one was killed). ``status_words`` says the same in words.
+cycle (5 where that was stopped by a signal, or where the last one was killed) and of each index that could not be read when
+it was last asked: a cycle over the others does not hide it. ``status_words`` says the same in words.
 
 ``--json`` prints one object; times are ISO 8601 in UTC, sizes bytes, null what is not known or not judged::
 
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import SIGNALS, ExitCode, first_of, write_out
+from mirror.cli.outcome import SIGNALS, ExitCode, exit_code_of_reason, first_of, write_out
 from mirror.errors import shown_url
 
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ class Status:
         if finished is not None:
             code = ExitCode(finished.exit_code or 0)
             codes.append(ExitCode.PARTIAL if code in SIGNALS else code)
+        configured = {i.source.name for i in self.overview.indexes if self.is_configured(i.source)}
+        codes += [exit_code_of_reason(row.reason) for row in self.overview.ended if row.index in configured]
         return first_of(codes)
 
 

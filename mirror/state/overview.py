@@ -57,6 +57,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger, or its first rows."""
     brakes: tuple[FailureRow, ...]
     """Where removals are held back."""
+    ended: tuple[FailureRow, ...] = ()
+    """Indexes that could not be read to their end when they were last asked."""
 
     @property
     def failed(self) -> int:
@@ -67,6 +69,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 async def load_overview(store: Store, *, max_failures: int | None = None) -> Overview:
     """Return the state of the mirror with the ledger's first rows, or all of them."""
     held = await load_held_counts(store)
+    of_indexes = await load_index_failures(store)
     indexes = []
     for source in await load_sources(store):
         counts, failures = await load_counts(store, source.id), await count_failures(store, source.id)
@@ -77,7 +80,8 @@ async def load_overview(store: Store, *, max_failures: int | None = None) -> Ove
         last_finished=await load_last_cycle(store, finished=True),
         indexes=tuple(indexes),
         failures=tuple(await load_failures(store, limit=max_failures)),
-        brakes=tuple(row for row in await load_index_failures(store) if row.reason is Reason.SHRINK),
+        brakes=tuple(row for row in of_indexes if row.reason is Reason.SHRINK),
+        ended=tuple(row for row in of_indexes if row.reason is not Reason.SHRINK),
     )
 
 

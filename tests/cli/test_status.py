@@ -84,6 +84,7 @@ def status(*indexes: IndexOverview, finished: CycleRow | None = None, **values: 
         indexes=indexes,
         failures=values.pop("failures", ()),
         brakes=values.pop("brakes", ()),
+        ended=values.pop("ended", ()),
     )
     fields = {"root": ROOT, "config": None, "now": NOW, "pid": None, "credentials": {}}
     return Status(overview=overview, **fields | values)
@@ -222,6 +223,20 @@ def test_many_failures():
 
 
 EXIT_CODES = {
+    "another-index-denied": (status(index(), ended=(failure("", project="", reason=Reason.DENIED),)), ExitCode.DENIED),
+    "another-index-down": (
+        status(index(), ended=(failure("", project="", reason=Reason.UNREACHABLE),)),
+        ExitCode.UPSTREAM,
+    ),
+    "another-index-bug": (status(index(), ended=(failure("", project="", reason=Reason.INTERNAL),)), ExitCode.BUG),
+    "another-index-storage": (
+        status(index(), ended=(failure("", project="", reason=Reason.STORAGE),)),
+        ExitCode.STORAGE,
+    ),
+    "denied-and-left": (
+        status(index(configured=False), ended=(failure("", project="", reason=Reason.DENIED),)),
+        ExitCode.OK,
+    ),
     "whole": (status(index()), 0),
     "partial": (status(index(), finished=cycle(code=5)), 5),
     "denied": (status(index(), finished=cycle(code=3)), 3),
