@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -20,16 +22,28 @@ Event = dict[str, Any]
 
 LINE_GUARD_S = 40
 
+PROGRAM = "import sys; from mirror.cli import main; sys.exit(main())"
+"""As ``python -m mirror``."""
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    """Return status and text of an answer."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}") as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
 
 class Listener:
-    """What a service manager hears: a datagram socket in a directory."""
+    """What a service manager hears: a datagram socket in a directory, or without one (``@name``)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = path
         self.heard: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(GUARD_S)
-        self._socket.bind(str(path))
+        self._socket.bind(str(path) if isinstance(path, Path) else f"\0{path[1:]}")
 
     def until(self, *words: str) -> list[str]:
         """Return the assignments up to the first that begins with one of these words."""
@@ -53,17 +67,23 @@ class Listener:
     def close(self) -> None:
         """Let the socket vanish."""
         self._socket.close()
-        self.path.unlink(missing_ok=True)
+        if isinstance(self.path, Path):
+            self.path.unlink(missing_ok=True)
 
 
 class Daemon:
-    """One daemon; used as ``with``. Its interval is long: cycles come by signals and by what is due."""
+    """One daemon; used as ``with``. Its interval is long: cycles come by signals and by what is due.
+
+    ``arguments`` follow the command line's; ``before`` is what Python runs first, such as an impatient ``LOOK_EVERY_S``.
+    """
 
     def __init__(self, work: Path, **variables: str) -> None:
         self.work = work
         self.root = work / "mirror"
         self.config = work / "mirror.toml"
         self.events: list[Event] = []
+        self.arguments: tuple[str, ...] = ()
+        self.before = ""
         self._variables = variables
         self._process: subprocess.Popen[str] | None = None
         work.mkdir(parents=True, exist_ok=True)
@@ -77,7 +97,7 @@ class Daemon:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mirror", "sync", "--config", str(self.config)],
+            [sys.executable, "-c", f"{self.before}\n{PROGRAM}", "sync", "--config", str(self.config), *self.arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -12,6 +12,9 @@ from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import ExitCode, exit_code_for, first_of, write_out
 from mirror.errors import ConfigError
 
+_LEAVE_S = 2.0
+"""So long threads may take to end once everything is done and closed."""
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -90,22 +93,27 @@ def _serve(options: GlobalOptions, index_url: str | None) -> ExitCode:
         return options.load_config(index_url=index_url)
 
     daemon = Daemon(load(), load=load, judge=judge, env=dict(os.environ), wait_s=options.wait_s)
-    anyio.run(daemon.run)
-    _leave_readers()
+
+    async def run() -> None:
+        await daemon.run()
+        _leave_soon(ExitCode.OK)
+
+    anyio.run(run)
     return ExitCode.OK
 
 
-def _leave_readers() -> None:
-    """End the process although a thread still hashes a large file: it only reads, and whoever stops us waits."""
+def _leave_soon(code: ExitCode) -> None:
+    """End the process in a moment, also where a thread hangs: Python would wait for it, and whoever stops us waits too.
+
+    All is done and closed by now. What may hang only reads: a name server or a file that does not answer, a large file
+    that is hashed.
+    """
     import os
-    import sys
     import threading
 
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-        os._exit(ExitCode.OK)
+    timer = threading.Timer(_LEAVE_S, os._exit, (int(code),))
+    timer.daemon = True
+    timer.start()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,6 +139,8 @@ async def _sync_once(run: _Run) -> ExitCode:
         tasks.start_soon(_watch_signals, tasks.cancel_scope, run.caught)
         await _run_once(run)
         tasks.cancel_scope.cancel()
+    if run.caught:
+        _leave_soon(first_of(run.caught))
     return first_of(run.caught) if run.code is None else run.code
 
 

@@ -2,7 +2,7 @@
 
 Invariants: reading raises ``NoCredentialError`` (it may be there later), ``MalformedSecretError`` or ``ConfigError``
 (it never will), ``TreeError`` (too many open files), and nothing else; no message quotes a secret, the contents of a
-netrc or the output of a command.
+netrc or the output of a command. Reading waits for nobody who cancels it: a file may be a pipe or on a share that is gone.
 """
 
 # ruff: noqa: D102 - what the methods of a reader do is said once, at Reader
@@ -78,8 +78,8 @@ class UsernamePassword:
         return _stamps((self.username, self.password), self.env)
 
     async def read(self) -> Credential | None:
-        username = await anyio.to_thread.run_sync(self.username.load, self.env)
-        password = await anyio.to_thread.run_sync(self.password.load, self.env)
+        username = await anyio.to_thread.run_sync(self.username.load, self.env, abandon_on_cancel=True)
+        password = await anyio.to_thread.run_sync(self.password.load, self.env, abandon_on_cancel=True)
         return basic(username, password, source=self.describe())
 
 
@@ -97,7 +97,7 @@ class Token:
         return _stamps((self.token,), self.env)
 
     async def read(self) -> Credential | None:
-        token = await anyio.to_thread.run_sync(self.token.load, self.env)
+        token = await anyio.to_thread.run_sync(self.token.load, self.env, abandon_on_cancel=True)
         return bearer(token, source=self.describe())
 
 
@@ -121,7 +121,7 @@ class Netrc:
         return file_stamp(self.path())
 
     async def read(self) -> Credential | None:
-        found = await anyio.to_thread.run_sync(self.lookup)
+        found = await anyio.to_thread.run_sync(self.lookup, abandon_on_cancel=True)
         if found is None:
             raise NoCredentialError(f"{self.describe()} has no entry for {self.host}")
         return found
@@ -166,7 +166,7 @@ class Keyring:
         return None
 
     async def read(self) -> Credential | None:
-        return await anyio.to_thread.run_sync(self._ask)
+        return await anyio.to_thread.run_sync(self._ask, abandon_on_cancel=True)
 
     def _ask(self) -> Credential:
         try:
@@ -205,7 +205,7 @@ class Command:
         secret = await self._run()
         if self.username is None:
             return bearer(secret, source=self.describe())
-        username = await anyio.to_thread.run_sync(self.username.load, self.env)
+        username = await anyio.to_thread.run_sync(self.username.load, self.env, abandon_on_cancel=True)
         return basic(username, secret, source=self.describe())
 
     async def _run(self) -> str:
@@ -254,7 +254,7 @@ class Automatic:
     async def read(self) -> Credential | None:
         pair = self._pair()
         if pair is None:
-            return await anyio.to_thread.run_sync(self.fallback.lookup)
+            return await anyio.to_thread.run_sync(self.fallback.lookup, abandon_on_cancel=True)
         missing = [name for name in pair if not self.env.get(name)]
         if missing:
             other = pair[0] if missing[0] == pair[1] else pair[1]

@@ -99,12 +99,12 @@ class CredentialSource:
         if self._clock() < self._look_at:
             return False
         self._look_at = self._clock() + LOOK_EVERY_S
-        return await anyio.to_thread.run_sync(self._reader.stamp) != self._stamp
+        return await anyio.to_thread.run_sync(self._reader.stamp, abandon_on_cancel=True) != self._stamp
 
     async def _read(self) -> None:
         where = f"index {self._index.name!r}: auth"
         # Taken before the reading: a file that changes meanwhile is read once more rather than missed.
-        self._stamp = await anyio.to_thread.run_sync(self._reader.stamp)
+        self._stamp = await anyio.to_thread.run_sync(self._reader.stamp, abandon_on_cancel=True)
         try:
             found = await self._reader.read()
         except NoCredentialError as exc:

@@ -1,0 +1,99 @@
+"""SIGTERM ends the daemon whatever it waits for: nothing here has a limit, a daemon that waits on is a test that hangs."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+import pytest
+from daemon_program import Daemon
+from mirror_program import Mirror
+
+from simulator import Stall, build_wheel, unavailable
+
+DEAF = """\
+import socket, threading
+asked = socket.getaddrinfo
+def ask(host, *arguments, **options):
+    return threading.Event().wait() if host == "deaf.example" else asked(host, *arguments, **options)
+socket.getaddrinfo = ask
+"""
+"""A name server that does not answer: what asks it hangs in a thread."""
+
+
+@pytest.fixture
+def index(threaded_simulator):
+    simulator = threaded_simulator()
+    simulator.state.publish("demo", *build_wheel("demo", "1.0"))
+    return simulator
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A pipe with a name, that nobody writes to."""
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+def wait_for_end(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    assert select.select([descriptor], [], [], 60)[0], "it still runs"
+    os.close(descriptor)
+
+
+def test_name_server_that_does_not_answer(tmp_path):
+    """A thread that asks for a name holds nothing up."""
+    daemon = Daemon(tmp_path / "work")
+    daemon.before = DEAF
+    daemon.configure('name = "main"\nurl = "https://deaf.example/simple/"')
+    with daemon:
+        daemon.until("cycle.started")
+        assert daemon.end() == 0
+    assert daemon.names()[-1] == "daemon.stopped"
+
+
+def test_name_server_that_does_not_answer_a_single_cycle(tmp_path):
+    """The same for ``--once``, which ends with 143 and its report."""
+    (tmp_path / "sitecustomize.py").write_text(DEAF)
+    mirror = Mirror(tmp_path / "work", "https://deaf.example/simple/", {"PYTHONPATH": str(tmp_path)})
+    with mirror.start_sync("--json") as running:
+        assert '"cycle.started"' in running.process.stderr.readline()
+        done = running.end(signal.SIGTERM)
+    assert (done.returncode, '"outcome":"aborted"' in done.stdout) == (143, True)
+
+
+def test_index_that_is_asked_again_and_again(tmp_path, index):
+    """Between two tries of a page it ends too."""
+    index.inject(unavailable(503, "1"))
+    daemon = Daemon(tmp_path / "work")
+    daemon.arguments = ("--log-level=debug",)
+    daemon.configure(f'name = "main"\nurl = "{index.url}"')
+    with daemon:
+        daemon.until("request.answered")
+        assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("after", [None, 0], ids=["no-answer", "no-body"])
+def test_connection_that_stalls(tmp_path, index, after):
+    """An answer that does not come, or stops, holds nothing up."""
+    stall = index.inject(Stall(after=after), kind="root")
+    daemon = Daemon(tmp_path / "work")
+    daemon.configure(f'name = "main"\nurl = "{index.url}"')
+    with daemon:
+        stall.wait()
+        assert daemon.end() == 0
+
+
+def test_notify_command_that_hangs(tmp_path, index, pipe):
+    """A notify-command is ended with the daemon."""
+    daemon = Daemon(tmp_path / "work")
+    service = f'notify-command = ["sh", "-c", "echo $$ > {pipe}; exec sleep 1000"]'
+    daemon.configure(f'name = "main"\nurl = "{index.url}"', service=service)
+    with daemon:
+        child = int(pipe.read_text())
+        assert daemon.end() == 0
+    wait_for_end(child)
