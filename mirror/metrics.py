@@ -72,10 +72,17 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """When the mirror's first cycle began, or now."""
     indexes: tuple[IndexFacts, ...] = ()
     last_cycle: CycleFacts | None = None
-    disk_total: int | None = None
-    disk_free: int | None = None
     damaged: int = 0
     upkeep_at: float | None = None
+
+    def for_indexes(self, intervals: Mapping[str, float]) -> Facts:
+        """Return what is known of these indexes, which are read in these intervals."""
+        indexes = tuple(
+            msgspec.structs.replace(index, interval_s=intervals[index.name])
+            for index in self.indexes
+            if index.name in intervals
+        )
+        return msgspec.structs.replace(self, indexes=indexes)
 
     def stale(self, *, now: float) -> tuple[str, ...]:
         """Return the indexes that were not read for too long."""
@@ -116,12 +123,18 @@ class LiveIndex(Protocol):
 class Metrics:
     """Everything that is measured, as one registry."""
 
-    def __init__(self, *, version: str, clock: Callable[[], float], is_service: bool = True) -> None:
-        """``is_service``: this process lives on, so its own counters mean something."""
+    def __init__(
+        self,
+        *,
+        version: str,
+        clock: Callable[[], float],
+        disk: Callable[[], tuple[int, int] | None],
+        is_service: bool = True,
+    ) -> None:
+        """``disk``: size and free bytes, asked at each rendering. ``is_service``: our own counters mean something."""
         self.facts: Facts | None = None
-        self.reloads_refused = 0
         self.is_configuration_current = True
-        self._version, self._clock, self._is_service = version, clock, is_service
+        self._version, self._clock, self._disk, self._is_service = version, clock, disk, is_service
         self._live: Sequence[LiveIndex] = ()
         self._answers: Counter[tuple[str, str]] = Counter()
         self._retries: Counter[str] = Counter()
@@ -136,8 +149,9 @@ class Metrics:
             buckets=_DURATION_BUCKETS_S,
             registry=self.registry if is_service else None,
         )
+        self._of_process = CollectorRegistry()
         if is_service:
-            ProcessCollector(registry=self.registry)
+            ProcessCollector(registry=self._of_process)
 
     def watch(self, live: Sequence[LiveIndex]) -> None:
         """Count a cycle that begins, while it runs."""
@@ -154,6 +168,10 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""
+        return self.render_file() + bytes(generate_latest(self._of_process))
+
+    def render_file(self) -> bytes:
+        """Return what a textfile may have: not ``process_…``, of which node_exporter has its own."""
         return bytes(generate_latest(self.registry))
 
     def _add_live(self, answers: Counter[tuple[str, str]], retries: Counter[str], sizes: Counter[str]) -> None:
@@ -172,6 +190,10 @@ class Metrics:
         if self.facts is not None:
             yield from _index_families(self.facts, self._clock())
             yield from _mirror_families(self.facts)
+        space = self._disk()
+        if space is not None:
+            yield GaugeMetricFamily("mirror_disk_size_bytes", "Of the file system that the tree is on.", space[0])
+            yield GaugeMetricFamily("mirror_disk_free_bytes", "What may still be written there.", space[1])
 
     def _collect_counters(self) -> Iterator[Metric]:
         with self._lock:
@@ -274,9 +296,6 @@ def _mirror_families(facts: Facts) -> Iterator[Metric]:
             for name, counters in last.counters.items():
                 family.add_metric([name], counters.get(counter, 0))
             yield family
-    if facts.disk_total is not None and facts.disk_free is not None:
-        yield GaugeMetricFamily("mirror_disk_size_bytes", "Of the file system that the tree is on.", facts.disk_total)
-        yield GaugeMetricFamily("mirror_disk_free_bytes", "What may still be written there.", facts.disk_free)
     yield GaugeMetricFamily("mirror_damaged_files", "Found damaged, not mended yet.", facts.damaged)
     if facts.upkeep_at is not None:
         yield GaugeMetricFamily("mirror_last_upkeep_timestamp_seconds", "When prune and scrub ended.", facts.upkeep_at)

@@ -112,6 +112,14 @@ async def opened_tree(
         yield await _build_tree(settings, limits, layout, store, clock)
 
 
+async def make_state(settings: MirrorSettings, *, wait_s: float = 0.0) -> None:
+    """Make an empty tree with its state. Raises ``LockHeld``, ``TreeError``, or ``StateError`` where pages are there."""
+    layout = Layout(settings.root)
+    await anyio.to_thread.run_sync(create_tree, layout)
+    async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
+        await check_tree_matches(store, layout)
+
+
 @contextlib.asynccontextmanager
 async def opened_tree_for_reading(
     settings: MirrorSettings, limits: Limits, *, clock: Clock = time.time, may_note: bool = False
@@ -276,7 +284,10 @@ async def _open_upstream(
         except ConfigError as exc:
             if credentials is None:
                 raise
-            denied = exc
+            where = source.describe()
+            denied = AccessDenied(
+                url=index.url, index=index.name, status=None, source=where, ends_index=True, detail=str(exc)
+            )
         client = IndexClient(session, index, config.limits)
         yield Upstream(config=index, selection=selection, session=session, client=client, denied=denied)
 

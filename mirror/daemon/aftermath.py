@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import time
 from collections.abc import Mapping
 from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ import anyio.to_thread
 import msgspec
 
 from mirror.config import Config
-from mirror.core.schedule import DiskSample, with_sample
+from mirror.core.schedule import DiskSample, expiry_step, with_sample
 from mirror.errors import AccessDenied, StateError, TreeError, shown_text
 from mirror.logs import get_logger
 from mirror.notify import without_manager
@@ -35,7 +37,11 @@ if TYPE_CHECKING:
 
 NOTIFY_LIMIT_S = 60.0
 
+_OF_AN_INDEX = re.compile(r"MIRROR_\w+_(USERNAME|PASSWORD)")
 _SAID_BYTES = 4096
+_DRAIN_S = 1.0
+"""So long what a program said may still be on its way after its end."""
+
 _log = get_logger(__name__)
 
 
@@ -44,7 +50,7 @@ async def note_cycle(cycle: Cycle, config: Config) -> None:
     notes = await load_notes(cycle.store)
     known = {index.name for index in config.indexes}
     credentials = {name: note for name, note in notes.credentials.items() if name in known}
-    credentials |= {run.name: _credential_note(run) for run in cycle.runs}
+    credentials |= {run.name: _credential_note(run, now=cycle.clock()) for run in cycle.runs}
     await record_note(cycle.store, "credentials", credentials)
     space = await anyio.to_thread.run_sync(disk_space, config.mirror.root)
     if space is not None:
@@ -57,7 +63,6 @@ async def load_facts(store: Store, config: Config, *, now: float, is_scheduled: 
     from mirror.metrics import CycleFacts, Facts
 
     overview, notes = await load_overview(store, max_failures=0), await load_notes(store)
-    space = await anyio.to_thread.run_sync(disk_space, config.mirror.root)
     intervals = {i.name: i.interval_s or config.mirror.interval_s for i in config.indexes} if is_scheduled else {}
     last = overview.last_finished
     facts = Facts(
@@ -67,8 +72,6 @@ async def load_facts(store: Store, config: Config, *, now: float, is_scheduled: 
             for index in overview.indexes
             if index.source.configured
         ),
-        disk_total=space[0] if space else None,
-        disk_free=space[1] if space else None,
         damaged=len(notes.damage),
         upkeep_at=notes.upkeep.at if notes.upkeep else None,
     )
@@ -92,7 +95,9 @@ async def write_metrics(config: Config, metrics: Metrics) -> None:
     if path is None:
         return
     try:
-        await anyio.to_thread.run_sync(lambda: replace_file(path, metrics.render(), mode=0o644, tmp_dir=path.parent))
+        await anyio.to_thread.run_sync(
+            lambda: replace_file(path, metrics.render_file(), mode=0o644, tmp_dir=path.parent)
+        )
     except TreeError as exc:
         _log.error("metrics.unwritten", path=str(path), problem=exc.problem)
 
@@ -116,7 +121,7 @@ async def tell(config: Config, event: str, report: bytes, exit_code: int, env: M
         **_without_secrets(config, env),
         "MIRROR_EVENT": event,
         "MIRROR_EXIT_CODE": str(exit_code),
-        "MIRROR_REPORT_ROOT": str(config.mirror.root),
+        "MIRROR_ROOT": str(config.mirror.root),
     }
     try:
         process = await anyio.open_process(
@@ -130,7 +135,6 @@ async def tell(config: Config, event: str, report: bytes, exit_code: int, env: M
     try:
         with anyio.move_on_after(NOTIFY_LIMIT_S) as limit:
             said = await _converse(process, report)
-            await process.wait()
     finally:
         with anyio.CancelScope(shield=True):
             _end(process)
@@ -147,12 +151,18 @@ async def tell(config: Config, event: str, report: bytes, exit_code: int, env: M
 async def after_once(cycle: Cycle, config: Config, *, version: str) -> Metrics | None:
     """Do what follows a cycle of ``--once`` while its state is open; return the metrics to write."""
     try:
+        before = (await load_notes(cycle.store)).credentials
         await note_cycle(cycle, config)
+        for run in cycle.runs:
+            note, told = _credential_note(run, now=cycle.clock()), before.get(run.name)
+            if told is None or (note.expires_at, note.days) != (told.expires_at, told.days):
+                warn_of_end(run.name, note.source, note.expires_at, now=cycle.clock())
         if config.service.metrics_file is None:
             return None
         from mirror.metrics import Metrics  # its library takes 10 ms to import
 
-        metrics = Metrics(version=version, clock=cycle.clock, is_service=False)
+        root = str(config.mirror.root)
+        metrics = Metrics(version=version, clock=cycle.clock, disk=lambda: disk_space(root), is_service=False)
         metrics.facts = await load_facts(cycle.store, config, now=cycle.clock(), is_scheduled=False)
     except StateError as exc:
         _log.error("notes.unwritten", problem=str(exc))
@@ -160,12 +170,27 @@ async def after_once(cycle: Cycle, config: Config, *, version: str) -> Metrics |
     return metrics
 
 
-def _credential_note(run: IndexRun) -> CredentialNote:
+def warn_of_end(index: str, source: str, expires_at: float | None, *, now: float) -> None:
+    """Log that a credential ends within 14 days or less, or has ended."""
+    days = expiry_step(expires_at, now=now)
+    if expires_at is None or days is None:
+        return
+    at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(expires_at))
+    if days:
+        _log.warning(
+            "credential.expires", within_days=days, advice="renew it", index=index, source=source, expires_at=at
+        )
+    else:
+        _log.error("credential.expired", advice="renew it", index=index, source=source, expires_at=at)
+
+
+def _credential_note(run: IndexRun, *, now: float) -> CredentialNote:
     credentials, problem = run.session.credentials, None
     if isinstance(run.ended, AccessDenied):
         problem = run.ended.detail or f"the index answered {run.ended.status}"
     expires_at = credentials.kept.expires_at if credentials.kept is not None else None
-    return CredentialNote(source=credentials.describe(), expires_at=expires_at, problem=problem)
+    days = expiry_step(expires_at, now=now)
+    return CredentialNote(source=credentials.describe(), expires_at=expires_at, problem=problem, days=days)
 
 
 def _index_facts(index: IndexOverview, notes: Notes, interval_s: float | None) -> IndexFacts:
@@ -212,8 +237,11 @@ def _counters(report: str | None) -> dict[str, dict[str, int]]:
 
 
 async def _converse(process: Process, report: bytes) -> bytes:
-    """Give the program its input and return the end of what it complained about."""
-    said = b""
+    """Give the program its input until it ends, and return the end of what it complained about.
+
+    What it left running in the background may hold its output open: nobody waits for that.
+    """
+    said, is_heard = b"", anyio.Event()
 
     async def feed() -> None:
         assert process.stdin is not None
@@ -223,11 +251,20 @@ async def _converse(process: Process, report: bytes) -> bytes:
         with contextlib.suppress(OSError, anyio.BrokenResourceError):
             await process.stdin.aclose()
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(feed)
+    async def listen() -> None:
+        nonlocal said
         assert process.stderr is not None
         async for chunk in process.stderr:
             said = (said + chunk)[-_SAID_BYTES:]
+        is_heard.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feed)
+        tasks.start_soon(listen)
+        await process.wait()
+        with anyio.move_on_after(_DRAIN_S):
+            await is_heard.wait()
+        tasks.cancel_scope.cancel()
     return said
 
 
@@ -239,13 +276,15 @@ def _end(process: Process) -> None:
 
 
 def _without_secrets(config: Config, env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the variables that credentials come from."""
+    """Return the environment without the variables that credentials come from, or came from before a reload."""
     hidden = {"CREDENTIALS_DIRECTORY", "CHAINGUARD_PYTHON_IDENTITY_ID", "CHAINGUARD_PYTHON_TOKEN"}
     for index in config.indexes:
-        prefix = f"MIRROR_{index.name.upper().replace('-', '_')}"
-        hidden |= {f"{prefix}_USERNAME", f"{prefix}_PASSWORD"}
         if index.auth is not None:
             hidden |= {
                 name for name in (index.auth.username_env, index.auth.password_env, index.auth.token_env) if name
             }
-    return {name: value for name, value in without_manager(env).items() if name not in hidden}
+    return {
+        name: value
+        for name, value in without_manager(env).items()
+        if name not in hidden and not _OF_AN_INDEX.fullmatch(name)
+    }

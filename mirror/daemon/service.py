@@ -14,7 +14,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import anyio
 import anyio.to_thread
@@ -35,23 +35,24 @@ from mirror.core.schedule import (
     reloaded,
     shifted,
 )
-from mirror.daemon.aftermath import load_facts, note_cycle, tell, tell_cycle, write_metrics
+from mirror.daemon.aftermath import load_facts, note_cycle, tell, tell_cycle, warn_of_end, write_metrics
 from mirror.daemon.endpoint import Answers, Endpoint
 from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.daemon.upkeep import Upkeep
 from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, Unreachable
 from mirror.logs import get_logger
-from mirror.metrics import Metrics
+from mirror.metrics import Facts, Metrics
 from mirror.notify import ServiceManager
 from mirror.state.notes import Activity, record_note
-from mirror.state.store import open_store_for_reading
+from mirror.state.store import Store, open_store_for_reading
 from mirror.sync.cycle import record_outcome, run_cycle
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, IndexRun, Options, Phase
+from mirror.tree.atomic import disk_space
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
 from mirror.upstream.credentials import CredentialSource, credential_source
-from mirror.wiring import check_tree_is_there, check_tree_matches, opened_cycle, opened_tree
+from mirror.wiring import check_tree_is_there, check_tree_matches, make_state, opened_cycle, opened_tree
 
 LOOK_EVERY_S = 15.0
 """How often the daemon looks at the clock and at the credentials that were refused, while it waits."""
@@ -59,6 +60,12 @@ LOOK_EVERY_S = 15.0
 LOCK_LOOK_S = 5.0
 NOTE_EVERY_S = 30.0
 """How often a cycle's progress is left in the state for ``status``."""
+
+FACTS_EVERY_NOTES = 20
+"""With every so many notes of a cycle's progress the metrics are told what is held by now: it is a pass over an index."""
+
+OVERDUE_TURN_S = 600.0
+"""So long an overdue upkeep may take although a cycle is due."""
 
 DAMAGED = 7
 """As ``mirror verify`` would have ended."""
@@ -85,13 +92,15 @@ class Daemon:
         self._layout = Layout(config.mirror.root)
         self._manager = ServiceManager(env)
         self._pulse = Pulse(self._manager)
-        self._metrics = Metrics(version=__version__, clock=time.time)
+        root = str(config.mirror.root)
+        self._metrics = Metrics(version=__version__, clock=time.time, disk=lambda: disk_space(root))
         self._upkeep = Upkeep(self._pulse)
         self._endpoint: Endpoint | None = None
         self._credentials = _sources(config, env, {})
         self._schedule: Schedule = ()
         self._clock = ClockWatch(wall=time.time(), steady_s=time.monotonic())
         self._wake = anyio.Event()
+        self._must_reload = anyio.Event()
         self._must_hurry = False
         self._changed: set[str] = set()
         """Indexes that a reload changed while a cycle was under way."""
@@ -125,6 +134,7 @@ class Daemon:
             _log.warning("config.incomplete", problem=sentence)
         _log.info("daemon.started", root=str(self._layout.root), indexes=[i.name for i in self._config.indexes])
         self._pulse.say(lambda: self._manager.ready("starting the first cycle"))
+        tasks.start_soon(self._reload_when_told)
         while True:
             names = await self._next_indexes()
             await self._cycle(names)
@@ -140,33 +150,30 @@ class Daemon:
                 _log.info("daemon.signalled", signal=number.name)
                 match number:
                     case signal.SIGHUP:
-                        # At once, also beside a cycle, which ends with what it began with: a first one may take days.
-                        await self._reload()
+                        self._must_reload.set()
                     case signal.SIGUSR1:
                         self._must_hurry = True
+                        self._wake.set()
                     case _:
                         scope.cancel()
                         return
-                self._wake.set()
 
     async def _check_state(self) -> None:
         """Find out before we say that we are ready whether state and tree can be worked with."""
         settings, limits = self._config.mirror, self._config.limits
-        if not await anyio.Path(settings.state).exists():
-            # Made by the first cycle; a tree with pages and no state is refused here, not every few minutes.
-            with suppress(LockHeld):
-                async with opened_cycle(self._config, Options(), env=self._env, credentials=self._credentials):
-                    return
-            return
         try:
+            if not await anyio.Path(settings.state).exists():
+                await make_state(settings, wait_s=self._wait_s)
             async with opened_tree(settings, limits, wait_s=self._wait_s) as tree:
                 await check_tree_is_there(tree.store, tree.layout)
-                self._metrics.facts = await load_facts(tree.store, self._config, now=time.time(), is_scheduled=True)
+                self._metrics.facts = await self._load_facts(tree.store)
         except LockHeld as exc:
             # Another command is at work, maybe for hours: that we can read the state must do for the beginning.
             _log.warning("lock.held", problem=str(exc))
-            async with open_store_for_reading(settings.state) as store:
-                await check_tree_matches(store, self._layout)
+            if await anyio.Path(settings.state).exists():
+                async with open_store_for_reading(settings.state) as store:
+                    await check_tree_matches(store, self._layout)
+                    self._metrics.facts = await self._load_facts(store)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
@@ -184,19 +191,22 @@ class Daemon:
                 _log.info("daemon.waits", doing=words)
                 is_told = True
             self._pulse.wait(words)
-            await self._rest(LOOK_EVERY_S)
+            await self._rest(next_start_s(self._schedule) - time.monotonic())
             self._look_at_clock()
             await self._look_at_credentials()
 
-    async def _until_due(self) -> None:
-        """Return when a cycle is due, or a signal came."""
-        while not self._wake.is_set() and next_start_s(self._schedule) > time.monotonic():
-            await self._rest(LOOK_EVERY_S)
+    async def _until_due(self, least_s: float) -> None:
+        """Return when a cycle is due and this time has passed, or a signal came."""
+        earliest_s = time.monotonic() + least_s
+        while not self._wake.is_set():
+            left_s = max(next_start_s(self._schedule), earliest_s) - time.monotonic()
+            if left_s <= 0:
+                return
+            await self._rest(left_s)
             self._look_at_clock()
 
-    async def _rest(self, at_most_s: float) -> None:
-        left_s = next_start_s(self._schedule) - time.monotonic()
-        with anyio.move_on_after(max(min(left_s, at_most_s), 0.0)):
+    async def _rest(self, left_s: float) -> None:
+        with anyio.move_on_after(max(min(left_s, LOOK_EVERY_S), 0.0)):
             await self._wake.wait()
 
     def _heed_signals(self) -> None:
@@ -238,11 +248,7 @@ class Daemon:
             if expires_at is None or days is None or self._warned.get(name) == (expires_at, days):
                 continue
             self._warned[name] = (expires_at, days)
-            fields = {"index": name, "source": source.describe(), "expires_at": _utc(expires_at)}
-            if days:
-                _log.warning("credential.expires", within_days=days, advice="renew it", **fields)
-            else:
-                _log.error("credential.expired", advice="renew it", **fields)
+            warn_of_end(name, source.describe(), expires_at, now=time.time())
 
     def _waiting_words(self) -> str:
         """Return what the daemon waits for; the same words while the schedule is the same."""
@@ -261,16 +267,24 @@ class Daemon:
 
     # -- configuration ----------------------------------------------------------------------------------------------
 
+    async def _reload_when_told(self) -> None:
+        """Reload also beside a cycle, which ends with what it began with: a first one may take days."""
+        while True:
+            await self._must_reload.wait()
+            self._must_reload = anyio.Event()
+            await self._reload()
+            self._wake.set()
+
     async def _reload(self) -> None:
         """Read the configuration again; a broken one is refused, and the old one stays."""
         self._pulse.say(self._manager.reloading)
         try:
-            await self._adopt(await anyio.to_thread.run_sync(self._load))
+            await self._adopt(await anyio.to_thread.run_sync(self._load, abandon_on_cancel=True))
             self._metrics.is_configuration_current = True
-        except ConfigError as exc:
+        except MirrorError as exc:
             self._metrics.is_configuration_current = False
             _log.error("config.refused", problem=str(exc), advice="the old configuration stays in force")
-        self._pulse.say(lambda: self._manager.ready(self._waiting_words()))
+        self._pulse.say(lambda: self._manager.ready(self._pulse.doing))
 
     async def _adopt(self, config: Config) -> None:
         old = self._config
@@ -286,6 +300,8 @@ class Daemon:
         self._denied = {name: print_ for name, print_ in self._denied.items() if name in names - changed}
         self._changed |= changed
         self._schedule = reloaded(self._schedule, _intervals(config), changed, now_s=time.monotonic())
+        if self._metrics.facts is not None:
+            self._metrics.facts = self._metrics.facts.for_indexes(_intervals(config))
         if config.service.listen_address != old.service.listen_address:
             await self._close_endpoint()
         await self._open_endpoint()
@@ -297,15 +313,12 @@ class Daemon:
 
     async def _cycle(self, names: tuple[str, ...]) -> None:
         """Run one cycle over the due indexes, and what follows it."""
-        is_whole = len(names) == len(self._config.indexes)
-        options = Options(indexes=() if is_whole else names, is_scheduled=True, all_failures=self._all_failures)
-        self._all_failures = False
         self._changed = set()
         started_s = time.monotonic()
         failed: dict[str, float | None] = dict.fromkeys(names)
         report, code = None, 0
         try:
-            report, code = await self._wait_for_cycle(options)
+            report, code = await self._wait_for_cycle(names)
             if report.aborted is None:
                 failed = {name: _asked_to_wait(error) for name, error in report.ended.items()}
         except MirrorError as exc:
@@ -320,16 +333,18 @@ class Daemon:
         words = self._waiting_words()
         self._pulse.wait(words)
         await self._leave_note(words)
+        await self._open_endpoint()  # where it could not be opened yet
         await write_metrics(self._config, self._metrics)
         if report is not None:
             await tell_cycle(self._config, report, code, self._env)
 
-    async def _wait_for_cycle(self, options: Options) -> tuple[Report, int]:
+    async def _wait_for_cycle(self, names: tuple[str, ...]) -> tuple[Report, int]:
         """Run a cycle as soon as no other command holds the tree."""
+        all_failures, self._all_failures = self._all_failures, False
         is_told = False
         while True:
             try:
-                return await self._run_cycle(options)
+                return await self._run_cycle(self._options(names, all_failures=all_failures))
             except LockHeld as exc:
                 if not is_told:
                     _log.warning("cycle.waits", problem=str(exc))
@@ -337,8 +352,19 @@ class Daemon:
                 self._pulse.wait(f"waiting for process {exc.pid}, which works on the tree")
             await anyio.sleep(LOCK_LOOK_S)
 
+    def _options(self, names: tuple[str, ...], *, all_failures: bool) -> Options:
+        """Return what a cycle over these indexes does; a reload may have taken some away while it waited."""
+        configured = [index.name for index in self._config.indexes]
+        there = tuple(name for name in names if name in configured)
+        is_whole = not there or len(there) == len(configured)
+        return Options(indexes=() if is_whole else there, is_scheduled=True, all_failures=all_failures)
+
     async def _run_cycle(self, options: Options) -> tuple[Report, int]:
-        async with opened_cycle(self._config, options, env=self._env, credentials=self._credentials) as cycle:
+        async with AsyncExitStack() as stack:
+            # Not a wait that is right for ever: a credential's file may hang.
+            with self._pulse.work(lambda: "reading the credentials", lambda: None):
+                opened = opened_cycle(self._config, options, env=self._env, credentials=self._credentials)
+                cycle = await stack.enter_async_context(opened)
             self._metrics.watch([_LiveRun(run) for run in cycle.runs])
             started_s = time.monotonic()
             try:
@@ -355,17 +381,23 @@ class Daemon:
                     await record_outcome(cycle, code)
             try:
                 await note_cycle(cycle, self._config)
-                self._metrics.facts = await load_facts(cycle.store, self._config, now=time.time(), is_scheduled=True)
+                self._metrics.facts = await self._load_facts(cycle.store)
             except StateError as exc:
                 _log.error("notes.unwritten", problem=str(exc))
         return cycle.report, code
 
     async def _note_progress(self, cycle: Cycle) -> None:
-        since = time.time()
+        since, noted = time.time(), 0
         while True:
             with suppress(StateError):  # the cycle itself will tell
                 await self._record_activity(cycle, describe_cycle(cycle), since)
+                if noted and noted % FACTS_EVERY_NOTES == 0:  # a first cycle may take days
+                    self._metrics.facts = await self._load_facts(cycle.store)
+            noted += 1
             await anyio.sleep(NOTE_EVERY_S)
+
+    async def _load_facts(self, store: Store) -> Facts:
+        return await load_facts(store, self._config, now=time.time(), is_scheduled=True)
 
     async def _record_activity(self, cycle: Cycle, doing: str, since: float) -> None:
         await record_note(cycle.store, "activity", Activity(pid=os.getpid(), doing=doing, since=since))
@@ -393,9 +425,11 @@ class Daemon:
         facts = self._metrics.facts
         if facts is None or facts.last_cycle is None or not self._upkeep.is_due(facts.upkeep_at):
             return
-        if self._must_hurry or due_indexes(self._schedule, now_s=time.monotonic()):
+        # Where each cycle takes longer than the interval one is always due: the upkeep must have its turn all the same.
+        least_s = OVERDUE_TURN_S if self._upkeep.is_overdue(facts.upkeep_at or facts.since) else 0.0
+        if self._must_hurry or (not least_s and due_indexes(self._schedule, now_s=time.monotonic())):
             return
-        is_done = await self._upkeep.run(self._config, self._until_due)
+        is_done = await self._upkeep.run(self._config, lambda: self._until_due(least_s))
         self._pulse.wait(self._waiting_words())
         found, self._upkeep.found = self._upkeep.found, []
         if is_done or found:
@@ -431,7 +465,8 @@ class Daemon:
         facts = self._metrics.facts
         if facts is None or facts.last_cycle is None:
             return ["no cycle has come to its end yet"]
-        never = [i.name for i in facts.indexes if i.last_success is None]
+        read = {i.name for i in facts.indexes if i.last_success is not None}
+        never = [i.name for i in self._config.indexes if i.name not in read]
         stale = [name for name in facts.stale(now=time.time()) if name not in never]
         return [f"{name}: never read to its end" for name in never] + [f"{name}: stale" for name in stale]
 

@@ -60,6 +60,10 @@ class Upkeep:
         now = self._clock()
         return self._progress is not None or last_at is None or not now - EVERY_S < last_at <= now
 
+    def is_overdue(self, last_at: float) -> bool:
+        """Tell whether it was due a day ago already."""
+        return self._clock() - last_at > 2 * EVERY_S
+
     async def run(self, config: Config, until: Callable[[], Awaitable[None]]) -> bool:
         """Do what is due until it is done or ``until`` returns, and tell whether it is done. Raises nothing expected."""
         self._progress = self._progress or _Progress()

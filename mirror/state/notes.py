@@ -24,6 +24,8 @@ class CredentialNote(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     problem: str | None = None
     """Why it could not be used."""
+    days: int | None = None
+    """How close its end was: what was warned of."""
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):

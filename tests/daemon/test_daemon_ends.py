@@ -7,7 +7,7 @@ import select
 import signal
 
 import pytest
-from daemon_program import Daemon
+from daemon_program import Daemon, Listener, get
 from mirror_program import Mirror
 
 from simulator import Stall, build_wheel, unavailable
@@ -27,6 +27,13 @@ def index(threaded_simulator):
     simulator = threaded_simulator()
     simulator.state.publish("demo", *build_wheel("demo", "1.0"))
     return simulator
+
+
+@pytest.fixture
+def listener(tmp_path):
+    listener = Listener(tmp_path / "notify")
+    yield listener
+    listener.close()
 
 
 @pytest.fixture
@@ -86,6 +93,38 @@ def test_connection_that_stalls(tmp_path, index, after):
     with daemon:
         stall.wait()
         assert daemon.end() == 0
+
+
+def test_token_file_that_can_not_be_read_to_its_end(tmp_path, index, listener, pipe):
+    """A token on a share that is gone: READY all the same, the watchdog is not fed for ever, and SIGTERM ends it."""
+    daemon = Daemon(tmp_path / "work", NOTIFY_SOCKET=str(listener.path), WATCHDOG_USEC="40000")
+    daemon.configure(
+        f'name = "main"\nurl = "{index.url}"\n[index.auth]\nkind = "bearer"\ntoken-file = "{pipe}"',
+        service='metrics-listen = "127.0.0.1:0"',
+    )
+    with daemon:
+        address = daemon.until("metrics.listening")["address"]
+        assert "READY=1" in listener.until("STATUS=reading the credentials")
+        # Each look at the pulse takes a hundredth of a second: fifty scrapes are longer than several of them.
+        for _ in range(20):
+            get(address, "/metrics")
+        listener.rest()
+        for _ in range(50):
+            get(address, "/metrics")
+        assert listener.rest() == []
+        assert daemon.end() == 0
+
+
+def test_credential_command_that_hangs(tmp_path, index, listener, pipe):
+    """READY does not wait for the command, SIGTERM ends it with the daemon."""
+    command = f'["sh", "-c", "echo $$ > {pipe}; exec sleep 1000"]'
+    daemon = Daemon(tmp_path / "work", NOTIFY_SOCKET=str(listener.path))
+    daemon.configure(f'name = "main"\nurl = "{index.url}"\n[index.auth]\nkind = "command"\ncommand = {command}')
+    with daemon:
+        listener.until("READY=1")
+        child = int(pipe.read_text())
+        assert daemon.end() == 0
+    wait_for_end(child)
 
 
 def test_notify_command_that_hangs(tmp_path, index, pipe):
