@@ -120,6 +120,11 @@ class Status:
         """Whether the index is in the configuration, or was in the last cycle where that is not known."""
         return self.configured(source.name) is not None if self.config else source.configured
 
+    @property
+    def configured_names(self) -> frozenset[str]:
+        """The indexes of which something is known and that are still in the configuration."""
+        return frozenset(i.source.name for i in self.overview.indexes if self.is_configured(i.source))
+
     def stale(self, index: IndexOverview) -> bool | None:
         """Judge one index; None where its interval is not known."""
         configured = self.configured(index.source.name)
@@ -147,8 +152,7 @@ class Status:
         if finished is not None:
             code = ExitCode(finished.exit_code or 0)
             codes.append(ExitCode.PARTIAL if code in SIGNALS else code)
-        configured = {i.source.name for i in self.overview.indexes if self.is_configured(i.source)}
-        codes += [exit_code_of_reason(row.reason) for row in self.overview.ended if row.index in configured]
+        codes += [exit_code_of_reason(row.reason) for row in self.overview.ended if row.index in self.configured_names]
         return first_of(codes)
 
 

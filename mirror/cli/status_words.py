@@ -43,6 +43,7 @@ def describe_status(status: Status) -> list[str]:
 def _head(status: Status) -> Iterator[str]:
     last, finished = status.overview.last_cycle, status.overview.last_finished
     yield f"Mirror:     {status.root}"
+    yield f"State:      {'; '.join(_state(status)) or _well(status)}"
     if finished is None:
         yield "Last cycle: none has come to its end yet"
     else:
@@ -55,6 +56,34 @@ def _head(status: Status) -> Iterator[str]:
         yield f"Now:        cycle {status.interrupted} was interrupted; the next one goes on from there"
     yield from _daemon(status)
     yield from _disk(status)
+
+
+def _state(status: Status) -> Iterator[str]:
+    """Yield in a few words each, for a person in a hurry, what makes the mirror anything but fresh and whole."""
+    overview = status.overview
+    unread = sorted({row.index for row in overview.ended if row.index in status.configured_names})
+    stale = [index.source.name for index in overview.indexes if status.stale(index)]
+    failed = sum(index.failed for index in overview.indexes) - len(overview.ended) - len(overview.brakes)
+    if status.damage:
+        yield f"{counted(len(status.damage), 'file')} DAMAGED"
+    if stale:
+        yield f"STALE: {', '.join(stale)}"
+    if unread:
+        yield f"can't be read: {', '.join(unread)}"
+    if failed > 0:
+        yield f"{counted(failed, 'thing')} could not be had"
+    if overview.brakes:
+        yield f"removals are held back: {', '.join(row.index for row in overview.brakes)}"
+    if overview.last_finished is None:
+        yield "no cycle has come to its end yet"
+    elif status.interrupted is not None or overview.last_finished.exit_code in SIGNALS:
+        yield "the last cycle was interrupted"
+
+
+def _well(status: Status) -> str:
+    if status.exit_code:
+        return f"the last cycle ended with exit code {int(status.exit_code)}"
+    return "whole" if status.is_stale is None else "fresh and whole"
 
 
 def _daemon(status: Status) -> Iterator[str]:
@@ -78,7 +107,13 @@ def _disk(status: Status) -> Iterator[str]:
     elif days is None:
         growth = "; not growing"
     else:
-        lasts = "full now" if days < 1 else f"full in about {counted(round(days), 'day')}"
+        lasts = (
+            f"full in about {counted(round(days), 'day')}"
+            if days >= 1
+            else "full in less than a day"
+            if days
+            else "full"
+        )
         growth = f"; grows {size(round(per_day))} a day: {lasts}"
     yield f"Disk:       {size(disk.free)} of {size(disk.free + disk.used)} free{growth}"
 

@@ -101,6 +101,7 @@ STATUSES = {
         status(index()),
         [
             "Mirror:     /srv/m",
+            "State:      whole",
             f"{LAST}complete: everything wanted and offered is held",
             "",
             "INDEX        PROJECTS   FILES    SIZE  WITHHELD  FAILED  LAST SUCCESS",
@@ -111,6 +112,7 @@ STATUSES = {
         status(last=cycle(1, outcome=None, code=None, ended=None), last_finished=None, pid=123),
         [
             "Mirror:     /srv/m",
+            "State:      no cycle has come to its end yet",
             "Last cycle: none has come to its end yet",
             "Now:        cycle 1 is running for 65 s (process 123)",
             "",
@@ -121,6 +123,7 @@ STATUSES = {
         status(pid=123),
         [
             "Mirror:     /srv/m",
+            "State:      whole",
             f"{LAST}complete: everything wanted and offered is held",
             "Now:        process 123 is working on it",
             "",
@@ -131,6 +134,7 @@ STATUSES = {
         status(last=cycle(8, outcome=None, code=None, ended=None), finished=cycle(outcome="aborted", code=143)),
         [
             "Mirror:     /srv/m",
+            "State:      the last cycle was interrupted",
             f"{LAST}interrupted; the next one goes on from there",
             "Now:        cycle 8 was interrupted; the next one goes on from there",
             "",
@@ -155,6 +159,7 @@ STATUSES = {
         ),
         [
             "Mirror:     /srv/m",
+            "State:      STALE: main; removals are held back: main",
             f"{LAST}partial: some things could not be had",
             "",
             "INDEX        PROJECTS   FILES    SIZE  WITHHELD  FAILED  LAST SUCCESS",
@@ -188,6 +193,7 @@ STATUSES = {
         ),
         [
             "Mirror:     /srv/m",
+            "State:      2 things could not be had; removals are held back: main",
             f"{LAST}complete: everything wanted and offered is held",
             "",
             "INDEX        PROJECTS   FILES    SIZE  WITHHELD  FAILED  LAST SUCCESS",
@@ -208,6 +214,29 @@ STATUSES = {
         ],
     ),
 }
+
+
+IN_A_HURRY = {
+    "fresh": (status(index(), config=config("main")), "fresh and whole"),
+    "unreadable": (
+        status(
+            index(failures={Reason.DENIED: 1}),
+            ended=(failure("", project="", reason=Reason.DENIED),),
+            finished=cycle(code=3),
+        ),
+        "can't be read: main",
+    ),
+    "withheld": (status(index(failures={Reason.WITHHELD: 5})), "whole"),
+    "stopped": (status(index(), finished=cycle(code=130)), "the last cycle was interrupted"),
+    "full-disk": (status(index(), finished=cycle(code=6)), "the last cycle ended with exit code 6"),
+}
+
+
+@pytest.mark.parametrize(("given", "state"), IN_A_HURRY.values(), ids=IN_A_HURRY)
+def test_state_in_a_line(given, state):
+    """One line says whether the mirror is fresh and whole, or what it is instead."""
+    assert describe_status(given)[1] == f"State:      {state}"
+    assert (state in {"whole", "fresh and whole"}) == (given.exit_code == ExitCode.OK)
 
 
 @pytest.mark.parametrize(("given", "expected"), STATUSES.values(), ids=STATUSES)
@@ -362,7 +391,7 @@ def test_from_the_root_alone(index_url, tmp_path, capsys):
     assert main(["status", "--root", str(root)]) == ExitCode.PARTIAL
     words, log = read(capsys)
     assert log == ""
-    assert words.splitlines()[5].split() == ["default", "1", "of", "3", "1", *words.splitlines()[5].split()[5:]]
+    assert words.splitlines()[6].split() == ["default", "1", "of", "3", "1", *words.splitlines()[6].split()[5:]]
     assert "Not held (2):" in words
     assert main(["status", "--root", str(root), "--json"]) == ExitCode.PARTIAL
     shown = json.loads(read(capsys)[0])

@@ -53,8 +53,13 @@ SAID = {
     ),
     "disk-full": (
         {"disk": sample(0, 500), "notes": Notes(disk=(sample(10, 60),))},
-        "Disk:       0 B of 500 GB free; grows 44.0 GB a day: full now",
+        "Disk:       0 B of 500 GB free; grows 44.0 GB a day: full",
     ),
+    "disk-almost-full": (
+        {"disk": sample(0, 499), "notes": Notes(disk=(sample(10, 60),))},
+        "Disk:       1.0 GB of 500 GB free; grows 43.9 GB a day: full in less than a day",
+    ),
+    "state": ({"notes": Notes(damage=(DAMAGE,))}, "State:      1 file DAMAGED"),
     "damage": ({"notes": Notes(damage=(DAMAGE,))}, "DAMAGED: files/a-1.whl: other bytes"),
     "damage-advice": ({"notes": Notes(damage=(DAMAGE,))}, "1 file found damaged: run `mirror verify --repair`"),
 }
