@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import sys
 import types
 
@@ -365,6 +366,15 @@ async def test_a_command_is_given_a_limited_time(new_index):
     reader = Command(command=("sleep", "60"), username=None, env={"PATH": os.environ["PATH"]}, timeout_s=0.05)
     with pytest.raises(AccessDenied, match=r"did not end within 0.05 s"):
         await CredentialSource(reader, new_index(URL)).load()
+
+
+async def test_command_that_leaves_something_running(tmp_path):
+    """An agent that a command starts and leaves behind, with the command's own output, is not waited for."""
+    script = f"sleep 1000 & echo $! > {tmp_path}/pid; echo secret-token"
+    reader = Command(command=("sh", "-c", script), username=None, env={"PATH": os.environ["PATH"]}, timeout_s=1000)
+    found = await reader.read()
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert found.header == "Bearer secret-token"
 
 
 class Hands:

@@ -14,12 +14,13 @@ import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import DEVNULL, PIPE, CompletedProcess
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
+from anyio.abc import ByteReceiveStream
 
 from mirror.errors import ConfigError, shown_text
 from mirror.upstream.credentials.credential import Credential, basic, bearer
@@ -27,6 +28,8 @@ from mirror.upstream.credentials.parts import NoCredentialError, Part, file_stam
 from mirror.upstream.descriptors import open_files_error
 
 COMMAND_TIMEOUT_S = 30.0
+DRAIN_S = 1.0
+"""So long what a command said may still be on its way after its end."""
 
 CHAINGUARD_HOST = "libraries.cgr.dev"
 CHAINGUARD_USERNAME = "CHAINGUARD_PYTHON_IDENTITY_ID"
@@ -211,7 +214,7 @@ class Command:
     async def _run(self) -> str:
         try:
             with anyio.fail_after(self.timeout_s):
-                done = await anyio.run_process(self.command, stdout=PIPE, stderr=PIPE, check=False, env=self.env)
+                done = await _run_to_its_end(self.command, self.env)
         except TimeoutError:
             raise NoCredentialError(f"{self.describe()} did not end within {self.timeout_s:g} s") from None
         except (OSError, ValueError) as exc:
@@ -276,6 +279,25 @@ def automatic_pairs(index_name: str, host: str) -> tuple[tuple[str, str], ...]:
 def host_of(url: str) -> str:
     """Return the host of a configured URL."""
     return urlsplit(url).hostname or ""
+
+
+async def _run_to_its_end(command: tuple[str, ...], env: Mapping[str, str]) -> CompletedProcess[bytes]:
+    """Run a program. What it leaves in the background, such as an agent, may hold its output open: that is not waited for."""
+    said = {"stdout": b"", "stderr": b""}
+
+    async def listen(name: str, stream: ByteReceiveStream) -> None:
+        async for chunk in stream:
+            said[name] += chunk
+
+    async with await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen, "stdout", process.stdout)
+            tasks.start_soon(listen, "stderr", process.stderr)
+            code = await process.wait()
+            tasks.cancel_scope.deadline = anyio.current_time() + DRAIN_S
+    return CompletedProcess(command, code, **said)
 
 
 def _stamps(parts: tuple[Part, ...], env: Mapping[str, str]) -> object:
