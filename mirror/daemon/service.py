@@ -429,7 +429,11 @@ class Daemon:
         least_s = OVERDUE_TURN_S if self._upkeep.is_overdue(facts.upkeep_at or facts.since) else 0.0
         if self._must_hurry or (not least_s and due_indexes(self._schedule, now_s=time.monotonic())):
             return
-        is_done = await self._upkeep.run(self._config, lambda: self._until_due(least_s))
+        try:
+            is_done = await self._upkeep.run(self._config, lambda: self._until_due(least_s))
+        except Exception as exc:  # noqa: BLE001 - as for a cycle: a bug here must not end the mirror
+            _log.error("upkeep.crashed", exc_info=exc)
+            is_done = False
         self._pulse.wait(self._waiting_words())
         found, self._upkeep.found = self._upkeep.found, []
         if is_done or found:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
 
 import pytest
 from daemon_program import Daemon, get
@@ -15,6 +18,8 @@ from mirror_program import clean_environment
 
 from mirror.tree.lock import hold
 from simulator import Stall, Status, build_wheel
+
+DAY_S = 86_400
 
 IMPATIENT = """\
 from mirror.daemon import service
@@ -187,3 +192,83 @@ def test_starts_beside_another_command(daemon):
         assert '\nmirror_index_held_files{index="main"} 1.0\n' in get(address, "/metrics")[1]
         assert get(address, "/ready") == (200, "ready\n")
         assert daemon.end() == 0
+
+
+BUGS = {
+    "cycle": ("service.run_cycle", ["cycle.crashed", "cycle.crashed"]),
+    "upkeep": ("upkeep.prune", ["upkeep.crashed", "upkeep.crashed"]),
+}
+
+
+@pytest.mark.parametrize(("name", "events"), BUGS.values(), ids=BUGS)
+def test_bug_is_no_end(daemon, name, events):
+    """A bug of ours in a cycle or in the upkeep is an error with its traceback, and the daemon goes on."""
+    bug = "async def bug(*_arguments, **_options):\n    raise ZeroDivisionError('a bug')\n"
+    daemon.before += f"from mirror.daemon import service, upkeep\n{bug}{name} = bug\n"
+    with daemon:
+        daemon.idle()
+        daemon.send(signal.SIGUSR1)
+        daemon.until(events[0])
+        assert daemon.end() == 0
+    found = [event for event in daemon.events if event["event"] in events]
+    assert [event["event"] for event in found] == events
+    assert "ZeroDivisionError: a bug" in found[0]["exception"]
+
+
+def test_address_that_is_given_up(daemon, index):
+    """After a reload without an address for metrics nobody listens there any more."""
+    line = f'name = "main"\nurl = "{index.url}"'
+    daemon.configure(line, service='metrics-listen = "127.0.0.1:0"')
+    with daemon:
+        address = daemon.until("metrics.listening")["address"]
+        daemon.idle()
+        daemon.configure(line)
+        daemon.send(signal.SIGHUP)
+        daemon.until("config.loaded")
+        with pytest.raises(urllib.error.URLError):
+            get(address, "/live")
+        assert daemon.end() == 0
+
+
+def test_credential_that_ends(daemon, index, tmp_path):
+    """The end of a JWT is told 14, 7, 3 and 1 days ahead and when it has passed, each once; it is in the metrics."""
+    ends = round(time.time()) + 20 * DAY_S
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": ends}).encode()).decode().rstrip("=")
+    (tmp_path / "token").write_text(f"e30.{claims}.c2ln")
+    daemon.before += CLOCK
+    auth = f'[index.auth]\nkind = "bearer"\ntoken-file = "{tmp_path}/token"'
+    service = f'metrics-file = "{tmp_path}/m.prom"'
+    daemon.configure(f'name = "main"\nurl = "{index.url}"\n{auth}', service=service)
+    with daemon:
+        daemon.idle()
+        for days in (6.5, 13.5, 17.5, 19.5, 20.5):
+            (daemon.work / "aside").write_text(str(days * DAY_S))
+            (daemon.work / "aside").rename(daemon.work / "jump")
+            daemon.until("credential.expires" if days < 20 else "credential.expired")
+        daemon.idle()
+        assert daemon.end() == 0
+    told = [event for event in daemon.events if event["event"].startswith("credential.")]
+    assert [(event["level"], event.get("within_days")) for event in told] == [
+        ("warning", 14),
+        ("warning", 7),
+        ("warning", 3),
+        ("warning", 1),
+        ("error", None),
+    ]
+    (line,) = re.findall(
+        "^mirror_credential_expiry_timestamp_seconds{.*", (tmp_path / "m.prom").read_text(), re.MULTILINE
+    )
+    assert float(line.split()[1]) == ends
+
+
+def test_variable_that_is_not_set(daemon, index):
+    """A credential's variable that is not set is a warning at the start and at each reload, not an end."""
+    auth = '[index.auth]\nkind = "bearer"\ntoken-env = "NOT_SET"'
+    daemon.configure(f'name = "main"\nurl = "{index.url}"\n{auth}')
+    with daemon:
+        problem = daemon.until("config.incomplete")["problem"]
+        daemon.idle()
+        daemon.send(signal.SIGHUP)
+        daemon.until("config.incomplete")
+        assert daemon.end() == 0
+    assert problem == "index[0].auth.token-env: the variable NOT_SET is not set"

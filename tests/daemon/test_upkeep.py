@@ -101,3 +101,9 @@ async def test_state_is_gone(mirror):
     """What can't be worked with is told, and the daemon goes on."""
     (mirror.root / "state.db").rename(mirror.root / "aside")
     assert not await upkeep_of(mirror).run(mirror.config, never)
+
+
+@pytest.mark.parametrize(("ago_s", "expected"), [(0, False), (2 * DAY_S, False), (2 * DAY_S + 1, True)])
+async def test_overdue(mirror, ago_s, expected):
+    """It is overdue when it was due a day ago."""
+    assert upkeep_of(mirror).is_overdue(mirror.clock.now - ago_s) is expected
