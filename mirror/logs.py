@@ -200,10 +200,22 @@ class _LineWriter:
         # A reader of the log that went away, or a full disk under it, must not stop a cycle in its middle.
         with contextlib.suppress(OSError, ValueError):
             if stream is not None:
-                stream.write(f"{line}\n")
-                stream.flush()
+                try:
+                    stream.write(f"{line}\n")
+                    stream.flush()
+                except BrokenPipeError:
+                    _lead_nowhere(stream)
 
     debug = info = warning = error = critical = exception = log = msg
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    """Let go of what nobody reads any more: the interpreter's end would try once again, and end with 120 for it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, stream.fileno())
+    finally:
+        os.close(nowhere)
 
 
 class _IntoEvents(logging.Handler):

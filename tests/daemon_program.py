@@ -150,14 +150,22 @@ class Daemon:
         """Send a signal."""
         os.kill(self.pid, number)
 
+    def hang_up(self) -> None:
+        """Listen to its log no more."""
+        assert self._process is not None
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+        self._process.stderr = None
+
     def end(self, number: signal.Signals | None = signal.SIGTERM) -> int:
         """End it and return its exit code; what it still says is in ``events``."""
         assert self._process is not None
         if number is not None:
             self.send(number)
         _, rest = self._process.communicate(timeout=GUARD_S)
-        self.events += [json.loads(line) for line in rest.splitlines() if line.startswith("{")]
-        self.words = [line for line in rest.splitlines() if not line.startswith("{")]
+        lines = (rest or "").splitlines()
+        self.events += [json.loads(line) for line in lines if line.startswith("{")]
+        self.words = [line for line in lines if not line.startswith("{")]
         return self._process.returncode
 
     def names(self) -> list[str]:

@@ -13,7 +13,7 @@ import time
 import urllib.error
 
 import pytest
-from daemon_program import Daemon, get
+from daemon_program import Daemon, Listener, get
 from mirror_program import clean_environment
 
 from mirror.tree.lock import hold
@@ -272,3 +272,18 @@ def test_variable_that_is_not_set(daemon, index):
         daemon.until("config.incomplete")
         assert daemon.end() == 0
     assert problem == "index[0].auth.token-env: the variable NOT_SET is not set"
+
+
+def test_log_that_nobody_reads_any_more(daemon, index, tmp_path):
+    """A log whose reader has gone is not the daemon's end, and takes nothing from its exit code."""
+    listener = Listener(tmp_path / "notify")
+    daemon = Daemon(tmp_path / "work", NOTIFY_SOCKET=str(listener.path))
+    with daemon:
+        daemon.idle()
+        daemon.hang_up()
+        listener.until("STATUS=waiting")
+        daemon.send(signal.SIGUSR1)
+        listener.until("STATUS=reading the credentials")
+        listener.until("STATUS=waiting")
+        assert daemon.end() == 0
+    listener.close()
