@@ -503,7 +503,7 @@ class _LiveRun:
 
 def describe_cycle(cycle: Cycle) -> str:
     """Return in one line what a cycle does at the moment."""
-    words = f"cycle {cycle.id}: {cycle.phase.value}"
+    words = f"cycle {cycle.id or 'begins'}: {cycle.phase.value}"  # its number comes with its first row
     if cycle.phase is not Phase.PROJECTS:
         return words
     total = cycle.report.total
