@@ -26,6 +26,7 @@ MAX_DIRECTORY_BYTES: Final = 32 * 1024 * 1024
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
+_LENGTHS = struct.Struct("<3H")
 _CENTRAL = struct.Struct("<4s4B4HL2L5H2L")
 _LOCAL = struct.Struct("<4s2B4HL2L2H")
 _LONGEST_COMMENT: Final = 0xFFFF
@@ -102,7 +103,7 @@ def _find_metadata(source: _Source, filename: str) -> _Member:
     directory, shift = _read_directory(source)
     directories: set[bytes] = set()
     found: list[_Member] = []
-    for name, position in _walk(directory):
+    for name, position in _find_dist_info(directory):
         head, _, rest = name.partition(b"/")
         if head.endswith(b".dist-info"):
             directories.add(head)
@@ -156,23 +157,29 @@ def _read_end64(source: _Source, end: int) -> tuple[int, int, int, int] | None:
     return start, entries, length, offset
 
 
-def _walk(directory: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yield each entry's name and position; the count in the end record may lie, so entries are counted here too."""
+def _find_dist_info(directory: bytes) -> list[tuple[bytes, int]]:
+    """Return name and position of each entry whose name has ``.dist-info`` in it; all others are of no interest.
+
+    The count in the end record may lie, so entries are counted here too.
+    """
+    found = []
     position = count = 0
-    while position < len(directory):
+    end = len(directory)
+    while position < end:
         count += 1
         if count > MAX_ENTRIES:
             _refuse(f"more than {MAX_ENTRIES} entries")
-        if len(directory) - position < _CENTRAL.size or not directory.startswith(b"PK\1\2", position):
-            _refuse("a broken directory")
-        name_length, extra_length, comment_length = struct.unpack_from("<3H", directory, position + 28)
         name_at = position + _CENTRAL.size
-        name = directory[name_at : name_at + name_length]
-        # Other readers end a name at its first NUL.
-        yield name.partition(b"\0")[0], position
+        if name_at > end or directory[position : position + 4] != b"PK\1\2":
+            _refuse("a broken directory")
+        name_length, extra_length, comment_length = _LENGTHS.unpack_from(directory, position + 28)
+        if directory.find(b".dist-info", name_at, name_at + name_length) >= 0:
+            # Other readers end a name at its first NUL.
+            found.append((directory[name_at : name_at + name_length].partition(b"\0")[0], position))
         position = name_at + name_length + extra_length + comment_length
-    if position > len(directory):
+    if position > end:
         _refuse("a broken directory")
+    return found
 
 
 def _parse_member(directory: bytes, position: int, name: bytes, shift: int) -> _Member:
