@@ -29,9 +29,9 @@ carry secrets: they pass ``shown_url`` and ``shown_text`` before they reach a me
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 
@@ -84,6 +84,14 @@ class MirrorError(Exception):
 
     def __str__(self) -> str:  # pragma: no cover - every subclass says its own sentence
         return type(self).__name__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it cross to another process (pickle): an exception is built from positions, these from names."""
+        return _rebuilt, (type(self), {field.name: getattr(self, field.name) for field in fields(self)})
+
+
+def _rebuilt(kind: type[MirrorError], values: dict[str, Any]) -> MirrorError:
+    return kind(**values)
 
 
 @dataclass(kw_only=True, eq=False)

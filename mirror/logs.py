@@ -4,7 +4,7 @@ Answers for three things, whatever a caller puts into an event: a URL appears wi
 registered secret appears as ``***``; text from an index can't control the terminal or forge a line. Tracebacks pass the
 same way and never show local variables. A log that can't be written stops nothing.
 
-structlog takes 0.1 s of CPU to import, so that this module imports it only where it is used.
+structlog takes 0.1 s of CPU to import, so that this module imports it only where it is used; msgspec likewise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 from urllib.parse import quote
@@ -42,6 +42,8 @@ MIN_SECRET_LENGTH = 4
 
 MAX_TEXT = 4000
 """Of one value, or of one line of a traceback."""
+
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
@@ -123,6 +125,16 @@ def configure_logging(level: str = "info", format: LogFormat | None = None, stre
     _route_standard_logging()
 
 
+def forward_log(send: Callable[[str], None]) -> None:
+    """Hand each finished line to ``send`` instead of writing it; what is told and how stays as it was configured."""
+    _structlog().configure(logger_factory=lambda *_names: _LineSender(send))
+
+
+def write_line(line: str) -> None:
+    """Write a line that another process of ours has finished; it may not have known all secrets."""
+    _LineWriter(None).msg(_SECRETS.hide(line))
+
+
 def use_default_logging() -> None:
     """Configure the log unless that was done: for what fails before the command line is read."""
     structlog = _structlog()
@@ -140,7 +152,7 @@ def _processors(*, console: bool, colors: bool) -> list[Processor]:
         _clean_event,
     ]
     if not console:
-        return [*first, structlog.processors.JSONRenderer()]
+        return [*first, structlog.processors.JSONRenderer(serializer=_to_json)]
     renderer = structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
     )
@@ -158,10 +170,29 @@ def _with_priorities(renderer: Processor) -> Processor:
     return render
 
 
+def _to_json(event: object, **_options: Any) -> str:
+    """Return JSON in ASCII, which every stream takes; a cycle writes a line for each file, so the fast encoder first."""
+    import msgspec
+
+    text = msgspec.json.encode(event).decode()
+    return text if text.isascii() else json.dumps(event)
+
+
 def _clean_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Make each value of an event fit to be shown; what a reader looks for first comes first."""
     ordered = {key: event[key] for key in ("timestamp", "level", "event")} | dict(event)
+    if _is_clean(ordered):
+        return ordered
     return {shown_text(redact(key)): _clean(value, lines=key == "exception") for key, value in ordered.items()}
+
+
+def _is_clean(event: Mapping[str, object]) -> bool:
+    """Tell whether an event can be shown as it is: plain values, nothing to hide in them. Nearly all are so."""
+    texts = [value for value in event.values() if type(value) is str]
+    if len(texts) < len(event) and not all(type(v) in _PLAIN for v in event.values()):
+        return False
+    text = " ".join([*event, *texts])
+    return len(text) <= MAX_TEXT and text.isprintable() and "://" not in text and _SECRETS.hide(text) == text
 
 
 def _clean(value: object, *, lines: bool = False) -> object:
@@ -216,6 +247,14 @@ def _lead_nowhere(stream: TextIO) -> None:
         os.dup2(nowhere, stream.fileno())
     finally:
         os.close(nowhere)
+
+
+class _LineSender:
+    """Hands lines to a function, under the name of each level as ``_LineWriter``."""
+
+    def __init__(self, send: Callable[[str], None]) -> None:
+        self.msg = send
+        self.debug = self.info = self.warning = self.error = self.critical = self.exception = self.log = send
 
 
 class _IntoEvents(logging.Handler):

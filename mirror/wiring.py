@@ -23,6 +23,7 @@ from mirror.state.entries import has_blobs, load_last_revision
 from mirror.state.listing import SourceRow, load_sources, record_sources
 from mirror.state.rebuilt import is_rebuild_unfinished
 from mirror.state.store import Store, check_integrity, open_copy, open_store, open_store_for_reading
+from mirror.sync.forker import Forker
 from mirror.sync.pool import Width
 from mirror.sync.rebuild import set_aside_state
 from mirror.sync.report import IndexCounters, Report
@@ -61,13 +62,14 @@ async def opened_cycle(
     clock: Clock = time.time,
     credentials: Mapping[str, CredentialSource] | None = None,
     retry_policy: RetryPolicy | None = None,
+    forker: Forker | None = None,
 ) -> AsyncIterator[Cycle]:
     """Yield a cycle that is ready to run, with the tree's lock held; ``--dry-run`` takes none and works on a copy.
 
     ``credentials``: the sources that a daemon keeps from cycle to cycle, so that a command is not run for each. It goes on
     with the other indexes where one's credential is malformed; else that is a ``ConfigError``. State and lock are opened
     for each cycle: between two of them another command may repair, replace or move what is there. ``retry_policy``: how
-    patient to be instead of the usual.
+    patient to be instead of the usual. ``forker``: where processes come from that fetch beside this one.
 
     Raises ``ConfigError``, ``TreeError``, ``StateError`` or ``LockHeld`` before any request is made.
     """
@@ -84,7 +86,7 @@ async def opened_cycle(
             store = await stack.enter_async_context(open_store(config.mirror.state))
             await check_tree_matches(store, layout)
             await check_tree_is_there(store, layout)
-        yield await _build_cycle(config, options, layout, store, upstreams, clock)
+        yield await _build_cycle(config, options, layout, store, upstreams, clock, forker)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,7 +295,13 @@ async def _open_upstream(
 
 
 async def _build_cycle(
-    config: Config, options: Options, layout: Layout, store: Store, upstreams: Sequence[Upstream], clock: Clock
+    config: Config,
+    options: Options,
+    layout: Layout,
+    store: Store,
+    upstreams: Sequence[Upstream],
+    clock: Clock,
+    forker: Forker | None,
 ) -> Cycle:
     sources = await record_sources(store, [(index.name, index.url) for index in config.indexes])
     report = Report(cycle=0, started_at=clock())
@@ -303,7 +311,10 @@ async def _build_cycle(
         id=0,
         store=store,
         files=FileStore(
-            layout, metadata_limit_bytes=config.limits.metadata_size, disk_reserve_bytes=config.limits.disk_reserve
+            layout,
+            metadata_limit_bytes=config.limits.metadata_size,
+            disk_reserve_bytes=config.limits.disk_reserve,
+            promises=forker.promises if forker is not None else None,
         ),
         pages=PageStore(layout),
         options=options,
@@ -314,6 +325,7 @@ async def _build_cycle(
         has_blobs=await has_blobs(store),
         has_overlays=any(index.overlay for index in config.indexes),
         root_digests={index.name: selection.root_digest for index, selection in _selections(config)},
+        forker=forker,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mirror.cli.words import Place
     from mirror.config import Config
+    from mirror.sync.forker import Forker
     from mirror.sync.report import Report
     from mirror.sync.work import Options
 
@@ -66,10 +67,22 @@ def sync(
     config = options.load_config(index_url=index_url)
     wanted = Options(full=full, dry_run=dry_run, allow_shrink=allow_shrink, indexes=tuple(index or ()), projects=names)
     run = _Run(config=config, wanted=wanted, wait_s=options.wait_s, env=dict(os.environ), shown=options.is_interactive)
-    code = anyio.run(_sync_once, run)
+    with nullcontext() if dry_run else _forker() as run.forker:
+        code = anyio.run(_sync_once, run)
     if run.report is not None:
         _write_report(run.report, _place(options, config), dry_run=dry_run, as_json=json)
     return code
+
+
+def _forker() -> AbstractContextManager[Forker | None]:
+    """Start what forks other processes, while there is one thread and all that they will need is imported."""
+    import mirror.wiring  # noqa: F401
+    from mirror.cli.options import collect_rarely
+    from mirror.sync.fetch_process import serve
+    from mirror.sync.forker import started_forker
+
+    collect_rarely()
+    return started_forker(serve)
 
 
 def _refuse_without_once(given: Mapping[str, object]) -> None:
@@ -92,13 +105,15 @@ def _serve(options: GlobalOptions, index_url: str | None) -> ExitCode:
     def load() -> Config:
         return options.load_config(index_url=index_url)
 
-    daemon = Daemon(load(), load=load, judge=judge, env=dict(os.environ), wait_s=options.wait_s)
+    config = load()
+    with _forker() as forker:
+        daemon = Daemon(config, load=load, judge=judge, env=dict(os.environ), wait_s=options.wait_s, forker=forker)
 
-    async def run() -> None:
-        await daemon.run()
-        _leave_soon(ExitCode.OK)
+        async def run() -> None:
+            await daemon.run()
+            _leave_soon(ExitCode.OK)
 
-    anyio.run(run)
+        anyio.run(run)
     return ExitCode.OK
 
 
@@ -128,6 +143,7 @@ class _Run:
     """Whether its progress is shown."""
     caught: list[ExitCode] = field(default_factory=list)
     """What signals lead to."""
+    forker: Forker | None = None
     report: Report | None = None
     code: ExitCode | None = None
 
@@ -168,7 +184,7 @@ async def _run_once(run: _Run) -> None:
 
     collect_rarely()
     metrics = None
-    async with opened_cycle(run.config, run.wanted, env=run.env, wait_s=run.wait_s) as cycle:
+    async with opened_cycle(run.config, run.wanted, env=run.env, wait_s=run.wait_s, forker=run.forker) as cycle:
         try:
             async with shown_progress(cycle) if run.shown else nullcontext():
                 await run_cycle(cycle)

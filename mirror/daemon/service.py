@@ -46,6 +46,7 @@ from mirror.notify import ServiceManager
 from mirror.state.notes import Activity, record_note
 from mirror.state.store import Store, open_store_for_reading
 from mirror.sync.cycle import record_outcome, run_cycle
+from mirror.sync.forker import Forker
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, IndexRun, Options, Phase
 from mirror.tree.atomic import disk_space
@@ -87,8 +88,10 @@ class Daemon:
         judge: Callable[[Report], int],
         env: Mapping[str, str],
         wait_s: float = 0.0,
+        forker: Forker | None = None,
     ) -> None:
         self._config, self._load, self._judge, self._env, self._wait_s = config, load, judge, env, wait_s
+        self._forker = forker
         self._layout = Layout(config.mirror.root)
         self._manager = ServiceManager(env)
         self._pulse = Pulse(self._manager)
@@ -363,7 +366,9 @@ class Daemon:
         async with AsyncExitStack() as stack:
             # Not a wait that is right for ever: a credential's file may hang.
             with self._pulse.work(lambda: "reading the credentials", lambda: None):
-                opened = opened_cycle(self._config, options, env=self._env, credentials=self._credentials)
+                opened = opened_cycle(
+                    self._config, options, env=self._env, credentials=self._credentials, forker=self._forker
+                )
                 cycle = await stack.enter_async_context(opened)
             self._metrics.watch([_LiveRun(run) for run in cycle.runs])
             started_s = time.monotonic()

@@ -174,9 +174,9 @@ class _Crawler:
         if known is not None and self._due.trust_serials and _same_serial(known, row):
             look: Unchanged | Read[ProjectPage] = Unchanged(validators=known)
         else:
-            look = await run.client.fetch_project(row.name, known)
+            look = await run.look_at(row.name, known)
             if isinstance(look, Read) and _is_stale(look.page, row):
-                look = await run.client.fetch_project(row.name, None)
+                look = await run.look_at(row.name, None)
                 if isinstance(look, Read) and _is_older(look.page, row):
                     _log.warning("page.stale", index=run.name, project=row.name, serial=look.page.serial)
                     return None

@@ -1,12 +1,14 @@
 """Download the files that a page asks for, some at once, and hand each one on as soon as it is whole.
 
-A failure of one file stands alone. What was interrupted stays in staging for the next try.
+A failure of one file stands alone. What was interrupted stays in staging for the next try. Few files are fetched here, many by
+processes beside us (``fetch_pool``); what came of them is judged here in either case.
 """
 
 from __future__ import annotations
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from mirror.core.diff import Fetch, FetchMetadata, Rehash
 from mirror.core.model import ListedFile
@@ -19,22 +21,28 @@ from mirror.errors import (
     StateError,
     TreeError,
     Unreachable,
-    UpstreamError,
 )
 from mirror.logs import get_logger
+from mirror.sync.arrival import FetchJob, bring, bring_metadata
 from mirror.sync.crawl import adopt_held
+from mirror.sync.fetch_pool import FetchPool
+from mirror.sync.messages import Outcome
 from mirror.sync.pool import work_through
-from mirror.sync.record import Adopted, Arrived, Begun, Completed, Failed, Recorder, Verified
+from mirror.sync.record import Adopted, Arrived, Begun, Completed, Delivered, Failed, Recorder, Verified
 from mirror.sync.work import Cycle, IndexRun, Job, ProjectWork, asked_wait_s
-from mirror.tree.staging import StagedFile
-from mirror.upstream.download import FileRequest, algorithms_for, download, fetch_metadata
+from mirror.upstream.download import FileRequest
 
 _log = get_logger(__name__)
 
 _WAITING = 256
 """So many files may wait for a download to begin."""
 
+_MANY_FILES = 64
+_MANY_BYTES = 64 * 1024 * 1024
+"""Of one index in one cycle: what is more goes to other processes. To fork them takes as long as to fetch some dozens."""
+
 _Job = tuple[ProjectWork, Job]
+_Pool = FetchPool[tuple[ProjectWork, Fetch]]
 
 
 class Fetcher:
@@ -43,6 +51,13 @@ class Fetcher:
     def __init__(self, cycle: Cycle, run: IndexRun, recorder: Recorder) -> None:
         self._cycle, self._run, self._recorder = cycle, run, recorder
         self._send, self._receive = anyio.create_memory_object_stream[_Job](max_buffer_size=_WAITING)
+        self._is_closed = False
+        self._tasks: TaskGroup | None = None
+        self._files = self._bytes = 0
+        self._pool: _Pool | None = None
+        self._has_tried_pool = False
+        self._elsewhere = 0
+        """So many files are with other processes."""
 
     async def deliver(self, work: ProjectWork) -> None:
         """Take one project's work: what is held already is adopted, the rest waits for its turn."""
@@ -55,18 +70,30 @@ class Fetcher:
             held = adopted.get(job.file.filename)
             if held is not None and isinstance(job, Fetch):
                 await self._recorder.put(Adopted(work=work, fetch=job, size=held[0], metadata_sha256=held[1]))
-            else:
-                if not isinstance(job, FetchMetadata):
-                    self._run.counters.bytes_wanted += job.file.size or 0
-                try:
-                    self._send.send_nowait((work, job))
-                except anyio.WouldBlock:
-                    await self._send.send((work, job))
+                continue
+            if not isinstance(job, FetchMetadata):
+                self._run.counters.bytes_wanted += job.file.size or 0
+            if isinstance(job, Fetch) and await self._give_away(work, job):
+                continue
+            await self._queue((work, job))
+
+    async def _queue(self, job: _Job) -> None:
+        try:
+            try:
+                self._send.send_nowait(job)
+            except anyio.WouldBlock:
+                await self._send.send(job)
+        except anyio.BrokenResourceError:
+            # ``run`` has ended before us; what ended it is about to cancel us, and is told by its own error.
+            await anyio.sleep_forever()
 
     async def run(self) -> None:
         """Work until ``close`` was called and everything is done."""
-        async with self._receive:
-            await work_through(self._next, self._fetch, self._run.file_width)
+        try:
+            async with self._receive, anyio.create_task_group() as self._tasks:
+                await work_through(self._next, self._fetch, self._run.file_width)
+        finally:
+            await self._stop_pool()
 
     async def _next(self) -> _Job:
         """Return the next job. Raises ``EndOfStream`` after the last."""
@@ -78,16 +105,87 @@ class Fetcher:
     def close(self) -> None:
         """Say that nothing more will be delivered."""
         self._send.close()
+        self._is_closed = True
+        self._close_pool_if_done()
 
     def end(self) -> None:
         """Let go of what nobody takes any more, also where ``run`` was cancelled before it began."""
         self._receive.close()
 
+    # -- other processes --------------------------------------------------------------------------------------------
+
+    async def _give_away(self, work: ProjectWork, fetch: Fetch) -> bool:
+        """Let another process fetch a file, where there are many; tell whether one does."""
+        self._files += 1
+        self._bytes += fetch.file.size or 0
+        try:
+            if self._pool is None:
+                await self._start_pool()
+            if self._pool is None or not await self._pool.submit(self._job_of(work, fetch), (work, fetch)):
+                return False
+        except AccessDenied:
+            return False  # to be told by who tries it here
+        self._elsewhere += 1
+        return True
+
+    async def _start_pool(self) -> None:
+        forker, tasks = self._cycle.forker, self._tasks
+        is_much = self._files > _MANY_FILES or self._bytes > _MANY_BYTES
+        if forker is None or tasks is None or self._has_tried_pool or not is_much:
+            return
+        self._has_tried_pool = True  # those who come while it starts need not wait
+        pool = _Pool(self._run.session, self._cycle.files.layout)
+        if await pool.start(forker, tasks):
+            self._pool = self._run.beside = pool
+            tasks.start_soon(self._take_answers, pool)
+
+    async def _take_answers(self, pool: _Pool) -> None:
+        while True:
+            try:
+                (work, fetch), outcome = await pool.next_answer()
+            except anyio.EndOfStream:
+                return
+            if outcome is None:
+                await self._fetch((work, fetch))
+            else:
+                await self._take_outcome(pool, work, fetch, outcome)
+            self._elsewhere -= 1
+            self._close_pool_if_done()
+
+    async def _take_outcome(self, pool: _Pool, work: ProjectWork, fetch: Fetch, outcome: Outcome) -> None:
+        if outcome.blob is not None:
+            self._run.session.note_success()
+            self._run.note_answer()
+            await self._recorder.put(Delivered(work=work, fetch=fetch, blob=outcome.blob))
+        elif isinstance(outcome.error, TreeError):
+            raise outcome.error
+        elif outcome.error is not None:
+            await self._failed(work, fetch, pool.judged(outcome.error))
+        else:
+            await self._put_bug(work, fetch, outcome.bug or "")
+
+    def _close_pool_if_done(self) -> None:
+        if self._pool is not None and self._is_closed and not self._elsewhere:
+            self._run.beside = None
+            self._pool.close()
+
+    async def _stop_pool(self) -> None:
+        """Where the work ends early: what the processes have placed by now is recorded, what is under way is kept."""
+        if self._pool is None or not self._pool.is_open:
+            return
+        self._run.beside = None
+        for (work, fetch), outcome in await self._pool.stop():
+            if outcome.blob is not None:
+                await self._recorder.put(Delivered(work=work, fetch=fetch, blob=outcome.blob))
+
+    # -- here -------------------------------------------------------------------------------------------------------
+
     async def _fetch(self, job: _Job) -> None:
         work, wanted = job
         try:
             if isinstance(wanted, FetchMetadata):
-                metadata = await self._fetch_metadata(wanted.file)
+                asked = self._job_of(work, Fetch(file=wanted.file))
+                metadata = await bring_metadata(self._run.session, asked, self._cycle.files.metadata_limit_bytes)
                 await self._recorder.put(Completed(work=work, wanted=wanted, metadata=metadata))
                 return
             if isinstance(wanted, Rehash):
@@ -106,10 +204,7 @@ class Fetcher:
             await self._failed(work, wanted, exc)
         except Exception as exc:  # noqa: BLE001 - a bug on one file is a failure of its project, not of the cycle
             _log.exception("file.failed", index=self._run.name, project=work.row.name, filename=wanted.file.filename)
-            detail = f"{type(exc).__name__}: a bug of this program, see the log"
-            await self._recorder.put(
-                Failed(work=work, failure=work.failure(wanted.file.filename, Reason.INTERNAL, detail, wanted))
-            )
+            await self._put_bug(work, wanted, type(exc).__name__)
 
     async def _rehash(self, work: ProjectWork, wanted: Rehash) -> bool:
         """Compare a digest that appeared later with the held bytes; tell whether they are the same."""
@@ -119,45 +214,29 @@ class Fetcher:
         return True
 
     async def _download(self, work: ProjectWork, fetch: Fetch) -> None:
-        file, limit = fetch.file, self._run.selection.policy.file_size_limit
+        staged, metadata = await bring(self._run.session, self._cycle.files, self._job_of(work, fetch))
+        try:
+            await self._recorder.put(Arrived(work=work, fetch=fetch, staged=staged, metadata=metadata))
+        except BaseException:
+            await staged.keep()
+            raise
+
+    def _job_of(self, work: ProjectWork, fetch: Fetch) -> FetchJob:
+        file = fetch.file
         request = FileRequest(
-            filename=file.filename, url=file.url, size=file.size, digests=file.digests, limit_bytes=limit
+            filename=file.filename,
+            url=file.url,
+            size=file.size,
+            digests=file.digests,
+            limit_bytes=self._run.selection.policy.file_size_limit,
         )
-        key = staging_key(self._run.name, work.row.name, file)
-        staged = await self._cycle.files.open_staged(key, algorithms_for(file.digests))
-        try:
-            await download(self._run.session, request, staged)
-            metadata = await self._fetch_metadata(file)
-        except (Unreachable, AccessDenied, anyio.get_cancelled_exc_class()):
-            await staged.keep()
-            raise
-        except BaseException:
-            await staged.discard()
-            raise
-        await self._hand_on(Arrived(work=work, fetch=fetch, staged=staged, metadata=metadata), staged)
+        metadata = () if file.filename.endswith(".whl") else file.metadata or ()
+        return FetchJob(key=staging_key(self._run.name, work.row.name, file), request=request, metadata=metadata)
 
-    async def _hand_on(self, arrived: Arrived, staged: StagedFile) -> None:
-        try:
-            await self._recorder.put(arrived)
-        except BaseException:
-            await staged.keep()
-            raise
-
-    async def _fetch_metadata(self, file: ListedFile) -> bytes | None:
-        """Fetch advertised metadata of what is no wheel; a wheel's own is taken out of it when it is placed.
-
-        None where it can't be had: a file is of use without it. It is asked for again when its page is read again.
-        """
-        if not file.metadata or file.filename.endswith(".whl"):
-            return None
-        url, limit = f"{file.url}.metadata", self._cycle.files.metadata_limit_bytes
-        try:
-            return await fetch_metadata(self._run.session, url, file.metadata, limit)
-        except UpstreamError as exc:
-            if isinstance(exc, AccessDenied) and exc.ends_index:
-                raise
-            _log.warning("metadata.failed", index=self._run.name, filename=file.filename, cause=str(exc))
-            return None
+    async def _put_bug(self, work: ProjectWork, wanted: Job, kind: str) -> None:
+        detail = f"{kind}: a bug of this program, see the log"
+        failure = work.failure(wanted.file.filename, Reason.INTERNAL, detail, wanted)
+        await self._recorder.put(Failed(work=work, failure=failure))
 
     async def _failed(self, work: ProjectWork, fetch: Job, error: MirrorError) -> None:
         run = self._run

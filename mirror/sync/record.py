@@ -36,6 +36,9 @@ _WAITING = 512
 _WAITING_BYTES = 32 * 1024 * 1024
 """So many bytes of arrived files may wait in memory; what comes then waits in staging."""
 _BATCH = 512
+_MANY = 8
+_GATHER_S = 0.02
+"""Where a batch had many events, the next one gathers for so long: each costs some hand-overs and a sync, however small."""
 
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +54,14 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     fetch: Fetch
     staged: StagedFile
     metadata: bytes | None = None
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """Another process of ours has put a file in its place; it is not durable yet."""
+
+    work: ProjectWork
+    fetch: Fetch
+    blob: PlacedBlob
 
 
 class Adopted(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +97,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure
 
 
-Event = Begun | Arrived | Adopted | Verified | Completed | Failed
+Event = Begun | Arrived | Delivered | Adopted | Verified | Completed | Failed
 
 
 class Recorder:
@@ -125,6 +136,8 @@ class Recorder:
 
     async def run(self) -> None:
         """Enter batches until ``close`` was called and everything is entered."""
+        batch: list[Event] = []
+        is_busy = False
         async with self._receive:
             try:
                 while True:
@@ -132,9 +145,25 @@ class Recorder:
                         batch = [await self._receive.receive()]
                     except anyio.EndOfStream:
                         return
-                    await self._enter(self._gather(batch))
+                    if is_busy:
+                        await anyio.sleep(_GATHER_S)
+                    events, batch = self._gather(batch), []
+                    is_busy = len(events) >= _MANY
+                    await self._enter(events)
+            except anyio.get_cancelled_exc_class():
+                await self._enter_the_last(batch)
+                raise
             finally:
                 await _put_aside(self._gather([]))
+
+    async def _enter_the_last(self, batch: Sequence[Event]) -> None:
+        """Enter what other processes have placed when all is cancelled; those who deliver end too, and close the stream."""
+        with anyio.CancelScope(shield=True):
+            rest = [*batch, *[event async for event in self._receive]]
+            await _put_aside(rest)
+            placed = [event for event in rest if not isinstance(event, Arrived)]
+            if any(isinstance(event, Delivered) for event in placed):
+                await self._enter_batch(placed)
 
     def _gather(self, batch: list[Event]) -> list[Event]:
         while len(batch) < _BATCH:
@@ -152,9 +181,10 @@ class Recorder:
 
     async def _enter_batch(self, batch: Sequence[Event]) -> list[ProjectWork]:
         arrived = [e for e in batch if isinstance(e, Arrived)]
+        delivered = [e for e in batch if isinstance(e, Delivered)]
         in_memory = sum(e.staged.in_memory for e in arrived)
         try:
-            blobs = await anyio.to_thread.run_sync(self._place, arrived) if arrived else []
+            blobs = await anyio.to_thread.run_sync(self._place, arrived, delivered) if arrived or delivered else []
         except BaseException:
             await _put_aside(arrived)
             raise
@@ -166,20 +196,17 @@ class Recorder:
                 draft = drafts[event.work.row.id] = _Draft(event.work, self._log)
             draft.add(event)
         await self._complete([e for e in batch if isinstance(e, Completed)])
-        for event, blob in zip(arrived, blobs, strict=True):
-            drafts[event.work.row.id].add_placed(event.fetch, blob, _checked_metadata(event, blob))
+        brought: list[Arrived | Delivered] = [*arrived, *delivered]
+        for came, blob in zip(brought, blobs, strict=True):
+            drafts[came.work.row.id].add_placed(came.fetch, blob, _checked_metadata(came.fetch, blob))
         await self._record(list(drafts.values()))
         return [d.work for d in drafts.values()]
 
-    def _place(self, arrived: Sequence[Arrived]) -> list[PlacedBlob]:
-        """Put the files in their places and make them durable."""
+    def _place(self, arrived: Sequence[Arrived], delivered: Sequence[Delivered]) -> list[PlacedBlob]:
+        """Put the files in their places that are not there yet, and make all durable; return what lies there, in order."""
         files = self._cycle.files
-        blobs = []
-        for event in arrived:
-            blob = files.place(event.staged, event.fetch.file.filename)
-            if event.metadata is not None:
-                blob = files.place_with_sidecar(blob, event.metadata)
-            blobs.append(blob)
+        blobs = [files.place(e.staged, e.fetch.file.filename, e.metadata) for e in arrived]
+        blobs += [e.blob for e in delivered]
         files.sync(blobs)
         return blobs
 
@@ -195,14 +222,14 @@ class Recorder:
 
     def _place_sidecars(self, found: Sequence[tuple[HeldFile, bytes]]) -> list[tuple[HeldFile, Sha256]]:
         files = self._cycle.files
-        placed = [
-            files.place_with_sidecar(PlacedBlob(sha256=held.sha256, filename=held.filename, size=held.size), data)
-            for held, data in found
-        ]
-        files.sync(placed)
-        return [
-            (held, blob.metadata_sha256) for (held, _), blob in zip(found, placed, strict=True) if blob.metadata_sha256
-        ]
+        digests = [files.place_sidecar(held.sha256, held.filename, data) for held, data in found]
+        files.sync(
+            [
+                PlacedBlob(sha256=held.sha256, filename=held.filename, size=held.size, metadata_sha256=digest)
+                for (held, _), digest in zip(found, digests, strict=True)
+            ]
+        )
+        return [(held, digest) for (held, _), digest in zip(found, digests, strict=True)]
 
     async def _record(self, drafts: Sequence[_Draft]) -> None:
         cycle, now = self._cycle, self._cycle.clock()
@@ -264,7 +291,7 @@ class _Draft:
             case Failed(failure=failure):
                 self._fail(failure)
                 self._finish_one()
-            case Arrived():
+            case Arrived() | Delivered():
                 pass
 
     def add_placed(self, fetch: Fetch, blob: PlacedBlob, problem: str | None) -> None:
@@ -372,11 +399,11 @@ async def _put_aside(events: Sequence[Event]) -> None:
             await event.staged.keep()
 
 
-def _checked_metadata(event: Arrived, blob: PlacedBlob) -> str | None:
+def _checked_metadata(fetch: Fetch, blob: PlacedBlob) -> str | None:
     """Return what is odd about a file's metadata, or None. The wheel's own always counts."""
     if blob.metadata_problem is not None:
         return f"no metadata can be served for it: {blob.metadata_problem}"
-    advertised = dict(event.fetch.file.metadata or ()).get("sha256")
+    advertised = dict(fetch.file.metadata or ()).get("sha256")
     if advertised and blob.metadata_sha256 and advertised != blob.metadata_sha256:
         return "the index advertises other metadata than the wheel contains; the wheel's own is served"
     return None

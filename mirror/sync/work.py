@@ -10,7 +10,7 @@ from typing import Protocol
 import anyio
 
 from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Removal
-from mirror.core.model import ProjectMeta
+from mirror.core.model import ProjectMeta, Validators
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
 from mirror.errors import MirrorError, Reason, Unreachable, UpstreamError
@@ -18,11 +18,13 @@ from mirror.state.entries import Closing
 from mirror.state.ledger import Failure
 from mirror.state.listing import ProjectRow, SourceRow
 from mirror.state.store import Store
+from mirror.sync.fetch_pool import FetchPool
+from mirror.sync.forker import Forker
 from mirror.sync.pool import Width
 from mirror.sync.report import IndexCounters, Report
 from mirror.tree.files import FileStore
 from mirror.tree.pages import PageStore
-from mirror.upstream.index import IndexClient
+from mirror.upstream.index import IndexClient, PageLook
 from mirror.upstream.session import IndexSession
 
 _UNREACHABLE_IN_A_ROW = 4
@@ -97,6 +99,8 @@ class IndexRun:
     """What a narrowed cycle asks for by name and the root, which was just read, does not list."""
     rereads: dict[ProjectName, ProjectWork] = field(default_factory=dict)
     """Projects whose page must be read again, since a retry from the ledger found the listing outdated."""
+    beside: FetchPool[tuple[ProjectWork, Fetch]] | None = None
+    """Other processes that fetch for this index at the moment."""
     ended: MirrorError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _unreachable: int = 0
@@ -112,6 +116,11 @@ class IndexRun:
         if self.ended is None:
             self.ended = error
         self.scope.cancel()
+
+    async def look_at(self, name: ProjectName, validators: Validators | None) -> PageLook:
+        """Look at a project's page, here or in another process. Raises ``UpstreamError``."""
+        look = await self.beside.look_at(name, validators) if self.beside is not None else None
+        return look or await self.client.fetch_project(name, validators)
 
     def note_answer(self) -> None:
         """The index answered something useful."""
@@ -216,3 +225,5 @@ class Cycle:
     root_digests: Mapping[str, str] = field(default_factory=dict)
     """Of each configured index, also where the cycle is narrowed: which projects of its root are wanted."""
     phase: Phase = Phase.REPAIR
+    forker: Forker | None = None
+    """Where processes come from that fetch beside us; None: everything is done in this one."""

@@ -10,6 +10,8 @@ leaves ``tree_errors``.
 from __future__ import annotations
 
 import errno
+import functools
+import itertools
 import os
 import secrets
 import stat
@@ -116,7 +118,16 @@ def _statvfs(path: str | Path) -> os.statvfs_result | None:
 
 def temporary_path(directory: str | Path) -> str:
     """Return a fresh path for a file in the making; its ending lets a sweep know it."""
-    return f"{directory}/{secrets.token_hex(8)}.tmp"
+    return f"{directory}/{_token(os.getpid())}-{next(_numbers):x}.tmp"
+
+
+_numbers = itertools.count()
+
+
+@functools.cache
+def _token(_pid: int) -> str:
+    """Return what no other process has, and one that was forked from us neither; asked once, not for each small file."""
+    return secrets.token_hex(8)
 
 
 def write_new(path: str, pieces: Iterable[Buffer], mode: int) -> None:

@@ -58,11 +58,22 @@ class FileStore:
     Methods block and raise ``TreeError``, except ``open_staged``, which is async.
     """
 
-    def __init__(self, layout: Layout, *, metadata_limit_bytes: int, disk_reserve_bytes: int) -> None:
-        self._layout = layout
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        metadata_limit_bytes: int,
+        disk_reserve_bytes: int,
+        promises: memoryview | None = None,
+        own: int = 0,
+        in_threads: bool = True,
+    ) -> None:
+        """``promises`` and ``own``: of all processes that write here (``Reserve``); ``in_threads``: see ``StagedFile``."""
+        self._in_threads = in_threads
+        self.layout = layout
         self._staging = str(layout.staging)
         self.metadata_limit_bytes = metadata_limit_bytes
-        self._reserve = Reserve(str(layout.files), disk_reserve_bytes)
+        self._reserve = Reserve(str(layout.files), disk_reserve_bytes, promises=promises, own=own)
         self._kept: set[str] | None = None
         self._open: set[str] = set()
 
@@ -82,7 +93,9 @@ class FileStore:
             if kept and self._kept is not None:
                 self._kept.add(stem)
 
-        staged = StagedFile(f"{self._staging}/{stem}", key, algorithms, self._reserve, closed)
+        staged = StagedFile(
+            f"{self._staging}/{stem}", key, algorithms, self._reserve, closed, in_threads=self._in_threads
+        )
         if stem in kept:
             kept.discard(stem)
             try:
@@ -92,37 +105,35 @@ class FileStore:
                 raise
         return staged
 
-    def place(self, staged: StagedFile, filename: str) -> PlacedBlob:
-        """Put a complete, checked file in its place, and a wheel's metadata beside it; not durable before ``sync``.
+    def place(self, staged: StagedFile, filename: str, metadata: bytes | None = None) -> PlacedBlob:
+        """Put a complete, checked file in its place, and its metadata beside it; not durable before ``sync``.
 
-        A good blob that is there already stays as it is.
+        A wheel's metadata is taken out of it; ``metadata`` is that of another file. A good blob that is there already stays
+        as it is.
         """
         sha256 = Sha256(staged.hexdigest("sha256"))
         size = staged.written
-        path = self._layout.blob_path(sha256, filename)
+        path = self.layout.blob_path(sha256, filename)
         with tree_errors(path):
-            metadata, problem = self._read_metadata(staged, filename)
+            own, problem = self._read_metadata(staged, filename)
             is_new = self._make_directories(sha256)
             if not is_new and self.has_blob(sha256, filename, size) and _hash_file(path) == sha256:
                 staged.forget()
             else:
                 staged.move_to(path, self._staging)
-        digest = None if metadata is None else self._write_sidecar(sha256, filename, metadata, is_new=is_new)
+        sidecar = own if metadata is None else metadata
+        digest = None if sidecar is None else self._write_sidecar(sha256, filename, sidecar, is_new=is_new)
         return PlacedBlob(sha256=sha256, filename=filename, size=size, metadata_sha256=digest, metadata_problem=problem)
 
     def place_sidecar(self, sha256: Sha256, filename: str, data: bytes) -> Sha256:
         """Put fetched metadata beside a blob that is no wheel; return its digest."""
-        with tree_errors(self._layout.blob_path(sha256, filename)):
+        with tree_errors(self.layout.blob_path(sha256, filename)):
             self._make_directories(sha256)
         return self._write_sidecar(sha256, filename, data, is_new=False)
 
-    def place_with_sidecar(self, blob: PlacedBlob, data: bytes) -> PlacedBlob:
-        """Put fetched metadata beside a placed blob that is no wheel; return the blob with its digest."""
-        return msgspec.structs.replace(blob, metadata_sha256=self.place_sidecar(blob.sha256, blob.filename, data))
-
     def hash_blob(self, sha256: Sha256, filename: str, algorithm: str) -> str | None:
         """Return another digest of a held blob, or None where it can't be read."""
-        path = self._layout.blob_path(sha256, filename)
+        path = self.layout.blob_path(sha256, filename)
         with tree_errors(path):
             try:
                 with os.fdopen(open_plain(path), "rb") as file:
@@ -133,23 +144,23 @@ class FileStore:
     def sync(self, placed: Sequence[PlacedBlob]) -> None:
         """Make a batch durable, up to the names of its directories: a few by fsync, more by one syncfs."""
         if len(placed) > FEW:
-            sync_file_system(self._layout.files)
+            sync_file_system(self.layout.files)
             return
         directories: dict[str, None] = {}
         for blob in placed:
-            path = self._layout.blob_path(blob.sha256, blob.filename)
+            path = self.layout.blob_path(blob.sha256, blob.filename)
             with tree_errors(path):
                 sync_file(path)
                 if blob.metadata_sha256:
                     sync_file(path + METADATA_ENDING)
-            directories.update(dict.fromkeys(reversed(self._layout.blob_directories(blob.sha256))))
+            directories.update(dict.fromkeys(reversed(self.layout.blob_directories(blob.sha256))))
         # The deepest first: a name is durable only with all the names above it.
-        for directory in (*sorted(directories, key=len, reverse=True), *([str(self._layout.files)] if placed else [])):
+        for directory in (*sorted(directories, key=len, reverse=True), *([str(self.layout.files)] if placed else [])):
             sync_directory(directory)
 
     def has_blob(self, sha256: Sha256, filename: str, size: int) -> bool:
         """Tell whether a file of this size lies where the blob belongs; its bytes are not read."""
-        path = self._layout.blob_path(sha256, filename)
+        path = self.layout.blob_path(sha256, filename)
         with tree_errors(path):
             try:
                 found = os.lstat(path)
@@ -159,8 +170,8 @@ class FileStore:
 
     def remove_blob(self, sha256: Sha256, filename: str) -> None:
         """Remove sidecar, blob and the directories that become empty; what is not there is no error."""
-        path = self._layout.blob_path(sha256, filename)
-        directories = self._layout.blob_directories(sha256)
+        path = self.layout.blob_path(sha256, filename)
+        directories = self.layout.blob_directories(sha256)
         with tree_errors(path):
             try:
                 for directory in directories:
@@ -240,7 +251,7 @@ class FileStore:
 
     def _make_directories(self, sha256: Sha256) -> bool:
         """Make a blob's directories; tell whether the innermost is new, so that nothing can lie in it."""
-        outer, middle, inner = self._layout.blob_directories(sha256)
+        outer, middle, inner = self.layout.blob_directories(sha256)
         for directory in (outer, middle):
             try:
                 check_directory(directory)
@@ -249,7 +260,7 @@ class FileStore:
         return make_directory(inner)
 
     def _write_sidecar(self, sha256: Sha256, filename: str, data: bytes, *, is_new: bool) -> Sha256:
-        path = self._layout.sidecar_path(sha256, filename)
+        path = self.layout.sidecar_path(sha256, filename)
         if is_new or not _holds(path, data):
             with self._reserve.writing(len(data)):
                 replace_file(path, data, mode=PUBLIC_FILE, tmp_dir=self._staging)

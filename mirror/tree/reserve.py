@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import MutableSequence
+from array import array
 from types import TracebackType
 from typing import Final
 
@@ -22,14 +22,15 @@ _LITTLE_BYTES: Final = 8 << 20
 
 
 class Reserve:
-    """The reserve of the disk at ``place``. ``promises`` has a number for each process that writes there, ours at ``own``."""
+    """The reserve of the disk at ``place``.
 
-    def __init__(
-        self, place: str, reserve_bytes: int, *, promises: MutableSequence[int] | None = None, own: int = 0
-    ) -> None:
+    ``promises``: 64-bit numbers, one for each process that writes there, ours at ``own``.
+    """
+
+    def __init__(self, place: str, reserve_bytes: int, *, promises: memoryview | None = None, own: int = 0) -> None:
         self._place = place
         self._reserve_bytes = reserve_bytes
-        self._promises: MutableSequence[int] = [0] if promises is None else promises
+        self._promises = memoryview(array("q", [0])) if promises is None else promises
         self._own = own
         self._lock = threading.Lock()
         self._free_bytes: int | None = None

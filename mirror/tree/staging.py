@@ -1,7 +1,8 @@
 """One file on its way in: counted and hashed while it arrives, resumed where it was interrupted.
 
 A body of up to 1 MiB stays in memory until it is placed: most wheels never touch ``staging/``. A larger one is hashed
-and written in worker threads, a block of 1 MiB at a time, so that the event loop is free and memory stays bounded.
+and written in worker threads, a block of 1 MiB at a time, so that the event loop is free and memory stays bounded. In a
+process that does nothing else it is done at once, in smaller pieces that are still in the processor's cache.
 
 Invariants: only bytes that were hashed count as written; a partial file is hashed again before it is continued; what
 is kept carries its strong validator beside it, so that a changed file is noticed by the server, else by its digest.
@@ -38,6 +39,9 @@ from mirror.tree.reserve import Reserve
 BLOCK_BYTES: Final = 1024 * 1024
 """The most that stays in memory, and the piece that a thread takes at once."""
 
+_PIECE_BYTES: Final = 256 * 1024
+"""The piece that is hashed and written at once where no thread takes it."""
+
 _SMALL_BYTES: Final = 32 * 1024
 """Smaller chunks are joined as they come: a list of many costs more memory than their bytes."""
 
@@ -72,8 +76,10 @@ class StagedFile:
         algorithms: Collection[str],
         reserve: Reserve,
         closed: Closed,
+        *,
+        in_threads: bool = True,
     ) -> None:
-        """``path``: in staging, without ending."""
+        """``path``: in staging, without ending. ``in_threads``: ``write`` never blocks."""
         self.etag: str | None = None
         """A strong validator of what is being written, for ``If-Range``; set it before the first ``write``."""
         self._recorded_etag: str | None = None
@@ -85,6 +91,7 @@ class StagedFile:
         self._is_unlisted = False
         self._announced: int | None = None
         self._closed: Closed | None = closed
+        self._in_threads = in_threads
         self._hashers = self._new_hashers()
         self._pending: list[bytes | bytearray] = []  # as they came: copying a large file costs more than hashing it
         self._pending_bytes = 0
@@ -109,14 +116,17 @@ class StagedFile:
             await anyio.to_thread.run_sync(self._reserve.check_unlisted, self.written, announced_bytes)
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes; waits for a thread once for each block."""
+        """Take the next bytes; waits for a thread once for each block, or does its work."""
         if self._pending and len(chunk) < _SMALL_BYTES:
             self._join(chunk)
         else:
             self._pending.append(chunk)
         self._pending_bytes += len(chunk)
-        if self._pending_bytes > BLOCK_BYTES:
-            await anyio.to_thread.run_sync(self.flush)
+        if self._in_threads:
+            if self._pending_bytes > BLOCK_BYTES:
+                await anyio.to_thread.run_sync(self.flush)
+        elif self._pending_bytes > (BLOCK_BYTES if self._descriptor is None else _PIECE_BYTES):
+            self.flush()
 
     async def restart(self) -> None:
         """Forget all bytes and the validator: the body comes again from its beginning."""

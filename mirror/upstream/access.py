@@ -7,20 +7,38 @@ is sent any more, and each caller is told so by an exception of its own.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 import anyio
 
 from mirror.errors import AccessDenied
-from mirror.upstream.credentials import Credential, CredentialSource
+from mirror.upstream.credentials import Credential
 
 DENIALS_THAT_END = 3
 """So many 403 in a row without a success in between, and the whole index counts as denied."""
 
 
+class Credentials(Protocol):
+    """Where a credential comes from: its source, or another process of ours that has the source."""
+
+    @property
+    def kept(self) -> Credential | None:
+        """What was read last; nothing is asked."""
+
+    def describe(self) -> str:
+        """Return where it comes from, never what it is."""
+
+    async def load(self) -> Credential | None:
+        """Return it, read again where that is due. Raises ``AccessDenied``, ``ConfigError``."""
+
+    async def refresh(self) -> Credential | None:
+        """Ask for it again, as after a 401. Raises as ``load``."""
+
+
 class Access:
     """The access to one index."""
 
-    def __init__(self, index_name: str, root_url: str, credentials: CredentialSource) -> None:
+    def __init__(self, index_name: str, root_url: str, credentials: Credentials) -> None:
         self.denied: AccessDenied | None = None
         """Set once the index denied us."""
         self._index_name = index_name

@@ -16,6 +16,49 @@ def loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
+class Slots:
+    """So many may be under way at once. Used as ``async with``; some can be lent, before those who wait get one."""
+
+    def __init__(self, count: int) -> None:
+        self._semaphore = anyio.Semaphore(count, fast_acquire=True)
+        self._owed = 0
+        self._is_paid = anyio.Event()
+
+    async def __aenter__(self) -> None:
+        """Wait for one."""
+        await self._semaphore.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let it go."""
+        if not self._owed:
+            self._semaphore.release()
+            return
+        self._owed -= 1
+        if not self._owed:
+            self._is_paid.set()
+
+    async def lend(self, count: int) -> None:
+        """Give up so many, waiting until they are free; one loan at a time."""
+        self._owed = count
+        while self._owed and self._semaphore.value:
+            self._semaphore.acquire_nowait()
+            self._owed -= 1
+        if not self._owed:
+            return
+        self._is_paid = anyio.Event()
+        try:
+            await self._is_paid.wait()
+        except BaseException:
+            paid, self._owed = count - self._owed, 0
+            self.take_back(paid)
+            raise
+
+    def take_back(self, count: int) -> None:
+        """Use again what was lent."""
+        for _ in range(count):
+            self._semaphore.release()
+
+
 class TokenBucket:
     """At most ``per_second`` units each second, with a burst of one second's worth (at least 1); 0: no limit."""
 

@@ -27,9 +27,9 @@ from mirror.config import IndexConfig, Limits
 from mirror.core.backoff import parse_retry_after
 from mirror.errors import AccessDenied, MirrorError, NotListed, RedirectRefused, Unreachable, Withheld
 from mirror.logs import get_logger
-from mirror.upstream.access import Access
-from mirror.upstream.credentials import Credential, CredentialSource
-from mirror.upstream.rate import Budget, Deadlines, TokenBucket, loop_time
+from mirror.upstream.access import Access, Credentials
+from mirror.upstream.credentials import Credential
+from mirror.upstream.rate import Budget, Deadlines, Slots, TokenBucket, loop_time
 from mirror.upstream.response import DRAIN_BYTES, Response
 from mirror.upstream.retry import Allowance, RetryPolicy
 from mirror.upstream.targets import OwnUrls, next_target, origin_of, parse_target, refuse_downgrade
@@ -50,6 +50,17 @@ class Kind(Enum):
     ROOT = "root"
     PAGE = "page"
     FILE = "file"
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What the connections to one index did, or did since it was asked last; as the counters of ``IndexSession``."""
+
+    requests: int = 0
+    file_bytes: int = 0
+    body_bytes: int = 0
+    retries: int = 0
+    pushback: int = 0
+    statuses: dict[int, int] = {}
 
 
 @dataclass(slots=True)
@@ -116,13 +127,14 @@ class IndexSession:
         self,
         config: IndexConfig,
         limits: Limits,
-        credentials: CredentialSource,
+        credentials: Credentials,
         env: Mapping[str, str],
         *,
         retry_policy: RetryPolicy | None = None,
     ) -> None:
         self.retry_policy = retry_policy or RetryPolicy()
         self.allowance = Allowance(self.retry_policy)
+        self.config, self.limits = config, limits
         self.name = config.name
         self.root_url = config.url
         self.credentials = credentials
@@ -136,7 +148,7 @@ class IndexSession:
         """Requests that were made again after a failure; counted by who repeats them."""
         self.statuses: dict[int, int] = {}
         """HTTP status -> answers, each redirect included."""
-        self._limits = limits
+        self._told = Traffic()
         self._headers_limit_s = limits.connect_timeout_s + limits.stall_timeout_s
         # Bound once: the proxy that a module would hold looks up the configuration for each event.
         self._log = get_logger(__name__).bind()
@@ -147,7 +159,8 @@ class IndexSession:
         self._deadlines = Deadlines()
         self._access = Access(config.name, config.url, credentials)
         self._transport = Transport(config, limits, env, self._origin)
-        self._slots = anyio.Semaphore(limits.max_connections, fast_acquire=True)
+        self.slots = Slots(limits.max_connections)
+        """Requests that may be under way at once."""
         self._request_rate = TokenBucket(limits.requests_per_second)
         self._byte_rate = TokenBucket(limits.bytes_per_second)
 
@@ -179,6 +192,60 @@ class IndexSession:
         await self._transport.prepare()
         await self._access.load()
 
+    async def load_credential(self) -> Credential | None:
+        """Return the credential to send. Raises ``AccessDenied`` where it can't be had, or the index has denied us."""
+        self._access.check(self.root_url)
+        return await self._access.load()
+
+    async def renew_credential(self, used: Credential | None) -> Credential | None:
+        """Ask the credential's source again after a refusal, and return what it says now. Raises ``AccessDenied``."""
+        await self._access.renew(used)
+        return await self._access.load()
+
+    def note_success(self) -> None:
+        """Take into account that the index let something out to another process of ours."""
+        self._access.succeeded()
+
+    def note_refusal(self, error: AccessDenied) -> AccessDenied:
+        """Take into account that another process of ours was refused a file; return what that means by now."""
+        if error.ends_index or error.status is None:
+            self._access.denied = error
+            return error
+        is_own = self._own_urls.parse(error.url) is not None
+        return self._access.deny_item(error.url, error.status, by_index=is_own)
+
+    def take_traffic(self) -> Traffic | None:
+        """Return what was done since this was asked last, or None."""
+        before = self._told
+        if (self.requests, self.body_bytes, self.pushback) == (before.requests, before.body_bytes, before.pushback):
+            return None
+        self._told = Traffic(
+            requests=self.requests,
+            file_bytes=self.file_bytes,
+            body_bytes=self.body_bytes,
+            retries=self.retries,
+            pushback=self.pushback,
+            statuses=dict(self.statuses),
+        )
+        return Traffic(
+            requests=self.requests - before.requests,
+            file_bytes=self.file_bytes - before.file_bytes,
+            body_bytes=self.body_bytes - before.body_bytes,
+            retries=self.retries - before.retries,
+            pushback=self.pushback - before.pushback,
+            statuses={k: n - before.statuses.get(k, 0) for k, n in self.statuses.items()},
+        )
+
+    def add_traffic(self, traffic: Traffic) -> None:
+        """Count what another process of ours did at this index."""
+        self.requests += traffic.requests
+        self.file_bytes += traffic.file_bytes
+        self.body_bytes += traffic.body_bytes
+        self.retries += traffic.retries
+        self._transport.pushback += traffic.pushback
+        for status, count in traffic.statuses.items():
+            self.statuses[status] = self.statuses.get(status, 0) + count
+
     @asynccontextmanager
     async def get(
         self, url: str, *, kind: Kind, headers: Mapping[str, str], budget: Budget | None = None
@@ -188,7 +255,7 @@ class IndexSession:
         ``budget`` bounds all of it, also over several calls. Raises ``UpstreamError`` for everything else,
         ``ConfigError`` or ``TreeError`` (too many open files).
         """
-        async with self._slots:
+        async with self.slots:
             if budget is not None:
                 budget.start()
             with anyio.CancelScope() as scope:
@@ -288,7 +355,7 @@ class IndexSession:
         response = Response(
             raw,
             str(target),
-            stall_timeout_s=self._limits.stall_timeout_s,
+            stall_timeout_s=self.limits.stall_timeout_s,
             on_chunk=count,
             on_failure=self._transport.note_failure,
         )

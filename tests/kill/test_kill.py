@@ -30,6 +30,8 @@ CYCLE_STEPS = [
     ("validators", 3),
     ("rows", 2),
 ]
+BESIDE_STEPS = ["block staged", "blob", "sidecar", "blobs synced", "rows", "ledger", "project page"]
+"""Steps whose place in time is another one where files are fetched by other processes."""
 PRUNE_STEPS = [
     ("blob's row pruned", 1),
     ("file pruned", 1),
@@ -48,6 +50,14 @@ def killing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killing]:
         running.publish("joining-0")
         running.heal()
         yield running
+
+
+@pytest.fixture
+def beside(killing: Killing) -> Iterator[None]:
+    """Files are fetched by other processes, from the first on."""
+    killing.beside = True
+    yield
+    killing.beside = False
 
 
 def make_all_steps_due(killing: Killing) -> None:
@@ -89,6 +99,13 @@ def test_killed_at_a_step(killing: Killing, step: str, count: int) -> None:
 
     make_right(killing)
     killing.heal()
+
+
+@pytest.mark.parametrize("step", BESIDE_STEPS)
+@pytest.mark.usefixtures("beside")
+def test_killed_at_a_step_with_other_processes(killing: Killing, step: str) -> None:
+    """It is the same where other processes fetch the files: they end with the one that was killed."""
+    test_killed_at_a_step(killing, step, 1)
 
 
 @pytest.mark.parametrize(("step", "count"), PRUNE_STEPS, ids=[f"{s}-{c}" for s, c in PRUNE_STEPS])
@@ -141,7 +158,19 @@ def test_interrupted_file_that_changed(killing: Killing) -> None:
     killing.heal()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+STOPS = pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+)
+
+
+@STOPS
+@pytest.mark.usefixtures("beside")
+def test_asked_to_stop_with_other_processes(killing: Killing, number: signal.Signals, code: int) -> None:
+    """It is the same where other processes fetch the files: they keep what came, and what they have placed is recorded."""
+    test_asked_to_stop(killing, number, code)
+
+
+@STOPS
 def test_asked_to_stop(killing: Killing, number: signal.Signals, code: int) -> None:
     """A cycle that is asked to stop ends although a download stalls, keeps what is finished, and is continued later."""
     finished = killing.publish("project-0")

@@ -56,6 +56,8 @@ class Killing:
         self.work, self.seed, self.random = work, seed, random.Random(seed)
         self.root = work / "mirror"
         self.log = work / "program.log"
+        self.beside = False
+        """Whether files are fetched by other processes beside the one that runs the cycle, from the first on."""
         self.kills: Counter[str] = Counter()
         self.ended = 0
         """How many runs were over before they could be killed."""
@@ -97,7 +99,12 @@ class Killing:
         assert self._process is not None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        command = {"arguments": ["--config", "mirror.toml", *arguments], "log": str(self.log), **kill}
+        command = {
+            "arguments": ["--config", "mirror.toml", *arguments],
+            "log": str(self.log),
+            "beside": self.beside,
+            **kill,
+        }
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
@@ -272,6 +279,7 @@ def kill_many(killing: Killing, kills: int) -> None:
     while killing.kills.total() < total:
         for _ in range(killing.random.randrange(1, 5)):
             killing.change_at_random()
+            killing.beside = killing.random.random() < 0.5
             if killing.random.random() < 0.6:
                 killing.kill_at_random()
             else:

@@ -1,7 +1,8 @@
 """Runs the ``mirror`` program as often as asked, each time in a process of its own, and kills it where it is told to.
 
 A command is a line of JSON on standard input: ``arguments``, a file for the ``log``, and how to kill: ``after_s``
-(SIGKILL so long after the start) or ``step`` and ``count`` (SIGKILL when that function has returned for the n-th time).
+(SIGKILL so long after the start) or ``step`` and ``count`` (SIGKILL when that function has returned for the n-th time). With ``beside`` files are fetched by other processes from the first
+on; a step in one of them kills the program too.
 Answers are lines too: the pid at once, then the status as ``waitpid`` has it. What is heavy is imported once, before
 the first fork; a step's function is the real one, called before the process kills itself.
 """
@@ -83,6 +84,8 @@ def _run(command: dict[str, Any]) -> None:
         os.dup2(null, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        if command.get("beside"):
+            importlib.import_module("mirror.sync.fetch")._MANY_FILES = 0
         if command.get("step"):
             _kill_after(STEPS[command["step"]], command["count"])
         from mirror.cli import main as run
@@ -105,13 +108,14 @@ def _kill_after(place: str, count: int) -> None:
 
 
 def _wrapped(function: Callable[..., Any], count: int) -> Callable[..., Any]:
-    left = count
+    left, program = count, os.getpid()
 
     def count_down() -> None:
         nonlocal left
         left -= 1
         if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            for pid in {program, os.getpid()}:
+                os.kill(pid, signal.SIGKILL)
 
     if inspect.iscoroutinefunction(function):
 

@@ -176,12 +176,10 @@ async def test_sidecar_of_a_file_that_is_no_wheel(layout: Layout, store: FileSto
     assert await run(tree, layout) == {place_of(SMALL, SDIST): SMALL, place_of(SMALL, SDIST) + ".metadata": METADATA}
 
 
-async def test_sidecar_of_a_placed_blob(layout: Layout, store: FileStore) -> None:
-    """A blob that got fetched metadata carries its digest, so that both are synced."""
-    placed = await put(store, SMALL, SDIST)
-    assert await run(store.place_with_sidecar, placed, METADATA) == PlacedBlob(
-        sha256=sha(SMALL), filename=SDIST, size=len(SMALL), metadata_sha256=sha(METADATA)
-    )
+async def test_fetched_metadata_comes_with_its_file(layout: Layout, store: FileStore) -> None:
+    """Metadata that was fetched with a file that is no wheel lies beside it, and its digest is told, so that both are synced."""
+    placed = await run(store.place, await arrive(store, SMALL), SDIST, METADATA)
+    assert placed == PlacedBlob(sha256=sha(SMALL), filename=SDIST, size=len(SMALL), metadata_sha256=sha(METADATA))
     assert await run(Path(layout.sidecar_path(sha(SMALL), SDIST)).read_bytes) == METADATA
 
 

@@ -1,0 +1,63 @@
+"""One file on its way from an index into staging: downloaded, checked, and kept for the next try where it is cut off.
+
+Used by the process that runs the cycle and by those that only fetch.
+"""
+
+from __future__ import annotations
+
+import anyio
+import msgspec
+
+from mirror.core.model import Digests
+from mirror.errors import AccessDenied, Unreachable, UpstreamError
+from mirror.logs import get_logger
+from mirror.tree.files import FileStore
+from mirror.tree.staging import StagedFile
+from mirror.upstream.download import FileRequest, algorithms_for, download, fetch_metadata
+from mirror.upstream.session import IndexSession
+
+_log = get_logger(__name__)
+
+
+class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One file to fetch, whole: what is listed of it, and under which key what comes of it is kept in staging."""
+
+    key: str
+    request: FileRequest
+    metadata: Digests = ()
+    """Digests of advertised metadata, of what is no wheel."""
+
+
+async def bring(session: IndexSession, files: FileStore, job: FetchJob) -> tuple[StagedFile, bytes | None]:
+    """Return the file, whole and checked, and its metadata where that was asked for and could be had.
+
+    Raises ``UpstreamError``, ``IntegrityError``, ``TreeError``. What was interrupted stays in staging.
+    """
+    staged = await files.open_staged(job.key, algorithms_for(job.request.digests))
+    try:
+        await download(session, job.request, staged)
+        metadata = await bring_metadata(session, job, files.metadata_limit_bytes)
+    except (Unreachable, AccessDenied, anyio.get_cancelled_exc_class()):
+        await staged.keep()
+        raise
+    except BaseException:
+        await staged.discard()
+        raise
+    return staged, metadata
+
+
+async def bring_metadata(session: IndexSession, job: FetchJob, limit_bytes: int) -> bytes | None:
+    """Return the advertised metadata of a file that is no wheel; a wheel's own is taken out of it when it is placed.
+
+    None where it can't be had: a file is of use without it. It is asked for again when its page is read again. Raises
+    ``AccessDenied`` where the whole index denies us.
+    """
+    if not job.metadata:
+        return None
+    try:
+        return await fetch_metadata(session, f"{job.request.url}.metadata", job.metadata, limit_bytes)
+    except UpstreamError as exc:
+        if isinstance(exc, AccessDenied) and exc.ends_index:
+            raise
+        _log.warning("metadata.failed", index=session.name, filename=job.request.filename, cause=str(exc))
+        return None

@@ -1,0 +1,72 @@
+"""Messages between two processes of ours, in order; both ends are this program, so that they may carry any value of it."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+from collections.abc import Callable
+from typing import Final, Self
+
+_LENGTH_BYTES: Final = 4
+
+
+class Channel(asyncio.Protocol):
+    """One end of a connected socket. ``on_message`` and ``on_end`` are called in the event loop, and must not wait."""
+
+    def __init__(self, on_message: Callable[[object], None], on_end: Callable[[], None]) -> None:
+        self._on_message, self._on_end = on_message, on_end
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._unsent: list[bytes] = []
+
+    @classmethod
+    async def open(
+        cls, connection: socket.socket, on_message: Callable[[object], None], on_end: Callable[[], None]
+    ) -> Self:
+        """Take over a connected socket of the kind that ``socketpair`` makes."""
+        loop = asyncio.get_running_loop()
+        _, channel = await loop.create_unix_connection(lambda: cls(on_message, on_end), sock=connection)
+        return channel
+
+    def send(self, message: object) -> None:
+        """Hand over a message; all of one turn of the event loop leave together."""
+        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent += (len(data).to_bytes(_LENGTH_BYTES, "big"), data)
+
+    def close(self) -> None:
+        """Say no more; the other end sees its end."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take note of the transport (asyncio)."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on each message that is whole (asyncio)."""
+        self._received += data
+        start = 0
+        while len(self._received) - start >= _LENGTH_BYTES:
+            end = start + _LENGTH_BYTES + int.from_bytes(self._received[start : start + _LENGTH_BYTES], "big")
+            if len(self._received) < end:
+                break
+            message = pickle.loads(memoryview(self._received)[start + _LENGTH_BYTES : end])  # noqa: S301 - from ourselves
+            start = end
+            self._on_message(message)
+        if start:
+            del self._received[:start]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell that the other end is gone (asyncio)."""
+        del exc
+        self._transport = None
+        self._on_end()
+
+    def _flush(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()

@@ -1,0 +1,287 @@
+"""The processes that fetch one index's files and pages beside us, where there are many: one for each core, at most four.
+
+They share what one index may be asked: its connections are lent to them, so that never more requests are under way than
+``max-connections``; what they did is counted as ours; its credential is renewed here alone.
+
+Invariants: each job is answered once, also where its process dies; nothing of theirs is durable, recorded or published before
+the one writer has done it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from typing import Final, Generic, TypeVar
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from mirror.core.model import Validators
+from mirror.core.names import ProjectName
+from mirror.errors import AccessDenied, MirrorError
+from mirror.logs import get_logger, write_line
+from mirror.sync.arrival import FetchJob
+from mirror.sync.channel import Channel
+from mirror.sync.forker import ForkedProcess, Forker
+from mirror.sync.messages import LookJob, Open, Ordered, Outcome, Renew, Renewed, Said, Stop, Stopped, Told
+from mirror.tree.layout import Layout
+from mirror.upstream.credentials import Credential
+from mirror.upstream.index import PageLook
+from mirror.upstream.session import IndexSession
+
+_log = get_logger(__name__)
+
+T = TypeVar("T")
+
+_AT_MOST: Final = 4
+_WINDOW: Final = 128
+"""So many files may wait for each process."""
+_JOB_BYTES: Final = 256 * 1024
+"""What a file costs beside its bytes, as if it were so many more: to give each process as much to do."""
+_LEAST_SHARE: Final = 2
+"""So many connections a process must have to be worth it."""
+_STOP_S: Final = 5.0
+"""So long the processes have to keep what came of interrupted files."""
+
+
+class FetchPool(Generic[T]):
+    """Some processes that fetch for one index; ``T`` is what the caller knows a job by."""
+
+    def __init__(self, session: IndexSession, layout: Layout) -> None:
+        self.is_open = True
+        """Whether jobs can be given and their answers come."""
+        self._session = session
+        self._layout = layout
+        self._members: list[_Member[T]] = []
+        self._lent = 0
+        self._credential: Credential | None = None
+        self._room = anyio.Semaphore(0)
+        self._done, self._answers = anyio.create_memory_object_stream[tuple[T, Outcome | None]](math.inf)
+
+    async def start(self, forker: Forker, tasks: TaskGroup) -> bool:
+        """Fork the processes and lend them connections; tell whether there are any. ``tasks`` must outlive the pool.
+
+        Where a rate is to be kept, one process is fast enough and keeps it best. Raises ``AccessDenied``.
+        """
+        limits = self._session.limits
+        count = min(len(os.sched_getaffinity(0)), _AT_MOST)
+        # One part in eight stays here, for what is still done here.
+        share = limits.max_connections * 7 // 8 // count
+        if share < _LEAST_SHARE or limits.requests_per_second or limits.bytes_per_second:
+            return False
+        self._credential = await self._session.load_credential()
+        await self._session.slots.lend(share * count)
+        self._lent = share * count
+        self._room = anyio.Semaphore(count * _WINDOW, fast_acquire=True)
+        opened = self._opened(count, share)
+        try:
+            for _ in range(count):
+                process = forker.fork()
+                if process is not None:
+                    self._members.append(await _Member.open(process, self, tasks))
+                    self._members[-1].channel.send(opened)
+        finally:
+            if len(self._members) < count:
+                self.close()
+        _log.debug("fetch_processes.started", index=self._session.name, processes=len(self._members))
+        return self._lent > 0
+
+    async def submit(self, job: FetchJob, known_by: T) -> bool:
+        """Give a job to the process that has the least to do, waiting while all have enough; False where none is left.
+
+        Raises ``AccessDenied`` where the index has denied us.
+        """
+        await self._refresh_credential()
+        await self._room.acquire()
+        member = self._least_busy()
+        if member is None:
+            self._room.release()
+            return False
+        member.give(job, known_by, _JOB_BYTES + (job.request.size or 0))
+        return True
+
+    async def look_at(self, name: ProjectName, validators: Validators | None) -> PageLook | None:
+        """Let a process look at a project's page; None where that can't be had from one. Raises ``UpstreamError``."""
+        await self._refresh_credential()
+        member = self._least_busy()
+        if member is None:
+            return None
+        call = _Call()
+        member.give(LookJob(name=name, validators=validators), call, _JOB_BYTES)
+        await call.is_answered.wait()
+        outcome = call.outcome
+        if outcome is None:
+            return None
+        if outcome.error is not None:
+            raise self.judged(outcome.error)
+        if outcome.look is not None:
+            self._session.note_success()
+        return outcome.look
+
+    def judged(self, error: MirrorError) -> MirrorError:
+        """Return what an error of a process means, since others may have been refused as well."""
+        return self._session.note_refusal(error) if isinstance(error, AccessDenied) else error
+
+    async def next_answer(self) -> tuple[T, Outcome | None]:
+        """Return what came of a job; None where its process died before. Raises ``EndOfStream`` after ``close``."""
+        return await self._answers.receive()
+
+    def close(self) -> None:
+        """End the processes; what is under way there is as after a kill."""
+        self.is_open = False
+        for member in self._members:
+            member.end()
+            for known_by, _ in member.jobs.values():
+                if isinstance(known_by, _Call):
+                    self.answered(known_by, None)
+        self._done.close()
+        self._session.slots.take_back(self._lent)
+        self._lent = 0
+
+    async def stop(self) -> list[tuple[T, Outcome]]:
+        """Let the processes keep what came of interrupted files, and end them; return what they had finished."""
+        with anyio.CancelScope(shield=True):
+            for member in self._members:
+                if member.is_alive:
+                    member.channel.send(Stop())
+            with anyio.move_on_after(_STOP_S):
+                for member in self._members:
+                    await member.has_stopped.wait()
+            self.close()
+        finished: list[tuple[T, Outcome]] = []
+        with self._answers:
+            while True:
+                try:
+                    known_by, outcome = self._answers.receive_nowait()
+                except (anyio.WouldBlock, anyio.EndOfStream):
+                    return finished
+                if outcome is not None:
+                    finished.append((known_by, outcome))
+
+    def answered(self, known_by: T | _Call, outcome: Outcome | None) -> None:
+        """Pass on what came of a job."""
+        if isinstance(known_by, _Call):
+            known_by.outcome = outcome
+            known_by.is_answered.set()
+            return
+        self._room.release()
+        self._done.send_nowait((known_by, outcome))
+
+    def note(self, told: Told) -> None:
+        """Count what a process did."""
+        if told.traffic is not None:
+            self._session.add_traffic(told.traffic)
+
+    async def renew(self, member: _Member[T], used: Credential | None) -> None:
+        """Ask the credential's source again, since the index refused a process, and let all have what it says."""
+        try:
+            answer = Renewed(credential=await self._session.renew_credential(used))
+        except MirrorError as exc:
+            answer = Renewed(error=exc)
+        if answer.error is None and answer.credential is not self._credential:
+            self._hand_on(answer)
+        elif member.is_alive:
+            member.channel.send(answer)
+
+    def _least_busy(self) -> _Member[T] | None:
+        return min((m for m in self._members if m.is_alive), key=lambda m: m.load_bytes, default=None)
+
+    async def _refresh_credential(self) -> None:
+        credential = await self._session.load_credential()
+        if credential is not self._credential:
+            self._hand_on(Renewed(credential=credential))
+
+    def _hand_on(self, renewed: Renewed) -> None:
+        self._credential = renewed.credential
+        for member in self._members:
+            if member.is_alive:
+                member.channel.send(renewed)
+
+    def _opened(self, count: int, share: int) -> Open:
+        session = self._session
+        limits, policy = session.limits, session.retry_policy
+        return Open(
+            index=session.config,
+            limits=msgspec.structs.replace(
+                limits, max_connections=share, downloads=min(share, max(1, limits.downloads // count))
+            ),
+            layout=self._layout,
+            retry_policy=replace(policy, spare=policy.spare // count),
+            credential=self._credential,
+            credential_from=session.credentials.describe(),
+        )
+
+
+class _Call:
+    """A job whose outcome one task waits for."""
+
+    __slots__ = ("is_answered", "outcome")
+
+    def __init__(self) -> None:
+        self.is_answered = anyio.Event()
+        self.outcome: Outcome | None = None
+
+
+class _Member(Generic[T]):
+    """One process of a pool."""
+
+    channel: Channel
+
+    def __init__(self, process: ForkedProcess, pool: FetchPool[T], tasks: TaskGroup) -> None:
+        self.jobs: dict[int, tuple[T | _Call, int]] = {}
+        """Number -> what the caller knows it by, and what it weighs."""
+        self.load_bytes = 0
+        self.is_alive = True
+        self.has_stopped = anyio.Event()
+        self._process, self._pool, self._tasks = process, pool, tasks
+        self._last_number = 0
+
+    @classmethod
+    async def open(cls, process: ForkedProcess, pool: FetchPool[T], tasks: TaskGroup) -> _Member[T]:
+        member = cls(process, pool, tasks)
+        member.channel = await Channel.open(process.connection, member._take, member._lost)
+        return member
+
+    def give(self, job: FetchJob | LookJob, known_by: T | _Call, weight: int) -> None:
+        """Let the process do a job."""
+        self._last_number += 1
+        self.jobs[self._last_number] = (known_by, weight)
+        self.load_bytes += weight
+        self.channel.send(Ordered(number=self._last_number, job=job))
+
+    def end(self) -> None:
+        """Let the process end."""
+        if self.is_alive:
+            self.is_alive = False
+            self._process.end()
+            self.channel.close()
+            self.has_stopped.set()
+
+    def _take(self, message: object) -> None:
+        match message:
+            case Told():
+                self._pool.note(message)
+                for outcome in message.outcomes:
+                    known_by, weight = self.jobs.pop(outcome.number)
+                    self.load_bytes -= weight
+                    self._pool.answered(known_by, outcome)
+            case Said():
+                write_line(message.line)
+            case Renew():
+                self._tasks.start_soon(self._pool.renew, self, message.used)
+            case Stopped():
+                self.has_stopped.set()
+
+    def _lost(self) -> None:
+        """The process is gone, though nobody ended it: its jobs are answered so."""
+        if not self.is_alive:
+            return
+        self.end()
+        _log.warning(
+            "fetch_process.lost", jobs=len(self.jobs), problem="it was killed or has failed; its files are fetched here"
+        )
+        jobs, self.jobs = self.jobs, {}
+        for known_by, _ in jobs.values():
+            self._pool.answered(known_by, None)

@@ -1,0 +1,165 @@
+"""A process that was forked while there was but one thread, and forks others when it is asked.
+
+Downloads go to processes of their own when there are many (``fetch_pool``). To fork a process of many threads is unsafe, and a
+new interpreter takes 0.3 s to import what the old one has already; so the program forks itself once, at its start, where that
+costs some milliseconds. The copy does nothing but wait, and ends with us.
+
+Invariants: no process outlives ours for longer than its next look at its socket, which is closed when we end, however that
+happens; signals to the whole group are ours alone to obey.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+_SLOTS: Final = 64
+_NUMBER_BYTES: Final = 8
+_LOOK_S: Final = 0.002
+_END_S: Final = 3.0
+"""So long they may take to end."""
+_OURS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+Serve = Callable[[socket.socket, memoryview, int], None]
+"""What a forked process does: its socket to us, the numbers that all share, and which of them is its own."""
+
+
+class Forker:
+    """Our end. ``promises`` are numbers that we (the first) and each forked process share: see ``tree.reserve``."""
+
+    def __init__(self, control: socket.socket, promises: memoryview) -> None:
+        self.promises = promises
+        self._control = control
+        self._free = list(range(1, _SLOTS))
+
+    def fork(self) -> ForkedProcess | None:
+        """Return a new process, or None where the system has none to give."""
+        if not self._free:
+            return None
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            return None
+        with theirs:
+            slot = self._free.pop()
+            try:
+                socket.send_fds(self._control, [bytes([slot])], [theirs.fileno()])
+            except OSError:
+                self._free.append(slot)
+                ours.close()
+                return None
+        return ForkedProcess(self, ours, slot)
+
+    def give_back(self, slot: int) -> None:
+        """Let another process have the number of one that has ended."""
+        self.promises[slot] = 0
+        self._free.append(slot)
+
+
+class ForkedProcess:
+    """One forked process, as we see it: it ends when its socket is closed."""
+
+    def __init__(self, forker: Forker, connection: socket.socket, slot: int) -> None:
+        self.connection = connection
+        self._forker = forker
+        self._slot: int | None = slot
+
+    def end(self) -> None:
+        """Let it see the end of its socket, and forget it."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+        if self._slot is not None:
+            self._forker.give_back(self._slot)
+            self._slot = None
+
+
+@contextmanager
+def started_forker(serve: Serve) -> Iterator[Forker | None]:
+    """Fork the process that forks others; None where a second process can't help or is not safe. All end with the ``with``."""
+    if len(os.sched_getaffinity(0)) < 2 or threading.active_count() > 1:
+        yield None
+        return
+    promises = memoryview(mmap.mmap(-1, _SLOTS * _NUMBER_BYTES)).cast("q")
+    ours, theirs = socket.socketpair()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()  # else both write what one has said
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        yield None
+        return
+    if pid == 0:
+        ours.close()
+        _run(partial(_fork_on_demand, theirs, serve, promises))
+    theirs.close()
+    try:
+        yield Forker(ours, promises)
+    finally:
+        ours.close()
+        _wait_for(pid)
+
+
+def _wait_for(pid: int) -> None:
+    """Wait for the end of the process that forks, and so of all; one that a disk keeps from ending does not keep us."""
+    deadline_s = time.monotonic() + _END_S
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_S)
+
+
+def _fork_on_demand(control: socket.socket, serve: Serve, promises: memoryview) -> None:
+    for number in _OURS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, _reap)
+    while True:
+        said, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not said:
+            break
+        if not descriptors:  # too many open files
+            continue
+        connection = socket.socket(fileno=descriptors[0])
+        with contextlib.suppress(OSError):  # no process to be had: who asked sees its socket closed
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                control.close()
+                _run(partial(serve, connection, promises, said[0]))
+        connection.close()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()  # each sees the end of its own socket; who measures us wants to know what they took
+
+
+def _reap(_number: int, _frame: object) -> None:
+    """Let go of those that have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _run(work: Callable[[], None]) -> None:
+    """Do a forked process's work and end it, without what our own end would do."""
+    code = 1
+    try:
+        work()
+        code = 0
+    except OSError:
+        pass  # the system gives it no files or memory; who asked for it sees its socket closed, and goes on without
+    except BaseException:  # noqa: BLE001 - the end of this process
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
