@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _META_KEY = "mirror.options"
+_RARELY = (20_000, 20, 50)
+"""Thresholds of the garbage collector."""
 
 
 class LogLevel(str, Enum):
@@ -158,9 +160,9 @@ def collect_rarely() -> None:
     Most of what a cycle makes is let go of by counting references; a look for the rest at every 700 new objects, as usual,
     takes a twentieth of its time.
     """
-    if not gc.isenabled() or gc.get_freeze_count():
+    if not gc.isenabled() or gc.get_threshold() == _RARELY:
         gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
+        gc.set_threshold(*_RARELY)
         gc.enable()
 
 

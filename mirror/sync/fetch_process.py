@@ -30,6 +30,7 @@ from mirror.upstream.session import IndexSession
 _MOST_LISTED: Final = 10_000
 """A page with more files would take longer to hand over than to read it again."""
 _GATHER_S: Final = 0.005
+"""Files that end within so long of each other are told of together."""
 _TELL_EVERY_S: Final = 0.3
 """How often it is told that bytes move, where no file ends."""
 
@@ -80,6 +81,8 @@ class _HandedCredential:
 
 
 class _FetchProcess:
+    """Our end of the connection: takes messages, and begins with the first one."""
+
     def __init__(self, promises: memoryview, own: int) -> None:
         self._promises, self._own = promises, own
         self._send, self._receive = anyio.create_memory_object_stream[Ordered](math.inf)
@@ -87,8 +90,7 @@ class _FetchProcess:
         self._is_open = anyio.Event()
         self._scope = anyio.CancelScope()
         self._credential: _HandedCredential | None = None
-        self._outcomes: list[Outcome] = []
-        self._tasks: TaskGroup | None = None
+        self._work: _Work | None = None
 
     async def run(self, connection: socket.socket) -> None:
         self._channel = await Channel.open(connection, self._take, lambda: os._exit(0))
@@ -98,19 +100,20 @@ class _FetchProcess:
         assert opened is not None
         try:
             with self._scope:
-                await self._work(opened)
+                await self._begin(opened)
         except MirrorError as exc:
             # It could not even begin; whoever asked does the work itself, and is told why there.
             get_logger(__name__).info("fetch_process.failed", index=opened.index.name, problem=str(exc))
             return
-        self._tell()
+        if self._work is not None:
+            self._work.tell()
         self._channel.send(Stopped())
         await anyio.sleep_forever()
 
     def _take(self, message: object) -> None:
         match message:
-            case Ordered(job=LookJob()) if self._tasks is not None:
-                self._tasks.start_soon(self._work_on, message)  # before all files that wait: pages are what brings more
+            case Ordered(job=LookJob()) if self._work is not None:
+                self._work.start(message)  # before all files that wait: pages are what brings more
             case Ordered():
                 self._send.send_nowait(message)
             case Renewed() if self._credential is not None:
@@ -123,10 +126,10 @@ class _FetchProcess:
                 self._scope.cancel()
                 self._is_open.set()
 
-    async def _work(self, opened: Open) -> None:
+    async def _begin(self, opened: Open) -> None:
         assert self._credential is not None
         limits = opened.limits
-        self._files = FileStore(
+        files = FileStore(
             opened.layout,
             metadata_limit_bytes=limits.metadata_size,
             disk_reserve_bytes=limits.disk_reserve,
@@ -135,31 +138,30 @@ class _FetchProcess:
             in_threads=False,
         )
         session = IndexSession(opened.index, limits, self._credential, os.environ, retry_policy=opened.retry_policy)
-        self._client = IndexClient(session, opened.index, limits)
-        async with session:
-            self._session = session
+        async with session, anyio.create_task_group() as tasks:
             await session.prepare()
-            async with anyio.create_task_group() as self._tasks:
-                self._tasks.start_soon(self._tell_that_bytes_move)
-                width = Width(
-                    start=limits.downloads, maximum=limits.max_connections, pushbacks=lambda: session.pushback
-                )
-                await work_through(self._receive.receive, self._work_on, width)
+            client = IndexClient(session, opened.index, limits)
+            self._work = _Work(self._channel, session, client, files, tasks)
+            tasks.start_soon(self._work.tell_that_bytes_move)
+            width = Width(start=limits.downloads, maximum=limits.max_connections, pushbacks=lambda: session.pushback)
+            await work_through(self._receive.receive, self._work.do, width)
 
-    async def _tell_that_bytes_move(self) -> None:
-        while True:
-            await anyio.sleep(_TELL_EVERY_S)
-            self._tell()
 
-    def _tell(self) -> None:
-        """Say what was done; what ended in one turn of the event loop is told together."""
-        outcomes, self._outcomes = tuple(self._outcomes), []
-        traffic = self._session.take_traffic()
-        if outcomes or traffic is not None:
-            self._channel.send(Told(traffic=traffic, outcomes=outcomes))
+class _Work:
+    """Does jobs, and tells what came of them; what fails here is judged by who asked for it."""
 
-    async def _work_on(self, ordered: Ordered) -> None:
-        """Do one job, and tell what came of it; what fails here is judged by who asked for it."""
+    def __init__(
+        self, channel: Channel, session: IndexSession, client: IndexClient, files: FileStore, tasks: TaskGroup
+    ) -> None:
+        self._channel, self._session, self._client, self._files, self._tasks = channel, session, client, files, tasks
+        self._outcomes: list[Outcome] = []
+
+    def start(self, ordered: Ordered) -> None:
+        """Begin a job beside the others."""
+        self._tasks.start_soon(self.do, ordered)
+
+    async def do(self, ordered: Ordered) -> None:
+        """Do a job."""
         try:
             outcome = await self._outcome_of(ordered)
         except MirrorError as exc:
@@ -168,10 +170,23 @@ class _FetchProcess:
             get_logger(__name__).exception("fetch_process.crashed", index=self._session.name)
             outcome = Outcome(number=ordered.number, bug=type(exc).__name__)
         if isinstance(ordered.job, LookJob):
-            asyncio.get_running_loop().call_soon(self._tell)  # somebody waits for it
+            asyncio.get_running_loop().call_soon(self.tell)  # somebody waits for it
         elif not self._outcomes:
-            asyncio.get_running_loop().call_later(_GATHER_S, self._tell)
+            asyncio.get_running_loop().call_later(_GATHER_S, self.tell)
         self._outcomes.append(outcome)
+
+    def tell(self) -> None:
+        """Say what was done since the last time."""
+        outcomes, self._outcomes = tuple(self._outcomes), []
+        traffic = self._session.take_traffic()
+        if outcomes or traffic is not None:
+            self._channel.send(Told(traffic=traffic, outcomes=outcomes))
+
+    async def tell_that_bytes_move(self) -> None:
+        """Say it now and then, also where no file ends."""
+        while True:
+            await anyio.sleep(_TELL_EVERY_S)
+            self.tell()
 
     async def _outcome_of(self, ordered: Ordered) -> Outcome:
         job, number = ordered.job, ordered.number

@@ -13,11 +13,11 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import select
 import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,6 @@ from typing import Final
 
 _SLOTS: Final = 64
 _NUMBER_BYTES: Final = 8
-_LOOK_S: Final = 0.002
 _END_S: Final = 3.0
 """So long they may take to end."""
 _OURS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -115,10 +114,14 @@ def started_forker(serve: Serve) -> Iterator[Forker | None]:
 
 def _wait_for(pid: int) -> None:
     """Wait for the end of the process that forks, and so of all; one that a disk keeps from ending does not keep us."""
-    deadline_s = time.monotonic() + _END_S
+    with contextlib.suppress(OSError):  # also of a system without such descriptors
+        descriptor = os.pidfd_open(pid)
+        try:
+            select.select([descriptor], [], [], _END_S)
+        finally:
+            os.close(descriptor)
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline_s:
-            time.sleep(_LOOK_S)
+        os.waitpid(pid, os.WNOHANG)
 
 
 def _fork_on_demand(control: socket.socket, serve: Serve, promises: memoryview) -> None:
