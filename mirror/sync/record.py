@@ -37,7 +37,7 @@ _WAITING_BYTES = 32 * 1024 * 1024
 """So many bytes of arrived files may wait in memory; what comes then waits in staging."""
 _BATCH = 512
 _MANY = 8
-_GATHER_S = 0.02
+_GATHER_S = 0.05
 """Where a batch had many events, the next one gathers for so long: each costs some hand-overs and a sync, however small."""
 
 
@@ -106,6 +106,7 @@ class Recorder:
     def __init__(self, cycle: Cycle, publisher: Publisher) -> None:
         self._cycle, self._publisher = cycle, publisher
         self._send, self._receive = anyio.create_memory_object_stream[Event](max_buffer_size=_WAITING)
+        self._is_closed = anyio.Event()
         self._waiting_bytes = 0
         # Bound once: the proxy that a module holds looks up the configuration for each event.
         self._log = _log.bind()
@@ -129,6 +130,7 @@ class Recorder:
     def close(self) -> None:
         """Say that nothing more will come."""
         self._send.close()
+        self._is_closed.set()
 
     def end(self) -> None:
         """Let go of the stream, also where ``run`` was cancelled before it began."""
@@ -146,7 +148,8 @@ class Recorder:
                     except anyio.EndOfStream:
                         return
                     if is_busy:
-                        await anyio.sleep(_GATHER_S)
+                        with anyio.move_on_after(_GATHER_S):
+                            await self._is_closed.wait()
                     events, batch = self._gather(batch), []
                     is_busy = len(events) >= _MANY
                     await self._enter(events)
