@@ -41,6 +41,7 @@ class Forker:
         self.promises = promises
         self._control = control
         self._free = list(range(1, _SLOTS))
+        self._alive: set[ForkedProcess] = set()
 
     def fork(self) -> ForkedProcess | None:
         """Return a new process, or None where the system has none to give."""
@@ -58,12 +59,21 @@ class Forker:
                 self._free.append(slot)
                 ours.close()
                 return None
-        return ForkedProcess(self, ours, slot)
+        process = ForkedProcess(self, ours, slot)
+        self._alive.add(process)
+        return process
 
-    def give_back(self, slot: int) -> None:
+    def forget(self, process: ForkedProcess, slot: int) -> None:
         """Let another process have the number of one that has ended."""
+        self._alive.discard(process)
         self.promises[slot] = 0
         self._free.append(slot)
+
+    def close(self) -> None:
+        """Let all of them end."""
+        for process in list(self._alive):
+            process.end()
+        self._control.close()
 
 
 class ForkedProcess:
@@ -79,7 +89,7 @@ class ForkedProcess:
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
         if self._slot is not None:
-            self._forker.give_back(self._slot)
+            self._forker.forget(self, self._slot)
             self._slot = None
 
 
@@ -105,10 +115,11 @@ def started_forker(serve: Serve) -> Iterator[Forker | None]:
         ours.close()
         _run(partial(_fork_on_demand, theirs, serve, promises))
     theirs.close()
+    forker = Forker(ours, promises)
     try:
-        yield Forker(ours, promises)
+        yield forker
     finally:
-        ours.close()
+        forker.close()
         _wait_for(pid)
 
 

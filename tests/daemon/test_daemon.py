@@ -9,33 +9,11 @@ import subprocess
 import sys
 
 import pytest
-from daemon_program import Daemon, Listener, get
+from daemon_program import Daemon, get
 from mirror_program import clean_environment, published
 
 from mirror.tree.lock import hold
 from simulator import Stall, Status, build_wheel, unavailable
-
-
-@pytest.fixture
-def index(threaded_simulator):
-    simulator = threaded_simulator()
-    simulator.state.publish("demo", *build_wheel("demo", "1.0"))
-    return simulator
-
-
-@pytest.fixture
-def daemon(tmp_path, index):
-    """A daemon of that index, configured and not started."""
-    daemon = Daemon(tmp_path / "work")
-    daemon.configure(f'name = "main"\nurl = "{index.url}"')
-    return daemon
-
-
-@pytest.fixture
-def listener(tmp_path):
-    listener = Listener(tmp_path / "notify")
-    yield listener
-    listener.close()
 
 
 def files(daemon: Daemon) -> dict[str, list[str]]:

@@ -7,10 +7,10 @@ import select
 import signal
 
 import pytest
-from daemon_program import Daemon, Listener, get
+from daemon_program import Daemon, get
 from mirror_program import Mirror
 
-from simulator import Stall, build_wheel, unavailable
+from simulator import Stall, unavailable
 
 DEAF = """\
 import socket, threading
@@ -20,20 +20,6 @@ def ask(host, *arguments, **options):
 socket.getaddrinfo = ask
 """
 """A name server that does not answer: what asks it hangs in a thread."""
-
-
-@pytest.fixture
-def index(threaded_simulator):
-    simulator = threaded_simulator()
-    simulator.state.publish("demo", *build_wheel("demo", "1.0"))
-    return simulator
-
-
-@pytest.fixture
-def listener(tmp_path):
-    listener = Listener(tmp_path / "notify")
-    yield listener
-    listener.close()
 
 
 @pytest.fixture

@@ -38,18 +38,9 @@ time.time = lambda: true() + (float(open("jump").read() or 0) if os.path.exists(
 
 
 @pytest.fixture
-def index(threaded_simulator):
-    simulator = threaded_simulator()
-    simulator.state.publish("demo", *build_wheel("demo", "1.0"))
-    return simulator
-
-
-@pytest.fixture
-def daemon(tmp_path, index):
-    """An impatient daemon of that index, configured and not started."""
-    daemon = Daemon(tmp_path / "work")
+def daemon(daemon):
+    """It is impatient here."""
     daemon.before = IMPATIENT
-    daemon.configure(f'name = "main"\nurl = "{index.url}"')
     return daemon
 
 

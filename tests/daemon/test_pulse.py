@@ -13,13 +13,6 @@ from mirror.errors import ConfigError
 from mirror.notify import ServiceManager, without_manager
 
 
-@pytest.fixture
-def listener(tmp_path):
-    listener = Listener(tmp_path / "notify")
-    yield listener
-    listener.close()
-
-
 class Steady:
     """A clock that only a test moves."""
 
