@@ -114,7 +114,7 @@ def _wrapped(function: Callable[..., Any], count: int) -> Callable[..., Any]:
         nonlocal left
         left -= 1
         if left == 0:
-            for pid in {program, os.getpid()}:
+            for pid in (program, os.getpid()):  # the program first: who has killed itself kills nobody any more
                 os.kill(pid, signal.SIGKILL)
 
     if inspect.iscoroutinefunction(function):
