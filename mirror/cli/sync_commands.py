@@ -12,9 +12,6 @@ from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import ExitCode, exit_code_for, first_of, write_out
 from mirror.errors import ConfigError
 
-_LEAVE_S = 2.0
-"""So long threads may take to end once everything is done and closed."""
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -25,6 +22,9 @@ if TYPE_CHECKING:
     from mirror.sync.forker import Forker
     from mirror.sync.report import Report
     from mirror.sync.work import Options
+
+_LEAVE_S = 2.0
+"""So long threads may take to end once everything is done and closed."""
 
 
 def sync(

@@ -85,8 +85,9 @@ class FetchPool(Generic[T]):
         finally:
             if len(self._members) < count:
                 self.close()
-        _log.debug("fetch_processes.started", index=self._session.name, processes=len(self._members))
-        return self._lent > 0
+        if self.is_open:
+            _log.debug("fetch_processes.started", index=self._session.name, processes=count)
+        return self.is_open
 
     async def submit(self, job: FetchJob, known_by: T) -> bool:
         """Give a job to the process that has the least to do, waiting while all have enough; False where none is left.
