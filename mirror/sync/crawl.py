@@ -6,7 +6,10 @@ many failures to reach it in a row, end its part of the cycle.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -32,11 +35,18 @@ from mirror.logs import get_logger
 from mirror.state.entries import Closing, OwnerClaims, load_blobs, load_held, load_owner_claims
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.listing import Due, ProjectRow, RootChange, forget_serials, load_due, record_root, record_root_read
+from mirror.sync.fetch_pool import FetchPool
+from mirror.sync.messages import Outcome
 from mirror.sync.pool import work_through
 from mirror.sync.work import Cycle, IndexRun, Job, PendingRemoval, ProjectWork, asked_wait_s
-from mirror.upstream.index import Read, Unchanged
+from mirror.upstream.index import PageLook, Read, Unchanged
 
 _log = get_logger(__name__)
+
+_UNDER_WAY = 64
+"""So many pages may be with each other process, or wait to be judged."""
+_BATCH = 32
+"""So many are asked for at once."""
 
 _LARGE_BYTES = 1 << 30
 """A listed size from which on it is asked whether the disk could ever hold it: a smaller disk is the one at fault."""
@@ -91,9 +101,12 @@ def _went_back(previous: Validators | None, current: Validators) -> bool:
 
 async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
     """Look at every page that is due, and deliver the work that it asks for."""
-    rows = _Rows(load_due(cycle.store, due))
+    rows = load_due(cycle.store, due)
     crawler = _Crawler(cycle, run, due, deliver)
-    await work_through(rows.next, crawler.look, run.page_width)
+    if run.beside is not None:
+        await _Beside(run, run.beside, crawler).crawl(rows)
+    else:
+        await work_through(_Rows(rows).next, crawler.look, run.page_width)
 
 
 async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
@@ -140,13 +153,32 @@ class _Crawler:
 
     def __init__(self, cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver, *, may_retry: bool = True) -> None:
         self._cycle, self._run, self._due, self._deliver = cycle, run, due, deliver
+        self._pool = run.beside
         self._may_retry = may_retry
 
-    async def look(self, row: ProjectRow) -> None:
-        """Look at one project's page. Nothing that one page does stops the others."""
+    def known(self, row: ProjectRow) -> Validators | None:
+        """Return the validators with which a project's page is asked for."""
+        is_of_use = row.selection == self._due.selection and not self._cycle.options.full and self._may_retry
+        return row.validators if is_of_use else None
+
+    def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
+        """Tell whether the root's serial says that the page is unchanged, so that nobody has to ask."""
+        return known is not None and self._due.trust_serials and _same_serial(known, row)
+
+    def note_unchanged(self) -> None:
+        """Count a page that is as it was, where nothing is open."""
+        self._run.note_answer()
+        self._run.counters.projects_checked += 1
+        self._run.counters.projects_unchanged += 1
+
+    async def look(self, row: ProjectRow, outcome: Outcome | None = None) -> None:
+        """Look at one project's page. Nothing that one page does stops the others.
+
+        ``outcome``: what another process has found there.
+        """
         run = self._run
         try:
-            work = await self._judge(row)
+            work = await self._judge(row, outcome)
             run.note_answer()
         except (StateError, TreeError):
             raise
@@ -165,18 +197,17 @@ class _Crawler:
             run.counters.projects_changed += 1
         await self._deliver(work)
 
-    async def _judge(self, row: ProjectRow) -> ProjectWork | None:
+    async def _judge(self, row: ProjectRow, outcome: Outcome | None) -> ProjectWork | None:
         """Return what the page asks for, or None where it is unchanged and nothing is open."""
         run = self._run
-        known = row.validators if row.selection == self._due.selection and not self._cycle.options.full else None
-        if not self._may_retry:
-            known = None
-        if known is not None and self._due.trust_serials and _same_serial(known, row):
-            look: Unchanged | Read[ProjectPage] = Unchanged(validators=known)
+        known = self.known(row)
+        if known is not None and self.is_current(row, known):
+            look: PageLook = Unchanged(validators=known)
         else:
-            look = await run.look_at(row.name, known)
+            given = self._pool.look_of(outcome) if self._pool is not None and outcome is not None else None
+            look = given or await run.client.fetch_project(row.name, known)
             if isinstance(look, Read) and _is_stale(look.page, row):
-                look = await run.look_at(row.name, None)
+                look = await run.client.fetch_project(row.name, None)
                 if isinstance(look, Read) and _is_older(look.page, row):
                     _log.warning("page.stale", index=run.name, project=row.name, serial=look.page.serial)
                     return None
@@ -334,6 +365,96 @@ class _Crawler:
             work.closing = None
         if meta is not None:
             work.change = msgspec.structs.replace(work.change, meta=None)
+
+
+class _Beside:
+    """Lets other processes look at pages, many by one message; what they find is judged here, some at once.
+
+    What is unchanged, and that is nearly all of an idle cycle, costs no task and no turn of the event loop here.
+    """
+
+    def __init__(self, run: IndexRun, pool: FetchPool[Any], crawler: _Crawler) -> None:
+        self._run, self._pool, self._crawler = run, pool, crawler
+        self._send, self._receive = anyio.create_memory_object_stream[tuple[ProjectRow, Outcome | None]](math.inf)
+        self._under_way = 0
+        self._enough = 0
+        self._has_room = anyio.Event()
+
+    async def crawl(self, chunks: AsyncIterator[list[ProjectRow]]) -> None:
+        """Look at all pages."""
+        most = self._pool.size * _UNDER_WAY
+        async with self._receive, self._send, anyio.create_task_group() as tasks:
+            tasks.start_soon(work_through, self._receive.receive, self._judge, self._run.page_width)
+            async for rows in chunks:
+                for start in range(0, len(rows), _BATCH):
+                    if self._under_way + _BATCH > most:
+                        await self._wait_until_left(most // 2)
+                    await self._ask(rows[start : start + _BATCH])
+            await self._wait_until_left(0)
+            self._send.close()
+
+    async def _ask(self, rows: Sequence[ProjectRow]) -> None:
+        self._under_way += len(rows)
+        pages: list[_Page] = []
+        for row in rows:
+            known = self._crawler.known(row)
+            if self._crawler.is_current(row, known):
+                self.answered(row, None)
+            else:
+                pages.append(_Page(self, row, known))
+        try:
+            await self._pool.look_at(pages)
+        except AccessDenied:
+            for page in pages:
+                page.answered(None)  # to be told by who tries it here
+
+    def answered(self, row: ProjectRow, outcome: Outcome | None) -> None:
+        """Let a page be judged; None: it is looked at here."""
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # all was cancelled
+            self._send.send_nowait((row, outcome))
+
+    def confirmed(self, row: ProjectRow, known: Validators) -> None:
+        """Take note that a page is unchanged."""
+        if row.has_absent or row.has_failures or _with_serial(known, row) != known:
+            self.answered(row, Outcome(number=0, look=Unchanged(validators=known)))
+            return
+        self._crawler.note_unchanged()
+        self._done()
+
+    async def _judge(self, answer: tuple[ProjectRow, Outcome | None]) -> None:
+        row, outcome = answer
+        await self._crawler.look(row, outcome)
+        self._done()
+
+    def _done(self) -> None:
+        self._under_way -= 1
+        if self._under_way <= self._enough:
+            self._has_room.set()
+
+    async def _wait_until_left(self, count: int) -> None:
+        """Wait until at most so many pages are under way."""
+        if self._under_way > count:
+            self._enough, self._has_room = count, anyio.Event()
+            await self._has_room.wait()
+
+
+class _Page:
+    """A page that another process is to look at."""
+
+    __slots__ = ("_beside", "_row", "name", "validators")
+
+    def __init__(self, beside: _Beside, row: ProjectRow, validators: Validators | None) -> None:
+        self._beside, self._row = beside, row
+        self.name, self.validators = row.name, validators
+
+    def confirmed(self) -> None:
+        """It is unchanged, by the same validators."""
+        assert self.validators is not None
+        self._beside.confirmed(self._row, self.validators)
+
+    def answered(self, outcome: Outcome | None) -> None:
+        """Take what came of it; None where no process can tell."""
+        self._beside.answered(self._row, outcome)
 
 
 async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, tuple[int, str | None]]:

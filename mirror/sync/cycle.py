@@ -247,8 +247,9 @@ async def _work_on_index(cycle: Cycle, run: IndexRun, due: Due, recorder: Record
     try:
         with run.scope:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(fetcher.run)
+                await tasks.start(fetcher.run)
                 try:
+                    await fetcher.expect(len(due.only) or run.counters.projects_due)
                     await look(cycle, run, due, fetcher.deliver)
                 finally:
                     fetcher.close()

@@ -6,9 +6,11 @@ processes beside us (``fetch_pool``); what came of them is judged here in either
 
 from __future__ import annotations
 
+import contextlib
+
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from mirror.core.diff import Fetch, FetchMetadata, Rehash
 from mirror.core.model import ListedFile
@@ -40,6 +42,8 @@ _WAITING = 256
 _MANY_FILES = 64
 _MANY_BYTES = 64 * 1024 * 1024
 """Of one index in one cycle: what is more goes to other processes. To fork them takes as long as to fetch some dozens."""
+_MANY_PAGES = 500
+"""Where more pages are due, other processes look at them. Most are unchanged, and those are done in no time."""
 
 _Job = tuple[ProjectWork, Job]
 _Pool = FetchPool[tuple[ProjectWork, Fetch]]
@@ -58,6 +62,12 @@ class Fetcher:
         self._has_tried_pool = False
         self._elsewhere = 0
         """So many files are with other processes."""
+
+    async def expect(self, pages: int) -> None:
+        """Let other processes help from the start where many pages have to be looked at; ``run`` must have begun."""
+        if pages > _MANY_PAGES:
+            with contextlib.suppress(AccessDenied):  # to be told by who looks at a page
+                await self._start_pool()
 
     async def deliver(self, work: ProjectWork) -> None:
         """Take one project's work: what is held already is adopted, the rest waits for its turn."""
@@ -87,10 +97,11 @@ class Fetcher:
             # ``run`` has ended before us; what ended it is about to cancel us, and is told by its own error.
             await anyio.sleep_forever()
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until ``close`` was called and everything is done."""
         try:
             async with self._receive, anyio.create_task_group() as self._tasks:
+                task_status.started()
                 await work_through(self._next, self._fetch, self._run.file_width)
         finally:
             await self._stop_pool()
@@ -119,7 +130,7 @@ class Fetcher:
         self._files += 1
         self._bytes += fetch.file.size or 0
         try:
-            if self._pool is None:
+            if self._pool is None and (self._files > _MANY_FILES or self._bytes > _MANY_BYTES):
                 await self._start_pool()
             if self._pool is None or not await self._pool.submit(self._job_of(work, fetch), (work, fetch)):
                 return False
@@ -130,8 +141,7 @@ class Fetcher:
 
     async def _start_pool(self) -> None:
         forker, tasks = self._cycle.forker, self._tasks
-        is_much = self._files > _MANY_FILES or self._bytes > _MANY_BYTES
-        if forker is None or tasks is None or self._has_tried_pool or not is_much:
+        if forker is None or tasks is None or self._has_tried_pool:
             return
         self._has_tried_pool = True  # those who come while it starts need not wait
         pool = _Pool(self._run.session, self._cycle.files.layout)

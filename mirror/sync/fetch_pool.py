@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import anyio
 import msgspec
@@ -25,7 +26,7 @@ from mirror.logs import get_logger, write_line
 from mirror.sync.arrival import FetchJob
 from mirror.sync.channel import Channel
 from mirror.sync.forker import ForkedProcess, Forker
-from mirror.sync.messages import LookJob, Open, Ordered, Outcome, Renew, Renewed, Said, Stop, Stopped, Told
+from mirror.sync.messages import Look, Open, Ordered, Outcome, Renew, Renewed, Said, Stop, Stopped, Told, known_page
 from mirror.tree.layout import Layout
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import PageLook
@@ -44,6 +45,24 @@ _LEAST_SHARE: Final = 2
 """So many connections a process must have to be worth it."""
 _STOP_S: Final = 5.0
 """So long the processes have to keep what came of interrupted files."""
+
+
+class AskedPage(Protocol):
+    """A project's page that a process is to look at. Its functions are called in the event loop, one of them once."""
+
+    @property
+    def name(self) -> ProjectName:
+        """The project's name."""
+
+    @property
+    def validators(self) -> Validators | None:
+        """What is known of the page."""
+
+    def confirmed(self) -> None:
+        """The page is unchanged, by the same validators."""
+
+    def answered(self, outcome: Outcome | None) -> None:
+        """Take what came of it; None where no process can tell."""
 
 
 class FetchPool(Generic[T]):
@@ -89,6 +108,11 @@ class FetchPool(Generic[T]):
             _log.debug("fetch_processes.started", index=self._session.name, processes=count)
         return self.is_open
 
+    @property
+    def size(self) -> int:
+        """How many processes it began with."""
+        return len(self._members)
+
     async def submit(self, job: FetchJob, known_by: T) -> bool:
         """Give a job to the process that has the least to do, waiting while all have enough; False where none is left.
 
@@ -103,18 +127,18 @@ class FetchPool(Generic[T]):
         member.give(job, known_by, _JOB_BYTES + (job.request.size or 0))
         return True
 
-    async def look_at(self, name: ProjectName, validators: Validators | None) -> PageLook | None:
-        """Let a process look at a project's page; None where that can't be had from one. Raises ``UpstreamError``."""
+    async def look_at(self, pages: Sequence[AskedPage]) -> None:
+        """Let a process look at some pages; each is told of what came of it. Raises ``AccessDenied``."""
         await self._refresh_credential()
         member = self._least_busy()
-        if member is None:
-            return None
-        call = _Call()
-        member.give(LookJob(name=name, validators=validators), call, _JOB_BYTES)
-        await call.is_answered.wait()
-        outcome = call.outcome
-        if outcome is None:
-            return None
+        if member is not None:
+            member.look_at(pages)
+            return
+        for page in pages:
+            page.answered(None)
+
+    def look_of(self, outcome: Outcome) -> PageLook | None:
+        """Return the page that came; None where it has to be looked at here. Raises ``UpstreamError``."""
         if outcome.error is not None:
             raise self.judged(outcome.error)
         if outcome.look is not None:
@@ -134,9 +158,9 @@ class FetchPool(Generic[T]):
         self.is_open = False
         for member in self._members:
             member.end()
-            for known_by, _ in member.jobs.values():
-                if isinstance(known_by, _Call):
-                    self.answered(known_by, None)
+            for page in member.pages.values():
+                page.answered(None)
+            member.pages.clear()
         self._done.close()
         self._session.slots.take_back(self._lent)
         self._lent = 0
@@ -161,12 +185,8 @@ class FetchPool(Generic[T]):
                 if outcome is not None:
                     finished.append((known_by, outcome))
 
-    def answered(self, known_by: T | _Call, outcome: Outcome | None) -> None:
+    def answered(self, known_by: T, outcome: Outcome | None) -> None:
         """Pass on what came of a job."""
-        if isinstance(known_by, _Call):
-            known_by.outcome = outcome
-            known_by.is_answered.set()
-            return
         self._room.release()
         self._done.send_nowait((known_by, outcome))
 
@@ -174,6 +194,10 @@ class FetchPool(Generic[T]):
         """Count what a process did."""
         if told.traffic is not None:
             self._session.add_traffic(told.traffic)
+
+    def note_confirmed(self) -> None:
+        """Take into account that the index let something out."""
+        self._session.note_success()
 
     async def renew(self, member: _Member[T], used: Credential | None) -> None:
         """Ask the credential's source again, since the index refused a process, and let all have what it says."""
@@ -206,7 +230,10 @@ class FetchPool(Generic[T]):
         return Open(
             index=session.config,
             limits=msgspec.structs.replace(
-                limits, max_connections=share, downloads=min(share, max(1, limits.downloads // count))
+                limits,
+                max_connections=share,
+                downloads=min(share, max(1, limits.downloads // count)),
+                pages=min(share, max(1, limits.pages // count)),
             ),
             layout=self._layout,
             retry_policy=replace(policy, spare=policy.spare // count),
@@ -215,24 +242,15 @@ class FetchPool(Generic[T]):
         )
 
 
-class _Call:
-    """A job whose outcome one task waits for."""
-
-    __slots__ = ("is_answered", "outcome")
-
-    def __init__(self) -> None:
-        self.is_answered = anyio.Event()
-        self.outcome: Outcome | None = None
-
-
 class _Member(Generic[T]):
     """One process of a pool."""
 
     channel: Channel
 
     def __init__(self, process: ForkedProcess, pool: FetchPool[T], tasks: TaskGroup) -> None:
-        self.jobs: dict[int, tuple[T | _Call, int]] = {}
+        self.jobs: dict[int, tuple[T, int]] = {}
         """Number -> what the caller knows it by, and what it weighs."""
+        self.pages: dict[int, AskedPage] = {}
         self.load_bytes = 0
         self.is_alive = True
         self.has_stopped = anyio.Event()
@@ -245,7 +263,15 @@ class _Member(Generic[T]):
         member.channel = await Channel.open(process.connection, member._take, member._lost)
         return member
 
-    def give(self, job: FetchJob | LookJob, known_by: T | _Call, weight: int) -> None:
+    def look_at(self, pages: Sequence[AskedPage]) -> None:
+        """Let the process look at some pages."""
+        first = self._last_number + 1
+        self._last_number += len(pages)
+        self.pages.update(enumerate(pages, first))
+        self.load_bytes += _JOB_BYTES * len(pages)
+        self.channel.send(Look(first=first, pages=tuple(known_page(page.name, page.validators) for page in pages)))
+
+    def give(self, job: FetchJob, known_by: T, weight: int) -> None:
         """Let the process do a job."""
         self._last_number += 1
         self.jobs[self._last_number] = (known_by, weight)
@@ -264,10 +290,13 @@ class _Member(Generic[T]):
         match message:
             case Told():
                 self._pool.note(message)
+                if message.confirmed:
+                    self._pool.note_confirmed()
+                for number in message.confirmed:
+                    self.pages.pop(number).confirmed()
+                self.load_bytes -= _JOB_BYTES * len(message.confirmed)
                 for outcome in message.outcomes:
-                    known_by, weight = self.jobs.pop(outcome.number)
-                    self.load_bytes -= weight
-                    self._pool.answered(known_by, outcome)
+                    self._answered(outcome)
             case Said():
                 write_line(message.line)
             case Renew():
@@ -275,14 +304,29 @@ class _Member(Generic[T]):
             case Stopped():
                 self.has_stopped.set()
 
+    def _answered(self, outcome: Outcome) -> None:
+        page = self.pages.pop(outcome.number, None)
+        if page is not None:
+            self.load_bytes -= _JOB_BYTES
+            page.answered(outcome)
+            return
+        known_by, weight = self.jobs.pop(outcome.number)
+        self.load_bytes -= weight
+        self._pool.answered(known_by, outcome)
+
     def _lost(self) -> None:
         """The process is gone, though nobody ended it: its jobs are answered so."""
         if not self.is_alive:
             return
         self.end()
         _log.warning(
-            "fetch_process.lost", jobs=len(self.jobs), problem="it was killed or has failed; its files are fetched here"
+            "fetch_process.lost",
+            jobs=len(self.jobs) + len(self.pages),
+            problem="it was killed or has failed; its files and pages are fetched here",
         )
         jobs, self.jobs = self.jobs, {}
         for known_by, _ in jobs.values():
             self._pool.answered(known_by, None)
+        pages, self.pages = self.pages, {}
+        for page in pages.values():
+            page.answered(None)

@@ -10,27 +10,41 @@ import asyncio
 import math
 import os
 import socket
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from mirror.errors import MirrorError
 from mirror.logs import forward_log, get_logger, register_secret
 from mirror.sync.arrival import FetchJob, bring
 from mirror.sync.channel import Channel
-from mirror.sync.messages import LookJob, Open, Ordered, Outcome, Renew, Renewed, Said, Stop, Stopped, Told
+from mirror.sync.messages import (
+    KnownPage,
+    Look,
+    Open,
+    Ordered,
+    Outcome,
+    Renew,
+    Renewed,
+    Said,
+    Stop,
+    Stopped,
+    Told,
+    validators_of,
+)
 from mirror.sync.pool import Width, work_through
 from mirror.tree.files import FileStore, PlacedBlob
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import IndexClient, Read
 from mirror.upstream.session import IndexSession
 
+T = TypeVar("T")
+
 _MOST_LISTED: Final = 10_000
-"""A page with more files would take longer to hand over than to read it again."""
+"""A page with more files is read again by who asked for it."""
 _GATHER_S: Final = 0.005
-"""Files that end within so long of each other are told of together."""
+"""What ends within so long of each other is told of together."""
 _TELL_EVERY_S: Final = 0.3
 """How often it is told that bytes move, where no file ends."""
 
@@ -85,7 +99,8 @@ class _FetchProcess:
 
     def __init__(self, promises: memoryview, own: int) -> None:
         self._promises, self._own = promises, own
-        self._send, self._receive = anyio.create_memory_object_stream[Ordered](math.inf)
+        self._files = _Waiting[Ordered]()
+        self._pages = _Waiting[tuple[int, KnownPage]]()
         self._opened: Open | None = None
         self._is_open = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -112,10 +127,11 @@ class _FetchProcess:
 
     def _take(self, message: object) -> None:
         match message:
-            case Ordered(job=LookJob()) if self._work is not None:
-                self._work.start(message)  # before all files that wait: pages are what brings more
             case Ordered():
-                self._send.send_nowait(message)
+                self._files.put(message)
+            case Look(first=first, pages=pages):
+                for number, page in enumerate(pages, first):
+                    self._pages.put((number, page))
             case Renewed() if self._credential is not None:
                 self._credential.take(message)
             case Open():
@@ -141,61 +157,94 @@ class _FetchProcess:
         async with session, anyio.create_task_group() as tasks:
             await session.prepare()
             client = IndexClient(session, opened.index, limits)
-            self._work = _Work(self._channel, session, client, files, tasks)
-            tasks.start_soon(self._work.tell_that_bytes_move)
-            width = Width(start=limits.downloads, maximum=limits.max_connections, pushbacks=lambda: session.pushback)
-            await work_through(self._receive.receive, self._work.do, width)
+            self._work = work = _Work(self._channel, session, client, files)
+            tasks.start_soon(work.tell_that_bytes_move)
+
+            def width(start: int) -> Width:
+                return Width(start=start, maximum=limits.max_connections, pushbacks=lambda: session.pushback)
+
+            tasks.start_soon(work_through, self._files.next, work.fetch, width(limits.downloads))
+            tasks.start_soon(work_through, self._pages.next, work.look, width(limits.pages))
+
+
+class _Waiting(Generic[T]):
+    """What waits to be begun, for several workers; there is always room."""
+
+    def __init__(self) -> None:
+        self._send, self._receive = anyio.create_memory_object_stream[T](math.inf)
+
+    def put(self, item: T) -> None:
+        self._send.send_nowait(item)
+
+    async def next(self) -> T:
+        try:
+            return self._receive.receive_nowait()  # to wait costs several times as much
+        except anyio.WouldBlock:
+            return await self._receive.receive()
 
 
 class _Work:
     """Does jobs, and tells what came of them; what fails here is judged by who asked for it."""
 
-    def __init__(
-        self, channel: Channel, session: IndexSession, client: IndexClient, files: FileStore, tasks: TaskGroup
-    ) -> None:
-        self._channel, self._session, self._client, self._files, self._tasks = channel, session, client, files, tasks
+    def __init__(self, channel: Channel, session: IndexSession, client: IndexClient, files: FileStore) -> None:
+        self._channel, self._session, self._client, self._files = channel, session, client, files
         self._outcomes: list[Outcome] = []
+        self._confirmed: list[int] = []
+        self._is_about_to_tell = False
 
-    def start(self, ordered: Ordered) -> None:
-        """Begin a job beside the others."""
-        self._tasks.start_soon(self.do, ordered)
-
-    async def do(self, ordered: Ordered) -> None:
-        """Do a job."""
+    async def fetch(self, ordered: Ordered) -> None:
+        """Fetch a file."""
+        number, job = ordered.number, ordered.job
         try:
-            outcome = await self._outcome_of(ordered)
-        except MirrorError as exc:
-            outcome = Outcome(number=ordered.number, error=exc)
+            outcome = Outcome(number=number, blob=await self._bring(job))
         except Exception as exc:  # noqa: BLE001 - a bug on one file or page is a failure of its project, not of the cycle
-            get_logger(__name__).exception("fetch_process.crashed", index=self._session.name)
-            outcome = Outcome(number=ordered.number, bug=type(exc).__name__)
-        if isinstance(ordered.job, LookJob):
-            asyncio.get_running_loop().call_soon(self.tell)  # somebody waits for it
-        elif not self._outcomes:
-            asyncio.get_running_loop().call_later(_GATHER_S, self.tell)
+            outcome = self._failed(number, exc)
         self._outcomes.append(outcome)
+        self._tell_soon()
+
+    async def look(self, asked: tuple[int, KnownPage]) -> None:
+        """Look at a page."""
+        number, page = asked
+        try:
+            validators = validators_of(page)
+            look = await self._client.fetch_project(page[0], validators)
+            if isinstance(look, Read):
+                # One that lists very many files would take longer to hand over than to read it again.
+                is_handed_over = len(look.page.files) <= _MOST_LISTED
+                self._outcomes.append(Outcome(number=number, look=look if is_handed_over else None))
+            elif look.validators == validators:
+                self._confirmed.append(number)
+            else:
+                self._outcomes.append(Outcome(number=number, look=look))
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._outcomes.append(self._failed(number, exc))
+        self._tell_soon()
 
     def tell(self) -> None:
         """Say what was done since the last time."""
+        self._is_about_to_tell = False
         outcomes, self._outcomes = tuple(self._outcomes), []
+        confirmed, self._confirmed = tuple(self._confirmed), []
         traffic = self._session.take_traffic()
-        if outcomes or traffic is not None:
-            self._channel.send(Told(traffic=traffic, outcomes=outcomes))
+        if outcomes or confirmed or traffic is not None:
+            self._channel.send(Told(traffic=traffic, outcomes=outcomes, confirmed=confirmed))
+
+    def _tell_soon(self) -> None:
+        if not self._is_about_to_tell:
+            self._is_about_to_tell = True
+            asyncio.get_running_loop().call_later(_GATHER_S, self.tell)
+
+    def _failed(self, number: int, error: Exception) -> Outcome:
+        if isinstance(error, MirrorError):
+            return Outcome(number=number, error=error)
+        get_logger(__name__).error("fetch_process.crashed", index=self._session.name, exc_info=error)
+        return Outcome(number=number, bug=type(error).__name__)
 
     async def tell_that_bytes_move(self) -> None:
         """Say it now and then, also where no file ends."""
         while True:
             await anyio.sleep(_TELL_EVERY_S)
             self.tell()
-
-    async def _outcome_of(self, ordered: Ordered) -> Outcome:
-        job, number = ordered.job, ordered.number
-        if isinstance(job, FetchJob):
-            return Outcome(number=number, blob=await self._bring(job))
-        look = await self._client.fetch_project(job.name, job.validators)
-        if isinstance(look, Read) and len(look.page.files) > _MOST_LISTED:
-            return Outcome(number=number)
-        return Outcome(number=number, look=look)
 
     async def _bring(self, job: FetchJob) -> PlacedBlob:
         staged, metadata = await bring(self._session, self._files, job)

@@ -22,25 +22,29 @@ class Open(msgspec.Struct, frozen=True, kw_only=True):
 
     index: IndexConfig
     limits: Limits
-    """``max-connections`` and ``downloads`` are its own share."""
+    """``max-connections``, ``pages`` and ``downloads`` are its own share."""
     layout: Layout
     retry_policy: RetryPolicy
     credential: Credential | None
     credential_from: str
 
 
-class LookJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A project's page to look at."""
-
-    name: ProjectName
-    validators: Validators | None
-
-
 class Ordered(msgspec.Struct, frozen=True, kw_only=True):
-    """A job and the number under which its outcome is told."""
+    """A file to fetch and the number under which its outcome is told."""
 
     number: int
-    job: FetchJob | LookJob
+    job: FetchJob
+
+
+KnownPage = tuple[ProjectName, str | None, str | None, int | None, str | None] | tuple[ProjectName]
+"""A project and the validators of its page; the name alone where none are known. A tuple: it is written much faster."""
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """Pages to look at; the first one has the number ``first``, each other one the next."""
+
+    first: int
+    pages: tuple[KnownPage, ...]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +66,23 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
     traffic: Traffic | None
     outcomes: tuple[Outcome, ...] = ()
+    confirmed: tuple[int, ...] = ()
+    """Numbers of pages that are unchanged, by the same validators."""
+
+
+def known_page(name: ProjectName, validators: Validators | None) -> KnownPage:
+    """Return what a ``Look`` says of a page."""
+    if validators is None:
+        return (name,)
+    return (name, validators.etag, validators.last_modified, validators.serial, validators.digest)
+
+
+def validators_of(page: KnownPage) -> Validators | None:
+    """Return the validators of a page of a ``Look``."""
+    if len(page) == 1:
+        return None
+    _, etag, last_modified, serial, digest = page
+    return Validators(etag=etag, last_modified=last_modified, serial=serial, digest=digest)
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from typing import Protocol
 import anyio
 
 from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Removal
-from mirror.core.model import ProjectMeta, Validators
+from mirror.core.model import ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
 from mirror.errors import MirrorError, Reason, Unreachable, UpstreamError
@@ -24,7 +24,7 @@ from mirror.sync.pool import Width
 from mirror.sync.report import IndexCounters, Report
 from mirror.tree.files import FileStore
 from mirror.tree.pages import PageStore
-from mirror.upstream.index import IndexClient, PageLook
+from mirror.upstream.index import IndexClient
 from mirror.upstream.session import IndexSession
 
 _UNREACHABLE_IN_A_ROW = 4
@@ -116,11 +116,6 @@ class IndexRun:
         if self.ended is None:
             self.ended = error
         self.scope.cancel()
-
-    async def look_at(self, name: ProjectName, validators: Validators | None) -> PageLook:
-        """Look at a project's page, here or in another process. Raises ``UpstreamError``."""
-        look = await self.beside.look_at(name, validators) if self.beside is not None else None
-        return look or await self.client.fetch_project(name, validators)
 
     def note_answer(self) -> None:
         """The index answered something useful."""

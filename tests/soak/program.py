@@ -85,7 +85,8 @@ def _run(command: dict[str, Any]) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         if command.get("beside"):
-            importlib.import_module("mirror.sync.fetch")._MANY_FILES = 0
+            fetch = importlib.import_module("mirror.sync.fetch")
+            fetch._MANY_FILES = fetch._MANY_PAGES = 0
         if command.get("step"):
             _kill_after(STEPS[command["step"]], command["count"])
         from mirror.cli import main as run

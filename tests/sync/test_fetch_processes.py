@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mirror_program import Done, Mirror, events_of, published, report_of
+from beside_program import Beside, children, grandchildren, is_running, log_of, needs_two_cores, told, used_processes
+from mirror_program import Mirror, published, report_of
 
 from simulator import (
     Corrupt,
@@ -31,17 +30,7 @@ from simulator import (
 Simulators = Callable[..., ThreadedSimulator]
 
 MIB = 1 << 20
-PROGRAM = "import sys, mirror.sync.fetch as f; f._MANY_FILES = 0; from mirror.cli import main; sys.exit(main())"
-
-pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core needs no second process")
-
-
-@dataclass
-class Beside(Mirror):
-    """A mirror whose files are fetched by other processes, from the first on."""
-
-    def _command(self, arguments: Sequence[str | Path]) -> list[str | Path]:
-        return [sys.executable, "-c", PROGRAM, *arguments]
+pytestmark = needs_two_cores
 
 
 def fill(index: ThreadedSimulator, projects: int = 12) -> None:
@@ -53,21 +42,6 @@ def fill(index: ThreadedSimulator, projects: int = 12) -> None:
 
 def offered(index: ThreadedSimulator) -> dict[str, dict[str, bytes]]:
     return {p.name: {f.filename: f.data for f in p.offered()} for p in index.state.projects.values()}
-
-
-def log_of(done: Done, event: str) -> list[dict[str, Any]]:
-    return [found for found in events_of(done) if found["event"] == event]
-
-
-def used_processes(done: Done) -> bool:
-    """Tell whether other processes were there, and none of them was lost. Needs the log of level debug."""
-    return bool(log_of(done, "fetch_processes.started")) and not log_of(done, "fetch_process.lost")
-
-
-def told(report: dict[str, Any]) -> dict[str, Any]:
-    """Return what a report says, but for times and the order of failures."""
-    failures = sorted(report["failures"], key=lambda f: (f["project"] or "", f["filename"] or ""))
-    return {**report, "started_at": "", "finished_at": "", "failures": failures}
 
 
 @pytest.mark.parametrize("second_origin", [False, True], ids=["own files", "redirected files"])
@@ -263,19 +237,3 @@ def test_reserve_is_shared(threaded_simulator: Simulators, tmp_path: Path) -> No
     assert "would use up the reserve" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((mirror.root / "public/files").rglob("*.whl"))
-
-
-def children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def grandchildren(pid: int) -> list[int]:
-    return [grandchild for child in children(pid) for grandchild in children(child)]
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process has not ended; one that nobody waits for has."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except (FileNotFoundError, ProcessLookupError):
-        return False

@@ -1,0 +1,196 @@
+"""Pages that other processes look at: the same comes of it as where one process does everything, also when they die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from beside_program import Beside, grandchildren, log_of, needs_two_cores, told, used_processes
+from mirror_program import Mirror, published, report_of
+
+from simulator import Page, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
+
+Simulators = Callable[..., ThreadedSimulator]
+
+pytestmark = needs_two_cores
+
+
+def fill(index: ThreadedSimulator, projects: int) -> None:
+    for number in range(projects):
+        index.state.publish(f"p{number}", *build_wheel(f"p{number}", "1.0"))
+
+
+def offered(index: ThreadedSimulator) -> dict[str, dict[str, bytes]]:
+    return {p.name: {f.filename: f.data for f in p.offered()} for p in index.state.projects.values() if p.offered()}
+
+
+def pages_asked(index: ThreadedSimulator) -> list[str]:
+    return sorted(r.project or "" for r in index.take_requests() if r.kind == "page")
+
+
+def shown(mirror: Mirror, index: ThreadedSimulator, report: dict[str, Any]) -> str:
+    """Return what a report says, but for where the index and the mirror are."""
+    text = json.dumps(told(report))
+    return text.replace(index.url.removesuffix("simple/"), "http://index/").replace(str(mirror.work), "work")
+
+
+@pytest.mark.parametrize("validators", ["etag", "last-modified", "none"])
+def test_idle_cycle(threaded_simulator: Simulators, tmp_path: Path, validators: str) -> None:
+    """Each page is asked for once, more of them than may wait, and is unchanged by its validators or its bytes."""
+    index = threaded_simulator(validators=validators, username="user", password="secret")
+    fill(index, 150)
+    mirror = Beside(tmp_path, index.url, {"MIRROR_DEFAULT_USERNAME": "user", "MIRROR_DEFAULT_PASSWORD": "secret"})
+    mirror.sync_well()
+    index.take_requests()
+    done = mirror.sync("--json", "--log-level", "debug")
+    assert done.returncode == 0, done.stderr
+    assert used_processes(done)
+    counters = report_of(done)["indexes"][0]
+    assert (counters["projects_checked"], counters["projects_unchanged"], counters["projects_changed"]) == (150, 150, 0)
+    assert pages_asked(index) == sorted(index.state.projects)
+    assert counters["requests"] == 151
+
+
+def test_changes_are_the_same(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """Over some cycles in which files come, go, fail and are had after all, the reports are those of a single process."""
+    found = []
+    for kind in (Mirror, Beside):
+        index = threaded_simulator()
+        fill(index, 20)
+        mirror = kind(tmp_path / kind.__name__, index.url)
+        reports = []
+
+        def cycle(index: ThreadedSimulator = index, mirror: Mirror = mirror, reports: list[str] = reports) -> None:
+            done = mirror.sync("--json", "--allow-shrink")
+            reports.append(f"{done.returncode} {shown(mirror, index, report_of(done))}")
+            reports.append(" ".join(pages_asked(index)))
+
+        cycle()
+        index.state.publish("p3", *build_wheel("p3", "2.0"))
+        index.state.remove_file("p4", "p4-1.0-py3-none-any.whl")
+        index.inject(Status(status=404), kind="file", project="p5")
+        index.state.publish("p5", *build_wheel("p5", "2.0"))
+        cycle()  # a first look at what is missing, and a failed file
+        index.faults.clear()
+        cycle()  # the second look; the file comes, though its page is unchanged
+        cycle()
+        assert {name: files for name, files in published(mirror.root).items() if files} == offered(index)
+        found.append(reports)
+    assert found[0] == found[1]
+
+
+FAULTS = {
+    "an outage": unavailable(503, retry_after="3600"),
+    "a missing page": Status(status=404),
+    "a refused page": Status(status=403),
+    "a withheld project": withheld("POLICY_COOLDOWN"),
+    "a withdrawn project": withheld("MALWARE_DETECTED"),
+    "a login page": Page(body=b"<html><body>Please log in</body></html>"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_failures_are_the_same(threaded_simulator: Simulators, tmp_path: Path, fault: Any) -> None:
+    """What fails in another process fails in the same way: reason, sentence, counters and exit code; the rest goes on."""
+    found = []
+    for kind in (Mirror, Beside):
+        index = threaded_simulator()
+        fill(index, 12)
+        mirror = kind(tmp_path / kind.__name__, index.url)
+        mirror.sync_well()
+        index.inject(fault, kind="page", project="p3")
+        index.state.publish("p4", *build_wheel("p4", "2.0"))
+        done = mirror.sync("--json")
+        found.append((done.returncode, shown(mirror, index, report_of(done)), published(mirror.root).keys()))
+        assert published(mirror.root)["p4"] == offered(index)["p4"]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_denied(threaded_simulator: Simulators, tmp_path: Path, status: int) -> None:
+    """An index that refuses its pages is not asked for all of them; exit code 3, and what was published stays."""
+    index = threaded_simulator(username="user", password="secret")
+    fill(index, 300)
+    mirror = Beside(tmp_path, index.url, {"MIRROR_DEFAULT_USERNAME": "user", "MIRROR_DEFAULT_PASSWORD": "secret"})
+    mirror.sync_well()
+    index.take_requests()
+    index.inject(Status(status=status), kind="page")
+    done = mirror.sync("--json", "--log-level", "debug")
+    assert done.returncode == 3, done.stderr
+    assert used_processes(done)
+    assert len(pages_asked(index)) < 200
+    assert published(mirror.root) == offered(index)
+
+
+def test_a_process_that_dies(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """Pages that a process was to look at when it was killed are looked at all the same."""
+    index = threaded_simulator()
+    fill(index, 80)
+    mirror = Beside(tmp_path, index.url)
+    mirror.sync_well()
+    index.state.publish("p3", *build_wheel("p3", "2.0"))
+    stall = index.inject(Stall(after=None), kind="page")
+    with mirror.start_sync("--json", "--log-level", "debug") as running:
+        stall.wait()
+        index.faults.clear()
+        for pid in grandchildren(running.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        index.release()
+        done = running.end()
+    assert done.returncode == 0, done.stderr
+    assert log_of(done, "fetch_process.lost")
+    assert report_of(done)["indexes"][0]["projects_checked"] == 80
+    assert published(mirror.root) == offered(index)
+
+
+def test_a_page_of_many_files(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """A page that lists too many files to be handed over is read here instead."""
+    index = threaded_simulator()
+    fill(index, 3)
+    index.state.publish("p1", *build_wheel("p1", "2.0"))
+    mirror = Beside(tmp_path, index.url, before="import mirror.sync.fetch_process as process; process._MOST_LISTED = 1")
+    mirror.sync_well()
+    assert pages_asked(index) == ["p0", "p1", "p1", "p2"]
+    assert published(mirror.root) == offered(index)
+
+
+def test_connections_are_kept(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """All processes together have at most ``max-connections`` pages under way."""
+    index = threaded_simulator()
+    fill(index, 60)
+    stall = index.inject(Stall(after=None), kind="page")
+    mirror = Beside(tmp_path)
+    mirror.configure(f'url = "{index.url}"\nauth = {{ kind = "none" }}', limits="max-connections = 12\npages = 12")
+    with mirror.start_sync("--json", "--log-level", "debug") as running:
+        stall.wait()
+        while len([r for r in index.requests if r.kind == "page"]) < 10:
+            os.sched_yield()
+        assert len([r for r in index.requests if r.kind == "page"]) <= 12
+        index.faults.clear()
+        index.release()
+        done = running.end()
+    assert done.returncode == 0, done.stderr
+    assert used_processes(done)
+    assert published(mirror.root) == offered(index)
+
+
+def test_interrupted(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """A signal while pages are looked at ends all processes; the next cycle does the rest."""
+    index = threaded_simulator()
+    fill(index, 60)
+    stall = index.inject(Stall(after=None), kind="page", project="p7")
+    mirror = Beside(tmp_path, index.url)
+    with mirror.start_sync("--json") as running:
+        stall.wait()
+        done = running.end(signal.SIGINT)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    index.faults.clear()
+    index.release()
+    mirror.sync_well()
+    assert published(mirror.root) == offered(index)
