@@ -14,10 +14,11 @@ from typing import Final, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from mirror.errors import MirrorError
 from mirror.logs import forward_log, get_logger, register_secret
-from mirror.sync.arrival import FetchJob, bring
+from mirror.sync.arrival import bring
 from mirror.sync.channel import Channel
 from mirror.sync.messages import (
     KnownPage,
@@ -35,6 +36,7 @@ from mirror.sync.messages import (
 )
 from mirror.sync.pool import Width, work_through
 from mirror.tree.files import FileStore, PlacedBlob
+from mirror.tree.staging import StagedFile
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import IndexClient, Read
 from mirror.upstream.session import IndexSession
@@ -44,7 +46,10 @@ T = TypeVar("T")
 _MOST_LISTED: Final = 10_000
 """A page with more files is read again by who asked for it."""
 _GATHER_S: Final = 0.005
-"""What ends within so long of each other is told of together."""
+_MOST_GATHERED: Final = 32
+_MOST_GATHERED_BYTES: Final = 8 << 20
+"""What ends within so long of each other is placed and told of together: the processor does the same thing many times over,
+with code and data at hand, which takes a fifth less than to change between receiving and placing for each file."""
 _TELL_EVERY_S: Final = 0.3
 """How often it is told that bytes move, where no file ends."""
 
@@ -183,11 +188,22 @@ class _Waiting(Generic[T]):
             return await self._receive.receive()
 
 
+class _Arrived(msgspec.Struct, frozen=True, kw_only=True):
+    """A small file that is whole and checked, and not in its place yet."""
+
+    number: int
+    filename: str
+    staged: StagedFile
+    metadata: bytes | None
+
+
 class _Work:
     """Does jobs, and tells what came of them; what fails here is judged by who asked for it."""
 
     def __init__(self, channel: Channel, session: IndexSession, client: IndexClient, files: FileStore) -> None:
         self._channel, self._session, self._client, self._files = channel, session, client, files
+        self._arrived: list[_Arrived] = []
+        self._arrived_bytes = 0
         self._outcomes: list[Outcome] = []
         self._confirmed: list[int] = []
         self._is_about_to_tell = False
@@ -195,11 +211,20 @@ class _Work:
     async def fetch(self, ordered: Ordered) -> None:
         """Fetch a file."""
         number, job = ordered.number, ordered.job
+        filename = job.request.filename
         try:
-            outcome = Outcome(number=number, blob=await self._bring(job))
+            staged, metadata = await bring(self._session, self._files, job)
+            if staged.in_memory == staged.written:
+                # To hand a small file to a thread would cost more than to place it, and only other downloads wait.
+                self._arrived.append(_Arrived(number=number, filename=filename, staged=staged, metadata=metadata))
+                self._arrived_bytes += staged.in_memory
+                if len(self._arrived) >= _MOST_GATHERED or self._arrived_bytes >= _MOST_GATHERED_BYTES:
+                    self._place_arrived()
+            else:
+                blob = await self._place_large(staged, filename, metadata)
+                self._outcomes.append(Outcome(number=number, blob=blob))
         except Exception as exc:  # noqa: BLE001 - a bug on one file or page is a failure of its project, not of the cycle
-            outcome = self._failed(number, exc)
-        self._outcomes.append(outcome)
+            self._outcomes.append(self._failed(number, exc))
         self._tell_soon()
 
     async def look(self, asked: tuple[int, KnownPage]) -> None:
@@ -221,8 +246,9 @@ class _Work:
         self._tell_soon()
 
     def tell(self) -> None:
-        """Say what was done since the last time."""
+        """Say what was done since the last time, and place what has arrived."""
         self._is_about_to_tell = False
+        self._place_arrived()
         outcomes, self._outcomes = tuple(self._outcomes), []
         confirmed, self._confirmed = tuple(self._confirmed), []
         traffic = self._session.take_traffic()
@@ -246,13 +272,18 @@ class _Work:
             await anyio.sleep(_TELL_EVERY_S)
             self.tell()
 
-    async def _bring(self, job: FetchJob) -> PlacedBlob:
-        staged, metadata = await bring(self._session, self._files, job)
-        filename = job.request.filename
+    def _place_arrived(self) -> None:
+        arrived, self._arrived, self._arrived_bytes = self._arrived, [], 0
+        for file in arrived:
+            try:
+                blob = self._files.place(file.staged, file.filename, file.metadata)
+                self._outcomes.append(Outcome(number=file.number, blob=blob))
+            except Exception as exc:  # noqa: BLE001 - as above
+                file.staged.forget()
+                self._outcomes.append(self._failed(file.number, exc))
+
+    async def _place_large(self, staged: StagedFile, filename: str, metadata: bytes | None) -> PlacedBlob:
         try:
-            if staged.in_memory == staged.written:
-                # A small file: to hand it to a thread would cost more than to place it, and only other downloads wait.
-                return self._files.place(staged, filename, metadata)
             return await anyio.to_thread.run_sync(self._files.place, staged, filename, metadata)
         except BaseException:
             await staged.keep()

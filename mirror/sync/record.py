@@ -106,7 +106,9 @@ class Recorder:
     def __init__(self, cycle: Cycle, publisher: Publisher) -> None:
         self._cycle, self._publisher = cycle, publisher
         self._send, self._receive = anyio.create_memory_object_stream[Event](max_buffer_size=_WAITING)
-        self._is_closed = anyio.Event()
+        self._is_closed = False
+        self._is_pressing = anyio.Event()
+        """There is no room any more, or nothing more will come: to gather longer would only keep others waiting."""
         self._waiting_bytes = 0
         # Bound once: the proxy that a module holds looks up the configuration for each event.
         self._log = _log.bind()
@@ -121,6 +123,7 @@ class Recorder:
             try:
                 self._send.send_nowait(event)  # most of the time there is room: to wait costs several times as much
             except anyio.WouldBlock:
+                self._is_pressing.set()
                 with anyio.CancelScope(shield=True):
                     await self._send.send(event)
         except anyio.BrokenResourceError:
@@ -130,7 +133,8 @@ class Recorder:
     def close(self) -> None:
         """Say that nothing more will come."""
         self._send.close()
-        self._is_closed.set()
+        self._is_closed = True
+        self._is_pressing.set()
 
     def end(self) -> None:
         """Let go of the stream, also where ``run`` was cancelled before it began."""
@@ -147,9 +151,10 @@ class Recorder:
                         batch = [await self._receive.receive()]
                     except anyio.EndOfStream:
                         return
-                    if is_busy:
+                    if is_busy and not self._is_closed:
                         with anyio.move_on_after(_GATHER_S):
-                            await self._is_closed.wait()
+                            await self._is_pressing.wait()
+                    self._is_pressing = anyio.Event()
                     events, batch = self._gather(batch), []
                     is_busy = len(events) >= _MANY
                     await self._enter(events)

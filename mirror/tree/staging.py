@@ -224,7 +224,7 @@ class StagedFile:
         self._close(kept=False)
 
     def forget(self) -> None:
-        """Remove the bytes and close: they are held already."""
+        """Remove the bytes and close: they are held already, or so few that they are fetched again."""
         if self._descriptor is None:
             self._close(kept=False)
         else:
