@@ -40,7 +40,7 @@ _WAITING = 256
 """So many files may wait for a download to begin."""
 
 _MANY_FILES = 64
-_MANY_BYTES = 64 * 1024 * 1024
+_MANY_BYTES = 16 * 1024 * 1024
 """Of one index in one cycle: what is more goes to other processes. To fork them takes as long as to fetch some dozens."""
 _MANY_PAGES = 500
 """Where more pages are due, other processes look at them. Most are unchanged, and those are done in no time."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import aiohttp
 import anyio
@@ -44,24 +44,31 @@ class PeerResponse(aiohttp.ClientResponse):
         return await super().start(connection)
 
 
+class BodyWatch(Protocol):
+    """Who looks after the reading of a body: its deadline, its rate, what is counted."""
+
+    def expect_bytes_within(self, limit_s: float, url: str) -> None:
+        """Cancel the request unless ``expect_anything`` is called in time."""
+
+    def expect_anything(self) -> None:
+        """What was expected has come."""
+
+    def note_failure(self, exc: Exception) -> None:
+        """The body broke off."""
+
+    async def take(self, length: int) -> None:
+        """Count so many bytes, and wait for their rate."""
+
+
 class Response:
     """An answer whose body is still to be read. ``url`` is the final one, after redirects."""
 
-    __slots__ = ("_on_chunk", "_on_failure", "_raw", "_stall_timeout_s", "_waited_s", "received", "status", "url")
+    __slots__ = ("_raw", "_stall_timeout_s", "_waited_s", "_watch", "received", "status", "url")
 
-    def __init__(
-        self,
-        raw: aiohttp.ClientResponse,
-        url: str,
-        *,
-        stall_timeout_s: float,
-        on_chunk: Callable[[int], Awaitable[None]],
-        on_failure: Callable[[Exception], None],
-    ) -> None:
+    def __init__(self, raw: aiohttp.ClientResponse, url: str, *, stall_timeout_s: float, watch: BodyWatch) -> None:
         self._raw = raw
         self._stall_timeout_s = stall_timeout_s
-        self._on_chunk = on_chunk
-        self._on_failure = on_failure
+        self._watch = watch
         self._waited_s = 0.0
         self.status = raw.status
         self.url = url
@@ -84,7 +91,10 @@ class Response:
         return self.content_length is not None or "chunked" in self._raw.headers.get("Transfer-Encoding", "").lower()
 
     async def read_chunk(self) -> bytes:
-        """Return the next bytes of the body, empty at its end. Raises ``Unreachable`` (cut, stalled, too slow)."""
+        """Return the next bytes of the body, empty at its end. Raises ``Unreachable`` (cut, too slow).
+
+        One that comes to a stop is cancelled; whoever made the request tells why.
+        """
         asked_at = time.monotonic()
         content = self._raw.content
         try:
@@ -92,19 +102,20 @@ class Response:
             if not chunk and not content.at_eof():
                 # aiohttp's own deadline begins anew with whatever comes, also with what is no byte of a body: the
                 # extensions of a chunk's head have no end.
-                with anyio.fail_after(self._stall_timeout_s):
-                    chunk = await content.readany()
+                self._watch.expect_bytes_within(self._stall_timeout_s, self.url)
+                chunk = await content.readany()
+                self._watch.expect_anything()
         except TRANSPORT_FAILURES as exc:
-            self._on_failure(exc)
+            self._watch.note_failure(exc)
             raise failure_of(exc, self.url, timeout_s=self._stall_timeout_s) from None
         self._waited_s += time.monotonic() - asked_at
         if not chunk:
             return chunk
         self.received += len(chunk)
         if self._waited_s > self._stall_timeout_s and self.received < MIN_BYTES_PER_S * self._waited_s:
-            self._on_failure(TimeoutError())
+            self._watch.note_failure(TimeoutError())
             raise Unreachable(url=self.url, cause=f"the body came slower than {MIN_BYTES_PER_S} bytes a second")
-        await self._on_chunk(len(chunk))
+        await self._watch.take(len(chunk))
         return chunk
 
     async def read_at_most(self, limit_bytes: int) -> bytes | None:
@@ -141,6 +152,11 @@ def failure_of(exc: Exception, url: str, *, timeout_s: float) -> MirrorError:
     return open_files_error(cause_of_connect) or Unreachable(url=url, cause=_cause_of(exc, timeout_s))
 
 
+def cause_of_stall(timeout_s: float) -> str:
+    """Return why an answer was given up of which nothing came any more."""
+    return f"no byte came for {timeout_s:g} s (stall-timeout)"
+
+
 def is_pushback(exc: Exception) -> bool:
     """Whether a failure may mean that the upstream has too much to do: a timeout, a reset, a cut body."""
     if isinstance(exc, TimeoutError | aiohttp.ServerConnectionError | aiohttp.ClientPayloadError | ConnectionError):
@@ -154,7 +170,7 @@ def _cause_of(exc: Exception, timeout_s: float) -> str:
         case aiohttp.ConnectionTimeoutError():
             return "no connection within connect-timeout"
         case TimeoutError():
-            return f"no byte came for {timeout_s:g} s (stall-timeout)"
+            return cause_of_stall(timeout_s)
         case aiohttp.ClientConnectorSSLError():
             return f"the TLS handshake failed ({_words_of(exc.os_error)})"
         case aiohttp.ClientConnectorDNSError():

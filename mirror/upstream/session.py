@@ -30,7 +30,7 @@ from mirror.logs import get_logger
 from mirror.upstream.access import Access, Credentials
 from mirror.upstream.credentials import Credential
 from mirror.upstream.rate import Budget, Deadlines, Slots, TokenBucket, loop_time
-from mirror.upstream.response import DRAIN_BYTES, Response
+from mirror.upstream.response import DRAIN_BYTES, Response, cause_of_stall
 from mirror.upstream.retry import Allowance, RetryPolicy
 from mirror.upstream.targets import OwnUrls, next_target, origin_of, parse_target, refuse_downgrade
 from mirror.upstream.transport import Transport
@@ -75,16 +75,21 @@ class _Request:
     budget: Budget | None
     headers_limit_s: float = 0.0
     """Over 0 while the headers are awaited and nothing stricter holds."""
+    stall_s: float = 0.0
+    """Over 0 while bytes of a body are awaited and nothing stricter holds."""
+    body_url: str = ""
 
     @property
     def deadline(self) -> float:
         """When the budget ends, on the loop's clock."""
         return math.inf if self.budget is None else self.budget.deadline
 
-    @property
-    def limit_s(self) -> float:
-        """The deadline that holds now, in seconds, for a message."""
-        return self.headers_limit_s or (self.budget.limit_s if self.budget is not None else math.inf)
+    def timeout(self) -> Unreachable:
+        """Return what it means that the deadline is over that holds now."""
+        if self.stall_s:
+            return Unreachable(url=self.body_url, cause=cause_of_stall(self.stall_s))
+        limit_s = self.headers_limit_s or (self.budget.limit_s if self.budget is not None else math.inf)
+        return Unreachable(url=self.url, cause=f"no complete answer within {limit_s:g} s")
 
     def expect_headers_within(self, limit_s: float) -> None:
         """Bound the wait for the headers: aiohttp's deadlines leave out name resolution and a proxy's answer."""
@@ -97,6 +102,19 @@ class _Request:
         """Let the budget alone hold again."""
         if self.headers_limit_s and not self.scope.cancel_called:
             self.headers_limit_s = 0.0
+            self.deadlines.watch(self.scope, self.deadline)
+
+    def expect_bytes_within(self, limit_s: float, url: str) -> None:
+        """Bound the wait for the next bytes of a body."""
+        deadline = loop_time() + limit_s
+        if deadline < self.deadline:
+            self.stall_s, self.body_url = limit_s, url
+            self.deadlines.watch(self.scope, deadline)
+
+    def expect_anything(self) -> None:
+        """Let the budget alone hold again."""
+        if self.stall_s and not self.scope.cancel_called:
+            self.stall_s = 0.0
             self.deadlines.watch(self.scope, self.deadline)
 
     async def pace(self, bucket: TokenBucket, units: float) -> None:
@@ -274,7 +292,7 @@ class IndexSession:
                     self._deadlines.forget(scope)
         if scope.cancelled_caught:
             self._transport.pushback += 1
-            raise Unreachable(url=url, cause=f"no complete answer within {request.limit_s:g} s")
+            raise request.timeout()
 
     async def _answer(self, request: _Request) -> Response:
         """Return a successful answer, having repeated the request where a new credential or a new URL may help."""
@@ -345,23 +363,22 @@ class IndexSession:
         raw = await self._transport.send(target, headers, source=request.url)
         request.expect_body()
         self.statuses[raw.status] = self.statuses.get(raw.status, 0) + 1
-
-        async def count(length: int) -> None:
-            self.body_bytes += length
-            if request.kind is Kind.FILE and raw.status in _SUCCESSES:
-                self.file_bytes += length
-            await request.pace(self._byte_rate, length)
-
-        response = Response(
-            raw,
-            str(target),
-            stall_timeout_s=self.limits.stall_timeout_s,
-            on_chunk=count,
-            on_failure=self._transport.note_failure,
-        )
+        watch = _BodyWatch(self, request, is_file=request.kind is Kind.FILE and raw.status in _SUCCESSES)
+        response = Response(raw, str(target), stall_timeout_s=self.limits.stall_timeout_s, watch=watch)
         if raw.status not in _SUCCESSES:
             self._log_answer("request.answered", response, started)
         return response
+
+    async def take_body(self, request: _Request, length: int, *, is_file: bool) -> None:
+        """Count bytes of a body, and wait for their rate."""
+        self.body_bytes += length
+        if is_file:
+            self.file_bytes += length
+        await request.pace(self._byte_rate, length)
+
+    def note_failure(self, exc: Exception) -> None:
+        """Take into account that a body broke off."""
+        self._transport.note_failure(exc)
 
     def _log_answer(self, event: str, response: Response, started: float) -> None:
         if not self._logs_answers:  # most of the time nobody listens, and this is the path of each page
@@ -374,6 +391,20 @@ class IndexSession:
             duration_ms=round((time.monotonic() - started) * 1000),
             bytes=response.received,
         )
+
+
+class _BodyWatch:
+    """Looks after the reading of one body (``BodyWatch``)."""
+
+    __slots__ = ("_is_file", "_request", "_session", "expect_anything", "expect_bytes_within", "note_failure")
+
+    def __init__(self, session: IndexSession, request: _Request, *, is_file: bool) -> None:
+        self._session, self._request, self._is_file = session, request, is_file
+        self.expect_bytes_within, self.expect_anything = request.expect_bytes_within, request.expect_anything
+        self.note_failure = session.note_failure
+
+    async def take(self, length: int) -> None:
+        await self._session.take_body(self._request, length, is_file=self._is_file)
 
 
 def _may_be_repeated(arrival: _Arrival, kind: Kind) -> bool:
