@@ -1,6 +1,7 @@
 """Bare loops to compare with: what the same work costs with nothing but the library, and nothing but the disk.
 
 ``fill URL DIR``: root page, project pages, files, sha256 inline, rename; no state, no fsync, no metadata, no pages.
+``fill-durable URL DIR``: the same with one syncfs for each batch.
 ``idle URL ETAGS``: conditional requests; makes the file of ETags where it is missing.
 ``write CORPUS DIR``: the files of a corpus, one syncfs for each batch.
 """
@@ -22,10 +23,11 @@ _WORKERS = 16
 _BATCH = 512
 
 
-async def _fill(url: str, target: Path) -> None:
+async def _fill(url: str, target: Path, *, is_durable: bool = False) -> None:
     import aiohttp
 
     target.mkdir(parents=True)
+    done = 0
     async with _client() as client:
         async with client.get(url) as response:
             names = [p["name"] for p in json.loads(await response.read())["projects"]]
@@ -49,6 +51,10 @@ async def _fill(url: str, target: Path) -> None:
             if hasher.hexdigest() != wanted["sha256"]:
                 raise SystemExit(f"{path}: other bytes")
             os.rename(f"{path}.tmp", path)
+            nonlocal done
+            done += 1
+            if is_durable and (done % _BATCH == 0 or done == len(files)):
+                await asyncio.to_thread(_syncfs, target)
 
         await _each(names, page)
         await _each(files, file)
@@ -103,8 +109,6 @@ async def _each(items, work) -> None:  # noqa: ANN001
 
 def _write(corpus: Path, target: Path) -> None:
     target.mkdir(parents=True)
-    libc = ctypes.CDLL(None, use_errno=True)
-    directory = os.open(target, os.O_RDONLY)
     sources = sorted(corpus.glob("*"))
     for start in range(0, len(sources), _BATCH):
         for source in sources[start : start + _BATCH]:
@@ -112,8 +116,17 @@ def _write(corpus: Path, target: Path) -> None:
             with open(f"{path}.tmp", "wb", buffering=0) as output:
                 output.write(source.read_bytes())
             os.rename(f"{path}.tmp", path)
+        _syncfs(target)
+
+
+def _syncfs(place: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    directory = os.open(place, os.O_RDONLY)
+    try:
         if libc.syncfs(directory):
             raise OSError(ctypes.get_errno(), "syncfs")
+    finally:
+        os.close(directory)
 
 
 if __name__ == "__main__":
@@ -121,6 +134,8 @@ if __name__ == "__main__":
     match what:
         case "fill":
             asyncio.run(_fill(first, Path(second)))
+        case "fill-durable":
+            asyncio.run(_fill(first, Path(second), is_durable=True))
         case "idle":
             asyncio.run(_idle(first, Path(second)))
         case "write":

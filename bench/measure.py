@@ -72,8 +72,14 @@ class Comparison:
         return statistics.median(self.ratios(name, what, ours))
 
 
-def compare(contenders: Sequence[Contender], rounds: int, where: Path, upstream: Upstream | None) -> Comparison:
-    """Run all contenders in turn, ``rounds`` times; another one begins each round."""
+def compare(
+    contenders: Sequence[Contender], rounds: int, where: Path, upstream: Upstream | None, *, leaves: bool = False
+) -> Comparison:
+    """Run all contenders in turn, ``rounds`` times; another one begins each round.
+
+    ``leaves``: what each run wrote stays below ``where``. ext4 passes over inodes that were removed in the last minutes,
+    looking at each of them for each new one: who runs after a large directory was removed would pay for it.
+    """
     runs: dict[str, list[Run]] = {c.name: [] for c in contenders}
     where.mkdir(parents=True, exist_ok=True)
     for number in range(rounds):
@@ -81,14 +87,14 @@ def compare(contenders: Sequence[Contender], rounds: int, where: Path, upstream:
         for contender in (*contenders[turn:], *contenders[:turn]):
             if number % contender.every:
                 continue
-            directory = where / contender.name.replace(" ", "-")
+            directory = where / (contender.name.replace(" ", "-") + (f"-{number}" if leaves else ""))
             if not (contender.keeps and directory.exists()):
                 shutil.rmtree(directory, ignore_errors=True)
                 directory.mkdir()
                 contender.prepare(directory)
             runs[contender.name].append(_measured(contender, directory, upstream))
             contender.check(directory)
-            if not contender.keeps:
+            if not (contender.keeps or leaves):
                 shutil.rmtree(directory)
     return Comparison(runs)
 

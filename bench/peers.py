@@ -90,11 +90,12 @@ def bandersnatch(
     ]
 
 
-def loop(upstream: Upstream, shape: Shape, *, port: int | None = None) -> Contender:
-    """The bare loop that fetches, hashes and renames."""
+def loop(upstream: Upstream, shape: Shape, *, port: int | None = None, is_durable: bool = False) -> Contender:
+    """The bare loop that fetches, hashes and renames; ``is_durable``: with one syncfs for each batch."""
+    work = "fill-durable" if is_durable else "fill"
     return Contender(
-        name="bare loop",
-        command=lambda directory: [*_LOOPS, "fill", upstream.url("plain", port), f"{directory}/files"],
+        name="bare loop+syncfs" if is_durable else "bare loop",
+        command=lambda directory: [*_LOOPS, work, upstream.url("plain", port), f"{directory}/files"],
         check=lambda directory: check_files(directory / "files", shape),
         environment=_OWN,
         server="plain",
