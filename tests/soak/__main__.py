@@ -37,7 +37,7 @@ def main() -> int:
     figures: Counter[str] = Counter()
     started = time.monotonic()
     violations = _kill(options.kills, options.seed, figures)
-    violations += _play(options.histories, options.seed, figures)
+    violations += _play(options.histories, options.seed, figures) if options.histories else 0
     violations += _fuzz(options.workers, figures)
     print(f"seed: {options.seed}")
     for name, count in figures.items():
