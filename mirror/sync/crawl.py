@@ -6,10 +6,7 @@ many failures to reach it in a row, end its part of the cycle.
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -35,18 +32,12 @@ from mirror.logs import get_logger
 from mirror.state.entries import Closing, OwnerClaims, load_blobs, load_held, load_owner_claims
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.listing import Due, ProjectRow, RootChange, forget_serials, load_due, record_root, record_root_read
-from mirror.sync.fetch_pool import FetchPool
-from mirror.sync.messages import Outcome
+from mirror.sync.pages_beside import Found, PagesBeside
 from mirror.sync.pool import work_through
 from mirror.sync.work import Cycle, IndexRun, Job, PendingRemoval, ProjectWork, asked_wait_s
 from mirror.upstream.index import PageLook, Read, Unchanged
 
 _log = get_logger(__name__)
-
-_UNDER_WAY = 64
-"""So many pages may be with each other process, or wait to be judged."""
-_BATCH = 32
-"""So many are asked for at once."""
 
 _LARGE_BYTES = 1 << 30
 """A listed size from which on it is asked whether the disk could ever hold it: a smaller disk is the one at fault."""
@@ -104,7 +95,7 @@ async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None
     rows = load_due(cycle.store, due)
     crawler = _Crawler(cycle, run, due, deliver)
     if run.beside is not None:
-        await _Beside(run, run.beside, crawler).crawl(rows)
+        await PagesBeside(run, run.beside, crawler).look_at_all(rows)
     else:
         await work_through(_Rows(rows).next, crawler.look, run.page_width)
 
@@ -153,7 +144,6 @@ class _Crawler:
 
     def __init__(self, cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver, *, may_retry: bool = True) -> None:
         self._cycle, self._run, self._due, self._deliver = cycle, run, due, deliver
-        self._pool = run.beside
         self._may_retry = may_retry
 
     def known(self, row: ProjectRow) -> Validators | None:
@@ -165,25 +155,28 @@ class _Crawler:
         """Tell whether the root's serial says that the page is unchanged, so that nobody has to ask."""
         return known is not None and self._due.trust_serials and _same_serial(known, row)
 
-    def note_unchanged(self) -> None:
-        """Count a page that is as it was, where nothing is open."""
-        self._run.note_answer()
+    def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
+        """Count a page that is as it was, unless something of it is open; tell whether nothing is."""
+        if row.has_absent or row.has_failures or _with_serial(known, row) != known:
+            return False
         self._run.counters.projects_checked += 1
         self._run.counters.projects_unchanged += 1
+        return True
 
-    async def look(self, row: ProjectRow, outcome: Outcome | None = None) -> None:
+    async def look(self, row: ProjectRow, found: Found | None = None) -> None:
         """Look at one project's page. Nothing that one page does stops the others.
 
-        ``outcome``: what another process has found there.
+        ``found``: by another process; whether the index answers was noted when it came.
         """
         run = self._run
         try:
-            work = await self._judge(row, outcome)
-            run.note_answer()
+            work = await self._judge(row, found)
+            if found is None:
+                run.note_answer()
         except (StateError, TreeError):
             raise
         except MirrorError as exc:
-            work = await self._failed(row, exc)
+            work = await self._failed(row, exc, found)
         except Exception as exc:  # noqa: BLE001 - the border of one project: a bug on one page must not stop the others
             _log.exception("project.failed", index=run.name, project=row.name)
             work = self._page_failure(row, Reason.INTERNAL, f"{type(exc).__name__}: a bug of this program, see the log")
@@ -197,15 +190,14 @@ class _Crawler:
             run.counters.projects_changed += 1
         await self._deliver(work)
 
-    async def _judge(self, row: ProjectRow, outcome: Outcome | None) -> ProjectWork | None:
+    async def _judge(self, row: ProjectRow, found: Found | None) -> ProjectWork | None:
         """Return what the page asks for, or None where it is unchanged and nothing is open."""
         run = self._run
         known = self.known(row)
         if known is not None and self.is_current(row, known):
             look: PageLook = Unchanged(validators=known)
         else:
-            given = self._pool.look_of(outcome) if self._pool is not None and outcome is not None else None
-            look = given or await run.client.fetch_project(row.name, known)
+            look = found.look() if found is not None else await run.client.fetch_project(row.name, known)
             if isinstance(look, Read) and _is_stale(look.page, row):
                 look = await run.client.fetch_project(row.name, None)
                 if isinstance(look, Read) and _is_older(look.page, row):
@@ -306,15 +298,15 @@ class _Crawler:
                 jobs.append(fetch)
         work.jobs, work.failures = jobs, tuple(failures)
 
-    async def _failed(self, row: ProjectRow, error: MirrorError) -> ProjectWork | None:
+    async def _failed(self, row: ProjectRow, error: MirrorError, found: Found | None) -> ProjectWork | None:
         run = self._run
         if isinstance(error, AccessDenied) and error.ends_index:
             run.end(error)
             await checkpoint()
             return None
         if isinstance(error, Unreachable):
-            await run.note_unreachable(error)
-        else:
+            await run.note_unreachable(error, in_a_row=found.unreachable_in_a_row if found is not None else None)
+        elif found is None:
             run.note_answer()
         if isinstance(error, Withheld) and error.is_withdrawal:
             return await self._withdrawn(row, error)
@@ -365,96 +357,6 @@ class _Crawler:
             work.closing = None
         if meta is not None:
             work.change = msgspec.structs.replace(work.change, meta=None)
-
-
-class _Beside:
-    """Lets other processes look at pages, many by one message; what they find is judged here, some at once.
-
-    What is unchanged, and that is nearly all of an idle cycle, costs no task and no turn of the event loop here.
-    """
-
-    def __init__(self, run: IndexRun, pool: FetchPool[Any], crawler: _Crawler) -> None:
-        self._run, self._pool, self._crawler = run, pool, crawler
-        self._send, self._receive = anyio.create_memory_object_stream[tuple[ProjectRow, Outcome | None]](math.inf)
-        self._under_way = 0
-        self._enough = 0
-        self._has_room = anyio.Event()
-
-    async def crawl(self, chunks: AsyncIterator[list[ProjectRow]]) -> None:
-        """Look at all pages."""
-        most = self._pool.size * _UNDER_WAY
-        async with self._receive, self._send, anyio.create_task_group() as tasks:
-            tasks.start_soon(work_through, self._receive.receive, self._judge, self._run.page_width)
-            async for rows in chunks:
-                for start in range(0, len(rows), _BATCH):
-                    if self._under_way + _BATCH > most:
-                        await self._wait_until_left(most // 2)
-                    await self._ask(rows[start : start + _BATCH])
-            await self._wait_until_left(0)
-            self._send.close()
-
-    async def _ask(self, rows: Sequence[ProjectRow]) -> None:
-        self._under_way += len(rows)
-        pages: list[_Page] = []
-        for row in rows:
-            known = self._crawler.known(row)
-            if self._crawler.is_current(row, known):
-                self.answered(row, None)
-            else:
-                pages.append(_Page(self, row, known))
-        try:
-            await self._pool.look_at(pages)
-        except AccessDenied:
-            for page in pages:
-                page.answered(None)  # to be told by who tries it here
-
-    def answered(self, row: ProjectRow, outcome: Outcome | None) -> None:
-        """Let a page be judged; None: it is looked at here."""
-        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # all was cancelled
-            self._send.send_nowait((row, outcome))
-
-    def confirmed(self, row: ProjectRow, known: Validators) -> None:
-        """Take note that a page is unchanged."""
-        if row.has_absent or row.has_failures or _with_serial(known, row) != known:
-            self.answered(row, Outcome(number=0, look=Unchanged(validators=known)))
-            return
-        self._crawler.note_unchanged()
-        self._done()
-
-    async def _judge(self, answer: tuple[ProjectRow, Outcome | None]) -> None:
-        row, outcome = answer
-        await self._crawler.look(row, outcome)
-        self._done()
-
-    def _done(self) -> None:
-        self._under_way -= 1
-        if self._under_way <= self._enough:
-            self._has_room.set()
-
-    async def _wait_until_left(self, count: int) -> None:
-        """Wait until at most so many pages are under way."""
-        if self._under_way > count:
-            self._enough, self._has_room = count, anyio.Event()
-            await self._has_room.wait()
-
-
-class _Page:
-    """A page that another process is to look at."""
-
-    __slots__ = ("_beside", "_row", "name", "validators")
-
-    def __init__(self, beside: _Beside, row: ProjectRow, validators: Validators | None) -> None:
-        self._beside, self._row = beside, row
-        self.name, self.validators = row.name, validators
-
-    def confirmed(self) -> None:
-        """It is unchanged, by the same validators."""
-        assert self.validators is not None
-        self._beside.confirmed(self._row, self.validators)
-
-    def answered(self, outcome: Outcome | None) -> None:
-        """Take what came of it; None where no process can tell."""
-        self._beside.answered(self._row, outcome)
 
 
 async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, tuple[int, str | None]]:

@@ -72,11 +72,12 @@ async def run_cycle(cycle: Cycle) -> Report:
     _log.info("cycle.started", cycle=cycle.id, indexes=[run.name for run in cycle.runs])
     try:
         await _run_steps(cycle)
-    except anyio.get_cancelled_exc_class():
-        report.interrupted = True
-        raise
-    except (MirrorError, ExceptionGroup) as exc:
+    except BaseException as exc:
+        report.interrupted = True  # whatever it was: nothing counts as seen
+        if not isinstance(exc, MirrorError | ExceptionGroup):
+            raise
         report.aborted = _storage_error(exc)
+        report.interrupted = False
         _log.error("cycle.aborted", cycle=cycle.id, problem=str(report.aborted))
     finally:
         with anyio.CancelScope(shield=True):
@@ -249,7 +250,8 @@ async def _work_on_index(cycle: Cycle, run: IndexRun, due: Due, recorder: Record
             async with anyio.create_task_group() as tasks:
                 await tasks.start(fetcher.run)
                 try:
-                    await fetcher.expect(len(due.only) or run.counters.projects_due)
+                    if look is crawl:
+                        await fetcher.expect(len(due.only) or run.counters.projects_due)
                     await look(cycle, run, due, fetcher.deliver)
                 finally:
                     fetcher.close()

@@ -66,7 +66,7 @@ class Fetcher:
     async def expect(self, pages: int) -> None:
         """Let other processes help from the start where many pages have to be looked at; ``run`` must have begun."""
         if pages > _MANY_PAGES:
-            with contextlib.suppress(AccessDenied):  # to be told by who looks at a page
+            with contextlib.suppress(MirrorError):  # of the credential: to be told by who looks at a page
                 await self._start_pool()
 
     async def deliver(self, work: ProjectWork) -> None:
@@ -134,8 +134,8 @@ class Fetcher:
                 await self._start_pool()
             if self._pool is None or not await self._pool.submit(self._job_of(work, fetch), (work, fetch)):
                 return False
-        except AccessDenied:
-            return False  # to be told by who tries it here
+        except MirrorError:
+            return False  # of the credential: to be told by who tries it here
         self._elsewhere += 1
         return True
 
@@ -158,19 +158,18 @@ class Fetcher:
             if outcome is None:
                 await self._fetch((work, fetch))
             else:
-                await self._take_outcome(pool, work, fetch, outcome)
+                await self._take_outcome(work, fetch, outcome)
             self._elsewhere -= 1
             self._close_pool_if_done()
 
-    async def _take_outcome(self, pool: _Pool, work: ProjectWork, fetch: Fetch, outcome: Outcome) -> None:
+    async def _take_outcome(self, work: ProjectWork, fetch: Fetch, outcome: Outcome) -> None:
         if outcome.blob is not None:
-            self._run.session.note_success()
             self._run.note_answer()
             await self._recorder.put(Delivered(work=work, fetch=fetch, blob=outcome.blob))
         elif isinstance(outcome.error, TreeError):
             raise outcome.error
         elif outcome.error is not None:
-            await self._failed(work, fetch, pool.judged(outcome.error))
+            await self._failed(work, fetch, outcome.error)
         else:
             await self._put_bug(work, fetch, outcome.bug or "")
 

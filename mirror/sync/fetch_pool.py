@@ -29,7 +29,6 @@ from mirror.sync.forker import ForkedProcess, Forker
 from mirror.sync.messages import Look, Open, Ordered, Outcome, Renew, Renewed, Said, Stop, Stopped, Told, known_page
 from mirror.tree.layout import Layout
 from mirror.upstream.credentials import Credential
-from mirror.upstream.index import PageLook
 from mirror.upstream.session import IndexSession
 
 _log = get_logger(__name__)
@@ -71,6 +70,7 @@ class FetchPool(Generic[T]):
     def __init__(self, session: IndexSession, layout: Layout) -> None:
         self.is_open = True
         """Whether jobs can be given and their answers come."""
+        self.is_stopping = False
         self._session = session
         self._layout = layout
         self._members: list[_Member[T]] = []
@@ -137,18 +137,6 @@ class FetchPool(Generic[T]):
         for page in pages:
             page.answered(None)
 
-    def look_of(self, outcome: Outcome) -> PageLook | None:
-        """Return the page that came; None where it has to be looked at here. Raises ``UpstreamError``."""
-        if outcome.error is not None:
-            raise self.judged(outcome.error)
-        if outcome.look is not None:
-            self._session.note_success()
-        return outcome.look
-
-    def judged(self, error: MirrorError) -> MirrorError:
-        """Return what an error of a process means, since others may have been refused as well."""
-        return self._session.note_refusal(error) if isinstance(error, AccessDenied) else error
-
     async def next_answer(self) -> tuple[T, Outcome | None]:
         """Return what came of a job; None where its process died before. Raises ``EndOfStream`` after ``close``."""
         return await self._answers.receive()
@@ -167,6 +155,7 @@ class FetchPool(Generic[T]):
 
     async def stop(self) -> list[tuple[T, Outcome]]:
         """Let the processes keep what came of interrupted files, and end them; return what they had finished."""
+        self.is_stopping = True
         with anyio.CancelScope(shield=True):
             for member in self._members:
                 if member.is_alive:
@@ -195,7 +184,15 @@ class FetchPool(Generic[T]):
         if told.traffic is not None:
             self._session.add_traffic(told.traffic)
 
-    def note_confirmed(self) -> None:
+    def judged(self, outcome: Outcome) -> Outcome:
+        """Take into account, when it comes, what an outcome says of the access to the index; return what it means."""
+        if isinstance(outcome.error, AccessDenied):
+            return msgspec.structs.replace(outcome, error=self._session.note_refusal(outcome.error))
+        if outcome.blob is not None or outcome.page is not None:
+            self._session.note_success()
+        return outcome
+
+    def note_success(self) -> None:
         """Take into account that the index let something out."""
         self._session.note_success()
 
@@ -290,19 +287,22 @@ class _Member(Generic[T]):
         match message:
             case Told():
                 self._pool.note(message)
-                if message.confirmed:
-                    self._pool.note_confirmed()
-                for number in message.confirmed:
-                    self.pages.pop(number).confirmed()
-                self.load_bytes -= _JOB_BYTES * len(message.confirmed)
                 for outcome in message.outcomes:
-                    self._answered(outcome)
+                    if isinstance(outcome, int):
+                        self._confirmed(outcome)
+                    else:
+                        self._answered(self._pool.judged(outcome))
             case Said():
                 write_line(message.line)
-            case Renew():
+            case Renew() if not self._pool.is_stopping:
                 self._tasks.start_soon(self._pool.renew, self, message.used)
             case Stopped():
                 self.has_stopped.set()
+
+    def _confirmed(self, number: int) -> None:
+        self._pool.note_success()
+        self.load_bytes -= _JOB_BYTES
+        self.pages.pop(number).confirmed()
 
     def _answered(self, outcome: Outcome) -> None:
         page = self.pages.pop(outcome.number, None)

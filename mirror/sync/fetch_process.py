@@ -7,6 +7,7 @@ asked. It ends at once when its socket is closed; what it had placed and not tol
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import socket
@@ -16,7 +17,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, TreeError
 from mirror.logs import forward_log, get_logger, register_secret
 from mirror.sync.arrival import bring
 from mirror.sync.channel import Channel
@@ -32,6 +33,7 @@ from mirror.sync.messages import (
     Stop,
     Stopped,
     Told,
+    pack_look,
     validators_of,
 )
 from mirror.sync.pool import Width, work_through
@@ -43,8 +45,8 @@ from mirror.upstream.session import IndexSession
 
 T = TypeVar("T")
 
-_MOST_LISTED: Final = 10_000
-"""A page with more files is read again by who asked for it."""
+_LARGE_PAGE_BYTES: Final = 512 * 1024
+"""A larger page, some thousand files, is read again by who asked for it: many of them would fill its memory."""
 _GATHER_S: Final = 0.005
 _MOST_GATHERED: Final = 32
 _MOST_GATHERED_BYTES: Final = 8 << 20
@@ -204,8 +206,7 @@ class _Work:
         self._channel, self._session, self._client, self._files = channel, session, client, files
         self._arrived: list[_Arrived] = []
         self._arrived_bytes = 0
-        self._outcomes: list[Outcome] = []
-        self._confirmed: list[int] = []
+        self._outcomes: list[Outcome | int] = []
         self._is_about_to_tell = False
 
     async def fetch(self, ordered: Ordered) -> None:
@@ -233,14 +234,11 @@ class _Work:
         try:
             validators = validators_of(page)
             look = await self._client.fetch_project(page[0], validators)
-            if isinstance(look, Read):
-                # One that lists very many files would take longer to hand over than to read it again.
-                is_handed_over = len(look.page.files) <= _MOST_LISTED
-                self._outcomes.append(Outcome(number=number, look=look if is_handed_over else None))
-            elif look.validators == validators:
-                self._confirmed.append(number)
+            if isinstance(look, Read) or look.validators != validators:
+                packed = pack_look(look)
+                self._outcomes.append(Outcome(number=number, page=packed if len(packed) <= _LARGE_PAGE_BYTES else None))
             else:
-                self._outcomes.append(Outcome(number=number, look=look))
+                self._outcomes.append(number)
         except Exception as exc:  # noqa: BLE001 - as above
             self._outcomes.append(self._failed(number, exc))
         self._tell_soon()
@@ -250,15 +248,21 @@ class _Work:
         self._is_about_to_tell = False
         self._place_arrived()
         outcomes, self._outcomes = tuple(self._outcomes), []
-        confirmed, self._confirmed = tuple(self._confirmed), []
         traffic = self._session.take_traffic()
-        if outcomes or confirmed or traffic is not None:
-            self._channel.send(Told(traffic=traffic, outcomes=outcomes, confirmed=confirmed))
+        if outcomes or traffic is not None:
+            self._channel.send(Told(traffic=traffic, outcomes=outcomes))
 
     def _tell_soon(self) -> None:
         if not self._is_about_to_tell:
             self._is_about_to_tell = True
-            asyncio.get_running_loop().call_later(_GATHER_S, self.tell)
+            asyncio.get_running_loop().call_later(_GATHER_S, self._tell_or_end)
+
+    def _tell_or_end(self) -> None:
+        try:
+            self.tell()
+        except Exception:  # noqa: BLE001 - a bug: whoever waits for these outcomes must see that none will come
+            get_logger(__name__).exception("fetch_process.crashed", index=self._session.name)
+            asyncio.get_running_loop().call_soon(os._exit, 1)  # after the line is said
 
     def _failed(self, number: int, error: Exception) -> Outcome:
         if isinstance(error, MirrorError):
@@ -279,8 +283,9 @@ class _Work:
                 blob = self._files.place(file.staged, file.filename, file.metadata)
                 self._outcomes.append(Outcome(number=file.number, blob=blob))
             except Exception as exc:  # noqa: BLE001 - as above
-                file.staged.forget()
                 self._outcomes.append(self._failed(file.number, exc))
+                with contextlib.suppress(TreeError):  # the disk refuses even that
+                    file.staged.forget()
 
     async def _place_large(self, staged: StagedFile, filename: str, metadata: bytes | None) -> PlacedBlob:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import msgspec
 
 from mirror.config import IndexConfig, Limits
@@ -55,7 +57,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     blob: PlacedBlob | None = None
-    look: PageLook | None = None
+    page: bytes | None = None
+    """A ``PageLook`` as ``pack_look`` makes it: many may wait to be judged, and take a fraction of the room so."""
     error: MirrorError | None = None
     bug: str | None = None
     """The kind of that exception; the log has it."""
@@ -65,9 +68,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What a fetch process did since it said so last."""
 
     traffic: Traffic | None
-    outcomes: tuple[Outcome, ...] = ()
-    confirmed: tuple[int, ...] = ()
-    """Numbers of pages that are unchanged, by the same validators."""
+    outcomes: tuple[Outcome | int, ...] = ()
+    """In the order in which they came. A number alone: this page is unchanged, by the same validators."""
 
 
 def known_page(name: ProjectName, validators: Validators | None) -> KnownPage:
@@ -83,6 +85,17 @@ def validators_of(page: KnownPage) -> Validators | None:
         return None
     _, etag, last_modified, serial, digest = page
     return Validators(etag=etag, last_modified=last_modified, serial=serial, digest=digest)
+
+
+def pack_look(look: PageLook) -> bytes:
+    """Return what an ``Outcome`` says of a page."""
+    return pickle.dumps(look, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def unpack_look(page: bytes) -> PageLook:
+    """Return the page of an ``Outcome``."""
+    look: PageLook = pickle.loads(page)  # noqa: S301 - from ourselves
+    return look
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):

@@ -121,14 +121,19 @@ class IndexRun:
         """The index answered something useful."""
         self._unreachable = 0
 
-    async def note_unreachable(self, error: Unreachable) -> None:
-        """Count a failure to reach the index; too many in a row open the circuit."""
+    def count_unreachable(self) -> int:
+        """Count a failure to reach the index; return how many there were in a row."""
         self._unreachable += 1
-        if self._unreachable < _UNREACHABLE_IN_A_ROW:
+        return self._unreachable
+
+    async def note_unreachable(self, error: Unreachable, in_a_row: int | None = None) -> None:
+        """Count a failure to reach the index, unless it was counted already; too many in a row open the circuit."""
+        in_a_row = self.count_unreachable() if in_a_row is None else in_a_row
+        if in_a_row < _UNREACHABLE_IN_A_ROW:
             return
         # Retry-After: it says itself that it wants to be left alone.
-        is_down = self._unreachable >= _UNREACHABLE_AT_MOST or error.retry_after_s is not None
-        if is_down or (self._unreachable >= self._ask_at and not await self._answers()):
+        is_down = in_a_row >= _UNREACHABLE_AT_MOST or error.retry_after_s is not None
+        if is_down or (in_a_row >= self._ask_at and not await self._answers()):
             self.end(error)
 
     async def _answers(self) -> bool:

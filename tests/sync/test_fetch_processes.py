@@ -237,3 +237,39 @@ def test_reserve_is_shared(threaded_simulator: Simulators, tmp_path: Path) -> No
     assert "would use up the reserve" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((mirror.root / "public/files").rglob("*.whl"))
+
+
+REFUSING = """
+import errno, os
+from mirror.tree import files, staging
+def refuse(*_):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+files.FileStore._make_directories = staging.remove_if_there = refuse
+begin = staging.StagedFile.__init__
+def begin_in_staging(self, *arguments, **options):
+    begin(self, *arguments, **options)
+    self._descriptor = self._create()
+staging.StagedFile.__init__ = begin_in_staging
+"""
+
+
+def test_a_disk_that_refuses_everything(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """Where a file can neither be placed nor its beginning be removed, the cycle ends with the disk's error; nothing waits."""
+    index = threaded_simulator()
+    fill(index)
+    done = Beside(tmp_path, index.url, before=REFUSING).sync("--json", "--log-level", "debug")
+    assert done.returncode == 6, done.stderr
+    assert used_processes(done)
+    assert "read-only" in done.stderr
+
+
+def test_a_bug_in_telling(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """A process that can't say what it did ends, and its work is done all the same."""
+    index = threaded_simulator()
+    fill(index)
+    break_it = "import mirror.sync.fetch_process as process; process._Work._place_arrived = lambda self: 1 / 0"
+    done = Beside(tmp_path, index.url, before=break_it).sync("--json", "--log-level", "debug")
+    assert done.returncode == 0, done.stderr
+    assert log_of(done, "fetch_process.crashed")
+    assert log_of(done, "fetch_process.lost")
+    assert published(tmp_path / "mirror") == offered(index)

@@ -148,14 +148,61 @@ def test_a_process_that_dies(threaded_simulator: Simulators, tmp_path: Path) -> 
     assert published(mirror.root) == offered(index)
 
 
-def test_a_page_of_many_files(threaded_simulator: Simulators, tmp_path: Path) -> None:
-    """A page that lists too many files to be handed over is read here instead."""
+def test_large_pages(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """A page that is too large to be handed over is read here instead."""
     index = threaded_simulator()
     fill(index, 3)
-    index.state.publish("p1", *build_wheel("p1", "2.0"))
-    mirror = Beside(tmp_path, index.url, before="import mirror.sync.fetch_process as process; process._MOST_LISTED = 1")
+    mirror = Beside(
+        tmp_path, index.url, before="import mirror.sync.fetch_process as process; process._LARGE_PAGE_BYTES = 0"
+    )
     mirror.sync_well()
-    assert pages_asked(index) == ["p0", "p1", "p1", "p2"]
+    assert pages_asked(index) == sorted([*index.state.projects] * 2)
+    assert published(mirror.root) == offered(index)
+
+
+SCATTERED = {
+    "refused": (Status(status=403), 5),
+    "busy": (unavailable(503, retry_after="3600"), 3),
+}
+
+
+@pytest.mark.parametrize(("fault", "step"), SCATTERED.values(), ids=SCATTERED)
+def test_scattered_failures(threaded_simulator: Simulators, tmp_path: Path, fault: Any, step: int) -> None:
+    """Pages that fail among others that do not are no failures in a row, however many are told of at once."""
+    index = threaded_simulator()
+    fill(index, 120)
+    mirror = Beside(tmp_path, index.url)
+    mirror.sync_well()
+    broken = sorted(index.state.projects)[::step]
+    for name in broken:
+        index.inject(fault, kind="page", project=name)
+    done = mirror.sync("--json")
+    report = report_of(done)
+    assert (done.returncode, report["outcome"], len(report["failures"])) == (5, "partial", len(broken)), done.stderr
+    assert report["indexes"][0]["projects_checked"] == 120
+
+
+def test_a_credential_that_breaks(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """A file that is half written in the middle ends no cycle: the credential that is known goes on."""
+    index = threaded_simulator(username="user", password="secret", validators="none")
+    fill(index, 200)
+    mirror = Beside(tmp_path, before="import mirror.upstream.credentials.source as source; source.LOOK_EVERY_S = 0")
+    netrc = mirror.home / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login user password secret\n")
+    netrc.chmod(0o600)
+    mirror.configure(f'url = "{index.url}"\nauth = {{ kind = "netrc" }}')
+    mirror.sync_well()
+    stall = index.inject(Stall(after=None), kind="page")
+    with mirror.start_sync("--json", "--log-level", "debug") as running:
+        stall.wait()
+        netrc.write_text("machine 127.0.0.1 login user passw\n")
+        os.utime(netrc, (1, 1))
+        index.faults.clear()
+        index.release()
+        done = running.end()
+    assert done.returncode == 0, done.stderr
+    assert used_processes(done)
+    assert report_of(done)["indexes"][0]["projects_checked"] == 200
     assert published(mirror.root) == offered(index)
 
 

@@ -1,0 +1,166 @@
+"""Pages that other processes look at: asked for in batches, judged here as they come.
+
+Invariants: each page is judged once, also where its process dies; whether the index answers is noted in the order in which its
+answers come, not in that in which they are judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+import anyio
+import msgspec
+
+from mirror.core.model import Validators
+from mirror.errors import MirrorError, Unreachable
+from mirror.state.listing import ProjectRow
+from mirror.sync.fetch_pool import FetchPool
+from mirror.sync.messages import Outcome, unpack_look
+from mirror.sync.pool import work_through
+from mirror.sync.work import IndexRun
+from mirror.upstream.index import PageLook, Unchanged
+
+_UNDER_WAY = 64
+"""So many pages may be with each other process, or wait to be judged."""
+_BATCH = 32
+"""So many are asked for at once."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What another process has found at a page."""
+
+    unchanged: Unchanged | None = None
+    page: bytes | None = None
+    error: MirrorError | None = None
+    unreachable_in_a_row: int | None = None
+
+    def look(self) -> PageLook:
+        """Return the page. Raises ``UpstreamError``."""
+        if self.error is not None:
+            raise self.error
+        if self.unchanged is not None:
+            return self.unchanged
+        assert self.page is not None
+        return unpack_look(self.page)
+
+
+class PageJudge(Protocol):
+    """Who decides about pages: the crawl."""
+
+    def known(self, row: ProjectRow) -> Validators | None:
+        """Return the validators with which a project's page is asked for."""
+
+    def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
+        """Tell whether nobody has to ask."""
+
+    def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
+        """Count a page that is as it was; False where it has to be judged all the same."""
+
+    async def look(self, row: ProjectRow, found: Found | None = None) -> None:
+        """Judge what was found, or look at the page. Raises ``StateError``, ``TreeError``."""
+
+
+class PagesBeside:
+    """Lets other processes look at pages, many by one message; what they find is judged here, some at once.
+
+    What is unchanged, and that is nearly all of an idle cycle, costs no task and no turn of the event loop here.
+    """
+
+    def __init__(self, run: IndexRun, pool: FetchPool[Any], judge: PageJudge) -> None:
+        self._run, self._pool, self._judge = run, pool, judge
+        self._send, self._receive = anyio.create_memory_object_stream[tuple[ProjectRow, Found | None]](math.inf)
+        self._under_way = 0
+        self._enough = 0
+        self._has_room = anyio.Event()
+
+    async def look_at_all(self, chunks: AsyncIterator[list[ProjectRow]]) -> None:
+        """Look at all pages."""
+        most = self._pool.size * _UNDER_WAY
+        async with self._receive, self._send, anyio.create_task_group() as tasks:
+            tasks.start_soon(work_through, self._receive.receive, self._judge_one, self._run.page_width)
+            async for rows in chunks:
+                for start in range(0, len(rows), _BATCH):
+                    if self._under_way + _BATCH > most:
+                        await self._wait_until_left(most // 2)
+                    await self._ask(rows[start : start + _BATCH])
+            await self._wait_until_left(0)
+            self._send.close()
+
+    async def _ask(self, rows: Sequence[ProjectRow]) -> None:
+        self._under_way += len(rows)
+        pages: list[_Page] = []
+        for row in rows:
+            known = self._judge.known(row)
+            if self._judge.is_current(row, known):
+                self._put(row, None)
+            else:
+                pages.append(_Page(self, row, known))
+        if not pages:
+            return
+        try:
+            await self._pool.look_at(pages)
+        except MirrorError:  # of the credential: to be told by who tries it here
+            for page in pages:
+                page.answered(None)
+
+    def answered(self, row: ProjectRow, outcome: Outcome | None) -> None:
+        """Take what came of a page; it is looked at here where nothing did. What is said of the index counts at once."""
+        if outcome is None or (outcome.page is None and outcome.error is None):
+            self._put(row, None)
+            return
+        in_a_row = None
+        if isinstance(outcome.error, Unreachable):
+            in_a_row = self._run.count_unreachable()
+        else:
+            self._run.note_answer()
+        self._put(row, Found(page=outcome.page, error=outcome.error, unreachable_in_a_row=in_a_row))
+
+    def confirmed(self, row: ProjectRow, known: Validators) -> None:
+        """Take note that a page is unchanged."""
+        self._run.note_answer()
+        if self._judge.note_unchanged(row, known):
+            self._done()
+        else:
+            self._put(row, Found(unchanged=Unchanged(validators=known)))
+
+    def _put(self, row: ProjectRow, found: Found | None) -> None:
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # all was cancelled
+            self._send.send_nowait((row, found))
+
+    async def _judge_one(self, answer: tuple[ProjectRow, Found | None]) -> None:
+        row, found = answer
+        await self._judge.look(row, found)
+        self._done()
+
+    def _done(self) -> None:
+        self._under_way -= 1
+        if self._under_way <= self._enough:
+            self._has_room.set()
+
+    async def _wait_until_left(self, count: int) -> None:
+        """Wait until at most so many pages are under way."""
+        if self._under_way > count:
+            self._enough, self._has_room = count, anyio.Event()
+            await self._has_room.wait()
+
+
+class _Page:
+    """A page that another process is to look at."""
+
+    __slots__ = ("_beside", "_row", "name", "validators")
+
+    def __init__(self, beside: PagesBeside, row: ProjectRow, validators: Validators | None) -> None:
+        self._beside, self._row = beside, row
+        self.name, self.validators = row.name, validators
+
+    def confirmed(self) -> None:
+        """It is unchanged, by the same validators."""
+        assert self.validators is not None
+        self._beside.confirmed(self._row, self.validators)
+
+    def answered(self, outcome: Outcome | None) -> None:
+        """Take what came of it; None where no process can tell."""
+        self._beside.answered(self._row, outcome)
