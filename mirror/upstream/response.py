@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import aiohttp
@@ -31,16 +32,21 @@ TRANSPORT_FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 _RESETS = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT})
 
 
+on_sent: ContextVar[Callable[[], None]] = ContextVar("on_sent")
+"""Called when the request of this task is on its way, and its answer is waited for."""
+
+
 class PeerResponse(aiohttp.ClientResponse):
     """Remembers who answered: the connection of a short answer is gone before its caller could ask."""
 
     peer: str | None = None
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """Note the peer's address, then read the headers."""
+        """Note the peer's address, tell that the request is sent, then read the headers."""
         transport = connection.transport
         name = None if transport is None else transport.get_extra_info("peername")
         self.peer = str(name[0]) if isinstance(name, tuple) and name else None
+        on_sent.get()()
         return await super().start(connection)
 
 

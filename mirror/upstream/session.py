@@ -73,11 +73,13 @@ class _Request:
     scope: anyio.CancelScope
     deadlines: Deadlines
     budget: Budget | None
+    stall_timeout_s: float
     headers_limit_s: float = 0.0
-    """Over 0 while the headers are awaited and nothing stricter holds."""
+    """Over 0 until the headers are awaited, where nothing stricter holds."""
     stall_s: float = 0.0
-    """Over 0 while bytes of a body are awaited and nothing stricter holds."""
-    body_url: str = ""
+    """Over 0 while headers or bytes of a body are awaited and nothing stricter holds."""
+    shown_url: str = ""
+    """What was asked last, after redirects."""
 
     @property
     def deadline(self) -> float:
@@ -87,34 +89,32 @@ class _Request:
     def timeout(self) -> Unreachable:
         """Return what it means that the deadline is over that holds now."""
         if self.stall_s:
-            return Unreachable(url=self.body_url, cause=cause_of_stall(self.stall_s))
+            return Unreachable(url=self.shown_url, cause=cause_of_stall(self.stall_s))
         limit_s = self.headers_limit_s or (self.budget.limit_s if self.budget is not None else math.inf)
         return Unreachable(url=self.url, cause=f"no complete answer within {limit_s:g} s")
 
     def expect_headers_within(self, limit_s: float) -> None:
-        """Bound the wait for the headers: aiohttp's deadlines leave out name resolution and a proxy's answer."""
+        """Bound all until the headers: aiohttp's deadlines leave out name resolution and a proxy's answer."""
         deadline = loop_time() + limit_s
         if deadline < self.deadline:
             self.headers_limit_s = limit_s
             self.deadlines.watch(self.scope, deadline)
 
-    def expect_body(self) -> None:
-        """Let the budget alone hold again."""
-        if self.headers_limit_s and not self.scope.cancel_called:
-            self.headers_limit_s = 0.0
-            self.deadlines.watch(self.scope, self.deadline)
+    def sent(self) -> None:
+        """Bound the wait for the answer's first bytes, as for all that follow."""
+        self.expect_bytes_within(self.stall_timeout_s, self.url)
 
     def expect_bytes_within(self, limit_s: float, url: str) -> None:
-        """Bound the wait for the next bytes of a body."""
+        """Bound the wait for the next bytes of an answer."""
         deadline = loop_time() + limit_s
-        if deadline < self.deadline:
-            self.stall_s, self.body_url = limit_s, url
+        if deadline < self.deadline and not self.scope.cancel_called:
+            self.stall_s, self.shown_url = limit_s, url
             self.deadlines.watch(self.scope, deadline)
 
     def expect_anything(self) -> None:
         """Let the budget alone hold again."""
-        if self.stall_s and not self.scope.cancel_called:
-            self.stall_s = 0.0
+        if (self.stall_s or self.headers_limit_s) and not self.scope.cancel_called:
+            self.stall_s = self.headers_limit_s = 0.0
             self.deadlines.watch(self.scope, self.deadline)
 
     async def pace(self, bucket: TokenBucket, units: float) -> None:
@@ -277,7 +277,7 @@ class IndexSession:
             if budget is not None:
                 budget.start()
             with anyio.CancelScope() as scope:
-                request = _Request(url, kind, headers, scope, self._deadlines, budget)
+                request = _Request(url, kind, headers, scope, self._deadlines, budget, self.limits.stall_timeout_s)
                 self._deadlines.watch(scope, request.deadline)
                 try:
                     started = time.monotonic()
@@ -360,8 +360,8 @@ class IndexSession:
         started = time.monotonic()
         headers = request.headers if credential is None else {**request.headers, "Authorization": credential.header}
         request.expect_headers_within(self._headers_limit_s)
-        raw = await self._transport.send(target, headers, source=request.url)
-        request.expect_body()
+        raw = await self._transport.send(target, headers, source=request.url, sent=request.sent)
+        request.expect_anything()
         self.statuses[raw.status] = self.statuses.get(raw.status, 0) + 1
         watch = _BodyWatch(self, request, is_file=request.kind is Kind.FILE and raw.status in _SUCCESSES)
         response = Response(raw, str(target), stall_timeout_s=self.limits.stall_timeout_s, watch=watch)

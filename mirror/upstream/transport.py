@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -23,7 +23,7 @@ from mirror.config import IndexConfig, Limits
 from mirror.errors import RedirectRefused
 from mirror.upstream.addresses import AddressRule, reach_of, reach_of_host
 from mirror.upstream.proxies import Proxy, ProxyChoice
-from mirror.upstream.response import TRANSPORT_FAILURES, PeerResponse, failure_of, is_pushback
+from mirror.upstream.response import TRANSPORT_FAILURES, PeerResponse, failure_of, is_pushback, on_sent
 from mirror.upstream.targets import Origin, origin_of
 from mirror.upstream.tls import create_tls_context
 
@@ -69,8 +69,12 @@ class Transport:
         if self._origin[0] == "https":
             await self._tls_for(is_own=True)
 
-    async def send(self, target: URL, headers: Mapping[str, str], *, source: str) -> PeerResponse:
+    async def send(
+        self, target: URL, headers: Mapping[str, str], *, source: str, sent: Callable[[], None]
+    ) -> PeerResponse:
         """GET ``target`` and return the answer, its body unread. ``source`` is the URL that led here, for errors.
+
+        ``sent`` is called when the request is on its way. There is no deadline but that for connecting.
 
         Raises ``RedirectRefused`` (an address that must not be contacted), ``Unreachable``, ``ConfigError``,
         ``TreeError`` (too many open files).
@@ -88,6 +92,7 @@ class Transport:
         # Only a direct connection shows whom it reaches.
         client = self._free if is_own or proxy is not None else self._guarded
         attempts = self._rule.watch()
+        on_sent.set(sent)
         try:
             raw = await client.get(
                 target,
@@ -132,7 +137,7 @@ class Transport:
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 sock_connect=self._limits.connect_timeout_s,
-                sock_read=self._limits.stall_timeout_s,
+                sock_read=None,  # who asks has a deadline for each wait: another timer for each is a tenth of a request
             ),
             headers={"User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),
