@@ -116,7 +116,7 @@ class FetchPool(Generic[T]):
     async def submit(self, job: FetchJob, known_by: T) -> bool:
         """Give a job to the process that has the least to do, waiting while all have enough; False where none is left.
 
-        Raises ``AccessDenied`` where the index has denied us.
+        Raises ``MirrorError`` where the credential can't be had, or the index has denied us.
         """
         await self._refresh_credential()
         await self._room.acquire()
@@ -128,7 +128,10 @@ class FetchPool(Generic[T]):
         return True
 
     async def look_at(self, pages: Sequence[AskedPage]) -> None:
-        """Let a process look at some pages; each is told of what came of it. Raises ``AccessDenied``."""
+        """Let a process look at some pages; each is told of what came of it.
+
+        Raises ``MirrorError`` where the credential can't be had, or the index has denied us.
+        """
         await self._refresh_credential()
         member = self._least_busy()
         if member is not None:

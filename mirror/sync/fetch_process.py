@@ -219,8 +219,6 @@ class _Work:
                 # To hand a small file to a thread would cost more than to place it, and only other downloads wait.
                 self._arrived.append(_Arrived(number=number, filename=filename, staged=staged, metadata=metadata))
                 self._arrived_bytes += staged.in_memory
-                if len(self._arrived) >= _MOST_GATHERED or self._arrived_bytes >= _MOST_GATHERED_BYTES:
-                    self._place_arrived()
             else:
                 blob = await self._place_large(staged, filename, metadata)
                 self._outcomes.append(Outcome(number=number, blob=blob))
@@ -245,7 +243,6 @@ class _Work:
 
     def tell(self) -> None:
         """Say what was done since the last time, and place what has arrived."""
-        self._is_about_to_tell = False
         self._place_arrived()
         outcomes, self._outcomes = tuple(self._outcomes), []
         traffic = self._session.take_traffic()
@@ -253,11 +250,14 @@ class _Work:
             self._channel.send(Told(traffic=traffic, outcomes=outcomes))
 
     def _tell_soon(self) -> None:
-        if not self._is_about_to_tell:
+        if len(self._arrived) >= _MOST_GATHERED or self._arrived_bytes >= _MOST_GATHERED_BYTES:
+            self._tell_or_end()
+        elif not self._is_about_to_tell:
             self._is_about_to_tell = True
             asyncio.get_running_loop().call_later(_GATHER_S, self._tell_or_end)
 
     def _tell_or_end(self) -> None:
+        self._is_about_to_tell = False
         try:
             self.tell()
         except Exception:  # noqa: BLE001 - a bug: whoever waits for these outcomes must see that none will come
