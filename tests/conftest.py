@@ -43,6 +43,13 @@ def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_SECRETS", logs._Secrets())
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let programs run without coverage, which doubles their time; for tests that run what others cover."""
+    for name in [name for name in os.environ if name.startswith("COV")]:
+        monkeypatch.delenv(name)
+
+
 def _is_loopback(host: Any) -> bool:
     if host is None or host in ("", b"", "localhost", b"localhost"):
         return True

@@ -302,7 +302,8 @@ class StagedFile:
                 self._write_record()
         except TreeError:
             # The caller is told by the failure that made it keep the file.
-            self._remove()
+            with contextlib.suppress(TreeError):
+                self._remove()
         else:
             self._close(kept=True)
 

@@ -15,6 +15,8 @@ from mirror_program import Serving, call_well, clean_environment
 from simulator import build_sdist, build_wheel
 from simulator.wheels import wheel_metadata
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 NOWHERE = "http://127.0.0.1:9"
 
 

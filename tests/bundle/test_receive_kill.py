@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from bundle.handmade import Far, Site, State, read_tree, run, some_file
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 A, A2, A3 = some_file("aa", "1.0", 5000), some_file("aa", "2.0"), some_file("aa", "3.0")
 B, C = some_file("bb", "1.0"), some_file("cc", "1.0")
 STATES = [

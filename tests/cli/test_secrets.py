@@ -18,6 +18,8 @@ from mirror_program import Done, Mirror, published
 
 from simulator import JSON_TYPE, Corrupt, Page, Redirect, Status, build_sdist, build_wheel
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 USERNAME = "ORG0ne/T0KEN"
 PASSWORD = 'pa55/w+rd%"$é~x'
 TOKEN = "eyJh.bE4r-t0k3n_~+/=="

@@ -7,13 +7,23 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from beside_program import Beside, grandchildren, log_of, needs_two_cores, told, used_processes
 from mirror_program import Mirror, published, report_of
 
+from mirror.core.model import Validators
+from mirror.errors import Unreachable
+from mirror.sync.messages import Outcome
+from mirror.sync.pages_beside import PagesBeside
 from simulator import Page, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
+
+if TYPE_CHECKING:
+    from mirror.state.listing import ProjectRow
+    from mirror.sync.fetch_pool import FetchPool
+    from mirror.sync.pages_beside import PageJudge
+    from mirror.sync.work import IndexRun
 
 Simulators = Callable[..., ThreadedSimulator]
 
@@ -160,22 +170,15 @@ def test_large_pages(threaded_simulator: Simulators, tmp_path: Path) -> None:
     assert published(mirror.root) == offered(index)
 
 
-SCATTERED = {
-    "refused": (Status(status=403), 5),
-    "busy": (unavailable(503, retry_after="3600"), 3),
-}
-
-
-@pytest.mark.parametrize(("fault", "step"), SCATTERED.values(), ids=SCATTERED)
-def test_scattered_failures(threaded_simulator: Simulators, tmp_path: Path, fault: Any, step: int) -> None:
-    """Pages that fail among others that do not are no failures in a row, however many are told of at once."""
+def test_scattered_refusals(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """Pages that are refused among others that are not are no refusals in a row, however many are told of at once."""
     index = threaded_simulator()
     fill(index, 120)
     mirror = Beside(tmp_path, index.url)
     mirror.sync_well()
-    broken = sorted(index.state.projects)[::step]
+    broken = sorted(index.state.projects)[::10]
     for name in broken:
-        index.inject(fault, kind="page", project=name)
+        index.inject(Status(status=403), kind="page", project=name)
     done = mirror.sync("--json")
     report = report_of(done)
     assert (done.returncode, report["outcome"], len(report["failures"])) == (5, "partial", len(broken)), done.stderr
@@ -241,3 +244,39 @@ def test_interrupted(threaded_simulator: Simulators, tmp_path: Path) -> None:
     index.release()
     mirror.sync_well()
     assert published(mirror.root) == offered(index)
+
+
+class Run:
+    """What of an ``IndexRun`` is told whether the index answers."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+
+    def count_unreachable(self) -> int:
+        self.in_a_row += 1
+        return self.in_a_row
+
+    def note_answer(self) -> None:
+        self.in_a_row = 0
+
+
+class Judge:
+    """Counts pages that are unchanged, and asks for nothing."""
+
+    def note_unchanged(self, _row: object, _known: object) -> bool:
+        return True
+
+
+def test_failures_in_a_row_are_those_that_came_so() -> None:
+    """Whether pages failed one after another is seen when they come, not when somebody has time to judge them."""
+    beside = PagesBeside(cast("IndexRun", Run()), cast("FetchPool[Any]", None), cast("PageJudge", Judge()))
+    row, known = cast("ProjectRow", None), Validators(etag="x")
+    failed = Outcome(number=1, error=Unreachable(url="http://127.0.0.1/", cause="busy"))
+    with beside._send, beside._receive:
+        for outcome in (failed, None, failed, failed, None, failed):
+            if outcome is None:
+                beside.confirmed(row, known)
+            else:
+                beside.answered(row, outcome)
+        waiting = [beside._receive.receive_nowait()[1] for _ in range(4)]
+    assert [found.unreachable_in_a_row for found in waiting if found is not None] == [1, 1, 2, 1]
