@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Simulators = Callable[..., ThreadedSimulator]
 
-pytestmark = needs_two_cores
+pytestmark = [needs_two_cores, pytest.mark.usefixtures("unmeasured")]
 
 
 def fill(index: ThreadedSimulator, projects: int) -> None:
