@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from bench.measure import OURS
 
-_LEFT, _BAR, _STEP, _WIDTH = 210, 330, 20, 680
+_LEFT, _BAR, _STEP, _WIDTH = 290, 330, 20, 760
 
 
 def draw(figures: dict[str, Any]) -> str:
