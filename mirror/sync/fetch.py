@@ -7,6 +7,7 @@ processes beside us (``fetch_pool``); what came of them is judged here in either
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -29,7 +30,7 @@ from mirror.sync.arrival import FetchJob, bring, bring_metadata
 from mirror.sync.crawl import adopt_held
 from mirror.sync.fetch_pool import FetchPool
 from mirror.sync.messages import Outcome
-from mirror.sync.pool import work_through
+from mirror.sync.pool import next_of, work_through
 from mirror.sync.record import Adopted, Arrived, Begun, Completed, Delivered, Failed, Recorder, Verified
 from mirror.sync.work import Cycle, IndexRun, Job, ProjectWork, asked_wait_s
 from mirror.upstream.download import FileRequest
@@ -102,16 +103,9 @@ class Fetcher:
         try:
             async with self._receive, anyio.create_task_group() as self._tasks:
                 task_status.started()
-                await work_through(self._next, self._fetch, self._run.file_width)
+                await work_through(partial(next_of, self._receive), self._fetch, self._run.file_width)
         finally:
             await self._stop_pool()
-
-    async def _next(self) -> _Job:
-        """Return the next job. Raises ``EndOfStream`` after the last."""
-        try:
-            return self._receive.receive_nowait()
-        except anyio.WouldBlock:
-            return await self._receive.receive()
 
     def close(self) -> None:
         """Say that nothing more will be delivered."""

@@ -149,9 +149,6 @@ class FetchPool(Generic[T]):
         self.is_open = False
         for member in self._members:
             member.end()
-            for page in member.pages.values():
-                page.answered(None)
-            member.pages.clear()
         self._done.close()
         self._session.slots.take_back(self._lent)
         self._lent = 0
@@ -279,12 +276,15 @@ class _Member(Generic[T]):
         self.channel.send(Ordered(number=self._last_number, job=job))
 
     def end(self) -> None:
-        """Let the process end."""
+        """Let the process end; who asked for its pages is told that it can't tell."""
         if self.is_alive:
             self.is_alive = False
             self._process.end()
             self.channel.close()
             self.has_stopped.set()
+            pages, self.pages = self.pages, {}
+            for page in pages.values():
+                page.answered(None)
 
     def _take(self, message: object) -> None:
         match message:
@@ -321,15 +321,13 @@ class _Member(Generic[T]):
         """The process is gone, though nobody ended it: its jobs are answered so."""
         if not self.is_alive:
             return
+        count = len(self.jobs) + len(self.pages)
         self.end()
         _log.warning(
             "fetch_process.lost",
-            jobs=len(self.jobs) + len(self.pages),
+            jobs=count,
             problem="it was killed or has failed; its files and pages are fetched here",
         )
         jobs, self.jobs = self.jobs, {}
         for known_by, _ in jobs.values():
             self._pool.answered(known_by, None)
-        pages, self.pages = self.pages, {}
-        for page in pages.values():
-            page.answered(None)

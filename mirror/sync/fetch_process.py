@@ -11,7 +11,8 @@ import contextlib
 import math
 import os
 import socket
-from typing import Final, Generic, TypeVar
+from functools import partial
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -36,14 +37,12 @@ from mirror.sync.messages import (
     pack_look,
     validators_of,
 )
-from mirror.sync.pool import Width, work_through
+from mirror.sync.pool import Width, next_of, work_through
 from mirror.tree.files import FileStore, PlacedBlob
 from mirror.tree.staging import StagedFile
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import IndexClient, Read
 from mirror.upstream.session import IndexSession
-
-T = TypeVar("T")
 
 _LARGE_PAGE_BYTES: Final = 512 * 1024
 """A larger page, some thousand files, is read again by who asked for it: many of them would fill its memory."""
@@ -106,8 +105,8 @@ class _FetchProcess:
 
     def __init__(self, promises: memoryview, own: int) -> None:
         self._promises, self._own = promises, own
-        self._files = _Waiting[Ordered]()
-        self._pages = _Waiting[tuple[int, KnownPage]]()
+        self._send_file, self._files = anyio.create_memory_object_stream[Ordered](math.inf)
+        self._send_page, self._pages = anyio.create_memory_object_stream[tuple[int, KnownPage]](math.inf)
         self._opened: Open | None = None
         self._is_open = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -135,10 +134,10 @@ class _FetchProcess:
     def _take(self, message: object) -> None:
         match message:
             case Ordered():
-                self._files.put(message)
+                self._send_file.send_nowait(message)
             case Look(first=first, pages=pages):
                 for number, page in enumerate(pages, first):
-                    self._pages.put((number, page))
+                    self._send_page.send_nowait((number, page))
             case Renewed() if self._credential is not None:
                 self._credential.take(message)
             case Open():
@@ -170,24 +169,8 @@ class _FetchProcess:
             def width(start: int) -> Width:
                 return Width(start=start, maximum=limits.max_connections, pushbacks=lambda: session.pushback)
 
-            tasks.start_soon(work_through, self._files.next, work.fetch, width(limits.downloads))
-            tasks.start_soon(work_through, self._pages.next, work.look, width(limits.pages))
-
-
-class _Waiting(Generic[T]):
-    """What waits to be begun, for several workers; there is always room."""
-
-    def __init__(self) -> None:
-        self._send, self._receive = anyio.create_memory_object_stream[T](math.inf)
-
-    def put(self, item: T) -> None:
-        self._send.send_nowait(item)
-
-    async def next(self) -> T:
-        try:
-            return self._receive.receive_nowait()  # to wait costs several times as much
-        except anyio.WouldBlock:
-            return await self._receive.receive()
+            tasks.start_soon(work_through, partial(next_of, self._files), work.fetch, width(limits.downloads))
+            tasks.start_soon(work_through, partial(next_of, self._pages), work.look, width(limits.pages))
 
 
 class _Arrived(msgspec.Struct, frozen=True, kw_only=True):

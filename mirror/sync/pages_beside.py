@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -19,7 +20,7 @@ from mirror.errors import MirrorError, Unreachable
 from mirror.state.listing import ProjectRow
 from mirror.sync.fetch_pool import FetchPool
 from mirror.sync.messages import Outcome, unpack_look
-from mirror.sync.pool import work_through
+from mirror.sync.pool import next_of, work_through
 from mirror.sync.work import IndexRun
 from mirror.upstream.index import PageLook, Unchanged
 
@@ -80,7 +81,7 @@ class PagesBeside:
         """Look at all pages."""
         most = self._pool.size * _UNDER_WAY
         async with self._receive, self._send, anyio.create_task_group() as tasks:
-            tasks.start_soon(work_through, self._receive.receive, self._judge_one, self._run.page_width)
+            tasks.start_soon(work_through, partial(next_of, self._receive), self._judge_one, self._run.page_width)
             async for rows in chunks:
                 for start in range(0, len(rows), _BATCH):
                     if self._under_way + _BATCH > most:

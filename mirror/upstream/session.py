@@ -363,7 +363,8 @@ class IndexSession:
         raw = await self._transport.send(target, headers, source=request.url, sent=request.sent)
         request.expect_anything()
         self.statuses[raw.status] = self.statuses.get(raw.status, 0) + 1
-        watch = _BodyWatch(self, request, is_file=request.kind is Kind.FILE and raw.status in _SUCCESSES)
+        is_file = request.kind is Kind.FILE and raw.status in _SUCCESSES
+        watch = _BodyWatch(self, request, self._transport, is_file=is_file)
         response = Response(raw, str(target), stall_timeout_s=self.limits.stall_timeout_s, watch=watch)
         if raw.status not in _SUCCESSES:
             self._log_answer("request.answered", response, started)
@@ -375,10 +376,6 @@ class IndexSession:
         if is_file:
             self.file_bytes += length
         await request.pace(self._byte_rate, length)
-
-    def note_failure(self, exc: Exception) -> None:
-        """Take into account that a body broke off."""
-        self._transport.note_failure(exc)
 
     def _log_answer(self, event: str, response: Response, started: float) -> None:
         if not self._logs_answers:  # most of the time nobody listens, and this is the path of each page
@@ -398,10 +395,10 @@ class _BodyWatch:
 
     __slots__ = ("_is_file", "_request", "_session", "expect_anything", "expect_bytes_within", "note_failure")
 
-    def __init__(self, session: IndexSession, request: _Request, *, is_file: bool) -> None:
+    def __init__(self, session: IndexSession, request: _Request, transport: Transport, *, is_file: bool) -> None:
         self._session, self._request, self._is_file = session, request, is_file
         self.expect_bytes_within, self.expect_anything = request.expect_bytes_within, request.expect_anything
-        self.note_failure = session.note_failure
+        self.note_failure = transport.note_failure
 
     async def take(self, length: int) -> None:
         await self._session.take_body(self._request, length, is_file=self._is_file)
