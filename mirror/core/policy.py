@@ -17,6 +17,9 @@ from mirror.core.model import IndexPolicy, ListedFile, ProjectPage
 from mirror.core.names import ProjectName, compile_patterns, strongest_digest
 from mirror.errors import Reason
 
+FILES, EXCLUDE_FILES, SKIP_URL_PATTERNS = "files", "exclude-files", "skip-url-patterns"
+"""The rules that leave files out, by their keys in the configuration."""
+
 _MOST_FILES = 2**53
 BRAKE_MIN_FILES = 5
 """So many files may always leave the pages within the window of the brake."""
@@ -36,12 +39,18 @@ class Selected(msgspec.Struct, frozen=True, kw_only=True):
 
     files: Mapping[str, ListedFile]
     """The wanted files, one for each filename, in the page's order."""
-    skipped: int = 0
-    """How many listed files the patterns leave out."""
+    left_out: Mapping[str, str] = {}
+    """Listed filenames that are not wanted, each with the rule that leaves it out: a key of the
+    configuration such as ``exclude-files``, or another word that names the rule."""
     claims: tuple[str, ...] = ()
     """Listed filenames that the file patterns leave out: an overlay may not add them either."""
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def skipped(self) -> int:
+        """How many listed files are left out."""
+        return len(self.left_out)
 
 
 class Selection:
@@ -51,9 +60,10 @@ class Selection:
         """Compile ``policy``; ``earlier`` are the policies of the indexes before it, ``has_overlay``: one comes after."""
         self.policy = policy
         self._wants_project = _with_exclusions(policy.projects, policy.exclude_projects)
-        self._wants_file = _with_exclusions(policy.files, policy.exclude_files)
+        self._names_file = compile_patterns(policy.files)
+        self._excludes_file = compile_patterns(policy.exclude_files)
         self._skips_url = compile_patterns(policy.skip_url_patterns)
-        self._owners_allow = {e.name: _with_exclusions(("*",), e.exclude_files) for e in earlier if policy.overlay}
+        self._owner_excludes = {e.name: compile_patterns(e.exclude_files) for e in earlier if policy.overlay}
         self._has_overlay = has_overlay
         self.root_digest = _digest([policy.projects, policy.exclude_projects, policy.listed_by_config])
         """Identifies what decides which projects of the root are wanted."""
@@ -81,7 +91,13 @@ class Selection:
         ``owners`` are the earlier indexes that list the project too, when this one is an overlay: what their
         ``exclude-files`` leave out is out for all.
         """
-        return self._wants_file(filename) and all(self._owners_allow[owner](filename) for owner in owners)
+        return self.rule_against(filename, owners) is None
+
+    def rule_against(self, filename: str, owners: Collection[str] = ()) -> str | None:
+        """Return the key of the file patterns that leave ``filename`` out, or None; ``owners`` as above."""
+        if self._excludes_file(filename) or any(self._owner_excludes[owner](filename) for owner in owners):
+            return EXCLUDE_FILES
+        return None if self._names_file(filename) else FILES
 
     def select(
         self, page: ProjectPage, held: Mapping[str, str], claimed: Collection[str] = (), owners: Collection[str] = ()
@@ -95,15 +111,13 @@ class Selection:
         refusals: dict[str, Refusal] = {
             r.name: Refusal(filename=r.name, reason=Reason.UNSAFE_NAME, detail=r.cause) for r in page.refused
         }
-        claims: list[str] = []
+        left_out: dict[str, str] = {}
         warnings = list(page.warnings)
-        skipped = 0
         for file in page.files:
-            if not self.wants_filename(file.filename, owners):
-                skipped += 1
-                claims.append(file.filename)
-            elif file.filename in claimed or self._skips_url(_without_query(file.url)):
-                skipped += 1
+            if file.filename in claimed:
+                continue  # the owner's, which publishes it or leaves it out
+            if rule := self._rule_against_file(file, owners):
+                left_out[file.filename] = rule
             elif file.filename not in files:
                 files[file.filename] = file
             else:
@@ -114,11 +128,23 @@ class Selection:
             refusals.update(_refuse_unhashed(files))
         return Selected(
             files=files,
-            skipped=skipped,
-            claims=tuple(claims) if self._has_overlay else (),
+            left_out={name: rule for name, rule in left_out.items() if name not in files},
+            claims=self._claims(left_out),
             refusals=tuple(refusals.values()),
             warnings=tuple(warnings),
         )
+
+    def _rule_against_file(self, file: ListedFile, owners: Collection[str]) -> str | None:
+        by_name = self.rule_against(file.filename, owners)
+        if by_name is None and self._skips_url(_without_query(file.url)):
+            return SKIP_URL_PATTERNS
+        return by_name
+
+    def _claims(self, left_out: Mapping[str, str]) -> tuple[str, ...]:
+        """Return what later overlays may not add; what an address leaves out is unclaimed."""
+        if not self._has_overlay:
+            return ()
+        return tuple(name for name, rule in left_out.items() if rule in {FILES, EXCLUDE_FILES})
 
     def too_large(self, file: ListedFile) -> bool:
         """Tell whether the listed size is over the limit of this index."""

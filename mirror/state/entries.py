@@ -14,6 +14,7 @@ import msgspec
 from mirror.core.diff import HeldFile, Relabel
 from mirror.core.model import Digests, Entry, Labels, ListedFile, ProjectMeta, ProjectView, Validators
 from mirror.core.names import ProjectName, Sha256, strongest_digest
+from mirror.state.left_out import enter_left_out
 from mirror.state.listing import FORGET_VALIDATORS, meta_from_row, meta_values, validator_values
 from mirror.state.store import Row, Store, Transaction
 
@@ -55,8 +56,9 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
     project: int
     validators: Validators
     selection: str
-    skipped: int | None = None
-    """None: as it was, since the page was confirmed unchanged."""
+    left_out: Mapping[str, str] | None = None
+    """The listed filenames that are not wanted, each with its rule; None: as before, since the page
+    was confirmed unchanged."""
     claims: tuple[str, ...] = ()
 
 
@@ -426,9 +428,10 @@ async def record_published(
             "UPDATE project SET etag = ?, last_modified = ?, serial = ?, digest = ?, selection = ? WHERE id = ?",
             [(*validator_values(c.validators), c.selection, c.project) for c in closings],
         )
-        read = [(c.skipped, _encode_claims(c.claims), c.project) for c in closings if c.skipped is not None]
-        await tx.executemany(_FORGET_OVERLAYS_OF_CLAIMS, [(project, claims, project) for _, claims, project in read])
-        await tx.executemany("UPDATE project SET skipped = ?, claims = ? WHERE id = ?", read)
+        read = [(_encode_claims(c.claims), c.project) for c in closings if c.left_out is not None]
+        await tx.executemany(_FORGET_OVERLAYS_OF_CLAIMS, [(project, claims, project) for claims, project in read])
+        await tx.executemany("UPDATE project SET claims = ? WHERE id = ?", read)
+        await enter_left_out(tx, {c.project: c.left_out for c in closings if c.left_out is not None})
 
 
 def _encode_claims(claims: tuple[str, ...]) -> str | None:

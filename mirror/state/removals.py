@@ -13,6 +13,7 @@ import msgspec
 from mirror.core.model import ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.state.entries import close_entries, enter_meta, forget_later_indexes, mark_pages
+from mirror.state.left_out import forget_left_out
 from mirror.state.listing import FORGET_VALIDATORS, load_sources
 from mirror.state.rebuilt import UNCLAIMED
 from mirror.state.store import Store
@@ -173,9 +174,10 @@ async def record_removals(store: Store, removals: Sequence[RemovalRecord], *, cy
                 await close_entries(tx, "project = ? AND filename = ?", (removal.project, filename), revision, now)
         await tx.executemany(
             "UPDATE project SET listed = 0, absent_since = NULL, etag = NULL, last_modified = NULL, serial = NULL,"
-            " digest = NULL, selection = NULL, skipped = 0, claims = NULL WHERE id = ?",
+            " digest = NULL, selection = NULL, claims = NULL WHERE id = ?",
             [(r.project,) for r in removals if r.leaves],
         )
+        await forget_left_out(tx, [r.project for r in removals if r.leaves])
         await tx.executemany(f"{FORGET_VALIDATORS} id = ?", [(r.project,) for r in removals if r.forgets])
         await tx.executemany(
             "DELETE FROM failure WHERE source = ? AND project = ?",

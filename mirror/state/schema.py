@@ -119,6 +119,12 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE source ADD COLUMN brake_lifted INTEGER;
     UPDATE source SET brake_lifted = (SELECT max(id) FROM cycle WHERE allow_shrink = 1);
     """,
+    """
+    -- What a project's page lists and a rule leaves out: how many files for each rule, and the first names as a JSON array.
+    CREATE TABLE left_out (
+        project INTEGER NOT NULL REFERENCES project(id), rule TEXT NOT NULL, files INTEGER NOT NULL, names TEXT NOT NULL,
+        PRIMARY KEY (project, rule)) WITHOUT ROWID;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

@@ -276,7 +276,7 @@ class _Crawler:
             project=row.id,
             validators=_with_serial(look.validators, row),
             selection=self._due.selection,
-            skipped=selected.skipped,
+            left_out=selected.left_out,
             claims=selected.claims,
         )
         work = self._work(row, change, closing if claims.is_complete else None)

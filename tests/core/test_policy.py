@@ -50,7 +50,7 @@ def test_projects_by_pattern(projects, excluded, name, wanted):
 
 
 def test_files_by_pattern_and_url():
-    """What patterns or the URL leave out is skipped and counted; the URL's query does not count."""
+    """What patterns or the URL leave out is named with its rule; the URL's query does not count."""
     policy = IndexPolicy(name="i", files=("*.whl",), exclude_files=("*-cp27-*",))
     good = listed("a-1.whl", url="https://files/a-1.whl?x=/python-upstream/")
     shown = page(
@@ -59,7 +59,10 @@ def test_files_by_pattern_and_url():
         listed("a-1-cp27-x.whl"),
         listed("b-1.whl", url="https://files/python-upstream/b-1.whl?sig=1"),
     )
-    assert select(policy, shown) == Selected(files={"a-1.whl": good}, skipped=3)
+    assert select(policy, shown) == Selected(
+        files={"a-1.whl": good},
+        left_out={"a-1.tar.gz": "files", "a-1-cp27-x.whl": "exclude-files", "b-1.whl": "skip-url-patterns"},
+    )
 
 
 def test_refused_names_and_warnings_are_passed_on():
@@ -105,9 +108,26 @@ def test_an_owner_claims_what_its_patterns_leave_out():
 
 
 def test_an_overlay_leaves_claimed_names_alone():
-    """A filename that belongs to the owner is skipped."""
+    """A filename that belongs to the owner is not taken, and no rule leaves it out here."""
     selected = select(IndexPolicy(name="i", overlay=True), page(listed("a.whl"), listed("b.whl")), claimed={"a.whl"})
-    assert (list(selected.files), selected.skipped) == (["b.whl"], 1)
+    assert (list(selected.files), selected.skipped) == (["b.whl"], 0)
+
+
+def test_what_the_owner_excludes_is_left_out_for_the_overlay_by_the_same_rule():
+    """A name that only the overlay lists and the owner's exclude-files names is left out of the overlay."""
+    _, overlay = compile_selections(
+        [IndexPolicy(name="owner", exclude_files=("*.zip",)), IndexPolicy(name="over", overlay=True)]
+    )
+    selected = overlay.select(page(listed("a-1.zip")), {}, (), {"owner"})
+    assert (selected.files, selected.left_out) == ({}, {"a-1.zip": "exclude-files"})
+
+
+def test_a_name_that_is_offered_twice_is_not_left_out_where_one_offer_is_taken():
+    """Of two offers of one filename an address leaves out one: the file is wanted, and nothing is left out."""
+    passed = listed("a.whl", url="https://files/python-upstream/a.whl")
+    good = listed("a.whl", url="https://files/a.whl")
+    for offers in ((passed, good), (good, passed)):
+        assert select(IndexPolicy(name="i"), page(*offers)) == Selected(files={"a.whl": good})
 
 
 @pytest.mark.parametrize(
