@@ -28,6 +28,7 @@ from mirror.sync.channel import Channel
 from mirror.sync.forker import ForkedProcess, Forker
 from mirror.sync.messages import Look, Open, Ordered, Outcome, Renew, Renewed, Said, Stop, Stopped, Told, known_page
 from mirror.tree.layout import Layout
+from mirror.upstream.addresses import Reach
 from mirror.upstream.credentials import Credential
 from mirror.upstream.session import IndexSession
 
@@ -91,10 +92,13 @@ class FetchPool(Generic[T]):
         if share < _LEAST_SHARE or limits.requests_per_second or limits.bytes_per_second:
             return False
         self._credential = await self._session.load_credential()
+        own_reach = await self._session.own_reach()
+        if own_reach is None and not self._session.hides_peers:
+            return False  # each process would take its own first look-up of the index's name for the truth
         await self._session.slots.lend(share * count)
         self._lent = share * count
         self._room = anyio.Semaphore(count * _WINDOW, fast_acquire=True)
-        opened = self._opened(count, share)
+        opened = self._opened(count, share, own_reach)
         try:
             for _ in range(count):
                 process = forker.fork()
@@ -221,7 +225,7 @@ class FetchPool(Generic[T]):
             if member.is_alive:
                 member.channel.send(renewed)
 
-    def _opened(self, count: int, share: int) -> Open:
+    def _opened(self, count: int, share: int, own_reach: Reach | None) -> Open:
         session = self._session
         limits, policy = session.limits, session.retry_policy
         return Open(
@@ -236,6 +240,7 @@ class FetchPool(Generic[T]):
             retry_policy=replace(policy, spare=policy.spare // count),
             credential=self._credential,
             credential_from=session.credentials.describe(),
+            own_reach=own_reach,
         )
 
 

@@ -73,6 +73,8 @@ class _HandedCredential:
         self._described = opened.credential_from
         self._answer: Renewed | None = None
         self._answered = anyio.Event()
+        if self.kept is not None:
+            register_secret(self.kept.header)
 
     def describe(self) -> str:
         return self._described
@@ -159,7 +161,14 @@ class _FetchProcess:
             own=self._own,
             in_threads=False,
         )
-        session = IndexSession(opened.index, limits, self._credential, os.environ, retry_policy=opened.retry_policy)
+        session = IndexSession(
+            opened.index,
+            limits,
+            self._credential,
+            os.environ,
+            retry_policy=opened.retry_policy,
+            own_reach=opened.own_reach,
+        )
         async with session, anyio.create_task_group() as tasks:
             await session.prepare()
             client = IndexClient(session, opened.index, limits)

@@ -13,6 +13,7 @@ from mirror.errors import MirrorError
 from mirror.sync.arrival import FetchJob
 from mirror.tree.files import PlacedBlob
 from mirror.tree.layout import Layout
+from mirror.upstream.addresses import Reach
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import PageLook
 from mirror.upstream.retry import RetryPolicy
@@ -29,6 +30,8 @@ class Open(msgspec.Struct, frozen=True, kw_only=True):
     retry_policy: RetryPolicy
     credential: Credential | None
     credential_from: str
+    own_reach: Reach | None
+    """How public the index is; no process finds that out anew, since the name's owner may answer otherwise by then."""
 
 
 class Ordered(msgspec.Struct, frozen=True, kw_only=True):

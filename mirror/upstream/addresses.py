@@ -1,9 +1,13 @@
 """Which network addresses an index may send us to: no redirect or link from a public index reaches into our network.
 
-Invariants: a foreign host is at least as public as the index itself (loopback < private < global); link-local,
-multicast, unspecified and reserved addresses are never contacted. Judged at connect, after name resolution, for every
-address tried, so that a name that resolves differently the second time gains nothing. Behind a proxy only literal
-addresses and ``localhost`` can be judged. ``allow-private`` lifts all of it.
+Invariants: a host is at least as public as the index itself (loopback < private < global), and so is the index's own
+name whenever it is resolved again in a cycle; link-local, multicast, unspecified and reserved addresses, and those of
+clouds' metadata services, are never contacted. Judged at connect, after name resolution, for every address tried, so
+that a name that resolves differently the second time gains nothing. Behind a proxy only literal addresses and
+``localhost`` can be judged. ``allow-private`` lifts all of it.
+
+The tables follow the IANA special-purpose registries as of 2025, not the ``ipaddress`` module, whose answers differ
+between versions of the interpreter.
 """
 
 from __future__ import annotations
@@ -14,10 +18,56 @@ import socket
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from aiohttp import AddrInfoType
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _networks(*texts: str) -> tuple[_Network, ...]:
+    return tuple(map(ipaddress.ip_network, texts))
+
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_LOOPBACK: Final = _networks("127.0.0.0/8", "::1/128")
+_METADATA_SERVICES: Final = _networks(
+    "100.100.100.200/32",  # Alibaba
+    "168.63.129.16/32",  # Azure, in a public network
+    "192.0.0.192/32",  # Oracle
+    "fd00:42::42/128",  # Scaleway
+    "fd00:ec2::23/128",  # Amazon, of containers
+    "fd00:ec2::254/128",  # Amazon
+    "fd20:ce::254/128",  # Google
+)
+_NEVER_CONTACTED: Final = _networks(
+    "0.0.0.0/8",
+    "169.254.0.0/16",  # link-local, where most clouds have their metadata services
+    "224.0.0.0/4",  # multicast
+    "240.0.0.0/4",  # reserved, and broadcast
+    "fe80::/10",  # link-local
+    "ff00::/8",  # multicast
+)
+_ASSIGNED_IPV6: Final = _networks("2000::/3", "fc00::/7", "fec0::/10")
+"""Every other IPv6 address is reserved, or stands for something else."""
+_NOT_GLOBAL: Final = _networks(
+    "10.0.0.0/8",
+    "100.64.0.0/10",  # carrier-grade NAT
+    "172.16.0.0/12",
+    "192.0.0.0/24",  # protocol assignments
+    "192.0.2.0/24",  # documentation
+    "192.88.99.0/24",  # 6to4 relays
+    "192.168.0.0/16",
+    "198.18.0.0/15",  # benchmarks
+    "198.51.100.0/24",  # documentation
+    "203.0.113.0/24",  # documentation
+    "2001::/23",  # protocol assignments, Teredo among them
+    "2001:db8::/32",  # documentation
+    "3fff::/20",  # documentation
+    "fc00::/7",  # unique local
+    "fec0::/10",  # site-local
+)
 
 
 class Reach(IntEnum):
@@ -32,11 +82,17 @@ class Reach(IntEnum):
 def reach_of(address: str) -> Reach:
     """Return how public a literal address is. Raises ``ValueError`` for what is no address."""
     ip = _unwrap(ipaddress.ip_address(address.partition("%")[0]))
-    if ip.is_loopback:
+    if _is_in(ip, _LOOPBACK):
         return Reach.LOOPBACK
-    if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved:
+    if _is_in(ip, _NEVER_CONTACTED) or _is_in(ip, _METADATA_SERVICES):
         return Reach.FORBIDDEN
-    return Reach.GLOBAL if ip.is_global else Reach.PRIVATE
+    if ip.version == 6 and not _is_in(ip, _ASSIGNED_IPV6):
+        return Reach.FORBIDDEN
+    return Reach.PRIVATE if _is_in(ip, _NOT_GLOBAL) else Reach.GLOBAL
+
+
+def _is_in(ip: _Address, networks: tuple[_Network, ...]) -> bool:
+    return any(ip in network for network in networks)
 
 
 def reach_of_host(host: str) -> Reach | None:
@@ -64,7 +120,7 @@ class Attempts:
 
 
 class AddressRule:
-    """The rule of one index; ``connect_foreign`` is the socket factory of its connector for foreign hosts."""
+    """The rule of one index; ``connect_foreign`` is the socket factory of its connector for names and foreign hosts."""
 
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_all = allow_private
@@ -72,14 +128,18 @@ class AddressRule:
         self._attempts: ContextVar[Attempts | None] = ContextVar("attempts", default=None)
 
     def learn_own(self, reach: Reach) -> None:
-        """Take how public the index itself is; the first that is known counts."""
-        if self._own is None:
-            self._own = Reach.PRIVATE if reach is Reach.FORBIDDEN else reach
+        """Take how public the index itself is; the most public that it ever was counts."""
+        reach = Reach.PRIVATE if reach is Reach.FORBIDDEN else reach
+        self._own = reach if self._own is None else max(self._own, reach)
 
     def learn_own_address(self, address: str) -> None:
-        """Take the address at which the index itself answered."""
-        if self._own is None:
-            self.learn_own(reach_of(address))
+        """Take an address at which the index itself answered, or to which its name resolves."""
+        self.learn_own(reach_of(address))
+
+    @property
+    def own(self) -> Reach | None:
+        """How public the index is, as far as it is known."""
+        return self._own
 
     @property
     def knows_own(self) -> bool:
@@ -91,7 +151,8 @@ class AddressRule:
         if self._allow_all:
             return None
         if reach is Reach.FORBIDDEN:
-            return "a link-local, multicast or reserved address; allow-private = true would allow it"
+            what = "a link-local, multicast or reserved address, or that of a cloud's metadata service"
+            return f"{what}; allow-private = true would allow it"
         # Until the index was reached it counts as global: the strictest rule.
         if reach < (Reach.GLOBAL if self._own is None else self._own):
             return f"a {reach.name.lower()} address, which a more public index must not lead to (allow-private = true)"
@@ -122,7 +183,7 @@ class AddressRule:
         return socket.socket(family=family, type=kind, proto=protocol)
 
 
-def _unwrap(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _unwrap(ip: _Address) -> _Address:
     """Return the IPv4 address that an IPv6 address stands for, if it does."""
     if isinstance(ip, ipaddress.IPv4Address):
         return ip

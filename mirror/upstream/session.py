@@ -28,6 +28,7 @@ from mirror.core.backoff import parse_retry_after
 from mirror.errors import AccessDenied, MirrorError, NotListed, RedirectRefused, Unreachable, Withheld
 from mirror.logs import get_logger
 from mirror.upstream.access import Access, Credentials
+from mirror.upstream.addresses import Reach
 from mirror.upstream.credentials import Credential
 from mirror.upstream.rate import Budget, Deadlines, Slots, TokenBucket, loop_time
 from mirror.upstream.response import DRAIN_BYTES, Response, cause_of_stall
@@ -149,7 +150,9 @@ class IndexSession:
         env: Mapping[str, str],
         *,
         retry_policy: RetryPolicy | None = None,
+        own_reach: Reach | None = None,
     ) -> None:
+        """``own_reach``: how public the index is, where another process has learned it."""
         self.retry_policy = retry_policy or RetryPolicy()
         self.allowance = Allowance(self.retry_policy)
         self.config, self.limits = config, limits
@@ -176,7 +179,7 @@ class IndexSession:
         self._own_urls = OwnUrls(self._root)
         self._deadlines = Deadlines()
         self._access = Access(config.name, config.url, credentials)
-        self._transport = Transport(config, limits, env, self._origin)
+        self._transport = Transport(config, limits, env, self._origin, own_reach=own_reach)
         self.slots = Slots(limits.max_connections)
         """Requests that may be under way at once."""
         self._request_rate = TokenBucket(limits.requests_per_second)
@@ -209,6 +212,15 @@ class IndexSession:
         """
         await self._transport.prepare()
         await self._access.load()
+
+    async def own_reach(self) -> Reach | None:
+        """Return how public the index is, for the other processes that ask it; None where nobody can know."""
+        return await self._transport.own_reach()
+
+    @property
+    def hides_peers(self) -> bool:
+        """Whether a proxy stands before the index, so that nobody sees whom a connection reaches."""
+        return self._transport.hides_peers
 
     async def load_credential(self) -> Credential | None:
         """Return the credential to send. Raises ``AccessDenied`` where it can't be had, or the index has denied us."""

@@ -1,11 +1,13 @@
 """The connections of one index: sockets, TLS, proxies, deadlines. Sends one request, follows nothing.
 
-Invariants: a foreign host is connected to only at addresses that ``addresses`` allows; no cookie, netrc or proxy is
+Invariants: a foreign host is connected to only at addresses that ``addresses`` allows, and the index's own name only at
+addresses as public as it was before in this cycle, in whichever process; no cookie, netrc or proxy is
 taken from anywhere but our own settings; a body is never decoded on the way; a URL's bytes are sent as they are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -14,14 +16,14 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-import anyio
 import anyio.to_thread
+from aiohttp.abc import ResolveResult
 from yarl import URL
 
 from mirror import __version__
 from mirror.config import IndexConfig, Limits
 from mirror.errors import RedirectRefused
-from mirror.upstream.addresses import AddressRule, reach_of, reach_of_host
+from mirror.upstream.addresses import AddressRule, Reach, reach_of, reach_of_host
 from mirror.upstream.proxies import Proxy, ProxyChoice
 from mirror.upstream.response import TRANSPORT_FAILURES, PeerResponse, failure_of, is_pushback, on_sent
 from mirror.upstream.targets import Origin, origin_of
@@ -36,9 +38,20 @@ _READ_BYTES = 256 * 1024
 
 
 class Transport:
-    """Two pools of connections: a free one for the index itself and proxies, a guarded one for foreign hosts."""
+    """Two pools of connections: a free one for proxies and an index at a literal address, a guarded one for the rest.
 
-    def __init__(self, config: IndexConfig, limits: Limits, env: Mapping[str, str], origin: Origin) -> None:
+    ``own_reach``: how public the index is, where another process has learned it.
+    """
+
+    def __init__(
+        self,
+        config: IndexConfig,
+        limits: Limits,
+        env: Mapping[str, str],
+        origin: Origin,
+        *,
+        own_reach: Reach | None = None,
+    ) -> None:
         self.pushback = 0
         """Timeouts, resets and cut bodies so far."""
         self._config = config
@@ -46,15 +59,18 @@ class Transport:
         self._env = env
         self._origin = origin
         self._rule = AddressRule(allow_private=config.allow_private)
+        self._own_reach = own_reach
         self._proxies = ProxyChoice(config.proxy, env=env, where=f"index {config.name!r}: proxy")
         self._tls: dict[bool, ssl.SSLContext] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         reach = reach_of_host(self._origin[1])
-        if self._proxies.for_origin(*self._origin) is not None and reach is not None:
-            # A proxy hides who answers; what the URL itself says is all that will be known.
-            self._rule.learn_own(reach)
+        self._is_literal = reach is not None
+        for known in (reach, self._own_reach):
+            # Behind a proxy, which hides who answers, what the URL says is all that will be known.
+            if known is not None:
+                self._rule.learn_own(known)
         self._free = await self._open(None)
         self._guarded = await self._open(self._rule.connect_foreign)
         return self
@@ -89,8 +105,9 @@ class Transport:
             context = await self._tls_for(is_own=is_own)
         elif proxy is not None and proxy.url.startswith("https:"):
             context = await self._tls_for(is_own=False)
-        # Only a direct connection shows whom it reaches.
-        client = self._free if is_own or proxy is not None else self._guarded
+        # Only a direct connection shows whom it reaches; an address that the configuration names needs no judgement.
+        is_free = proxy is not None or (is_own and self._is_literal)
+        client = self._free if is_free else self._guarded
         attempts = self._rule.watch()
         on_sent.set(sent)
         try:
@@ -104,7 +121,8 @@ class Transport:
             )
         except TRANSPORT_FAILURES as exc:
             if attempts.refused is not None and not attempts.tried:
-                raise RedirectRefused(url=source, target=str(target), cause=attempts.refused) from None
+                of_name = "the name of the index now resolves to " if is_own else ""
+                raise RedirectRefused(url=source, target=str(target), cause=of_name + attempts.refused) from None
             self.note_failure(exc)
             raise failure_of(exc, source, timeout_s=self._limits.stall_timeout_s) from None
         assert isinstance(raw, PeerResponse)
@@ -116,24 +134,33 @@ class Transport:
         """Count a failure that may mean that the upstream has too much to do, also in the middle of a body."""
         self.pushback += is_pushback(exc)
 
+    async def own_reach(self) -> Reach | None:
+        """Return how public the index is, for every process that asks it in this cycle; None where nobody can know."""
+        if self._rule.own is None and not self.hides_peers:
+            _, host, port = self._origin
+            with contextlib.suppress(OSError):
+                await _Resolver(host, self._rule).resolve(host, port, socket.AF_UNSPEC)
+        return self._rule.own
+
+    @property
+    def hides_peers(self) -> bool:
+        """Whether a proxy stands before the index, so that nobody sees whom a connection reaches."""
+        return self._proxies.for_origin(*self._origin) is not None
+
     async def _check_host(self, target: URL, source: str) -> None:
         """Raise ``RedirectRefused`` where the text of a foreign URL already names an address that is not allowed."""
-        if not self._rule.knows_own and self._proxies.for_origin(*self._origin) is None:
-            # A file's link may be followed before the index itself was asked in this run.
-            _, host, port = self._origin
-            try:
-                found = await anyio.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-            except OSError:
-                found = []
-            if found:
-                self._rule.learn_own(max(reach_of(str(address[0])) for *_, address in found))
+        await self.own_reach()  # a file's link may be followed before the index itself was asked in this run
         cause = self._rule.refusal_of_host(target.raw_host or "")
         if cause is not None:
             raise RedirectRefused(url=source, target=str(target), cause=cause)
 
     async def _open(self, socket_factory: aiohttp.SocketFactoryType | None) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._limits.max_connections, socket_factory=socket_factory),
+            connector=aiohttp.TCPConnector(
+                limit=self._limits.max_connections,
+                socket_factory=socket_factory,
+                resolver=_Resolver(self._origin[1], self._rule),
+            ),
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 sock_connect=self._limits.connect_timeout_s,
@@ -159,6 +186,22 @@ class Transport:
             # Two requests may have made one each; all must use the same, or connections would not be shared.
             self._tls.setdefault(is_own, made)
         return self._tls[is_own]
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """Resolves names, and lets the rule learn how public the index's own name is before it is connected to."""
+
+    def __init__(self, own_host: str, rule: AddressRule) -> None:
+        super().__init__()
+        self._own_host, self._rule = own_host.rstrip("."), rule
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        if found and self._rule.own is None and host.lower().rstrip(".") == self._own_host:
+            self._rule.learn_own(max(reach_of(result["host"]) for result in found))
+        return found
 
 
 def _plain_headers(headers: Mapping[str, str], proxy: Proxy | None, target: URL) -> Mapping[str, str]:

@@ -21,8 +21,6 @@ from simulator.origin import Answer, IndexOrigin, Kind, SignedUrls, Target, answ
 from simulator.settings import Settings
 from simulator.state import IndexState
 
-_HOST = "127.0.0.1"
-
 AnyFault = TypeVar("AnyFault", bound=Fault)
 
 
@@ -158,10 +156,10 @@ class Simulator:
         runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, _HOST, 0, ssl_context=self._tls)
+        site = web.TCPSite(runner, self.settings.host, 0, ssl_context=self._tls)
         await site.start()
         port = runner.addresses[0][1]
-        return f"{'https' if self._tls else 'http'}://{_HOST}:{port}"
+        return f"{'https' if self._tls else 'http'}://{self.settings.host}:{port}"
 
     def _release_now(self) -> None:
         self._released.set()

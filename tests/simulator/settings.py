@@ -10,6 +10,8 @@ from typing import Literal
 class Settings:
     """The defaults are an open index like PyPI: JSON and HTML, ETags, sha256, no serials, files from its own origin."""
 
+    host: str = "127.0.0.1"
+    """Where it listens; another loopback address can play a host of its own. Counts when it is started."""
     username: str | None = None
     password: str | None = None
     """With a username: HTTP Basic is asked for, everywhere."""
