@@ -4,6 +4,7 @@
 
     MirrorError
     ├── ConfigError                 wrong usage or configuration; nothing was touched
+    │   └── WrongUser               a command that writes, run by another user than the owner of the state
     ├── LockHeld                    another process works on this mirror
     ├── UpstreamError               one request could not be answered usefully
     │   ├── Unreachable             no connection, cut, stalled, 5xx, 429: tried again until the budget ended
@@ -103,6 +104,28 @@ class ConfigError(MirrorError):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.problem}" if self.where else self.problem
+
+
+@dataclass(kw_only=True, eq=False)
+class WrongUser(ConfigError):
+    """A command that writes was run by another user than the owner of the state; nothing was touched.
+
+    ``run_as``: the words that run a command as the owner. ``command``: the command to run so, as a shell reads it.
+    """
+
+    where: str = ""
+    problem: str = ""
+    path: str
+    owner: str
+    user: str
+    run_as: tuple[str, ...]
+    command: str = "mirror …"
+
+    def __str__(self) -> str:
+        return (
+            f"{shown_text(self.path)} belongs to {self.owner}, and {self.user} would leave files that {self.owner} can't"
+            f" change: run `{' '.join(self.run_as)} {self.command}`"
+        )
 
 
 @dataclass(kw_only=True, eq=False)

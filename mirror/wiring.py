@@ -32,6 +32,7 @@ from mirror.tree.check import iter_projects
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
+from mirror.tree.owner import check_owner
 from mirror.tree.pages import PageStore
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.index import IndexClient
@@ -74,6 +75,8 @@ async def opened_cycle(
     Raises ``ConfigError``, ``TreeError``, ``StateError`` or ``LockHeld`` before any request is made.
     """
     layout = Layout(config.mirror.root)
+    if not options.dry_run:
+        await check_user(config.mirror)
     async with contextlib.AsyncExitStack() as stack:
         upstreams = [
             await stack.enter_async_context(u) for u in _upstreams(config, options, env, credentials, retry_policy)
@@ -106,6 +109,7 @@ async def opened_tree(
 ) -> AsyncIterator[Tree]:
     """Yield the tree with its lock held, for a command that writes. Raises ``TreeError``, ``StateError``, ``LockHeld``."""
     layout = Layout(settings.root)
+    await check_user(settings)
     if not await anyio.Path(settings.state).exists():
         raise await anyio.to_thread.run_sync(_no_state, settings, layout)
     async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
@@ -117,6 +121,7 @@ async def opened_tree(
 async def make_state(settings: MirrorSettings, *, wait_s: float = 0.0) -> None:
     """Make an empty tree with its state. Raises ``LockHeld``, ``TreeError``, or ``StateError`` where pages are there."""
     layout = Layout(settings.root)
+    await check_user(settings)
     await anyio.to_thread.run_sync(create_tree, layout)
     async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
         await check_tree_matches(store, layout)
@@ -128,9 +133,12 @@ async def opened_tree_for_reading(
 ) -> AsyncIterator[Tree]:
     """Yield the tree without a lock, beside whatever works on it. Raises ``TreeError``, ``StateError``.
 
-    ``may_note``: the state takes small notes where we may write it, such as the time of a verification.
+    ``may_note``: the state takes small notes where we may write it, such as the time of a verification; then this is a
+    command that writes.
     """
     layout = Layout(settings.root)
+    if may_note:
+        await check_user(settings)
     if not await anyio.Path(settings.state).exists():
         raise await anyio.to_thread.run_sync(_no_state, settings, layout)
     async with open_store_for_reading(settings.state, may_note=may_note) as store:
@@ -144,6 +152,7 @@ async def opened_tree_for_repair(
 ) -> AsyncIterator[Tree]:
     """Yield the tree with its lock held; a state that is missing, damaged or not the tree's is set aside for a new one."""
     layout = Layout(settings.root)
+    await check_user(settings)
     if not await anyio.Path(layout.simple).is_dir() and not await anyio.Path(settings.state).exists():
         raise await anyio.to_thread.run_sync(_no_state, settings, layout)
     await anyio.to_thread.run_sync(create_tree, layout)
@@ -154,6 +163,11 @@ async def opened_tree_for_repair(
         async with open_store(settings.state) as store:
             tree = await _build_tree(settings, limits, layout, store, clock)
             yield replace(tree, was_rebuilt=not is_usable)
+
+
+async def check_user(settings: MirrorSettings) -> None:
+    """Raise ``WrongUser`` where another user owns the state: before a command writes anything."""
+    await anyio.to_thread.run_sync(check_owner, settings.root, settings.state)
 
 
 async def with_known_indexes(config: Config) -> Config:

@@ -55,13 +55,25 @@ def _run(arguments: list[str]) -> int:
 
 def _report(error: BaseException) -> int:
     """Say what went wrong, on stderr, and return the exit code: a line for what is expected, a traceback for a bug."""
-    from mirror.cli.outcome import ExitCode, exit_code_for, expected_errors, first_of, usage_error, write_error
+    from mirror.cli.outcome import (
+        ExitCode,
+        exit_code_for,
+        expected_errors,
+        first_of,
+        own_command,
+        usage_error,
+        write_error,
+    )
+    from mirror.errors import WrongUser
     from mirror.logs import get_logger, use_default_logging
 
     if usage := usage_error(error):
         write_error(usage)
         return ExitCode.USAGE
     if expected := expected_errors(error):
+        for one in expected:
+            if isinstance(one, WrongUser):
+                one.command = own_command()
         for line in dict.fromkeys(str(one) for one in expected):
             write_error(f"error: {line}")
         return first_of(map(exit_code_for, expected))

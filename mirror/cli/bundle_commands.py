@@ -160,10 +160,12 @@ def _create(options: GlobalOptions, wanted: _Wanted) -> dict[str, Any]:
     from mirror.state.plan import open_plan
     from mirror.tree.layout import Layout
     from mirror.tree.lock import hold
+    from mirror.wiring import check_user
 
     layout = Layout(wanted.config.mirror.root)
     if not layout.root.is_dir():
         raise ConfigError(where="--root", problem=f"{layout.root} is not there")
+    anyio.run(check_user, wanted.config.mirror)
     # One bundle at a time: the tree's own lock is only held to freeze and to enter.
     with hold(layout.root / "bundle.lock", wait_s=options.wait_s):
         job = anyio.run(_prepare, options, wanted, layout)
@@ -459,14 +461,14 @@ def acknowledge(
     import time
 
     import anyio
+    import anyio.to_thread
 
     from mirror.bundle.repair import find_shipment, read_receipt
     from mirror.state.shipments import load_shipments, record_acknowledged
 
-    found = read_receipt(receipt)
-
     async def run() -> ShipmentRow:
         async with _opened(options, options.load_tree_config()) as tree:
+            found = await anyio.to_thread.run_sync(read_receipt, receipt)
             row = find_shipment(found, await load_shipments(tree.store, found.site))
             await record_acknowledged(
                 tree.store, row, now=time.time(), free_bytes=found.free_bytes, damage=len(found.damage)

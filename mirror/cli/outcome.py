@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from pathlib import Path
 
 from mirror import __version__
 from mirror.errors import (
@@ -140,6 +142,16 @@ def write_out(text: str) -> None:
     except OSError as exc:
         close_output()
         raise TreeError(path="standard output", problem=f"can't be written: {exc.strerror}") from exc
+
+
+def own_command() -> str:
+    """Return the command that runs now, as a shell reads it; the program by its full path, since another user runs it."""
+    path = Path(sys.argv[0])
+    if path.name == "__main__.py":
+        program = [sys.executable, "-m", "mirror"]
+    else:
+        program = [str(path.absolute())] if path.name == "mirror" else ["mirror"]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def show_version() -> None:

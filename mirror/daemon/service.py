@@ -53,7 +53,7 @@ from mirror.tree.atomic import disk_space
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
 from mirror.upstream.credentials import CredentialSource, credential_source
-from mirror.wiring import check_tree_is_there, check_tree_matches, make_state, opened_cycle, opened_tree
+from mirror.wiring import check_tree_is_there, check_tree_matches, check_user, make_state, opened_cycle, opened_tree
 
 LOOK_EVERY_S = 15.0
 """How often the daemon looks at the clock and at the credentials that were refused, while it waits."""
@@ -118,6 +118,7 @@ class Daemon:
         """Run until a signal ends it. Raises ``LockHeld``, ``TreeError`` or ``StateError`` where it can't begin."""
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._watch_signals, tasks.cancel_scope)
+            await check_user(self._config.mirror)
             await anyio.to_thread.run_sync(create_tree, self._layout)
             async with hold_async(self._layout.daemon_lock, wait_s=self._wait_s):
                 await self._check_state()
