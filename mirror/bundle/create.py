@@ -8,18 +8,19 @@ medium, and a run that was killed is continued by the same command. Without the 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio.to_thread
 import msgspec
 
 from mirror.bundle import manifest, signing
+from mirror.bundle.hashing import HashingFile, Written
+from mirror.bundle.medium import Medium, open_medium
 from mirror.bundle.planning import page_list_path, plan_update
 from mirror.bundle.receive import ATTACHED, BUNDLE_JSON, BUNDLE_SIG, PROGRAM, bundle_label, volume_name
 from mirror.bundle.volumes import Told, lay_out, write_volumes
@@ -50,6 +51,7 @@ _SPARE_BYTES = 1 << 20
 _LINE_BYTES = 700
 """What an item takes in ``bundle.json`` and ``CONTENTS.json`` together, about."""
 _SIGNATURE = f"{PROGRAM}.sig"
+_CHUNK = 1 << 20
 _WORTH_BYTES = 64 << 20
 """So much written of an interrupted bundle is worth more than what was published since."""
 
@@ -125,10 +127,13 @@ def is_continued(plan: Plan, order: Order, basis: Basis, *, is_newest: bool) -> 
 def clear_begun(plan: Plan) -> None:
     """Remove what was written of a bundle that is given up, where its medium is still there and it was not signed."""
     place, signed = plan.meta("directory"), plan.meta("signed")
-    if not place or signed or (Path(place) / BUNDLE_SIG).exists():
+    if not place or signed:
         return
-    with contextlib.suppress(OSError, TreeError):
-        _remove_own(Path(place))
+    with contextlib.suppress(OSError, TreeError, BundleError):
+        with open_medium(Path(place)) as medium:
+            if BUNDLE_SIG in medium.names():
+                return
+            _remove_own(medium)
         Path(place).rmdir()
 
 
@@ -200,106 +205,115 @@ def total_bytes(plan: Plan) -> int:
 def write_bundle(plan: Plan, sources: Sequence[Path], directory: Path, key: Path | None, told: Told) -> str:
     """Write the planned bundle, or what is missing of it; return the sha256 of its ``bundle.json``.
 
-    ``sources``: where blobs and where pages lie. Raises ``TreeError``, ``BundleError``.
+    ``sources``: where blobs and where pages lie. What is signed is made and signed beside the plan, in the mirror's private
+    part, then copied: nothing that is read from the medium gets a signature. Raises ``TreeError``, ``BundleError``.
     """
     public, pages = sources
     head = head_of(plan)
-    _prepare_directory(plan, directory)
-    _check_space(plan, directory)
-    write_volumes(plan, lambda path: (pages if path.startswith("simple/") else public) / path, directory, told)
-    attached = _write_attached(plan, directory, head, key)
-    written = manifest.write_manifest(directory / BUNDLE_JSON, plan, head, attached)
-    volumes = [manifest.Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()]
-    manifest.write_sums(directory / manifest.SUMS, [*attached, *volumes, written])
-    for name in (*(a.name for a in attached), BUNDLE_JSON, manifest.SUMS):
-        sync_file(directory / name)
-    _sign(plan, directory / BUNDLE_JSON, written.sha256, key, "signed")
-    sync_directory(directory)
+    with open_medium(directory, make=True) as medium:
+        _prepare(plan, medium)
+        _check_space(plan, medium)
+        write_volumes(plan, lambda path: (pages if path.startswith("simple/") else public) / path, medium, told)
+        attached = _write_attached(plan, medium, head, key)
+        written = _write_manifest(plan, medium, head, attached, key)
+        medium.sync()
     sync_directory(directory.parent)
     _log.info("bundle.written", path=str(directory), digest=written.sha256, bytes=total_bytes(plan))
     return written.sha256
 
 
-def _prepare_directory(plan: Plan, directory: Path) -> None:
-    if plan.meta("directory") == str(directory):
-        if directory.is_dir():
-            return
-        # Another medium stands there now: nothing of what was written lies on it.
-        for volume in plan.volumes():
-            plan.record_volume(volume.number, None)
-    with tree_errors(directory):
-        if directory.exists() and any(directory.iterdir()):
-            _clear_unfinished(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-    plan.keep(directory=str(directory), signed="", program="")
+def _prepare(plan: Plan, medium: Medium) -> None:
+    """Make sure that only files of this bundle lie in its folder."""
+    if plan.meta("directory") == str(medium.path) and medium.names():
+        return
+    # Another medium stands there now: nothing of what was written lies on it.
+    for volume in plan.volumes():
+        plan.record_volume(volume.number, None)
+    if BUNDLE_JSON in medium.names():
+        raise BundleError(
+            problem=f"{medium.path} is another bundle of this name: move it away, or choose another place"
+        )
+    _remove_own(medium)
+    plan.keep(directory=str(medium.path), signed="")
 
 
-def _clear_unfinished(directory: Path) -> None:
+def _remove_own(medium: Medium) -> None:
     """Remove what an earlier run of ours began and did not come far with."""
-    if (directory / BUNDLE_JSON).exists():
-        raise BundleError(problem=f"{directory} is another bundle of this name: move it away, or choose another place")
-    _remove_own(directory)
-
-
-def _remove_own(directory: Path) -> None:
     own = {*ATTACHED, BUNDLE_JSON, manifest.SUMS}
-    paths = list(directory.iterdir())
-    foreign = [path.name for path in paths if path.name not in own and not path.match("volume-*.tar")]
+    names = medium.names()
+    foreign = [name for name in names if name not in own and not Path(name).match("volume-*.tar")]
     if foreign:
         raise BundleError(
-            problem=f"{directory} holds something else ({min(foreign)}): move it away, or choose another place"
+            problem=f"{medium.path} holds something else ({min(foreign)}): move it away, or choose another place"
         )
-    for path in paths:
-        remove_if_there(path)
+    for name in names:
+        medium.remove(name)
 
 
-def _check_space(plan: Plan, directory: Path) -> None:
+def _check_space(plan: Plan, medium: Medium) -> None:
     items = sum(plan.count_items(kind)[0] for kind in ("blob", "sidecar", "page"))
-    there = [p.stat().st_size for v in plan.volumes() if (p := directory / volume_name(v.number)).is_file()]
-    needed = total_bytes(plan) + items * _LINE_BYTES + _SPARE_BYTES - sum(there)
-    free = free_bytes(directory)
+    there = sum(medium.size(volume_name(volume.number)) or 0 for volume in plan.volumes())
+    needed = total_bytes(plan) + items * _LINE_BYTES + _SPARE_BYTES - there
+    free = free_bytes(medium.path)
     if free is not None and free < needed:
         advice = f"{needed} bytes are needed for this bundle; take a larger medium, and copy the volumes on from there"
-        raise full_disk_error(str(directory), "too little space", advice)
+        raise full_disk_error(str(medium.path), "too little space", advice)
 
 
-def _write_attached(plan: Plan, directory: Path, head: manifest.Head, key: Path | None) -> list[manifest.Written]:
+def _write_attached(plan: Plan, medium: Medium, head: manifest.Head, key: Path | None) -> list[Written]:
     program = manifest.program()
-    own = hashlib.sha256(program).hexdigest()
-    attached = [manifest.write_bytes(directory / PROGRAM, program)]
-    _sign(plan, directory / PROGRAM, own, key, "program")
-    if key is not None:
-        signature = directory / _SIGNATURE
-        attached.append(manifest.write_bytes(signature, signature.read_bytes()))
-    text = manifest.readme(head, directory.name, is_signed=key is not None)
-    attached.append(manifest.write_bytes(directory / manifest.README, text.encode()))
-    attached.append(manifest.write_contents(directory / manifest.CONTENTS, plan))
+    attached = [medium.write(PROGRAM, [program])]
+    signature = _signature(plan, program, attached[0], key, "program")
+    if signature is None:
+        medium.remove(_SIGNATURE)
+    else:
+        attached.append(medium.write(_SIGNATURE, [signature]))
+    text = manifest.readme(head, medium.path.name, is_signed=key is not None)
+    attached.append(medium.write(manifest.README, [text.encode()]))
+    attached.append(medium.write(manifest.CONTENTS, manifest.render_contents(plan)))
     return attached
 
 
-def _sign(plan: Plan, path: Path, sha256: str, key: Path | None, mark: str) -> None:
-    """Sign a file unless these bytes were signed with this key; the plan's ``mark`` says so. Without a key none is left."""
-    signature = path.with_name(f"{path.name}.sig")
-    signed = [sha256, "" if key is None else signing.public_half(key)]
+def _write_manifest(
+    plan: Plan, medium: Medium, head: manifest.Head, attached: list[Written], key: Path | None
+) -> Written:
+    """Write ``bundle.json``, the sums and then the signature; it is signed before it comes to the medium."""
+    path = plan.path.with_name(BUNDLE_JSON)
+    with tree_errors(path), path.open("wb", buffering=0) as private, HashingFile(path, private) as out:
+        for piece in manifest.render_manifest(plan, head, attached):
+            out.write(piece)
+    written = out.written()
+    with tree_errors(path), path.open("rb", buffering=0) as file:
+        medium.remove(BUNDLE_SIG)
+        if medium.write(BUNDLE_JSON, iter(partial(file.read, _CHUNK), b"")) != written:
+            raise BundleError(problem=f"{path} was changed while it was copied: run the command again")
+        volumes = [Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()]
+        sums = medium.write(manifest.SUMS, [manifest.render_sums([*attached, *volumes, written])])
+        signature = _signature(plan, file, written, key, "signed")
+    signatures = [] if signature is None else [medium.write(BUNDLE_SIG, [signature])]
+    for copied in [*attached, written, sums, *signatures]:
+        medium.compare(copied)
+    path.unlink()
+    return written
+
+
+def _signature(plan: Plan, data: bytes | BinaryIO, written: Written, key: Path | None, mark: str) -> bytes | None:
+    """Return the signature of bytes that are in hand; None without a key.
+
+    The plan keeps it as ``mark``, so that nobody is asked twice for the same bytes and the same key.
+    """
+    own = [written.sha256, "" if key is None else signing.public_half(key)]
+    kept = plan.meta(mark)
     if key is None:
-        with tree_errors(signature):
-            remove_if_there(signature)
-    elif plan.meta(mark) != signed or not _is_good(path, signature):
-        made = signing.sign_file(path, key)
-        # Marked first: where the signature lies, the mark stands.
-        plan.keep(**{mark: signed})
-        manifest.write_bytes(signature, made)
-        signing.describe_signer(path, signature)
-        sync_file(signature)
-    plan.keep(**{mark: signed})
-
-
-def _is_good(path: Path, signature: Path) -> bool:
-    try:
-        signing.describe_signer(path, signature)
-    except BundleError:
-        return False
-    return True
+        plan.keep(**{mark: [*own, ""]})
+        return None
+    if kept and kept[:2] == own and len(kept) > 2:
+        return str(kept[2]).encode()
+    made = signing.sign(data, key)
+    signing.describe_signer(data, made, written.name)
+    # Kept first: where the signature lies on a medium, the mark stands.
+    plan.keep(**{mark: [*own, made.decode()]})
+    return made
 
 
 async def commit(store: Store, layout: Layout, plan: Plan, digest: str, *, bases: Sequence[ShipmentRow]) -> ShipmentRow:

@@ -6,6 +6,7 @@ For a scanning station between the sides: the reading and checking is that of th
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,17 +100,24 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
 
 
 def _signer(medium: Path, data: bytes, trust: Path | None, problems: list[str]) -> tuple[str | None, bool]:
-    signature = medium / receive.BUNDLE_SIG
-    if not signature.exists():
+    """Return who signed bytes that are in hand, and whether that key is trusted; the signature is read once."""
+    path = medium / receive.BUNDLE_SIG
+    if not path.exists():
         problems.append(f"{receive.BUNDLE_SIG}: is not there: nobody knows who made this bundle")
         return None, False
     try:
-        if trust is not None:
-            return receive.verify_signature(data, str(signature), str(trust)), True
-        return signing.describe_signer(medium / receive.BUNDLE_JSON, signature), False
+        signature = receive.read_small(str(path), receive.MAX_SIGNATURE_BYTES)
+        if trust is None:
+            return signing.describe_signer(data, signature, receive.BUNDLE_JSON), False
+        with tempfile.NamedTemporaryFile() as copy:
+            copy.write(signature)
+            copy.flush()
+            return receive.verify_signature(data, copy.name, str(trust)), True
+    except OSError as exc:
+        problems.append(f"{path}: can't be read: {exc.strerror}")
     except (receive.ReceiveError, BundleError) as exc:
         problems.append(str(exc))
-        return None, False
+    return None, False
 
 
 def verify(look: Look, media: Sequence[Path], told: Told) -> Look:

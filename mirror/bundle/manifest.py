@@ -9,14 +9,13 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Iterator
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from mirror import __version__
+from mirror.bundle.hashing import Written
 from mirror.bundle.receive import FORMAT, NAMESPACE, Manifest, render_json, volume_name
-from mirror.bundle.volumes import HashingFile
 from mirror.state.plan import Plan, PlannedItem
 
 README = "README.txt"
@@ -37,14 +36,6 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
 
 
-class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of the bundle's directory."""
-
-    name: str
-    size: int
-    sha256: str
-
-
 def page_lines(pages: Iterable[tuple[str, str]]) -> Iterator[bytes]:
     """Yield the lines that a state's digest is taken of."""
     for sha256, path in pages:
@@ -59,8 +50,8 @@ def state_digest(plan: Plan) -> str:
     return digest.hexdigest()
 
 
-def write_manifest(path: Path, plan: Plan, head: Head, attached: list[Written]) -> Written:
-    """Write ``bundle.json``: canonical JSON, keys sorted."""
+def render_manifest(plan: Plan, head: Head, attached: list[Written]) -> Iterator[bytes]:
+    """Yield ``bundle.json``: canonical JSON, keys sorted."""
     volumes = [Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()]
     values: dict[str, Any] = {
         **msgspec.to_builtins(head),
@@ -72,12 +63,12 @@ def write_manifest(path: Path, plan: Plan, head: Head, attached: list[Written]) 
         "blobs": iter_items(plan, "blob", "sidecar"),
         "pages": iter_items(plan, "page"),
     }
-    return _write(path, _object(values))
+    return _object(values)
 
 
-def write_contents(path: Path, plan: Plan) -> Written:
-    """Write the plain list of all files for scanners: path, size, sha256, and the volumes that hold it."""
-    return _write(path, _contents(iter_items(plan, "blob", "page", "sidecar")))
+def render_contents(plan: Plan) -> Iterator[bytes]:
+    """Yield the plain list of all files for scanners: path, size, sha256, and the volumes that hold it."""
+    return _contents(iter_items(plan, "blob", "page", "sidecar"))
 
 
 def contents_digest(manifest: Manifest) -> str:
@@ -88,14 +79,9 @@ def contents_digest(manifest: Manifest) -> str:
     return digest.hexdigest()
 
 
-def write_sums(path: Path, files: list[Written]) -> Written:
-    """Write ``SHA256SUMS`` as coreutils read it."""
-    return _write(path, (f"{file.sha256}  {file.name}\n".encode() for file in sorted(files, key=lambda f: f.name)))
-
-
-def write_bytes(path: Path, data: bytes) -> Written:
-    """Write a small file."""
-    return _write(path, [data])
+def render_sums(files: list[Written]) -> bytes:
+    """Return ``SHA256SUMS`` as coreutils read it."""
+    return "".join(f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda f: f.name)).encode()
 
 
 def program() -> bytes:
@@ -138,13 +124,6 @@ def _object(values: dict[str, Any]) -> Iterator[bytes]:
         else:
             yield render_json(values[key]).rstrip()
     yield b"}\n"
-
-
-def _write(path: Path, pieces: Iterable[bytes]) -> Written:
-    with HashingFile(path) as out:
-        for piece in pieces:
-            out.write(piece)
-    return Written(name=path.name, size=out.size, sha256=out.hexdigest())
 
 
 def readme(head: Head, label: str, *, is_signed: bool) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from mirror.bundle import receive
 from mirror.errors import BundleError, ConfigError, shown_text
@@ -25,11 +27,13 @@ def check_tool() -> None:
         raise ConfigError(where="ssh-keygen", problem=str(exc)) from exc
 
 
-def sign_file(path: Path, key: Path) -> bytes:
-    """Return the signature of a file, of any size. ``ssh-keygen`` may ask on the terminal. Raises ``BundleError``."""
+def sign(data: bytes | BinaryIO, key: Path) -> bytes:
+    """Return the signature of some bytes, or of an open private file. ``ssh-keygen`` may ask on the terminal.
+
+    Raises ``BundleError``.
+    """
     command = ["ssh-keygen", "-Y", "sign", "-f", str(key), "-n", receive.NAMESPACE]
-    with path.open("rb") as file:
-        done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=False)  # noqa: S603 - fixed words
+    done = _run(command, data, stdout=subprocess.PIPE)
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise BundleError(
             problem=f"ssh-keygen could not sign with {key}; what it said stands above. Run it again to go on"
@@ -46,16 +50,29 @@ def public_half(key: Path) -> str:
         return str(key.absolute())
 
 
-def describe_signer(path: Path, signature: Path) -> str:
-    """Return the kind and fingerprint of the key that made a signature, trusted or not. Raises ``BundleError``."""
-    command = ["ssh-keygen", "-Y", "check-novalidate", "-n", receive.NAMESPACE, "-s", str(signature)]
-    with path.open("rb") as file:
-        done = subprocess.run(command, stdin=file, capture_output=True, check=False, env=_plain())  # noqa: S603 - fixed
+def describe_signer(data: bytes | BinaryIO, signature: bytes, name: str) -> str:
+    """Return the kind and fingerprint of the key that signed ``data``, trusted or not. Raises ``BundleError``.
+
+    ``name``: of what is signed, for the message.
+    """
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(signature)
+        copy.flush()
+        command = ["ssh-keygen", "-Y", "check-novalidate", "-n", receive.NAMESPACE, "-s", copy.name]
+        done = _run(command, data, capture_output=True, env=_plain())
     found = _SIGNED_WITH.match(done.stdout.decode("utf-8", "replace"))
     if done.returncode or not found:
         said = shown_text((done.stderr or done.stdout).decode("utf-8", "replace").strip())
-        raise BundleError(problem=f"{signature}: no signature of {path.name} ({said})")
+        raise BundleError(problem=f"{name}.sig: no signature of {name} ({said})")
     return found[1].strip()
+
+
+def _run(command: list[str], data: bytes | BinaryIO, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    if isinstance(data, bytes):
+        return subprocess.run(command, input=data, check=False, **options)  # noqa: S603 - fixed words
+    # The file's own descriptor: what a name leads to may be swapped.
+    data.seek(0)
+    return subprocess.run(command, stdin=data, check=False, **options)  # noqa: S603 - fixed words
 
 
 def make_key(path: Path, *, protect: bool) -> None:

@@ -11,15 +11,13 @@ import hashlib
 import os
 import tarfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
 
+from mirror.bundle.hashing import HashingFile, Written
+from mirror.bundle.medium import Medium
 from mirror.bundle.receive import BLOCK, volume_name
 from mirror.errors import BundleError
 from mirror.state.plan import Member, Plan, PlannedItem, Volume
-from mirror.tree.atomic import sync_file, tree_errors
 
 KINDS = ("blob", "sidecar", "page")
 SMALLEST_VOLUME = 64 * 1024
@@ -106,29 +104,31 @@ def _padded(size: int) -> int:
     return size + -size % BLOCK
 
 
-def write_volumes(plan: Plan, sources: Callable[[str], Path], directory: Path, told: Told) -> None:
-    """Write the volumes that are not there yet, each durable before it counts. Raises ``TreeError``, ``BundleError``."""
+def write_volumes(plan: Plan, sources: Callable[[str], Path], medium: Medium, told: Told) -> None:
+    """Write the volumes that do not lie there whole, each durable before it counts. Raises ``TreeError``, ``BundleError``."""
     for volume in plan.volumes():
-        path = directory / volume_name(volume.number)
-        if volume.sha256 is not None and path.is_file() and path.stat().st_size == volume.size:
-            told(volume.size)
-            continue
-        plan.record_volume(volume.number, None)
-        digest = _write_volume(plan, volume, sources, path, told)
-        sync_file(path)
-        plan.record_volume(volume.number, digest)
+        name = volume_name(volume.number)
+        if volume.sha256 is not None:
+            if medium.holds(Written(name=name, size=volume.size, sha256=volume.sha256)):
+                told(volume.size)
+                continue
+            plan.record_volume(volume.number, None)
+        written = _write_volume(plan, volume, sources, medium, told)
+        medium.compare(written)
+        plan.record_volume(volume.number, written.sha256)
 
 
-def _write_volume(plan: Plan, volume: Volume, sources: Callable[[str], Path], path: Path, told: Told) -> str:
-    with HashingFile(path, told) as out:
+def _write_volume(plan: Plan, volume: Volume, sources: Callable[[str], Path], medium: Medium, told: Told) -> Written:
+    with medium.create(volume_name(volume.number), told) as out:
         for member in plan.iter_members(volume.number):
             out.write(render_header(member.name, member.size))
             _copy(member, sources(member.source), out)
             out.write(bytes(-member.size % BLOCK))
         out.write(bytes(_END))
-    if out.size != volume.size:  # pragma: no cover - the layout and the headers are made by the same code
-        raise BundleError(problem=f"{path} became {out.size} bytes long instead of {volume.size}")
-    return out.hexdigest()
+    written = out.written()
+    if written.size != volume.size:  # pragma: no cover - the layout and the headers are made by the same code
+        raise BundleError(problem=f"{written.name} became {written.size} bytes long instead of {volume.size}")
+    return written
 
 
 def _copy(member: Member, source: Path, out: HashingFile) -> None:
@@ -156,58 +156,3 @@ def _copy(member: Member, source: Path, out: HashingFile) -> None:
             digest = hashlib.file_digest(file, "sha256")
     if digest.hexdigest() != member.sha256:
         raise BundleError(problem=f"{source} is damaged: its bytes have another sha256; run `mirror verify --repair`")
-
-
-class HashingFile:
-    """A file that is written once from start to end, in large pieces, hashed beside the writing."""
-
-    def __init__(self, path: Path, told: Told | None = None) -> None:
-        self._path, self._told = path, told
-        self._buffer = bytearray()
-        self._hash = hashlib.sha256()
-        self._hashing: Future[None] | None = None
-        self.size = 0
-
-    def __enter__(self) -> Self:
-        """Open the file; what was there before is gone."""
-        with tree_errors(self._path):
-            self._file: BinaryIO = self._path.open("wb", buffering=0)
-        self._pool = ThreadPoolExecutor(1)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Write what is left, unless it failed."""
-        try:
-            if kind is None:
-                self._flush()
-                if self._hashing is not None:
-                    self._hashing.result()
-        finally:
-            self._pool.shutdown()
-            with tree_errors(self._path):
-                self._file.close()
-
-    def write(self, data: bytes) -> None:
-        """Append some bytes. Raises ``TreeError``."""
-        self._buffer += data
-        if len(self._buffer) >= _CHUNK:
-            self._flush()
-
-    def hexdigest(self) -> str:
-        """Return the sha256 of all that was written; only after the end."""
-        return self._hash.hexdigest()
-
-    def _flush(self) -> None:
-        data, self._buffer = self._buffer, bytearray()
-        if self._hashing is not None:
-            self._hashing.result()
-        self._hashing = self._pool.submit(self._hash.update, data)
-        with tree_errors(self._path), memoryview(data) as view:
-            written = 0
-            while written < len(view):
-                written += self._file.write(view[written:]) or 0
-        self.size += len(data)
-        if self._told is not None:
-            self._told(len(data))

@@ -1,0 +1,112 @@
+"""The folder of a bundle on a medium, held by its descriptor: whoever else writes there changes nothing that we do.
+
+Invariants: no link is followed, neither of the folder nor of a file in it; a file is never opened for writing where
+something stands, but made anew; nothing that is read here is believed: it is compared with what was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from mirror.bundle.hashing import HashingFile, Written
+from mirror.errors import BundleError
+from mirror.tree.atomic import tree_errors
+
+_CHUNK = 1 << 20
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class Medium:
+    """An open folder. Every method raises ``TreeError`` where the disk refuses."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self._descriptor = path, descriptor
+
+    def names(self) -> list[str]:
+        """Return the names of all that lies there."""
+        with tree_errors(self.path):
+            return os.listdir(self._descriptor)  # noqa: PTH208 - of a descriptor
+
+    def size(self, name: str) -> int | None:
+        """Return the size of a plain file that has no other name; None for anything else."""
+        try:
+            found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        except OSError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else None
+
+    def holds(self, written: Written) -> bool:
+        """Read a file back and tell whether it has the bytes that were written."""
+        if self.size(written.name) != written.size:
+            return False
+        try:
+            descriptor = os.open(written.name, _READ, dir_fd=self._descriptor)
+        except OSError:
+            return False
+        with tree_errors(self.path / written.name), os.fdopen(descriptor, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return False
+            digest, left = hashlib.sha256(), written.size + 1
+            while left and (data := file.read(min(_CHUNK, left))):
+                digest.update(data)
+                left -= len(data)
+        return left == 1 and digest.hexdigest() == written.sha256
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a link; what is not there is no error."""
+        with tree_errors(self.path / name), contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._descriptor)
+
+    def create(self, name: str, on_write: Callable[[int], None] | None = None) -> HashingFile:
+        """Return a new file of this name; what stood there goes first. It is durable when it is closed."""
+        path = self.path / name
+        self.remove(name)
+        with tree_errors(path):
+            descriptor = os.open(name, _CREATE, 0o644, dir_fd=self._descriptor)
+        return HashingFile(path, os.fdopen(descriptor, "wb", buffering=0), on_write)
+
+    def write(self, name: str, pieces: Iterable[bytes]) -> Written:
+        """Write a file from bytes in hand; what lies there then is for ``compare`` to judge."""
+        with self.create(name) as out:
+            for piece in pieces:
+                out.write(piece)
+        return out.written()
+
+    def compare(self, written: Written) -> None:
+        """Raise ``BundleError`` unless a file has the bytes that were written."""
+        if not self.holds(written):
+            raise BundleError(
+                problem=f"{self.path / written.name} does not have the bytes that were written: the medium is damaged, or"
+                " another program writes to it; run the command again, on another medium if this happens twice"
+            )
+
+    def sync(self) -> None:
+        """Make the names durable, where the file system knows how."""
+        with tree_errors(self.path):
+            try:
+                os.fsync(self._descriptor)
+            except OSError as exc:
+                if exc.errno != errno.EINVAL:
+                    raise
+
+
+@contextlib.contextmanager
+def open_medium(path: Path, *, make: bool = False) -> Iterator[Medium]:
+    """Open a bundle's folder; ``make``: unless it is there. Raises ``TreeError`` for a link or what is no folder."""
+    with tree_errors(path):
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield Medium(path, descriptor)
+    finally:
+        os.close(descriptor)
