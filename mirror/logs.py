@@ -67,6 +67,9 @@ class _Secrets:
     def hide(self, text: str) -> str:
         return self._pattern.sub("***", text) if self._pattern else text
 
+    def are_in(self, text: str) -> bool:
+        return self._pattern is not None and self._pattern.search(text) is not None
+
 
 _SECRETS: Final = _Secrets()
 
@@ -75,6 +78,11 @@ def register_secret(text: str) -> None:
     """Make ``text`` appear as ``***`` from now on, also percent-encoded or escaped; under four characters: ignored."""
     if len(text) >= MIN_SECRET_LENGTH:
         _SECRETS.add(text)
+
+
+def has_secret(text: str) -> bool:
+    """Tell whether ``text`` contains a registered secret."""
+    return _SECRETS.are_in(text)
 
 
 def redact(text: str) -> str:

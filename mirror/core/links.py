@@ -105,8 +105,8 @@ def last_segment(url: str) -> str:
 
 
 def is_https(url: str) -> bool:
-    """Say whether ``url`` is, as it stands, an absolute https URL without user info."""
-    if not url.startswith("https://") or not _PLAIN.match(url):
+    """Say whether ``url`` is, as it stands, an absolute https URL without user info and query."""
+    if not url.startswith("https://") or "?" in url or not _PLAIN.match(url):
         return False
     try:
         _split_absolute(url)

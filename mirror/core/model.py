@@ -7,7 +7,6 @@ A page that was read is a ``ProjectPage`` of ``ListedFile``; what our pages publ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -139,8 +138,3 @@ class IndexPolicy(msgspec.Struct, frozen=True, kw_only=True):
     overlay: bool = False
     file_size_limit: int = 0
     """Bytes; 0: no limit."""
-
-
-def canonical_json(value: Mapping[str, Any]) -> str:
-    """Return a JSON object with sorted keys, as kept in ``extra`` fields."""
-    return msgspec.json.encode(value, order="sorted").decode()

@@ -34,9 +34,9 @@ from mirror.core.model import (
     ProjectPage,
     RefusedFile,
     RootPage,
-    canonical_json,
 )
 from mirror.core.names import ProjectName, check_filename, known_digests, normalize_project
+from mirror.core.unknown_keys import canonical_json
 from mirror.errors import BadPage, UnsafeName, shown_text
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -33,9 +33,9 @@ from mirror.core.model import (
     ProjectPage,
     RefusedFile,
     RootPage,
-    canonical_json,
 )
 from mirror.core.names import ProjectName, check_filename, known_digests, normalize_project
+from mirror.core.unknown_keys import canonical_json
 from mirror.errors import BadPage, UnsafeName, shown_text
 
 MAX_DEPTH = 32

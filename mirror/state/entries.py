@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from mirror.core.diff import HeldFile, Relabel
+from mirror.core.kept_links import KeptLinks
 from mirror.core.model import Digests, Entry, Labels, ListedFile, ProjectMeta, ProjectView, Validators
 from mirror.core.names import ProjectName, Sha256, strongest_digest
 from mirror.state.left_out import enter_left_out
@@ -82,7 +83,7 @@ async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[s
     found: dict[int, dict[str, HeldFile]] = {p: {} for p in projects}
     for r in await store.rows(
         "SELECT project, id, filename, sha256, size, digests, url, requires_python, yanked, upload_time, provenance,"
-        " extra, absent_since, refused, EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = entry.sha256"
+        " extra, absent_since, refused, source, EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = entry.sha256"
         " AND b.filename = entry.filename AND b.metadata_sha256 IS NOT NULL)"
         f" FROM entry WHERE valid_to IS NULL AND project IN ({_marks(projects)})",
         tuple(projects),
@@ -93,11 +94,11 @@ async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[s
             sha256=Sha256(r[3]),
             size=r[4],
             digests=_decode_digests(r[5]),
-            url=r[6],
+            url=store.links_of(r[14]).whole(r[6]),
             labels=_labels(r[7:12]),
             absent_since=r[12],
             refused=_decode_digests(r[13]) if r[13] else (),
-            has_metadata=bool(r[14]),
+            has_metadata=bool(r[15]),
         )
     return found
 
@@ -187,7 +188,7 @@ async def _enter_placed(tx: Transaction, records: Sequence[ProjectRecord], revis
     for r, p in placed:
         if (r.name, p.file.filename) in open_names:
             await close_entries(tx, same_name, (p.file.filename, r.name), revision, now)
-    await tx.executemany(_INSERT_ENTRY, [_entry_values(r, p, revision) for r, p in placed])
+    await tx.executemany(_INSERT_ENTRY, [_entry_values(r, p, revision, tx.links_of(r.source)) for r, p in placed])
     await tx.executemany(
         "UPDATE blob SET unlisted_since = NULL WHERE sha256 = ? AND filename = ? AND unlisted_since IS NOT NULL",
         [(p.sha256, p.file.filename) for _, p in placed],
@@ -216,7 +217,7 @@ async def close_entries(tx: Transaction, where: str, values: Row, revision: int,
     await tx.executemany(_UNLIST_BLOB, [(now, sha256, filename) for sha256, filename in closed])
 
 
-def _entry_values(record: ProjectRecord, placed: Placed, revision: int) -> Row:
+def _entry_values(record: ProjectRecord, placed: Placed, revision: int, links: KeptLinks) -> Row:
     file, labels = placed.file, placed.file.labels
     return (
         record.project,
@@ -226,7 +227,7 @@ def _entry_values(record: ProjectRecord, placed: Placed, revision: int) -> Row:
         placed.size,
         _encode_digests(file.digests),
         strongest_digest(file.digests) is None,
-        file.url,
+        links.kept(file.url),
         labels.upload_time,
         labels.requires_python,
         labels.yanked,
@@ -293,7 +294,13 @@ async def _touch(tx: Transaction, records: Sequence[ProjectRecord]) -> None:
     await tx.executemany(
         f"UPDATE entry SET digests = ?, unhashed = ?, url = ? WHERE {where}",
         [
-            (_encode_digests(f.digests), strongest_digest(f.digests) is None, f.url, h.filename, r.project)
+            (
+                _encode_digests(f.digests),
+                strongest_digest(f.digests) is None,
+                tx.links_of(r.source).kept(f.url),
+                h.filename,
+                r.project,
+            )
             for r in records
             for h, f in r.touch
         ],

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
+from mirror.core.kept_links import KeptLinks, is_incomplete
 from mirror.core.model import ListedFile
 from mirror.core.names import ProjectName
 from mirror.errors import Reason
@@ -73,20 +74,22 @@ async def _enter(tx: Transaction, failure: Failure, now: float) -> None:
     where = "source = ? AND project = ? AND filename = ?"
     known = await tx.rows(f"SELECT attempts FROM failure WHERE {where}", key)
     attempts = (known[0][0] if known else 0) + 1
-    listed = msgspec.json.encode(failure.file).decode() if failure.file is not None else None
+    file = _kept_file(failure.file, tx.links_of(failure.source))
+    listed = msgspec.json.encode(file).decode() if file is not None else None
+    needs_page = file is not None and is_incomplete(file.url)
     # An index may repeat what we sent it: its words are kept without our secrets.
     next_at = now + max(_delay_s(attempts), failure.wait_s)
-    values = (failure.reason.value, redact(failure.detail), listed, now, attempts, next_at, *key)
+    values = (failure.reason.value, redact(failure.detail), listed, needs_page, now, attempts, next_at, *key)
     if known:
         await tx.execute(
-            "UPDATE failure SET reason = ?, detail = ?, listed = ?, last_at = ?, attempts = ?, next_at = ?"
+            "UPDATE failure SET reason = ?, detail = ?, listed = ?, needs_page = ?, last_at = ?, attempts = ?, next_at = ?"
             f" WHERE {where}",
             values,
         )
     else:
         await tx.execute(
-            "INSERT INTO failure (reason, detail, listed, last_at, attempts, next_at, source, project, filename, first_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO failure (reason, detail, listed, needs_page, last_at, attempts, next_at, source, project,"
+            " filename, first_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*values, now),
         )
 
@@ -126,7 +129,7 @@ async def _load(
     if limit is not None:
         order = f"f.reason = '{Reason.WITHHELD.value}', {order}"
     rows = await store.rows(
-        "SELECT s.name, f.project, f.filename, f.reason, f.detail, f.listed, f.first_at, f.last_at, f.attempts, f.next_at"
+        "SELECT s.name, f.project, f.filename, f.reason, f.detail, f.listed, f.first_at, f.last_at, f.attempts, f.next_at, f.source"
         f" FROM failure f JOIN source s ON s.id = f.source WHERE {where} ORDER BY {order} LIMIT ?",
         (*parameters, -1 if limit is None else limit),
     )
@@ -137,7 +140,7 @@ async def _load(
             filename=r[2],
             reason=Reason(r[3]),
             detail=r[4],
-            file=msgspec.json.decode(r[5], type=ListedFile) if r[5] else None,
+            file=_listed_file(r[5], store.links_of(r[10])) if r[5] else None,
             first_at=r[6],
             last_at=r[7],
             attempts=r[8],
@@ -145,6 +148,15 @@ async def _load(
         )
         for r in rows
     ]
+
+
+def _kept_file(file: ListedFile | None, links: KeptLinks) -> ListedFile | None:
+    return None if file is None else msgspec.structs.replace(file, url=links.kept(file.url))
+
+
+def _listed_file(listed: str, links: KeptLinks) -> ListedFile:
+    file = msgspec.json.decode(listed, type=ListedFile)
+    return msgspec.structs.replace(file, url=links.whole(file.url))
 
 
 def _delay_s(attempts: int) -> float:

@@ -51,6 +51,8 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
     has_entries: bool
     has_absent: bool
     has_failures: bool
+    needs_page: bool = False
+    """Whether a ledger item is due whose link had a query: only the page can say where the file is now."""
 
 
 class RootChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -289,7 +291,7 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
         rows = await store.rows(
             "SELECT p.id, p.name, p.listed_serial, p.etag, p.last_modified, p.serial, p.digest, p.selection,"
             " p.status, p.status_reason, p.versions, p.extra, p.extra_meta, p.withdrawn,"
-            f" {_HAS_ENTRIES}, {_HAS_ABSENT}, {_HAS_FAILURES}"
+            f" {_HAS_ENTRIES}, {_HAS_ABSENT}, {_HAS_FAILURES}, {_NEEDS_PAGE}"
             f" FROM project p WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK // 4}",
             parameters | {"after": after},
         )
@@ -331,11 +333,15 @@ _HAS_ABSENT = (
     "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.absent_since IS NOT NULL AND e.valid_to IS NULL)"
 )
 _HAS_FAILURES = "EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name)"
+_NEEDS_PAGE = (
+    "EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name AND f.needs_page = 1"
+    " AND (f.next_at <= :now OR f.last_at > :now))"
+)
 _IS_ABSENT = "p.id IN (SELECT project FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL)"
 _IS_DUE_FAILURE = (
     "p.name IN (SELECT project FROM failure WHERE source = :source AND (next_at <= :now OR last_at > :now))"
 )
-# The first three are asked for some rows, the last two of all: a list is made once for each statement.
+# The first four are asked for some rows, the last two of all: a list is made once for each statement.
 
 
 def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
@@ -385,6 +391,7 @@ def _project_row(r: Row) -> ProjectRow:
         has_entries=bool(r[14]),
         has_absent=bool(r[15]),
         has_failures=bool(r[16]),
+        needs_page=bool(r[17]),
     )
 
 

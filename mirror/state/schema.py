@@ -125,6 +125,18 @@ MIGRATIONS: tuple[str, ...] = (
         project INTEGER NOT NULL REFERENCES project(id), rule TEXT NOT NULL, files INTEGER NOT NULL, names TEXT NOT NULL,
         PRIMARY KEY (project, rule)) WITHOUT ROWID;
     """,
+    """
+    -- Links are kept without their query, which may open a file to everyone who has it. needs_page: the link had one, so
+    -- that the next try reads the page again.
+    ALTER TABLE failure ADD COLUMN needs_page INTEGER NOT NULL DEFAULT 0;
+    UPDATE failure SET needs_page = 1, listed = NULL WHERE instr(listed, '?') > 0;
+    UPDATE entry SET url = substr(url, 1, instr(url, '?')) WHERE instr(url, '?') > 0;
+    UPDATE entry SET provenance = NULL WHERE instr(provenance, '?') > 0;
+    UPDATE entry SET extra = without_url_secrets(extra) WHERE instr(extra, '://') > 0;
+    UPDATE project SET extra = without_url_secrets(extra), extra_meta = without_url_secrets(extra_meta)
+        WHERE instr(extra, '://') + instr(extra_meta, '://') > 0;
+    INSERT OR REPLACE INTO meta (key, value) VALUES ('vacuum', '1');
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

@@ -18,6 +18,8 @@ import aiosqlite
 import anyio
 import anyio.to_thread
 
+from mirror.core.kept_links import ABSOLUTE_LINKS, KeptLinks
+from mirror.core.unknown_keys import without_url_secrets_json
 from mirror.errors import StateError
 from mirror.state.schema import MIGRATIONS, SCHEMA_VERSION
 
@@ -36,6 +38,10 @@ class Transaction:
         self._store = store
         self.connection = connection
         self._revision: int | None = None
+
+    def links_of(self, source: int) -> KeptLinks:
+        """Return how the links of an index are kept."""
+        return self._store.links_of(source)
 
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run one statement and return how many rows it changed."""
@@ -69,7 +75,13 @@ class Store:
     def __init__(self, path: Path, connection: aiosqlite.Connection) -> None:
         self.path = path
         self.connection = connection
+        self.links: Mapping[int, KeptLinks] = {}
+        """How links are kept, by index; for those alone whose address is a secret."""
         self._writing = anyio.Lock()
+
+    def links_of(self, source: int) -> KeptLinks:
+        """Return how the links of an index are kept."""
+        return self.links.get(source, ABSOLUTE_LINKS)
 
     @property
     def changes(self) -> int:
@@ -209,8 +221,18 @@ async def _prepare(store: Store) -> None:
     await _check_version(store, version)
     await store.rows("PRAGMA journal_mode = WAL")
     await store.rows("PRAGMA synchronous = FULL")
+    await store.connection.create_function("without_url_secrets", 1, without_url_secrets_json, deterministic=True)
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         await store.connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+    if version < SCHEMA_VERSION and await store.rows("SELECT 1 FROM meta WHERE key = 'vacuum'"):
+        await _overwrite_free_pages(store)
+
+
+async def _overwrite_free_pages(store: Store) -> None:
+    """Write the database anew, so that what a migration removed is on the disk no longer."""
+    await store.rows("VACUUM")
+    await store.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    await store.connection.execute("DELETE FROM meta WHERE key = 'vacuum'")
 
 
 async def _check_version(store: Store, version: int) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from mirror.core.diff import Fetch, ProjectChange, Removal, RemovalKind, diff_page, diff_unchanged
+from mirror.core.kept_links import is_incomplete
 from mirror.core.model import ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import normalize_project
 from mirror.core.policy import Refusal
@@ -32,6 +33,7 @@ from mirror.logs import get_logger
 from mirror.state.entries import Closing, OwnerClaims, load_blobs, load_held, load_owner_claims
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.listing import Due, ProjectRow, RootChange, forget_serials, load_due, record_root, record_root_read
+from mirror.sync.echoes import without_own_secrets
 from mirror.sync.pages_beside import Found, PagesBeside
 from mirror.sync.pool import work_through
 from mirror.sync.work import Cycle, IndexRun, Job, PendingRemoval, ProjectWork, asked_wait_s
@@ -149,7 +151,7 @@ class _Crawler:
     def known(self, row: ProjectRow) -> Validators | None:
         """Return the validators with which a project's page is asked for."""
         is_of_use = row.selection == self._due.selection and not self._cycle.options.full and self._may_retry
-        return row.validators if is_of_use else None
+        return row.validators if is_of_use and not row.needs_page else None
 
     def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
         """Tell whether the root's serial says that the page is unchanged, so that nobody has to ask."""
@@ -224,7 +226,10 @@ class _Crawler:
         work.jobs = [
             Fetch(file=failed.file, replaces=held.get(failed.filename))
             for failed in ledger.values()
-            if failed.file is not None and self._is_due(failed) and not await self._too_large(failed.file)
+            if failed.file is not None
+            and not is_incomplete(failed.file.url)
+            and self._is_due(failed)
+            and not await self._too_large(failed.file)
         ]
         work.is_retry = True
         if "" in ledger:
@@ -247,7 +252,7 @@ class _Crawler:
         return f"{file.size} bytes are listed, more than the whole disk has ({disk}); use a larger one, or limits.file-size"
 
     async def _judge_page(self, row: ProjectRow, look: Read[ProjectPage]) -> ProjectWork:
-        cycle, run, page = self._cycle, self._run, look.page
+        cycle, run, page = self._cycle, self._run, without_own_secrets(look.page)
         held = (await load_held(cycle.store, [row.id]))[row.id] if row.has_entries else {}
         claims = OwnerClaims()
         if self._due.is_overlay:

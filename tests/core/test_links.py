@@ -137,7 +137,9 @@ def test_whatever_a_link_says_it_is_resolved_or_refused(href: str) -> None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        pytest.param("https://h.example/a/b?c#d", True, id="https"),
+        pytest.param("https://h.example/a/b#d", True, id="https"),
+        pytest.param("https://h.example/a/b?c#d", False, id="query"),
+        pytest.param("https://h.example/a/b?", False, id="empty query"),
         pytest.param("http://h.example/a", False, id="http"),
         pytest.param("/a", False, id="relative"),
         pytest.param("", False, id="empty"),
@@ -149,7 +151,7 @@ def test_whatever_a_link_says_it_is_resolved_or_refused(href: str) -> None:
     ],
 )
 def test_only_an_absolute_https_url_counts_as_one(url: str, *, expected: bool) -> None:
-    """PEP 740 wants a fully qualified https URL; user info would be a secret."""
+    """PEP 740 wants a fully qualified https URL; user info and a query would be a secret."""
     assert is_https(url) is expected
 
 

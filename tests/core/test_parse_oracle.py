@@ -95,7 +95,7 @@ QUERIES = st.sampled_from(["", "?sig=a%2Fb+c%3D&x=~", "?a/b"])
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=20)
 REQUIRES = st.none() | st.sampled_from([">=3.8", ">=3, <4", "!=3.0.*"]) | TEXTS.filter(str.strip)
 UPLOAD_TIMES = st.none() | st.datetimes().map(lambda moment: f"{moment.isoformat(timespec='microseconds')}Z")
-PROVENANCES = st.none() | st.sampled_from(["https://h.example/p", "https://h.example/a%2Bb/c?d=e"])
+PROVENANCES = st.none() | st.sampled_from(["https://h.example/p", "https://h.example/a%2Bb/c#d=e"])
 
 
 @st.composite

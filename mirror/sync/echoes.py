@@ -1,0 +1,82 @@
+"""Our own secrets in what an index says: left out, so that no page, state or bundle carries them.
+
+An index knows our credential and may repeat it, by mistake or on purpose, in any text of a page.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from mirror.core.model import Labels, ListedFile, ProjectMeta, ProjectPage
+from mirror.core.unknown_keys import canonical_json
+from mirror.logs import has_secret
+
+
+def without_own_secrets(page: ProjectPage) -> ProjectPage:
+    """Return a page without the texts that contain a registered secret; nearly always the same object."""
+    meta = page.meta
+    texts = [meta.extra, meta.extra_meta, meta.status_reason or "", *(meta.versions or ())]
+    for file in page.files:
+        texts += _texts_of(file.labels)
+    if not has_secret("\n".join(texts)):
+        return page
+    return msgspec.structs.replace(page, meta=_clean_meta(meta), files=tuple(map(_clean_file, page.files)))
+
+
+def _texts_of(labels: Labels) -> tuple[str, ...]:
+    return (
+        labels.requires_python or "",
+        labels.yanked or "",
+        labels.upload_time or "",
+        labels.provenance or "",
+        labels.extra,
+    )
+
+
+def _clean_file(file: ListedFile) -> ListedFile:
+    labels = file.labels
+    if not has_secret("\n".join(_texts_of(labels))):
+        return file
+    cleaned = Labels(
+        requires_python=_clean(labels.requires_python),
+        # The mark itself must stay, its reason may go.
+        yanked=None if labels.yanked is None else _clean(labels.yanked) or "",
+        upload_time=_clean(labels.upload_time),
+        provenance=_clean(labels.provenance),
+        extra=_clean_object(labels.extra),
+    )
+    return msgspec.structs.replace(file, labels=cleaned)
+
+
+def _clean_meta(meta: ProjectMeta) -> ProjectMeta:
+    versions = None if meta.versions is None else tuple(v for v in meta.versions if not has_secret(v))
+    return msgspec.structs.replace(
+        meta,
+        status_reason=_clean(meta.status_reason),
+        versions=versions,
+        extra=_clean_object(meta.extra),
+        extra_meta=_clean_object(meta.extra_meta),
+    )
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is not None and has_secret(text) else text
+
+
+def _clean_object(encoded: str) -> str:
+    """Return a JSON object without the keys whose name or value contains a secret."""
+    unknown = msgspec.json.decode(encoded, type=dict[str, Any])
+    return canonical_json({key: value for key, value in unknown.items() if not _contains_secret([key, value])})
+
+
+def _contains_secret(value: Any) -> bool:
+    match value:
+        case str():
+            return has_secret(value)
+        case list():
+            return any(map(_contains_secret, value))
+        case dict():
+            return any(_contains_secret([key, inner]) for key, inner in value.items())
+    return has_secret(str(value))
