@@ -112,7 +112,7 @@ def _signer(medium: Path, data: bytes, trust: Path | None, problems: list[str]) 
         with tempfile.NamedTemporaryFile() as copy:
             copy.write(signature)
             copy.flush()
-            return receive.verify_signature(data, copy.name, str(trust)), True
+            return receive.verify_signature(data, copy.name, str(trust), receive.find_ssh_keygen()), True
     except OSError as exc:
         problems.append(f"{path}: can't be read: {exc.strerror}")
     except (receive.ReceiveError, BundleError) as exc:

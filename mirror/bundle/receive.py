@@ -28,17 +28,20 @@ Exit codes: 0 done · 2 wrong usage · 5 a volume is not there yet · 6 the disk
 
 # It travels to hosts with Python 3.9: nothing newer may be used, whatever a linter proposes. Paths are plain strings, since
 # much is done for each file; what it says is printed, since it is a program of its own.
-# ruff: noqa: B905, PYI034, RUF007, S603, S607, T201, UP035, UP045
+# ruff: noqa: B905, PYI034, RUF007, S603, T201, UP035, UP045
 # ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH113, PTH114, PTH115, PTH116, PTH120
-# ruff: noqa: PTH123, PTH208, PTH211
+# ruff: noqa: PTH117, PTH123, PTH208, PTH211
 
-from __future__ import annotations
-
+# The first statement that runs: ``sys`` is part of the interpreter and read from no file. Nothing else may be imported
+# before this guard, ``__future__`` neither, since Python looks beside a script for every module first.
 import sys
 
-if __name__ == "__main__" and sys.path and not sys.flags.isolated:
-    # Python looks for modules beside a script first: nothing that lies beside this file may be imported.
-    sys.path = sys.path[1:]
+if __name__ == "__main__" and not sys.flags.isolated:
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[:1]
+    # Only what came with this Python: no working directory and no module of the user.
+    _own = (sys.base_prefix, sys.base_exec_prefix)
+    sys.path = [path for path in sys.path if path.startswith(_own)]
 
 import argparse
 import contextlib
@@ -574,7 +577,7 @@ class VolumeStream:
             os.close(self._descriptor)
             raise MediumError(f"has {found} bytes instead of {size}")
 
-    def __enter__(self) -> VolumeStream:
+    def __enter__(self) -> "VolumeStream":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -700,37 +703,59 @@ def _read_pax(data: bytes) -> dict[str, str]:
 # --- the signature ---------------------------------------------------------------------------------------------------
 
 
-def check_ssh_keygen() -> None:
-    """Raise ``UsageError`` unless a ``ssh-keygen`` is there that can verify and look signers up (OpenSSH 8.2)."""
+def find_ssh_keygen(media: "Sequence[Medium]" = ()) -> str:
+    """Return the path of the host's ``ssh-keygen``. Raises ``UsageError``.
+
+    Elements of ``PATH`` that are empty, relative or on a medium do not count: a bundle must not bring its own judge.
+    """
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = f"{directory}/ssh-keygen"
+        if not os.path.isabs(directory) or not os.path.isfile(path) or not os.access(path, os.X_OK):
+            continue
+        if not any(_lies_in(os.path.realpath(path), place) for medium in media for place in medium):
+            return path
+    said = os.strerror(errno.ENOENT)
+    raise UsageError(f"ssh-keygen can't be run ({said}): install OpenSSH 8.2 or newer")
+
+
+def check_ssh_keygen(media: "Sequence[Medium]" = ()) -> str:
+    """Return the path of a ``ssh-keygen`` that can verify and look signers up (OpenSSH 8.2). Raises ``UsageError``."""
+    path = find_ssh_keygen(media)
     try:
-        answer = _ssh_keygen("-Y", "find-principals")
+        answer = _ssh_keygen(path, "-Y", "find-principals")
     except OSError as exc:
         raise UsageError(f"ssh-keygen can't be run ({exc.strerror}): install OpenSSH 8.2 or newer") from exc
     if b"find-principals" not in answer.stderr or b"nsupported" in answer.stderr:
         said = shown(answer.stderr.decode("utf-8", "replace").strip().split("\n")[0])
         raise UsageError(f"ssh-keygen is too old: OpenSSH 8.2 or newer is needed (it said: {said})")
+    return path
 
 
-def verify_signature(data: bytes, signature: str, trust: str) -> str:
-    """Return the principal whose key, trusted in ``trust``, made the signature file over ``data``. Raises ``Rejected``."""
-    found = _ssh_keygen("-Y", "find-principals", "-s", signature, "-f", trust)
+def verify_signature(data: bytes, signature: str, trust: str, keygen: str) -> str:
+    """Return the principal whose key, trusted in ``trust``, made the signature file over ``data``. Raises ``Rejected``.
+
+    ``signature`` and ``trust`` are read more than once: neither may lie where somebody else writes.
+    """
+    found = _ssh_keygen(keygen, "-Y", "find-principals", "-s", signature, "-f", trust)
     lines = found.stdout.decode("utf-8", "replace").splitlines() if found.returncode == 0 else []
     names = [name for line in lines if line.strip() for name in dict.fromkeys([line.strip(), *line.strip().split(",")])]
     if not names:
         said = shown(found.stderr.decode("utf-8", "replace").strip().split("\n")[0])
         raise Rejected(f"{BUNDLE_SIG}: the signature is by no key of {trust}" + (f" ({said})" if said else ""))
     for name in names:
-        answer = _ssh_keygen("-Y", "verify", "-f", trust, "-I", name, "-n", NAMESPACE, "-s", signature, stdin=data)
+        answer = _ssh_keygen(
+            keygen, "-Y", "verify", "-f", trust, "-I", name, "-n", NAMESPACE, "-s", signature, stdin=data
+        )
         if answer.returncode == 0:
             return name
     said = shown((answer.stderr or answer.stdout).decode("utf-8", "replace").strip().split("\n")[0])
     raise Rejected(f"{BUNDLE_JSON}: changed, or not signed for bundles, by {shown(names[0])} ({said})")
 
 
-def _ssh_keygen(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    # The path of the caller: the operator's own ssh-keygen, as in the check by hand.
-    env = {**os.environ, "LC_ALL": "C"}
-    return subprocess.run(["ssh-keygen", *arguments], input=stdin, capture_output=True, env=env, check=False)
+def _ssh_keygen(program: str, *arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    found = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    env = {**os.environ, "LC_ALL": "C", "PATH": os.pathsep.join(filter(os.path.isabs, found))}
+    return subprocess.run([program, *arguments], input=stdin, capture_output=True, env=env, check=False)
 
 
 # --- the disk --------------------------------------------------------------------------------------------------------
@@ -902,7 +927,7 @@ def prepare(root: Root) -> None:
             remove_tree(path)
 
 
-def check_space(root: Root, manifest: Manifest, pending: Sequence[Sequence[Planned]]) -> None:
+def check_space(root: Root, manifest: Manifest, pending: "Sequence[Sequence[Planned]]") -> None:
     """Raise ``DiskError`` unless there is room for what is still to be unpacked, and for the new state."""
     found = os.statvfs(root.path)
     # What the tree seems to hold is hashed and left out later: a full bundle needs room for what is new or damaged.
@@ -1203,7 +1228,7 @@ def read_manifest(media: Sequence[Medium]) -> bytes:
     return first
 
 
-def check_signature(root: Root, media: Sequence[Medium], data: bytes, trust: str) -> str:
+def check_signature(root: Root, media: Sequence[Medium], data: bytes, trust: str, keygen: str) -> str:
     """Return who signed the bundle. Raises ``Rejected``."""
     copy = root.temporary("signature")
     paths = [f"{medium.path}/{BUNDLE_SIG}" for medium in media]
@@ -1215,7 +1240,7 @@ def check_signature(root: Root, media: Sequence[Medium], data: bytes, trust: str
     with open(copy, "xb", opener=_private) as file:
         file.write(signature)
     try:
-        return verify_signature(data, copy, trust)
+        return verify_signature(data, copy, trust, keygen)
     finally:
         os.unlink(copy)
 
@@ -2016,14 +2041,13 @@ def receive(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, 
     """Apply the bundle; return the report. Raises ``ReceiveError`` and ``OSError``."""
     media = find_media(arguments.directories)
     check_places(root, media, arguments.trust)
-    if arguments.trust is not None:
-        check_ssh_keygen()
+    keygen = "" if arguments.trust is None else check_ssh_keygen(media)
     with locked(root):
         prepare(root)
         record = recover(root, load_record(root), arguments.keep)
         data = read_manifest(media)
         digest = hashlib.sha256(data).hexdigest()
-        signer = "" if arguments.trust is None else check_signature(root, media, data, arguments.trust)
+        signer = check_signature(root, media, data, arguments.trust, keygen) if keygen else ""
         talk.say(f"signed by {shown(signer)}" if signer else "NOT SIGNED: nobody knows who made this bundle")
         try:
             manifest = parse_manifest(data)

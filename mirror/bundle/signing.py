@@ -32,7 +32,7 @@ def sign(data: bytes | BinaryIO, key: Path) -> bytes:
 
     Raises ``BundleError``.
     """
-    command = ["ssh-keygen", "-Y", "sign", "-f", str(key), "-n", receive.NAMESPACE]
+    command = [receive.find_ssh_keygen(), "-Y", "sign", "-f", str(key), "-n", receive.NAMESPACE]
     done = _run(command, data, stdout=subprocess.PIPE)
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise BundleError(
@@ -58,7 +58,7 @@ def describe_signer(data: bytes | BinaryIO, signature: bytes, name: str) -> str:
     with tempfile.NamedTemporaryFile() as copy:
         copy.write(signature)
         copy.flush()
-        command = ["ssh-keygen", "-Y", "check-novalidate", "-n", receive.NAMESPACE, "-s", copy.name]
+        command = [receive.find_ssh_keygen(), "-Y", "check-novalidate", "-n", receive.NAMESPACE, "-s", copy.name]
         done = _run(command, data, capture_output=True, env=_plain())
     found = _SIGNED_WITH.match(done.stdout.decode("utf-8", "replace"))
     if done.returncode or not found:
@@ -77,7 +77,7 @@ def _run(command: list[str], data: bytes | BinaryIO, **options: Any) -> subproce
 
 def make_key(path: Path, *, protect: bool) -> None:
     """Make an ed25519 key pair; with ``protect``, ``ssh-keygen`` asks for a passphrase. Raises ``BundleError``."""
-    command = ["ssh-keygen", "-q", "-t", "ed25519", "-C", "offline-mirror", "-f", str(path)]
+    command = [receive.find_ssh_keygen(), "-q", "-t", "ed25519", "-C", "offline-mirror", "-f", str(path)]
     done = subprocess.run(command if protect else [*command, "-N", ""], check=False)  # noqa: S603 - fixed words
     if done.returncode:
         raise BundleError(problem=f"ssh-keygen could not make {path}; what it said stands above")
