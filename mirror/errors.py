@@ -42,6 +42,8 @@ class Reason(Enum):
     DIGEST_MISMATCH = "digest-mismatch"
     SIZE_MISMATCH = "size-mismatch"
     NOT_FOUND = "not-found"
+    NOT_OFFERED = "not-offered"
+    NOT_SERVED = "not-served"
     WITHHELD = "withheld"
     DENIED = "denied"
     UNREACHABLE = "unreachable"

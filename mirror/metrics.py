@@ -50,6 +50,10 @@ class IndexFacts(msgspec.Struct, frozen=True, kw_only=True):
     held_bytes: int = 0
     failures: Mapping[str, int] = {}
     """Reason -> rows of the ledger."""
+    not_offered: int = 0
+    """Names that the configuration asks for and no index lists."""
+    not_served: int = 0
+    """Projects that it owns and of which nobody serves a file."""
     credential_expires: float | None = None
     credential_usable: bool = True
 
@@ -266,6 +270,16 @@ def _index_families(facts: Facts, now: float) -> Iterator[Metric]:
     yield each("mirror_index_held_projects", "Projects of which files are published.", lambda i: i.held_projects)
     yield each("mirror_index_held_files", "Files that are published.", lambda i: i.held_files)
     yield each("mirror_index_held_bytes", "Bytes of the files that are published.", lambda i: i.held_bytes)
+    yield each(
+        "mirror_index_not_offered_names",
+        "Names that its configuration asks for and no index lists.",
+        lambda i: i.not_offered,
+    )
+    yield each(
+        "mirror_index_not_served_projects",
+        "Projects that it lists and owns, all files of which are left out.",
+        lambda i: i.not_served,
+    )
     yield each(
         "mirror_credential_expiry_timestamp_seconds", "When its credential ends.", lambda i: i.credential_expires
     )

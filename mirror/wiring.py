@@ -338,6 +338,7 @@ async def _build_cycle(
         max_shrink=config.mirror.max_shrink,
         has_blobs=await has_blobs(store),
         has_overlays=any(index.overlay for index in config.indexes),
+        policies=tuple(index.policy(config.limits) for index in config.indexes),
         root_digests={index.name: selection.root_digest for index, selection in _selections(config)},
         forker=forker,
     )

@@ -10,6 +10,8 @@ import typer
 from mirror.cli import (
     bundle_commands,
     config_commands,
+    explain_command,
+    list_command,
     probe_command,
     snapshot_commands,
     status_command,
@@ -34,6 +36,8 @@ def _group(help_text: str, *, add_completion: bool = False) -> typer.Typer:
 app = _group("A verified, servable copy of Python package indexes.", add_completion=True)
 app.command("sync")(with_global_options(sync_commands.sync))
 app.command("status")(with_global_options(status_command.status))
+app.command("list")(with_global_options(list_command.show))
+app.command("explain")(with_global_options(explain_command.explain))
 app.command("verify")(with_global_options(upkeep_commands.verify))
 app.command("prune")(with_global_options(upkeep_commands.prune))
 app.command("probe")(with_global_options(probe_command.probe))

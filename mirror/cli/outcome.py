@@ -127,15 +127,16 @@ def write_error(line: str) -> None:
             print(redact(" ".join(line.splitlines())), file=sys.stderr)
 
 
-def write_out(text: str) -> None:
-    """Print ``text`` as a line of the command's result. Raises ``TreeError`` if standard output can't be written.
+def write_out(text: str, *, end: str = "\n") -> None:
+    """Print ``text`` as a line of the command's result, or with another ``end`` as a part of one.
 
+    Raises ``TreeError`` if standard output can't be written.
     A reader that has seen enough (``| head``) is no error, and takes nothing from the command's exit code.
     """
     if sys.stdout is None:
         return
     try:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{text}{end}")
         sys.stdout.flush()
     except BrokenPipeError:
         close_output()

@@ -18,6 +18,7 @@ it was last asked: a cycle over the others does not hide it. ``status_words`` sa
      "upkeep": {"finished_at": "…Z", "pruned": 1, "pruned_bytes": 1, "checked": 1, "checked_bytes": 1},
      "damage": [{"path": "files/…", "damage": "bytes", "detail": "…", "found_at": "…Z"}],
      "disk": {"free_bytes": 1, "size_bytes": 1, "growth_bytes_per_day": 1, "days_until_full": 1.0},
+     "not_served": [{"index": "default", "project": "p", "detail": "…"}],
      "failures_total": 1, "failures": [{"index": "default", "project": "p", "filename": "p-1.tar.gz", "reason":
        "not-found", "detail": "…", "url": "https://…", "hashes": {"sha256": "…"}, "size": 1, "first_at": "…Z",
        "last_at": "…Z", "attempts": 1, "next_at": "…Z"}]}           url, hashes and size null for pages; url without its query
@@ -32,7 +33,7 @@ import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import SIGNALS, ExitCode, exit_code_of_reason, first_of, write_out
-from mirror.errors import shown_url
+from mirror.errors import Reason, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -284,6 +285,11 @@ def as_json(status: Status) -> dict[str, Any]:
         "interrupted": status.interrupted,
         "indexes": [_index_json(status, index) for index in overview.indexes],
         **_notes_json(status),
+        "not_served": [
+            {"index": one.index, "project": one.project, "detail": one.detail}
+            for one in overview.unserved
+            if one.reason is Reason.NOT_SERVED and not one.filename
+        ],
         "failures_total": overview.failed,
         "failures": [
             {

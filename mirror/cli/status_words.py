@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from mirror.cli.missing_words import missing_lines
 from mirror.cli.outcome import SIGNALS
 from mirror.cli.text import ago, counted, duration, safe, size, table
 from mirror.cli.words import ADVICE
@@ -63,7 +64,9 @@ def _state(status: Status) -> Iterator[str]:
     overview = status.overview
     unread = sorted({row.index for row in overview.ended if row.index in status.configured_names})
     stale = [index.source.name for index in overview.indexes if status.stale(index)]
-    failed = sum(index.failed for index in overview.indexes) - len(overview.ended) - len(overview.brakes)
+    missing = [one for one in overview.unserved if one.is_literal]
+    failed = overview.failed - sum(index.withheld for index in overview.indexes)
+    failed -= len(overview.ended) + len(overview.brakes) + len(missing)
     if status.damage:
         yield f"{counted(len(status.damage), 'file')} DAMAGED"
     if stale:
@@ -72,6 +75,9 @@ def _state(status: Status) -> Iterator[str]:
         yield f"can't be read: {', '.join(unread)}"
     if failed > 0:
         yield f"{counted(failed, 'thing')} could not be had"
+    for reason, words in ((Reason.NOT_OFFERED, "not offered"), (Reason.NOT_SERVED, "not served")):
+        if count := sum(one.reason is reason for one in missing):
+            yield f"{counted(count, 'name')} {words}"
     if overview.brakes:
         yield f"removals are held back: {', '.join(row.index for row in overview.brakes)}"
     if overview.last_finished is None:
@@ -155,7 +161,7 @@ def _notes(status: Status) -> Iterator[str]:
         if counts.unhashed:
             yield f"{name}: {counted(counts.unhashed, 'file')} listed without a strong digest"
         if counts.skipped:
-            yield f"{name}: {counted(counts.skipped, 'file')} left out by the configuration"
+            yield f"{name}: {counted(counts.skipped, 'file')} left out by the configuration{_rules(index)}"
         if not status.is_configured(index.source) and index.held.files:
             yield (
                 f"{name}: left the configuration; what it holds ({counted(index.held.files, 'file')}) stays until"
@@ -163,6 +169,7 @@ def _notes(status: Status) -> Iterator[str]:
             )
         if status.stale(index):
             yield f"{name}: stale, no successful cycle for too long: is the daemon running, and the index reachable?"
+    yield from missing_lines(status.overview.unserved)
     known = {index.source.name for index in status.overview.indexes}
     for configured in status.config.indexes if status.config else ():
         if configured.name not in known:
@@ -173,6 +180,13 @@ def _notes(status: Status) -> Iterator[str]:
         yield f"{counted(len(status.damage), 'file')} found damaged: run `mirror verify --repair`"
     for row in status.overview.brakes:
         yield f"{row.index}: removals are held back: {row.detail}"
+
+
+def _rules(index: IndexOverview) -> str:
+    """Name the rules that leave files out; not where an older version left out files without naming them."""
+    if sum(index.left_out.values()) != index.counts.skipped:
+        return ""
+    return f" ({', '.join(f'{rule} {count:,}' for rule, count in index.left_out.items())})"
 
 
 def _credentials(status: Status) -> Iterator[str]:
@@ -196,10 +210,12 @@ def _credential(credential: CredentialState, now: float) -> str:
 
 def _failures(status: Status) -> Iterator[str]:
     overview = status.overview
-    shown = [row for row in overview.failures if row.reason is not Reason.SHRINK]
+    missing = [one for one in overview.unserved if one.is_literal]
+    elsewhere = {Reason.SHRINK, Reason.NOT_OFFERED, Reason.NOT_SERVED}
+    shown = [row for row in overview.failures if row.reason not in elsewhere]
     if not shown:
         return
-    total = overview.failed - len(overview.brakes)
+    total = overview.failed - len(overview.brakes) - len(missing)
     more = f", the first {len(shown)}; all: --json" if total > len(shown) else ""
     yield f"Not held ({total:,}{more}):"
     for row in shown:

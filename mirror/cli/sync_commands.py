@@ -241,6 +241,6 @@ def _exit_code(report: Report, caught: Sequence[ExitCode]) -> ExitCode:
             codes.append(ExitCode.BUG)
         elif failure.reason is Reason.SHRINK:
             codes.append(ExitCode.UPSTREAM)
-        elif failure.reason is not Reason.WITHHELD and failure.project is not None:
+        elif failure.reason is not Reason.WITHHELD and (failure.project or failure.filename):
             codes.append(ExitCode.PARTIAL)
     return first_of(codes)

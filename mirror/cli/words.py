@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from mirror.cli.missing_words import missing_lines
 from mirror.cli.text import counted, safe, size
 from mirror.errors import MirrorError, Reason
 
@@ -24,6 +25,9 @@ ADVICE = {
     Reason.DIGEST_MISMATCH: "if it stays so, tell the index's operator: bytes and listing differ",
     Reason.SIZE_MISMATCH: "if it stays so, tell the index's operator: bytes and listing differ",
     Reason.NOT_FOUND: "if it stays so, tell the index's operator, or leave it out: exclude-projects, exclude-files",
+    Reason.NOT_OFFERED: "check the name, or take it out of projects or files",
+    Reason.NOT_SERVED: "look at the rule that leaves its files out (`mirror explain NAME`), or have a later index add to"
+    " it with overlay = true",
     Reason.WITHHELD: "it comes by itself once it is released, there is nothing to do",
     Reason.DENIED: "check that the credential is set, has not expired and is entitled to this",
     Reason.UNREACHABLE: "if it stays so, check network, proxy and the index's status",
@@ -116,6 +120,7 @@ def _warning_lines(report: Report) -> list[str]:
     return [
         *_event_lines(report.events),
         *(f"Warning: {missing.detail}" for missing in report.unlisted),
+        *missing_lines((*report.failures, *report.not_served)),
         *failure_lines(f for f in report.failures if not _is_told(f, report)),
     ]
 
@@ -150,6 +155,8 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
 
 def _is_told(failure: Shown, report: Report) -> bool:
     """Whether another line says it already, with the same sentence."""
+    if failure.reason in {Reason.NOT_OFFERED, Reason.NOT_SERVED}:
+        return True
     return (failure.project is None and failure.index in report.ended) or failure in report.unlisted
 
 

@@ -6,6 +6,7 @@ could leave its place there, or could not be written, is refused with ``UnsafeNa
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import re
 from collections.abc import Callable, Iterable
@@ -53,6 +54,17 @@ def normalize_project(name: str) -> ProjectName:
     if not _PROJECT.match(name):
         raise UnsafeName(name=name, cause="not the name of a project (letters, digits, '.', '_' and '-')")
     return ProjectName(_SEPARATORS.sub("-", name).lower())
+
+
+def projects_of_filename(filename: str) -> list[ProjectName]:
+    """Return the projects that may have a file of this name, the likely one first: what stands before a hyphen."""
+    parts = filename.split("-")
+    ends = range(1, len(parts))
+    found: dict[ProjectName, None] = {}
+    for end in ends if filename.endswith(".whl") else reversed(ends):
+        with contextlib.suppress(UnsafeName):
+            found[normalize_project("-".join(parts[:end]))] = None
+    return list(found)
 
 
 def check_filename(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -59,7 +59,8 @@ class Selection:
     def __init__(self, policy: IndexPolicy, earlier: Sequence[IndexPolicy] = (), *, has_overlay: bool = False) -> None:
         """Compile ``policy``; ``earlier`` are the policies of the indexes before it, ``has_overlay``: one comes after."""
         self.policy = policy
-        self._wants_project = _with_exclusions(policy.projects, policy.exclude_projects)
+        self._names_project = compile_patterns(policy.projects)
+        self._excludes_project = compile_patterns(policy.exclude_projects)
         self._names_file = compile_patterns(policy.files)
         self._excludes_file = compile_patterns(policy.exclude_files)
         self._skips_url = compile_patterns(policy.skip_url_patterns)
@@ -83,7 +84,13 @@ class Selection:
 
     def wants_project(self, name: ProjectName) -> bool:
         """Tell whether the project patterns want ``name``; exclusion wins."""
-        return self._wants_project(name)
+        return self.rule_against_project(name) is None
+
+    def rule_against_project(self, name: ProjectName) -> str | None:
+        """Return the key of the project patterns that leave ``name`` out, or None."""
+        if self._excludes_project(name):
+            return "exclude-projects"
+        return None if self._names_project(name) else "projects"
 
     def wants_filename(self, filename: str, owners: Collection[str] = ()) -> bool:
         """Tell whether the file patterns want ``filename``, whatever its URL.
@@ -152,6 +159,11 @@ class Selection:
         return bool(limit) and file.size is not None and file.size > limit
 
 
+def literal_names(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return the patterns that match one name only: somebody asked for exactly that."""
+    return tuple(pattern for pattern in patterns if not any(mark in pattern for mark in "*?["))
+
+
 def compile_selections(policies: Sequence[IndexPolicy]) -> tuple[Selection, ...]:
     """Compile the policies of all indexes, given in the order of the configuration."""
     return tuple(
@@ -185,11 +197,6 @@ def _refuse_unhashed(files: dict[str, ListedFile]) -> dict[str, Refusal]:
     return {
         f.filename: Refusal(filename=f.filename, reason=Reason.REFUSED_UNHASHED, detail=detail, file=f) for f in weak
     }
-
-
-def _with_exclusions(wanted: Iterable[str], excluded: Iterable[str]) -> Callable[[str], bool]:
-    wants, excludes = compile_patterns(wanted), compile_patterns(excluded)
-    return lambda text: wants(text) and not excludes(text)
 
 
 def _without_query(url: str) -> str:

@@ -206,6 +206,8 @@ def _index_facts(index: IndexOverview, notes: Notes, interval_s: float | None) -
         held_files=index.held.files,
         held_bytes=index.held.size,
         failures={reason.value: count for reason, count in index.failures.items()},
+        not_offered=index.not_offered,
+        not_served=index.not_served,
         credential_expires=credential.expires_at if credential else None,
         credential_usable=credential is None or credential.problem is None,
     )

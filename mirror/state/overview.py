@@ -6,15 +6,18 @@ a second or two for six million files, and no table is read for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from mirror.errors import Reason
 from mirror.state.cycles import CycleRow, load_last_cycle
 from mirror.state.ledger import FailureRow, count_failures, load_failures, load_index_failures
+from mirror.state.left_out import count_left_out
 from mirror.state.listing import IndexCounts, SourceRow, load_counts, load_sources
 from mirror.state.store import Store
+from mirror.state.unserved import Unserved, load_unserved
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +35,13 @@ class IndexOverview(msgspec.Struct, frozen=True, kw_only=True):
     held: Held
     counts: IndexCounts
     failures: Mapping[Reason, int]
-    """How many rows of the ledger have which reason."""
+    """How many rows of the ledger have which reason, and names that are literally asked for and missing."""
+    left_out: Mapping[str, int] = {}
+    """How many of its files each rule leaves out, as far as that is known."""
+    not_offered: int = 0
+    """How many names no index lists, of those that its configuration asks for."""
+    not_served: int = 0
+    """How many projects that it owns nobody serves."""
 
     @property
     def withheld(self) -> int:
@@ -59,6 +68,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """Where removals are held back."""
     ended: tuple[FailureRow, ...] = ()
     """Indexes that could not be read to their end when they were last asked."""
+    unserved: tuple[Unserved, ...] = ()
+    """What is missing without a failure; what is named literally is in ``failures`` too."""
 
     @property
     def failed(self) -> int:
@@ -70,18 +81,55 @@ async def load_overview(store: Store, *, max_failures: int | None = None) -> Ove
     """Return the state of the mirror with the ledger's first rows, or all of them."""
     held = await load_held_counts(store)
     of_indexes = await load_index_failures(store)
-    indexes = []
-    for source in await load_sources(store):
-        counts, failures = await load_counts(store, source.id), await count_failures(store, source.id)
-        indexes.append(IndexOverview(source=source, held=held.get(source.id, Held()), counts=counts, failures=failures))
+    unserved = await load_unserved(store)
+    indexes = [
+        await _load_index(store, source, held.get(source.id, Held()), unserved) for source in await load_sources(store)
+    ]
     return Overview(
         first_cycle_at=await store.value("SELECT min(started_at) FROM cycle"),
         last_cycle=await load_last_cycle(store),
         last_finished=await load_last_cycle(store, finished=True),
         indexes=tuple(indexes),
-        failures=tuple(await load_failures(store, limit=max_failures)),
+        failures=(*await load_failures(store, limit=max_failures), *map(_as_failure, filter(_is_literal, unserved))),
         brakes=tuple(row for row in of_indexes if row.reason is Reason.SHRINK),
         ended=tuple(row for row in of_indexes if row.reason is not Reason.SHRINK),
+        unserved=tuple(unserved),
+    )
+
+
+async def _load_index(store: Store, source: SourceRow, held: Held, unserved: Sequence[Unserved]) -> IndexOverview:
+    missing = [one for one in unserved if one.index == source.name]
+    failures = Counter(await count_failures(store, source.id))
+    failures.update(one.reason for one in missing if one.is_literal)
+    reasons = Counter(one.reason for one in missing)
+    return IndexOverview(
+        source=source,
+        held=held,
+        counts=await load_counts(store, source.id),
+        failures=failures,
+        left_out=await count_left_out(store, source.id),
+        not_offered=reasons[Reason.NOT_OFFERED],
+        not_served=reasons[Reason.NOT_SERVED],
+    )
+
+
+def _is_literal(one: Unserved) -> bool:
+    return one.is_literal
+
+
+def _as_failure(one: Unserved) -> FailureRow:
+    """Return a missing name as a row of the ledger; it is judged in each cycle."""
+    return FailureRow(
+        index=one.index,
+        project=one.project,
+        filename=one.filename,
+        reason=one.reason,
+        detail=one.detail,
+        file=None,
+        first_at=one.first_at,
+        last_at=one.first_at,
+        attempts=1,
+        next_at=one.first_at,
     )
 
 

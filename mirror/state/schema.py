@@ -137,6 +137,13 @@ MIGRATIONS: tuple[str, ...] = (
         WHERE instr(extra, '://') + instr(extra_meta, '://') > 0;
     INSERT OR REPLACE INTO meta (key, value) VALUES ('vacuum', '1');
     """,
+    """
+    -- What is missing without a failure, as the last whole cycle judged it. literal: the configuration names it.
+    CREATE TABLE unserved (
+        index_name TEXT NOT NULL, project TEXT NOT NULL, filename TEXT NOT NULL, reason TEXT NOT NULL,
+        detail TEXT NOT NULL, literal INTEGER NOT NULL, first_at REAL NOT NULL,
+        PRIMARY KEY (index_name, project, filename)) WITHOUT ROWID;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

@@ -53,6 +53,7 @@ from mirror.sync.removal import (
 )
 from mirror.sync.report import COUNTERS, Report, nothing_wanted, shown_failure
 from mirror.sync.sweep import sweep_after, sweep_before
+from mirror.sync.unserved import add_unserved, judge_unserved
 from mirror.sync.work import Cycle, IndexRun, Phase, asked_wait_s
 
 Look = Callable[[Cycle, IndexRun, Due, Deliver], Awaitable[None]]
@@ -329,6 +330,9 @@ async def _record_end(cycle: Cycle, now: float) -> None:
     else:
         report.failures = []
     report.failures += [shown_failure(f.index, f.project, f.filename, f.reason, f.detail) for f in ledger]
+    if not report.interrupted and report.aborted is None and not cycle.options.is_narrowed:
+        await judge_unserved(cycle)
+    await add_unserved(cycle)
     for run in cycle.runs:
         counts = await load_counts(store, run.source.id)
         run.counters.files_absent = counts.absent
@@ -349,7 +353,7 @@ async def record_outcome(cycle: Cycle, exit_code: int) -> None:
             report.finished_at or cycle.clock(),
             outcome=report.outcome.value,
             exit_code=exit_code,
-            report=msgspec.json.encode(report.as_json()).decode(),
+            report=msgspec.json.encode(report.as_json() | {"not_served": []}).decode(),  # a table has them
         )
 
 

@@ -112,6 +112,8 @@ class Report:
     failures: list[Shown] = field(default_factory=list)
     unlisted: list[Shown] = field(default_factory=list)
     """Projects that were asked for by name and that no index lists; never in the ledger."""
+    not_served: list[Shown] = field(default_factory=list)
+    """Projects that their owner lists and nobody serves, also those that are in ``failures``."""
     plan: list[PlanItem] | None = None
     events: list[dict[str, str]] = field(default_factory=list)
     """What a person should know beyond counters and failures, such as ``owner-changed``."""
@@ -144,6 +146,9 @@ class Report:
             "finished_at": utc_text(self.finished_at) if self.finished_at is not None else None,
             "indexes": [i.as_json() for i in self.indexes.values()],
             "failures": [f.as_json() for f in self.failures],
+            "not_served": [
+                {"index": one.index, "project": one.project, "detail": one.detail} for one in self.not_served
+            ],
             "events": self.events,
         }
         if self.plan is not None:

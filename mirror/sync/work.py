@@ -10,7 +10,7 @@ from typing import Protocol
 import anyio
 
 from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Removal
-from mirror.core.model import ProjectMeta
+from mirror.core.model import IndexPolicy, ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
 from mirror.errors import MirrorError, Reason, Unreachable, UpstreamError
@@ -222,6 +222,8 @@ class Cycle:
     has_blobs: bool = True
     has_overlays: bool = False
     """Whether an index of the configuration adds files to the projects of another."""
+    policies: tuple[IndexPolicy, ...] = ()
+    """Of each configured index, in their order, also where the cycle is narrowed."""
     root_digests: Mapping[str, str] = field(default_factory=dict)
     """Of each configured index, also where the cycle is narrowed: which projects of its root are wanted."""
     phase: Phase = Phase.REPAIR

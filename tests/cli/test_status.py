@@ -340,6 +340,7 @@ def test_json():
         "upkeep": None,
         "damage": [],
         "disk": None,
+        "not_served": [],
         "failures_total": 3,
         "failures": [
             {**row, "project": "p", "filename": "f-1.whl"},
@@ -544,7 +545,7 @@ def test_unlisted_project(index_url, tmp_path, capsys):
 
 def test_nothing_is_wanted(index_url, tmp_path, capsys):
     """Patterns that want nothing of what an index lists are warned about, in the log and in the last words."""
-    text = f'[mirror]\nroot = "m"\n[[index]]\nname = "default"\nurl = "{index_url}"\nprojects = ["dmeo"]\n'
+    text = f'[mirror]\nroot = "m"\n[[index]]\nname = "default"\nurl = "{index_url}"\nprojects = ["dm*"]\n'
     (tmp_path / "mirror.toml").write_text(text)
     assert main(["sync", "--once"]) == ExitCode.OK
     out, log = read(capsys)
@@ -556,6 +557,51 @@ def test_nothing_is_wanted(index_url, tmp_path, capsys):
     ]
     (warning,) = [event for event in map(json.loads, log.splitlines()) if event["level"] == "warning"]
     assert (warning["event"], warning["problem"]) == ("selection.empty", problem)
+
+
+def test_what_is_not_offered_or_not_served_is_named(threaded_simulator, tmp_path, capsys, monkeypatch):
+    """Report, words, status and metrics name it; a literal name is exit code 5."""
+    monkeypatch.chdir(tmp_path)
+    simulator = threaded_simulator()
+    simulator.state.publish("demo", *build_wheel("demo", "1.0"))
+    simulator.state.publish("far", "far-1.0.tar.gz", b"x", directory="python-upstream")
+    index = (
+        f'[mirror]\nroot = "m"\n[service]\nmetrics-file = "m.prom"\n[[index]]\nname = "a"\nurl = "{simulator.url}"\n'
+    )
+    not_served = "not served (1): a lists it, all its files are left out (skip-url-patterns): far"
+    (tmp_path / "mirror.toml").write_text(index)
+    assert main(["sync", "--once"]) == ExitCode.OK
+    assert not_served in read(capsys)[0].splitlines()
+    assert main(["status"]) == ExitCode.OK
+    said = read(capsys)[0].splitlines()
+    assert said[1] == "State:      fresh and whole"
+    assert not_served in said
+    assert "a: 1 file left out by the configuration (skip-url-patterns 1)" in said
+
+    (tmp_path / "mirror.toml").write_text(index + 'projects = ["demo", "far", "typo", "Dmeo"]\n')
+    assert main(["sync", "--once"]) == ExitCode.PARTIAL
+    not_offered = "not offered (2): dmeo, typo; check the name, or take it out of projects or files"
+    out = read(capsys)[0].splitlines()
+    assert not_served in out
+    assert not_offered in out
+    assert main(["status"]) == ExitCode.PARTIAL
+    said = read(capsys)[0].splitlines()
+    assert said[1] == "State:      2 names not offered; 1 name not served"
+    assert not_served in said
+    assert not_offered in said
+    assert not any(line.startswith("Not held") for line in said)
+    assert main(["status", "--root", "m", "--json"]) == ExitCode.PARTIAL
+    shown = json.loads(read(capsys)[0])
+    assert [(f["project"], f["reason"]) for f in shown["failures"]] == [
+        ("dmeo", "not-offered"),
+        ("far", "not-served"),
+        ("typo", "not-offered"),
+    ]
+    assert [(one["index"], one["project"]) for one in shown["not_served"]] == [("a", "far")]
+    measured = (tmp_path / "m.prom").read_text()
+    assert 'mirror_index_not_offered_names{index="a"} 2.0' in measured
+    assert 'mirror_index_not_served_projects{index="a"} 1.0' in measured
+    assert 'mirror_index_failures{index="a",reason="not-offered"} 2.0' in measured
 
 
 def test_dry_run_tells_the_brake(threaded_simulator, tmp_path, capsys, monkeypatch):

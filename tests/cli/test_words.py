@@ -4,6 +4,7 @@ import pytest
 
 from mirror import logs
 from mirror.cli import text
+from mirror.cli.missing_words import missing_lines
 from mirror.cli.plan import describe_plan
 from mirror.cli.text import ago, counted, duration, folded, remaining, safe, size, table
 from mirror.cli.words import ADVICE, Place, describe_cycle, failure_lines
@@ -250,10 +251,26 @@ def test_failures_are_grouped():
     ]
 
 
+def test_what_is_missing_fits_a_line():
+    """Many names are summed up; each detail is said once for all that share it."""
+    many = [
+        Shown(index="a", project=f"p{n:02}", filename=None, reason=Reason.NOT_OFFERED, detail="why") for n in range(12)
+    ]
+    by_detail = [
+        Shown(index="a", project=project, filename=None, reason=Reason.NOT_SERVED, detail=detail)
+        for project, detail in (("x", "a lists it"), ("y", "b lists it"), ("z", "a lists it"), ("x", "a lists it"))
+    ]
+    assert missing_lines([*many, *by_detail]) == [
+        f"not offered (12): {', '.join(f'p{n:02}' for n in range(10))} and 2 more;"
+        " check the name, or take it out of projects or files",
+        "not served (3): a lists it: x, z; b lists it: y",
+    ]
+
+
 def test_failures_fit_a_screen():
     """However many kinds of failures there are, they take ten lines, what is only withheld last."""
     lines = failure_lines(shown(reason) for reason in Reason)
-    assert (len(lines), lines[-1]) == (10, "and 5 more kinds of failure")
+    assert (len(lines), lines[-1]) == (10, f"and {len(Reason) - 9} more kinds of failure")
     assert failure_lines([shown(Reason.WITHHELD), shown(Reason.DENIED)])[0].startswith("denied")
 
 

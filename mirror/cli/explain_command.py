@@ -1,0 +1,112 @@
+"""``mirror explain``: why one project or file is here, or is not.
+
+Works from the state alone, without a lock; asks no index. ``--json`` prints ``{"format": 1, "project": {…}}`` with the
+object of ``mirror list``; of a file, its project with that file alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import ExitCode, write_out
+
+if TYPE_CHECKING:
+    from mirror.config import Config
+    from mirror.state.lookup import ProjectPart
+    from mirror.state.store import Store
+
+_LOOKS_LIKE_A_FILE = re.compile(r".+\.(whl|egg|zip|tar|tgz|tbz|txz|gz|bz2|xz|Z|zst|exe|msi|rpm|deb|dmg|asc|sig)$")
+
+
+def explain(
+    options: GlobalOptions,
+    name: Annotated[str, typer.Argument(metavar="PROJECT|FILE", show_default=False, help="A project or a file name.")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
+) -> ExitCode:
+    """Say who lists a project, who owns it, what of it is held, and what is not and why."""
+    import anyio
+
+    anyio.run(_print, options, name, json)
+    return ExitCode.OK
+
+
+async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
+    import msgspec
+
+    from mirror.cli.explain_words import describe_file, describe_project
+    from mirror.cli.list_command import project_json
+    from mirror.cli.text import folded, stdout_width
+    from mirror.state.lookup import load_last_published
+    from mirror.state.store import open_store_for_reading
+
+    config = options.load_tree_config()
+    async with open_store_for_reading(config.mirror.state) as store:
+        project, filename = await _find(store, name)
+        left_at = await load_last_published(store, project.name, filename) if filename else None
+    if as_json:
+        shown = project_json(project)
+        if filename:
+            shown = _of_file(shown, filename)
+        write_out(msgspec.json.encode({"format": 1, "project": shown}).decode())
+        return
+    selections = _selections(config)
+    lines = describe_project(project, selections)
+    if filename:
+        lines = describe_file(project, filename, selections, left_at=left_at)
+    write_out("\n".join(folded(lines, stdout_width())))
+
+
+async def _find(store: Store, name: str) -> tuple[ProjectPart, str]:
+    """Return the project that is meant, and the filename where a file is. Raises ``ConfigError``."""
+    from mirror.core.names import normalize_project, projects_of_filename
+    from mirror.errors import ConfigError, UnsafeName
+    from mirror.state.listing import load_sources
+    from mirror.state.lookup import is_known_project, load_project
+    from mirror.state.unserved import load_unserved
+
+    sources, unserved = await load_sources(store), await load_unserved(store)
+    try:
+        as_project = normalize_project(name)
+    except UnsafeName as exc:
+        as_project = None
+        problem = str(exc)
+    if as_project is not None and (await is_known_project(store, as_project) or not _LOOKS_LIKE_A_FILE.match(name)):
+        return await load_project(store, sources, unserved, as_project), ""
+    candidates = [await load_project(store, sources, unserved, project) for project in projects_of_filename(name)]
+    if not candidates:
+        if as_project is None:
+            raise ConfigError(where="PROJECT|FILE", problem=problem)
+        return await load_project(store, sources, unserved, as_project), ""
+    for project in candidates:
+        if name in _names(project):
+            return project, name
+    listed = (project for project in candidates if any(part.lists for part in project.indexes))
+    return next(listed, candidates[0]), name
+
+
+def _names(project: ProjectPart) -> set[str]:
+    """Return every filename that is known of a project."""
+    names = {file.filename for file in project.held}
+    names |= {one.filename for one in project.unserved}
+    for part in project.indexes:
+        names |= {row.filename for row in part.failures}
+        names.update(*(one.names for one in part.left_out))
+    return names
+
+
+def _of_file(shown: dict[str, Any], filename: str) -> dict[str, Any]:
+    held = [name for name in shown["held"] if name == filename]
+    left_out = [one for one in shown["left_out"] if one["filename"] == filename]
+    return shown | {"held": held, "left_out": left_out}
+
+
+def _selections(config: Config) -> dict[str, Any]:
+    from mirror.core.policy import compile_selections
+
+    selections = compile_selections([index.policy(config.limits) for index in config.indexes])
+    return {selection.policy.name: selection for selection in selections}

@@ -1,0 +1,120 @@
+"""``mirror list``: each project with its owner, what is held and how many files are left out.
+
+Works from the state alone, without a lock; asks no index. ``--json`` prints one object on one line::
+
+    {"format": 1, "projects": [{"project": "p", "indexes": [{"name": "default", "lists": true, "owns": true}],
+      "held": ["p-1.0.tar.gz"], "left_out": [{"filename": "p-1.0.zip", "rule": "exclude-files"}], "wants": []}]}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import ExitCode, write_out
+from mirror.errors import Reason
+
+if TYPE_CHECKING:
+    from mirror.state.lookup import ProjectPart
+
+_HEAD = ("PROJECT", "OWNER", "HELD", "LEFT OUT", "NOTE")
+_NUMBERS = frozenset({2, 3})
+
+
+def show(
+    options: GlobalOptions,
+    pattern: Annotated[
+        str,
+        typer.Argument(metavar="[PATTERN]", show_default=False, help='Only these projects; as in projects: "zope.*".'),
+    ] = "*",
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
+) -> ExitCode:
+    """List what the indexes offer, who owns it and what is held."""
+    import anyio
+
+    anyio.run(_print, options, pattern, json)
+    return ExitCode.OK
+
+
+async def _print(options: GlobalOptions, pattern: str, as_json: bool) -> None:
+    import msgspec
+
+    from mirror.cli.text import safe
+    from mirror.core.names import compile_patterns, normalize_pattern
+    from mirror.state.listing import load_sources
+    from mirror.state.lookup import iter_projects
+    from mirror.state.store import open_store_for_reading
+    from mirror.state.unserved import load_unserved
+
+    config = options.load_tree_config()
+    matches = compile_patterns([normalize_pattern(pattern)])
+    found = 0
+    async with open_store_for_reading(config.mirror.state) as store:
+        sources, unserved = await load_sources(store), await load_unserved(store)
+        if as_json:
+            _write('{"format":1,"projects":[')
+        async for chunk in iter_projects(store, sources, unserved, matches):
+            if as_json:
+                objects = ",".join(msgspec.json.encode(project_json(project)).decode() for project in chunk)
+                _write(f"{',' if found else ''}{objects}")
+            else:
+                write_out("\n".join(safe(line) for line in _table(chunk, has_head=not found)))
+            found += len(chunk)
+    if as_json:
+        write_out("]}")
+    elif not found:
+        write_out(f"No project matches {safe(pattern)}: no index lists one, and none is published.")
+
+
+def _write(text: str) -> None:
+    """Write a part of a line."""
+    write_out(text, end="")
+
+
+def project_json(project: ProjectPart) -> dict[str, Any]:
+    """Return a project's object."""
+    return {
+        "project": project.name,
+        "indexes": [{"name": part.index, "lists": part.lists, "owns": part.owns} for part in project.indexes],
+        "held": [file.filename for file in project.held],
+        "left_out": [{"filename": filename, "rule": rule} for filename, rule, _ in project.left_out()],
+        "wants": [],
+    }
+
+
+def _table(projects: list[ProjectPart], *, has_head: bool) -> list[str]:
+    from mirror.cli.text import table
+
+    rows = [_row(project) for project in projects]
+    lines = table([_HEAD, *rows], right=_NUMBERS)
+    return lines if has_head else lines[1:]
+
+
+def _row(project: ProjectPart) -> tuple[str, ...]:
+    left_out = len(project.left_out()) + sum(part.unnamed for part in project.indexes)
+    return (
+        project.name,
+        project.owner or "-",
+        f"{len(project.held):,}",
+        f"{left_out:,}" if left_out else "-",
+        ", ".join(_notes(project)),
+    )
+
+
+def _notes(project: ProjectPart) -> list[str]:
+    words = {Reason.NOT_OFFERED: "not offered", Reason.NOT_SERVED: "not served"}
+    notes = [words[one.reason] for one in project.unserved if not one.filename]
+    if any(part.withdrawn for part in project.indexes):
+        notes.append("withdrawn")
+    failed = [row.reason for part in project.indexes for row in part.failures]
+    withheld = sum(reason is Reason.WITHHELD for reason in failed)
+    if withheld:
+        notes.append(f"{withheld:,} withheld")
+    if len(failed) > withheld:
+        notes.append(f"{len(failed) - withheld:,} failed")
+    if not project.held and not notes and project.owner and not project.left_out():
+        notes.append("nothing held yet")
+    return notes

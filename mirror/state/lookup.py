@@ -1,0 +1,187 @@
+"""One project or file as the state knows it: who lists it, who owns it, what is held and what is not, and why.
+
+Reading only, for ``mirror list`` and ``mirror explain``; no index is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+
+import msgspec
+
+from mirror.core.names import ProjectName
+from mirror.errors import Reason
+from mirror.state.ledger import FailureRow, load_project_failures
+from mirror.state.left_out import LeftOut, load_left_out
+from mirror.state.listing import SourceRow
+from mirror.state.store import Row, Store
+from mirror.state.unserved import Unserved
+
+_CHUNK = 500
+
+
+class HeldName(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """A published file."""
+
+    filename: str
+    index: str
+    size: int
+    sha256: str
+    is_absent: bool
+    """Whether the last look at its page missed it."""
+
+
+class IndexPart(msgspec.Struct, frozen=True, kw_only=True):
+    """What one index says of a project."""
+
+    index: str
+    configured: bool
+    root_known: bool
+    """Whether its root was ever read."""
+    lists: bool
+    wanted: bool
+    """Whether its project patterns want it, where it lists it."""
+    owns: bool
+    absent: bool
+    """Whether the last look at its root missed it."""
+    page_read: bool
+    withdrawn: str | None
+    """Why the index withdrew it, or None."""
+    skipped: int
+    """How many files of its page are left out."""
+    left_out: tuple[LeftOut, ...]
+    failures: tuple[FailureRow, ...]
+
+    @property
+    def unnamed(self) -> int:
+        """How many of the left-out files have no name in the state."""
+        return self.skipped - sum(len(one.names) for one in self.left_out)
+
+
+class ProjectPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A project with all that the state knows of it."""
+
+    name: str
+    indexes: tuple[IndexPart, ...]
+    held: tuple[HeldName, ...]
+    unserved: tuple[Unserved, ...]
+
+    @property
+    def owner(self) -> str | None:
+        """The index that owns it."""
+        return next((part.index for part in self.indexes if part.owns), None)
+
+    def left_out(self) -> list[tuple[str, str, str]]:
+        """Return (filename, rule, index) of what is left out and not held from elsewhere, by filename."""
+        held = {file.filename for file in self.held}
+        found: dict[str, tuple[str, str, str]] = {}
+        for part in self.indexes:
+            for one in part.left_out:
+                for name in one.names:
+                    if name not in held:
+                        found.setdefault(name, (name, one.rule, part.index))
+        return sorted(found.values())
+
+
+async def iter_projects(
+    store: Store,
+    sources: Sequence[SourceRow],
+    unserved: Collection[Unserved],
+    matches: Callable[[str], bool],
+) -> AsyncIterator[list[ProjectPart]]:
+    """Yield the projects that are listed, published or asked for, by name, in chunks."""
+    asked = sorted({one.project for one in unserved if one.reason is Reason.NOT_OFFERED and not one.filename})
+    after = ""
+    while True:
+        rows = await store.rows(
+            "SELECT DISTINCT p.name FROM project p WHERE p.name > ? AND (p.listed = 1 OR EXISTS"
+            " (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)) ORDER BY p.name LIMIT ?",
+            (after, _CHUNK),
+        )
+        is_last = len(rows) < _CHUNK
+        end = rows[-1][0] if rows else ""
+        names = {r[0] for r in rows} | {name for name in asked if after < name and (is_last or name <= end)}
+        wanted = [name for name in sorted(names) if matches(name)]
+        if wanted:
+            yield [await load_project(store, sources, unserved, name) for name in wanted]
+        if is_last:
+            return
+        after = end
+
+
+async def load_project(
+    store: Store, sources: Sequence[SourceRow], unserved: Collection[Unserved], name: str
+) -> ProjectPart:
+    """Return one project, known or not."""
+    rows = {
+        r[0]: r
+        for r in await store.rows(
+            "SELECT source, id, listed, wanted, absent_since IS NOT NULL, selection IS NOT NULL, skipped,"
+            " CASE WHEN withdrawn IS NOT NULL OR status = 'quarantined' THEN coalesce(status_reason, status) END"
+            " FROM project WHERE name = ?",
+            (name,),
+        )
+    }
+    held = await _load_held(store, sources, name)
+    published_by = {file.index for file in held}
+    parts: list[IndexPart] = []
+    is_owned = is_open = False
+    for source in sources:
+        row = rows.get(source.id)
+        if not source.configured and source.name not in published_by:
+            continue
+        lists = row is not None and bool(row[2]) and source.configured
+        wanted = lists and row is not None and bool(row[3])
+        owns = wanted and not is_owned and (not is_open or source.name in published_by)
+        parts.append(await _part(store, source, row, name, lists=lists, wanted=wanted, owns=owns))
+        is_owned = is_owned or wanted
+        is_open = is_open or (source.configured and source.root_read is None)
+    mine = tuple(one for one in unserved if one.project == name)
+    return ProjectPart(name=name, indexes=tuple(parts), held=tuple(held), unserved=mine)
+
+
+async def load_last_published(store: Store, name: str, filename: str) -> float | None:
+    """Return when a file that is not published any more left the pages, or None where it never was there."""
+    when = await store.value(
+        "SELECT max(r.at) FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NOT NULL"
+        " JOIN revision r ON r.id = e.valid_to WHERE p.name = ? AND e.filename = ?",
+        (name, filename),
+    )
+    return None if when is None else float(when)
+
+
+async def is_known_project(store: Store, name: str) -> bool:
+    """Tell whether the state has a project of this name."""
+    return bool(await store.value("SELECT EXISTS (SELECT 1 FROM project WHERE name = ?)", (name,)))
+
+
+async def _load_held(store: Store, sources: Sequence[SourceRow], name: str) -> list[HeldName]:
+    names = {source.id: source.name for source in sources}
+    rows = await store.rows(
+        "SELECT e.filename, p.source, e.size, e.sha256, e.absent_since IS NOT NULL FROM project p"
+        " JOIN entry e ON e.project = p.id AND e.valid_to IS NULL WHERE p.name = ? ORDER BY e.filename",
+        (name,),
+    )
+    return [
+        HeldName(filename=r[0], index=names.get(r[1], ""), size=r[2], sha256=r[3], is_absent=bool(r[4])) for r in rows
+    ]
+
+
+async def _part(
+    store: Store, source: SourceRow, row: Row | None, name: str, *, lists: bool, wanted: bool, owns: bool
+) -> IndexPart:
+    failures = await load_project_failures(store, source.id, ProjectName(name))
+    return IndexPart(
+        index=source.name,
+        configured=source.configured,
+        root_known=source.root_read is not None,
+        lists=lists,
+        wanted=wanted,
+        owns=owns,
+        absent=row is not None and bool(row[4]),
+        page_read=row is not None and bool(row[5]),
+        skipped=row[6] if row is not None else 0,
+        withdrawn=row[7] if row is not None else None,
+        left_out=await load_left_out(store, row[1]) if row is not None and row[6] else (),
+        failures=tuple(failures.values()),
+    )

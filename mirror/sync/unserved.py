@@ -1,0 +1,168 @@
+"""At the end of a cycle: which names that the configuration asks for no index offers, and what nobody serves.
+
+Both are judged from the state alone, after all pages are recorded. A name is judged only where the roots
+of all indexes are known, so that an outage makes nothing «not offered».
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mirror.core.model import IndexPolicy
+from mirror.core.names import ProjectName, projects_of_filename
+from mirror.core.policy import Selection, literal_names
+from mirror.errors import Reason
+from mirror.logs import get_logger
+from mirror.state.listing import load_sources
+from mirror.state.unserved import (
+    Unserved,
+    load_file_place,
+    load_offered_names,
+    load_skipped_projects,
+    load_unserved,
+    record_unserved,
+)
+from mirror.sync.report import shown_failure
+from mirror.sync.work import Cycle
+
+_log = get_logger(__name__)
+
+_LOGGED = 20
+
+
+async def judge_unserved(cycle: Cycle) -> None:
+    """Bring the state's judgement up to date, and log what is new in it."""
+    store = cycle.store
+    found = await _not_served(cycle)
+    if await _are_roots_known(cycle):
+        found += await _projects_not_offered(cycle)
+        if not cycle.options.dry_run:  # a plan has no files yet
+            found += await _files_not_offered(cycle)
+    else:
+        found += await _still_asked_for(cycle)
+    unique = {one.key: one for one in reversed(found)}
+    new = await record_unserved(store, list(unique.values()), cycle.clock())
+    for one in new[:_LOGGED]:
+        _log.warning(
+            "project.not_offered" if one.reason is Reason.NOT_OFFERED else "project.not_served",
+            index=one.index,
+            project=one.project,
+            filename=one.filename or None,
+            detail=one.detail,
+        )
+    if len(new) > _LOGGED:
+        _log.warning("projects.not_served", more=len(new) - _LOGGED, advice="`mirror status` names them")
+
+
+async def add_unserved(cycle: Cycle) -> None:
+    """Add to the report what is missing: all projects that nobody serves, and as failures what is named literally."""
+    for one in await load_unserved(cycle.store):
+        shown = shown_failure(one.index, one.project, one.filename, one.reason, one.detail)
+        if one.is_literal:
+            cycle.report.failures.append(shown)
+        if one.reason is Reason.NOT_SERVED and not one.filename:
+            cycle.report.not_served.append(shown)
+
+
+async def _are_roots_known(cycle: Cycle) -> bool:
+    sources = {source.name: source for source in await load_sources(cycle.store)}
+    return all(
+        (source := sources.get(policy.name)) is not None
+        and source.root_read is not None
+        and source.selection == cycle.root_digests.get(policy.name)
+        for policy in cycle.policies
+    )
+
+
+async def _not_served(cycle: Cycle) -> list[Unserved]:
+    policies = {policy.name: policy for policy in cycle.policies}
+    literal = {name for policy in cycle.policies for name in literal_names(policy.projects)}
+    found = []
+    for project in await load_skipped_projects(cycle.store):
+        if project.index not in policies:
+            continue
+        others = [name for name in project.others if name in policies and not policies[name].overlay]
+        found.append(
+            Unserved(
+                index=project.index,
+                project=project.name,
+                reason=Reason.NOT_SERVED,
+                detail=_detail(project.index, project.rules, others),
+                is_literal=project.name in literal,
+            )
+        )
+    return found
+
+
+def _detail(index: str, rules: Sequence[str], others: Sequence[str]) -> str:
+    barred = f", {' and '.join(others)} may not own it" if others else ""
+    by = f" ({', '.join(rules)})" if rules else ""
+    return f"{index} lists it, all its files are left out{barred}{by}"
+
+
+async def _still_asked_for(cycle: Cycle) -> list[Unserved]:
+    """Return the earlier judgement of names that the configuration still names: nobody can judge them anew."""
+    asked = {name for policy in cycle.policies for name in literal_names((*policy.projects, *policy.files))}
+    known = await load_unserved(cycle.store)
+    return [one for one in known if one.reason is Reason.NOT_OFFERED and (one.filename or one.project) in asked]
+
+
+async def _projects_not_offered(cycle: Cycle) -> list[Unserved]:
+    asked: dict[str, str] = {}
+    for policy in cycle.policies:
+        if not policy.listed_by_config:
+            selection = Selection(policy)
+            for name in literal_names(policy.projects):
+                if selection.wants_project(ProjectName(name)):
+                    asked.setdefault(name, policy.name)
+    missing = asked.keys() - await load_offered_names(cycle.store, asked.keys())
+    return [
+        Unserved(
+            index=asked[name],
+            project=name,
+            reason=Reason.NOT_OFFERED,
+            detail=f"projects of {asked[name]} names it, and no index that may own it lists it",
+            is_literal=True,
+        )
+        for name in sorted(missing)
+    ]
+
+
+async def _files_not_offered(cycle: Cycle) -> list[Unserved]:
+    asked = {
+        name: policy
+        for policy in reversed(cycle.policies)
+        for name in literal_names(policy.files)
+        if Selection(policy).wants_filename(name)
+    }
+    overlays = {policy.name for policy in cycle.policies if policy.overlay}
+    found = []
+    for name, policy in sorted(asked.items(), key=lambda item: item[0]):
+        projects = projects_of_filename(name)
+        place = await load_file_place(cycle.store, name, projects, overlays=overlays)
+        if place.is_had or not place.is_known:
+            continue
+        found.append(_missing_file(name, policy, projects, rule=place.rule, index=place.index, project=place.project))
+    return found
+
+
+def _missing_file(
+    name: str, policy: IndexPolicy, projects: Sequence[str], *, rule: str, index: str, project: str
+) -> Unserved:
+    if rule:
+        return Unserved(
+            index=index,
+            project=project,
+            filename=name,
+            reason=Reason.NOT_SERVED,
+            detail=f"files of {policy.name} names it, {index} lists it, and {rule} leaves it out",
+            is_literal=True,
+        )
+    return Unserved(
+        index=policy.name,
+        project=projects[0] if projects else "",
+        filename=name,
+        reason=Reason.NOT_OFFERED,
+        detail=f"files of {policy.name} names it, and no page of an index that may own its project lists it",
+        is_literal=True,
+    )
