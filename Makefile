@@ -48,15 +48,20 @@ profile: $(READY) $(BENCH)/.ready ## where the time goes; CASE=cold-small, cold-
 soak: $(READY) ## kills, histories and property tests by the hundreds and thousands, with their figures; takes long
 	@HYPOTHESIS_PROFILE=soak PYTHONPATH=tests $(BIN)/python -m soak --workers $(WORKERS)
 
+# For packagers; a machine gets its units by `mirror install-units`, from the same files.
 install-systemd: ## install the units below DESTDIR (default /), for a program in PREFIX (default /opt/mirror)
-	@install -d "$(DESTDIR)$(UNITS)/mirror.service.d" "$(DESTDIR)$(SYSUSERS)" "$(DESTDIR)$(TMPFILES)"
+	@install -d "$(DESTDIR)$(UNITS)/mirror.service.d" "$(DESTDIR)$(UNITS)/mirror-once.service.d" \
+	    "$(DESTDIR)$(SYSUSERS)" "$(DESTDIR)$(TMPFILES)"
 	@for unit in mirror.service mirror-once.service mirror-once.timer; do \
-	    sed 's#/opt/mirror/bin/#$(PREFIX)/bin/#' systemd/$$unit \
+	    sed 's#/opt/mirror/bin/#$(PREFIX)/bin/#' mirror/systemd/$$unit \
 	        | install -m 0644 /dev/stdin "$(DESTDIR)$(UNITS)/$$unit"; \
 	done
-	@install -m 0644 systemd/mirror.service.d/credential.conf.example "$(DESTDIR)$(UNITS)/mirror.service.d/"
-	@install -m 0644 systemd/mirror.sysusers.conf "$(DESTDIR)$(SYSUSERS)/mirror.conf"
-	@install -m 0644 systemd/mirror.tmpfiles.conf "$(DESTDIR)$(TMPFILES)/mirror.conf"
+	@install -m 0644 mirror/systemd/mirror.service.d/credential.conf.example "$(DESTDIR)$(UNITS)/mirror.service.d/"
+	@for drop_in in credential.conf root.conf override.conf; do \
+	    ln -sfn ../mirror.service.d/$$drop_in "$(DESTDIR)$(UNITS)/mirror-once.service.d/$$drop_in"; \
+	done
+	@install -m 0644 mirror/systemd/mirror.sysusers.conf "$(DESTDIR)$(SYSUSERS)/mirror.conf"
+	@install -m 0644 mirror/systemd/mirror.tmpfiles.conf "$(DESTDIR)$(TMPFILES)/mirror.conf"
 	@echo "Next: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl enable --now mirror"
 
 clean: ## remove the virtual environment, caches and what was built

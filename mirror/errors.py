@@ -181,7 +181,8 @@ class AccessDenied(UpstreamError):
 
     def __str__(self) -> str:
         answer = f"answered {self.status}" if self.status else "has no usable credential"
-        detail = f" ({shown_text(self.detail)})" if self.detail else ""
+        limit = 200 if self.status else 1_000  # without a status the words are our own, with what to do in them
+        detail = f" ({shown_text(self.detail, limit)})" if self.detail else ""
         return (
             f"index {self.index!r} {answer} for {shown_url(self.url)}{detail}; credential from {self.source}: "
             "check that it is set, has not expired and is entitled to this index"

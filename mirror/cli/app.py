@@ -11,6 +11,7 @@ from mirror.cli import (
     bundle_commands,
     config_commands,
     explain_command,
+    install_units_command,
     list_command,
     probe_command,
     snapshot_commands,
@@ -42,6 +43,7 @@ app.command("verify")(with_global_options(upkeep_commands.verify))
 app.command("prune")(with_global_options(upkeep_commands.prune))
 app.command("probe")(with_global_options(probe_command.probe))
 app.command("init")(with_global_options(config_commands.init))
+app.command("install-units")(with_global_options(install_units_command.install_units))
 
 _config = _group("Check, show and describe the configuration.")
 _config.command("check")(with_global_options(config_commands.check))

@@ -239,7 +239,7 @@ async def _load_credentials(
     found = {}
     for index in config.indexes:
         source = credential_source(index, env)
-        if index.auth is not None and index.auth.kind in _NOT_ASKED:
+        if _is_not_asked(index, env):
             note = noted.get(index.name)
             found[index.name] = CredentialState(
                 source=source.describe(),
@@ -257,6 +257,16 @@ async def _load_credentials(
             if credential is not None:
                 found[index.name] = CredentialState(source=credential.source, expires_at=credential.expires_at)
     return found
+
+
+def _is_not_asked(index: IndexConfig, env: Mapping[str, str]) -> bool:
+    """Tell whether the last cycle knows more of a credential: it would take a command, or systemd has it for itself."""
+    from mirror.config import credential_names
+
+    if index.auth is None:
+        return False
+    of_systemd = bool(credential_names(index.auth)) and not env.get("CREDENTIALS_DIRECTORY")
+    return of_systemd or index.auth.kind in _NOT_ASKED
 
 
 def as_json(status: Status) -> dict[str, Any]:

@@ -5,6 +5,7 @@ key's full path and what was expected, and no error repeats a value that may be 
 values, ``units`` how they are written, ``loading`` where they come from.
 """
 
+from mirror.config.by_hand import all_credential_names, by_hand, credential_names
 from mirror.config.checks import is_loopback_host
 from mirror.config.loading import config_for_tree, load_config, missing_sources
 from mirror.config.settings import (
@@ -17,7 +18,7 @@ from mirror.config.settings import (
     ServiceConfig,
     SiteConfig,
 )
-from mirror.config.show import effective_toml, json_schema, render_default
+from mirror.config.show import effective_toml, json_schema, render_default, render_for_systemd
 from mirror.config.units import format_duration, format_size, parse_duration, parse_ratio, parse_size
 
 __all__ = [
@@ -29,7 +30,10 @@ __all__ = [
     "MirrorSettings",
     "ServiceConfig",
     "SiteConfig",
+    "all_credential_names",
+    "by_hand",
     "config_for_tree",
+    "credential_names",
     "effective_toml",
     "format_duration",
     "format_size",
@@ -41,4 +45,5 @@ __all__ = [
     "parse_ratio",
     "parse_size",
     "render_default",
+    "render_for_systemd",
 ]

@@ -39,6 +39,16 @@ FIRST_INDEX = IndexConfig(
     ),
 )
 
+FIRST_INDEX_OF_SERVICE = msgspec.structs.replace(
+    FIRST_INDEX,
+    auth=AuthConfig(
+        kind="basic",
+        username_credential="index-username",
+        password_credential="index-token",  # noqa: S106 - the name of a systemd credential
+    ),
+)
+"""As in ``systemd/mirror.service.d/credential.conf.example``."""
+
 _SITE = SiteConfig(name="plant")
 
 _HEADER = """\
@@ -87,15 +97,20 @@ def effective_toml(config: Config) -> str:
     return "\n".join(lines)
 
 
-def render_default(root: Path = DEFAULT_ROOT) -> str:
+def render_for_systemd(root: Path = DEFAULT_ROOT) -> str:
+    """Return the configuration that fits the systemd units: its credential comes by ``LoadCredential=``."""
+    return render_default(root, FIRST_INDEX_OF_SERVICE)
+
+
+def render_default(root: Path = DEFAULT_ROOT, index: IndexConfig = FIRST_INDEX) -> str:
     """Return the configuration that ``mirror init`` writes: it loads, and explains every key in one line."""
-    auth = FIRST_INDEX.auth or AuthConfig()
+    auth = index.auth or AuthConfig()
     blocks = (
         _HEADER,
         "\n".join(["[mirror]", *_explained_lines(MirrorSettings(root=root), "mirror")]),
         "\n".join(["[limits]", *_explained_lines(Limits(), "limits")]),
         "\n".join(["[service]", *_explained_lines(ServiceConfig(), "service")]),
-        "\n".join(["[[index]]", *_explained_lines(FIRST_INDEX, "index")]),
+        "\n".join(["[[index]]", *_explained_lines(index, "index")]),
         "\n".join(["[index.auth]", *_explained_lines(auth, "auth")]),
         "\n".join(["# [[site]]", *(f"# {line.removeprefix('# ')}" for line in _explained_lines(_SITE, "site"))]),
     )

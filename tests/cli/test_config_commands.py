@@ -54,6 +54,26 @@ def test_init_takes_config_as_the_file():
     assert Path("c.toml").read_text() == render_default()
 
 
+def test_init_for_systemd(capsys, monkeypatch):
+    """--systemd: the credential comes by LoadCredential=, the root is the units', and the next steps are root's."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert main(["init", "--systemd"]) == 0
+    written = load_config(Path("mirror.toml"), env={})
+    assert str(written.mirror.root) == "/var/lib/mirror"
+    auth = written.indexes[0].auth
+    assert (auth.kind, auth.username_credential, auth.password_credential) == ("basic", "index-username", "index-token")
+    said = capsys.readouterr().out
+    assert "write user name and token to /etc/mirror/index-username and /etc/mirror/index-token" in said
+    assert "3. mirror install-units\n" in said
+    assert main(["config", "check"]) == 0
+    advice = capsys.readouterr().err.splitlines()[-1]
+    assert advice == (
+        "by hand: only the systemd units get it: run `systemctl start mirror-once` for one cycle, or another command by"
+        " `systemd-run --pipe --wait --collect --uid=mirror -p LoadCredential=index-username:/etc/mirror/index-username"
+        " -p LoadCredential=index-token:/etc/mirror/index-token mirror …`"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

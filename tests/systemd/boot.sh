@@ -23,8 +23,9 @@ exec /opt/mirror/python/bin/python3 "$@"
 END
 printf '#!/bin/sh\nexec /opt/mirror/bin/python -m mirror "$@"\n' > opt/mirror/bin/mirror
 chmod 755 opt/mirror/bin/*
-make -C "$project" --no-print-directory install-systemd DESTDIR="$PWD" >/dev/null
+cp -a "$out/installed/." .
 cp "$out/mirror.toml" etc/mirror/mirror.toml
+rm -f bin/kill usr/bin/kill
 printf '[Service]\nType=notify\nExecStart=/opt/mirror/bin/python /opt/mirror/out/index.py\n' > etc/systemd/system/index.service
 printf '[Service]\nType=oneshot\nExecStart=/bin/bash /opt/mirror/out/check.sh\nExecStopPost=/bin/systemctl --no-block exit\n' \
     > etc/systemd/system/check.service
@@ -40,6 +41,8 @@ for place in /run /tmp; do mount -t tmpfs tmpfs $place; done
 mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup || true
 mount --rbind /old/dev /dev
 umount -l /old
+# As systemd itself does outside of a container: credentials are mounted by a process with mounts of its own.
+mount --make-rshared /
 ip link set lo up
 export container=other
 exec /lib/systemd/systemd --unit=check.target --log-target=console --show-status=0

@@ -24,6 +24,10 @@ disk-reserve = 0
 [[index]]
 name = "default"
 url = "URL"
+[index.auth]
+kind = "basic"
+username-credential = "index-username"
+password-credential = "index-token"
 """
 
 INDEX = """\
@@ -32,7 +36,7 @@ from mirror.notify import ServiceManager
 from simulator import Simulator, build_wheel
 
 async def main():
-    async with Simulator(second_origin=True) as simulator:
+    async with Simulator(second_origin=True, username="user", password="pass") as simulator:
         simulator.state.publish("demo", *build_wheel("demo", "1.0"))
         path = pathlib.Path("/etc/mirror/mirror.toml")
         path.write_text(path.read_text().replace("URL", simulator.url))
@@ -46,7 +50,11 @@ CHECK = """\
 exec 2>/opt/mirror/out/said
 set -x
 show() { systemctl show "$1" --value -p "$2"; }
-systemd-sysusers; systemd-tmpfiles --create /etc/tmpfiles.d/mirror.conf; systemctl start index.service
+MIRROR="/opt/mirror/bin/mirror --config /etc/mirror/mirror.toml"
+printf user > /etc/mirror/index-username; printf pass > /etc/mirror/index-token; chmod 600 /etc/mirror/index-*
+cd /etc/systemd/system/mirror.service.d; mv credential.conf.example credential.conf
+systemd-sysusers; systemd-tmpfiles --create /etc/tmpfiles.d/mirror.conf; systemctl daemon-reload
+systemctl start index.service
 journalctl -f -n all -o cat -u mirror.service > /run/log-of-mirror &
 systemctl start mirror.service; started=$?
 tail -n +1 -f /run/log-of-mirror | grep -q -m 1 daemon.waits
@@ -55,13 +63,23 @@ capabilities=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/$pid/status)
 seccomp=$(sed -n 's/^Seccomp:[[:space:]]*//p' /proc/$pid/status)
 status=$(show mirror.service StatusText)
 systemctl reload mirror.service; reloaded=$?
+systemctl start mirror-once.service; once=$?; beside=$(show mirror.service ActiveState)
+$MIRROR status > /opt/mirror/out/status; whole=$?
+runuser -u mirror -- $MIRROR sync --once --full 2> /opt/mirror/out/by-hand; by_hand=$?
+systemd-run -p Type=oneshot --collect --uid=mirror -p LoadCredential=index-username:/etc/mirror/index-username \\
+    -p LoadCredential=index-token:/etc/mirror/index-token $MIRROR sync --once --full; run=$?
 systemctl stop mirror.service; result=$(show mirror.service Result)
-systemctl start mirror-once.service; once=$?
-/opt/mirror/bin/mirror --config /etc/mirror/mirror.toml status > /opt/mirror/out/status; whole=$?
+owner=$(stat -c %U /var/lib/mirror/state.db)
+sed -i 's#/var/lib/mirror#/srv/mirror#' /etc/mirror/mirror.toml; install -d -o mirror -g mirror -m 0755 /srv/mirror
+mv root.conf.example root.conf; systemctl daemon-reload
+systemctl start mirror-once.service; elsewhere=$?
+systemctl start mirror.service; served=$?
 warnings=$(journalctl -o cat -p warning -u mirror.service | grep -c '"level"')
 cat > /opt/mirror/out/result <<END
-{"started": $started, "reloaded": $reloaded, "once": $once, "status": $whole, "warnings": $warnings, "result": "$result",
- "capabilities": "$capabilities", "seccomp": $seccomp, "owner": "$(stat -c %U /var/lib/mirror/state.db)",
+{"started": $started, "reloaded": $reloaded, "once": $once, "status": $whole,
+ "beside": "$beside", "by_hand": $by_hand, "run": $run, "elsewhere": "$elsewhere $served $(stat -c %U /srv/mirror/state.db)",
+ "warnings": $warnings, "result": "$result",
+ "capabilities": "$capabilities", "seccomp": $seccomp, "owner": "$owner",
  "waits": "${status%% *}"}
 END
 """
@@ -82,7 +100,13 @@ def can_boot() -> bool:
 
 @pytest.mark.skipif(not can_boot(), reason="no systemd can be booted here: it takes root, namespaces and an overlay")
 def test_under_systemd(tmp_path):
-    """With all restrictions in force the daemon starts, mirrors, reloads and stops, the timer's service works; no warning."""
+    """With all restrictions in force the daemon starts, mirrors, reloads and stops, the timer's service works; no warning.
+
+    What `mirror install-units` installed gets its credential by LoadCredential=: commands by hand say how to get it, and a
+    root elsewhere works by one drop-in. There is no program ``kill``.
+    """
+    installed = [sys.executable, "-m", "mirror", "install-units", "--destdir", tmp_path / "installed"]
+    subprocess.run([*installed, "--program", "/opt/mirror/bin/mirror"], check=True, capture_output=True)
     (tmp_path / "mirror.toml").write_text(CONFIGURATION)
     (tmp_path / "index.py").write_text(INDEX)
     (tmp_path / "check.sh").write_text(CHECK)
@@ -103,6 +127,10 @@ def test_under_systemd(tmp_path):
         "reloaded": 0,
         "once": 0,
         "status": 0,
+        "beside": "active",
+        "by_hand": 3,
+        "run": 0,
+        "elsewhere": "0 0 mirror",
         "warnings": 0,
         "result": "success",
         "capabilities": "0000000000000000",
@@ -110,4 +138,9 @@ def test_under_systemd(tmp_path):
         "owner": "mirror",
         "waits": "waiting;",
     }
-    assert "default    1 of 1" in (tmp_path / "status").read_text()
+    status = (tmp_path / "status").read_text()
+    assert "default    1 of 1" in status
+    assert "can't be used" not in status
+    assert "run `systemctl start mirror-once` for one cycle, or another command by `systemd-run --pipe --wait" in (
+        (tmp_path / "by-hand").read_text()
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SYSTEMD = ROOT / "systemd"
+SYSTEMD = ROOT / "mirror" / "systemd"
 SERVICES = ["mirror.service", "mirror-once.service"]
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -65,6 +65,19 @@ def test_install(tmp_path):
         "etc/tmpfiles.d/mirror.conf",
     ]
     assert "ExecStart=/usr/local/bin/mirror " in (tmp_path / "etc/systemd/system/mirror.service").read_text()
+
+
+def test_reload_needs_no_program():
+    """The signal is sent by the shell: a small machine has no /bin/kill."""
+    (line,) = [x for x in (SYSTEMD / "mirror.service").read_text().splitlines() if x.startswith("ExecReload=")]
+    assert line == """ExecReload=/bin/sh -c 'kill -HUP "$$MAINPID"'"""
+
+
+def test_one_cycle_by_hand_leaves_the_daemon_alone():
+    """Only the timer ends the daemon: mirror-once.service waits for the lock."""
+    assert "Conflicts" not in (SYSTEMD / "mirror-once.service").read_text()
+    assert "--wait 10m sync --once" in (SYSTEMD / "mirror-once.service").read_text()
+    assert "Conflicts=mirror.service" in (SYSTEMD / "mirror-once.timer").read_text()
 
 
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd-sysusers is not installed")

@@ -21,12 +21,14 @@ class NoCredentialError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Where one text comes from; exactly one of the four is set."""
+    """Where one text comes from; exactly one of the first four is set."""
 
     literal: str | None = None
     variable: str | None = None
     file: str | None = None
     systemd: str | None = None
+    by_hand: str = ""
+    """How to run a command where systemd has not handed the credential over."""
 
     def describe(self) -> str:
         """Return the words for a message; a literal is no secret, but is not shown either."""
@@ -46,9 +48,7 @@ class Part:
             return None
         directory = env.get("CREDENTIALS_DIRECTORY")
         if not directory:
-            raise NoCredentialError(
-                f"{self.describe()}: $CREDENTIALS_DIRECTORY is not set; is it a service with LoadCredential=?"
-            )
+            raise NoCredentialError(f"{self.describe()}: $CREDENTIALS_DIRECTORY is not set; {self.by_hand}")
         return Path(directory) / self.systemd
 
     def load(self, env: Mapping[str, str]) -> str:

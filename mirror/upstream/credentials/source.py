@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import anyio
 import anyio.to_thread
 
-from mirror.config import AuthConfig, IndexConfig, is_loopback_host
+from mirror.config import AuthConfig, IndexConfig, by_hand, credential_names, is_loopback_host
 from mirror.errors import AccessDenied, ConfigError
 from mirror.upstream.credentials.credential import Credential, MalformedSecretError
 from mirror.upstream.credentials.kinds import (
@@ -191,4 +191,5 @@ def _part(auth: AuthConfig, what: str) -> Part | None:
     systemd: str | None = getattr(auth, f"{what}_credential")
     if variable is None and file is None and systemd is None:
         return None
-    return Part(variable=variable, file=None if file is None else str(file), systemd=systemd)
+    advice = by_hand(credential_names(auth)) if systemd is not None else ""
+    return Part(variable=variable, file=None if file is None else str(file), systemd=systemd, by_hand=advice)

@@ -1,0 +1,179 @@
+"""``mirror install-units``: the systemd units, and what fits them, from the installed program.
+
+Units, drop-ins of ours, user and directories are the program's: they are replaced, an older form that differs is kept
+beside with the ending ``.old``. Configurations belong to the user: what is there stays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import ExitCode, write_error, write_out
+from mirror.errors import ConfigError, shown_text
+
+_UNITS = Path("etc/systemd/system")
+_DROP_INS = _UNITS / "mirror.service.d"
+_LINKING_DROP_INS = _UNITS / "mirror-once.service.d"
+_LINKED_DROP_INS = ("credential.conf", "root.conf", "override.conf")
+"""What counts for both services once it is there; the last one is what `systemctl edit` writes."""
+_SHIPPED_PROGRAM = "/opt/mirror/bin/mirror"
+_SHIPPED_ROOT = "/var/lib/mirror"
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+/@:-]*")
+_HIDDEN_PLACES = ("/home/", "/root/", "/run/user/")
+"""Where the units' ProtectHome=yes lets nothing be seen."""
+
+_NEXT_STEPS = """\
+Next, as root:
+  1. put your index into {configuration}; its user name and token into /etc/mirror/index-username and
+     /etc/mirror/index-token, readable by root alone, and rename credential.conf.example in
+     {drop_ins} to credential.conf
+  2. systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload
+  3. systemctl enable --now mirror"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """One file to install; ``path`` is relative to the destination."""
+
+    path: Path
+    text: str
+    is_users: bool = False
+    """Whether the user changes it: it is never written over."""
+
+
+def install_units(
+    options: GlobalOptions,
+    destdir: Annotated[
+        Path, typer.Option("--destdir", metavar="DIR", help="Install below this directory, for packagers.")
+    ] = Path("/"),
+    program: Annotated[
+        Path | None,
+        typer.Option(
+            "--program", metavar="FILE", show_default=False, help="What the units start. Default: this program."
+        ),
+    ] = None,
+) -> ExitCode:
+    """Install the systemd units and a configuration that fits them; --root names a root elsewhere."""
+    root = options.root.absolute() if options.root else Path(_SHIPPED_ROOT)
+    started = program or _installed_program()
+    _check_plain(root, "--root")
+    _check_plain(started, "--program")
+    if str(started).startswith(_HIDDEN_PLACES):
+        write_error(f"warning: the units can't see {started} (ProtectHome=yes); install the program below /opt or /usr")
+    for file in _files(root, started):
+        _say(destdir / file.path, _install(destdir / file.path, file))
+    for name in _LINKED_DROP_INS:
+        path = destdir / _LINKING_DROP_INS / name
+        _say(path, _link(path, f"../{_DROP_INS.name}/{name}"))
+    write_out(_NEXT_STEPS.format(configuration="/etc/mirror/mirror.toml", drop_ins=f"/{_DROP_INS}"))
+    return ExitCode.OK
+
+
+def _files(root: Path, program: Path) -> list[_File]:
+    from mirror.config import render_for_systemd
+
+    units = ("mirror.service", "mirror-once.service", "mirror-once.timer")
+    found = [_File(path=_UNITS / name, text=_shipped(name).replace(_SHIPPED_PROGRAM, str(program))) for name in units]
+    examples = ("credential.conf.example", "root.conf.example")
+    found += [_File(path=_DROP_INS / name, text=_shipped(f"mirror.service.d/{name}")) for name in examples]
+    if str(root) != _SHIPPED_ROOT:
+        text = _shipped("mirror.service.d/root.conf.example").replace("/srv/mirror", str(root))
+        found.append(_File(path=_DROP_INS / "root.conf", text=text))
+    directories = _shipped("mirror.tmpfiles.conf").replace(_SHIPPED_ROOT, str(root))
+    page_server = _shipped("nginx.conf").replace(_SHIPPED_ROOT, str(root))
+    return [
+        *found,
+        _File(path=Path("etc/sysusers.d/mirror.conf"), text=_shipped("mirror.sysusers.conf")),
+        _File(path=Path("etc/tmpfiles.d/mirror.conf"), text=directories),
+        _File(path=Path("etc/mirror/mirror.toml"), text=render_for_systemd(root), is_users=True),
+        _File(path=Path("etc/mirror/nginx.conf"), text=page_server, is_users=True),
+    ]
+
+
+def _shipped(name: str) -> str:
+    from importlib.resources import files
+
+    return (files("mirror") / "systemd" / name).read_text(encoding="utf-8")
+
+
+def _installed_program() -> Path:
+    """Return the program by which units start what runs now: its script, which lies beside the interpreter."""
+    started = Path(sys.argv[0]).absolute()
+    beside = Path(sys.executable).with_name("mirror")
+    for found in (started, beside):
+        if found.name == "mirror" and found.is_file() and os.access(found, os.X_OK):
+            return found
+    raise ConfigError(where="--program", problem="there is no program `mirror` beside the interpreter; name it")
+
+
+def _check_plain(path: Path, where: str) -> None:
+    if not _PLAIN_PATH.fullmatch(str(path)) or ".." in path.parts:
+        problem = "expected an absolute path of letters, digits and ._+@:- for a systemd unit"
+        raise ConfigError(where=where, problem=f"{problem}, got {shown_text(str(path))}")
+
+
+def _install(target: Path, file: _File) -> str:
+    """Write one file, whole or not at all; return what happened. Raises ``ConfigError``."""
+    data = file.text.encode("utf-8", "surrogateescape")
+    try:
+        _make_directories(target.parent)
+        before = target.read_bytes() if target.is_file() else None
+        if before == data:
+            return "unchanged"
+        if before is not None and file.is_users:
+            return "kept as it is"
+        if before is not None:
+            _write(target.with_name(f"{target.name}.old"), before)
+        _write(target, data)
+    except OSError as exc:
+        problem = f"can't be written: {exc.strerror}; run this as root, or pass --destdir"
+        raise ConfigError(where=shown_text(str(target)), problem=problem) from exc
+    return "installed" if before is None else f"replaced; the older one is {target.name}.old"
+
+
+def _make_directories(directory: Path) -> None:
+    """Make what is missing, open to all whatever the umask."""
+    if directory.is_dir():
+        return
+    _make_directories(directory.parent)
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)
+
+
+def _write(target: Path, data: bytes) -> None:
+    fresh = target.with_name(f".{target.name}.new")
+    fresh.unlink(missing_ok=True)
+    try:
+        with fresh.open("xb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        fresh.replace(target)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def _link(path: Path, target: str) -> str:
+    """Let the other service have a drop-in too; systemd passes over a link to what is not there (yet)."""
+    if path.is_symlink() or path.exists():
+        is_ours = path.is_symlink() and str(path.readlink()) == target
+        return "unchanged" if is_ours else "kept as it is"
+    try:
+        _make_directories(path.parent)
+        path.symlink_to(target)
+    except OSError as exc:
+        raise ConfigError(where=shown_text(str(path)), problem=f"can't be made: {exc.strerror}") from exc
+    return f"linked to {target}"
+
+
+def _say(path: Path, what: str) -> None:
+    write_out(f"{shown_text(str(path))}: {what}")
