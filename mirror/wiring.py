@@ -16,6 +16,7 @@ import anyio.to_thread
 import msgspec
 
 from mirror.config import Config, IndexConfig, Limits, MirrorSettings
+from mirror.core.kept_links import KeptLinks, is_masked, masked_root
 from mirror.core.policy import Selection, compile_selections
 from mirror.errors import AccessDenied, ConfigError, MirrorError, StateError
 from mirror.state.cycles import load_last_cycle, load_meta
@@ -174,6 +175,12 @@ async def with_known_indexes(config: Config) -> Config:
     """Return ``config`` with the indexes that the state remembers, their credentials looked up as by default."""
     async with open_store_for_reading(config.mirror.state) as store:
         known = [s for s in await load_sources(store) if s.configured]
+    for source in known:
+        if is_masked(source.url):
+            problem = (
+                "the state does not keep its address, which is a secret: pass --config FILE, which names its source"
+            )
+            raise ConfigError(where=f"index {source.name!r}", problem=problem)
     indexes = tuple(IndexConfig(name=s.name, url=s.url) for s in known)
     return msgspec.structs.replace(config, indexes=indexes)
 
@@ -317,7 +324,10 @@ async def _build_cycle(
     clock: Clock,
     forker: Forker | None,
 ) -> Cycle:
-    sources = await record_sources(store, [(index.name, index.url) for index in config.indexes])
+    sources = await record_sources(store, [(index.name, _kept_url(index)) for index in config.indexes])
+    store.links = {
+        sources[index.name].id: KeptLinks(secret_root=index.url) for index in config.indexes if index.has_secret_url
+    }
     report = Report(cycle=0, started_at=clock())
     runs = tuple(_build_run(config, upstream, sources[upstream.config.name]) for upstream in upstreams)
     report.indexes = {run.name: run.counters for run in runs}
@@ -342,6 +352,10 @@ async def _build_cycle(
         root_digests={index.name: selection.root_digest for index, selection in _selections(config)},
         forker=forker,
     )
+
+
+def _kept_url(index: IndexConfig) -> str:
+    return masked_root(index.url) if index.has_secret_url else index.url
 
 
 def _build_run(config: Config, upstream: Upstream, source: SourceRow) -> IndexRun:

@@ -35,7 +35,7 @@ _USED: Mapping[AuthKind, Mapping[str, bool]] = {
     "auto": {},
     "none": {},
     "netrc": {},
-    "basic": {"username": True, "password": True},
+    "basic": {"username": True, "password": False},
     "bearer": {"token": True},
     "keyring": {"username": False},
     "command": {"command": True, "username": False},
@@ -62,6 +62,12 @@ def checked_url(url: str, *, where: str) -> str:
     if parts.query or "?" in url or "#" in url:
         raise ConfigError(where=where, problem="expected a URL without query and fragment (? and #)")
     return url if url.endswith("/") else f"{url}/"
+
+
+def check_variable(name: str, where: str) -> None:
+    """Raise ``ConfigError`` for what can't be a variable's name: often the secret itself, so it is not repeated."""
+    if not _VARIABLE.fullmatch(name):
+        raise ConfigError(where=where, problem="expected the name of an environment variable, not its value")
 
 
 def check(config: ConfigFile) -> ConfigFile:
@@ -163,8 +169,10 @@ def _check_names(names: tuple[str, ...], where: str) -> None:
 def _check_auth(auth: AuthConfig, where: str) -> None:
     used = _USED[auth.kind]
     for group, fields in _SOURCES.items():
-        given = [field.replace("_", "-") for field in fields if getattr(auth, field)]
-        empty = [field.replace("_", "-") for field in fields if getattr(auth, field) == ""]
+        given = [field.replace("_", "-") for field in fields if getattr(auth, field) not in {None, ()}]
+        empty = [field for field in given if getattr(auth, field.replace("-", "_")) == ""]
+        if auth.kind == "basic" and empty == ["username"]:
+            empty = []  # said on purpose: the password alone is the credential
         if empty:
             raise ConfigError(where=f"{where}.{empty[0]}", problem="expected a text in quotes, got an empty text")
         if given and group not in used:
@@ -183,8 +191,8 @@ def _check_sources(auth: AuthConfig, where: str) -> None:
     values: dict[str, Any] = msgspec.structs.asdict(auth)
     for field, value in values.items():
         key = f"{where}.{field.replace('_', '-')}"
-        if field.endswith("_env") and value is not None and not _VARIABLE.fullmatch(value):
-            raise ConfigError(where=key, problem="expected the name of an environment variable, not its value")
+        if field.endswith("_env") and value is not None:
+            check_variable(value, key)
         if field.endswith("_credential") and value is not None and not _CREDENTIAL.fullmatch(value):
             raise ConfigError(where=key, problem="expected the name of a file in $CREDENTIALS_DIRECTORY")
     if auth.username is not None and (":" in auth.username or not auth.username.isprintable()):

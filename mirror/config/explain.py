@@ -37,6 +37,8 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
     "index": {
         "name": "lower-case letters, digits and hyphens; the first index that lists a project owns it",
         "url": "its root page; user names and passwords do not belong here",
+        "url-env": "instead of url: the variable that holds it, where its path is a secret",
+        "url-file": "likewise: the file that holds it",
         "list": '"root", or "config": the names in projects are the list, for an index without a root page',
         "projects": 'shell patterns, normalised like names: "zope.*" means "zope-*"',
         "exclude-projects": "exclude wins",

@@ -15,6 +15,7 @@ import msgspec
 from mirror.config import units
 from mirror.config.checks import check, checked_url
 from mirror.config.reading import read_struct
+from mirror.config.secret_urls import with_urls
 from mirror.config.settings import AuthConfig, Config, ConfigFile, IndexConfig, MirrorSettings
 from mirror.errors import ConfigError
 
@@ -41,7 +42,8 @@ def load_config(
         raw["mirror"] = table | overrides
         if "root" not in raw["mirror"]:
             raise ConfigError(where="mirror.root", problem="missing: set it, MIRROR_ROOT or --root")
-    config = check(read_struct(ConfigFile, raw, where="", base=found.absolute().parent))
+    read = read_struct(ConfigFile, raw, where="", base=found.absolute().parent)
+    config = check(with_urls(read, env))
     return Config(**msgspec.structs.asdict(config), source=str(found))
 
 

@@ -67,7 +67,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """The table ``[index.auth]``: where a credential comes from, never the credential."""
+    """The table ``[index.auth]``: where a credential comes from, never the credential.
+
+    With ``kind = "basic"`` one half may be empty on purpose: an empty ``username``, or no key of a password.
+    """
 
     kind: AuthKind = "auto"
     username: str | None = None
@@ -104,8 +107,10 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """One table ``[[index]]``."""
 
     name: str
-    url: str
-    """Of its root page; ends in ``/``, without user info, query and fragment."""
+    url: str = ""
+    """Of its root page; ends in ``/``, without user info, query and fragment. Read from its source where one is named."""
+    url_env: str | None = None
+    url_file: FilePath | None = None
     list: Literal["root", "config"] = "root"
     projects: tuple[str, ...] = ("*",)
     exclude_projects: tuple[str, ...] = ()
@@ -123,6 +128,14 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     allow_insecure: bool = False
     allow_private: bool = False
     auth: AuthConfig | None = None
+
+    def __repr__(self) -> str:
+        return f"IndexConfig(name={self.name!r}, url={'***' if self.has_secret_url else self.url!r})"
+
+    @property
+    def has_secret_url(self) -> bool:
+        """Whether the path of ``url`` is a secret: it came from a variable or a file."""
+        return self.url_env is not None or self.url_file is not None
 
     def policy(self, limits: Limits) -> IndexPolicy:
         """Return the selection of this index, its project patterns in the form of normalised names."""

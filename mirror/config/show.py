@@ -63,6 +63,8 @@ _EXAMPLES: dict[str, object] = {
     "metrics-listen": "127.0.0.1:9140",
     "metrics-file": Path("/var/lib/prometheus/node-exporter/mirror.prom"),
     "notify-command": ("/etc/mirror/notify",),
+    "url-env": "INDEX_URL",
+    "url-file": Path("/etc/mirror/index-url"),
     "proxy": "http://proxy.example:3128",
     "ca-file": Path("/etc/ssl/certs/our-ca.pem"),
     "client-cert": Path("/etc/mirror/client.pem"),
@@ -141,6 +143,8 @@ def toml_value(value: object) -> str:
 def _key_lines(struct: msgspec.Struct) -> Iterator[str]:
     for field in msgspec.structs.fields(struct):
         value = getattr(struct, field.name)
+        if isinstance(struct, IndexConfig) and field.name == "url" and struct.has_secret_url:
+            continue
         if struct_of(field.type) is None and value is not None and not (field.name.endswith("command") and not value):
             yield f"{field.encode_name} = {_written(field, value)}"
 
@@ -172,6 +176,8 @@ def _object_schema(cls: type[msgspec.Struct], table: str) -> dict[str, Any]:
     }
     if required := [field.encode_name for field in fields if field.required and field.name not in {"mirror", "root"}]:
         schema["required"] = required
+    if cls is IndexConfig:
+        schema["oneOf"] = [{"required": [key]} for key in ("url", "url-env", "url-file")]
     return schema
 
 

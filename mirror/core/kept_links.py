@@ -7,6 +7,7 @@ is a secret has its links kept relative to that address.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from urllib.parse import unquote
 
@@ -43,6 +44,17 @@ class KeptLinks(msgspec.Struct, frozen=True, kw_only=True):
         if self.secret_root is None or not kept or "://" in kept:
             return kept
         return resolve_link(parse_base(self.secret_root), kept)
+
+
+def masked_root(url: str) -> str:
+    """Return what the state keeps of a secret address: its host, and a digest by which a change is noticed."""
+    base = parse_base(url)
+    return f"{base.origin}/***#{hashlib.sha256(url.encode()).hexdigest()[:32]}"
+
+
+def is_masked(root: str) -> bool:
+    """Tell whether an address that the state keeps lacks its secret."""
+    return "/***#" in root
 
 
 ABSOLUTE_LINKS = KeptLinks()

@@ -20,6 +20,7 @@ from mirror.core.model import ListedFile, ProjectPage
 from mirror.core.names import ProjectName, normalize_project, strongest_digest
 from mirror.core.policy import Selection
 from mirror.errors import MirrorError, Unreachable, shown_text
+from mirror.logs import redact
 from mirror.upstream.index import ACCEPT, ROOT_EXTRA_S, is_json
 from mirror.upstream.pages import PageLimit, read_page
 from mirror.upstream.rate import Budget
@@ -57,12 +58,12 @@ class Probe:
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""
-        error = str(self.error) if self.error is not None else None
+        error = redact(str(self.error)) if self.error is not None else None
         return {"index": self.index, "findings": [f.as_json() for f in self.findings], "error": error}
 
     def add(self, name: str, question: str, answer: str, meaning: str) -> None:
         """Add a finding; what an index says may be anything."""
-        self.findings.append(Finding(name=name, question=question, answer=shown_text(answer), meaning=meaning))
+        self.findings.append(Finding(name=name, question=question, answer=shown_text(redact(answer)), meaning=meaning))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,9 @@ from yarl import URL
 
 from mirror.config import IndexConfig, Limits
 from mirror.core.backoff import parse_retry_after
+from mirror.core.kept_links import secret_segments
 from mirror.errors import AccessDenied, MirrorError, NotListed, RedirectRefused, Unreachable, Withheld
-from mirror.logs import get_logger
+from mirror.logs import get_logger, register_secret
 from mirror.upstream.access import Access, Credentials
 from mirror.upstream.addresses import Reach
 from mirror.upstream.credentials import Credential
@@ -174,6 +175,9 @@ class IndexSession:
         # Bound once: the proxy that a module would hold looks up the configuration for each event.
         self._log = get_logger(__name__).bind()
         self._logs_answers = self._log.is_enabled_for(logging.DEBUG)
+        if config.has_secret_url:
+            for secret in secret_segments(config.url):
+                register_secret(secret)
         self._root = parse_target(config.url, source=config.url)
         self._origin = origin_of(self._root)
         self._own_urls = OwnUrls(self._root)

@@ -1,4 +1,4 @@
-"""TLS contexts: the system's authorities or those of ``SSL_CERT_FILE``, the index's ``ca-file``, a client certificate.
+"""TLS contexts: the system's authorities or those that variables name, the index's ``ca-file``, a client certificate.
 
 Invariant: certificates are always verified; the client certificate is shown to the index's own origin only.
 """
@@ -12,6 +12,9 @@ from typing import NoReturn
 
 from mirror.config import IndexConfig
 from mirror.errors import ConfigError
+
+_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_CERT", "REQUESTS_CA_BUNDLE")
+"""Files or folders of authorities that are trusted instead of the system's; all that are set count."""
 
 
 def create_tls_context(index: IndexConfig, *, env: Mapping[str, str], is_own: bool) -> ssl.SSLContext:
@@ -37,14 +40,18 @@ def create_tls_context(index: IndexConfig, *, env: Mapping[str, str], is_own: bo
 
 
 def _with_authorities(env: Mapping[str, str]) -> ssl.SSLContext:
-    file, directory = env.get("SSL_CERT_FILE") or None, env.get("SSL_CERT_DIR") or None
-    if file is None and directory is None:
-        return ssl.create_default_context()
-    name, path = ("$SSL_CERT_FILE", file) if file is not None else ("$SSL_CERT_DIR", directory)
-    try:
-        return ssl.create_default_context(cafile=file, capath=directory)
-    except (OSError, ssl.SSLError) as exc:
-        _refuse(name, path, exc)
+    named = [(name, path) for name in _VARIABLES if (path := env.get(name))]
+    context: ssl.SSLContext | None = None
+    for name, path in named:
+        file, folder = (None, path) if Path(path).is_dir() else (path, None)
+        try:
+            if context is None:
+                context = ssl.create_default_context(cafile=file, capath=folder)
+            else:
+                context.load_verify_locations(cafile=file, capath=folder)
+        except (OSError, ssl.SSLError) as exc:
+            _refuse(f"${name}", path, exc)
+    return context or ssl.create_default_context()
 
 
 def _refuse(where: str, path: str | Path | None, exc: OSError) -> NoReturn:

@@ -172,10 +172,6 @@ REFUSED = {
         INDEX + 'auth = { kind = "basic", password-env = "P" }\n',
         'index[0].auth: kind = "basic" needs one of username, username-env, username-file, username-credential',
     ),
-    "basic-without-password": (
-        INDEX + 'auth = { kind = "basic", username = "u" }\n',
-        'index[0].auth: kind = "basic" needs one of password-env, password-file, password-credential',
-    ),
     "two-sources": (
         INDEX + 'auth = { kind = "basic", username = "u", password-env = "P", password-file = "f" }\n',
         "index[0].auth.password-file: password-env is there too; keep one of them",

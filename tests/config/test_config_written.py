@@ -76,7 +76,7 @@ def test_default_file_shows_what_loads(load):
         if (
             line.startswith("# ")
             and " = " in line
-            and not line.startswith(("# username", "# password", "# token", "# command"))
+            and not line.startswith(("# username", "# password", "# token", "# command", "# url-"))
         ):
             text = "\n".join([*lines[:n], line.removeprefix("# "), *lines[n + 1 :]])
             if "client-key" in line:
@@ -135,7 +135,8 @@ def test_json_schema():
     }
     assert (tables["index"]["type"], tables["index"]["minItems"]) == ("array", 1)
     index = tables["index"]["items"]
-    assert (index["required"], index["additionalProperties"]) == (["name", "url"], False)
+    assert (index["required"], index["additionalProperties"]) == (["name"], False)
+    assert index["oneOf"] == [{"required": ["url"]}, {"required": ["url-env"]}, {"required": ["url-file"]}]
     assert index["properties"]["list"] == {
         "description": '"root", or "config": the names in projects are the list, for an index without a root page',
         "enum": ["config", "root"],

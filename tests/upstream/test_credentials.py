@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from mirror.errors import AccessDenied, ConfigError
+from mirror.logs import redact
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.credentials.credential import MalformedSecretError, basic, bearer, jwt_expiry
 from mirror.upstream.credentials.kinds import Command, automatic_pairs
@@ -119,6 +120,35 @@ async def test_bearer(lets_in, auth):
     """A token alone is sent as Bearer."""
     env = {"T": "to.ke.n", "PATH": os.environ["PATH"]}
     assert await lets_in(auth, env, expected="Bearer to.ke.n") is True
+
+
+@pytest.mark.parametrize(
+    ("auth", "env", "pair"),
+    [
+        pytest.param(
+            {"kind": "basic", "username_env": "U"}, {"U": SECRET}, f"{SECRET}:", id="basic without a password"
+        ),
+        pytest.param(
+            {"kind": "basic", "username": "", "password_env": "P"},
+            {"P": SECRET},
+            f":{SECRET}",
+            id="basic without a name",
+        ),
+        pytest.param({"kind": "netrc"}, {"NETRC": "{dir}/no-password"}, f"{SECRET}:", id="netrc without a password"),
+        pytest.param({"kind": "netrc"}, {"NETRC": "{dir}/empty"}, f"{SECRET}:", id="netrc with an empty password"),
+        pytest.param(None, {"NETRC": "{dir}/empty"}, f"{SECRET}:", id="auto by such a netrc"),
+        pytest.param({"kind": "netrc"}, {"NETRC": "{dir}/no-login"}, f":{SECRET}", id="netrc without a login"),
+    ],
+)
+async def test_an_empty_half_that_is_said_on_purpose(lets_in, tmp_path, auth, env, pair):
+    """A token that is the whole credential goes as user name or as password; the other half is empty."""
+    (tmp_path / "no-password").write_text(f"machine 127.0.0.1 login {SECRET}\nmachine other login a password b\n")
+    (tmp_path / "empty").write_text(f'machine 127.0.0.1 login {SECRET} password ""\n')
+    (tmp_path / "no-login").write_text(f"machine 127.0.0.1 password {SECRET}\n")
+    env = {key: value.replace("{dir}", str(tmp_path)) for key, value in env.items()}
+    expected = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    assert await lets_in(auth, env, expected=expected) is True
+    assert redact(f"x {SECRET} y") == "x *** y"
 
 
 async def test_no_credential(lets_in, new_index):

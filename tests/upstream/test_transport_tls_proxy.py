@@ -32,16 +32,16 @@ async def test_untrusted_certificate(serve, open_session, authority):
     assert own.requests == []
 
 
-@pytest.mark.parametrize("by", ["ca-file", "SSL_CERT_FILE"])
+@pytest.mark.parametrize("by", ["ca-file", "SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE"])
 async def test_own_authority(serve, open_session, authority, by):
-    """An authority is added by the index's ca-file or by SSL_CERT_FILE; it holds for redirects too."""
+    """An authority is added by the index's ca-file or by a variable; it holds for redirects too."""
     store = await serve(ok, tls=authority.server_context())
 
     async def index(request):
         return web.Response(status=302, headers={"Location": store.url})
 
     own = await serve(index, tls=authority.server_context())
-    options = {"ca_file": authority.ca} if by == "ca-file" else {"env": {"SSL_CERT_FILE": str(authority.ca)}}
+    options = {"ca_file": authority.ca} if by == "ca-file" else {"env": {by: str(authority.ca)}}
     session = await open_session(own.url, **options)
     await session.prepare()
     assert len(await read(session, own.url)) == 1000
@@ -90,6 +90,8 @@ async def test_client_certificate(serve, open_session, authority):
         pytest.param({"ca_file": __file__}, "ca-file", id="a ca-file that is none"),
         pytest.param({"client_cert": __file__}, "client-cert", id="a client-cert that is none"),
         pytest.param({"env": {"SSL_CERT_FILE": __file__}}, "SSL_CERT_FILE", id="an SSL_CERT_FILE that is none"),
+        pytest.param({"env": {"PIP_CERT": "/nonexistent/x.pem"}}, "PIP_CERT", id="no PIP_CERT"),
+        pytest.param({"env": {"REQUESTS_CA_BUNDLE": __file__}}, "REQUESTS_CA_BUNDLE", id="a bundle that is none"),
     ],
 )
 async def test_unusable_certificates_are_named(open_session, options, named):

@@ -45,9 +45,10 @@ def basic(username: str, password: str, *, source: str) -> Credential:
     _check(username, "the user name")
     _check(password, "the password")
     encoded = base64.b64encode(f"{username}:{password}".encode()).decode()
-    register_secret(password)
+    # Where one half is empty, the other one is the secret.
+    register_secret(password or username)
     register_secret(encoded)
-    return Credential(header=f"Basic {encoded}", expires_at=jwt_expiry(password), source=source)
+    return Credential(header=f"Basic {encoded}", expires_at=jwt_expiry(password or username), source=source)
 
 
 def bearer(token: str, *, source: str) -> Credential:

@@ -75,7 +75,7 @@ class UsernamePassword:
     env: Mapping[str, str]
 
     def describe(self) -> str:
-        return self.password.describe()
+        return (self.username if self.password.literal is not None else self.password).describe()
 
     def stamp(self) -> object:
         return _stamps((self.username, self.password), self.env)
@@ -147,9 +147,10 @@ class Netrc:
             if (full := open_files_error(exc)) is not None:
                 raise full from None
             raise NoCredentialError(f"{path} can't be read: {exc.strerror}") from None
-        if entry is None or not entry[2]:
+        login, _account, password = entry or ("", "", "")
+        if not login and not password:
             return None
-        return basic(entry[0], entry[2], source=self.describe())
+        return basic(login, password or "", source=self.describe())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,8 +160,8 @@ def _reader(index: IndexConfig, env: Mapping[str, str]) -> Reader:
         case "netrc":
             return netrc
         case "basic" if auth is not None:
-            username, password = _username(auth), _part(auth, "password")
-            if username is not None and password is not None:
+            username, password = _username(auth), _part(auth, "password") or Part(literal="")
+            if username is not None:
                 return UsernamePassword(username=username, password=password, env=env)
         case "bearer" if auth is not None:
             token = _part(auth, "token")
