@@ -49,6 +49,7 @@ class Reason(Enum):
     UNREACHABLE = "unreachable"
     REDIRECT_REFUSED = "redirect-refused"
     BAD_PAGE = "bad-page"
+    BAD_FILE = "bad-file"
     UNSAFE_NAME = "unsafe-name"
     TOO_LARGE = "too-large"
     REFUSED_UNHASHED = "refused-unhashed"

@@ -12,8 +12,9 @@ from enum import Enum
 import msgspec
 
 from mirror.core.model import Digests, Labels, ListedFile, ProjectMeta, ProjectPage
-from mirror.core.names import Sha256, strongest_digest
+from mirror.core.names import STRONG_DIGESTS, Sha256, digests_to_compare, strongest_digest
 from mirror.core.policy import Refusal, Selected
+from mirror.core.upload_time import is_readable_time
 
 
 class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,12 +62,11 @@ class Relabel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rehash(msgspec.Struct, frozen=True, kw_only=True):
-    """A held file for which the index now lists a digest that has to be compared with the blob."""
+    """A held file for which the index now lists digests that have to be compared with the blob."""
 
     held: HeldFile
     file: ListedFile
-    algorithm: str
-    expected: str
+    expected: Digests
 
 
 class FetchMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +123,7 @@ def diff_page(
     """Compare a page that was read with what is held.
 
     ``held`` maps filenames to the open entries; ``unwanted`` are those that no pattern wants or that another index owns.
-    A page with status ``quarantined`` withdraws everything (PEP 792).
+    A page with status ``quarantined`` withdraws everything (PEP 792); one that is not whole says nothing by not listing.
     """
     meta = _merged_meta(page, old_meta)
     if meta.status == "quarantined":
@@ -136,17 +136,17 @@ def diff_page(
             work.fetch.append(Fetch(file=file))
         else:
             _compare(file, known, work, is_html=page.is_html, keep_replaced=keep_replaced)
-    refused = {r.filename for r in selected.refusals}
+    refused = {r.filename: r.labels for r in selected.refusals}
     listed = {f.filename for f in page.files} | {r.name for r in page.refused}
     for known in held.values():
         if known.filename in selected.files:
             continue
         if known.filename in unwanted or (known.filename in listed and known.filename not in refused):
             work.remove.append(Removal(held=known, kind=RemovalKind.CONFIGURATION))
-        elif known.filename not in listed:
+        elif known.filename in listed:
+            _keep_refused(known, refused[known.filename], work, is_html=page.is_html)
+        elif page.is_whole:
             _judge_absence(known, cycle, work)
-        elif known.absent_since is not None:
-            work.returned.append(known)
     return ProjectChange(
         fetch=tuple(work.fetch),
         relabel=tuple(work.relabel),
@@ -196,17 +196,26 @@ def _judge_absence(known: HeldFile, cycle: int, work: _Work) -> None:
         work.remove.append(Removal(held=known, kind=RemovalKind.ABSENT))
 
 
+def _keep_refused(known: HeldFile, labels: Labels | None, work: _Work, *, is_html: bool) -> None:
+    """A file that is listed and must not be touched stays as it is held, with the labels that it has now: a yank."""
+    if known.absent_since is not None:
+        work.returned.append(known)
+    merged = known.labels if labels is None else _merged_labels(labels, known, is_html=is_html)
+    if merged != known.labels:
+        work.relabel.append(Relabel(held=known, labels=merged))
+
+
 def _compare(file: ListedFile, known: HeldFile, work: _Work, *, is_html: bool, keep_replaced: bool) -> None:
     if known.absent_since is not None:
         work.returned.append(known)
     verdict = _same_bytes(file, known)
-    labels = _merged_labels(file, known, is_html=is_html and verdict is not False)
+    labels = _merged_labels(file.labels, known, is_html=is_html and verdict is not False)
     if labels != known.labels:
         work.relabel.append(Relabel(held=known, labels=labels))
     if isinstance(verdict, tuple):
         if keep_replaced and file.digests == known.refused:
             return
-        work.rehash.append(Rehash(held=known, file=file, algorithm=verdict[0], expected=verdict[1]))
+        work.rehash.append(Rehash(held=known, file=file, expected=verdict))
     elif verdict:
         if file.digests != known.digests or _address(file.url) != _address(known.url):
             work.touch.append((known, file))
@@ -219,42 +228,43 @@ def _compare(file: ListedFile, known: HeldFile, work: _Work, *, is_html: bool, k
         work.refuse.append((known, file.digests))
 
 
-def _same_bytes(file: ListedFile, known: HeldFile) -> bool | tuple[str, str]:
-    """Tell whether the listing still speaks of the held bytes, or which digest of the blob would tell."""
+def _same_bytes(file: ListedFile, known: HeldFile) -> bool | Digests:
+    """Tell whether the listing still speaks of the held bytes, or which digests of the blob would tell."""
     offered, before = dict(file.digests), {**dict(known.digests), "sha256": str(known.sha256)}
-    strongest = strongest_digest(file.digests)
-    if "sha256" in offered:
-        return offered["sha256"] == known.sha256
-    common = [a for a in offered if a in before]
-    if any(offered[a] != before[a] for a in common):
+    if "sha256" in offered and offered["sha256"] != known.sha256:
         return False
-    if file.size is not None and file.size != known.size:
+    compared = digests_to_compare(file.digests)
+    if any(before.get(algorithm, digits) != digits for algorithm, digits in compared):
         return False
-    if strongest is not None:
-        return True if strongest[0] in before else strongest
-    if _both_differ(file.labels.upload_time, known.labels.upload_time):
+    is_strong = any(algorithm in STRONG_DIGESTS for algorithm, _ in compared)
+    if "sha256" not in offered and file.size is not None and file.size != known.size:
         return False
-    appeared = [(a, d) for a, d in file.digests if a not in before]
-    return appeared[0] if appeared and not common else True
+    if not is_strong and _both_differ(file.labels.upload_time, known.labels.upload_time):
+        return False
+    return tuple(pair for pair in compared if pair[0] not in before) or True
 
 
 def _both_differ(new: str | None, old: str | None) -> bool:
     return new is not None and old is not None and new != old
 
 
-def _merged_labels(file: ListedFile, known: HeldFile, *, is_html: bool) -> Labels:
+def _merged_labels(new: Labels, known: HeldFile, *, is_html: bool) -> Labels:
     """Take the listed labels; what HTML can't carry stays as the last JSON said for the same bytes."""
-    new = file.labels
     if not is_html:
         return new
     old = known.labels
     return Labels(
         requires_python=new.requires_python,
         yanked=new.yanked,
-        upload_time=new.upload_time if new.upload_time is not None else old.upload_time,
+        upload_time=new.upload_time if new.upload_time is not None else _readable(old.upload_time),
         provenance=new.provenance if new.provenance is not None else old.provenance,
         extra=new.extra if new.extra != "{}" else old.extra,
     )
+
+
+def _readable(upload_time: str | None) -> str | None:
+    """Return a held time unless an earlier version took one in that pip or uv can't read."""
+    return upload_time if upload_time is not None and is_readable_time(upload_time) else None
 
 
 def _merged_meta(page: ProjectPage, old: ProjectMeta) -> ProjectMeta:

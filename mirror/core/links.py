@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
+from mirror.core.names import check_filename
+from mirror.core.upload_time import is_readable_time
 from mirror.errors import BadPage, UnsafeName, shown_text
 
 MAX_INTEGER = 2**63 - 1
@@ -44,6 +46,7 @@ FILE_KEYS = frozenset(
 )
 """The keys of a file that have a place of their own in the model, or none at all."""
 
+_STATUSES = frozenset({"active", "archived", "quarantined", "deprecated"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _BLANKS = "".join(map(chr, range(33)))
 _PLAIN = re.compile(r"[!#-;=?-\[\]_a-z|~]*\Z")
@@ -125,6 +128,32 @@ def check_api_version(version: str, *, url: str) -> str | None:
     return f"the page has the API version {numbers[0]}, newer than 1.{KNOWN_MINOR}: what is new in it may be left out"
 
 
+def shown_filename(listed: object) -> str:
+    """Return the name of a refused file: as it is listed where it is safe, else fit to be shown; empty for none."""
+    if not isinstance(listed, str) or not listed.strip():
+        return ""
+    try:
+        return check_filename(listed)
+    except UnsafeName:
+        return shown_text(listed)
+
+
+def known_status(status: str) -> str:
+    """Return a project's status (PEP 792); a known word counts however it is written, another one stays as it is."""
+    word = status.strip()
+    return word.lower() if word.lower() in _STATUSES else word or "active"
+
+
+def read_upload_time(key: str, text: str, doubts: Doubts) -> str | None:
+    """Return an upload time exactly as it is listed; None, counted, where pip or uv could not read it."""
+    if not text.strip():
+        return None
+    if is_readable_time(text):
+        return text
+    doubts.count(key)
+    return None
+
+
 def too_many_files(url: str, max_files: int) -> BadPage:
     """Return the error for a page that lists more files than the configuration allows."""
     return BadPage(url=url, cause=f"it lists more than {max_files} files; raise limits.files-per-project to allow it")
@@ -149,13 +178,13 @@ class Doubts:
         if sentence is not None:
             self._sentences.append(sentence)
 
-    def count(self, kind: str) -> None:
-        """Count one ``kind`` of key that is not what the standards say and is taken for absent."""
-        self._counts[kind] += 1
+    def count(self, kind: str, *, taken_as: str = "left out") -> None:
+        """Count one ``kind`` of key that is not what the standards say, and ``taken_as`` what it was read."""
+        self._counts[f"{kind}: not as specified, {taken_as}"] += 1
 
     def warnings(self) -> tuple[str, ...]:
         """Return the sentences for the log."""
-        counted = (f"{kind}: not as specified, left out ({n} times)" for kind, n in self._counts.items())
+        counted = (f"{sentence} ({n} times)" for sentence, n in self._counts.items())
         return (*self._sentences, *counted)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from mirror.core.names import ProjectName, Sha256
+from mirror.errors import Reason
 
 Digests = tuple[tuple[str, str], ...]
 """(algorithm, lower-case hexadecimal digits) pairs, sorted by algorithm; only kinds of ``names.HEX_LENGTHS``."""
@@ -46,7 +47,11 @@ class RefusedFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file that a page lists and that must not be touched, with the sentence that says why."""
 
     name: str
+    """Exactly as listed where it is a safe name, else fit to be shown; empty where it can't be read."""
     cause: str
+    reason: Reason = Reason.UNSAFE_NAME
+    labels: Labels | None = None
+    """What the page says of it, for a file of this name that is held; None where that can't be read."""
 
 
 class ProjectMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +80,8 @@ class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[RefusedFile, ...] = ()
     warnings: tuple[str, ...] = ()
     """Sentences for the log, such as a higher minor version."""
+    is_whole: bool = True
+    """False: it may have been cut on the way, or names of it can't be read. What it does not list is not absent."""
     is_html: bool = False
     """HTML can't carry sizes, versions or unknown keys: they are then kept from the last JSON (``core.diff``)."""
 
@@ -87,7 +94,16 @@ class RootPage(msgspec.Struct, frozen=True, kw_only=True):
     serial: int | None = None
     refused: int = 0
     """How many names were no project names."""
+    is_cut: bool = False
+    """It may have been cut on the way: nobody knows what else the index lists."""
+    unreadable: int = 0
+    """How many items are without a name that can be read."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what it does not list is absent."""
+        return not (self.is_cut or self.unreadable)
 
 
 class Validators(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import hashlib
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NewType
 
-from mirror.errors import UnsafeName
+from mirror.errors import UnsafeName, shown_text
 
 ProjectName = NewType("ProjectName", str)
 """A project's name, normalised as PEP 503 says, safe as a directory name."""
@@ -22,6 +24,9 @@ Sha256 = NewType("Sha256", str)
 
 STRONG_DIGESTS = ("sha512", "sha3_512", "blake2b", "sha384", "sha3_384", "sha256", "sha3_256", "blake2s")
 """The digests that count as sha256 or stronger, the strongest first; names as ``hashlib`` knows them."""
+
+WEAK_DIGESTS = ("sha3_224", "sha224", "sha1", "md5")
+"""The other digests that we know; they count only where no strong one is listed."""
 
 HEX_LENGTHS = {
     "sha512": 128,
@@ -94,7 +99,7 @@ def check_sha256(value: str) -> Sha256:
 
 
 def known_digests(listed: Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
-    """Return the usable ones of the digests that an index lists, lower-cased and sorted by algorithm.
+    """Return the usable ones of the digests that are listed of metadata, lower-cased and sorted by algorithm.
 
     What is of an unknown kind, of the wrong length or not hexadecimal is left out: it can't be compared with anything.
     """
@@ -106,6 +111,56 @@ def known_digests(listed: Iterable[tuple[str, object]]) -> tuple[tuple[str, str]
         if HEX_LENGTHS.get(name) == len(digits) and _HEX.match(digits):
             kept[name] = digits
     return tuple(sorted(kept.items()))
+
+
+class MalformedDigestError(ValueError):
+    """A listed digest that can't be compared with anything; the text says which one."""
+
+
+def read_digests(listed: Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
+    """Return the digests that an index lists for a file, lower-cased and sorted by algorithm.
+
+    None and an empty text give no digest, and an algorithm that is not known here counts for nothing. Raises
+    ``MalformedDigestError`` for a digest of sha256 or stronger that is not its number of hexadecimal digits, or is
+    listed with two values; for a weaker one only where no stronger one is listed.
+    """
+    read: dict[str, str] = {}
+    malformed: dict[str, str] = {}
+    for algorithm, value in listed:
+        name = algorithm.lower().replace("-", "_")
+        if name not in HEX_LENGTHS or value is None or value == "":
+            continue
+        digits = value.lower() if isinstance(value, str) else ""
+        if len(digits) != HEX_LENGTHS[name] or not _HEX.match(digits):
+            said = shown_text(repr(value), 40)
+            malformed[name] = f"its listed {name} is {said} instead of {HEX_LENGTHS[name]} hexadecimal digits"
+        elif read.setdefault(name, digits) != digits:
+            malformed[name] = f"it is listed with two different {name} digests"
+    is_strong = any(name in STRONG_DIGESTS for name in (*read, *malformed))
+    for name, problem in malformed.items():
+        if name in STRONG_DIGESTS or not is_strong:
+            raise MalformedDigestError(problem)
+    return tuple(sorted((name, digits) for name, digits in read.items() if name not in malformed))
+
+
+def digests_to_compare(digests: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the digests that the bytes must have: all of sha256 or stronger, the weaker ones only where there is none.
+
+    A weak one that the host's OpenSSL forbids can't be compared, and is left out.
+    """
+    offered = dict(digests)
+    strong = tuple((name, offered[name]) for name in STRONG_DIGESTS if name in offered)
+    return strong or tuple((name, offered[name]) for name in WEAK_DIGESTS if name in offered and _is_allowed(name))
+
+
+@lru_cache(maxsize=len(HEX_LENGTHS))
+def _is_allowed(algorithm: str) -> bool:
+    """Return whether the host's OpenSSL computes a digest; one in FIPS mode may refuse the weak ones."""
+    try:
+        hashlib.new(algorithm, usedforsecurity=False)
+    except ValueError:
+        return False
+    return True
 
 
 def strongest_digest(digests: Iterable[tuple[str, str]]) -> tuple[str, str] | None:

@@ -21,9 +21,12 @@ from mirror.core.links import (
     cause_of,
     check_api_version,
     is_https,
+    known_status,
     last_segment,
     parse_base,
+    read_upload_time,
     resolve_link,
+    shown_filename,
     too_many_files,
 )
 from mirror.core.model import (
@@ -35,9 +38,16 @@ from mirror.core.model import (
     RefusedFile,
     RootPage,
 )
-from mirror.core.names import ProjectName, check_filename, known_digests, normalize_project
+from mirror.core.names import (
+    MalformedDigestError,
+    ProjectName,
+    check_filename,
+    known_digests,
+    normalize_project,
+    read_digests,
+)
 from mirror.core.unknown_keys import canonical_json
-from mirror.errors import BadPage, UnsafeName, shown_text
+from mirror.errors import BadPage, Reason, UnsafeName
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BASE = re.compile(rb"<base[\s/>]", re.IGNORECASE)
@@ -46,6 +56,11 @@ _SCHEME_WITHOUT_HOST = re.compile(r"\s*(?!https?:)[a-z][a-z0-9+.-]*:(?!//)", re.
 _DISTRIBUTION = re.compile(
     r".\.(?:whl|egg|zip|tar|tgz|tar\.(?:gz|bz2|xz|z|zst)|exe|msi|rpm|deb|dmg)\Z", re.IGNORECASE | re.DOTALL
 )
+_END = re.compile(rb"</html\s*>", re.IGNORECASE)
+_COMMENTS = re.compile(rb"\s*(?:<!--(?:[^-]|-(?!->))*-->\s*)*\Z")
+_END_BYTES = 64 * 1024
+"""A comment behind ``</html>`` may be as long as this."""
+_CUT = "it may have been cut: it came without a length and has no </html>, so that nothing is removed because of it"
 _VERSION_META = "pypi:repository-version"
 _STATUS_META = "pypi:project-status"
 _REASON_META = "pypi:project-status-reason"
@@ -94,9 +109,18 @@ class _Head:
 
 
 def parse_project_page(
-    body: bytes, *, project: ProjectName, url: str, charset: str | None = None, max_files: int = 1_000_000
+    body: bytes,
+    *,
+    project: ProjectName,
+    url: str,
+    charset: str | None = None,
+    max_files: int = 1_000_000,
+    has_known_end: bool = True,
 ) -> ProjectPage:
-    """Read a project's page. ``url`` is the page's final one, for relative links. Raises ``BadPage``."""
+    """Read a project's page. ``url`` is the page's final one, for relative links. Raises ``BadPage``.
+
+    ``has_known_end``: a cut would have been noticed by the length that was announced; else the page must end like one.
+    """
     html = _as_utf8(body, charset)
     head, doubts = _Head(), Doubts()
     files: list[ListedFile] = []
@@ -115,6 +139,8 @@ def parse_project_page(
         raise BadPage(url=url, cause=str(exc)) from exc
     lists_something = any(map(_is_telling, files)) or any(_DISTRIBUTION.search(file.name) for file in refused)
     doubts.say(head.check(url=url, lists_something=lists_something))
+    is_cut = not has_known_end and not _has_end(html)
+    doubts.say(_CUT if is_cut else None)
     return ProjectPage(
         name=project,
         files=tuple(files),
@@ -122,12 +148,16 @@ def parse_project_page(
         serial=_serial(html),
         refused=tuple(refused),
         warnings=doubts.warnings(),
+        is_whole=not is_cut,
         is_html=True,
     )
 
 
-def parse_root_page(body: bytes, *, url: str, charset: str | None = None) -> RootPage:
-    """Read an index's root page: the direct children of ``url``, its final URL. Raises ``BadPage``."""
+def parse_root_page(body: bytes, *, url: str, charset: str | None = None, has_known_end: bool = True) -> RootPage:
+    """Read an index's root page: the direct children of ``url``, its final URL. Raises ``BadPage``.
+
+    ``has_known_end``: as for a project's page.
+    """
     html = _as_utf8(body, charset)
     head, doubts = _Head(), Doubts()
     projects: dict[ProjectName, int | None] = {}
@@ -145,7 +175,19 @@ def parse_root_page(body: bytes, *, url: str, charset: str | None = None) -> Roo
     except OddDocumentError as exc:
         raise BadPage(url=url, cause=str(exc)) from exc
     doubts.say(head.check(url=url, lists_something=bool(projects)))
-    return RootPage(projects=projects, serial=_serial(html), refused=refused, warnings=doubts.warnings())
+    is_cut = not has_known_end and not _has_end(html)
+    doubts.say(_CUT if is_cut else None)
+    return RootPage(projects=projects, serial=_serial(html), refused=refused, is_cut=is_cut, warnings=doubts.warnings())
+
+
+def _has_end(html: bytes) -> bool:
+    """Return whether a document ends as a whole one does: with ``</html>``, behind it nothing but comments."""
+    ends = [found.span() for found in _END.finditer(html, max(0, len(html) - _END_BYTES))]
+    if not ends:
+        return False
+    start, end = ends[-1]
+    is_in_comment = html.rfind(b"<!--", 0, start) > html.rfind(b"-->", 0, start)
+    return not is_in_comment and _COMMENTS.match(html, end) is not None
 
 
 def _as_utf8(body: bytes, charset: str | None) -> bytes:
@@ -203,8 +245,8 @@ def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> Liste
     try:
         url = resolve_link(base, href)
     except ValueError as exc:
-        name = last_segment(href.partition("#")[0])
-        return RefusedFile(name=shown_text(name), cause=cause_of(exc)) if "." in name else None
+        name = anchor.get("download") or unquote(last_segment(href.partition("#")[0]))
+        return _refused(name, exc, anchor, doubts) if "." in name else None
     segment = last_segment(url)
     download = anchor.get("download")
     name = download or unquote(segment)
@@ -214,16 +256,23 @@ def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> Liste
         if not download:
             unquote_to_bytes(segment).decode("utf-8")
         check_filename(name)
-    except (UnicodeDecodeError, UnsafeName) as exc:
-        return RefusedFile(name=shown_text(name), cause=cause_of(exc))
+        digests = _fragment_digests(href.partition("#")[2])
+    except (UnicodeDecodeError, UnsafeName, MalformedDigestError) as exc:
+        return _refused(name, exc, anchor, doubts)
     return ListedFile(
         filename=name,
         url=url,
-        digests=_fragment_digests(href.partition("#")[2]),
+        digests=digests,
         size=_size(anchor.get("data-size"), doubts),
         labels=_read_labels(anchor, doubts),
         metadata=_read_metadata(anchor, doubts),
     )
+
+
+def _refused(name: str, error: Exception, anchor: Mapping[str, str], doubts: Doubts) -> RefusedFile:
+    reason = Reason.BAD_FILE if isinstance(error, MalformedDigestError) else Reason.UNSAFE_NAME
+    labels = _read_labels(anchor, doubts)
+    return RefusedFile(name=shown_filename(name), cause=cause_of(error), reason=reason, labels=labels)
 
 
 def _is_telling(file: ListedFile) -> bool:
@@ -233,7 +282,7 @@ def _is_telling(file: ListedFile) -> bool:
 
 def _fragment_digests(fragment: str) -> Digests:
     """Return the digests of a fragment such as ``sha256=…&egg=…``; ``%3D`` and the like are decoded once."""
-    return known_digests(_pairs(unquote(fragment))) if fragment else ()
+    return read_digests(_pairs(unquote(fragment))) if fragment else ()
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -255,7 +304,6 @@ def _size(value: str | None, doubts: Doubts) -> int | None:
 
 def _read_labels(anchor: Mapping[str, str], doubts: Doubts) -> Labels:
     requires_python = anchor.get("data-requires-python", "")
-    upload_time = anchor.get("data-upload-time", "")
     provenance = anchor.get("data-provenance", "")
     if provenance and not is_https(provenance):
         doubts.count("data-provenance")
@@ -263,7 +311,7 @@ def _read_labels(anchor: Mapping[str, str], doubts: Doubts) -> Labels:
     return Labels(
         requires_python=requires_python if requires_python.strip() else None,
         yanked=anchor.get("data-yanked"),
-        upload_time=upload_time if upload_time.strip() else None,
+        upload_time=read_upload_time("data-upload-time", anchor.get("data-upload-time", ""), doubts),
         provenance=provenance if is_https(provenance) else None,
         extra=canonical_json(extra) if extra else "{}",
     )
@@ -292,7 +340,7 @@ def _read_metadata(anchor: Mapping[str, str], doubts: Doubts) -> Digests | None:
 
 def _project_meta(metas: Mapping[str, str]) -> ProjectMeta:
     return ProjectMeta(
-        status=metas.get(_STATUS_META, "").strip() or "active",
+        status=known_status(metas.get(_STATUS_META, "")),
         status_reason=metas.get(_REASON_META) or None,
     )
 

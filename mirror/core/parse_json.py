@@ -1,12 +1,14 @@
 """The JSON form of the simple repository API (PEP 691, 700, 740, 792): bytes in, frozen values out.
 
 Only ``BadPage`` leaves here, whatever the bytes. A page must have ``meta`` and its list, of API version 1.x; one file
-that is broken or unsafe is refused by itself, a key of the wrong type counts as absent, and both are told. Unknown
-keys are kept, so that what a later standard adds reaches the clients beyond.
+that is broken or unsafe is refused by itself, a key of the wrong type counts as absent, and both are told. What would be
+lost by that is never taken for absent: a digest, a yank, a project's status, the names of files and projects. Unknown keys
+are kept, so that what a later standard adds reaches the clients beyond.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -21,8 +23,11 @@ from mirror.core.links import (
     cause_of,
     check_api_version,
     is_https,
+    known_status,
     parse_base,
+    read_upload_time,
     resolve_link,
+    shown_filename,
     too_many_files,
 )
 from mirror.core.model import (
@@ -34,9 +39,16 @@ from mirror.core.model import (
     RefusedFile,
     RootPage,
 )
-from mirror.core.names import ProjectName, check_filename, known_digests, normalize_project
+from mirror.core.names import (
+    MalformedDigestError,
+    ProjectName,
+    check_filename,
+    known_digests,
+    normalize_project,
+    read_digests,
+)
 from mirror.core.unknown_keys import canonical_json
-from mirror.errors import BadPage, UnsafeName, shown_text
+from mirror.errors import BadPage, Reason, UnsafeName, shown_text
 
 MAX_DEPTH = 32
 """How deep an unknown value may be nested: whoever reads our pages must be able to read it."""
@@ -68,12 +80,16 @@ def parse_project_page(body: bytes, *, project: ProjectName, url: str, max_files
     if len(listed) > max_files:
         raise too_many_files(url, max_files)
     files, refused = _read_files(listed, _base_of(url), doubts)
+    is_whole = all(file.name for file in refused)
+    if not is_whole:
+        doubts.say("it lists files without a name that can be read: nothing is removed because of this page")
     return ProjectPage(
         name=project,
         files=files,
-        meta=_read_project_meta(page, meta, doubts),
+        meta=_read_project_meta(page, meta, doubts, url=url),
         serial=_serial(meta.get("_last-serial")),
         refused=refused,
+        is_whole=is_whole,
         warnings=doubts.warnings(),
     )
 
@@ -83,9 +99,12 @@ def parse_root_page(body: bytes, *, url: str) -> RootPage:
     page, meta, doubts = _open_page(body, url)
     try:
         items = _decode(page.get("projects", b"null"), list[_Item])
-        broken = 0
+        unreadable = 0
     except _UNREADABLE:
-        items, broken = _readable_items(_part(page, "projects", list[msgspec.Raw], url=url))
+        items, unreadable = _readable_items(_part(page, "projects", list[msgspec.Raw], url=url))
+    broken = unreadable
+    if unreadable:
+        doubts.say(f"it lists {unreadable} projects without a name that can be read: nothing is removed because of it")
     projects: dict[ProjectName, int | None] = {}
     items.reverse()
     while items:  # emptied on the way: of a large index, the list and the mapping together would be the peak of memory
@@ -100,7 +119,11 @@ def parse_root_page(body: bytes, *, url: str) -> RootPage:
         if serial is not None and (known is None or known < serial):
             projects[name] = serial
     return RootPage(
-        projects=projects, serial=_serial(meta.get("_last-serial")), refused=broken, warnings=doubts.warnings()
+        projects=projects,
+        serial=_serial(meta.get("_last-serial")),
+        refused=broken,
+        unreadable=unreadable,
+        warnings=doubts.warnings(),
     )
 
 
@@ -183,14 +206,27 @@ def _read_files(
     files: list[ListedFile] = []
     refused: list[RefusedFile] = []
     for raw in listed:
-        name = ""
+        item: dict[str, Any] = {}
         try:
             item = _object_of_any(raw)
-            name = _text(item, "filename")
-            files.append(_read_file(item, check_filename(name), base, doubts))
+            files.append(_read_file(item, check_filename(_text(item, "filename")), base, doubts))
         except (*_UNREADABLE, UnsafeName) as exc:
-            refused.append(RefusedFile(name=shown_text(name), cause=cause_of(exc)))
+            reason = Reason.BAD_FILE if isinstance(exc, MalformedDigestError) else Reason.UNSAFE_NAME
+            item = item or _readable_keys(raw)
+            name = shown_filename(item.get("filename"))
+            labels = _read_labels(item, doubts) if item else None
+            refused.append(RefusedFile(name=name, cause=cause_of(exc), reason=reason, labels=labels))
     return tuple(files), tuple(refused)
+
+
+def _readable_keys(raw: msgspec.Raw) -> dict[str, Any]:
+    """Return the keys of an object that can't be read as a whole, such as one with a number that is too large."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(*_UNREADABLE):
+        for key, value in _decode(raw, dict[str, msgspec.Raw]).items():
+            with contextlib.suppress(*_UNREADABLE):
+                found[key] = _decode(value, Any)
+    return found
 
 
 def _read_file(item: dict[str, Any], filename: str, base: Base, doubts: Doubts) -> ListedFile:
@@ -198,7 +234,7 @@ def _read_file(item: dict[str, Any], filename: str, base: Base, doubts: Doubts) 
     return ListedFile(
         filename=filename,
         url=resolve_link(base, _text(item, "url")),
-        digests=known_digests(hashes.items()) if hashes else (),
+        digests=read_digests(hashes.items()) if hashes else (),
         size=_optional(item, "size", _size, doubts),
         labels=_read_labels(item, doubts),
         metadata=_read_metadata(item, doubts),
@@ -216,8 +252,8 @@ def _text(item: Mapping[str, object], key: str) -> str:
 def _read_labels(item: dict[str, Any], doubts: Doubts) -> Labels:
     labels = Labels(
         requires_python=_optional(item, "requires-python", _string, doubts),
-        yanked=_optional(item, "yanked", _yanked, doubts),
-        upload_time=_optional(item, "upload-time", _string, doubts),
+        yanked=_read_yanked(item.get("yanked"), doubts),
+        upload_time=read_upload_time("upload-time", _optional(item, "upload-time", _string, doubts) or "", doubts),
         provenance=_optional(item, "provenance", _provenance, doubts),
         extra="{}" if item.keys() <= FILE_KEYS else _unknown_keys(item, FILE_KEYS, doubts),
     )
@@ -237,8 +273,10 @@ def _read_metadata(item: dict[str, Any], doubts: Doubts) -> Digests | None:
     return None
 
 
-def _read_project_meta(page: Mapping[str, msgspec.Raw], meta: dict[str, Any], doubts: Doubts) -> ProjectMeta:
-    status = _optional_part(page, "project-status", dict[str, Any], doubts) or {}
+def _read_project_meta(
+    page: Mapping[str, msgspec.Raw], meta: dict[str, Any], doubts: Doubts, *, url: str
+) -> ProjectMeta:
+    status = _read_status(page.get("project-status"), url=url)
     unknown: dict[str, Any] = {}
     for key in page.keys() - _PAGE_KEYS:
         try:
@@ -246,12 +284,23 @@ def _read_project_meta(page: Mapping[str, msgspec.Raw], meta: dict[str, Any], do
         except _UNREADABLE:
             doubts.count("an unknown key of the page")
     return ProjectMeta(
-        status=_optional(status, "status", _string, doubts) or "active",
+        status=known_status(status.get("status") or "active"),
         status_reason=_optional(status, "reason", _string, doubts),
         versions=_optional_part(page, "versions", tuple[str, ...], doubts),
         extra=_unknown_keys(unknown, frozenset(), doubts),
         extra_meta=_unknown_keys(meta, _META_KEYS, doubts),
     )
+
+
+def _read_status(raw: msgspec.Raw | None, *, url: str) -> dict[str, Any]:
+    """Return the project's status (PEP 792): one that can't be read may say that nobody must use the project."""
+    try:
+        status: dict[str, Any] = _decode(b"null" if raw is None else raw, dict[str, Any] | None) or {}
+    except _UNREADABLE as exc:
+        raise BadPage(url=url, cause=f"its project-status can't be read: {exc}") from exc
+    if not isinstance(status.get("status"), str | None):
+        raise BadPage(url=url, cause="the status in its project-status is not a text")
+    return status
 
 
 def _optional_part(page: Mapping[str, msgspec.Raw], key: str, kind: Any, doubts: Doubts) -> Any:
@@ -292,13 +341,15 @@ def _size(value: object) -> int:
     return value
 
 
-def _yanked(value: object) -> str | None:
-    """PEP 691: a boolean, or a non-empty string with the reason."""
-    if isinstance(value, bool):
-        return "" if value else None
-    if not isinstance(value, str):
-        raise TypeError
-    return value or None
+def _read_yanked(value: object, doubts: Doubts) -> str | None:
+    """PEP 691: a boolean, or a non-empty text with the reason. What is neither may still be a warning: it counts as true."""
+    if value is None or value is False or value == "":
+        return None
+    if isinstance(value, str):
+        return value
+    if value is not True:
+        doubts.count("yanked", taken_as="taken for yanked")
+    return ""
 
 
 def _provenance(value: object) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from mirror.core.model import IndexPolicy, ListedFile, ProjectPage
+from mirror.core.model import IndexPolicy, Labels, ListedFile, ProjectPage
 from mirror.core.names import ProjectName, compile_patterns, strongest_digest
 from mirror.errors import Reason
 
@@ -21,6 +21,8 @@ FILES, EXCLUDE_FILES, SKIP_URL_PATTERNS = "files", "exclude-files", "skip-url-pa
 """The rules that leave files out, by their keys in the configuration."""
 
 _MOST_FILES = 2**53
+_RULES = 1
+"""The version of the rules by which pages are read. Another one has every page read again after an upgrade."""
 BRAKE_MIN_FILES = 5
 """So many files may always leave the pages within the window of the brake."""
 
@@ -32,6 +34,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason
     detail: str
     file: ListedFile | None = None
+    labels: Labels | None = None
+    """What the page says of it, where that can be read: a held file of this name takes it on."""
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +74,7 @@ class Selection:
         """Identifies what decides which projects of the root are wanted."""
         self.page_digest = _digest(
             [
+                _RULES,
                 policy.files,
                 policy.exclude_files,
                 policy.skip_url_patterns,
@@ -116,7 +121,7 @@ class Selection:
         """
         files: dict[str, ListedFile] = {}
         refusals: dict[str, Refusal] = {
-            r.name: Refusal(filename=r.name, reason=Reason.UNSAFE_NAME, detail=r.cause) for r in page.refused
+            r.name: Refusal(filename=r.name, reason=r.reason, detail=r.cause, labels=r.labels) for r in page.refused
         }
         left_out: dict[str, str] = {}
         warnings = list(page.warnings)
@@ -131,6 +136,9 @@ class Selection:
                 warnings.append(f"{file.filename} is listed more than once")
                 if dict(file.digests).get("sha256") == held.get(file.filename, ""):
                     files[file.filename] = file
+        for name in refusals.keys() & files.keys():
+            warnings.append(f"{name} is listed more than once")
+            del refusals[name]
         if self.policy.refuse_unhashed:
             refusals.update(_refuse_unhashed(files))
         return Selected(
@@ -195,7 +203,8 @@ def _refuse_unhashed(files: dict[str, ListedFile]) -> dict[str, Refusal]:
         del files[file.filename]
     detail = 'listed without a sha256 or stronger, and unhashed = "refuse"'
     return {
-        f.filename: Refusal(filename=f.filename, reason=Reason.REFUSED_UNHASHED, detail=detail, file=f) for f in weak
+        f.filename: Refusal(filename=f.filename, reason=Reason.REFUSED_UNHASHED, detail=detail, file=f, labels=f.labels)
+        for f in weak
     }
 
 

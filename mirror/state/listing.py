@@ -135,21 +135,23 @@ async def record_root(
     listing: Mapping[ProjectName, int | None] | None,
     wants: Callable[[ProjectName], bool],
     only: Collection[ProjectName] = (),
+    is_whole: bool = True,
 ) -> RootChange:
     """Compare a root with the rows of its index, write what is new, and return what leaves.
 
     ``listing`` is None for a root that was confirmed unchanged: then the rows are the listing, and only what an earlier
-    cycle missed is judged. ``only`` narrows the look to some projects; it counts for nothing that it did not see.
+    cycle missed is judged. ``only`` narrows the look to some projects; it counts for nothing that it did not see. Nor does
+    a root that is not whole.
     """
     if listing is not None:
-        merge = _Merge(source.id, cycle)
+        merge = _Merge(source.id, cycle, is_whole=is_whole)
         names = sorted(n for n in listing if wants(n) and (not only or n in only))
         await _merge_root(store, merge, names, listing, wants, only)
         await merge.write(store)
     if only:
         return RootChange()
     return RootChange(
-        gone=await _pairs(store, "listed = 1 AND absent_since < ?", source.id, cycle),
+        gone=await _pairs(store, "listed = 1 AND absent_since < ?", source.id, cycle) if is_whole else (),
         unwanted=await _pairs(store, "listed = 1 AND wanted = 0 AND ? > 0", source.id, cycle),
     )
 
@@ -186,8 +188,8 @@ async def _merge_root(
 class _Merge:
     """The rows to write after one look at a root."""
 
-    def __init__(self, source: int, cycle: int) -> None:
-        self.source, self._cycle = source, cycle
+    def __init__(self, source: int, cycle: int, *, is_whole: bool) -> None:
+        self.source, self._cycle, self._is_whole = source, cycle, is_whole
         self._added: list[tuple[int, str, int | None]] = []
         self._kept: list[tuple[int | None, int]] = []
         self._missed: list[tuple[int, int]] = []
@@ -208,7 +210,7 @@ class _Merge:
         if not wanted:
             if was_wanted:
                 self._unwanted.append((identifier,))
-        elif absent_since is None:
+        elif absent_since is None and self._is_whole:
             self._missed.append((self._cycle, identifier))
 
     async def write(self, store: Store) -> None:
@@ -252,6 +254,16 @@ async def record_root_read(
             " listed = ? WHERE id = ?",
             (*validator_values(validators), selection, cycle, listed, source.id),
         )
+
+
+async def forget_root_validators(store: Store, source: SourceRow) -> None:
+    """Have an index's root read again: it may have been cut. Its rows stay the listing of the last good root."""
+    if source.validators is not None:
+        async with store.transaction() as tx:
+            await tx.execute(
+                "UPDATE source SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE id = ?",
+                (source.id,),
+            )
 
 
 async def forget_serials(store: Store, source: SourceRow) -> None:

@@ -15,8 +15,8 @@ from anyio.lowlevel import checkpoint
 
 from mirror.core.diff import Fetch, ProjectChange, Removal, RemovalKind, diff_page, diff_unchanged
 from mirror.core.kept_links import is_incomplete
-from mirror.core.model import ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
-from mirror.core.names import normalize_project
+from mirror.core.model import Digests, ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
+from mirror.core.names import Sha256, digests_to_compare, normalize_project
 from mirror.core.policy import Refusal
 from mirror.errors import (
     AccessDenied,
@@ -32,7 +32,16 @@ from mirror.errors import (
 from mirror.logs import get_logger
 from mirror.state.entries import Closing, OwnerClaims, load_blobs, load_held, load_owner_claims
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
-from mirror.state.listing import Due, ProjectRow, RootChange, forget_serials, load_due, record_root, record_root_read
+from mirror.state.listing import (
+    Due,
+    ProjectRow,
+    RootChange,
+    forget_root_validators,
+    forget_serials,
+    load_due,
+    record_root,
+    record_root_read,
+)
 from mirror.sync.echoes import without_own_secrets
 from mirror.sync.pages_beside import Found, PagesBeside
 from mirror.sync.pool import work_through
@@ -58,7 +67,9 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
         look = await run.client.fetch_root(run.source.validators if is_known else None)
     if isinstance(look, Read):
         listed, listing = len(look.page.projects), look.page.projects
-        run.unlisted = frozenset(name for name in cycle.options.projects if name not in listing)
+        is_whole, run.is_root_cut = look.page.is_whole, look.page.is_cut
+        if not run.is_root_cut:
+            run.unlisted = frozenset(name for name in cycle.options.projects if name not in listing)
         if not listed:
             raise BadPage(url=run.source.url, cause="it lists no project at all, which is never believed")
         for warning in look.page.warnings:
@@ -67,7 +78,7 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
             problem = f"{look.page.refused} of the listed names are no names of projects, and left out"
             _log.warning("root.odd", index=run.name, problem=problem)
     else:
-        listed, listing = run.source.listed, None
+        listed, listing, is_whole = run.source.listed, None, True
     run.counters.projects_listed = listed
     change = await record_root(
         cycle.store,
@@ -76,13 +87,17 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
         listing=listing,
         wants=run.selection.wants_project,
         only=cycle.options.projects,
+        is_whole=is_whole,
     )
     if _went_back(run.source.validators, look.validators):
         _log.warning("root.serial_went_back", index=run.name)
         await forget_serials(cycle.store, run.source)
-    if not cycle.options.projects:
+    if run.is_root_cut:
+        await forget_root_validators(cycle.store, run.source)
+    elif not cycle.options.projects:
+        validators = look.validators if is_whole else Validators()
         await record_root_read(
-            cycle.store, run.source, look.validators, cycle=cycle.id, selection=run.selection.root_digest, listed=listed
+            cycle.store, run.source, validators, cycle=cycle.id, selection=run.selection.root_digest, listed=listed
         )
     return change
 
@@ -284,12 +299,13 @@ class _Crawler:
             left_out=selected.left_out,
             claims=selected.claims,
         )
-        work = self._work(row, change, closing if claims.is_complete else None)
+        # A page that may go on behind its end is read again in the next cycle: it is not known by what came of it.
+        work = self._work(row, change, closing if claims.is_complete and page.is_whole else None)
         await self._plan_jobs(work, change)
         if row.has_failures:
             ledger = await load_project_failures(cycle.store, run.source.id, row.name)
             still = {j.file.filename for j in work.jobs} | {f.filename for f in work.failures}
-            work.closed = tuple(name for name in ledger if name not in still)
+            work.closed = tuple(name for name in ledger if name not in still and (page.is_whole or not name))
         self._plan_removal(work, change.remove)
         return work
 
@@ -368,8 +384,27 @@ async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, tuple[int, st
     """Return which of the jobs need no download, since their blob is held: filename -> (size, metadata sha256)."""
     if not cycle.has_blobs:
         return {}
-    wanted = {(digest, job.file.filename) for job in work.jobs if (digest := dict(job.file.digests).get("sha256"))}
-    return {name: held for (_sha, name), held in (await load_blobs(cycle.store, wanted)).items()} if wanted else {}
+    listed = {job.file.filename: dict(job.file.digests) for job in work.jobs if "sha256" in dict(job.file.digests)}
+    wanted = {(digests["sha256"], filename) for filename, digests in listed.items()}
+    found = {name: held for (_sha, name), held in (await load_blobs(cycle.store, wanted)).items()} if wanted else {}
+    adopted: dict[str, tuple[int, str | None]] = {}
+    for filename, held in found.items():
+        digests = listed[filename]
+        others = tuple(pair for pair in digests_to_compare(digests.items()) if pair[0] != "sha256")
+        if not others or await has_digests(cycle, Sha256(digests["sha256"]), filename, others):
+            adopted[filename] = held
+    return adopted
+
+
+async def has_digests(cycle: Cycle, sha256: Sha256, filename: str, expected: Digests) -> bool:
+    """Tell whether held bytes have all of these digests too."""
+    for algorithm, digits in expected:
+        actual = await anyio.to_thread.run_sync(
+            cycle.files.hash_blob, sha256, filename, algorithm, abandon_on_cancel=True
+        )
+        if actual != digits:
+            return False
+    return True
 
 
 def _refused(work: ProjectWork, refusal: Refusal) -> Failure:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mirror.core.model import Labels, ListedFile, ProjectMeta, ProjectPage
+from mirror.core.model import Labels, ListedFile, ProjectMeta, ProjectPage, RefusedFile
 from mirror.core.unknown_keys import canonical_json
 from mirror.logs import has_secret
 
@@ -20,9 +20,16 @@ def without_own_secrets(page: ProjectPage) -> ProjectPage:
     texts = [meta.extra, meta.extra_meta, meta.status_reason or "", *(meta.versions or ())]
     for file in page.files:
         texts += _texts_of(file.labels)
+    for refused in page.refused:
+        texts += _texts_of(refused.labels or Labels())
     if not has_secret("\n".join(texts)):
         return page
-    return msgspec.structs.replace(page, meta=_clean_meta(meta), files=tuple(map(_clean_file, page.files)))
+    return msgspec.structs.replace(
+        page,
+        meta=_clean_meta(meta),
+        files=tuple(map(_clean_file, page.files)),
+        refused=tuple(map(_clean_refused, page.refused)),
+    )
 
 
 def _texts_of(labels: Labels) -> tuple[str, ...]:
@@ -36,10 +43,18 @@ def _texts_of(labels: Labels) -> tuple[str, ...]:
 
 
 def _clean_file(file: ListedFile) -> ListedFile:
-    labels = file.labels
+    cleaned = _clean_labels(file.labels)
+    return file if cleaned is file.labels else msgspec.structs.replace(file, labels=cleaned)
+
+
+def _clean_refused(file: RefusedFile) -> RefusedFile:
+    return file if file.labels is None else msgspec.structs.replace(file, labels=_clean_labels(file.labels))
+
+
+def _clean_labels(labels: Labels) -> Labels:
     if not has_secret("\n".join(_texts_of(labels))):
-        return file
-    cleaned = Labels(
+        return labels
+    return Labels(
         requires_python=_clean(labels.requires_python),
         # The mark itself must stay, its reason may go.
         yanked=None if labels.yanked is None else _clean(labels.yanked) or "",
@@ -47,7 +62,6 @@ def _clean_file(file: ListedFile) -> ListedFile:
         provenance=_clean(labels.provenance),
         extra=_clean_object(labels.extra),
     )
-    return msgspec.structs.replace(file, labels=cleaned)
 
 
 def _clean_meta(meta: ProjectMeta) -> ProjectMeta:

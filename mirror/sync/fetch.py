@@ -27,7 +27,7 @@ from mirror.errors import (
 )
 from mirror.logs import get_logger
 from mirror.sync.arrival import FetchJob, bring, bring_metadata
-from mirror.sync.crawl import adopt_held
+from mirror.sync.crawl import adopt_held, has_digests
 from mirror.sync.fetch_pool import FetchPool
 from mirror.sync.messages import Outcome
 from mirror.sync.pool import next_of, work_through
@@ -257,12 +257,8 @@ class Fetcher:
 
 
 async def fits_held(cycle: Cycle, rehash: Rehash) -> bool:
-    """Tell whether a digest that appeared later is that of the held bytes."""
-    held = rehash.held
-    actual = await anyio.to_thread.run_sync(
-        cycle.files.hash_blob, held.sha256, held.filename, rehash.algorithm, abandon_on_cancel=True
-    )
-    return actual == rehash.expected
+    """Tell whether digests that appeared later are those of the held bytes."""
+    return await has_digests(cycle, rehash.held.sha256, rehash.held.filename, rehash.expected)
 
 
 def staging_key(index: str, project: ProjectName, file: ListedFile) -> str:

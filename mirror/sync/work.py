@@ -97,6 +97,8 @@ class IndexRun:
     removals: list[PendingRemoval] = field(default_factory=list)
     unlisted: frozenset[ProjectName] = frozenset()
     """What a narrowed cycle asks for by name and the root, which was just read, does not list."""
+    is_root_cut: bool = False
+    """Its root came this time, and may have been cut on the way: nobody knows what else the index owns."""
     rereads: dict[ProjectName, ProjectWork] = field(default_factory=dict)
     """Projects whose page must be read again, since a retry from the ledger found the listing outdated."""
     beside: FetchPool[tuple[ProjectWork, Fetch]] | None = None

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from mirror.core.model import Digests
-from mirror.core.names import strongest_digest
+from mirror.core.names import STRONG_DIGESTS, digests_to_compare, strongest_digest
 from mirror.errors import DigestMismatch, IntegrityError, NotListed, SizeMismatch, TooLarge, Unreachable, shown_url
 from mirror.logs import get_logger
 from mirror.upstream.response import Response
@@ -26,8 +26,6 @@ PROGRESS_BYTES = 64 * 1024
 
 MAX_TRIES = 100
 """All tries of one file, progress or not."""
-
-WEAK_DIGESTS = ("sha3_224", "sha224", "sha1", "md5")
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)\Z")
 
@@ -73,9 +71,8 @@ class FileRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def algorithms_for(digests: Digests) -> tuple[str, ...]:
-    """Return the algorithms by which a sink must hash so that the download can be checked: at most one."""
-    compared = _digest_to_compare(digests)
-    return () if compared is None else (compared[0],)
+    """Return the algorithms by which a sink must hash so that the download can be checked."""
+    return tuple(algorithm for algorithm, _ in digests_to_compare(digests))
 
 
 async def download(
@@ -256,17 +253,15 @@ async def fetch_metadata(
         return None
 
 
-def _digest_to_compare(digests: Digests) -> tuple[str, str] | None:
-    """Return the strongest digest that is listed, a weak one only where there is no other."""
-    offered = dict(digests)
-    weak = next(((name, offered[name]) for name in WEAK_DIGESTS if name in offered), None)
-    return strongest_digest(digests) or weak
-
-
 def _is_complete(request: FileRequest, sink: Sink) -> bool:
-    """Whether all that an interrupted download kept is already the whole file, by a strong digest."""
-    strong = strongest_digest(request.digests)
-    return strong is not None and request.size in {None, sink.written} and sink.hexdigest(strong[0]) == strong[1]
+    """Whether all that an interrupted download kept is already the whole file, by its strong digests."""
+    strong = _strong_digests(request.digests)
+    is_right = request.size in {None, sink.written} and all(sink.hexdigest(a) == digits for a, digits in strong)
+    return bool(strong) and is_right
+
+
+def _strong_digests(digests: Digests) -> Digests:
+    return tuple((algorithm, digits) for algorithm, digits in digests if algorithm in STRONG_DIGESTS)
 
 
 def _check_size(request: FileRequest, written: int) -> None:
@@ -275,19 +270,16 @@ def _check_size(request: FileRequest, written: int) -> None:
 
 
 def _check_digest(request: FileRequest, sink: Sink) -> None:
-    compared = _digest_to_compare(request.digests)
-    if compared is None:
-        return
-    algorithm, expected = compared
-    actual = sink.hexdigest(algorithm)
-    if actual != expected:
-        raise DigestMismatch(filename=request.filename, algorithm=algorithm, expected=expected, actual=actual)
+    for algorithm, expected in digests_to_compare(request.digests):
+        actual = sink.hexdigest(algorithm)
+        if actual != expected:
+            raise DigestMismatch(filename=request.filename, algorithm=algorithm, expected=expected, actual=actual)
 
 
 def _has_digest(body: bytes, digests: Digests) -> bool:
-    """Whether the body has the strongest of the digests; a weak one proves nothing."""
-    strong = strongest_digest(digests)
-    return strong is not None and hashlib.new(strong[0], body).hexdigest() == strong[1]
+    """Whether the body has all of the strong digests; a weak one proves nothing."""
+    strong = _strong_digests(digests)
+    return bool(strong) and all(hashlib.new(algorithm, body).hexdigest() == digits for algorithm, digits in strong)
 
 
 def _strong_etag(response: Response) -> str | None:

@@ -66,6 +66,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     charset: str | None
     etag: str | None
     last_modified: str | None
+    has_known_end: bool
 
 
 class IndexClient:
@@ -94,7 +95,9 @@ class IndexClient:
         def parse() -> RootPage:
             if is_json(body.content, body.content_type, body.url):
                 return parse_json.parse_root_page(body.content, url=body.url)
-            return parse_html.parse_root_page(body.content, url=body.url, charset=body.charset)
+            return parse_html.parse_root_page(
+                body.content, url=body.url, charset=body.charset, has_known_end=body.has_known_end
+            )
 
         page = await _parsed(parse, len(body.content))
         return Read(page=page, validators=_validators_of(body, page.serial))
@@ -110,7 +113,12 @@ class IndexClient:
             if is_json(body.content, body.content_type, body.url):
                 return parse_json.parse_project_page(body.content, project=name, url=body.url, max_files=max_files)
             return parse_html.parse_project_page(
-                body.content, project=name, url=body.url, charset=body.charset, max_files=max_files
+                body.content,
+                project=name,
+                url=body.url,
+                charset=body.charset,
+                max_files=max_files,
+                has_known_end=body.has_known_end,
             )
 
         page = await _parsed(parse, len(body.content))
@@ -154,6 +162,7 @@ class IndexClient:
                 charset=charset,
                 etag=_validator(response, "ETag"),
                 last_modified=_validator(response, "Last-Modified"),
+                has_known_end=response.has_known_end,
             )
         if validators is not None and validators.digest == body.digest:
             return _validators_of(body, validators.serial)

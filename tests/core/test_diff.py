@@ -15,9 +15,10 @@ from mirror.core.diff import (
     diff_page,
     diff_unchanged,
 )
-from mirror.core.model import IndexPolicy, Labels, ListedFile, ProjectMeta, ProjectPage
+from mirror.core.model import IndexPolicy, Labels, ListedFile, ProjectMeta, ProjectPage, RefusedFile
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.policy import Selection
+from mirror.errors import Reason
 
 SHA, OTHER = Sha256("a" * 64), Sha256("b" * 64)
 MD5, MD5B = ("md5", "1" * 32), ("md5", "2" * 32)
@@ -46,11 +47,11 @@ def held(digests=(("sha256", SHA),), *, absent_since=None, refused=(), **labels)
     )
 
 
-def diff(file, entry, *, policy=None, is_html=False, meta=None, old_meta=None, unwanted=()):
+def diff(file, entry, *, policy=None, is_html=False, meta=None, old_meta=None, unwanted=(), **more):
     """Compare a page of at most one file with at most one entry."""
     policy = policy or IndexPolicy(name="i")
     files = (file,) if file else ()
-    page = ProjectPage(name=ProjectName("p"), files=files, meta=meta or ProjectMeta(), is_html=is_html)
+    page = ProjectPage(name=ProjectName("p"), files=files, meta=meta or ProjectMeta(), is_html=is_html, **more)
     return diff_page(
         page,
         Selection(policy).select(page, {}),
@@ -116,6 +117,12 @@ def test_a_digest_that_was_refused_is_not_compared_again():
         pytest.param([], [MD5], "compare", id="md5 appears"),
         pytest.param([MD5], [MD5, SHA512], "compare", id="sha512 appears"),
         pytest.param([SHA512], [SHA512], "same", id="equal sha512"),
+        pytest.param([], [SHA512, ("sha256", SHA)], "compare", id="sha512 appears beside the held sha256"),
+        pytest.param([SHA512], [("sha512", "2" * 128), ("sha256", SHA)], "other", id="other sha512, held sha256"),
+        pytest.param(
+            [SHA512, ("sha256", OTHER)], [SHA512, ("sha256", OTHER)], "other", id="equal sha512, other sha256"
+        ),
+        pytest.param([MD5], [MD5B, ("sha256", SHA)], "touch", id="a weak one beside a strong one counts for nothing"),
         pytest.param([MD5], [("sha256", SHA)], "touch", id="the held sha256 appears"),
         pytest.param([MD5], [("sha256", OTHER)], "other", id="another sha256 appears"),
         pytest.param([("sha256", SHA)], [], "touch", id="digests vanish"),
@@ -124,12 +131,12 @@ def test_a_digest_that_was_refused_is_not_compared_again():
 def test_identity_by_digest(before, now, verdict):
     """A strong digest decides; without one, all that both looks say; what appears later is compared with the blob."""
     file, entry = listed(now), held(before)
-    algorithm, expected = next((d for d in now if d[0] == "sha512"), now[0] if now else ("", ""))
+    strong = tuple(d for d in now if d[0] == "sha512")
     expected_change = {
         "same": ProjectChange(),
         "touch": ProjectChange(touch=((entry, file),)),
         "other": ProjectChange(fetch=(Fetch(file=file, replaces=entry),)),
-        "compare": ProjectChange(rehash=(Rehash(held=entry, file=file, algorithm=algorithm, expected=expected),)),
+        "compare": ProjectChange(rehash=(Rehash(held=entry, file=file, expected=strong or tuple(now)),)),
     }
     assert diff(file, entry) == expected_change[verdict]
 
@@ -174,12 +181,15 @@ def test_a_changed_query_is_no_news_but_a_moved_file_is_noted():
 
 def test_html_keeps_what_only_json_can_say():
     """JSON yesterday, HTML today: upload time, provenance and unknown keys of the same bytes stay."""
-    entry = held(upload_time="t", provenance="https://p", extra='{"k":1}', yanked="x")
+    day, later = "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"
+    entry = held(upload_time=day, provenance="https://p", extra='{"k":1}', yanked="x")
     change = diff(listed(), entry, is_html=True)
-    kept = Labels(upload_time="t", provenance="https://p", extra='{"k":1}')
+    kept = Labels(upload_time=day, provenance="https://p", extra='{"k":1}')
     assert change == ProjectChange(relabel=(Relabel(held=entry, labels=kept),))
-    told = listed(upload_time="u", provenance="https://q", extra='{"k":2}')
+    told = listed(upload_time=later, provenance="https://q", extra='{"k":2}')
     assert diff(told, entry, is_html=True).relabel[0].labels == told.labels
+    unreadable = held(upload_time="last week")
+    assert diff(listed(), unreadable, is_html=True).relabel == (Relabel(held=unreadable, labels=Labels()),)
 
 
 def test_html_keeps_the_pages_own_keys():
@@ -198,6 +208,21 @@ def test_the_first_miss_is_noted_and_the_second_removes():
     assert diff(None, again) == ProjectChange(remove=(Removal(held=again, kind=RemovalKind.ABSENT),))
     same_cycle = held(absent_since=CYCLE)
     assert diff(None, same_cycle) == ProjectChange()
+
+
+def test_a_page_that_is_not_whole_misses_nothing():
+    """What a page that was cut does not list is neither missed for the first time nor for the second."""
+    for entry in (held(), held(absent_since=CYCLE - 1)):
+        assert diff(None, entry, is_whole=False) == ProjectChange()
+
+
+def test_a_held_file_that_is_refused_stays_and_takes_its_yank():
+    """A listing with a digest that can't be compared costs neither the held bytes nor the warning."""
+    entry = held(absent_since=CYCLE - 1)
+    refused = RefusedFile(name="a.whl", cause="c", reason=Reason.BAD_FILE, labels=Labels(yanked="broken"))
+    change = diff(None, entry, refused=(refused,))
+    assert change.relabel == (Relabel(held=entry, labels=Labels(yanked="broken")),)
+    assert (change.returned, change.missing, change.remove) == ((entry,), (), ())
 
 
 def test_an_unchanged_page_is_a_second_look():

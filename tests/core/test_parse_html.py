@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mirror.core.model import Labels, ListedFile, ProjectMeta, ProjectPage, RefusedFile, RootPage
 from mirror.core.names import ProjectName
 from mirror.core.parse_html import parse_project_page, parse_root_page
-from mirror.errors import BadPage
+from mirror.errors import BadPage, Reason
 
 PAGES = Path(__file__).parents[1] / "pages"
 DEMO = ProjectName("demo")
@@ -253,7 +253,13 @@ FILES: dict[str, tuple[str, ListedFile]] = {
         listed(digests=(("md5", MD5), ("sha256", A))),
     ),
     "fragment that is no digest": ('href="d-1.zip#top"', listed()),
-    "digest of the wrong length": ('href="d-1.zip#sha256=abc"', listed()),
+    "digest empty": ('href="d-1.zip#sha256="', listed()),
+    "fragment of an egg": ('href="d-1.zip#egg=d-1"', listed()),
+    "bare hexadecimal digits": (f'href="d-1.zip#{A}"', listed()),
+    "malformed weak digest beside a strong one": (
+        f'href="d-1.zip#md5=x&amp;sha256={A}"',
+        listed(digests=(("sha256", A),)),
+    ),
     "requires-python": (
         'href="d-1.zip" data-requires-python="&gt;=3,&lt;4"',
         listed(labels=Labels(requires_python=">=3,<4")),
@@ -305,6 +311,7 @@ WRONG = {
     "size empty": ("data-size", "data-size"),
     "size too large": ('data-size="9223372036854775808"', "data-size"),
     "size with other digits": ('data-size="١٢"', "data-size"),
+    "upload time": ('data-upload-time="last week"', "data-upload-time"),
     "metadata": ('data-core-metadata="yes"', "data-core-metadata"),
     "older metadata": ("data-dist-info-metadata", "data-dist-info-metadata"),
     "provenance": ('data-provenance="/p"', "data-provenance"),
@@ -356,31 +363,59 @@ def test_as_many_files_as_allowed_are_read() -> None:
 
 
 SLASH = "it contains a path separator"
+
+
+def refused(**more: Any) -> RefusedFile:
+    """Return a refused file without labels."""
+    return RefusedFile(**({"labels": Labels()} | more))
+
+
 REFUSED = {
-    "traversal": ('href="..%2f..%2fetc.zip"', RefusedFile(name="../../etc.zip", cause=SLASH)),
-    "traversal by download": ('href="x.zip" download="../x.zip"', RefusedFile(name="../x.zip", cause=SLASH)),
-    "backslash": ('href="a\\b.zip"', RefusedFile(name="a\\b.zip", cause=SLASH)),
+    "traversal": ('href="..%2f..%2fetc.zip"', refused(name="../../etc.zip", cause=SLASH)),
+    "traversal by download": ('href="x.zip" download="../x.zip"', refused(name="../x.zip", cause=SLASH)),
+    "backslash": ('href="a\\b.zip"', refused(name="a\\b.zip", cause=SLASH)),
     "NUL": (
         'href="a%00.zip"',
-        RefusedFile(name="a\\x00.zip", cause="it contains control or unprintable characters"),
+        refused(name="a\\x00.zip", cause="it contains control or unprintable characters"),
     ),
-    "too long": (f'href="{"x" * 240}.zip"', RefusedFile(name="x" * 200 + "…", cause="longer than 240 bytes")),
+    "too long": (f'href="{"x" * 240}.zip"', refused(name="x" * 200 + "…", cause="longer than 240 bytes")),
     "sidecar": (
         'href="a.whl.metadata"',
-        RefusedFile(name="a.whl.metadata", cause="the ending .metadata is reserved for metadata sidecars"),
+        refused(name="a.whl.metadata", cause="the ending .metadata is reserved for metadata sidecars"),
     ),
     "not UTF-8": (
         'href="a%ff.zip"',
-        RefusedFile(
+        refused(
             name="a\\ufffd.zip" if not "\ufffd".isprintable() else "a\ufffd.zip",
             cause="'utf-8' codec can't decode byte 0xff in position 1: invalid start byte",
         ),
     ),
     "other scheme": (
         'href="file:///etc/a.zip#sha256=1"',
-        RefusedFile(name="a.zip", cause="it is not an http or https URL"),
+        refused(name="a.zip", cause="it is not an http or https URL"),
     ),
-    "no host": ('href="https:/a.zip"', RefusedFile(name="a.zip", cause="it is a URL without a host")),
+    "malformed digest": (
+        'href="d-1.zip#sha256=abc" data-yanked="x"',
+        refused(
+            name="d-1.zip",
+            cause="its listed sha256 is 'abc' instead of 64 hexadecimal digits",
+            reason=Reason.BAD_FILE,
+            labels=Labels(yanked="x"),
+        ),
+    ),
+    "malformed weak digest": (
+        f'href="d-1.zip#md5={A}"',
+        refused(
+            name="d-1.zip",
+            cause=f"its listed md5 is '{A[:39]}… instead of 32 hexadecimal digits",
+            reason=Reason.BAD_FILE,
+        ),
+    ),
+    "two values of a digest": (
+        f'href="d-1.zip#sha256={A}&amp;sha256={B}"',
+        refused(name="d-1.zip", cause="it is listed with two different sha256 digests", reason=Reason.BAD_FILE),
+    ),
+    "no host": ('href="https:/a.zip"', refused(name="a.zip", cause="it is a URL without a host")),
 }
 
 
@@ -417,6 +452,10 @@ METAS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "status": (
         f'{VERSION}<meta name="pypi:project-status" content=" quarantined ">',
+        {"meta": ProjectMeta(status="quarantined")},
+    ),
+    "status in capitals": (
+        f'{VERSION}<meta name="pypi:project-status" content="Quarantined">',
         {"meta": ProjectMeta(status="quarantined")},
     ),
     "status and reason empty": (
@@ -456,6 +495,30 @@ def test_links_are_relative_to_the_first_base(html: str, expected: str) -> None:
     """The first ``<base href>``, wherever it stands, is what links are relative to."""
     read = parse_project_page(f'<a href="d-1.zip"></a>{html}'.encode(), project=DEMO, url=URL)
     assert read == page(listed(url=expected))
+
+
+ENDS = {
+    "end": ("<a href='d-1.zip'></a></html>", True),
+    "in capitals, blanks behind": ("<a href='d-1.zip'></a></HTML >\r\n", True),
+    "comments behind": ("<a href='d-1.zip'></a></html>\n<!--SERIAL 5--> <!-- - -- a -->", True),
+    "no end": ("<a href='d-1.zip'></a></body>", False),
+    "end that is cut": ("<a href='d-1.zip'></a></html", False),
+    "comment that is cut": ("<a href='d-1.zip'></a></html><!--SERIAL", False),
+    "end within a comment that is cut": ("<a href='d-1.zip'></a><!-- </html>", False),
+    "anchors behind": ("<html></html><a href='d-1.zip'></a>", False),
+}
+
+
+@pytest.mark.parametrize(("html", "is_whole"), ENDS.values(), ids=ENDS.keys())
+@pytest.mark.parametrize("charset", [None, "utf-16"])
+def test_a_page_without_a_length_is_whole_with_its_end(html: str, is_whole: bool, charset: str | None) -> None:
+    """Where no length tells a cut, only </html> does; a comment may follow. With a length no end is asked for."""
+    body = html.encode(charset or "utf-8")
+    read = parse_project_page(body, project=DEMO, url=URL, charset=charset, has_known_end=False)
+    assert (read.is_whole, len(read.files), len(read.warnings)) == (is_whole, 1, 0 if is_whole else 1)
+    assert parse_project_page(body, project=DEMO, url=URL, charset=charset).is_whole
+    root = parse_root_page(html.replace("d-1.zip", "d/").encode(), url=ROOT, has_known_end=False)
+    assert (root.is_whole, root.is_cut, len(root.projects)) == (is_whole, not is_whole, 1)
 
 
 CHARSETS = {

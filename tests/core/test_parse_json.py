@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mirror.core.model import Labels, ListedFile, ProjectMeta, ProjectPage, RefusedFile, RootPage
 from mirror.core.names import ProjectName
 from mirror.core.parse_json import parse_project_page, parse_root_page
-from mirror.errors import BadPage
+from mirror.errors import BadPage, Reason
 
 PAGES = Path(__file__).parents[1] / "pages"
 DEMO = ProjectName("demo")
@@ -26,7 +26,7 @@ A, B, C = "a" * 64, "b" * 64, "c" * 64
 def page_of(*files: object, **more: object) -> bytes:
     """Return a page of API 1.1 for the project ``demo``; ``more`` replaces top-level keys (``_`` for ``-``)."""
     page = {"meta": {"api-version": "1.1"}, "name": "demo", "files": list(files)}
-    return json.dumps(page | {key.replace("_", "-"): value for key, value in more.items()}).encode()
+    return msgspec.json.encode(page | {key.replace("_", "-"): value for key, value in more.items()})
 
 
 def file_of(**more: object) -> dict[str, object]:
@@ -130,7 +130,11 @@ FILES: dict[str, tuple[dict[str, object], ListedFile]] = {
     "largest size": (file_of(size=2**63 - 1), listed(size=2**63 - 1)),
     "requires-python": (file_of(requires_python=">=3, <4"), listed(labels=Labels(requires_python=">=3, <4"))),
     "requires-python empty": (file_of(requires_python=" "), listed()),
-    "upload time as it is": (file_of(upload_time="yesterday"), listed(labels=Labels(upload_time="yesterday"))),
+    "upload time as it is": (
+        file_of(upload_time="2026-01-02 03:04:05.120+02:00"),
+        listed(labels=Labels(upload_time="2026-01-02 03:04:05.120+02:00")),
+    ),
+    "digests that are none": (file_of(hashes={"sha256": None, "sha512": "", "crc32": "x", "md5": None}), listed()),
     "yanked": (file_of(yanked=True), listed(labels=Labels(yanked=""))),
     "not yanked": (file_of(yanked=False), listed()),
     "yanked with a reason": (file_of(yanked="<broken>"), listed(labels=Labels(yanked="<broken>"))),
@@ -179,7 +183,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "size is too large": (file_of(size=2**63), "size"),
     "requires-python": (file_of(requires_python=3), "requires-python"),
     "upload-time": (file_of(upload_time=1700000000), "upload-time"),
-    "yanked": (file_of(yanked=1), "yanked"),
+    "upload-time that is no time": (file_of(upload_time="2026-02-30T25:00:00Z"), "upload-time"),
     "core-metadata": (file_of(core_metadata="true"), "core-metadata"),
     "provenance is no text": (file_of(provenance={"url": "https://h"}), "provenance"),
     "provenance is relative": (file_of(provenance="/p"), "provenance"),
@@ -196,6 +200,17 @@ def test_a_key_of_the_wrong_type_is_absent_and_told_once(given_file: dict[str, o
     )
 
 
+@pytest.mark.parametrize("value", [1, 0, ["x"], [], {"reason": "x"}, {}, 1.5], ids=repr)
+def test_a_yank_that_cannot_be_read_is_a_yank(value: object) -> None:
+    """What is neither a boolean nor a text may still be a warning: it counts, and is told once."""
+    given_file = file_of(yanked=value)
+    assert parse_project_page(page_of(given_file, given_file), project=DEMO, url=URL) == ProjectPage(
+        name=DEMO,
+        files=(listed(labels=Labels(yanked="")),) * 2,
+        warnings=("yanked: not as specified, taken for yanked (2 times)",),
+    )
+
+
 def test_unknown_keys_may_be_nested_to_a_limit() -> None:
     """What is nested no deeper than the limit is passed through."""
     page = parse_project_page(page_of(file_of(x=deep(32))), project=DEMO, url=URL)
@@ -204,38 +219,67 @@ def test_unknown_keys_may_be_nested_to_a_limit() -> None:
 
 
 SLASH = "it contains a path separator"
+NAMELESS = "it lists files without a name that can be read: nothing is removed because of this page"
+
+
+def refused(**more: Any) -> RefusedFile:
+    """Return a refused file without labels."""
+    return RefusedFile(**({"labels": Labels()} | more))
+
+
 REFUSED: dict[str, tuple[object, RefusedFile]] = {
+    "a number that is too large": (
+        msgspec.Raw(b'{"filename":"a.whl","url":"a.whl","yanked":true,"x":1e999}'),
+        refused(name="a.whl", cause="Number out of range - at `$[...]`", labels=Labels(yanked="")),
+    ),
+    "malformed digest": (
+        file_of(hashes={"sha512": "1" * 128, "sha256": "abc123"}, yanked="x"),
+        refused(
+            name="demo-1.0.tar.gz",
+            cause="its listed sha256 is 'abc123' instead of 64 hexadecimal digits",
+            reason=Reason.BAD_FILE,
+            labels=Labels(yanked="x"),
+        ),
+    ),
+    "digest of another type": (
+        file_of(hashes={"sha256": 5}),
+        refused(
+            name="demo-1.0.tar.gz",
+            cause="its listed sha256 is 5 instead of 64 hexadecimal digits",
+            reason=Reason.BAD_FILE,
+        ),
+    ),
     "not an object": (5, RefusedFile(name="", cause="Expected `object`, got `int`")),
-    "no filename": ({"url": "a.whl"}, RefusedFile(name="", cause="it is listed without a filename")),
-    "filename is no text": (file_of(filename=1), RefusedFile(name="", cause="it is listed without a filename")),
+    "no filename": ({"url": "a.whl"}, refused(name="", cause="it is listed without a filename")),
+    "filename is no text": (file_of(filename=1), refused(name="", cause="it is listed without a filename")),
     "no url": (
         {"filename": "a.whl"},
-        RefusedFile(name="a.whl", cause="it is listed without a url"),
+        refused(name="a.whl", cause="it is listed without a url"),
     ),
-    "url is no text": (file_of(url=["a"]), RefusedFile(name="demo-1.0.tar.gz", cause="it is listed without a url")),
-    "url is empty": (file_of(url=" "), RefusedFile(name="demo-1.0.tar.gz", cause="it is listed without a url")),
+    "url is no text": (file_of(url=["a"]), refused(name="demo-1.0.tar.gz", cause="it is listed without a url")),
+    "url is empty": (file_of(url=" "), refused(name="demo-1.0.tar.gz", cause="it is listed without a url")),
     "url of another scheme": (
         file_of(url="file:///etc/passwd"),
-        RefusedFile(name="demo-1.0.tar.gz", cause="it is not an http or https URL"),
+        refused(name="demo-1.0.tar.gz", cause="it is not an http or https URL"),
     ),
     "url without a host": (
         file_of(url="https:///a"),
-        RefusedFile(name="demo-1.0.tar.gz", cause="it is a URL without a usable host"),
+        refused(name="demo-1.0.tar.gz", cause="it is a URL without a usable host"),
     ),
-    "traversal": (file_of(filename="../../x.whl"), RefusedFile(name="../../x.whl", cause=SLASH)),
-    "absolute": (file_of(filename="/etc/passwd"), RefusedFile(name="/etc/passwd", cause=SLASH)),
-    "backslash": (file_of(filename="a\\b.whl"), RefusedFile(name="a\\b.whl", cause=SLASH)),
+    "traversal": (file_of(filename="../../x.whl"), refused(name="../../x.whl", cause=SLASH)),
+    "absolute": (file_of(filename="/etc/passwd"), refused(name="/etc/passwd", cause=SLASH)),
+    "backslash": (file_of(filename="a\\b.whl"), refused(name="a\\b.whl", cause=SLASH)),
     "NUL": (
         file_of(filename="a\0b.whl"),
-        RefusedFile(name="a\\x00b.whl", cause="it contains control or unprintable characters"),
+        refused(name="a\\x00b.whl", cause="it contains control or unprintable characters"),
     ),
     "too long": (
         file_of(filename="x" * 241),
-        RefusedFile(name="x" * 200 + "…", cause="longer than 240 bytes"),
+        refused(name="x" * 200 + "…", cause="longer than 240 bytes"),
     ),
     "sidecar": (
         file_of(filename="a.whl.metadata"),
-        RefusedFile(name="a.whl.metadata", cause="the ending .metadata is reserved for metadata sidecars"),
+        refused(name="a.whl.metadata", cause="the ending .metadata is reserved for metadata sidecars"),
     ),
 }
 
@@ -244,7 +288,11 @@ REFUSED: dict[str, tuple[object, RefusedFile]] = {
 def test_a_broken_or_unsafe_file_is_refused_and_the_page_goes_on(given_file: object, expected: RefusedFile) -> None:
     """One file that must not be touched does not cost the others."""
     assert parse_project_page(page_of(given_file, file_of()), project=DEMO, url=URL) == ProjectPage(
-        name=DEMO, files=(listed(),), refused=(expected,)
+        name=DEMO,
+        files=(listed(),),
+        refused=(expected,),
+        is_whole=bool(expected.name),
+        warnings=() if expected.name else (NAMELESS,),
     )
 
 
@@ -286,13 +334,14 @@ METAS: dict[str, tuple[dict[str, object], dict[str, Any]]] = {
     ),
     "status of a later standard": ({"project_status": {"status": "asleep"}}, {"meta": ProjectMeta(status="asleep")}),
     "status empty": ({"project_status": {}}, {}),
-    "status of another type": (
-        {"project_status": "archived"},
-        {"warnings": ("project-status: not as specified, left out (1 times)",)},
+    "status null": ({"project_status": None}, {}),
+    "status in capitals": (
+        {"project_status": {"status": " Quarantined"}},
+        {"meta": ProjectMeta(status="quarantined")},
     ),
-    "status, inner type": (
-        {"project_status": {"status": 1}},
-        {"warnings": ("status: not as specified, left out (1 times)",)},
+    "reason of another type": (
+        {"project_status": {"status": "archived", "reason": 1}},
+        {"meta": ProjectMeta(status="archived"), "warnings": ("reason: not as specified, left out (1 times)",)},
     ),
     "unknown key nested too deep": (
         {"x": deep(33)},
@@ -322,6 +371,15 @@ def test_a_page_without_a_name_and_with_a_byte_order_mark_is_read() -> None:
 
 
 BAD = {
+    "status that is text": (
+        page_of(project_status="archived"),
+        "its project-status can't be read: Expected `object | null`, got `str`",
+    ),
+    "status that is a list": (
+        page_of(project_status=["quarantined"]),
+        "its project-status can't be read: Expected `object | null`, got `array`",
+    ),
+    "status of another type": (page_of(project_status={"status": 1}), "the status in its project-status is not a text"),
     "empty": (b"", "Input data was truncated"),
     "HTML": (b"<!DOCTYPE html>", "JSON is malformed: invalid character (byte 0)"),
     "list": (b"[]", "Expected `object`, got `array`"),
@@ -376,6 +434,11 @@ def root_of(*projects: object, **meta: object) -> bytes:
     return json.dumps({"meta": keys, "projects": list(projects)}).encode()
 
 
+def nameless(count: int) -> str:
+    """Return the warning of a root with items that can't be read."""
+    return f"it lists {count} projects without a name that can be read: nothing is removed because of it"
+
+
 ROOTS: dict[str, tuple[bytes, dict[str, Any]]] = {
     "empty": (root_of(), {"projects": {}}),
     "no serials": (root_of({"name": "a"}, {"name": "b"}), {"projects": {"a": None, "b": None}}),
@@ -401,11 +464,11 @@ ROOTS: dict[str, tuple[bytes, dict[str, Any]]] = {
     ),
     "broken items": (
         root_of({"name": "a", "_last-serial": 1}, 5, {"name": 1}, {}, {"name": "b", "_last-serial": "7"}),
-        {"projects": {"a": 1, "b": None}, "refused": 3},
+        {"projects": {"a": 1, "b": None}, "refused": 3, "unreadable": 3, "warnings": (nameless(3),)},
     ),
     "items that can't be read": (
         b'{"meta":{"api-version":"1.0"},"projects":[{"name":"a"},{"name":"b","x":1e999},{"name":true}]}',
-        {"projects": {"a": None}, "refused": 2},
+        {"projects": {"a": None}, "refused": 2, "unreadable": 2, "warnings": (nameless(2),)},
     ),
     "serials that are none": (
         root_of({"name": "a", "_last-serial": -1}, {"name": "b", "_last-serial": 2**63}, last_serial="9"),

@@ -25,6 +25,7 @@ from simulator.faults import (
     Resize,
     Stall,
     Status,
+    Unframed,
     unavailable,
     withheld,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "Stall",
     "Status",
     "ThreadedSimulator",
+    "Unframed",
     "build_sdist",
     "build_wheel",
     "core_metadata",

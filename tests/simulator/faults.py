@@ -100,6 +100,17 @@ class Cut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unframed:
+    """Answer as HTTP/1.0 without a length; the body ends behind the first occurrence of some bytes, None: where it ends."""
+
+    behind: bytes | None = None
+
+    def change(self, answer: Answer) -> Answer:
+        """Return the answer as it is: the delivery does not tell where it ends."""
+        return answer
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reset:
     """Reset the connection (RST) after so many bytes of the body; None: without any answer."""
 
@@ -178,7 +189,7 @@ class Drip:
         return answer
 
 
-Delivery = Cut | Reset | Stall | Drip | Announce | Endless
+Delivery = Cut | Unframed | Reset | Stall | Drip | Announce | Endless
 """What the server does while it sends an answer."""
 
 Fault = Status | Page | Redirect | Corrupt | Resize | Relabel | Delivery

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from simulator.faults import Announce, Cut, Delivery, Drip, Endless, Fault, Faults, Reset, Stall
+from simulator.faults import Announce, Cut, Delivery, Drip, Endless, Fault, Faults, Reset, Stall, Unframed
 from simulator.origin import Answer, IndexOrigin, Kind, SignedUrls, Target, answer_store
 from simulator.settings import Settings
 from simulator.state import IndexState
@@ -214,6 +214,9 @@ class Simulator:
         if isinstance(fault, Reset) and fault.after is None:
             _close(request, is_reset=True)
             return response
+        if isinstance(fault, Unframed):
+            _send_unframed(request, answer, fault.behind)
+            return response
         response.content_length = _announced(answer, fault)
         await response.prepare(request)
         match fault:
@@ -293,6 +296,18 @@ def _announced(answer: Answer, fault: Delivery) -> int | None:
     if isinstance(fault, Endless):
         return fault.content_length
     return len(answer.body) + (fault.by if isinstance(fault, Announce) else 0)
+
+
+def _send_unframed(request: web.BaseRequest, answer: Answer, behind: bytes | None) -> None:
+    """Answer as servers of HTTP/1.0 may: the end of the connection is the end of the body."""
+    transport = request.transport
+    if transport is None:
+        return
+    fields = {k: v for k, v in answer.headers.items() if k.lower() not in {"content-length", "transfer-encoding"}}
+    lines = [f"HTTP/1.0 {answer.status} OK", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    head, found, _rest = answer.body.partition(behind or answer.body)
+    transport.write("\r\n".join(lines).encode() + head + found)
+    transport.close()
 
 
 def _close(request: web.BaseRequest, *, is_reset: bool = False) -> None:

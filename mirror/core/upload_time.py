@@ -1,0 +1,30 @@
+"""Which upload times clients can read (PEP 700): one that a client can't read makes the whole project uninstallable.
+
+pip reads what ``datetime.fromisoformat`` of its own Python reads, from 3.10 on; uv reads what names an instant with an
+offset. What is kept is readable for both.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_SHAPE = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}(?::[0-9]{2}(?::[0-9]{2}(?:\.(?:[0-9]{3}|[0-9]{6}))?)?)?"
+    r"(?:Z|[+-][0-9]{2}:[0-9]{2})\Z"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 12, 30, 22, 0, 0, 999_999, tzinfo=UTC) - _EPOCH
+"""The last instant that uv can hold."""
+
+
+def is_readable_time(text: str) -> bool:
+    """Return whether pip and uv both read ``text`` as an upload time."""
+    if not _SHAPE.match(text):
+        return False
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    offset = moment.utcoffset() or timedelta()
+    return moment.replace(tzinfo=UTC) - _EPOCH - offset <= _LATEST
