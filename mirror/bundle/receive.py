@@ -28,7 +28,7 @@ Exit codes: 0 done · 2 wrong usage · 5 a volume is not there yet · 6 the disk
 
 # It travels to hosts with Python 3.9: nothing newer may be used, whatever a linter proposes. Paths are plain strings, since
 # much is done for each file; what it says is printed, since it is a program of its own.
-# ruff: noqa: B905, PYI034, RUF007, S603, T201, UP035, UP045
+# ruff: noqa: B905, PYI034, RUF007, S603, T201, UP007, UP035, UP045
 # ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH113, PTH114, PTH115, PTH116, PTH120
 # ruff: noqa: PTH117, PTH123, PTH208, PTH211
 
@@ -58,7 +58,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, Union
 from urllib.parse import unquote
 
 FORMAT = 1
@@ -1504,15 +1504,93 @@ def link_or_copy(source: str, target: str) -> None:
 # --- applying --------------------------------------------------------------------------------------------------------
 
 
-def place_blobs(root: Root, work: Work, manifest: Manifest) -> None:
-    """Move the verified blobs into the tree; they are durable when this returns."""
-    if os.path.lexists(work.files):
-        _merge(work.files, root.files)
-        root.sync()
-    if not all(_is_there(f"{root.public}/{item.path}", item.size) for item in manifest.blobs):
+class Tree:
+    """The files of the far tree as they will be: what is unpacked and not placed yet, above what is there.
+
+    ``sidecars``: path -> sha256 of the metadata that a bundle brings.
+    """
+
+    def __init__(self, root: Root, work: Work, manifest: Manifest) -> None:
+        self._public, self._staged = root.public, work.path
+        brought = [item for item in manifest.blobs if item.path.endswith(METADATA_ENDING)]
+        self.sidecars = {item.path: item.sha256 for item in brought}
+
+    def has(self, path: str, size: Optional[int]) -> bool:
+        """Tell whether a file will be there."""
+        return _is_there(f"{self._staged}/{path}", size) or _is_there(f"{self._public}/{path}", size)
+
+    def sidecar(self, path: str) -> str:
+        """Return the sha256 that a sidecar will have; "" where there will be none."""
+        with contextlib.suppress(OSError):
+            return self.sidecars.get(path) or hash_file(f"{self._public}/{path}")[0]
+        return ""
+
+
+def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Manifest) -> Tree:
+    """Return the tree as it will be. Raises ``Rejected`` where something that lies beside a digest would be replaced.
+
+    Metadata is not derived from its file's digest. A file keeps the metadata that a kept state lists; other bytes come
+    only in the place of damaged ones, or of what no kept state lists any more.
+    """
+    tree = Tree(root, work, manifest)
+    if not all(tree.has(item.path, item.size) for item in manifest.blobs):
         # Held when their volume was unpacked, and gone since; others have left this place already.
         remove_tree(work.path)
         raise Incomplete("files went from the tree while this bundle was unpacked: run this again with all its media")
+    brought = {path for path in tree.sidecars if _is_there(f"{work.path}/{path}", None)}
+    is_repair = manifest.kind == "repair"
+    if not is_repair:
+        brought = {path for path in brought if os.path.lexists(f"{root.public}/{path}")}
+    if not brought or record is None:
+        return tree
+    listed = _listed_sidecars(root, record, brought)
+    problems = []
+    for path in sorted(brought):
+        digests = listed.get(path, {})
+        judges = list(digests.items())[:1] if is_repair else list(digests.items())
+        other = [name for name, sha256 in judges if sha256 not in {"", tree.sidecars[path]}]
+        if other:
+            problems.append(f"{shown(path)}: {other[0]} lists other metadata for this file")
+        elif is_repair and not digests:
+            problems.append(f"{shown(path)}: no kept state lists metadata for this file")
+    if problems:
+        hint = "nothing beside a digest is replaced: ask the near side for a bundle with the metadata that was sent first, or none"
+        raise Rejected(*problems[:_SHOWN], hint)
+    return tree
+
+
+def _listed_sidecars(root: Root, record: Record, paths: set[str]) -> dict[str, dict[str, str]]:
+    """Return for each of some sidecars: name of a kept state -> the sha256 that it lists, "" for none; newest first."""
+    found: dict[str, dict[str, str]] = {path: {} for path in paths}
+    read: dict[int, list[Listed]] = {}
+    for entry in reversed(record.applied):
+        simple = f"{root.state(entry.name)}/simple"
+        for project in os.listdir(simple):
+            # A page that can't be read names nothing: --check finds it.
+            with contextlib.suppress(OSError, FormatError):
+                if project not in PAGE_NAMES:
+                    inode, listed = _files_of(f"{simple}/{project}/{PAGE_NAMES[2]}", found, read)
+                    read[inode] = listed
+                    for file in listed:
+                        found[file.path + METADATA_ENDING][entry.name] = file.sidecar or ""
+    return found
+
+
+def _files_of(path: str, wanted: dict[str, Any], read: "dict[int, list[Listed]]") -> "tuple[int, list[Listed]]":
+    """Return a page's inode and which of the wanted sidecars it lists; states share their unchanged pages."""
+    with os.fdopen(open_plain(path), "rb") as file:
+        inode = os.fstat(file.fileno()).st_ino
+        if inode in read:
+            return inode, read[inode]
+        listed = parse_page(file.read())
+    return inode, [f for f in listed if f.sidecar is not None and f.path + METADATA_ENDING in wanted]
+
+
+def place_blobs(root: Root, work: Work) -> None:
+    """Move blobs that were judged into the tree; they are durable when this returns."""
+    if os.path.lexists(work.files):
+        _merge(work.files, root.files)
+        root.sync()
 
 
 def _merge(source: str, target: str) -> None:
@@ -1585,14 +1663,16 @@ class Listing:
     """
 
     def __init__(self) -> None:
-        self.paths: set[int] = set()
+        self.paths: dict[int, int] = {}
         self.inodes: set[int] = set()
 
-    def add(self, path: str) -> bool:
-        """Add a path; False when it was there."""
-        size = len(self.paths)
-        self.paths.add(hash(path))
-        return len(self.paths) > size
+    def add(self, path: str, label: Union[str, int, None] = None) -> bool:
+        """Add a path with what a page says of it: size or sha256; False when the last page said the same."""
+        key, told = hash(path), hash(label)
+        if self.paths.get(key, ~told) == told:
+            return False
+        self.paths[key] = told
+        return True
 
 
 class Listed(NamedTuple):
@@ -1625,11 +1705,12 @@ def _listed(file: dict[str, Any]) -> Listed:
     return Listed(link.group(1) + name, sha256, _count(file["size"], name), sidecar)
 
 
-def survey(root: Root, simple: str, listing: Listing, sidecars: dict[str, str]) -> tuple[str, list[str]]:
-    """Read every page of a state; return the list of its pages, and what is wrong. ``sidecars``: what came, path -> sha256.
+def survey(simple: str, listing: Listing, tree: Tree, changed: set[str]) -> tuple[str, list[str]]:
+    """Read every page of a state; return the list of its pages, and what is wrong.
 
-    Wrong: a page that can't be read, each file that a page lists and that does not lie in the tree, and each sidecar that
-    came with another sha256 than its page says.
+    Wrong: a page that can't be read, each file that a page lists and that will not lie in the tree, and each sidecar that
+    will have another sha256 than its page says. Sidecars are hashed only for pages in ``changed``, which a bundle brings:
+    the others were judged with their own bundle.
     """
     lines: list[str] = []
     problems: list[str] = []
@@ -1644,7 +1725,7 @@ def survey(root: Root, simple: str, listing: Listing, sidecars: dict[str, str]) 
             except (OSError, FormatError) as exc:
                 problems.append(f"{path}: {exc}")
                 continue
-            problems += _survey_files(root, listed, listing, sidecars)
+            problems += _survey_files(listed, listing, tree, is_changed=path in changed)
             lines.append(f"{sha256}  {path}\n")
     lines.sort()
     return "".join(lines), problems
@@ -1668,31 +1749,34 @@ def _survey_page(path: str, known: dict[int, str], listing: Optional[Listing]) -
     return hashlib.sha256(data).hexdigest(), parse_page(data)
 
 
-def _survey_files(root: Root, files: list[Listed], listing: Listing, sidecars: dict[str, str]) -> Iterator[str]:
+def _survey_files(files: list[Listed], listing: Listing, tree: Tree, *, is_changed: bool) -> Iterator[str]:
     for file in files:
-        if listing.add(file.path) and not _is_there(f"{root.public}/{file.path}", file.size):
+        if listing.add(file.path, file.size) and not tree.has(file.path, file.size):
             yield f"{shown(file.path)}: is listed and not there"
         sidecar = file.path + METADATA_ENDING
         if file.sidecar is None:
             continue
-        if listing.add(sidecar) and not _is_there(f"{root.public}/{sidecar}", None):
+        if listing.add(sidecar, file.sidecar) and not tree.has(sidecar, None):
             yield f"{shown(sidecar)}: is listed and not there"
-        elif file.sidecar and sidecars.get(sidecar, file.sidecar) != file.sidecar:
+        elif file.sidecar and (is_changed or sidecar in tree.sidecars) and tree.sidecar(sidecar) != file.sidecar:
             yield f"{shown(sidecar)}: is listed with another sha256 than the one that came"
 
 
 def apply_update(root: Root, work: Work, record: Optional[Record], entry: Applied, manifest: Manifest) -> Listing:
-    """Put the new state in place, whole and checked, beside the one that is served; return what it lists."""
-    place_blobs(root, work, manifest)
+    """Put the new state in place, whole, beside the one that is served; return what it lists.
+
+    All of it is judged before anything reaches ``public/``: a bundle that is rejected changes nothing there.
+    """
+    tree = judge_blobs(root, work, record, manifest)
     build_state(root, work, record.last if record and manifest.base is not None else None, manifest)
     listing = Listing()
-    sidecars = {item.path: item.sha256 for item in manifest.blobs if item.path.endswith(METADATA_ENDING)}
-    text, problems = survey(root, f"{work.state}/simple", listing, sidecars)
+    text, problems = survey(f"{work.state}/simple", listing, tree, {item.path for item in manifest.pages})
     if problems:
         hint = [] if len(problems) <= _SHOWN else [f"… and {len(problems) - _SHOWN} more"]
         raise Rejected(*problems[:_SHOWN], *hint, "the tree is damaged, or the bundle incomplete: run --check")
     if hashlib.sha256(text.encode()).hexdigest() != entry.state:
         raise Rejected("the pages are not those that the near side has: a page here is damaged; run --check")
+    place_blobs(root, work)
     state = root.state(entry.name)
     if os.path.lexists(state):
         # Of a run that was killed before it was recorded.
@@ -1840,7 +1924,8 @@ def apply_repair(root: Root, work: Work, record: Record, manifest: Manifest) -> 
     for item in manifest.pages:
         if expected is not None and expected.get(item.path) != item.sha256:
             raise Rejected(f"{item.path}: is no page of {entry.name}")
-    place_blobs(root, work, manifest)
+    judge_blobs(root, work, record, manifest)
+    place_blobs(root, work)
     if expected is not None:
         root.replace(root.page_list(entry.name), page_list_text(expected))
     for other in reversed(record.applied):
@@ -1901,7 +1986,11 @@ def check(root: Root, record: Record, talk: Talk) -> list[Damage]:
         damage += [Damage(prefix + path, problem) for path, problem in bad.items()]
         if not _leads_to(f"{root.state(entry.name)}/files", "../../files"):
             damage.append(Damage(f"snapshots/{entry.name}/files", "missing"))
-        damage += _check_blobs_of(root, entry, bad, listing)
+        # One item for each path, whatever several states say of it.
+        named = {item.path for item in damage}
+        damage += {
+            item.path: item for item in _check_blobs_of(root, entry, bad, listing) if item.path not in named
+        }.values()
     if live_name(root) not in {entry.name for entry in record.applied}:
         damage.append(Damage("simple", "missing"))
     return damage
@@ -1951,12 +2040,13 @@ def _check_blobs_of(root: Root, entry: Applied, bad: dict[str, str], listing: Li
 
 
 def _check_blob_files(root: Root, file: Listed, listing: Listing) -> Iterator[Damage]:
-    if listing.add(file.path):
+    """Hash a file and its sidecar, once for each thing that the pages of kept states say of it."""
+    if listing.add(file.path, file.size):
         problem = _blob_problem(f"{root.public}/{file.path}", file.sha256, file.size)
         if problem:
             yield Damage(file.path, problem)
     sidecar = file.path + METADATA_ENDING
-    if file.sidecar is not None and listing.add(sidecar):
+    if file.sidecar is not None and listing.add(sidecar, file.sidecar):
         problem = _blob_problem(f"{root.public}/{sidecar}", file.sidecar, None)
         if problem:
             yield Damage(sidecar, problem)

@@ -206,7 +206,7 @@ class Site:
             self.work / f"{self.name}-{sequence:06d}",
             value,
             state,
-            blobs={p: d for p, d in state.blobs.items() if p not in old.blobs},
+            blobs={p: d for p, d in state.blobs.items() if old.blobs.get(p) != d},
             pages={p: d for p, d in state.pages.items() if p.rpartition("/")[0] in whole},
             **options,
         )
