@@ -374,6 +374,7 @@ def _build_run(config: Config, upstream: Upstream, source: SourceRow) -> IndexRu
             maximum=max(limits.downloads, limits.max_connections),
             pushbacks=lambda: session.pushback,
         ),
+        max_shrink=config.mirror.max_shrink if upstream.config.max_shrink is None else upstream.config.max_shrink,
         ended=upstream.denied,
     )
 

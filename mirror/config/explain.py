@@ -48,6 +48,7 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "unhashed": '"pin" or "refuse" files that the index lists without a sha256 or stronger',
         "on-replace": '"follow" or "keep": the index lists the same file name with other bytes',
         "overlay": "true: its files join a project that an earlier index owns",
+        "max-shrink": "another removal brake than mirror.max-shrink; 1 for an index that lists other files each day",
         "interval": "another one than mirror.interval",
         "proxy": "else HTTPS_PROXY, HTTP_PROXY and NO_PROXY count",
         "ca-file": "certificate authorities to trust, PEM; else SSL_CERT_FILE or the system's",

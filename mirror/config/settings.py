@@ -120,6 +120,8 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     unhashed: Literal["pin", "refuse"] = "pin"
     on_replace: Literal["follow", "keep"] = "follow"
     overlay: bool = False
+    max_shrink: Ratio | None = None
+    """The removal brake of this index; None: as for all."""
     interval_s: PositiveDuration | None = msgspec.field(default=None, name="interval")
     proxy: str | None = None
     ca_file: FilePath | None = None

@@ -60,6 +60,7 @@ _EXAMPLES: dict[str, object] = {
     "key": Path("/etc/mirror/bundle-key"),
     "state": DEFAULT_ROOT / "state.db",
     "interval": 3600.0,
+    "max-shrink": 1.0,
     "metrics-listen": "127.0.0.1:9140",
     "metrics-file": Path("/var/lib/prometheus/node-exporter/mirror.prom"),
     "notify-command": ("/etc/mirror/notify",),

@@ -184,9 +184,10 @@ def brake_holds(*, leaving: int, published: int, max_shrink: float) -> bool:
     """Tell whether so many files leave the pages within the window that nobody should believe it.
 
     ``leaving`` counts all that left since the start of the window and what is about to; ``published`` what the pages
-    listed at its start.
+    listed at its start. A ``max_shrink`` of 1 lets everything go, also an index that changes all its files
+    more than once within the window.
     """
-    return leaving > BRAKE_MIN_FILES and leaving > published * max_shrink
+    return max_shrink < 1 and leaving > BRAKE_MIN_FILES and leaving > published * max_shrink
 
 
 def enough_published(*, leaving: int, max_shrink: float) -> int:

@@ -83,6 +83,7 @@ class Part(Protocol):
     source: SourceRow
     counters: IndexCounters
     removals: list[PendingRemoval]
+    max_shrink: float
 
     @property
     def name(self) -> str:
@@ -149,7 +150,7 @@ async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
     source = await load_unclaimed(cycle.store)
     if source is None:
         return
-    part = _UnclaimedPart(source=source, counters=IndexCounters(name=source.name))
+    part = _UnclaimedPart(source=source, counters=IndexCounters(name=source.name), max_shrink=cycle.max_shrink)
     missing: dict[int, list[HeldFile]] = {}
     for project, name in await load_judgeable(cycle.store, source.id):
         still_listed = await load_failed_filenames(cycle.store, name)
@@ -178,6 +179,7 @@ class _UnclaimedPart:
 
     source: SourceRow
     counters: IndexCounters
+    max_shrink: float
     removals: list[PendingRemoval] = field(default_factory=list)
 
     @property
@@ -225,14 +227,14 @@ async def _brake(cycle: Cycle, run: Part, files: int) -> bool:
         cycle.store,
         run.source.id,
         cycle.clock(),
-        enough=lambda left: enough_published(leaving=left + files, max_shrink=cycle.max_shrink),
+        enough=lambda left: enough_published(leaving=left + files, max_shrink=run.max_shrink),
     )
     leaving = window.left + files
-    if not brake_holds(leaving=leaving, published=window.published, max_shrink=cycle.max_shrink):
+    if not brake_holds(leaving=leaving, published=window.published, max_shrink=run.max_shrink):
         return False
     detail = (
         f"{leaving} of {window.published} files would leave the pages within 24 hours, more than max-shrink ="
-        f" {cycle.max_shrink:g} allows: {_described(run.removals)}. Nothing was removed. If that is right, run"
+        f" {run.max_shrink:g} allows: {_described(run.removals)}. Nothing was removed. If that is right, run"
         " `mirror sync --once --allow-shrink`; else look at the index and at its selection"
     )
     failure = Failure(source=run.source.id, project="", filename="", reason=Reason.SHRINK, detail=detail)

@@ -94,6 +94,8 @@ class IndexRun:
     counters: IndexCounters
     page_width: Width
     file_width: Width
+    max_shrink: float
+    """The part of its files that may leave the pages within 24 hours."""
     removals: list[PendingRemoval] = field(default_factory=list)
     unlisted: frozenset[ProjectName] = frozenset()
     """What a narrowed cycle asks for by name and the root, which was just read, does not list."""

@@ -93,6 +93,7 @@ def test_full_file(load, tmp_path):
         unhashed = "refuse"
         on-replace = "keep"
         overlay = true
+        max-shrink = 1
         interval = "2h"
         proxy = "http://proxy.example:3128"
         ca-file = "ca.pem"
@@ -148,6 +149,7 @@ def test_full_file(load, tmp_path):
                 unhashed="refuse",
                 on_replace="keep",
                 overlay=True,
+                max_shrink=1.0,
                 interval_s=7200,
                 proxy="http://proxy.example:3128",
                 ca_file=tmp_path / "ca.pem",

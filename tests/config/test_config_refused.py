@@ -63,6 +63,10 @@ REFUSED = {
         "mirror.a\\x1b[31m: unknown key; known here: "
         "interval, keep-history, keep-removed, max-shrink, root, scrub, state",
     ),
+    "ratio-of-an-index": (
+        INDEX + "max-shrink = 2\n",
+        'index[0].max-shrink: expected a ratio from 0 to 1, such as 0.1 or "10%", got 2',
+    ),
     "duration-number": (
         "[mirror]\ninterval = 5\n",
         'mirror.interval: expected a duration such as "15m", more than 0, got 5',

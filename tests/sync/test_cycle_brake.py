@@ -7,8 +7,13 @@ from contextlib import closing
 
 import pytest
 
+from mirror.state.schema import MIGRATIONS
 from mirroring import DAY_S, Mirror, failures, offered
-from simulator import build_wheel, unavailable
+from simulator import Page, build_wheel, unavailable
+
+NOTHING = Page(
+    body=b'{"meta": {"api-version": "1.1"}, "projects": []}', content_type="application/vnd.pypi.simple.v1+json"
+)
 
 
 def wheels(number):
@@ -131,7 +136,7 @@ async def test_an_older_state_knows_when_the_brake_was_lifted(simulator, mirror_
     await mirror.cycle(allow_shrink=True)
     with closing(sqlite3.connect(mirror.root / "state.db")) as connection, connection:
         connection.execute("ALTER TABLE source DROP COLUMN brake_lifted")
-        connection.execute("PRAGMA user_version = 2")
+        connection.executescript(MIGRATIONS[2])
     remove(index, 8, 12)
     await mirror.cycle()
     report = await mirror.cycle()
@@ -144,6 +149,47 @@ async def test_max_shrink_is_configured(simulator, mirror_of):
     mirror.settings["max_shrink"] = 0.5
     remove(index, 0, 10)
     await mirror.cycle()
+    await mirror.cycle()
+    assert mirror.files() == offered(index)
+
+
+async def test_an_index_has_a_brake_of_its_own(simulator, mirror_of):
+    """A nightly index that says max-shrink = 1 lists other files in each cycle; the other index keeps its brake."""
+    nightly, stable = await simulator(), await simulator()
+    for number, wheel in enumerate(wheels(10)):
+        nightly.state.publish("night", *build_wheel("night", f"1.{number}"))
+        stable.state.publish("alpha", *wheel)
+    mirror = mirror_of(nightly=nightly, stable=stable)
+    mirror.configure("nightly", max_shrink=1.0)
+    await mirror.cycle()
+    for night in range(2, 5):
+        for name in list(nightly.state.projects["night"].files):
+            nightly.state.remove_file("night", name)
+        for number in range(10):
+            nightly.state.publish("night", *build_wheel("night", f"{night}.{number}"))
+        await mirror.cycle()
+        report = await mirror.cycle()
+        assert (failures(report), mirror.files()["night"]) == ([], offered(nightly)["night"])
+
+    remove(stable, 0, 8)
+    await mirror.cycle()
+    report = await mirror.cycle()
+    assert failures(report) == [("stable", None, None, "shrink")]
+
+
+async def test_without_a_brake_two_looks_and_the_empty_root_still_hold(simulator, mirror_of):
+    """An index with max-shrink = 1 is believed neither after one look nor with an empty root."""
+    index, mirror = await mirrored(simulator, mirror_of)
+    mirror.configure("main", max_shrink=1.0)
+    before = mirror.files()
+    index.inject(NOTHING, kind="root")
+    for _ in range(2):
+        await mirror.cycle()
+        assert (mirror.files(), mirror.exit_code) == (before, 4)
+    index.faults.clear()
+    remove(index, 0, 12)
+    await mirror.cycle()
+    assert mirror.files() == before
     await mirror.cycle()
     assert mirror.files() == offered(index)
 
