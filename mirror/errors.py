@@ -8,6 +8,8 @@
     ├── LockHeld                    another process works on this mirror
     ├── UpstreamError               one request could not be answered usefully
     │   ├── Unreachable             no connection, cut, stalled, 5xx, 429: tried again until the budget ended
+    │   │   └── RefusedElsewhere    401 or 403 of the host that an index redirects to
+    │   │       └── MissingElsewhere    404
     │   ├── AccessDenied            401, 403, or no usable credential
     │   ├── NotListed               400, 404 or 410 on something that the index lists
     │   ├── Withheld                409: cooldown, policy, malware
@@ -167,27 +169,63 @@ class Unreachable(UpstreamError):
 
 
 @dataclass(kw_only=True, eq=False)
+class RefusedElsewhere(Unreachable):
+    """The host that an index redirects to has answered 401 or 403, also when the index was asked once more.
+
+    It says nothing of the index. The host never gets the credential.
+    """
+
+    reason = Reason.DENIED
+    detail: str = ""
+
+    def __str__(self) -> str:
+        words = f": {shown_text(self.detail)}" if self.detail else ""
+        return f"{shown_url(self.url)} can't be had: {shown_text(self.cause)}{words}"
+
+
+@dataclass(kw_only=True, eq=False)
+class MissingElsewhere(RefusedElsewhere):
+    """The same with 404."""
+
+    reason = Reason.NOT_FOUND
+
+
+@dataclass(kw_only=True, eq=False)
 class AccessDenied(UpstreamError):
     """401 or 403, or a credential that can't be read. ``source`` names where the credential came from, never itself.
 
-    ``ends_index``: the whole index refuses us (401 anywhere, 403 on its root), not only this page or file.
+    ``ends_index``: the whole index refuses us; False: only this page or file. ``detail``: what the answer says, or what is
+    wrong with the credential. ``host``: who refused it, where that is not the index itself.
     """
 
     reason = Reason.DENIED
     index: str
     status: int | None
     source: str
-    ends_index: bool = False
+    ends_index: bool = True
     detail: str = ""
+    had_credential: bool = True
+    """Whether one was sent."""
+    host: str = ""
 
     def __str__(self) -> str:
+        if self.ends_index:
+            return self._of_index()
+        who = f"host {self.host}" if self.host else f"index {self.index!r}"
+        words = f": {shown_text(self.detail)}" if self.detail else ""
+        return f"{who} refused {shown_url(self.url)} with status {self.status}{words}"
+
+    def _of_index(self) -> str:
         answer = f"answered {self.status}" if self.status else "has no usable credential"
         limit = 200 if self.status else 1_000  # without a status the words are our own, with what to do in them
         detail = f" ({shown_text(self.detail, limit)})" if self.detail else ""
-        return (
-            f"index {self.index!r} {answer} for {shown_url(self.url)}{detail}; credential from {self.source}: "
-            "check that it is set, has not expired and is entitled to this index"
-        )
+        if self.status and not self.had_credential:
+            advice = f"no credential was found in {self.source}: set one if this index needs one"
+        else:
+            advice = (
+                f"credential from {self.source}: check that it is set, has not expired and is entitled to this index"
+            )
+        return f"index {self.index!r} {answer} for {shown_url(self.url)}{detail}; {advice}"
 
 
 @dataclass(kw_only=True, eq=False)

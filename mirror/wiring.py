@@ -21,7 +21,7 @@ from mirror.core.policy import Selection, compile_selections
 from mirror.errors import AccessDenied, ConfigError, MirrorError, StateError
 from mirror.state.cycles import load_last_cycle, load_meta
 from mirror.state.entries import has_blobs, load_last_revision
-from mirror.state.listing import SourceRow, load_sources, record_sources
+from mirror.state.listing import SourceRow, load_let_out, load_sources, record_sources
 from mirror.state.rebuilt import is_rebuild_unfinished
 from mirror.state.store import Store, check_integrity, open_copy, open_store, open_store_for_reading
 from mirror.sync.forker import Forker
@@ -329,6 +329,9 @@ async def _build_cycle(
         sources[index.name].id: KeptLinks(secret_root=index.url) for index in config.indexes if index.has_secret_url
     }
     report = Report(cycle=0, started_at=clock())
+    for upstream in upstreams:
+        source = sources[upstream.config.name]
+        upstream.client.expect(source.validators, await load_let_out(store, source))
     runs = tuple(_build_run(config, upstream, sources[upstream.config.name]) for upstream in upstreams)
     report.indexes = {run.name: run.counters for run in runs}
     return Cycle(

@@ -78,6 +78,8 @@ def exit_code_for(error: MirrorError) -> ExitCode:
             return ExitCode.STORAGE
         case BundleError():
             return ExitCode.DAMAGED
+        case AccessDenied(ends_index=False):
+            return ExitCode.PARTIAL
         case AccessDenied():
             return ExitCode.DENIED
         case UpstreamError():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mirror.cli.missing_words import missing_lines
 from mirror.cli.outcome import SIGNALS
 from mirror.cli.text import ago, counted, duration, safe, size, table
-from mirror.cli.words import ADVICE
+from mirror.cli.words import advice_for
 from mirror.errors import Reason
 
 if TYPE_CHECKING:
@@ -221,8 +221,8 @@ def _failures(status: Status) -> Iterator[str]:
     for row in shown:
         yield from _failure(row, status.now)
     yield "What to do (`mirror sync --once` tries all of it again at once):"
-    for reason in dict.fromkeys(row.reason for row in shown):
-        yield f"  {reason.value}: {ADVICE[reason]}"
+    advised = [f"  {row.reason.value}: {advice_for(row.reason, is_index=not row.project)}" for row in shown]
+    yield from dict.fromkeys(advised)
 
 
 def _failure(row: FailureRow, now: float) -> Iterator[str]:

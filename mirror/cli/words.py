@@ -29,7 +29,7 @@ ADVICE = {
     Reason.NOT_SERVED: "look at the rule that leaves its files out (`mirror explain NAME`), or have a later index add to"
     " it with overlay = true",
     Reason.WITHHELD: "it comes by itself once it is released, there is nothing to do",
-    Reason.DENIED: "check that the credential is set, has not expired and is entitled to this",
+    Reason.DENIED: "ask the index's operator why, or leave it out: exclude-projects, exclude-files",
     Reason.UNREACHABLE: "if it stays so, check network, proxy and the index's status",
     Reason.REDIRECT_REFUSED: "if that host is yours, see allow-private and allow-insecure; else tell the index's operator",
     Reason.BAD_PAGE: "check the index's url (it often ends in /simple/), or tell its operator",
@@ -41,6 +41,14 @@ ADVICE = {
     Reason.INTERNAL: "this is a bug of this program: please report it with what the log says",
 }
 """What a user can do about each kind of failure."""
+
+INDEX_DENIED = "check that the credential is set, has not expired and is entitled to this index"
+"""The same where an index as a whole is denied."""
+
+
+def advice_for(reason: Reason, *, is_index: bool) -> str:
+    """Return what a user can do about the failure of an item, or of an index as a whole."""
+    return INDEX_DENIED if reason is Reason.DENIED and is_index else ADVICE[reason]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,13 +183,14 @@ def failure_lines(failures: Iterable[Shown]) -> list[str]:
 def _reason_line(reason: Reason, failures: Sequence[Shown]) -> str:
     if reason is Reason.SHRINK:
         return "Removals held back: " + "; ".join(f"{f.index}: {f.detail}" for f in failures)
+    advice = advice_for(reason, is_index=all(f.project is None for f in failures))
     if len(failures) == 1:
         (failure,) = failures
         detail = failure.detail.removeprefix(f"{failure.filename}: ")
-        return f"{reason.value}: {named(failure)}: {detail}; {ADVICE[reason]}"
+        return f"{reason.value}: {named(failure)}: {detail}; {advice}"
     names = ", ".join(named(f) for f in failures[:_NAMED])
     more = f" and {len(failures) - _NAMED:,} more" if len(failures) > _NAMED else ""
-    return f"{reason.value} ({len(failures):,}): {names}{more}; {ADVICE[reason]}"
+    return f"{reason.value} ({len(failures):,}): {names}{more}; {advice}"
 
 
 def named(failure: Shown) -> str:

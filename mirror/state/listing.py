@@ -6,6 +6,7 @@ that first missed them. An index whose root was confirmed unchanged needs no mor
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 import msgspec
@@ -18,6 +19,10 @@ FORGET_VALIDATORS = "UPDATE project SET etag = NULL, last_modified = NULL, seria
 """Has the pages of some projects read again; to be followed by the condition that selects them."""
 
 _CHUNK = 2000
+_LET_OUT, _LET_OUT_ASKED = 4, 2
+"""How many projects are chosen by whose pages a refusal is judged, and how many of them are asked for."""
+
+_REFUSED_PAGE = "source = ? AND filename = '' AND reason = 'denied'"
 
 
 class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +41,8 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     listed: int
     """How many projects that root listed."""
     succeeded_at: float | None
+    let_out: tuple[str, ...] = ()
+    """The projects whose pages it let out last, the last one first."""
 
 
 class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +100,7 @@ async def record_sources(store: Store, indexes: Sequence[tuple[str, str]]) -> di
 
 async def _forget_all_validators(tx: Transaction, source: int) -> None:
     await _forget_root(tx, source)
+    await tx.execute("UPDATE source SET let_out = NULL WHERE id = ?", (source,))
     await tx.execute(f"{FORGET_VALIDATORS} source = ?", (source,))
 
 
@@ -108,7 +116,7 @@ async def load_sources(store: Store) -> list[SourceRow]:
     """Return every index that the state knows, in the order of the configuration; those that left it last."""
     rows = await store.rows(
         "SELECT id, name, url, position, configured, etag, last_modified, serial, digest, selection, root_read, listed,"
-        " succeeded_at FROM source ORDER BY configured DESC, position, id"
+        " succeeded_at, let_out FROM source ORDER BY configured DESC, position, id"
     )
     return [
         SourceRow(
@@ -122,6 +130,7 @@ async def load_sources(store: Store) -> list[SourceRow]:
             root_read=r[10],
             listed=r[11],
             succeeded_at=r[12],
+            let_out=tuple(msgspec.json.decode(r[13], type=list[str])) if r[13] else (),
         )
         for r in rows
     ]
@@ -278,6 +287,30 @@ async def record_success(store: Store, sources: Collection[int], now: float) -> 
         await tx.executemany("UPDATE source SET succeeded_at = ? WHERE id = ?", [(now, s) for s in sources])
 
 
+async def load_let_out(store: Store, source: SourceRow) -> list[str]:
+    """Return projects whose pages an index has let out, the last one first; such that it refuses by now only alone."""
+    refused = await store.rows(f"SELECT project FROM failure WHERE {_REFUSED_PAGE}", (source.id,))
+    kept = [name for name in source.let_out if (name,) not in refused]
+    if len(kept) >= _LET_OUT_ASKED:
+        return kept
+    # Any others: a policy may refuse all that are asked for first.
+    rows = await store.rows(
+        "SELECT name FROM project WHERE source = ? AND listed = 1 AND digest IS NOT NULL"
+        f" AND name NOT IN (SELECT project FROM failure WHERE {_REFUSED_PAGE}) ORDER BY random() LIMIT {_LET_OUT}",
+        (source.id, source.id),
+    )
+    return list(dict.fromkeys([*kept, *(r[0] for r in rows)])) or list(source.let_out)
+
+
+async def record_let_out(store: Store, source: SourceRow, names: Sequence[str]) -> None:
+    """Keep whose pages an index let out last, the last one first."""
+    if tuple(names) != source.let_out:
+        async with store.transaction() as tx:
+            await tx.execute(
+                "UPDATE source SET let_out = ? WHERE id = ?", (msgspec.json.encode(list(names)).decode(), source.id)
+            )
+
+
 class Due(msgspec.Struct, frozen=True, kw_only=True):
     """Which projects of an index a cycle has to look at."""
 
@@ -353,6 +386,11 @@ _IS_ABSENT = "p.id IN (SELECT project FROM entry WHERE absent_since IS NOT NULL 
 _IS_DUE_FAILURE = (
     "p.name IN (SELECT project FROM failure WHERE source = :source AND (next_at <= :now OR last_at > :now))"
 )
+_IS_NOT_RESTING = (
+    "p.name NOT IN (SELECT project FROM failure WHERE source = :source AND filename = '' AND reason = 'denied'"
+    " AND next_at > :now AND last_at <= :now)"
+)
+"""A page that was refused is left alone until its next try."""
 # The first four are asked for some rows, the last two of all: a list is made once for each statement.
 
 
@@ -366,6 +404,8 @@ def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
         )
     if due.only_held:
         parts.append(_HAS_ENTRIES)
+    if due.now != math.inf:
+        parts.append(_IS_NOT_RESTING)
     for word, only in (("IN", due.only), ("NOT IN", due.unlisted)):
         if only:
             names = {f"n{len(parameters)}_{i}": name for i, name in enumerate(only)}

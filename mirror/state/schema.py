@@ -144,6 +144,10 @@ MIGRATIONS: tuple[str, ...] = (
         detail TEXT NOT NULL, literal INTEGER NOT NULL, first_at REAL NOT NULL,
         PRIMARY KEY (index_name, project, filename)) WITHOUT ROWID;
     """,
+    """
+    -- The projects whose pages an index let out last, the last one first: what a refusal means is judged by them.
+    ALTER TABLE source ADD COLUMN let_out TEXT;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

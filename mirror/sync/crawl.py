@@ -6,7 +6,7 @@ many failures to reach it in a row, end its part of the cycle.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import anyio
 import anyio.to_thread
@@ -23,6 +23,7 @@ from mirror.errors import (
     BadPage,
     MirrorError,
     Reason,
+    RefusedElsewhere,
     StateError,
     TreeError,
     Unreachable,
@@ -115,6 +116,10 @@ async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None
         await PagesBeside(run, run.beside, crawler).look_at_all(rows)
     else:
         await work_through(_Rows(rows).next, crawler.look, run.page_width)
+    if crawler.refusal is not None and run.pages_refused == run.pages_asked and run.session.is_unproved:
+        # A root that is open to all proves nothing: where no page was ever let out, the credential is wrong.
+        run.end(run.session.deny_all(crawler.refusal))
+        await checkpoint()
 
 
 async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
@@ -162,6 +167,8 @@ class _Crawler:
     def __init__(self, cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver, *, may_retry: bool = True) -> None:
         self._cycle, self._run, self._due, self._deliver = cycle, run, due, deliver
         self._may_retry = may_retry
+        self.refusal: AccessDenied | None = None
+        """The last page that the index itself refused."""
 
     def known(self, row: ProjectRow) -> Validators | None:
         """Return the validators with which a project's page is asked for."""
@@ -214,6 +221,7 @@ class _Crawler:
         if known is not None and self.is_current(row, known):
             look: PageLook = Unchanged(validators=known)
         else:
+            run.pages_asked += 1
             look = found.look() if found is not None else await run.client.fetch_project(row.name, known)
             if isinstance(look, Read) and _is_stale(look.page, row):
                 look = await run.client.fetch_project(row.name, None)
@@ -301,23 +309,29 @@ class _Crawler:
         )
         # A page that may go on behind its end is read again in the next cycle: it is not known by what came of it.
         work = self._work(row, change, closing if claims.is_complete and page.is_whole else None)
-        await self._plan_jobs(work, change)
-        if row.has_failures:
-            ledger = await load_project_failures(cycle.store, run.source.id, row.name)
-            still = {j.file.filename for j in work.jobs} | {f.filename for f in work.failures}
+        ledger = await load_project_failures(cycle.store, run.source.id, row.name) if row.has_failures else {}
+        resting = await self._plan_jobs(work, change, ledger)
+        if ledger:
+            still = {j.file.filename for j in work.jobs} | {f.filename for f in work.failures} | resting
             work.closed = tuple(name for name in ledger if name not in still and (page.is_whole or not name))
         self._plan_removal(work, change.remove)
         return work
 
-    async def _plan_jobs(self, work: ProjectWork, change: ProjectChange) -> None:
+    async def _plan_jobs(self, work: ProjectWork, change: ProjectChange, ledger: Mapping[str, FailureRow]) -> set[str]:
+        """Enter what is to be done; return which refused files are left alone until their next try is due."""
+        resting: set[str] = set()
         jobs: list[Job] = [*change.rehash, *change.metadata]
         failures = [_refused(work, refusal) for refusal in change.refusals]
         for fetch in change.fetch:
-            if detail := await self._too_large(fetch.file):
+            failed = ledger.get(fetch.file.filename)
+            if failed is not None and not failed.is_due(self._due.now) and _is_same_refused(failed, fetch.file):
+                resting.add(fetch.file.filename)
+            elif detail := await self._too_large(fetch.file):
                 failures.append(work.failure(fetch.file.filename, Reason.TOO_LARGE, detail, fetch))
             else:
                 jobs.append(fetch)
         work.jobs, work.failures = jobs, tuple(failures)
+        return resting
 
     async def _failed(self, row: ProjectRow, error: MirrorError, found: Found | None) -> ProjectWork | None:
         run = self._run
@@ -325,7 +339,10 @@ class _Crawler:
             run.end(error)
             await checkpoint()
             return None
-        if isinstance(error, Unreachable):
+        if isinstance(error, AccessDenied) and not error.host:
+            run.pages_refused += 1
+            self.refusal = error
+        if isinstance(error, Unreachable) and not isinstance(error, RefusedElsewhere):
             await run.note_unreachable(error, in_a_row=found.unreachable_in_a_row if found is not None else None)
         elif found is None:
             run.note_answer()
@@ -416,6 +433,14 @@ def _refused(work: ProjectWork, refusal: Refusal) -> Failure:
         detail=refusal.detail,
         file=refusal.file,
     )
+
+
+def _is_same_refused(failed: FailureRow, file: ListedFile) -> bool:
+    """Tell whether a file was refused as it is listed now; a link that ends has another query each time."""
+    before = failed.file
+    if failed.reason is not Reason.DENIED or before is None:
+        return False
+    return (before.url.partition("?")[0], before.digests) == (file.url.partition("?")[0], file.digests)
 
 
 def _same_serial(known: Validators, row: ProjectRow) -> bool:

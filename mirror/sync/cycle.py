@@ -33,6 +33,7 @@ from mirror.state.listing import (
     load_due,
     load_listed,
     load_sources,
+    record_let_out,
     record_success,
 )
 from mirror.sync.crawl import Deliver, crawl, look_at_root, reread
@@ -323,6 +324,8 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         if run.ended is not None
     ]
     await record_failures(store, root_failures, (), now=now)
+    for run in cycle.runs:
+        await record_let_out(store, run.source, run.session.let_out.names)
     ledger = await load_failures(store)
     if cycle.options.dry_run:
         # The pages' failures are in the plan; those of whole indexes, such as the brake's, are entered in the copy only.

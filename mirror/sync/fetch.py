@@ -21,6 +21,7 @@ from mirror.errors import (
     MirrorError,
     NotListed,
     Reason,
+    RefusedElsewhere,
     StateError,
     TreeError,
     Unreachable,
@@ -246,11 +247,13 @@ class Fetcher:
         if isinstance(error, AccessDenied) and error.ends_index:
             run.end(error)
             await anyio.lowlevel.checkpoint()
-        if isinstance(error, Unreachable):
+        if isinstance(error, Unreachable) and not isinstance(error, RefusedElsewhere):
             await run.note_unreachable(error)
         else:
             run.note_answer()
-        if work.is_retry and isinstance(error, NotListed | AccessDenied):
+        # A refused link may have ended; without a query there is nothing in it that ends.
+        is_outdated = isinstance(error, NotListed) or (isinstance(error, AccessDenied) and "?" in fetch.file.url)
+        if work.is_retry and is_outdated:
             run.rereads[work.row.name] = work
         failure = work.failure(fetch.file.filename, error.reason, str(error), fetch, wait_s=asked_wait_s(error))
         await self._recorder.put(Failed(work=work, failure=failure))

@@ -1,7 +1,8 @@
 """The processes that fetch one index's files and pages beside us, where there are many: one for each core, at most four.
 
 They share what one index may be asked: its connections are lent to them, so that never more requests are under way than
-``max-connections``; what they did is counted as ours; its credential is renewed here alone.
+``max-connections``; what they did is counted as ours; what a refusal means
+is judged here alone, and its credential is renewed here.
 
 Invariants: each job is answered once, also where its process dies; nothing of theirs is durable, recorded or published before
 the one writer has done it.
@@ -21,15 +22,29 @@ from anyio.abc import TaskGroup
 
 from mirror.core.model import Validators
 from mirror.core.names import ProjectName
-from mirror.errors import AccessDenied, MirrorError
+from mirror.errors import MirrorError
 from mirror.logs import get_logger, write_line
 from mirror.sync.arrival import FetchJob
 from mirror.sync.channel import Channel
 from mirror.sync.forker import ForkedProcess, Forker
-from mirror.sync.messages import Look, Open, Ordered, Outcome, Renew, Renewed, Said, Stop, Stopped, Told, known_page
+from mirror.sync.messages import (
+    Judged,
+    Look,
+    Open,
+    Ordered,
+    Outcome,
+    Refused,
+    Renewed,
+    Said,
+    Stop,
+    Stopped,
+    Told,
+    known_page,
+)
 from mirror.tree.layout import Layout
 from mirror.upstream.addresses import Reach
 from mirror.upstream.credentials import Credential
+from mirror.upstream.index import project_url
 from mirror.upstream.session import IndexSession
 
 _log = get_logger(__name__)
@@ -187,29 +202,24 @@ class FetchPool(Generic[T]):
         """Count what a process did."""
         if told.traffic is not None:
             self._session.add_traffic(told.traffic)
-
-    def judged(self, outcome: Outcome) -> Outcome:
-        """Take into account, when it comes, what an outcome says of the access to the index; return what it means."""
-        if isinstance(outcome.error, AccessDenied):
-            return msgspec.structs.replace(outcome, error=self._session.note_refusal(outcome.error))
-        if outcome.blob is not None or outcome.page is not None:
+        if told.let_out:
             self._session.note_success()
-        return outcome
 
-    def note_success(self) -> None:
-        """Take into account that the index let something out."""
-        self._session.note_success()
+    def note_page(self, name: ProjectName) -> None:
+        """Take note that the index let out a project's page."""
+        self._session.let_out.note_page(name, project_url(self._session.root_url, name))
 
-    async def renew(self, member: _Member[T], used: Credential | None) -> None:
-        """Ask the credential's source again, since the index refused a process, and let all have what it says."""
+    async def judge(self, member: _Member[T], refused: Refused) -> None:
+        """Find out what the refusal of a process means, and let all have the credential that is to be used from now on."""
+        error: MirrorError | None
         try:
-            answer = Renewed(credential=await self._session.renew_credential(used))
+            error = await self._session.judge(refused.refusal)
+            if error is None:
+                await self._refresh_credential()
         except MirrorError as exc:
-            answer = Renewed(error=exc)
-        if answer.error is None and answer.credential is not self._credential:
-            self._hand_on(answer)
-        elif member.is_alive:
-            member.channel.send(answer)
+            error = exc
+        if member.is_alive:
+            member.channel.send(Judged(number=refused.number, error=error))
 
     def _least_busy(self) -> _Member[T] | None:
         return min((m for m in self._members if m.is_alive), key=lambda m: m.load_bytes, default=None)
@@ -299,22 +309,25 @@ class _Member(Generic[T]):
                     if isinstance(outcome, int):
                         self._confirmed(outcome)
                     else:
-                        self._answered(self._pool.judged(outcome))
+                        self._answered(outcome)
             case Said():
                 write_line(message.line)
-            case Renew() if not self._pool.is_stopping:
-                self._tasks.start_soon(self._pool.renew, self, message.used)
+            case Refused() if not self._pool.is_stopping:
+                self._tasks.start_soon(self._pool.judge, self, message)
             case Stopped():
                 self.has_stopped.set()
 
     def _confirmed(self, number: int) -> None:
-        self._pool.note_success()
         self.load_bytes -= _JOB_BYTES
-        self.pages.pop(number).confirmed()
+        page = self.pages.pop(number)
+        self._pool.note_page(page.name)
+        page.confirmed()
 
     def _answered(self, outcome: Outcome) -> None:
         page = self.pages.pop(outcome.number, None)
         if page is not None:
+            if outcome.page is not None:
+                self._pool.note_page(page.name)
             self.load_bytes -= _JOB_BYTES
             page.answered(outcome)
             return

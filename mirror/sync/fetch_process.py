@@ -1,6 +1,6 @@
 """What a forked process does: it fetches the files that it is told to, checks them, and puts them in their places; and pages.
 
-It decides nothing: which files, whether a credential is renewed, what is recorded and published stays with the process that
+It decides nothing: which files, what a refusal means, what is recorded and published stays with the process that
 asked. It ends at once when its socket is closed; what it had placed and not told of is the same as after a kill.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -18,17 +19,18 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.errors import MirrorError, TreeError
+from mirror.errors import AccessDenied, MirrorError, TreeError
 from mirror.logs import forward_log, get_logger, register_secret
 from mirror.sync.arrival import bring
 from mirror.sync.channel import Channel
 from mirror.sync.messages import (
+    Judged,
     KnownPage,
     Look,
     Open,
     Ordered,
     Outcome,
-    Renew,
+    Refused,
     Renewed,
     Said,
     Stop,
@@ -40,6 +42,7 @@ from mirror.sync.messages import (
 from mirror.sync.pool import Width, next_of, work_through
 from mirror.tree.files import FileStore, PlacedBlob
 from mirror.tree.staging import StagedFile
+from mirror.upstream.access import Refusal
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import IndexClient, Read
 from mirror.upstream.session import IndexSession
@@ -65,14 +68,11 @@ def serve(connection: socket.socket, promises: memoryview, own: int) -> None:
 
 
 class _HandedCredential:
-    """The credential as it is handed to us; a new one is asked for where it came from."""
+    """The credential as it is handed to us."""
 
-    def __init__(self, channel: Channel, opened: Open) -> None:
+    def __init__(self, opened: Open) -> None:
         self.kept = opened.credential
-        self._channel = channel
         self._described = opened.credential_from
-        self._answer: Renewed | None = None
-        self._answered = anyio.Event()
         if self.kept is not None:
             register_secret(self.kept.header)
 
@@ -82,24 +82,42 @@ class _HandedCredential:
     async def load(self) -> Credential | None:
         return self.kept
 
-    async def refresh(self) -> Credential | None:
-        self._answered = anyio.Event()
-        self._channel.send(Renew(used=self.kept))
-        await self._answered.wait()
-        answer = self._answer
-        assert answer is not None
-        if answer.error is not None:
-            raise answer.error
-        return self.kept
+    refresh = load  # only who judges refusals asks the source
 
-    def take(self, answer: Renewed) -> None:
-        """Use what was handed over, asked for or not."""
-        if answer.error is None:
-            self.kept = answer.credential
-            if answer.credential is not None:
-                register_secret(answer.credential.header)
-        self._answer = answer
-        self._answered.set()
+    def take(self, renewed: Renewed) -> None:
+        """Use another one from now on."""
+        self.kept = renewed.credential
+        if renewed.credential is not None:
+            register_secret(renewed.credential.header)
+
+
+class _Judgement:
+    """Asks the other end what a refusal means."""
+
+    def __init__(self, channel: Channel, tell: Callable[[], None]) -> None:
+        """``tell`` sends what was done before: only so the other end knows which refusals come in a row."""
+        self._channel, self._tell = channel, tell
+        self._last_number = 0
+        self._answered: dict[int, anyio.Event] = {}
+        self._answers: dict[int, Judged] = {}
+
+    async def judge(self, refusal: Refusal) -> AccessDenied | None:
+        """Return the item's or the index's error; None where the request is to be repeated. Raises ``MirrorError``."""
+        self._last_number += 1
+        number, answered = self._last_number, anyio.Event()
+        self._answered[number] = answered
+        self._tell()
+        self._channel.send(Refused(number=number, refusal=refusal))
+        await answered.wait()
+        error = self._answers.pop(number).error
+        if error is not None and not isinstance(error, AccessDenied):
+            raise error
+        return error
+
+    def take(self, judged: Judged) -> None:
+        """Hand on an answer."""
+        self._answers[judged.number] = judged
+        self._answered.pop(judged.number).set()
 
 
 class _FetchProcess:
@@ -113,6 +131,7 @@ class _FetchProcess:
         self._is_open = anyio.Event()
         self._scope = anyio.CancelScope()
         self._credential: _HandedCredential | None = None
+        self._judgement: _Judgement | None = None
         self._work: _Work | None = None
 
     async def run(self, connection: socket.socket) -> None:
@@ -142,16 +161,24 @@ class _FetchProcess:
                     self._send_page.send_nowait((number, page))
             case Renewed() if self._credential is not None:
                 self._credential.take(message)
+            case Judged() if self._judgement is not None:
+                self._judgement.take(message)
             case Open():
                 self._opened = message
-                self._credential = _HandedCredential(self._channel, message)
+                self._credential = _HandedCredential(message)
+                self._judgement = _Judgement(self._channel, self._tell)
                 self._is_open.set()
             case Stop():
                 self._scope.cancel()
                 self._is_open.set()
 
+    def _tell(self) -> None:
+        if self._work is not None:
+            self._work.tell_or_end()
+
     async def _begin(self, opened: Open) -> None:
         assert self._credential is not None
+        assert self._judgement is not None
         limits = opened.limits
         files = FileStore(
             opened.layout,
@@ -168,6 +195,7 @@ class _FetchProcess:
             os.environ,
             retry_policy=opened.retry_policy,
             own_reach=opened.own_reach,
+            judge=self._judgement.judge,
         )
         async with session, anyio.create_task_group() as tasks:
             await session.prepare()
@@ -238,17 +266,19 @@ class _Work:
         self._place_arrived()
         outcomes, self._outcomes = tuple(self._outcomes), []
         traffic = self._session.take_traffic()
-        if outcomes or traffic is not None:
-            self._channel.send(Told(traffic=traffic, outcomes=outcomes))
+        let_out = self._session.take_let_out()
+        if outcomes or let_out or traffic is not None:
+            self._channel.send(Told(traffic=traffic, let_out=let_out, outcomes=outcomes))
 
     def _tell_soon(self) -> None:
         if len(self._arrived) >= _MOST_GATHERED or self._arrived_bytes >= _MOST_GATHERED_BYTES:
-            self._tell_or_end()
+            self.tell_or_end()
         elif not self._is_about_to_tell:
             self._is_about_to_tell = True
-            asyncio.get_running_loop().call_later(_GATHER_S, self._tell_or_end)
+            asyncio.get_running_loop().call_later(_GATHER_S, self.tell_or_end)
 
-    def _tell_or_end(self) -> None:
+    def tell_or_end(self) -> None:
+        """Tell; where even that fails, end this process."""
         self._is_about_to_tell = False
         try:
             self.tell()

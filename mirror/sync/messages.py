@@ -13,6 +13,7 @@ from mirror.errors import MirrorError
 from mirror.sync.arrival import FetchJob
 from mirror.tree.files import PlacedBlob
 from mirror.tree.layout import Layout
+from mirror.upstream.access import Refusal
 from mirror.upstream.addresses import Reach
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import PageLook
@@ -71,6 +72,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What a fetch process did since it said so last."""
 
     traffic: Traffic | None
+    let_out: bool = False
+    """Whether the index let out a page or a file to it."""
     outcomes: tuple[Outcome | int, ...] = ()
     """In the order in which they came. A number alone: this page is unchanged, by the same validators."""
 
@@ -107,17 +110,24 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     line: str
 
 
-class Renew(msgspec.Struct, frozen=True, kw_only=True):
-    """The index refused this credential; another one is asked for."""
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """The index refused something; what that means is asked for, by this number."""
 
-    used: Credential | None
+    number: int
+    refusal: Refusal
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What a refusal means; without an error the request is to be repeated, with the credential that was sent before."""
+
+    number: int
+    error: MirrorError | None = None
 
 
 class Renewed(msgspec.Struct, frozen=True, kw_only=True):
-    """The credential to use from now on, or why there is none."""
+    """The credential to use from now on."""
 
-    credential: Credential | None = None
-    error: MirrorError | None = None
+    credential: Credential | None
 
 
 class Stop(msgspec.Struct, frozen=True):

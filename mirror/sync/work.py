@@ -105,6 +105,10 @@ class IndexRun:
     """Projects whose page must be read again, since a retry from the ledger found the listing outdated."""
     beside: FetchPool[tuple[ProjectWork, Fetch]] | None = None
     """Other processes that fetch for this index at the moment."""
+    pages_asked: int = 0
+    """Pages of projects that were asked for in this part."""
+    pages_refused: int = 0
+    """Those that the index itself refused."""
     ended: MirrorError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _unreachable: int = 0

@@ -1,21 +1,39 @@
-"""Whether an index lets us in: its credential, what a 401 or 403 means, and when nothing more is asked.
+"""Whether an index lets us in: its credential, what a refusal means, and when nothing more is asked.
 
-Invariants: after a refusal the source is asked once, by one request at a time; once the index denied us, no request
-is sent any more, and each caller is told so by an exception of its own.
+A 401 or 403 may mean one item or the whole index. ``Access.judge`` asks the index for what it has let out before, by
+the same credential: its root, and the pages that came last. Where these are refused too, the index denies us; where
+they answer, the refusal belongs to the item, and the next check waits for more refusals in a row.
+
+Invariants: one refusal is judged at a time; the credential's source is asked only at a check; once the index denied us,
+no request is sent any more, and each caller is told so by an exception of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
 
 import anyio
+import msgspec
 
 from mirror.errors import AccessDenied
+from mirror.logs import redact
 from mirror.upstream.credentials import Credential
 
-DENIALS_THAT_END = 3
-"""So many 403 in a row without a success in between, and the whole index counts as denied."""
+FIRST_CHECK: Final = {401: 1, 403: 3}
+"""How many refusals in a row lead to the first check."""
+
+NEXT_CHECK: Final = 8
+"""How many further refusals in a row lead to the second check; each later one waits for twice as many."""
+
+UNPROVED_LIMIT: Final = 20
+"""How many refusals in a row end the part where nothing that was let out before can be asked for."""
+
+_PAGES_ASKED: Final = 2
+_PAGES_KEPT: Final = 4
+"""More than are asked for: a page that was refused in this part proves nothing."""
 
 
 class Credentials(Protocol):
@@ -35,17 +53,87 @@ class Credentials(Protocol):
         """Ask for it again, as after a 401. Raises as ``load``."""
 
 
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """The index itself answered 401 or 403."""
+
+    url: str
+    status: int
+    used: Credential | None
+    """What was sent."""
+    words: str = ""
+    """What the answer says of it, for people."""
+    is_root: bool = False
+    is_repeated: bool = False
+    """The request was refused before, with another credential."""
+
+
+Ask = Callable[[str, Mapping[str, str], Credential | None], Awaitable[bool | None]]
+"""Asks for a URL and returns whether the answer is no refusal; None where there was no answer, or a 5xx."""
+
+Judge = Callable[[Refusal], Awaitable[AccessDenied | None]]
+"""Returns what a refusal means; None where the request is to be repeated with another credential."""
+
+
+@dataclass(slots=True)
+class LetOut:
+    """What an index has let out, in this cycle or an earlier one."""
+
+    asks_root: bool = True
+    """False where the index has no root page (``list = "config"``)."""
+    root_headers: Mapping[str, str] = field(default_factory=dict)
+    """The validators of the root, as headers."""
+    pages: dict[str, str] = field(default_factory=dict)
+    """Project -> URL of its page; the one that was let out last stands last."""
+    refused: set[str] = field(default_factory=set)
+    """Those URLs that were refused in this part."""
+
+    def note_page(self, name: str, url: str) -> None:
+        """Take note of a page that was let out."""
+        self.pages.pop(name, None)
+        self.pages[name] = url
+        if len(self.pages) > _PAGES_KEPT:
+            del self.pages[next(iter(self.pages))]
+
+    def note_refused(self, url: str) -> None:
+        """Take note of a refusal: a page that is refused by now proves nothing."""
+        if url in self.pages.values():
+            self.refused.add(url)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The projects that later cycles may ask for, the last one first; not those that are refused by now."""
+        return tuple(name for name, url in reversed(self.pages.items()) if url not in self.refused)
+
+
 class Access:
     """The access to one index."""
 
-    def __init__(self, index_name: str, root_url: str, credentials: Credentials) -> None:
+    def __init__(
+        self, index_name: str, root_url: str, credentials: Credentials, ask: Ask, *, judge: Judge | None = None
+    ) -> None:
+        """``judge``: who judges refusals instead, where another process does."""
         self.denied: AccessDenied | None = None
         """Set once the index denied us."""
+        self.let_out = LetOut()
+        self.has_let_out = False
+        """Whether anything but the root was let out since this was asked last (``take_let_out``)."""
         self._index_name = index_name
         self._root_url = root_url
         self._credentials = credentials
-        self._renewal = anyio.Lock()
-        self._denials = 0
+        self._ask = ask
+        self._judge_elsewhere = judge
+        self._judging, self._turn = anyio.Lock(), anyio.Lock()
+        self._in_a_row = 0
+        self._since_check = 0
+        self._next_check = 0
+        """0 until the first check."""
+        self._is_disproved = False
+        """Whether the last check found refused all the pages that it could ask for, though too few to end the part."""
+
+    @property
+    def is_unproved(self) -> bool:
+        """Whether nothing shows that the index lets us in: then a row of refusals is meant for all."""
+        return self._is_disproved or not self.let_out.pages
 
     def check(self, url: str) -> None:
         """Raise ``AccessDenied`` for ``url`` if the index has denied us before."""
@@ -61,44 +149,123 @@ class Access:
             self.denied = exc
             raise
 
-    async def renew(self, used: Credential | None) -> bool:
-        """Ask the source again, and say whether it has another secret than the one that was just refused."""
-        async with self._renewal:
-            self.check(self._root_url)
-            if _differs(await self.load(), used):
-                # Another request was refused at the same time and has asked already.
-                return True
-            try:
-                return _differs(await self._credentials.refresh(), used)
-            except AccessDenied as exc:
-                self.denied = exc
-                raise
-
     def succeeded(self) -> None:
-        """Note that the index let something out: the row of denials ends."""
-        self._denials = 0
+        """Take note that the index let out a page or a file: the row of refusals ends."""
+        self.has_let_out = True
+        self._in_a_row = self._since_check = 0
+        self._is_disproved = False
 
-    def deny(self, url: str, status: int) -> AccessDenied:
-        """Note that the whole index refuses us, and return the error."""
-        self.denied = self._denial(url, status, ends_index=True)
+    def take_let_out(self) -> bool:
+        """Return whether anything was let out since this was asked last."""
+        found, self.has_let_out = self.has_let_out, False
+        return found
+
+    async def judge(self, refusal: Refusal) -> AccessDenied | None:
+        """Return what a refusal means; None where the request is to be repeated with another credential.
+
+        Raises ``AccessDenied`` where the index has denied us, or the credential can't be had any more.
+        """
+        async with self._judging:
+            if self._judge_elsewhere is not None:
+                return await self._ask_judge(self._judge_elsewhere, refusal)
+            self.check(refusal.url)
+            if not refusal.is_repeated and _differs(await self.load(), refusal.used):
+                return None  # another request was refused before, and its check found this credential
+            self.let_out.note_refused(refusal.url)
+            if not (refusal.is_root or self._is_check_due(refusal.status)):
+                self._count()
+                return self._item_or_index(refusal)
+            if not refusal.is_repeated and _differs(await self._refresh(), refusal.used):
+                return None
+            if refusal.is_root:
+                return self.deny(refusal)
+            self._count()
+            return await self._check(refusal)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it is to be found out first whether the index lets us in: until then requests go one by one."""
+        return self._judging.locked() or (self._in_a_row > 0 and self.is_unproved)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until no refusal is judged and no other doubtful request is under way."""
+        async with self._turn:
+            async with self._judging:
+                pass
+            yield
+
+    async def _ask_judge(self, judge: Judge, refusal: Refusal) -> AccessDenied | None:
+        error = await judge(refusal)
+        if error is not None and error.ends_index:
+            self.denied = error
+        return error
+
+    def deny(self, refusal: Refusal) -> AccessDenied:
+        """Take note that the whole index refuses us, and return the error."""
+        self.denied = self._denial(refusal, ends_index=True)
         return self.denied
 
-    def deny_item(self, url: str, status: int, *, by_index: bool) -> AccessDenied:
-        """Note that one page or file is refused, by the index itself or another host, and return the error."""
-        if not by_index:
-            return self._denial(url, status, ends_index=False)
-        self._denials += 1
-        if self._denials >= DENIALS_THAT_END:
-            return self.deny(url, status)
-        return self._denial(url, status, ends_index=False)
+    def deny_unread(self, error: AccessDenied) -> AccessDenied:
+        """The same for an item's refusal that turned out to be meant for all."""
+        self.denied = replace(error, ends_index=True)
+        return self.denied
 
-    def _denial(self, url: str, status: int, *, ends_index: bool) -> AccessDenied:
+    def _is_check_due(self, status: int) -> bool:
+        return self._since_check + 1 >= (self._next_check or FIRST_CHECK.get(status, 1))
+
+    def _count(self) -> None:
+        self._in_a_row += 1
+        self._since_check += 1
+
+    async def _refresh(self) -> Credential | None:
+        try:
+            return await self._credentials.refresh()
+        except AccessDenied as exc:
+            self.denied = exc
+            raise
+
+    async def _check(self, refusal: Refusal) -> AccessDenied:
+        lets_in = await self._ask_for_known(refusal)
+        self._since_check = 0
+        if lets_in is False:
+            return self.deny(refusal)
+        if lets_in:
+            self._is_disproved = False
+        if lets_in or not self._next_check or self.is_unproved:
+            self._next_check = max(NEXT_CHECK, self._next_check * 2)
+        return self._item_or_index(refusal)
+
+    async def _ask_for_known(self, refusal: Refusal) -> bool | None:
+        """Return whether the index lets out what it let out before; None where nothing tells."""
+        if self.let_out.asks_root:
+            answer = await self._ask(self._root_url, self.let_out.root_headers, refusal.used)
+            if answer is False:
+                return False
+        pages = [self.let_out.pages[name] for name in self.let_out.names]
+        for url in pages[:_PAGES_ASKED]:
+            answer = await self._ask(url, {}, refusal.used)
+            if answer is not False:
+                return answer
+            self.let_out.refused.add(url)
+        refused = len(self.let_out.refused)
+        self._is_disproved = refused > 0
+        return False if refused >= _PAGES_ASKED else None
+
+    def _item_or_index(self, refusal: Refusal) -> AccessDenied:
+        if self.is_unproved and self._in_a_row >= UNPROVED_LIMIT:
+            return self.deny(refusal)
+        return self._denial(refusal, ends_index=False)
+
+    def _denial(self, refusal: Refusal, *, ends_index: bool) -> AccessDenied:
         return AccessDenied(
-            url=url,
+            url=refusal.url,
             index=self._index_name,
-            status=status,
+            status=refusal.status,
             source=self._credentials.describe(),
             ends_index=ends_index,
+            detail=redact(refusal.words),
+            had_credential=refusal.used is not None,
         )
 
 

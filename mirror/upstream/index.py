@@ -7,7 +7,7 @@ repository API raises and is never taken for an empty one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
@@ -83,10 +83,25 @@ class IndexClient:
 
     def project_url(self, name: ProjectName) -> str:
         """Return the URL of a project's page, below the root's configured one."""
-        return f"{self._url}{quote(name)}/"
+        return project_url(self._url, name)
+
+    def expect(self, root: Validators | None, names: Iterable[str]) -> None:
+        """Take over what an earlier cycle knows: the root's validators, and whose pages were let out, the last first."""
+        self._session.let_out.root_headers = _conditions(root)
+        for name in reversed(tuple(names)):
+            self.note_let_out(ProjectName(name))
+
+    def note_let_out(self, name: ProjectName) -> None:
+        """Take note that the index let out a project's page; it is asked for again where a refusal is judged."""
+        self._session.let_out.note_page(name, self.project_url(name))
 
     async def fetch_root(self, validators: Validators | None) -> RootLook:
         """Read the root page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none."""
+        look = await self._fetch_root(validators)
+        self._session.let_out.root_headers = _conditions(look.validators)
+        return look
+
+    async def _fetch_root(self, validators: Validators | None) -> RootLook:
         limit = PageLimit(limit_bytes=self._limits.root_page_size, setting="limits.root-page-size")
         body = await self._fetch(self._url, Kind.ROOT, limit, validators)
         if isinstance(body, Validators):
@@ -104,6 +119,11 @@ class IndexClient:
 
     async def fetch_project(self, name: ProjectName, validators: Validators | None) -> PageLook:
         """Read a project's page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none."""
+        look = await self._fetch_project(name, validators)
+        self.note_let_out(name)
+        return look
+
+    async def _fetch_project(self, name: ProjectName, validators: Validators | None) -> PageLook:
         body = await self._fetch(self.project_url(name), Kind.PAGE, self._page_limit, validators)
         if isinstance(body, Validators):
             return Unchanged(validators=body)
@@ -169,6 +189,11 @@ class IndexClient:
         return body
 
 
+def project_url(root_url: str, name: ProjectName) -> str:
+    """Return the URL of a project's page below the root's."""
+    return f"{root_url}{quote(name)}/"
+
+
 def is_json(content: bytes, content_type: str, url: str) -> bool:
     """Say whether a page is JSON, else it is HTML; by its type, where that says nothing by its first character.
 
@@ -192,7 +217,11 @@ async def _parsed(parse: Callable[[], P], length: int) -> P:
 
 
 def _headers(validators: Validators | None) -> dict[str, str]:
-    headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip"}
+    return {"Accept": ACCEPT, "Accept-Encoding": "gzip", **_conditions(validators)}
+
+
+def _conditions(validators: Validators | None) -> dict[str, str]:
+    headers: dict[str, str] = {}
     if validators is not None and validators.etag is not None:
         headers["If-None-Match"] = validators.etag
     if validators is not None and validators.last_modified is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import anyio
 
 from mirror.core.backoff import delay_s
-from mirror.errors import Unreachable, shown_url
+from mirror.errors import RefusedElsewhere, Unreachable, shown_url
 from mirror.logs import get_logger
 
 _log = get_logger(__name__)
@@ -57,6 +57,8 @@ async def pause_before_next(
     """Wait as the policy and ``Retry-After`` say, or raise ``error`` with the number of tries when it was the last."""
     jittered_s = delay_s(tries_made, base_s=policy.base_s, cap_s=policy.cap_s, random=random.random)
     pause_s = max(jittered_s, error.retry_after_s or 0.0)
+    if isinstance(error, RefusedElsewhere):
+        raise error
     if error.is_final or tries_made >= policy.tries or pause_s >= remaining_s or not allowance.take():
         raise Unreachable(
             url=error.url, cause=error.cause, attempts=tries_made, retry_after_s=error.retry_after_s

@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import anyio
 import msgspec
@@ -26,10 +27,20 @@ from yarl import URL
 from mirror.config import IndexConfig, Limits
 from mirror.core.backoff import parse_retry_after
 from mirror.core.kept_links import secret_segments
-from mirror.errors import AccessDenied, MirrorError, NotListed, RedirectRefused, Unreachable, Withheld
-from mirror.logs import get_logger, register_secret
-from mirror.upstream.access import Access, Credentials
+from mirror.errors import (
+    AccessDenied,
+    MirrorError,
+    MissingElsewhere,
+    NotListed,
+    RedirectRefused,
+    RefusedElsewhere,
+    Unreachable,
+    Withheld,
+)
+from mirror.logs import get_logger, redact, register_secret
+from mirror.upstream.access import Access, Credentials, Judge, LetOut, Refusal
 from mirror.upstream.addresses import Reach
+from mirror.upstream.answer_words import read_words
 from mirror.upstream.credentials import Credential
 from mirror.upstream.rate import Budget, Deadlines, Slots, TokenBucket, loop_time
 from mirror.upstream.response import DRAIN_BYTES, Response, cause_of_stall
@@ -39,15 +50,19 @@ from mirror.upstream.transport import Transport
 
 MAX_REDIRECTS = 5
 
+CHECK_S = 30.0
+"""How long to wait for an answer to a check of the access."""
+
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SUCCESSES = frozenset({200, 206, 304})
+_REFUSALS = frozenset({401, 403})
 _EXPIRED = frozenset({401, 403, 404})
 _NOT_LISTED = frozenset({400, 404, 410})
 _PUSHBACKS = frozenset({429, 503})
 
 
 class Kind(Enum):
-    """What is asked for; a 403 means more on the root, and only the bodies of files are counted."""
+    """What is asked for; a refusal means more on the root, and only the bodies of files are counted."""
 
     ROOT = "root"
     PAGE = "page"
@@ -121,12 +136,18 @@ class _Request:
 
     async def pace(self, bucket: TokenBucket, units: float) -> None:
         """Wait for a rate limit; the wait does not count against the deadline."""
-        if bucket.is_off:
-            return
+        if not bucket.is_off:
+            with self.paused():
+                await bucket.take(units)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what is waited for inside: it is our own, and does not count against the deadline."""
         self.deadlines.watch(self.scope, math.inf)
-        waited_s = await bucket.take(units)
+        started = loop_time()
+        yield
         if self.budget is not None:
-            self.budget.extend(waited_s)
+            self.budget.extend(loop_time() - started)
             self.deadlines.watch(self.scope, self.budget.deadline)
 
 
@@ -137,7 +158,19 @@ class _Arrival:
     response: Response
     is_own: bool
     """The chain never left the index's own origin."""
+    began_own: bool
+    """The index itself was asked, and let it out where it redirects."""
     was_redirected: bool
+
+
+@dataclass(slots=True)
+class _Before:
+    """Why a request was repeated already."""
+
+    has_renewed: bool = False
+    """The credential was renewed."""
+    has_asked_again: bool = False
+    """A signed URL had expired."""
 
 
 class IndexSession:
@@ -152,8 +185,12 @@ class IndexSession:
         *,
         retry_policy: RetryPolicy | None = None,
         own_reach: Reach | None = None,
+        judge: Judge | None = None,
     ) -> None:
-        """``own_reach``: how public the index is, where another process has learned it."""
+        """``own_reach``: how public the index is, where another process has learned it.
+
+        ``judge``: who says what a refusal means, where another process does.
+        """
         self.retry_policy = retry_policy or RetryPolicy()
         self.allowance = Allowance(self.retry_policy)
         self.config, self.limits = config, limits
@@ -182,7 +219,8 @@ class IndexSession:
         self._origin = origin_of(self._root)
         self._own_urls = OwnUrls(self._root)
         self._deadlines = Deadlines()
-        self._access = Access(config.name, config.url, credentials)
+        self._access = Access(config.name, config.url, credentials, self._ask, judge=judge)
+        self._access.let_out.asks_root = config.list != "config"
         self._transport = Transport(config, limits, env, self._origin, own_reach=own_reach)
         self.slots = Slots(limits.max_connections)
         """Requests that may be under way at once."""
@@ -231,22 +269,31 @@ class IndexSession:
         self._access.check(self.root_url)
         return await self._access.load()
 
-    async def renew_credential(self, used: Credential | None) -> Credential | None:
-        """Ask the credential's source again after a refusal, and return what it says now. Raises ``AccessDenied``."""
-        await self._access.renew(used)
-        return await self._access.load()
+    @property
+    def let_out(self) -> LetOut:
+        """What the index let out, in this cycle or an earlier one: by it a refusal is judged."""
+        return self._access.let_out
+
+    @property
+    def is_unproved(self) -> bool:
+        """Whether nothing shows that the index lets us in."""
+        return self._access.is_unproved
+
+    def take_let_out(self) -> bool:
+        """Return whether a page or file was let out since this was asked last."""
+        return self._access.take_let_out()
 
     def note_success(self) -> None:
         """Take into account that the index let something out to another process of ours."""
         self._access.succeeded()
 
-    def note_refusal(self, error: AccessDenied) -> AccessDenied:
-        """Take into account that another process of ours was refused a file; return what that means by now."""
-        if error.ends_index or error.status is None:
-            self._access.denied = error
-            return error
-        is_own = self._own_urls.parse(error.url) is not None
-        return self._access.deny_item(error.url, error.status, by_index=is_own)
+    async def judge(self, refusal: Refusal) -> AccessDenied | None:
+        """Return what the refusal of another process of ours means. Raises ``AccessDenied``, ``ConfigError``."""
+        return await self._access.judge(refusal)
+
+    def deny_all(self, error: AccessDenied) -> AccessDenied:
+        """Take it that the refusal of an item was meant for the whole index: nothing more is asked."""
+        return self._access.deny_unread(error)
 
     def take_traffic(self) -> Traffic | None:
         """Return what was done since this was asked last, or None."""
@@ -312,44 +359,116 @@ class IndexSession:
 
     async def _answer(self, request: _Request) -> Response:
         """Return a successful answer, having repeated the request where a new credential or a new URL may help."""
-        has_renewed = has_asked_again = False
+        before = _Before()
         while True:
-            self._access.check(request.url)
-            credential = await self._access.load()
-            arrival = await self._follow(request, credential)
-            response = arrival.response
-            if response.status in _SUCCESSES or (response.status == 416 and "Range" in request.headers):
-                self._access.succeeded()
-                return response
-            if not _may_be_repeated(arrival, request.kind):
-                raise await self._failure(request, arrival)
-            await response.drain()
-            if arrival.is_own:
-                if has_renewed or not await self._access.renew(credential):
-                    raise self._access.deny(request.url, response.status)
-                has_renewed = True
-            elif has_asked_again:
-                cause = f"the host that it redirects to answered {response.status}, also when asked again"
-                raise Unreachable(url=request.url, cause=cause, is_final=True)
+            if not self._access.is_doubtful:
+                response = await self._try(request, before)
             else:
-                has_asked_again = True
+                async with AsyncExitStack() as stack:
+                    with request.paused():
+                        await stack.enter_async_context(self._access.turn())
+                    response = await self._try(request, before)
+            if response is not None:
+                return response
+
+    async def _try(self, request: _Request, before: _Before) -> Response | None:
+        """Return a successful answer; None where the request is to be repeated. ``before``: why it was, already."""
+        self._access.check(request.url)
+        credential = await self._access.load()
+        arrival = await self._follow(request, credential)
+        response = arrival.response
+        if response.status in _SUCCESSES or (response.status == 416 and "Range" in request.headers):
+            if arrival.began_own and request.kind is not Kind.ROOT:  # a root may be open to all
+                self._access.succeeded()
+            return response
+        if arrival.is_own and response.status in _REFUSALS:
+            refusal = await self._refusal(request, arrival, credential, is_repeated=before.has_renewed)
+            with request.paused():
+                error = await self._access.judge(refusal)
+            if error is not None:
+                raise error
+            before.has_renewed = True
+        elif _has_expired(arrival) and not before.has_asked_again:
+            await response.drain()
+            before.has_asked_again = True
+        else:
+            raise await self._failure(request, arrival)
+        return None
+
+    async def _refusal(
+        self, request: _Request, arrival: _Arrival, credential: Credential | None, *, is_repeated: bool
+    ) -> Refusal:
+        words = await read_words(arrival.response, asked=(request.url, arrival.response.url))
+        await arrival.response.drain()
+        return Refusal(
+            url=request.url,
+            status=arrival.response.status,
+            used=credential,
+            words=words,
+            is_root=request.kind is Kind.ROOT,
+            is_repeated=is_repeated,
+        )
+
+    async def _ask(self, url: str, headers: Mapping[str, str], credential: Credential | None) -> bool | None:
+        """Ask for what the index let out before, without reading it, in the place of a request that was refused.
+
+        Return whether the answer is no refusal; None where there was no answer, or a 5xx.
+        """
+        budget = Budget(CHECK_S)
+        budget.start()
+        with anyio.CancelScope() as scope:
+            request = _Request(url, Kind.PAGE, headers, scope, self._deadlines, budget, self.limits.stall_timeout_s)
+            self._deadlines.watch(scope, request.deadline)
+            try:
+                arrival = await self._follow(request, credential)
+            except RedirectRefused:
+                return True
+            except Unreachable:
+                return None
+            finally:
+                self._deadlines.forget(scope)
+            arrival.response.close()
+            status = arrival.response.status
+            if arrival.is_own and status in _REFUSALS:
+                return False
+            return None if status >= 500 else True
+        return None
 
     async def _failure(self, request: _Request, arrival: _Arrival) -> MirrorError:
         """Return the error that an unsuccessful answer means."""
         response, url = arrival.response, request.url
         status = response.status
         code = await _withheld_code(response) if status == 409 else None
+        speaks = status in _REFUSALS or _has_expired(arrival)
+        words = await read_words(response, asked=(url, response.url)) if speaks else ""
         await response.drain()
         if status == 409:
             return Withheld(url=url, code=code)
+        if _has_expired(arrival):
+            cause = f"the host that it redirects to answered {status}, also when asked again"
+            kind = MissingElsewhere if status == 404 else RefusedElsewhere
+            return kind(url=url, cause=cause, detail=redact(words), is_final=True)
         if status in _NOT_LISTED:
             return NotListed(url=url, status=status, is_root=request.kind is Kind.ROOT)
-        if status in {401, 403}:
-            return self._access.deny_item(url, status, by_index=arrival.is_own)
+        if status in _REFUSALS:
+            return self._denied_elsewhere(url, arrival, words)
         if status in _PUSHBACKS:
             self._transport.pushback += 1
         wait_s = parse_retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC))
         return Unreachable(url=url, cause=f"it answered {status}", retry_after_s=wait_s)
+
+    def _denied_elsewhere(self, url: str, arrival: _Arrival, words: str) -> AccessDenied:
+        """Return the refusal by a host that never gets the credential: it says nothing of the index."""
+        return AccessDenied(
+            url=url,
+            index=self.name,
+            status=arrival.response.status,
+            source=self.credentials.describe(),
+            ends_index=False,
+            detail=redact(words),
+            had_credential=False,
+            host=urlsplit(arrival.response.url).netloc,
+        )
 
     async def _follow(self, request: _Request, credential: Credential | None) -> _Arrival:
         """Send the request, and again to where each redirect leads; the redirects' own bodies are dropped."""
@@ -359,10 +478,11 @@ class IndexSession:
             target = parse_target(request.url, source=self.root_url)
             refuse_downgrade(target, before=self._root)
             is_own = origin_of(target) == self._origin
+        began_own = is_own
         for hop in range(MAX_REDIRECTS + 1):
             response = await self._send(request, target, credential if is_own else None)
             if response.status not in _REDIRECTS:
-                return _Arrival(response, is_own, was_redirected=hop > 0)
+                return _Arrival(response, is_own, began_own, was_redirected=hop > 0)
             location = response.headers.get("Location")
             await response.drain()
             target = next_target(target, location)
@@ -420,12 +540,9 @@ class _BodyWatch:
         await self._session.take_body(self._request, length, is_file=self._is_file)
 
 
-def _may_be_repeated(arrival: _Arrival, kind: Kind) -> bool:
-    """Whether another credential (the index refused us) or another redirect (the signed URL expired) may help."""
-    status = arrival.response.status
-    if arrival.is_own:
-        return status == 401 or (status == 403 and kind is Kind.ROOT)
-    return arrival.was_redirected and status in _EXPIRED
+def _has_expired(arrival: _Arrival) -> bool:
+    """Whether the index redirected to a signed URL that has expired: another redirect may help."""
+    return arrival.was_redirected and not arrival.is_own and arrival.response.status in _EXPIRED
 
 
 async def _withheld_code(response: Response) -> str | None:

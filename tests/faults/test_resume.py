@@ -240,11 +240,11 @@ async def test_a_signed_url_that_has_expired_before_it_is_used(signed):
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_an_object_store_that_refuses_every_url_is_asked_twice(signed, status):
-    """A fresh address that is refused as well ends the tries of this cycle: the file is unreachable, in the ledger."""
+    """A fresh address that is refused as well ends the tries of this cycle: the file is refused, in the ledger."""
     index, mirror = signed
     index.inject(Status(status=status), kind="store")
     report = await mirror.cycle()
-    assert failures(report) == [("main", "large", LARGE[0], "unreachable")]
+    assert failures(report) == [("main", "large", LARGE[0], "not-found" if status == 404 else "denied")]
     found = index.take_requests()
     assert [(r.kind, r.status) for r in found if r.kind in {"file", "store"}] == [("file", 302), ("store", status)] * 2
 

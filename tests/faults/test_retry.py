@@ -340,7 +340,7 @@ async def test_single_403s_among_successes_stand_alone(simulator, mirror_of):
 
 
 async def test_403s_of_the_object_store_are_no_denial(simulator, mirror_of):
-    """What the redirected host refuses says nothing of our credential: each file is unreachable, nothing is ended."""
+    """What the redirected host refuses says nothing of our credential: each file is denied by itself, nothing is ended."""
     index = await simulator(second_origin=True, username="user", password="secret-word")
     publish_many(index, 10)
     index.inject(Status(status=403), kind="store")
@@ -349,7 +349,7 @@ async def test_403s_of_the_object_store_are_no_denial(simulator, mirror_of):
     mirror.env = {"PASSWORD": "secret-word"}
     mirror.configure("main", auth=AuthConfig(kind="basic", username="user", password_env="PASSWORD"))
     report = await mirror.cycle()
-    assert {reason for *_, reason in failures(report)} == {"unreachable"}
+    assert {reason for *_, reason in failures(report)} == {"denied"}
     assert (mirror.exit_code, len(report.failures)) == (5, 10)
 
 

@@ -10,6 +10,7 @@ import binascii
 import gzip
 import hashlib
 import hmac
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -102,15 +103,16 @@ class IndexOrigin:
 
     def answer(self, target: Target, raw_path: str, headers: Mapping[str, str]) -> Answer:
         """Answer a GET; ``headers`` have lower-case names."""
-        if not self._is_allowed(headers.get("authorization")):
-            scheme = "Bearer" if self.settings.username is None else "Basic"
-            return _text(401, "a credential is needed", {"WWW-Authenticate": f'{scheme} realm="simulator"'})
+        is_known = self._is_allowed(headers.get("authorization"))
+        refusal = self._refusal(target, is_known=is_known)
+        if refusal is not None:
+            return refusal
         path = raw_path.partition("?")[0]
         if not path.startswith(self.settings.prefix + "/"):
             return _text(404, "not under the prefix")
         match target.kind:
             case "root" | "page":
-                return self._answer_page(target, path, headers)
+                return self._answer_page(target, path, headers, is_known=is_known)
             case "file" | "metadata":
                 return self._answer_file(target, path, headers)
         return _text(404, "nothing here")
@@ -149,7 +151,33 @@ class IndexOrigin:
         except (binascii.Error, UnicodeDecodeError):
             return False
 
-    def _answer_page(self, target: Target, path: str, headers: Mapping[str, str]) -> Answer:
+    def _refusal(self, target: Target, *, is_known: bool) -> Answer | None:
+        """Return the answer to who is not let in, or to what a policy stops; None where nothing is in the way."""
+        settings = self.settings
+        is_open = target.kind == "root" and settings.open_root
+        is_for_all = settings.anonymous is not None and (target.project is None or target.project in settings.anonymous)
+        if not (is_known or is_open or is_for_all):
+            scheme = "Bearer" if settings.username is None else "Basic"
+            return _text(401, "a credential is needed", {"WWW-Authenticate": f'{scheme} realm="simulator"'})
+        if settings.allow_list is not None and target.project not in {None, *settings.allow_list}:
+            return _text(401, f"{target.project} is not on the allow list", {"WWW-Authenticate": "Basic"})
+        stopped = {target.project, target.filename} & set(settings.blocked)
+        if stopped:
+            message = f"Download of {stopped.pop()} was stopped by policy no-unscanned, ticket SEC-12"
+            body = json.dumps({"errors": [{"status": 403, "message": message}]}).encode()
+            return Answer(status=403, headers={"Content-Type": "application/json"}, body=body)
+        return None
+
+    def _missing(self, text: str) -> Answer:
+        if not self.settings.is_bucket:
+            return _text(404, text)
+        body = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            "<Error><Code>AccessDenied</Code><Message>Access Denied</Message><RequestId>0A1B2C3D4E5F</RequestId></Error>"
+        )
+        return Answer(status=403, headers={"Content-Type": "application/xml"}, body=body.encode())
+
+    def _answer_page(self, target: Target, path: str, headers: Mapping[str, str], *, is_known: bool = True) -> Answer:
         canonical = f"{self.settings.prefix}/simple/" + (f"{target.project}/" if target.project else "")
         if path != canonical:
             return Answer(status=301, headers={"Location": canonical})
@@ -157,12 +185,13 @@ class IndexOrigin:
         if content_type is None:
             return _text(406, "only JSON here")
         if target.project is None:
-            body, modified = render_root(self.state, self.settings, content_type), self.state.modified
+            only = None if is_known else self.settings.anonymous
+            body, modified = render_root(self.state, self.settings, content_type, only), self.state.modified
             serial = self.state.serial
         else:
             project = self.frozen.get(target.project) or self.state.projects.get(target.project)
             if project is None:
-                return _text(404, "no such project")
+                return self._missing("no such project")
             body, modified = render_project(project, self.settings, self.link, content_type), project.modified
             serial = project.serial
         fields = {"Content-Type": content_type, "Cache-Control": "max-age=600, public", "Vary": "Accept"}
@@ -182,7 +211,7 @@ class IndexOrigin:
         file = project.files.get(target.filename or "") if project else None
         directory = path.removeprefix(self.settings.prefix).split("/")[1]
         if project is None or file is None or file.directory != directory:
-            return _text(404, "no such file")
+            return self._missing("no such file")
         if target.kind == "metadata":
             if file.metadata is None:
                 return _text(404, "no metadata")

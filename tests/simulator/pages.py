@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -29,9 +29,9 @@ def render_project(project: SimulatedProject, settings: Settings, link: Link, co
     return _project_html(project, settings, link).encode()
 
 
-def render_root(state: IndexState, settings: Settings, content_type: str) -> bytes:
-    """Return the root page."""
-    listed = [p for p in tuple(state.projects.values()) if p.listed]
+def render_root(state: IndexState, settings: Settings, content_type: str, only: Container[str] | None = None) -> bytes:
+    """Return the root page; ``only``: the projects that it lists, of those that are listed."""
+    listed = [p for p in tuple(state.projects.values()) if p.listed and (only is None or p.name in only)]
     if content_type == JSON_TYPE:
         return json.dumps(_root_json(listed, state.serial, settings)).encode()
     return _root_html(listed, state.serial, settings).encode()

@@ -17,6 +17,16 @@ class Settings:
     """With a username: HTTP Basic is asked for, everywhere."""
     token: str | None = None
     """A bearer token that is asked for (or accepted beside Basic)."""
+    open_root: bool = False
+    """The root page is let out to all, whatever credential is asked for elsewhere."""
+    anonymous: tuple[str, ...] | None = None
+    """The projects that strangers see, with a root page of their own; None: strangers are refused."""
+    blocked: tuple[str, ...] = ()
+    """Projects and file names that a curation policy refuses: 403, with JSON that says so."""
+    allow_list: tuple[str, ...] | None = None
+    """A repository manager's: pages and files of other projects answer 401, though the root lists them."""
+    is_bucket: bool = False
+    """What is not there answers 403 with XML, as a bucket does whose keys nobody may list."""
     formats: Literal["json", "html", "both"] = "both"
     """``html`` answers HTML whatever is asked for, as old servers do; ``json`` answers 406 to who wants only HTML."""
     api_minor: int = 4
@@ -43,5 +53,5 @@ class Settings:
 
     @property
     def wants_credential(self) -> bool:
-        """Whether requests without a credential are refused."""
+        """Whether a credential is asked for."""
         return self.username is not None or self.token is not None

@@ -101,30 +101,69 @@ def test_failures_are_the_same(threaded_simulator: Simulators, tmp_path: Path, f
     assert found[0] == found[1]
 
 
-def test_denied_in_the_middle(threaded_simulator: Simulators, tmp_path: Path) -> None:
-    """A 401 for files ends the index's part with exit code 3 after a few requests; pages stay as they are."""
-    index = threaded_simulator(username="user", password="secret")
-    fill(index)
-    index.inject(Status(status=401), kind="file")
+@pytest.mark.parametrize("open_root", [False, True], ids=["closed root", "open root"])
+def test_denied_in_the_middle(threaded_simulator: Simulators, tmp_path: Path, *, open_root: bool) -> None:
+    """A credential that ends among the files ends the index's part with exit code 3 after a few requests."""
+    index = threaded_simulator(username="user", password="secret", open_root=open_root)
+    fill(index, 40)
+    stall = index.inject(Stall(after=MIB), kind="file", project="large", times=1)
+    index.inject(Cut(after=MIB), kind="file", project="large", times=1)
     mirror = Beside(tmp_path, index.url, {"MIRROR_DEFAULT_USERNAME": "user", "MIRROR_DEFAULT_PASSWORD": "secret"})
+    with mirror.start_sync("--json", "--log-level", "debug") as running:
+        stall.wait()
+        index.settings.password = "another"
+        for number in range(40):
+            index.state.publish(f"p{number}", *build_wheel(f"p{number}", "2.0"))
+        index.release()
+        first = running.end()
+    assert first.returncode in {0, 3, 5}, first.stderr
+    index.take_requests()
     done = mirror.sync("--json", "--log-level", "debug")
     assert done.returncode == 3, done.stderr
-    assert used_processes(done)
     assert "MIRROR_DEFAULT_PASSWORD" in done.stderr
-    asked = [r for r in index.take_requests() if r.kind == "file"]
-    assert len(asked) <= 2 * len(os.sched_getaffinity(0)) * 16
-    index.faults.clear()
+    assert len(index.take_requests()) <= 2 * len(os.sched_getaffinity(0)) * 16
+    index.settings.password = "secret"
     mirror.sync_well()
     assert published(mirror.root) == offered(index)
 
 
-def test_three_refused_in_a_row(threaded_simulator: Simulators, tmp_path: Path) -> None:
-    """Three files in a row that are refused with 403 end the part, whichever processes asked for them."""
-    index = threaded_simulator()
+POLICIES = {
+    "a policy": {"blocked": ("p1", "p2", "p3-1.0.tar.gz", "p4-1.0.tar.gz", "p4-1.0-py3-none-any.whl")},
+    "an allow list": {"allow_list": ("large", *(f"p{n}" for n in range(4, 12)))},
+}
+
+
+@pytest.mark.parametrize("settings", POLICIES.values(), ids=POLICIES)
+def test_refused_items(threaded_simulator: Simulators, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Pages and files that a policy stops are refused by themselves, whichever process asked; the rest is held."""
+    index = threaded_simulator(username="user", password="secret", **settings)
     fill(index)
+    held = {}
+    for kind in (Mirror, Beside):
+        variables = {"MIRROR_DEFAULT_USERNAME": "user", "MIRROR_DEFAULT_PASSWORD": "secret"}
+        mirror = kind(tmp_path / kind.__name__, index.url, variables)
+        for _ in range(2):
+            done = mirror.sync("--json", "--log-level", "debug")
+            assert done.returncode == 5, done.stderr
+            failed = report_of(done)["failures"]
+            assert {f["reason"] for f in failed} == {"denied"}
+            assert not any("credential" in f["detail"] for f in failed)
+        assert used_processes(done) == (kind is Beside)
+        held[kind] = (published(mirror.root), sorted((f["project"], f["filename"] or "", f["detail"]) for f in failed))
+    assert held[Mirror] == held[Beside]
+    words = "policy no-unscanned" if "blocked" in settings else "is not on the allow list"
+    assert all(words in detail for _, _, detail in held[Mirror][1])
+    assert "large" in held[Mirror][0]
+
+
+def test_files_refused_where_nothing_was_let_out(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """Refused files alone end nothing while the pages are let out, however many there are."""
+    index = threaded_simulator()
+    fill(index, 40)
     index.inject(Status(status=403), kind="file")
     done = Beside(tmp_path, index.url).sync("--json")
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 5, done.stderr
+    assert len(report_of(done)["failures"]) == 81
 
 
 def test_credential_is_renewed_once(threaded_simulator: Simulators, tmp_path: Path) -> None:

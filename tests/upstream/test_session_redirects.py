@@ -220,7 +220,7 @@ async def test_expired_signed_url_is_asked_for_again(serve, open_session):
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_refusal_by_the_redirected_host_is_not_the_indexs(serve, open_session, status):
-    """A redirected host that refuses twice is unreachable; the index itself has neither denied nor lost anything."""
+    """A redirected host that refuses twice has refused the item; the index itself has neither denied nor lost anything."""
 
     async def refuse(request):
         return web.Response(status=status)
@@ -236,6 +236,7 @@ async def test_refusal_by_the_redirected_host_is_not_the_indexs(serve, open_sess
         await read(session, own.url + "f")
     assert str(status) in str(caught.value)
     assert "signature" not in str(caught.value)
+    assert caught.value.reason.value == ("not-found" if status == 404 else "denied")
     assert len(own.requests) == 2
     assert session.denied is None
 
