@@ -33,7 +33,7 @@ from mirror.tree.check import iter_projects
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
-from mirror.tree.owner import check_owner
+from mirror.tree.owner import check_owner, check_places
 from mirror.tree.pages import PageStore
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.index import IndexClient
@@ -167,8 +167,12 @@ async def opened_tree_for_repair(
 
 
 async def check_user(settings: MirrorSettings) -> None:
-    """Raise ``WrongUser`` where another user owns the state: before a command writes anything."""
+    """Raise ``WrongUser`` where another user owns the state, before a command writes anything.
+
+    Raises ``TreeError`` where another user could lead elsewhere what is written.
+    """
     await anyio.to_thread.run_sync(check_owner, settings.root, settings.state)
+    await anyio.to_thread.run_sync(check_places, Layout(settings.root))
 
 
 async def with_known_indexes(config: Config) -> Config:

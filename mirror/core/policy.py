@@ -219,19 +219,32 @@ def _digest(value: object) -> str:
     return hashlib.sha256(msgspec.json.encode(value)).hexdigest()
 
 
+_LONGEST_GAP_S = 7 * 86_400.0
+"""So much time is believed to pass between two cycles: cycles by hand once a month are usual."""
+
+
 def believable_cutoff(cycle_starts: Iterable[float], *, now: float, keep_s: float) -> float | None:
     """Return the time before which a retention of ``keep_s`` seconds has ended, or None where it can't have yet.
 
     ``cycle_starts`` are the starts of the cycles, the newest first. The clock alone is not believed: between two cycles
-    at most half of the retention can pass, so that one jump of the clock deletes nothing.
+    at most a week passes, and at most a quarter of the retention, so that some jumps of the clock delete nothing.
+    """
+    return believable_end(cycle_starts, now=now, keep_s=keep_s)[0]
+
+
+def believable_end(cycle_starts: Iterable[float], *, now: float, keep_s: float) -> tuple[float | None, int]:
+    """Return ``believable_cutoff``, and how many of the newest cycles began after it.
+
+    Those cycles count by their order: what one of them took off the pages is kept, also where its clock was wrong.
     """
     if keep_s <= 0:
-        return now
+        return now, 0
+    most_s = min(_LONGEST_GAP_S, keep_s / 4)
     passed_s, later = 0.0, now
-    for start in cycle_starts:
-        gap_s = min(max(later - start, 0.0), keep_s / 2)
+    for newer, start in enumerate(cycle_starts):
+        gap_s = min(max(later - start, 0.0), most_s)
         if passed_s + gap_s >= keep_s:
-            return min(later - (keep_s - passed_s), now)
+            return min(later - (keep_s - passed_s), now), newer
         passed_s += gap_s
         later = start
-    return None
+    return None, 0

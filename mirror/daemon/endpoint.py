@@ -66,6 +66,8 @@ class _Server(ThreadingTCPServer):
     """Not ``ThreadingHTTPServer``: that one asks a name server who it is, and the daemon's start would wait for the answer."""
 
     allow_reuse_address = True
+    request_queue_size = 128
+    """How many connections may wait to be accepted: five, as by default, time clients out."""
     daemon_threads = True
     # Closing must not wait for a client that reads slowly.
     block_on_close = False

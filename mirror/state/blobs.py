@@ -46,6 +46,15 @@ _UNNEEDED_HISTORY = (
 )
 """The closed entries that neither a snapshot nor a bundle to come needs."""
 
+_NOT_RECENT = (
+    "(sha256, filename) NOT IN (SELECT entry.sha256, entry.filename FROM entry WHERE entry.valid_to >"
+    " (SELECT coalesce(max(id), 0) FROM revision WHERE cycle < coalesce(?, 9223372036854775807)))"
+)
+"""The blobs that no cycle from a given one on took off the pages."""
+
+_LAST_REVISION = "coalesce(max(id), 0) FROM revision WHERE at <= ? AND cycle < coalesce(?, 9223372036854775807)"
+"""The last revision until a time, before a given cycle."""
+
 _COLUMNS = "sha256, filename, size, metadata_sha256, verified, unlisted_since"
 
 
@@ -128,11 +137,17 @@ async def load_known_files(store: Store, prefix: str) -> dict[tuple[str, str], s
     return {(r[0], r[1]): r[2] for r in rows}
 
 
-async def load_prunable(store: Store, cutoff: float, limit: int = _CHUNK) -> list[BlobRow]:
-    """Return some blobs that nothing lists since before a time, no snapshot either."""
+async def load_prunable(
+    store: Store, cutoff: float, limit: int = _CHUNK, *, kept_from: int | None = None
+) -> list[BlobRow]:
+    """Return some blobs that nothing lists since before a time, no snapshot either.
+
+    ``kept_from``: what this cycle or a later one took off the pages is kept, whatever its clock said.
+    """
     rows = await store.rows(
-        f"SELECT {_COLUMNS} FROM blob WHERE unlisted_since <= ? AND {_UNNEEDED} ORDER BY unlisted_since LIMIT ?",
-        (cutoff, limit),
+        f"SELECT {_COLUMNS} FROM blob WHERE unlisted_since <= ? AND {_UNNEEDED} AND {_NOT_RECENT}"
+        " ORDER BY unlisted_since LIMIT ?",
+        (cutoff, kept_from, limit),
     )
     return [_blob(r) for r in rows]
 
@@ -151,20 +166,23 @@ async def record_pruned(store: Store, blobs: Collection[BlobRow]) -> list[BlobRo
     return forgotten
 
 
-async def load_prunable_total(store: Store, cutoff: float) -> tuple[int, int]:
+async def load_prunable_total(store: Store, cutoff: float, *, kept_from: int | None = None) -> tuple[int, int]:
     """Return how many blobs ``load_prunable`` would give in all, and their bytes."""
     row = await store.row(
-        f"SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE unlisted_since <= ? AND {_UNNEEDED}",
-        (cutoff,),
+        f"SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE unlisted_since <= ? AND {_UNNEEDED} AND {_NOT_RECENT}",
+        (cutoff, kept_from),
     )
     assert row is not None
     return row[0], row[1]
 
 
-async def record_history_pruned(store: Store, cutoff: float) -> int:
-    """Drop the closed entries and the cycles that ended before a time; return how many entries went."""
+async def record_history_pruned(store: Store, cutoff: float, *, kept_from: int | None = None) -> int:
+    """Drop the closed entries and the cycles that ended before a time; return how many entries went.
+
+    ``kept_from``: what this cycle or a later one did is kept, whatever its clock said.
+    """
     async with store.transaction() as tx:
-        row = await tx.rows("SELECT coalesce(max(id), 0) FROM revision WHERE at <= ?", (cutoff,))
+        row = await tx.rows(f"SELECT {_LAST_REVISION}", (cutoff, kept_from))
         entries = await tx.execute(f"DELETE FROM entry WHERE valid_to <= ? AND {_UNNEEDED_HISTORY}", (row[0][0],))
         if entries:
             # What lies before is only known at the revisions of snapshots and shipments.
@@ -174,27 +192,26 @@ async def record_history_pruned(store: Store, cutoff: float) -> int:
                 (row[0][0],),
             )
         await tx.execute(
-            "DELETE FROM cycle WHERE started_at <= ? AND id < (SELECT max(id) FROM cycle) AND NOT EXISTS"
+            "DELETE FROM cycle WHERE started_at <= ? AND id < coalesce(?, (SELECT max(id) FROM cycle)) AND NOT EXISTS"
             " (SELECT 1 FROM revision WHERE revision.cycle = cycle.id)",
-            (cutoff,),
+            (cutoff, kept_from),
         )
     return entries
 
 
-async def count_history(store: Store, cutoff: float) -> int:
+async def count_history(store: Store, cutoff: float, *, kept_from: int | None = None) -> int:
     """Return how many closed entries ``record_history_pruned`` would drop."""
     return int(
         await store.value(
-            "SELECT count(*) FROM entry WHERE valid_to <= (SELECT coalesce(max(id), 0) FROM revision WHERE at <= ?)"
-            f" AND {_UNNEEDED_HISTORY}",
-            (cutoff,),
+            f"SELECT count(*) FROM entry WHERE valid_to <= (SELECT {_LAST_REVISION}) AND {_UNNEEDED_HISTORY}",
+            (cutoff, kept_from),
         )
     )
 
 
-async def load_cycle_starts(store: Store) -> list[float]:
-    """Return the starts of all cycles, the newest first."""
-    return [r[0] for r in await store.rows("SELECT started_at FROM cycle ORDER BY id DESC")]
+async def load_cycle_starts(store: Store) -> list[tuple[int, float]]:
+    """Return number and start of all cycles, the newest first."""
+    return [(r[0], r[1]) for r in await store.rows("SELECT id, started_at FROM cycle ORDER BY id DESC")]
 
 
 class LostFile(msgspec.Struct, frozen=True, kw_only=True):

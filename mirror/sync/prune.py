@@ -2,7 +2,7 @@
 
 Order: pages that are marked are written first, so that no page on disk lists what goes; then the row is committed away, then
 the sidecar, then the blob. Killed anywhere, what is left over is a file that no row knows, which the next run takes away.
-The clock alone is not believed (``core.policy.believable_cutoff``).
+The clock alone is not believed (``core.policy.believable_end``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from mirror.core.policy import believable_cutoff
+from mirror.core.policy import believable_end
 from mirror.logs import get_logger
 from mirror.state.blobs import (
     BlobRow,
@@ -77,15 +77,15 @@ _SHOWN_FILES = 1000
 async def plan_prune(store: Store, layout: Layout, retention: Retention, *, now: float) -> Pruning:
     """Return what ``prune`` would delete; changes nothing."""
     found = Pruning()
-    starts = await load_cycle_starts(store)
-    cutoff = believable_cutoff(starts, now=now, keep_s=retention.removed_s)
+    cycles = await load_cycle_starts(store)
+    cutoff, kept_from = _end_of(retention.removed_s, cycles, now)
     if cutoff is not None:
-        found.blobs, found.bytes = await load_prunable_total(store, cutoff)
-        rows = await load_prunable(store, cutoff, _SHOWN_FILES)
+        found.blobs, found.bytes = await load_prunable_total(store, cutoff, kept_from=kept_from)
+        rows = await load_prunable(store, cutoff, _SHOWN_FILES, kept_from=kept_from)
         found.files = [layout.blob_path(b.sha256, b.filename) for b in rows]
-    history = believable_cutoff(starts, now=now, keep_s=retention.history_s)
+    history, kept_from = _end_of(retention.history_s, cycles, now)
     if history is not None:
-        found.entries = await count_history(store, history)
+        found.entries = await count_history(store, history, kept_from=kept_from)
     for leftover in await _find_leftovers(store, layout, found):
         found.leftovers += 1
         found.leftover_bytes += leftover.size
@@ -98,25 +98,32 @@ async def prune(cycle: Cycle, layout: Layout, retention: Retention, *, into: Pru
     await clear_interrupted(cycle.store, layout)
     await Publisher(cycle).publish_marked()
     now = cycle.clock()
-    starts = await load_cycle_starts(cycle.store)
-    cutoff = believable_cutoff(starts, now=now, keep_s=retention.removed_s)
+    cycles = await load_cycle_starts(cycle.store)
+    cutoff, kept_from = _end_of(retention.removed_s, cycles, now)
     while cutoff is not None:
-        blobs = await record_pruned(cycle.store, await load_prunable(cycle.store, cutoff))
+        prunable = await load_prunable(cycle.store, cutoff, kept_from=kept_from)
+        blobs = await record_pruned(cycle.store, prunable)
         if not blobs:
             break
         await anyio.to_thread.run_sync(_remove, cycle, blobs)
         into.blobs += len(blobs)
         into.bytes += sum(b.size for b in blobs)
-    history = believable_cutoff(starts, now=now, keep_s=retention.history_s)
+    history, kept_from = _end_of(retention.history_s, cycles, now)
     if history is not None:
         await record_shipments_aged(cycle.store, history)
-        into.entries = await record_history_pruned(cycle.store, history)
+        into.entries = await record_history_pruned(cycle.store, history, kept_from=kept_from)
     for leftover in await _find_leftovers(cycle.store, layout, into):
         await anyio.to_thread.run_sync(remove_leftover, layout, leftover)
         into.leftovers += 1
         into.leftover_bytes += leftover.size
     _log.info("tree.pruned", blobs=into.blobs, bytes=into.bytes, leftovers=into.leftovers, entries=into.entries)
     return into
+
+
+def _end_of(keep_s: float, cycles: list[tuple[int, float]], now: float) -> tuple[float | None, int | None]:
+    """Return the time before which a retention has ended, and the first cycle that lies within it, if one does."""
+    cutoff, newer = believable_end([start for _, start in cycles], now=now, keep_s=keep_s)
+    return cutoff, cycles[newer - 1][0] if newer else None
 
 
 def _remove(cycle: Cycle, blobs: list[BlobRow]) -> None:

@@ -88,10 +88,16 @@ def create_tree(layout: Layout) -> None:
     """Make the directories that are missing, and see that files can be written and moved. Raises ``TreeError``."""
     with tree_errors(layout.root):
         layout.root.mkdir(PUBLIC_DIRECTORY, parents=True, exist_ok=True)
-        make_directory(layout.staging, PRIVATE_DIRECTORY)
+        _make_or_follow(layout.staging, PRIVATE_DIRECTORY)
         for directory in (layout.public, layout.simple, layout.files):
-            make_directory(directory, PUBLIC_DIRECTORY)
+            _make_or_follow(directory, PUBLIC_DIRECTORY)
             _probe(layout.staging, directory)
+
+
+def _make_or_follow(path: Path, mode: int) -> None:
+    """Make one directory, unless one is there, or a link to one: whose links are followed, ``owner`` has said before."""
+    if not path.is_dir():
+        make_directory(path, mode)
 
 
 def _probe(staging: Path, directory: Path) -> None:

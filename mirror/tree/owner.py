@@ -1,16 +1,23 @@
-"""Who may write to a mirror: the owner of its state.
+"""Who may write to a mirror: the owner of its state, and nobody else by a link or an open directory in the root.
 
 Files that another user leaves in the tree (root, most often) lock the service out of it later, so a command that writes
-ends before it has written anything. Reading commands don't ask.
+ends before it has written anything. Reading commands don't ask. A link of another user would lead what is written to where
+that user wants it, and so would a directory that everybody may write.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
-from mirror.errors import WrongUser
+from mirror.errors import TreeError, WrongUser
+from mirror.tree.atomic import tree_errors
+from mirror.tree.layout import Layout
+
+_MOST_LINKS = 40
+"""As many as Linux follows."""
 
 
 def check_owner(root: Path, state: Path) -> None:
@@ -27,6 +34,44 @@ def check_owner(root: Path, state: Path) -> None:
     found = _stat(root)
     if found is not None and found.st_uid != user and not _is_in_writing_group(found):
         raise _wrong_user(root, found, user)
+
+
+def check_places(layout: Layout) -> None:
+    """Raise ``TreeError`` for a link of another user, or a directory that others may write, where the tree has its own.
+
+    A link that we or root have made is followed. What is not there yet is no matter. Blocking.
+    """
+    with tree_errors(layout.root):
+        for place in (layout.root, layout.staging, layout.public, layout.simple, layout.files):
+            _check_directory(_follow(place))
+        _follow(layout.state)
+
+
+def _follow(place: Path) -> Path:
+    """Return what a chain of links leads to. Raises ``TreeError`` where one of them is another user's."""
+    path = place
+    for _ in range(_MOST_LINKS):
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            return path
+        if not stat.S_ISLNK(found.st_mode):
+            return path
+        if found.st_uid not in {os.geteuid(), 0}:
+            owner = _name(found.st_uid) or f"user {found.st_uid}"
+            us = _name(os.geteuid()) or str(os.geteuid())
+            mend = f"chown -h {us} {shlex.quote(str(path))}"
+            problem = f"a link that {owner} has made; remove it, or if it leads to the right place, run `{mend}`"
+            raise TreeError(path=str(path), problem=problem)
+        path = path.parent / path.readlink()
+    return path  # what opens it says that there are too many
+
+
+def _check_directory(path: Path) -> None:
+    found = _stat(path)
+    if found is not None and stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_IWOTH:
+        problem = f"every user may write to this directory of the tree; run `chmod o-w {shlex.quote(str(path))}`"
+        raise TreeError(path=str(path), problem=problem)
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -90,7 +90,7 @@ class PageStore:
     def write_root(self, html: Iterable[Buffer], json: Iterable[Buffer]) -> None:
         """Replace the root pages, written piece by piece: a root of 730,000 projects is not held in memory."""
         with tree_errors(self._simple):
-            check_directory(self._simple)
+            check_directory(os.path.realpath(self._simple))  # a link of ours is followed (tree.owner)
             self._replace(self._simple, html, json)
 
     def root_serial(self) -> int | None:

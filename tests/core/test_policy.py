@@ -168,11 +168,12 @@ DAY = 86_400.0
         ([99 * DAY], 100 * DAY, 30 * DAY, None),
         ([DAY * d for d in range(99, 0, -1)], 100 * DAY, 30 * DAY, 70 * DAY),
         ([10 * DAY, 9 * DAY], 400 * DAY, 30 * DAY, None),
-        ([100 * DAY, 50 * DAY], 150 * DAY, 30 * DAY, 85 * DAY),
+        ([100 * DAY, 50 * DAY], 150 * DAY, 30 * DAY, None),
+        ([DAY * d for d in (143, 136, 100, 90, 50)], 150 * DAY, 30 * DAY, 88 * DAY),
         ([500 * DAY, 99 * DAY], 100 * DAY, 30 * DAY, None),
     ],
-    ids=["no cycle", "kept not at all", "young", "daily", "one jump", "two long gaps", "backwards"],
+    ids=["no cycle", "kept not at all", "young", "daily", "one jump", "two long gaps", "five gaps", "backwards"],
 )
 def test_one_jump_of_the_clock_ends_no_retention(starts, now, keep, cutoff):
-    """Between two cycles at most half of a retention passes, whatever the clock says."""
+    """Between two cycles at most a week and a quarter of a retention passes, whatever the clock says."""
     assert believable_cutoff(starts, now=now, keep_s=keep) == cutoff

@@ -39,6 +39,18 @@ class Health:
         return b"mirror_up 1\n"
 
 
+def test_many_wait_to_be_accepted(health):
+    """At least 128 clients may connect before one is accepted: five, as by default, time the rest out."""
+    answers = Answers(metrics=health.metrics, is_live=lambda: health.is_live, problems=lambda: health.problems)
+    listening = Endpoint("127.0.0.1", 0, answers)
+    listening._server.shutdown()  # nobody accepts any more; the socket still listens
+    host, _, port = listening.address.rpartition(":")
+    with contextlib.ExitStack() as clients:
+        for _ in range(128):
+            clients.enter_context(socket.create_connection((host, int(port)), timeout=5))
+    listening._server.server_close()
+
+
 @pytest.fixture
 def health():
     return Health()

@@ -46,14 +46,17 @@ def test_tree_is_made(tmp_path: Path) -> None:
         assert modes(layout.root) == {"staging": 0o700, "public": 0o755, "public/simple": 0o755, "public/files": 0o755}
 
 
-def test_root_may_be_a_link_but_nothing_below(tmp_path: Path) -> None:
-    """The user may link the root; a link below it is refused, not followed."""
+def test_links_of_ours_are_followed(tmp_path: Path) -> None:
+    """The user may link the root, and the directories of the tree in it; a link to nothing is refused."""
     (tmp_path / "real").mkdir()
     (tmp_path / "root").symlink_to(tmp_path / "real")
     layout = Layout(tmp_path / "root")
     create_tree(layout)
     layout.staging.rmdir()
     layout.staging.symlink_to(tmp_path)
+    create_tree(layout)
+    layout.staging.unlink()
+    layout.staging.symlink_to(tmp_path / "nothing")
     with pytest.raises(TreeError) as caught:
         create_tree(layout)
     assert str(caught.value) == (
