@@ -33,6 +33,7 @@ ADVICE = {
     Reason.UNREACHABLE: "if it stays so, check network, proxy and the index's status",
     Reason.REDIRECT_REFUSED: "if that host is yours, see allow-private and allow-insecure; else tell the index's operator",
     Reason.BAD_PAGE: "check the index's url (it often ends in /simple/), or tell its operator",
+    Reason.BAD_FILE: "if it stays so, tell the index's operator, or leave it out with exclude-files",
     Reason.UNSAFE_NAME: "it is never mirrored; exclude-files leaves it out of this list",
     Reason.TOO_LARGE: "raise the limit that is named, or leave it out with exclude-files",
     Reason.REFUSED_UNHASHED: 'to take it all the same, say unhashed = "pin" for this index',

@@ -45,6 +45,8 @@ class RemovalKind(Enum):
     """The patterns no longer want it, or another index owns the name."""
     WITHDRAWN = "withdrawn"
     """The index withdrew the project."""
+    NO_FILE = "no-file"
+    """The page links it, but as what is no file: an earlier version took it for one."""
 
 
 class Fetch(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +145,8 @@ def diff_page(
             continue
         if known.filename in unwanted or (known.filename in listed and known.filename not in refused):
             work.remove.append(Removal(held=known, kind=RemovalKind.CONFIGURATION))
+        elif known.filename in page.others and known.filename not in listed:
+            work.remove.append(Removal(held=known, kind=RemovalKind.NO_FILE))
         elif known.filename in listed:
             _keep_refused(known, refused[known.filename], work, is_html=page.is_html)
         elif page.is_whole:

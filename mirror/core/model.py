@@ -82,6 +82,8 @@ class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
     """Sentences for the log, such as a higher minor version."""
     is_whole: bool = True
     """False: it may have been cut on the way, or names of it can't be read. What it does not list is not absent."""
+    others: frozenset[str] = frozenset()
+    """Names that the page links and that are no files, such as a manual; some of them, where there are very many."""
     is_html: bool = False
     """HTML can't carry sizes, versions or unknown keys: they are then kept from the last JSON (``core.diff``)."""
 

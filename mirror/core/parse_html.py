@@ -53,11 +53,16 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BASE = re.compile(rb"<base[\s/>]", re.IGNORECASE)
 _SERIAL = re.compile(rb"<!--\s*SERIAL\s+([0-9]{1,19})\s*-->\s*\Z", re.IGNORECASE)
 _SCHEME_WITHOUT_HOST = re.compile(r"\s*(?!https?:)[a-z][a-z0-9+.-]*:(?!//)", re.IGNORECASE | re.ASCII)
-_DISTRIBUTION = re.compile(
-    r".\.(?:whl|egg|zip|tar|tgz|tar\.(?:gz|bz2|xz|z|zst)|exe|msi|rpm|deb|dmg)\Z", re.IGNORECASE | re.DOTALL
+_VERSION_CONTROL = re.compile(r"(?:git|hg|svn|bzr)\+", re.IGNORECASE)
+_ENDING = r"\.(?:whl|egg|zip|tar|tgz|tbz|txz|tar\.(?:gz|bz2|xz|z|zst)|exe|msi|rpm|deb|dmg)"
+_DISTRIBUTION = re.compile(rf".{_ENDING}\Z", re.IGNORECASE | re.DOTALL)
+_FILE = re.compile(
+    rf".(?:{_ENDING}(?:\.(?:asc|sig|sigstore|provenance|attestation))?|-variants\.json)\Z", re.IGNORECASE | re.DOTALL
 )
+"""The names that are files without a digest and ``download``: distributions, and what belongs to one."""
 _END = re.compile(rb"</html\s*>", re.IGNORECASE)
 _COMMENTS = re.compile(rb"\s*(?:<!--(?:[^-]|-(?!->))*-->\s*)*\Z")
+_MAX_OTHERS = 10_000
 _END_BYTES = 64 * 1024
 """A comment behind ``</html>`` may be as long as this."""
 _CUT = "it may have been cut: it came without a length and has no </html>, so that nothing is removed because of it"
@@ -125,6 +130,7 @@ def parse_project_page(
     head, doubts = _Head(), Doubts()
     files: list[ListedFile] = []
     refused: list[RefusedFile] = []
+    others: set[str] = set()
     try:
         base = _base_of(html, url)
         for anchor in head.anchors(iter_tags(html)):
@@ -133,6 +139,8 @@ def parse_project_page(
                     files.append(file)
                 case RefusedFile() as file:
                     refused.append(file)
+                case str() as name if "." in name and len(others) < _MAX_OTHERS:
+                    others.add(name)
             if len(files) + len(refused) > max_files:
                 raise too_many_files(url, max_files)
     except OddDocumentError as exc:
@@ -150,6 +158,7 @@ def parse_project_page(
         warnings=doubts.warnings(),
         is_whole=not is_cut,
         is_html=True,
+        others=frozenset(others),
     )
 
 
@@ -237,27 +246,37 @@ def _child_of(root: str, href: str, base: Base) -> str | None:
     return unquote(segment)
 
 
-def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> ListedFile | RefusedFile | None:
-    """Return the file that an anchor lists; None for one that leads elsewhere: to a folder, a sorting, a mailbox."""
+def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> ListedFile | RefusedFile | str:
+    """Return the file that an anchor lists, else the name of what it links: a folder, a sorting, a page, a homepage.
+
+    A link is a file if it has a digest or ``download``, or the name of a distribution or of what belongs to one.
+    """
     href = anchor["href"].strip()
-    if not href or href[0] in "#?" or _SCHEME_WITHOUT_HOST.match(href):
-        return None
+    if not href or href[0] in "#?" or _SCHEME_WITHOUT_HOST.match(href) or _VERSION_CONTROL.match(href):
+        return ""
+    link, _, fragment = href.partition("#")
+    digests: Digests = ()
+    malformed = problem = None
+    try:
+        digests = _fragment_digests(fragment)
+    except MalformedDigestError as exc:
+        malformed = exc
     try:
         url = resolve_link(base, href)
+        segment = last_segment(url)
     except ValueError as exc:
-        name = anchor.get("download") or unquote(last_segment(href.partition("#")[0]))
-        return _refused(name, exc, anchor, doubts) if "." in name else None
-    segment = last_segment(url)
-    download = anchor.get("download")
-    name = download or unquote(segment)
-    if not segment or "." not in name:
-        return None
+        problem, segment = exc, last_segment(link)
+    name = anchor.get("download") or unquote(segment)
+    is_file = "download" in anchor or digests or malformed or _FILE.search(name)
+    if not segment or not is_file:
+        return name
     try:
-        if not download:
+        if error := problem or malformed:
+            raise error
+        if not anchor.get("download"):
             unquote_to_bytes(segment).decode("utf-8")
         check_filename(name)
-        digests = _fragment_digests(href.partition("#")[2])
-    except (UnicodeDecodeError, UnsafeName, MalformedDigestError) as exc:
+    except (ValueError, UnsafeName) as exc:
         return _refused(name, exc, anchor, doubts)
     return ListedFile(
         filename=name,

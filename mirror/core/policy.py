@@ -136,6 +136,12 @@ class Selection:
                 warnings.append(f"{file.filename} is listed more than once")
                 if dict(file.digests).get("sha256") == held.get(file.filename, ""):
                     files[file.filename] = file
+        for refused in page.refused:
+            if refused.name in claimed:
+                del refusals[refused.name]
+            elif rule := self.rule_against(refused.name, owners):
+                left_out[refused.name] = rule
+                del refusals[refused.name]
         for name in refusals.keys() & files.keys():
             warnings.append(f"{name} is listed more than once")
             del refusals[name]

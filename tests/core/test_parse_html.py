@@ -335,7 +335,21 @@ ELSEWHERE = {
     "folder": '<a href="d-1.0/">',
     "folder above": '<a href="..">',
     "folder with a download": '<a href="d-1.0/" download="d-1.0.zip">',
+    "folder with a digest": f'<a href="d-1.0/#sha256={A}">',
     "no dot": '<a href="README">',
+    "page": '<a href="about.html">',
+    "notes": '<a href="../../README.md#install">',
+    "document": '<a href="guide.pdf">',
+    "homepage": '<a href="https://code.example.invalid/tide/tables.git" rel="homepage">',
+    "home page of a project with a dot": '<a href="https://example.org/demo-1.0">',
+    "version control": '<a href="git+https://code.example.invalid/d@v1.1#egg=d-1.1">',
+    "version control, archive": '<a href="Git+https://code.example.invalid/d-1.1.zip">',
+    "checksums": '<a href="SHA256SUMS.txt">',
+    "signature of no distribution": '<a href="README.asc">',
+    "only an ending": '<a href=".whl">',
+    "sidecar": '<a href="d-1.0-py3-none-any.whl.metadata">',
+    "digest empty": '<a href="about.html#sha256=">',
+    "no digest": '<a href="about.html#sha256">',
     "host": '<a href="https://www.example.org">',
     "mailbox": '<a href="mailto:me@example.org">',
     "script": '<a href=" JavaScript:void(0.1)">',
@@ -346,7 +360,41 @@ ELSEWHERE = {
 @pytest.mark.parametrize("anchor", ELSEWHERE.values(), ids=ELSEWHERE.keys())
 def test_an_anchor_that_leads_elsewhere_is_no_file(anchor: str) -> None:
     """Folders, sortings and mailboxes are silently ignored."""
-    assert parse_project_page(f"{VERSION}{anchor}</a>".encode(), project=DEMO, url=URL) == page()
+    read = parse_project_page(f"{VERSION}{anchor}</a>".encode(), project=DEMO, url=URL)
+    assert msgspec.structs.replace(read, others=frozenset()) == page()
+
+
+DISTRIBUTIONS = (
+    *("whl", "egg", "zip", "tar", "tgz", "tbz", "txz", "tar.gz", "tar.bz2", "tar.xz", "tar.Z", "tar.zst"),
+    *("exe", "msi", "rpm", "deb", "dmg", "WHL", "Tar.Gz"),
+)
+BELONGINGS = ("whl.asc", "tar.gz.sig", "zip.sigstore", "whl.provenance", "egg.attestation")
+ENDINGS = (*(f".{ending}" for ending in (*DISTRIBUTIONS, *BELONGINGS)), "-variants.json")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_name_with_this_ending_is_a_file(ending: str) -> None:
+    """A distribution, and what belongs to one, needs neither a digest nor ``download``; behind a query neither."""
+    html = f'{VERSION}<a href="d-1.0{ending}?x=.html"></a><a href="about.html"></a>'
+    read = parse_project_page(html.encode(), project=DEMO, url=URL)
+    assert [file.filename for file in read.files] == [f"d-1.0{ending}"]
+    assert read.others == {"about.html"}
+
+
+NAMED = {
+    "digest": f'href="about.html#sha256={A}"',
+    "weak digest": f'href="about.html#md5={MD5}"',
+    "download": 'href="x" download="about.html"',
+    "download without a name": 'href="about.html" download',
+}
+
+
+@pytest.mark.parametrize("attributes", NAMED.values(), ids=NAMED.keys())
+def test_a_digest_or_download_makes_a_file(attributes: str) -> None:
+    """Whoever says so means a file, whatever its name."""
+    read = parse_project_page(f"{VERSION}<a {attributes}></a>".encode(), project=DEMO, url=URL)
+    assert [file.filename for file in read.files] == ["about.html"]
+    assert not read.others
 
 
 @pytest.mark.parametrize("href", ["", "#top", "?C=N;O=D", " ?C=N"])
@@ -380,7 +428,7 @@ REFUSED = {
     ),
     "too long": (f'href="{"x" * 240}.zip"', refused(name="x" * 200 + "…", cause="longer than 240 bytes")),
     "sidecar": (
-        'href="a.whl.metadata"',
+        f'href="a.whl.metadata#sha256={A}"',
         refused(name="a.whl.metadata", cause="the ending .metadata is reserved for metadata sidecars"),
     ),
     "not UTF-8": (
@@ -430,7 +478,7 @@ EVIDENCE = {
     "digest": f'<a href="help.html#sha256={A}">',
     "refused archive": '<a href="ftp://h/a-1.whl">',
     "archive in capitals": '<a href="A-1.ZIP">',
-    "repository version": f'{VERSION}<a href="help.html">',
+    "repository version": f'{VERSION}<a href="d-1.0.zip.asc">',
 }
 
 

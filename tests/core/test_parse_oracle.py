@@ -74,7 +74,7 @@ def theirs(package: DistributionPackage) -> Comparable:
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,12}[A-Za-z0-9])?", fullmatch=True)
-FILENAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.!-]{0,20}\.(whl|tar\.gz|zip|egg|json)", fullmatch=True)
+FILENAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.!-]{0,20}\.(whl|tar\.gz|zip|egg|tgz)", fullmatch=True)
 HEX = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
 DIGESTS = st.dictionaries(st.sampled_from(["sha256", "blake2s", "sha3_256"]), HEX)
 FOLDERS = st.sampled_from(
