@@ -39,7 +39,7 @@ from urllib.parse import urlsplit
 
 
 class Reason(Enum):
-    """Why a file or page is not held; the words of the report (CONTRACT.md)."""
+    """Why a file or page is not held; the words of the report."""
 
     DIGEST_MISMATCH = "digest-mismatch"
     SIZE_MISMATCH = "size-mismatch"
@@ -251,7 +251,7 @@ class Withheld(UpstreamError):
 
     @property
     def is_withdrawal(self) -> bool:
-        """Whether the index says that the content must not be used (UPSTREAMS.md, 409)."""
+        """Whether the index says that the content must not be used."""
         return self.code in {"MALWARE_DETECTED", "POLICY_ORG_BLOCKLIST"}
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Exit codes: what they are, which one counts, and which one an error means (CONTRACT of the command line)."""
+"""Exit codes: what they are, which one counts, and which one an error means."""
 
 from __future__ import annotations
 

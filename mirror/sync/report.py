@@ -1,4 +1,4 @@
-"""What a cycle did: the counters, the outcome and the report (CONTRACT.md, The report).
+"""What a cycle did: the counters, the outcome and the report.
 
 The one place where a failure's reason becomes an outcome. The counters are filled while the cycle runs, so that a progress
 display can read them.

@@ -1,4 +1,4 @@
-"""Names to paths: where everything lies below the root (CONTRACT.md, The tree).
+"""Names to paths: where everything lies below the root.
 
 Answers for directories and their modes: what is public is 0755 and readable by a web server of another user, the rest
 is 0700. A root that can't be written is found here, before any request is made.

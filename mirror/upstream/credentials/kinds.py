@@ -1,4 +1,4 @@
-"""The kinds of credentials of CONTRACT.md, one reader each: it says where it looks, and reads it there.
+"""The kinds of credentials, one reader each: it says where it looks, and reads it there.
 
 Invariants: reading raises ``NoCredentialError`` (it may be there later), ``MalformedSecretError`` or ``ConfigError``
 (it never will), ``TreeError`` (too many open files), and nothing else; no message quotes a secret, the contents of a
