@@ -301,7 +301,7 @@ async def _open_upstream(
     credentials: Mapping[str, CredentialSource] | None,
     retry_policy: RetryPolicy | None,
 ) -> AsyncIterator[Upstream]:
-    source = credential_source(index, env=env) if credentials is None else credentials[index.name]
+    source = credential_source(index, env, config.indexes) if credentials is None else credentials[index.name]
     async with IndexSession(index, config.limits, source, env, retry_policy=retry_policy) as session:
         denied: MirrorError | None = None
         try:
@@ -392,7 +392,9 @@ async def probe_indexes(config: Config, names: Sequence[str], env: Mapping[str, 
     found = []
     for index, selection in _selections(config):
         if not names or index.name in names:
-            async with IndexSession(index, config.limits, credential_source(index, env=env), env) as session:
+            async with IndexSession(
+                index, config.limits, credential_source(index, env, config.indexes), env
+            ) as session:
                 found.append(await probe(session, index, config.limits, selection))
     return found
 

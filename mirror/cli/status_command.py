@@ -238,7 +238,7 @@ async def _load_credentials(
 
     found = {}
     for index in config.indexes:
-        source = credential_source(index, env)
+        source = credential_source(index, env, config.indexes)
         if _is_not_asked(index, env):
             note = noted.get(index.name)
             found[index.name] = CredentialState(

@@ -1,6 +1,7 @@
 """A configuration written down: as TOML that loads again, as the commented file of ``mirror init``, as JSON Schema.
 
-There is no secret in a configuration, so there is none in what stands here: only the names of sources.
+There is no secret in a configuration, only the names of sources. Where one may stand all the same, in the arguments of a
+command, they are not shown.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ _EXAMPLES: dict[str, object] = {
 
 
 def effective_toml(config: Config) -> str:
-    """Return the configuration with all its defaults, as TOML that loads as the same values again."""
+    """Return the configuration with all its defaults, as TOML that loads as the same values again.
+
+    Of a command the program stands there, its arguments are counted: one of them may be a secret.
+    """
     mirror = msgspec.structs.replace(config.mirror, state_file=config.mirror.state)
     tables: list[tuple[str, msgspec.Struct]] = [("[mirror]", mirror), ("[limits]", config.limits)]
     if config.service != ServiceConfig():
@@ -146,8 +150,18 @@ def _key_lines(struct: msgspec.Struct) -> Iterator[str]:
         value = getattr(struct, field.name)
         if isinstance(struct, IndexConfig) and field.name == "url" and struct.has_secret_url:
             continue
-        if struct_of(field.type) is None and value is not None and not (field.name.endswith("command") and not value):
+        if field.name.endswith("command"):
+            if value:
+                yield f"{field.encode_name} = {_shown_command(value)}"
+        elif struct_of(field.type) is None and value is not None:
             yield f"{field.encode_name} = {_written(field, value)}"
+
+
+def _shown_command(command: tuple[str, ...]) -> str:
+    """Return a command's program; an argument may be a secret."""
+    count = len(command) - 1
+    hidden = f"  # {count} {'argument' if count == 1 else 'arguments'} hidden" if count else ""
+    return toml_value(command[:1]) + hidden
 
 
 def _explained_lines(struct: msgspec.Struct, table: str) -> Iterator[str]:

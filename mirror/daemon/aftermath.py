@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import time
 from collections.abc import Mapping
@@ -22,13 +21,13 @@ from mirror.config import Config
 from mirror.core.schedule import DiskSample, expiry_step, with_sample
 from mirror.errors import AccessDenied, StateError, TreeError, shown_text
 from mirror.logs import get_logger
-from mirror.notify import without_manager
 from mirror.state.notes import CredentialNote, Notes, load_notes, record_note
 from mirror.state.overview import IndexOverview, load_overview
 from mirror.state.store import Store
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, IndexRun
 from mirror.tree.atomic import disk_space, replace_file
+from mirror.upstream.credentials.program_env import program_environment
 
 if TYPE_CHECKING:
     from anyio.abc import Process
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 NOTIFY_LIMIT_S = 60.0
 
-_OF_AN_INDEX = re.compile(r"MIRROR_\w+_(USERNAME|PASSWORD)")
 _SAID_BYTES = 4096
 _DRAIN_S = 1.0
 """So long what a program said may still be on its way after its end."""
@@ -117,8 +115,9 @@ async def tell_cycle(config: Config, report: Report, exit_code: int, env: Mappin
 async def tell(config: Config, event: str, report: bytes, exit_code: int, env: Mapping[str, str]) -> None:
     """Run the notify-command with a report on its standard input; it has a minute. Its secrets are its own."""
     command = config.service.notify_command
+    known = program_environment(config.indexes, env)
     environment = {
-        **_without_secrets(config, env),
+        **{k: v for k, v in known.items() if k != "CREDENTIALS_DIRECTORY"},
         "MIRROR_EVENT": event,
         "MIRROR_EXIT_CODE": str(exit_code),
         "MIRROR_ROOT": str(config.mirror.root),
@@ -275,18 +274,3 @@ def _end(process: Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def _without_secrets(config: Config, env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the variables that credentials come from, or came from before a reload."""
-    hidden = {"CREDENTIALS_DIRECTORY", "CHAINGUARD_PYTHON_IDENTITY_ID", "CHAINGUARD_PYTHON_TOKEN"}
-    for index in config.indexes:
-        if index.auth is not None:
-            hidden |= {
-                name for name in (index.auth.username_env, index.auth.password_env, index.auth.token_env) if name
-            }
-    return {
-        name: value
-        for name, value in without_manager(env).items()
-        if name not in hidden and not _OF_AN_INDEX.fullmatch(name)
-    }

@@ -533,10 +533,13 @@ def _sources(
 ) -> dict[str, CredentialSource]:
     """Return the credential sources of all indexes; those of unchanged indexes are kept, with what they have read."""
     before = {index.name: index for index in old.indexes} if old is not None else {}
-    return {
-        index.name: kept[index.name] if before.get(index.name) == index else credential_source(index, env)
-        for index in config.indexes
-    }
+    found = {}
+    for index in config.indexes:
+        # What a command must not know depends on the other indexes too.
+        is_command = index.auth is not None and index.auth.kind == "command"
+        is_same = before.get(index.name) == index and (not is_command or old == config)
+        found[index.name] = kept[index.name] if is_same else credential_source(index, env, config.indexes)
+    return found
 
 
 def _asked_to_wait(error: MirrorError) -> float | None:

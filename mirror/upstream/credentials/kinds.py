@@ -25,6 +25,7 @@ from anyio.abc import ByteReceiveStream
 from mirror.errors import ConfigError, shown_text
 from mirror.upstream.credentials.credential import Credential, basic, bearer
 from mirror.upstream.credentials.parts import NoCredentialError, Part, file_stamp
+from mirror.upstream.credentials.program_env import CHAINGUARD_PASSWORD, CHAINGUARD_USERNAME
 from mirror.upstream.descriptors import open_files_error
 
 COMMAND_TIMEOUT_S = 30.0
@@ -32,8 +33,6 @@ DRAIN_S = 1.0
 """So long what a command said may still be on its way after its end."""
 
 CHAINGUARD_HOST = "libraries.cgr.dev"
-CHAINGUARD_USERNAME = "CHAINGUARD_PYTHON_IDENTITY_ID"
-CHAINGUARD_PASSWORD = "CHAINGUARD_PYTHON_TOKEN"  # noqa: S105 - the name of a variable
 
 _NO_BACKEND = (ImportError, AttributeError, TypeError, ValueError)
 """What the keyring library raises where the backend that ``$PYTHON_KEYRING_BACKEND`` names can't be loaded."""
@@ -198,6 +197,8 @@ class Command:
     username: Part | None
     env: Mapping[str, str]
     timeout_s: float = COMMAND_TIMEOUT_S
+    program_env: Mapping[str, str] | None = None
+    """What the program gets instead of ``env``: no secret of ours."""
 
     def describe(self) -> str:
         return f"the command {shown_text(self.command[0])}"
@@ -215,7 +216,7 @@ class Command:
     async def _run(self) -> str:
         try:
             with anyio.fail_after(self.timeout_s):
-                done = await _run_to_its_end(self.command, self.env)
+                done = await _run_to_its_end(self.command, self.env if self.program_env is None else self.program_env)
         except TimeoutError:
             raise NoCredentialError(f"{self.describe()} did not end within {self.timeout_s:g} s") from None
         except (OSError, ValueError) as exc:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import anyio
 import anyio.to_thread
@@ -29,6 +29,7 @@ from mirror.upstream.credentials.kinds import (
     host_of,
 )
 from mirror.upstream.credentials.parts import NoCredentialError, Part
+from mirror.upstream.credentials.program_env import program_environment
 
 LOOK_EVERY_S = 1.0
 """How often a source's file is looked at for a change: a request every 150 µs must not cost a ``stat`` each."""
@@ -145,12 +146,17 @@ class CredentialSource:
         )
 
 
-def credential_source(index: IndexConfig, env: Mapping[str, str]) -> CredentialSource:
-    """Return the source that the index's ``[index.auth]`` describes; nothing is read yet."""
-    return CredentialSource(_reader(index, env), index)
+def credential_source(
+    index: IndexConfig, env: Mapping[str, str], others: Iterable[IndexConfig] = ()
+) -> CredentialSource:
+    """Return the source that the index's ``[index.auth]`` describes; nothing is read yet.
+
+    ``others``: the other indexes, whose secrets a credential command does not get either.
+    """
+    return CredentialSource(_reader(index, env, (index, *others)), index)
 
 
-def _reader(index: IndexConfig, env: Mapping[str, str]) -> Reader:
+def _reader(index: IndexConfig, env: Mapping[str, str], indexes: Iterable[IndexConfig]) -> Reader:
     auth, host = index.auth, host_of(index.url)
     where = f"index {index.name!r}: auth"
     netrc = Netrc(host=host, where=where, env=env)
@@ -170,7 +176,8 @@ def _reader(index: IndexConfig, env: Mapping[str, str]) -> Reader:
         case "keyring" if auth is not None:
             return Keyring(url=index.url, host=host, username=_username(auth), where=where, env=env)
         case "command" if auth is not None and auth.command:
-            return Command(command=tuple(auth.command), username=_username(auth), env=env)
+            without_secrets = program_environment(indexes, env, own=index)
+            return Command(command=tuple(auth.command), username=_username(auth), env=env, program_env=without_secrets)
         case "auto":
             return Automatic(pairs=automatic_pairs(index.name, host), fallback=netrc, where=where, env=env)
         case _:
