@@ -11,6 +11,7 @@
     │   │   └── RefusedElsewhere    401 or 403 of the host that an index redirects to
     │   │       └── MissingElsewhere    404
     │   ├── AccessDenied            401, 403, or no usable credential
+    │   │   └── CredentialLost      no credential any more for an index that was read with one
     │   ├── NotListed               400, 404 or 410 on something that the index lists
     │   ├── Withheld                409: cooldown, policy, malware
     │   ├── BadPage                 an answer that is not a page of the simple repository API
@@ -226,6 +227,19 @@ class AccessDenied(UpstreamError):
                 f"credential from {self.source}: check that it is set, has not expired and is entitled to this index"
             )
         return f"index {self.index!r} {answer} for {shown_url(self.url)}{detail}; {advice}"
+
+
+@dataclass(kw_only=True, eq=False)
+class CredentialLost(AccessDenied):
+    """An index that was read with a credential would be read without one now, and may show strangers less."""
+
+    detail: str = "it was read with a credential, and none was found"
+
+    def __str__(self) -> str:
+        return (
+            f"index {self.index!r} was read with a credential; none was found in {self.source}: nothing was asked."
+            f" Set it again; to read the index without one, run `mirror sync --once --allow-shrink --index {self.index}`"
+        )
 
 
 @dataclass(kw_only=True, eq=False)

@@ -53,6 +53,22 @@ class Upstream:
     denied: MirrorError | None
     """Its credential could not be had."""
 
+    async def recalled(self, source: SourceRow, options: Options, store: Store) -> Upstream:
+        """Take over what the state knows of how the index was read.
+
+        Only ``--allow-shrink`` reads an index without a credential that was read with one before; not narrowed to
+        some projects, since it counts for all.
+        """
+        self.client.expect(source.validators, await load_let_out(store, source))
+        is_meant = options.allow_shrink and not options.projects
+        if self.denied is not None or not source.had_credential or is_meant:
+            return self
+        try:
+            await self.session.require_credential()
+        except AccessDenied as exc:
+            return replace(self, denied=exc)
+        return self
+
 
 @contextlib.asynccontextmanager
 async def opened_cycle(
@@ -333,10 +349,8 @@ async def _build_cycle(
         sources[index.name].id: KeptLinks(secret_root=index.url) for index in config.indexes if index.has_secret_url
     }
     report = Report(cycle=0, started_at=clock())
-    for upstream in upstreams:
-        source = sources[upstream.config.name]
-        upstream.client.expect(source.validators, await load_let_out(store, source))
-    runs = tuple(_build_run(config, upstream, sources[upstream.config.name]) for upstream in upstreams)
+    known = [await upstream.recalled(sources[upstream.config.name], options, store) for upstream in upstreams]
+    runs = tuple(_build_run(config, upstream, sources[upstream.config.name]) for upstream in known)
     report.indexes = {run.name: run.counters for run in runs}
     return Cycle(
         id=0,

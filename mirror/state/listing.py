@@ -43,6 +43,8 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     succeeded_at: float | None
     let_out: tuple[str, ...] = ()
     """The projects whose pages it let out last, the last one first."""
+    had_credential: bool | None = None
+    """Whether it was read with a credential; None where no look has told yet."""
 
 
 class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +118,7 @@ async def load_sources(store: Store) -> list[SourceRow]:
     """Return every index that the state knows, in the order of the configuration; those that left it last."""
     rows = await store.rows(
         "SELECT id, name, url, position, configured, etag, last_modified, serial, digest, selection, root_read, listed,"
-        " succeeded_at, let_out FROM source ORDER BY configured DESC, position, id"
+        " succeeded_at, let_out, had_credential FROM source ORDER BY configured DESC, position, id"
     )
     return [
         SourceRow(
@@ -131,6 +133,7 @@ async def load_sources(store: Store) -> list[SourceRow]:
             listed=r[11],
             succeeded_at=r[12],
             let_out=tuple(msgspec.json.decode(r[13], type=list[str])) if r[13] else (),
+            had_credential=None if r[14] is None else bool(r[14]),
         )
         for r in rows
     ]
@@ -300,6 +303,13 @@ async def load_let_out(store: Store, source: SourceRow) -> list[str]:
         (source.id, source.id),
     )
     return list(dict.fromkeys([*kept, *(r[0] for r in rows)])) or list(source.let_out)
+
+
+async def record_identity(store: Store, source: SourceRow, *, had_credential: bool | None) -> None:
+    """Keep whether an index was read with a credential; None: nothing of it was read."""
+    if had_credential is not None and had_credential is not source.had_credential:
+        async with store.transaction() as tx:
+            await tx.execute("UPDATE source SET had_credential = ? WHERE id = ?", (had_credential, source.id))
 
 
 async def record_let_out(store: Store, source: SourceRow, names: Sequence[str]) -> None:

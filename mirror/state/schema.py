@@ -148,6 +148,10 @@ MIGRATIONS: tuple[str, ...] = (
     -- The projects whose pages an index let out last, the last one first: what a refusal means is judged by them.
     ALTER TABLE source ADD COLUMN let_out TEXT;
     """,
+    """
+    -- Whether an index was read with a credential: without one it may show less. Null until the next look tells.
+    ALTER TABLE source ADD COLUMN had_credential INTEGER;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

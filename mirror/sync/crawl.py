@@ -40,6 +40,7 @@ from mirror.state.listing import (
     forget_root_validators,
     forget_serials,
     load_due,
+    record_identity,
     record_root,
     record_root_read,
 )
@@ -66,6 +67,8 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
     else:
         is_known = run.source.selection == run.selection.root_digest and not cycle.options.full
         look = await run.client.fetch_root(run.source.validators if is_known else None)
+        # Before anything that it says: a look without the credential must never be the second one.
+        await record_identity(cycle.store, run.source, had_credential=run.session.had_credential)
     if isinstance(look, Read):
         listed, listing = len(look.page.projects), look.page.projects
         is_whole, run.is_root_cut = look.page.is_whole, look.page.is_cut
@@ -195,6 +198,8 @@ class _Crawler:
         run = self._run
         try:
             work = await self._judge(row, found)
+            if run.selection.policy.listed_by_config and run.source.had_credential is None:
+                await self._note_identity()
             if found is None:
                 run.note_answer()
         except (StateError, TreeError):
@@ -213,6 +218,12 @@ class _Crawler:
         elif not work.change.is_empty:
             run.counters.projects_changed += 1
         await self._deliver(work)
+
+    async def _note_identity(self) -> None:
+        """There is no root by whose look it would be kept how the index was read."""
+        run, had_credential = self._run, self._run.session.had_credential
+        await record_identity(self._cycle.store, run.source, had_credential=had_credential)
+        run.source = msgspec.structs.replace(run.source, had_credential=had_credential)
 
     async def _judge(self, row: ProjectRow, found: Found | None) -> ProjectWork | None:
         """Return what the page asks for, or None where it is unchanged and nothing is open."""

@@ -33,6 +33,7 @@ from mirror.state.listing import (
     load_due,
     load_listed,
     load_sources,
+    record_identity,
     record_let_out,
     record_success,
 )
@@ -325,6 +326,7 @@ async def _record_end(cycle: Cycle, now: float) -> None:
     ]
     await record_failures(store, root_failures, (), now=now)
     for run in cycle.runs:
+        await record_identity(store, run.source, had_credential=run.session.had_credential)
         await record_let_out(store, run.source, run.session.let_out.names)
     ledger = await load_failures(store)
     if cycle.options.dry_run:

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import anyio
 import msgspec
 
-from mirror.errors import AccessDenied
+from mirror.errors import AccessDenied, CredentialLost
 from mirror.logs import redact
 from mirror.upstream.credentials import Credential
 
@@ -115,6 +115,10 @@ class Access:
         self.denied: AccessDenied | None = None
         """Set once the index denied us."""
         self.let_out = LetOut()
+        self.needs_credential = False
+        """Whether the index was read with a credential before: without one it may show less, and is not asked."""
+        self.had_credential: bool | None = None
+        """Whether a credential was sent for what was let out last; None before anything was."""
         self.has_let_out = False
         """Whether anything but the root was let out since this was asked last (``take_let_out``)."""
         self._index_name = index_name
@@ -144,10 +148,19 @@ class Access:
     async def load(self) -> Credential | None:
         """Return the credential to send. Raises ``AccessDenied`` where it can't be had, ``ConfigError``."""
         try:
-            return await self._credentials.load()
+            found = await self._credentials.load()
         except AccessDenied as exc:
             self.denied = exc
             raise
+        if found is None and self.needs_credential:
+            self.denied = self._lost()
+            raise self.denied
+        return found
+
+    def let_in(self, *, had_credential: bool) -> None:
+        """Take note of how the index was asked for what it let out, its root among it."""
+        self.had_credential = had_credential
+        self.needs_credential = self.needs_credential or had_credential
 
     def succeeded(self) -> None:
         """Take note that the index let out a page or a file: the row of refusals ends."""
@@ -220,10 +233,19 @@ class Access:
 
     async def _refresh(self) -> Credential | None:
         try:
-            return await self._credentials.refresh()
+            found = await self._credentials.refresh()
         except AccessDenied as exc:
             self.denied = exc
             raise
+        if found is None and self.needs_credential:
+            self.denied = self._lost()
+            raise self.denied
+        return found
+
+    def _lost(self) -> CredentialLost:
+        return CredentialLost(
+            url=self._root_url, index=self._index_name, status=None, source=self._credentials.describe()
+        )
 
     async def _check(self, refusal: Refusal) -> AccessDenied:
         lets_in = await self._ask_for_known(refusal)

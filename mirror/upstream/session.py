@@ -279,12 +279,26 @@ class IndexSession:
         """Whether nothing shows that the index lets us in."""
         return self._access.is_unproved
 
+    @property
+    def had_credential(self) -> bool | None:
+        """Whether a credential was sent for what the index let out last; None before it let out anything."""
+        return self._access.had_credential
+
+    async def require_credential(self) -> None:
+        """Take note that the index was read with a credential: without one nothing is asked.
+
+        Raises ``CredentialLost``.
+        """
+        self._access.needs_credential = True
+        await self._access.load()
+
     def take_let_out(self) -> bool:
         """Return whether a page or file was let out since this was asked last."""
         return self._access.take_let_out()
 
     def note_success(self) -> None:
         """Take into account that the index let something out to another process of ours."""
+        self._access.let_in(had_credential=self.credentials.kept is not None)
         self._access.succeeded()
 
     async def judge(self, refusal: Refusal) -> AccessDenied | None:
@@ -378,8 +392,10 @@ class IndexSession:
         arrival = await self._follow(request, credential)
         response = arrival.response
         if response.status in _SUCCESSES or (response.status == 416 and "Range" in request.headers):
-            if arrival.began_own and request.kind is not Kind.ROOT:  # a root may be open to all
-                self._access.succeeded()
+            if arrival.began_own:
+                self._access.let_in(had_credential=credential is not None)
+                if request.kind is not Kind.ROOT:  # a root may be open to all
+                    self._access.succeeded()
             return response
         if arrival.is_own and response.status in _REFUSALS:
             refusal = await self._refusal(request, arrival, credential, is_repeated=before.has_renewed)

@@ -56,7 +56,7 @@ class Nothing:
     """``kind = "none"``."""
 
     def describe(self) -> str:
-        return 'nowhere (auth kind "none")'
+        return 'the configuration (auth kind "none")'
 
     def stamp(self) -> object:
         return None
