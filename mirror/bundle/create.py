@@ -24,6 +24,7 @@ from mirror.bundle.medium import Medium, open_medium
 from mirror.bundle.planning import page_list_path, plan_update
 from mirror.bundle.receive import ATTACHED, BUNDLE_JSON, BUNDLE_SIG, PROGRAM, bundle_label, volume_name
 from mirror.bundle.volumes import Told, lay_out, write_volumes
+from mirror.core.render_pages import RENDERER
 from mirror.errors import BundleError, ConfigError, TreeError
 from mirror.logs import get_logger
 from mirror.state.plan import Plan
@@ -118,7 +119,8 @@ def is_continued(plan: Plan, order: Order, basis: Basis, *, is_newest: bool) -> 
     ``is_newest``: whether nothing was published since. Else it goes on only where much of it is written, or where it is
     signed: that one may be on its way already, and no other bundle may have its number.
     """
-    if plan.meta("order") != msgspec.to_builtins(order) or plan.meta("sequence") != basis.sequence:
+    is_outdated = plan.meta("renderer") != RENDERER and not plan.meta("signed")
+    if is_outdated or plan.meta("order") != msgspec.to_builtins(order) or plan.meta("sequence") != basis.sequence:
         return False
     written = sum(volume.size for volume in plan.volumes() if volume.sha256 is not None)
     return is_newest or bool(plan.meta("signed")) or written >= _WORTH_BYTES
@@ -166,7 +168,7 @@ async def make_plan(
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
     )
     # Last: what has an order is whole.
-    plan.keep(head=head, made_at=now)
+    plan.keep(head=head, made_at=now, renderer=RENDERER)
     plan.keep(order=order, sequence=basis.sequence)
     return True
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
+from mirror.core.distributions import is_wheel
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import BundleError, TreeError
 from mirror.state.plan import Plan, PlannedItem
@@ -177,6 +178,8 @@ async def _plan_files(
             if not is_known:
                 wanted.append(PlannedItem(kind="blob", path=path, size=file.size, sha256=file.hashes.sha256))
             is_new = since.get((file.hashes.sha256, file.filename), 0) > min(oldest, pin.revision)
+            # Of what is no wheel a page may have offered none in between, so that the far side no longer has it.
+            is_new = is_new or not is_wheel(file.filename)
             if file.core_metadata is not None and (not is_known or is_new):
                 sidecar = path + METADATA_ENDING
                 wanted.append(PlannedItem(kind="sidecar", path=sidecar, size=-1, sha256=file.core_metadata.sha256))

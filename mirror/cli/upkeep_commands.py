@@ -134,8 +134,7 @@ async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: V
             return
         limit_bytes = config.limits.metadata_size
         await look_again(tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found)
-        if found.findings:
-            await repair(tree.maintenance, tree.layout, found)
+        await repair(tree.maintenance, tree.layout, found)  # where all is whole, it writes the pages that are due
     if found.lost:
         found.doing = "fetching what was lost"
         try:

@@ -11,8 +11,9 @@ from enum import Enum
 
 import msgspec
 
+from mirror.core.distributions import is_foreign, metadata_to_fetch
 from mirror.core.model import Digests, Labels, ListedFile, ProjectMeta, ProjectPage
-from mirror.core.names import STRONG_DIGESTS, Sha256, digests_to_compare, strongest_digest
+from mirror.core.names import STRONG_DIGESTS, Sha256, digests_to_compare
 from mirror.core.policy import Refusal, Selected
 from mirror.core.upload_time import is_readable_time
 
@@ -33,11 +34,13 @@ class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
     refused: Digests = ()
     """The digests of other bytes under this name that ``on-replace = "keep"`` has refused."""
     has_metadata: bool = False
-    """Whether core metadata lies beside it (PEP 658)."""
+    """Whether our page offers core metadata for it (PEP 658)."""
+    first_metadata: str | None = None
+    """The sha256 of the only metadata that may ever be offered for it, where it is no wheel; None: none was published yet."""
 
 
 class RemovalKind(Enum):
-    """Why a file leaves the pages; all of them obey the brake."""
+    """Why a file leaves the pages; all but those of ``OUTSIDE_BRAKE`` obey the brake."""
 
     ABSENT = "absent"
     """Missing in two looks."""
@@ -47,6 +50,12 @@ class RemovalKind(Enum):
     """The index withdrew the project."""
     NO_FILE = "no-file"
     """The page links it, but as what is no file: an earlier version took it for one."""
+    FOREIGN = "foreign"
+    """It is named after another project, so that no client takes it."""
+
+
+OUTSIDE_BRAKE = frozenset({RemovalKind.NO_FILE, RemovalKind.FOREIGN})
+"""What leaves by a rule of ours that no index can bring about."""
 
 
 class Fetch(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,13 +146,16 @@ def diff_page(
         if known is None:
             work.fetch.append(Fetch(file=file))
         else:
-            _compare(file, known, work, is_html=page.is_html, keep_replaced=keep_replaced)
+            metadata = metadata_to_fetch(file, page.name)
+            _compare(file, known, work, metadata, is_html=page.is_html, keep_replaced=keep_replaced)
     refused = {r.filename: r.labels for r in selected.refusals}
     listed = {f.filename for f in page.files} | {r.name for r in page.refused}
     for known in held.values():
         if known.filename in selected.files:
             continue
-        if known.filename in unwanted or (known.filename in listed and known.filename not in refused):
+        if is_foreign(known.filename, page.name):
+            work.remove.append(Removal(held=known, kind=RemovalKind.FOREIGN))
+        elif known.filename in unwanted or (known.filename in listed and known.filename not in refused):
             work.remove.append(Removal(held=known, kind=RemovalKind.CONFIGURATION))
         elif known.filename in page.others and known.filename not in listed:
             work.remove.append(Removal(held=known, kind=RemovalKind.NO_FILE))
@@ -209,7 +221,14 @@ def _keep_refused(known: HeldFile, labels: Labels | None, work: _Work, *, is_htm
         work.relabel.append(Relabel(held=known, labels=merged))
 
 
-def _compare(file: ListedFile, known: HeldFile, work: _Work, *, is_html: bool, keep_replaced: bool) -> None:
+def may_offer(metadata: Digests, first: str | None) -> bool:
+    """Tell whether listed metadata may be that which a file's pages offered first; what was offered is never exchanged."""
+    return bool(metadata) and (first is None or dict(metadata).get("sha256", first) == first)
+
+
+def _compare(
+    file: ListedFile, known: HeldFile, work: _Work, metadata: Digests, *, is_html: bool, keep_replaced: bool
+) -> None:
     if known.absent_since is not None:
         work.returned.append(known)
     verdict = _same_bytes(file, known)
@@ -223,8 +242,7 @@ def _compare(file: ListedFile, known: HeldFile, work: _Work, *, is_html: bool, k
     elif verdict:
         if file.digests != known.digests or _address(file.url) != _address(known.url):
             work.touch.append((known, file))
-        is_advertised = file.metadata and strongest_digest(file.metadata) is not None
-        if is_advertised and not known.has_metadata and not file.filename.endswith(".whl"):
+        if not known.has_metadata and may_offer(metadata, known.first_metadata):
             work.metadata.append(FetchMetadata(held=known, file=file))
     elif not keep_replaced:
         work.fetch.append(Fetch(file=file, replaces=known))

@@ -13,12 +13,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from mirror.core.distributions import is_foreign
 from mirror.core.model import IndexPolicy, Labels, ListedFile, ProjectPage
 from mirror.core.names import ProjectName, compile_patterns, strongest_digest
 from mirror.errors import Reason
 
 FILES, EXCLUDE_FILES, SKIP_URL_PATTERNS = "files", "exclude-files", "skip-url-patterns"
 """The rules that leave files out, by their keys in the configuration."""
+FOREIGN_NAME = "foreign-name"
+"""The rule that leaves out what is named after another project: no client takes it from this one's page."""
 
 _MOST_FILES = 2**53
 _RULES = 1
@@ -121,14 +124,16 @@ class Selection:
         """
         files: dict[str, ListedFile] = {}
         refusals: dict[str, Refusal] = {
-            r.name: Refusal(filename=r.name, reason=r.reason, detail=r.cause, labels=r.labels) for r in page.refused
+            r.name: Refusal(filename=r.name, reason=r.reason, detail=r.cause, labels=r.labels)
+            for r in page.refused
+            if not is_foreign(r.name, page.name)
         }
-        left_out: dict[str, str] = {}
+        left_out = {r.name: FOREIGN_NAME for r in page.refused if r.name not in refusals}
         warnings = list(page.warnings)
         for file in page.files:
             if file.filename in claimed:
                 continue  # the owner's, which publishes it or leaves it out
-            if rule := self._rule_against_file(file, owners):
+            if rule := self._rule_against_file(file, page.name, owners):
                 left_out[file.filename] = rule
             elif file.filename not in files:
                 files[file.filename] = file
@@ -155,11 +160,13 @@ class Selection:
             warnings=tuple(warnings),
         )
 
-    def _rule_against_file(self, file: ListedFile, owners: Collection[str]) -> str | None:
+    def _rule_against_file(self, file: ListedFile, project: ProjectName, owners: Collection[str]) -> str | None:
         by_name = self.rule_against(file.filename, owners)
-        if by_name is None and self._skips_url(_without_query(file.url)):
-            return SKIP_URL_PATTERNS
-        return by_name
+        if by_name is not None:
+            return by_name
+        if is_foreign(file.filename, project):
+            return FOREIGN_NAME
+        return SKIP_URL_PATTERNS if self._skips_url(_without_query(file.url)) else None
 
     def _claims(self, left_out: Mapping[str, str]) -> tuple[str, ...]:
         """Return what later overlays may not add; what an address leaves out is unclaimed."""

@@ -28,7 +28,7 @@ from packaging.version import InvalidVersion, Version
 from mirror.core.model import Entry, ProjectMeta, ProjectView
 from mirror.core.names import ProjectName, Sha256
 
-RENDERER: Final = 1
+RENDERER: Final = 2
 
 # Always 1.4: each file has its size (1.1), versions are listed (1.1), provenance (1.3) and status (1.4) are carried.
 API_VERSION: Final = "1.4"
@@ -226,8 +226,9 @@ def _anchor(entry: Entry, url: str) -> str:
     if labels.yanked is not None:
         attributes += f' data-yanked="{_escape(labels.yanked)}"'
     if entry.metadata_sha256:
-        digest = f"sha256={entry.metadata_sha256}"
-        attributes += f' data-core-metadata="{digest}" data-dist-info-metadata="{digest}"'
+        # Without data-dist-info-metadata (PEP 658): pip 22.3 to 23.1 read the metadata by it, and refuse each project whose
+        # metadata spells its name in another way than the link («inconsistent Name»).
+        attributes += f' data-core-metadata="sha256={entry.metadata_sha256}"'
     if labels.provenance is not None:
         attributes += f' data-provenance="{_escape(labels.provenance)}"'
     return f"{attributes}>{_escape(entry.filename)}</a><br>\n"

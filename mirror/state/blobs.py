@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -163,6 +162,11 @@ async def record_pruned(store: Store, blobs: Collection[BlobRow]) -> list[BlobRo
             )
             if gone:
                 forgotten.append(blob)
+        # Where nothing was ever sent, nobody has the metadata of what is gone.
+        await tx.executemany(
+            "DELETE FROM first_metadata WHERE sha256 = ? AND filename = ? AND NOT EXISTS (SELECT 1 FROM shipment)",
+            [(blob.sha256, blob.filename) for blob in forgotten],
+        )
     return forgotten
 
 
@@ -307,22 +311,10 @@ async def record_gone(store: Store, lost: Sequence[LostFile], *, now: float) -> 
                 await record_failures(store, [failure], (), now=now)
 
 
-class Sidecarred(Protocol):
-    """What identifies a blob: its row, or a held file."""
-
-    @property
-    def sha256(self) -> Sha256:
-        """Of its bytes."""
-
-    @property
-    def filename(self) -> str:
-        """As it is published."""
-
-
 async def record_sidecars(
-    store: Store, sidecars: Collection[tuple[Sidecarred, Sha256 | None]], *, cycle: int, now: float
+    store: Store, sidecars: Collection[tuple[BlobRow, Sha256 | None]], *, cycle: int, now: float
 ) -> None:
-    """Enter the metadata that some blobs have now, and mark the pages that show it.
+    """Enter the metadata that some blobs have now, as their own bytes tell, and mark the pages that show it.
 
     Where there is none any more, the pages of the indexes are read again: it may be advertised there.
     """
@@ -331,7 +323,8 @@ async def record_sidecars(
         for blob, metadata_sha256 in sidecars:
             same = (blob.sha256, blob.filename)
             await tx.execute(
-                "UPDATE blob SET metadata_sha256 = ? WHERE sha256 = ? AND filename = ?", (metadata_sha256, *same)
+                "UPDATE blob SET metadata_sha256 = ?, metadata_project = NULL WHERE sha256 = ? AND filename = ?",
+                (metadata_sha256, *same),
             )
             rows = await tx.rows(
                 "SELECT p.name FROM entry e JOIN project p ON p.id = e.project"

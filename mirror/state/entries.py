@@ -7,16 +7,18 @@ the open rows of its project's name, so a page can be rendered again from the st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
 from mirror.core.diff import HeldFile, Relabel
+from mirror.core.distributions import is_wheel
 from mirror.core.kept_links import KeptLinks
 from mirror.core.model import Digests, Entry, Labels, ListedFile, ProjectMeta, ProjectView, Validators
 from mirror.core.names import ProjectName, Sha256, strongest_digest
 from mirror.state.left_out import enter_left_out
 from mirror.state.listing import FORGET_VALIDATORS, meta_from_row, meta_values, validator_values
+from mirror.state.offered import Offered, enter_offered, first_metadata, offers_metadata
 from mirror.state.store import Row, Store, Transaction
 
 
@@ -27,6 +29,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Sha256
     size: int
     metadata_sha256: Sha256 | None = None
+    """A wheel's own; of another file that which its page offers."""
 
 
 class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +87,8 @@ async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[s
     for r in await store.rows(
         "SELECT project, id, filename, sha256, size, digests, url, requires_python, yanked, upload_time, provenance,"
         " extra, absent_since, refused, source, EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = entry.sha256"
-        " AND b.filename = entry.filename AND b.metadata_sha256 IS NOT NULL)"
+        f" AND b.filename = entry.filename AND b.metadata_sha256 IS NOT NULL AND {offers_metadata('entry')}),"
+        f" {first_metadata('entry')}"
         f" FROM entry WHERE valid_to IS NULL AND project IN ({_marks(projects)})",
         tuple(projects),
     ):
@@ -99,8 +103,46 @@ async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[s
             absent_since=r[12],
             refused=_decode_digests(r[13]) if r[13] else (),
             has_metadata=bool(r[15]),
+            first_metadata=r[16],
         )
     return found
+
+
+class OpenFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a page lists, and for which index."""
+
+    project: int
+    source: int
+    index: str
+    name: ProjectName
+    filename: str
+    sha256: Sha256
+    size: int
+
+
+async def iter_open_files(store: Store) -> AsyncIterator[OpenFile]:
+    """Yield every file that the pages list; for what is done once, since it reads the whole state."""
+    after = 0
+    while True:
+        rows = await store.rows(
+            "SELECT e.id, p.id, e.source, s.name, p.name, e.filename, e.sha256, e.size FROM entry e"
+            " JOIN project p ON p.id = e.project JOIN source s ON s.id = e.source"
+            " WHERE e.valid_to IS NULL AND e.id > ? ORDER BY e.id LIMIT 5000",
+            (after,),
+        )
+        if not rows:
+            return
+        for r in rows:
+            yield OpenFile(
+                project=r[1],
+                source=r[2],
+                index=r[3],
+                name=ProjectName(r[4]),
+                filename=r[5],
+                sha256=Sha256(r[6]),
+                size=r[7],
+            )
+        after = rows[-1][0]
 
 
 class OwnerClaims(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,20 +181,34 @@ async def load_owner_claims(store: Store, name: ProjectName, position: int) -> O
     return OwnerClaims(names=frozenset(names), owners=frozenset(owners), is_withdrawn=withdrawn, is_complete=complete)
 
 
-async def load_blobs(
-    store: Store, wanted: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], tuple[int, Sha256 | None]]:
-    """Return the held ones of some (sha256, filename) pairs, with size and metadata sha256."""
+class HeldBlob(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob that lies in the tree, whoever lists it."""
+
+    sha256: Sha256
+    filename: str
+    size: int
+    metadata_sha256: Sha256 | None
+    """Of the metadata that lies beside it."""
+    first_metadata: str | None
+    """The only metadata that may be offered for it, where it is no wheel; None: none was published yet."""
+
+
+async def load_blobs(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], HeldBlob]:
+    """Return the held ones of some (sha256, filename) pairs."""
     pairs = set(wanted)
     digests = sorted({p[0] for p in pairs})
     found = {}
     for start in range(0, len(digests), 500):
         chunk = digests[start : start + 500]
         for r in await store.rows(
-            f"SELECT sha256, filename, size, metadata_sha256 FROM blob WHERE sha256 IN ({_marks(chunk)})", chunk
+            f"SELECT sha256, filename, size, metadata_sha256, {first_metadata('blob')} FROM blob"
+            f" WHERE sha256 IN ({_marks(chunk)})",
+            chunk,
         ):
             if (r[0], r[1]) in pairs:
-                found[(r[0], r[1])] = (r[2], r[3])
+                found[(r[0], r[1])] = HeldBlob(
+                    sha256=r[0], filename=r[1], size=r[2], metadata_sha256=r[3], first_metadata=r[4]
+                )
     return found
 
 
@@ -180,8 +236,20 @@ async def _enter_placed(tx: Transaction, records: Sequence[ProjectRecord], revis
     placed = [(r, p) for r in records for p in r.placed]
     await tx.executemany(
         "INSERT INTO blob (sha256, filename, size, metadata_sha256, stored, verified) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (sha256, filename) DO UPDATE SET unlisted_since = NULL, metadata_sha256 = excluded.metadata_sha256",
-        [(p.sha256, p.file.filename, p.size, p.metadata_sha256, now, now) for _, p in placed],
+        " ON CONFLICT (sha256, filename) DO UPDATE SET unlisted_since = NULL,"
+        " metadata_sha256 = coalesce(excluded.metadata_sha256, metadata_sha256)",
+        [
+            (p.sha256, p.file.filename, p.size, p.metadata_sha256 if is_wheel(p.file.filename) else None, now, now)
+            for _, p in placed
+        ],
+    )
+    await enter_offered(
+        tx,
+        [
+            Offered(sha256=p.sha256, filename=p.file.filename, project=r.project, metadata_sha256=p.metadata_sha256)
+            for r, p in placed
+            if p.metadata_sha256 is not None and not is_wheel(p.file.filename)
+        ],
     )
     same_name = "filename = ? AND project IN (SELECT id FROM project WHERE name = ?)"
     open_names = await _load_open(tx, [(r.name, p.file.filename) for r, p in placed])
@@ -210,10 +278,17 @@ async def _load_open(tx: Transaction, names: Sequence[tuple[str, str]]) -> set[t
     return found
 
 
-async def close_entries(tx: Transaction, where: str, values: Row, revision: int, now: float) -> None:
-    """Close the open rows that a condition selects; a blob that no open row needs begins its retention."""
+async def close_entries(
+    tx: Transaction, where: str, values: Row, revision: int, now: float, *, is_exempt: bool = False
+) -> None:
+    """Close the open rows that a condition selects; a blob that no open row needs begins its retention.
+
+    ``is_exempt``: the removal brake does not count them.
+    """
     closed = await tx.rows(f"SELECT sha256, filename FROM entry WHERE valid_to IS NULL AND {where}", values)
-    await tx.execute(f"UPDATE entry SET valid_to = ? WHERE valid_to IS NULL AND {where}", (revision, *values))
+    await tx.execute(
+        f"UPDATE entry SET valid_to = ?, exempt = ? WHERE valid_to IS NULL AND {where}", (revision, is_exempt, *values)
+    )
     await tx.executemany(_UNLIST_BLOB, [(now, sha256, filename) for sha256, filename in closed])
 
 
@@ -315,6 +390,15 @@ async def _touch(tx: Transaction, records: Sequence[ProjectRecord]) -> None:
     )
 
 
+async def record_offered(
+    store: Store, offered: Sequence[tuple[ProjectName, Offered]], *, cycle: int, now: float
+) -> None:
+    """Enter metadata of files that were published without it, and mark the pages that offer it now."""
+    async with store.transaction() as tx:
+        await enter_offered(tx, [o for _, o in offered])
+        await mark_pages(tx, (name for name, _ in offered), await tx.revision(cycle, now))
+
+
 async def record_missing(store: Store, missing: Mapping[int, Sequence[HeldFile]], *, cycle: int) -> None:
     """Note the first look that missed some entries; no new version of them."""
     async with store.transaction() as tx:
@@ -373,8 +457,9 @@ async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageS
             listed.add(r[0])
     entries: dict[str, list[Entry]] = {}
     for r in await store.rows(
-        "SELECT p.name, e.filename, e.sha256, e.size, b.metadata_sha256, e.requires_python, e.yanked, e.upload_time,"
-        " e.provenance, e.extra FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
+        f"SELECT p.name, e.filename, e.sha256, e.size, CASE WHEN {offers_metadata('e')} THEN b.metadata_sha256 END,"
+        " e.requires_python, e.yanked, e.upload_time, e.provenance, e.extra"
+        " FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
         " JOIN blob b ON b.sha256 = e.sha256 AND b.filename = e.filename"
         f" WHERE p.name IN ({marks}) ORDER BY e.filename",
         tuple(names),

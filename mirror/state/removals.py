@@ -31,6 +31,8 @@ class RemovalRecord(msgspec.Struct, frozen=True, kw_only=True):
     all_files: bool = False
     leaves: bool = False
     """The index no longer lists the project, or nobody wants it."""
+    is_exempt: bool = False
+    """The brake neither judges it nor counts it afterwards."""
     is_displaced: bool = False
     """Another index owns it now; what failed here is not tried again."""
     meta: ProjectMeta | None = None
@@ -62,7 +64,7 @@ async def load_brake_window(store: Store, source: int, now: float, *, enough: Ca
     had_files = await store.value(f"SELECT EXISTS (SELECT 1 {_PUBLISHED_AT_START})", values)
     left = await store.value(
         "SELECT count(*) FROM (SELECT DISTINCT e.project, e.filename FROM entry e"
-        " WHERE e.source = :source AND e.valid_to > :start AND NOT EXISTS (SELECT 1 FROM entry o"
+        " WHERE e.source = :source AND e.valid_to > :start AND e.exempt = 0 AND NOT EXISTS (SELECT 1 FROM entry o"
         " JOIN project p ON p.id = e.project JOIN project q ON q.name = p.name AND q.id = o.project"
         f" WHERE o.filename = e.filename AND o.valid_to IS NULL) {'AND e.valid_from <= :start' if had_files else ''})",
         values,
@@ -171,7 +173,10 @@ async def record_removals(store: Store, removals: Sequence[RemovalRecord], *, cy
             if removal.all_files:
                 await close_entries(tx, "project = ?", (removal.project,), revision, now)
             for filename in removal.filenames:
-                await close_entries(tx, "project = ? AND filename = ?", (removal.project, filename), revision, now)
+                same = (removal.project, filename)
+                await close_entries(
+                    tx, "project = ? AND filename = ?", same, revision, now, is_exempt=removal.is_exempt
+                )
         await tx.executemany(
             "UPDATE project SET listed = 0, absent_since = NULL, etag = NULL, last_modified = NULL, serial = NULL,"
             " digest = NULL, selection = NULL, claims = NULL WHERE id = ?",

@@ -152,6 +152,22 @@ MIGRATIONS: tuple[str, ...] = (
     -- Whether an index was read with a credential: without one it may show less. Null until the next look tells.
     ALTER TABLE source ADD COLUMN had_credential INTEGER;
     """,
+    """
+    -- Metadata of what is no wheel belongs to the project of the index that listed it: only its page offers it.
+    ALTER TABLE blob ADD COLUMN metadata_project INTEGER;
+    -- The metadata that was published first for a file that is no wheel. No other is ever offered: a site may have it.
+    -- Empty: nobody knows which was sent, so none is offered any more. The row outlives its blob.
+    CREATE TABLE first_metadata (
+        sha256 TEXT NOT NULL, filename TEXT NOT NULL, metadata_sha256 TEXT NOT NULL,
+        PRIMARY KEY (sha256, filename)) WITHOUT ROWID;
+    -- Metadata that no page may offer: it leaves the disk once no page of a snapshot names it either.
+    CREATE TABLE dropped_metadata (
+        sha256 TEXT NOT NULL, filename TEXT NOT NULL, PRIMARY KEY (sha256, filename)) WITHOUT ROWID;
+    -- Which version of the renderer wrote the pages of a frozen state.
+    ALTER TABLE snapshot ADD COLUMN renderer INTEGER NOT NULL DEFAULT 1;
+    -- The removal brake does not count what left by a rule of ours.
+    ALTER TABLE entry ADD COLUMN exempt INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

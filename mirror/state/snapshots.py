@@ -13,9 +13,12 @@ import msgspec
 
 from mirror.core.changes import PublishedFile
 from mirror.core.names import ProjectName, Sha256
+from mirror.core.render_pages import RENDERER
 from mirror.state.store import Row, Store
 
 _CHUNK = 500
+_UNKNOWN_RENDERER = 0
+"""Of pages that were found on the disk."""
 
 
 class Kind(Enum):
@@ -84,8 +87,8 @@ async def record_snapshot(
     """Enter a state that is about to be frozen: from now on nothing that it lists is pruned."""
     async with store.transaction() as tx:
         await tx.execute(
-            "INSERT INTO snapshot (kind, name, revision, made_at, note, rebuilt) VALUES (?, ?, ?, ?, ?, ?)",
-            (kind.value, name, revision, now, note, rebuilt),
+            "INSERT INTO snapshot (kind, name, revision, made_at, note, rebuilt, renderer) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (kind.value, name, revision, now, note, rebuilt, _UNKNOWN_RENDERER if rebuilt else RENDERER),
         )
     row = await load_snapshot(store, kind, name)
     assert row is not None

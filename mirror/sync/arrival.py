@@ -25,7 +25,7 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     request: FileRequest
     metadata: Digests = ()
-    """Digests of advertised metadata, of what is no wheel."""
+    """Digests of the metadata to be fetched with it (``core.distributions.metadata_to_fetch``)."""
 
 
 async def bring(session: IndexSession, files: FileStore, job: FetchJob) -> tuple[StagedFile, bytes | None]:

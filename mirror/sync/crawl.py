@@ -13,11 +13,11 @@ import anyio.to_thread
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from mirror.core.diff import Fetch, ProjectChange, Removal, RemovalKind, diff_page, diff_unchanged
+from mirror.core.diff import OUTSIDE_BRAKE, Fetch, ProjectChange, Removal, RemovalKind, diff_page, diff_unchanged
 from mirror.core.kept_links import is_incomplete
 from mirror.core.model import Digests, ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import Sha256, digests_to_compare, normalize_project
-from mirror.core.policy import Refusal
+from mirror.core.policy import FOREIGN_NAME, Refusal, Selected
 from mirror.errors import (
     AccessDenied,
     BadPage,
@@ -31,8 +31,9 @@ from mirror.errors import (
     shown_text,
 )
 from mirror.logs import get_logger
-from mirror.state.entries import Closing, OwnerClaims, load_blobs, load_held, load_owner_claims
+from mirror.state.entries import Closing, HeldBlob, OwnerClaims, load_blobs, load_held, load_owner_claims
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
+from mirror.state.left_out import load_left_out
 from mirror.state.listing import (
     Due,
     ProjectRow,
@@ -54,6 +55,9 @@ _log = get_logger(__name__)
 
 _LARGE_BYTES = 1 << 30
 """A listed size from which on it is asked whether the disk could ever hold it: a smaller disk is the one at fault."""
+
+_SHOWN_NAMES = 5
+"""Maximum number of file names in one line of the log."""
 
 Deliver = Callable[[ProjectWork], Awaitable[None]]
 
@@ -294,6 +298,7 @@ class _Crawler:
         selected = run.selection.select(page, {f: h.sha256 for f, h in held.items()}, claims.names, claims.owners)
         for warning in selected.warnings:
             _log.warning("page.odd", index=run.name, project=row.name, problem=shown_text(warning))
+        await self._tell_foreign_names(row, selected)
         unwanted = frozenset(f for f in held if f in claims.names or not run.selection.wants_filename(f, claims.owners))
         if claims.is_withdrawn:
             removals = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
@@ -327,6 +332,24 @@ class _Crawler:
             work.closed = tuple(name for name in ledger if name not in still and (page.is_whole or not name))
         self._plan_removal(work, change.remove)
         return work
+
+    async def _tell_foreign_names(self, row: ProjectRow, selected: Selected) -> None:
+        """Log once which files are left out since they are named after another project."""
+        foreign = [name for name, rule in selected.left_out.items() if rule == FOREIGN_NAME]
+        if not foreign:
+            return
+        known = {x.rule: x for x in await load_left_out(self._cycle.store, row.id)}.get(FOREIGN_NAME)
+        if known is not None and known.files >= len(foreign) and known.names and set(known.names) <= set(foreign):
+            return
+        _log.warning(
+            "files.left_out",
+            index=self._run.name,
+            project=row.name,
+            rule=FOREIGN_NAME,
+            count=len(foreign),
+            files=[shown_text(name) for name in foreign[:_SHOWN_NAMES]],
+            problem="their names are those of another project, so that no client takes them from this one's page",
+        )
 
     async def _plan_jobs(self, work: ProjectWork, change: ProjectChange, ledger: Mapping[str, FailureRow]) -> set[str]:
         """Enter what is to be done; return which refused files are left alone until their next try is due."""
@@ -389,33 +412,41 @@ class _Crawler:
         # Also of a project that holds nothing here: later indexes may hold files of it, which are withdrawn with it.
         is_withdrawal = withdrawn is not None or (work.change.meta or work.row.meta).status == "quarantined"
         meta = work.change.meta if is_withdrawal else None
-        if not removals and meta is None:
-            return
-        at_once = is_withdrawal or any(r.kind is not RemovalKind.ABSENT for r in removals)
-        self._run.removals.append(
-            PendingRemoval(
-                project=work.row.id,
-                name=work.row.name,
-                files=tuple(removals),
-                meta=meta,
-                withdrawn=withdrawn,
-                closing=work.closing if at_once else None,
+        exempt = tuple(r for r in removals if r.kind in OUTSIDE_BRAKE)
+        judged = tuple(r for r in removals if r.kind not in OUTSIDE_BRAKE)
+        if judged or meta is not None:
+            at_once = is_withdrawal or any(r.kind is not RemovalKind.ABSENT for r in judged)
+            self._run.removals.append(
+                PendingRemoval(
+                    project=work.row.id,
+                    name=work.row.name,
+                    files=judged,
+                    meta=meta,
+                    withdrawn=withdrawn,
+                    closing=work.closing if at_once else None,
+                )
             )
-        )
-        if at_once:
+            if at_once:
+                work.closing = None
+        if exempt:
+            self._run.removals.append(
+                PendingRemoval(
+                    project=work.row.id, name=work.row.name, files=exempt, is_exempt=True, closing=work.closing
+                )
+            )
             work.closing = None
         if meta is not None:
             work.change = msgspec.structs.replace(work.change, meta=None)
 
 
-async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, tuple[int, str | None]]:
-    """Return which of the jobs need no download, since their blob is held: filename -> (size, metadata sha256)."""
+async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, HeldBlob]:
+    """Return which of the jobs need no download, by filename, since their blob is held."""
     if not cycle.has_blobs:
         return {}
     listed = {job.file.filename: dict(job.file.digests) for job in work.jobs if "sha256" in dict(job.file.digests)}
     wanted = {(digests["sha256"], filename) for filename, digests in listed.items()}
     found = {name: held for (_sha, name), held in (await load_blobs(cycle.store, wanted)).items()} if wanted else {}
-    adopted: dict[str, tuple[int, str | None]] = {}
+    adopted: dict[str, HeldBlob] = {}
     for filename, held in found.items():
         digests = listed[filename]
         others = tuple(pair for pair in digests_to_compare(digests.items()) if pair[0] != "sha256")

@@ -39,6 +39,7 @@ from mirror.state.listing import (
 )
 from mirror.sync.crawl import Deliver, crawl, look_at_root, reread
 from mirror.sync.fetch import Fetcher
+from mirror.sync.foreign import plan_foreign, remove_foreign
 from mirror.sync.plan import plan_of_cycle, plan_stage
 from mirror.sync.publish import Publisher
 from mirror.sync.record import Recorder
@@ -93,6 +94,7 @@ async def _run_steps(cycle: Cycle) -> None:
     if not cycle.options.dry_run:
         await sweep_before(cycle)
         await publisher.publish_marked()
+        await remove_foreign(cycle, publisher)
     cycle.phase = Phase.ROOTS
     dues = await _look_at_roots(cycle)
     await _tell_what_is_not_there(cycle, [run for run, _ in dues])
@@ -115,6 +117,7 @@ async def _run_steps(cycle: Cycle) -> None:
                 )
     if cycle.options.dry_run:
         plan_of_cycle(cycle).extend(await plan_orphaned(cycle))
+        plan_of_cycle(cycle).extend(await plan_foreign(cycle))
         return
     await remove_orphaned(cycle, publisher)
     await settle_unclaimed(cycle, publisher)
@@ -126,9 +129,9 @@ async def _take_away(cycle: Cycle, publisher: Publisher, run: IndexRun) -> bool:
     """Apply what is to leave, or plan it; tell whether it may be handed over."""
     if not cycle.options.dry_run:
         return await apply_removals(cycle, run, publisher)
-    items = await plan_items(cycle, run)
-    plan_of_cycle(cycle).extend(items or ())
-    return items is not None
+    items, may_leave = await plan_items(cycle, run)
+    plan_of_cycle(cycle).extend(items)
+    return may_leave
 
 
 async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:

@@ -13,8 +13,9 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
-from mirror.core.diff import Fetch, FetchMetadata, Rehash
-from mirror.core.model import ListedFile
+from mirror.core.diff import Fetch, FetchMetadata, HeldFile, Rehash, may_offer
+from mirror.core.distributions import is_wheel, metadata_to_fetch
+from mirror.core.model import Labels, ListedFile
 from mirror.core.names import ProjectName
 from mirror.errors import (
     AccessDenied,
@@ -27,6 +28,7 @@ from mirror.errors import (
     Unreachable,
 )
 from mirror.logs import get_logger
+from mirror.state.entries import HeldBlob
 from mirror.sync.arrival import FetchJob, bring, bring_metadata
 from mirror.sync.crawl import adopt_held, has_digests
 from mirror.sync.fetch_pool import FetchPool
@@ -81,13 +83,27 @@ class Fetcher:
         for job in jobs:
             held = adopted.get(job.file.filename)
             if held is not None and isinstance(job, Fetch):
-                await self._recorder.put(Adopted(work=work, fetch=job, size=held[0], metadata_sha256=held[1]))
+                await self._adopt(work, job, held)
                 continue
             if not isinstance(job, FetchMetadata):
                 self._run.counters.bytes_wanted += job.file.size or 0
             if isinstance(job, Fetch) and await self._give_away(work, job):
                 continue
             await self._queue((work, job))
+
+    async def _adopt(self, work: ProjectWork, fetch: Fetch, blob: HeldBlob) -> None:
+        """Take a blob that is held already; metadata that this page may offer and that is not there is still fetched."""
+        listed = metadata_to_fetch(fetch.file, work.row.name)
+        is_there = blob.metadata_sha256 is not None and dict(listed).get("sha256") == blob.metadata_sha256
+        offered = blob.metadata_sha256 if is_there or is_wheel(blob.filename) else None
+        is_wanted = not is_there and may_offer(listed, blob.first_metadata)
+        work.pending += is_wanted
+        await self._recorder.put(Adopted(work=work, fetch=fetch, size=blob.size, metadata_sha256=offered))
+        if is_wanted:
+            held = HeldFile(
+                id=0, filename=blob.filename, sha256=blob.sha256, size=blob.size, digests=(), url="", labels=Labels()
+            )
+            await self._queue((work, FetchMetadata(held=held, file=fetch.file)))
 
     async def _queue(self, job: _Job) -> None:
         try:
@@ -160,7 +176,7 @@ class Fetcher:
     async def _take_outcome(self, work: ProjectWork, fetch: Fetch, outcome: Outcome) -> None:
         if outcome.blob is not None:
             self._run.note_answer()
-            await self._recorder.put(Delivered(work=work, fetch=fetch, blob=outcome.blob))
+            await self._recorder.put(Delivered(work=work, fetch=fetch, blob=outcome.blob, metadata=outcome.metadata))
         elif isinstance(outcome.error, TreeError):
             raise outcome.error
         elif outcome.error is not None:
@@ -180,7 +196,9 @@ class Fetcher:
         self._run.beside = None
         for (work, fetch), outcome in await self._pool.stop():
             if outcome.blob is not None:
-                await self._recorder.put(Delivered(work=work, fetch=fetch, blob=outcome.blob))
+                await self._recorder.put(
+                    Delivered(work=work, fetch=fetch, blob=outcome.blob, metadata=outcome.metadata)
+                )
 
     # -- here -------------------------------------------------------------------------------------------------------
 
@@ -234,7 +252,7 @@ class Fetcher:
             digests=file.digests,
             limit_bytes=self._run.selection.policy.file_size_limit,
         )
-        metadata = () if file.filename.endswith(".whl") else file.metadata or ()
+        metadata = metadata_to_fetch(file, work.row.name)
         return FetchJob(key=staging_key(self._run.name, work.row.name, file), request=request, metadata=metadata)
 
     async def _put_bug(self, work: ProjectWork, wanted: Job, kind: str) -> None:

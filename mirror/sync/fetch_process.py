@@ -240,8 +240,8 @@ class _Work:
                 self._arrived.append(_Arrived(number=number, filename=filename, staged=staged, metadata=metadata))
                 self._arrived_bytes += staged.in_memory
             else:
-                blob = await self._place_large(staged, filename, metadata)
-                self._outcomes.append(Outcome(number=number, blob=blob))
+                blob = await self._place_large(staged, filename)
+                self._outcomes.append(Outcome(number=number, blob=blob, metadata=metadata))
         except Exception as exc:  # noqa: BLE001 - a bug on one file or page is a failure of its project, not of the cycle
             self._outcomes.append(self._failed(number, exc))
         self._tell_soon()
@@ -302,16 +302,16 @@ class _Work:
         arrived, self._arrived, self._arrived_bytes = self._arrived, [], 0
         for file in arrived:
             try:
-                blob = self._files.place(file.staged, file.filename, file.metadata)
-                self._outcomes.append(Outcome(number=file.number, blob=blob))
+                blob = self._files.place(file.staged, file.filename)
+                self._outcomes.append(Outcome(number=file.number, blob=blob, metadata=file.metadata))
             except Exception as exc:  # noqa: BLE001 - as above
                 self._outcomes.append(self._failed(file.number, exc))
                 with contextlib.suppress(TreeError):  # the disk refuses even that
                     file.staged.forget()
 
-    async def _place_large(self, staged: StagedFile, filename: str, metadata: bytes | None) -> PlacedBlob:
+    async def _place_large(self, staged: StagedFile, filename: str) -> PlacedBlob:
         try:
-            return await anyio.to_thread.run_sync(self._files.place, staged, filename, metadata)
+            return await anyio.to_thread.run_sync(self._files.place, staged, filename)
         except BaseException:
             await staged.keep()
             raise

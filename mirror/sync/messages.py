@@ -61,6 +61,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     blob: PlacedBlob | None = None
+    metadata: bytes | None = None
+    """What was fetched with the blob, to be judged and placed by who runs the cycle."""
     page: bytes | None = None
     """A ``PageLook`` as ``pack_look`` makes it: many may wait to be judged, and take a fraction of the room so."""
     error: MirrorError | None = None

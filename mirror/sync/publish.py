@@ -26,6 +26,8 @@ from mirror.state.entries import (
     mark_all_pages,
     record_published,
 )
+from mirror.state.renewal import record_metadata_settled, settle_metadata
+from mirror.sync.renewal import renew_snapshots
 from mirror.sync.work import Cycle
 
 _ROOT_SHARE = 20
@@ -44,18 +46,24 @@ class Publisher:
         self._root_next_s = time.monotonic() + _ROOT_PAUSE_S
 
     async def publish_marked(self) -> None:
-        """Publish what an earlier cycle left marked, and everything if the renderer is another one."""
+        """Publish what an earlier cycle left marked, and everything if the renderer is another one.
+
+        Metadata that an older version entered is judged before, and leaves the disk after the pages, snapshots too.
+        """
         store = self._cycle.store
         written = await load_meta(store, "renderer")
         if written is None:
             await record_meta(store, "renderer", str(RENDERER))
+            await record_metadata_settled(store)
         elif written != str(RENDERER):
+            await settle_metadata(store)
             await mark_all_pages(store, cycle=self._cycle.id, now=self._cycle.clock(), renderer=RENDERER)
         after = ""
         while names := await load_marked(store, after):
             await self.publish(names, ())
             after = names[-1]
         await self.finish()
+        await renew_snapshots(store, self._cycle.files)
 
     async def publish(self, names: Collection[ProjectName], closings: Sequence[Closing]) -> None:
         """Write the pages of these projects, and enter the closings as soon as the order of writes allows it."""

@@ -12,6 +12,7 @@ import hashlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,10 +20,10 @@ import anyio
 import anyio.to_thread
 from anyio.abc import ObjectReceiveStream
 
-from mirror.core import parse_html, parse_json
+from mirror.core.distributions import belongs_to, is_foreign, is_wheel
 from mirror.core.model import ListedFile, ProjectPage
-from mirror.core.names import ProjectName, Sha256, check_filename, check_sha256, normalize_project
-from mirror.errors import BadPage, StateError, TreeError, UnsafeName
+from mirror.core.names import ProjectName, Sha256, check_filename, check_sha256
+from mirror.errors import StateError, TreeError, UnsafeName
 from mirror.logs import get_logger
 from mirror.state.blobs import LostFile, load_known_files
 from mirror.state.entries import Placed, ProjectRecord, record_changes
@@ -33,7 +34,9 @@ from mirror.state.rebuilt import (
     record_rebuilt_start,
     record_unlisted_blobs,
 )
+from mirror.state.renewal import record_dropped
 from mirror.state.snapshots import Kind, record_kept_blobs, record_snapshot, record_snapshot_ready
+from mirror.sync.own_pages import is_of_this_renderer, read_page
 from mirror.sync.publish import Publisher
 from mirror.sync.verify import Finding, Verification, first_error, write_sidecar
 from mirror.sync.work import Cycle
@@ -44,7 +47,6 @@ from mirror.tree.check import (
     iter_outer,
     iter_projects,
     move_aside,
-    read_page_file,
     scan_blobs,
     sidecar_digest,
     size_of,
@@ -56,8 +58,6 @@ from mirror.tree.snapshots import list_snapshots, snapshot_path
 
 _log = get_logger(__name__)
 
-_BASE = "https://tree.invalid/simple/"
-"""Only to resolve our own relative links; never asked."""
 _PAGES_AT_ONCE = 100
 _STATE_ENDINGS = ("", "-wal", "-shm")
 
@@ -76,6 +76,7 @@ async def rebuild(cycle: Cycle, layout: Layout, *, into: Verification) -> None:
     for start in range(0, len(names), _PAGES_AT_ONCE):
         await worker.enter_projects(names[start : start + _PAGES_AT_ONCE])
     await worker.enter_unlisted()
+    await worker.enter_dropped()
     for snapshot in await anyio.to_thread.run_sync(list_snapshots, layout):
         await _enter_snapshot(cycle, layout, snapshot)
     await record_rebuilt_end(cycle.store)
@@ -132,20 +133,25 @@ class _Rebuilder:
         self._cycle, self._store, self._layout, self._source = cycle, cycle.store, layout, source
         self._limit_bytes, self._now, self._into = cycle.files.metadata_limit_bytes, now, into
         self._damaged: set[str] = set()
+        self._dropped: list[tuple[Sha256, str]] = []
 
     async def enter_projects(self, directories: Sequence[str]) -> None:
         """Enter what some projects' pages list and the disk still holds."""
-        pages = [p for p in await anyio.to_thread.run_sync(self._read_pages, directories) if p is not None]
+        found = [p for p in await anyio.to_thread.run_sync(self._read_pages, directories) if p is not None]
+        pages = [page for page, _ in found]
+        current = {page.name for page, is_current in found if is_current}
         self._into.pages_checked += len(pages)
         placed: dict[ProjectName, list[Placed]] = {page.name: [] for page in pages}
 
         async def enter(item: tuple[ProjectPage, ListedFile]) -> None:
             page, file = item
-            found = await anyio.to_thread.run_sync(self._check_listed, page.name, file)
-            if found is not None:
-                placed[page.name].append(found)
+            check = partial(self._check_listed, page.name, file, is_current=page.name in current)
+            whole = await anyio.to_thread.run_sync(check)
+            if whole is not None:
+                placed[page.name].append(whole)
 
-        await _side_by_side(((page, file) for page in pages for file in page.files), enter)
+        listed = ((page, file) for page in pages for file in page.files if not is_foreign(file.filename, page.name))
+        await _side_by_side(listed, enter)
         empty = {page.name for page in pages if not page.files}
         names = [page.name for page in pages]
         projects = await enter_unclaimed_projects(self._store, self._source, names, empty)
@@ -177,18 +183,24 @@ class _Rebuilder:
         for path in sorted(self._damaged):
             move_aside(self._layout, path)
 
-    def _read_pages(self, directories: Sequence[str]) -> list[ProjectPage | None]:
-        pages = []
+    async def enter_dropped(self) -> None:
+        """Enter the metadata that no page may offer: it leaves the disk once the pages are written."""
+        await record_dropped(self._store, self._dropped)
+
+    def _read_pages(self, directories: Sequence[str]) -> list[tuple[ProjectPage, bool] | None]:
+        pages: list[tuple[ProjectPage, bool] | None] = []
         for directory in directories:
             page = read_page(self._layout.simple, directory)
             if page is None:
                 path = str(self._layout.simple / directory)
                 self._into.tell(Finding(damage=Damage.PAGE, path=path, detail="no page of ours can be read here"))
                 move_aside(self._layout, path)
-            pages.append(page)
+                pages.append(None)
+            else:
+                pages.append((page, is_of_this_renderer(self._layout.simple, directory)))
         return pages
 
-    def _check_listed(self, project: ProjectName, file: ListedFile) -> Placed | None:
+    def _check_listed(self, project: ProjectName, file: ListedFile, *, is_current: bool) -> Placed | None:
         try:
             sha256 = check_sha256(dict(file.digests)["sha256"])
         except (KeyError, ValueError):
@@ -207,6 +219,10 @@ class _Rebuilder:
             )
             return None
         metadata = self._mend_metadata(sha256, file.filename, dict(file.metadata or ()).get("sha256"))
+        may_offer = is_wheel(file.filename) or (is_current and belongs_to(file.filename, project))
+        if metadata is not None and not may_offer:
+            self._dropped.append((sha256, file.filename))
+            metadata = None
         own = ListedFile(filename=file.filename, url="", digests=(("sha256", sha256),), size=size, labels=file.labels)
         return Placed(file=own, sha256=sha256, size=size, metadata_sha256=metadata)
 
@@ -228,7 +244,7 @@ class _Rebuilder:
     def _mend_metadata(self, sha256: Sha256, filename: str, advertised: str | None) -> Sha256 | None:
         """Return the sha256 of a sidecar that can be vouched for: the wheel's own, or what the page advertised."""
         on_disk = sidecar_digest(self._layout, sha256, filename, self._limit_bytes)
-        if not filename.endswith(".whl"):
+        if not is_wheel(filename):
             digest = on_disk if on_disk == advertised else None
         else:
             data = wheel_metadata(self._layout, sha256, filename, self._limit_bytes)
@@ -260,26 +276,6 @@ class _Rebuilder:
             if size is not None:
                 found.append((sha256, filename, size, self._mend_metadata(sha256, filename, None)))
         return found
-
-
-def read_page(simple: Path, directory: str) -> ProjectPage | None:
-    """Read one of our own pages: the JSON, else the HTML; None where neither is one of this project."""
-    try:
-        name: ProjectName = normalize_project(directory)
-    except UnsafeName:
-        return None
-    if name != directory or (simple / directory).is_symlink():
-        return None
-    url = f"{_BASE}{name}/"
-    for page in ("index.v1_json", "index.html"):
-        try:
-            body = read_page_file(str(simple / directory / page))
-            if page.endswith("json"):
-                return parse_json.parse_project_page(body, project=name, url=url)
-            return parse_html.parse_project_page(body, project=name, url=url)
-        except (OSError, BadPage):
-            continue
-    return None
 
 
 async def _side_by_side(items: Iterable[T], act: Callable[[T], Awaitable[None]]) -> None:

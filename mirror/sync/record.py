@@ -6,7 +6,8 @@ shared by as much as happens meanwhile. The order within a batch is the order of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,13 +15,14 @@ import anyio.to_thread
 import msgspec
 
 from mirror.core.diff import Fetch, FetchMetadata, HeldFile, Rehash
+from mirror.core.distributions import is_wheel
 from mirror.core.model import Digests
-from mirror.core.names import Sha256
+from mirror.core.names import ProjectName, Sha256
 from mirror.errors import Reason
 from mirror.logs import get_logger
-from mirror.state.blobs import record_sidecars
-from mirror.state.entries import Placed, ProjectRecord, record_changes, record_missing
+from mirror.state.entries import Placed, ProjectRecord, record_changes, record_missing, record_offered
 from mirror.state.ledger import Failure, record_failures
+from mirror.state.offered import Offered, load_first
 from mirror.sync.publish import Publisher
 from mirror.sync.work import Cycle, ProjectWork
 from mirror.tree.files import PlacedBlob
@@ -57,11 +59,12 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
-    """Another process of ours has put a file in its place; it is not durable yet."""
+    """Another process of ours has put a file in its place; it is not durable yet. ``metadata``: of what is no wheel."""
 
     work: ProjectWork
     fetch: Fetch
     blob: PlacedBlob
+    metadata: bytes | None = None
 
 
 class Adopted(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +73,8 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
     work: ProjectWork
     fetch: Fetch
     size: int
-    metadata_sha256: str | None
+    metadata_sha256: Sha256 | None
+    """A wheel's own; of another file that which lies there and which this page lists."""
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +100,9 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     work: ProjectWork
     failure: Failure
 
+
+_Sidecars = dict[tuple[int, Sha256, str], Sha256]
+"""(project id, sha256, filename) -> sha256 of the metadata that its page may offer."""
 
 Event = Begun | Arrived | Delivered | Adopted | Verified | Completed | Failed
 
@@ -203,41 +210,83 @@ class Recorder:
             if draft is None:
                 draft = drafts[event.work.row.id] = _Draft(event.work, self._log)
             draft.add(event)
-        await self._complete([e for e in batch if isinstance(e, Completed)])
+        completed = [e for e in batch if isinstance(e, Completed)]
         brought: list[Arrived | Delivered] = [*arrived, *delivered]
+        offered = await self._place_metadata(completed, list(zip(brought, blobs, strict=True)))
         for came, blob in zip(brought, blobs, strict=True):
-            drafts[came.work.row.id].add_placed(came.fetch, blob, _checked_metadata(came.fetch, blob))
+            problem = _metadata_problem(came.fetch, blob)
+            digest = offered.get((came.work.row.id, blob.sha256, blob.filename), blob.metadata_sha256)
+            drafts[came.work.row.id].add_placed(
+                came.fetch, msgspec.structs.replace(blob, metadata_sha256=digest), problem
+            )
         await self._record(list(drafts.values()))
+        await self._complete(completed, offered)
         return [d.work for d in drafts.values()]
 
     def _place(self, arrived: Sequence[Arrived], delivered: Sequence[Delivered]) -> list[PlacedBlob]:
         """Put the files in their places that are not there yet, and make all durable; return what lies there, in order."""
         files = self._cycle.files
-        blobs = [files.place(e.staged, e.fetch.file.filename, e.metadata) for e in arrived]
+        blobs = [files.place(e.staged, e.fetch.file.filename) for e in arrived]
         blobs += [e.blob for e in delivered]
         files.sync(blobs)
         return blobs
 
-    async def _complete(self, completed: Sequence[Completed]) -> None:
-        """Put metadata beside held files, make it durable, and mark the pages that show it."""
-        found = [(e.wanted.held, e.metadata) for e in completed if e.metadata is not None]
-        if not found:
-            return
-        sidecars = await anyio.to_thread.run_sync(self._place_sidecars, found)
-        await record_sidecars(self._cycle.store, sidecars, cycle=self._cycle.id, now=self._cycle.clock())
-        for event in completed:
-            event.work.shows = event.work.shows or event.metadata is not None
+    async def _place_metadata(
+        self, completed: Sequence[Completed], brought: Sequence[tuple[Arrived | Delivered, PlacedBlob]]
+    ) -> _Sidecars:
+        """Put fetched metadata beside its blobs and make it durable; return what may be offered.
 
-    def _place_sidecars(self, found: Sequence[tuple[HeldFile, bytes]]) -> list[tuple[HeldFile, Sha256]]:
+        Only the first that was ever published for a file: any other is left aside, whoever lists it.
+        """
+        fetched = [
+            *((e.work, e.wanted.held.sha256, e.wanted.held.filename, e.metadata) for e in completed),
+            *((e.work, blob.sha256, blob.filename, e.metadata) for e, blob in brought),
+        ]
+        found = [(work, sha256, name, data) for work, sha256, name, data in fetched if data is not None]
+        if not found:
+            return {}
+        first = await load_first(self._cycle.store, [(sha256, name) for _, sha256, name, _ in found])
+        offered: _Sidecars = {}
+        placed: dict[tuple[Sha256, str], bytes] = {}
+        for work, sha256, name, data in found:
+            digest = Sha256(hashlib.sha256(data).hexdigest())
+            if first.setdefault((sha256, name), digest) == digest:
+                offered[work.row.id, sha256, name] = digest
+                placed[sha256, name] = data
+            else:
+                _log.warning(
+                    "metadata.refused",
+                    index=work.run.name,
+                    project=work.row.name,
+                    filename=name,
+                    cause="other metadata than was published for it first",
+                )
+        await anyio.to_thread.run_sync(self._place_sidecars, placed)
+        return offered
+
+    def _place_sidecars(self, found: Mapping[tuple[Sha256, str], bytes]) -> None:
         files = self._cycle.files
-        digests = [files.place_sidecar(held.sha256, held.filename, data) for held, data in found]
         files.sync(
             [
-                PlacedBlob(sha256=held.sha256, filename=held.filename, size=held.size, metadata_sha256=digest)
-                for (held, _), digest in zip(found, digests, strict=True)
+                PlacedBlob(
+                    sha256=sha256, filename=name, size=0, metadata_sha256=files.place_sidecar(sha256, name, data)
+                )
+                for (sha256, name), data in found.items()
             ]
         )
-        return [(held, digest) for (held, _), digest in zip(found, digests, strict=True)]
+
+    async def _complete(self, completed: Sequence[Completed], offered: _Sidecars) -> None:
+        """Enter the metadata of files that were held already, and mark the pages that show it."""
+        found: list[tuple[ProjectName, Offered]] = []
+        for event in completed:
+            row, held = event.work.row, event.wanted.held
+            digest = offered.get((row.id, held.sha256, held.filename))
+            if digest is not None:
+                entered = Offered(sha256=held.sha256, filename=held.filename, project=row.id, metadata_sha256=digest)
+                found.append((row.name, entered))
+                event.work.shows = True
+        if found:
+            await record_offered(self._cycle.store, found, cycle=self._cycle.id, now=self._cycle.clock())
 
     async def _record(self, drafts: Sequence[_Draft]) -> None:
         cycle, now = self._cycle, self._cycle.clock()
@@ -285,7 +334,7 @@ class _Draft:
                     sha256=Sha256(dict(fetch.file.digests)["sha256"]),
                     filename=fetch.file.filename,
                     size=event.size,
-                    metadata_sha256=Sha256(event.metadata_sha256) if event.metadata_sha256 else None,
+                    metadata_sha256=event.metadata_sha256,
                 )
                 self.add_placed(fetch, blob, None)
             case Verified(rehash=rehash, is_same=is_same):
@@ -407,11 +456,11 @@ async def _put_aside(events: Sequence[Event]) -> None:
             await event.staged.keep()
 
 
-def _checked_metadata(fetch: Fetch, blob: PlacedBlob) -> str | None:
+def _metadata_problem(fetch: Fetch, blob: PlacedBlob) -> str | None:
     """Return what is odd about a file's metadata, or None. The wheel's own always counts."""
     if blob.metadata_problem is not None:
         return f"no metadata can be served for it: {blob.metadata_problem}"
-    advertised = dict(fetch.file.metadata or ()).get("sha256")
+    advertised = dict(fetch.file.metadata or ()).get("sha256") if is_wheel(blob.filename) else None
     if advertised and blob.metadata_sha256 and advertised != blob.metadata_sha256:
         return "the index advertises other metadata than the wheel contains; the wheel's own is served"
     return None

@@ -92,18 +92,34 @@ class Part(Protocol):
 
 async def apply_removals(cycle: Cycle, run: Part, publisher: Publisher) -> bool:
     """Take away what is to leave, unless the brake holds it; tell whether it was done."""
-    removals = run.removals
+    exempt, removals = _split(run)
     if cycle.options.allow_shrink:
         await record_brake_lifted(cycle.store, run.source.id, cycle=cycle.id)
+    await _remove(cycle, run, exempt, publisher, files=await _count_files(cycle, exempt))
     if not removals:
         if not cycle.options.is_narrowed:  # what the brake holds may be where such a cycle did not look
             await _close_brake(cycle, run)
         return True
     files = await _count_files(cycle, removals)
-    if not cycle.options.allow_shrink and files and await _brake(cycle, run, files):
+    if not cycle.options.allow_shrink and files and await _brake(cycle, run, removals, files):
         return False
     if not cycle.options.is_narrowed:
         await _close_brake(cycle, run)
+    await _remove(cycle, run, removals, publisher, files=files)
+    return True
+
+
+def _split(run: Part) -> tuple[list[PendingRemoval], list[PendingRemoval]]:
+    """Return what leaves whatever the brake says, and what it judges."""
+    return [r for r in run.removals if r.is_exempt], [r for r in run.removals if not r.is_exempt]
+
+
+async def _remove(
+    cycle: Cycle, run: Part, removals: Sequence[PendingRemoval], publisher: Publisher, *, files: int
+) -> None:
+    """Close the rows of what leaves, write the pages, and enter what was waiting for it."""
+    if not removals:
+        return
     now = cycle.clock()
     projects = await count_pages_of(cycle.store, [r.name for r in removals if r.leaves])
     await record_removals(cycle.store, [_record(run, removal) for removal in removals], cycle=cycle.id, now=now)
@@ -116,7 +132,6 @@ async def apply_removals(cycle: Cycle, run: Part, publisher: Publisher) -> bool:
     for start in range(0, len(names), 500):
         await publisher.publish(names[start : start + 500], ())
     await publisher.publish((), closings)
-    return True
 
 
 async def remove_orphaned(cycle: Cycle, publisher: Publisher) -> None:
@@ -187,21 +202,25 @@ class _UnclaimedPart:
         return self.source.name
 
 
-async def plan_items(cycle: Cycle, run: Part) -> list[PlanItem] | None:
-    """Return what would leave, for ``--dry-run``, or None where the brake would hold it.
+async def plan_items(cycle: Cycle, run: Part) -> tuple[list[PlanItem], bool]:
+    """Return what would leave, for ``--dry-run``, and whether the brake would let it.
 
     It leaves the copy of the state, so that what a later index would then own can be planned too.
     """
-    files = await _count_files(cycle, run.removals)
-    if not cycle.options.allow_shrink and files and await _brake(cycle, run, files):
-        return None
+    exempt, removals = _split(run)
+    files = await _count_files(cycle, removals)
+    is_held = not cycle.options.allow_shrink and files and await _brake(cycle, run, removals, files)
+    return await _plan_removals(cycle, run, exempt if is_held else run.removals), not is_held
+
+
+async def _plan_removals(cycle: Cycle, run: Part, removals: Sequence[PendingRemoval]) -> list[PlanItem]:
     items = []
-    for removal in run.removals:
+    for removal in removals:
         held = (await load_held(cycle.store, [removal.project]))[removal.project]
         leaving = held if removal.leaves else _names(removal)
         items += [_leaving(run.name, removal.name, held[name]) for name in leaving if name in held]
-    if run.removals:
-        records = [_record(run, removal) for removal in run.removals]
+    if removals:
+        records = [_record(run, removal) for removal in removals]
         await record_removals(cycle.store, records, cycle=cycle.id, now=cycle.clock())
     return items
 
@@ -222,7 +241,7 @@ def _leaving(index: str, project: ProjectName, held: HeldFile) -> PlanItem:
     )
 
 
-async def _brake(cycle: Cycle, run: Part, files: int) -> bool:
+async def _brake(cycle: Cycle, run: Part, removals: Sequence[PendingRemoval], files: int) -> bool:
     window = await load_brake_window(
         cycle.store,
         run.source.id,
@@ -234,7 +253,7 @@ async def _brake(cycle: Cycle, run: Part, files: int) -> bool:
         return False
     detail = (
         f"{leaving} of {window.published} files would leave the pages within 24 hours, more than max-shrink ="
-        f" {run.max_shrink:g} allows: {_described(run.removals)}. Nothing was removed. If that is right, run"
+        f" {run.max_shrink:g} allows: {_described(removals)}. Nothing was removed. If that is right, run"
         " `mirror sync --once --allow-shrink`; else look at the index and at its selection"
     )
     failure = Failure(source=run.source.id, project="", filename="", reason=Reason.SHRINK, detail=detail)
@@ -268,6 +287,7 @@ def _record(run: Part, removal: PendingRemoval) -> RemovalRecord:
         leaves=removal.leaves,
         meta=removal.meta,
         withdrawn=removal.withdrawn,
+        is_exempt=removal.is_exempt,
         # What was absent in two looks is not on the page any more; everything else may still stand there.
         is_displaced=removal.is_displaced,
         forgets=removal.is_displaced
@@ -283,7 +303,6 @@ def _described(removals: Sequence[PendingRemoval]) -> str:
         RemovalKind.ABSENT: "absent in two looks",
         RemovalKind.CONFIGURATION: "left out by the configuration",
         RemovalKind.WITHDRAWN: "withdrawn by the index",
-        RemovalKind.NO_FILE: "linked, but no files",
     }
     parts = [f"{count} {words[kind]}" for kind, count in kinds.items()]
     whole = sum(r.leaves for r in removals)

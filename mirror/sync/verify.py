@@ -21,7 +21,7 @@ import anyio.to_thread
 from anyio.abc import ObjectReceiveStream
 
 from mirror.core.names import ProjectName, Sha256, normalize_project
-from mirror.core.render_pages import iter_root_html, iter_root_json, render_project
+from mirror.core.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
 from mirror.errors import StateError, TreeError, UnsafeName, shown_text
 from mirror.logs import get_logger
 from mirror.state.blobs import (
@@ -391,7 +391,9 @@ async def _is_page_wrong(store: Store, layout: Layout, name: ProjectName) -> boo
 
 
 async def _settled_pages(store: Store, names: Collection[ProjectName]) -> list[PageState]:
-    """Return the pages that the state takes for written."""
+    """Return the pages that the state takes for written; none before the next cycle where another renderer wrote them."""
+    if await load_meta(store, "renderer") != str(RENDERER):
+        return []
     return [p for p in await load_pages(store, names) if p.is_published and not p.is_marked]
 
 

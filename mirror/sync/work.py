@@ -161,6 +161,8 @@ class PendingRemoval:
     project: int
     name: ProjectName
     files: tuple[Removal, ...] = ()
+    is_exempt: bool = False
+    """It leaves by a rule of ours that no index can bring about: the brake does not judge it."""
     displaced: tuple[str, ...] = ()
     """Filenames of a project that now belongs to an earlier index."""
     is_displaced: bool = False

@@ -1,4 +1,4 @@
-"""Blobs on the disk: placed whole or not at all, with the metadata of wheels beside them.
+"""Blobs on the disk: placed whole or not at all, with their metadata beside them.
 
 Invariants: a blob lies under its own sha256 and is there before its sidecar; removing goes the other way round; a good
 blob is never written again; a sidecar always agrees with its wheel; a link planted in the tree is never followed; the
@@ -105,11 +105,10 @@ class FileStore:
                 raise
         return staged
 
-    def place(self, staged: StagedFile, filename: str, metadata: bytes | None = None) -> PlacedBlob:
-        """Put a complete, checked file in its place, and its metadata beside it; not durable before ``sync``.
+    def place(self, staged: StagedFile, filename: str) -> PlacedBlob:
+        """Put a complete, checked file in its place, and a wheel's metadata beside it; not durable before ``sync``.
 
-        A wheel's metadata is taken out of it; ``metadata`` is that of another file. A good blob that is there already stays
-        as it is.
+        A good blob that is there already stays as it is.
         """
         sha256 = Sha256(staged.hexdigest("sha256"))
         size = staged.written
@@ -121,12 +120,11 @@ class FileStore:
                 staged.forget()
             else:
                 staged.move_to(path, self._staging)
-        sidecar = own if metadata is None else metadata
-        digest = None if sidecar is None else self._write_sidecar(sha256, filename, sidecar, is_new=is_new)
+        digest = None if own is None else self._write_sidecar(sha256, filename, own, is_new=is_new)
         return PlacedBlob(sha256=sha256, filename=filename, size=size, metadata_sha256=digest, metadata_problem=problem)
 
     def place_sidecar(self, sha256: Sha256, filename: str, data: bytes) -> Sha256:
-        """Put fetched metadata beside a blob that is no wheel; return its digest."""
+        """Put metadata beside a blob; return its digest. That of what is no wheel must be what the state knows as its first."""
         with tree_errors(self.layout.blob_path(sha256, filename)):
             self._make_directories(sha256)
         return self._write_sidecar(sha256, filename, data, is_new=False)
@@ -183,6 +181,19 @@ class FileStore:
             for directory in reversed(directories):
                 if not _remove_empty(directory):
                     break
+
+    def remove_sidecar(self, sha256: Sha256, filename: str) -> None:
+        """Remove the metadata beside a blob, durably; what is not there is no error."""
+        path = self.layout.sidecar_path(sha256, filename)
+        directories = self.layout.blob_directories(sha256)
+        with tree_errors(path):
+            try:
+                for directory in directories:
+                    check_directory(directory)
+            except FileNotFoundError:
+                return
+            if remove_if_there(path):
+                sync_directory(directories[-1])
 
     def sweep_staging(self, keep_keys: Collection[str] = ()) -> int:
         """Remove what can't be resumed under one of these keys and is not under way; return how many files went.

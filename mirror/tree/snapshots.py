@@ -11,22 +11,26 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from mirror.core.names import ProjectName
+from mirror.core.render_pages import RenderedPage
 from mirror.tree.atomic import (
     Buffer,
     check_directory,
     make_directory,
     remove_if_there,
+    rename_into,
+    replace_file,
     sync_directory,
     sync_file_system,
     temporary_path,
     tree_errors,
     write_new,
 )
+from mirror.tree.check import has_bytes
 from mirror.tree.layout import PRIVATE_DIRECTORY, PUBLIC_FILE, Layout
 from mirror.tree.pages import HTML, HTML_V1, JSON_V1, PAGE_NAMES, link_or_copy
 
@@ -79,6 +83,42 @@ def freeze_pages(
             link_or_copy(f"{simple}/{HTML}", f"{simple}/{HTML_V1}")
             write_new(f"{simple}/{JSON_V1}", root_pages[1], PUBLIC_FILE)
     return place
+
+
+def replace_pages(layout: Layout, directories: Sequence[str], page: RenderedPage) -> None:
+    """Replace a project's pages in some frozen states, which share them as links; pages that are the same already stay.
+
+    Not durable before ``sync_snapshots``.
+    """
+    first, *others = directories
+    with tree_errors(first):
+        _replace(layout, first, page)
+        for directory in others:
+            for name in PAGE_NAMES:
+                if not os.path.samefile(f"{first}/{name}", f"{directory}/{name}"):
+                    temporary = temporary_path(layout.staging)
+                    link_or_copy(f"{first}/{name}", temporary)
+                    rename_into(temporary, f"{directory}/{name}")
+
+
+def _replace(layout: Layout, directory: str, page: RenderedPage) -> None:
+    check_directory(directory)
+    wanted = ((HTML, page.html), (JSON_V1, page.json))
+    if all(has_bytes(f"{directory}/{name}", [data]) for name, data in (*wanted, (HTML_V1, page.html))):
+        return
+    for name, data in wanted:
+        replace_file(f"{directory}/{name}", data, mode=PUBLIC_FILE, tmp_dir=layout.staging)
+    temporary = temporary_path(layout.staging)
+    link_or_copy(f"{directory}/{HTML}", temporary)
+    rename_into(temporary, f"{directory}/{HTML_V1}")
+
+
+def sync_snapshots(layout: Layout) -> None:
+    """Make all pages of snapshots durable."""
+    place = layout.public / "snapshots"
+    with tree_errors(place):
+        if place.is_dir():
+            sync_file_system(place)
 
 
 def settle(layout: Layout, place: Path, target: Path) -> None:

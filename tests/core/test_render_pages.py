@@ -136,7 +136,7 @@ def test_html_page() -> None:
         "<title>Links for demo-pkg</title>\n</head>\n<body>\n<h1>Links for demo-pkg</h1>\n"
         f'<a href="../../files/aa/aa/{A}/demo_pkg-1.0-py3-none-any.whl#sha256={A}" data-size="10" '
         'data-upload-time="2024-01-02" data-requires-python="&gt;=3.8,&lt;4" data-yanked="" '
-        f'data-core-metadata="sha256={B}" data-dist-info-metadata="sha256={B}" '
+        f'data-core-metadata="sha256={B}" '
         'data-provenance="https://example.org/p">demo_pkg-1.0-py3-none-any.whl</a><br>\n'
         f'<a href="../../files/bb/bb/{B}/demo_pkg-2%2Bx.tar.gz#sha256={B}" data-size="10">demo_pkg-2+x.tar.gz</a><br>\n'
         "</body>\n</html>\n<!--SERIAL 7-->\n"

@@ -101,21 +101,21 @@ async def test_bytes_that_come_back(replaced: tuple[Simulator, Mirror, Path]) ->
 async def test_same_bytes_under_two_names(simulator: Start, mirror_of: MirrorOf) -> None:
     """Of the same bytes under two names only the name that nothing lists goes."""
     index = await simulator()
-    index.state.publish("twin", "twin-1.0.zip", b"same")
-    index.state.publish("twin", "twin-2.0.zip", b"same")
-    index.state.publish("other", "twin-1.0.zip", b"same")
+    index.state.publish("twin", "twin-1.0.egg", b"same")
+    index.state.publish("twin", "twin-2.0.egg", b"same")
+    index.state.publish("other", "twin-1.0.egg", b"same")
     mirror = mirror_of(index)
     await mirror.cycle()
-    index.state.remove_file("twin", "twin-2.0.zip")
+    index.state.remove_file("twin", "twin-2.0.egg")
     for _ in range(2):
         await mirror.cycle()
-    index.state.remove_file("twin", "twin-1.0.zip")
+    index.state.remove_file("twin", "twin-1.0.egg")
     for _ in range(2):
         await mirror.cycle()
-    sha256 = mirror.files()["other"]["twin-1.0.zip"]
+    sha256 = mirror.files()["other"]["twin-1.0.egg"]
     assert (await prune(mirror, days=0)).blobs == 1
-    assert blob_of(mirror, "twin-1.0.zip", sha256).exists()
-    assert not blob_of(mirror, "twin-2.0.zip", sha256).exists()
+    assert blob_of(mirror, "twin-1.0.egg", sha256).exists()
+    assert not blob_of(mirror, "twin-2.0.egg", sha256).exists()
     check_tree(mirror.root)
 
 

@@ -176,11 +176,14 @@ async def test_sidecar_of_a_file_that_is_no_wheel(layout: Layout, store: FileSto
     assert await run(tree, layout) == {place_of(SMALL, SDIST): SMALL, place_of(SMALL, SDIST) + ".metadata": METADATA}
 
 
-async def test_fetched_metadata_comes_with_its_file(layout: Layout, store: FileStore) -> None:
-    """Metadata that was fetched with a file that is no wheel lies beside it, and its digest is told, so that both are synced."""
-    placed = await run(store.place, await arrive(store, SMALL), SDIST, METADATA)
-    assert placed == PlacedBlob(sha256=sha(SMALL), filename=SDIST, size=len(SMALL), metadata_sha256=sha(METADATA))
-    assert await run(Path(layout.sidecar_path(sha(SMALL), SDIST)).read_bytes) == METADATA
+async def test_sidecar_that_leaves(layout: Layout, store: FileStore) -> None:
+    """Metadata is taken away without its blob; where none is there, or no blob either, nothing happens."""
+    await put(store, SMALL, SDIST)
+    await run(store.place_sidecar, sha(SMALL), SDIST, METADATA)
+    for _ in range(2):
+        await run(store.remove_sidecar, sha(SMALL), SDIST)
+        assert await run(tree, layout) == {place_of(SMALL, SDIST): SMALL}
+    await run(store.remove_sidecar, sha(LARGE), SDIST)
 
 
 async def test_other_digests_of_a_blob(store: FileStore) -> None:

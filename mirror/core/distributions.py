@@ -1,0 +1,86 @@
+"""What the name of a file says of the project that it belongs to, as pip and ``packaging`` read it."""
+
+from __future__ import annotations
+
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    is_normalized_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+from packaging.version import InvalidVersion
+
+from mirror.core.model import Digests, ListedFile
+from mirror.core.names import ProjectName, strongest_digest
+
+WHEEL_ENDING = ".whl"
+
+_SDIST_ENDINGS = (
+    ".tar.gz",
+    ".zip",
+    ".tgz",
+    ".tar",
+    ".tar.bz2",
+    ".tbz",
+    ".tar.xz",
+    ".txz",
+    ".tar.Z",
+    ".tar.zst",
+    ".tar.lz",
+    ".tlz",
+    ".tar.lzma",
+)
+
+
+def is_wheel(filename: str) -> bool:
+    """Tell whether a file is a wheel, whose metadata lies in its own bytes."""
+    return filename.endswith(WHEEL_ENDING)
+
+
+def is_foreign(filename: str, project: ProjectName) -> bool:
+    """Tell whether a wheel or source distribution is named after another project, so that pip takes it for none of ours.
+
+    Other kinds of files, and names that ``packaging`` can't read, are not judged.
+    """
+    if filename.startswith(f"{project}-"):
+        return False
+    name = _distribution_name(filename)
+    return name is not None and is_normalized_name(name) and not f"{name}-".startswith(f"{project}-")
+
+
+def _distribution_name(filename: str) -> str | None:
+    """Return the normalised name of the project that a wheel or source distribution of any ending is named after."""
+    if is_wheel(filename):
+        try:
+            return parse_wheel_filename(filename)[0]
+        except (InvalidWheelFilename, InvalidVersion):
+            return None
+    for ending in _SDIST_ENDINGS:
+        if filename.endswith(ending):
+            return sdist_project(f"{filename[: -len(ending)]}.tar.gz")
+    return None
+
+
+def belongs_to(filename: str, project: str) -> bool:
+    """Tell whether ``packaging`` reads the name as that of a source distribution of the project."""
+    return sdist_project(filename) == project
+
+
+def sdist_project(filename: str) -> str | None:
+    """Return the project that ``packaging`` reads in the name of a source distribution; None where it reads none."""
+    try:
+        return parse_sdist_filename(filename)[0]
+    except (InvalidSdistFilename, InvalidVersion):
+        return None
+
+
+def metadata_to_fetch(file: ListedFile, project: ProjectName) -> Digests:
+    """Return the digests of the listed metadata that our page of the project may offer; none where it may offer none.
+
+    A wheel's metadata comes from its own bytes. That of another file is believed with a strong digest, and only from a page
+    of the project that the file's name tells: any other page says nothing of it.
+    """
+    if not file.metadata or strongest_digest(file.metadata) is None or is_wheel(file.filename):
+        return ()
+    return file.metadata if belongs_to(file.filename, project) else ()

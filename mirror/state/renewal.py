@@ -1,0 +1,196 @@
+"""What an upgrade has to bring up to this version's rules: the metadata of an older one, and the pages of frozen states.
+
+A state from before knows which metadata lies beside a file, not which index listed it for which project. It stays only where
+nothing but the file's own project in one index can have brought it; else it is dropped, and comes back where the owner's page
+lists it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from mirror.core.distributions import is_wheel, sdist_project
+from mirror.core.names import ProjectName, Sha256
+from mirror.core.render_pages import RENDERER
+from mirror.state.listing import FORGET_VALIDATORS
+from mirror.state.offered import Offered, enter_offered
+from mirror.state.rebuilt import UNCLAIMED
+from mirror.state.snapshots import Kind
+from mirror.state.store import Store, Transaction
+
+_CHUNK = 500
+_DONE = "metadata_rules"
+
+
+async def record_metadata_settled(store: Store) -> None:
+    """Note that a state is new: nothing in it is older than the rules."""
+    async with store.transaction() as tx:
+        await _enter_done(tx)
+
+
+async def settle_metadata(store: Store) -> int:
+    """Judge the metadata that an older version entered, once; return how much of it no page may offer any more.
+
+    Pages must be written again after it, and those of snapshots, before ``load_dropped`` leaves the disk.
+    """
+    if await store.row("SELECT 1 FROM meta WHERE key = ?", (_DONE,)) is not None:
+        return 0
+    stays: list[Offered] = []
+    drops: list[_Old] = []
+    after = ("", "")
+    while True:
+        rows = await store.rows(
+            "SELECT sha256, filename, metadata_sha256, metadata_revision FROM blob WHERE metadata_sha256 IS NOT NULL"
+            f" AND substr(filename, -4) != '.whl' AND (sha256, filename) > (?, ?) ORDER BY sha256, filename LIMIT {_CHUNK}",
+            after,
+        )
+        if not rows:
+            break
+        after = (rows[-1][0], rows[-1][1])
+        old = [_Old(sha256=r[0], filename=r[1], metadata_sha256=r[2], since=r[3]) for r in rows]
+        owners = await _load_owners(store, [o.sha256 for o in old])
+        for item in old:
+            project = _only_owner(owners.get((item.sha256, item.filename), []), item.filename)
+            if project is None:
+                drops.append(item)
+            else:
+                offered = Offered(
+                    sha256=item.sha256,
+                    filename=item.filename,
+                    project=project,
+                    metadata_sha256=item.metadata_sha256,
+                )
+                stays.append(offered)
+    last_sent = await store.value("SELECT coalesce(max(revision), -1) FROM shipment")
+    async with store.transaction() as tx:
+        await enter_offered(tx, stays)
+        await _drop(tx, drops, last_sent)
+        await _enter_done(tx)
+    return len(drops)
+
+
+class _Old(msgspec.Struct, frozen=True, kw_only=True):
+    """Metadata beside a blob that is no wheel, as an older version entered it."""
+
+    sha256: Sha256
+    filename: str
+    metadata_sha256: Sha256
+    since: int
+    """The revision that stood when it came."""
+
+
+class _Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """A project of an index whose page lists a blob, or once did."""
+
+    project: int
+    name: str
+    is_known: bool
+    """Which index it is of is known, and all that its pages ever listed."""
+
+
+async def _load_owners(store: Store, digests: Sequence[Sha256]) -> dict[tuple[str, str], list[_Owner]]:
+    marks = ",".join("?" * len(digests))
+    is_pruned = await store.value("SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'history_from')")
+    owner = (
+        "SELECT e.sha256, e.filename, p.id, p.name, s.name FROM entry e JOIN project p ON p.id = e.project"
+        f" JOIN source s ON s.id = p.source WHERE e.sha256 IN ({marks})"
+    )
+    found: dict[tuple[str, str], list[_Owner]] = {}
+    # In parts, since each has an index of its own. What a rebuilt snapshot lists has no index that is known.
+    for sha256, filename, project, name, index in await store.rows(
+        f"{owner} AND e.valid_to IS NULL UNION {owner} AND e.valid_to IS NOT NULL"
+        f" UNION SELECT sha256, filename, 0, '', ? FROM kept_blob WHERE sha256 IN ({marks})",
+        (*digests, *digests, UNCLAIMED, *digests),
+    ):
+        is_known = index != UNCLAIMED and not is_pruned
+        found.setdefault((sha256, filename), []).append(_Owner(project=project, name=name, is_known=is_known))
+    return found
+
+
+def _only_owner(owners: Sequence[_Owner], filename: str) -> int | None:
+    """Return the project that alone can have brought a file's metadata, and may offer it."""
+    if len(owners) != 1 or not owners[0].is_known or sdist_project(filename) != owners[0].name:
+        return None
+    return owners[0].project
+
+
+async def _drop(tx: Transaction, drops: Sequence[_Old], last_sent: int) -> None:
+    same = [(o.sha256, o.filename) for o in drops]
+    await tx.executemany(
+        "UPDATE blob SET metadata_sha256 = NULL, metadata_project = NULL WHERE sha256 = ? AND filename = ?", same
+    )
+    await tx.executemany("INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", same)
+    # What a site may have received must not get a companion: only the same metadata may come back.
+    sent = [(o.sha256, o.filename, o.metadata_sha256 if o.since <= last_sent else "") for o in drops]
+    await tx.executemany(
+        "INSERT OR IGNORE INTO first_metadata (sha256, filename, metadata_sha256) SELECT ?1, ?2, ?3"
+        " WHERE ?3 != '' OR EXISTS (SELECT 1 FROM entry JOIN shipment ON shipment.revision >= entry.valid_from"
+        " WHERE entry.sha256 = ?1 AND entry.filename = ?2)",
+        sent,
+    )
+    names = {name for o in drops if (name := sdist_project(o.filename)) is not None}
+    await tx.executemany(f"{FORGET_VALIDATORS} name = ?", [(name,) for name in sorted(names)])
+
+
+async def _enter_done(tx: Transaction) -> None:
+    await tx.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, '1')", (_DONE,))
+
+
+async def load_outdated_snapshots(store: Store) -> list[str]:
+    """Return the snapshots whose pages another version of the renderer wrote, by name."""
+    rows = await store.rows(
+        "SELECT name FROM snapshot WHERE kind = ? AND ready = 1 AND renderer != ? ORDER BY name",
+        (Kind.SNAPSHOT.value, RENDERER),
+    )
+    return [r[0] for r in rows]
+
+
+async def record_snapshots_renewed(store: Store, names: Collection[str]) -> None:
+    """Note that the pages of these snapshots are written again."""
+    async with store.transaction() as tx:
+        await tx.executemany(
+            "UPDATE snapshot SET renderer = ? WHERE kind = ? AND name = ?",
+            [(RENDERER, Kind.SNAPSHOT.value, name) for name in names],
+        )
+
+
+async def load_offerable(store: Store, blobs: Collection[tuple[str, str]]) -> dict[tuple[str, str], Sha256 | None]:
+    """Return which metadata lies beside those of some (sha256, filename) that are known; None: none does."""
+    found: dict[tuple[str, str], Sha256 | None] = {}
+    digests = sorted({sha256 for sha256, _ in blobs})
+    for start in range(0, len(digests), _CHUNK):
+        chunk = digests[start : start + _CHUNK]
+        marks = ",".join("?" * len(chunk))
+        rows = await store.rows(f"SELECT sha256, filename, metadata_sha256 FROM blob WHERE sha256 IN ({marks})", chunk)
+        found |= {(r[0], r[1]): r[2] for r in rows}
+    return found
+
+
+def may_offer_in(project: ProjectName, filename: str) -> bool:
+    """Tell whether the page of a frozen state may offer a file's metadata, if that is what lies beside it."""
+    return is_wheel(filename) or sdist_project(filename) == project
+
+
+async def record_dropped(store: Store, dropped: Collection[tuple[Sha256, str]]) -> None:
+    """Enter metadata that lies on the disk and that no page may offer."""
+    async with store.transaction() as tx:
+        await tx.executemany("INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", dropped)
+
+
+async def load_dropped(store: Store) -> list[tuple[Sha256, str]]:
+    """Return the (sha256, filename) whose metadata no page names any more and is to leave the disk."""
+    return [
+        (Sha256(r[0]), r[1])
+        for r in await store.rows(
+            "SELECT d.sha256, d.filename FROM dropped_metadata d LEFT JOIN blob b ON b.sha256 = d.sha256"
+            " AND b.filename = d.filename WHERE b.metadata_sha256 IS NULL"
+        )
+    ]
+
+
+async def record_dropped_gone(store: Store, gone: Collection[tuple[Sha256, str]]) -> None:
+    """Note that this metadata has left the disk."""
+    async with store.transaction() as tx:
+        await tx.executemany("DELETE FROM dropped_metadata WHERE sha256 = ? AND filename = ?", gone)

@@ -1,0 +1,78 @@
+"""Take off the pages what is named after another project and was published before there was a rule against it.
+
+Once for each state: from then on the rule keeps such files out (``core.policy``). No index can bring it about, so the removal
+brake is not asked.
+"""
+
+from __future__ import annotations
+
+from mirror.core.distributions import is_foreign
+from mirror.logs import get_logger
+from mirror.state.cycles import load_meta, record_meta
+from mirror.state.entries import OpenFile, iter_open_files
+from mirror.state.removals import RemovalRecord, record_removals
+from mirror.sync.publish import Publisher
+from mirror.sync.report import PlanItem
+from mirror.sync.work import Cycle
+
+_log = get_logger(__name__)
+
+_DONE = "foreign_names"
+_AT_ONCE = 500
+_SHOWN = 5
+
+
+async def remove_foreign(cycle: Cycle, publisher: Publisher) -> None:
+    """Close the rows of what is named after another project, and write those pages."""
+    if await load_meta(cycle.store, _DONE) is not None:
+        return
+    found = await _find(cycle)
+    records = [
+        RemovalRecord(
+            project=file.project,
+            source=file.source,
+            name=file.name,
+            filenames=(file.filename,),
+            is_exempt=True,
+            forgets=True,
+        )
+        for file in found
+    ]
+    if records:
+        await record_removals(cycle.store, records, cycle=cycle.id, now=cycle.clock())
+        counters = {run.source.id: run.counters for run in cycle.runs}
+        for file in found:
+            if file.source in counters:
+                counters[file.source].files_removed += 1
+        _log.warning(
+            "files.removed",
+            rule="foreign-name",
+            count=len(found),
+            files=[f"{file.name}: {file.filename}" for file in found[:_SHOWN]],
+            problem="their names are those of another project, so that no client takes them from this one's page",
+        )
+    names = sorted({file.name for file in found})
+    for start in range(0, len(names), _AT_ONCE):
+        await publisher.publish(names[start : start + _AT_ONCE], ())
+    await record_meta(cycle.store, _DONE, "1")
+
+
+async def plan_foreign(cycle: Cycle) -> list[PlanItem]:
+    """Return what ``remove_foreign`` would take away, for ``--dry-run``."""
+    if await load_meta(cycle.store, _DONE) is not None:
+        return []
+    return [
+        PlanItem(
+            index=file.index,
+            project=file.name,
+            filename=file.filename,
+            action="remove",
+            size=file.size,
+            sha256=file.sha256,
+        )
+        for file in await _find(cycle)
+    ]
+
+
+async def _find(cycle: Cycle) -> list[OpenFile]:
+    return [file async for file in iter_open_files(cycle.store) if is_foreign(file.filename, file.name)]

@@ -1,0 +1,132 @@
+"""Write the pages of snapshots again where an older version of the renderer wrote them, and take away dropped metadata.
+
+A snapshot keeps its files and labels; only how they are written changes, and which metadata may be offered. Pages are replaced
+one by one, so that a reader sees the old or the new one; a run that was killed begins again, and what is written stays. Metadata
+that no page may offer leaves the disk last. The tree's lock must be held.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import anyio.to_thread
+import msgspec
+
+from mirror.core.model import ProjectPage
+from mirror.core.names import ProjectName, Sha256
+from mirror.core.render_pages import RenderedPage
+from mirror.logs import get_logger
+from mirror.state.renewal import (
+    load_dropped,
+    load_offerable,
+    load_outdated_snapshots,
+    may_offer_in,
+    record_dropped_gone,
+    record_snapshots_renewed,
+)
+from mirror.state.store import Store
+from mirror.sync.own_pages import read_page, render_again
+from mirror.tree.files import FileStore
+from mirror.tree.layout import Layout
+from mirror.tree.pages import JSON_V1
+from mirror.tree.snapshots import replace_pages, snapshot_path, sync_snapshots
+
+_log = get_logger(__name__)
+
+_PAGES_AT_ONCE = 200
+
+
+class _Shared(msgspec.Struct, frozen=True, kw_only=True):
+    """A project's page, and the directories of the snapshots that have this same page."""
+
+    directories: tuple[str, ...]
+    page: ProjectPage | None
+
+
+async def renew_snapshots(store: Store, files: FileStore) -> None:
+    """Do what is due; two small queries where nothing is."""
+    layout = files.layout
+    names = await load_outdated_snapshots(store)
+    if names:
+        projects = await anyio.to_thread.run_sync(_list_projects, layout, names)
+        for start in range(0, len(projects), _PAGES_AT_ONCE):
+            await _renew_pages(store, layout, names, projects[start : start + _PAGES_AT_ONCE])
+        await anyio.to_thread.run_sync(sync_snapshots, layout)
+        await record_snapshots_renewed(store, names)
+        _log.info("snapshots.renewed", snapshots=names, projects=len(projects))
+    dropped = await load_dropped(store)
+    if dropped:
+        await anyio.to_thread.run_sync(_remove_sidecars, files, dropped)
+        await record_dropped_gone(store, dropped)
+        _log.warning(
+            "metadata.dropped", files=len(dropped), cause="nobody knows that the project's own index listed it"
+        )
+
+
+def _list_projects(layout: Layout, snapshots: Sequence[str]) -> list[str]:
+    found: set[str] = set()
+    for name in snapshots:
+        simple = snapshot_path(layout, name) / "simple"
+        if simple.is_dir():
+            with os.scandir(simple) as items:
+                found.update(item.name for item in items if item.is_dir(follow_symlinks=False))
+    return sorted(found)
+
+
+async def _renew_pages(store: Store, layout: Layout, snapshots: Sequence[str], projects: Sequence[str]) -> None:
+    shared = await anyio.to_thread.run_sync(_read_pages, layout, snapshots, projects)
+    pages = [s.page for s in shared if s.page is not None]
+    listed = {(dict(f.digests).get("sha256", ""), f.filename) for p in pages for f in p.files if f.metadata}
+    beside = await load_offerable(store, listed)
+    await anyio.to_thread.run_sync(_write_pages, layout, shared, beside)
+
+
+def _read_pages(layout: Layout, snapshots: Sequence[str], projects: Sequence[str]) -> list[_Shared]:
+    """Read each page once: where several snapshots have the same one, they are links of one file."""
+    shared = []
+    for project in projects:
+        places: dict[tuple[int, int], list[str]] = {}
+        for name in snapshots:
+            directory = snapshot_path(layout, name) / "simple" / project
+            try:
+                found = os.lstat(directory / JSON_V1)
+            except OSError:
+                continue
+            places.setdefault((found.st_dev, found.st_ino), []).append(str(directory))
+        for directories in places.values():
+            simple = os.path.dirname(directories[0])
+            page = read_page(Path(simple), project)
+            shared.append(_Shared(directories=tuple(directories), page=page))
+    return shared
+
+
+def _write_pages(layout: Layout, shared: Sequence[_Shared], beside: Mapping[tuple[str, str], Sha256 | None]) -> None:
+    may_offer = partial(_may_offer, beside)
+    for pages in shared:
+        rendered: RenderedPage | None = None if pages.page is None else render_again(pages.page, may_offer)
+        if rendered is None:
+            _log.warning(
+                "snapshot.page_kept",
+                path=pages.directories[0],
+                problem="this page can't be read, so it stays as it is: make a new snapshot and delete this one",
+            )
+        else:
+            replace_pages(layout, pages.directories, rendered)
+
+
+def _may_offer(
+    beside: Mapping[tuple[str, str], Sha256 | None],
+    project: ProjectName,
+    filename: str,
+    sha256: Sha256,
+    metadata: Sha256,
+) -> bool:
+    return may_offer_in(project, filename) and beside.get((sha256, filename)) == metadata
+
+
+def _remove_sidecars(files: FileStore, dropped: Sequence[tuple[Sha256, str]]) -> None:
+    for sha256, filename in dropped:
+        files.remove_sidecar(sha256, filename)
