@@ -124,7 +124,7 @@ def run_case(name: str, work: Path) -> None:
     (bundle,) = medium.iterdir()
     program = work / "receive.py"
     shutil.copy(bundle / "receive.py", program)
-    receive: list[str | Path] = [sys.executable, "-I", program, bundle, "--root", far, "--trust", trust]
+    receive: list[str | Path] = [sys.executable, "-I", program, bundle, "--root", far, "--site", "s", "--trust", trust]
     received = measure(lambda: clear(far), receive)
     archive = work / "t.tar"
     shutil.copy(plain / "t.tar", archive)

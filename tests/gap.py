@@ -90,7 +90,7 @@ class Gap:
 
     def receive(self, *directories: Path | str, **options: Any) -> tuple[int, dict[str, Any]]:
         """Apply a bundle; return the exit code and the report."""
-        words = [str(d) for d in directories] + ["--root", str(self.far), "--json"]
+        words = [str(d) for d in directories] + ["--root", str(self.far), "--json", "--site", SITE]
         words += ["--trust", str(self.trust)] if self.key is not None else ["--unsigned"]
         return self.run(*words, *(f"--{name.replace('_', '-')}" for name, value in options.items() if value is True))
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import anyio.to_thread
 import msgspec
@@ -68,6 +68,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: str | None = None
     since: int | None = None
     full: bool = False
+    valid_for_s: float | None = None
+    """How long after it was made it should be applied; None: no end."""
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,8 +121,10 @@ def is_continued(plan: Plan, order: Order, basis: Basis, *, is_newest: bool) -> 
     ``is_newest``: whether nothing was published since. Else it goes on only where much of it is written, or where it is
     signed: that one may be on its way already, and no other bundle may have its number.
     """
-    is_outdated = plan.meta("renderer") != RENDERER and not plan.meta("signed")
-    if is_outdated or plan.meta("order") != msgspec.to_builtins(order) or plan.meta("sequence") != basis.sequence:
+    kept = plan.meta("order")
+    if kept is None or msgspec.convert(kept, Order) != order or plan.meta("sequence") != basis.sequence:
+        return False
+    if plan.meta("renderer") != RENDERER and not plan.meta("signed"):
         return False
     written = sum(volume.size for volume in plan.volumes() if volume.sha256 is not None)
     return is_newest or bool(plan.meta("signed")) or written >= _WORTH_BYTES
@@ -165,12 +169,17 @@ async def make_plan(
         base=references[0] if references else None,
         supersedes=references[1:],
         state=state,
-        created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+        created_at=_time(now),
+        valid_until=None if order.valid_for_s is None else _time(now + order.valid_for_s),
     )
     # Last: what has an order is whole.
     plan.keep(head=head, made_at=now, renderer=RENDERER)
     plan.keep(order=order, sequence=basis.sequence)
     return True
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _has_news(plan: Plan, order: Order, basis: Basis) -> bool:
@@ -265,7 +274,10 @@ def _check_space(plan: Plan, medium: Medium) -> None:
 def _write_attached(plan: Plan, medium: Medium, head: manifest.Head, key: Path | None) -> list[Written]:
     program = manifest.program()
     attached = [medium.write(PROGRAM, [program])]
-    signature = _signature(plan, program, attached[0], key, "program")
+    path = plan.path.with_name(PROGRAM)
+    with tree_errors(path):
+        path.write_bytes(program)
+        signature = _signature(plan, path, attached[0], key, "program")
     if signature is None:
         medium.remove(_SIGNATURE)
     else:
@@ -291,7 +303,7 @@ def _write_manifest(
             raise BundleError(problem=f"{path} was changed while it was copied: run the command again")
         volumes = [Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()]
         sums = medium.write(manifest.SUMS, [manifest.render_sums([*attached, *volumes, written])])
-        signature = _signature(plan, file, written, key, "signed")
+        signature = _signature(plan, path, written, key, "signed")
     signatures = [] if signature is None else [medium.write(BUNDLE_SIG, [signature])]
     for copied in [*attached, written, sums, *signatures]:
         medium.compare(copied)
@@ -299,8 +311,8 @@ def _write_manifest(
     return written
 
 
-def _signature(plan: Plan, data: bytes | BinaryIO, written: Written, key: Path | None, mark: str) -> bytes | None:
-    """Return the signature of bytes that are in hand; None without a key.
+def _signature(plan: Plan, path: Path, written: Written, key: Path | None, mark: str) -> bytes | None:
+    """Return the signature of a file in the private part of the mirror; None without a key.
 
     The plan keeps it as ``mark``, so that nobody is asked twice for the same bytes and the same key.
     """
@@ -311,8 +323,10 @@ def _signature(plan: Plan, data: bytes | BinaryIO, written: Written, key: Path |
         return None
     if kept and kept[:2] == own and len(kept) > 2:
         return str(kept[2]).encode()
-    made = signing.sign(data, key)
-    signing.describe_signer(data, made, written.name)
+    made = signing.sign_file(path, key)
+    signature = path.with_name(f"{path.name}.sig")
+    signature.write_bytes(made)
+    signing.describe_signer(path, signature)
     # Kept first: where the signature lies on a medium, the mark stands.
     plan.keep(**{mark: [*own, made.decode()]})
     return made
@@ -384,6 +398,7 @@ def summary(head: manifest.Head, plan: Plan, directory: Path) -> dict[str, Any]:
         "sequence": head.sequence,
         "base": head.base,
         "supersedes": head.supersedes,
+        "valid_until": head.valid_until,
         "state": head.state,
         "files": counts["blob"],
         "sidecars": counts["sidecar"],

@@ -6,6 +6,7 @@ For a scanning station between the sides: the reading and checking is that of th
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from mirror.bundle import manifest, receive, signing
-from mirror.errors import BundleError
+from mirror.errors import BundleError, ConfigError
 
 Told = Callable[[int], None]
 
@@ -44,6 +45,7 @@ class Look(msgspec.Struct, kw_only=True):
             "sequence": m.sequence,
             "digest": self.digest,
             "created_at": m.created_at,
+            "valid_until": m.valid_until,
             "tool": m.tool,
             "base": m.base._asdict() if m.base else None,
             "supersedes": [reference._asdict() for reference in m.supersedes],
@@ -73,18 +75,19 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
     data = b""
     problems: list[str] = []
     for medium in media:
-        try:
-            found = receive.read_small(str(medium / receive.BUNDLE_JSON), receive.MAX_MANIFEST_BYTES)
-        except OSError as exc:
-            raise BundleError(problem=f"{medium / receive.BUNDLE_JSON}: can't be read: {exc.strerror}") from exc
+        found = _read_manifest(medium, judges_signature=trust is None)
         if data and found != data:
             raise BundleError(problem=f"{medium / receive.BUNDLE_JSON}: of another bundle than {media[0]}, or changed")
         data = found
-    signer, is_trusted = _signer(media[0], data, trust, problems)
+    signers, is_trusted = _signers(media, data, trust, problems)
     try:
         value = receive.parse_manifest(data)
+        signer = receive.choose_signer(signers, value.site) if is_trusted else next(iter(signers), None)
     except receive.FormatError as exc:
         raise BundleError(problem=f"{media[0] / receive.BUNDLE_JSON}: {exc}") from exc
+    except receive.Rejected as exc:
+        problems.append(str(exc))
+        signer, is_trusted = None, False
     names = [volume.name for volume in value.volumes]
     here = [name for name in names if any((medium / name).exists() for medium in media)]
     return Look(
@@ -99,25 +102,47 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
     )
 
 
-def _signer(medium: Path, data: bytes, trust: Path | None, problems: list[str]) -> tuple[str | None, bool]:
+def _read_manifest(medium: Path, *, judges_signature: bool) -> bytes:
+    """Return ``bundle.json``; a large one only after a first look at its signature and its bytes, in constant memory."""
+    path, signature = medium / receive.BUNDLE_JSON, medium / receive.BUNDLE_SIG
+    try:
+        with os.fdopen(receive.open_plain(str(path)), "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > receive.LARGE_BYTES:
+                receive.check_text(file, str(path))
+                if judges_signature and signature.exists():
+                    made = receive.read_small(str(signature), receive.MAX_SIGNATURE_BYTES)
+                    signing.describe_signer_of(file.fileno(), made, receive.BUNDLE_JSON)
+        return receive.read_small(str(path), receive.MAX_MANIFEST_BYTES)
+    except receive.ReceiveError as exc:
+        raise BundleError(problem=str(exc)) from exc
+    except OSError as exc:
+        raise BundleError(problem=f"{path}: can't be read: {exc.strerror}") from exc
+
+
+def _signers(media: Sequence[Path], data: bytes, trust: Path | None, problems: list[str]) -> tuple[list[str], bool]:
     """Return who signed bytes that are in hand, and whether that key is trusted; the signature is read once."""
-    path = medium / receive.BUNDLE_SIG
+    path = media[0] / receive.BUNDLE_SIG
     if not path.exists():
         problems.append(f"{receive.BUNDLE_SIG}: is not there: nobody knows who made this bundle")
-        return None, False
+        return [], False
     try:
         signature = receive.read_small(str(path), receive.MAX_SIGNATURE_BYTES)
         if trust is None:
-            return signing.describe_signer(data, signature, receive.BUNDLE_JSON), False
-        with tempfile.NamedTemporaryFile() as copy:
-            copy.write(signature)
-            copy.flush()
-            return receive.verify_signature(data, copy.name, str(trust), receive.find_ssh_keygen()), True
+            return [signing.describe_signer_of(data, signature, receive.BUNDLE_JSON)], False
+        with tempfile.TemporaryDirectory() as place:
+            copy, trusted = Path(place) / "signature", Path(place) / "trust"
+            copy.write_bytes(signature)
+            given = [receive.Medium(str(medium), str(medium)) for medium in media]
+            trusted.write_bytes(receive.read_trust(receive.Root("/"), given, str(trust)))
+            keygen = receive.find_ssh_keygen(given)
+            return receive.find_signers(data, str(copy), str(trusted), keygen, str(trust)), True
+    except receive.UsageError as exc:
+        raise ConfigError(where="--trust", problem=str(exc)) from exc
     except OSError as exc:
         problems.append(f"{path}: can't be read: {exc.strerror}")
     except (receive.ReceiveError, BundleError) as exc:
         problems.append(str(exc))
-    return None, False
+    return [], False
 
 
 def verify(look: Look, media: Sequence[Path], told: Told) -> Look:

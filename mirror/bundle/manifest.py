@@ -34,6 +34,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     supersedes: list[dict[str, Any]]
     state: dict[str, Any]
     created_at: str
+    valid_until: str | None = None
+    """Until when it should be applied."""
 
 
 def page_lines(pages: Iterable[tuple[str, str]]) -> Iterator[bytes]:
@@ -53,8 +55,12 @@ def state_digest(plan: Plan) -> str:
 def render_manifest(plan: Plan, head: Head, attached: list[Written]) -> Iterator[bytes]:
     """Yield ``bundle.json``: canonical JSON, keys sorted."""
     volumes = [Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()]
+    described = msgspec.to_builtins(head)
+    if head.valid_until is None:
+        # A receiver that does not know the key refuses the bundle.
+        del described["valid_until"]
     values: dict[str, Any] = {
-        **msgspec.to_builtins(head),
+        **described,
         "format": FORMAT,
         "tool": f"offline-mirror {__version__}",
         "attached": msgspec.to_builtins(attached),
@@ -142,8 +148,11 @@ def readme(head: Head, label: str, *, is_signed: bool) -> str:
         site=head.site,
         created_at=head.created_at,
         needs=needs,
+        until="" if head.valid_until is None else _UNTIL.format(valid_until=head.valid_until),
         namespace=NAMESPACE,
-        check=_CHECK_FIRST.format(namespace=NAMESPACE) if is_signed else _UNSIGNED,
+        check=_CHECK_FIRST.format(namespace=NAMESPACE, site=head.site)
+        if is_signed
+        else _UNSIGNED.format(site=head.site),
         trust="--trust ~/allowed_signers" if is_signed else "--unsigned",
     )
 
@@ -151,7 +160,7 @@ def readme(head: Head, label: str, *, is_signed: bool) -> str:
 _README = """\
 {label}: {what} for the site {site}, made {created_at}.
 {needs}
-
+{until}
 You need Python 3.9 or newer and OpenSSH 8.2 or newer. No network, nothing to install. ROOT stands for the directory
 of the far tree, such as /srv/mirror; DIR for the directory that this file lies in.
 
@@ -180,6 +189,10 @@ Look for damage later:     python3 -I ROOT/receive.py --root ROOT --check --list
 Go back to an older state: python3 -I ROOT/receive.py --root ROOT --rollback
 """
 
+_UNTIL = """\
+Apply it until {valid_until}. It needs the receive.py that lies here, or a newer one: older ones refuse it.
+"""
+
 _CHECK_FIRST = """\
 THE FIRST TIME
 
@@ -190,7 +203,7 @@ NAME is the first word of its line.
     cp DIR/receive.py DIR/receive.py.sig ~/
     cd ~/
     ssh-keygen -Y verify -f allowed_signers -I NAME -n {namespace} -s receive.py.sig < receive.py
-    python3 -I receive.py DIR --root ROOT --trust ~/allowed_signers
+    python3 -I receive.py DIR --root ROOT --trust ~/allowed_signers --site {site}
 """
 
 _UNSIGNED = """\
@@ -199,5 +212,5 @@ THE FIRST TIME
 THIS BUNDLE IS NOT SIGNED: nobody can tell who made it. Take it only if you know how it came here.
 
     cp DIR/receive.py ~/
-    python3 -I ~/receive.py DIR --root ROOT --unsigned
+    python3 -I ~/receive.py DIR --root ROOT --unsigned --site {site}
 """

@@ -2,7 +2,7 @@
 
 ::
 
-    python3 -I receive.py DIR [DIR ...] --root ROOT --trust ALLOWED_SIGNERS    apply the bundle that lies in DIR
+    python3 -I receive.py DIR [DIR ...] --root ROOT --trust ALLOWED_SIGNERS --site NAME    apply the bundle that lies in DIR
     python3 -I receive.py --root ROOT --check [--list FILE]                    hash everything again
     python3 -I receive.py --root ROOT --rollback [SEQUENCE]                    serve an older kept state
     python3 -I receive.py --root ROOT --status
@@ -30,7 +30,7 @@ Exit codes: 0 done · 2 wrong usage · 5 a volume is not there yet · 6 the disk
 # much is done for each file; what it says is printed, since it is a program of its own.
 # ruff: noqa: B905, PYI034, RUF007, S603, T201, UP007, UP035, UP045
 # ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH113, PTH114, PTH115, PTH116, PTH120
-# ruff: noqa: PTH117, PTH123, PTH208, PTH211
+# ruff: noqa: PTH117, PTH118, PTH119, PTH123, PTH208, PTH211
 
 # The first statement that runs: ``sys`` is part of the interpreter and read from no file. Nothing else may be imported
 # before this guard, ``__future__`` neither, since Python looks beside a script for every module first.
@@ -44,6 +44,7 @@ if __name__ == "__main__" and not sys.flags.isolated:
     sys.path = [path for path in sys.path if path.startswith(_own)]
 
 import argparse
+import calendar
 import contextlib
 import errno
 import fcntl
@@ -73,6 +74,7 @@ KINDS = ("update", "repair")
 
 MAX_MANIFEST_BYTES = 1 << 30
 MAX_SIGNATURE_BYTES = 64 * 1024
+MAX_TRUST_BYTES = 4 * 1024 * 1024
 MAX_PROGRAM_BYTES = 4 * 1024 * 1024
 MAX_STATE_BYTES = 16 * 1024 * 1024
 MAX_INTEGER = 1 << 53
@@ -85,6 +87,7 @@ DEFAULT_KEEP = 3
 
 _CHUNK = 1 << 20
 _SPARE_BYTES = 16 << 20
+LARGE_BYTES = 32 << 20
 _SHOWN = 20
 _HASH_LINE = re.compile(r"([0-9a-f]{64})  (simple/[a-z0-9._/-]+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -96,6 +99,7 @@ _BLOB = re.compile(r"files/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})/([^/]+)\Z"
 _PAGE = re.compile(r"simple/(?:([a-z0-9-]+)/)?(index\.html|index\.v1_html|index\.v1_json)\Z")
 _STATE_NAME = re.compile(r"bundle-[0-9]{6,16}(?:-[0-9a-f]{8})?\Z")
 _LINK = re.compile(r"\.\./\.\./(files/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}/)([^/?#]+)\Z")
+_FOR_SITE = re.compile(r"@site:([^@]*)\Z")
 _STAGED = re.compile(r"bundle-[0-9a-f]{64}\Z")
 _TEMPORARY = re.compile(r"(?:dropped|file|link|page|probe|signature)-[0-9a-f]{16}\Z")
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK, errno.EXDEV})
@@ -283,6 +287,7 @@ class Manifest(NamedTuple):
     kind: str
     tool: str
     created_at: str
+    valid_until: Optional[str]
     site: str
     chain: str
     sequence: Optional[int]
@@ -314,10 +319,13 @@ def volume_name(number: int) -> str:
 def parse_manifest(data: bytes) -> Manifest:
     """Read and check ``bundle.json``. Raises ``FormatError``, which says what is wrong."""
     value = _parse_json(data, MAX_MANIFEST_BYTES, _object_of_manifest)
+    has_end = isinstance(value, dict) and "valid_until" in value
     top = _keys(
         value,
         "bundle.json",
-        "attached base blobs chain created_at format kind pages removed sequence site state supersedes tool volumes",
+        "attached base blobs chain created_at format kind pages removed sequence site state supersedes tool volumes"
+        # A receiver that does not know this key refuses the bundle: it would not heed it.
+        + (" valid_until" if has_end else ""),
     )
     if top["format"] != FORMAT:
         raise FormatError(f"format {top['format']!r}: this program knows format {FORMAT}; take a newer receive.py")
@@ -325,6 +333,7 @@ def parse_manifest(data: bytes) -> Manifest:
         kind=_one_of(top["kind"], KINDS),
         tool=_line(top["tool"], "tool"),
         created_at=_matching(top["created_at"], _TIME, "created_at"),
+        valid_until=_moment(top["valid_until"]) if has_end else None,
         site=_matching(top["site"], _SITE, "site"),
         chain=_matching(top["chain"], _CHAIN, "chain"),
         sequence=None if top["sequence"] is None else _count(top["sequence"], "sequence", at_least=1),
@@ -529,6 +538,21 @@ def _matching(value: Any, pattern: re.Pattern[str], where: str) -> str:
     return value
 
 
+def _moment(value: Any) -> str:
+    text = _matching(value, _TIME, "valid_until")
+    if seconds_of(text) is None:
+        raise FormatError(f"valid_until: {shown(text)} is no time")
+    return text
+
+
+def seconds_of(text: str) -> Optional[int]:
+    """Return the seconds since the epoch of a time in UTC; None where it is none, such as in month 13."""
+    try:
+        return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
+    except (ValueError, OverflowError):
+        return None
+
+
 def _one_of(value: Any, allowed: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise FormatError(f"kind: expected one of {', '.join(allowed)}")
@@ -731,31 +755,50 @@ def check_ssh_keygen(media: "Sequence[Medium]" = ()) -> str:
     return path
 
 
-def verify_signature(data: bytes, signature: str, trust: str, keygen: str) -> str:
-    """Return the principal whose key, trusted in ``trust``, made the signature file over ``data``. Raises ``Rejected``.
+def find_signers(data: Union[bytes, int], signature: str, trust: str, keygen: str, label: str) -> list[str]:
+    """Return the principals whose key, trusted in ``trust``, made the signature file over ``data``. Raises ``Rejected``.
 
-    ``signature`` and ``trust`` are read more than once: neither may lie where somebody else writes.
+    ``data``: bytes, or a descriptor that is read from its start. ``signature`` and ``trust`` are read more than once:
+    neither may lie where somebody else writes. ``label``: how the operator named ``trust``.
     """
     found = _ssh_keygen(keygen, "-Y", "find-principals", "-s", signature, "-f", trust)
     lines = found.stdout.decode("utf-8", "replace").splitlines() if found.returncode == 0 else []
-    names = [name for line in lines if line.strip() for name in dict.fromkeys([line.strip(), *line.strip().split(",")])]
+    names = list(dict.fromkeys(name.strip() for line in lines for name in line.split(",") if name.strip()))
     if not names:
-        said = shown(found.stderr.decode("utf-8", "replace").strip().split("\n")[0])
-        raise Rejected(f"{BUNDLE_SIG}: the signature is by no key of {trust}" + (f" ({said})" if said else ""))
+        said = shown(found.stderr.decode("utf-8", "replace").strip().split("\n")[0]).replace(trust, label)
+        raise Rejected(f"{BUNDLE_SIG}: the signature is by no key of {label}" + (f" ({said})" if said else ""))
+    good = []
     for name in names:
-        answer = _ssh_keygen(
-            keygen, "-Y", "verify", "-f", trust, "-I", name, "-n", NAMESPACE, "-s", signature, stdin=data
-        )
+        words = ["-Y", "verify", "-f", trust, "-I", name, "-n", NAMESPACE, "-s", signature]
+        answer = _ssh_keygen(keygen, *words, stdin=data)
         if answer.returncode == 0:
-            return name
+            good.append(name)
+    if good:
+        return good
     said = shown((answer.stderr or answer.stdout).decode("utf-8", "replace").strip().split("\n")[0])
     raise Rejected(f"{BUNDLE_JSON}: changed, or not signed for bundles, by {shown(names[0])} ({said})")
 
 
-def _ssh_keygen(program: str, *arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+def choose_signer(signers: Sequence[str], site: str) -> str:
+    """Return the first principal that may sign for a site. Raises ``Rejected``.
+
+    A principal that ends in ``@site:SITE`` signs for that site only; any other for all.
+    """
+    for name in signers:
+        found = _FOR_SITE.search(name)
+        if not found or found.group(1) == site:
+            return name
+    raise Rejected(f"{BUNDLE_SIG}: {shown(signers[0])} does not sign for the site {shown(site)}")
+
+
+def _ssh_keygen(program: str, *arguments: str, stdin: Union[bytes, int] = b"") -> "subprocess.CompletedProcess[bytes]":
     found = os.environ.get("PATH", os.defpath).split(os.pathsep)
     env = {**os.environ, "LC_ALL": "C", "PATH": os.pathsep.join(filter(os.path.isabs, found))}
-    return subprocess.run([program, *arguments], input=stdin, capture_output=True, env=env, check=False)
+    given: dict[str, Any] = {"input": stdin}
+    if isinstance(stdin, int):
+        os.lseek(stdin, 0, os.SEEK_SET)
+        given = {"stdin": stdin}
+    return subprocess.run([program, *arguments], capture_output=True, env=env, check=False, **given)
 
 
 # --- the disk --------------------------------------------------------------------------------------------------------
@@ -1063,16 +1106,46 @@ def commit(root: Root, record: Record, entry: Applied, keep: int) -> Record:
 # --- the chain -------------------------------------------------------------------------------------------------------
 
 
-def judge(manifest: Manifest, digest: str, record: Optional[Record], *, new_chain: bool, is_fresh: bool) -> bool:
+def settle_site(given: Optional[str], record: Optional[Record]) -> str:
+    """Return the name of this site: as the first use named it. Raises ``UsageError``."""
+    if given is not None and not _SITE.match(given):
+        raise UsageError(f"--site {shown(given)}: expected the name of a site, such as plant")
+    if record is not None:
+        if given not in {None, record.site}:
+            raise UsageError(f"--site {given}: what was received here is of the site {record.site}")
+        return record.site
+    if given is None:
+        raise UsageError("--site is missing: the first time, name the site that this is, as in --site plant")
+    return given
+
+
+def judge_time(manifest: Manifest, talk: "Talk", *, allow_expired: bool) -> None:
+    """Raise ``Rejected`` for a bundle whose time is over; warn where the clock can't be right."""
+    clock, made = time.time(), seconds_of(manifest.created_at)
+    if made is not None and clock < made:
+        talk.say(
+            f"warning: {manifest.label} was made at {manifest.created_at}, and this host's clock says {now()}: set the clock"
+        )
+    end = None if manifest.valid_until is None else seconds_of(manifest.valid_until)
+    if end is not None and clock > end and not allow_expired:
+        raise Rejected(
+            f"{manifest.label} should have been applied until {manifest.valid_until}: ask the near side for a new one. If "
+            "this old state is wanted: run it again with --allow-expired"
+        )
+
+
+def judge(
+    manifest: Manifest, digest: str, record: Optional[Record], site: str, *, new_chain: bool, is_fresh: bool
+) -> bool:
     """Tell whether the bundle is to be applied; False: it is the one applied last. Raises ``Rejected``."""
     label = manifest.label
+    if manifest.site != site:
+        raise Rejected(f"{label} is for the site {manifest.site!r}; this one is {site!r}")
     if record is None:
         _judge_first(manifest, new_chain=new_chain, is_fresh=is_fresh)
         return True
     last = record.last
     here = bundle_label(record.site, last.sequence)
-    if manifest.site != record.site:
-        raise Rejected(f"{label} is for the site {manifest.site!r}; this one is {record.site!r}")
     if manifest.chain != record.chain:
         if manifest.base is not None:
             raise Rejected(
@@ -1177,8 +1250,8 @@ def find_media(directories: Sequence[str]) -> list[Medium]:
     return media
 
 
-def check_places(root: Root, media: Sequence[Medium], trust: Optional[str]) -> None:
-    """Refuse a program and a trust file that lie on a medium: they would speak for themselves; and a root there."""
+def check_places(root: Root, media: Sequence[Medium]) -> None:
+    """Refuse a program that lies on a medium, since it would speak for itself, and a root there."""
     own = os.path.realpath(__file__)
     for medium in media:
         if _lies_in(os.path.realpath(root.path), medium.path):
@@ -1190,59 +1263,137 @@ def check_places(root: Root, media: Sequence[Medium], trust: Optional[str]) -> N
                 f"this copy of {PROGRAM} lies in the bundle: run ROOT/{PROGRAM}, or at first use copy it with its signature to "
                 "a directory of this host, check it there by ssh-keygen -Y verify, and run that copy (README.txt)"
             )
-        if trust is None:
-            continue
-        if any(_lies_in(os.path.realpath(trust), place) for place in medium) or _is_one_of(trust, medium.path):
-            raise UsageError(f"{shown(trust)} lies in the bundle: trust must come another way than what it judges")
-    if trust is not None:
-        try:
-            os.close(os.open(trust, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError as exc:
-            raise UsageError(f"--trust {shown(trust)}: {exc.strerror}") from exc
-        if not os.path.isfile(trust):
-            raise UsageError(f"--trust {shown(trust)}: is no plain file")
+
+
+def read_trust(root: Root, media: Sequence[Medium], trust: str) -> bytes:
+    """Return the trust file, which must have come another way than the bundle. Raises ``UsageError``."""
+    try:
+        descriptor = os.open(trust, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise UsageError(f"--trust {shown(trust)}: {exc.strerror}") from exc
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise UsageError(f"--trust {shown(trust)}: is no plain file")
+    with os.fdopen(descriptor, "rb") as file:
+        for medium in media:
+            if _is_of_medium(trust, found, medium):
+                raise UsageError(f"{shown(trust)} lies in the bundle: trust must come another way than what it judges")
+            if _is_on_mount(root, found, medium):
+                raise UsageError(
+                    f"{shown(trust)} lies on the same medium as the bundle: trust must come another way than what it judges"
+                )
+        data = file.read(MAX_TRUST_BYTES + 1)
+    if len(data) > MAX_TRUST_BYTES:
+        raise UsageError(f"--trust {shown(trust)}: is larger than {MAX_TRUST_BYTES} bytes")
+    return data
+
+
+def _is_of_medium(trust: str, found: os.stat_result, medium: Medium) -> bool:
+    """Tell whether a file, or a link that leads to it, lies below the folder that the bundle lies in."""
+    named = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(trust))), os.path.basename(trust))
+    for place in {*medium, _parent_on_medium(medium.path)}:
+        if _lies_in(os.path.realpath(trust), place) or _lies_in(named, place):
+            return True
+        if found.st_nlink > 1 and _has_link(place, found):
+            return True
+    return False
+
+
+def _parent_on_medium(path: str) -> str:
+    """Return the folder above a bundle; the bundle's own where that is where a medium is mounted."""
+    real = os.path.realpath(path)
+    parent = os.path.dirname(real)
+    return real if parent == "/" or os.path.ismount(real) else parent
+
+
+def _has_link(directory: str, found: os.stat_result) -> bool:
+    for place, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.lstat(f"{place}/{name}"), found):
+                    return True
+    return False
+
+
+def _is_on_mount(root: Root, found: os.stat_result, medium: Medium) -> bool:
+    """Tell whether a file lies on the file system of a bundle that is mounted apart from the root and from ``/``."""
+    place = root.path
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    own = {os.stat(place).st_dev, os.stat("/").st_dev}
+    device = os.stat(medium.path).st_dev
+    return device not in own and found.st_dev == device
 
 
 def _lies_in(path: str, directory: str) -> bool:
     return os.path.commonpath([path, os.path.realpath(directory)]) == os.path.realpath(directory)
 
 
-def _is_one_of(path: str, directory: str) -> bool:
-    with contextlib.suppress(OSError), os.scandir(directory) as found:
-        return any(os.path.samestat(os.stat(path), entry.stat(follow_symlinks=False)) for entry in found)
-    return False
+def read_manifest(
+    root: Root, media: Sequence[Medium], trust: Optional[bytes], keygen: str, label: str
+) -> tuple[bytes, list[str]]:
+    """Return ``bundle.json``, the same on every medium, and the principals that signed it. Raises ``Rejected``.
 
-
-def read_manifest(media: Sequence[Medium]) -> bytes:
-    """Return ``bundle.json``, which must be the same on every medium. Raises ``Rejected``."""
-    first = b""
+    A large one is judged from the medium first, so that what nobody signed does not fill the memory; what counts is the
+    judgement of the bytes in hand.
+    """
+    signature = None if trust is None else read_signature(media)
+    first, signers = b"", []
     for medium in media:
         path = f"{medium.path}/{BUNDLE_JSON}"
         try:
+            descriptor = open_plain(path)
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
+                size = os.fstat(descriptor).st_size
+                if size > LARGE_BYTES and not first:
+                    check_text(file, path)
+                    if signature is not None:
+                        _find_signers(root, descriptor, signature, trust or b"", keygen, label)
             data = read_small(path, MAX_MANIFEST_BYTES)
         except OSError as exc:
             raise Rejected(f"{shown(path)}: can't be read: {exc.strerror}") from exc
         if first and data != first:
             raise Rejected(f"{shown(path)}: changed, or of another bundle than {shown(media[0].path)}")
         first = data
-    return first
+    if signature is not None:
+        signers = _find_signers(root, first, signature, trust or b"", keygen, label)
+    return first, signers
 
 
-def check_signature(root: Root, media: Sequence[Medium], data: bytes, trust: str, keygen: str) -> str:
-    """Return who signed the bundle. Raises ``Rejected``."""
-    copy = root.temporary("signature")
+def check_text(file: Any, path: str) -> None:
+    """Raise ``Rejected`` for a large manifest that is no JSON in ASCII at first sight, in constant memory."""
+    size = os.fstat(file.fileno()).st_size
+    if size > MAX_MANIFEST_BYTES:
+        raise Rejected(f"{shown(path)}: can't be read: is larger than {MAX_MANIFEST_BYTES} bytes")
+    while block := file.read(_CHUNK):
+        if not block.isascii() or b"\0" in block:
+            raise Rejected(f"{shown(path)}: is no JSON in ASCII")
+
+
+def read_signature(media: Sequence[Medium]) -> bytes:
+    """Return the signature of the bundle. Raises ``Rejected``."""
     paths = [f"{medium.path}/{BUNDLE_SIG}" for medium in media]
     path = next((path for path in paths if os.path.lexists(path)), paths[0])
     try:
-        signature = read_small(path, MAX_SIGNATURE_BYTES)
+        return read_small(path, MAX_SIGNATURE_BYTES)
     except OSError as exc:
         raise Rejected(f"{shown(path)}: can't be read: {exc.strerror}; an unsigned bundle needs --unsigned") from exc
-    with open(copy, "xb", opener=_private) as file:
-        file.write(signature)
+
+
+def _find_signers(
+    root: Root, data: Union[bytes, int], signature: bytes, trust: bytes, keygen: str, label: str
+) -> list[str]:
+    """Have ``ssh-keygen`` judge private copies: what it reads twice must not change in between."""
+    copies = [root.temporary("signature"), root.temporary("signature")]
     try:
-        return verify_signature(data, copy, trust, keygen)
+        for copy, text in zip(copies, (signature, trust)):
+            with open(copy, "xb", opener=_private) as file:
+                file.write(text)
+        return find_signers(data, copies[0], copies[1], keygen, label)
     finally:
-        os.unlink(copy)
+        for copy in copies:
+            remove_tree(copy)
 
 
 def check_attached(media: Sequence[Medium], manifest: Manifest) -> None:
@@ -1684,14 +1835,20 @@ class Listed(NamedTuple):
     sidecar: Optional[str]
 
 
-def parse_page(data: bytes) -> list[Listed]:
+def parse_page(data: bytes, project: str = "") -> list[Listed]:
     """Return what a project's JSON page lists. Raises ``FormatError``, also for a link out of the tree."""
     try:
-        files = json.loads(data)["files"]
-        found = [_listed(file) for file in files]
+        page = json.loads(data)
+        found = [_listed(file) for file in page["files"]]
+        if project and _normalised(page["name"]) != project:
+            raise ValueError(f"it is the page of {page['name']!r}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise FormatError(f"no page of an index: {shown(str(exc))}") from exc
     return found
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _listed(file: dict[str, Any]) -> Listed:
@@ -1701,52 +1858,118 @@ def _listed(file: dict[str, Any]) -> Listed:
     if not link or link.group(1) != f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/" or not is_plain_name(name):
         raise ValueError(f"the link {file['url']!r} does not lead to a blob")
     metadata = file.get("core-metadata", False)
+    if name != file.get("filename", name) or any(
+        file.get(key, metadata) not in (False, metadata) for key in _OLDER_NAMES
+    ):
+        raise ValueError(f"{name!r} has another name or other metadata elsewhere on the page")
     sidecar = None if metadata is False else str(metadata["sha256"]) if isinstance(metadata, dict) else ""
     return Listed(link.group(1) + name, sha256, _count(file["size"], name), sidecar)
+
+
+_OLDER_NAMES = ("dist-info-metadata", "data-dist-info-metadata", "data-core-metadata")
+_HTML_TOKEN = re.compile(
+    r'<a href="([^"&<>]*)"((?: data-[a-z-]+="[^"<>]*")*)>[^<]*</a>(?:<br ?/?>)?\s*'
+    r"|[^<]+|<!DOCTYPE html>|<!--[^<>]*-->|</?(?:html|head|title|body|h1|p|br)>|<br ?/>"
+    r'|<html lang="[a-z-]+">|<meta charset="[a-zA-Z0-9-]+" ?/?>|<meta name="[a-z:-]+" content="[^"<>]*" ?/?>'
+)
+_HTML_METADATA = re.compile(r' data-(?:core|dist-info)-metadata="([^"]*)"')
+
+
+def parse_html(data: bytes) -> list[tuple[str, str]]:
+    """Return the links of a page and their ``data-`` attributes as text. Raises ``FormatError``.
+
+    Only what a renderer of this program has ever written is let through: no script, no style, no frame, no form, nothing
+    that a browser or an installer could take for something else.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise FormatError("the page is not UTF-8") from exc
+    found = []
+    at = 0
+    for token in _HTML_TOKEN.finditer(text):
+        if token.start() != at:
+            break
+        at = token.end()
+        if token.group(1) is not None:
+            found.append((token.group(1), token.group(2)))
+    if at != len(text):
+        raise FormatError(f"the page has something else than links and plain text: {shown(text[at : at + 60])}")
+    return found
+
+
+def check_html(data: bytes, listed: Sequence[Listed]) -> None:
+    """Raise ``FormatError`` unless a project's HTML page names the same files as its JSON page, with the same digests."""
+    expected = {f"../../{file.path}#sha256={file.sha256}": file for file in listed}
+    found = set()
+    for href, labels in parse_html(data):
+        file = expected.get(unquote(href)) or expected.get(href)
+        if file is None:
+            raise FormatError(f"the HTML links to {shown(href)}, which the JSON does not list")
+        for metadata in _HTML_METADATA.findall(labels):
+            if file.sidecar is None or metadata != (f"sha256={file.sidecar}" if file.sidecar else "true"):
+                raise FormatError(f"the HTML has other metadata for {shown(file.path)} than the JSON")
+        found.add(file.path)
+    if len(found) < len({file.path for file in listed}):
+        raise FormatError(f"the HTML lists {len(found)} files, the JSON {len(expected)}")
+
+
+def check_root(data: bytes, projects: Sequence[str], *, is_json: bool) -> None:
+    """Raise ``FormatError`` unless the root page lists exactly the projects that are there."""
+    try:
+        if is_json:
+            named = [_normalised(item["name"]) for item in json.loads(data)["projects"]]
+        else:
+            links = [_PROJECT_LINK.match(href) for href, _ in parse_html(data)]
+            named = [link.group(1) if link else "" for link in links]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise exc if isinstance(exc, FormatError) else FormatError(f"no page of an index: {shown(str(exc))}") from exc
+    if differing := sorted(set(named) ^ set(projects))[:3]:
+        raise FormatError(f"lists other projects than have pages: {shown(', '.join(differing))}")
+
+
+_PROJECT_LINK = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)/\Z")
 
 
 def survey(simple: str, listing: Listing, tree: Tree, changed: set[str]) -> tuple[str, list[str]]:
     """Read every page of a state; return the list of its pages, and what is wrong.
 
-    Wrong: a page that can't be read, each file that a page lists and that will not lie in the tree, and each sidecar that
-    will have another sha256 than its page says. Sidecars are hashed only for pages in ``changed``, which a bundle brings:
-    the others were judged with their own bundle.
+    Wrong: a page that can't be read or is not what its name says, each file that a page lists and that will not lie in the
+    tree, and each sidecar that will have another sha256 than its page says. Pages that the bundle does not bring
+    (``changed``) were judged with their own bundle; of them only links are read.
     """
     lines: list[str] = []
     problems: list[str] = []
     projects = sorted(name for name in os.listdir(simple) if name not in PAGE_NAMES)
     for project in ["", *projects]:
-        directory = f"{simple}/{project}" if project else simple
-        known: dict[int, str] = {}
-        for name in PAGE_NAMES:
-            path = f"simple/{project}/{name}" if project else f"simple/{name}"
+        # JSON first: the others are compared with it.
+        known: dict[tuple[int, bool], str] = {}
+        listed: Optional[list[Listed]] = None
+        for name in reversed(PAGE_NAMES):
+            path = f"{project}/{name}" if project else name
+            is_json = name == PAGE_NAMES[2]
             try:
-                sha256, listed = _survey_page(f"{directory}/{name}", known, listing if project else None)
+                descriptor = open_plain(f"{simple}/{path}")
+                with os.fdopen(descriptor, "rb", buffering=0) as file:
+                    key = (os.fstat(descriptor).st_ino, is_json)
+                    if key not in known:
+                        data = file.read()
+                        known[key] = hashlib.sha256(data).hexdigest()
+                        if not project:
+                            check_root(data, projects, is_json=is_json)
+                        elif is_json:
+                            listing.inodes.add(key[0])
+                            listed = parse_page(data, project)
+                        elif listed is not None and f"simple/{path}" in changed:
+                            check_html(data, listed)
             except (OSError, FormatError) as exc:
-                problems.append(f"{path}: {exc}")
+                problems.append(f"simple/{path}: {exc}")
                 continue
-            problems += _survey_files(listed, listing, tree, is_changed=path in changed)
-            lines.append(f"{sha256}  {path}\n")
+            if is_json and listed is not None:
+                problems += _survey_files(listed, listing, tree, is_changed=f"simple/{path}" in changed)
+            lines.append(f"{known[key]}  simple/{path}\n")
     lines.sort()
     return "".join(lines), problems
-
-
-def _survey_page(path: str, known: dict[int, str], listing: Optional[Listing]) -> tuple[str, list[Listed]]:
-    """Return the page's sha256, and what it lists where it is the one that tells: the JSON of a project."""
-    descriptor = open_plain(path)
-    inode = os.fstat(descriptor).st_ino
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if inode in known:
-            return known[inode], []
-        if listing is None or not path.endswith("json"):
-            digest = hashlib.sha256()
-            while block := file.read(_CHUNK):
-                digest.update(block)
-            known[inode] = digest.hexdigest()
-            return known[inode], []
-        data = file.read()
-    listing.inodes.add(inode)
-    return hashlib.sha256(data).hexdigest(), parse_page(data)
 
 
 def _survey_files(files: list[Listed], listing: Listing, tree: Tree, *, is_changed: bool) -> Iterator[str]:
@@ -2130,22 +2353,29 @@ def install(root: Root, media: Sequence[Medium], manifest: Manifest, *, is_signe
 def receive(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, Any]:
     """Apply the bundle; return the report. Raises ``ReceiveError`` and ``OSError``."""
     media = find_media(arguments.directories)
-    check_places(root, media, arguments.trust)
-    keygen = "" if arguments.trust is None else check_ssh_keygen(media)
+    check_places(root, media)
+    trust = None if arguments.trust is None else read_trust(root, media, arguments.trust)
+    keygen = "" if trust is None else check_ssh_keygen(media)
+    with contextlib.suppress(OSError):
+        # Before anything is written; what can't be read is told below.
+        settle_site(arguments.site, load_record(root))
     with locked(root):
         prepare(root)
         record = recover(root, load_record(root), arguments.keep)
-        data = read_manifest(media)
+        site = settle_site(arguments.site, record)
+        data, signers = read_manifest(root, media, trust, keygen, shown(arguments.trust or ""))
         digest = hashlib.sha256(data).hexdigest()
-        signer = check_signature(root, media, data, arguments.trust, keygen) if keygen else ""
-        talk.say(f"signed by {shown(signer)}" if signer else "NOT SIGNED: nobody knows who made this bundle")
         try:
             manifest = parse_manifest(data)
         except FormatError as exc:
             raise Rejected(f"{shown(media[0].path)}/{BUNDLE_JSON}: {exc}") from exc
         del data
+        signer = choose_signer(signers, manifest.site) if signers else ""
+        talk.say(f"signed by {shown(signer)}" if signer else "NOT SIGNED: nobody knows who made this bundle")
         is_fresh = not os.path.lexists(root.simple)
-        is_new = judge(manifest, digest, record, new_chain=arguments.new_chain, is_fresh=is_fresh)
+        is_new = judge(manifest, digest, record, site, new_chain=arguments.new_chain, is_fresh=is_fresh)
+        if is_new:
+            judge_time(manifest, talk, allow_expired=arguments.allow_expired)
         check_attached(media, manifest)
         if is_new:
             record = _apply(root, media, manifest, digest, record, signer, arguments.keep, talk)
@@ -2342,6 +2572,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict
         raise UsageError(
             f"this Python names files in {sys.getfilesystemencoding()}, the pages in UTF-8: run it by python3 -X utf8 -I"
         )
+    if arguments.site is not None and not arguments.directories:
+        settle_site(arguments.site, load_record(root))
     if arguments.check:
         return run_check(root, arguments, talk)
     if arguments.status:
@@ -2367,8 +2599,10 @@ def _parser() -> argparse.ArgumentParser:
     add("directories", metavar="DIR", nargs="*", help="where the bundle lies; several when it is spread over media")
     add("--root", required=True, help="the far tree; made when it is not there")
     add("--trust", metavar="ALLOWED_SIGNERS", help="the keys that are trusted, as ssh-keygen knows them")
+    add("--site", metavar="NAME", help="the name of this site: needed the first time, and remembered")
     add("--unsigned", action="store_true", help="apply a bundle of which nobody knows who made it")
     add("--new-chain", action="store_true", help="accept a full bundle that does not follow what was applied")
+    add("--allow-expired", action="store_true", help="accept a bundle that should have been applied before")
     add("--keep", type=_positive, default=DEFAULT_KEEP, metavar="N", help="how many states stay (default %(default)s)")
     add("--check", action="store_true", help="hash everything that was received; exit code 7 when something is damaged")
     add("--list", metavar="FILE", help="with --check: write the damage there, for a repair")

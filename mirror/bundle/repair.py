@@ -75,8 +75,13 @@ def read_receipt(path: Path) -> Receipt:
     return receipt
 
 
-def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow]) -> ShipmentRow:
-    """Return the bundle that a receipt speaks of. Raises ``BundleError`` where it is none of this ledger."""
+def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow], *, is_receipt: bool = False) -> ShipmentRow:
+    """Return the bundle that a receipt speaks of. Raises ``BundleError`` where it is none of this ledger.
+
+    ``is_receipt``: a list of damage does, where it need not say which state was reached.
+    """
+    if is_receipt and receipt.state_digest is None:
+        raise BundleError(problem="this is a list of damage and no receipt: carry back ROOT/receipt.json")
     label = shown_text(bundle_label(receipt.site, receipt.sequence))
     for row in made:
         if (row.site, row.chain, row.sequence) == (receipt.site, receipt.chain, receipt.sequence):
@@ -89,6 +94,31 @@ def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow]) -> ShipmentRow:
         problem=f"this ledger knows no {label} of the chain {shown_text(receipt.chain[:8])}…: it is another mirror's,"
         " or the state was lost or put back since; send one made with --full, which the far side takes by --new-chain"
     )
+
+
+def acknowledged_changes(before: Sequence[ShipmentRow], after: Sequence[ShipmentRow], sequence: int) -> list[str]:
+    """Return, in sentences, what a receipt for one bundle changed in the ledger.
+
+    A receipt deletes nothing. It lets ``prune`` forget, after ``keep-history``, what older bundles led to; whoever holds the
+    medium can make one.
+    """
+    old = next(row for row in before if row.sequence == sequence)
+    new = next(row for row in after if row.sequence == sequence)
+    lines = []
+    if old.acknowledged_at is None:
+        lines.append("it was not acknowledged before")
+        released = [str(row.sequence) for row in after if row.sequence < sequence and row.needed]
+        held = max((row.sequence for row in before if row.acknowledged_at is not None), default=0)
+        if released and held < sequence:
+            lines.append(
+                f"bundles {', '.join(released)} can be built on by --since until they are older than keep-history; if the"
+                " site does not have this bundle, make one with --since now"
+            )
+    else:
+        lines.append("it was acknowledged before: nothing is let go of")
+    if (old.damage or 0) != (new.damage or 0):
+        lines.append(f"damaged files that it reports: {old.damage or 0} before, {new.damage or 0} now")
+    return lines
 
 
 async def find_withheld(store: Store, receipt: Receipt, wants: Wants) -> frozenset[str]:

@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mirror.bundle import receive
 from mirror.errors import BundleError, ConfigError, shown_text
@@ -27,13 +27,11 @@ def check_tool() -> None:
         raise ConfigError(where="ssh-keygen", problem=str(exc)) from exc
 
 
-def sign(data: bytes | BinaryIO, key: Path) -> bytes:
-    """Return the signature of some bytes, or of an open private file. ``ssh-keygen`` may ask on the terminal.
-
-    Raises ``BundleError``.
-    """
+def sign_file(path: Path, key: Path) -> bytes:
+    """Return the signature of a private file, of any size. ``ssh-keygen`` may ask on the terminal. Raises ``BundleError``."""
     command = [receive.find_ssh_keygen(), "-Y", "sign", "-f", str(key), "-n", receive.NAMESPACE]
-    done = _run(command, data, stdout=subprocess.PIPE)
+    with path.open("rb") as file:
+        done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=False)  # noqa: S603 - fixed words
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise BundleError(
             problem=f"ssh-keygen could not sign with {key}; what it said stands above. Run it again to go on"
@@ -50,29 +48,32 @@ def public_half(key: Path) -> str:
         return str(key.absolute())
 
 
-def describe_signer(data: bytes | BinaryIO, signature: bytes, name: str) -> str:
-    """Return the kind and fingerprint of the key that signed ``data``, trusted or not. Raises ``BundleError``.
+def describe_signer(path: Path, signature: Path) -> str:
+    """Return the kind and fingerprint of the key that signed a private file, trusted or not. Raises ``BundleError``."""
+    with path.open("rb") as file:
+        return _describe(file.fileno(), str(signature), path.name)
 
-    ``name``: of what is signed, for the message.
-    """
+
+def describe_signer_of(data: bytes | int, signature: bytes, name: str) -> str:
+    """As ``describe_signer``, for bytes in hand or a descriptor; ``name`` is that of the file, for the message."""
     with tempfile.NamedTemporaryFile() as copy:
         copy.write(signature)
         copy.flush()
-        command = [receive.find_ssh_keygen(), "-Y", "check-novalidate", "-n", receive.NAMESPACE, "-s", copy.name]
-        done = _run(command, data, capture_output=True, env=_plain())
+        return _describe(data, copy.name, name)
+
+
+def _describe(data: bytes | int, signature: str, name: str) -> str:
+    command = [receive.find_ssh_keygen(), "-Y", "check-novalidate", "-n", receive.NAMESPACE, "-s", signature]
+    given: dict[str, Any] = {"input": data}
+    if isinstance(data, int):
+        os.lseek(data, 0, os.SEEK_SET)
+        given = {"stdin": data}
+    done = subprocess.run(command, capture_output=True, check=False, env=_plain(), **given)  # noqa: S603 - fixed words
     found = _SIGNED_WITH.match(done.stdout.decode("utf-8", "replace"))
     if done.returncode or not found:
         said = shown_text((done.stderr or done.stdout).decode("utf-8", "replace").strip())
         raise BundleError(problem=f"{name}.sig: no signature of {name} ({said})")
     return found[1].strip()
-
-
-def _run(command: list[str], data: bytes | BinaryIO, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    if isinstance(data, bytes):
-        return subprocess.run(command, input=data, check=False, **options)  # noqa: S603 - fixed words
-    # The file's own descriptor: what a name leads to may be swapped.
-    data.seek(0)
-    return subprocess.run(command, stdin=data, check=False, **options)  # noqa: S603 - fixed words
 
 
 def make_key(path: Path, *, protect: bool) -> None:
@@ -83,8 +84,11 @@ def make_key(path: Path, *, protect: bool) -> None:
         raise BundleError(problem=f"ssh-keygen could not make {path}; what it said stands above")
 
 
-def allowed_signer(key: Path, principal: str) -> str:
-    """Return the line of ``allowed_signers`` that trusts a key for bundles only. Raises ``BundleError``."""
+def allowed_signer(key: Path, principal: str, site: str | None = None) -> str:
+    """Return the line of ``allowed_signers`` that trusts a key for bundles only, of one site or of all.
+
+    Raises ``BundleError``.
+    """
     public = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
     try:
         words = public.read_text().split()
@@ -92,6 +96,8 @@ def allowed_signer(key: Path, principal: str) -> str:
         raise BundleError(problem=f"{public}: can't be read as a public key: {exc}") from exc
     if len(words) < 2:
         raise BundleError(problem=f"{public}: no public key")
+    if site is not None:
+        principal = f"{principal}@site:{site}"
     return f'{principal} namespaces="{receive.NAMESPACE}" {words[0]} {words[1]}\n'
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mirror.tree.layout import Layout
     from mirror.wiring import Tree
 
+_LONGEST_S = 100 * 366 * 86400
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
 _MEDIA = Annotated[list[Path], typer.Argument(metavar="DIR", help="The bundle; several when it is spread over media.")]
 
@@ -34,6 +35,9 @@ def key(
     principal: Annotated[
         str, typer.Option("--principal", metavar="NAME", help="What the key is called on the far side.")
     ] = "mirror",
+    site: Annotated[
+        str | None, typer.Option("--site", metavar="NAME", help="The key signs for this site only; else for all.")
+    ] = None,
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Do not ask for one: for a key that only a service reads.")
     ] = False,
@@ -41,15 +45,18 @@ def key(
 ) -> ExitCode:
     """Make a key to sign bundles with, and the allowed_signers file that tells the far side to trust it."""
     from mirror.bundle import signing
+    from mirror.sync.snapshot import check_name
 
     signing.check_tool()
     if not principal.isascii() or not principal.isprintable() or any(c in principal for c in ' ",*?!'):
         raise ConfigError(where="--principal", problem="expected a plain word")
+    if site is not None:
+        check_name(site, "site")
     public = path.with_name(f"{path.name}.pub")
     is_new = not path.exists() and not public.exists()
     if is_new:
         signing.make_key(path, protect=not no_passphrase)
-    line = signing.allowed_signer(path, principal)
+    line = signing.allowed_signer(path, principal, site)
     trust = path.with_name("allowed_signers")
     try:
         known = trust.read_text() if trust.exists() else ""
@@ -87,6 +94,10 @@ def create(
     repair: Annotated[
         Path | None, typer.Option("--repair", metavar="LIST", help="Mend what the far side's list or receipt names.")
     ] = None,
+    valid_for: Annotated[
+        str | None,
+        typer.Option("--valid-for", metavar="DURATION", help="How long it may be applied; needs a receive.py of 0.2."),
+    ] = None,
     json: _JSON = False,
 ) -> ExitCode:
     """Make a bundle of what leads a site from its last bundle to now."""
@@ -98,6 +109,8 @@ def create(
         raise ConfigError(where="--full, --since, --repair", problem="expected one of them")
     if repair is not None and snapshot is not None:
         raise ConfigError(where="--snapshot", problem="a repair mends what was sent; expected no snapshot")
+    if repair is not None and valid_for is not None:
+        raise ConfigError(where="--valid-for", problem="a repair fits one state only; expected no duration")
     config = options.load_tree_config()
     table = next((s for s in config.sites if s.name == site), None)
     if table is None and config.sites:
@@ -114,7 +127,9 @@ def create(
         signing.check_tool()
         if not key.exists() and not key.with_name(f"{key.name}.pub").exists():
             raise ConfigError(where="--key", problem=f"{key} is not there; `mirror bundle key {key}` makes one")
-    wanted = _Wanted(config, site, to.absolute(), key, _volume_size(volume_size), snapshot, since, full)
+    wanted = _Wanted(
+        config, site, to.absolute(), key, _volume_size(volume_size), snapshot, since, full, _valid_for(valid_for)
+    )
     report = _repair(options, wanted, repair) if repair is not None else _create(options, wanted)
     if json:
         _write_json({"format": 1, **report})
@@ -132,12 +147,25 @@ class _Wanted(NamedTuple):
     snapshot: str | None
     since: int | None
     full: bool
+    valid_for_s: float | None = None
 
 
 class _Job(NamedTuple):
     pin: SnapshotRow
     order: Order
     basis: Basis
+
+
+def _valid_for(text: str | None) -> float | None:
+    from mirror.config import parse_duration
+
+    try:
+        seconds = None if text is None else parse_duration(text)
+    except ValueError as exc:
+        raise ConfigError(where="--valid-for", problem='expected a duration such as "30d"') from exc
+    if seconds is not None and not 1 <= seconds <= _LONGEST_S:
+        raise ConfigError(where="--valid-for", problem="expected from 1 second to 100 years")
+    return seconds
 
 
 def _volume_size(text: str) -> int:
@@ -255,6 +283,7 @@ def _order(wanted: _Wanted) -> Order:
         snapshot=wanted.snapshot,
         since=wanted.since,
         full=wanted.full,
+        valid_for_s=wanted.valid_for_s,
     )
 
 
@@ -325,6 +354,11 @@ def _show_created(report: dict[str, Any]) -> None:
         f"{report['path']}: {', '.join(what)}, {size(report['bytes'])} in {counted(report['volumes'], 'volume')}"
         + ("" if report["signed"] else "; NOT SIGNED")
     )
+    if report["valid_until"]:
+        write_out(
+            f"to be applied until {report['valid_until']}; the far side needs the receive.py in it, or a newer one:"
+            " older ones refuse it"
+        )
     write_out("carry it across; README.txt in it tells what to do there, receipt.json is what comes back")
 
 
@@ -418,6 +452,8 @@ def verify(
 def _show_look(found: Look) -> None:
     m = found.manifest
     write_out(f"{m.label}: {m.kind} for the site {m.site}, made {m.created_at} by {m.tool}, chain {m.chain[:8]}…")
+    if m.valid_until is not None:
+        write_out(f"to be applied until {m.valid_until}")
     if m.base is None:
         write_out("complete: needs nothing from before")
     else:
@@ -463,23 +499,28 @@ def acknowledge(
     import anyio
     import anyio.to_thread
 
-    from mirror.bundle.repair import find_shipment, read_receipt
+    from mirror.bundle.repair import acknowledged_changes, find_shipment, read_receipt
     from mirror.state.shipments import load_shipments, record_acknowledged
 
-    async def run() -> ShipmentRow:
+    async def run() -> tuple[ShipmentRow, list[str]]:
         async with _opened(options, options.load_tree_config()) as tree:
             found = await anyio.to_thread.run_sync(read_receipt, receipt)
-            row = find_shipment(found, await load_shipments(tree.store, found.site))
+            before = await load_shipments(tree.store, found.site)
+            row = find_shipment(found, before, is_receipt=True)
             await record_acknowledged(
                 tree.store, row, now=time.time(), free_bytes=found.free_bytes, damage=len(found.damage)
             )
-            return next(r for r in await load_shipments(tree.store, found.site) if r.sequence == row.sequence)
+            after = await load_shipments(tree.store, found.site)
+        row = next(r for r in after if r.sequence == row.sequence)
+        return row, acknowledged_changes(before, after, row.sequence)
 
-    row = anyio.run(run)
+    row, changes = anyio.run(run)
     if json:
-        _write_json({"format": 1, "bundle": _shipment_json(row)})
+        _write_json({"format": 1, "bundle": _shipment_json(row), "changes": changes})
     else:
         write_out(f"bundle {row.sequence} is acknowledged by {row.site}")
+        for line in changes:
+            write_out(line)
         if row.damage:
             write_out(f"it reports {counted(row.damage, 'damaged file')}: mirror bundle create --repair {receipt} …")
     return ExitCode.OK

@@ -43,7 +43,16 @@ def test_modules_that_lie_beside_it(site: Site, far: Far, tmp_path: Path, versio
     home.mkdir()
     plant(home)
     shutil.copy(PROGRAM, home / "receive.py")
-    words = [python, *(["-I"] if isolated else []), "receive.py", site.make(FIRST).path, "--root", far.root]
+    words = [
+        python,
+        *(["-I"] if isolated else []),
+        "receive.py",
+        site.make(FIRST).path,
+        "--root",
+        far.root,
+        "--site",
+        "lab",
+    ]
     words += ["--trust", far.trust]
     env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
     done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True, cwd=home, env=env)
@@ -59,7 +68,7 @@ def test_directories_of_the_user_are_no_source_of_modules(site: Site, far: Far, 
     names = {"directory": ["argparse", "json", "fcntl"], "deep": ["subprocess", "hashlib", "secrets", "shutil"]}
     for name in names[variable]:
         (planted / f"{name}.py").write_text("import os\nos._exit(77)\n")
-    words = [sys.executable, PROGRAM, site.make(FIRST).path, "--root", far.root, "--trust", far.trust]
+    words = [sys.executable, PROGRAM, site.make(FIRST).path, "--root", far.root, "--site", "lab", "--trust", far.trust]
     env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PYTHONPATH": str(planted)}
     done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr

@@ -375,11 +375,12 @@ class Far:
 
     root: Path
     trust: Path
+    site: str = "lab"
 
     def receive(self, *bundles: Made | Path, options: Sequence[object] = ()) -> Outcome:
         """Receive a bundle from one or several media."""
         places = [bundle.path if isinstance(bundle, Made) else bundle for bundle in bundles]
-        return run(*places, "--root", self.root, "--trust", self.trust, *options)
+        return run(*places, "--root", self.root, "--site", self.site, "--trust", self.trust, *options)
 
     def receive_well(self, *bundles: Made | Path, options: Sequence[object] = ()) -> None:
         """Receive a bundle that must be applied; the tree is checked."""

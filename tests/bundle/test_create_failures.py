@@ -55,10 +55,9 @@ def test_a_key_that_is_none_is_told(tmp_path):
 def test_a_signature_of_something_else_is_none(gap):
     """describe_signer believes only a signature of the file itself."""
     place = Path(gap.create()["path"])
-    manifest, signature = (place / "bundle.json").read_bytes(), (place / "bundle.json.sig").read_bytes()
-    assert signing.describe_signer(manifest, signature, "bundle.json").startswith("ED25519 key SHA256:")
+    assert signing.describe_signer(place / "bundle.json", place / "bundle.json.sig").startswith("ED25519 key SHA256:")
     with pytest.raises(BundleError, match=r"no signature of README\.txt"):
-        signing.describe_signer((place / "README.txt").read_bytes(), signature, "README.txt")
+        signing.describe_signer(place / "README.txt", place / "bundle.json.sig")
 
 
 def test_a_lost_list_of_what_was_sent_asks_for_a_full_bundle(gap):

@@ -93,7 +93,7 @@ def test_a_network_namespace_without_any_network(site: Site, far: Far, tmp_path:
     target = tmp_path / "target"
     pip = f"{sys.executable} -m pip --disable-pip-version-check install --target {target} demo-app"
     script = (
-        f"{sys.executable} -I {program} {made.path} --root {far.root} --trust {far.trust}\n"
+        f"{sys.executable} -I {program} {made.path} --root {far.root} --site lab --trust {far.trust}\n"
         f"{pip} --index-url {far.public.as_uri()}/simple/"
     )
     env = clean_environment(tmp_path, PIP_CONFIG_FILE=os.devnull, PIP_NO_CACHE_DIR="1")

@@ -95,7 +95,7 @@ def unsigned(site: Path) -> Site:
 def test_the_first_bundle_killed_everywhere(work: Path) -> None:
     """A new site: nothing is served, or everything."""
     made = unsigned(work / "near").make(STATES[0], volume_bytes=8 * 1024)
-    options = [made.path, "--root", "ROOT", "--unsigned"]
+    options = [made.path, "--root", "ROOT", "--site", "lab", "--unsigned"]
     steps = kill(work, work / "nothing", options, [None, STATES[0]], STATES[:1], [1])
     assert steps > 60
 
@@ -104,8 +104,17 @@ def test_an_update_that_drops_a_state_killed_everywhere(work: Path) -> None:
     """An update with --keep 1: the old or the new state is served; in the end the older states and their blobs are gone."""
     site, far = unsigned(work / "near"), work / "far"
     for state in STATES[:2]:
-        assert run(site.make(state).path, "--root", far, "--unsigned").code == 0
-    options = [site.make(STATES[2], volume_bytes=8 * 1024).path, "--root", "ROOT", "--unsigned", "--keep", "1"]
+        assert run(site.make(state).path, "--root", far, "--site", "lab", "--unsigned").code == 0
+    options = [
+        site.make(STATES[2], volume_bytes=8 * 1024).path,
+        "--root",
+        "ROOT",
+        "--site",
+        "lab",
+        "--unsigned",
+        "--keep",
+        "1",
+    ]
     steps = kill(work, far, options, [STATES[1], STATES[2]], STATES[2:], [3])
     assert steps > 80
 
@@ -114,9 +123,9 @@ def test_an_update_after_a_rollback_killed_everywhere(work: Path) -> None:
     """An update while an older state is served: that one or the new one is served."""
     site, far = unsigned(work / "near"), work / "far"
     for state in STATES[:2]:
-        assert run(site.make(state).path, "--root", far, "--unsigned").code == 0
+        assert run(site.make(state).path, "--root", far, "--site", "lab", "--unsigned").code == 0
     assert run("--root", far, "--rollback").code == 0
-    options = [site.make(STATES[2]).path, "--root", "ROOT", "--unsigned"]
+    options = [site.make(STATES[2]).path, "--root", "ROOT", "--site", "lab", "--unsigned"]
     assert kill(work, far, options, [STATES[0], STATES[2]], STATES, [1, 2, 3]) > 60
 
 
@@ -124,14 +133,14 @@ def test_a_repair_killed_everywhere(work: Path) -> None:
     """A repair of blobs and pages: run again it mends all."""
     site, far = unsigned(work / "near"), work / "far"
     for state in STATES[:2]:
-        assert run(site.make(state).path, "--root", far, "--unsigned").code == 0
+        assert run(site.make(state).path, "--root", far, "--site", "lab", "--unsigned").code == 0
     paths = [A.path, f"{B.path}.metadata"]
     for path in paths:
         (far / "public" / path).unlink()
     # What is missing is missing until it is mended: the pages say more than the tree has, so that is not looked at.
     (far / "public/simple/bb/index.v1_json").unlink()
     made = site.repair([*paths, "simple/bb/index.v1_json"])
-    arguments = [str(made.path), "--root", "ROOT", "--unsigned"]
+    arguments = [str(made.path), "--root", "ROOT", "--site", "lab", "--unsigned"]
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from bundle import killing\n"
         "killing.check_public = lambda public: None\n"
@@ -151,7 +160,7 @@ def test_another_bundle_after_a_kill(work: Path) -> None:
     """A bundle that was killed at any step and then lost: one that supersedes it applies, and nothing of it stays."""
     site, far = unsigned(work / "near"), work / "far"
     states = [STATES[0], State({"aa": [A, some_file("aa", "9.9")], "bb": [B]}, 2), STATES[2]]
-    assert run(site.make(states[0]).path, "--root", far, "--unsigned").code == 0
+    assert run(site.make(states[0]).path, "--root", far, "--site", "lab", "--unsigned").code == 0
     lost = site.make(states[1], volume_bytes=8 * 1024)
     saving = site.make(states[2], since=1)
     script = (
@@ -190,7 +199,7 @@ def test_a_rollback_killed_everywhere(work: Path) -> None:
     """A rollback is one rename."""
     site, far = unsigned(work / "near"), work / "far"
     for state in STATES[:2]:
-        assert run(site.make(state).path, "--root", far, "--unsigned").code == 0
+        assert run(site.make(state).path, "--root", far, "--site", "lab", "--unsigned").code == 0
     before = Far(far, far)
     for step in range(1, 50):
         root = Far(work / "root", far)

@@ -183,7 +183,14 @@ def test_a_read_only_medium(site: Site, far: Far, tmp_path: Path) -> None:
     bind = f"mount --bind {made.path} {mount} && mount -o remount,ro,bind {mount}"
     script = f"{bind} && ! touch {mount}/x 2>/dev/null && exec python3 -I {far.root.parent}/receive.py {mount}"
     shutil.copy(made.path / "receive.py", far.root.parent / "receive.py")
-    words = ["unshare", "--mount", "--map-root-user", "sh", "-ec", f"{script} --root {far.root} --trust {far.trust}"]
+    words = [
+        "unshare",
+        "--mount",
+        "--map-root-user",
+        "sh",
+        "-ec",
+        f"{script} --root {far.root} --site lab --trust {far.trust}",
+    ]
     probe = ["unshare", "--mount", "--map-root-user", "sh", "-ec", bind]
     if shutil.which("unshare") is None or subprocess.run(probe, check=False, capture_output=True).returncode != 0:
         pytest.skip("mounting is not permitted here")

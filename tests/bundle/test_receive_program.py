@@ -53,7 +53,7 @@ def test_it_runs_under_the_oldest_python(site: Site, far: Far, tmp_path: Path) -
     shutil.copy(PROGRAM, home / "receive.py")
 
     def call(*arguments: object, program: Path = home / "receive.py") -> str:
-        words = [python, "-I", "-S", "-W", "error", program, *arguments, "--root", far.root]
+        words = [python, "-I", "-S", "-W", "error", program, *arguments, "--root", far.root, "--site", "lab"]
         done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True, cwd=home)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -72,7 +72,19 @@ def test_it_runs_under_the_oldest_python(site: Site, far: Far, tmp_path: Path) -
 def test_a_host_with_another_encoding_is_told(site: Site, far: Far) -> None:
     """Where Python does not write names as UTF-8, nothing is touched; what a terminal can't show is escaped."""
     made = site.make(FIRST)
-    words = [sys.executable, "-X", "utf8=0", PROGRAM, made.path, "--root", far.root, "--trust", far.trust]
+    words = [
+        sys.executable,
+        "-X",
+        "utf8=0",
+        PROGRAM,
+        made.path,
+        "--root",
+        far.root,
+        "--site",
+        "lab",
+        "--trust",
+        far.trust,
+    ]
     env = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True, env=env)
     assert done.returncode == 2
@@ -82,7 +94,7 @@ def test_a_host_with_another_encoding_is_told(site: Site, far: Far) -> None:
     env["PYTHONIOENCODING"] = "ascii:strict"
     done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
-    words = [*words[:4], "--root", far.root, "--status"]
+    words = [*words[:4], "--root", far.root, "--site", "lab", "--status"]
     done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True, env=env)
     assert (done.returncode, "chain c0ffee00\\u2026" in done.stdout) == (0, True), done.stderr
 
@@ -93,7 +105,17 @@ def test_a_module_beside_it_is_not_imported(site: Site, far: Far, tmp_path: Path
     home.mkdir()
     shutil.copy(PROGRAM, home / "receive.py")
     (home / "json.py").write_text("raise SystemExit(77)\n")
-    words = [sys.executable, "receive.py", site.make(FIRST).path, "--root", far.root, "--trust", far.trust]
+    words = [
+        sys.executable,
+        "receive.py",
+        site.make(FIRST).path,
+        "--root",
+        far.root,
+        "--site",
+        "lab",
+        "--trust",
+        far.trust,
+    ]
     done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True, cwd=home)
     assert done.returncode == 0, done.stderr
 
@@ -101,7 +123,18 @@ def test_a_module_beside_it_is_not_imported(site: Site, far: Far, tmp_path: Path
 def test_it_does_not_run_from_the_medium(site: Site, far: Far) -> None:
     """A copy that lies in the bundle refuses to work, and says what to do."""
     made = site.make(FIRST)
-    words = [sys.executable, "-I", made.path / "receive.py", made.path, "--root", far.root, "--trust", far.trust]
+    words = [
+        sys.executable,
+        "-I",
+        made.path / "receive.py",
+        made.path,
+        "--root",
+        far.root,
+        "--site",
+        "lab",
+        "--trust",
+        far.trust,
+    ]
     done = subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         2,
@@ -146,13 +179,13 @@ def test_one_at_a_time(site: Site, far: Far, command: list[str]) -> None:
     words = [str(made.path) if word == "BUNDLE" else word for word in command]
     with (far.root / "receive.lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = run(*words, "--root", far.root, *trust)
+        done = run(*words, "--root", far.root, "--site", "lab", *trust)
         assert (done.code, done.err.splitlines()[-1]) == (
             8,
             f"receive: another process is working on {far.root}; try again when it is done",
         )
         assert far.run("--status").code == 0
-    assert run(*words, "--root", far.root, *trust).code == 0
+    assert run(*words, "--root", far.root, "--site", "lab", *trust).code == 0
 
 
 @pytest.mark.parametrize(
@@ -256,7 +289,9 @@ os.{name} = refuse
 def test_a_file_system_without_links(site: Site, far: Far, name: str, code: str) -> None:
     """Where links are not possible it says so at the start, exit code 6."""
     made = site.make(FIRST)
-    done = driven(REFUSE.format(name=name, code=code), made.path, "--root", far.root, "--trust", far.trust)
+    done = driven(
+        REFUSE.format(name=name, code=code), made.path, "--root", far.root, "--site", "lab", "--trust", far.trust
+    )
     assert done.returncode == 6
     assert f"receive: {far.root}: its file system has no hard links or symbolic links" in done.stderr
     assert far.blobs() == {}
@@ -275,7 +310,7 @@ def test_a_disk_that_is_too_small(site: Site, far: Far) -> None:
     """Free space is checked before anything is unpacked: what is needed and what is free is told."""
     made = site.make(FIRST)
     far.root.mkdir()
-    program = f"{sys.executable} -I {PROGRAM} {made.path} --root {far.root} --trust {far.trust}"
+    program = f"{sys.executable} -I {PROGRAM} {made.path} --root {far.root} --site lab --trust {far.trust}"
     done = mounted(f"mount -t tmpfs -o size=8m none {far.root}; exec {program}")
     assert done.returncode == 6
     assert done.stderr.splitlines()[-1].startswith(f"receive: {far.root}: ")
@@ -288,7 +323,7 @@ def test_a_full_bundle_needs_no_room_for_what_is_held(site: Site, far: Far) -> N
     site.make(state)
     site.make(State({**state.projects, "bb": [some_file("bb", "1")]}, 2), full=True)
     far.root.mkdir()
-    program = f"{sys.executable} -I {PROGRAM} --root {far.root} --trust {far.trust}"
+    program = f"{sys.executable} -I {PROGRAM} --root {far.root} --site lab --trust {far.trust}"
     script = (
         f"mount -t tmpfs -o size=44m none {far.root}\n{program} {site.made[0].path}\nexec {program} {site.made[1].path}"
     )
@@ -300,7 +335,7 @@ def test_a_full_bundle_needs_no_room_for_what_is_held(site: Site, far: Far) -> N
 def test_a_disk_that_becomes_full(site: Site, far: Far) -> None:
     """A disk that fills up on the way: exit code 6, one message, and the same command completes when there is room."""
     made = site.make(FIRST)
-    program = f"{sys.executable} -I {PROGRAM} {made.path} --root {far.root} --trust {far.trust}"
+    program = f"{sys.executable} -I {PROGRAM} {made.path} --root {far.root} --site lab --trust {far.trust}"
     far.root.mkdir()
     # Another process takes the space between the check and the writing.
     driver = far.root.parent / "driver.py"
@@ -313,7 +348,7 @@ def test_a_disk_that_becomes_full(site: Site, far: Far) -> None:
     driven_program = f"{sys.executable} {driver} {Path(__file__).parents[1]} {far.root}"
     script = (
         f"mount -t tmpfs -o size=24m none {far.root}\n"
-        f"{driven_program} {made.path} --root {far.root} --trust {far.trust} && exit 1 || test $? = 6\n"
+        f"{driven_program} {made.path} --root {far.root} --site lab --trust {far.trust} && exit 1 || test $? = 6\n"
         f"test ! -e {far.public}/simple\n"
         f"rm {far.root}/filler\n"
         f"exec {program}"
@@ -331,7 +366,7 @@ def test_a_disk_without_room_for_more_files(site: Site, far: Far) -> None:
     """A file system without inodes left is told as well."""
     made = site.make(FIRST)
     far.root.mkdir()
-    program = f"{sys.executable} -I {PROGRAM} {made.path} --root {far.root} --trust {far.trust}"
+    program = f"{sys.executable} -I {PROGRAM} {made.path} --root {far.root} --site lab --trust {far.trust}"
     done = mounted(f"mount -t tmpfs -o size=64m,nr_inodes=20 none {far.root}; exec {program}")
     assert done.returncode == 6
     assert "new files are needed, the file system has room for" in done.stderr
@@ -347,7 +382,7 @@ def test_no_permission(site: Site, far: Far) -> None:
         if not path.stat().st_mode & 0o001 and path != Path("/"):
             path.chmod(0o755)
     script = "import os; os.setgid(65534); os.setuid(65534)"
-    done = driven(script, made.path, "--root", far.root / "sub", "--unsigned")
+    done = driven(script, made.path, "--root", far.root / "sub", "--site", "lab", "--unsigned")
     assert done.returncode == 6
     assert f"receive: {far.root}/sub: Permission denied\n" in done.stderr
 
@@ -356,7 +391,7 @@ def test_stopped_by_the_operator(site: Site, far: Far) -> None:
     """Control-C: exit code 130, and the same command goes on."""
     made = site.make(FIRST)
     script = "import signal\ndef stop(*_): signal.raise_signal(signal.SIGINT)\nprogram.place_blobs = stop"
-    done = driven(script, made.path, "--root", far.root, "--trust", far.trust)
+    done = driven(script, made.path, "--root", far.root, "--site", "lab", "--trust", far.trust)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         130,
         "receive: stopped; run the same command again to go on",
@@ -372,13 +407,15 @@ def test_progress_on_a_terminal(site: Site, far: Far) -> None:
         "clock = itertools.count(step=3)\ntime.monotonic = lambda: next(clock)\n"
         "sys.stderr.isatty = lambda: True"
     )
-    done = driven(script, made.path, "--root", far.root, "--trust", far.trust)
+    done = driven(script, made.path, "--root", far.root, "--site", "lab", "--trust", far.trust)
     assert done.returncode == 0
     assert "  100 %  " in done.stderr
 
 
 def test_without_ctypes(site: Site, far: Far) -> None:
     """A Python without ctypes syncs everything instead."""
-    done = driven("sys.modules['ctypes'] = None", site.make(FIRST).path, "--root", far.root, "--trust", far.trust)
+    done = driven(
+        "sys.modules['ctypes'] = None", site.make(FIRST).path, "--root", far.root, "--site", "lab", "--trust", far.trust
+    )
     assert done.returncode == 0
     far.check_serves(FIRST)

@@ -131,7 +131,7 @@ def test_unsigned_only_by_word(tmp_path: Path, far: Far) -> None:
     """An unsigned bundle applies with --unsigned, which is said; and is never the source of a new receive.py."""
     made = Site(tmp_path / "near", None).make(FIRST, receiver=b"raise SystemExit(1)\n")
     assert far.receive(made).code == 7
-    done = run(made.path, "--root", far.root, "--unsigned")
+    done = run(made.path, "--root", far.root, "--site", "lab", "--unsigned")
     assert done.code == 0
     assert done.err.startswith("NOT SIGNED: nobody knows who made this bundle\n")
     far.check_serves(FIRST)
@@ -142,7 +142,7 @@ def test_unsigned_only_by_word(tmp_path: Path, far: Far) -> None:
 @pytest.mark.parametrize("options", [(), ("--unsigned", "--trust", "x")], ids=["neither", "both"])
 def test_trust_or_unsigned(site: Site, far: Far, options: tuple[str, ...]) -> None:
     """Exactly one of --trust and --unsigned is wanted."""
-    done = run(site.make(FIRST).path, "--root", far.root, *options)
+    done = run(site.make(FIRST).path, "--root", far.root, "--site", "lab", *options)
     assert done.code == 2
     assert "expected --trust ALLOWED_SIGNERS" in done.err
 

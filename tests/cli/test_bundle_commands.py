@@ -70,10 +70,11 @@ def test_the_way_of_a_bundle_in_words(mirror):
     assert (done.returncode, "signed by near\n" in done.stdout) == (0, True)
     assert done.stdout.endswith("everything that lies here is whole\n")
     far = mirror.work / "far"
-    done = mirror.run("bundle", "receive", place, "--root", far, "--trust", trust, "--keep", "2")
+    done = mirror.run("bundle", "receive", place, "--root", far, "--site", "plant", "--trust", trust, "--keep", "2")
     assert done.returncode == 0, done.stderr
     assert "plant-000001 is applied and served" in done.stdout
-    assert run(mirror, "acknowledge", far / "receipt.json").stdout == "bundle 1 is acknowledged by plant\n"
+    said = run(mirror, "acknowledge", far / "receipt.json").stdout
+    assert said == "bundle 1 is acknowledged by plant\nit was not acknowledged before\n"
     head, line = run(mirror, "list").stdout.splitlines()
     assert head.split() == ["site", "bundle", "made", "builds", "on", "size", "acknowledged", "damage"]
     assert line.split()[:2] == ["plant", "1"]
@@ -108,7 +109,7 @@ def test_the_program_alone_applies_a_bundle_with_nothing_installed(mirror):
     with (home / "receive.py").open("rb") as program:
         checked = subprocess.run(check, stdin=program, cwd=home, capture_output=True, check=False)
     assert checked.returncode == 0, checked.stderr
-    words = [sys.executable, "-I", "receive.py", place, "--root", far, "--trust", trust]
+    words = [sys.executable, "-I", "receive.py", place, "--root", far, "--site", "plant", "--trust", trust]
     done = call(words, env={"PATH": __import__("os").environ["PATH"]}, cwd=home)
     assert done.returncode == 0, done.stderr
     assert (far / "receive.py").read_bytes() == (place / "receive.py").read_bytes()
@@ -252,7 +253,7 @@ def test_what_can_not_be_done_is_told_in_a_line(mirror, words, code, said):
 def test_a_receipt_of_another_mirror_is_refused(mirror):
     """A receipt that names another chain, or another bundle of this one, is not entered."""
     place, far = made(mirror), mirror.work / "far"
-    words = ("bundle", "receive", place, "--root", far, "--trust", mirror.work / "allowed_signers")
+    words = ("bundle", "receive", place, "--root", far, "--site", "plant", "--trust", mirror.work / "allowed_signers")
     assert mirror.run(*words).returncode == 0
     receipt = json.loads((far / "receipt.json").read_bytes())
     for change, said in (
