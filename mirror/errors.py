@@ -280,7 +280,7 @@ class BadPage(UpstreamError):
     cause: str
 
     def __str__(self) -> str:
-        return f"{shown_url(self.url)} is not a page of a simple index: {shown_text(self.cause)}"
+        return f"{shown_url(self.url)} is not a page of a simple index: {shown_text(self.cause, 500)}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -20,6 +20,9 @@ Tag = tuple[str, dict[str, str]]
 ODD_LIMIT_BYTES = 256 * 1024
 """The largest odd document that is given to the DOM parser as a whole."""
 
+MAX_TEXT_BYTES = 1024
+"""So much of an anchor's text is read; more is no name."""
+
 _BATCH = 4096
 _WANTED = "a, base, input, meta"
 
@@ -78,22 +81,67 @@ def iter_tags(html: bytes) -> Iterator[Tag]:
         yield from _read_tags(batch)
 
 
-def _iter_batches(html: bytes) -> Iterator[bytes]:
-    """Yield flat documents that consist of the wanted tags alone."""
+def iter_anchors(html: bytes) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield the attributes and the text of each ``a`` of UTF-8. Raises ``OddDocumentError``.
+
+    This costs much more than ``iter_tags``, since all the text has to be looked at.
+    """
+    try:
+        for batch in _iter_batches(html, with_text=True):
+            yield from _read_anchors(batch)
+    except OddDocumentError:
+        if len(html) > ODD_LIMIT_BYTES:
+            raise
+        yield from _read_anchors(html)
+
+
+def _iter_batches(html: bytes, *, with_text: bool = False) -> Iterator[bytes]:
+    """Yield flat documents that consist of the wanted tags, and of the text of anchors if wanted."""
     wanted: list[bytes] = []
+    texts = _Texts(wanted) if with_text else None
     for token in _TOKEN.finditer(html):
+        if texts is not None:
+            texts.pass_by(token)
         match token.lastgroup:
             case "wanted":
-                wanted.append(token["wanted"])
-                if len(wanted) == _BATCH:
+                if len(wanted) >= _BATCH:
                     yield b"</a>".join(wanted)
                     wanted.clear()
+                wanted.append(token["wanted"])
             case "odd":
                 raise OddDocumentError(token.end() - 1)
     if wanted:
         yield b"</a>".join(wanted)
 
 
+class _Texts:
+    """Puts the text of an anchor behind its tag while the tokens pass."""
+
+    __slots__ = ("_is_open", "_left", "_wanted")
+
+    def __init__(self, wanted: list[bytes]) -> None:
+        self._wanted = wanted
+        self._is_open = False
+        self._left = 0
+
+    def pass_by(self, token: re.Match[bytes]) -> None:
+        """Take the text before a token; to be called before its tag is put among the wanted."""
+        lead, _, tag = token.group().partition(b"<")
+        if self._is_open and lead and self._left > 0:
+            self._wanted[-1] += lead[: self._left]
+            self._left -= len(lead)
+        if token.lastgroup == "wanted":
+            self._is_open = tag[:1] in b"aA"
+            self._left = MAX_TEXT_BYTES
+        elif tag[:2] in {b"/a", b"/A"} and tag[2:3] in b" \t\n\f\r/>":
+            self._is_open = False
+
+
 def _read_tags(html: bytes) -> Iterator[Tag]:
     for node in LexborHTMLParser(html).css(_WANTED):
         yield node.tag or "", {name: value or "" for name, value in node.attributes.items()}
+
+
+def _read_anchors(html: bytes) -> Iterator[tuple[dict[str, str], str]]:
+    for node in LexborHTMLParser(html).css("a"):
+        yield {name: value or "" for name, value in node.attributes.items()}, node.text()

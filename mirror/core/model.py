@@ -93,6 +93,8 @@ class RootPage(msgspec.Struct, frozen=True, kw_only=True):
 
     projects: Mapping[ProjectName, int | None]
     """Each listed project with its ``_last-serial``, or None."""
+    addresses: Mapping[ProjectName, str] = {}
+    """Where the pages of projects are that have another address than the usual one."""
     serial: int | None = None
     refused: int = 0
     """How many names were no project names."""

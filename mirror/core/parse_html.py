@@ -2,8 +2,7 @@
 
 Only ``BadPage`` leaves here, whatever the bytes. Since any web page is HTML, a page has to show that it is one of an
 index: by its repository version, or by listing something that can be told from any other link, without asking for a
-password. Names come from URLs or from
-``download``, never from the text of an anchor.
+password. Files' names come from URLs or from ``download``, never from the text of an anchor.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, unquote_to_bytes
 
-from mirror.core.html_tags import OddDocumentError, Tag, iter_tags
+from mirror.core.html_tags import OddDocumentError, Tag, iter_anchors, iter_tags
 from mirror.core.links import (
     FILE_KEYS,
     MAX_INTEGER,
@@ -43,9 +42,10 @@ from mirror.core.names import (
     ProjectName,
     check_filename,
     known_digests,
-    normalize_project,
     read_digests,
 )
+from mirror.core.origins import PageOrigins, page_origins
+from mirror.core.root_links import DISTRIBUTION, FILE, RootLinks
 from mirror.core.unknown_keys import canonical_json
 from mirror.errors import BadPage, Reason, UnsafeName
 
@@ -54,12 +54,6 @@ _BASE = re.compile(rb"<base[\s/>]", re.IGNORECASE)
 _SERIAL = re.compile(rb"<!--\s*SERIAL\s+([0-9]{1,19})\s*-->\s*\Z", re.IGNORECASE)
 _SCHEME_WITHOUT_HOST = re.compile(r"\s*(?!https?:)[a-z][a-z0-9+.-]*:(?!//)", re.IGNORECASE | re.ASCII)
 _VERSION_CONTROL = re.compile(r"(?:git|hg|svn|bzr)\+", re.IGNORECASE)
-_ENDING = r"\.(?:whl|egg|zip|tar|tgz|tbz|txz|tar\.(?:gz|bz2|xz|z|zst)|exe|msi|rpm|deb|dmg)"
-_DISTRIBUTION = re.compile(rf".{_ENDING}\Z", re.IGNORECASE | re.DOTALL)
-_FILE = re.compile(
-    rf".(?:{_ENDING}(?:\.(?:asc|sig|sigstore|provenance|attestation))?|-variants\.json)\Z", re.IGNORECASE | re.DOTALL
-)
-"""The names that are files without a digest and ``download``: distributions, and what belongs to one."""
 _END = re.compile(rb"</html\s*>", re.IGNORECASE)
 _COMMENTS = re.compile(rb"\s*(?:<!--(?:[^-]|-(?!->))*-->\s*)*\Z")
 _MAX_OTHERS = 10_000
@@ -145,7 +139,7 @@ def parse_project_page(
                 raise too_many_files(url, max_files)
     except OddDocumentError as exc:
         raise BadPage(url=url, cause=str(exc)) from exc
-    lists_something = any(map(_is_telling, files)) or any(_DISTRIBUTION.search(file.name) for file in refused)
+    lists_something = any(map(_is_telling, files)) or any(DISTRIBUTION.search(file.name) for file in refused)
     doubts.say(head.check(url=url, lists_something=lists_something))
     is_cut = not has_known_end and not _has_end(html)
     doubts.say(_CUT if is_cut else None)
@@ -162,31 +156,55 @@ def parse_project_page(
     )
 
 
-def parse_root_page(body: bytes, *, url: str, charset: str | None = None, has_known_end: bool = True) -> RootPage:
-    """Read an index's root page: the direct children of ``url``, its final URL. Raises ``BadPage``.
+def parse_root_page(
+    body: bytes,
+    *,
+    url: str,
+    charset: str | None = None,
+    index_url: str | None = None,
+    origins: PageOrigins | None = None,
+    has_known_end: bool = True,
+) -> RootPage:
+    """Read an index's root page. Raises ``BadPage``.
 
-    ``has_known_end``: as for a project's page.
+    ``url`` is the page's final one. ``index_url`` is the one that is configured, and ``origins`` are
+    those that its pages may come from; without them the page's own count. ``has_known_end``: as for
+    a project's page.
     """
     html = _as_utf8(body, charset)
     head, doubts = _Head(), Doubts()
-    projects: dict[ProjectName, int | None] = {}
-    refused = 0
+    base = _base_of(html, url)
+    index_url = index_url or url
+    origins = origins or page_origins(index_url)
+
+    def new_links() -> RootLinks:
+        return RootLinks(url=url, base=base, index_url=index_url, origins=origins)
+
+    links = new_links()
     try:
-        base, root = _base_of(html, url), _root_of(url)
         for anchor in head.anchors(iter_tags(html)):
-            child = _child_of(root, anchor["href"], base)
-            if child is None:
-                continue
-            try:
-                projects[normalize_project(child)] = None
-            except UnsafeName:
-                refused += 1
+            links.add(anchor["href"])
+        if links.needs_text:
+            links = new_links()
+            for anchor, text in iter_anchors(html):
+                if "href" in anchor:
+                    links.add(anchor["href"], text)
     except OddDocumentError as exc:
         raise BadPage(url=url, cause=str(exc)) from exc
-    doubts.say(head.check(url=url, lists_something=bool(projects)))
+    doubts.say(head.check(url=url, lists_something=links.lists_something))
+    links.check(url)
     is_cut = not has_known_end and not _has_end(html)
     doubts.say(_CUT if is_cut else None)
-    return RootPage(projects=projects, serial=_serial(html), refused=refused, is_cut=is_cut, warnings=doubts.warnings())
+    for sentence in links.warnings():
+        doubts.say(sentence)
+    return RootPage(
+        projects=links.projects,
+        addresses=links.addresses,
+        serial=_serial(html),
+        refused=links.refused,
+        is_cut=is_cut,
+        warnings=doubts.warnings(),
+    )
 
 
 def _has_end(html: bytes) -> bool:
@@ -224,28 +242,6 @@ def _base_of(html: bytes, url: str) -> Base:
         return base
 
 
-def _root_of(url: str) -> str:
-    """Return the URL, with a slash at its end, whose children are projects."""
-    page = parse_base(url)
-    if "." in last_segment(page.path):
-        return page.origin + page.folder
-    return page.origin + page.path.removesuffix("/") + "/"
-
-
-def _child_of(root: str, href: str, base: Base) -> str | None:
-    """Return the name behind a link that leads one step below the root, else None."""
-    try:
-        link = resolve_link(base, href)
-    except ValueError:
-        return None
-    if not link.startswith(root):
-        return None
-    segment = link[len(root) :].removesuffix("/")
-    if not segment or "/" in segment or "?" in segment:
-        return None
-    return unquote(segment)
-
-
 def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> ListedFile | RefusedFile | str:
     """Return the file that an anchor lists, else the name of what it links: a folder, a sorting, a page, a homepage.
 
@@ -267,7 +263,7 @@ def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> Liste
     except ValueError as exc:
         problem, segment = exc, last_segment(link)
     name = anchor.get("download") or unquote(segment)
-    is_file = "download" in anchor or digests or malformed or _FILE.search(name)
+    is_file = "download" in anchor or digests or malformed or FILE.search(name)
     if not segment or not is_file:
         return name
     try:
@@ -296,7 +292,7 @@ def _refused(name: str, error: Exception, anchor: Mapping[str, str], doubts: Dou
 
 def _is_telling(file: ListedFile) -> bool:
     """Say whether a link can't be taken for one of an ordinary web page, such as ``help.html``."""
-    return bool(file.digests) or _DISTRIBUTION.search(file.filename) is not None
+    return bool(file.digests) or DISTRIBUTION.search(file.filename) is not None
 
 
 def _fragment_digests(fragment: str) -> Digests:

@@ -47,6 +47,7 @@ from mirror.core.names import (
     normalize_project,
     read_digests,
 )
+from mirror.core.root_links import FLAT_CAUSE
 from mirror.core.unknown_keys import canonical_json
 from mirror.errors import BadPage, Reason, UnsafeName, shown_text
 
@@ -97,6 +98,8 @@ def parse_project_page(body: bytes, *, project: ProjectName, url: str, max_files
 def parse_root_page(body: bytes, *, url: str) -> RootPage:
     """Read an index's root page. Raises ``BadPage``."""
     page, meta, doubts = _open_page(body, url)
+    if "files" in page and page.keys().isdisjoint({"projects", "name"}):
+        raise BadPage(url=url, cause=FLAT_CAUSE)
     try:
         items = _decode(page.get("projects", b"null"), list[_Item])
         unreadable = 0

@@ -7,11 +7,11 @@ that first missed them. An index whose root was confirmed unchanged needs no mor
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 import msgspec
 
-from mirror.core.model import ProjectMeta, Validators
+from mirror.core.model import ProjectMeta, RootPage, Validators
 from mirror.core.names import ProjectName
 from mirror.state.store import Row, Store, Transaction
 
@@ -52,6 +52,8 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     name: ProjectName
+    address: str | None
+    """Where its page is, relative to the index's URL; None for the usual place."""
     listed_serial: int | None
     validators: Validators | None
     selection: str | None
@@ -144,7 +146,7 @@ async def record_root(
     source: SourceRow,
     *,
     cycle: int,
-    listing: Mapping[ProjectName, int | None] | None,
+    listing: RootPage | None,
     wants: Callable[[ProjectName], bool],
     only: Collection[ProjectName] = (),
     is_whole: bool = True,
@@ -156,9 +158,9 @@ async def record_root(
     a root that is not whole.
     """
     if listing is not None:
-        merge = _Merge(source.id, cycle, is_whole=is_whole)
-        names = sorted(n for n in listing if wants(n) and (not only or n in only))
-        await _merge_root(store, merge, names, listing, wants, only)
+        merge = _Merge(source.id, cycle, listing, is_whole=is_whole)
+        names = sorted(n for n in listing.projects if wants(n) and (not only or n in only))
+        await _merge_root(store, merge, names, wants, only)
         await merge.write(store)
     if only:
         return RootChange()
@@ -177,7 +179,6 @@ async def _merge_root(
     store: Store,
     merge: _Merge,
     names: list[ProjectName],
-    listing: Mapping[ProjectName, int | None],
     wants: Callable[[ProjectName], bool],
     only: Collection[ProjectName],
 ) -> None:
@@ -186,37 +187,42 @@ async def _merge_root(
     async for row in _rows_by_name(store, merge.source):
         name = row[1]
         while position < len(names) and names[position] < name:
-            merge.add(names[position], listing[names[position]])
+            merge.add(names[position])
             position += 1
         if position < len(names) and names[position] == name:
-            merge.keep(row, listing[name])
+            merge.keep(row)
             position += 1
         elif not only or (name in only and not wants(name)):
             merge.miss(row, wanted=wants(name))
     for name in names[position:]:
-        merge.add(name, listing[name])
+        merge.add(name)
 
 
 class _Merge:
     """The rows to write after one look at a root."""
 
-    def __init__(self, source: int, cycle: int, *, is_whole: bool) -> None:
+    def __init__(self, source: int, cycle: int, page: RootPage, *, is_whole: bool) -> None:
         self.source, self._cycle, self._is_whole = source, cycle, is_whole
-        self._added: list[tuple[int, str, int | None]] = []
+        self._serials, self._addresses = page.projects, page.addresses
+        self._added: list[tuple[int, str, int | None, str | None]] = []
         self._kept: list[tuple[int | None, int]] = []
+        self._moved: list[tuple[str | None, int]] = []
         self._missed: list[tuple[int, int]] = []
         self._unwanted: list[tuple[int]] = []
 
-    def add(self, name: ProjectName, serial: int | None) -> None:
-        self._added.append((self.source, name, serial))
+    def add(self, name: ProjectName) -> None:
+        self._added.append((self.source, name, self._serials[name], self._addresses.get(name)))
 
-    def keep(self, row: Row, serial: int | None) -> None:
-        identifier, _name, listed, wanted, listed_serial, absent_since = row
+    def keep(self, row: Row) -> None:
+        identifier, name, listed, wanted, listed_serial, absent_since, address = row
+        serial = self._serials[name]
         if not listed or not wanted or absent_since is not None or listed_serial != serial:
             self._kept.append((serial, identifier))
+        if address != self._addresses.get(name):
+            self._moved.append((self._addresses.get(name), identifier))
 
     def miss(self, row: Row, *, wanted: bool) -> None:
-        identifier, _name, listed, was_wanted, _serial, absent_since = row
+        identifier, _name, listed, was_wanted, _serial, absent_since, _address = row
         if not listed:
             return
         if not wanted:
@@ -226,10 +232,14 @@ class _Merge:
             self._missed.append((self._cycle, identifier))
 
     async def write(self, store: Store) -> None:
-        if not (self._added or self._kept or self._missed or self._unwanted):
+        if not (self._added or self._kept or self._moved or self._missed or self._unwanted):
             return
         async with store.transaction() as tx:
-            await tx.executemany("INSERT INTO project (source, name, listed_serial) VALUES (?, ?, ?)", self._added)
+            await tx.executemany(
+                "INSERT INTO project (source, name, listed_serial, address) VALUES (?, ?, ?, ?)", self._added
+            )
+            await tx.executemany(f"{FORGET_VALIDATORS} id = ?", [(moved,) for _, moved in self._moved])
+            await tx.executemany("UPDATE project SET address = ? WHERE id = ?", self._moved)
             await tx.executemany(
                 "UPDATE project SET listed = 1, wanted = 1, absent_since = NULL, listed_serial = ? WHERE id = ?",
                 self._kept,
@@ -239,11 +249,11 @@ class _Merge:
 
 
 async def _rows_by_name(store: Store, source: int) -> AsyncIterator[Row]:
-    """Yield (id, name, listed, wanted, listed_serial, absent_since) in the order of the names, without holding them all."""
+    """Yield (id, name, listed, wanted, listed_serial, absent_since, address) by name, in chunks."""
     after = ""
     while True:
         rows = await store.rows(
-            "SELECT id, name, listed, wanted, listed_serial, absent_since FROM project"
+            "SELECT id, name, listed, wanted, listed_serial, absent_since, address FROM project"
             f" WHERE source = ? AND name > ? ORDER BY name LIMIT {_CHUNK}",
             (source, after),
         )
@@ -290,8 +300,19 @@ async def record_success(store: Store, sources: Collection[int], now: float) -> 
         await tx.executemany("UPDATE source SET succeeded_at = ? WHERE id = ?", [(now, s) for s in sources])
 
 
-async def load_let_out(store: Store, source: SourceRow) -> list[str]:
-    """Return projects whose pages an index has let out, the last one first; such that it refuses by now only alone."""
+async def load_let_out(store: Store, source: SourceRow) -> list[tuple[str, str | None]]:
+    """Return projects whose pages an index has let out, with their addresses, the last one first.
+
+    Such that it refuses by now stand there only alone.
+    """
+    names = await _let_out_names(store, source)
+    marks = ", ".join("?" * len(names))
+    query = f"SELECT name, address FROM project WHERE source = ? AND name IN ({marks})"
+    addresses = dict(await store.rows(query, (source.id, *names)))
+    return [(name, addresses.get(name)) for name in names]
+
+
+async def _let_out_names(store: Store, source: SourceRow) -> list[str]:
     refused = await store.rows(f"SELECT project FROM failure WHERE {_REFUSED_PAGE}", (source.id,))
     kept = [name for name in source.let_out if (name,) not in refused]
     if len(kept) >= _LET_OUT_ASKED:
@@ -346,7 +367,8 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
         rows = await store.rows(
             "SELECT p.id, p.name, p.listed_serial, p.etag, p.last_modified, p.serial, p.digest, p.selection,"
             " p.status, p.status_reason, p.versions, p.extra, p.extra_meta, p.withdrawn,"
-            f" {_HAS_ENTRIES}, {_HAS_ABSENT}, {_HAS_FAILURES}, {_NEEDS_PAGE}"
+            f" {_HAS_ENTRIES}, {_HAS_ABSENT}, {_HAS_FAILURES}, {_NEEDS_PAGE},"
+            " p.address"
             f" FROM project p WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK // 4}",
             parameters | {"after": after},
         )
@@ -454,6 +476,7 @@ def _project_row(r: Row) -> ProjectRow:
         has_absent=bool(r[15]),
         has_failures=bool(r[16]),
         needs_page=bool(r[17]),
+        address=r[18],
     )
 
 

@@ -168,6 +168,12 @@ MIGRATIONS: tuple[str, ...] = (
     -- The removal brake does not count what left by a rule of ours.
     ALTER TABLE entry ADD COLUMN exempt INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- Where a project's page is, relative to the index's URL; null: NAME/ below it, as is usual.
+    -- The roots are read again, since nobody has looked at their links before.
+    ALTER TABLE project ADD COLUMN address TEXT;
+    UPDATE source SET etag = NULL, last_modified = NULL, digest = NULL;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

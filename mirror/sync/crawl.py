@@ -74,10 +74,10 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
         # Before anything that it says: a look without the credential must never be the second one.
         await record_identity(cycle.store, run.source, had_credential=run.session.had_credential)
     if isinstance(look, Read):
-        listed, listing = len(look.page.projects), look.page.projects
+        listed, listing = len(look.page.projects), look.page
         is_whole, run.is_root_cut = look.page.is_whole, look.page.is_cut
         if not run.is_root_cut:
-            run.unlisted = frozenset(name for name in cycle.options.projects if name not in listing)
+            run.unlisted = frozenset(name for name in cycle.options.projects if name not in listing.projects)
         if not listed:
             raise BadPage(url=run.source.url, cause="it lists no project at all, which is never believed")
         for warning in look.page.warnings:
@@ -237,9 +237,9 @@ class _Crawler:
             look: PageLook = Unchanged(validators=known)
         else:
             run.pages_asked += 1
-            look = found.look() if found is not None else await run.client.fetch_project(row.name, known)
+            look = found.look() if found is not None else await run.client.fetch_project(row.name, known, row.address)
             if isinstance(look, Read) and _is_stale(look.page, row):
-                look = await run.client.fetch_project(row.name, None)
+                look = await run.client.fetch_project(row.name, None, row.address)
                 if isinstance(look, Read) and _is_older(look.page, row):
                     _log.warning("page.stale", index=run.name, project=row.name, serial=look.page.serial)
                     return None

@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup
 
 from mirror.core.model import Validators
 from mirror.core.names import ProjectName
+from mirror.core.root_links import resolve_address
 from mirror.errors import MirrorError
 from mirror.logs import get_logger, write_line
 from mirror.sync.arrival import FetchJob
@@ -44,7 +45,6 @@ from mirror.sync.messages import (
 from mirror.tree.layout import Layout
 from mirror.upstream.addresses import Reach
 from mirror.upstream.credentials import Credential
-from mirror.upstream.index import project_url
 from mirror.upstream.session import IndexSession
 
 _log = get_logger(__name__)
@@ -68,6 +68,10 @@ class AskedPage(Protocol):
     @property
     def name(self) -> ProjectName:
         """The project's name."""
+
+    @property
+    def address(self) -> str | None:
+        """Where the page is, relative to the index's URL; None for the usual place."""
 
     @property
     def validators(self) -> Validators | None:
@@ -205,9 +209,9 @@ class FetchPool(Generic[T]):
         if told.let_out:
             self._session.note_success()
 
-    def note_page(self, name: ProjectName) -> None:
-        """Take note that the index let out a project's page."""
-        self._session.let_out.note_page(name, project_url(self._session.root_url, name))
+    def note_page(self, name: ProjectName, address: str | None) -> None:
+        """Take note that the index let out a project's page. ``address``: None for the usual one."""
+        self._session.let_out.note_page(name, resolve_address(self._session.root_url, name, address))
 
     async def judge(self, member: _Member[T], refused: Refused) -> None:
         """Find out what the refusal of a process means, and let all have the credential that is to be used from now on."""
@@ -281,7 +285,8 @@ class _Member(Generic[T]):
         self._last_number += len(pages)
         self.pages.update(enumerate(pages, first))
         self.load_bytes += _JOB_BYTES * len(pages)
-        self.channel.send(Look(first=first, pages=tuple(known_page(page.name, page.validators) for page in pages)))
+        known = tuple(known_page(page.name, page.validators, page.address) for page in pages)
+        self.channel.send(Look(first=first, pages=known))
 
     def give(self, job: FetchJob, known_by: T, weight: int) -> None:
         """Let the process do a job."""
@@ -320,14 +325,14 @@ class _Member(Generic[T]):
     def _confirmed(self, number: int) -> None:
         self.load_bytes -= _JOB_BYTES
         page = self.pages.pop(number)
-        self._pool.note_page(page.name)
+        self._pool.note_page(page.name, page.address)
         page.confirmed()
 
     def _answered(self, outcome: Outcome) -> None:
         page = self.pages.pop(outcome.number, None)
         if page is not None:
             if outcome.page is not None:
-                self._pool.note_page(page.name)
+                self._pool.note_page(page.name, page.address)
             self.load_bytes -= _JOB_BYTES
             page.answered(outcome)
             return

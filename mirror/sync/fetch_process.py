@@ -36,6 +36,7 @@ from mirror.sync.messages import (
     Stop,
     Stopped,
     Told,
+    address_of,
     pack_look,
     validators_of,
 )
@@ -251,7 +252,7 @@ class _Work:
         number, page = asked
         try:
             validators = validators_of(page)
-            look = await self._client.fetch_project(page[0], validators)
+            look = await self._client.fetch_project(page[0], validators, address_of(page))
             if isinstance(look, Read) or look.validators != validators:
                 packed = pack_look(look)
                 self._outcomes.append(Outcome(number=number, page=packed if len(packed) <= _LARGE_PAGE_BYTES else None))

@@ -42,8 +42,15 @@ class Ordered(msgspec.Struct, frozen=True, kw_only=True):
     job: FetchJob
 
 
-KnownPage = tuple[ProjectName, str | None, str | None, int | None, str | None] | tuple[ProjectName]
-"""A project and the validators of its page; the name alone where none are known. A tuple: it is written much faster."""
+KnownPage = (
+    tuple[ProjectName]
+    | tuple[ProjectName, str | None, str | None, int | None, str | None]
+    | tuple[ProjectName, str | None, str | None, int | None, str | None, str | None]
+)
+"""A project, the validators of its page, and the page's address where that is not the usual one.
+
+The name alone where nothing else is known. A tuple: it is written much faster.
+"""
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +87,11 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """In the order in which they came. A number alone: this page is unchanged, by the same validators."""
 
 
-def known_page(name: ProjectName, validators: Validators | None) -> KnownPage:
+def known_page(name: ProjectName, validators: Validators | None, address: str | None) -> KnownPage:
     """Return what a ``Look`` says of a page."""
+    if address is not None:
+        known = validators or Validators()
+        return (name, known.etag, known.last_modified, known.serial, known.digest, address)
     if validators is None:
         return (name,)
     return (name, validators.etag, validators.last_modified, validators.serial, validators.digest)
@@ -89,10 +99,14 @@ def known_page(name: ProjectName, validators: Validators | None) -> KnownPage:
 
 def validators_of(page: KnownPage) -> Validators | None:
     """Return the validators of a page of a ``Look``."""
-    if len(page) == 1:
+    if len(page) == 1 or page[4] is None:
         return None
-    _, etag, last_modified, serial, digest = page
-    return Validators(etag=etag, last_modified=last_modified, serial=serial, digest=digest)
+    return Validators(etag=page[1], last_modified=page[2], serial=page[3], digest=page[4])
+
+
+def address_of(page: KnownPage) -> str | None:
+    """Return the address of a page of a ``Look``; None for the usual one."""
+    return page[5] if len(page) == 6 else None
 
 
 def pack_look(look: PageLook) -> bytes:

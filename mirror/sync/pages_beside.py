@@ -151,11 +151,11 @@ class PagesBeside:
 class _Page:
     """A page that another process is to look at."""
 
-    __slots__ = ("_beside", "_row", "name", "validators")
+    __slots__ = ("_beside", "_row", "address", "name", "validators")
 
     def __init__(self, beside: PagesBeside, row: ProjectRow, validators: Validators | None) -> None:
         self._beside, self._row = beside, row
-        self.name, self.validators = row.name, validators
+        self.name, self.address, self.validators = row.name, row.address, validators
 
     def confirmed(self) -> None:
         """It is unchanged, by the same validators."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
-from urllib.parse import quote
 
 import anyio.to_thread
 import msgspec
@@ -18,6 +17,8 @@ from mirror.config import IndexConfig, Limits
 from mirror.core import parse_html, parse_json
 from mirror.core.model import ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName
+from mirror.core.origins import page_origins
+from mirror.core.root_links import resolve_address
 from mirror.errors import BadPage, Unreachable
 from mirror.upstream.pages import PageLimit, read_page
 from mirror.upstream.rate import Budget
@@ -80,20 +81,20 @@ class IndexClient:
         self._limits = limits
         self._policy = policy or session.retry_policy
         self._page_limit = PageLimit(limit_bytes=limits.page_size, setting="limits.page-size")
+        self._origins = page_origins(config.url)
 
-    def project_url(self, name: ProjectName) -> str:
-        """Return the URL of a project's page, below the root's configured one."""
-        return project_url(self._url, name)
+    def expect(self, root: Validators | None, pages: Iterable[tuple[str, str | None]]) -> None:
+        """Take over what an earlier cycle knows.
 
-    def expect(self, root: Validators | None, names: Iterable[str]) -> None:
-        """Take over what an earlier cycle knows: the root's validators, and whose pages were let out, the last first."""
+        That is the root's validators, and whose pages were let out, with their addresses, the last first.
+        """
         self._session.let_out.root_headers = _conditions(root)
-        for name in reversed(tuple(names)):
-            self.note_let_out(ProjectName(name))
+        for name, address in reversed(tuple(pages)):
+            self.note_let_out(ProjectName(name), address)
 
-    def note_let_out(self, name: ProjectName) -> None:
+    def note_let_out(self, name: ProjectName, address: str | None = None) -> None:
         """Take note that the index let out a project's page; it is asked for again where a refusal is judged."""
-        self._session.let_out.note_page(name, self.project_url(name))
+        self._session.let_out.note_page(name, resolve_address(self._url, name, address))
 
     async def fetch_root(self, validators: Validators | None) -> RootLook:
         """Read the root page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none."""
@@ -111,20 +112,31 @@ class IndexClient:
             if is_json(body.content, body.content_type, body.url):
                 return parse_json.parse_root_page(body.content, url=body.url)
             return parse_html.parse_root_page(
-                body.content, url=body.url, charset=body.charset, has_known_end=body.has_known_end
+                body.content,
+                url=body.url,
+                charset=body.charset,
+                index_url=self._url,
+                origins=self._origins,
+                has_known_end=body.has_known_end,
             )
 
         page = await _parsed(parse, len(body.content))
         return Read(page=page, validators=_validators_of(body, page.serial))
 
-    async def fetch_project(self, name: ProjectName, validators: Validators | None) -> PageLook:
-        """Read a project's page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none."""
-        look = await self._fetch_project(name, validators)
-        self.note_let_out(name)
+    async def fetch_project(
+        self, name: ProjectName, validators: Validators | None, address: str | None = None
+    ) -> PageLook:
+        """Read a project's page unless it is unchanged. ``address``: None for the usual one.
+
+        Raises ``UpstreamError``; ``BadPage`` for what is no page of a project.
+        """
+        look = await self._fetch_project(name, validators, address)
+        self.note_let_out(name, address)
         return look
 
-    async def _fetch_project(self, name: ProjectName, validators: Validators | None) -> PageLook:
-        body = await self._fetch(self.project_url(name), Kind.PAGE, self._page_limit, validators)
+    async def _fetch_project(self, name: ProjectName, validators: Validators | None, address: str | None) -> PageLook:
+        url = resolve_address(self._url, name, address)
+        body = await self._fetch(url, Kind.PAGE, self._page_limit, validators)
         if isinstance(body, Validators):
             return Unchanged(validators=body)
         max_files = self._limits.files_per_project
@@ -187,11 +199,6 @@ class IndexClient:
         if validators is not None and validators.digest == body.digest:
             return _validators_of(body, validators.serial)
         return body
-
-
-def project_url(root_url: str, name: ProjectName) -> str:
-    """Return the URL of a project's page below the root's."""
-    return f"{root_url}{quote(name)}/"
 
 
 def is_json(content: bytes, content_type: str, url: str) -> bool:

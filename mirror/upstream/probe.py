@@ -11,14 +11,17 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from mirror.config import IndexConfig, Limits
 from mirror.core import parse_html, parse_json
-from mirror.core.model import ListedFile, ProjectPage
+from mirror.core.model import ListedFile, ProjectPage, RootPage
 from mirror.core.names import ProjectName, normalize_project, strongest_digest
+from mirror.core.origins import page_origins
 from mirror.core.policy import Selection
+from mirror.core.root_links import resolve_address
 from mirror.errors import MirrorError, Unreachable, shown_text
 from mirror.logs import redact
 from mirror.upstream.index import ACCEPT, ROOT_EXTRA_S, is_json
@@ -89,7 +92,7 @@ async def probe(session: IndexSession, config: IndexConfig, limits: Limits, sele
         _say_credential(found, session)
         project = await _ask_root(found, session, config, limits, selection)
         if project is not None:
-            await _ask_project(found, session, project, limits, selection)
+            await _ask_project(found, session, *project, limits, selection)
     except MirrorError as exc:
         found.error = exc
     return found
@@ -110,14 +113,16 @@ def _say_credential(found: Probe, session: IndexSession) -> None:
 
 async def _ask_root(
     found: Probe, session: IndexSession, config: IndexConfig, limits: Limits, selection: Selection
-) -> ProjectName | None:
-    """Ask about the root page; return a project to go on with."""
+) -> tuple[ProjectName, str] | None:
+    """Ask about the root page; return a project to go on with and the URL of its page."""
     if config.list == "config":
         found.add("root", "Is there a root page?", "not asked", 'list = "config" names the projects itself')
-        return normalize_project(config.projects[0])
+        project = normalize_project(config.projects[0])
+        return project, resolve_address(config.url, project, None)
     limit = PageLimit(limit_bytes=limits.root_page_size, setting="limits.root-page-size")
     answer = await _get(session, config.url, Kind.ROOT, ACCEPT, limit)
-    page = _parse(answer, parse_json.parse_root_page, parse_html.parse_root_page)
+    from_html = partial(parse_html.parse_root_page, index_url=config.url, origins=page_origins(config.url))
+    page = _parse(answer, parse_json.parse_root_page, from_html)
     count, size = len(page.projects), len(answer.content)
     found.add(
         "root",
@@ -136,16 +141,35 @@ async def _ask_root(
         if with_serial and with_serial == count
         else "each project's page is asked for in each cycle (conditionally, where it has validators)",
     )
+    _say_addresses(found, page)
     wanted = [name for name in page.projects if selection.wants_project(name)]
     if not wanted:
         found.add("project", "Which project is looked at?", "none", "the root lists nothing that is wanted")
-    return min(wanted, default=None)
+        return None
+    project = min(wanted)
+    return project, resolve_address(config.url, project, page.addresses.get(project))
+
+
+def _say_addresses(found: Probe, page: RootPage) -> None:
+    odd = page.addresses
+    answer = f"all {len(page.projects):,} at NAME/ below the url"
+    if odd:
+        answer = f"{len(odd):,} of {len(page.projects):,} elsewhere, such as {min(odd.values())}"
+    meaning = "each page is asked for where the root's link leads"
+    found.add("addresses", "Where are the projects' pages?", answer, meaning)
+    if page.warnings:
+        meaning = "the log says so when the root changes"
+        found.add("root-doubts", "What is odd in the root?", "; ".join(page.warnings), meaning)
 
 
 async def _ask_project(
-    found: Probe, session: IndexSession, project: ProjectName, limits: Limits, selection: Selection
+    found: Probe,
+    session: IndexSession,
+    project: ProjectName,
+    url: str,
+    limits: Limits,
+    selection: Selection,
 ) -> None:
-    url = f"{session.root_url}{project}/"
     limit = PageLimit(limit_bytes=limits.page_size, setting="limits.page-size")
     answer = await _get(session, url, Kind.PAGE, ACCEPT, limit)
 

@@ -155,7 +155,13 @@ CAPTURED_ROOTS = {
     ),
     "root-unnormalised": RootPage(
         projects={ProjectName("django"): None, ProjectName("zope-interface"): None, ProjectName("ruamel-yaml"): None},
+        addresses={
+            ProjectName("django"): "Django",
+            ProjectName("zope-interface"): "zope.interface/",
+            ProjectName("ruamel-yaml"): "ruamel%2Eyaml/",
+        },
         refused=1,
+        warnings=("zope-interface has two addresses: zope.interface/ is asked, zope_interface/ is not",),
     ),
 }
 
@@ -596,31 +602,43 @@ def test_a_page_in_utf_16_is_read() -> None:
     assert parse_project_page(body, project=DEMO, url=URL, charset="utf-16") == page(listed())
 
 
-ROOTS = {
-    "relative": (ROOT, '<a href="a/">', {"a"}),
-    "without slashes": (ROOT, '<a href="a">', {"a"}),
-    "root-relative": (ROOT, '<a href="/simple/A.b/">', {"a-b"}),
-    "absolute, in capitals": (ROOT, '<a href="HTTPS://PACKAGES.example:443/simple/a/#x">', {"a"}),
-    "percent-encoded": (ROOT, '<a href="zope%2Einterface/">', {"zope-interface"}),
-    "url without its slash": (ROOT[:-1], '<a href="simple/a/"><a href="/simple/b/"><a href="c/">', {"a", "b"}),
-    "url with a query": (f"{ROOT}?format=html", '<a href="a/">', {"a"}),
-    "url of a file": (f"{ROOT}index.html", '<a href="a/"><a href="b/index.html">', {"a"}),
-    "root of the host": ("https://h.example", '<a href="a/"><a href="/b/">', {"a", "b"}),
-    "base": (ROOT, '<base href="/simple/x/"><a href="../a/"><a href="b/">', {"a"}),
-    "the text does not count": (ROOT, '<a href="a/">b</a>', {"a"}),
+ROOTS: dict[str, tuple[str, str, dict[str, str | None]]] = {
+    "relative": (ROOT, '<a href="a/">', {"a": None}),
+    "without slashes": (ROOT, '<a href="a">', {"a": "a"}),
+    "root-relative": (ROOT, '<a href="/simple/A.b/">', {"a-b": "A.b/"}),
+    "absolute, in capitals": (ROOT, '<a href="HTTPS://PACKAGES.example:443/simple/a/#x">', {"a": None}),
+    "percent-encoded": (ROOT, '<a href="zope%2Einterface/">', {"zope-interface": "zope%2Einterface/"}),
+    "url without its slash": (
+        ROOT[:-1],
+        '<a href="simple/a/"><a href="/simple/b/"><a href="c/">',
+        {"a": None, "b": None},
+    ),
+    "url with a query": (f"{ROOT}?format=html", '<a href="a/">', {"a": None}),
+    "url of a file": (
+        f"{ROOT}index.html",
+        '<a href="a/"><a href="b/index.html"><a href="about.html"><a href="index.html">',
+        {"a": None, "b": "b/index.html"},
+    ),
+    "root of the host": ("https://h.example", '<a href="a/"><a href="/b/">', {"a": None, "b": None}),
+    "base": (ROOT, '<base href="/simple/x/"><a href="../a/"><a href="b/">', {"a": None}),
+    "the text does not count": (ROOT, '<a href="a/">b</a>', {"a": None}),
+    "a query does not count": (ROOT, '<a href="a/?page=1"><a href="b?x"><a href="?C=N;O=D">', {"a": None, "b": "b"}),
     "other places": (
         ROOT,
         '<a href="../"><a href="./"><a href="../b/"><a href="c/d/"><a href="http://packages.example/simple/e/">'
-        '<a href="//h.example/simple/f/"><a href="?g"><a href="h/?i"><a href="mailto:j"><a href="#k"><a href="l/">',
-        {"l"},
+        '<a href="//h.example/simple/f/"><a href="?g"><a href="mailto:j"><a href="#k"><a href="l/">',
+        {"l": None},
     ),
 }
 
 
 @pytest.mark.parametrize(("url", "html", "expected"), ROOTS.values(), ids=ROOTS.keys())
-def test_only_direct_children_of_the_root_are_projects(url: str, html: str, expected: set[str]) -> None:
-    """A link counts where it leads one step below the root, however it is written; nothing is counted as refused."""
-    assert parse_root_page(html.encode(), url=url) == RootPage(projects={ProjectName(name): None for name in expected})
+def test_direct_children_of_the_root_are_projects(url: str, html: str, expected: dict[str, str | None]) -> None:
+    """A link counts where it leads one step below the root; its address is kept where it is not ``NAME/``."""
+    assert parse_root_page(html.encode(), url=url) == RootPage(
+        projects={ProjectName(name): None for name in expected},
+        addresses={ProjectName(n): address for n, address in expected.items() if address is not None},
+    )
 
 
 def test_an_empty_root_with_a_version_is_a_page() -> None:

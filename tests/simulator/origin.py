@@ -91,10 +91,12 @@ class IndexOrigin:
 
     def classify(self, raw_path: str) -> Target:
         """Return what a path asks for, whether it is there or not."""
-        path = raw_path.partition("?")[0].removeprefix(self.settings.prefix)
+        path = self._as_usual(raw_path.partition("?")[0]).removeprefix(self.settings.prefix)
         match [unquote(part) for part in path.split("/")]:
             case ["", "simple"] | ["", "simple", ""]:
                 return Target(kind="root")
+            case ["", "simple", project, "index.html"] if self.settings.documents:
+                return Target(kind="page", project=canonicalize_name(project))
             case ["", "simple", project] | ["", "simple", project, ""]:
                 return Target(kind="page", project=canonicalize_name(project))
             case ["", _, project, filename]:
@@ -107,7 +109,7 @@ class IndexOrigin:
         refusal = self._refusal(target, is_known=is_known)
         if refusal is not None:
             return refusal
-        path = raw_path.partition("?")[0]
+        path = self._as_usual(raw_path.partition("?")[0])
         if not path.startswith(self.settings.prefix + "/"):
             return _text(404, "not under the prefix")
         match target.kind:
@@ -129,6 +131,28 @@ class IndexOrigin:
                 return f"{self.settings.prefix}/{path}"
             case "absolute":
                 return f"{self.base}{self.settings.prefix}/{path}"
+
+    def page_path(self, project: SimulatedProject) -> str:
+        """Return the path of a project's page."""
+        settings = self.settings
+        name = project.display_name if settings.spelled else project.name
+        end = "/index.html" if settings.documents else "/"
+        return f"{settings.prefix}/simple/{name}{end}"
+
+    def page_link(self, project: SimulatedProject) -> str:
+        """Return the URL of a project's page as the root writes it."""
+        settings = self.settings
+        if settings.linked_prefix is not None:
+            return f"{self.base}{settings.linked_prefix}/simple/{project.name}"
+        query = "?format=html&page=1" if settings.spelled else ""
+        return self.page_path(project) + query
+
+    def _as_usual(self, path: str) -> str:
+        """Return a path as it is without another name of the prefix."""
+        linked = self.settings.linked_prefix
+        if linked is None or not path.startswith(f"{linked}/simple/"):
+            return path
+        return f"{self.settings.prefix}{path.removeprefix(linked)}/"
 
     def _classify_file(self, project: str, filename: str) -> Target:
         known = self.state.projects.get(project)
@@ -178,7 +202,12 @@ class IndexOrigin:
         return Answer(status=403, headers={"Content-Type": "application/xml"}, body=body.encode())
 
     def _answer_page(self, target: Target, path: str, headers: Mapping[str, str], *, is_known: bool = True) -> Answer:
-        canonical = f"{self.settings.prefix}/simple/" + (f"{target.project}/" if target.project else "")
+        known = self.state.projects.get(target.project or "")
+        canonical = f"{self.settings.prefix}/simple/"
+        if target.project is not None:
+            canonical = self.page_path(known) if known else f"{canonical}{target.project}/"
+        if path != canonical and (self.settings.spelled or self.settings.documents):
+            return _text(404, "not at this place")
         if path != canonical:
             return Answer(status=301, headers={"Location": canonical})
         content_type = _negotiate(self.settings, headers.get("accept", "*/*"))
@@ -186,10 +215,14 @@ class IndexOrigin:
             return _text(406, "only JSON here")
         if target.project is None:
             only = None if is_known else self.settings.anonymous
-            body, modified = render_root(self.state, self.settings, content_type, only), self.state.modified
+            body = render_root(self.state, self.settings, self.page_link, content_type, only)
+            modified = self.state.modified
             serial = self.state.serial
         else:
             project = self.frozen.get(target.project) or self.state.projects.get(target.project)
+            if project is None and self.settings.forward_to is not None:
+                location = f"{self.settings.forward_to}{target.project}/"
+                return Answer(status=302, headers={"Location": location})
             if project is None:
                 return self._missing("no such project")
             body, modified = render_project(project, self.settings, self.link, content_type), project.modified

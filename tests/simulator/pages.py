@@ -21,6 +21,9 @@ HTML_TYPE = "text/html"
 Link = Callable[[SimulatedProject, SimulatedFile], str]
 """Gives the URL of a file as the page writes it, without a fragment."""
 
+PageLink = Callable[[SimulatedProject], str]
+"""Gives the URL of a project's page as the root writes it."""
+
 
 def render_project(project: SimulatedProject, settings: Settings, link: Link, content_type: str) -> bytes:
     """Return a project's page."""
@@ -29,12 +32,14 @@ def render_project(project: SimulatedProject, settings: Settings, link: Link, co
     return _project_html(project, settings, link).encode()
 
 
-def render_root(state: IndexState, settings: Settings, content_type: str, only: Container[str] | None = None) -> bytes:
+def render_root(
+    state: IndexState, settings: Settings, link: PageLink, content_type: str, only: Container[str] | None = None
+) -> bytes:
     """Return the root page; ``only``: the projects that it lists, of those that are listed."""
     listed = [p for p in tuple(state.projects.values()) if p.listed and (only is None or p.name in only)]
     if content_type == JSON_TYPE:
         return json.dumps(_root_json(listed, state.serial, settings)).encode()
-    return _root_html(listed, state.serial, settings).encode()
+    return _root_html(listed, state.serial, settings, link).encode()
 
 
 def listed_hashes(file: SimulatedFile, settings: Settings) -> dict[str, str]:
@@ -127,8 +132,8 @@ def _file_anchor(file: SimulatedFile, settings: Settings, url: str) -> str:
     return f"<a {text}>{escape(file.filename)}</a><br />"
 
 
-def _root_html(listed: Iterable[SimulatedProject], serial: int, settings: Settings) -> str:
-    anchors = [f'<a href="{settings.prefix}/simple/{p.name}/">{escape(p.display_name)}</a>' for p in listed]
+def _root_html(listed: Iterable[SimulatedProject], serial: int, settings: Settings, link: PageLink) -> str:
+    anchors = [f'<a href="{escape(link(p))}">{escape(p.display_name)}</a>' for p in listed]
     metas = [_meta_tag("pypi:repository-version", f"1.{settings.api_minor}")]
     return _html_page("Simple index", metas, anchors, serial if settings.serials else None)
 

@@ -50,6 +50,17 @@ class Settings:
     """``.tar.gz`` files carry ``Content-Encoding: gzip`` although they are sent as they are."""
     prefix: str = ""
     """A path before ``/simple/`` and the files, such as ``/python``."""
+    linked_prefix: str | None = None
+    """Another name of ``prefix``, which the root's links have, without a slash at their ends.
+
+    So does GitLab, whose groups answer by their path and link by their number.
+    """
+    spelled: bool = False
+    """Pages are only where their names are spelled as displayed; the root's links have a query."""
+    documents: bool = False
+    """Pages are only at ``NAME/index.html``, as static generators write them."""
+    forward_to: str | None = None
+    """The URL of another index, to which a page that is not here is redirected."""
 
     @property
     def wants_credential(self) -> bool:

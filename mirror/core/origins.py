@@ -1,0 +1,46 @@
+"""Which origins the pages of an index may come from.
+
+An origin is written as links are resolved: ``https://host`` or ``http://host:8080``, lower-case,
+without user info and without the scheme's usual port.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mirror.core.links import parse_base
+
+_PORT = re.compile(r":[0-9]+\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageOrigins:
+    """The origins of one index's pages. Made by ``page_origins``."""
+
+    index: str
+    """The origin of the index's own URL."""
+    own: frozenset[str]
+    """The index's origin; of an http index on the usual port, the same host's https as well."""
+    allowed: frozenset[str]
+    """``own`` and the origins that ``page-hosts`` adds."""
+
+
+def page_origins(url: str, hosts: Iterable[str] = ()) -> PageOrigins:
+    """Return the origins from which the pages of the index at ``url`` may come.
+
+    ``hosts``: ``host`` or ``host:port``, reached by https, or by http where the index is http.
+    """
+    index = parse_base(url)
+    own = {index.origin}
+    if index.scheme == "http" and not _PORT.search(index.authority):
+        own.add(f"https://{index.authority}")
+    schemes = ("https", "http") if index.scheme == "http" else ("https",)
+    added = {parse_base(f"{scheme}://{host}/").origin for scheme in schemes for host in hosts}
+    return PageOrigins(index=index.origin, own=frozenset(own), allowed=frozenset(own | added))
+
+
+def origin_of_url(url: str) -> str:
+    """Return the origin of an absolute http(s) URL. Raises ``ValueError`` for anything else."""
+    return parse_base(url).origin
