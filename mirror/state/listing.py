@@ -308,7 +308,7 @@ async def load_let_out(store: Store, source: SourceRow) -> list[tuple[str, str |
     names = await _let_out_names(store, source)
     marks = ", ".join("?" * len(names))
     query = f"SELECT name, address FROM project WHERE source = ? AND name IN ({marks})"
-    addresses = dict(await store.rows(query, (source.id, *names)))
+    addresses: dict[str, str | None] = dict(await store.rows(query, (source.id, *names)))
     return [(name, addresses.get(name)) for name in names]
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 import pytest
+from older_state import downgrade
 
-from mirror.state.schema import MIGRATIONS
 from mirroring import DAY_S, Mirror, failures, offered
 from simulator import Page, build_wheel, unavailable
 
@@ -127,16 +124,13 @@ async def test_lifting_the_brake_of_one_index_leaves_that_of_another(simulator, 
     assert (mirror.files(), failures(report)) == (offered(first, second), [])
 
 
-@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 35), reason="this SQLite drops no columns")
 async def test_an_older_state_knows_when_the_brake_was_lifted(simulator, mirror_of):
     """A state of an earlier version noted the cycle only: it counts for every index of that time."""
     index, mirror = await mirrored(simulator, mirror_of)
     remove(index, 0, 8)
     await mirror.cycle()
     await mirror.cycle(allow_shrink=True)
-    with closing(sqlite3.connect(mirror.root / "state.db")) as connection, connection:
-        connection.execute("ALTER TABLE source DROP COLUMN brake_lifted")
-        connection.executescript(MIGRATIONS[2])
+    downgrade(mirror.root / "state.db", 2)
     remove(index, 8, 12)
     await mirror.cycle()
     report = await mirror.cycle()

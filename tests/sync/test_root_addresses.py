@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 import pytest
+from older_state import downgrade
 
 from mirroring import failures, offered, requests
 from simulator import Page, build_wheel
@@ -99,20 +97,13 @@ async def test_roots_that_list_no_project_of_theirs(simulator, mirror_of, body, 
     assert {kind for kind, *_ in requests(index)} == {"root"}
 
 
-@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 35), reason="this SQLite drops no columns")
 async def test_a_state_without_addresses_reads_the_root_again(simulator, mirror_of):
     """A root that is unchanged is read once more after an upgrade, since nobody looked at its links."""
     index = await simulator(formats="html", documents=True)
     index.state.publish("alpha", *build_wheel("alpha", "1.0"))
     mirror = mirror_of(index)
     await mirror.cycle()
-    with closing(sqlite3.connect(mirror.root / "state.db")) as connection, connection:
-        connection.execute("UPDATE project SET address = NULL")
-        from mirror.state.schema import MIGRATIONS
-
-        (upgrade,) = (m for m in MIGRATIONS if "ADD COLUMN address" in m)
-        connection.execute("ALTER TABLE project DROP COLUMN address")
-        connection.executescript(upgrade)
+    downgrade(mirror.root / "state.db", 3)
     report = await mirror.cycle()
     assert (mirror.files(), failures(report), mirror.exit_code) == (offered(index), [], 0)
     assert mirror.query("SELECT address FROM project") == [("alpha/index.html",)]
