@@ -292,7 +292,7 @@ class RedirectRefused(UpstreamError):
     cause: str
 
     def __str__(self) -> str:
-        return f"{shown_url(self.url)} leads to {shown_url(self.target)}: {shown_text(self.cause)}"
+        return f"{shown_url(self.url)} leads to {shown_url(self.target)}: {shown_text(self.cause, 500)}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -31,7 +31,7 @@ ADVICE = {
     Reason.WITHHELD: "it comes by itself once it is released, there is nothing to do",
     Reason.DENIED: "ask the index's operator why, or leave it out: exclude-projects, exclude-files",
     Reason.UNREACHABLE: "if it stays so, check network, proxy and the index's status",
-    Reason.REDIRECT_REFUSED: "if that host is yours, see allow-private and allow-insecure; else tell the index's operator",
+    Reason.REDIRECT_REFUSED: "if that host is right, see page-hosts (for pages) and allow-private; else tell the index's operator",
     Reason.BAD_PAGE: "check the index's url (it often ends in /simple/), or tell its operator",
     Reason.BAD_FILE: "if it stays so, tell the index's operator, or leave it out with exclude-files",
     Reason.UNSAFE_NAME: "it is never mirrored; exclude-files leaves it out of this list",
@@ -149,6 +149,12 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
                     lines.append(
                         f"Warning: {event['project']} now comes from {event['to']} instead of {event['from']}:"
                         " make sure that you expect that"
+                    )
+                case "page-origin-changed":
+                    page = f"the page of {event['project']}" if "project" in event else "the root page"
+                    lines.append(
+                        f"Warning: {event['index']}: {page} now comes from {event['to']} instead of"
+                        f" {event['from']}: make sure that you expect that"
                     )
                 case "index-left":
                     lines.append(

@@ -16,12 +16,14 @@ import msgspec
 
 from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, ServiceConfig, SiteConfig
 from mirror.core.names import normalize_project
+from mirror.core.origins import page_origins
 from mirror.errors import ConfigError, UnsafeName, shown_text
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
 _WILDCARDS = re.compile(r"[*?\[\]]")
+_PAGE_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
 _UNFIT_FOR_URL = re.compile(r"[\s\\<>\"^`{|}\x00-\x20\x7f]")
 
@@ -117,10 +119,22 @@ def _check_index(index: IndexConfig, where: str) -> IndexConfig:
     if index.client_key and not index.client_cert:
         raise ConfigError(where=f"{where}.client-key", problem="needs client-cert beside it")
     _check_patterns(index, where)
+    _check_page_hosts(url, index.page_hosts, f"{where}.page-hosts")
     if index.auth is not None:
         _check_auth(index.auth, f"{where}.auth")
         _check_transport(index, where)
     return msgspec.structs.replace(index, url=url)
+
+
+def _check_page_hosts(url: str, hosts: tuple[str, ...], where: str) -> None:
+    for host in hosts:
+        try:
+            is_host = _PAGE_HOST.fullmatch(host) is not None and bool(page_origins(url, [host]))
+        except ValueError:
+            is_host = False
+        if not is_host:
+            problem = 'expected hosts such as "pages.example" or "pages.example:8443", without https:// and path'
+            raise ConfigError(where=where, problem=f'{problem}, got "{shown_text(host, limit=60)}"')
 
 
 def _split(url: str, *, where: str, schemes: tuple[str, ...]) -> SplitResult:

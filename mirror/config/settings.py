@@ -122,6 +122,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     overlay: bool = False
     max_shrink: Ratio | None = None
     """The removal brake of this index; None: as for all."""
+    page_hosts: tuple[str, ...] = ()
     interval_s: PositiveDuration | None = msgspec.field(default=None, name="interval")
     proxy: str | None = None
     ca_file: FilePath | None = None
@@ -155,6 +156,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
             keep_replaced=self.on_replace == "keep",
             overlay=self.overlay,
             file_size_limit=limits.file_size,
+            page_hosts=self.page_hosts,
         )
 
 

@@ -158,3 +158,5 @@ class IndexPolicy(msgspec.Struct, frozen=True, kw_only=True):
     overlay: bool = False
     file_size_limit: int = 0
     """Bytes; 0: no limit."""
+    page_hosts: tuple[str, ...] = ()
+    """Other hosts whose pages the root may link."""

@@ -73,7 +73,10 @@ class Selection:
         self._skips_url = compile_patterns(policy.skip_url_patterns)
         self._owner_excludes = {e.name: compile_patterns(e.exclude_files) for e in earlier if policy.overlay}
         self._has_overlay = has_overlay
-        self.root_digest = _digest([policy.projects, policy.exclude_projects, policy.listed_by_config])
+        root_rules: list[object] = [policy.projects, policy.exclude_projects, policy.listed_by_config]
+        if policy.page_hosts:
+            root_rules.append(policy.page_hosts)
+        self.root_digest = _digest(root_rules)
         """Identifies what decides which projects of the root are wanted."""
         self.page_digest = _digest(
             [

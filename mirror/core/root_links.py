@@ -44,11 +44,7 @@ def resolve_address(index_url: str, name: ProjectName, address: str | None) -> s
     """Return the URL of a project's page. ``address``: None for the usual one."""
     if address is None:
         return f"{index_url}{name}/"
-    if address.startswith(("https://", "http://")):
-        return address
-    if address.startswith("/"):
-        return parse_base(index_url).origin + address
-    return index_url + address
+    return resolve_link(parse_base(index_url), address)
 
 
 class RootLinks:

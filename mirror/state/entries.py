@@ -60,6 +60,8 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
     project: int
     validators: Validators
     selection: str
+    page_origin: str | None = None
+    """Where the page came from; None for the index's own origin."""
     left_out: Mapping[str, str] | None = None
     """The listed filenames that are not wanted, each with its rule; None: as before, since the page
     was confirmed unchanged."""
@@ -517,8 +519,9 @@ async def record_published(
         )
         await tx.executemany("DELETE FROM page WHERE name = ?", [(n,) for n in gone])
         await tx.executemany(
-            "UPDATE project SET etag = ?, last_modified = ?, serial = ?, digest = ?, selection = ? WHERE id = ?",
-            [(*validator_values(c.validators), c.selection, c.project) for c in closings],
+            "UPDATE project SET etag = ?, last_modified = ?, serial = ?, digest = ?, selection = ?,"
+            " page_origin = ? WHERE id = ?",
+            [(*validator_values(c.validators), c.selection, c.page_origin, c.project) for c in closings],
         )
         read = [(_encode_claims(c.claims), c.project) for c in closings if c.left_out is not None]
         await tx.executemany(_FORGET_OVERLAYS_OF_CLAIMS, [(project, claims, project) for claims, project in read])

@@ -45,6 +45,8 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     """The projects whose pages it let out last, the last one first."""
     had_credential: bool | None = None
     """Whether it was read with a credential; None where no look has told yet."""
+    page_origin: str | None = None
+    """Where its root came from last; None for its own origin."""
 
 
 class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,8 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
     name: ProjectName
     address: str | None
     """Where its page is, relative to the index's URL; None for the usual place."""
+    page_origin: str | None
+    """Where its page came from last; None for the index's own origin."""
     listed_serial: int | None
     validators: Validators | None
     selection: str | None
@@ -120,7 +124,8 @@ async def load_sources(store: Store) -> list[SourceRow]:
     """Return every index that the state knows, in the order of the configuration; those that left it last."""
     rows = await store.rows(
         "SELECT id, name, url, position, configured, etag, last_modified, serial, digest, selection, root_read, listed,"
-        " succeeded_at, let_out, had_credential FROM source ORDER BY configured DESC, position, id"
+        " succeeded_at, let_out, had_credential, page_origin FROM source"
+        " ORDER BY configured DESC, position, id"
     )
     return [
         SourceRow(
@@ -136,6 +141,7 @@ async def load_sources(store: Store) -> list[SourceRow]:
             succeeded_at=r[12],
             let_out=tuple(msgspec.json.decode(r[13], type=list[str])) if r[13] else (),
             had_credential=None if r[14] is None else bool(r[14]),
+            page_origin=r[15],
         )
         for r in rows
     ]
@@ -265,16 +271,24 @@ async def _rows_by_name(store: Store, source: int) -> AsyncIterator[Row]:
 
 
 async def record_root_read(
-    store: Store, source: SourceRow, validators: Validators, *, cycle: int, selection: str, listed: int
+    store: Store,
+    source: SourceRow,
+    validators: Validators,
+    *,
+    cycle: int,
+    selection: str,
+    listed: int,
+    page_origin: str | None = None,
 ) -> None:
-    """Keep the validators of a root whose rows are written."""
-    if (source.validators, source.selection, source.listed) == (validators, selection, listed) and source.root_read:
+    """Keep the validators of a root whose rows are written, and where it came from."""
+    known = (source.validators, source.selection, source.listed, source.page_origin)
+    if known == (validators, selection, listed, page_origin) and source.root_read:
         return
     async with store.transaction() as tx:
         await tx.execute(
             "UPDATE source SET etag = ?, last_modified = ?, serial = ?, digest = ?, selection = ?, root_read = ?,"
-            " listed = ? WHERE id = ?",
-            (*validator_values(validators), selection, cycle, listed, source.id),
+            " listed = ?, page_origin = ? WHERE id = ?",
+            (*validator_values(validators), selection, cycle, listed, page_origin, source.id),
         )
 
 
@@ -368,7 +382,7 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
             "SELECT p.id, p.name, p.listed_serial, p.etag, p.last_modified, p.serial, p.digest, p.selection,"
             " p.status, p.status_reason, p.versions, p.extra, p.extra_meta, p.withdrawn,"
             f" {_HAS_ENTRIES}, {_HAS_ABSENT}, {_HAS_FAILURES}, {_NEEDS_PAGE},"
-            " p.address"
+            " p.address, p.page_origin"
             f" FROM project p WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK // 4}",
             parameters | {"after": after},
         )
@@ -477,6 +491,7 @@ def _project_row(r: Row) -> ProjectRow:
         has_failures=bool(r[16]),
         needs_page=bool(r[17]),
         address=r[18],
+        page_origin=r[19],
     )
 
 

@@ -174,6 +174,11 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE project ADD COLUMN address TEXT;
     UPDATE source SET etag = NULL, last_modified = NULL, digest = NULL;
     """,
+    """
+    -- Where a page came from last; null: the index's own origin.
+    ALTER TABLE project ADD COLUMN page_origin TEXT;
+    ALTER TABLE source ADD COLUMN page_origin TEXT;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

@@ -16,7 +16,8 @@ from anyio.lowlevel import checkpoint
 from mirror.core.diff import OUTSIDE_BRAKE, Fetch, ProjectChange, Removal, RemovalKind, diff_page, diff_unchanged
 from mirror.core.kept_links import is_incomplete
 from mirror.core.model import Digests, ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
-from mirror.core.names import Sha256, digests_to_compare, normalize_project
+from mirror.core.names import ProjectName, Sha256, digests_to_compare, normalize_project
+from mirror.core.origins import origin_of_url
 from mirror.core.policy import FOREIGN_NAME, Refusal, Selected
 from mirror.errors import (
     AccessDenied,
@@ -105,9 +106,29 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
     elif not cycle.options.projects:
         validators = look.validators if is_whole else Validators()
         await record_root_read(
-            cycle.store, run.source, validators, cycle=cycle.id, selection=run.selection.root_digest, listed=listed
+            cycle.store,
+            run.source,
+            validators,
+            cycle=cycle.id,
+            selection=run.selection.root_digest,
+            listed=listed,
+            page_origin=look.origin,
         )
+        if run.source.root_read is not None:
+            _tell_origin(cycle, run, None, before=run.source.page_origin, after=look.origin)
     return change
+
+
+def _tell_origin(
+    cycle: Cycle, run: IndexRun, project: ProjectName | None, *, before: str | None, after: str | None
+) -> None:
+    """Tell of a page, the root's where ``project`` is None, that comes from another origin than before."""
+    if before == after:
+        return
+    own = origin_of_url(run.source.url)
+    event = {"event": "page-origin-changed", "index": run.name, "from": before or own, "to": after or own}
+    cycle.report.events.append(event if project is None else {**event, "project": project})
+    _log.warning("page.origin_changed", index=run.name, project=project, before=before or own, after=after or own)
 
 
 def _went_back(previous: Validators | None, current: Validators) -> bool:
@@ -234,7 +255,7 @@ class _Crawler:
         run = self._run
         known = self.known(row)
         if known is not None and self.is_current(row, known):
-            look: PageLook = Unchanged(validators=known)
+            look: PageLook = Unchanged(validators=known, origin=row.page_origin)
         else:
             run.pages_asked += 1
             look = found.look() if found is not None else await run.client.fetch_project(row.name, known, row.address)
@@ -243,21 +264,27 @@ class _Crawler:
                 if isinstance(look, Read) and _is_older(look.page, row):
                     _log.warning("page.stale", index=run.name, project=row.name, serial=look.page.serial)
                     return None
+        if row.selection is not None:  # it was read before
+            _tell_origin(self._cycle, run, row.name, before=row.page_origin, after=look.origin)
         if isinstance(look, Read):
             return await self._judge_page(row, look)
         return await self._judge_unchanged(row, look, known)
 
     async def _judge_unchanged(self, row: ProjectRow, look: Unchanged, known: Validators | None) -> ProjectWork | None:
         validators = _with_serial(look.validators, row)
+        closing = Closing(
+            project=row.id,
+            validators=validators,
+            selection=self._due.selection,
+            page_origin=look.origin,
+        )
         if not (row.has_absent or row.has_failures):
-            if validators == known:
+            if validators == known and look.origin == row.page_origin:
                 return None
-            return self._work(
-                row, ProjectChange(), Closing(project=row.id, validators=validators, selection=self._due.selection)
-            )
+            return self._work(row, ProjectChange(), closing)
         held = (await load_held(self._cycle.store, [row.id]))[row.id]
         change = diff_unchanged(held, cycle=self._cycle.id)
-        work = self._work(row, change, Closing(project=row.id, validators=validators, selection=self._due.selection))
+        work = self._work(row, change, closing)
         ledger = (
             await load_project_failures(self._cycle.store, self._run.source.id, row.name) if row.has_failures else {}
         )
@@ -320,6 +347,7 @@ class _Crawler:
             project=row.id,
             validators=_with_serial(look.validators, row),
             selection=self._due.selection,
+            page_origin=look.origin,
             left_out=selected.left_out,
             claims=selected.claims,
         )

@@ -74,6 +74,10 @@ class AskedPage(Protocol):
         """Where the page is, relative to the index's URL; None for the usual place."""
 
     @property
+    def origin(self) -> str | None:
+        """Where the page came from before; None for the index's own origin."""
+
+    @property
     def validators(self) -> Validators | None:
         """What is known of the page."""
 
@@ -285,7 +289,7 @@ class _Member(Generic[T]):
         self._last_number += len(pages)
         self.pages.update(enumerate(pages, first))
         self.load_bytes += _JOB_BYTES * len(pages)
-        known = tuple(known_page(page.name, page.validators, page.address) for page in pages)
+        known = tuple(known_page(page.name, page.validators, page.address, page.origin) for page in pages)
         self.channel.send(Look(first=first, pages=known))
 
     def give(self, job: FetchJob, known_by: T, weight: int) -> None:

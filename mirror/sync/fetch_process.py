@@ -37,6 +37,7 @@ from mirror.sync.messages import (
     Stopped,
     Told,
     address_of,
+    known_origin_of,
     pack_look,
     validators_of,
 )
@@ -253,7 +254,8 @@ class _Work:
         try:
             validators = validators_of(page)
             look = await self._client.fetch_project(page[0], validators, address_of(page))
-            if isinstance(look, Read) or look.validators != validators:
+            known = (validators, known_origin_of(page))
+            if isinstance(look, Read) or (look.validators, look.origin) != known:
                 packed = pack_look(look)
                 self._outcomes.append(Outcome(number=number, page=packed if len(packed) <= _LARGE_PAGE_BYTES else None))
             else:

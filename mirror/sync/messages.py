@@ -45,9 +45,9 @@ class Ordered(msgspec.Struct, frozen=True, kw_only=True):
 KnownPage = (
     tuple[ProjectName]
     | tuple[ProjectName, str | None, str | None, int | None, str | None]
-    | tuple[ProjectName, str | None, str | None, int | None, str | None, str | None]
+    | tuple[ProjectName, str | None, str | None, int | None, str | None, str | None, str | None]
 )
-"""A project, the validators of its page, and the page's address where that is not the usual one.
+"""A project, the validators of its page, its address and its origin, where they are not the usual ones.
 
 The name alone where nothing else is known. A tuple: it is written much faster.
 """
@@ -87,11 +87,11 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """In the order in which they came. A number alone: this page is unchanged, by the same validators."""
 
 
-def known_page(name: ProjectName, validators: Validators | None, address: str | None) -> KnownPage:
+def known_page(name: ProjectName, validators: Validators | None, address: str | None, origin: str | None) -> KnownPage:
     """Return what a ``Look`` says of a page."""
-    if address is not None:
+    if address is not None or origin is not None:
         known = validators or Validators()
-        return (name, known.etag, known.last_modified, known.serial, known.digest, address)
+        return (name, known.etag, known.last_modified, known.serial, known.digest, address, origin)
     if validators is None:
         return (name,)
     return (name, validators.etag, validators.last_modified, validators.serial, validators.digest)
@@ -106,7 +106,12 @@ def validators_of(page: KnownPage) -> Validators | None:
 
 def address_of(page: KnownPage) -> str | None:
     """Return the address of a page of a ``Look``; None for the usual one."""
-    return page[5] if len(page) == 6 else None
+    return page[5] if len(page) == 7 else None
+
+
+def known_origin_of(page: KnownPage) -> str | None:
+    """Return where a page of a ``Look`` came from before; None for the index's own origin."""
+    return page[6] if len(page) == 7 else None
 
 
 def pack_look(look: PageLook) -> bytes:

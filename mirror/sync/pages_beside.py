@@ -125,7 +125,7 @@ class PagesBeside:
         if self._judge.note_unchanged(row, known):
             self._done()
         else:
-            self._put(row, Found(unchanged=Unchanged(validators=known)))
+            self._put(row, Found(unchanged=Unchanged(validators=known, origin=row.page_origin)))
 
     def _put(self, row: ProjectRow, found: Found | None) -> None:
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # all was cancelled
@@ -151,11 +151,12 @@ class PagesBeside:
 class _Page:
     """A page that another process is to look at."""
 
-    __slots__ = ("_beside", "_row", "address", "name", "validators")
+    __slots__ = ("_beside", "_row", "address", "name", "origin", "validators")
 
     def __init__(self, beside: PagesBeside, row: ProjectRow, validators: Validators | None) -> None:
         self._beside, self._row = beside, row
-        self.name, self.address, self.validators = row.name, row.address, validators
+        self.name, self.validators = row.name, validators
+        self.address, self.origin = row.address, row.page_origin
 
     def confirmed(self) -> None:
         """It is unchanged, by the same validators."""

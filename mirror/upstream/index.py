@@ -17,7 +17,7 @@ from mirror.config import IndexConfig, Limits
 from mirror.core import parse_html, parse_json
 from mirror.core.model import ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName
-from mirror.core.origins import page_origins
+from mirror.core.origins import origin_of_url, page_origins
 from mirror.core.root_links import resolve_address
 from mirror.errors import BadPage, Unreachable
 from mirror.upstream.pages import PageLimit, read_page
@@ -44,6 +44,8 @@ class Unchanged(msgspec.Struct, frozen=True, kw_only=True):
     """The page is as it was. ``validators`` replace the ones that were sent: a server may have a new ETag for it."""
 
     validators: Validators
+    origin: str | None = None
+    """Where the page came from; None for the index's own origin."""
 
 
 class Read(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
@@ -51,6 +53,8 @@ class Read(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
 
     page: P
     validators: Validators
+    origin: str | None = None
+    """Where the page came from; None for the index's own origin."""
 
 
 RootLook = Unchanged | Read[RootPage]
@@ -68,6 +72,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     etag: str | None
     last_modified: str | None
     has_known_end: bool
+    origin: str | None
 
 
 class IndexClient:
@@ -81,7 +86,7 @@ class IndexClient:
         self._limits = limits
         self._policy = policy or session.retry_policy
         self._page_limit = PageLimit(limit_bytes=limits.page_size, setting="limits.page-size")
-        self._origins = page_origins(config.url)
+        self._origins = page_origins(config.url, config.page_hosts)
 
     def expect(self, root: Validators | None, pages: Iterable[tuple[str, str | None]]) -> None:
         """Take over what an earlier cycle knows.
@@ -105,8 +110,8 @@ class IndexClient:
     async def _fetch_root(self, validators: Validators | None) -> RootLook:
         limit = PageLimit(limit_bytes=self._limits.root_page_size, setting="limits.root-page-size")
         body = await self._fetch(self._url, Kind.ROOT, limit, validators)
-        if isinstance(body, Validators):
-            return Unchanged(validators=body)
+        if isinstance(body, Unchanged):
+            return body
 
         def parse() -> RootPage:
             if is_json(body.content, body.content_type, body.url):
@@ -121,7 +126,7 @@ class IndexClient:
             )
 
         page = await _parsed(parse, len(body.content))
-        return Read(page=page, validators=_validators_of(body, page.serial))
+        return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
     async def fetch_project(
         self, name: ProjectName, validators: Validators | None, address: str | None = None
@@ -137,8 +142,8 @@ class IndexClient:
     async def _fetch_project(self, name: ProjectName, validators: Validators | None, address: str | None) -> PageLook:
         url = resolve_address(self._url, name, address)
         body = await self._fetch(url, Kind.PAGE, self._page_limit, validators)
-        if isinstance(body, Validators):
-            return Unchanged(validators=body)
+        if isinstance(body, Unchanged):
+            return body
         max_files = self._limits.files_per_project
 
         def parse() -> ProjectPage:
@@ -154,10 +159,10 @@ class IndexClient:
             )
 
         page = await _parsed(parse, len(body.content))
-        return Read(page=page, validators=_validators_of(body, page.serial))
+        return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
-    async def _fetch(self, url: str, kind: Kind, limit: PageLimit, validators: Validators | None) -> _Body | Validators:
-        """Return the body, or the validators of an unchanged page; tried again within the budget."""
+    async def _fetch(self, url: str, kind: Kind, limit: PageLimit, validators: Validators | None) -> _Body | Unchanged:
+        """Return the body of a page that is not unchanged; tried again within the budget."""
         policy = self._policy
         # A new try of a root page starts within the same time; only the reading itself may take longer.
         extra_s = ROOT_EXTRA_S if kind is Kind.ROOT else 0.0
@@ -176,12 +181,12 @@ class IndexClient:
 
     async def _try(
         self, url: str, kind: Kind, limit: PageLimit, validators: Validators | None, budget: Budget
-    ) -> _Body | Validators:
+    ) -> _Body | Unchanged:
         async with self._session.get(url, kind=kind, headers=_headers(validators), budget=budget) as response:
             if response.status == 304:
                 if validators is None:
                     raise Unreachable(url=url, cause="it answered 304 without having been asked for changes")
-                return _confirmed(validators, response)
+                return Unchanged(validators=_confirmed(validators, response), origin=self._origin_of(response))
             if response.status != 200:
                 raise Unreachable(url=url, cause=f"it answered {response.status} to a request for a whole page")
             content, digest = await read_page(response, limit)
@@ -195,10 +200,18 @@ class IndexClient:
                 etag=_validator(response, "ETag"),
                 last_modified=_validator(response, "Last-Modified"),
                 has_known_end=response.has_known_end,
+                origin=self._origin_of(response),
             )
         if validators is not None and validators.digest == body.digest:
-            return _validators_of(body, validators.serial)
+            return Unchanged(validators=_validators_of(body, validators.serial), origin=body.origin)
         return body
+
+    def _origin_of(self, response: Response) -> str | None:
+        """Return the foreign origin that answered; None for the index's own."""
+        if response.url.startswith(f"{self._origins.index}/"):
+            return None
+        origin = origin_of_url(response.url)
+        return None if origin in self._origins.own else origin
 
 
 def is_json(content: bytes, content_type: str, url: str) -> bool:

@@ -121,7 +121,9 @@ async def _ask_root(
         return project, resolve_address(config.url, project, None)
     limit = PageLimit(limit_bytes=limits.root_page_size, setting="limits.root-page-size")
     answer = await _get(session, config.url, Kind.ROOT, ACCEPT, limit)
-    from_html = partial(parse_html.parse_root_page, index_url=config.url, origins=page_origins(config.url))
+    from_html = partial(
+        parse_html.parse_root_page, index_url=config.url, origins=page_origins(config.url, config.page_hosts)
+    )
     page = _parse(answer, parse_json.parse_root_page, from_html)
     count, size = len(page.projects), len(answer.content)
     found.add(

@@ -27,6 +27,7 @@ from yarl import URL
 from mirror.config import IndexConfig, Limits
 from mirror.core.backoff import parse_retry_after
 from mirror.core.kept_links import secret_segments
+from mirror.core.origins import origin_of_url, page_origins
 from mirror.errors import (
     AccessDenied,
     MirrorError,
@@ -218,6 +219,7 @@ class IndexSession:
         self._root = parse_target(config.url, source=config.url)
         self._origin = origin_of(self._root)
         self._own_urls = OwnUrls(self._root)
+        self._page_origins = page_origins(config.url, config.page_hosts)
         self._deadlines = Deadlines()
         self._access = Access(config.name, config.url, credentials, self._ask, judge=judge)
         self._access.let_out.asks_root = config.list != "config"
@@ -493,7 +495,8 @@ class IndexSession:
         if target is None:
             target = parse_target(request.url, source=self.root_url)
             refuse_downgrade(target, before=self._root)
-            is_own = origin_of(target) == self._origin
+            self._check_origin(target, request.kind, source=self.root_url)
+            is_own = self._is_own(target, request.kind)
         began_own = is_own
         for hop in range(MAX_REDIRECTS + 1):
             response = await self._send(request, target, credential if is_own else None)
@@ -502,8 +505,26 @@ class IndexSession:
             location = response.headers.get("Location")
             await response.drain()
             target = next_target(target, location)
-            is_own = is_own and origin_of(target) == self._origin
+            self._check_origin(target, request.kind, source=request.url)
+            is_own = is_own and self._is_own(target, request.kind)
         raise RedirectRefused(url=request.url, target=str(target), cause=f"more than {MAX_REDIRECTS} redirects")
+
+    def _is_own(self, target: URL, kind: Kind) -> bool:
+        """Return whether a request may carry the credential."""
+        if origin_of(target) == self._origin:
+            return True
+        return kind is not Kind.FILE and _origin_text(target) in self._page_origins.own
+
+    def _check_origin(self, target: URL, kind: Kind, *, source: str) -> None:
+        """Raise ``RedirectRefused`` where a page would come from an origin that is not allowed."""
+        if kind is Kind.FILE or _origin_text(target) in self._page_origins.allowed:
+            return
+        host = _origin_text(target).partition("://")[2]
+        cause = (
+            f'pages stay on the index\'s origin; if they may come from there, say page-hosts = ["{host}"]'
+            " for this index; a sign-in page there means that the credential is missing"
+        )
+        raise RedirectRefused(url=source, target=str(target), cause=cause)
 
     async def _send(self, request: _Request, target: URL, credential: Credential | None) -> Response:
         """Send one request and return its answer, whatever the status."""
@@ -559,6 +580,13 @@ class _BodyWatch:
 def _has_expired(arrival: _Arrival) -> bool:
     """Whether the index redirected to a signed URL that has expired: another redirect may help."""
     return arrival.was_redirected and not arrival.is_own and arrival.response.status in _EXPIRED
+
+
+def _origin_text(target: URL) -> str:
+    try:
+        return origin_of_url(str(target))
+    except ValueError:  # a host that no link of a page could name
+        return f"{target.scheme}://{target.raw_authority}"
 
 
 async def _withheld_code(response: Response) -> str | None:

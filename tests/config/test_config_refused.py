@@ -49,6 +49,21 @@ REFUSED = {
         INDEX + '[index.auth]\npasword = "hunter2"\n',
         'index[0].auth.pasword: unknown key; did you mean "password-env"?',
     ),
+    "page-hosts-url": (
+        INDEX + 'page-hosts = ["https://pages.example/"]\n',
+        'index[0].page-hosts: expected hosts such as "pages.example" or "pages.example:8443", without https:// and'
+        ' path, got "https://pages.example/"',
+    ),
+    "page-hosts-port": (
+        INDEX + 'page-hosts = ["pages.example", "pages.example:99999"]\n',
+        'index[0].page-hosts: expected hosts such as "pages.example" or "pages.example:8443", without https:// and'
+        ' path, got "pages.example:99999"',
+    ),
+    "page-hosts-empty": (
+        INDEX + 'page-hosts = [""]\n',
+        'index[0].page-hosts: expected hosts such as "pages.example" or "pages.example:8443", without https:// and'
+        ' path, got ""',
+    ),
     "password": (
         INDEX + '[index.auth]\nkind = "basic"\npassword = "hunter2"\n',
         "index[0].auth.password: secrets stay out of the configuration; "
