@@ -20,6 +20,7 @@
     ├── IntegrityError              bytes or names that must not be published
     │   ├── DigestMismatch
     │   ├── SizeMismatch
+    │   ├── BadFile                 no digest is listed, and the bytes are not what their name says
     │   ├── UnhashedRefused         no strong digest, and the index says ``unhashed = "refuse"``
     │   └── UnsafeName
     ├── NoRoom                      a file of unlisted size that the disk has no room for
@@ -342,6 +343,21 @@ class SizeMismatch(IntegrityError):
         return (
             f"{shown_text(self.filename)}: the index lists {self.expected_bytes} bytes, "
             f"{self.actual_bytes} came; not published, tried again in the next cycle"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class BadFile(IntegrityError):
+    """The index lists no digest, and the bytes are not what the name of the file says. ``problem``: what they are."""
+
+    reason = Reason.BAD_FILE
+    filename: str
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"{shown_text(self.filename)}: the index lists no digest, and {self.problem};"
+            " not published, tried again in the next cycle"
         )
 
 

@@ -26,6 +26,8 @@ class BlobRow(msgspec.Struct, frozen=True, kw_only=True):
     metadata_sha256: Sha256 | None
     verified: float
     unlisted_since: float | None
+    is_vouched: bool
+    """False: pages list it, and no index lists a digest of it."""
 
 
 _UNNEEDED = (
@@ -54,11 +56,15 @@ _NOT_RECENT = (
 _LAST_REVISION = "coalesce(max(id), 0) FROM revision WHERE at <= ? AND cycle < coalesce(?, 9223372036854775807)"
 """The last revision until a time, before a given cycle."""
 
-_COLUMNS = "sha256, filename, size, metadata_sha256, verified, unlisted_since"
+_OPEN_ENTRY = "SELECT 1 FROM entry e WHERE e.sha256 = blob.sha256 AND e.filename = blob.filename AND e.valid_to IS NULL"
+_COLUMNS = (
+    "sha256, filename, size, metadata_sha256, verified, unlisted_since,"
+    f" NOT EXISTS ({_OPEN_ENTRY} AND e.digests = '') OR EXISTS ({_OPEN_ENTRY} AND e.digests != '')"
+)
 
 
 def _blob(r: Sequence[object]) -> BlobRow:
-    return msgspec.convert(dict(zip(BlobRow.__struct_fields__, r, strict=True)), BlobRow)
+    return msgspec.convert(dict(zip(BlobRow.__struct_fields__, r, strict=True)), BlobRow, strict=False)
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,8 +236,13 @@ class LostFile(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Sha256
 
 
-async def record_lost(store: Store, blobs: Collection[BlobRow], *, cycle: int, now: float) -> list[LostFile]:
-    """Take damaged blobs off the pages and forget them, so that the next cycle fetches them again."""
+async def record_lost(
+    store: Store, blobs: Collection[BlobRow], *, cycle: int, now: float, keep_blobs: bool = False
+) -> list[LostFile]:
+    """Take damaged blobs off the pages and forget them, so that the next cycle fetches them again.
+
+    ``keep_blobs``: their bytes are whole, and stay until their retention ends.
+    """
     lost: list[LostFile] = []
     async with store.transaction() as tx:
         revision = await tx.revision(cycle, now)
@@ -244,7 +255,8 @@ async def record_lost(store: Store, blobs: Collection[BlobRow], *, cycle: int, n
                 same,
             )
             await close_entries(tx, "sha256 = ? AND filename = ?", same, revision, now)
-            await tx.execute("DELETE FROM blob WHERE sha256 = ? AND filename = ?", same)
+            if not keep_blobs:
+                await tx.execute("DELETE FROM blob WHERE sha256 = ? AND filename = ?", same)
             await tx.executemany(
                 f"{FORGET_VALIDATORS} name = ?",
                 [(r[3],) for r in rows],

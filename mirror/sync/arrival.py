@@ -6,11 +6,15 @@ Used by the process that runs the cycle and by those that only fetch.
 from __future__ import annotations
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from mirror.core.model import Digests
-from mirror.errors import AccessDenied, Unreachable, UpstreamError
+from mirror.core.names import digests_to_compare
+from mirror.errors import AccessDenied, BadFile, Unreachable, UpstreamError
 from mirror.logs import get_logger
+from mirror.tree.atomic import tree_errors
+from mirror.tree.file_form import form_problem
 from mirror.tree.files import FileStore
 from mirror.tree.staging import StagedFile
 from mirror.upstream.download import FileRequest, algorithms_for, download, fetch_metadata
@@ -36,6 +40,7 @@ async def bring(session: IndexSession, files: FileStore, job: FetchJob) -> tuple
     staged = await files.open_staged(job.key, algorithms_for(job.request.digests))
     try:
         await download(session, job.request, staged)
+        await _check_form(job.request, staged)
         metadata = await bring_metadata(session, job, files.metadata_limit_bytes)
     except (Unreachable, AccessDenied, anyio.get_cancelled_exc_class()):
         await staged.keep()
@@ -44,6 +49,20 @@ async def bring(session: IndexSession, files: FileStore, job: FetchJob) -> tuple
         await staged.discard()
         raise
     return staged, metadata
+
+
+async def _check_form(request: FileRequest, staged: StagedFile) -> None:
+    """Raise ``BadFile`` where no digest was compared and the bytes are not what the name says."""
+    if digests_to_compare(request.digests):
+        return
+
+    def look() -> str:
+        with staged.open_source() as source, tree_errors(request.filename):
+            return form_problem(source, request.filename)
+
+    is_small = staged.in_memory == staged.written
+    if problem := look() if is_small else await anyio.to_thread.run_sync(look):
+        raise BadFile(filename=request.filename, problem=problem)
 
 
 async def bring_metadata(session: IndexSession, job: FetchJob, limit_bytes: int) -> bytes | None:

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -282,7 +283,7 @@ class _BlobChecker:
     async def _look(self, blob: BlobRow) -> BlobCheck:
         # Only read, so it may be left alone when the run is interrupted.
         return await anyio.to_thread.run_sync(
-            check_blob,
+            partial(check_blob, is_vouched=blob.is_vouched),
             self._layout,
             blob.sha256,
             blob.filename,
@@ -448,6 +449,9 @@ async def repair(cycle: Cycle, layout: Layout, found: Verification) -> None:
     blobs = [f.blob for f in damaged if f.blob is not None]
     if blobs:
         found.lost = await record_lost(cycle.store, blobs, cycle=cycle.id, now=now)
+    bad = [f.blob for f in found.findings if f.damage is Damage.BAD_FILE and f.blob is not None]
+    if bad:  # their bytes stay as long as those of any file that left the pages: a snapshot may list them
+        found.lost += await record_lost(cycle.store, bad, cycle=cycle.id, now=now, keep_blobs=True)
     found.lost += found.lost_to_snapshots
     unfit = await _mend_sidecars(cycle, layout, found)
     pages = {f.project for f in found.findings if f.damage is Damage.PAGE}

@@ -27,6 +27,7 @@ from mirror.tree.atomic import (
     tree_error,
     tree_errors,
 )
+from mirror.tree.file_form import form_problem
 from mirror.tree.layout import METADATA_ENDING, PRIVATE_DIRECTORY, Layout
 from mirror.tree.pages import PAGE_NAMES
 from mirror.tree.wheel import WheelError, extract_metadata
@@ -42,6 +43,8 @@ class Damage(Enum):
     MISSING = "missing"
     SIZE = "size"
     BYTES = "bytes"
+    BAD_FILE = "bad-file"
+    """Whole as it was taken in, but not what its name says: no digest was listed that would have told."""
     SIDECAR = "sidecar"
     PAGE = "page"
     FOREIGN = "foreign"
@@ -57,9 +60,19 @@ class BlobCheck:
 
 
 def check_blob(
-    layout: Layout, sha256: Sha256, filename: str, size: int, metadata_sha256: str | None, metadata_limit_bytes: int
+    layout: Layout,
+    sha256: Sha256,
+    filename: str,
+    size: int,
+    metadata_sha256: str | None,
+    metadata_limit_bytes: int,
+    *,
+    is_vouched: bool = True,
 ) -> BlobCheck:
-    """Hash a blob again and compare its sidecar, in constant memory."""
+    """Hash a blob again and compare its sidecar, in constant memory.
+
+    ``is_vouched``: the index lists a digest of it; else the blob must be what its name says.
+    """
     path = layout.blob_path(sha256, filename)
     try:
         for directory in layout.blob_directories(sha256):
@@ -79,10 +92,13 @@ def check_blob(
             return BlobCheck(damage=Damage.SIZE, detail=f"{size} bytes are recorded, {actual_size} are there")
         try:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
+            form = "" if is_vouched or actual != sha256 else form_problem(file, filename)
         except OSError as exc:
             return BlobCheck(damage=Damage.BYTES, detail=_unreadable(exc), bytes_read=size)
     if actual != sha256:
         return BlobCheck(damage=Damage.BYTES, detail=f"the bytes have sha256 {actual}", bytes_read=size)
+    if form:
+        return BlobCheck(damage=Damage.BAD_FILE, detail=f"the index lists no digest, and {form}", bytes_read=size)
     problem = _sidecar_problem(path, filename, metadata_sha256, metadata_limit_bytes) if metadata_sha256 else ""
     return BlobCheck(damage=Damage.SIDECAR if problem else None, detail=problem, bytes_read=size)
 

@@ -44,6 +44,10 @@ class WheelError(Exception):
     """No metadata can be taken out; the text says why. Becomes ``metadata_problem`` of the placed blob."""
 
 
+class ArchiveLimitError(WheelError):
+    """The archive may be whole: it has more entries than are read."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Member:
     """Where a member's compressed bytes lie, and what they must become."""
@@ -57,12 +61,13 @@ class _Member:
     offset: int
 
 
-class _Source(Protocol):
+class Source(Protocol):
     """Bytes at a place; two implementations: in memory, and a file."""
 
     size: int
 
-    def read(self, offset: int, length: int) -> bytes: ...
+    def read(self, offset: int, length: int) -> bytes:
+        """Return so many bytes from a place on; fewer at the end."""
 
 
 def extract_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int) -> bytes:
@@ -70,13 +75,28 @@ def extract_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int)
 
     Raises ``WheelError`` for what is no wheel of that name, or METADATA over ``limit_bytes``; ``OSError`` of the file.
     """
-    opened: _Source = _Memory(source) if isinstance(source, Buffer) else _File(source)
+    opened = open_bytes(source)
     member = _find_metadata(opened, filename)
     if member.flags & _REFUSED_FLAGS:
         _refuse("METADATA is encrypted or patched")
     if member.size_bytes > limit_bytes:
         _refuse(f"METADATA has {member.size_bytes} bytes, more than metadata-size allows ({limit_bytes})")
     return _read_member(opened, member)
+
+
+def read_dist_infos(source: Buffer | BinaryIO) -> set[str]:
+    """Return the names of all ``.dist-info`` directories of a zip archive.
+
+    Raises ``WheelError`` for what is no zip archive, ``ArchiveLimitError`` for one that is too large to be read.
+    """
+    directory, _shift = _read_directory(open_bytes(source))
+    heads = (name.partition(b"/")[0] for name, _position in _find_dist_info(directory))
+    return {head.decode("utf-8", "replace") for head in heads if head.endswith(b".dist-info")}
+
+
+def open_bytes(source: Buffer | BinaryIO) -> Source:
+    """Return all of a file as bytes at places."""
+    return _Memory(source) if isinstance(source, Buffer) else _File(source)
 
 
 class _Memory:
@@ -98,7 +118,7 @@ class _File:
         return self._file.read(length)
 
 
-def _find_metadata(source: _Source, filename: str) -> _Member:
+def _find_metadata(source: Source, filename: str) -> _Member:
     """Return the one METADATA of the one ``.dist-info`` directory; like for pip, it must be named after the project."""
     directory, shift = _read_directory(source)
     directories: set[bytes] = set()
@@ -119,20 +139,20 @@ def _find_metadata(source: _Source, filename: str) -> _Member:
     return found[0]
 
 
-def _read_directory(source: _Source) -> tuple[bytes, int]:
+def _read_directory(source: Source) -> tuple[bytes, int]:
     """Return the central directory, and how far all offsets are off (bytes before the archive, as ``zipfile`` does)."""
     end, entries, length, offset = _read_end(source)
     if entries > MAX_ENTRIES:
-        _refuse(f"{entries} entries, more than {MAX_ENTRIES}")
+        raise ArchiveLimitError(f"{entries} entries, more than {MAX_ENTRIES}")
     if length > MAX_DIRECTORY_BYTES:
-        _refuse(f"a directory of {length} bytes, more than {MAX_DIRECTORY_BYTES}")
+        raise ArchiveLimitError(f"a directory of {length} bytes, more than {MAX_DIRECTORY_BYTES}")
     shift = end - length - offset
     if shift < 0:
         _refuse("the archive is cut")
     return source.read(offset + shift, length), shift
 
 
-def _read_end(source: _Source) -> tuple[int, int, int, int]:
+def _read_end(source: Source) -> tuple[int, int, int, int]:
     """Return where the central directory ends, its number of entries, its length and its offset."""
     start = max(0, source.size - _END.size - _LONGEST_COMMENT)
     tail = source.read(start, source.size - start)
@@ -145,7 +165,7 @@ def _read_end(source: _Source) -> tuple[int, int, int, int]:
     return _read_end64(source, end) or (end, entries, length, offset)
 
 
-def _read_end64(source: _Source, end: int) -> tuple[int, int, int, int] | None:
+def _read_end64(source: Source, end: int) -> tuple[int, int, int, int] | None:
     """Return the same from the record of large archives (zip64), where there is one right before ``end``."""
     start = end - _LOCATOR64.size - _END64.size
     if start < 0:
@@ -168,7 +188,7 @@ def _find_dist_info(directory: bytes) -> list[tuple[bytes, int]]:
     while position < end:
         count += 1
         if count > MAX_ENTRIES:
-            _refuse(f"more than {MAX_ENTRIES} entries")
+            raise ArchiveLimitError(f"more than {MAX_ENTRIES} entries")
         name_at = position + _CENTRAL.size
         if name_at > end or directory[position : position + 4] != b"PK\1\2":
             _refuse("a broken directory")
@@ -207,7 +227,7 @@ def _zip64_values(extra: bytes) -> Iterator[int]:
     _refuse("a broken zip64 field")
 
 
-def _read_member(source: _Source, member: _Member) -> bytes:
+def _read_member(source: Source, member: _Member) -> bytes:
     # An offset of 64 bits may be more than a file can be asked for.
     header = source.read(member.offset, _LOCAL.size) if member.offset < source.size else b""
     if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
