@@ -59,18 +59,18 @@ async def test_only_files_are_held(simulator, mirror_of):
 
 
 async def test_what_is_held_and_is_no_file_leaves(simulator, mirror_of):
-    """What an earlier version took for files leaves in the first look that finds it linked as none."""
-    names = [f"notes-{number}.html" for number in range(8)]
+    """What an earlier version took for files leaves in the first look that finds it linked as none, outside the brake."""
+    names = [f"notes-{number}.html" for number in range(12)]
     others = {name: name.encode() for name in names}
     index = await index_of(simulator, others, anchor(WHEEL), *(anchor(n, data=d) for n, d in others.items()))
     mirror = mirror_of(index)
     await mirror.cycle()
     assert sorted(mirror.files()[PROJECT]) == sorted([*names, WHEEL])
     index.faults.clear()
-    index.inject(page_of(anchor(WHEEL), *map(anchor, names[:4])), kind="page")
+    index.inject(page_of(anchor(WHEEL), *map(anchor, names[:8])), kind="page")
     report = await mirror.cycle()
-    assert counters(report)["files_removed"] == 4
-    assert sorted(mirror.files()[PROJECT]) == sorted([*names[4:], WHEEL]), "the others need two looks"
+    assert counters(report)["files_removed"] == 8
+    assert sorted(mirror.files()[PROJECT]) == sorted([*names[8:], WHEEL]), "the others need two looks"
 
 
 @pytest.mark.parametrize(
