@@ -25,7 +25,8 @@
     │   └── UnsafeName
     ├── NoRoom                      a file of unlisted size that the disk has no room for
     ├── StateError                  state.db is missing, damaged, newer or can't be written
-    ├── TreeError                   the tree can't be written: full, read-only, no permission
+    ├── TreeError                   the tree can't be written: read-only, no permission
+    │   └── DiskFull                the disk is full, or full up to the reserve
     └── BundleError                 a bundle can't be made, is damaged, or does not fit
 
 Fields first; the sentence is built in ``__str__``. URLs and texts from an index are attacker-controlled and may
@@ -59,6 +60,7 @@ class Reason(Enum):
     REFUSED_UNHASHED = "refused-unhashed"
     SHRINK = "shrink"
     STORAGE = "storage"
+    NO_SPACE = "no-space"
     INTERNAL = "internal"
 
 
@@ -386,14 +388,28 @@ class UnsafeName(IntegrityError):
 
 @dataclass(kw_only=True, eq=False)
 class NoRoom(MirrorError):
-    """A body whose size is not listed takes more of the disk than one file may; the disk is not full without it."""
+    """A body whose size is not listed takes more of the disk than one file may.
 
-    reason = Reason.TOO_LARGE
+    ``is_disk_full``: the disk is at fault, which has little room; else the body is.
+    """
+
     size_bytes: int
     is_announced: bool
     room_bytes: int
+    is_disk_full: bool = False
+
+    @property
+    def reason(self) -> Reason:  # type: ignore[override]
+        """Say what is at fault: the disk, or a file that is too large for it."""
+        return Reason.NO_SPACE if self.is_disk_full else Reason.TOO_LARGE
 
     def __str__(self) -> str:
+        if self.is_disk_full:
+            size = f"at least {self.size_bytes}" if not self.is_announced else str(self.size_bytes)
+            return (
+                f"the disk has room for {self.room_bytes} bytes beside disk-reserve, and it takes {size};"
+                " free some space, the next cycle tries it again"
+            )
         came = "are announced" if self.is_announced else "came and no end of it is known"
         return (
             f"the index lists no size for it, {self.size_bytes} bytes {came}, and the disk has room for {self.room_bytes}"
@@ -412,6 +428,8 @@ class StateError(MirrorError):
     path: str
     problem: str
     is_damage: bool = False
+    is_full: bool = False
+    """Whether the disk is full."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
@@ -427,6 +445,13 @@ class TreeError(MirrorError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
+
+
+@dataclass(kw_only=True, eq=False)
+class DiskFull(TreeError):
+    """The disk is full, or full up to the reserve."""
+
+    reason = Reason.NO_SPACE
 
 
 @dataclass(kw_only=True, eq=False)

@@ -283,6 +283,11 @@ def _route_standard_logging() -> None:
     root.addHandler(_IntoEvents(logging.WARNING))
 
 
+def error_priority(stream: TextIO) -> str:
+    """Return what begins a line about an error where ``stream`` leads into systemd's journal; else nothing."""
+    return f"<{_PRIORITIES['error']}>" if _is_journal(stream) else ""
+
+
 def _is_journal(stream: TextIO | None) -> bool:
     """Tell whether a stream is the one that ``$JOURNAL_STREAM`` names (systemd.exec(5)); it may have been redirected."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")

@@ -23,7 +23,7 @@ from mirror.errors import (
     TreeError,
     UpstreamError,
 )
-from mirror.logs import redact
+from mirror.logs import error_priority, redact
 
 
 class ExitCode(IntEnum):
@@ -96,7 +96,7 @@ def exit_code_of_reason(reason: Reason) -> ExitCode:
             return ExitCode.DENIED
         case Reason.INTERNAL:
             return ExitCode.BUG
-        case Reason.STORAGE:
+        case Reason.STORAGE | Reason.NO_SPACE:
             return ExitCode.STORAGE
     return ExitCode.UPSTREAM
 
@@ -126,7 +126,7 @@ def write_error(line: str) -> None:
     """Print one line on stderr, free of secrets. That nobody reads it changes no exit code."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
-            print(redact(" ".join(line.splitlines())), file=sys.stderr)
+            print(f"{error_priority(sys.stderr)}{redact(' '.join(line.splitlines()))}", file=sys.stderr)
 
 
 def write_out(text: str, *, end: str = "\n") -> None:

@@ -182,11 +182,12 @@ async def _load(options: GlobalOptions, max_failures: int | None) -> Status:
 
     from mirror.state.notes import load_notes
     from mirror.state.overview import load_overview
-    from mirror.state.store import open_store_for_reading
+    from mirror.state.store import check_quickly, open_store_for_reading
     from mirror.tree.layout import Layout
 
     config = options.load_tree_config()
     async with open_store_for_reading(config.mirror.state) as store:
+        await check_quickly(store)
         overview = await load_overview(store, max_failures=max_failures)
         notes = await load_notes(store)
     layout, now = Layout(config.mirror.root), time.time()

@@ -11,6 +11,7 @@ from mirror.cli.outcome import SIGNALS
 from mirror.cli.text import ago, counted, duration, safe, size, table
 from mirror.cli.words import advice_for
 from mirror.errors import Reason
+from mirror.state.rebuilt import UNCLAIMED
 
 if TYPE_CHECKING:
     from mirror.cli.status_command import CredentialState, Status
@@ -84,6 +85,8 @@ def _state(status: Status) -> Iterator[str]:
         yield "no cycle has come to its end yet"
     elif status.interrupted is not None or overview.last_finished.exit_code in SIGNALS:
         yield "the last cycle was interrupted"
+    elif overview.last_finished.problem:
+        yield f"the last cycle was stopped: {overview.last_finished.problem}"
 
 
 def _well(status: Status) -> str:
@@ -128,6 +131,8 @@ def _cycle(cycle: CycleRow, now: float) -> str:
     ended = cycle.finished_at or cycle.started_at
     took = duration(ended - cycle.started_at)
     outcome = OUTCOMES.get(cycle.outcome or "", cycle.outcome or "unknown")
+    if cycle.problem:
+        outcome = f"{outcome}: {cycle.problem}"
     if cycle.exit_code in SIGNALS:
         outcome = "interrupted; the next one goes on from there"
     return f"{cycle.id}, {ago(ended, now)} ({_when(ended)}), took {took}; {outcome}"
@@ -155,20 +160,7 @@ def _index_row(status: Status, index: IndexOverview) -> tuple[str, ...]:
 def _notes(status: Status) -> Iterator[str]:
     """Yield what the table has no column for."""
     for index in status.overview.indexes:
-        counts, name = index.counts, index.source.name
-        if counts.absent:
-            yield f"{name}: {counted(counts.absent, 'file')} missing upstream, served until the next look confirms it"
-        if counts.unhashed:
-            yield f"{name}: {counted(counts.unhashed, 'file')} listed without a strong digest"
-        if counts.skipped:
-            yield f"{name}: {counted(counts.skipped, 'file')} left out by the configuration{_rules(index)}"
-        if not status.is_configured(index.source) and index.held.files:
-            yield (
-                f"{name}: left the configuration; what it holds ({counted(index.held.files, 'file')}) stays until"
-                " `mirror sync --once --allow-shrink`"
-            )
-        if status.stale(index):
-            yield f"{name}: stale, no successful cycle for too long: is the daemon running, and the index reachable?"
+        yield from _notes_on(status, index)
     yield from missing_lines(status.overview.unserved)
     known = {index.source.name for index in status.overview.indexes}
     for configured in status.config.indexes if status.config else ():
@@ -180,6 +172,46 @@ def _notes(status: Status) -> Iterator[str]:
         yield f"{counted(len(status.damage), 'file')} found damaged: run `mirror verify --repair`"
     for row in status.overview.brakes:
         yield f"{row.index}: removals are held back: {row.detail}"
+
+
+def _notes_on(status: Status, index: IndexOverview) -> Iterator[str]:
+    counts, name = index.counts, index.source.name
+    if counts.absent:
+        yield f"{name}: {counted(counts.absent, 'file')} missing upstream, served until the next look confirms it"
+    if counts.unhashed:
+        yield f"{name}: {counted(counts.unhashed, 'file')} listed without a strong digest"
+    if counts.skipped:
+        yield f"{name}: {counted(counts.skipped, 'file')} left out by the configuration{_rules(index)}"
+    if name == UNCLAIMED and index.held.files:
+        yield (
+            f"{counted(index.held.files, 'file')} rebuilt from the tree, which no index has claimed yet:"
+            " `mirror sync --once` asks all of them"
+        )
+    elif not status.is_configured(index.source) and index.held.files:
+        yield (
+            f"{name}: left the configuration; what it holds ({counted(index.held.files, 'file')}) stays until"
+            " `mirror sync --once --allow-shrink`"
+        )
+    if status.stale(index):
+        yield f"{name}: stale, no successful cycle for too long: {_stale_advice(status)}"
+    if waits_for := _waits_for(status, index):
+        yield f"{name}: waits, no new project comes from it until the root of {waits_for} was read once"
+
+
+def _stale_advice(status: Status) -> str:
+    """Say what to look at; no index is at fault where the disk or the state stopped the last cycle."""
+    finished = status.overview.last_finished
+    if finished is not None and finished.problem:
+        return "the last cycle was stopped, see above"
+    return "is the daemon running, and the index reachable?"
+
+
+def _waits_for(status: Status, index: IndexOverview) -> str:
+    """Return the earlier index whose root was never read; empty where there is none."""
+    if not status.is_configured(index.source):
+        return ""
+    earlier = (other.source for other in status.overview.indexes if other.source.position < index.source.position)
+    return next((s.name for s in earlier if s.root_read is None and status.is_configured(s)), "")
 
 
 def _rules(index: IndexOverview) -> str:

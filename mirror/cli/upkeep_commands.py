@@ -103,12 +103,14 @@ async def _verify(options: GlobalOptions, scope: Scope, repair: bool) -> Verific
 
 async def _look(config: Config, scope: Scope, found: Verification) -> None:
     """Look at the tree without a lock."""
+    from mirror.sync.damage import note_verification
     from mirror.sync.verify import verify as run_verify
     from mirror.wiring import opened_tree_for_reading
 
     async with opened_tree_for_reading(config.mirror, config.limits, may_note=True) as tree:
         limit_bytes = config.limits.metadata_size
         await run_verify(tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found)
+        await note_verification(tree.store, found, now=time.time(), is_whole=scope.is_all)
 
 
 async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: Verification) -> None:
@@ -117,6 +119,7 @@ async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: V
     The whole tree is hashed before the lock is taken: a daemon may go on meanwhile.
     """
     from mirror.errors import MirrorError, StateError
+    from mirror.sync.damage import note_verification
     from mirror.sync.rebuild import rebuild
     from mirror.sync.verify import look_again, repair
     from mirror.wiring import opened_tree_for_repair
@@ -134,6 +137,7 @@ async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: V
             return
         limit_bytes = config.limits.metadata_size
         await look_again(tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found)
+        await note_verification(tree.store, found, now=time.time(), is_whole=scope.is_all)
         await repair(tree.maintenance, tree.layout, found)  # where all is whole, it writes the pages that are due
     if found.lost:
         found.doing = "fetching what was lost"

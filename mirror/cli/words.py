@@ -39,6 +39,7 @@ ADVICE = {
     Reason.REFUSED_UNHASHED: 'to take it all the same, say unhashed = "pin" for this index',
     Reason.SHRINK: "if so much is right to leave, run `mirror sync --once --allow-shrink`; else look at the index",
     Reason.STORAGE: "free some space, or make it writable",
+    Reason.NO_SPACE: "free some space, or use a larger disk; the next cycle tries it again",
     Reason.INTERNAL: "this is a bug of this program: please report it with what the log says",
 }
 """What a user can do about each kind of failure."""
@@ -90,6 +91,9 @@ def _index_line(index: IndexCounters, ended: MirrorError | None) -> str:
     if ended is not None:
         return f"{index.name}: {done + '; ' if done else ''}stopped: {ended}"
     failed = f"; {counted(index.files_failed, 'file')} failed" if index.files_failed else ""
+    if index.waits:
+        waits = "waits, since the root of an earlier index was never read: no new project comes from it until then"
+        return f"{index.name}: {done + '; ' if done else ''}{waits}{failed}"
     nothing = f"nothing new in {counted(index.projects_listed, 'project')}" if index.projects_listed else "not read"
     return f"{index.name}: {done or nothing}{failed}"
 
@@ -103,8 +107,8 @@ def _changes(index: IndexCounters) -> list[str]:
         parts.append(f"{index.files_replaced:,} replaced")
     if parts:
         parts[-1] += f" ({size(index.bytes_downloaded)} fetched)"
-        if index.projects_changed:
-            parts[-1] += f" in {counted(index.projects_changed, 'project')}"
+        if projects := index.projects_fetched or index.projects_changed:
+            parts[-1] += f" in {counted(projects, 'project')}"
     elif index.projects_changed and not index.files_failed and not index.files_removed:
         parts.append(f"{counted(index.projects_changed, 'project')} changed without new files")
     if index.files_removed:
@@ -214,13 +218,19 @@ def _outcome_lines(report: Report, place: Place) -> list[str]:
         return ["Interrupted. What was finished is kept; the next run goes on from there."]
     match report.outcome:
         case Outcome.ABORTED:
-            return ["Nothing could be mirrored; what is held already stays as it is."]
+            return [_nothing_read(report)]
         case Outcome.PARTIAL:
             return [
                 f"Mirror partial: what is named above is tried again in the next cycle. {place.command('status')} shows it."
             ]
         case Outcome.COMPLETE:
             return [_complete(report, place)]
+
+
+def _nothing_read(report: Report) -> str:
+    if report.total("files_new") or report.total("files_replaced"):
+        return "No index could be read to its end; what came before that is kept and published."
+    return "Nothing could be mirrored; what is held already stays as it is."
 
 
 def _complete(report: Report, place: Place) -> str:

@@ -17,10 +17,11 @@ from mirror.config import Config
 from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.errors import LockHeld, StateError, TreeError
 from mirror.logs import get_logger
-from mirror.state.notes import DamageNote, UpkeepNote, load_notes, record_note
+from mirror.state.notes import UpkeepNote, record_note
 from mirror.state.store import Store
+from mirror.sync.damage import note_damage
 from mirror.sync.prune import Pruning, Retention, prune
-from mirror.sync.verify import Finding, Scope, Verification, shown_path, verify
+from mirror.sync.verify import Finding, Scope, Verification, verify
 from mirror.sync.work import Clock
 from mirror.wiring import Tree, opened_tree
 
@@ -29,7 +30,6 @@ EVERY_S = 86_400.0
 GRACE_S = 30.0
 """So long a file that is being hashed may take when a cycle is due; a larger one is begun again the next time."""
 
-_MOST_NOTED = 1000
 _log = get_logger(__name__)
 
 
@@ -138,10 +138,7 @@ class Upkeep:
         if not findings:
             return
         self.found += findings
-        now = self._clock()
-        notes = {note.path: note for note in (await load_notes(store)).damage}
-        notes |= {shown_path(finding.path): _damage_note(finding, now) for finding in findings}
-        await record_note(store, "damage", list(notes.values())[:_MOST_NOTED])
+        await note_damage(store, findings, now=self._clock())
 
     async def _note_end(self, store: Store, progress: _Progress) -> None:
         gone = progress.pruning
@@ -161,17 +158,6 @@ class Upkeep:
             checked_bytes=note.checked_bytes,
             damaged=len(self.found),
         )
-
-
-def _damage_note(finding: Finding, now: float) -> DamageNote:
-    return DamageNote(
-        path=shown_path(finding.path),
-        damage=finding.damage.value,
-        detail=finding.detail,
-        found_at=now,
-        sha256=finding.blob.sha256 if finding.blob else None,
-        filename=finding.blob.filename if finding.blob else None,
-    )
 
 
 def _describe(progress: _Progress, found: Verification) -> str:

@@ -16,6 +16,8 @@ class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str | None
     exit_code: int | None
     report: str | None
+    problem: str | None = None
+    """What stopped it, where the disk or the state did."""
 
 
 async def record_cycle_start(store: Store, now: float, *, allow_shrink: bool) -> int:
@@ -25,12 +27,14 @@ async def record_cycle_start(store: Store, now: float, *, allow_shrink: bool) ->
     return int(await store.value("SELECT max(id) FROM cycle"))
 
 
-async def record_cycle_end(store: Store, cycle: int, now: float, *, outcome: str, exit_code: int, report: str) -> None:
+async def record_cycle_end(
+    store: Store, cycle: int, now: float, *, outcome: str, exit_code: int, report: str, problem: str | None = None
+) -> None:
     """Enter how a cycle ended."""
     async with store.transaction() as tx:
         await tx.execute(
-            "UPDATE cycle SET finished_at = ?, outcome = ?, exit_code = ?, report = ? WHERE id = ?",
-            (now, outcome, exit_code, report, cycle),
+            "UPDATE cycle SET finished_at = ?, outcome = ?, exit_code = ?, report = ?, problem = ? WHERE id = ?",
+            (now, outcome, exit_code, report, problem, cycle),
         )
 
 
@@ -38,11 +42,19 @@ async def load_last_cycle(store: Store, *, finished: bool = False) -> CycleRow |
     """Return the cycle that began last; with ``finished``, of those that came to an end."""
     where = "WHERE finished_at IS NOT NULL" if finished else ""
     row = await store.row(
-        f"SELECT id, started_at, finished_at, outcome, exit_code, report FROM cycle {where} ORDER BY id DESC LIMIT 1"
+        f"SELECT id, started_at, finished_at, outcome, exit_code, report, problem FROM cycle {where} ORDER BY id DESC LIMIT 1"
     )
     if row is None:
         return None
-    return CycleRow(id=row[0], started_at=row[1], finished_at=row[2], outcome=row[3], exit_code=row[4], report=row[5])
+    return CycleRow(
+        id=row[0],
+        started_at=row[1],
+        finished_at=row[2],
+        outcome=row[3],
+        exit_code=row[4],
+        report=row[5],
+        problem=row[6],
+    )
 
 
 async def load_meta(store: Store, key: str) -> str | None:

@@ -12,6 +12,7 @@ import msgspec
 
 from mirror.core.schedule import DiskSample
 from mirror.state.cycles import load_meta, record_meta
+from mirror.state.snapshots import load_lost_blobs
 from mirror.state.store import Store
 
 T = TypeVar("T")
@@ -70,9 +71,10 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
 
 async def load_notes(store: Store) -> Notes:
     """Return every note. Damage that has been mended or verified since is left out."""
-    damage = [
-        note for note in await load_note(store, "damage", tuple[DamageNote, ...]) or () if await _lasts(store, note)
-    ]
+    noted = await load_note(store, "damage", tuple[DamageNote, ...]) or ()
+    lost = await load_lost_blobs(store) if any(_is_of_snapshot(note) for note in noted) else []
+    endings = {f"/{sha256}/{filename}" for _, _, sha256, filename in lost}
+    damage = [note for note in noted if await _lasts(store, note, endings)]
     return Notes(
         credentials=await load_note(store, "credentials", dict[str, CredentialNote]) or {},
         activity=await load_note(store, "activity", Activity),
@@ -105,8 +107,18 @@ async def forget_damage(store: Store, paths: Collection[str]) -> None:
         await record_note(store, "damage", [note for note in known if note.path not in paths])
 
 
-async def _lasts(store: Store, note: DamageNote) -> bool:
-    """Tell whether the damaged blob is still the one that was found, and was not found whole since."""
+def _is_of_snapshot(note: DamageNote) -> bool:
+    """Tell whether only a snapshot lists what is missing: no row knows it."""
+    return note.damage == "missing" and note.sha256 is None
+
+
+async def _lasts(store: Store, note: DamageNote, lost: Collection[str]) -> bool:
+    """Tell whether the damaged blob is still the one that was found, and was not found whole since.
+
+    ``lost``: the ends of the paths of what snapshots list and nobody has.
+    """
+    if _is_of_snapshot(note):
+        return any(note.path.endswith(ending) for ending in lost)
     if note.sha256 is None:
         return True
     row = await store.row(

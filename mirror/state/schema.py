@@ -179,6 +179,10 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE project ADD COLUMN page_origin TEXT;
     ALTER TABLE source ADD COLUMN page_origin TEXT;
     """,
+    """
+    -- Why a cycle stopped before its end, where the disk or the state did it.
+    ALTER TABLE cycle ADD COLUMN problem TEXT;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

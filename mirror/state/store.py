@@ -28,6 +28,9 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 _LITTLE_BYTES = 256 * 1024
 """With less free, a write that failed has met a full disk, whatever SQLite calls it: its side files need as much."""
+_SMALL_BYTES = 64 << 20
+_LARGE_BYTES = 512 << 20
+_SMALL_TABLES = ("meta", "source", "cycle", "failure", "snapshot", "shipment", "unserved")
 _REPAIR = "run `mirror verify --repair` to rebuild it from the tree, or restore it from a backup"
 
 
@@ -143,9 +146,27 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
+async def check_quickly(store: Store) -> None:
+    """Read enough of the database to find it damaged. Raises ``StateError``.
+
+    A small one is read as a whole, a large one without its indexes; of a very large one only the tables
+    that say what happened.
+    """
+    size = (await anyio.Path(store.path).stat()).st_size
+    if size <= _SMALL_BYTES:
+        await check_integrity(store)
+        return
+    tables = ("",) if size <= _LARGE_BYTES else tuple(f"({name})" for name in _SMALL_TABLES)
+    for table in tables:
+        _raise_if_damaged(store, await store.value(f"PRAGMA quick_check{table or '(1)'}"))
+
+
 async def check_integrity(store: Store) -> None:
     """Read the whole database and raise ``StateError`` where it is damaged, or where an index disagrees with its table."""
-    found = await store.value("PRAGMA integrity_check(1)")
+    _raise_if_damaged(store, await store.value("PRAGMA integrity_check(1)"))
+
+
+def _raise_if_damaged(store: Store, found: str) -> None:
     if found != "ok":
         raise StateError(path=str(store.path), problem=f"damaged ({found}); {_REPAIR}", is_damage=True)
 
@@ -249,7 +270,28 @@ def _state_errors(path: Path) -> Any:
     try:
         yield
     except sqlite3.DatabaseError as exc:
-        raise StateError(path=str(path), problem=_advice(exc, path), is_damage=_is_damage(exc)) from exc
+        raise StateError(
+            path=str(path),
+            problem=_advice(exc, path),
+            is_damage=_is_damage(exc) or _is_directory(exc, path),
+            is_full=_is_full(exc, path),
+        ) from exc
+
+
+def _is_directory(exc: sqlite3.DatabaseError, path: Path) -> bool:
+    """Tell whether a directory stands where the database should be: SQLite does not say."""
+    if not (getattr(exc, "sqlite_errorname", "") or "").startswith("SQLITE_CANTOPEN"):
+        return False
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _is_full(exc: sqlite3.DatabaseError, path: Path) -> bool:
+    name = getattr(exc, "sqlite_errorname", "") or ""
+    return name.startswith(("SQLITE_FULL", "SQLITE_IOERR")) and bool(_full_disk(name, path))
 
 
 def _is_damage(exc: sqlite3.DatabaseError) -> bool:
@@ -260,6 +302,8 @@ def _is_damage(exc: sqlite3.DatabaseError) -> bool:
 def _advice(exc: sqlite3.DatabaseError, path: Path) -> str:
     text = str(exc)
     name = getattr(exc, "sqlite_errorname", "") or ""
+    if _is_directory(exc, path):
+        return f"it is a directory, not a database; {_REPAIR}"
     if _is_damage(exc):
         return f"damaged ({text}); {_REPAIR}"
     if name.startswith("SQLITE_BUSY"):

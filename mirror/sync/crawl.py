@@ -161,9 +161,15 @@ async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> Non
         run.counters.projects_unchanged -= work.change.is_empty
         run.counters.projects_changed -= not work.change.is_empty
         run.counters.files_failed -= work.failed
+    placed = frozenset(name for name, work in run.rereads.items() if work.has_placed)
     names, run.rereads = sorted(run.rereads), {}
     run.removals = [r for r in run.removals if r.name not in names]
-    crawler = _Crawler(cycle, run, due, deliver, may_retry=False)
+
+    async def deliver_again(work: ProjectWork) -> None:
+        work.has_placed = work.row.name in placed
+        await deliver(work)
+
+    crawler = _Crawler(cycle, run, due, deliver_again, may_retry=False)
     for start in range(0, len(names), 500):
         narrowed = msgspec.structs.replace(due, only=tuple(names[start : start + 500]), trust_serials=False)
         await work_through(_Rows(load_due(cycle.store, narrowed)).next, crawler.look, run.page_width)

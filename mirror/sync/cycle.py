@@ -20,8 +20,8 @@ import anyio
 import msgspec
 
 from mirror.core.names import ProjectName
-from mirror.errors import MirrorError, Reason, StateError, TreeError
-from mirror.logs import get_logger
+from mirror.errors import DiskFull, MirrorError, Reason, StateError, TreeError
+from mirror.logs import get_logger, redact
 from mirror.state.cycles import record_cycle_end, record_cycle_start
 from mirror.state.ledger import Failure, count_failures, load_failures, record_failures
 from mirror.state.listing import (
@@ -83,6 +83,7 @@ async def run_cycle(cycle: Cycle) -> Report:
         report.aborted = _storage_error(exc)
         report.interrupted = False
         _log.error("cycle.aborted", cycle=cycle.id, problem=str(report.aborted))
+        await _publish_what_is_held(cycle)
     finally:
         with anyio.CancelScope(shield=True):
             await _finish(cycle)
@@ -123,6 +124,29 @@ async def _run_steps(cycle: Cycle) -> None:
     await settle_unclaimed(cycle, publisher)
     await publisher.publish_marked()
     await sweep_after(cycle, await load_failures(cycle.store))
+
+
+async def _publish_what_is_held(cycle: Cycle) -> None:
+    """Publish what is recorded although the disk or the state stopped the cycle; it removes nothing on top.
+
+    Pages need little room. Where even that is missing, partial downloads make it: they are fetched again.
+    """
+    if cycle.options.dry_run:
+        return
+    with anyio.CancelScope(shield=True):
+        try:
+            try:
+                await Publisher(cycle).publish_marked()
+            except (DiskFull, StateError) as exc:
+                if isinstance(exc, StateError) and not exc.is_full:
+                    raise
+                removed = await anyio.to_thread.run_sync(cycle.files.sweep_staging)
+                if not removed:
+                    raise
+                _log.warning("staging.swept", files=removed, reason="the disk is full, and pages need some room")
+                await Publisher(cycle).publish_marked()
+        except (StateError, TreeError) as exc:
+            _log.warning("cycle.unpublished", cycle=cycle.id, problem=str(exc))
 
 
 async def _take_away(cycle: Cycle, publisher: Publisher, run: IndexRun) -> bool:
@@ -197,6 +221,7 @@ def _is_unknown(cycle: Cycle, source: SourceRow) -> bool:
 
 
 def _due(cycle: Cycle, run: IndexRun, *, only_held: bool) -> Due:
+    run.counters.waits = only_held
     if only_held:
         _log.warning(
             "index.waits", index=run.name, reason="the root of an earlier index was never read: no new projects"
@@ -361,6 +386,7 @@ async def record_outcome(cycle: Cycle, exit_code: int) -> None:
             report.finished_at or cycle.clock(),
             outcome=report.outcome.value,
             exit_code=exit_code,
+            problem=None if report.aborted is None else redact(str(report.aborted)),
             report=msgspec.json.encode(report.as_json() | {"not_served": []}).decode(),  # a table has them
         )
 

@@ -27,6 +27,7 @@ from mirror.state.entries import (
     record_published,
 )
 from mirror.state.renewal import record_metadata_settled, settle_metadata
+from mirror.sync.mended import MendedPages
 from mirror.sync.renewal import renew_snapshots
 from mirror.sync.work import Cycle
 
@@ -40,6 +41,7 @@ class Publisher:
 
     def __init__(self, cycle: Cycle) -> None:
         self._cycle = cycle
+        self._mended = MendedPages(cycle.store, cycle.pages.layout)
         self._joining: dict[ProjectName, int] = {}
         self._leaving: set[ProjectName] = set()
         self._waiting: list[Closing] = []
@@ -71,6 +73,7 @@ class Publisher:
         stay = [p for p in pages if p.stays]
         if stay:
             await anyio.to_thread.run_sync(self._write, stay)
+            await self._mended.written([p.view.name for p in stay])
         joining = {p.view.name: p.view.serial for p in stay if not p.is_published}
         self._joining |= joining
         self._leaving -= {p.view.name for p in stay}
@@ -109,6 +112,7 @@ class Publisher:
         if joining:
             projects = sorted(projects + list(joining.items()))
         await anyio.to_thread.run_sync(self._write_root, projects, revision, sorted(leaving))
+        await self._mended.written(leaving, root=True)
         await record_published(store, list(joining.items()), leaving, waiting, root_revision=revision)
         now_s = time.monotonic()
         self._root_next_s = now_s + max(_ROOT_PAUSE_S, _ROOT_SHARE * (now_s - started_s))

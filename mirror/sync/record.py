@@ -361,6 +361,9 @@ class _Draft:
             run.counters.files_replaced += 1
         else:
             run.counters.files_new += 1
+        if not self.work.has_placed:
+            self.work.has_placed = True
+            run.counters.projects_fetched += 1
         self._log.info(
             "file.placed", index=run.name, project=self.work.row.name, filename=blob.filename, size=blob.size
         )

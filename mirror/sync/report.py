@@ -48,6 +48,10 @@ class IndexCounters:
     files_wanted: int = 0
     files_done: int = 0
     bytes_wanted: int = 0
+    projects_fetched: int = 0
+    """In how many projects a new or replaced file was placed."""
+    waits: bool = False
+    """Whether no new project may come from it, since the root of an earlier index was never read."""
 
     @property
     def projects_looked(self) -> int:
@@ -57,6 +61,7 @@ class IndexCounters:
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""
         hidden = {"projects_due", "projects_confirmed", "files_wanted", "files_done", "bytes_wanted"}
+        hidden |= {"projects_fetched", "waits"}
         return {key: getattr(self, key) for key in self.__slots__ if key not in hidden}
 
 

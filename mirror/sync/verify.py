@@ -169,6 +169,11 @@ class Scope:
         """Whether pages and foreign files are looked at too."""
         return self.share >= 1.0
 
+    @property
+    def is_all(self) -> bool:
+        """Whether everything is looked at, so that nothing else is damaged."""
+        return self.is_whole and self.not_since is None
+
 
 async def verify(
     store: Store,
@@ -466,7 +471,9 @@ async def repair(cycle: Cycle, layout: Layout, found: Verification) -> None:
     aside = [f.path for f in damaged if f.damage is not Damage.MISSING]
     foreign = [f.path for f in found.findings if f.damage is Damage.FOREIGN]
     await anyio.to_thread.run_sync(_move_aside, layout, [*aside, *unfit, *foreign])
-    await forget_damage(cycle.store, [shown_path(f.path) for f in found.findings])
+    still_lost = {layout.blob_path(file.sha256, file.filename) for file in found.lost_to_snapshots}
+    mended = [f for f in found.findings if f.path not in still_lost]
+    await forget_damage(cycle.store, [shown_path(f.path) for f in mended])
 
 
 async def _mend_sidecars(cycle: Cycle, layout: Layout, found: Verification) -> list[str]:

@@ -195,6 +195,8 @@ class ProjectWork:
     """How many of its files were counted as failed."""
     shows: bool = False
     """Whether this cycle marked the project's page."""
+    has_placed: bool = False
+    """Whether a file of it was placed in this cycle, also by an earlier look."""
 
     def failure(
         self, filename: str, reason: Reason, detail: str, job: Job | None = None, *, wait_s: float = 0.0

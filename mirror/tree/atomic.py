@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from mirror.errors import TreeError
+from mirror.errors import DiskFull, TreeError
 
 Buffer = bytes | bytearray | memoryview
 
@@ -81,7 +81,7 @@ def tree_error(exc: OSError, path: str | Path) -> TreeError:
 def full_disk_error(path: str, what: str, advice: str) -> TreeError:
     """Return the ``TreeError`` for a disk that is full, or full up to the reserve; names the free space."""
     free = free_bytes(path)
-    return TreeError(path=path, problem=f"{what}{'' if free is None else f' ({free} bytes free)'}; {advice}")
+    return DiskFull(path=path, problem=f"{what}{'' if free is None else f' ({free} bytes free)'}; {advice}")
 
 
 def free_bytes(path: str | Path) -> int | None:

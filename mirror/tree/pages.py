@@ -54,7 +54,7 @@ class PageStore:
     """The pages below ``public/simple``. All methods block and raise ``TreeError``."""
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+        self.layout = self._layout = layout
         self._staging = str(layout.staging)
         self._simple = str(layout.simple)
 

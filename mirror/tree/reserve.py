@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from mirror.errors import NoRoom
-from mirror.tree.atomic import free_bytes, full_disk_error
+from mirror.tree.atomic import disk_space, free_bytes, full_disk_error
 
 _AGE_S: Final = 0.2
 """For so long an answer of the system is believed: asking it for each small file would cost more than writing it."""
@@ -61,9 +61,20 @@ class Reserve:
         if room is None or at_first is None or written_bytes + room < _LITTLE_BYTES:
             return
         if announced_bytes is not None and announced_bytes > at_first:
-            raise NoRoom(size_bytes=announced_bytes, is_announced=True, room_bytes=room)
+            raise NoRoom(
+                size_bytes=announced_bytes,
+                is_announced=True,
+                room_bytes=room,
+                is_disk_full=self._fits_an_empty_disk(announced_bytes),
+            )
         if announced_bytes is None and written_bytes > room:
-            raise NoRoom(size_bytes=written_bytes, is_announced=False, room_bytes=room)
+            had_little = self._fits_an_empty_disk(2 * at_first)
+            raise NoRoom(size_bytes=written_bytes, is_announced=False, room_bytes=room, is_disk_full=had_little)
+
+    def _fits_an_empty_disk(self, needed_bytes: int) -> bool:
+        """Tell whether so many bytes beside the reserve are no more than the whole disk has."""
+        space = disk_space(self._place)
+        return space is not None and needed_bytes + self._reserve_bytes <= space[0]
 
     def settle(self, promised_bytes: int) -> None:
         """Take a promise back: its bytes are written, or never will be; the system knows when it is asked again."""

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -365,3 +367,49 @@ def test_too_many_open_files(tmp_path: Path, index: ThreadedSimulator, limit: in
     assert before.items() <= shown(mirror.root).items()
     mirror.sync_well()
     assert len(published(mirror.root)) == 62
+
+
+@pytest.mark.parametrize("reserve", [0, 6], ids=["full", "reserve"])
+def test_a_cycle_that_a_full_disk_ends_publishes_what_it_holds(
+    disk: Callable[..., Disk], tmp_path: Path, index: ThreadedSimulator, reserve: int
+) -> None:
+    """The pages name each file that the state holds, and nothing is left marked; status says why it ended."""
+    small = disk(f"size={12 * MIB}")
+    mirror = mirror_on(small, tmp_path, index, limits=f'disk-reserve = "{reserve}MiB"\ndownloads = 1')
+    publish(index, 24, MIB)
+    sentence = told(mirror.sync())
+    root = root_of(small)
+    with closing(sqlite3.connect(root / "state.db")) as state:
+        held = state.execute(
+            "SELECT p.name, e.filename FROM entry e JOIN project p ON p.id = e.project WHERE e.valid_to IS NULL"
+        ).fetchall()
+        assert state.execute("SELECT name FROM page WHERE marked = 1 OR published = 0").fetchall() == []
+    assert held
+    assert sorted((project, name) for project, files in shown(root).items() for name in files) == sorted(held)
+    done = mirror.run("status", "--config", mirror.config)
+    assert done.returncode == 6
+    assert f"State:      the last cycle was stopped: {sentence}" in done.stdout
+    assert "reachable" not in done.stdout
+    small.remount(f"size={64 * MIB}")
+    recovers(mirror, small, index)
+    assert mirror.run("status", "--config", mirror.config).returncode == 0
+
+
+def test_a_file_for_which_a_full_disk_has_no_room_is_not_called_too_large(
+    disk: Callable[..., Disk], tmp_path: Path, index: ThreadedSimulator
+) -> None:
+    """An unlisted size that an emptier disk would take fails with no-space, and the advice is to free some space."""
+    small = disk(f"size={64 * MIB}")
+    mirror = mirror_on(small, tmp_path, index, limits='disk-reserve = "4MiB"')
+    filler = small.fill(leave=16 * MIB)
+    index.state.publish("big", *build_wheel("big", "1.0", size_pad=20 * MIB), size=None)
+    publish(index, 1)
+    done = mirror.sync("--json")
+    assert done.returncode == 5, done.stdout + done.stderr
+    (failure,) = json.loads(done.stdout)["failures"]
+    assert (failure["project"], failure["reason"]) == ("big", "no-space")
+    assert "limit" not in failure["detail"]
+    said = mirror.run("status", "--config", mirror.config).stdout
+    assert "no-space: free some space" in said
+    filler.unlink()
+    recovers(mirror, small, index)

@@ -1,0 +1,37 @@
+"""Clear the damage of pages that are written anew: whoever mends something says so."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mirror.core.names import ProjectName
+from mirror.errors import shown_text
+from mirror.state.notes import forget_damage, load_notes
+from mirror.state.store import Store
+from mirror.tree.layout import Layout
+
+
+class MendedPages:
+    """Clears the damage of pages that are written anew; asks the state once."""
+
+    def __init__(self, store: Store, layout: Layout) -> None:
+        self._store, self._layout = store, layout
+        self._damaged: set[str] | None = None
+
+    async def written(self, names: Collection[ProjectName], *, root: bool = False) -> None:
+        """Take note that the pages of some projects, or the root, are as they should be."""
+        if self._damaged is None:
+            self._damaged = {note.path for note in (await load_notes(self._store)).damage}
+        if not self._damaged:
+            return
+        paths = {_shown(self._layout.project_dir(name)) for name in names}
+        if root:
+            paths.add(_shown(str(self._layout.simple)))
+        if mended := paths & self._damaged:
+            await forget_damage(self._store, mended)
+            self._damaged -= mended
+
+
+def _shown(path: str) -> str:
+    """Return a path as the notes have it."""
+    return shown_text(path, limit=4096)
