@@ -45,6 +45,12 @@ class KeptLinks(msgspec.Struct, frozen=True, kw_only=True):
             return kept
         return resolve_link(parse_base(self.secret_root), kept)
 
+    def kept_address(self, address: str | None) -> str | None:
+        """Return what the state keeps of a page's address, which is relative to the root; None is the usual one."""
+        if address is None or self.secret_root is None:
+            return address
+        return self.kept(resolve_link(parse_base(self.secret_root), address)) or None
+
 
 def masked_root(url: str) -> str:
     """Return what the state keeps of a secret address: its host, and a digest by which a change is noticed."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 import msgspec
 
+from mirror.core.kept_links import KeptLinks
 from mirror.core.model import ProjectMeta, RootPage, Validators
 from mirror.core.names import ProjectName
 from mirror.state.store import Row, Store, Transaction
@@ -164,7 +165,7 @@ async def record_root(
     a root that is not whole.
     """
     if listing is not None:
-        merge = _Merge(source.id, cycle, listing, is_whole=is_whole)
+        merge = _Merge(source.id, cycle, listing, store.links_of(source.id), is_whole=is_whole)
         names = sorted(n for n in listing.projects if wants(n) and (not only or n in only))
         await _merge_root(store, merge, names, wants, only)
         await merge.write(store)
@@ -207,9 +208,10 @@ async def _merge_root(
 class _Merge:
     """The rows to write after one look at a root."""
 
-    def __init__(self, source: int, cycle: int, page: RootPage, *, is_whole: bool) -> None:
+    def __init__(self, source: int, cycle: int, page: RootPage, links: KeptLinks, *, is_whole: bool) -> None:
         self.source, self._cycle, self._is_whole = source, cycle, is_whole
-        self._serials, self._addresses = page.projects, page.addresses
+        self._serials = page.projects
+        self._addresses = {name: links.kept_address(address) for name, address in page.addresses.items()}
         self._added: list[tuple[int, str, int | None, str | None]] = []
         self._kept: list[tuple[int | None, int]] = []
         self._moved: list[tuple[str | None, int]] = []

@@ -158,3 +158,26 @@ async def test_a_repair_reads_the_page_of_a_link_that_had_a_query(simulator, tmp
         ("file", "demo", WHEEL[0], 200),
         ("page", "demo", None, 200),
     ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"linked_prefix": "/t0ken-of-ours/number"},
+        {"documents": True},
+        {"spelled": True},
+    ],
+    ids=["by number", "documents", "spelled"],
+)
+async def test_addresses_of_pages_are_kept_without_a_secret(simulator, tmp_path, settings):
+    """Where the path of the index is a secret, the addresses of its pages are kept relative to it, and still lead there."""
+    index = await simulator(formats="html", prefix="/t0ken-of-ours/pypi", **settings)
+    index.state.publish("Tide_Tables", *build_wheel("Tide_Tables", "1.0"))
+    mirror = Mirror(tmp_path / "mirror", {"main": index})
+    mirror.configure("main", url_env="INDEX_URL")
+    await mirror.cycle()
+    assert (mirror.exit_code, mirror.files()) == (0, offered(index))
+    asked = sorted(r.path for r in index.take_requests() if r.kind == "page")
+    await mirror.cycle()
+    assert sorted(r.path for r in index.take_requests() if r.kind == "page") == asked
+    assert [path for path, data in mirror.bytes_on_disk().items() if b"t0ken" in data] == []
