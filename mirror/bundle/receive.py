@@ -52,8 +52,10 @@ import hashlib
 import io
 import json
 import os
+import pwd
 import re
 import secrets
+import shlex
 import shutil
 import stat
 import subprocess
@@ -147,6 +149,14 @@ class Rejected(ReceiveError):
     """The bundle is refused, or damage was found."""
 
     code = 7
+
+
+class Misfit(Rejected):
+    """The bundle is good, and not the next one here. ``sequence``: its own; None for one of another site."""
+
+    def __init__(self, reason: str, sequence: Optional[int]) -> None:
+        super().__init__(reason)
+        self.sequence = sequence
 
 
 class Locked(ReceiveError):
@@ -921,6 +931,34 @@ def read_small(path: str, limit_bytes: int) -> bytes:
     return bytes(data)
 
 
+def check_owner(root: Root, words: Sequence[str]) -> None:
+    """Raise ``UsageError`` for another user than the owner of what was received, or of the root where nothing was yet.
+
+    What this user writes could later be neither replaced nor served by its owner. A root whose group lets us write does.
+    ``words``: the command line, for the advice.
+    """
+    user = os.geteuid()
+    for path in (root.record, root.path):
+        try:
+            found = os.stat(path)
+        except OSError:
+            continue
+        group_writes = found.st_mode & stat.S_IWGRP and found.st_gid in {os.getegid(), *os.getgroups()}
+        if found.st_uid == user or (path == root.path and group_writes):
+            return
+        program = [sys.executable, "-I", os.path.abspath(__file__)]
+        command = " ".join(shlex.quote(word) for word in [*_run_as(found, user), *program, *words])
+        raise UsageError(f"{path} belongs to another user: run it as its owner, by: {shown(command, 4000)}")
+
+
+def _run_as(found: os.stat_result, user: int) -> list[str]:
+    try:
+        words = ["runuser", "-u", pwd.getpwuid(found.st_uid).pw_name, "--"]
+    except KeyError:  # runuser knows names only
+        words = ["setpriv", f"--reuid={found.st_uid}", f"--regid={found.st_gid}", "--clear-groups", "--"]
+    return words if user == 0 else ["sudo", *words]
+
+
 @contextlib.contextmanager
 def locked(root: Root) -> Iterator[None]:
     """Hold the root's lock, making the root on the way. Raises ``Locked``."""
@@ -1140,7 +1178,7 @@ def judge(
     """Tell whether the bundle is to be applied; False: it is the one applied last. Raises ``Rejected``."""
     label = manifest.label
     if manifest.site != site:
-        raise Rejected(f"{label} is for the site {manifest.site!r}; this one is {site!r}")
+        raise Misfit(f"{label} is for the site {manifest.site!r}; this one is {site!r}", None)
     if record is None:
         _judge_first(manifest, new_chain=new_chain, is_fresh=is_fresh)
         return True
@@ -1170,10 +1208,11 @@ def judge(
     if manifest.base is None and new_chain:
         return True
     if manifest.sequence <= last.sequence:
-        raise Rejected(_outdated(manifest, last, here))
+        said = _outdated(manifest, last, here)
+        raise Rejected(said) if manifest.sequence == last.sequence else Misfit(said, manifest.sequence)
     if manifest.base is None or (last.sequence, last.digest) in (manifest.base, *manifest.supersedes):
         return True
-    raise Rejected(_misfit(manifest, manifest.base, last, here))
+    raise Misfit(_misfit(manifest, manifest.base, last, here), manifest.sequence)
 
 
 def _outdated(manifest: Manifest, last: Applied, here: str) -> str:
@@ -1190,9 +1229,10 @@ def _outdated(manifest: Manifest, last: Applied, here: str) -> str:
 def _judge_first(manifest: Manifest, *, new_chain: bool, is_fresh: bool) -> None:
     if manifest.base is not None:
         base = bundle_label(manifest.site, manifest.base.sequence)
-        raise Rejected(
+        raise Misfit(
             f"{manifest.label} builds on {base}, and nothing was received here yet: missing is {base} and what came before "
-            "it, or a bundle made with --full"
+            "it, or a bundle made with --full",
+            manifest.sequence,
         )
     if not is_fresh and not new_chain:
         raise Rejected(
@@ -1236,18 +1276,45 @@ def find_media(directories: Sequence[str]) -> list[Medium]:
     """Return where the bundle lies: in each directory itself, or in the only bundle directly below it."""
     media = []
     for given in directories:
-        found = [given]
-        if not os.path.lexists(f"{given}/{BUNDLE_JSON}"):
-            try:
-                names = sorted(os.listdir(given))
-            except OSError as exc:
-                raise UsageError(f"{shown(given)}: {exc.strerror}") from exc
-            found = [f"{given}/{name}" for name in names if os.path.lexists(f"{given}/{name}/{BUNDLE_JSON}")]
+        found = _bundles_in(given)
         if len(found) != 1:
-            choice = f"name one of {shown(', '.join(found))}" if found else f"there is no {BUNDLE_JSON} in it"
-            raise UsageError(f"{shown(given)} is no bundle: {choice}")
+            raise UsageError(f"{shown(given)} is no bundle: name one of {shown(', '.join(found))}")
         media.append(Medium(given, found[0]))
     return media
+
+
+def find_bundles(directories: Sequence[str]) -> list[list[Medium]]:
+    """Return the media of each bundle, in the order in which they are to be applied.
+
+    Several bundles lie below one directory where not every medium was received before the next came; parts of one bundle
+    have folders of one name.
+    """
+    found = [(given, _bundles_in(given)) for given in directories]
+    if all(len(paths) == 1 for _, paths in found):
+        return [[Medium(given, paths[0]) for given, paths in found]]
+    groups: dict[str, list[Medium]] = {}
+    for given, paths in found:
+        for path in paths:
+            groups.setdefault(os.path.basename(os.path.abspath(path)), []).append(Medium(given, path))
+    return [groups[name] for name in sorted(groups, key=_place_in_order)]
+
+
+def _place_in_order(name: str) -> tuple[bool, int, str]:
+    numbered = re.search(r"-([0-9]{6,16})\Z", name)
+    return (numbered is None, int(numbered.group(1)) if numbered else 0, name)
+
+
+def _bundles_in(given: str) -> list[str]:
+    if os.path.lexists(f"{given}/{BUNDLE_JSON}"):
+        return [given]
+    try:
+        names = sorted(os.listdir(given))
+    except OSError as exc:
+        raise UsageError(f"{shown(given)}: {exc.strerror}") from exc
+    found = [f"{given}/{name}" for name in names if os.path.lexists(f"{given}/{name}/{BUNDLE_JSON}")]
+    if not found:
+        raise UsageError(f"{shown(given)} is no bundle: there is no {BUNDLE_JSON} in it")
+    return found
 
 
 def check_places(root: Root, media: Sequence[Medium]) -> None:
@@ -2351,8 +2418,30 @@ def install(root: Root, media: Sequence[Medium], manifest: Manifest, *, is_signe
 
 
 def receive(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, Any]:
-    """Apply the bundle; return the report. Raises ``ReceiveError`` and ``OSError``."""
-    media = find_media(arguments.directories)
+    """Apply the bundle, or each of several in order; return the report. Raises ``ReceiveError`` and ``OSError``."""
+    bundles = find_bundles(arguments.directories)
+    if len(bundles) == 1:
+        return _receive_one(root, bundles[0], arguments, talk)
+    reports: list[dict[str, Any]] = []
+    misfits: list[Misfit] = []
+    for media in bundles:
+        talk.say(f"{shown(media[0].path)}:")
+        try:
+            reports.append(_receive_one(root, media, arguments, talk))
+        except Misfit as exc:
+            # Older than what was applied, or in the place of it came a later one: that is known at the end.
+            misfits.append(exc)
+            talk.say(f"passed over: {exc}")
+    record = load_record(root)
+    last = record.last.sequence if record and record.applied else 0
+    left = [exc for exc in misfits if exc.sequence is not None and exc.sequence > last]
+    if left or not reports:
+        raise Rejected(*(str(exc) for exc in left or misfits))
+    outcomes = [report["outcome"] for report in reports]
+    return {**reports[-1], "outcome": next((o for o in outcomes if o != "unchanged"), "unchanged")}
+
+
+def _receive_one(root: Root, media: Sequence[Medium], arguments: argparse.Namespace, talk: Talk) -> dict[str, Any]:
     check_places(root, media)
     trust = None if arguments.trust is None else read_trust(root, media, arguments.trust)
     keygen = "" if trust is None else check_ssh_keygen(media)
@@ -2538,6 +2627,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line and return the exit code."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    arguments.words = list(sys.argv[1:] if argv is None else argv)
     report: dict[str, Any] = {}
     before = os.umask(0o022)
     try:
@@ -2572,6 +2662,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict
         raise UsageError(
             f"this Python names files in {sys.getfilesystemencoding()}, the pages in UTF-8: run it by python3 -X utf8 -I"
         )
+    if not arguments.status:
+        check_owner(root, arguments.words)
     if arguments.site is not None and not arguments.directories:
         settle_site(arguments.site, load_record(root))
     if arguments.check:
