@@ -443,6 +443,10 @@ class TreeError(MirrorError):
     path: str
     problem: str
 
+    def is_below(self, directory: str) -> bool:
+        """Whether what can't be written is this directory or lies in it, so that others may be well."""
+        return self.path == directory or self.path.startswith(f"{directory}/")
+
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
 

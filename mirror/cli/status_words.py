@@ -65,7 +65,7 @@ def _state(status: Status) -> Iterator[str]:
     overview = status.overview
     unread = sorted({row.index for row in overview.ended if row.index in status.configured_names})
     stale = [index.source.name for index in overview.indexes if status.stale(index)]
-    missing = [one for one in overview.unserved if one.is_literal]
+    missing = [one for one in overview.unserved if one.is_literal and one.reason is not Reason.STORAGE]
     failed = overview.failed - sum(index.withheld for index in overview.indexes)
     failed -= len(overview.ended) + len(overview.brakes) + len(missing)
     if status.damage:
@@ -242,7 +242,7 @@ def _credential(credential: CredentialState, now: float) -> str:
 
 def _failures(status: Status) -> Iterator[str]:
     overview = status.overview
-    missing = [one for one in overview.unserved if one.is_literal]
+    missing = [one for one in overview.unserved if one.is_literal and one.reason is not Reason.STORAGE]
     elsewhere = {Reason.SHRINK, Reason.NOT_OFFERED, Reason.NOT_SERVED}
     shown = [row for row in overview.failures if row.reason not in elsewhere]
     if not shown:

@@ -239,6 +239,8 @@ def _exit_code(report: Report, caught: Sequence[ExitCode]) -> ExitCode:
     for failure in report.failures:
         if failure.reason is Reason.INTERNAL:
             codes.append(ExitCode.BUG)
+        elif failure.reason is Reason.STORAGE:
+            codes.append(ExitCode.STORAGE)
         elif failure.reason is Reason.SHRINK:
             codes.append(ExitCode.UPSTREAM)
         elif failure.reason is not Reason.WITHHELD and (failure.project or failure.filename):

@@ -181,7 +181,7 @@ def _is_told(failure: Shown, report: Report) -> bool:
 
 def failure_lines(failures: Iterable[Shown]) -> list[str]:
     """Return a line for each reason: how many, which ones, and what to do; withheld ones last."""
-    order = [reason for reason in Reason if reason is not Reason.WITHHELD] + [Reason.WITHHELD]
+    order = [Reason.STORAGE, *(r for r in Reason if r not in {Reason.STORAGE, Reason.WITHHELD}), Reason.WITHHELD]
     by_reason: dict[Reason, list[Shown]] = {}
     for failure in failures:
         by_reason.setdefault(failure.reason, []).append(failure)

@@ -533,6 +533,13 @@ def _encode_claims(claims: tuple[str, ...]) -> str | None:
     return msgspec.json.encode(claims).decode() if claims else None
 
 
+async def record_unremoved(store: Store, names: Collection[ProjectName]) -> None:
+    """Note that the root no longer lists some projects whose pages could not be removed; they stay marked."""
+    if names:
+        async with store.transaction() as tx:
+            await tx.executemany("UPDATE page SET published = 0 WHERE name = ?", [(name,) for name in names])
+
+
 async def load_published(store: Store) -> list[tuple[ProjectName, int]]:
     """Return every published project with the revision of its page, by name, for the root page."""
     return await store.rows("SELECT name, revision FROM page WHERE published = 1 ORDER BY name")

@@ -75,6 +75,17 @@ async def load_skipped_projects(store: Store) -> list[SkippedProject]:
     ]
 
 
+async def load_owner(store: Store, name: str) -> tuple[str, bool]:
+    """Return the first index that knows a project, and whether it has withdrawn it."""
+    row = await store.row(
+        "SELECT s.name, p.withdrawn IS NOT NULL OR p.status = 'quarantined' FROM project p"
+        " JOIN source s ON s.id = p.source WHERE p.name = ?"
+        " ORDER BY s.configured DESC, p.listed DESC, s.position LIMIT 1",
+        (name,),
+    )
+    return ("", False) if row is None else (row[0], bool(row[1]))
+
+
 async def load_offered_names(store: Store, names: Collection[str]) -> set[str]:
     """Return those of some normalised names that a configured index lists and wants."""
     query = (

@@ -56,7 +56,7 @@ from mirror.sync.removal import (
 )
 from mirror.sync.report import COUNTERS, Report, nothing_wanted, shown_failure
 from mirror.sync.sweep import sweep_after, sweep_before
-from mirror.sync.unserved import add_unserved, judge_unserved
+from mirror.sync.unserved import add_unserved, judge_unserved, note_unwritten
 from mirror.sync.work import Cycle, IndexRun, Phase, asked_wait_s
 
 Look = Callable[[Cycle, IndexRun, Due, Deliver], Awaitable[None]]
@@ -365,6 +365,8 @@ async def _record_end(cycle: Cycle, now: float) -> None:
     report.failures += [shown_failure(f.index, f.project, f.filename, f.reason, f.detail) for f in ledger]
     if not report.interrupted and report.aborted is None and not cycle.options.is_narrowed:
         await judge_unserved(cycle)
+    elif not cycle.options.dry_run:
+        await note_unwritten(cycle)
     await add_unserved(cycle)
     for run in cycle.runs:
         counts = await load_counts(store, run.source.id)

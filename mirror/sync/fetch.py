@@ -177,7 +177,7 @@ class Fetcher:
         if outcome.blob is not None:
             self._run.note_answer()
             await self._recorder.put(Delivered(work=work, fetch=fetch, blob=outcome.blob, metadata=outcome.metadata))
-        elif isinstance(outcome.error, TreeError):
+        elif isinstance(outcome.error, TreeError) and not self._cycle.files.fails_alone(outcome.error):
             raise outcome.error
         elif outcome.error is not None:
             await self._failed(work, fetch, outcome.error)

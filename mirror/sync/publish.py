@@ -8,13 +8,16 @@ page changed, since it carries their serials; only what joins or leaves waits fo
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import anyio
 import anyio.to_thread
 
 from mirror.core.names import ProjectName
 from mirror.core.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
+from mirror.errors import TreeError
+from mirror.logs import get_logger
 from mirror.state.cycles import load_meta, record_meta
 from mirror.state.entries import (
     Closing,
@@ -25,11 +28,15 @@ from mirror.state.entries import (
     load_published,
     mark_all_pages,
     record_published,
+    record_unremoved,
 )
 from mirror.state.renewal import record_metadata_settled, settle_metadata
 from mirror.sync.mended import MendedPages
 from mirror.sync.renewal import renew_snapshots
 from mirror.sync.work import Cycle
+from mirror.tree.pages import PageStore
+
+_log = get_logger(__name__)
 
 _ROOT_SHARE = 20
 """The root takes at most one part in so many of the time."""
@@ -72,7 +79,10 @@ class Publisher:
         pages = await load_pages(self._cycle.store, names) if names else []
         stay = [p for p in pages if p.stays]
         if stay:
-            await anyio.to_thread.run_sync(self._write, stay)
+            failed = await anyio.to_thread.run_sync(self._write, stay)
+            self._note_unwritten([p.view.name for p in stay], failed)
+            stay = [p for p in stay if p.view.name not in failed]
+            closings = [] if failed else closings  # the next cycle asks their pages again
             await self._mended.written([p.view.name for p in stay])
         joining = {p.view.name: p.view.serial for p in stay if not p.is_published}
         self._joining |= joining
@@ -111,7 +121,10 @@ class Publisher:
         projects = [(name, serial) for name, serial in await load_published(store) if name not in leaving]
         if joining:
             projects = sorted(projects + list(joining.items()))
-        await anyio.to_thread.run_sync(self._write_root, projects, revision, sorted(leaving))
+        failed = await anyio.to_thread.run_sync(self._write_root, projects, revision, sorted(leaving))
+        self._note_unwritten(leaving, failed)
+        leaving -= failed.keys()
+        await record_unremoved(store, failed.keys())
         await self._mended.written(leaving, root=True)
         await record_published(store, list(joining.items()), leaving, waiting, root_revision=revision)
         now_s = time.monotonic()
@@ -121,16 +134,40 @@ class Publisher:
     def _waits(self) -> bool:
         return bool(self._joining or self._leaving or self._waiting)
 
-    def _write(self, pages: Sequence[PageState]) -> None:
-        for page in pages:
-            self._cycle.pages.write_project(page.view.name, render_project(page.view))
-        self._cycle.pages.sync([p.view.name for p in pages], root=False)
+    def _note_unwritten(self, tried: Collection[ProjectName], failed: Mapping[ProjectName, TreeError]) -> None:
+        for name in tried:
+            self._cycle.unwritten.pop(name, None)
+        self._cycle.unwritten.update(failed)
+        for name, error in failed.items():
+            _log.error("page.unwritten", project=name, problem=str(error))
+
+    def _write(self, pages: Sequence[PageState]) -> dict[ProjectName, TreeError]:
+        """Write the pages of some projects; return those whose own directory does not let it."""
+        tree = self._cycle.pages
+        failed = _each_alone(
+            tree, {p.view.name: partial(tree.write_project, p.view.name, render_project(p.view)) for p in pages}
+        )
+        tree.sync([p.view.name for p in pages if p.view.name not in failed], root=False)
+        return failed
 
     def _write_root(
         self, projects: Sequence[tuple[ProjectName, int]], revision: int, leaving: Sequence[ProjectName]
-    ) -> None:
+    ) -> dict[ProjectName, TreeError]:
         pages = self._cycle.pages
         pages.write_root(iter_root_html(projects, revision), iter_root_json(projects, revision))
-        for name in leaving:
-            pages.remove_project(name)
-        pages.sync(leaving, root=True)
+        failed = _each_alone(pages, {name: partial(pages.remove_project, name) for name in leaving})
+        pages.sync([name for name in leaving if name not in failed], root=True)
+        return failed
+
+
+def _each_alone(pages: PageStore, steps: Mapping[ProjectName, Callable[[], None]]) -> dict[ProjectName, TreeError]:
+    """Do something for each project; return the errors of those whose own directory is at fault."""
+    failed = {}
+    for name, step in steps.items():
+        try:
+            step()
+        except TreeError as exc:
+            if not pages.fails_alone(name, exc):
+                raise
+            failed[name] = exc
+    return failed

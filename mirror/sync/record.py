@@ -18,7 +18,7 @@ from mirror.core.diff import Fetch, FetchMetadata, HeldFile, Rehash
 from mirror.core.distributions import is_wheel
 from mirror.core.model import Digests
 from mirror.core.names import ProjectName, Sha256
-from mirror.errors import Reason
+from mirror.errors import Reason, TreeError
 from mirror.logs import get_logger
 from mirror.state.entries import Placed, ProjectRecord, record_changes, record_missing, record_offered
 from mirror.state.ledger import Failure, record_failures
@@ -103,6 +103,9 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
 
 _Sidecars = dict[tuple[int, Sha256, str], Sha256]
 """(project id, sha256, filename) -> sha256 of the metadata that its page may offer."""
+
+_Placed = list[tuple[Arrived | Delivered, PlacedBlob]]
+_Refused = list[tuple[Arrived, TreeError]]
 
 Event = Begun | Arrived | Delivered | Adopted | Verified | Completed | Failed
 
@@ -199,7 +202,9 @@ class Recorder:
         delivered = [e for e in batch if isinstance(e, Delivered)]
         in_memory = sum(e.staged.in_memory for e in arrived)
         try:
-            blobs = await anyio.to_thread.run_sync(self._place, arrived, delivered) if arrived or delivered else []
+            placed, refused = (
+                await anyio.to_thread.run_sync(self._place, arrived, delivered) if arrived or delivered else ([], [])
+            )
         except BaseException:
             await _put_aside(arrived)
             raise
@@ -211,9 +216,12 @@ class Recorder:
                 draft = drafts[event.work.row.id] = _Draft(event.work, self._log)
             draft.add(event)
         completed = [e for e in batch if isinstance(e, Completed)]
-        brought: list[Arrived | Delivered] = [*arrived, *delivered]
-        offered = await self._place_metadata(completed, list(zip(brought, blobs, strict=True)))
-        for came, blob in zip(brought, blobs, strict=True):
+        for event, error in refused:
+            failure = event.work.failure(event.fetch.file.filename, error.reason, str(error), event.fetch)
+            drafts[event.work.row.id].add(Failed(work=event.work, failure=failure))
+        await _put_aside([event for event, _ in refused])
+        offered = await self._place_metadata(completed, placed)
+        for came, blob in placed:
             problem = _metadata_problem(came.fetch, blob)
             digest = offered.get((came.work.row.id, blob.sha256, blob.filename), blob.metadata_sha256)
             drafts[came.work.row.id].add_placed(
@@ -223,13 +231,25 @@ class Recorder:
         await self._complete(completed, offered)
         return [d.work for d in drafts.values()]
 
-    def _place(self, arrived: Sequence[Arrived], delivered: Sequence[Delivered]) -> list[PlacedBlob]:
-        """Put the files in their places that are not there yet, and make all durable; return what lies there, in order."""
+    def _place(self, arrived: Sequence[Arrived], delivered: Sequence[Delivered]) -> tuple[_Placed, _Refused]:
+        """Put the files in their places that are not there yet, and make all durable.
+
+        Return what lies there, in order, and the files whose own directory does not take them.
+        """
         files = self._cycle.files
-        blobs = [files.place(e.staged, e.fetch.file.filename) for e in arrived]
-        blobs += [e.blob for e in delivered]
-        files.sync(blobs)
-        return blobs
+        placed: _Placed = []
+        refused: _Refused = []
+        for event in arrived:
+            try:
+                placed.append((event, files.place(event.staged, event.fetch.file.filename)))
+            except TreeError as exc:
+                if not files.fails_alone(exc):
+                    raise
+                refused.append((event, exc))
+        placed += [(event, event.blob) for event in delivered]
+        if placed:
+            files.sync([blob for _, blob in placed])
+        return placed, refused
 
     async def _place_metadata(
         self, completed: Sequence[Completed], brought: Sequence[tuple[Arrived | Delivered, PlacedBlob]]

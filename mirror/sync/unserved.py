@@ -13,21 +13,28 @@ from mirror.core.names import ProjectName, projects_of_filename
 from mirror.core.policy import Selection, literal_names
 from mirror.errors import Reason
 from mirror.logs import get_logger
+from mirror.state.entries import load_marked
 from mirror.state.listing import load_sources
 from mirror.state.unserved import (
     Unserved,
     load_file_place,
     load_offered_names,
+    load_owner,
     load_skipped_projects,
     load_unserved,
     record_unserved,
 )
-from mirror.sync.report import shown_failure
+from mirror.sync.report import Shown, shown_failure
 from mirror.sync.work import Cycle
 
 _log = get_logger(__name__)
 
 _LOGGED = 20
+_EVENTS = {
+    Reason.NOT_OFFERED: "project.not_offered",
+    Reason.NOT_SERVED: "project.not_served",
+    Reason.STORAGE: "project.unwritten",
+}
 
 
 async def judge_unserved(cycle: Cycle) -> None:
@@ -40,11 +47,12 @@ async def judge_unserved(cycle: Cycle) -> None:
             found += await _files_not_offered(cycle)
     else:
         found += await _still_asked_for(cycle)
+    found += await _unwritten(cycle)
     unique = {one.key: one for one in reversed(found)}
     new = await record_unserved(store, list(unique.values()), cycle.clock())
     for one in new[:_LOGGED]:
         _log.warning(
-            "project.not_offered" if one.reason is Reason.NOT_OFFERED else "project.not_served",
+            _EVENTS[one.reason],
             index=one.index,
             project=one.project,
             filename=one.filename or None,
@@ -54,14 +62,44 @@ async def judge_unserved(cycle: Cycle) -> None:
         _log.warning("projects.not_served", more=len(new) - _LOGGED, advice="`mirror status` names them")
 
 
+async def note_unwritten(cycle: Cycle) -> None:
+    """Bring up to date which projects' pages could not be written, after a cycle that judges nothing else."""
+    known = await load_unserved(cycle.store)
+    others = [one for one in known if one.reason is not Reason.STORAGE]
+    still = [one for one in known if one.reason is Reason.STORAGE]
+    marked = (
+        {name for chunk in [await load_marked(cycle.store, "", len(still) + 1)] for name in chunk} if still else set()
+    )
+    found = {one.key: one for one in still if one.project in marked}
+    found |= {one.key: one for one in await _unwritten(cycle)}
+    await record_unserved(cycle.store, [*others, *found.values()], cycle.clock())
+
+
+async def _unwritten(cycle: Cycle) -> list[Unserved]:
+    found = []
+    for name, error in cycle.unwritten.items():
+        index, is_withdrawn = await load_owner(cycle.store, name)
+        what = "withdrawn by the index, and STILL PUBLISHED: its page can't be written: " if is_withdrawn else ""
+        found.append(
+            Unserved(index=index, project=name, reason=Reason.STORAGE, detail=f"{what}{error}", is_literal=True)
+        )
+    return found
+
+
 async def add_unserved(cycle: Cycle) -> None:
     """Add to the report what is missing: all projects that nobody serves, and as failures what is named literally."""
+    unwritten: list[Shown] = []
     for one in await load_unserved(cycle.store):
         shown = shown_failure(one.index, one.project, one.filename, one.reason, one.detail)
-        if one.is_literal:
+        if one.reason is Reason.STORAGE:
+            unwritten.append(shown)
+        elif one.is_literal:
             cycle.report.failures.append(shown)
         if one.reason is Reason.NOT_SERVED and not one.filename:
             cycle.report.not_served.append(shown)
+    # What is withdrawn and still published is named before everything else.
+    unwritten.sort(key=lambda shown: not shown.detail.startswith("withdrawn"))
+    cycle.report.failures[:0] = unwritten
 
 
 async def _are_roots_known(cycle: Cycle) -> bool:

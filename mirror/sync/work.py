@@ -13,7 +13,7 @@ from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Remova
 from mirror.core.model import IndexPolicy, ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
-from mirror.errors import MirrorError, Reason, Unreachable, UpstreamError
+from mirror.errors import MirrorError, Reason, TreeError, Unreachable, UpstreamError
 from mirror.state.entries import Closing
 from mirror.state.ledger import Failure
 from mirror.state.listing import ProjectRow, SourceRow
@@ -239,5 +239,7 @@ class Cycle:
     root_digests: Mapping[str, str] = field(default_factory=dict)
     """Of each configured index, also where the cycle is narrowed: which projects of its root are wanted."""
     phase: Phase = Phase.REPAIR
+    unwritten: dict[ProjectName, TreeError] = field(default_factory=dict)
+    """The projects whose pages could not be written or removed: their pages stay marked."""
     forker: Forker | None = None
     """Where processes come from that fetch beside us; None: everything is done in this one."""

@@ -21,6 +21,7 @@ import anyio.to_thread
 import msgspec
 
 from mirror.core.names import Sha256
+from mirror.errors import DiskFull, TreeError
 from mirror.tree.atomic import (
     FEW,
     check_directory,
@@ -122,6 +123,13 @@ class FileStore:
                 staged.move_to(path, self._staging)
         digest = None if own is None else self._write_sidecar(sha256, filename, own, is_new=is_new)
         return PlacedBlob(sha256=sha256, filename=filename, size=size, metadata_sha256=digest, metadata_problem=problem)
+
+    def fails_alone(self, error: TreeError) -> bool:
+        """Tell whether one directory below ``files/`` is at fault, not the disk or ``files/`` as a whole."""
+        files = str(self.layout.files)
+        if isinstance(error, DiskFull) or error.path == files or not error.is_below(files):
+            return False
+        return os.access(files, os.W_OK | os.X_OK)
 
     def place_sidecar(self, sha256: Sha256, filename: str, data: bytes) -> Sha256:
         """Put metadata beside a blob; return its digest. That of what is no wheel must be what the state knows as its first."""

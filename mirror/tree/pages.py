@@ -18,6 +18,7 @@ from typing import Final
 
 from mirror.core.names import ProjectName
 from mirror.core.render_pages import RenderedPage
+from mirror.errors import DiskFull, TreeError
 from mirror.tree.atomic import (
     FEW,
     Buffer,
@@ -122,6 +123,12 @@ class PageStore:
         if root:
             _sync_pages(self._simple)
         sync_directory(self._simple)
+
+    def fails_alone(self, name: ProjectName, error: TreeError) -> bool:
+        """Tell whether one project's directory is at fault, not the disk or the directory of all projects."""
+        if isinstance(error, DiskFull) or not error.is_below(self._layout.project_dir(name)):
+            return False
+        return os.access(self._simple, os.W_OK | os.X_OK)
 
     def _replace(self, directory: str, html: Iterable[Buffer], json: Iterable[Buffer]) -> None:
         """Write all three first, then rename: a full disk leaves all three old ones."""
