@@ -85,7 +85,7 @@ def show(options: GlobalOptions) -> ExitCode:
     """Print the effective configuration, without secrets."""
     from mirror.config import effective_toml
 
-    write_out(effective_toml(options.load_config()).rstrip("\n"))
+    write_out(effective_toml(options.load_config(), hides_arguments=True).rstrip("\n"))
     return ExitCode.OK
 
 

@@ -86,10 +86,10 @@ _EXAMPLES: dict[str, object] = {
 """What stands in a commented line where the default is none."""
 
 
-def effective_toml(config: Config) -> str:
+def effective_toml(config: Config, *, hides_arguments: bool = False) -> str:
     """Return the configuration with all its defaults, as TOML that loads as the same values again.
 
-    Of a command the program stands there, its arguments are counted: one of them may be a secret.
+    ``hides_arguments``: of a command the program stands there, its arguments are counted: one of them may be a secret.
     """
     mirror = msgspec.structs.replace(config.mirror, state_file=config.mirror.state)
     tables: list[tuple[str, msgspec.Struct]] = [("[mirror]", mirror), ("[limits]", config.limits)]
@@ -98,9 +98,9 @@ def effective_toml(config: Config) -> str:
     lines: list[str] = []
     tables += [("[[index]]", index) for index in config.indexes] + [("[[site]]", site) for site in config.sites]
     for header, struct in tables:
-        lines += [header, *_key_lines(struct), ""]
+        lines += [header, *_key_lines(struct, hides_arguments=hides_arguments), ""]
         if isinstance(struct, IndexConfig) and struct.auth is not None:
-            lines += ["[index.auth]", *_key_lines(struct.auth), ""]
+            lines += ["[index.auth]", *_key_lines(struct.auth, hides_arguments=hides_arguments), ""]
     return "\n".join(lines)
 
 
@@ -145,14 +145,14 @@ def toml_value(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _key_lines(struct: msgspec.Struct) -> Iterator[str]:
+def _key_lines(struct: msgspec.Struct, *, hides_arguments: bool) -> Iterator[str]:
     for field in msgspec.structs.fields(struct):
         value = getattr(struct, field.name)
         if isinstance(struct, IndexConfig) and field.name == "url" and struct.has_secret_url:
             continue
         if field.name.endswith("command"):
             if value:
-                yield f"{field.encode_name} = {_shown_command(value)}"
+                yield f"{field.encode_name} = {_shown_command(value) if hides_arguments else toml_value(value)}"
         elif struct_of(field.type) is None and value is not None:
             yield f"{field.encode_name} = {_written(field, value)}"
 
