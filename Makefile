@@ -10,6 +10,9 @@ TMPFILES ?= /etc/tmpfiles.d
 VENV := .venv
 BENCH := .venv-bench
 BENCH_OPTIONS ?=
+KEY ?=
+BASE ?=
+OUT ?= dist
 CASE ?= cold-small
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,7 +21,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help install-systemd demo test lint bench profile soak clean
+.PHONY: help install-systemd demo test floors release lint bench profile soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +35,12 @@ test: lint ## check the style, then run the tests with branch coverage
 	    | tee $(VENV)/pytest.log
 	@$(BIN)/coverage report --include='mirror/core/*' --skip-covered --show-missing --fail-under=100
 	@tail -n 1 $(VENV)/pytest.log
+
+floors: $(READY) ## test the oldest dependencies that pyproject.toml allows, in an environment of its own
+	@.ci/floors
+
+release: $(READY) ## make and sign a release in OUT (default dist); KEY=a key of `mirror bundle key`, BASE=an image with @sha256:
+	@$(BIN)/python .ci/release.py --key "$(KEY)" --base "$(BASE)" --out "$(OUT)"
 
 lint: $(READY) ## format, lint, types and layers, without changing a file
 	$(BIN)/ruff format --check .

@@ -67,6 +67,39 @@ def test_install(tmp_path):
     assert "ExecStart=/usr/local/bin/mirror " in (tmp_path / "etc/systemd/system/mirror.service").read_text()
 
 
+@pytest.mark.parametrize("unit", SERVICES)
+def test_limits(unit):
+    """Memory is limited, no core is dumped, and an address filter is there to be switched on."""
+    lines = (SYSTEMD / unit).read_text().splitlines()
+    assert {"MemoryMax=4G", "LimitCORE=0", "#IPAddressDeny=any"} <= set(lines)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"MIRROR_NO_SYSTEM_PACKAGES": "1"}, "not installed as asked, tests that need them are skipped: "),
+        ({}, "installing system packages that tests need, with apt-get: "),
+    ],
+    ids=["not wanted", "said before"],
+)
+def test_system_packages_are_announced(tmp_path, variables, said):
+    """Before anything is installed on the machine that is said, and it can be refused."""
+    for name in ("id", "bash"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    for name, line in (("apt-get", 'echo "apt-get $*"'),):
+        (tmp_path / name).write_text(f"#!{shutil.which('bash')}\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    script = (ROOT / ".ci/system-packages").read_text().replace("/usr/sbin:/sbin", "/nonexistent")
+    script = script.replace("$EUID -ne 0", "0 -ne 0")
+    env = {"PATH": str(tmp_path), **variables}
+    done = subprocess.run([shutil.which("bash"), "-c", script], check=True, capture_output=True, text=True, env=env)
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith(said)
+    assert {"nginx-light", "openssl", "openssh-client"} <= set(lines[0].replace(")", " ").split())
+    assert [line.split()[1] for line in lines[1:]] == ([] if variables else ["update", "install"])
+
+
 def test_reload_needs_no_program():
     """The signal is sent by the shell: a small machine has no /bin/kill."""
     (line,) = [x for x in (SYSTEMD / "mirror.service").read_text().splitlines() if x.startswith("ExecReload=")]
