@@ -211,19 +211,32 @@ class AccessDenied(UpstreamError):
     had_credential: bool = True
     """Whether one was sent."""
     host: str = ""
+    is_sign_in: bool = False
+    """The index sent the request to a sign-in page."""
 
     def __str__(self) -> str:
         if self.ends_index:
             return self._of_index()
         who = f"host {self.host}" if self.host else f"index {self.index!r}"
+        if self.is_sign_in:
+            return f"{who} sent the request for {shown_url(self.url)} to a sign-in page"
         words = f": {shown_text(self.detail)}" if self.detail else ""
         return f"{who} refused {shown_url(self.url)} with status {self.status}{words}"
 
     def _of_index(self) -> str:
+        if self.is_sign_in and not self.had_credential:
+            return (
+                f"index {self.index!r}: no credential was found, and the index sent the request to a sign-in page for"
+                f" {shown_url(self.url)}; looked in {self.source}"
+            )
         answer = f"answered {self.status}" if self.status else "has no usable credential"
+        if self.is_sign_in:
+            answer = "sent the request to a sign-in page"
         limit = 200 if self.status else 1_000  # without a status the words are our own, with what to do in them
         detail = f" ({shown_text(self.detail, limit)})" if self.detail else ""
-        if self.status and not self.had_credential:
+        if self.status in {402, 451}:
+            advice = "ask the index's operator for access"
+        elif self.status and not self.had_credential:
             advice = f"no credential was found in {self.source}: set one if this index needs one"
         else:
             advice = (
@@ -245,18 +258,37 @@ class CredentialLost(AccessDenied):
         )
 
 
+THE_INDEX = "the index"
+THE_PAGE = "its page"
+THE_CONFIGURATION = "the configuration"
+
+
+def although_listed(lister: str) -> str:
+    """Return how the sentence of a missing page or file ends."""
+    if lister == THE_CONFIGURATION:
+        return ": the configuration names it, and the index does not have it; it is tried again"
+    return f" although {lister} lists it; it is tried again"
+
+
 @dataclass(kw_only=True, eq=False)
 class NotListed(UpstreamError):
-    """400, 404 or 410 for a page or file that the index lists, or for its root page."""
+    """400, 404 or 410 for a page or file that the index lists, or for its root page; of a file, other 4xx as well."""
 
     reason = Reason.NOT_FOUND
     status: int
     is_root: bool = False
+    lister: str = THE_INDEX
+    """What lists it, in words; the configuration where ``list = "config"``."""
+    hint: str = ""
 
     def __str__(self) -> str:
         if self.is_root:
-            return f'{shown_url(self.url)} answered {self.status}: check the URL, or use list = "config" if it has no root page'
-        return f"{shown_url(self.url)} answered {self.status} although the index lists it; it is tried again"
+            hint = f"; {self.hint}" if self.hint else ""
+            return (
+                f"{shown_url(self.url)} answered {self.status}: check the URL, or use"
+                f' list = "config" if it has no root page{hint}'
+            )
+        return f"{shown_url(self.url)} answered {self.status}{although_listed(self.lister)}"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -281,9 +313,11 @@ class BadPage(UpstreamError):
 
     reason = Reason.BAD_PAGE
     cause: str
+    hint: str = ""
 
     def __str__(self) -> str:
-        return f"{shown_url(self.url)} is not a page of a simple index: {shown_text(self.cause, 500)}"
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{shown_url(self.url)} is not a page of a simple index: {shown_text(self.cause, 500)}{hint}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -149,6 +149,11 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
             match kind:
                 case "nothing-wanted":
                     lines.append(f"Warning: {event['index']}: {nothing_wanted(event['listed'])}")
+                case "all-pages-missing":
+                    lines.append(
+                        f"Warning: {event['index']}: every page answered that it is not there: is the index's url right?"
+                        " devpi's ends in +simple/"
+                    )
                 case "owner-changed":
                     lines.append(
                         f"Warning: {event['project']} now comes from {event['to']} instead of {event['from']}:"

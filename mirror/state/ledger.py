@@ -94,6 +94,15 @@ async def _enter(tx: Transaction, failure: Failure, now: float) -> None:
         )
 
 
+async def reword_missing_pages(store: Store, source: int, before: str, after: str) -> None:
+    """Replace a part of what the ledger says of the pages that an index does not have."""
+    async with store.transaction() as tx:
+        await tx.execute(
+            "UPDATE failure SET detail = replace(detail, ?, ?) WHERE source = ? AND filename = '' AND reason = ?",
+            (before, after, source, Reason.NOT_FOUND.value),
+        )
+
+
 async def load_project_failures(store: Store, source: int, project: ProjectName) -> dict[str, FailureRow]:
     """Return the ledger of one project of one index by filename; '' is its page."""
     rows = await _load(store, "f.source = ? AND f.project = ?", (source, project))

@@ -23,6 +23,7 @@ from mirror.errors import (
     AccessDenied,
     BadPage,
     MirrorError,
+    NotListed,
     Reason,
     RefusedElsewhere,
     StateError,
@@ -410,6 +411,7 @@ class _Crawler:
         if isinstance(error, AccessDenied) and not error.host:
             run.pages_refused += 1
             self.refusal = error
+        run.pages_missing += isinstance(error, NotListed)
         if isinstance(error, Unreachable) and not isinstance(error, RefusedElsewhere):
             await run.note_unreachable(error, in_a_row=found.unreachable_in_a_row if found is not None else None)
         elif found is None:

@@ -40,6 +40,7 @@ from mirror.state.listing import (
 from mirror.sync.crawl import Deliver, crawl, look_at_root, reread
 from mirror.sync.fetch import Fetcher
 from mirror.sync.foreign import plan_foreign, remove_foreign
+from mirror.sync.hints import add_hint, ask_for_address
 from mirror.sync.plan import plan_of_cycle, plan_stage
 from mirror.sync.publish import Publisher
 from mirror.sync.record import Recorder
@@ -169,7 +170,7 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
         except (StateError, TreeError):
             raise
         except MirrorError as exc:
-            run.ended = exc
+            run.ended = add_hint(exc, run.source.url)
             return
         if not cycle.options.is_narrowed:
             plan_root_change(run, change)
@@ -356,6 +357,7 @@ async def _record_end(cycle: Cycle, now: float) -> None:
     for run in cycle.runs:
         await record_identity(store, run.source, had_credential=run.session.had_credential)
         await record_let_out(store, run.source, run.session.let_out.names)
+    await ask_for_address(cycle)
     ledger = await load_failures(store)
     if cycle.options.dry_run:
         # The pages' failures are in the plan; those of whole indexes, such as the brake's, are entered in the copy only.

@@ -109,6 +109,8 @@ class IndexRun:
     """Pages of projects that were asked for in this part."""
     pages_refused: int = 0
     """Those that the index itself refused."""
+    pages_missing: int = 0
+    """Those that it does not have."""
     ended: MirrorError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _unreachable: int = 0

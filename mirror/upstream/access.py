@@ -54,7 +54,7 @@ class Credentials(Protocol):
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """The index itself answered 401 or 403."""
+    """The index itself answered 401 or 403, or as if it had."""
 
     url: str
     status: int
@@ -62,6 +62,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """What was sent."""
     words: str = ""
     """What the answer says of it, for people."""
+    is_sign_in: bool = False
+    """It sent the request to a sign-in page, which says the same."""
     is_root: bool = False
     is_repeated: bool = False
     """The request was refused before, with another credential."""
@@ -288,6 +290,7 @@ class Access:
             ends_index=ends_index,
             detail=redact(refusal.words),
             had_credential=refusal.used is not None,
+            is_sign_in=refusal.is_sign_in,
         )
 
 

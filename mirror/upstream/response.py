@@ -69,13 +69,14 @@ class BodyWatch(Protocol):
 class Response:
     """An answer whose body is still to be read. ``url`` is the final one, after redirects."""
 
-    __slots__ = ("_raw", "_stall_timeout_s", "_waited_s", "_watch", "received", "status", "url")
+    __slots__ = ("_peeked", "_raw", "_stall_timeout_s", "_waited_s", "_watch", "received", "status", "url")
 
     def __init__(self, raw: aiohttp.ClientResponse, url: str, *, stall_timeout_s: float, watch: BodyWatch) -> None:
         self._raw = raw
         self._stall_timeout_s = stall_timeout_s
         self._watch = watch
         self._waited_s = 0.0
+        self._peeked: list[bytes] = []
         self.status = raw.status
         self.url = url
         self.received = 0
@@ -101,6 +102,17 @@ class Response:
 
         One that comes to a stop is cancelled; whoever made the request tells why.
         """
+        return self._peeked.pop(0) if self._peeked else await self._read_chunk()
+
+    async def peek(self, limit_bytes: int) -> bytes:
+        """Return the beginning of the body, which stays to be read. Raises as ``read_chunk``."""
+        pieces: list[bytes] = []
+        while sum(map(len, pieces)) < limit_bytes and (chunk := await self._read_chunk()):
+            pieces.append(chunk)
+        self._peeked = pieces
+        return b"".join(pieces)
+
+    async def _read_chunk(self) -> bytes:
         asked_at = time.monotonic()
         content = self._raw.content
         try:
@@ -161,6 +173,13 @@ def failure_of(exc: Exception, url: str, *, timeout_s: float) -> MirrorError:
 def cause_of_stall(timeout_s: float) -> str:
     """Return why an answer was given up of which nothing came any more."""
     return f"no byte came for {timeout_s:g} s (stall-timeout)"
+
+
+def cause_of_proxy(proxy: str | None, status: int) -> str:
+    """Return why a proxy lets nothing through; 407 asks for a credential of its own (RFC 9110, 15.5.8)."""
+    where = f" ({proxy})" if proxy else ""
+    advice = ": give its user name and password in the proxy's URL" if status == 407 else ""
+    return f"the proxy answered {status}{where}{advice}"
 
 
 def is_pushback(exc: Exception) -> bool:

@@ -29,7 +29,11 @@ from mirror.core.backoff import parse_retry_after
 from mirror.core.kept_links import secret_segments
 from mirror.core.origins import origin_of_url, page_origins
 from mirror.errors import (
+    THE_CONFIGURATION,
+    THE_INDEX,
+    THE_PAGE,
     AccessDenied,
+    BadPage,
     MirrorError,
     MissingElsewhere,
     NotListed,
@@ -44,8 +48,9 @@ from mirror.upstream.addresses import Reach
 from mirror.upstream.answer_words import read_words
 from mirror.upstream.credentials import Credential
 from mirror.upstream.rate import Budget, Deadlines, Slots, TokenBucket, loop_time
-from mirror.upstream.response import DRAIN_BYTES, Response, cause_of_stall
+from mirror.upstream.response import DRAIN_BYTES, Response, cause_of_proxy, cause_of_stall
 from mirror.upstream.retry import Allowance, RetryPolicy
+from mirror.upstream.sign_in import is_sign_in as leads_to_sign_in
 from mirror.upstream.targets import OwnUrls, next_target, origin_of, parse_target, refuse_downgrade
 from mirror.upstream.transport import Transport
 
@@ -57,6 +62,10 @@ CHECK_S = 30.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SUCCESSES = frozenset({200, 206, 304})
 _REFUSALS = frozenset({401, 403})
+_DENIALS = frozenset({203, 402, 451})
+"""They do not get better by asking again, and say nothing of the credential."""
+_PASSING = frozenset({408, 425, 429})
+"""The only ones of 4xx that may pass by themselves."""
 _EXPIRED = frozenset({401, 403, 404})
 _NOT_LISTED = frozenset({400, 404, 410})
 _PUSHBACKS = frozenset({429, 503})
@@ -393,14 +402,16 @@ class IndexSession:
         credential = await self._access.load()
         arrival = await self._follow(request, credential)
         response = arrival.response
-        if response.status in _SUCCESSES or (response.status == 416 and "Range" in request.headers):
+        is_sign_in = arrival.is_own and arrival.was_redirected and await leads_to_sign_in(response)
+        is_success = response.status in _SUCCESSES or (response.status == 416 and "Range" in request.headers)
+        if is_success and not is_sign_in:
             if arrival.began_own:
                 self._access.let_in(had_credential=credential is not None)
                 if request.kind is not Kind.ROOT:  # a root may be open to all
                     self._access.succeeded()
             return response
-        if arrival.is_own and response.status in _REFUSALS:
-            refusal = await self._refusal(request, arrival, credential, is_repeated=before.has_renewed)
+        if is_sign_in or (arrival.is_own and response.status in _REFUSALS):
+            refusal = await self._refusal(request, arrival, credential, before, is_sign_in=is_sign_in)
             with request.paused():
                 error = await self._access.judge(refusal)
             if error is not None:
@@ -414,17 +425,18 @@ class IndexSession:
         return None
 
     async def _refusal(
-        self, request: _Request, arrival: _Arrival, credential: Credential | None, *, is_repeated: bool
+        self, request: _Request, arrival: _Arrival, credential: Credential | None, before: _Before, *, is_sign_in: bool
     ) -> Refusal:
-        words = await read_words(arrival.response, asked=(request.url, arrival.response.url))
+        words = "" if is_sign_in else await read_words(arrival.response, asked=(request.url, arrival.response.url))
         await arrival.response.drain()
         return Refusal(
             url=request.url,
             status=arrival.response.status,
             used=credential,
             words=words,
+            is_sign_in=is_sign_in,
             is_root=request.kind is Kind.ROOT,
-            is_repeated=is_repeated,
+            is_repeated=before.has_renewed,
         )
 
     async def _ask(self, url: str, headers: Mapping[str, str], credential: Credential | None) -> bool | None:
@@ -439,6 +451,8 @@ class IndexSession:
             self._deadlines.watch(scope, request.deadline)
             try:
                 arrival = await self._follow(request, credential)
+                is_own = arrival.is_own
+                is_sign_in = is_own and arrival.was_redirected and await leads_to_sign_in(arrival.response)
             except RedirectRefused:
                 return True
             except Unreachable:
@@ -447,7 +461,7 @@ class IndexSession:
                 self._deadlines.forget(scope)
             arrival.response.close()
             status = arrival.response.status
-            if arrival.is_own and status in _REFUSALS:
+            if is_sign_in or (is_own and status in _REFUSALS):
                 return False
             return None if status >= 500 else True
         return None
@@ -457,7 +471,7 @@ class IndexSession:
         response, url = arrival.response, request.url
         status = response.status
         code = await _withheld_code(response) if status == 409 else None
-        speaks = status in _REFUSALS or _has_expired(arrival)
+        speaks = status in _REFUSALS | _DENIALS or _has_expired(arrival)
         words = await read_words(response, asked=(url, response.url)) if speaks else ""
         await response.drain()
         if status == 409:
@@ -467,26 +481,40 @@ class IndexSession:
             kind = MissingElsewhere if status == 404 else RefusedElsewhere
             return kind(url=url, cause=cause, detail=redact(words), is_final=True)
         if status in _NOT_LISTED:
-            return NotListed(url=url, status=status, is_root=request.kind is Kind.ROOT)
-        if status in _REFUSALS:
-            return self._denied_elsewhere(url, arrival, words)
+            return self._not_listed(request, status)
+        if status in _REFUSALS | _DENIALS:
+            return self._denied(request, arrival, words)
+        if status == 407:
+            proxy = self._transport.proxy_for(response.url)
+            return Unreachable(url=url, cause=cause_of_proxy(proxy, status), is_final=True)
+        if 400 <= status < 500 and status not in _PASSING:
+            if request.kind is Kind.FILE:
+                return self._not_listed(request, status)
+            return BadPage(url=url, cause=f"it answered {status}")
         if status in _PUSHBACKS:
             self._transport.pushback += 1
         wait_s = parse_retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC))
         return Unreachable(url=url, cause=f"it answered {status}", retry_after_s=wait_s)
 
-    def _denied_elsewhere(self, url: str, arrival: _Arrival, words: str) -> AccessDenied:
-        """Return the refusal by a host that never gets the credential: it says nothing of the index."""
-        return AccessDenied(
-            url=url,
+    def _not_listed(self, request: _Request, status: int) -> NotListed:
+        lister = THE_INDEX
+        if self.config.list == "config":
+            lister = THE_PAGE if request.kind is Kind.FILE else THE_CONFIGURATION
+        return NotListed(url=request.url, status=status, is_root=request.kind is Kind.ROOT, lister=lister)
+
+    def _denied(self, request: _Request, arrival: _Arrival, words: str) -> AccessDenied:
+        """Return a refusal that is not judged: by a host that never gets the credential, or for another reason."""
+        error = AccessDenied(
+            url=request.url,
             index=self.name,
             status=arrival.response.status,
             source=self.credentials.describe(),
             ends_index=False,
             detail=redact(words),
-            had_credential=False,
-            host=urlsplit(arrival.response.url).netloc,
+            had_credential=arrival.is_own and self.credentials.kept is not None,
+            host="" if arrival.is_own else urlsplit(arrival.response.url).netloc,
         )
+        return self._access.deny_unread(error) if arrival.is_own and request.kind is Kind.ROOT else error
 
     async def _follow(self, request: _Request, credential: Credential | None) -> _Arrival:
         """Send the request, and again to where each redirect leads; the redirects' own bodies are dropped."""

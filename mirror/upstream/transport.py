@@ -22,10 +22,10 @@ from yarl import URL
 
 from mirror import __version__
 from mirror.config import IndexConfig, Limits
-from mirror.errors import RedirectRefused
+from mirror.errors import RedirectRefused, Unreachable
 from mirror.upstream.addresses import AddressRule, Reach, reach_of, reach_of_host
 from mirror.upstream.proxies import Proxy, ProxyChoice
-from mirror.upstream.response import TRANSPORT_FAILURES, PeerResponse, failure_of, is_pushback, on_sent
+from mirror.upstream.response import TRANSPORT_FAILURES, PeerResponse, cause_of_proxy, failure_of, is_pushback, on_sent
 from mirror.upstream.targets import Origin, origin_of
 from mirror.upstream.tls import create_tls_context
 
@@ -35,6 +35,9 @@ _HEADER_BYTES = 32 * 1024
 """A pre-signed Location can be longer than aiohttp's default of 8 KiB."""
 
 _READ_BYTES = 256 * 1024
+
+_PROXY_REFUSALS = frozenset(range(400, 500)) - {408, 425, 429}
+"""What a proxy answers in place of a tunnel, and does not answer otherwise when it is asked again."""
 
 
 class Transport:
@@ -123,12 +126,20 @@ class Transport:
             if attempts.refused is not None and not attempts.tried:
                 of_name = "the name of the index now resolves to " if is_own else ""
                 raise RedirectRefused(url=source, target=str(target), cause=of_name + attempts.refused) from None
+            if isinstance(exc, aiohttp.ClientHttpProxyError) and exc.status in _PROXY_REFUSALS:
+                cause = cause_of_proxy(None if proxy is None else proxy.url, exc.status)
+                raise Unreachable(url=source, cause=cause, is_final=True) from None
             self.note_failure(exc)
             raise failure_of(exc, source, timeout_s=self._limits.stall_timeout_s) from None
         assert isinstance(raw, PeerResponse)
         if is_own and proxy is None and raw.peer is not None:
             self._rule.learn_own_address(raw.peer)
         return raw
+
+    def proxy_for(self, url: str) -> str | None:
+        """Return the proxy by which a URL is asked for, without user info; None where there is none."""
+        proxy = self._proxies.for_origin(*origin_of(URL(url, encoded=True)))
+        return None if proxy is None else proxy.url
 
     def note_failure(self, exc: Exception) -> None:
         """Count a failure that may mean that the upstream has too much to do, also in the middle of a body."""

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mirror.errors import NotListed, TreeError, Unreachable, UpstreamError, Withheld
+from mirror.errors import AccessDenied, NotListed, TreeError, Unreachable, UpstreamError, Withheld
 from mirror.upstream.rate import Budget
 from mirror.upstream.response import failure_of, is_pushback, media_type
 from mirror.upstream.session import Kind
@@ -43,11 +43,12 @@ def answering(response_of):
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        *(pytest.param(status, NotListed, id=str(status)) for status in (400, 404, 410)),
+        *(pytest.param(status, NotListed, id=str(status)) for status in (400, 404, 405, 406, 410, 416, 418, 422)),
+        *(pytest.param(status, AccessDenied, id=str(status)) for status in (203, 402, 451)),
         pytest.param(409, Withheld, id="409"),
         *(
             pytest.param(status, Unreachable, id=str(status))
-            for status in (201, 204, 402, 407, 408, 416, 418, 425, 429, 451, 500, 502, 503, 504)
+            for status in (201, 204, 407, 408, 425, 429, 500, 502, 503, 504)
         ),
     ],
 )

@@ -1,0 +1,60 @@
+"""What an index's answers say of its configured address: asked before the index is blamed. Nothing is probed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from mirror.errors import (
+    THE_CONFIGURATION,
+    THE_INDEX,
+    BadPage,
+    MirrorError,
+    NotListed,
+    Reason,
+    although_listed,
+)
+from mirror.state.ledger import reword_missing_pages
+from mirror.sync.work import Cycle, IndexRun
+
+WITHOUT_SIMPLE: Final = "its url is without …/simple/, with which most indexes end: check it"
+
+_ASKED: Final = (
+    ", and so did every page of this index: is its url right (devpi's ends in +simple/)?"
+    " If it is, the index lists what it does not have"
+)
+_ASKED_OF_CONFIGURATION: Final = (
+    ", and so did every page that the configuration names: is the index's url right (devpi's ends in +simple/)?"
+)
+
+
+def add_hint(error: MirrorError, url: str) -> MirrorError:
+    """Return the failure of a root page, with what its address lacks where that may be the cause."""
+    segments = [part.lstrip("+").lower() for part in urlsplit(url).path.split("/")]
+    if isinstance(error, BadPage | NotListed) and "simple" not in segments:
+        error.hint = WITHOUT_SIMPLE
+    return error
+
+
+async def ask_for_address(cycle: Cycle) -> None:
+    """Where each page of an index is missing, ask whether its URL is right, in the ledger and in the report."""
+    for run in cycle.runs:
+        if not _misses_all(cycle, run):
+            continue
+        cycle.report.events.append({"event": "all-pages-missing", "index": run.name})
+        lister = THE_CONFIGURATION if run.selection.policy.listed_by_config else THE_INDEX
+        before = although_listed(lister)
+        after = _ASKED_OF_CONFIGURATION if lister == THE_CONFIGURATION else _ASKED
+        await reword_missing_pages(cycle.store, run.source.id, before, after)
+        cycle.report.failures = [
+            replace(shown, detail=shown.detail.replace(before, after))
+            if (shown.index, shown.filename, shown.reason) == (run.name, None, Reason.NOT_FOUND)
+            else shown
+            for shown in cycle.report.failures
+        ]
+
+
+def _misses_all(cycle: Cycle, run: IndexRun) -> bool:
+    is_whole = run.ended is None and not cycle.options.projects
+    return is_whole and 0 < run.pages_missing == run.counters.projects_checked
