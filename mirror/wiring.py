@@ -36,6 +36,7 @@ from mirror.tree.lock import hold_async
 from mirror.tree.owner import check_owner, check_places
 from mirror.tree.pages import PageStore
 from mirror.upstream.credentials import CredentialSource, credential_source
+from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient
 from mirror.upstream.probe import Probe, probe
 from mirror.upstream.retry import RetryPolicy
@@ -49,7 +50,7 @@ class Upstream:
     config: IndexConfig
     selection: Selection
     session: IndexSession
-    client: IndexClient
+    client: IndexClient | FlatClient
     denied: MirrorError | None
     """Its credential could not be had."""
 
@@ -201,7 +202,7 @@ async def with_known_indexes(config: Config) -> Config:
                 "the state does not keep its address, which is a secret: pass --config FILE, which names its source"
             )
             raise ConfigError(where=f"index {source.name!r}", problem=problem)
-    indexes = tuple(IndexConfig(name=s.name, url=s.url) for s in known)
+    indexes = tuple(IndexConfig(name=s.name, url=s.url, format="flat" if s.is_flat else "simple") for s in known)
     return msgspec.structs.replace(config, indexes=indexes)
 
 
@@ -331,7 +332,10 @@ async def _open_upstream(
             denied = AccessDenied(
                 url=index.url, index=index.name, status=None, source=where, ends_index=True, detail=str(exc)
             )
-        client = IndexClient(session, index, config.limits)
+        pages = IndexClient(session, index, config.limits)
+        client: IndexClient | FlatClient = pages
+        if index.format == "flat":
+            client = FlatClient(pages, max_files=config.limits.files_per_project)
         yield Upstream(config=index, selection=selection, session=session, client=client, denied=denied)
 
 

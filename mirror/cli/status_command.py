@@ -13,7 +13,8 @@ it was last asked: a cycle over the others does not hide it. ``status_words`` sa
      "interrupted": null,                                       the number of a last cycle that was killed
      "indexes": [{"name": "default", "url": "https://…/", "configured": true, "projects_listed": 1, "projects_held": 1,
        "files": 1, "bytes": 1, "files_absent": 0, "files_unhashed": 0, "files_skipped": 0, "withheld": 0, "failed": 0,
-       "last_success": "…Z", "stale": false, "credential": {"source": "$A", "expires_at": "…Z", "problem": null}}],
+       "last_success": "…Z", "stale": false, "credential": {"source": "$A", "expires_at": "…Z", "problem": null},
+       "names_unread": {"files": 1, "names": ["odd.zip"]}}],       only where a flat page has such files
      "daemon": {"pid": 123, "doing": "waiting; …", "since": "…Z", "next_cycle_at": "…Z"},   null while none runs
      "upkeep": {"finished_at": "…Z", "pruned": 1, "pruned_bytes": 1, "checked": 1, "checked_bytes": 1},
      "damage": [{"path": "files/…", "damage": "bytes", "detail": "…", "found_at": "…Z"}],
@@ -326,7 +327,7 @@ def _index_json(status: Status, index: IndexOverview) -> dict[str, Any]:
     from mirror.errors import shown_url
 
     source, credential = index.source, status.credentials.get(index.source.name)
-    return {
+    shown: dict[str, Any] = {
         "name": source.name,
         "url": shown_url(source.url),
         "configured": status.is_configured(source),
@@ -348,6 +349,9 @@ def _index_json(status: Status, index: IndexOverview) -> dict[str, Any]:
             "problem": credential.problem,
         },
     }
+    if source.unread:
+        shown["names_unread"] = {"files": source.unread, "names": list(source.unread_names)}
+    return shown
 
 
 def _notes_json(status: Status) -> dict[str, Any]:

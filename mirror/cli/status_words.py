@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mirror.cli.missing_words import missing_lines
 from mirror.cli.outcome import SIGNALS
 from mirror.cli.text import ago, counted, duration, safe, size, table
-from mirror.cli.words import advice_for
+from mirror.cli.words import advice_for, unread_names
 from mirror.errors import Reason
 from mirror.state.rebuilt import UNCLAIMED
 
@@ -182,6 +182,8 @@ def _notes_on(status: Status, index: IndexOverview) -> Iterator[str]:
         yield f"{name}: {counted(counts.unhashed, 'file')} listed without a strong digest"
     if counts.skipped:
         yield f"{name}: {counted(counts.skipped, 'file')} left out by the configuration{_rules(index)}"
+    if index.source.unread:
+        yield f"{name}: {unread_names(str(index.source.unread), ', '.join(index.source.unread_names))}"
     if name == UNCLAIMED and index.held.files:
         yield (
             f"{counted(index.held.files, 'file')} rebuilt from the tree, which no index has claimed yet:"

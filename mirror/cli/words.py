@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FAILURE_LINES = 10
 _NAMED = 3
+_NAMES_WIDTH = 300
 
 ADVICE = {
     Reason.DIGEST_MISMATCH: "if it stays so, tell the index's operator: bytes and listing differ",
@@ -165,6 +166,8 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
                         f"Warning: {event['index']}: {page} now comes from {event['to']} instead of"
                         f" {event['from']}: make sure that you expect that"
                     )
+                case "names-unread":
+                    lines.append(f"Warning: {event['index']}: {unread_names(event['files'], event['names'])}")
                 case "index-left":
                     lines.append(
                         f"Warning: index {event['index']} left the configuration; its {event['projects']} projects stay"
@@ -175,6 +178,12 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
         if len(known) > _NAMED:
             lines.append(f"Warning: {kind} for {len(known) - _NAMED:,} more")
     return lines
+
+
+def unread_names(files: str, names: str) -> str:
+    """Return what to say of a flat page's files whose names tell no project."""
+    first = names if len(names) <= _NAMES_WIDTH else f"{names[:_NAMES_WIDTH]}…"
+    return f"left out, since no project can be read from the name ({files}): {first}"
 
 
 def _is_told(failure: Shown, report: Report) -> bool:

@@ -58,12 +58,15 @@ def is_loopback_host(host: str) -> bool:
     return address.is_loopback or (mapped is not None and mapped.is_loopback)
 
 
-def checked_url(url: str, *, where: str) -> str:
-    """Return an index's URL with ``/`` at its end. Raises ``ConfigError``, which does not repeat it."""
+def checked_url(url: str, *, where: str, is_flat: bool = False) -> str:
+    """Return an index's URL with ``/`` at its end, that of a flat page as it is.
+
+    Raises ``ConfigError``, which does not repeat it.
+    """
     parts = _split(url, where=where, schemes=("http", "https"))
     if parts.query or "?" in url or "#" in url:
         raise ConfigError(where=where, problem="expected a URL without query and fragment (? and #)")
-    return url if url.endswith("/") else f"{url}/"
+    return url if url.endswith("/") or is_flat else f"{url}/"
 
 
 def check_variable(name: str, where: str) -> None:
@@ -113,7 +116,10 @@ def _check_index(index: IndexConfig, where: str) -> IndexConfig:
     if not _NAME.fullmatch(index.name):
         problem = "expected up to 63 lower-case letters, digits and hyphens, the first no hyphen"
         raise ConfigError(where=f"{where}.name", problem=f'{problem}, got "{shown_text(index.name, limit=60)}"')
-    url = checked_url(index.url, where=f"{where}.url")
+    url = checked_url(index.url, where=f"{where}.url", is_flat=index.format == "flat")
+    if index.format == "flat" and index.list == "config":
+        problem = 'a flat page is the list itself; name the projects with list = "root" and projects'
+        raise ConfigError(where=f"{where}.list", problem=problem)
     if index.proxy is not None:
         _split(index.proxy, where=f"{where}.proxy", schemes=("http", "https"))
     if index.client_key and not index.client_cert:

@@ -49,6 +49,7 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "on-replace": '"follow" or "keep": the index lists the same file name with other bytes',
         "overlay": "true: its files join a project that an earlier index owns",
         "max-shrink": "another removal brake than mirror.max-shrink; 1 for an index that lists other files each day",
+        "format": '"simple", or "flat": one page lists the files of all projects (find-links); its url is used as written',
         "page-hosts": 'other hosts from which pages (not files) may come, such as ["pages.example", "10.0.0.7:8080"]',
         "interval": "another one than mirror.interval",
         "proxy": "else HTTPS_PROXY, HTTP_PROXY and NO_PROXY count",

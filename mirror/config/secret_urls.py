@@ -33,7 +33,7 @@ def _with_url(index: IndexConfig, where: str, env: Mapping[str, str]) -> IndexCo
         return index
     where = f"{where}.{named[0]}"
     url = _from_variable(index, where, env) if named == ["url-env"] else _from_file(index, where)
-    return msgspec.structs.replace(index, url=checked_url(url, where=where))
+    return msgspec.structs.replace(index, url=checked_url(url, where=where, is_flat=index.format == "flat"))
 
 
 def _from_variable(index: IndexConfig, where: str, env: Mapping[str, str]) -> str:

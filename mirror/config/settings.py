@@ -108,7 +108,9 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
     name: str
     url: str = ""
-    """Of its root page; ends in ``/``, without user info, query and fragment. Read from its source where one is named."""
+    """Of its root page; ends in ``/`` unless it is a flat page, without user info, query and fragment.
+
+    Read from its source where one is named."""
     url_env: str | None = None
     url_file: FilePath | None = None
     list: Literal["root", "config"] = "root"
@@ -122,6 +124,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     overlay: bool = False
     max_shrink: Ratio | None = None
     """The removal brake of this index; None: as for all."""
+    format: Literal["simple", "flat"] = "simple"
     page_hosts: tuple[str, ...] = ()
     interval_s: PositiveDuration | None = msgspec.field(default=None, name="interval")
     proxy: str | None = None
@@ -157,6 +160,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
             overlay=self.overlay,
             file_size_limit=limits.file_size,
             page_hosts=self.page_hosts,
+            is_flat=self.format == "flat",
         )
 
 

@@ -95,6 +95,10 @@ class RootPage(msgspec.Struct, frozen=True, kw_only=True):
     """Each listed project with its ``_last-serial``, or None."""
     addresses: Mapping[ProjectName, str] = {}
     """Where the pages of projects are that have another address than the usual one."""
+    unread: int = 0
+    """How many files of a flat page have names that tell no project."""
+    unread_names: tuple[str, ...] = ()
+    """The first of them."""
     serial: int | None = None
     refused: int = 0
     """How many names were no project names."""
@@ -160,3 +164,5 @@ class IndexPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes; 0: no limit."""
     page_hosts: tuple[str, ...] = ()
     """Other hosts whose pages the root may link."""
+    is_flat: bool = False
+    """The root is a page of files."""

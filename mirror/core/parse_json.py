@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mirror.core.flat import ANY
 from mirror.core.links import (
     FILE_KEYS,
     MAX_INTEGER,
@@ -73,10 +74,18 @@ class _Item(msgspec.Struct, gc=False):
     serial: int | None = msgspec.field(default=None, name="_last-serial")
 
 
-def parse_project_page(body: bytes, *, project: ProjectName, url: str, max_files: int = 1_000_000) -> ProjectPage:
-    """Read a project's page. ``url`` is the page's final one, for relative links. Raises ``BadPage``."""
+def parse_project_page(
+    body: bytes, *, project: ProjectName | None, url: str, max_files: int = 1_000_000
+) -> ProjectPage:
+    """Read a project's page; ``project``: None for a flat page, which has files of many.
+
+    ``url`` is the page's final one, for relative links. Raises ``BadPage``.
+    """
     page, meta, doubts = _open_page(body, url)
-    _check_name(page.get("name"), project=project, url=url)
+    if project is None:
+        project = ANY
+    else:
+        _check_name(page.get("name"), project=project, url=url)
     listed = _part(page, "files", list[msgspec.Raw], url=url)
     if len(listed) > max_files:
         raise too_many_files(url, max_files)

@@ -76,6 +76,8 @@ class Selection:
         root_rules: list[object] = [policy.projects, policy.exclude_projects, policy.listed_by_config]
         if policy.page_hosts:
             root_rules.append(policy.page_hosts)
+        if policy.is_flat:
+            root_rules.append("flat")
         self.root_digest = _digest(root_rules)
         """Identifies what decides which projects of the root are wanted."""
         self.page_digest = _digest(

@@ -48,6 +48,11 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it was read with a credential; None where no look has told yet."""
     page_origin: str | None = None
     """Where its root came from last; None for its own origin."""
+    is_flat: bool = False
+    """Whether its root is a page of files."""
+    unread: int = 0
+    """How many files of a flat page have names that tell no project."""
+    unread_names: tuple[str, ...] = ()
 
 
 class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +130,7 @@ async def load_sources(store: Store) -> list[SourceRow]:
     """Return every index that the state knows, in the order of the configuration; those that left it last."""
     rows = await store.rows(
         "SELECT id, name, url, position, configured, etag, last_modified, serial, digest, selection, root_read, listed,"
-        " succeeded_at, let_out, had_credential, page_origin FROM source"
+        " succeeded_at, let_out, had_credential, page_origin, unread, is_flat FROM source"
         " ORDER BY configured DESC, position, id"
     )
     return [
@@ -143,6 +148,9 @@ async def load_sources(store: Store) -> list[SourceRow]:
             let_out=tuple(msgspec.json.decode(r[13], type=list[str])) if r[13] else (),
             had_credential=None if r[14] is None else bool(r[14]),
             page_origin=r[15],
+            unread=_unread(r[16])[0],
+            unread_names=_unread(r[16])[1],
+            is_flat=bool(r[17]),
         )
         for r in rows
     ]
@@ -281,16 +289,25 @@ async def record_root_read(
     selection: str,
     listed: int,
     page_origin: str | None = None,
+    is_flat: bool = False,
+    unread: tuple[int, tuple[str, ...]] | None = None,
 ) -> None:
-    """Keep the validators of a root whose rows are written, and where it came from."""
-    known = (source.validators, source.selection, source.listed, source.page_origin)
-    if known == (validators, selection, listed, page_origin) and source.root_read:
+    """Keep the validators of a root whose rows are written, and where it came from.
+
+    ``unread``: the files of a flat page that belong to no project; None: as before.
+    """
+    if unread is not None and unread != (source.unread, source.unread_names):
+        kept = msgspec.json.encode(unread).decode() if unread[0] else None
+        async with store.transaction() as tx:
+            await tx.execute("UPDATE source SET unread = ? WHERE id = ?", (kept, source.id))
+    known = (source.validators, source.selection, source.listed, source.page_origin, source.is_flat)
+    if known == (validators, selection, listed, page_origin, is_flat) and source.root_read:
         return
     async with store.transaction() as tx:
         await tx.execute(
             "UPDATE source SET etag = ?, last_modified = ?, serial = ?, digest = ?, selection = ?, root_read = ?,"
-            " listed = ?, page_origin = ? WHERE id = ?",
-            (*validator_values(validators), selection, cycle, listed, page_origin, source.id),
+            " listed = ?, page_origin = ?, is_flat = ? WHERE id = ?",
+            (*validator_values(validators), selection, cycle, listed, page_origin, is_flat, source.id),
         )
 
 
@@ -314,6 +331,10 @@ async def record_success(store: Store, sources: Collection[int], now: float) -> 
     """Note that a cycle went through these indexes without ending early."""
     async with store.transaction() as tx:
         await tx.executemany("UPDATE source SET succeeded_at = ? WHERE id = ?", [(now, s) for s in sources])
+
+
+def _unread(kept: str | None) -> tuple[int, tuple[str, ...]]:
+    return msgspec.json.decode(kept, type=tuple[int, tuple[str, ...]]) if kept else (0, ())
 
 
 async def load_let_out(store: Store, source: SourceRow) -> list[tuple[str, str | None]]:

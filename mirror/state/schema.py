@@ -183,6 +183,11 @@ MIGRATIONS: tuple[str, ...] = (
     -- Why a cycle stopped before its end, where the disk or the state did it.
     ALTER TABLE cycle ADD COLUMN problem TEXT;
     """,
+    """
+    -- Files of a flat page whose names tell no project: [how many, the first names] as JSON; null: none.
+    ALTER TABLE source ADD COLUMN unread TEXT;
+    ALTER TABLE source ADD COLUMN is_flat INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

@@ -61,6 +61,8 @@ _LARGE_BYTES = 1 << 30
 _SHOWN_NAMES = 5
 """Maximum number of file names in one line of the log."""
 
+_NAMED = 5
+
 Deliver = Callable[[ProjectWork], Awaitable[None]]
 
 
@@ -82,11 +84,7 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
             run.unlisted = frozenset(name for name in cycle.options.projects if name not in listing.projects)
         if not listed:
             raise BadPage(url=run.source.url, cause="it lists no project at all, which is never believed")
-        for warning in look.page.warnings:
-            _log.warning("root.odd", index=run.name, problem=warning)
-        if look.page.refused:
-            problem = f"{look.page.refused} of the listed names are no names of projects, and left out"
-            _log.warning("root.odd", index=run.name, problem=problem)
+        _log_oddities(run, look.page)
     else:
         listed, listing, is_whole = run.source.listed, None, True
     run.counters.projects_listed = listed
@@ -114,10 +112,23 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
             selection=run.selection.root_digest,
             listed=listed,
             page_origin=look.origin,
+            is_flat=run.selection.policy.is_flat,
+            unread=(look.page.unread, look.page.unread_names) if isinstance(look, Read) else None,
         )
         if run.source.root_read is not None:
             _tell_origin(cycle, run, None, before=run.source.page_origin, after=look.origin)
     return change
+
+
+def _log_oddities(run: IndexRun, page: RootPage) -> None:
+    if page.unread:
+        names = ", ".join(map(shown_text, page.unread_names[:_NAMED]))
+        _log.warning("root.unread", index=run.name, files=page.unread, names=names)
+    for warning in page.warnings:
+        _log.warning("root.odd", index=run.name, problem=warning)
+    if page.refused:
+        problem = f"{page.refused} of the listed names are no names of projects, and left out"
+        _log.warning("root.odd", index=run.name, problem=problem)
 
 
 def _tell_origin(
@@ -141,7 +152,7 @@ async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None
     """Look at every page that is due, and deliver the work that it asks for."""
     rows = load_due(cycle.store, due)
     crawler = _Crawler(cycle, run, due, deliver)
-    if run.beside is not None:
+    if run.beside is not None and not run.client.reads_alone:
         await PagesBeside(run, run.beside, crawler).look_at_all(rows)
     else:
         await work_through(_Rows(rows).next, crawler.look, run.page_width)

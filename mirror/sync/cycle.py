@@ -20,7 +20,7 @@ import anyio
 import msgspec
 
 from mirror.core.names import ProjectName
-from mirror.errors import DiskFull, MirrorError, Reason, StateError, TreeError
+from mirror.errors import DiskFull, MirrorError, Reason, StateError, TreeError, shown_text
 from mirror.logs import get_logger, redact
 from mirror.state.cycles import record_cycle_end, record_cycle_start
 from mirror.state.ledger import Failure, count_failures, load_failures, record_failures
@@ -183,6 +183,10 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
     dues = []
     for run in cycle.runs:
         run.source = sources[run.name]
+        if run.source.unread:
+            names = ", ".join(map(shown_text, run.source.unread_names))
+            unread = {"event": "names-unread", "index": run.name, "files": str(run.source.unread)}
+            cycle.report.events.append({**unread, "names": names})
         if run.ended is not None:
             continue
         due = _due(cycle, run, only_held=run.source.position > never_read)

@@ -24,6 +24,7 @@ from mirror.sync.pool import Width
 from mirror.sync.report import IndexCounters, Report
 from mirror.tree.files import FileStore
 from mirror.tree.pages import PageStore
+from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient
 from mirror.upstream.session import IndexSession
 
@@ -90,7 +91,7 @@ class IndexRun:
     source: SourceRow
     selection: Selection
     session: IndexSession
-    client: IndexClient
+    client: IndexClient | FlatClient
     counters: IndexCounters
     page_width: Width
     file_width: Width

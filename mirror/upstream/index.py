@@ -15,6 +15,7 @@ import msgspec
 
 from mirror.config import IndexConfig, Limits
 from mirror.core import parse_html, parse_json
+from mirror.core.flat import ANY
 from mirror.core.model import ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName
 from mirror.core.origins import origin_of_url, page_origins
@@ -34,6 +35,7 @@ ROOT_EXTRA_S = 600.0
 THREAD_BYTES = 256 * 1024
 """A longer body is parsed in a worker thread."""
 
+_ALL = 2**31
 _VALIDATOR_CHARS = 1024
 _SIMPLE_API = re.compile(r"application/vnd\.pypi\.simple\.v([0-9]+)\+(json|html)\Z")
 
@@ -78,6 +80,9 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
 class IndexClient:
     """The pages of one index."""
 
+    reads_alone = False
+    """Whether only one process can read the pages."""
+
     def __init__(
         self, session: IndexSession, config: IndexConfig, limits: Limits, *, policy: RetryPolicy | None = None
     ) -> None:
@@ -100,6 +105,27 @@ class IndexClient:
     def note_let_out(self, name: ProjectName, address: str | None = None) -> None:
         """Take note that the index let out a project's page; it is asked for again where a refusal is judged."""
         self._session.let_out.note_page(name, resolve_address(self._url, name, address))
+
+    @property
+    def url(self) -> str:
+        """The index's URL."""
+        return self._url
+
+    def expect_flat(self, root: Validators | None, *, was_let_out: bool) -> None:
+        """Take over what an earlier cycle knows of a flat page: its validators, and whether it was let out."""
+        self._session.let_out.root_headers = _conditions(root)
+        if was_let_out:
+            self._session.let_out.note_page("", self._url)
+
+    async def fetch_flat(self, validators: Validators | None) -> Unchanged | Read[ProjectPage]:
+        """Read the flat page at the index's URL as if it were the page of one project."""
+        limit = PageLimit(limit_bytes=self._limits.root_page_size, setting="limits.root-page-size")
+        body = await self._fetch(self._url, Kind.ROOT, limit, validators)
+        self._session.let_out.note_page("", self._url)
+        if isinstance(body, Unchanged):
+            return body
+        page = await _parsed(lambda: _read_flat(body), len(body.content))
+        return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
     async def fetch_root(self, validators: Validators | None) -> RootLook:
         """Read the root page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none."""
@@ -212,6 +238,19 @@ class IndexClient:
             return None
         origin = origin_of_url(response.url)
         return None if origin in self._origins.own else origin
+
+
+def _read_flat(body: _Body) -> ProjectPage:
+    if is_json(body.content, body.content_type, body.url):
+        return parse_json.parse_project_page(body.content, project=None, url=body.url, max_files=_ALL)
+    return parse_html.parse_project_page(
+        body.content,
+        project=ANY,
+        url=body.url,
+        charset=body.charset,
+        max_files=_ALL,
+        has_known_end=body.has_known_end,
+    )
 
 
 def is_json(content: bytes, content_type: str, url: str) -> bool:

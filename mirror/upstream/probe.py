@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from mirror.config import IndexConfig, Limits
 from mirror.core import parse_html, parse_json
+from mirror.core.flat import ANY, group_files
 from mirror.core.model import ListedFile, ProjectPage, RootPage
 from mirror.core.names import ProjectName, normalize_project, strongest_digest
 from mirror.core.origins import page_origins
@@ -121,6 +122,9 @@ async def _ask_root(
         return project, resolve_address(config.url, project, None)
     limit = PageLimit(limit_bytes=limits.root_page_size, setting="limits.root-page-size")
     answer = await _get(session, config.url, Kind.ROOT, ACCEPT, limit)
+    if config.format == "flat":
+        await _say_flat(found, session, config, answer, limit, selection)
+        return None
     from_html = partial(
         parse_html.parse_root_page, index_url=config.url, origins=page_origins(config.url, config.page_hosts)
     )
@@ -150,6 +154,48 @@ async def _ask_root(
         return None
     project = min(wanted)
     return project, resolve_address(config.url, project, page.addresses.get(project))
+
+
+async def _say_flat(
+    found: Probe,
+    session: IndexSession,
+    config: IndexConfig,
+    answer: _Answer,
+    limit: PageLimit,
+    selection: Selection,
+) -> None:
+    """Say what a flat page lists, and ask for one byte of one of its files."""
+    page = _parse(
+        answer,
+        partial(parse_json.parse_project_page, project=None),
+        partial(parse_html.parse_project_page, project=ANY),
+    )
+    flat = group_files(page)
+    count, size = len(flat.projects), len(answer.content)
+    found.add(
+        "root",
+        "What does the flat page list, how large, how fast?",
+        f"{len(page.files):,} files of {count:,} projects, {size:,} bytes in {answer.seconds:.1f} s",
+        "one page is the root and all projects, read once for each cycle unless it is unchanged",
+    )
+    names = ", ".join(flat.root.unread_names[:3])
+    found.add(
+        "names",
+        "Do all file names tell their projects?",
+        f"no, {flat.root.unread:,} do not, such as {names}" if names else "yes",
+        "a file whose name packaging can't read is left out" if names else "all can be mirrored",
+    )
+    await _ask_formats(found, "root-formats", session, config.url, Kind.ROOT, answer, limit)
+    await _ask_validators(found, "root-validators", session, config.url, Kind.ROOT, answer, limit)
+    _say_page(found, page)
+    files = [
+        file
+        for name, part in flat.projects.items()
+        if selection.wants_project(name)
+        for file in selection.select(part, {}).files.values()
+    ]
+    if files:
+        await _ask_file(found, session, min(files, key=lambda f: f.size or 1 << 62))
 
 
 def _say_addresses(found: Probe, page: RootPage) -> None:

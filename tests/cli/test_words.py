@@ -214,6 +214,7 @@ CYCLES = {
                 {"event": "nothing-wanted", "index": "a", "listed": "9"},
                 {"event": "index-left", "index": "old", "projects": "3"},
                 {"event": "new", "x": "y"},
+                {"event": "names-unread", "index": "a", "files": "2", "names": "odd.zip, x.egg"},
                 {"event": "page-origin-changed", "index": "a", "project": "p", "from": "https://a", "to": "https://b"},
                 *({"event": "owner-changed", "project": f"p{n}", "from": "b", "to": "a"} for n in range(5)),
             ],
@@ -221,6 +222,7 @@ CYCLES = {
         [
             "a: nothing new in 9 projects",
             "Warning: index old left the configuration; its 3 projects stay until a cycle with --allow-shrink",
+            "Warning: a: left out, since no project can be read from the name (2): odd.zip, x.egg",
             "Note: event: new, x: y",
             "Warning: a: nothing of 9 listed projects is wanted: check projects = […] and exclude-projects of this index",
             *(f"Warning: p{n} now comes from a instead of b: make sure that you expect that" for n in range(3)),

@@ -54,6 +54,10 @@ REFUSED = {
         'index[0].page-hosts: expected hosts such as "pages.example" or "pages.example:8443", without https:// and'
         ' path, got "https://pages.example/"',
     ),
+    "flat-by-config": (
+        INDEX + 'format = "flat"\nlist = "config"\nprojects = ["a"]\n',
+        'index[0].list: a flat page is the list itself; name the projects with list = "root" and projects',
+    ),
     "page-hosts-port": (
         INDEX + 'page-hosts = ["pages.example", "pages.example:99999"]\n',
         'index[0].page-hosts: expected hosts such as "pages.example" or "pages.example:8443", without https:// and'

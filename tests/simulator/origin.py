@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 
 from packaging.utils import canonicalize_name
 
-from simulator.pages import HTML_TYPE, HTML_V1_TYPE, JSON_TYPE, render_project, render_root
+from simulator.pages import HTML_TYPE, HTML_V1_TYPE, JSON_TYPE, render_flat, render_project, render_root
 from simulator.settings import Settings
 from simulator.state import IndexState, SimulatedFile, SimulatedProject
 
@@ -216,6 +216,8 @@ class IndexOrigin:
         if target.project is None:
             only = None if is_known else self.settings.anonymous
             body = render_root(self.state, self.settings, self.page_link, content_type, only)
+            if self.settings.flat:
+                body = render_flat(self.state, self.settings, self.link, content_type)
             modified = self.state.modified
             serial = self.state.serial
         else:

@@ -42,6 +42,16 @@ def render_root(
     return _root_html(listed, state.serial, settings, link).encode()
 
 
+def render_flat(state: IndexState, settings: Settings, link: Link, content_type: str) -> bytes:
+    """Return one page that lists the files of all projects."""
+    listed = [p for p in tuple(state.projects.values()) if p.listed]
+    if content_type == JSON_TYPE:
+        files = [_file_json(f, settings, link(p, f)) for p in listed for f in p.offered()]
+        return json.dumps({"meta": _meta(settings, state.serial, {}), "files": files}).encode()
+    anchors = [_file_anchor(f, settings, link(p, f)) for p in listed for f in p.offered()]
+    return _html_page("Index of files", [], anchors, None).encode()
+
+
 def listed_hashes(file: SimulatedFile, settings: Settings) -> dict[str, str]:
     """Return the digests that the pages list for a file."""
     if file.hashes is not None:

@@ -59,6 +59,8 @@ class Settings:
     """Pages are only where their names are spelled as displayed; the root's links have a query."""
     documents: bool = False
     """Pages are only at ``NAME/index.html``, as static generators write them."""
+    flat: bool = False
+    """The root is a page of files (find-links): it lists those of all projects."""
     forward_to: str | None = None
     """The URL of another index, to which a page that is not here is redirected."""
 

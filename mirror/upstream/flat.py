@@ -1,0 +1,75 @@
+"""An index that is one flat page: its root and the pages of its projects are parts of that page.
+
+The page is asked for once in a cycle. While it is unchanged nobody needs its content, unless a
+project has to be read anew: then it is read once more, for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import anyio
+
+from mirror.core.flat import FlatPage, group_files, validators_of_part
+from mirror.core.links import too_many_files
+from mirror.core.model import ProjectPage, Validators
+from mirror.core.names import ProjectName
+from mirror.upstream.index import IndexClient, PageLook, Read, RootLook, Unchanged
+
+
+class FlatClient:
+    """The parts of one flat page, with the functions of an ``IndexClient``."""
+
+    reads_alone = True
+
+    def __init__(self, page: IndexClient, *, max_files: int) -> None:
+        self._page = page
+        self._max_files = max_files
+        self._read: FlatPage | None = None
+        self._origin: str | None = None
+        self._given: set[ProjectName] = set()
+        """Projects that were read from this content: who asks again needs a newer one."""
+        self._lock = anyio.Lock()
+
+    def expect(self, root: Validators | None, pages: Iterable[tuple[str, str | None]]) -> None:
+        """Take over the root's validators, and whether anything was let out before."""
+        self._page.expect_flat(root, was_let_out=any(True for _ in pages))
+
+    async def fetch_root(self, validators: Validators | None) -> RootLook:
+        """Read the page unless it is unchanged. Raises ``UpstreamError``; ``BadPage``."""
+        look = await self._page.fetch_flat(validators)
+        if isinstance(look, Unchanged):
+            return look
+        self._keep(look)
+        assert self._read is not None
+        return Read(page=self._read.root, validators=look.validators, origin=look.origin)
+
+    async def fetch_project(
+        self,
+        name: ProjectName,
+        validators: Validators | None,
+        address: str | None = None,  # noqa: ARG002 - as an IndexClient has it; here there is one address
+    ) -> PageLook:
+        """Return a project's part of the page. Raises ``UpstreamError``; ``BadPage``."""
+        if self._read is None and validators is not None:
+            return Unchanged(validators=validators, origin=self._origin)
+        async with self._lock:
+            if self._read is None or (validators is None and name in self._given):
+                look = await self._page.fetch_flat(None)
+                assert isinstance(look, Read)
+                self._keep(look)
+        assert self._read is not None
+        self._given.add(name)
+        page = self._read.projects.get(name)
+        if page is None:
+            page = ProjectPage(name=name, files=(), is_html=True, is_whole=self._read.root.is_whole)
+        if len(page.files) > self._max_files:
+            raise too_many_files(self._page.url, self._max_files)
+        current = validators_of_part(page)
+        if current == validators:
+            return Unchanged(validators=current, origin=self._origin)
+        return Read(page=page, validators=current, origin=self._origin)
+
+    def _keep(self, look: Read[ProjectPage]) -> None:
+        self._read, self._origin = group_files(look.page), look.origin
+        self._given.clear()
