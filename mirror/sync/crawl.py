@@ -62,6 +62,8 @@ _SHOWN_NAMES = 5
 """Maximum number of file names in one line of the log."""
 
 _NAMED = 5
+MAX_FRUITLESS = 2
+"""How often in a row a page is read again in one cycle without bringing a file."""
 
 Deliver = Callable[[ProjectWork], Awaitable[None]]
 
@@ -163,25 +165,29 @@ async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None
 
 
 async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
-    """Read some pages again without validators: a retry from the ledger found their listing outdated.
+    """Read some pages again without validators: a retry from the ledger, or a link that ended, found them outdated.
 
-    All that the first look delivered must be recorded before; what it would take away is judged anew, and what it counted
-    is counted anew.
+    A page whose links end is read as often as a reading brings a file, else ``MAX_FRUITLESS`` times. All that the look
+    before delivered must be recorded; what it would take away is judged anew, and what it counted is counted anew.
     """
-    for work in run.rereads.values():
+    outdated, run.rereads = run.rereads, {}
+    for name, work in outdated.items():
+        if work.is_reread:
+            run.fruitless[name] = 0 if work.brought else run.fruitless[name] + 1
+    names = sorted(name for name in outdated if run.fruitless[name] < MAX_FRUITLESS)
+    for work in map(outdated.__getitem__, names):
         run.counters.projects_checked -= 1
         run.counters.projects_unchanged -= work.change.is_empty
         run.counters.projects_changed -= not work.change.is_empty
         run.counters.files_failed -= work.failed
-    placed = frozenset(name for name, work in run.rereads.items() if work.has_placed)
-    names, run.rereads = sorted(run.rereads), {}
+    placed = frozenset(name for name, work in outdated.items() if work.has_placed)
     run.removals = [r for r in run.removals if r.name not in names]
 
     async def deliver_again(work: ProjectWork) -> None:
         work.has_placed = work.row.name in placed
         await deliver(work)
 
-    crawler = _Crawler(cycle, run, due, deliver_again, may_retry=False)
+    crawler = _Crawler(cycle, run, due, deliver_again, is_reread=True)
     for start in range(0, len(names), 500):
         narrowed = msgspec.structs.replace(due, only=tuple(names[start : start + 500]), trust_serials=False)
         await work_through(_Rows(load_due(cycle.store, narrowed)).next, crawler.look, run.page_width)
@@ -210,15 +216,15 @@ class _Rows:
 class _Crawler:
     """Looks at single pages of one index."""
 
-    def __init__(self, cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver, *, may_retry: bool = True) -> None:
+    def __init__(self, cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver, *, is_reread: bool = False) -> None:
         self._cycle, self._run, self._due, self._deliver = cycle, run, due, deliver
-        self._may_retry = may_retry
+        self._is_reread = is_reread
         self.refusal: AccessDenied | None = None
         """The last page that the index itself refused."""
 
     def known(self, row: ProjectRow) -> Validators | None:
         """Return the validators with which a project's page is asked for."""
-        is_of_use = row.selection == self._due.selection and not self._cycle.options.full and self._may_retry
+        is_of_use = row.selection == self._due.selection and not self._cycle.options.full and not self._is_reread
         return row.validators if is_of_use and not row.needs_page else None
 
     def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
@@ -449,7 +455,7 @@ class _Crawler:
         return work
 
     def _work(self, row: ProjectRow, change: ProjectChange, closing: Closing | None) -> ProjectWork:
-        return ProjectWork(run=self._run, row=row, change=change, closing=closing)
+        return ProjectWork(run=self._run, row=row, change=change, closing=closing, is_reread=self._is_reread)
 
     def _plan_removal(self, work: ProjectWork, removals: Sequence[Removal], *, withdrawn: str | None = None) -> None:
         """Keep removals for the end of the cycle, when the brake knows all of them.

@@ -257,8 +257,8 @@ async def _work_through(cycle: Cycle, publisher: Publisher, stage: Sequence[tupl
     async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
         for run, due in stage:
             tasks.start_soon(_work_on_index, cycle, run, due, recorder, crawl)
-    outdated = [(run, due) for run, due in stage if run.rereads and run.ended is None]
-    if outdated:  # only now: a second look at a project compares with what the first one has entered
+    # Only now: another look at a project compares with what the one before has entered.
+    while outdated := [(run, due) for run, due in stage if run.rereads and run.ended is None]:
         async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
             for run, due in outdated:
                 tasks.start_soon(_work_on_index, cycle, run, due, recorder, reread)

@@ -87,6 +87,10 @@ class Fetcher:
                 continue
             if not isinstance(job, FetchMetadata):
                 self._run.counters.bytes_wanted += job.file.size or 0
+            url, refusal = self._run.refused_links.get((work.row.name, job.file.filename), ("", None))
+            if refusal is not None and url == job.file.url:
+                await self._failed(work, job, refusal)  # its page was read again: what is the same has not ended
+                continue
             if isinstance(job, Fetch) and await self._give_away(work, job):
                 continue
             await self._queue((work, job))
@@ -269,12 +273,24 @@ class Fetcher:
             await run.note_unreachable(error)
         else:
             run.note_answer()
-        # A refused link may have ended; without a query there is nothing in it that ends.
-        is_outdated = isinstance(error, NotListed) or (isinstance(error, AccessDenied) and "?" in fetch.file.url)
-        if work.is_retry and is_outdated:
+        is_new_link = self._note_refused_link(work, fetch, error)
+        if is_new_link or (work.is_retry and isinstance(error, NotListed)):
             run.rereads[work.row.name] = work
         failure = work.failure(fetch.file.filename, error.reason, str(error), fetch, wait_s=asked_wait_s(error))
         await self._recorder.put(Failed(work=work, failure=failure))
+
+    def _note_refused_link(self, work: ProjectWork, fetch: Job, error: MirrorError) -> bool:
+        """Take note of a refused link that may have ended while it waited; False for one that can't have.
+
+        Without a query there is nothing in it that ends, and one that is the same when its page is read again has not.
+        """
+        is_refusal = isinstance(error, AccessDenied | NotListed | RefusedElsewhere)
+        if not is_refusal or "?" not in fetch.file.url:
+            return False
+        key = (work.row.name, fetch.file.filename)
+        before, _ = self._run.refused_links.get(key, ("", None))
+        self._run.refused_links[key] = (fetch.file.url, error)
+        return before != fetch.file.url
 
 
 async def fits_held(cycle: Cycle, rehash: Rehash) -> bool:

@@ -374,6 +374,7 @@ class _Draft:
     def add_placed(self, fetch: Fetch, blob: PlacedBlob, problem: str | None) -> None:
         """Enter a file whose bytes are in their place."""
         run = self.work.run
+        self.work.brought += 1
         self._placed.append(
             Placed(file=fetch.file, sha256=blob.sha256, size=blob.size, metadata_sha256=blob.metadata_sha256)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -103,7 +104,7 @@ class IndexRun:
     is_root_cut: bool = False
     """Its root came this time, and may have been cut on the way: nobody knows what else the index owns."""
     rereads: dict[ProjectName, ProjectWork] = field(default_factory=dict)
-    """Projects whose page must be read again, since a retry from the ledger found the listing outdated."""
+    """Projects whose page must be read again: a retry from the ledger, or a link that ended, found it outdated."""
     beside: FetchPool[tuple[ProjectWork, Fetch]] | None = None
     """Other processes that fetch for this index at the moment."""
     pages_asked: int = 0
@@ -112,6 +113,10 @@ class IndexRun:
     """Those that the index itself refused."""
     pages_missing: int = 0
     """Those that it does not have."""
+    refused_links: dict[tuple[ProjectName, str], tuple[str, MirrorError]] = field(default_factory=dict)
+    """Links with a query that were refused in this cycle, by project and filename: the same one is not asked for again."""
+    fruitless: Counter[ProjectName] = field(default_factory=Counter)
+    """How often in a row a page was read again without bringing a file."""
     ended: MirrorError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _unreachable: int = 0
@@ -191,6 +196,10 @@ class ProjectWork:
     """Filenames whose ledger rows are to be closed."""
     failures: tuple[Failure, ...] = ()
     jobs: list[Job] = field(default_factory=list)
+    is_reread: bool = False
+    """The page was read again in the same cycle, since links of it had ended."""
+    brought: int = 0
+    """How many of its files are in their places by now."""
     is_retry: bool = False
     """The jobs come from the ledger, not from a page that was just read."""
     pending: int = 0

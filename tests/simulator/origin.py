@@ -53,7 +53,8 @@ class SignedUrls:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._valid: dict[str, tuple[str, str]] = {}
-        self._issued = 0
+        self._issued = self._answered = 0
+        self._ends: dict[str, int] = {}
 
     def issue(self, project: str, filename: str) -> str:
         """Return a new path and query for a file; ``%2B``, ``%2F`` and ``%7E`` in it must not be re-encoded."""
@@ -63,16 +64,20 @@ class SignedUrls:
         signature = quote(base64.b64encode(digest).decode(), safe="")
         signed = f"{path}?X-Amz-Credential=key%2Fauto%2Bs3%7E1&X-Amz-Expires=900&X-Amz-Signature={signature}"
         self._valid[signed] = (project, filename)
+        self._ends[signed] = self._answered + self._settings.signed_links
         return signed
 
     def find(self, raw_path: str) -> tuple[str, str] | None:
         """Return (project, filename) for a path and query that were given out."""
         if not self._settings.exact_signatures:
             raw_path = raw_path.replace("~", "%7E")
+        if self._settings.signed_links and self._ends.get(raw_path, 0) <= self._answered:
+            return None
         return self._valid.get(raw_path)
 
     def use(self, raw_path: str) -> None:
-        """Let a URL expire that was asked for, where the settings say so."""
+        """Count a file that was answered, and let its URL expire where the settings say so."""
+        self._answered += 1
         if self._settings.single_use_urls:
             self._valid.pop(raw_path, None)
 
@@ -123,6 +128,8 @@ class IndexOrigin:
         """Return a file's URL as pages write it."""
         if file.url is not None:
             return file.url
+        if self.settings.signed_links:
+            return f"{self.store_base}{self.signed.issue(project.name, file.filename)}"
         path = f"{file.directory}/{project.name}/{quote(file.filename, safe='')}"
         match self.settings.links:
             case "relative":

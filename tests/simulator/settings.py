@@ -39,6 +39,8 @@ class Settings:
     links: Literal["absolute", "root-relative", "relative"] = "absolute"
     second_origin: bool = False
     """Files answer 302 to a pre-signed URL on another port."""
+    signed_links: int = 0
+    """Above 0, pages list pre-signed URLs of the other port, which end when it has answered so many files more."""
     single_use_urls: bool = False
     """A pre-signed URL has expired once it was asked for."""
     exact_signatures: bool = True
