@@ -144,14 +144,15 @@ class Selection:
                 files[file.filename] = file
             else:
                 warnings.append(f"{file.filename} is listed more than once")
-                if dict(file.digests).get("sha256") == held.get(file.filename, ""):
-                    files[file.filename] = file
+                is_held = dict(file.digests).get("sha256") == held.get(file.filename, "")
+                chosen, other = (file, files[file.filename]) if is_held else (files[file.filename], file)
+                files[file.filename] = _with_yank_of(other, chosen)
         for refused in page.refused:
             if refused.name in claimed:
-                del refusals[refused.name]
-            elif rule := self.rule_against(refused.name, owners):
+                refusals.pop(refused.name, None)
+            elif refused.name and (rule := self.rule_against(refused.name, owners)):
                 left_out[refused.name] = rule
-                del refusals[refused.name]
+                refusals.pop(refused.name, None)
         for name in refusals.keys() & files.keys():
             warnings.append(f"{name} is listed more than once")
             del refusals[name]
@@ -213,6 +214,14 @@ def enough_published(*, leaving: int, max_shrink: float) -> int:
     if leaving <= BRAKE_MIN_FILES:
         return 0
     return math.floor(leaving / max_shrink) + 1 if max_shrink * _MOST_FILES > leaving else _MOST_FILES
+
+
+def _with_yank_of(other: ListedFile, chosen: ListedFile) -> ListedFile:
+    """Return the chosen one of two offers for a filename, yanked where either is."""
+    if other.labels.yanked is None or chosen.labels.yanked is not None:
+        return chosen
+    labels = msgspec.structs.replace(chosen.labels, yanked=other.labels.yanked)
+    return msgspec.structs.replace(chosen, labels=labels)
 
 
 def _refuse_unhashed(files: dict[str, ListedFile]) -> dict[str, Refusal]:

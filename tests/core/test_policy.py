@@ -2,7 +2,7 @@
 
 import pytest
 
-from mirror.core.model import IndexPolicy, ListedFile, ProjectPage, RefusedFile
+from mirror.core.model import IndexPolicy, Labels, ListedFile, ProjectPage, RefusedFile
 from mirror.core.names import ProjectName
 from mirror.core.policy import (
     Refusal,
@@ -177,3 +177,20 @@ DAY = 86_400.0
 def test_one_jump_of_the_clock_ends_no_retention(starts, now, keep, cutoff):
     """Between two cycles at most a week and a quarter of a retention passes, whatever the clock says."""
     assert believable_cutoff(starts, now=now, keep_s=keep) == cutoff
+
+
+def test_a_yank_of_either_offer_counts():
+    """The same filename twice, yanked once: the mark is not lost, whichever is taken."""
+    yanked = ListedFile(filename="a.whl", url="https://files/2/a.whl", labels=Labels(yanked="broken"))
+    for offers in ((listed("a.whl"), yanked), (yanked, listed("a.whl"))):
+        for held in ({}, {"a.whl": SHA}):
+            assert select(IndexPolicy(name="i"), page(*offers), held).files["a.whl"].labels.yanked == "broken"
+
+
+def test_refused_names_follow_the_patterns():
+    """What the patterns leave out, or an owner claims, is no failure, however often it is listed; a nameless item is."""
+    refused = [RefusedFile(name=name, cause="c") for name in ("a.zip", "a.zip", "x/y.zip", "b.zip", "z-1.whl", "")]
+    policy = IndexPolicy(name="i", files=("*.zip",), exclude_files=("a.*", "x/*"))
+    selected = select(policy, page(refused=tuple(refused)), claimed={"b.zip", "z-1.whl"})
+    assert [refusal.filename for refusal in selected.refusals] == [""]
+    assert selected.left_out["a.zip"] == "exclude-files"
