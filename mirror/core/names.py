@@ -11,7 +11,6 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import NewType
 
 from mirror.errors import UnsafeName, shown_text
@@ -153,7 +152,6 @@ def digests_to_compare(digests: Iterable[tuple[str, str]]) -> tuple[tuple[str, s
     return strong or tuple((name, offered[name]) for name in WEAK_DIGESTS if name in offered and _is_allowed(name))
 
 
-@lru_cache(maxsize=len(HEX_LENGTHS))
 def _is_allowed(algorithm: str) -> bool:
     """Return whether the host's OpenSSL computes a digest; one in FIPS mode may refuse the weak ones."""
     try:

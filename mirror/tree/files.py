@@ -16,6 +16,7 @@ import secrets
 import stat
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import anyio.to_thread
 import msgspec
@@ -143,7 +144,7 @@ class FileStore:
         with tree_errors(path):
             try:
                 with os.fdopen(open_plain(path), "rb") as file:
-                    return hashlib.file_digest(file, algorithm).hexdigest()
+                    return hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False)).hexdigest()
             except FileNotFoundError:
                 return None
 
