@@ -62,6 +62,7 @@ _SHOWN_NAMES = 5
 """Maximum number of file names in one line of the log."""
 
 _NAMED = 5
+
 MAX_FRUITLESS = 2
 """How often in a row a page is read again in one cycle without bringing a file."""
 
