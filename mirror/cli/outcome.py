@@ -11,6 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from mirror import __version__
+from mirror.core.direction_marks import escape_marks
 from mirror.errors import (
     AccessDenied,
     BundleError,
@@ -126,7 +127,8 @@ def write_error(line: str) -> None:
     """Print one line on stderr, free of secrets. That nobody reads it changes no exit code."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
-            print(f"{error_priority(sys.stderr)}{redact(' '.join(line.splitlines()))}", file=sys.stderr)
+            shown = escape_marks(redact(" ".join(line.splitlines())))
+            print(f"{error_priority(sys.stderr)}{shown}", file=sys.stderr)
 
 
 def write_out(text: str, *, end: str = "\n") -> None:
@@ -138,7 +140,7 @@ def write_out(text: str, *, end: str = "\n") -> None:
     if sys.stdout is None:
         return
     try:
-        sys.stdout.write(f"{text}{end}")
+        sys.stdout.write(f"{escape_marks(text)}{end}")
         sys.stdout.flush()
     except BrokenPipeError:
         close_output()

@@ -2,7 +2,8 @@
 
 Invariants: equal views give equal bytes; every text of an index is escaped, so that no name, reason or URL becomes
 markup; links are relative, so that a tree can be moved, served under any prefix or read by ``file://``; a file's
-metadata is advertised only with the digest of the sidecar that is held; one anchor stands on one line.
+metadata is advertised only with the digest of the sidecar that is held; one anchor stands on one line; marks that turn text
+around are escaped.
 
 ``RENDERER`` goes up when the output for an equal view changes: pages of an older renderer are then written again.
 """
@@ -25,10 +26,11 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
+from mirror.core.direction_marks import HTML_REFERENCES, escape_marks_in_json
 from mirror.core.model import Entry, ProjectMeta, ProjectView
 from mirror.core.names import ProjectName, Sha256
 
-RENDERER: Final = 2
+RENDERER: Final = 3
 
 # Always 1.4: each file has its size (1.1), versions are listed (1.1), provenance (1.3) and status (1.4) are carried.
 API_VERSION: Final = "1.4"
@@ -71,6 +73,7 @@ _ESCAPES: Final[Mapping[int, str]] = {
     ord(">"): "&gt;",
     ord('"'): "&quot;",
     ord("'"): "&#x27;",
+    **HTML_REFERENCES,
 }
 _encode = msgspec.json.Encoder().encode
 _decode_extra = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -144,7 +147,7 @@ def _project_json(view: ProjectView, files: list[_File | msgspec.Raw]) -> bytes:
     page["versions"] = _versions(view)
     page["files"] = files
     page.update(_extra(view.meta.extra, _PAGE_KEYS))
-    return _encode_text(page)
+    return escape_marks_in_json(_encode_text(page))
 
 
 def _json_file(entry: Entry, url: str) -> _File | msgspec.Raw:
