@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -40,7 +41,8 @@ def installed_client(name: str, requirement: str, minors: Sequence[int]) -> Path
         pytest.skip(f"{requirement} needs an interpreter that is not here: Python 3.{', 3.'.join(map(str, minors))}")
     minor, path = interpreter
     week = "" if "=" in requirement else "-{}-{}".format(*dt.datetime.now(tz=dt.UTC).isocalendar())
-    place = _CACHE / f"{name}-py3.{minor}{week}"
+    wanted = hashlib.sha256(requirement.encode()).hexdigest()[:8]
+    place = _CACHE / f"{name}-{wanted}-py3.{minor}{week}"
     _CACHE.mkdir(parents=True, exist_ok=True)
     with place.with_suffix(f"{place.suffix}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other workers of the test run want the same one
