@@ -19,6 +19,7 @@ from mirror.core.model import Digests, ListedFile, ProjectMeta, ProjectPage, Roo
 from mirror.core.names import ProjectName, Sha256, digests_to_compare, normalize_project
 from mirror.core.origins import origin_of_url
 from mirror.core.policy import FOREIGN_NAME, Refusal, Selected
+from mirror.core.root_links import resolve_address
 from mirror.errors import (
     AccessDenied,
     BadPage,
@@ -81,7 +82,7 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
         # Before anything that it says: a look without the credential must never be the second one.
         await record_identity(cycle.store, run.source, had_credential=run.session.had_credential)
     if isinstance(look, Read):
-        listed, listing = len(look.page.projects), look.page
+        listed, listing = len(look.page.projects), _with_kept_addresses(cycle, run, look.page)
         is_whole, run.is_root_cut = look.page.is_whole, look.page.is_cut
         if not run.is_root_cut:
             run.unlisted = frozenset(name for name in cycle.options.projects if name not in listing.projects)
@@ -121,6 +122,16 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
         if run.source.root_read is not None:
             _tell_origin(cycle, run, None, before=run.source.page_origin, after=look.origin)
     return change
+
+
+def _with_kept_addresses(cycle: Cycle, run: IndexRun, page: RootPage) -> RootPage:
+    """Return a root whose addresses the state may keep: relative to an index's URL that is a secret."""
+    links = cycle.store.links.get(run.source.id)
+    if links is None or links.secret_root is None or not page.addresses:
+        return page
+    root = links.secret_root
+    kept = {n: links.kept(resolve_address(root, n, address)) for n, address in page.addresses.items()}
+    return msgspec.structs.replace(page, addresses={n: address for n, address in kept.items() if address})
 
 
 def _log_oddities(run: IndexRun, page: RootPage) -> None:

@@ -17,7 +17,7 @@ from mirror.core.model import Validators
 from mirror.errors import Unreachable
 from mirror.sync.messages import Outcome
 from mirror.sync.pages_beside import PagesBeside
-from simulator import Page, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
+from simulator import Page, Redirect, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
 
 if TYPE_CHECKING:
     from mirror.state.listing import ProjectRow
@@ -64,6 +64,28 @@ def test_idle_cycle(threaded_simulator: Simulators, tmp_path: Path, validators: 
     assert (counters["projects_checked"], counters["projects_unchanged"], counters["projects_changed"]) == (150, 150, 0)
     assert pages_asked(index) == sorted(index.state.projects)
     assert counters["requests"] == 151
+
+
+def test_pages_at_other_places(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """Other processes ask where the root's links lead, and refuse other origins, as one process does."""
+    found = []
+    other = threaded_simulator()
+    other.state.publish("p3", *build_wheel("p3", "9.0"))
+    for kind in (Mirror, Beside):
+        index = threaded_simulator(formats="html", documents=True)
+        fill(index, 40)
+        mirror = kind(tmp_path / kind.__name__, index.url)
+        mirror.sync_well()
+        index.inject(Redirect(url=f"{other.url}p3/"), kind="page", project="p3")
+        done = mirror.sync("--json")
+        index.faults.clear()
+        report = shown(mirror, index, report_of(done))
+        found.append((done.returncode, report, sorted({r.path for r in index.take_requests() if r.kind == "page"})))
+        assert published(mirror.root) == offered(index)
+    assert found[0] == found[1]
+    assert found[0][0] == 5
+    assert found[0][2] == sorted(f"/simple/p{n}/index.html" for n in range(40))
+    assert other.take_requests() == []
 
 
 def test_changes_are_the_same(threaded_simulator: Simulators, tmp_path: Path) -> None:

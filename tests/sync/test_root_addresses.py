@@ -107,3 +107,19 @@ async def test_a_state_without_addresses_reads_the_root_again(simulator, mirror_
     report = await mirror.cycle()
     assert (mirror.files(), failures(report), mirror.exit_code) == (offered(index), [], 0)
     assert mirror.query("SELECT address FROM project") == [("alpha/index.html",)]
+
+
+async def test_addresses_hide_a_secret_path(simulator, mirror_of):
+    """Where the index's URL is a secret, the state keeps addresses relative to it, and pages are asked all the same."""
+    secret = "/k3y-0f-the-team"
+    index = await simulator(formats="html", prefix=f"{secret}/groups/tide", linked_prefix=f"{secret}/groups/4711")
+    index.state.publish("alpha", *build_wheel("alpha", "1.0"))
+    mirror = mirror_of(index, root="hidden")
+    mirror.configure("main", url_env="INDEX_URL")
+    for _ in range(2):
+        report = await mirror.cycle()
+        assert (mirror.files(), failures(report), mirror.exit_code) == (offered(index), [], 0)
+        asked = {r.path for r in index.take_requests() if r.kind == "page"}
+        assert asked == {f"{secret}/groups/4711/simple/alpha"}
+    assert mirror.query("SELECT address FROM project") == [("../../4711/simple/alpha",)]
+    assert secret[1:].encode() not in b"".join(p.read_bytes() for p in mirror.root.rglob("state.db*"))
