@@ -339,8 +339,12 @@ class TooLarge(UpstreamError):
     reason = Reason.TOO_LARGE
     limit_bytes: int
     setting: str
+    what: str = ""
+    """What is too large, where it is not the length."""
 
     def __str__(self) -> str:
+        if self.what:
+            return f"{shown_url(self.url)} {self.what}"
         return f"{shown_url(self.url)} is larger than {self.limit_bytes} bytes; raise {self.setting} to allow it"
 
 

@@ -77,6 +77,8 @@ class Status:
     credentials: Mapping[str, CredentialState]
     notes: Notes | None = None
     daemon_pid: int | None = None
+    locked_at: float | None = None
+    """When the process that works on the mirror took the lock."""
     disk: DiskSample | None = None
     """Now."""
 
@@ -106,13 +108,18 @@ class Status:
     def is_running(self) -> bool:
         """Whether a cycle is under way."""
         last = self.overview.last_cycle
-        return self.pid is not None and last is not None and last.finished_at is None
+        if self.pid is None or last is None or last.finished_at is not None:
+            return False
+        # A command that took the lock after a cycle began is not that cycle, which must have been killed.
+        return self.locked_at is None or self.locked_at <= last.started_at
 
     @property
     def interrupted(self) -> int | None:
-        """The number of the last cycle, if it came to no end."""
+        """The number of the last cycle, if it came to no end; of the one before where the last one is under way."""
         last = self.overview.last_cycle
-        return last.id if last is not None and last.finished_at is None and self.pid is None else None
+        if last is not None and last.finished_at is None and not self.is_running:
+            return last.id
+        return self.overview.killed_before
 
     def configured(self, name: str) -> IndexConfig | None:
         """Return an index of the configuration."""
@@ -185,6 +192,7 @@ async def _load(options: GlobalOptions, max_failures: int | None) -> Status:
     from mirror.state.overview import load_overview
     from mirror.state.store import check_quickly, open_store_for_reading
     from mirror.tree.layout import Layout
+    from mirror.tree.lock import locked_since
 
     config = options.load_tree_config()
     async with open_store_for_reading(config.mirror.state) as store:
@@ -201,6 +209,7 @@ async def _load(options: GlobalOptions, max_failures: int | None) -> Status:
         credentials=await _load_credentials(config, dict(os.environ), notes.credentials),
         notes=notes,
         daemon_pid=_working_pid(layout.daemon_lock),
+        locked_at=locked_since(layout.tree_lock),
         disk=_disk_now(config.mirror.root, now),
     )
 

@@ -24,6 +24,7 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "page-size": "of a project page, decompressed",
         "root-page-size": "of a root page, decompressed",
         "files-per-project": "more on one page are refused",
+        "projects": "names in a root page; a root page with more is refused",
         "metadata-size": "of a wheel's METADATA, decompressed",
         "connect-timeout": "until a connection stands",
         "stall-timeout": "no byte for so long",

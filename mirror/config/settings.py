@@ -60,6 +60,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     page_size: PositiveSize = 100 * MIB
     root_page_size: PositiveSize = GIB
     files_per_project: Count = 1_000_000
+    projects: Count = 5_000_000
     metadata_size: PositiveSize = 16 * MIB
     connect_timeout_s: PositiveDuration = msgspec.field(default=10.0, name="connect-timeout")
     stall_timeout_s: PositiveDuration = msgspec.field(default=60.0, name="stall-timeout")

@@ -37,14 +37,18 @@ _TEXT_ELEMENTS = (b"script", b"style", b"title", b"textarea", b"xmp", b"iframe",
 _ODD_ELEMENTS = (b"svg", b"math", b"plaintext", b"template", b"frameset")
 
 
+# A repeated group costs memory for each time: a script of nothing but "<" must not take gigabytes.
+_FEW = rb"{0,20000}"
+
+
 def _text_element(name: bytes) -> bytes:
     """Return the pattern of an element whose content is text up to its own end tag."""
     stop = rb"(?!/" + name + _NAME_ENDS + (rb"|!--)" if name == b"script" else rb")")
-    content = rb"[^<]*+(?:<" + stop + rb"[^<]*+)*"
+    content = rb"[^<]*+(?:<" + stop + rb"[^<]*+)" + _FEW
     return name + _NAME_ENDS + _REST_OF_TAG + content + rb"</" + name + _NAME_ENDS + _REST_OF_TAG
 
 
-_COMMENT = rb"!--(?:-?>|[^-]*+(?:-(?!->|-!>)[^-]*+)*--!?>)"
+_COMMENT = rb"!--(?:-?>|[^-]*+(?:-(?!->|-!>)[^-]*+)" + _FEW + rb"--!?>)"
 _DECLARATION = rb"(?:!(?!--)|\?|/(?=[^a-z>]))[^>]*+>|/>"
 _OTHER_TAG = (
     rb"(?!(?:" + b"|".join((*_TEXT_ELEMENTS, *_ODD_ELEMENTS)) + rb")" + _NAME_ENDS + rb")/?[a-z][^ \t\n\f\r/>]*+"
@@ -67,13 +71,13 @@ class OddDocumentError(ValueError):
         super().__init__(f"its HTML can't be read from byte {offset} on")
 
 
-def iter_tags(html: bytes) -> Iterator[Tag]:
+def iter_tags(html: bytes | bytearray) -> Iterator[Tag]:
     """Yield each ``a``, ``base``, ``input`` and ``meta`` of UTF-8. Raises ``OddDocumentError``, also late."""
     if len(html) <= ODD_LIMIT_BYTES:
         try:
             batches = list(_iter_batches(html))
         except OddDocumentError:
-            batches = [html]
+            batches = [bytes(html)]
         for batch in batches:
             yield from _read_tags(batch)
         return
@@ -81,7 +85,7 @@ def iter_tags(html: bytes) -> Iterator[Tag]:
         yield from _read_tags(batch)
 
 
-def iter_anchors(html: bytes) -> Iterator[tuple[dict[str, str], str]]:
+def iter_anchors(html: bytes | bytearray) -> Iterator[tuple[dict[str, str], str]]:
     """Yield the attributes and the text of each ``a`` of UTF-8. Raises ``OddDocumentError``.
 
     This costs much more than ``iter_tags``, since all the text has to be looked at.
@@ -92,21 +96,27 @@ def iter_anchors(html: bytes) -> Iterator[tuple[dict[str, str], str]]:
     except OddDocumentError:
         if len(html) > ODD_LIMIT_BYTES:
             raise
-        yield from _read_anchors(html)
+        yield from _read_anchors(bytes(html))
 
 
-def _iter_batches(html: bytes, *, with_text: bool = False) -> Iterator[bytes]:
+def _iter_batches(html: bytes | bytearray, *, with_text: bool = False) -> Iterator[bytes]:
     """Yield flat documents that consist of the wanted tags, and of the text of anchors if wanted."""
     wanted: list[bytes] = []
     texts = _Texts(wanted) if with_text else None
+    length = 0
     for token in _TOKEN.finditer(html):
         if texts is not None:
             texts.pass_by(token)
         match token.lastgroup:
             case "wanted":
-                if len(wanted) >= _BATCH:
+                tag_length = token.end() - token.start("wanted")
+                if tag_length > ODD_LIMIT_BYTES:  # lexbor would take many times its length
+                    raise OddDocumentError(token.start("wanted"))
+                if len(wanted) >= _BATCH or length + tag_length > ODD_LIMIT_BYTES:
                     yield b"</a>".join(wanted)
                     wanted.clear()
+                    length = 0
+                length += tag_length
                 wanted.append(token["wanted"])
             case "odd":
                 raise OddDocumentError(token.end() - 1)

@@ -1,6 +1,7 @@
 """The HTML form of the simple repository API (PEP 503, 592, 629, 658, 714, 740, 792), and pages that resemble it.
 
-Only ``BadPage`` leaves here, whatever the bytes. Since any web page is HTML, a page has to show that it is one of an
+Only ``BadPage`` and ``TooLarge`` leave here, whatever the bytes.
+Since any web page is HTML, a page has to show that it is one of an
 index: by its repository version, or by listing something that can be told from any other link, without asking for a
 password. Files' names come from URLs or from ``download``, never from the text of an anchor.
 """
@@ -45,10 +46,26 @@ from mirror.core.names import (
     read_digests,
 )
 from mirror.core.origins import PageOrigins, page_origins
+from mirror.core.page_cost import (
+    MAX_REFUSED,
+    PAGE_MEMORY_BYTES,
+    ROOT_MEMORY_BYTES,
+    Body,
+    too_costly,
+    too_many_projects,
+    too_many_refused,
+)
 from mirror.core.root_links import DISTRIBUTION, FILE, RootLinks
 from mirror.core.unknown_keys import canonical_json
 from mirror.errors import BadPage, Reason, UnsafeName
 
+_FREE_LINKS = 100_000
+_LINKS_PER_NAME = 4
+"""How many links a root page may have for each name: to read a link costs more than to send it."""
+_FILE_BYTES = 500
+"""What one file takes in memory beside its URL."""
+_LARGEST_ENCODED_BYTES = 128 << 20
+"""Maximum length of a page that is not in UTF-8: while it is recoded it takes several times its length."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BASE = re.compile(rb"<base[\s/>]", re.IGNORECASE)
 _SERIAL = re.compile(rb"<!--\s*SERIAL\s+([0-9]{1,19})\s*-->\s*\Z", re.IGNORECASE)
@@ -108,7 +125,7 @@ class _Head:
 
 
 def parse_project_page(
-    body: bytes,
+    body: Body,
     *,
     project: ProjectName,
     url: str,
@@ -120,23 +137,29 @@ def parse_project_page(
 
     ``has_known_end``: a cut would have been noticed by the length that was announced; else the page must end like one.
     """
-    html = _as_utf8(body, charset)
+    html = _as_utf8(body, charset, url=url)
     head, doubts = _Head(), Doubts()
     files: list[ListedFile] = []
     refused: list[RefusedFile] = []
     others: set[str] = set()
+    kept_bytes = 0
     try:
         base = _base_of(html, url)
         for anchor in head.anchors(iter_tags(html)):
             match _read_anchor(anchor, base, doubts):
                 case ListedFile() as file:
                     files.append(file)
+                    kept_bytes += _FILE_BYTES + len(file.url)
                 case RefusedFile() as file:
                     refused.append(file)
                 case str() as name if "." in name and len(others) < _MAX_OTHERS:
                     others.add(name)
             if len(files) + len(refused) > max_files:
                 raise too_many_files(url, max_files)
+            if len(refused) > MAX_REFUSED:
+                raise too_many_refused(url)
+            if kept_bytes > PAGE_MEMORY_BYTES:
+                raise too_costly(url, PAGE_MEMORY_BYTES, f"{len(files)} files")
     except OddDocumentError as exc:
         raise BadPage(url=url, cause=str(exc)) from exc
     lists_something = any(map(_is_telling, files)) or any(DISTRIBUTION.search(file.name) for file in refused)
@@ -157,21 +180,22 @@ def parse_project_page(
 
 
 def parse_root_page(
-    body: bytes,
+    body: Body,
     *,
     url: str,
     charset: str | None = None,
     index_url: str | None = None,
     origins: PageOrigins | None = None,
     has_known_end: bool = True,
+    max_projects: int = 5_000_000,
 ) -> RootPage:
-    """Read an index's root page. Raises ``BadPage``.
+    """Read an index's root page. Raises ``BadPage``, ``TooLarge``.
 
     ``url`` is the page's final one. ``index_url`` is the one that is configured, and ``origins`` are
     those that its pages may come from; without them the page's own count. ``has_known_end``: as for
     a project's page.
     """
-    html = _as_utf8(body, charset)
+    html = _as_utf8(body, charset, url=url)
     head, doubts = _Head(), Doubts()
     base = _base_of(html, url)
     index_url = index_url or url
@@ -182,13 +206,18 @@ def parse_root_page(
 
     links = new_links()
     try:
-        for anchor in head.anchors(iter_tags(html)):
+        for number, anchor in enumerate(head.anchors(iter_tags(html))):
+            if links.needs_text and number > _FREE_LINKS:
+                break  # the second pass looks at all of them
+            _check_links(links, number, url=url, body_bytes=len(html), max_projects=max_projects)
             links.add(anchor["href"])
         if links.needs_text:
             links = new_links()
-            for anchor, text in iter_anchors(html):
+            for number, (anchor, text) in enumerate(iter_anchors(html)):
+                _check_links(links, number, url=url, body_bytes=len(html), max_projects=max_projects)
                 if "href" in anchor:
                     links.add(anchor["href"], text)
+        _check_links(links, 0, url=url, body_bytes=len(html), max_projects=max_projects)
     except OddDocumentError as exc:
         raise BadPage(url=url, cause=str(exc)) from exc
     doubts.say(head.check(url=url, lists_something=links.lists_something))
@@ -207,7 +236,18 @@ def parse_root_page(
     )
 
 
-def _has_end(html: bytes) -> bool:
+def _check_links(links: RootLinks, count: int, *, url: str, body_bytes: int, max_projects: int) -> None:
+    """Raise ``TooLarge``, ``BadPage`` where a root page takes too much memory or work to be read to its end."""
+    if count > _FREE_LINKS + _LINKS_PER_NAME * len(links.projects):
+        cause = f"of its first {count} links only {len(links.projects)} name a project anew"
+        raise BadPage(url=url, cause=cause)
+    if len(links.projects) > max_projects:
+        raise too_many_projects(url, max_projects)
+    if body_bytes + links.kept_bytes > ROOT_MEMORY_BYTES:
+        raise too_costly(url, ROOT_MEMORY_BYTES, f"{len(links.projects)} names in {body_bytes} bytes")
+
+
+def _has_end(html: Body) -> bool:
     """Return whether a document ends as a whole one does: with ``</html>``, behind it nothing but comments."""
     ends = [found.span() for found in _END.finditer(html, max(0, len(html) - _END_BYTES))]
     if not ends:
@@ -217,15 +257,18 @@ def _has_end(html: bytes) -> bool:
     return not is_in_comment and _COMMENTS.match(html, end) is not None
 
 
-def _as_utf8(body: bytes, charset: str | None) -> bytes:
+def _as_utf8(body: Body, charset: str | None, *, url: str) -> Body:
     """Return the body in UTF-8, as lexbor reads it; what can't be decoded is replaced, there or here."""
     label = (charset or "").strip().lower()
     if label in _CHARSETS:
+        if len(body) > _LARGEST_ENCODED_BYTES:
+            found = f"{len(body)} bytes in {label}, which is read below {_LARGEST_ENCODED_BYTES} bytes only"
+            raise too_costly(url, ROOT_MEMORY_BYTES, found)
         return body.decode(label, "replace").encode("utf-8")
-    return body.removeprefix(_BYTE_ORDER_MARK)
+    return body.removeprefix(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else body
 
 
-def _base_of(html: bytes, url: str) -> Base:
+def _base_of(html: Body, url: str) -> Base:
     """Return what links are relative to: the first ``<base href>`` of the document, else the page's own URL."""
     try:
         base = parse_base(url)
@@ -360,7 +403,7 @@ def _project_meta(metas: Mapping[str, str]) -> ProjectMeta:
     )
 
 
-def _serial(html: bytes) -> int | None:
+def _serial(html: Body) -> int | None:
     """Return the serial that PyPI writes in a comment behind the page."""
     found = _SERIAL.search(html, max(0, len(html) - 200))
     return int(found[1]) if found and int(found[1]) <= MAX_INTEGER else None

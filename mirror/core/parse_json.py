@@ -1,6 +1,7 @@
 """The JSON form of the simple repository API (PEP 691, 700, 740, 792): bytes in, frozen values out.
 
-Only ``BadPage`` leaves here, whatever the bytes. A page must have ``meta`` and its list, of API version 1.x; one file
+Only ``BadPage`` and ``TooLarge`` leave here, whatever the bytes.
+A page must have ``meta`` and its list, of API version 1.x; one file
 that is broken or unsafe is refused by itself, a key of the wrong type counts as absent, and both are told. What would be
 lost by that is never taken for absent: a digest, a yank, a project's status, the names of files and projects. Unknown keys
 are kept, so that what a later standard adds reaches the clients beyond.
@@ -48,6 +49,14 @@ from mirror.core.names import (
     normalize_project,
     read_digests,
 )
+from mirror.core.page_cost import (
+    MAX_REFUSED,
+    Body,
+    check_json_items,
+    check_json_root,
+    too_many_projects,
+    too_many_refused,
+)
 from mirror.core.root_links import FLAT_CAUSE
 from mirror.core.unknown_keys import canonical_json
 from mirror.errors import BadPage, Reason, UnsafeName, shown_text
@@ -58,6 +67,8 @@ MAX_DEPTH = 32
 _PAGE_KEYS = frozenset({"meta", "name", "files", "versions", "project-status"})
 _META_KEYS = frozenset({"api-version", "_last-serial"})
 _METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
+_LONGEST_META = 1 << 20
+_LONGEST_ITEM = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NORMALIZED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z", re.ASCII)
 _NO_LABELS = Labels()
@@ -74,9 +85,16 @@ class _Item(msgspec.Struct, gc=False):
     serial: int | None = msgspec.field(default=None, name="_last-serial")
 
 
-def parse_project_page(
-    body: bytes, *, project: ProjectName | None, url: str, max_files: int = 1_000_000
-) -> ProjectPage:
+class _RootParts(msgspec.Struct, gc=False):
+    """What counts in a root page; all else is skipped, and takes no memory."""
+
+    meta: msgspec.Raw = msgspec.Raw(b"")
+    projects: msgspec.Raw = msgspec.Raw(b"")
+    name: msgspec.Raw = msgspec.Raw(b"")
+    files: msgspec.Raw = msgspec.Raw(b"")
+
+
+def parse_project_page(body: Body, *, project: ProjectName | None, url: str, max_files: int = 1_000_000) -> ProjectPage:
     """Read a project's page; ``project``: None for a flat page, which has files of many.
 
     ``url`` is the page's final one, for relative links. Raises ``BadPage``.
@@ -90,6 +108,8 @@ def parse_project_page(
     if len(listed) > max_files:
         raise too_many_files(url, max_files)
     files, refused = _read_files(listed, _base_of(url), doubts)
+    if len(refused) > MAX_REFUSED:
+        raise too_many_refused(url)
     is_whole = all(file.name for file in refused)
     if not is_whole:
         doubts.say("it lists files without a name that can be read: nothing is removed because of this page")
@@ -104,16 +124,20 @@ def parse_project_page(
     )
 
 
-def parse_root_page(body: bytes, *, url: str) -> RootPage:
-    """Read an index's root page. Raises ``BadPage``."""
-    page, meta, doubts = _open_page(body, url)
+def parse_root_page(body: Body, *, url: str, max_projects: int = 5_000_000) -> RootPage:
+    """Read an index's root page. Raises ``BadPage``, ``TooLarge``."""
+    check_json_root(body, url=url, max_projects=max_projects)
+    page, meta, doubts = _open_page(body, url, only=_RootParts)
     if "files" in page and page.keys().isdisjoint({"projects", "name"}):
         raise BadPage(url=url, cause=FLAT_CAUSE)
     try:
         items = _decode(page.get("projects", b"null"), list[_Item])
         unreadable = 0
     except _UNREADABLE:
+        check_json_items(page.get("projects", b""), url=url)
         items, unreadable = _readable_items(_part(page, "projects", list[msgspec.Raw], url=url))
+    if len(items) > max_projects:
+        raise too_many_projects(url, max_projects)
     broken = unreadable
     if unreadable:
         doubts.say(f"it lists {unreadable} projects without a name that can be read: nothing is removed because of it")
@@ -139,12 +163,22 @@ def parse_root_page(body: bytes, *, url: str) -> RootPage:
     )
 
 
-def _open_page(body: bytes, url: str) -> tuple[dict[str, msgspec.Raw], dict[str, Any], Doubts]:
+def _open_page(
+    body: Body, url: str, *, only: type[_RootParts] | None = None
+) -> tuple[dict[str, msgspec.Raw], dict[str, Any], Doubts]:
     """Return the page's top-level keys, still undecoded, and its ``meta``; refuse what is no page of API 1.x."""
+    # A view: to cut the mark off a large page would take the memory of another one.
+    text = memoryview(body)[len(_BYTE_ORDER_MARK) :] if body.startswith(_BYTE_ORDER_MARK) else body
     try:
-        page = msgspec.json.decode(body.removeprefix(_BYTE_ORDER_MARK), type=dict[str, msgspec.Raw])
+        if only is None:
+            page = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        else:
+            parts = msgspec.structs.asdict(msgspec.json.decode(text, type=only))
+            page = {key: raw for key, raw in parts.items() if bytes(raw)[:1]}
     except _UNREADABLE as exc:
         raise BadPage(url=url, cause=str(exc)) from exc
+    if len(memoryview(page.get("meta", b""))) > _LONGEST_META:
+        raise BadPage(url=url, cause=f"its 'meta' is longer than {_LONGEST_META} bytes")
     meta = _part(page, "meta", dict[str, Any], url=url)
     doubts = Doubts()
     version = meta.get("api-version")
@@ -203,7 +237,7 @@ def _readable_items(listed: list[msgspec.Raw]) -> tuple[list[_Item], int]:
     items: list[_Item] = []
     for raw in listed:
         try:
-            item = _object_of_any(raw)
+            item = _object_of_any(raw) if len(memoryview(raw)) <= _LONGEST_ITEM else {}
         except _UNREADABLE:
             continue
         name = item.get("name")

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from mirror.core.links import Base, parse_base, resolve_link
 from mirror.core.names import ProjectName, normalize_project
 from mirror.core.origins import PageOrigins, origin_of_url
+from mirror.core.page_cost import NAME_BYTES
 from mirror.errors import BadPage, UnsafeName, shown_text
 
 _ENDING = r"\.(?:whl|egg|zip|tar|tgz|tbz|txz|tar\.(?:gz|bz2|xz|z|zst)|exe|msi|rpm|deb|dmg)"
@@ -66,6 +67,8 @@ class RootLinks:
         self.projects: dict[ProjectName, int | None] = {}
         self.addresses: dict[ProjectName, str] = {}
         self.refused = 0
+        self.kept_bytes = 0
+        """What the names and addresses take in memory."""
         self.files = 0
         """Links to files of distributions."""
         self._may_need_text = False
@@ -148,6 +151,7 @@ class RootLinks:
         """Keep an address; of two for one project the usual one, else the first that may be asked."""
         if project not in self.projects or (project in self._unreachable and not is_foreign):
             self.projects[project] = None
+            self.kept_bytes += NAME_BYTES + len(project) + (0 if address is None else NAME_BYTES + len(address))
             self._unreachable.discard(project)
             self._keep(project, address)
             if is_foreign:

@@ -57,6 +57,15 @@ async def load_last_cycle(store: Store, *, finished: bool = False) -> CycleRow |
     )
 
 
+async def load_killed_before(store: Store) -> int | None:
+    """Return the newest cycle that came to no end, of those after the last finished and before the very last one."""
+    found = await store.value(
+        "SELECT max(id) FROM cycle WHERE finished_at IS NULL AND id < (SELECT max(id) FROM cycle)"
+        " AND id > coalesce((SELECT max(id) FROM cycle WHERE finished_at IS NOT NULL), 0)"
+    )
+    return None if found is None else int(found)
+
+
 async def load_meta(store: Store, key: str) -> str | None:
     """Return a value that belongs to the mirror as a whole."""
     row = await store.row("SELECT value FROM meta WHERE key = ?", (key,))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from mirror.errors import Reason
-from mirror.state.cycles import CycleRow, load_last_cycle
+from mirror.state.cycles import CycleRow, load_killed_before, load_last_cycle
 from mirror.state.ledger import FailureRow, count_failures, load_failures, load_index_failures
 from mirror.state.left_out import count_left_out
 from mirror.state.listing import IndexCounts, SourceRow, load_counts, load_sources
@@ -61,6 +61,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     last_cycle: CycleRow | None
     """The one that began last; without ``finished_at`` it is running or was killed."""
     last_finished: CycleRow | None
+    killed_before: int | None
+    """A cycle between the two that came to no end."""
     indexes: tuple[IndexOverview, ...]
     failures: tuple[FailureRow, ...]
     """The ledger, or its first rows."""
@@ -89,6 +91,7 @@ async def load_overview(store: Store, *, max_failures: int | None = None) -> Ove
         first_cycle_at=await store.value("SELECT min(started_at) FROM cycle"),
         last_cycle=await load_last_cycle(store),
         last_finished=await load_last_cycle(store, finished=True),
+        killed_before=await load_killed_before(store),
         indexes=tuple(indexes),
         failures=(*await load_failures(store, limit=max_failures), *map(_as_failure, filter(_is_literal, unserved))),
         brakes=tuple(row for row in of_indexes if row.reason is Reason.SHRINK),

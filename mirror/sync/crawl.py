@@ -53,9 +53,11 @@ from mirror.sync.pages_beside import Found, PagesBeside
 from mirror.sync.pool import work_through
 from mirror.sync.work import Cycle, IndexRun, Job, PendingRemoval, ProjectWork, asked_wait_s
 from mirror.upstream.index import PageLook, Read, Unchanged
+from mirror.upstream.memory import PageLease
 
 _log = get_logger(__name__)
 
+_OUT_OF_MEMORY = "memory ran out while the page was judged; give the program more of it, or leave the project out"
 _LARGE_BYTES = 1 << 30
 """A listed size from which on it is asked whether the disk could ever hold it: a smaller disk is the one at fault."""
 
@@ -257,8 +259,9 @@ class _Crawler:
         ``found``: by another process; whether the index answers was noted when it came.
         """
         run = self._run
+        lease = run.client.memory.lease()
         try:
-            work = await self._judge(row, found)
+            work = await self._judge(row, found, lease)
             if run.selection.policy.listed_by_config and run.source.had_credential is None:
                 await self._note_identity()
             if found is None:
@@ -266,14 +269,22 @@ class _Crawler:
         except (StateError, TreeError):
             raise
         except MirrorError as exc:
+            lease.release()
             work = await self._failed(row, exc, found)
+        except MemoryError:
+            lease.release()
+            _log.error("page.memory", index=run.name, project=row.name, problem=_OUT_OF_MEMORY)
+            work = self._page_failure(row, Reason.TOO_LARGE, _OUT_OF_MEMORY)
         except Exception as exc:  # noqa: BLE001 - the border of one project: a bug on one page must not stop the others
             _log.exception("project.failed", index=run.name, project=row.name)
             work = self._page_failure(row, Reason.INTERNAL, f"{type(exc).__name__}: a bug of this program, see the log")
+            lease.release()
         run.counters.projects_checked += 1
         if work is None:
+            lease.release()
             run.counters.projects_unchanged += 1
             return
+        work.lease = lease
         if work.change.is_empty and not work.failures:  # its page: files of the ledger may be tried again all the same
             run.counters.projects_unchanged += 1
         elif not work.change.is_empty:
@@ -286,7 +297,7 @@ class _Crawler:
         await record_identity(self._cycle.store, run.source, had_credential=had_credential)
         run.source = msgspec.structs.replace(run.source, had_credential=had_credential)
 
-    async def _judge(self, row: ProjectRow, found: Found | None) -> ProjectWork | None:
+    async def _judge(self, row: ProjectRow, found: Found | None, lease: PageLease) -> ProjectWork | None:
         """Return what the page asks for, or None where it is unchanged and nothing is open."""
         run = self._run
         known = self.known(row)
@@ -294,9 +305,14 @@ class _Crawler:
             look: PageLook = Unchanged(validators=known, origin=row.page_origin)
         else:
             run.pages_asked += 1
-            look = found.look() if found is not None else await run.client.fetch_project(row.name, known, row.address)
+            if found is not None:
+                await lease.hold_values(found.cost_bytes)
+                look = found.look()
+            else:
+                look = await run.client.fetch_project(row.name, known, row.address, lease)
             if isinstance(look, Read) and _is_stale(look.page, row):
-                look = await run.client.fetch_project(row.name, None, row.address)
+                lease.release()
+                look = await run.client.fetch_project(row.name, None, row.address, lease)
                 if isinstance(look, Read) and _is_older(look.page, row):
                     _log.warning("page.stale", index=run.name, project=row.name, serial=look.page.serial)
                     return None

@@ -54,6 +54,8 @@ T = TypeVar("T")
 _AT_MOST: Final = 4
 _WINDOW: Final = 128
 """So many files may wait for each process."""
+_PAGE_BYTES: Final = 4 << 20
+"""Maximum length of a page that a worker process reads; the process that runs the cycle reads a larger one itself."""
 _JOB_BYTES: Final = 256 * 1024
 """What a file costs beside its bytes, as if it were so many more: to give each process as much to do."""
 _LEAST_SHARE: Final = 2
@@ -253,6 +255,7 @@ class FetchPool(Generic[T]):
                 max_connections=share,
                 downloads=min(share, max(1, limits.downloads // count)),
                 pages=min(share, max(1, limits.pages // count)),
+                page_size=min(limits.page_size, _PAGE_BYTES),
             ),
             layout=self._layout,
             retry_policy=replace(policy, spare=policy.spare // count),

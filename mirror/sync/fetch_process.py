@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.errors import AccessDenied, MirrorError, TreeError
+from mirror.errors import AccessDenied, MirrorError, TooLarge, TreeError
 from mirror.logs import forward_log, get_logger, register_secret
 from mirror.sync.arrival import bring
 from mirror.sync.channel import Channel
@@ -50,7 +50,7 @@ from mirror.upstream.index import IndexClient, Read
 from mirror.upstream.session import IndexSession
 
 _LARGE_PAGE_BYTES: Final = 512 * 1024
-"""A larger page, some thousand files, is read again by who asked for it: many of them would fill its memory."""
+"""A larger page, some thousand files, is read again by the process that asked for it: many would fill its memory."""
 _GATHER_S: Final = 0.005
 _MOST_GATHERED: Final = 32
 _MOST_GATHERED_BYTES: Final = 8 << 20
@@ -240,7 +240,7 @@ class _Work:
             if staged.in_memory == staged.written:
                 # To hand a small file to a thread would cost more than to place it, and only other downloads wait.
                 self._arrived.append(_Arrived(number=number, filename=filename, staged=staged, metadata=metadata))
-                self._arrived_bytes += staged.in_memory
+                self._arrived_bytes += staged.in_memory + len(metadata or b"")
             else:
                 blob = await self._place_large(staged, filename)
                 self._outcomes.append(Outcome(number=number, blob=blob, metadata=metadata))
@@ -260,6 +260,8 @@ class _Work:
                 self._outcomes.append(Outcome(number=number, page=packed if len(packed) <= _LARGE_PAGE_BYTES else None))
             else:
                 self._outcomes.append(number)
+        except (TooLarge, MemoryError):
+            self._outcomes.append(Outcome(number=number))  # with the limits of this process
         except Exception as exc:  # noqa: BLE001 - as above
             self._outcomes.append(self._failed(number, exc))
         self._tell_soon()

@@ -26,6 +26,8 @@ from mirror.upstream.index import PageLook, Unchanged
 
 _UNDER_WAY = 64
 """So many pages may be with each other process, or wait to be judged."""
+_UNPACKED = 8
+"""A packed page takes so many times its length once it is unpacked."""
 _BATCH = 32
 """So many are asked for at once."""
 
@@ -37,6 +39,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     page: bytes | None = None
     error: MirrorError | None = None
     unreachable_in_a_row: int | None = None
+
+    @property
+    def cost_bytes(self) -> int:
+        """How many bytes the page may take once it is unpacked."""
+        return _UNPACKED * len(self.page or b"")
 
     def look(self) -> PageLook:
         """Return the page. Raises ``UpstreamError``."""

@@ -33,6 +33,7 @@ async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> Non
         plan.extend(await _plan_of(cycle, work))
         if len(cycle.runs) > 1:
             await _note_in_copy(cycle, work)
+        work.release()
 
     for run, due in stage:
         with run.scope:

@@ -57,6 +57,11 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     staged: StagedFile
     metadata: bytes | None = None
 
+    @property
+    def in_memory(self) -> int:
+        """How many bytes it takes in memory."""
+        return self.staged.in_memory + len(self.metadata or b"")
+
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     """Another process of ours has put a file in its place; it is not durable yet. ``metadata``: of what is no wheel."""
@@ -120,6 +125,9 @@ class Recorder:
         self._is_pressing = anyio.Event()
         """There is no room any more, or nothing more will come: to gather longer would only keep others waiting."""
         self._waiting_bytes = 0
+        self._entered = anyio.Event()
+        """Something that waited in memory was entered."""
+        self._has_ended = False
         # Bound once: the proxy that a module holds looks up the configuration for each event.
         self._log = _log.bind()
 
@@ -128,7 +136,8 @@ class Recorder:
         if isinstance(event, Arrived):
             if self._waiting_bytes + event.staged.in_memory > _WAITING_BYTES:
                 await anyio.to_thread.run_sync(event.staged.flush)
-            self._waiting_bytes += event.staged.in_memory
+            await self._wait_for_room(len(event.metadata or b""))
+            self._waiting_bytes += event.in_memory
         try:
             try:
                 self._send.send_nowait(event)  # most of the time there is room: to wait costs several times as much
@@ -140,6 +149,13 @@ class Recorder:
             # The recorder has ended before us; what ended it is about to cancel us, and is told by its own error.
             await anyio.sleep_forever()
 
+    async def _wait_for_room(self, metadata_bytes: int) -> None:
+        """Wait until metadata fits into memory; unlike a file, it can't wait in staging."""
+        most = max(0, _WAITING_BYTES - metadata_bytes)
+        while metadata_bytes and self._waiting_bytes > most and not self._has_ended:
+            self._is_pressing.set()
+            await self._entered.wait()
+
     def close(self) -> None:
         """Say that nothing more will come."""
         self._send.close()
@@ -149,6 +165,8 @@ class Recorder:
     def end(self) -> None:
         """Let go of the stream, also where ``run`` was cancelled before it began."""
         self._receive.close()
+        self._has_ended = True
+        self._entered.set()
 
     async def run(self) -> None:
         """Enter batches until ``close`` was called and everything is entered."""
@@ -172,6 +190,8 @@ class Recorder:
                 await self._enter_the_last(batch)
                 raise
             finally:
+                self._has_ended = True
+                self._entered.set()
                 await _put_aside(self._gather([]))
 
     async def _enter_the_last(self, batch: Sequence[Event]) -> None:
@@ -195,12 +215,15 @@ class Recorder:
         # Once begun, a batch is entered whole: bytes that are placed and not recorded would be fetched again.
         with anyio.CancelScope(shield=True):
             works = await self._enter_batch(batch)
-        await self._close_finished([work for work in works if work.pending == 0])
+        finished = [work for work in works if work.pending == 0]
+        await self._close_finished(finished)
+        for work in finished:
+            work.release()
 
     async def _enter_batch(self, batch: Sequence[Event]) -> list[ProjectWork]:
         arrived = [e for e in batch if isinstance(e, Arrived)]
         delivered = [e for e in batch if isinstance(e, Delivered)]
-        in_memory = sum(e.staged.in_memory for e in arrived)
+        in_memory = sum(e.in_memory for e in arrived)
         try:
             placed, refused = (
                 await anyio.to_thread.run_sync(self._place, arrived, delivered) if arrived or delivered else ([], [])
@@ -209,6 +232,8 @@ class Recorder:
             await _put_aside(arrived)
             raise
         self._waiting_bytes -= in_memory
+        entered, self._entered = self._entered, anyio.Event()
+        entered.set()
         drafts: dict[int, _Draft] = {}
         for event in batch:
             draft = drafts.get(event.work.row.id)

@@ -14,7 +14,7 @@ from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Remova
 from mirror.core.model import IndexPolicy, ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
-from mirror.errors import MirrorError, Reason, TreeError, Unreachable, UpstreamError
+from mirror.errors import MirrorError, Reason, TreeError, Unreachable
 from mirror.state.entries import Closing
 from mirror.state.ledger import Failure
 from mirror.state.listing import ProjectRow, SourceRow
@@ -27,6 +27,7 @@ from mirror.tree.files import FileStore
 from mirror.tree.pages import PageStore
 from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient
+from mirror.upstream.memory import PageLease
 from mirror.upstream.session import IndexSession
 
 _UNREACHABLE_IN_A_ROW = 4
@@ -155,11 +156,7 @@ class IndexRun:
     async def _answers(self) -> bool:
         """Tell whether the index says anything at all, by its root page; a few times in a cycle at most."""
         self._ask_at *= 2
-        try:
-            await self.client.fetch_root(self.source.validators)
-        except UpstreamError as exc:
-            return not isinstance(exc, Unreachable)
-        return True
+        return await self.client.answers()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +206,13 @@ class ProjectWork:
     """Whether this cycle marked the project's page."""
     has_placed: bool = False
     """Whether a file of it was placed in this cycle, also by an earlier look."""
+    lease: PageLease | None = None
+    """The memory that its page takes until all of its files are done."""
+
+    def release(self) -> None:
+        """Let other pages have the memory of this one: nothing of it is open any more."""
+        if self.lease is not None:
+            self.lease.release()
 
     def failure(
         self, filename: str, reason: Reason, detail: str, job: Job | None = None, *, wait_s: float = 0.0

@@ -62,6 +62,14 @@ def holder_pid(path: Path) -> int | None:
         return None
 
 
+def locked_since(path: Path) -> float | None:
+    """Return when the lock's file was written last: when its holder took it. None where there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
 def _try_lock(path: Path) -> int | None:
     """Return the descriptor that holds the lock, or None while another one does."""
     with tree_errors(path):

@@ -15,6 +15,7 @@ from mirror.core.links import too_many_files
 from mirror.core.model import ProjectPage, Validators
 from mirror.core.names import ProjectName
 from mirror.upstream.index import IndexClient, PageLook, Read, RootLook, Unchanged
+from mirror.upstream.memory import PageLease
 
 
 class FlatClient:
@@ -30,6 +31,7 @@ class FlatClient:
         self._given: set[ProjectName] = set()
         """Projects that were read from this content: who asks again needs a newer one."""
         self._lock = anyio.Lock()
+        self.memory = page.memory
 
     def expect(self, root: Validators | None, pages: Iterable[tuple[str, str | None]]) -> None:
         """Take over the root's validators, and whether anything was let out before."""
@@ -49,6 +51,7 @@ class FlatClient:
         name: ProjectName,
         validators: Validators | None,
         address: str | None = None,  # noqa: ARG002 - as an IndexClient has it; here there is one address
+        lease: PageLease | None = None,  # noqa: ARG002 - the one page is in memory all the time
     ) -> PageLook:
         """Return a project's part of the page. Raises ``UpstreamError``; ``BadPage``."""
         if self._read is None and validators is not None:
@@ -69,6 +72,10 @@ class FlatClient:
         if current == validators:
             return Unchanged(validators=current, origin=self._origin)
         return Read(page=page, validators=current, origin=self._origin)
+
+    async def answers(self) -> bool:
+        """Tell whether the index says anything at all."""
+        return await self._page.answers()
 
     def _keep(self, look: Read[ProjectPage]) -> None:
         self._read, self._origin = group_files(look.page), look.origin

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Generic, TypeVar
 
 import anyio.to_thread
@@ -19,9 +20,11 @@ from mirror.core.flat import ANY
 from mirror.core.model import ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName
 from mirror.core.origins import origin_of_url, page_origins
+from mirror.core.page_cost import PAGE_MEMORY_BYTES, html_page_cost, json_page_cost, too_costly
 from mirror.core.root_links import resolve_address
-from mirror.errors import BadPage, Unreachable
-from mirror.upstream.pages import PageLimit, read_page
+from mirror.errors import BadPage, TooLarge, Unreachable, UpstreamError
+from mirror.upstream.memory import PageLease, PageMemory
+from mirror.upstream.pages import Body, PageLimit, read_page
 from mirror.upstream.rate import Budget
 from mirror.upstream.response import Response, media_type
 from mirror.upstream.retry import RetryPolicy, pause_before_next
@@ -40,6 +43,7 @@ _VALIDATOR_CHARS = 1024
 _SIMPLE_API = re.compile(r"application/vnd\.pypi\.simple\.v([0-9]+)\+(json|html)\Z")
 
 P = TypeVar("P", RootPage, ProjectPage)
+T = TypeVar("T")
 
 
 class Unchanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +70,7 @@ PageLook = Unchanged | Read[ProjectPage]
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
     """A page's bytes before they are parsed; ``url`` is where they came from in the end."""
 
-    content: bytes
+    content: Body
     digest: str
     url: str
     content_type: str
@@ -92,6 +96,8 @@ class IndexClient:
         self._policy = policy or session.retry_policy
         self._page_limit = PageLimit(limit_bytes=limits.page_size, setting="limits.page-size")
         self._origins = page_origins(config.url, config.page_hosts)
+        self.memory = PageMemory()
+        """Shared by all project pages that are read at the same time."""
 
     def expect(self, root: Validators | None, pages: Iterable[tuple[str, str | None]]) -> None:
         """Take over what an earlier cycle knows.
@@ -124,11 +130,15 @@ class IndexClient:
         self._session.let_out.note_page("", self._url)
         if isinstance(body, Unchanged):
             return body
-        page = await _parsed(lambda: _read_flat(body), len(body.content))
+        await _cost_of(body)
+        page = await _parsed(lambda: _read_flat(body), body)
         return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
     async def fetch_root(self, validators: Validators | None) -> RootLook:
-        """Read the root page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none."""
+        """Read the root page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none.
+
+        One call at a time: a root page may take more memory than all project pages.
+        """
         look = await self._fetch_root(validators)
         self._session.let_out.root_headers = _conditions(look.validators)
         return look
@@ -139,9 +149,11 @@ class IndexClient:
         if isinstance(body, Unchanged):
             return body
 
+        max_projects = self._limits.projects
+
         def parse() -> RootPage:
             if is_json(body.content, body.content_type, body.url):
-                return parse_json.parse_root_page(body.content, url=body.url)
+                return parse_json.parse_root_page(body.content, url=body.url, max_projects=max_projects)
             return parse_html.parse_root_page(
                 body.content,
                 url=body.url,
@@ -149,25 +161,49 @@ class IndexClient:
                 index_url=self._url,
                 origins=self._origins,
                 has_known_end=body.has_known_end,
+                max_projects=max_projects,
             )
 
-        page = await _parsed(parse, len(body.content))
+        page = await _parsed(parse, body)
         return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
+    async def answers(self) -> bool:
+        """Tell whether the index says anything at all, by its root page, which is not read."""
+        try:
+            async with self._session.get(
+                self._url, kind=Kind.ROOT, headers=_headers(None), budget=Budget(self._policy.budget_s)
+            ):
+                return True
+        except UpstreamError as exc:
+            return not isinstance(exc, Unreachable)
+
     async def fetch_project(
-        self, name: ProjectName, validators: Validators | None, address: str | None = None
+        self,
+        name: ProjectName,
+        validators: Validators | None,
+        address: str | None = None,
+        lease: PageLease | None = None,
     ) -> PageLook:
         """Read a project's page unless it is unchanged. ``address``: None for the usual one.
 
-        Raises ``UpstreamError``; ``BadPage`` for what is no page of a project.
+        ``lease``: of ``memory``; whoever gives one releases it when the page's values are gone. Raises
+        ``UpstreamError``; ``BadPage`` for what is no page of a project.
         """
-        look = await self._fetch_project(name, validators, address)
+        own = self.memory.lease() if lease is None else lease
+        try:
+            with own.body():
+                look = await self._fetch_project(name, validators, address, own)
+        finally:
+            if lease is None:
+                own.release()
         self.note_let_out(name, address)
         return look
 
-    async def _fetch_project(self, name: ProjectName, validators: Validators | None, address: str | None) -> PageLook:
+    async def _fetch_project(
+        self, name: ProjectName, validators: Validators | None, address: str | None, lease: PageLease
+    ) -> PageLook:
         url = resolve_address(self._url, name, address)
-        body = await self._fetch(url, Kind.PAGE, self._page_limit, validators)
+        body = await self._fetch(url, Kind.PAGE, self._page_limit, validators, lease)
         if isinstance(body, Unchanged):
             return body
         max_files = self._limits.files_per_project
@@ -184,10 +220,13 @@ class IndexClient:
                 has_known_end=body.has_known_end,
             )
 
-        page = await _parsed(parse, len(body.content))
+        await lease.hold_values(await _cost_of(body))
+        page = await _parsed(parse, body)
         return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
-    async def _fetch(self, url: str, kind: Kind, limit: PageLimit, validators: Validators | None) -> _Body | Unchanged:
+    async def _fetch(
+        self, url: str, kind: Kind, limit: PageLimit, validators: Validators | None, lease: PageLease | None = None
+    ) -> _Body | Unchanged:
         """Return the body of a page that is not unchanged; tried again within the budget."""
         policy = self._policy
         # A new try of a root page starts within the same time; only the reading itself may take longer.
@@ -197,7 +236,7 @@ class IndexClient:
         while True:
             tries += 1
             try:
-                return await self._try(url, kind, limit, validators, budget)
+                return await self._try(url, kind, limit, validators, budget, lease)
             except Unreachable as exc:
                 remaining_s = budget.remaining_s() - extra_s
                 await pause_before_next(
@@ -206,7 +245,13 @@ class IndexClient:
                 self._session.retries += 1
 
     async def _try(
-        self, url: str, kind: Kind, limit: PageLimit, validators: Validators | None, budget: Budget
+        self,
+        url: str,
+        kind: Kind,
+        limit: PageLimit,
+        validators: Validators | None,
+        budget: Budget,
+        lease: PageLease | None,
     ) -> _Body | Unchanged:
         async with self._session.get(url, kind=kind, headers=_headers(validators), budget=budget) as response:
             if response.status == 304:
@@ -215,7 +260,7 @@ class IndexClient:
                 return Unchanged(validators=_confirmed(validators, response), origin=self._origin_of(response))
             if response.status != 200:
                 raise Unreachable(url=url, cause=f"it answered {response.status} to a request for a whole page")
-            content, digest = await read_page(response, limit)
+            content, digest = await read_page(response, limit, lease)
             kind_of_page, charset = media_type(response.headers)
             body = _Body(
                 content=content,
@@ -253,7 +298,7 @@ def _read_flat(body: _Body) -> ProjectPage:
     )
 
 
-def is_json(content: bytes, content_type: str, url: str) -> bool:
+def is_json(content: Body, content_type: str, url: str) -> bool:
     """Say whether a page is JSON, else it is HTML; by its type, where that says nothing by its first character.
 
     Raises ``BadPage`` for another major version of the API (PEP 691) and for what is neither.
@@ -265,14 +310,36 @@ def is_json(content: bytes, content_type: str, url: str) -> bool:
         return found[2] == "json"
     if content_type in {"application/json", "text/html"}:
         return content_type == "application/json"
-    first = content[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    first = bytes(content[:1024]).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if first not in {b"{", b"<"}:
         raise BadPage(url=url, cause=f"its Content-Type {content_type!r} is no page's, and it does not look like one")
     return first == b"{"
 
 
-async def _parsed(parse: Callable[[], P], length: int) -> P:
-    return await anyio.to_thread.run_sync(parse) if length > THREAD_BYTES else parse()
+async def _parsed(parse: Callable[[], P], body: _Body) -> P:
+    """Return what ``parse`` makes of a body. Raises ``TooLarge`` where memory runs out, which ends this page alone."""
+    try:
+        return await _in_thread(parse, body)
+    except MemoryError:
+        what = f"has {len(body.content)} bytes, and memory ran out while they were read; give the program more of it"
+        raise TooLarge(url=body.url, limit_bytes=len(body.content), setting="", what=what) from None
+
+
+async def _in_thread(work: Callable[[], T], body: _Body) -> T:
+    return await anyio.to_thread.run_sync(work) if len(body.content) > THREAD_BYTES else work()
+
+
+async def _cost_of(body: _Body) -> int:
+    """Return how much memory a page's values may take. Raises ``TooLarge`` where that is too much."""
+    cost = await _in_thread(partial(_page_cost, body), body)
+    if cost > PAGE_MEMORY_BYTES:
+        raise too_costly(body.url, PAGE_MEMORY_BYTES, f"{len(body.content)} bytes of many small values")
+    return cost
+
+
+def _page_cost(body: _Body) -> int:
+    cost = json_page_cost if is_json(body.content, body.content_type, body.url) else html_page_cost
+    return cost(body.content, url=body.url)
 
 
 def _headers(validators: Validators | None) -> dict[str, str]:

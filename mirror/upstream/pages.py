@@ -1,19 +1,33 @@
-"""The body of a page, decoded and bounded: no answer can fill our memory, compressed or not.
+"""The body of a page, decoded and bounded: no answer can fill our memory or keep a core busy, compressed or not.
 
-Invariant: never more than the limit plus one piece is kept, whatever the compression promises.
+Invariants: never more than the limit plus one piece is kept, whatever the compression promises; all bodies under way
+share ``PageMemory``; each member of a gzip encoding brings some bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from anyio.lowlevel import checkpoint
+
 from mirror.errors import BadPage, TooLarge, Unreachable
+from mirror.upstream.memory import PageLease
 from mirror.upstream.response import Response
 
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE_BYTES = 1024 * 1024
+_STEP_BYTES = 16 * 1024
+"""zlib copies what follows a member or a piece: so little of it at once that the copies cost nothing."""
+_FREE_BYTES = 64 * 1024
+"""A shorter body needs no room of its own in ``PageMemory``."""
+_FREE_MEMBERS = 1024
+_MEMBER_BYTES = 4096
+"""How many bytes a member of a gzip encoding has to bring on average, after the first ones."""
+
+Body = bytes | bytearray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,28 +38,32 @@ class PageLimit:
     setting: str
 
 
-async def read_page(response: Response, limit: PageLimit) -> tuple[bytes, str]:
-    """Return the decoded body and its sha256.
+async def read_page(response: Response, limit: PageLimit, lease: PageLease | None = None) -> tuple[Body, str]:
+    """Return the decoded body and its sha256. ``lease`` holds the room that the body needs.
 
-    Raises ``TooLarge``, ``BadPage`` (an encoding that was not asked for, or is damaged) or ``Unreachable`` (cut).
+    Raises ``TooLarge``, ``BadPage`` (an encoding that was not asked for, or is damaged) or ``Unreachable`` (cut, or no
+    room for it in time).
     """
     url = response.url
     decoder = _decoder(response.headers.get("Content-Encoding", ""), url)
     digest = hashlib.sha256()
-    pieces: list[bytes] = []
-    kept = 0
+    body = bytearray()  # no list of pieces: each may be a single byte, and joining them would take the room twice
     while chunk := await response.read_chunk():
         if response.received > limit.limit_bytes:
             raise TooLarge(url=url, limit_bytes=limit.limit_bytes, setting=limit.setting)
-        for piece in [chunk] if decoder is None else decoder.feed(chunk, room=limit.limit_bytes - kept):
-            kept += len(piece)
-            if kept > limit.limit_bytes:
+        for piece in [chunk] if decoder is None else decoder.pieces(chunk, room=limit.limit_bytes - len(body)):
+            length = len(body) + len(piece)
+            if length > limit.limit_bytes:
                 raise TooLarge(url=url, limit_bytes=limit.limit_bytes, setting=limit.setting)
+            if lease is not None and length > _FREE_BYTES and not lease.covers(length):
+                await response.wait_for(lease.hold_body(min(max(4 * length, length), limit.limit_bytes)))
             digest.update(piece)
-            pieces.append(piece)
+            body += piece
+            if len(piece) == _PIECE_BYTES:
+                await checkpoint()  # a small answer may decode for seconds, and others must go on meanwhile
     if decoder is not None:
         decoder.finish()
-    return b"".join(pieces), digest.hexdigest()
+    return bytes(body) if len(body) <= _FREE_BYTES else body, digest.hexdigest()
 
 
 class Decoder:
@@ -56,28 +74,38 @@ class Decoder:
         self._url = url
         self._inflate: zlib._Decompress | None = None
         self._has_ended = False
+        self._members = self._decoded = 0
 
     def feed(self, chunk: bytes, *, room: int) -> list[bytes]:
-        """Return what a chunk decodes to; at most about ``room`` bytes and one piece more, the rest is not decoded."""
-        pieces: list[bytes] = []
-        left = room
-        while chunk and left >= 0:
-            if self._inflate is None:
-                if self._has_ended and not self._is_gzip:
-                    raise BadPage(url=self._url, cause="bytes follow the end of its deflate encoding")
-                self._inflate = zlib.decompressobj(_GZIP if self._is_gzip else _deflate_form(chunk))
-            try:
-                piece = self._inflate.decompress(chunk, _PIECE_BYTES)
-            except zlib.error:
-                raise BadPage(url=self._url, cause="its gzip or deflate encoding is damaged") from None
-            left -= len(piece)
-            pieces.append(piece)
-            chunk = self._inflate.unconsumed_tail
-            if self._inflate.eof:
-                # A gzip body may consist of several members.
-                chunk = self._inflate.unused_data
-                self._inflate, self._has_ended = None, True
-        return pieces
+        """Return all of ``pieces``."""
+        return list(self.pieces(chunk, room=room))
+
+    def pieces(self, chunk: bytes, *, room: int) -> Iterator[bytes]:
+        """Yield what a chunk decodes to, up to 1 MiB at once; at most ``room`` bytes and one piece more are decoded."""
+        last = self._decoded + room
+        for start in range(0, len(chunk), _STEP_BYTES):
+            step = chunk[start : start + _STEP_BYTES]
+            while step and self._decoded <= last:
+                inflate = self._inflate = self._inflate or self._next_member(step)
+                try:
+                    piece = inflate.decompress(step, _PIECE_BYTES)
+                except zlib.error:
+                    raise BadPage(url=self._url, cause="its gzip or deflate encoding is damaged") from None
+                step = inflate.unconsumed_tail
+                if inflate.eof:
+                    step = inflate.unused_data
+                    self._inflate, self._has_ended = None, True
+                self._decoded += len(piece)
+                yield piece
+
+    def _next_member(self, first: bytes) -> zlib._Decompress:
+        """Return the decoder of the next member: a gzip body may consist of several. Raises ``BadPage``."""
+        if self._has_ended and not self._is_gzip:
+            raise BadPage(url=self._url, cause="bytes follow the end of its deflate encoding")
+        self._members += 1
+        if self._members > _FREE_MEMBERS + self._decoded // _MEMBER_BYTES:
+            raise BadPage(url=self._url, cause="its gzip encoding has too many members for what they bring")
+        return zlib.decompressobj(_GZIP if self._is_gzip else _deflate_form(first))
 
     def finish(self) -> None:
         """Raise ``Unreachable`` if the encoding's end is missing: the body was cut on the way."""

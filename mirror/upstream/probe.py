@@ -26,7 +26,7 @@ from mirror.core.root_links import resolve_address
 from mirror.errors import BadPage, MirrorError, Unreachable, shown_text
 from mirror.logs import redact
 from mirror.upstream.index import ACCEPT, ROOT_EXTRA_S, is_json
-from mirror.upstream.pages import PageLimit, read_page
+from mirror.upstream.pages import Body, PageLimit, read_page
 from mirror.upstream.rate import Budget
 from mirror.upstream.response import media_type
 from mirror.upstream.session import IndexSession, Kind
@@ -76,7 +76,7 @@ class _Answer:
 
     status: int
     headers: Mapping[str, str]
-    content: bytes
+    content: Body
     url: str
     seconds: float
 
@@ -221,10 +221,10 @@ async def _ask_project(
     limit = PageLimit(limit_bytes=limits.page_size, setting="limits.page-size")
     answer = await _get(session, url, Kind.PAGE, ACCEPT, limit)
 
-    def from_json(content: bytes, *, url: str) -> ProjectPage:
+    def from_json(content: Body, *, url: str) -> ProjectPage:
         return parse_json.parse_project_page(content, project=project, url=url, max_files=limits.files_per_project)
 
-    def from_html(content: bytes, *, url: str, charset: str | None) -> ProjectPage:
+    def from_html(content: Body, *, url: str, charset: str | None) -> ProjectPage:
         return parse_html.parse_project_page(
             content, project=project, url=url, charset=charset, max_files=limits.files_per_project
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -64,6 +64,9 @@ class BodyWatch(Protocol):
 
     async def take(self, length: int) -> None:
         """Count so many bytes, and wait for their rate."""
+
+    async def wait_for(self, room: Awaitable[None]) -> None:
+        """Wait for something of our own, which counts against no deadline. Raises ``Unreachable`` after a long time."""
 
 
 class Response:
@@ -135,6 +138,10 @@ class Response:
             raise Unreachable(url=self.url, cause=f"the body came slower than {MIN_BYTES_PER_S} bytes a second")
         await self._watch.take(len(chunk))
         return chunk
+
+    async def wait_for(self, room: Awaitable[None]) -> None:
+        """Wait for something of our own, such as memory, before more of the body is read. Raises ``Unreachable``."""
+        await self._watch.wait_for(room)
 
     async def read_at_most(self, limit_bytes: int) -> bytes | None:
         """Return the whole body, or None when it is longer than ``limit_bytes``. Raises as ``read_chunk``."""

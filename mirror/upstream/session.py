@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -143,6 +143,13 @@ class _Request:
         if (self.stall_s or self.headers_limit_s) and not self.scope.cancel_called:
             self.stall_s = self.headers_limit_s = 0.0
             self.deadlines.watch(self.scope, self.deadline)
+
+    async def wait_for(self, room: Awaitable[None]) -> None:
+        """Wait for something of our own; the wait does not count against the deadline, and has one of its own."""
+        with anyio.move_on_after(self.stall_timeout_s), self.paused():
+            await room
+            return
+        raise Unreachable(url=self.url, cause="other pages take all the memory that pages may have")
 
     async def pace(self, bucket: TokenBucket, units: float) -> None:
         """Wait for a rate limit; the wait does not count against the deadline."""
@@ -603,6 +610,9 @@ class _BodyWatch:
 
     async def take(self, length: int) -> None:
         await self._session.take_body(self._request, length, is_file=self._is_file)
+
+    async def wait_for(self, room: Awaitable[None]) -> None:
+        await self._request.wait_for(room)
 
 
 def _has_expired(arrival: _Arrival) -> bool:

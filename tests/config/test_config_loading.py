@@ -48,6 +48,7 @@ def test_defaults_are_those_of_the_contract():
         "page_size": 100 * 2**20,
         "root_page_size": 2**30,
         "files_per_project": 1_000_000,
+        "projects": 5_000_000,
         "metadata_size": 16 * 2**20,
         "connect_timeout_s": 10,
         "stall_timeout_s": 60,
@@ -77,6 +78,7 @@ def test_full_file(load, tmp_path):
         page-size = "1MB"
         root-page-size = "2 kB"
         files-per-project = 10
+        projects = 11
         metadata-size = "1.5KiB"
         connect-timeout = "500ms"
         stall-timeout = "1.5s"
@@ -131,6 +133,7 @@ def test_full_file(load, tmp_path):
             page_size=1_000_000,
             root_page_size=2000,
             files_per_project=10,
+            projects=11,
             metadata_size=1536,
             connect_timeout_s=0.5,
             stall_timeout_s=1.5,

@@ -1,0 +1,93 @@
+"""How much memory the pages of one index may take together, whatever it answers.
+
+Invariants: the bodies under way and the values that were made of them stay below their limits; a page that waits for room
+never keeps another one from ending, so that no two wait for each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+import anyio
+
+from mirror.core.page_cost import PAGE_MEMORY_BYTES
+
+_BODIES_BYTES: Final = 256 << 20
+"""Maximum of all bodies of pages; the oldest one may go beyond it, up to the limit of one page."""
+
+
+class PageMemory:
+    """The memory for an index's pages in one process."""
+
+    def __init__(self) -> None:
+        self._bodies_bytes = self._values_bytes = 0
+        self._growing: dict[PageLease, None] = {}
+        """Pages whose bodies are being read, the oldest first."""
+        self._freed = anyio.Event()
+
+    def lease(self) -> PageLease:
+        """Return what one page holds: nothing yet."""
+        return PageLease(self)
+
+    async def grow(self, lease: PageLease, more_bytes: int) -> None:
+        """Wait until a body may grow."""
+        self._growing.setdefault(lease)
+        while self._bodies_bytes + more_bytes > _BODIES_BYTES and next(iter(self._growing)) is not lease:
+            await self._freed.wait()
+        self._bodies_bytes += more_bytes
+
+    async def admit(self, needed_bytes: int) -> None:
+        """Wait until values may be made of a page; at most ``PAGE_MEMORY_BYTES`` are needed for one."""
+        while self._values_bytes and self._values_bytes + needed_bytes > PAGE_MEMORY_BYTES:
+            await self._freed.wait()
+        self._values_bytes += needed_bytes
+
+    def free(self, lease: PageLease | None, *, body_bytes: int = 0, value_bytes: int = 0) -> None:
+        """Let others have what a page held."""
+        if lease is not None:
+            self._growing.pop(lease, None)
+        self._bodies_bytes -= body_bytes
+        self._values_bytes -= value_bytes
+        freed, self._freed = self._freed, anyio.Event()
+        freed.set()
+
+
+class PageLease:
+    """What one page holds of the memory: its body until it is parsed, its values until all of its files are done."""
+
+    __slots__ = ("_body_bytes", "_memory", "_value_bytes")
+
+    def __init__(self, memory: PageMemory) -> None:
+        self._memory = memory
+        self._body_bytes = self._value_bytes = 0
+
+    def covers(self, body_bytes: int) -> bool:
+        """Tell whether a body of this length needs no more room."""
+        return body_bytes <= self._body_bytes
+
+    async def hold_body(self, body_bytes: int) -> None:
+        """Hold room for a body of this length."""
+        await self._memory.grow(self, body_bytes - self._body_bytes)
+        self._body_bytes = body_bytes
+
+    async def hold_values(self, value_bytes: int) -> None:
+        """Hold room for the values of the page."""
+        await self._memory.admit(value_bytes)
+        self._value_bytes += value_bytes
+
+    @contextlib.contextmanager
+    def body(self) -> Iterator[None]:
+        """Let go of the body's room at the end of the ``with``."""
+        try:
+            yield
+        finally:
+            held, self._body_bytes = self._body_bytes, 0
+            self._memory.free(self, body_bytes=held)
+
+    def release(self) -> None:
+        """Let go of everything; does nothing the second time."""
+        held, self._value_bytes = self._value_bytes, 0
+        if held:
+            self._memory.free(None, value_bytes=held)
