@@ -68,15 +68,26 @@ class GlobalOptions:
 
         return load_config(self.config, env=os.environ, root=self.root, index_url=index_url)
 
-    def load_tree_config(self) -> Config:
+    def load_tree_config(self, *, needs_settings: bool = False) -> Config:
         """Return the configuration for a command that needs no more than the tree.
 
         With ``--root`` and no ``--config``, a configuration found in a usual place counts only if it is this tree's; else
-        everything is as by default, and there are no indexes.
+        everything is as by default, and there are no indexes. One that is broken counts as not there, unless the command
+        ``needs_settings``, such as a retention, that it may have for this root.
         """
-        from mirror.config import config_for_tree
+        from mirror.config import config_for_tree, config_of_root
+        from mirror.errors import ConfigError
 
-        return config_for_tree(self.config, env=os.environ, root=self.root)
+        try:
+            return config_for_tree(self.config, env=os.environ, root=self.root)
+        except ConfigError as exc:
+            if self.root is None or self.config is not None or needs_settings:
+                raise
+            found = config_of_root(env=os.environ, root=self.root)
+            from mirror.logs import get_logger
+
+            get_logger(__name__).warning("config.ignored", problem=str(exc), root=str(found.mirror.root))
+            return found
 
 
 def version_option(value: bool | None) -> None:

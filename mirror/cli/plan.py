@@ -56,10 +56,22 @@ def describe_plan(report: Report, place: Place) -> list[str]:
     lines = _table_lines(items, by_project) if items else []
     if not items and not report.ended and report.aborted is None:
         lines.append("Nothing to do: the mirror has all that is wanted and offered.")
+    lines += _room(report, items)
     lines += describe_warnings(report, place)
     if items:
         lines.append("Nothing was changed. The same command without --dry-run does it.")
     return [safe(line) for line in lines]
+
+
+def _room(report: Report, items: Sequence[PlanItem]) -> list[str]:
+    """Say how much is to be downloaded as far as sizes are listed, and how much room there is."""
+    if report.free_bytes is None:
+        return []
+    sums = _Sum()
+    for item in items:
+        sums.add(item)
+    unsized = f"; {counted(sums.unsized, 'file')} without a listed size" if sums.unsized else ""
+    return [f"To download: {size(sums.size)} listed{unsized}; {size(report.free_bytes)} free on the disk."]
 
 
 def _table_lines(items: Sequence[PlanItem], by_project: dict[tuple[str, str], _Sum]) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mirror.cli.words import Place
     from mirror.config import Config
+    from mirror.core.names import ProjectName
     from mirror.sync.forker import Forker
     from mirror.sync.report import Report
     from mirror.sync.work import Options
@@ -65,7 +66,15 @@ def sync(
     except UnsafeName as exc:
         raise ConfigError(where="--project", problem=str(exc)) from exc
     config = options.load_config(index_url=index_url)
-    wanted = Options(full=full, dry_run=dry_run, allow_shrink=allow_shrink, indexes=tuple(index or ()), projects=names)
+    _refuse_unwanted(config, names, index or ())
+    wanted = Options(
+        refuses_unlisted=True,
+        full=full,
+        dry_run=dry_run,
+        allow_shrink=allow_shrink,
+        indexes=tuple(index or ()),
+        projects=names,
+    )
     run = _Run(config=config, wanted=wanted, wait_s=options.wait_s, env=dict(os.environ), shown=options.is_interactive)
     with nullcontext() if dry_run else _forker() as run.forker:
         code = anyio.run(_sync_once, run)
@@ -83,6 +92,18 @@ def _forker() -> AbstractContextManager[Forker | None]:
 
     collect_rarely()
     return started_forker(serve)
+
+
+def _refuse_unwanted(config: Config, names: Sequence[ProjectName], indexes: Sequence[str]) -> None:
+    """Raise ``ConfigError`` for a project that the patterns of each index leave out: no request is made for it."""
+    from mirror.core.policy import compile_selections
+
+    selections = compile_selections([index.policy(config.limits) for index in config.indexes])
+    asked = [selection for selection in selections if not indexes or selection.policy.name in indexes]
+    for name in names:
+        rules = [f"{s.rule_against_project(name)} of {s.policy.name}" for s in asked if not s.wants_project(name)]
+        if asked and len(rules) == len(asked):
+            raise ConfigError(where="--project", problem=f"{name} is left out by {' and by '.join(rules)}")
 
 
 def _refuse_without_once(given: Mapping[str, object]) -> None:

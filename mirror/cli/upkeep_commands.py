@@ -187,7 +187,7 @@ async def _prune(options: GlobalOptions, dry_run: bool) -> Pruning:
     from mirror.sync.prune import prune as run_prune
     from mirror.wiring import opened_tree, opened_tree_for_reading
 
-    config = options.load_tree_config()
+    config = options.load_tree_config(needs_settings=True)
     settings = config.mirror
     retention = Retention(removed_s=settings.keep_removed_s, history_s=settings.keep_history_s)
     if dry_run:

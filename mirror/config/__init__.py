@@ -7,7 +7,7 @@ values, ``units`` how they are written, ``loading`` where they come from.
 
 from mirror.config.by_hand import all_credential_names, by_hand, credential_names
 from mirror.config.checks import is_loopback_host
-from mirror.config.loading import config_for_tree, load_config, missing_sources
+from mirror.config.loading import config_for_tree, config_of_root, load_config, missing_sources
 from mirror.config.settings import (
     AuthConfig,
     AuthKind,
@@ -33,6 +33,7 @@ __all__ = [
     "all_credential_names",
     "by_hand",
     "config_for_tree",
+    "config_of_root",
     "credential_names",
     "effective_toml",
     "format_duration",

@@ -61,7 +61,12 @@ def config_for_tree(path: Path | None, *, env: Mapping[str, str], root: Path | N
         configured = load_config(None, env={k: v for k, v in env.items() if k != "MIRROR_ROOT"}, root=None)
         if configured.mirror.root.resolve() == chosen.resolve():
             return configured
-    settings = read_struct(MirrorSettings, overrides, where="mirror", base=Path.cwd())
+    return config_of_root(env=env, root=root)
+
+
+def config_of_root(*, env: Mapping[str, str], root: Path | None) -> Config:
+    """Return what counts where the root alone is known: all as by default, and no indexes. Raises ``ConfigError``."""
+    settings = read_struct(MirrorSettings, _overrides(env, root), where="mirror", base=Path.cwd())
     return Config(mirror=settings, indexes=(), source="--root")
 
 

@@ -27,6 +27,12 @@ async def record_cycle_start(store: Store, now: float, *, allow_shrink: bool) ->
     return int(await store.value("SELECT max(id) FROM cycle"))
 
 
+async def forget_cycle(store: Store, cycle: int) -> None:
+    """Forget a cycle that was refused before it did anything."""
+    async with store.transaction() as tx:
+        await tx.execute("DELETE FROM cycle WHERE id = ?", (cycle,))
+
+
 async def record_cycle_end(
     store: Store, cycle: int, now: float, *, outcome: str, exit_code: int, report: str, problem: str | None = None
 ) -> None:

@@ -20,9 +20,9 @@ import anyio
 import msgspec
 
 from mirror.core.names import ProjectName
-from mirror.errors import DiskFull, MirrorError, Reason, StateError, TreeError, shown_text
+from mirror.errors import ConfigError, DiskFull, MirrorError, Reason, StateError, TreeError, shown_text
 from mirror.logs import get_logger, redact
-from mirror.state.cycles import record_cycle_end, record_cycle_start
+from mirror.state.cycles import forget_cycle, record_cycle_end, record_cycle_start
 from mirror.state.ledger import Failure, count_failures, load_failures, record_failures
 from mirror.state.listing import (
     Due,
@@ -75,8 +75,13 @@ async def run_cycle(cycle: Cycle) -> Report:
         cycle.store, cycle.clock(), allow_shrink=cycle.options.allow_shrink
     )
     _log.info("cycle.started", cycle=cycle.id, indexes=[run.name for run in cycle.runs])
+    is_refused = False
     try:
         await _run_steps(cycle)
+    except ConfigError:
+        is_refused = True
+        await forget_cycle(cycle.store, cycle.id)
+        raise
     except BaseException as exc:
         report.interrupted = True  # whatever it was: nothing counts as seen
         if not isinstance(exc, MirrorError | ExceptionGroup):
@@ -86,8 +91,9 @@ async def run_cycle(cycle: Cycle) -> Report:
         _log.error("cycle.aborted", cycle=cycle.id, problem=str(report.aborted))
         await _publish_what_is_held(cycle)
     finally:
-        with anyio.CancelScope(shield=True):
-            await _finish(cycle)
+        if not is_refused:
+            with anyio.CancelScope(shield=True):
+                await _finish(cycle)
     return report
 
 
@@ -119,6 +125,7 @@ async def _run_steps(cycle: Cycle) -> None:
                 )
     if cycle.options.dry_run:
         plan_of_cycle(cycle).extend(await plan_orphaned(cycle))
+        cycle.report.free_bytes = await anyio.to_thread.run_sync(cycle.files.free_bytes)
         plan_of_cycle(cycle).extend(await plan_foreign(cycle))
         return
     await remove_orphaned(cycle, publisher)
@@ -212,6 +219,9 @@ async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> Non
     unlisted = set(only)
     for run in runs:
         unlisted -= await load_listed(cycle.store, run.source.id, unlisted - run.unlisted)
+    if unlisted and cycle.options.refuses_unlisted:
+        names = ", ".join(sorted(unlisted))
+        raise ConfigError(where="--project", problem=f"{indexes} does not list {names}: check the name")
     for name in sorted(unlisted):
         detail = f"--project {name}: {indexes} does not list it, or its patterns leave it out: check the name"
         cycle.report.unlisted.append(shown_failure(runs[0].name, name, "", Reason.NOT_FOUND, detail))

@@ -9,6 +9,7 @@ from mirror.errors import shown_text
 from mirror.state.notes import forget_damage, load_notes
 from mirror.state.store import Store
 from mirror.tree.layout import Layout
+from mirror.tree.pages import PAGE_NAMES
 
 
 class MendedPages:
@@ -25,6 +26,7 @@ class MendedPages:
         if not self._damaged:
             return
         paths = {_shown(self._layout.project_dir(name)) for name in names}
+        paths |= {f"{path}/{page}" for path in paths for page in PAGE_NAMES}
         if root:
             paths.add(_shown(str(self._layout.simple)))
         if mended := paths & self._damaged:

@@ -120,6 +120,8 @@ class Report:
     not_served: list[Shown] = field(default_factory=list)
     """Projects that their owner lists and nobody serves, also those that are in ``failures``."""
     plan: list[PlanItem] | None = None
+    free_bytes: int | None = None
+    """What may still be written to the disk, for a plan."""
     events: list[dict[str, str]] = field(default_factory=list)
     """What a person should know beyond counters and failures, such as ``owner-changed``."""
     ended: dict[str, MirrorError] = field(default_factory=dict)

@@ -50,6 +50,7 @@ from mirror.tree.check import (
     Damage,
     check_blob,
     clear_page_place,
+    closed_modes,
     exists,
     foreign_in_project,
     has_bytes,
@@ -57,6 +58,7 @@ from mirror.tree.check import (
     iter_outer,
     iter_projects,
     move_aside,
+    open_modes,
     scan_blobs,
     sort_unknown,
     sync_path,
@@ -110,6 +112,8 @@ class Verification:
     """What was taken off the pages and is not back."""
     lost_to_snapshots: list[LostFile] = field(default_factory=list)
     """What snapshots list and is known to be lost."""
+    closed: set[str] = field(default_factory=set)
+    """The paths of what was found with a mode that keeps it from being read."""
     without_metadata: list[str] = field(default_factory=list)
     """Files whose damaged metadata could not be made again: their pages no longer advertise any."""
 
@@ -131,7 +135,11 @@ class Verification:
         }
 
     def tell(self, finding: Finding) -> None:
-        """Add a finding and log it."""
+        """Add a finding and log it; a mode that keeps something from being read is found in two ways, and told once."""
+        if finding.damage is Damage.MODE:
+            if finding.path in self.closed:
+                return
+            self.closed.add(finding.path)
         self.findings.append(finding)
         _log.error(
             "tree.damaged",
@@ -195,6 +203,7 @@ async def verify(
     await checker.check(load_oldest_verified(store, window, limit=limit))
     if scope.is_whole:
         into.doing = "looking for foreign files"
+        await _check_modes(layout, into)
         await _check_files(store, layout, into)
         into.doing = "comparing pages"
         await _check_pages(store, layout, into)
@@ -218,6 +227,7 @@ async def look_again(
     suspects = [f.blob for f in into.findings if f.blob is not None]
     checked = (into.blobs_checked, into.bytes_checked, into.pages_checked)
     into.findings, into.lost_to_snapshots, into.leftovers = [], [], 0
+    into.closed.clear()
     window = await open_window(store, now=now(), before=scope.not_since)
 
     async def listed() -> AsyncIterator[BlobRow]:
@@ -226,6 +236,7 @@ async def look_again(
 
     await _BlobChecker(store, layout, metadata_limit_bytes, window.stamp, into).check(listed())
     if scope.is_whole:
+        await _check_modes(layout, into)
         await _check_files(store, layout, into)
         await _check_pages(store, layout, into)
         await _check_snapshots(store, layout, into)
@@ -305,6 +316,12 @@ class _BlobChecker:
                 await record_verified(self._store, whole, self._stamp)
         except StateError as exc:  # a reader of a state that it may not write: the result is the same
             _log.debug("verify.not_recorded", problem=str(exc))
+
+
+async def _check_modes(layout: Layout, into: Verification) -> None:
+    """Find what a web server of another user can't read."""
+    for path, detail in await anyio.to_thread.run_sync(closed_modes, layout):
+        into.tell(Finding(damage=Damage.MODE, path=path, detail=detail))
 
 
 async def _check_files(store: Store, layout: Layout, into: Verification) -> None:
@@ -450,6 +467,7 @@ async def repair(cycle: Cycle, layout: Layout, found: Verification) -> None:
     """
     found.doing = "mending"
     now = cycle.clock()
+    await anyio.to_thread.run_sync(open_modes, [f.path for f in found.findings if f.damage is Damage.MODE])
     damaged = [f for f in found.findings if f.damage in {Damage.MISSING, Damage.SIZE, Damage.BYTES}]
     blobs = [f.blob for f in damaged if f.blob is not None]
     if blobs:

@@ -72,6 +72,9 @@ class Options:
     all_failures: bool = True
     """Whether every ledger item is tried now, or only those whose next try is due (the daemon)."""
 
+    refuses_unlisted: bool = False
+    """Whether a project that no index lists is wrong usage: a person has typed it."""
+
     is_scheduled: bool = False
     """``indexes`` are those that are due (the daemon): each is judged as in a whole cycle, only what needs all waits."""
 

@@ -28,13 +28,14 @@ from mirror.tree.atomic import (
     tree_errors,
 )
 from mirror.tree.file_form import form_problem
-from mirror.tree.layout import METADATA_ENDING, PRIVATE_DIRECTORY, Layout
+from mirror.tree.layout import METADATA_ENDING, PRIVATE_DIRECTORY, PUBLIC_DIRECTORY, PUBLIC_FILE, Layout
 from mirror.tree.pages import PAGE_NAMES
 from mirror.tree.wheel import WheelError, extract_metadata
 
 _HEX = frozenset("0123456789abcdef")
 _NAME_BYTES = 200
-_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_READ, _ENTER = 0o004, 0o001
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Damage(Enum):
@@ -48,6 +49,8 @@ class Damage(Enum):
     SIDECAR = "sidecar"
     PAGE = "page"
     FOREIGN = "foreign"
+    MODE = "mode"
+    """Its mode keeps it from being read, by us or by a web server of another user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,8 @@ def check_blob(
     try:
         for directory in layout.blob_directories(sha256):
             check_directory(directory)
+    except PermissionError as exc:
+        return BlobCheck(damage=Damage.MODE, detail=_unreadable(exc))
     except OSError as exc:
         _raise_if_ours(exc, path)
         return BlobCheck(damage=Damage.MISSING, detail="the file is not there, nor is its directory")
@@ -84,6 +89,8 @@ def check_blob(
         descriptor = _open_plain(path)
     except FileNotFoundError:
         return BlobCheck(damage=Damage.MISSING, detail="the file is not there")
+    except PermissionError as exc:
+        return BlobCheck(damage=Damage.MODE, detail=_unreadable(exc))
     except OSError as exc:
         return BlobCheck(damage=Damage.BYTES, detail=_unreadable(exc))
     with os.fdopen(descriptor, "rb", buffering=0) as file:
@@ -232,6 +239,8 @@ def _entries(directory: str) -> list[os.DirEntry[str]]:
                 return sorted(found, key=lambda item: item.name)
         except FileNotFoundError:
             return []
+        except PermissionError:
+            return []  # ``closed_modes`` names the directory
 
 
 def _is_hex_directory(item: os.DirEntry[str]) -> bool:
@@ -333,6 +342,41 @@ def clear_page_place(layout: Layout, name: ProjectName | None) -> list[Path]:
         if exists(path) and not stat.S_ISREG(_mode(path)):
             moved.append(move_aside(layout, path))
     return moved
+
+
+def closed_modes(layout: Layout) -> list[tuple[str, str]]:
+    """Return the (path, what is wrong) of what is public and a web server of another user can't read, by path."""
+    found = []
+    for path in (str(layout.root), *_public_paths(str(layout.public))):
+        mode = _mode(path)
+        wanted = _READ if stat.S_ISREG(mode) else _READ | _ENTER if stat.S_ISDIR(mode) else 0
+        if mode & wanted != wanted:
+            found.append((path, f"mode {stat.S_IMODE(mode):04o}: a web server answers 403 for it"))
+    return sorted(found)
+
+
+def _public_paths(directory: str) -> Iterator[str]:
+    """Yield a directory and all that lies below it; links are not followed."""
+    waiting = [directory]
+    while waiting:
+        place = waiting.pop()
+        yield place
+        for item in _entries(place):
+            if item.is_dir(follow_symlinks=False):
+                waiting.append(item.path)
+            else:
+                yield item.path
+
+
+def open_modes(paths: Iterable[str]) -> None:
+    """Give files and directories of the tree the modes that a web server needs; those above first."""
+    for path in sorted(paths):
+        mode = _mode(path)
+        with tree_errors(path):
+            if stat.S_ISDIR(mode):
+                os.chmod(path, PUBLIC_DIRECTORY)
+            elif stat.S_ISREG(mode):
+                os.chmod(path, PUBLIC_FILE)
 
 
 def sync_path(path: str) -> None:

@@ -27,6 +27,7 @@ from mirror.tree.atomic import (
     FEW,
     check_directory,
     disk_space,
+    free_bytes,
     make_directory,
     open_plain,
     remove_if_there,
@@ -237,6 +238,10 @@ class FileStore:
                 removed += remove_if_there(item.path)
         self._kept = None
         return removed
+
+    def free_bytes(self) -> int | None:
+        """Return what may still be written to the disk, the reserve included, or None where nobody knows."""
+        return free_bytes(self.layout.files)
 
     def disk_bytes(self) -> int | None:
         """Return the size of the whole file system, or None where it does not say."""

@@ -87,11 +87,19 @@ class Layout:
 def create_tree(layout: Layout) -> None:
     """Make the directories that are missing, and see that files can be written and moved. Raises ``TreeError``."""
     with tree_errors(layout.root):
-        layout.root.mkdir(PUBLIC_DIRECTORY, parents=True, exist_ok=True)
+        _make_root(layout.root)
         _make_or_follow(layout.staging, PRIVATE_DIRECTORY)
         for directory in (layout.public, layout.simple, layout.files):
             _make_or_follow(directory, PUBLIC_DIRECTORY)
             _probe(layout.staging, directory)
+
+
+def _make_root(root: Path) -> None:
+    """Make the root and what is missing above it, whatever the umask: a web server must reach what is public."""
+    missing = [place for place in (root, *root.parents) if not place.exists()]
+    root.mkdir(PUBLIC_DIRECTORY, parents=True, exist_ok=True)
+    for place in missing:
+        place.chmod(PUBLIC_DIRECTORY)
 
 
 def _make_or_follow(path: Path, mode: int) -> None:

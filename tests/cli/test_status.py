@@ -522,24 +522,16 @@ def test_counts_are_one_covering_scan(index_url, tmp_path):
 
 
 def test_unlisted_project(index_url, tmp_path, capsys):
-    """--project NAME that no index lists is a failure of that cycle with exit code 5, but not kept in the ledger."""
+    """--project NAME that no index lists is wrong usage: exit code 2, one sentence, nothing is recorded."""
     root = tmp_path / "m"
     command = ["sync", "--once", "--index-url", index_url, "--root", str(root), "--project"]
     assert main([*command, "demo"]) == ExitCode.OK
     read(capsys)
-    assert main([*command, "Demmo", "--json"]) == ExitCode.PARTIAL
-    out, log = read(capsys)
-    report = json.loads(out)
-    detail = "--project demmo: default does not list it, or its patterns leave it out: check the name"
-    assert report["outcome"] == "partial"
-    assert report["failures"] == [
-        {"index": "default", "project": "demmo", "filename": None, "reason": "not-found", "detail": detail}
-    ]
-    assert [event["event"] for event in map(json.loads, log.splitlines()) if event["level"] == "warning"] == [
-        "project.unlisted"
-    ]
-    assert main([*command, "demmo", "--dry-run"]) == ExitCode.PARTIAL
-    assert read(capsys)[0] == (f"Nothing to do: the mirror has all that is wanted and offered.\nWarning: {detail}\n")
+    for more in (["--json"], ["--dry-run"]):
+        assert main([*command, "Demmo", *more]) == ExitCode.USAGE
+        out, log = read(capsys)
+        assert out == ""
+        assert log.splitlines()[-1] == "error: --project: default does not list demmo: check the name"
     assert main([*command, "demo"]) == ExitCode.OK
 
 
