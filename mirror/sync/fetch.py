@@ -88,7 +88,7 @@ class Fetcher:
             if not isinstance(job, FetchMetadata):
                 self._run.counters.bytes_wanted += job.file.size or 0
             url, refusal = self._run.refused_links.get((work.row.name, job.file.filename), ("", None))
-            if refusal is not None and url == job.file.url:
+            if refusal is not None and url == job.file.url and isinstance(job, Fetch):
                 await self._failed(work, job, refusal)  # its page was read again: what is the same has not ended
                 continue
             if isinstance(job, Fetch) and await self._give_away(work, job):
