@@ -39,11 +39,13 @@ async def settle_metadata(store: Store) -> int:
         return 0
     stays: list[Offered] = []
     drops: list[_Old] = []
+    strays: list[tuple[Sha256, str]] = []
+    """Beside them metadata may lie that the state does not know: an older version let two projects write it."""
     after = ("", "")
     while True:
         rows = await store.rows(
-            "SELECT sha256, filename, metadata_sha256, metadata_revision FROM blob WHERE metadata_sha256 IS NOT NULL"
-            f" AND substr(filename, -4) != '.whl' AND (sha256, filename) > (?, ?) ORDER BY sha256, filename LIMIT {_CHUNK}",
+            "SELECT sha256, filename, metadata_sha256, metadata_revision FROM blob"
+            f" WHERE substr(filename, -4) != '.whl' AND (sha256, filename) > (?, ?) ORDER BY sha256, filename LIMIT {_CHUNK}",
             after,
         )
         if not rows:
@@ -53,7 +55,10 @@ async def settle_metadata(store: Store) -> int:
         owners = await _load_owners(store, [o.sha256 for o in old])
         for item in old:
             project = _only_owner(owners.get((item.sha256, item.filename), []), item.filename)
-            if project is None:
+            if item.metadata_sha256 is None:
+                if project is None:
+                    strays.append((item.sha256, item.filename))
+            elif project is None:
                 drops.append(item)
             else:
                 offered = Offered(
@@ -67,6 +72,7 @@ async def settle_metadata(store: Store) -> int:
     async with store.transaction() as tx:
         await enter_offered(tx, stays)
         await _drop(tx, drops, last_sent)
+        await tx.executemany("INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", strays)
         await _enter_done(tx)
     return len(drops)
 
@@ -76,7 +82,7 @@ class _Old(msgspec.Struct, frozen=True, kw_only=True):
 
     sha256: Sha256
     filename: str
-    metadata_sha256: Sha256
+    metadata_sha256: Sha256 | None
     since: int
     """The revision that stood when it came."""
 

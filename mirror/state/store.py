@@ -176,6 +176,7 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
     """Open an existing ``path`` without changing it, also beside a running daemon. Raises ``StateError``.
 
     ``may_note`` allows small writes where the file can be written; else every write raises.
+    A state of an older version is read from a copy that is brought up to this version: only a command that writes changes it.
 
     Where we may, the connection is a writing one that only asks: it takes SQLite's side files away when it closes.
     """
@@ -183,6 +184,19 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
         raise StateError(
             path=str(path), problem="there is no state here: run `mirror sync --once` first, or check --root"
         )
+    async with _as_it_is(path, may_note=may_note) as store:
+        with _state_errors(path):
+            version = await store.value("PRAGMA user_version")
+        if not 0 < version < SCHEMA_VERSION:
+            yield store
+            return
+    async with open_copy(path) as copy:
+        yield copy
+
+
+@contextlib.asynccontextmanager
+async def _as_it_is(path: Path, *, may_note: bool = False) -> AsyncIterator[Store]:
+    """Open a state for reading, also one of an older version."""
     mode = await anyio.to_thread.run_sync(_reading_mode, path)
     async with _connected(f"{path.absolute().as_uri()}?mode={mode}", path) as store:
         with _state_errors(path):
@@ -210,7 +224,7 @@ async def open_copy(path: Path) -> AsyncIterator[Store]:
     async with _connected("", path) as store:
         with _state_errors(path):
             if await anyio.Path(path).exists():
-                async with open_store_for_reading(path) as original:
+                async with _as_it_is(path) as original:
                     await original.connection.backup(store.connection)
             await _prepare(store)
         yield store

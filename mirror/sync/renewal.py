@@ -59,11 +59,11 @@ async def renew_snapshots(store: Store, files: FileStore) -> None:
         _log.info("snapshots.renewed", snapshots=names, projects=len(projects))
     dropped = await load_dropped(store)
     if dropped:
-        await anyio.to_thread.run_sync(_remove_sidecars, files, dropped)
+        removed = await anyio.to_thread.run_sync(_remove_sidecars, files, dropped)
         await record_dropped_gone(store, dropped)
-        _log.warning(
-            "metadata.dropped", files=len(dropped), cause="nobody knows that the project's own index listed it"
-        )
+        if removed:
+            cause = "nobody knows that the project's own index listed it"
+            _log.warning("metadata.dropped", files=removed, cause=cause)
 
 
 def _list_projects(layout: Layout, snapshots: Sequence[str]) -> list[str]:
@@ -127,6 +127,5 @@ def _may_offer(
     return may_offer_in(project, filename) and beside.get((sha256, filename)) == metadata
 
 
-def _remove_sidecars(files: FileStore, dropped: Sequence[tuple[Sha256, str]]) -> None:
-    for sha256, filename in dropped:
-        files.remove_sidecar(sha256, filename)
+def _remove_sidecars(files: FileStore, dropped: Sequence[tuple[Sha256, str]]) -> int:
+    return sum(files.remove_sidecar(sha256, filename) for sha256, filename in dropped)

@@ -192,8 +192,8 @@ class FileStore:
                 if not _remove_empty(directory):
                     break
 
-    def remove_sidecar(self, sha256: Sha256, filename: str) -> None:
-        """Remove the metadata beside a blob, durably; what is not there is no error."""
+    def remove_sidecar(self, sha256: Sha256, filename: str) -> bool:
+        """Remove the metadata beside a blob, durably; tell whether there was any."""
         path = self.layout.sidecar_path(sha256, filename)
         directories = self.layout.blob_directories(sha256)
         with tree_errors(path):
@@ -201,9 +201,11 @@ class FileStore:
                 for directory in directories:
                     check_directory(directory)
             except FileNotFoundError:
-                return
-            if remove_if_there(path):
+                return False
+            is_gone = remove_if_there(path)
+            if is_gone:
                 sync_directory(directories[-1])
+            return is_gone
 
     def sweep_staging(self, keep_keys: Collection[str] = ()) -> int:
         """Remove what can't be resumed under one of these keys and is not under way; return how many files went.
