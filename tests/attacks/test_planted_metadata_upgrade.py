@@ -276,3 +276,14 @@ def test_metadata_that_is_offered_again_is_sent(
     assert offered(gap.mirror, "simple") == digest(OWN)
     gap.carry()
     gap.check_equal()
+
+
+async def test_metadata_that_the_state_does_not_know(planted: tuple[Simulator, Mirror]) -> None:
+    """What two projects wrote beside a file, and the state of an older version lost, leaves the disk too."""
+    _, mirror = planted
+    with closing(sqlite3.connect(mirror.root / "state.db")) as db, db:
+        db.execute("UPDATE blob SET metadata_sha256 = NULL WHERE filename = ?", (SDIST,))
+    assert sidecar(mirror) == PLANTED
+    await mirror.cycle()
+    assert [offered(mirror, place) for place in PLACES] == [None] * 3
+    assert sidecar(mirror) is None

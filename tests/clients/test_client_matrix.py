@@ -34,7 +34,7 @@ MANAGERS = {
 [tool.poetry]\npackage-mode = false\n[[tool.poetry.source]]\nname = "mirror"\nurl = "{url}"\npriority = "primary"\n""",
     ),
     "pdm": (
-        "pdm hishel<1",  # with a newer one, which it does not exclude, it ends with an AttributeError
+        "pdm hishel<2",  # with a newer one, which it does not exclude, it ends with an AttributeError
         "pyproject.toml",
         """[project]\nname = "app"\nversion = "0"\nrequires-python = ">=3.10"\ndependencies = ["Foo.Bar"]
 [[tool.pdm.source]]\nname = "pypi"\nurl = "{url}"\nverify_ssl = false\n""",
