@@ -113,6 +113,7 @@ def run_case(name: str, work: Path) -> None:
         near,
         "--site",
         "s",
+        "--local",
         "--to",
         medium,
     ]

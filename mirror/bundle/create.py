@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from mirror.core.render_pages import RENDERER
 from mirror.errors import BundleError, ConfigError, TreeError
 from mirror.logs import get_logger
 from mirror.state.plan import Plan
-from mirror.state.shipments import ShipmentRow, load_chain, load_shipments, record_shipment
+from mirror.state.shipments import ShipmentRow, load_chain, load_shipments, record_shipment, record_site_forgotten
 from mirror.state.snapshots import SnapshotRow, count_projects_at
 from mirror.state.store import Store
 from mirror.tree.atomic import (
@@ -130,14 +131,17 @@ def is_continued(plan: Plan, order: Order, basis: Basis, *, is_newest: bool) -> 
     return is_newest or bool(plan.meta("signed")) or written >= _WORTH_BYTES
 
 
-def clear_begun(plan: Plan) -> None:
-    """Remove what was written of a bundle that is given up, where its medium is still there and it was not signed."""
+def clear_begun(plan: Plan, *, is_abandoned: bool = False) -> None:
+    """Remove what was written of a bundle that is given up, where its medium is still there.
+
+    One that was signed may be on its way and stays, unless the user has abandoned it.
+    """
     place, signed = plan.meta("directory"), plan.meta("signed")
-    if not place or signed:
+    if not place or (signed and not is_abandoned):
         return
     with contextlib.suppress(OSError, TreeError, BundleError):
         with open_medium(Path(place)) as medium:
-            if BUNDLE_SIG in medium.names():
+            if BUNDLE_SIG in medium.names() and not is_abandoned:
                 return
             _remove_own(medium)
         Path(place).rmdir()
@@ -213,18 +217,33 @@ def total_bytes(plan: Plan) -> int:
     return sum(volume.size for volume in plan.volumes())
 
 
-def write_bundle(plan: Plan, sources: Sequence[Path], directory: Path, key: Path | None, told: Told) -> str:
+class Signing(msgspec.Struct, frozen=True, kw_only=True):
+    """With which key a bundle is signed, and who is told before a device must be touched for a file."""
+
+    key: Path | None
+    announce: Callable[[str], None]
+
+
+def write_bundle(
+    plan: Plan,
+    sources: Sequence[Path],
+    directory: Path,
+    key: Signing,
+    progress: AbstractContextManager[Told],
+) -> str:
     """Write the planned bundle, or what is missing of it; return the sha256 of its ``bundle.json``.
 
-    ``sources``: where blobs and where pages lie. What is signed is made and signed beside the plan, in the mirror's private
-    part, then copied: nothing that is read from the medium gets a signature. Raises ``TreeError``, ``BundleError``.
+    ``sources``: where blobs and where pages lie. ``progress`` is over before anything is signed. What is signed is made and
+    signed beside the plan, in the mirror's private part, then copied: nothing that is read from the medium gets a signature.
+    Raises ``TreeError``, ``BundleError``.
     """
     public, pages = sources
     head = head_of(plan)
     with open_medium(directory, make=True) as medium:
         _prepare(plan, medium)
         _check_space(plan, medium)
-        write_volumes(plan, lambda path: (pages if path.startswith("simple/") else public) / path, medium, told)
+        with progress as told:
+            write_volumes(plan, lambda path: (pages if path.startswith("simple/") else public) / path, medium, told)
         attached = _write_attached(plan, medium, head, key)
         written = _write_manifest(plan, medium, head, attached, key)
         medium.sync()
@@ -250,7 +269,7 @@ def _prepare(plan: Plan, medium: Medium) -> None:
 
 def _remove_own(medium: Medium) -> None:
     """Remove what an earlier run of ours began and did not come far with."""
-    own = {*ATTACHED, BUNDLE_JSON, manifest.SUMS}
+    own = {*ATTACHED, BUNDLE_JSON, BUNDLE_SIG, manifest.SUMS}
     names = medium.names()
     foreign = [name for name in names if name not in own and not Path(name).match("volume-*.tar")]
     if foreign:
@@ -271,7 +290,7 @@ def _check_space(plan: Plan, medium: Medium) -> None:
         raise full_disk_error(str(medium.path), "too little space", advice)
 
 
-def _write_attached(plan: Plan, medium: Medium, head: manifest.Head, key: Path | None) -> list[Written]:
+def _write_attached(plan: Plan, medium: Medium, head: manifest.Head, key: Signing) -> list[Written]:
     program = manifest.program()
     attached = [medium.write(PROGRAM, [program])]
     path = plan.path.with_name(PROGRAM)
@@ -282,15 +301,13 @@ def _write_attached(plan: Plan, medium: Medium, head: manifest.Head, key: Path |
         medium.remove(_SIGNATURE)
     else:
         attached.append(medium.write(_SIGNATURE, [signature]))
-    text = manifest.readme(head, medium.path.name, is_signed=key is not None)
+    text = manifest.readme(head, medium.path.name, is_signed=key.key is not None)
     attached.append(medium.write(manifest.README, [text.encode()]))
     attached.append(medium.write(manifest.CONTENTS, manifest.render_contents(plan)))
     return attached
 
 
-def _write_manifest(
-    plan: Plan, medium: Medium, head: manifest.Head, attached: list[Written], key: Path | None
-) -> Written:
+def _write_manifest(plan: Plan, medium: Medium, head: manifest.Head, attached: list[Written], key: Signing) -> Written:
     """Write ``bundle.json``, the sums and then the signature; it is signed before it comes to the medium."""
     path = plan.path.with_name(BUNDLE_JSON)
     with tree_errors(path), path.open("wb", buffering=0) as private, HashingFile(path, private) as out:
@@ -311,11 +328,12 @@ def _write_manifest(
     return written
 
 
-def _signature(plan: Plan, path: Path, written: Written, key: Path | None, mark: str) -> bytes | None:
+def _signature(plan: Plan, path: Path, written: Written, signing_key: Signing, mark: str) -> bytes | None:
     """Return the signature of a file in the private part of the mirror; None without a key.
 
     The plan keeps it as ``mark``, so that nobody is asked twice for the same bytes and the same key.
     """
+    key = signing_key.key
     own = [written.sha256, "" if key is None else signing.public_half(key)]
     kept = plan.meta(mark)
     if key is None:
@@ -323,6 +341,8 @@ def _signature(plan: Plan, path: Path, written: Written, key: Path | None, mark:
         return None
     if kept and kept[:2] == own and len(kept) > 2:
         return str(kept[2]).encode()
+    if signing.is_hardware(key):
+        signing_key.announce(written.name)
     made = signing.sign_file(path, key)
     signature = path.with_name(f"{path.name}.sig")
     signature.write_bytes(made)
@@ -357,6 +377,15 @@ async def commit(store: Store, layout: Layout, plan: Plan, digest: str, *, bases
     await anyio.to_thread.run_sync(_drop_page_lists, layout, [old for old in made if not old.needed])
     _log.info("bundle.entered", site=row.site, sequence=row.sequence, digest=digest)
     return row
+
+
+async def forget_site(store: Store, layout: Layout, site: str) -> int:
+    """Remove all that is kept for a site; return how many bundles were entered for it. The tree's lock must be held."""
+    rows = await load_shipments(store, site)
+    await record_site_forgotten(store, site)
+    await anyio.to_thread.run_sync(_drop_page_lists, layout, rows)
+    _log.info("site.forgotten", site=site, bundles=len(rows))
+    return len(rows)
 
 
 def _keep_page_list(layout: Layout, plan: Plan, row: ShipmentRow) -> None:

@@ -5,6 +5,7 @@ For a scanning station between the sides: the reading and checking is that of th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -13,11 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.version import InvalidVersion
 
 from mirror.bundle import manifest, receive, signing
 from mirror.errors import BundleError, ConfigError
 
 Told = Callable[[int], None]
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bundle does, for the person who approves it."""
+
+    comes: dict[str, list[str]]
+    """Project -> versions of which files come."""
+    relabelled: list[str]
+    """Projects with other pages and no new files."""
 
 
 class Look(msgspec.Struct, kw_only=True):
@@ -33,6 +45,17 @@ class Look(msgspec.Struct, kw_only=True):
     volumes_here: list[str]
     volumes_missing: list[str]
     problems: list[str]
+
+    def changes(self) -> Changes:
+        """Return which projects and versions come or change; which go is ``manifest.removed``."""
+        comes: dict[str, set[str]] = {}
+        for item in self.manifest.blobs:
+            if not item.path.endswith(receive.METADATA_ENDING):
+                project, version = _parse_filename(item.path.rpartition("/")[2])
+                comes.setdefault(project, set()).add(version)
+        pages = {page.path.split("/")[1] for page in self.manifest.pages if page.path.count("/") > 1}
+        ordered = {project: sorted(versions) for project, versions in sorted(comes.items())}
+        return Changes(comes=ordered, relabelled=sorted(pages - comes.keys()))
 
     def as_json(self) -> dict[str, Any]:
         """Return the report object."""
@@ -54,12 +77,25 @@ class Look(msgspec.Struct, kw_only=True):
             "bytes": sum(item.size for item in m.blobs),
             "pages": len(m.pages),
             "projects_removed": list(m.removed),
+            "comes": self.changes().comes,
+            "changes": self.changes().relabelled,
             "signer": self.signer,
             "trusted": self.is_trusted,
             "volumes": [volume.name for volume in m.volumes],
             "volumes_missing": self.volumes_missing,
             "problems": self.problems,
         }
+
+
+def _parse_filename(name: str) -> tuple[str, str]:
+    """Return project and version of a file; a name of another kind stands for itself."""
+    with contextlib.suppress(InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
+        if name.endswith(".whl"):
+            project, version, _, _ = parse_wheel_filename(name)
+        else:
+            project, version = parse_sdist_filename(name)
+        return str(project), str(version)
+    return name, "(another kind of file)"
 
 
 def find_bundles(directories: Sequence[Path]) -> list[Path]:
@@ -111,7 +147,7 @@ def _read_manifest(medium: Path, *, judges_signature: bool) -> bytes:
                 receive.check_text(file, str(path))
                 if judges_signature and signature.exists():
                     made = receive.read_small(str(signature), receive.MAX_SIGNATURE_BYTES)
-                    signing.describe_signer_of(file.fileno(), made, receive.BUNDLE_JSON)
+                    signing.describe_signer_of(file.fileno(), made, path)
         return receive.read_small(str(path), receive.MAX_MANIFEST_BYTES)
     except receive.ReceiveError as exc:
         raise BundleError(problem=str(exc)) from exc
@@ -128,7 +164,7 @@ def _signers(media: Sequence[Path], data: bytes, trust: Path | None, problems: l
     try:
         signature = receive.read_small(str(path), receive.MAX_SIGNATURE_BYTES)
         if trust is None:
-            return [signing.describe_signer_of(data, signature, receive.BUNDLE_JSON)], False
+            return [signing.describe_signer_of(data, signature, media[0] / receive.BUNDLE_JSON)], False
         with tempfile.TemporaryDirectory() as place:
             copy, trusted = Path(place) / "signature", Path(place) / "trust"
             copy.write_bytes(signature)

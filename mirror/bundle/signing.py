@@ -51,18 +51,18 @@ def public_half(key: Path) -> str:
 def describe_signer(path: Path, signature: Path) -> str:
     """Return the kind and fingerprint of the key that signed a private file, trusted or not. Raises ``BundleError``."""
     with path.open("rb") as file:
-        return _describe(file.fileno(), str(signature), path.name)
+        return _describe(file.fileno(), str(signature), path)
 
 
-def describe_signer_of(data: bytes | int, signature: bytes, name: str) -> str:
-    """As ``describe_signer``, for bytes in hand or a descriptor; ``name`` is that of the file, for the message."""
+def describe_signer_of(data: bytes | int, signature: bytes, path: Path) -> str:
+    """As ``describe_signer``, for bytes in hand or a descriptor; ``path`` is where they were read, for the message."""
     with tempfile.NamedTemporaryFile() as copy:
         copy.write(signature)
         copy.flush()
-        return _describe(data, copy.name, name)
+        return _describe(data, copy.name, path)
 
 
-def _describe(data: bytes | int, signature: str, name: str) -> str:
+def _describe(data: bytes | int, signature: str, path: Path) -> str:
     command = [receive.find_ssh_keygen(), "-Y", "check-novalidate", "-n", receive.NAMESPACE, "-s", signature]
     given: dict[str, Any] = {"input": data}
     if isinstance(data, int):
@@ -72,8 +72,20 @@ def _describe(data: bytes | int, signature: str, name: str) -> str:
     found = _SIGNED_WITH.match(done.stdout.decode("utf-8", "replace"))
     if done.returncode or not found:
         said = shown_text((done.stderr or done.stdout).decode("utf-8", "replace").strip())
-        raise BundleError(problem=f"{name}.sig: no signature of {name} ({said})")
+        raise BundleError(problem=f"{path}.sig: no signature of {path.name} ({said})")
     return found[1].strip()
+
+
+def is_protected(key: Path) -> bool:
+    """Tell whether a private key needs a passphrase; what is no private key does not."""
+    command = [receive.find_ssh_keygen(), "-y", "-P", "", "-f", str(key)]
+    done = subprocess.run(command, capture_output=True, check=False, env=_plain())  # noqa: S603 - fixed words
+    return done.returncode != 0 and b"passphrase" in done.stderr
+
+
+def is_hardware(key: Path) -> bool:
+    """Tell whether a key lies on a device that must be touched."""
+    return public_half(key).startswith("sk-")
 
 
 def make_key(path: Path, *, protect: bool) -> None:
@@ -82,6 +94,12 @@ def make_key(path: Path, *, protect: bool) -> None:
     done = subprocess.run(command if protect else [*command, "-N", ""], check=False)  # noqa: S603 - fixed words
     if done.returncode:
         raise BundleError(problem=f"ssh-keygen could not make {path}; what it said stands above")
+    if protect and not is_protected(path):
+        path.unlink()
+        path.with_name(f"{path.name}.pub").unlink(missing_ok=True)
+        raise BundleError(
+            problem=f"no passphrase was given, so {path} was not kept; --no-passphrase makes a key without one"
+        )
 
 
 def allowed_signer(key: Path, principal: str, site: str | None = None) -> str:

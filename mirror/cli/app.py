@@ -70,4 +70,6 @@ _bundle.command("receive", context_settings={"ignore_unknown_options": True})(
     with_global_options(bundle_commands.receive)
 )
 _bundle.command("acknowledge")(with_global_options(bundle_commands.acknowledge))
+_bundle.command("forget")(with_global_options(bundle_commands.forget))
+_bundle.command("abandon")(with_global_options(bundle_commands.abandon))
 app.add_typer(_bundle, name="bundle")

@@ -1,7 +1,8 @@
-"""``mirror bundle key|create|list|inspect|verify|receive|acknowledge``: carry changes across an air gap."""
+"""``mirror bundle key|create|list|inspect|verify|receive|acknowledge|forget|abandon``: carry changes across an air gap."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -16,14 +17,17 @@ from mirror.errors import BundleError, ConfigError
 if TYPE_CHECKING:
     from mirror.bundle.create import Basis, Order
     from mirror.bundle.look import Look
+    from mirror.bundle.manifest import Head
     from mirror.bundle.repair import Receipt
     from mirror.bundle.volumes import Told
     from mirror.config import Config
+    from mirror.state.plan import Plan
     from mirror.state.shipments import ShipmentRow
     from mirror.state.snapshots import SnapshotRow
     from mirror.tree.layout import Layout
     from mirror.wiring import Tree
 
+_MOST_LINES = 200
 _LONGEST_S = 100 * 366 * 86400
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
 _MEDIA = Annotated[list[Path], typer.Argument(metavar="DIR", help="The bundle; several when it is spread over media.")]
@@ -98,11 +102,17 @@ def create(
         str | None,
         typer.Option("--valid-for", metavar="DURATION", help="How long it may be applied; needs a receive.py of 0.2."),
     ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Make it on the file system of /, where no medium is mounted.")
+    ] = False,
     json: _JSON = False,
 ) -> ExitCode:
     """Make a bundle of what leads a site from its last bundle to now."""
+    import anyio
+
     from mirror.bundle import signing
     from mirror.sync.snapshot import check_name
+    from mirror.wiring import check_user
 
     check_name(site, "site")
     if sum((full, since is not None, repair is not None)) > 1:
@@ -127,6 +137,8 @@ def create(
         signing.check_tool()
         if not key.exists() and not key.with_name(f"{key.name}.pub").exists():
             raise ConfigError(where="--key", problem=f"{key} is not there; `mirror bundle key {key}` makes one")
+    anyio.run(check_user, config.mirror)
+    _check_target(to, local=local)
     wanted = _Wanted(
         config, site, to.absolute(), key, _volume_size(volume_size), snapshot, since, full, _valid_for(valid_for)
     )
@@ -135,7 +147,34 @@ def create(
         _write_json({"format": 1, **report})
     else:
         _show_created(report)
+    if report["outcome"] == "nothing" and repair is None:
+        _show_unacknowledged(config, site)
     return ExitCode.PARTIAL if report.get("not_mended") else ExitCode.OK
+
+
+def _check_target(to: Path, *, local: bool) -> None:
+    try:
+        place, top = to.stat(), Path("/").stat()
+    except OSError as exc:
+        raise ConfigError(where="--to", problem=f"{to}: {exc.strerror}; mount the medium, or make the folder") from exc
+    if not to.is_dir():
+        raise ConfigError(where="--to", problem=f"{to} is no folder")
+    if place.st_dev == top.st_dev and not local:
+        raise ConfigError(
+            where="--to",
+            problem=f"{to} lies on the file system of /: is the medium mounted? --local makes the bundle there all the same",
+        )
+
+
+def _show_unacknowledged(config: Config, site: str) -> None:
+    import anyio
+
+    rows = anyio.run(_load_shipments, config, site)
+    done = max((row.sequence for row in rows if row.acknowledged_at is not None), default=None)
+    waiting = [str(row.sequence) for row in rows if row.acknowledged_at is None and row.sequence > (done or 0)]
+    if waiting:
+        again = "--full" if done is None else f"--since {done}"
+        write_error(f"not acknowledged yet: {', '.join(waiting)}; if a medium was lost, make a bundle with {again}")
 
 
 class _Wanted(NamedTuple):
@@ -185,6 +224,7 @@ def _create(options: GlobalOptions, wanted: _Wanted) -> dict[str, Any]:
     import anyio
 
     from mirror.bundle import create as work
+    from mirror.bundle.agent import unlocked_key
     from mirror.state.plan import open_plan
     from mirror.tree.layout import Layout
     from mirror.tree.lock import hold
@@ -202,8 +242,17 @@ def _create(options: GlobalOptions, wanted: _Wanted) -> dict[str, Any]:
         with open_plan(work.plan_path(layout, job.pin.name)) as plan:
             head = work.head_of(plan)
             directory = work.bundle_directory(wanted.to, head)
-            with _shown(options, work.total_bytes(plan), f"writing {directory.name}") as told:
-                digest = work.write_bundle(plan, work.sources_of(layout, job.pin.name), directory, wanted.key, told)
+            if (
+                job.basis.sequence == 1
+                and not plan.meta("directory")
+                and not _confirm_first(options, wanted, head, plan)
+            ):
+                anyio.run(_abandon, options, wanted.config, wanted.site)
+                raise ConfigError(where="--site", problem=f"{wanted.site} was not confirmed, and no bundle was made")
+            progress = _shown(options, work.total_bytes(plan), f"writing {directory.name}")
+            key = work.Signing(key=wanted.key, announce=_announce_touch)
+            with unlocked_key(wanted.key):
+                digest = work.write_bundle(plan, work.sources_of(layout, job.pin.name), directory, key, progress)
             report = {
                 "outcome": "made",
                 **work.summary(head, plan, directory),
@@ -212,6 +261,102 @@ def _create(options: GlobalOptions, wanted: _Wanted) -> dict[str, Any]:
             }
         anyio.run(_enter, options, wanted, job, digest)
     return report
+
+
+def _announce_touch(name: str) -> None:
+    write_error(f"touch the key now: it signs {name}")
+
+
+def _confirm_first(options: GlobalOptions, wanted: _Wanted, head: Head, plan: Plan) -> bool:
+    """Announce the first bundle for a site, and ask for it on a terminal: a typo in its name would send everything."""
+    from mirror.bundle.create import total_bytes
+
+    state = head.state
+    what = f"{counted(state['projects'], 'project')}, {counted(state['files'], 'file')}, {size(total_bytes(plan))}"
+    if options.is_interactive and sys.stdin is not None and sys.stdin.isatty():
+        return typer.confirm(f"first bundle for the site {wanted.site}: {what}. Make it?", err=True)
+    write_error(f"warning: first bundle for the site {wanted.site}: {what}")
+    return True
+
+
+async def _abandon(options: GlobalOptions, config: Config, site: str) -> list[str]:
+    """Drop what was begun for a site and not completed; return the folders that were written to."""
+    from mirror.bundle import create as work
+    from mirror.state.plan import open_plan
+    from mirror.state.snapshots import Kind, load_snapshots
+    from mirror.sync import snapshot as frozen
+
+    places = []
+    async with _opened(options, config) as tree:
+        for pin in await load_snapshots(tree.store, Kind.PIN):
+            if pin.name.rpartition("-")[0] != site:
+                continue
+            with open_plan(work.plan_path(tree.layout, pin.name)) as plan:
+                places.append(str(plan.meta("directory") or ""))
+                work.clear_begun(plan, is_abandoned=True)
+            await frozen.remove(tree.store, tree.layout, pin)
+    return places
+
+
+def abandon(
+    options: GlobalOptions,
+    site: Annotated[str, typer.Argument(metavar="SITE", help="For which place beyond the gap.")],
+    json: _JSON = False,
+) -> ExitCode:
+    """Drop a bundle that was begun for a site and not completed."""
+    import anyio
+
+    from mirror.tree.lock import hold
+
+    config = options.load_tree_config()
+    with hold(config.mirror.root / "bundle.lock", wait_s=options.wait_s):
+        places = anyio.run(_abandon, options, config, site)
+    if not places:
+        raise ConfigError(
+            where="SITE", problem=f"nothing was begun for {safe(site)}; `mirror bundle list` shows what was"
+        )
+    written = [place for place in places if place]
+    if json:
+        _write_json({"format": 1, "outcome": "abandoned", "site": site, "folders": written})
+        return ExitCode.OK
+    write_out(f"what was begun for {site} is dropped")
+    for place in written:
+        write_out(f"it was written to {place}: what is left of it must not be carried across")
+    return ExitCode.OK
+
+
+def forget(
+    options: GlobalOptions,
+    site: Annotated[str, typer.Argument(metavar="SITE", help="The place beyond the gap.")],
+    json: _JSON = False,
+) -> ExitCode:
+    """Remove a site and all that is kept for it: its chain, its bundles, and what was begun."""
+    import anyio
+
+    from mirror.bundle.create import forget_site
+    from mirror.tree.lock import hold
+
+    config = options.load_tree_config()
+
+    async def run() -> int:
+        async with _opened(options, config) as tree:
+            return await forget_site(tree.store, tree.layout, site)
+
+    with hold(config.mirror.root / "bundle.lock", wait_s=options.wait_s):
+        begun = anyio.run(_abandon, options, config, site)
+        bundles = anyio.run(run)
+    if not begun and not bundles:
+        raise ConfigError(
+            where="SITE", problem=f"no bundle was made for {safe(site)}; `mirror bundle list` shows all sites"
+        )
+    if json:
+        _write_json({"format": 1, "outcome": "forgotten", "site": site, "bundles": bundles})
+    else:
+        write_out(
+            f"{site} is forgotten, with {counted(bundles, 'bundle')}; the next bundle for it is complete and begins a new chain,"
+            " which the far side takes by --new-chain"
+        )
+    return ExitCode.OK
 
 
 async def _prepare(options: GlobalOptions, wanted: _Wanted, layout: Layout) -> _Job | None:
@@ -305,6 +450,7 @@ def _repair(options: GlobalOptions, wanted: _Wanted, path: Path) -> dict[str, An
 
     from mirror.bundle import create as work
     from mirror.bundle import repair
+    from mirror.bundle.agent import unlocked_key
     from mirror.state.plan import open_plan
     from mirror.tree.layout import Layout
 
@@ -320,8 +466,10 @@ def _repair(options: GlobalOptions, wanted: _Wanted, path: Path) -> dict[str, An
         report: dict[str, Any] = {"outcome": "nothing", "site": wanted.site, "not_mended": repair.unmended(left)}
         if plan.volumes():
             directory = work.bundle_directory(wanted.to, head)
-            with _shown(options, work.total_bytes(plan), f"writing {directory.name}") as told:
-                digest = work.write_bundle(plan, (layout.public, Path(temporary)), directory, wanted.key, told)
+            progress = _shown(options, work.total_bytes(plan), f"writing {directory.name}")
+            key = work.Signing(key=wanted.key, announce=_announce_touch)
+            with unlocked_key(wanted.key):
+                digest = work.write_bundle(plan, (layout.public, Path(temporary)), directory, key, progress)
             report |= {"outcome": "made", **work.summary(head, plan, directory), "digest": digest}
             report["signed"] = wanted.key is not None
     return report
@@ -462,6 +610,16 @@ def _show_look(found: Look) -> None:
     write_out(f"brings {counted(len(m.blobs), 'file')} ({size(total)}), {counted(len(m.pages), 'page')}")
     if m.removed:
         write_out(f"takes away {counted(len(m.removed), 'project')}: {', '.join(m.removed[:20])}")
+    changes = found.changes()
+    for project, versions in list(changes.comes.items())[:_MOST_LINES]:
+        write_out(f"  comes    {safe(project)} {safe(', '.join(versions))}")
+    for project in changes.relabelled[:_MOST_LINES]:
+        write_out(f"  changes  {safe(project)}: other labels, or versions that leave")
+    for project in m.removed[:_MOST_LINES]:
+        write_out(f"  goes     {project}")
+    more = sum(max(len(names) - _MOST_LINES, 0) for names in (changes.comes, changes.relabelled, m.removed))
+    if more:
+        write_out(f"  … and {counted(more, 'more line')}: --json lists all")
     state = m.state
     write_out(f"leads to {counted(state.projects, 'project')}, {counted(state.files, 'file')} ({size(state.bytes)})")
     trusted = "" if found.is_trusted else " (not compared with a trust file)"

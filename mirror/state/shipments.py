@@ -96,6 +96,13 @@ async def record_acknowledged(
         )
 
 
+async def record_site_forgotten(store: Store, site: str) -> None:
+    """Forget a site, its chain and its bundles."""
+    async with store.transaction() as tx:
+        await tx.execute("DELETE FROM shipment WHERE site = ?", (site,))
+        await tx.execute("DELETE FROM site WHERE name = ?", (site,))
+
+
 async def record_shipments_aged(store: Store, cutoff: float) -> int:
     """Let go of old shipments that nobody will build on: made before a time, and a later one is acknowledged."""
     async with store.transaction() as tx:

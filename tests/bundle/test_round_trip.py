@@ -285,7 +285,16 @@ def killed_create(gap: Gap, step: int) -> subprocess.CompletedProcess[str]:
     config = gap.work / "mirror.toml"
     config.write_text(f'[mirror]\nroot = "{gap.mirror.root}"\n[[index]]\nname = "main"\nurl = "{gap.upstream.url}"\n')
     words = [sys.executable, str(script), str(step), "bundle", "create", "--config", str(config), "--site", "plant"]
-    words += ["--to", str(gap.medium), "--key", str(gap.key), "--volume-size", str(SMALLEST_VOLUME), "--json"]
+    words += [
+        "--local",
+        "--to",
+        str(gap.medium),
+        "--key",
+        str(gap.key),
+        "--volume-size",
+        str(SMALLEST_VOLUME),
+        "--json",
+    ]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
