@@ -138,6 +138,11 @@ def forward_log(send: Callable[[str], None]) -> None:
     _structlog().configure(logger_factory=lambda *_names: _LineSender(send))
 
 
+def write_log_here() -> None:
+    """End what ``forward_log`` began: write to standard error again, in the configured format."""
+    _structlog().configure(logger_factory=lambda *_names: _LineWriter(None))
+
+
 def write_line(line: str) -> None:
     """Write a line that another process of ours has finished; it may not have known all secrets."""
     _LineWriter(None).msg(_SECRETS.hide(line))

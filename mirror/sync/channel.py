@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
+import threading
 from collections.abc import Callable
 from typing import Final, Self
 
@@ -17,6 +18,9 @@ class Channel(asyncio.Protocol):
     def __init__(self, on_message: Callable[[object], None], on_end: Callable[[], None]) -> None:
         self._on_message, self._on_end = on_message, on_end
         self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._is_closed = self._has_ended = False
         self._received = bytearray()
         self._unsent: list[bytes] = []
 
@@ -25,19 +29,27 @@ class Channel(asyncio.Protocol):
         cls, connection: socket.socket, on_message: Callable[[object], None], on_end: Callable[[], None]
     ) -> Self:
         """Take over a connected socket of the kind that ``socketpair`` makes."""
-        loop = asyncio.get_running_loop()
-        _, channel = await loop.create_unix_connection(lambda: cls(on_message, on_end), sock=connection)
+        channel = cls(on_message, on_end)
+        await channel.connect(connection)
         return channel
 
+    async def connect(self, connection: socket.socket) -> None:
+        """Take over a connected socket; messages, and its end, may come before this returns."""
+        await self._loop.create_unix_connection(lambda: self, sock=connection)
+
     def send(self, message: object) -> None:
-        """Hand over a message; all of one turn of the event loop leave together."""
+        """Send a message, from any thread; all of one turn of the event loop leave together."""
+        if threading.get_ident() != self._thread:
+            self._loop.call_soon_threadsafe(self.send, message)
+            return
         data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
         if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._unsent += (len(data).to_bytes(_LENGTH_BYTES, "big"), data)
 
     def close(self) -> None:
         """Say no more; the other end sees its end."""
+        self._is_closed = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -45,6 +57,9 @@ class Channel(asyncio.Protocol):
         """Take note of the transport (asyncio)."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if self._is_closed:
+            transport.abort()
+        self._flush()
 
     def data_received(self, data: bytes) -> None:
         """Hand on each message that is whole (asyncio)."""
@@ -64,9 +79,12 @@ class Channel(asyncio.Protocol):
         """Tell that the other end is gone (asyncio)."""
         del exc
         self._transport = None
+        self._has_ended = True
         self._on_end()
 
     def _flush(self) -> None:
+        if self._transport is None and not self._has_ended:
+            return  # not connected yet
         if self._transport is not None:
             self._transport.write(b"".join(self._unsent))
         self._unsent.clear()

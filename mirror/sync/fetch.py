@@ -31,7 +31,7 @@ from mirror.logs import get_logger
 from mirror.state.entries import HeldBlob
 from mirror.sync.arrival import FetchJob, bring, bring_metadata
 from mirror.sync.crawl import adopt_held, has_digests
-from mirror.sync.fetch_pool import FetchPool
+from mirror.sync.fetch_pool import FetchPool, StuckWorker
 from mirror.sync.messages import Outcome
 from mirror.sync.pool import next_of, work_through
 from mirror.sync.record import Adopted, Arrived, Begun, Completed, Delivered, Failed, Recorder, Verified
@@ -43,6 +43,8 @@ _log = get_logger(__name__)
 _WAITING = 256
 """So many files may wait for a download to begin."""
 
+_NAMED = 20
+"""How many files of a stuck worker are named."""
 _MANY_FILES = 64
 _MANY_BYTES = 16 * 1024 * 1024
 """Of one index in one cycle: what is more goes to other processes. To fork them takes as long as to fetch some dozens."""
@@ -159,10 +161,35 @@ class Fetcher:
         if forker is None or tasks is None or self._has_tried_pool:
             return
         self._has_tried_pool = True  # those who come while it starts need not wait
-        pool = _Pool(self._run.session, self._cycle.files.layout)
+        pool = _Pool(self._run.session, self._cycle.files.layout, self._note_stuck)
         if await pool.start(forker, tasks):
             self._pool = self._run.beside = pool
             tasks.start_soon(self._take_answers, pool)
+
+    def _note_stuck(self, stuck: StuckWorker) -> None:
+        """Name a worker process that was stuck, and let nobody touch what it may still write to."""
+        names = [job.request.filename for job in stuck.jobs]
+        for job in stuck.jobs:
+            self._cycle.files.leave_alone(job.key, writer=None if stuck.was_killed else stuck.pid)
+        what = "killed" if stuck.was_killed else "can't be killed: look at the disk or network share it waits for"
+        self._cycle.report.events.append(
+            {
+                "event": "worker-stuck",
+                "index": self._run.name,
+                "pid": str(stuck.pid),
+                "outcome": "killed" if stuck.was_killed else "not-killed",
+                "files": ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else ""),
+                "pages": str(stuck.pages),
+            }
+        )
+        _log.warning(
+            "fetch_process.stuck",
+            index=self._run.name,
+            pid=stuck.pid,
+            files=names[:_NAMED],
+            jobs=len(names) + stuck.pages,
+            problem=f"a worker process did nothing any more and {what}; its files and pages are fetched again here",
+        )
 
     async def _take_answers(self, pool: _Pool) -> None:
         while True:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -60,6 +60,11 @@ _JOB_BYTES: Final = 256 * 1024
 """What a file costs beside its bytes, as if it were so many more: to give each process as much to do."""
 _LEAST_SHARE: Final = 2
 """So many connections a process must have to be worth it."""
+_QUIET_S: Final = 60.0
+"""How much longer than ``stall-timeout`` a process that has work may say nothing."""
+_QUIET_TICKS: Final = 12
+_KILL_S: Final = 10.0
+"""How long a killed process may take to end, in seconds."""
 _STOP_S: Final = 5.0
 """So long the processes have to keep what came of interrupted files."""
 
@@ -90,10 +95,25 @@ class AskedPage(Protocol):
         """Take what came of it; None where no process can tell."""
 
 
+class StuckWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process that did nothing any more, and what it had to do."""
+
+    pid: int | None
+    was_killed: bool
+    """False: it is in a call of the system that never returns, and may still write to its files."""
+    jobs: tuple[FetchJob, ...]
+    pages: int
+
+
 class FetchPool(Generic[T]):
     """Some processes that fetch for one index; ``T`` is what the caller knows a job by."""
 
-    def __init__(self, session: IndexSession, layout: Layout) -> None:
+    def __init__(
+        self, session: IndexSession, layout: Layout, note_stuck: Callable[[StuckWorker], None] = lambda _: None
+    ) -> None:
+        """``note_stuck`` is called before the work of a stuck process is answered."""
+        self.note_stuck = note_stuck
+        self._watching = anyio.CancelScope()
         self.is_open = True
         """Whether jobs can be given and their answers come."""
         self.is_stopping = False
@@ -134,6 +154,7 @@ class FetchPool(Generic[T]):
             if len(self._members) < count:
                 self.close()
         if self.is_open:
+            tasks.start_soon(self._watch)
             _log.debug("fetch_processes.started", index=self._session.name, processes=count)
         return self.is_open
 
@@ -173,8 +194,17 @@ class FetchPool(Generic[T]):
         """Return what came of a job; None where its process died before. Raises ``EndOfStream`` after ``close``."""
         return await self._answers.receive()
 
+    async def _watch(self) -> None:
+        """Look now and then whether a process that has work says anything."""
+        with self._watching:
+            while True:
+                await anyio.sleep((self._session.limits.stall_timeout_s + _QUIET_S) / _QUIET_TICKS)
+                for member in self._members:
+                    member.tick()
+
     def close(self) -> None:
         """End the processes; what is under way there is as after a kill."""
+        self._watching.cancel()
         self.is_open = False
         for member in self._members:
             member.end()
@@ -268,22 +298,25 @@ class FetchPool(Generic[T]):
 class _Member(Generic[T]):
     """One process of a pool."""
 
-    channel: Channel
-
     def __init__(self, process: ForkedProcess, pool: FetchPool[T], tasks: TaskGroup) -> None:
-        self.jobs: dict[int, tuple[T, int]] = {}
-        """Number -> what the caller knows it by, and what it weighs."""
+        self.jobs: dict[int, tuple[T, int, FetchJob]] = {}
+        """Number -> what the caller knows it by, what it weighs, and the job."""
         self.pages: dict[int, AskedPage] = {}
         self.load_bytes = 0
         self.is_alive = True
         self.has_stopped = anyio.Event()
         self._process, self._pool, self._tasks = process, pool, tasks
         self._last_number = 0
+        self._quiet_ticks = 0
+        self._is_stuck = False
+        self._has_ended = anyio.Event()
+        self.channel = Channel(self._take, self._lost)
+        """There from the start: the process may break before anything is sent to it."""
 
     @classmethod
     async def open(cls, process: ForkedProcess, pool: FetchPool[T], tasks: TaskGroup) -> _Member[T]:
         member = cls(process, pool, tasks)
-        member.channel = await Channel.open(process.connection, member._take, member._lost)
+        await member.channel.connect(process.connection)
         return member
 
     def look_at(self, pages: Sequence[AskedPage]) -> None:
@@ -298,7 +331,7 @@ class _Member(Generic[T]):
     def give(self, job: FetchJob, known_by: T, weight: int) -> None:
         """Let the process do a job."""
         self._last_number += 1
-        self.jobs[self._last_number] = (known_by, weight)
+        self.jobs[self._last_number] = (known_by, weight, job)
         self.load_bytes += weight
         self.channel.send(Ordered(number=self._last_number, job=job))
 
@@ -313,7 +346,44 @@ class _Member(Generic[T]):
             for page in pages.values():
                 page.answered(None)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is expected of it."""
+        return bool(self.jobs or self.pages)
+
+    def tick(self) -> None:
+        """Take note that some time is over; a process that has work and was quiet for long enough is stuck.
+
+        Ticks, not a clock: where all of us were stopped for an hour, nobody was quiet in that time.
+        """
+        if not self.is_alive or self._is_stuck or not self.has_work:
+            self._quiet_ticks = 0
+            return
+        self._quiet_ticks += 1
+        if self._quiet_ticks > _QUIET_TICKS:
+            self._is_stuck = True
+            self._tasks.start_soon(self._end_stuck)
+
+    async def _end_stuck(self) -> None:
+        """Kill the process, and let its work be done elsewhere once it is gone, or can't be killed."""
+        pid = self._process.pid
+        self._process.kill()
+        with anyio.move_on_after(_KILL_S):
+            await self._has_ended.wait()
+        self._lost_stuck(pid, was_killed=self._has_ended.is_set())
+
+    def _lost_stuck(self, pid: int | None, *, was_killed: bool) -> None:
+        if not self.is_alive:
+            return
+        jobs = tuple(job for _, _, job in self.jobs.values())
+        stuck = StuckWorker(pid=pid, was_killed=was_killed, jobs=jobs, pages=len(self.pages))
+        if not was_killed:
+            self._process.abandon()
+        self._pool.note_stuck(stuck)
+        self._give_back()
+
     def _take(self, message: object) -> None:
+        self._quiet_ticks = 0
         match message:
             case Told():
                 self._pool.note(message)
@@ -343,21 +413,25 @@ class _Member(Generic[T]):
             self.load_bytes -= _JOB_BYTES
             page.answered(outcome)
             return
-        known_by, weight = self.jobs.pop(outcome.number)
+        known_by, weight, _ = self.jobs.pop(outcome.number)
         self.load_bytes -= weight
         self._pool.answered(known_by, outcome)
 
     def _lost(self) -> None:
         """The process is gone, though nobody ended it: its jobs are answered so."""
-        if not self.is_alive:
+        self._has_ended.set()
+        if not self.is_alive or self._is_stuck:
             return
-        count = len(self.jobs) + len(self.pages)
-        self.end()
         _log.warning(
             "fetch_process.lost",
-            jobs=count,
+            jobs=len(self.jobs) + len(self.pages),
             problem="it was killed or has failed; its files and pages are fetched here",
         )
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Answer all that was expected of the process: it can't be had from there."""
+        self.end()
         jobs, self.jobs = self.jobs, {}
-        for known_by, _ in jobs.values():
+        for known_by, _, _ in jobs.values():
             self._pool.answered(known_by, None)

@@ -137,7 +137,8 @@ class _FetchProcess:
         self._work: _Work | None = None
 
     async def run(self, connection: socket.socket) -> None:
-        self._channel = await Channel.open(connection, self._take, lambda: os._exit(0))
+        self._channel = Channel(self._take, lambda: os._exit(0))
+        await self._channel.connect(connection)
         forward_log(lambda line: self._channel.send(Said(line=line)))
         await self._is_open.wait()
         opened = self._opened

@@ -18,11 +18,12 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
+
+from mirror.logs import get_logger, write_log_here
 
 _SLOTS: Final = 64
 _NUMBER_BYTES: Final = 8
@@ -37,8 +38,10 @@ Serve = Callable[[socket.socket, memoryview, int], None]
 class Forker:
     """Our end. ``promises`` are numbers that we (the first) and each forked process share: see ``tree.reserve``."""
 
-    def __init__(self, control: socket.socket, promises: memoryview) -> None:
+    def __init__(self, control: socket.socket, promises: memoryview, pids: memoryview | None = None) -> None:
+        """``pids``: where each forked process finds the place for its number."""
         self.promises = promises
+        self.pids = memoryview(bytearray(_SLOTS * _NUMBER_BYTES)).cast("q") if pids is None else pids
         self._control = control
         self._free = list(range(1, _SLOTS))
         self._alive: set[ForkedProcess] = set()
@@ -53,6 +56,7 @@ class Forker:
             return None
         with theirs:
             slot = self._free.pop()
+            self.pids[slot] = 0
             try:
                 socket.send_fds(self._control, [bytes([slot])], [theirs.fileno()])
             except OSError:
@@ -84,6 +88,23 @@ class ForkedProcess:
         self._forker = forker
         self._slot: int | None = slot
 
+    @property
+    def pid(self) -> int | None:
+        """Its number; None where it has not begun. Whatever runs under it is this process, while the socket is open."""
+        return None if self._slot is None else self._forker.pids[self._slot] or None
+
+    def kill(self) -> None:
+        """End a process that does nothing any more, at once; it may be beyond that. Before ``end`` only."""
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """Forget a process that can't be killed; no other one gets what is its own."""
+        self._slot = None
+        self.end()
+
     def end(self) -> None:
         """Let it see the end of its socket, and forget it."""
         with contextlib.suppress(OSError):
@@ -100,6 +121,7 @@ def started_forker(serve: Serve) -> Iterator[Forker | None]:
         yield None
         return
     promises = memoryview(mmap.mmap(-1, _SLOTS * _NUMBER_BYTES)).cast("q")
+    pids = memoryview(mmap.mmap(-1, _SLOTS * _NUMBER_BYTES)).cast("q")
     ours, theirs = socket.socketpair()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -113,9 +135,9 @@ def started_forker(serve: Serve) -> Iterator[Forker | None]:
         return
     if pid == 0:
         ours.close()
-        _run(partial(_fork_on_demand, theirs, serve, promises))
+        _run(partial(_fork_on_demand, theirs, serve, promises, pids))
     theirs.close()
-    forker = Forker(ours, promises)
+    forker = Forker(ours, promises, pids)
     try:
         yield forker
     finally:
@@ -135,7 +157,7 @@ def _wait_for(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def _fork_on_demand(control: socket.socket, serve: Serve, promises: memoryview) -> None:
+def _fork_on_demand(control: socket.socket, serve: Serve, promises: memoryview, pids: memoryview) -> None:
     for number in _OURS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
@@ -148,6 +170,7 @@ def _fork_on_demand(control: socket.socket, serve: Serve, promises: memoryview) 
         connection = socket.socket(fileno=descriptors[0])
         with contextlib.suppress(OSError):  # no process to be had: who asked sees its socket closed
             if os.fork() == 0:
+                pids[said[0]] = os.getpid()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 control.close()
                 _run(partial(serve, connection, promises, said[0]))
@@ -172,8 +195,8 @@ def _run(work: Callable[[], None]) -> None:
         code = 0
     except OSError:
         pass  # the system gives it no files or memory; who asked for it sees its socket closed, and goes on without
-    except BaseException:  # noqa: BLE001 - the end of this process
-        traceback.print_exc()
-        sys.stderr.flush()
+    except BaseException as exc:  # noqa: BLE001 - the end of this process
+        write_log_here()  # the process that started this one may be gone, or no longer listen
+        get_logger(__name__).error("worker.failed", pid=os.getpid(), exc_info=exc)
     finally:
         os._exit(code)

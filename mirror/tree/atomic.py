@@ -30,6 +30,9 @@ FEW: Final = 8
 _FEW_INODES: Final = 64
 _FEW_BYTES: Final = 1 << 20
 
+_SYNCFS_REPORTS: Final = (5, 8)
+"""The kernel from which on syncfs returns an error of the disk."""
+
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _ADVICE: Final = {
@@ -228,6 +231,17 @@ def sync_directory(path: str | Path) -> None:
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
+@functools.cache
+def reports_failed_syncs() -> bool:
+    """Return whether syncfs reports a failure: Linux does since 5.8. Before, only fsync does."""
+    numbers = os.uname().release.split(".", 2)[:2]
+    try:
+        version = tuple(int("".join(itertools.takewhile(str.isdigit, number))) for number in numbers)
+    except ValueError:
+        return False
+    return version >= _SYNCFS_REPORTS
+
+
 def sync_file_system(path: str | Path) -> None:
     """Make all that was written to the file system of ``path`` durable. Raises ``TreeError``."""
     import ctypes
@@ -244,6 +258,18 @@ def sync_file_system(path: str | Path) -> None:
                     raise OSError(code, os.strerror(code), str(path))
             finally:
                 os.close(descriptor)
+
+
+def sync_below(directory: str | Path) -> None:
+    """Make all files and names below a directory durable. Raises ``TreeError``."""
+    if reports_failed_syncs():
+        sync_file_system(directory)
+        return
+    for place, _directories, names in os.walk(directory, topdown=False):
+        for name in names:
+            if not os.path.islink(f"{place}/{name}"):
+                sync_file(f"{place}/{name}")
+        sync_directory(place)
 
 
 def _sync(path: str | Path, flags: int) -> None:

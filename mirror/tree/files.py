@@ -32,15 +32,20 @@ from mirror.tree.atomic import (
     open_plain,
     remove_if_there,
     replace_file,
+    reports_failed_syncs,
     sync_directory,
     sync_file,
     sync_file_system,
     tree_errors,
 )
-from mirror.tree.layout import METADATA_ENDING, PUBLIC_FILE, Layout
+from mirror.tree.layout import METADATA_ENDING, PRIVATE_FILE, PUBLIC_FILE, Layout
 from mirror.tree.reserve import Reserve
 from mirror.tree.staging import BLOCK_BYTES, PART_ENDING, RECORD_ENDING, StagedFile
 from mirror.tree.wheel import WheelError, extract_metadata
+
+STUCK_ENDING = ".stuck"
+"""Beside a partial file: the process that may still write to it."""
+_LONGEST_NOTE = 100
 
 
 class PlacedBlob(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +113,17 @@ class FileStore:
                 raise
         return staged
 
+    def leave_alone(self, key: str, *, writer: int | None) -> None:
+        """Never continue or remove what lies in staging under ``key``: the next file of that key is a new one.
+
+        ``writer``: a process that may still write there, and can't be ended; others leave its file alone while it runs.
+        """
+        stem = _stem(key)
+        self._open.add(stem)
+        if writer is not None:
+            note = f"{writer} {_start_of(writer)}".encode()
+            replace_file(f"{self._staging}/{stem}{STUCK_ENDING}", note, mode=PRIVATE_FILE, tmp_dir=self._staging)
+
     def place(self, staged: StagedFile, filename: str) -> PlacedBlob:
         """Put a complete, checked file in its place, and a wheel's metadata beside it; not durable before ``sync``.
 
@@ -151,7 +167,7 @@ class FileStore:
 
     def sync(self, placed: Sequence[PlacedBlob]) -> None:
         """Make a batch durable, up to the names of its directories: a few by fsync, more by one syncfs."""
-        if len(placed) > FEW:
+        if len(placed) > FEW and reports_failed_syncs():
             sync_file_system(self.layout.files)
             return
         directories: dict[str, None] = {}
@@ -214,9 +230,12 @@ class FileStore:
         """
         wanted = {_stem(key) for key in keep_keys} | self._open
         removed = 0
+        wanted |= self._stems_in_use()
         with tree_errors(self._staging), os.scandir(self._staging) as found:
             for item in found:
                 stem, ending = os.path.splitext(item.name)
+                if ending == STUCK_ENDING and stem in wanted:
+                    continue
                 if item.is_dir(follow_symlinks=False) or (ending in {PART_ENDING, RECORD_ENDING} and stem in wanted):
                     continue
                 removed += remove_if_there(item.path)
@@ -230,9 +249,10 @@ class FileStore:
         """
         now_s = time.time()
         removed = 0
+        in_use = self._stems_in_use()
         with tree_errors(self._staging), os.scandir(self._staging) as found:
             for item in found:
-                if item.is_dir(follow_symlinks=False):
+                if item.is_dir(follow_symlinks=False) or os.path.splitext(item.name)[0] in in_use:
                     continue
                 is_partial = os.path.splitext(item.name)[1] in {PART_ENDING, RECORD_ENDING}
                 if is_partial and abs(now_s - item.stat(follow_symlinks=False).st_mtime) < older_than_s:
@@ -265,7 +285,20 @@ class FileStore:
     def _find_kept(self) -> set[str]:
         with tree_errors(self._staging), os.scandir(self._staging) as found:
             names = [item.name for item in found if item.is_file(follow_symlinks=False)]
-        return {name.removesuffix(PART_ENDING) for name in names if name.endswith(PART_ENDING)}
+        found_stems = {name.removesuffix(PART_ENDING) for name in names if name.endswith(PART_ENDING)}
+        in_use = {name for name in names if name.endswith(STUCK_ENDING)} and self._stems_in_use()
+        self._open |= in_use  # so that a file of the same key gets another stem
+        return found_stems - in_use
+
+    def _stems_in_use(self) -> set[str]:
+        """Return the stems of files to which a process that can't be ended may still write."""
+        stems: set[str] = set()
+        with tree_errors(self._staging), os.scandir(self._staging) as found:
+            for item in found:
+                stem, ending = os.path.splitext(item.name)
+                if ending == STUCK_ENDING and item.is_file(follow_symlinks=False) and _is_in_use(item.path):
+                    stems.add(stem)
+        return stems
 
     def _read_metadata(self, staged: StagedFile, filename: str) -> tuple[bytes | None, str | None]:
         if not filename.endswith(".whl"):
@@ -292,6 +325,21 @@ class FileStore:
             with self._reserve.writing(len(data)):
                 replace_file(path, data, mode=PUBLIC_FILE, tmp_dir=self._staging)
         return Sha256(hashlib.sha256(data).hexdigest())
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process began, by which it is told from a later one of the same number; empty where it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def _is_in_use(note: str) -> bool:
+    with open(note, "rb") as file:
+        pid, _, start = file.read(_LONGEST_NOTE).decode("ascii", "replace").partition(" ")
+    return pid.isdigit() and start != "" and _start_of(int(pid)) == start
 
 
 def _stem(key: str) -> str:

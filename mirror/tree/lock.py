@@ -6,6 +6,7 @@ the holder's pid, for the message of those who come in vain. Readers take no loc
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -108,8 +109,9 @@ class _Waiting:
 
 
 def _unlock(descriptor: int) -> None:
-    try:
-        # Else the next holder could be reported under our pid until it has written its own.
+    # Else the next holder could be reported under our pid until it has written its own. A disk that refuses even that
+    # keeps nobody from the lock.
+    with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
-    finally:
+    with contextlib.suppress(OSError):  # it is closed all the same
         os.close(descriptor)

@@ -27,6 +27,7 @@ from mirror.tree.atomic import (
     open_plain,
     remove_if_there,
     rename_into,
+    reports_failed_syncs,
     sync_directory,
     sync_file,
     sync_file_system,
@@ -113,7 +114,7 @@ class PageStore:
 
     def sync(self, names: Collection[ProjectName], *, root: bool = True) -> None:
         """Make the pages of these projects durable, written or removed, and those of the root if ``root``."""
-        if len(names) > FEW:
+        if len(names) > FEW and reports_failed_syncs():
             sync_file_system(self._simple)
             return
         for directory in map(self._layout.project_dir, names):

@@ -24,8 +24,8 @@ from mirror.tree.atomic import (
     remove_if_there,
     rename_into,
     replace_file,
+    sync_below,
     sync_directory,
-    sync_file_system,
     temporary_path,
     tree_errors,
     write_new,
@@ -118,7 +118,7 @@ def sync_snapshots(layout: Layout) -> None:
     place = layout.public / "snapshots"
     with tree_errors(place):
         if place.is_dir():
-            sync_file_system(place)
+            sync_below(place)
 
 
 def settle(layout: Layout, place: Path, target: Path) -> None:
@@ -126,7 +126,7 @@ def settle(layout: Layout, place: Path, target: Path) -> None:
     with tree_errors(target):
         if target.parent != layout.root / "pins":
             make_directory(target.parent)
-        sync_file_system(place)
+        sync_below(place)
         os.rename(place, target)
         sync_directory(target.parent)
 

@@ -1,0 +1,124 @@
+"""Worker processes that stop or break: the cycle ends all the same, and names them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from beside_program import Beside, log_of, needs_two_cores
+from mirror_program import events_of, published, report_of
+
+from mirror.tree.atomic import reports_failed_syncs
+from mirror.tree.files import FileStore, _stem
+from mirror.tree.layout import Layout, create_tree
+from simulator import ThreadedSimulator, build_wheel
+
+Simulators = Callable[..., ThreadedSimulator]
+pytestmark = needs_two_cores
+
+STOPS = """
+import os, signal, mirror.sync.fetch_pool as pool, mirror.sync.fetch_process as process
+pool._QUIET_S = 0.5
+real = process._Work.fetch
+async def fetch(work, ordered):
+    if ordered.job.request.filename.startswith("p3-"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    await real(work, ordered)
+process._Work.fetch = fetch
+"""
+"""The worker that is to fetch one file stops for ever."""
+
+
+def filled(threaded_simulator: Simulators) -> ThreadedSimulator:
+    index = threaded_simulator()
+    for number in range(12):
+        index.state.publish(f"p{number}", *build_wheel(f"p{number}", "1.0"))
+    return index
+
+
+def mirror_of(work: Path, index: ThreadedSimulator, before: str) -> Beside:
+    mirror = Beside(work, before=before)
+    mirror.configure(f'url = "{index.url}"\nauth = {{ kind = "none" }}', limits='stall-timeout = "1s"')
+    return mirror
+
+
+def test_stuck_worker(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """A worker that does nothing any more is killed, its work is done elsewhere, and the report names it."""
+    index = filled(threaded_simulator)
+    mirror = mirror_of(tmp_path, index, STOPS)
+    done = mirror.sync("--json")
+    (event,) = [e for e in report_of(done)["events"] if e["event"] == "worker-stuck"]
+    assert done.returncode == 0, done.stderr
+    assert len(published(mirror.root)) == 12
+    assert "p3-1.0-py3-none-any.whl" in event["files"]
+    assert event["outcome"] == "killed"
+    (line,) = log_of(done, "fetch_process.stuck")
+    assert str(line["pid"]) == event["pid"]
+
+
+BROKEN = {
+    "an exception": "def broken(*_): raise ZeroDivisionError('a bug')",
+    "a closed socket": "def broken(connection, *_): connection.close()",
+    "an exit": "def broken(*_): import os; os._exit(3)",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_worker_that_breaks_in_its_start(threaded_simulator: Simulators, tmp_path: Path, broken: str) -> None:
+    """All is fetched by the program itself, and each line on standard error is one of the log, a traceback too."""
+    index = filled(threaded_simulator)
+    before = f"import mirror.sync.fetch_process as process\n{broken}\nprocess.serve = broken"
+    done = mirror_of(tmp_path, index, before).sync("--json", "--log-level", "debug")
+    assert done.returncode == 0, done.stderr
+    events = events_of(done)  # each line is one object
+    assert not [e for e in events if "has no attribute" in str(e)]
+    if "bug" in broken:
+        assert any("ZeroDivisionError" in e.get("exception", "") for e in events if e["event"] == "worker.failed")
+
+
+def test_staging_of_a_writer_that_runs_on(tmp_path: Path) -> None:
+    """A partial file to which another process may still write is neither continued nor removed, until that has ended."""
+    layout = Layout(tmp_path)
+    create_tree(layout)
+    stem = _stem("key")
+    part, note = layout.staging / f"{stem}.part", layout.staging / f"{stem}.stuck"
+    part.write_bytes(b"x" * 100)
+
+    def new_store() -> FileStore:
+        return FileStore(layout, metadata_limit_bytes=1, disk_reserve_bytes=0)
+
+    store = new_store()
+    store.leave_alone("key", writer=os.getpid())
+    for later in (store, new_store()):
+        later.sweep_staging()
+        later.sweep_abandoned(older_than_s=0)
+        assert later._find_kept() == set()
+        assert part.stat().st_size == 100
+    note.write_text(f"{os.getpid()} 1")  # another process of the same number
+    new_store().sweep_staging()
+    assert not part.exists()
+    assert not note.exists()
+
+
+@pytest.mark.parametrize(
+    ("release", "expected"),
+    [
+        ("5.7.19-generic", False),
+        ("5.8.0", True),
+        ("4.18.0-553.el8", False),
+        ("6.12", True),
+        ("5.8-rc1", True),
+        ("x", False),
+    ],
+)
+def test_kernels_whose_syncfs_reports(monkeypatch: pytest.MonkeyPatch, release: str, *, expected: bool) -> None:
+    """Before Linux 5.8 syncfs hides that the disk failed, and each file is synced by itself."""
+    real = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((*real[:2], release, *real[3:])))
+    reports_failed_syncs.cache_clear()
+    try:
+        assert reports_failed_syncs() is expected
+    finally:
+        reports_failed_syncs.cache_clear()
