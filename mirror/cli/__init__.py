@@ -60,6 +60,8 @@ def _report(error: BaseException) -> int:
         exit_code_for,
         expected_errors,
         first_of,
+        is_out_of_memory,
+        memory_limit,
         own_command,
         usage_error,
         write_error,
@@ -67,6 +69,9 @@ def _report(error: BaseException) -> int:
     from mirror.errors import WrongUser
     from mirror.logs import get_logger, use_default_logging
 
+    if is_out_of_memory(error):
+        write_error(f"error: {memory_limit()}")
+        return ExitCode.STORAGE
     if usage := usage_error(error):
         write_error(usage)
         return ExitCode.USAGE

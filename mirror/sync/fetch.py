@@ -255,6 +255,8 @@ class Fetcher:
             raise
         except MirrorError as exc:
             await self._failed(work, wanted, exc)
+        except MemoryError:
+            raise  # no failure of this file: others would only end the same way
         except Exception as exc:  # noqa: BLE001 - a bug on one file is a failure of its project, not of the cycle
             _log.exception("file.failed", index=self._run.name, project=work.row.name, filename=wanted.file.filename)
             await self._put_bug(work, wanted, type(exc).__name__)
