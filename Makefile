@@ -9,6 +9,7 @@ TMPFILES ?= /etc/tmpfiles.d
 
 VENV := .venv
 BENCH := .venv-bench
+DOCS := .venv-docs
 BENCH_OPTIONS ?=
 KEY ?=
 BASE ?=
@@ -21,7 +22,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help install-systemd demo test floors release lint bench profile soak clean
+.PHONY: help install-systemd demo test floors release lint docs bench profile soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,10 @@ lint: $(READY) ## format, lint, types and layers, without changing a file
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict mirror
 	$(BIN)/lint-imports
+
+docs: $(DOCS)/.ready ## build the documents into build/docs, for reading without a network
+	@$(DOCS)/bin/sphinx-build --fail-on-warning --keep-going --quiet -c docs -b html . build/docs
+	@echo "open build/docs/docs/index.html"
 
 bench: $(READY) $(BENCH)/.ready ## measure beside peers, in turn; BENCH_OPTIONS=--quick takes some minutes, --full adds 730,000 projects
 	@$(BIN)/python -m bench --bandersnatch $(BENCH)/bin/bandersnatch --keep $(BENCH_OPTIONS)
@@ -74,7 +79,7 @@ install-systemd: ## install the units below DESTDIR (default /), for a program i
 	@echo "Next: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl enable --now mirror"
 
 clean: ## remove the virtual environment, caches and what was built
-	rm -rf $(VENV) $(BENCH) build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
+	rm -rf $(VENV) $(BENCH) $(DOCS) build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml
@@ -83,6 +88,12 @@ $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(DOCS)/.ready: docs/requirements.txt
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	@echo "installing into $(DOCS) …"
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 $(BENCH)/.ready: bench/requirements.txt
