@@ -129,11 +129,9 @@ class Selection:
         """
         files: dict[str, ListedFile] = {}
         refusals: dict[str, Refusal] = {
-            r.name: Refusal(filename=r.name, reason=r.reason, detail=r.cause, labels=r.labels)
-            for r in page.refused
-            if not is_foreign(r.name, page.name)
+            r.name: Refusal(filename=r.name, reason=r.reason, detail=r.cause, labels=r.labels) for r in page.refused
         }
-        left_out = {r.name: FOREIGN_NAME for r in page.refused if r.name not in refusals}
+        left_out: dict[str, str] = {}
         warnings = list(page.warnings)
         for file in page.files:
             if file.filename in claimed:
