@@ -43,11 +43,12 @@ floors: $(READY) ## test the oldest dependencies that pyproject.toml allows, in 
 release: $(READY) ## make and sign a release in OUT (default dist); KEY=a key of `mirror bundle key`, BASE=an image with @sha256:
 	@$(BIN)/python .ci/release.py --key "$(KEY)" --base "$(BASE)" --out "$(OUT)"
 
-lint: $(READY) ## format, lint, types and layers, without changing a file
+lint: $(READY) ## format, lint, types, layers and figures of style, without changing a file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict mirror
 	$(BIN)/lint-imports
+	$(BIN)/python tests/style/figures.py
 
 docs: $(DOCS)/.ready ## build the documents into build/docs, for reading without a network
 	@$(DOCS)/bin/sphinx-build --fail-on-warning --keep-going --quiet -c docs -b html . build/docs
