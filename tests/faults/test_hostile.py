@@ -201,7 +201,7 @@ async def test_redirects_that_lead_astray(hostile, kind, url):
 async def test_links_that_lead_astray(hostile, url):
     """The same holds for the links of pages; the files beside them are published."""
     index, mirror = hostile
-    index.state.publish("good", "evil-1.0.tar.gz", b"x", url=url)
+    index.state.publish("good", "good-2.0.tar.gz", b"x", url=url)
     report = await mirror.cycle()
     assert [f[1] for f in failures(report)] == ["good"]
     assert {f[3] for f in failures(report)} <= {"redirect-refused", "unsafe-name"}
