@@ -1,8 +1,9 @@
 """A verified, servable copy of Python package indexes, cheap enough to run every few minutes.
 
-Read in this order: ``core.model`` for the values that everything speaks in, ``sync.cycle`` for the way of one file from
-an index's page to our own, ``state.store`` and ``tree`` for what is kept and in which order it is written, ``cli`` for
-what a user can ask for. ``errors`` is the tree of all that can go wrong.
+Read in this order: ``core.model`` for the values that all other modules use, ``sync.cycle`` for the
+way of one file from an index's page to the mirror's page, ``state.store`` and ``tree`` for the
+stored data and the order in which it is written, ``cli`` for the commands. ``errors`` is the tree
+of all failures.
 
 Imports go downwards only: cli > daemon > wiring > (sync | bundle) > (upstream | state | tree) >
 (config | metrics | notify | logs) > core > errors; import-linter checks it (``pyproject.toml``).

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree of exceptions; each sentence says what the user can do.
+"""The tree of exceptions for every failure; each message says what the user can do.
 
 ::
 
@@ -106,7 +106,10 @@ def _rebuilt(kind: type[MirrorError], values: dict[str, Any]) -> MirrorError:
 
 @dataclass(kw_only=True, eq=False)
 class ConfigError(MirrorError):
-    """Wrong usage or configuration. ``where`` is the key's full path or the option, ``problem`` what was expected."""
+    """Wrong usage or configuration.
+
+    ``where`` is the key's full path or the option, ``problem`` the value that was expected.
+    """
 
     where: str
     problem: str
@@ -196,10 +199,13 @@ class MissingElsewhere(RefusedElsewhere):
 
 @dataclass(kw_only=True, eq=False)
 class AccessDenied(UpstreamError):
-    """401 or 403, or a credential that can't be read. ``source`` names where the credential came from, never itself.
+    """401 or 403, or a credential that can't be read.
 
-    ``ends_index``: the whole index refuses us; False: only this page or file. ``detail``: what the answer says, or what is
-    wrong with the credential. ``host``: who refused it, where that is not the index itself.
+    ``source`` names the origin of the credential, never its value.
+
+    ``ends_index``: the whole index refuses access; False: only this page or file. ``detail``: the
+    answer's own text, or the fault of the credential. ``host``: the host that refused access, where
+    it is not the index itself.
     """
 
     reason = Reason.DENIED
@@ -340,7 +346,7 @@ class TooLarge(UpstreamError):
     limit_bytes: int
     setting: str
     what: str = ""
-    """What is too large, where it is not the length."""
+    """The thing that is too large, where it is not the length."""
 
     def __str__(self) -> str:
         if self.what:
@@ -388,7 +394,10 @@ class SizeMismatch(IntegrityError):
 
 @dataclass(kw_only=True, eq=False)
 class BadFile(IntegrityError):
-    """The index lists no digest, and the bytes are not what the name of the file says. ``problem``: what they are."""
+    """The index lists no digest, and the bytes don't match the file's name.
+
+    ``problem`` describes the bytes.
+    """
 
     reason = Reason.BAD_FILE
     filename: str
@@ -438,7 +447,7 @@ class NoRoom(MirrorError):
 
     @property
     def reason(self) -> Reason:  # type: ignore[override]
-        """Say what is at fault: the disk, or a file that is too large for it."""
+        """Return the cause: the disk, or a file that is too large for it."""
         return Reason.NO_SPACE if self.is_disk_full else Reason.TOO_LARGE
 
     def __str__(self) -> str:
@@ -459,7 +468,7 @@ class NoRoom(MirrorError):
 class StateError(MirrorError):
     """``state.db`` is missing, damaged, of a newer version, or can't be written.
 
-    ``is_damage``: what is there is of no use, and `mirror verify --repair` rebuilds it from the tree.
+    ``is_damage``: the file can't be used, and `mirror verify --repair` rebuilds it from the tree.
     """
 
     reason = Reason.STORAGE
@@ -482,7 +491,9 @@ class TreeError(MirrorError):
     problem: str
 
     def is_below(self, directory: str) -> bool:
-        """Whether what can't be written is this directory or lies in it, so that others may be well."""
+        """Whether the failed path is this directory or below it, so that other directories may
+        still be writable.
+        """
         return self.path == directory or self.path.startswith(f"{directory}/")
 
     def __str__(self) -> str:

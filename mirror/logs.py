@@ -81,7 +81,7 @@ def register_secret(text: str) -> None:
 
 
 def has_secret(text: str) -> bool:
-    """Tell whether ``text`` contains a registered secret."""
+    """Return whether ``text`` contains a registered secret."""
     return _SECRETS.are_in(text)
 
 
@@ -200,7 +200,7 @@ def _clean_event(_logger: object, _method: str, event: MutableMapping[str, Any])
 
 
 def _is_clean(event: Mapping[str, object]) -> bool:
-    """Tell whether an event can be shown as it is: plain values, nothing to hide in them. Nearly all are so."""
+    """Return whether an event can be shown as it is: plain values, nothing to hide in them. Nearly all are so."""
     texts = [value for value in event.values() if type(value) is str]
     if len(texts) < len(event) and not all(type(v) in _PLAIN for v in event.values()):
         return False
@@ -294,7 +294,7 @@ def error_priority(stream: TextIO) -> str:
 
 
 def _is_journal(stream: TextIO | None) -> bool:
-    """Tell whether a stream is the one that ``$JOURNAL_STREAM`` names (systemd.exec(5)); it may have been redirected."""
+    """Return whether a stream is the one that ``$JOURNAL_STREAM`` names (systemd.exec(5)); it may have been redirected."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     if stream is None or not (device.isdigit() and inode.isdigit()):
         return False

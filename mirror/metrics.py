@@ -94,7 +94,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_stale(index: IndexFacts, *, since: float, now: float) -> bool:
-    """Tell whether an index was not read for three of its intervals."""
+    """Return whether an index was not read for three of its intervals."""
     if index.interval_s is None:
         return False
     return now - (index.last_success or since) > STALE_AFTER * index.interval_s

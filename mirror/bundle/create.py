@@ -117,7 +117,7 @@ async def check_known(store: Store, site: str) -> None:
 
 
 def is_continued(plan: Plan, order: Order, basis: Basis, *, is_newest: bool) -> bool:
-    """Tell whether a plan is the one for this order, whole, and worth to go on with.
+    """Return whether a plan is the one for this order, whole, and worth to go on with.
 
     ``is_newest``: whether nothing was published since. Else it goes on only where much of it is written, or where it is
     signed: that one may be on its way already, and no other bundle may have its number.

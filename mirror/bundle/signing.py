@@ -77,14 +77,14 @@ def _describe(data: bytes | int, signature: str, path: Path) -> str:
 
 
 def is_protected(key: Path) -> bool:
-    """Tell whether a private key needs a passphrase; what is no private key does not."""
+    """Return whether a private key needs a passphrase; what is no private key does not."""
     command = [receive.find_ssh_keygen(), "-y", "-P", "", "-f", str(key)]
     done = subprocess.run(command, capture_output=True, check=False, env=_plain())  # noqa: S603 - fixed words
     return done.returncode != 0 and b"passphrase" in done.stderr
 
 
 def is_hardware(key: Path) -> bool:
-    """Tell whether a key lies on a device that must be touched."""
+    """Return whether a key lies on a device that must be touched."""
     return public_half(key).startswith("sk-")
 
 

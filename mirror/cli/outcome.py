@@ -110,7 +110,7 @@ def expected_errors(error: BaseException) -> tuple[MirrorError, ...]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out; where it does, a thread can't be started either."""
+    """Return whether memory ran out; where it does, a thread can't be started either."""
     leaves = tuple(_leaves(error))
     return any(isinstance(leaf, MemoryError) or "can't start new thread" in str(leaf) for leaf in leaves)
 

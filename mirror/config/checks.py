@@ -46,7 +46,7 @@ _USED: Mapping[AuthKind, Mapping[str, bool]] = {
 
 
 def is_loopback_host(host: str) -> bool:
-    """Tell whether a host's name or address, with or without brackets, can only mean this machine."""
+    """Return whether a host's name or address, with or without brackets, can only mean this machine."""
     bare = host.strip("[]").rstrip(".").lower()
     if bare == "localhost" or bare.endswith(".localhost"):
         return True

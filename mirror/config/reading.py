@@ -65,7 +65,7 @@ def struct_of(annotation: Any) -> type[msgspec.Struct] | None:
 
 
 def is_list(annotation: Any) -> bool:
-    """Tell whether an annotation is a tuple, which TOML writes as a list."""
+    """Return whether an annotation is a tuple, which TOML writes as a list."""
     return typing.get_origin(annotation) is tuple
 
 

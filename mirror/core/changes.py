@@ -75,7 +75,7 @@ def compare_project(
 
 
 def file_version(filename: str) -> str | None:
-    """Return the version that a file name tells, or None."""
+    """Return the version in a file name, or None."""
     try:
         if filename.endswith(".whl"):
             return str(parse_wheel_filename(filename)[1])

@@ -1,7 +1,9 @@
-"""Listed against held: what one page asks us to do. A decision is data; nobody has acted yet.
+"""Compares a page's listing with the held files and decides what to do; acting on the decision is
+left to the caller.
 
-Identity is (index, project, filename) and the sha256, never the URL. Where an index lists no strong digest, a file counts
-as unchanged while everything that both looks say of it is equal; a digest that appears later is compared with the blob.
+Identity is (index, project, filename) and the sha256, never the URL. Where an index lists no strong
+digest, a file counts as unchanged while every label in both listings is equal; a digest that
+appears later is compared with the blob.
 """
 
 from __future__ import annotations
@@ -49,13 +51,15 @@ class RemovalKind(Enum):
     WITHDRAWN = "withdrawn"
     """The index withdrew the project."""
     NO_FILE = "no-file"
-    """The page links it, but as what is no file: an earlier version took it for one."""
+    """The page links it, but the link is not a file's: an earlier version of this program mirrored
+    it as a file.
+    """
     FOREIGN = "foreign"
     """It is named after another project, so that no client takes it."""
 
 
 OUTSIDE_BRAKE = frozenset({RemovalKind.NO_FILE, RemovalKind.FOREIGN})
-"""What leaves by a rule of ours that no index can bring about."""
+"""Removals that follow from the mirror's own rules, which no index can trigger."""
 
 
 class Fetch(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,10 +135,11 @@ def diff_page(
     keep_replaced: bool,
     unwanted: frozenset[str] = frozenset(),
 ) -> ProjectChange:
-    """Compare a page that was read with what is held.
+    """Compare a page that was read with the held files.
 
-    ``held`` maps filenames to the open entries; ``unwanted`` are those that no pattern wants or that another index owns.
-    A page with status ``quarantined`` withdraws everything (PEP 792); one that is not whole says nothing by not listing.
+    ``held`` maps filenames to the open entries; ``unwanted`` are those that no pattern wants or
+    that another index owns. A page with status ``quarantined`` withdraws everything (PEP 792); an
+    incomplete page never makes a file absent.
     """
     meta = _merged_meta(page, old_meta)
     if meta.status == "quarantined":
@@ -179,7 +184,9 @@ def diff_page(
 
 
 def diff_unchanged(held: Mapping[str, HeldFile], *, cycle: int) -> ProjectChange:
-    """Judge a page that was confirmed unchanged: the second look at what was absent in an earlier cycle."""
+    """Judge a page that was confirmed unchanged: files that were absent in an earlier cycle are now
+    removed.
+    """
     removals = tuple(
         Removal(held=h, kind=RemovalKind.ABSENT)
         for h in held.values()
@@ -222,7 +229,9 @@ def _keep_refused(known: HeldFile, labels: Labels | None, work: _Work, *, is_htm
 
 
 def may_offer(metadata: Digests, first: str | None) -> bool:
-    """Tell whether listed metadata may be that which a file's pages offered first; what was offered is never exchanged."""
+    """Return whether listed metadata may equal the metadata that a file's pages offered first,
+    which is never exchanged.
+    """
     return bool(metadata) and (first is None or dict(metadata).get("sha256", first) == first)
 
 
@@ -251,7 +260,9 @@ def _compare(
 
 
 def _same_bytes(file: ListedFile, known: HeldFile) -> bool | Digests:
-    """Tell whether the listing still speaks of the held bytes, or which digests of the blob would tell."""
+    """Return whether the listing still describes the held bytes, or the digests of the blob that
+    decide it.
+    """
     offered, before = dict(file.digests), {**dict(known.digests), "sha256": str(known.sha256)}
     if "sha256" in offered and offered["sha256"] != known.sha256:
         return False

@@ -20,7 +20,9 @@ _IN_UTF8 = re.compile(b"|".join(re.escape(chr(mark).encode()) for mark in _MARKS
 
 
 def escape_marks(text: str) -> str:
-    r"""Return text with each mark as people can see it, ``\u202e``; what is JSON stays JSON of the same value."""
+    r"""Return text with each mark as a visible escape, ``\u202e``; JSON stays JSON of the same
+    value.
+    """
     return text if text.isascii() else text.translate(_ESCAPES)
 
 

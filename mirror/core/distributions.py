@@ -1,4 +1,4 @@
-"""What the name of a file says of the project that it belongs to, as pip and ``packaging`` read it."""
+"""The project of a file, read from its name as pip and ``packaging`` read it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ _SDIST_ENDINGS = (
 
 
 def is_wheel(filename: str) -> bool:
-    """Tell whether a file is a wheel, whose metadata lies in its own bytes."""
+    """Return whether a file is a wheel, whose metadata is part of its own bytes."""
     return filename.endswith(WHEEL_ENDING)
 
 
 def is_foreign(filename: str, project: ProjectName) -> bool:
-    """Tell whether a wheel or source distribution is named after another project, so that pip takes it for none of ours.
+    """Return whether a wheel or source distribution is named after another project, so that pip
+    ignores it on this page.
 
     Other kinds of files, and names that ``packaging`` can't read, are not judged.
     """
@@ -63,7 +64,7 @@ def _distribution_name(filename: str) -> str | None:
 
 
 def belongs_to(filename: str, project: str) -> bool:
-    """Tell whether ``packaging`` reads the name as that of a source distribution of the project."""
+    """Return whether ``packaging`` reads the name as that of a source distribution of the project."""
     return sdist_project(filename) == project
 
 
@@ -76,10 +77,11 @@ def sdist_project(filename: str) -> str | None:
 
 
 def metadata_to_fetch(file: ListedFile, project: ProjectName) -> Digests:
-    """Return the digests of the listed metadata that our page of the project may offer; none where it may offer none.
+    """Return the digests of the listed metadata that the mirror's page of the project may offer, or
+    none.
 
-    A wheel's metadata comes from its own bytes. That of another file is believed with a strong digest, and only from a page
-    of the project that the file's name tells: any other page says nothing of it.
+    A wheel's metadata comes from its own bytes. Listed metadata of another file is believed with a
+    strong digest, and only from the page of the project in the file's name.
     """
     if not file.metadata or strongest_digest(file.metadata) is None or is_wheel(file.filename):
         return ()

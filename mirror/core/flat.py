@@ -1,7 +1,7 @@
 """Flat pages (find-links): one page that lists the files of many projects.
 
-The files are grouped by the project that their names tell, as ``packaging`` reads them, so that each
-group is a project's page. What has no such name belongs to no project and is left out.
+The files are grouped by the project in their names, as ``packaging`` reads them, so that each group
+is a project's page. A file whose name holds no project is left out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FlatPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def project_of_filename(filename: str) -> ProjectName | None:
-    """Return the project that a file's name tells, or None where ``packaging`` can't read it."""
+    """Return the project in a file's name, or None where ``packaging`` can't read it."""
     ending = next((e for e in _BESIDE_A_FILE if filename.endswith(e)), "")
     name = filename.removesuffix(ending)
     try:
@@ -84,6 +84,6 @@ def group_files(page: ProjectPage) -> FlatPage:
 
 
 def validators_of_part(page: ProjectPage) -> Validators:
-    """Return what tells whether one project's part of a flat page changed."""
+    """Return the validators by which a change of one project's part of a flat page is noticed."""
     part = msgspec.json.encode((page.files, page.refused, page.is_whole))
     return Validators(digest=hashlib.sha256(part).hexdigest())

@@ -1,10 +1,12 @@
-"""The few tags of an HTML document that an index page is made of, in document order and in flat memory.
+"""The few tags of an HTML document that make up an index page, in document order and in constant
+memory.
 
-A DOM takes fifteen times the memory of its page, and a hostile page of some hundred kilobytes can cost a DOM parser
-seconds, since misnested formatting and long lists of attributes are quadratic. So the document is first cut into its
-tokens by a linear scan; only the wanted tags go on to lexbor, batch by batch, which reads attributes and character
-references as a browser does. The scan knows all of HTML that pages of indexes contain. What it does not know (such as
-SVG, templates, unclosed quotes) makes a page odd: a small odd page is read whole by lexbor, a large one is refused.
+A DOM takes fifteen times the memory of its page, and a hostile page of some hundred kilobytes can
+cost a DOM parser seconds, since misnested formatting and long lists of attributes are quadratic. So
+a linear scan first cuts the document into its tokens; only the wanted tags go on to lexbor, batch
+by batch, which reads attributes and character references as a browser does. The scan knows all of
+HTML that pages of indexes contain. Any other construct (such as SVG, templates, unclosed quotes)
+makes a page odd: a small odd page is read whole by lexbor, a large one is refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How links of files are kept in the state: never a query, never the secret path of an index.
+"""How the state stores links of files: never a query, never the secret path of an index.
 
-A query is often a signature that opens the file to everyone who has it, and it expires. The state keeps such a link
-with a bare ``?`` at its end: who needs the file again reads the page that lists it again. An index whose own address
-is a secret has its links kept relative to that address.
+A query is often a signature that opens the file to everyone who has it, and it expires. The state
+keeps such a link with a bare ``?`` at its end: to fetch the file again, its page is read again.
+Links of an index whose own address is a secret are kept relative to that address.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class KeptLinks(msgspec.Struct, frozen=True, kw_only=True):
     """The absolute URL of the root page where its path is a secret; None where links are kept absolute."""
 
     def kept(self, url: str) -> str:
-        """Return what the state keeps of an absolute link: no query, no secret.
+        """Return the form of an absolute link that the state stores: no query, no secret.
 
-        An empty text stands for a link that carries the secret where it can't be taken out.
+        The result is empty for a link whose secret can't be cut out.
         """
         bare, mark, _query = url.partition("?")
         if self.secret_root is not None:
@@ -46,20 +46,24 @@ class KeptLinks(msgspec.Struct, frozen=True, kw_only=True):
         return resolve_link(parse_base(self.secret_root), kept)
 
     def kept_address(self, address: str | None) -> str | None:
-        """Return what the state keeps of a page's address, which is relative to the root; None is the usual one."""
+        """Return the stored form of a page's address, which is relative to the root; None is the
+        usual address.
+        """
         if address is None or self.secret_root is None:
             return address
         return self.kept(resolve_link(parse_base(self.secret_root), address)) or None
 
 
 def masked_root(url: str) -> str:
-    """Return what the state keeps of a secret address: its host, and a digest by which a change is noticed."""
+    """Return the stored form of a secret address: its host, and a digest by which a change is
+    noticed.
+    """
     base = parse_base(url)
     return f"{base.origin}/***#{hashlib.sha256(url.encode()).hexdigest()[:32]}"
 
 
 def is_masked(root: str) -> bool:
-    """Tell whether an address that the state keeps lacks its secret."""
+    """Return whether an address that the state keeps lacks its secret."""
     return "/***#" in root
 
 
@@ -68,7 +72,9 @@ ABSOLUTE_LINKS = KeptLinks()
 
 
 def is_incomplete(kept: str) -> bool:
-    """Tell whether a kept link lacks what it takes to ask for the file, so that its page must be read again."""
+    """Return whether a kept link is too incomplete to fetch the file, so that its page must be read
+    again.
+    """
     return not kept or kept.endswith("?")
 
 

@@ -1,8 +1,10 @@
-"""What the JSON and the HTML form of a page have in common: links, the API version, doubts that become warnings.
+"""The common parts of the JSON and the HTML form of a page: links, the API version, doubts that
+become warnings.
 
-A link that leaves here is absolute, http or https, has a host that can be asked for, and neither user info nor
-fragment. Its path and query are the index's own, byte for byte (a pre-signed URL breaks otherwise); only what can't
-stand in a URL at all, such as a space, is percent-encoded, as browsers do.
+Each link that this module returns is absolute, http or https, has a usable host, and neither user
+info nor fragment. Its path and query are the index's own, byte for byte (a pre-signed URL breaks
+otherwise); only characters that no URL may contain, such as a space, are percent-encoded, as
+browsers do.
 """
 
 from __future__ import annotations
@@ -103,7 +105,7 @@ def resolve_link(base: Base, href: str) -> str:
 
 
 def last_segment(url: str) -> str:
-    """Return what stands behind the last slash of the path of a resolved link, still percent-encoded."""
+    """Return the part after the last slash of a resolved link's path, still percent-encoded."""
     return url.partition("?")[0].rpartition("/")[2]
 
 
@@ -165,7 +167,9 @@ def cause_of(error: Exception) -> str:
 
 
 class Doubts:
-    """Counts what had to be left out of a page, so that each kind becomes one warning however often it occurs."""
+    """Counts the parts of a page that were left out, so that each kind becomes one warning however
+    often it occurs.
+    """
 
     __slots__ = ("_counts", "_sentences")
 
@@ -179,7 +183,9 @@ class Doubts:
             self._sentences.append(sentence)
 
     def count(self, kind: str, *, taken_as: str = "left out") -> None:
-        """Count one ``kind`` of key that is not what the standards say, and ``taken_as`` what it was read."""
+        """Count one key of this ``kind`` that breaks the standards; ``taken_as``: how it was read
+        instead.
+        """
         self._counts[f"{kind}: not as specified, {taken_as}"] += 1
 
     def warnings(self) -> tuple[str, ...]:
@@ -220,7 +226,10 @@ def _split_absolute(link: str) -> tuple[str, str, str]:
 
 @lru_cache(maxsize=256)
 def _checked_authority(scheme: str, authority: str) -> str:
-    """Return host and port, lower-cased, without user info and default port; refuse what can't be connected to."""
+    """Return host and port, lower-cased, without user info and default port.
+
+    Raises ``ValueError`` for an unusable host.
+    """
     bare = authority.rpartition("@")[2].lower()
     parts = _HOST.match(bare) if len(bare) <= MAX_AUTHORITY_LENGTH else None
     if parts is None or not _is_address(parts[1]):
@@ -232,7 +241,9 @@ def _checked_authority(scheme: str, authority: str) -> str:
 
 
 def _is_address(host: str) -> bool:
-    """Say whether what stands in brackets is an IPv6 address; what does not, is a name or IPv4."""
+    """Return whether a bracketed host is an IPv6 address; a host without brackets is a name or
+    IPv4.
+    """
     if not host.startswith("["):
         return True
     try:

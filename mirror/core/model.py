@@ -1,7 +1,8 @@
-"""The values that the stages of a cycle hand to each other; frozen, compared by value, free of I/O.
+"""The values that the stages of a cycle pass to each other; frozen, compared by value, free of I/O.
 
-A page that was read is a ``ProjectPage`` of ``ListedFile``; what our pages publish are ``Entry`` values of a
-``ProjectView``; the step between is a ``ProjectChange`` (``core.diff``). Terms as in the README.
+A page that was read is a ``ProjectPage`` of ``ListedFile``; the mirror's pages publish ``Entry``
+values of a ``ProjectView``; the step between is a ``ProjectChange`` (``core.diff``). Terms as in
+``docs/explanation/glossary.md``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ Digests = tuple[tuple[str, str], ...]
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True):
-    """What a page says of a file beside its bytes. A change here is a relabelling, not a replacement."""
+    """The attributes of a file that a page lists, apart from its bytes.
+
+    A change here is a relabelling, not a replacement.
+    """
 
     requires_python: str | None = None
     yanked: str | None = None
@@ -51,11 +55,11 @@ class RefusedFile(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
     reason: Reason = Reason.UNSAFE_NAME
     labels: Labels | None = None
-    """What the page says of it, for a file of this name that is held; None where that can't be read."""
+    """Labels from the page, for a held file of this name; None where they can't be read."""
 
 
 class ProjectMeta(msgspec.Struct, frozen=True, kw_only=True):
-    """What a project's page says of the project itself."""
+    """The attributes of the project itself that its page lists."""
 
     status: str = "active"
     """PEP 792: active, archived, quarantined, deprecated; another word is passed through."""
@@ -81,7 +85,10 @@ class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     """Sentences for the log, such as a higher minor version."""
     is_whole: bool = True
-    """False: it may have been cut on the way, or names of it can't be read. What it does not list is not absent."""
+    """False: the page may have been cut on the way, or some names can't be read.
+
+    Unlisted files are then not absent.
+    """
     others: frozenset[str] = frozenset()
     """Names that the page links and that are no files, such as a manual; some of them, where there are very many."""
     is_html: bool = False
@@ -96,7 +103,7 @@ class RootPage(msgspec.Struct, frozen=True, kw_only=True):
     addresses: Mapping[ProjectName, str] = {}
     """Where the pages of projects are that have another address than the usual one."""
     unread: int = 0
-    """How many files of a flat page have names that tell no project."""
+    """Number of files of a flat page whose names hold no project."""
     unread_names: tuple[str, ...] = ()
     """The first of them."""
     serial: int | None = None
@@ -110,12 +117,12 @@ class RootPage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether what it does not list is absent."""
+        """Whether unlisted names are absent."""
         return not (self.is_cut or self.unreadable)
 
 
 class Validators(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells whether a page changed since it was read."""
+    """The values by which a change of a page since its last reading is noticed."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -133,7 +140,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     labels: Labels = Labels()
     metadata_sha256: Sha256 | None = None
-    """Of the sidecar that lies beside the blob, or None where there is none."""
+    """Digest of the sidecar stored with the blob, or None where there is none."""
 
 
 class ProjectView(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,7 +52,10 @@ _HEX = re.compile(r"[0-9a-f]+\Z")
 
 
 def normalize_project(name: str) -> ProjectName:
-    """Return the normalised name (PEP 503). Raises ``UnsafeName`` for what is no project name at all."""
+    """Return the normalised name (PEP 503).
+
+    Raises ``UnsafeName`` for a text that is not a project name at all.
+    """
     if len(name) > MAX_PROJECT_BYTES:
         raise UnsafeName(name=name, cause=f"longer than {MAX_PROJECT_BYTES} bytes")
     if not _PROJECT.match(name):
@@ -61,7 +64,9 @@ def normalize_project(name: str) -> ProjectName:
 
 
 def projects_of_filename(filename: str) -> list[ProjectName]:
-    """Return the projects that may have a file of this name, the likely one first: what stands before a hyphen."""
+    """Return the projects that may have a file of this name, the likeliest first: each is a prefix
+    that ends before a hyphen.
+    """
     parts = filename.split("-")
     ends = range(1, len(parts))
     found: dict[ProjectName, None] = {}
@@ -98,9 +103,11 @@ def check_sha256(value: str) -> Sha256:
 
 
 def known_digests(listed: Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
-    """Return the usable ones of the digests that are listed of metadata, lower-cased and sorted by algorithm.
+    """Return the usable ones of the listed digests of metadata, lower-cased and sorted by
+    algorithm.
 
-    What is of an unknown kind, of the wrong length or not hexadecimal is left out: it can't be compared with anything.
+    A digest of an unknown kind, of the wrong length or not hexadecimal is left out: it can't be
+    compared.
     """
     kept: dict[str, str] = {}
     for algorithm, value in listed:
@@ -171,7 +178,9 @@ def strongest_digest(digests: Iterable[tuple[str, str]]) -> tuple[str, str] | No
 
 
 def compile_patterns(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return a predicate that tells whether any of the shell patterns matches the whole text, case-sensitively."""
+    """Return a predicate: whether any of the shell patterns matches the whole text,
+    case-sensitively.
+    """
     listed = tuple(patterns)
     if "*" in listed:
         return lambda _text: True
@@ -184,7 +193,7 @@ def compile_patterns(patterns: Iterable[str]) -> Callable[[str], bool]:
 def normalize_pattern(pattern: str) -> str:
     """Return a project pattern in the form of normalised names: ``zope.*`` means ``zope-*``.
 
-    Brackets keep their meaning: what stands between ``[`` and ``]`` is only lower-cased.
+    Brackets keep their meaning: text between ``[`` and ``]`` is only lower-cased.
     """
     pieces = re.split(r"(\[[^\]]*\])", pattern)
     return "".join(p.lower() if p.startswith("[") else _SEPARATORS.sub("-", p).lower() for p in pieces)

@@ -1,8 +1,9 @@
-"""How much memory the values of a page take at most, found out from its bytes before any value is made.
+"""Maximum memory that the values of a page can take, estimated from its bytes before any value is
+made.
 
-A page of some megabytes can hold so many small values that they take gigabytes. The estimates count what each value needs
-in the text (a comma, a bracket, a tag), so that no text can have more values than they say. They are upper limits: a page
-of 100,000 ordinary files stays below them.
+A page of some megabytes can hold enough small values to take gigabytes. The estimates count the
+characters that each value needs in the text (a comma, a bracket, a tag), so no text can hold more
+values than estimated. They are upper limits: a page of 100,000 ordinary files stays below them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ROOT_MEMORY_BYTES: Final = 1500 << 20
 MAX_REFUSED: Final = 10_000
 """Maximum number of files of one page that are refused one by one; each becomes an item of the report."""
 NAME_BYTES: Final = 200
-"""A name in a mapping, beside its characters."""
+"""Bytes of a name in a mapping, in addition to its characters."""
 
 _BASE: Final = re.compile(rb"<base[\s/>]", re.IGNORECASE)
 _OBJECT_BYTES: Final = 500
@@ -32,7 +33,7 @@ _ITEM_BYTES: Final = 250
 _TAG_BYTES: Final = 600
 _FREE_URL: Final = 100
 _WIDE: Final = 4
-"""A text with one character beyond the Basic Multilingual Plane takes so many bytes for each of its characters."""
+"""Bytes per character of a text that has one character beyond the Basic Multilingual Plane."""
 
 _STEP_BYTES: Final = 1 << 20
 _RAW_BYTES: Final = 80
@@ -43,7 +44,9 @@ Body = bytes | bytearray
 
 
 def _width_of(body: Body, escape: bytes) -> int:
-    """Return how many bytes a character may take in memory; ``escape`` begins what stands for others."""
+    """Return how many bytes a character may take in memory; ``escape`` begins a character
+    reference.
+    """
     return 1 if body.isascii() and escape not in body else _WIDE
 
 
@@ -62,7 +65,7 @@ def html_page_cost(body: Body, *, url: str) -> int:
     """Return the same for a page in HTML."""
     longest_base = MAX_LINK_LENGTH if _BASE.search(body) else len(url)
     cost = len(body) * _width_of(body, b"&") + body.count(b"<") * (_TAG_BYTES + max(0, longest_base - _FREE_URL))
-    # The parser counts what a base makes of the links, and ends at the limit.
+    # The parser itself counts the links that a base lengthens, and stops at the limit.
     return min(cost, PAGE_MEMORY_BYTES) if longest_base != len(url) else cost
 
 

@@ -1,9 +1,10 @@
-"""The HTML form of the simple repository API (PEP 503, 592, 629, 658, 714, 740, 792), and pages that resemble it.
+"""The HTML form of the simple repository API (PEP 503, 592, 629, 658, 714, 740, 792), and pages
+that resemble it.
 
-Only ``BadPage`` and ``TooLarge`` leave here, whatever the bytes.
-Since any web page is HTML, a page has to show that it is one of an
-index: by its repository version, or by listing something that can be told from any other link, without asking for a
-password. Files' names come from URLs or from ``download``, never from the text of an anchor.
+Only ``BadPage`` and ``TooLarge`` are raised, whatever the bytes. Since any web page is HTML, a page
+has to prove that it is one of an index: by its repository version, or by listing at least one link
+that differs from those of ordinary pages, without asking for a password. Files' names come from
+URLs or from ``download``, never from the text of an anchor.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _FREE_LINKS = 100_000
 _LINKS_PER_NAME = 4
 """How many links a root page may have for each name: to read a link costs more than to send it."""
 _FILE_BYTES = 500
-"""What one file takes in memory beside its URL."""
+"""Memory of one file, in addition to its URL."""
 _LARGEST_ENCODED_BYTES = 128 << 20
 """Maximum length of a page that is not in UTF-8: while it is recoded it takes several times its length."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -91,7 +92,7 @@ _CHARSETS = frozenset(
 
 
 class _Head:
-    """What the tags of a document say of the whole page, gathered while they pass."""
+    """The attributes of the whole page, collected from its tags as they pass."""
 
     __slots__ = ("asks_password", "metas")
 
@@ -113,7 +114,7 @@ class _Head:
                 self.asks_password = True
 
     def check(self, *, url: str, lists_something: bool) -> str | None:
-        """Return the version's warning. Raises ``BadPage`` for what is no page of an index."""
+        """Return the version's warning. Raises ``BadPage`` for a page that is not one of an index."""
         version = self.metas.get(_VERSION_META)
         if version is not None:
             return check_api_version(version, url=url)
@@ -258,7 +259,9 @@ def _has_end(html: Body) -> bool:
 
 
 def _as_utf8(body: Body, charset: str | None, *, url: str) -> Body:
-    """Return the body in UTF-8, as lexbor reads it; what can't be decoded is replaced, there or here."""
+    """Return the body in UTF-8, as lexbor reads it; undecodable bytes are replaced, here or by
+    lexbor.
+    """
     label = (charset or "").strip().lower()
     if label in _CHARSETS:
         if len(body) > _LARGEST_ENCODED_BYTES:
@@ -286,9 +289,11 @@ def _base_of(html: Body, url: str) -> Base:
 
 
 def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> ListedFile | RefusedFile | str:
-    """Return the file that an anchor lists, else the name of what it links: a folder, a sorting, a page, a homepage.
+    """Return the file that an anchor lists, else the name of the link's target: a folder, a sort
+    order, a page, a homepage.
 
-    A link is a file if it has a digest or ``download``, or the name of a distribution or of what belongs to one.
+    A link is a file if it has a digest or ``download``, or the name of a distribution or of a file
+    that accompanies one.
     """
     href = anchor["href"].strip()
     if not href or href[0] in "#?" or _SCHEME_WITHOUT_HOST.match(href) or _VERSION_CONTROL.match(href):
@@ -376,7 +381,7 @@ def _read_labels(anchor: Mapping[str, str], doubts: Doubts) -> Labels:
 
 
 def _unknown_keys(anchor: Mapping[str, str]) -> Iterator[str]:
-    """Yield what follows ``data-`` in the attributes that have no place of their own in the model."""
+    """Yield the names after ``data-`` of attributes that have no field of their own in the model."""
     for attribute in anchor:
         key = attribute.removeprefix("data-")
         if key and key != attribute and key not in FILE_KEYS:
@@ -384,7 +389,7 @@ def _unknown_keys(anchor: Mapping[str, str]) -> Iterator[str]:
 
 
 def _read_metadata(anchor: Mapping[str, str], doubts: Doubts) -> Digests | None:
-    """Return what is said of core metadata by the attribute of PEP 714, else by the older one of PEP 658."""
+    """Return the core metadata from the attribute of PEP 714, else from the older one of PEP 658."""
     for attribute in ("data-core-metadata", "data-dist-info-metadata"):
         value = anchor.get(attribute, "false").strip()
         if value.lower() == "true":

@@ -1,10 +1,10 @@
 """The JSON form of the simple repository API (PEP 691, 700, 740, 792): bytes in, frozen values out.
 
-Only ``BadPage`` and ``TooLarge`` leave here, whatever the bytes.
-A page must have ``meta`` and its list, of API version 1.x; one file
-that is broken or unsafe is refused by itself, a key of the wrong type counts as absent, and both are told. What would be
-lost by that is never taken for absent: a digest, a yank, a project's status, the names of files and projects. Unknown keys
-are kept, so that what a later standard adds reaches the clients beyond.
+Only ``BadPage`` and ``TooLarge`` are raised, whatever the bytes. A page must have ``meta`` and its
+list, of API version 1.x; one file that is broken or unsafe is refused by itself, a key of the wrong
+type counts as absent, and both become warnings. Information that would be lost by this is never
+taken for absent: a digest, a yank, a project's status, the names of files and projects. Unknown
+keys are kept, so that the additions of a later standard reach the clients.
 """
 
 from __future__ import annotations
@@ -166,7 +166,10 @@ def parse_root_page(body: Body, *, url: str, max_projects: int = 5_000_000) -> R
 def _open_page(
     body: Body, url: str, *, only: type[_RootParts] | None = None
 ) -> tuple[dict[str, msgspec.Raw], dict[str, Any], Doubts]:
-    """Return the page's top-level keys, still undecoded, and its ``meta``; refuse what is no page of API 1.x."""
+    """Return the page's top-level keys, still undecoded, and its ``meta``.
+
+    Raises ``BadPage`` unless it is of API 1.x.
+    """
     # A view: to cut the mark off a large page would take the memory of another one.
     text = memoryview(body)[len(_BYTE_ORDER_MARK) :] if body.startswith(_BYTE_ORDER_MARK) else body
     try:
@@ -307,7 +310,9 @@ def _read_labels(item: dict[str, Any], doubts: Doubts) -> Labels:
 
 
 def _read_metadata(item: dict[str, Any], doubts: Doubts) -> Digests | None:
-    """Return what is said of core metadata under the key of PEP 714, else under the older ones of PEP 658 and 691."""
+    """Return the core metadata from the key of PEP 714, else from the older ones of PEP 658 and
+    691.
+    """
     for key in _METADATA_KEYS:
         value = item.get(key)
         if value is True:
@@ -388,7 +393,10 @@ def _size(value: object) -> int:
 
 
 def _read_yanked(value: object, doubts: Doubts) -> str | None:
-    """PEP 691: a boolean, or a non-empty text with the reason. What is neither may still be a warning: it counts as true."""
+    """PEP 691: a boolean, or a non-empty text with the reason.
+
+    Any other value may still be a warning: it counts as true.
+    """
     if value is None or value is False or value == "":
         return None
     if isinstance(value, str):

@@ -21,13 +21,15 @@ from mirror.errors import Reason
 FILES, EXCLUDE_FILES, SKIP_URL_PATTERNS = "files", "exclude-files", "skip-url-patterns"
 """The rules that leave files out, by their keys in the configuration."""
 FOREIGN_NAME = "foreign-name"
-"""The rule that leaves out what is named after another project: no client takes it from this one's page."""
+"""The rule that leaves out a file named after another project: clients ignore such a file on this
+page.
+"""
 
 _MOST_FILES = 2**53
 _RULES = 1
 """The version of the rules by which pages are read. Another one has every page read again after an upgrade."""
 BRAKE_MIN_FILES = 5
-"""So many files may always leave the pages within the window of the brake."""
+"""Number of files that may always leave the pages within the window of the brake."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,11 +40,11 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     file: ListedFile | None = None
     labels: Labels | None = None
-    """What the page says of it, where that can be read: a held file of this name takes it on."""
+    """Labels from the page, where they can be read: a held file of this name takes them on."""
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True):
-    """What the policy makes of one page."""
+    """The policy's decision about the files of one page."""
 
     files: Mapping[str, ListedFile]
     """The wanted files, one for each filename, in the page's order."""
@@ -93,10 +95,12 @@ class Selection:
                 [e.exclude_files for e in earlier] if policy.overlay else [],
             ]
         )
-        """Identifies what decides which files of a page are wanted; kept beside the page's validators."""
+        """Identifies the rules that decide which files of a page are wanted; stored with the page's
+        validators.
+        """
 
     def wants_project(self, name: ProjectName) -> bool:
-        """Tell whether the project patterns want ``name``; exclusion wins."""
+        """Return whether the project patterns want ``name``; exclusion wins."""
         return self.rule_against_project(name) is None
 
     def rule_against_project(self, name: ProjectName) -> str | None:
@@ -106,10 +110,10 @@ class Selection:
         return None if self._names_project(name) else "projects"
 
     def wants_filename(self, filename: str, owners: Collection[str] = ()) -> bool:
-        """Tell whether the file patterns want ``filename``, whatever its URL.
+        """Return whether the file patterns want ``filename``, whatever its URL.
 
-        ``owners`` are the earlier indexes that list the project too, when this one is an overlay: what their
-        ``exclude-files`` leave out is out for all.
+        ``owners`` are the earlier indexes that list the project too, when this one is an overlay: a
+        file that their ``exclude-files`` leaves out is left out here too.
         """
         return self.rule_against(filename, owners) is None
 
@@ -173,13 +177,15 @@ class Selection:
         return SKIP_URL_PATTERNS if self._skips_url(_without_query(file.url)) else None
 
     def _claims(self, left_out: Mapping[str, str]) -> tuple[str, ...]:
-        """Return what later overlays may not add; what an address leaves out is unclaimed."""
+        """Return the filenames that later overlays may not add; a file left out by its address is
+        unclaimed.
+        """
         if not self._has_overlay:
             return ()
         return tuple(name for name, rule in left_out.items() if rule in {FILES, EXCLUDE_FILES})
 
     def too_large(self, file: ListedFile) -> bool:
-        """Tell whether the listed size is over the limit of this index."""
+        """Return whether the listed size is over the limit of this index."""
         limit = self.policy.file_size_limit
         return bool(limit) and file.size is not None and file.size > limit
 
@@ -198,11 +204,11 @@ def compile_selections(policies: Sequence[IndexPolicy]) -> tuple[Selection, ...]
 
 
 def brake_holds(*, leaving: int, published: int, max_shrink: float) -> bool:
-    """Tell whether so many files leave the pages within the window that nobody should believe it.
+    """Return whether implausibly many files leave the pages within the window.
 
-    ``leaving`` counts all that left since the start of the window and what is about to; ``published`` what the pages
-    listed at its start. A ``max_shrink`` of 1 lets everything go, also an index that changes all its files
-    more than once within the window.
+    ``leaving`` counts the files that left since the start of the window plus those about to leave;
+    ``published`` the files that the pages listed at its start. A ``max_shrink`` of 1 allows every
+    removal, also for an index that changes all its files more than once within the window.
     """
     return max_shrink < 1 and leaving > BRAKE_MIN_FILES and leaving > published * max_shrink
 
@@ -260,7 +266,8 @@ def believable_cutoff(cycle_starts: Iterable[float], *, now: float, keep_s: floa
 def believable_end(cycle_starts: Iterable[float], *, now: float, keep_s: float) -> tuple[float | None, int]:
     """Return ``believable_cutoff``, and how many of the newest cycles began after it.
 
-    Those cycles count by their order: what one of them took off the pages is kept, also where its clock was wrong.
+    Those cycles count by their order: a file that one of them removed from the pages is kept, also
+    where its clock was wrong.
     """
     if keep_s <= 0:
         return now, 0

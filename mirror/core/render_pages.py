@@ -35,8 +35,8 @@ RENDERER: Final = 3
 # Always 1.4: each file has its size (1.1), versions are listed (1.1), provenance (1.3) and status (1.4) are carried.
 API_VERSION: Final = "1.4"
 
-# Never taken from unknown keys: what we write ourselves, what older servers call our own keys, and the signatures,
-# which we do not mirror.
+# Never taken from unknown keys: keys that the renderer writes itself, older names of these keys,
+# and signatures, which are not mirrored.
 _FILE_KEYS: Final = frozenset(
     {
         "filename",
@@ -159,7 +159,7 @@ def _json_file(entry: Entry, url: str) -> _File | msgspec.Raw:
         size=entry.size,
         upload_time=labels.upload_time,
         requires_python=labels.requires_python,
-        # An empty reason in JSON would read as false (PEP 592 as told by PEP 691).
+        # An empty reason in JSON would read as false (PEP 592 as PEP 691 renders it).
         yanked=False if labels.yanked is None else labels.yanked or True,
         core_metadata={"sha256": entry.metadata_sha256} if entry.metadata_sha256 else None,
         provenance=labels.provenance,
@@ -252,7 +252,9 @@ def _shown_status(meta: ProjectMeta) -> dict[str, str]:
 
 
 def _versions(view: ProjectView) -> list[str]:
-    """Return the listed versions verbatim, then those that only the held files' names tell, sorted (PEP 440)."""
+    """Return the listed versions verbatim, then those found only in the held files' names, sorted
+    (PEP 440).
+    """
     listed = list(view.meta.versions or ())
     known = set(listed)
     parsed: set[Version] | None = None
@@ -284,7 +286,7 @@ def _version_text(filename: str) -> str | None:
 
 
 def _parse_version(filename: str, project: ProjectName) -> Version | None:
-    """Return the version that a wheel's or sdist's name tells; None for another project's or an odd name."""
+    """Return the version in a wheel's or sdist's name; None for another project's or an odd name."""
     try:
         if filename.endswith(".whl"):
             name, version, _, _ = parse_wheel_filename(filename)

@@ -1,9 +1,9 @@
-"""Which projects the links of an HTML root page name, and at which addresses their pages are.
+"""The projects that the links of an HTML root page name, and the addresses of their pages.
 
 Directly below the root, the last segment of a link's path is the project's name, whatever the text
-is. Elsewhere the text must say the same name, and the folder above must be called as the root's own
-(``…/simple/NAME``): a menu or a status page is no project. An address is kept only where it is not
-the usual one, ``NAME/`` below the index's URL, since a root may list 730,000 projects.
+is. Elsewhere the text must be the same name, and the folder above must have the name of the root's
+own folder (``…/simple/NAME``): a menu or a status page is no project. An address is kept only where
+it is not the usual one, ``NAME/`` below the index's URL, since a root may list 730,000 projects.
 
 An address is relative to the index's URL: ``name/index.html`` below it, ``/path/name`` on its
 origin, ``https://host/path/name/`` on another one.
@@ -22,7 +22,7 @@ from mirror.errors import BadPage, UnsafeName, shown_text
 
 _ENDING = r"\.(?:whl|egg|zip|tar|tgz|tbz|txz|tar\.(?:gz|bz2|xz|z|zst)|exe|msi|rpm|deb|dmg)"
 DISTRIBUTION = re.compile(rf".{_ENDING}\Z", re.IGNORECASE | re.DOTALL)
-"""What the file name of a distribution ends in."""
+"""Pattern for the end of a distribution's file name."""
 
 FILE = re.compile(
     rf".(?:{_ENDING}(?:\.(?:asc|sig|sigstore|provenance|attestation))?|-variants\.json)\Z",
@@ -34,7 +34,7 @@ FLAT_CAUSE = (
     "it is a page of files (find-links), not of projects; to mirror the files that it lists, say"
     ' format = "flat" for this index'
 )
-"""What is wrong with a root page that is one of files."""
+"""The error for a root page that lists files."""
 
 _INDEX_PAGE = "/index.html"
 _DOCUMENT = re.compile(r"\.html?\Z", re.IGNORECASE)
@@ -68,7 +68,7 @@ class RootLinks:
         self.addresses: dict[ProjectName, str] = {}
         self.refused = 0
         self.kept_bytes = 0
-        """What the names and addresses take in memory."""
+        """Memory of the names and addresses."""
         self.files = 0
         """Links to files of distributions."""
         self._may_need_text = False
@@ -221,7 +221,7 @@ def _without_end(path: str) -> str:
 
 
 def _is_file(link: str, href: str) -> bool:
-    """Tell whether a link leads to a distribution's file, or to what belongs to one."""
+    """Return whether a link leads to a distribution's file, or to a file that accompanies one."""
     if "#" in href and _DIGEST.search(href):
         return True
     name = link.rpartition("/")[2]
@@ -229,7 +229,7 @@ def _is_file(link: str, href: str) -> bool:
 
 
 def _is_name(text: str, project: ProjectName) -> bool:
-    """Tell whether the text of an anchor is a spelling of the project's name."""
+    """Return whether the text of an anchor is a spelling of the project's name."""
     try:
         return normalize_project(text.strip().removesuffix("/")) == project
     except UnsafeName:

@@ -1,7 +1,8 @@
-"""When the daemon looks at which index, and when it warns of a credential's end.
+"""Decides when the daemon reads each index, and when it warns of a credential's end.
 
-Pure: clocks and randomness are arguments. Times with ``_s`` are seconds on a clock that never jumps; the clock of the wall
-comes in only by ``ClockWatch``, which tells how far it jumped. A cycle that was missed is made up for once, never twice.
+Pure: clocks and randomness are arguments. Times with ``_s`` are seconds on a clock that never
+jumps; the wall clock is used only by ``ClockWatch``, which measures how far it jumped. A missed
+cycle is made up for once, never twice.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _DAY_S = 86_400.0
 _WARNED_DAYS = (1, 3, 7, 14)
 
 JUMP_S = 30.0
-"""What the wall's clock may differ from the steady one between two looks before it counts as a jump."""
+"""Maximum difference between the wall clock and the steady one between two readings; more is a
+jump.
+"""
 
 
 class IndexTurn(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +43,7 @@ class IndexTurn(msgspec.Struct, frozen=True, kw_only=True):
     interval_s: float
     due_s: float
     failures: int = 0
-    """So many times in a row it could not be read."""
+    """Number of consecutive failed cycles."""
 
 
 Schedule = tuple[IndexTurn, ...]
@@ -59,7 +62,7 @@ def next_start_s(schedule: Schedule) -> float:
 def due_indexes(schedule: Schedule, *, now_s: float) -> tuple[str, ...]:
     """Return the indexes of a cycle that starts now; none while none is due.
 
-    What is due soon comes along, unless it failed and rests.
+    An index that is due soon is included, unless it failed and waits for its retry.
     """
     if next_start_s(schedule) > now_s:
         return ()
@@ -98,7 +101,7 @@ def after_cycle(
 
 
 def retry_delay_s(failures: int, *, interval_s: float) -> float:
-    """Return how long an index rests that has failed so many times in a row (1 or more)."""
+    """Return how long an index waits after ``failures`` consecutive failures (1 or more)."""
     first_s = min(interval_s, RETRY_FIRST_S)
     return min(first_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS), max(interval_s, RETRY_CAP_S))
 
@@ -112,7 +115,9 @@ def hurried(schedule: Schedule, *, now_s: float, names: Collection[str] | None =
 
 
 def reloaded(schedule: Schedule, intervals: Mapping[str, float], changed: Collection[str], *, now_s: float) -> Schedule:
-    """Return the schedule for a new configuration: what is new or ``changed`` is due now, the rest goes on."""
+    """Return the schedule for a new configuration: new and ``changed`` indexes are due now, the
+    others keep their turn.
+    """
     known = {turn.name: turn for turn in schedule}
     turns = []
     for name, interval_s in intervals.items():
@@ -142,14 +147,16 @@ class ClockWatch:
         self._ahead = wall - steady_s
 
     def jump_s(self, *, wall: float, steady_s: float) -> float:
-        """Return how far the wall's clock jumped since the last look; 0 for what is no jump."""
+        """Return how far the wall clock jumped since the last reading; 0 if it didn't."""
         ahead = wall - steady_s
         moved_s, self._ahead = ahead - self._ahead, ahead
         return moved_s if abs(moved_s) > JUMP_S else 0.0
 
 
 def expiry_step(expires_at: float | None, *, now: float) -> int | None:
-    """Return how close a credential's end is: 14, 7, 3 or 1 for «in so many days or less», 0 after it, else None."""
+    """Return how close a credential's end is: 14, 7, 3 or 1 for «in that many days or less», 0
+    after it, else None.
+    """
     if expires_at is None:
         return None
     left_s = expires_at - now

@@ -34,7 +34,7 @@ def without_url_secrets(value: Any) -> Any:
 
 
 def without_url_secrets_json(text: str) -> str:
-    """Return a stored JSON object likewise; what can't be read becomes an empty one."""
+    """Return a stored JSON object likewise; unreadable JSON becomes an empty object."""
     try:
         return canonical_json(msgspec.json.decode(text, type=dict[str, Any]))
     except (msgspec.DecodeError, RecursionError):

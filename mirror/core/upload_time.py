@@ -1,7 +1,8 @@
-"""Which upload times clients can read (PEP 700): one that a client can't read makes the whole project uninstallable.
+"""Upload times that clients can read (PEP 700): one that a client can't read makes the whole
+project uninstallable.
 
-pip reads what ``datetime.fromisoformat`` of its own Python reads, from 3.10 on; uv reads what names an instant with an
-offset. What is kept is readable for both.
+pip reads the formats of ``datetime.fromisoformat`` of its own Python, from 3.10 on; uv reads an
+instant with an offset. The stored times are readable for both.
 """
 
 from __future__ import annotations

@@ -114,6 +114,6 @@ class Pulse:
             _log.info("systemd.reached")
 
     def is_alive(self) -> bool:
-        """Tell whether the loop turns and the work moves."""
+        """Return whether the loop turns and the work moves."""
         now_s = self._steady()
         return now_s - self._beat_s < LOOP_LIMIT_S and now_s - self._moved_s < STUCK_LIMIT_S

@@ -56,12 +56,12 @@ class Upkeep:
         """Damage that the last run found, until it is taken."""
 
     def is_due(self, last_at: float | None) -> bool:
-        """Tell whether it is time; a last one that lies in the future is not believed."""
+        """Return whether it is time; a last one that lies in the future is not believed."""
         now = self._clock()
         return self._progress is not None or last_at is None or not now - EVERY_S < last_at <= now
 
     def is_overdue(self, last_at: float) -> bool:
-        """Tell whether it was due a day ago already."""
+        """Return whether it was due a day ago already."""
         return self._clock() - last_at > 2 * EVERY_S
 
     async def run(self, config: Config, until: Callable[[], Awaitable[None]]) -> bool:

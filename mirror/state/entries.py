@@ -551,7 +551,7 @@ async def load_last_revision(store: Store) -> int:
 
 
 async def has_blobs(store: Store) -> bool:
-    """Tell whether any bytes are held."""
+    """Return whether any bytes are held."""
     return bool(await store.value("SELECT EXISTS (SELECT 1 FROM blob)"))
 
 

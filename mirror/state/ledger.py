@@ -53,7 +53,7 @@ class FailureRow(msgspec.Struct, frozen=True, kw_only=True):
     next_at: float
 
     def is_due(self, now: float) -> bool:
-        """Tell whether it is to be tried; a try that lies ahead was noted by a clock that was wrong."""
+        """Return whether it is to be tried; a try that lies ahead was noted by a clock that was wrong."""
         return self.next_at <= now or self.last_at > now
 
 
@@ -120,7 +120,7 @@ async def load_index_failures(store: Store) -> list[FailureRow]:
 
 
 async def has_index_failure(store: Store, source: int) -> bool:
-    """Tell whether the ledger has a row about one index as a whole."""
+    """Return whether the ledger has a row about one index as a whole."""
     query = "SELECT EXISTS (SELECT 1 FROM failure WHERE source = ? AND project = '' AND filename = '')"
     return bool(await store.value(query, (source,)))
 

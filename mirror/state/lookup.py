@@ -151,7 +151,7 @@ async def load_last_published(store: Store, name: str, filename: str) -> float |
 
 
 async def is_known_project(store: Store, name: str) -> bool:
-    """Tell whether the state has a project of this name."""
+    """Return whether the state has a project of this name."""
     return bool(await store.value("SELECT EXISTS (SELECT 1 FROM project WHERE name = ?)", (name,)))
 
 

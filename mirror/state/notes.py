@@ -108,12 +108,12 @@ async def forget_damage(store: Store, paths: Collection[str]) -> None:
 
 
 def _is_of_snapshot(note: DamageNote) -> bool:
-    """Tell whether only a snapshot lists what is missing: no row knows it."""
+    """Return whether only a snapshot lists what is missing: no row knows it."""
     return note.damage == "missing" and note.sha256 is None
 
 
 async def _lasts(store: Store, note: DamageNote, lost: Collection[str]) -> bool:
-    """Tell whether the damaged blob is still the one that was found, and was not found whole since.
+    """Return whether the damaged blob is still the one that was found, and was not found whole since.
 
     ``lost``: the ends of the paths of what snapshots list and nobody has.
     """

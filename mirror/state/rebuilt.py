@@ -40,7 +40,7 @@ async def record_rebuilt_end(store: Store) -> None:
 
 
 async def is_rebuild_unfinished(store: Store) -> bool:
-    """Tell whether a rebuild was interrupted."""
+    """Return whether a rebuild was interrupted."""
     return await load_meta(store, _UNFINISHED) is not None
 
 

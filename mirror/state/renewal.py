@@ -175,7 +175,7 @@ async def load_offerable(store: Store, blobs: Collection[tuple[str, str]]) -> di
 
 
 def may_offer_in(project: ProjectName, filename: str) -> bool:
-    """Tell whether the page of a frozen state may offer a file's metadata, if that is what lies beside it."""
+    """Return whether the page of a frozen state may offer a file's metadata, if that is what lies beside it."""
     return is_wheel(filename) or sdist_project(filename) == project
 
 

@@ -191,7 +191,7 @@ async def load_revision_at(store: Store, at: float) -> int:
 
 
 async def is_known(store: Store, revision: int) -> bool:
-    """Tell whether all of a revision is still known: ``prune`` forgets the history that nothing needs."""
+    """Return whether all of a revision is still known: ``prune`` forgets the history that nothing needs."""
     known_from = await store.row("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'history_from'")
     if known_from is None or revision >= known_from[0]:
         return True

@@ -293,7 +293,7 @@ def _state_errors(path: Path) -> Any:
 
 
 def _is_directory(exc: sqlite3.DatabaseError, path: Path) -> bool:
-    """Tell whether a directory stands where the database should be: SQLite does not say."""
+    """Return whether a directory stands where the database should be: SQLite does not say."""
     if not (getattr(exc, "sqlite_errorname", "") or "").startswith("SQLITE_CANTOPEN"):
         return False
     try:
@@ -349,7 +349,7 @@ def _full_disk(name: str, path: Path) -> str:
 
 
 def _has_no_descriptors(path: Path) -> bool:
-    """Tell whether a file can't be opened since too many are: SQLite does not say."""
+    """Return whether a file can't be opened since too many are: SQLite does not say."""
     try:
         os.close(os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as exc:

@@ -242,7 +242,7 @@ class _Crawler:
         return row.validators if is_of_use and not row.needs_page else None
 
     def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
-        """Tell whether the root's serial says that the page is unchanged, so that nobody has to ask."""
+        """Return whether the root's serial says that the page is unchanged, so that nobody has to ask."""
         return known is not None and self._due.trust_serials and _same_serial(known, row)
 
     def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
@@ -537,7 +537,7 @@ async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, HeldBlob]:
 
 
 async def has_digests(cycle: Cycle, sha256: Sha256, filename: str, expected: Digests) -> bool:
-    """Tell whether held bytes have all of these digests too."""
+    """Return whether held bytes have all of these digests too."""
     for algorithm, digits in expected:
         actual = await anyio.to_thread.run_sync(
             cycle.files.hash_blob, sha256, filename, algorithm, abandon_on_cancel=True
@@ -559,7 +559,7 @@ def _refused(work: ProjectWork, refusal: Refusal) -> Failure:
 
 
 def _is_same_refused(failed: FailureRow, file: ListedFile) -> bool:
-    """Tell whether a file was refused as it is listed now; a link that ends has another query each time."""
+    """Return whether a file was refused as it is listed now; a link that ends has another query each time."""
     before = failed.file
     if failed.reason is not Reason.DENIED or before is None:
         return False
@@ -575,7 +575,7 @@ def _is_stale(page: ProjectPage, row: ProjectRow) -> bool:
 
 
 def _is_older(page: ProjectPage, row: ProjectRow) -> bool:
-    """Tell whether a page is older than what is published already."""
+    """Return whether a page is older than what is published already."""
     held = row.validators.serial if row.validators else None
     return page.serial is not None and held is not None and page.serial < held
 

@@ -229,7 +229,7 @@ async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> Non
 
 
 def _is_unknown(cycle: Cycle, source: SourceRow) -> bool:
-    """Tell whether nobody knows what an index owns: its root was never read, or never with these patterns."""
+    """Return whether nobody knows what an index owns: its root was never read, or never with these patterns."""
     if any(run.name == source.name and run.ended is None and not run.is_root_cut for run in cycle.runs):
         return False  # it was read just now
     return source.root_read is None or source.selection != cycle.root_digests.get(source.name)

@@ -323,7 +323,7 @@ class Fetcher:
 
 
 async def fits_held(cycle: Cycle, rehash: Rehash) -> bool:
-    """Tell whether digests that appeared later are those of the held bytes."""
+    """Return whether digests that appeared later are those of the held bytes."""
     return await has_digests(cycle, rehash.held.sha256, rehash.held.filename, rehash.expected)
 
 

@@ -157,7 +157,7 @@ class IndexRun:
             self.end(error)
 
     async def _answers(self) -> bool:
-        """Tell whether the index says anything at all, by its root page; a few times in a cycle at most."""
+        """Return whether the index says anything at all, by its root page; a few times in a cycle at most."""
         self._ask_at *= 2
         return await self.client.answers()
 

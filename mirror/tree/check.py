@@ -305,7 +305,7 @@ def foreign_in_project(layout: Layout, name: ProjectName) -> list[str]:
 
 
 def has_bytes(path: str, expected: Iterable[bytes]) -> bool:
-    """Tell whether a regular file that is no link holds exactly these pieces; read piece by piece."""
+    """Return whether a regular file that is no link holds exactly these pieces; read piece by piece."""
     try:
         with os.fdopen(_open_plain(path), "rb") as file:
             return all(file.read(len(piece)) == piece for piece in expected) and not file.read(1)
@@ -322,12 +322,12 @@ def size_of(path: str) -> int:
 
 
 def is_directory(path: str) -> bool:
-    """Tell whether a directory is there, and no link to one."""
+    """Return whether a directory is there, and no link to one."""
     return stat.S_ISDIR(_mode(path))
 
 
 def exists(path: str) -> bool:
-    """Tell whether anything is there, a dangling link too."""
+    """Return whether anything is there, a dangling link too."""
     return os.path.lexists(path)
 
 

@@ -143,7 +143,7 @@ class FileStore:
         return PlacedBlob(sha256=sha256, filename=filename, size=size, metadata_sha256=digest, metadata_problem=problem)
 
     def fails_alone(self, error: TreeError) -> bool:
-        """Tell whether one directory below ``files/`` is at fault, not the disk or ``files/`` as a whole."""
+        """Return whether one directory below ``files/`` is at fault, not the disk or ``files/`` as a whole."""
         files = str(self.layout.files)
         if isinstance(error, DiskFull) or error.path == files or not error.is_below(files):
             return False
@@ -183,7 +183,7 @@ class FileStore:
             sync_directory(directory)
 
     def has_blob(self, sha256: Sha256, filename: str, size: int) -> bool:
-        """Tell whether a file of this size lies where the blob belongs; its bytes are not read."""
+        """Return whether a file of this size lies where the blob belongs; its bytes are not read."""
         path = self.layout.blob_path(sha256, filename)
         with tree_errors(path):
             try:
@@ -360,7 +360,7 @@ def _hash_file(path: str) -> str:
 
 
 def _holds(path: str, data: bytes) -> bool:
-    """Tell whether a regular file with exactly these bytes is there."""
+    """Return whether a regular file with exactly these bytes is there."""
     with tree_errors(path):
         try:
             found = os.lstat(path)

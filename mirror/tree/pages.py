@@ -84,7 +84,7 @@ class PageStore:
                 os.rmdir(directory)
 
     def has_project(self, name: ProjectName) -> bool:
-        """Tell whether all three pages of a project are there."""
+        """Return whether all three pages of a project are there."""
         directory = self._layout.project_dir(name)
         with tree_errors(directory):
             return all(_is_file(f"{directory}/{page}") for page in PAGE_NAMES)
@@ -126,7 +126,7 @@ class PageStore:
         sync_directory(self._simple)
 
     def fails_alone(self, name: ProjectName, error: TreeError) -> bool:
-        """Tell whether one project's directory is at fault, not the disk or the directory of all projects."""
+        """Return whether one project's directory is at fault, not the disk or the directory of all projects."""
         if isinstance(error, DiskFull) or not error.is_below(self._layout.project_dir(name)):
             return False
         return os.access(self._simple, os.W_OK | os.X_OK)

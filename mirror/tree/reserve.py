@@ -72,7 +72,7 @@ class Reserve:
             raise NoRoom(size_bytes=written_bytes, is_announced=False, room_bytes=room, is_disk_full=had_little)
 
     def _fits_an_empty_disk(self, needed_bytes: int) -> bool:
-        """Tell whether so many bytes beside the reserve are no more than the whole disk has."""
+        """Return whether so many bytes beside the reserve are no more than the whole disk has."""
         space = disk_space(self._place)
         return space is not None and needed_bytes + self._reserve_bytes <= space[0]
 

@@ -74,7 +74,7 @@ class FlatClient:
         return Read(page=page, validators=current, origin=self._origin)
 
     async def answers(self) -> bool:
-        """Tell whether the index says anything at all."""
+        """Return whether the index says anything at all."""
         return await self._page.answers()
 
     def _keep(self, look: Read[ProjectPage]) -> None:

@@ -168,7 +168,7 @@ class IndexClient:
         return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
     async def answers(self) -> bool:
-        """Tell whether the index says anything at all, by its root page, which is not read."""
+        """Return whether the index says anything at all, by its root page, which is not read."""
         try:
             async with self._session.get(
                 self._url, kind=Kind.ROOT, headers=_headers(None), budget=Budget(self._policy.budget_s)

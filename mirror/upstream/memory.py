@@ -64,7 +64,7 @@ class PageLease:
         self._body_bytes = self._value_bytes = 0
 
     def covers(self, body_bytes: int) -> bool:
-        """Tell whether a body of this length needs no more room."""
+        """Return whether a body of this length needs no more room."""
         return body_bytes <= self._body_bytes
 
     async def hold_body(self, body_bytes: int) -> None:

@@ -44,7 +44,7 @@ class Allowance:
         self.left += 1
 
     def take(self) -> bool:
-        """Tell whether one more retry is allowed, and count it."""
+        """Return whether one more retry is allowed, and count it."""
         if self.left <= 0:
             return False
         self.left -= 1
