@@ -79,10 +79,10 @@ def projects_of_filename(filename: str) -> list[ProjectName]:
 def check_filename(name: str) -> str:
     """Return ``name`` if it may become a file of the tree. Raises ``UnsafeName``.
 
-    Refused: empty, ``.`` and ``..``, a slash or backslash, control characters, lone surrogates, more than 240 bytes,
+    Refused: empty or blank, ``.`` and ``..``, a slash or backslash, control characters, lone surrogates, more than 240 bytes,
     and the ending ``.metadata``, which is reserved for our sidecars (PEP 658).
     """
-    if not name or name in {".", ".."}:
+    if not name.strip() or name in {".", ".."}:
         raise UnsafeName(name=name, cause="no plain file name")
     if "/" in name or "\\" in name:
         raise UnsafeName(name=name, cause="it contains a path separator")

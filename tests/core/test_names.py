@@ -50,6 +50,7 @@ def test_a_normalised_name_is_one_path_segment(name):
     "name",
     [
         "",
+        " ",
         ".",
         "..",
         "a/b",
