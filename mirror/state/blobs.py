@@ -1,4 +1,6 @@
-"""The bytes on disk as the state knows them: what to hash again, what to prune, what was found damaged."""
+"""The blobs on disk as the state records them: those to hash again, those to prune, and the damaged
+ones.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def open_window(store: Store, *, now: float, before: float | None = None) -> Window:
-    """Return the blobs last verified before a time, or all of them; what is stored from now on is not among them."""
+    """Return the blobs last verified before a time, or all of them; blobs stored later are not
+    included.
+    """
     stamp = now
     while await store.value("SELECT EXISTS (SELECT 1 FROM blob WHERE verified = ?)", (stamp,)):
         stamp = math.nextafter(stamp, math.inf)
@@ -94,7 +98,9 @@ async def open_window(store: Store, *, now: float, before: float | None = None) 
 
 
 async def load_oldest_verified(store: Store, window: Window, *, limit: int | None = None) -> AsyncIterator[BlobRow]:
-    """Yield the blobs of a window, the longest unverified first; ``limit``: at most so many."""
+    """Yield the blobs of a window, the longest unverified first; ``limit``: maximum number of
+    blobs.
+    """
     after: tuple[float, str, str] = (-1.0, "", "")
     left = limit
     while left is None or left > 0:
@@ -145,9 +151,10 @@ async def load_known_files(store: Store, prefix: str) -> dict[tuple[str, str], s
 async def load_prunable(
     store: Store, cutoff: float, limit: int = _CHUNK, *, kept_from: int | None = None
 ) -> list[BlobRow]:
-    """Return some blobs that nothing lists since before a time, no snapshot either.
+    """Return some blobs that no page and no snapshot has listed since before a time.
 
-    ``kept_from``: what this cycle or a later one took off the pages is kept, whatever its clock said.
+    ``kept_from``: files that this cycle or a later one removed from the pages are kept, whatever
+    their recorded time.
     """
     rows = await store.rows(
         f"SELECT {_COLUMNS} FROM blob WHERE unlisted_since <= ? AND {_UNNEEDED} AND {_NOT_RECENT}"
@@ -168,7 +175,7 @@ async def record_pruned(store: Store, blobs: Collection[BlobRow]) -> list[BlobRo
             )
             if gone:
                 forgotten.append(blob)
-        # Where nothing was ever sent, nobody has the metadata of what is gone.
+        # With no shipment, no far side can have the metadata of a deleted blob.
         await tx.executemany(
             "DELETE FROM first_metadata WHERE sha256 = ? AND filename = ? AND NOT EXISTS (SELECT 1 FROM shipment)",
             [(blob.sha256, blob.filename) for blob in forgotten],
@@ -187,15 +194,16 @@ async def load_prunable_total(store: Store, cutoff: float, *, kept_from: int | N
 
 
 async def record_history_pruned(store: Store, cutoff: float, *, kept_from: int | None = None) -> int:
-    """Drop the closed entries and the cycles that ended before a time; return how many entries went.
+    """Delete the closed entries and the cycles that ended before a time; return the number of
+    deleted entries.
 
-    ``kept_from``: what this cycle or a later one did is kept, whatever its clock said.
+    ``kept_from``: records of this cycle and later ones are kept, whatever their recorded time.
     """
     async with store.transaction() as tx:
         row = await tx.rows(f"SELECT {_LAST_REVISION}", (cutoff, kept_from))
         entries = await tx.execute(f"DELETE FROM entry WHERE valid_to <= ? AND {_UNNEEDED_HISTORY}", (row[0][0],))
         if entries:
-            # What lies before is only known at the revisions of snapshots and shipments.
+            # Earlier history is known only at the revisions of snapshots and shipments.
             await tx.execute(
                 "INSERT OR REPLACE INTO meta (key, value) VALUES ('history_from', max(?, coalesce((SELECT"
                 " CAST(value AS INTEGER) FROM meta WHERE key = 'history_from'), 0)))",
@@ -279,7 +287,9 @@ async def record_lost(
 
 
 async def _lost_to_snapshots(tx: Transaction, blob: BlobRow) -> list[LostFile]:
-    """Return what is lost where only snapshots list a blob: no cycle fetches it again for them."""
+    """Return the files that are lost where only snapshots list a blob: no cycle fetches it again
+    for them.
+    """
     rows = await tx.rows(
         "SELECT s.name, p.name FROM snapshot s JOIN entry e ON s.revision >= e.valid_from AND s.revision < e.valid_to"
         " JOIN project p ON p.id = e.project WHERE s.kind = 'snapshot' AND e.sha256 = ? AND e.filename = ?"
@@ -326,9 +336,11 @@ async def record_gone(store: Store, lost: Sequence[LostFile], *, now: float) -> 
 async def record_sidecars(
     store: Store, sidecars: Collection[tuple[BlobRow, Sha256 | None]], *, cycle: int, now: float
 ) -> None:
-    """Enter the metadata that some blobs have now, as their own bytes tell, and mark the pages that show it.
+    """Record the metadata that some blobs have now by their own bytes, and mark the pages that show
+    it.
 
-    Where there is none any more, the pages of the indexes are read again: it may be advertised there.
+    Where a blob has lost its metadata, the pages of the indexes are read again: they may advertise
+    it.
     """
     async with store.transaction() as tx:
         revision = await tx.revision(cycle, now)
@@ -349,7 +361,7 @@ async def record_sidecars(
 
 
 async def record_pages_damaged(store: Store, names: Collection[ProjectName], *, cycle: int, now: float) -> None:
-    """Mark pages whose bytes on disk are not what the state says."""
+    """Mark pages whose bytes on disk differ from the state."""
     async with store.transaction() as tx:
         revision = await tx.revision(cycle, now)
         await mark_pages(tx, names, revision)

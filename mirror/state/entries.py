@@ -1,8 +1,10 @@
-"""What our pages publish: temporal entry rows, the blobs behind them, and the marks of pages that are not written yet.
+"""The published files: temporal entry rows, the blobs behind them, and the marks of pages that are
+still to be written.
 
-A row opens in the transaction that makes a held blob publishable and closes when it leaves the pages. Among all indexes
-one filename of a project is open once at most: opening it for one index closes it for the others. What a page shows is
-the open rows of its project's name, so a page can be rendered again from the state alone, also after a kill.
+A row opens in the transaction that makes a held blob publishable and closes when the file leaves
+the pages. Among all indexes one filename of a project is open once at most: opening it for one
+index closes it for the others. A page shows the open rows of its project's name, so it can be
+rendered again from the state alone, also after a kill.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transaction enters for one project of one index."""
+    """The changes that one transaction records for one project of one index."""
 
     project: int
     source: int
@@ -55,7 +57,9 @@ class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Closing(msgspec.Struct, frozen=True, kw_only=True):
-    """What is entered for a project of an index when all that its page asked for is done."""
+    """The values recorded for a project of an index once every change that its page asked for is
+    done.
+    """
 
     project: int
     validators: Validators
@@ -123,7 +127,7 @@ class OpenFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def iter_open_files(store: Store) -> AsyncIterator[OpenFile]:
-    """Yield every file that the pages list; for what is done once, since it reads the whole state."""
+    """Yield every file that the pages list; for one-time work, since it reads the whole state."""
     after = 0
     while True:
         rows = await store.rows(
@@ -148,7 +152,7 @@ async def iter_open_files(store: Store) -> AsyncIterator[OpenFile]:
 
 
 class OwnerClaims(msgspec.Struct, frozen=True, kw_only=True):
-    """What the indexes before an overlay say of a project."""
+    """The claims of the indexes before an overlay on the files of a project."""
 
     names: frozenset[str] = frozenset()
     """The filenames that are theirs: the held ones, the failed and withheld ones, and what their patterns leave out."""
@@ -190,7 +194,7 @@ class HeldBlob(msgspec.Struct, frozen=True, kw_only=True):
     filename: str
     size: int
     metadata_sha256: Sha256 | None
-    """Of the metadata that lies beside it."""
+    """Digest of its sidecar."""
     first_metadata: str | None
     """The only metadata that may be offered for it, where it is no wheel; None: none was published yet."""
 
@@ -217,7 +221,8 @@ async def load_blobs(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tu
 async def record_changes(
     store: Store, records: Sequence[ProjectRecord], *, cycle: int, now: float, has_overlays: bool
 ) -> None:
-    """Enter what was placed and relabelled: rows open, old validators are forgotten, the pages are marked.
+    """Record placed and relabelled files: rows open, old validators are forgotten, the pages are
+    marked.
 
     The bytes of every ``Placed`` must be durable before this is called.
     """
@@ -357,7 +362,10 @@ async def mark_pages(tx: Transaction, names: Iterable[ProjectName], revision: in
 
 
 async def forget_later_indexes(tx: Transaction, projects: Iterable[tuple[ProjectName, int]]) -> None:
-    """Have the indexes after this one judge their pages again: what an owner lists has changed. Pairs of (name, source)."""
+    """Make the indexes after this one judge their pages again, since an owner's listing changed.
+
+    Pairs of (name, source).
+    """
     await tx.executemany(
         f"{FORGET_VALIDATORS} name = ? AND source IN"
         " (SELECT later.id FROM source later JOIN source mine ON mine.id = ? WHERE later.position > mine.position)",
@@ -366,7 +374,7 @@ async def forget_later_indexes(tx: Transaction, projects: Iterable[tuple[Project
 
 
 async def _touch(tx: Transaction, records: Sequence[ProjectRecord]) -> None:
-    """Update in place what no page shows."""
+    """Update columns in place that no page shows."""
     where = "filename = ? AND project = ? AND valid_to IS NULL"
     await tx.executemany(
         f"UPDATE entry SET digests = ?, unhashed = ?, url = ? WHERE {where}",
@@ -426,7 +434,7 @@ async def mark_all_pages(store: Store, *, cycle: int, now: float, renderer: int)
 
 
 class PageState(msgspec.Struct, frozen=True, kw_only=True):
-    """A marked page: what it has to show, and whether it is there and should be."""
+    """A marked page: the view that it has to show, whether it exists and whether it should."""
 
     view: ProjectView
     is_published: bool
@@ -436,7 +444,7 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageState]:
-    """Return what the pages of some projects have to show, by name."""
+    """Return the state of some projects' pages, by name."""
     marks = _marks(names)
     pages = await store.rows(
         f"SELECT name, revision, published, marked FROM page WHERE name IN ({marks})", tuple(names)

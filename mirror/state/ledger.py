@@ -35,7 +35,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     file: ListedFile | None = None
     wait_s: float = 0.0
-    """The index asked to be left alone for so long (``Retry-After``)."""
+    """Time to wait that the index asked for (``Retry-After``)."""
 
 
 class FailureRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ async def _enter(tx: Transaction, failure: Failure, now: float) -> None:
     file = _kept_file(failure.file, tx.links_of(failure.source))
     listed = msgspec.json.encode(file).decode() if file is not None else None
     needs_page = file is not None and is_incomplete(file.url)
-    # An index may repeat what we sent it: its words are kept without our secrets.
+    # An index may repeat a credential that it was sent: its text is stored without secrets.
     next_at = now + max(_delay_s(attempts), failure.wait_s)
     values = (failure.reason.value, redact(failure.detail), listed, needs_page, now, attempts, next_at, *key)
     if known:
@@ -95,7 +95,7 @@ async def _enter(tx: Transaction, failure: Failure, now: float) -> None:
 
 
 async def reword_missing_pages(store: Store, source: int, before: str, after: str) -> None:
-    """Replace a part of what the ledger says of the pages that an index does not have."""
+    """Replace a part of the ledger's texts about pages that an index does not have."""
     async with store.transaction() as tx:
         await tx.execute(
             "UPDATE failure SET detail = replace(detail, ?, ?) WHERE source = ? AND filename = '' AND reason = ?",

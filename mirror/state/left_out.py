@@ -1,7 +1,7 @@
-"""What the pages of an index list and a rule of the configuration leaves out.
+"""Files that the pages of an index list and that a rule of the configuration leaves out.
 
-For each project and rule the table ``left_out`` holds a count and names, at most ``MAX_NAMES`` names
-for one project. Rows are written when a page was read and its left-out files are others than before.
+For each project and rule the table ``left_out`` holds a count and names, at most ``MAX_NAMES``
+names for one project. Rows are written when a page was read and its left-out files changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHUNK = 500
 
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What one rule leaves out of one project's page."""
+    """The files that one rule leaves out of one project's page."""
 
     rule: str
     """A key of the configuration such as ``exclude-files``, or another word that names the rule."""
@@ -31,7 +31,7 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def enter_left_out(tx: Transaction, left_out: Mapping[int, Mapping[str, str]]) -> None:
-    """Enter what was left out of pages that were read: project id -> filename -> rule."""
+    """Record the left-out files of pages that were read: project id -> filename -> rule."""
     known = await _load(tx, list(left_out))
     rows = {project: _rows(names) for project, names in left_out.items()}
     changed = [project for project in rows if rows[project] != known.get(project, {})]
@@ -45,13 +45,13 @@ async def enter_left_out(tx: Transaction, left_out: Mapping[int, Mapping[str, st
 
 
 async def forget_left_out(tx: Transaction, projects: Sequence[int]) -> None:
-    """Forget what was left out of some projects' pages."""
+    """Forget the left-out files of some projects' pages."""
     await tx.executemany("DELETE FROM left_out WHERE project = ?", [(project,) for project in projects])
     await tx.executemany("UPDATE project SET skipped = 0 WHERE id = ?", [(project,) for project in projects])
 
 
 async def load_left_out(store: Store, project: int) -> tuple[LeftOut, ...]:
-    """Return what is left out of one project of one index, by rule."""
+    """Return the left-out files of one project of one index, by rule."""
     rows = await store.rows("SELECT rule, files, names FROM left_out WHERE project = ? ORDER BY rule", (project,))
     return tuple(LeftOut(rule=r[0], files=r[1], names=msgspec.json.decode(r[2], type=tuple[str, ...])) for r in rows)
 

@@ -45,13 +45,13 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     let_out: tuple[str, ...] = ()
     """The projects whose pages it let out last, the last one first."""
     had_credential: bool | None = None
-    """Whether it was read with a credential; None where no look has told yet."""
+    """Whether it was read with a credential; None until a cycle has found out."""
     page_origin: str | None = None
     """Where its root came from last; None for its own origin."""
     is_flat: bool = False
     """Whether its root is a page of files."""
     unread: int = 0
-    """How many files of a flat page have names that tell no project."""
+    """Number of files of a flat page whose names hold no project."""
     unread_names: tuple[str, ...] = ()
 
 
@@ -77,7 +77,10 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RootChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What a look at a root leads to, beyond the rows that are already written. Pairs are (project id, name)."""
+    """The consequences of reading a root, beyond the rows already written.
+
+    Pairs are (project id, name).
+    """
 
     gone: tuple[tuple[int, ProjectName], ...] = ()
     """Missing in two looks."""
@@ -119,7 +122,9 @@ async def _forget_all_validators(tx: Transaction, source: int) -> None:
 
 
 async def _forget_root(tx: Transaction, source: int) -> None:
-    """The rows are no listing of this index any more: until its root is read, nobody knows what it owns."""
+    """Forget that the root was read: until it is read again, the projects that this index owns are
+    unknown.
+    """
     await tx.execute(
         "UPDATE source SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL, root_read = NULL WHERE id = ?",
         (source,),
@@ -166,11 +171,13 @@ async def record_root(
     only: Collection[ProjectName] = (),
     is_whole: bool = True,
 ) -> RootChange:
-    """Compare a root with the rows of its index, write what is new, and return what leaves.
+    """Compare a root with the rows of its index, write the changes, and return the projects that
+    leave.
 
-    ``listing`` is None for a root that was confirmed unchanged: then the rows are the listing, and only what an earlier
-    cycle missed is judged. ``only`` narrows the look to some projects; it counts for nothing that it did not see. Nor does
-    a root that is not whole.
+    ``listing`` is None for a root that was confirmed unchanged: then the rows are the listing, and
+    only changes that an earlier cycle missed are judged. ``only`` narrows the comparison to some
+    projects; unseen projects don't count as absent. Neither do the names missing from a root that
+    is not whole.
     """
     if listing is not None:
         merge = _Merge(source.id, cycle, listing, store.links_of(source.id), is_whole=is_whole)
@@ -197,7 +204,9 @@ async def _merge_root(
     wants: Callable[[ProjectName], bool],
     only: Collection[ProjectName],
 ) -> None:
-    """Walk the sorted names and the sorted rows side by side; a narrowed look misses nothing but what is unwanted."""
+    """Merge the sorted names with the sorted rows; a narrowed comparison marks only unwanted
+    projects as missed.
+    """
     position = 0
     async for row in _rows_by_name(store, merge.source):
         name = row[1]

@@ -1,4 +1,5 @@
-"""One project or file as the state knows it: who lists it, who owns it, what is held and what is not, and why.
+"""One project or file in the state: the indexes that list it, its owner, its held and missing
+files, and the reasons.
 
 Reading only, for ``mirror list`` and ``mirror explain``; no index is asked.
 """
@@ -32,7 +33,7 @@ class HeldName(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
 
 class IndexPart(msgspec.Struct, frozen=True, kw_only=True):
-    """What one index says of a project."""
+    """The share of one index in a project."""
 
     index: str
     configured: bool
@@ -72,7 +73,9 @@ class ProjectPart(msgspec.Struct, frozen=True, kw_only=True):
         return next((part.index for part in self.indexes if part.owns), None)
 
     def left_out(self) -> list[tuple[str, str, str]]:
-        """Return (filename, rule, index) of what is left out and not held from elsewhere, by filename."""
+        """Return (filename, rule, index) of the left-out files not held from another index, by
+        filename.
+        """
         held = {file.filename for file in self.held}
         found: dict[str, tuple[str, str, str]] = {}
         for part in self.indexes:

@@ -1,6 +1,8 @@
-"""Small things that one process leaves for others to read: what it does, when credentials end, how the disk fills.
+"""Small values that one process stores for others to read: its activity, ends of credentials,
+growth of the disk.
 
-Each is one JSON value in ``meta``. A note that can't be read (made by another version) counts as not there.
+Each is one JSON value in ``meta``. A note that can't be read (made by another version) counts as
+missing.
 """
 
 from __future__ import annotations
@@ -19,18 +21,18 @@ T = TypeVar("T")
 
 
 class CredentialNote(msgspec.Struct, frozen=True, kw_only=True):
-    """What the last cycle knew of an index's credential."""
+    """The state of an index's credential at the last cycle."""
 
     source: str
     expires_at: float | None = None
     problem: str | None = None
     """Why it could not be used."""
     days: int | None = None
-    """How close its end was: what was warned of."""
+    """How close its end was at the last warning."""
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the daemon does."""
+    """The current activity of the daemon."""
 
     pid: int
     doing: str
@@ -108,7 +110,7 @@ async def forget_damage(store: Store, paths: Collection[str]) -> None:
 
 
 def _is_of_snapshot(note: DamageNote) -> bool:
-    """Return whether only a snapshot lists what is missing: no row knows it."""
+    """Return whether only a snapshot lists the missing file: no row has it."""
     return note.damage == "missing" and note.sha256 is None
 
 

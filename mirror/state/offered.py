@@ -1,7 +1,8 @@
-"""Which metadata lies beside a file that is no wheel, and whose page offers it.
+"""Sidecars of files that are no wheels, and the project whose page offers each of them.
 
-A wheel's metadata is in its own bytes. That of another file is the word of an index: it belongs to the project of the
-index that listed it first, no other page offers it, and it is never exchanged for another. The tree has one place for it.
+A wheel's metadata is in its own bytes. For another file the metadata is the index's claim: it
+belongs to the project of the index that listed it first, no other page offers it, and it is never
+exchanged for another. The tree has one place for it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def offers_metadata(entry: str) -> str:
 
 
 def first_metadata(row: str) -> str:
-    """Return the column that tells which metadata was published first for a row's file; null for a wheel."""
+    """Return an SQL expression for the metadata published first for a row's file; null for a wheel."""
     return (
         f"CASE WHEN substr({row}.filename, -4) != '.whl' THEN (SELECT f.metadata_sha256 FROM first_metadata f"
         f" WHERE f.sha256 = {row}.sha256 AND f.filename = {row}.filename) END"
@@ -39,7 +40,7 @@ def first_metadata(row: str) -> str:
 
 
 async def enter_offered(tx: Transaction, offered: Sequence[Offered]) -> None:
-    """Enter metadata that lies beside its blob and may be offered (``load_first``)."""
+    """Record metadata that is stored with its blob and may be offered (``load_first``)."""
     await tx.executemany(
         "INSERT OR IGNORE INTO first_metadata (sha256, filename, metadata_sha256) VALUES (?, ?, ?)",
         [(o.sha256, o.filename, o.metadata_sha256) for o in offered],

@@ -1,7 +1,7 @@
-"""What the state knows of the mirror as a whole: cycles, counts for each index, the ledger's first rows.
+"""The mirror as a whole, from the state: cycles, counts for each index, the ledger's first rows.
 
-Reading only. The counts of files and bytes are one pass over ``entry_counts``, an index that holds nothing else: it takes
-a second or two for six million files, and no table is read for it.
+Reading only. The counts of files and bytes are one pass over ``entry_counts``, a database index
+with no other columns: it takes a second or two for six million files, and no table is read for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mirror.state.unserved import Unserved, load_unserved
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """What the pages publish for one index."""
+    """Counts of the files that the pages publish for one index."""
 
     projects: int = 0
     files: int = 0
@@ -71,7 +71,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     ended: tuple[FailureRow, ...] = ()
     """Indexes that could not be read to their end when they were last asked."""
     unserved: tuple[Unserved, ...] = ()
-    """What is missing without a failure; what is named literally is in ``failures`` too."""
+    """Missing without a failure; literally named projects and files are in ``failures`` too."""
 
     @property
     def failed(self) -> int:
@@ -137,7 +137,7 @@ def _as_failure(one: Unserved) -> FailureRow:
 
 
 async def load_held_counts(store: Store) -> dict[int, Held]:
-    """Return what is published for each index: its id -> counts."""
+    """Return the published counts for each index: its id -> counts."""
     rows = await store.rows(
         "SELECT source, count(*), sum(files), sum(bytes) FROM (SELECT source, count(*) AS files, sum(size) AS bytes"
         " FROM entry WHERE valid_to IS NULL GROUP BY source, project) GROUP BY source"

@@ -1,7 +1,9 @@
-"""The work file of a bundle in the making: what goes into it, where each piece lies, and which volumes are written.
+"""The work file of a bundle in the making: its contents, the place of each piece, and the volumes
+already written.
 
-A small database of its own beside the bundle's pin, so that a bundle of millions of files is made in bounded memory and goes on
-after a kill. Blocking; used by one process at a time. SQLite's errors end here as ``StateError``.
+A small database of its own next to the bundle's pin, so that a bundle of millions of files is made
+in bounded memory and continues after a kill. Blocking; used by one process at a time. SQLite's
+errors are raised as ``StateError``.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A member of a volume: the stretch of a source file that it holds."""
 
     place: str
-    """What its parts are found by."""
+    """The key by which its parts are found."""
     volume: int
     name: str
     source: str
@@ -86,7 +88,7 @@ class Plan:
             )
 
     def forget(self) -> None:
-        """Begin anew: nothing is planned."""
+        """Delete the whole plan, so that planning starts over."""
         with self._writing():
             for table in ("meta", "page", "item", "removed", "member", "volume"):
                 self._connection.execute(f"DELETE FROM {table}")
@@ -161,7 +163,7 @@ class Plan:
             self._connection.executemany("INSERT INTO volume (number, size) VALUES (?, ?)", enumerate(sizes, 1))
 
     def parts(self, place: str) -> list[tuple[int, str, int]]:
-        """Return (volume, member, size) of what lies at a place, in order."""
+        """Return (volume, member, size) of the parts at a place, in order."""
         return self._rows("SELECT volume, name, size FROM member WHERE place = ? ORDER BY id", (place,))
 
     def iter_members(self, volume: int) -> Iterator[Member]:

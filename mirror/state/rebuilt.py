@@ -20,9 +20,11 @@ _UNFINISHED = "rebuilding"
 
 
 async def record_rebuilt_start(store: Store, *, revision: int, now: float) -> int:
-    """Make the source of what is rebuilt, and go on counting revisions where the tree's pages stopped; return its id.
+    """Create the source of rebuilt entries, and continue the revisions of the tree's pages; return
+    its id.
 
-    Until ``record_rebuilt_end`` the state is not one to work with: what it does not know yet would be taken for rubbish.
+    Until ``record_rebuilt_end`` the state must not be used: files that it does not know yet would
+    be taken for leftovers.
     """
     async with store.transaction() as tx:
         await tx.execute("INSERT INTO meta (key, value) VALUES (?, '1')", (_UNFINISHED,))
@@ -104,15 +106,18 @@ async def load_judgeable(store: Store, source: int) -> list[tuple[int, ProjectNa
 
 
 async def load_failed_filenames(store: Store, name: ProjectName) -> set[str]:
-    """Return the files of a project that an index lists and that could not be had: what is held of them stays."""
+    """Return the files of a project that an index lists and that could not be fetched: held copies
+    of them stay.
+    """
     rows = await store.rows("SELECT filename FROM failure WHERE project = ? AND filename != ''", (name,))
     return {r[0] for r in rows}
 
 
 async def settle_empty(store: Store, *, cycle: int, now: float) -> None:
-    """Judge the unclaimed projects that show no file: what an index lists is that index's from now on.
+    """Judge the unclaimed projects that show no file: a project that an index lists belongs to that
+    index from now on.
 
-    What no index lists in two looks of whole cycles leaves: its page is marked.
+    A project that no index lists in two whole cycles is removed: its page is marked.
     """
     found = await store.rows(
         "SELECT p.id, p.name, p.absent_since, EXISTS (SELECT 1 FROM project o JOIN source s ON s.id = o.source"

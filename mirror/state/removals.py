@@ -1,6 +1,7 @@
-"""Taking files off the pages, and what the brake must know to judge it.
+"""Removal of files from the pages, and the figures that the brake needs to judge it.
 
-The transaction comes first: rows close, pages are marked. Blobs stay until their retention has ended.
+The transaction comes first: rows close, pages are marked. Blobs stay until their retention has
+ended.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _DAY_S = 86_400.0
 
 
 class RemovalRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transaction takes away from one project of one index."""
+    """The files that one transaction removes from one project of one index."""
 
     project: int
     source: int
@@ -38,7 +39,9 @@ class RemovalRecord(msgspec.Struct, frozen=True, kw_only=True):
     meta: ProjectMeta | None = None
     withdrawn: str | None = None
     forgets: bool = False
-    """Its page must be read again before it counts as unchanged: the page may still list what leaves here."""
+    """Its page must be read again before it counts as unchanged: the page may still list the
+    removed files.
+    """
 
 
 class BrakeWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,13 +50,15 @@ class BrakeWindow(msgspec.Struct, frozen=True, kw_only=True):
     published: int
     """Files on the pages at its start; where there were none yet, those on the pages since then."""
     left: int
-    """Files that were there at its start and are no more."""
+    """Number of files published at its start that have left since."""
 
 
 async def load_brake_window(store: Store, source: int, now: float, *, enough: Callable[[int], int]) -> BrakeWindow:
-    """Return the window of the last 24 hours, or since the brake was lifted by hand if that is later.
+    """Return the window of the last 24 hours, or since the brake was lifted by hand if that is
+    later.
 
-    ``published`` is counted up to ``enough(left)`` files only: more of them would not change what the brake says.
+    ``published`` is counted up to ``enough(left)`` files only: a higher count would not change the
+    brake's decision.
     """
     start = await store.value(
         "SELECT coalesce(max(id), 0) FROM revision WHERE at <= ?"
@@ -126,7 +131,8 @@ async def load_displaced(store: Store) -> list[tuple[int, int, ProjectName, str,
     )
     seen: dict[int, tuple[int, int, ProjectName, str, str]] = {}
     for owner, index in itertools.combinations(sources, 2):
-        # From the smaller one's projects to the larger one's: nobody tells SQLite which of them lists a few.
+        # From the smaller index's projects to the larger one's: SQLite does not know which of them
+        # lists only a few.
         small, large = sorted(("o", "p"), key=lambda t: sizes.get(owner.id if t == "o" else index.id, 0))
         rows = await store.rows(
             f"SELECT p.id, p.name FROM project {small} CROSS JOIN project {large} ON {large}.name = {small}.name"
@@ -166,7 +172,7 @@ async def load_orphaned(store: Store) -> list[tuple[int, int, ProjectName, str]]
 
 
 async def record_removals(store: Store, removals: Sequence[RemovalRecord], *, cycle: int, now: float) -> None:
-    """Close the rows of what leaves and mark the pages."""
+    """Close the rows of the removed files and mark the pages."""
     async with store.transaction() as tx:
         revision = await tx.revision(cycle, now)
         for removal in removals:

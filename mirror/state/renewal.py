@@ -1,8 +1,9 @@
-"""What an upgrade has to bring up to this version's rules: the metadata of an older one, and the pages of frozen states.
+"""The parts of an older state that an upgrade adapts to this version's rules: metadata, and the
+pages of frozen states.
 
-A state from before knows which metadata lies beside a file, not which index listed it for which project. It stays only where
-nothing but the file's own project in one index can have brought it; else it is dropped, and comes back where the owner's page
-lists it.
+An older state knows the metadata stored with a file, but not which index listed it for which
+project. The metadata is kept only where the file's own project in one index is the only possible
+origin; otherwise it is dropped, and fetched again once the owner's page lists it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ async def settle_metadata(store: Store) -> int:
     stays: list[Offered] = []
     drops: list[_Old] = []
     strays: list[tuple[Sha256, str]] = []
-    """Beside them metadata may lie that the state does not know: an older version let two projects write it."""
+    """Files that may have a sidecar unknown to the state: an older version let two projects write
+    it.
+    """
     after = ("", "")
     while True:
         rows = await store.rows(
@@ -78,7 +81,7 @@ async def settle_metadata(store: Store) -> int:
 
 
 class _Old(msgspec.Struct, frozen=True, kw_only=True):
-    """Metadata beside a blob that is no wheel, as an older version entered it."""
+    """Metadata of a blob that is no wheel, as an older version recorded it."""
 
     sha256: Sha256
     filename: str
@@ -104,7 +107,7 @@ async def _load_owners(store: Store, digests: Sequence[Sha256]) -> dict[tuple[st
         f" JOIN source s ON s.id = p.source WHERE e.sha256 IN ({marks})"
     )
     found: dict[tuple[str, str], list[_Owner]] = {}
-    # In parts, since each has an index of its own. What a rebuilt snapshot lists has no index that is known.
+    # In parts, since each has an index of its own. A rebuilt snapshot's files have no known index.
     for sha256, filename, project, name, index in await store.rows(
         f"{owner} AND e.valid_to IS NULL UNION {owner} AND e.valid_to IS NOT NULL"
         f" UNION SELECT sha256, filename, 0, '', ? FROM kept_blob WHERE sha256 IN ({marks})",
@@ -128,7 +131,8 @@ async def _drop(tx: Transaction, drops: Sequence[_Old], last_sent: int) -> None:
         "UPDATE blob SET metadata_sha256 = NULL, metadata_project = NULL WHERE sha256 = ? AND filename = ?", same
     )
     await tx.executemany("INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", same)
-    # What a site may have received must not get a companion: only the same metadata may come back.
+    # A site may have received this metadata, so only the same metadata may be offered again, no
+    # second one.
     sent = [(o.sha256, o.filename, o.metadata_sha256 if o.since <= last_sent else "") for o in drops]
     await tx.executemany(
         "INSERT OR IGNORE INTO first_metadata (sha256, filename, metadata_sha256) SELECT ?1, ?2, ?3"
@@ -163,7 +167,7 @@ async def record_snapshots_renewed(store: Store, names: Collection[str]) -> None
 
 
 async def load_offerable(store: Store, blobs: Collection[tuple[str, str]]) -> dict[tuple[str, str], Sha256 | None]:
-    """Return which metadata lies beside those of some (sha256, filename) that are known; None: none does."""
+    """Return the recorded metadata of those (sha256, filename) that are known; None: no sidecar."""
     found: dict[tuple[str, str], Sha256 | None] = {}
     digests = sorted({sha256 for sha256, _ in blobs})
     for start in range(0, len(digests), _CHUNK):
@@ -175,7 +179,9 @@ async def load_offerable(store: Store, blobs: Collection[tuple[str, str]]) -> di
 
 
 def may_offer_in(project: ProjectName, filename: str) -> bool:
-    """Return whether the page of a frozen state may offer a file's metadata, if that is what lies beside it."""
+    """Return whether the page of a frozen state may offer a file's metadata, if it is the stored
+    sidecar.
+    """
     return is_wheel(filename) or sdist_project(filename) == project
 
 

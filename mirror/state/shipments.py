@@ -1,7 +1,9 @@
-"""The ledger of what was made for each site: a chain of bundles, and what the far side has acknowledged.
+"""The ledger of bundles made for each site: a chain of shipments, each with its receipt from the
+far side.
 
-A shipment is entered when the signature lies on the medium, never before. While it is ``needed`` a later bundle may build on
-it, and ``prune`` keeps the history that tells what was published at its revision.
+A shipment is recorded once its signature is on the medium, never before. While it is ``needed`` a
+later bundle may build on it, and ``prune`` keeps the history of the files published at its
+revision.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class ShipmentRow(msgspec.Struct, frozen=True, kw_only=True):
     base: int | None
     """The sequence that it builds on; None for a full one."""
     state: Mapping[str, int | str]
-    """What the far side holds afterwards, as in ``bundle.json``."""
+    """The far side's state after it, as in ``bundle.json``."""
     volumes: int
     bytes: int
     made_at: float
@@ -57,7 +59,7 @@ async def load_chain(store: Store, site: str) -> str | None:
 
 
 async def load_shipments(store: Store, site: str | None = None) -> list[ShipmentRow]:
-    """Return what was made, for one site or for all, by site and sequence."""
+    """Return the shipments of one site or of all, by site and sequence."""
     where, values = ("WHERE site = ?", (site,)) if site is not None else ("", ())
     rows = await store.rows(f"SELECT {_COLUMNS} FROM shipment {where} ORDER BY site, sequence", values)
     return [_shipment(r) for r in rows]
@@ -88,7 +90,7 @@ async def record_shipment(store: Store, row: ShipmentRow) -> None:
 async def record_acknowledged(
     store: Store, row: ShipmentRow, *, now: float, free_bytes: int | None, damage: int
 ) -> None:
-    """Enter what a receipt says."""
+    """Record the contents of a receipt."""
     async with store.transaction() as tx:
         await tx.execute(
             "UPDATE shipment SET acknowledged_at = coalesce(acknowledged_at, ?), free_bytes = ?, damage = ? WHERE id = ?",
@@ -104,7 +106,9 @@ async def record_site_forgotten(store: Store, site: str) -> None:
 
 
 async def record_shipments_aged(store: Store, cutoff: float) -> int:
-    """Let go of old shipments that nobody will build on: made before a time, and a later one is acknowledged."""
+    """Release old shipments that no bundle will build on: made before a time, and a later one is
+    acknowledged.
+    """
     async with store.transaction() as tx:
         return await tx.execute(
             "UPDATE shipment SET needed = 0 WHERE needed = 1 AND made_at <= ? AND EXISTS (SELECT 1 FROM shipment later"

@@ -1,7 +1,9 @@
-"""Frozen states as recorded: snapshots, the hidden pins of bundles in the making, and what changed between two revisions.
+"""Frozen states as recorded: snapshots, the hidden pins of bundles in the making, and changes
+between two revisions.
 
-A row stands here before its pages are linked and until they are gone, so that no blob that they list is pruned. What was
-published at a revision is what the temporal ``entry`` rows say, so nothing is kept for it but the row itself.
+A row is committed before its pages are linked and deleted after they are removed, so that no blob
+that they list is pruned. The temporal ``entry`` rows hold the files published at each revision, so
+a frozen state needs no copy beyond its row.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _UNKNOWN_RENDERER = 0
 
 
 class Kind(Enum):
-    """What is frozen for whom."""
+    """The purpose of a frozen state."""
 
     SNAPSHOT = "snapshot"
     PIN = "pin"
@@ -96,7 +98,7 @@ async def record_snapshot(
 
 
 async def record_snapshot_ready(store: Store, row: SnapshotRow, *, projects: int, files: int, size: int) -> None:
-    """Note that its pages are in place, and what they list."""
+    """Record that its pages are in place, and the totals of their files."""
     async with store.transaction() as tx:
         await tx.execute(
             "UPDATE snapshot SET ready = 1, projects = ?, files = ?, bytes = ? WHERE id = ?",
@@ -219,7 +221,9 @@ async def load_touched(store: Store, first: int, second: int) -> AsyncIterator[l
 async def load_files_at(
     store: Store, names: Sequence[ProjectName], revision: int
 ) -> dict[ProjectName, dict[str, PublishedFile]]:
-    """Return what the pages of some projects listed at a revision: project -> filename -> file."""
+    """Return the files that the pages of some projects listed at a revision: project -> filename ->
+    file.
+    """
     found: dict[ProjectName, dict[str, PublishedFile]] = {}
     for start in range(0, len(names), _CHUNK):
         chunk = names[start : start + _CHUNK]
@@ -236,7 +240,7 @@ async def load_files_at(
 
 
 async def load_sidecar_revisions(store: Store, blobs: Collection[tuple[Sha256, str]]) -> dict[tuple[str, str], int]:
-    """Return since which revision the sidecars of some blobs are what they are."""
+    """Return the revision at which the sidecar of each of some blobs last changed."""
     found: dict[tuple[str, str], int] = {}
     digests = sorted({b[0] for b in blobs})
     for start in range(0, len(digests), _CHUNK):

@@ -122,7 +122,7 @@ class Store:
                     raise
 
     async def close(self) -> None:
-        """Close the connection; what is committed stays."""
+        """Close the connection; committed transactions stay."""
         with anyio.CancelScope(shield=True):
             await self.connection.close()
 
@@ -141,7 +141,7 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
 
 
 def _make_private(path: Path) -> None:
-    """Make an empty file where none is; what goes wrong SQLite tells better."""
+    """Create an empty file unless one exists; SQLite reports failures with a better message."""
     with contextlib.suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
@@ -173,12 +173,16 @@ def _raise_if_damaged(store: Store, found: str) -> None:
 
 @contextlib.asynccontextmanager
 async def open_store_for_reading(path: Path, *, may_note: bool = False) -> AsyncIterator[Store]:
-    """Open an existing ``path`` without changing it, also beside a running daemon. Raises ``StateError``.
+    """Open an existing ``path`` without changing it, also while a daemon runs.
 
-    ``may_note`` allows small writes where the file can be written; else every write raises.
-    A state of an older version is read from a copy that is brought up to this version: only a command that writes changes it.
+    Raises ``StateError``.
 
-    Where we may, the connection is a writing one that only asks: it takes SQLite's side files away when it closes.
+    ``may_note`` allows small writes where the file can be written; else every write raises. A state
+    of an older version is read from a copy that is brought up to this version: only a command that
+    writes changes it.
+
+    Where permissions allow, the connection is a writing one used for reading: it removes SQLite's
+    side files when it closes.
     """
     if not await anyio.Path(path).exists():
         raise StateError(
@@ -209,8 +213,8 @@ async def _as_it_is(path: Path, *, may_note: bool = False) -> AsyncIterator[Stor
 def _reading_mode(path: Path) -> str:
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return "rw"
-    # SQLite reads a database with a WAL only where its side files are or can be made, or where it is told that nobody
-    # writes; that is certain on a file system that is read-only.
+    # SQLite reads a database with a WAL only where its side files exist or can be made, or with
+    # ``immutable``, which asserts that nobody writes; that is certain on a read-only file system.
     is_frozen = os.statvfs(path).f_flag & os.ST_RDONLY and not path.with_name(f"{path.name}-wal").exists()
     return "ro&immutable=1" if is_frozen else "ro"
 
@@ -264,7 +268,7 @@ async def _prepare(store: Store) -> None:
 
 
 async def _overwrite_free_pages(store: Store) -> None:
-    """Write the database anew, so that what a migration removed is on the disk no longer."""
+    """Rewrite the database, so that data removed by a migration is no longer on the disk."""
     await store.rows("VACUUM")
     await store.rows("PRAGMA wal_checkpoint(TRUNCATE)")
     await store.connection.execute("DELETE FROM meta WHERE key = 'vacuum'")

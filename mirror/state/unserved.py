@@ -1,7 +1,7 @@
-"""What is missing without a failure: names that no index offers, and projects that nobody serves.
+"""Missing without a failure: names that no index offers, and projects that nobody serves.
 
-The table ``unserved`` is the judgement of the last whole cycle. A project is not served where its owner
-lists it, a rule leaves out all of its files, and no page publishes a file under its name.
+The table ``unserved`` is the judgement of the last whole cycle. A project is not served where its
+owner lists it, a rule leaves out all of its files, and no page publishes a file under its name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SkippedProject(msgspec.Struct, frozen=True, kw_only=True):
     index: str
     name: ProjectName
     rules: tuple[str, ...]
-    """What leaves its files out; empty where an older version read the page."""
+    """The rules that leave its files out; empty where an older version read the page."""
     others: tuple[str, ...]
     """Later indexes that list it too."""
 
@@ -96,7 +96,7 @@ async def load_offered_names(store: Store, names: Collection[str]) -> set[str]:
 
 
 class FilePlace(msgspec.Struct, frozen=True, kw_only=True):
-    """What the state knows of one filename among the projects that may have it."""
+    """The state's knowledge of one filename among the projects that may have it."""
 
     is_known: bool
     """Whether the pages that may list it were read and say all."""
@@ -148,7 +148,10 @@ _HAS_FILE = (
 
 
 async def record_unserved(store: Store, found: Sequence[Unserved], now: float) -> list[Unserved]:
-    """Make the table what was found; return what is new in it. Nothing is written where nothing changed."""
+    """Replace the table's rows by ``found``; return the new ones.
+
+    Nothing is written where nothing changed.
+    """
     known = {row.key: row for row in await load_unserved(store)}
     dated = [
         msgspec.structs.replace(one, first_at=known[one.key].first_at if one.key in known else now) for one in found
@@ -170,7 +173,7 @@ async def record_unserved(store: Store, found: Sequence[Unserved], now: float) -
 
 
 async def load_unserved(store: Store) -> list[Unserved]:
-    """Return what is missing, by index, project and file."""
+    """Return the missing names, by index, project and file."""
     rows = await store.rows(
         "SELECT index_name, project, filename, reason, detail, literal, first_at FROM unserved ORDER BY 1, 2, 3"
     )
