@@ -1,8 +1,10 @@
-"""The configuration: read from a file, the environment and the command line, checked, and written down again.
+"""The configuration: read from a file, the environment and the command line, checked, and written
+in the file's form.
 
-It answers for this: what passes ``load_config`` can be used without a further look, an error is one line that names the
-key's full path and what was expected, and no error repeats a value that may be a secret. ``settings`` declares the
-values, ``units`` how they are written, ``loading`` where they come from.
+It guarantees that a configuration from ``load_config`` can be used without a further check, that an
+error is one line with the key's full path and the expected value, and that no error repeats a value
+that may be a secret. ``settings`` declares the values, ``units`` their text forms, ``loading``
+their sources.
 """
 
 from mirror.config.by_hand import all_credential_names, by_hand, credential_names

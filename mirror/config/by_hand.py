@@ -1,4 +1,6 @@
-"""What a person does who runs a command by hand where systemd alone has the credentials (``LoadCredential=``)."""
+"""Advice for running a command by hand where systemd alone has the credentials
+(``LoadCredential=``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration's values must keep beyond their types; pure, nothing is looked up.
+"""The rules for a configuration's values beyond their types; pure, without any look-up.
 
 A URL is never repeated in an error: it may carry a user name, a password or a signature.
 """
@@ -70,13 +70,18 @@ def checked_url(url: str, *, where: str, is_flat: bool = False) -> str:
 
 
 def check_variable(name: str, where: str) -> None:
-    """Raise ``ConfigError`` for what can't be a variable's name: often the secret itself, so it is not repeated."""
+    """Raise ``ConfigError`` for a text that can't be a variable's name: often the secret itself, so
+    it is not repeated.
+    """
     if not _VARIABLE.fullmatch(name):
         raise ConfigError(where=where, problem="expected the name of an environment variable, not its value")
 
 
 def check(config: ConfigFile) -> ConfigFile:
-    """Return the configuration with normalised URLs. Raises ``ConfigError`` for what can't work."""
+    """Return the configuration with normalised URLs.
+
+    Raises ``ConfigError`` for values that can't work.
+    """
     if not config.indexes:
         raise ConfigError(where="index", problem="expected one or more [[index]] tables, got none")
     indexes = tuple(_check_index(index, f"index[{n}]") for n, index in enumerate(config.indexes))

@@ -1,6 +1,8 @@
-"""From a table of a TOML file to a Struct of ``settings``; each error names the key's full path and what was expected.
+"""From a table of a TOML file to a Struct of ``settings``; each error names the key's full path and
+the expected value.
 
-What a file says may be a secret in the wrong place: of a table or key that could hold one, no value is repeated.
+A value in the file may be a secret in the wrong place: no value is repeated from a table or key
+that could hold one.
 """
 
 from __future__ import annotations
@@ -58,7 +60,9 @@ def unit_of(annotation: Any) -> Unit | None:
 
 
 def struct_of(annotation: Any) -> type[msgspec.Struct] | None:
-    """Return the Struct that an annotation holds, alone, in a tuple or beside None; else None."""
+    """Return the Struct that an annotation holds, alone, in a tuple or in a union with None; else
+    None.
+    """
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return annotation
     return next((struct for part in typing.get_args(annotation) if (struct := struct_of(part))), None)
@@ -109,7 +113,7 @@ def _refuse_unknown(raw: Mapping[str, object], *, known: list[str], where: str) 
 
 
 def _expected(info: inspect.Type) -> str:
-    """Say in words what a type of the configuration accepts."""
+    """Return a description of the values that a type of the configuration accepts."""
     match info:
         case inspect.LiteralType(values=values):
             return "one of " + ", ".join(f'"{value}"' for value in values)
@@ -132,7 +136,7 @@ def _missing(annotation: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    """Show a value that can't be a secret; of what is long or nested, only say what it is."""
+    """Return a value that can't be a secret as text; for a long or nested one, only its kind."""
     match value:
         case bool():
             return "true" if value else "false"

@@ -1,7 +1,8 @@
-"""What a configuration says, as frozen values with their defaults.
+"""The values of a configuration, frozen, with their defaults.
 
-The file's keys are the field names in kebab case, or the name that the field gives; ``_s`` are seconds, sizes bytes.
-Reading (``reading``), writing (``show``) and the JSON Schema are all driven by these declarations.
+The file's keys are the field names in kebab case, or the name that the field gives; ``_s`` are
+seconds, sizes bytes. Reading (``reading``), writing (``show``) and the JSON Schema are all driven
+by these declarations.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """The table ``[service]``: how others see what the mirror does."""
+    """The table ``[service]``: metrics and notifications about the mirror."""
 
     metrics_listen: str | None = None
     """``HOST:PORT``; an IPv6 address in brackets."""

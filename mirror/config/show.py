@@ -83,7 +83,7 @@ _EXAMPLES: dict[str, object] = {
     "token-credential": "index-token",
     "command": ("chainctl", "auth", "token", "--audience=libraries.cgr.dev"),
 }
-"""What stands in a commented line where the default is none."""
+"""The example in a commented line whose default is none."""
 
 
 def effective_toml(config: Config, *, hides_arguments: bool = False) -> str:
@@ -134,7 +134,10 @@ def json_schema() -> dict[str, Any]:
 
 
 def toml_value(value: object) -> str:
-    """Return a value as TOML. A JSON string is a TOML basic string, once DEL and what is beyond ASCII are escaped."""
+    """Return a value as TOML.
+
+    A JSON string is a TOML basic string, once DEL and characters beyond ASCII are escaped.
+    """
     match value:
         case bool():
             return "true" if value else "false"

@@ -1,7 +1,8 @@
-"""How durations, sizes, ratios and paths are written in a configuration, and back.
+"""Text forms of durations, sizes, ratios and paths in a configuration, read and written.
 
-Each of them is a ``Unit``: one place that says what is expected, reads it, writes it and describes it to JSON Schema.
-A reader raises ``ValueError``; the caller knows the key and says what was expected.
+Each of them is a ``Unit``: one place that names the expected form, reads it, writes it and
+describes it to JSON Schema. A reader raises ``ValueError``; the caller adds the key and the
+expected form.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_DURATION_S = 100 * 365 * 86_400.0
-"""A hundred years: what is longer is a slip, and would overflow clocks later."""
+"""A hundred years: a longer duration is a slip, and would overflow clocks later."""
 
 MAX_SIZE_BYTES = 2**62
 

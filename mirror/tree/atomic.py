@@ -1,8 +1,9 @@
-"""Whole files or none: replacing by rename, making durable, and one sentence for each way a disk can refuse.
+"""Atomic and durable writes: a file is replaced by rename as a whole, and each refusal of a disk
+becomes one clear sentence.
 
-Invariants: a file appears under its name only when all of its bytes are written; what is half written lies in
-``staging/``, which no web server serves; a symbolic link at the name is replaced, never followed; no ``OSError``
-leaves ``tree_errors``.
+Invariants: a file appears under its name only when all of its bytes are written; unfinished files
+are in ``staging/``, which no web server serves; a symbolic link at the name is replaced, never
+followed; no ``OSError`` leaves ``tree_errors``.
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
@@ -25,7 +26,9 @@ from mirror.errors import DiskFull, TreeError
 Buffer = bytes | bytearray | memoryview
 
 FEW: Final = 8
-"""Up to so many things are synced one by one; beyond, one syncfs costs less and disturbs no more."""
+"""Maximum number of files and directories synced one by one; beyond it, one syncfs costs less and
+disturbs no more.
+"""
 
 _FEW_INODES: Final = 64
 _FEW_BYTES: Final = 1 << 20
@@ -68,7 +71,7 @@ class tree_errors:  # noqa: N801 - reads like a function, and is on the path of 
 
 
 def tree_error(exc: OSError, path: str | Path) -> TreeError:
-    """Return the ``TreeError`` that says what happened, where, and what the user can do."""
+    """Return the ``TreeError`` that describes the failure, its place and the remedy."""
     # A rename names two: the second is where the file belongs.
     named = exc.filename2 or exc.filename
     where = os.fsdecode(named) if isinstance(named, str | bytes) else str(path)
@@ -88,14 +91,16 @@ def full_disk_error(path: str, what: str, advice: str) -> TreeError:
 
 
 def free_bytes(path: str | Path) -> int | None:
-    """Return what an unprivileged user may still write at ``path``, which need not exist; None where nobody knows."""
+    """Return the bytes that an unprivileged user may still write at ``path``, which need not exist;
+    None if unknown.
+    """
     found = _statvfs(path)
     # Some network file systems answer zeros.
     return found.f_bavail * found.f_frsize if found is not None and found.f_blocks else None
 
 
 def disk_space(path: str | Path) -> tuple[int, int] | None:
-    """Return the size of the file system and what may still be written, in bytes; None where nobody knows."""
+    """Return the size of the file system and its writable free space, in bytes; None if unknown."""
     found = _statvfs(path)
     if found is None or not found.f_blocks:
         return None
@@ -104,7 +109,7 @@ def disk_space(path: str | Path) -> tuple[int, int] | None:
 
 def _has_no_inodes(path: str | Path) -> bool:
     found = _statvfs(path)
-    # What was in the making has just been taken away again, so a few may be free.
+    # The unfinished file has just been removed, so a few inodes may be free.
     has_bytes = found is not None and found.f_bavail * found.f_frsize > _FEW_BYTES
     return found is not None and has_bytes and found.f_files > 0 and found.f_favail < _FEW_INODES
 
@@ -129,7 +134,9 @@ _numbers = itertools.count()
 
 @functools.cache
 def _token(_pid: int) -> str:
-    """Return what no other process has, and one that was forked from us neither; asked once, not for each small file."""
+    """Return a token unique to this process, also after a fork; computed once, not for each small
+    file.
+    """
     return secrets.token_hex(8)
 
 
@@ -142,7 +149,7 @@ def write_new(path: str, pieces: Iterable[Buffer], mode: int) -> None:
             for piece in pieces:
                 write_at(descriptor, piece, offset)
                 offset += len(piece)
-            # The umask is the user's; what is public must be readable all the same.
+            # The user's umask applies to ``open``; public files must be readable all the same.
             os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
@@ -178,9 +185,12 @@ def replace_file(path: str | Path, data: Buffer, *, mode: int = 0o644, tmp_dir: 
 
 
 def make_directory(path: str | Path, mode: int = 0o755) -> bool:
-    """Make one directory, whatever the umask, and return True; False where it is there. Raises ``OSError``.
+    """Make one directory, whatever the umask, and return True; False where it exists.
 
-    What is there must be a directory, not a link to one: a link would lead what is written out of the tree.
+    Raises ``OSError``.
+
+    An existing one must be a directory, not a link to one: a link would redirect writes out of the
+    tree.
     """
     try:
         os.mkdir(path, mode)
@@ -201,7 +211,7 @@ def check_directory(path: str | Path) -> None:
 
 
 def open_plain(path: str) -> int:
-    """Open a file for reading that is no link, without waiting for what may be a pipe. Raises ``OSError``."""
+    """Open a file for reading that is no link, without blocking on a pipe. Raises ``OSError``."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -210,7 +220,7 @@ def open_plain(path: str) -> int:
 
 
 def remove_if_there(path: str | Path) -> bool:
-    """Remove a file or link; tell whether it was there. Raises ``OSError`` for other failures."""
+    """Remove a file or link; return whether it existed. Raises ``OSError`` for other failures."""
     try:
         os.unlink(path)
     except FileNotFoundError:

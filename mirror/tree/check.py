@@ -1,8 +1,10 @@
-"""Look at what lies in the tree, and move aside what must not stay there. Blocking functions, raising ``TreeError``.
+"""Checks the files in the tree, and moves misplaced or damaged ones aside.
 
-Nothing is believed but the bytes: a blob is hashed again, a wheel's sidecar is compared with the wheel. No symbolic link is
-followed. What is moved aside goes to ``quarantine/`` and is never deleted here. What vanishes while it is looked at is no
-error: a cycle may work beside.
+Blocking functions, raising ``TreeError``.
+
+Only the bytes are trusted: a blob is hashed again, a wheel's sidecar is compared with the wheel. No
+symbolic link is followed. Files moved aside go to ``quarantine/`` and are never deleted here. A
+file that vanishes during the check is no error: a cycle may be running.
 """
 
 from __future__ import annotations
@@ -39,13 +41,15 @@ _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Damage(Enum):
-    """What can be wrong with something on disk."""
+    """The kinds of damage to a file on disk."""
 
     MISSING = "missing"
     SIZE = "size"
     BYTES = "bytes"
     BAD_FILE = "bad-file"
-    """Whole as it was taken in, but not what its name says: no digest was listed that would have told."""
+    """Unchanged since it was fetched, but not of the form that its name requires: no listed digest
+    revealed that.
+    """
     SIDECAR = "sidecar"
     PAGE = "page"
     FOREIGN = "foreign"
@@ -74,7 +78,8 @@ def check_blob(
 ) -> BlobCheck:
     """Hash a blob again and compare its sidecar, in constant memory.
 
-    ``is_vouched``: the index lists a digest of it; else the blob must be what its name says.
+    ``is_vouched``: the index lists a digest of it; else the blob must have the form that its name
+    requires.
     """
     path = layout.blob_path(sha256, filename)
     try:
@@ -120,7 +125,7 @@ def _open_plain(path: str) -> int:
 
 
 def _raise_if_ours(exc: OSError, path: str) -> None:
-    """Raise ``TreeError`` for what is wrong with this process, not with the tree: nothing is damaged by it."""
+    """Raise ``TreeError`` for a fault of this process, not of the tree: nothing is damaged by it."""
     if exc.errno in _OURS:
         raise tree_error(exc, path) from exc
 
@@ -137,7 +142,7 @@ def _unreadable(exc: OSError) -> str:
 
 
 def _sidecar_problem(path: str, filename: str, metadata_sha256: str, limit_bytes: int) -> str:
-    """Say what is wrong with a sidecar that pages advertise; empty where nothing is."""
+    """Return the fault of a sidecar that pages advertise; empty for a good one."""
     try:
         data = _read_plain(path + METADATA_ENDING, limit_bytes)
     except OSError as exc:
@@ -181,7 +186,7 @@ def wheel_metadata(layout: Layout, sha256: Sha256, filename: str, limit_bytes: i
 
 
 def sidecar_digest(layout: Layout, sha256: Sha256, filename: str, limit_bytes: int) -> Sha256 | None:
-    """Return the sha256 of the sidecar beside a blob, or None where there is none that is fit to be served."""
+    """Return the sha256 of a blob's sidecar, or None where there is none that is fit to be served."""
     try:
         data = _read_plain(layout.sidecar_path(sha256, filename), limit_bytes)
     except OSError:
@@ -210,13 +215,15 @@ class Leftover:
 
 
 def iter_outer(layout: Layout) -> Iterator[tuple[str, bool]]:
-    """Yield what lies directly below ``files``, and whether it is a directory that belongs there."""
+    """Yield the names directly below ``files``, and whether each is a directory that belongs there."""
     for item in _entries(str(layout.files)):
         yield item.name, _is_hex_directory(item)
 
 
 def scan_blobs(layout: Layout, outer: str) -> list[Unknown]:
-    """Return everything that lies below ``files/<outer>``; what is foreign is named once, not what lies in it."""
+    """Return everything below ``files/<outer>``; a foreign directory is named once, without its
+    contents.
+    """
     found: list[Unknown] = []
     for middle in _entries(f"{layout.files}/{outer}"):
         if not _is_hex_directory(middle):
@@ -232,7 +239,7 @@ def scan_blobs(layout: Layout, outer: str) -> list[Unknown]:
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:
-    """Return what lies in a directory, by name; nothing where it vanished."""
+    """Return the entries of a directory, by name; none where it vanished."""
     with tree_errors(directory):
         try:
             with os.scandir(directory) as found:
@@ -263,10 +270,11 @@ def _in_blob_directory(item: os.DirEntry[str], sha256: str) -> Unknown:
 def sort_unknown(
     found: Iterable[Unknown], known: Mapping[tuple[str, str], str | None]
 ) -> tuple[list[str], list[Leftover]]:
-    """Tell apart what is foreign and what a kill of ours may have left; leave out what belongs there.
+    """Separate foreign files from possible leftovers of a killed run; leave out files that belong
+    there.
 
-    ``known``: (sha256, filename) -> sha256 of the sidecar, or None where there is none. Only what we could have written
-    ourselves is a leftover, and may be deleted.
+    ``known``: (sha256, filename) -> sha256 of the sidecar, or None where there is none. Only a file
+    that this program could have written is a leftover, and may be deleted.
     """
     foreign, leftovers = [], []
     for item in found:
@@ -292,12 +300,12 @@ def remove_leftover(layout: Layout, leftover: Leftover) -> None:
 
 
 def iter_projects(layout: Layout) -> Iterator[str]:
-    """Yield the names of what lies directly below ``simple``, except the root pages."""
+    """Yield the names directly below ``simple``, except the root pages."""
     yield from (item.name for item in _entries(str(layout.simple)) if item.name not in PAGE_NAMES)
 
 
 def foreign_in_project(layout: Layout, name: ProjectName) -> list[str]:
-    """Return the paths of what lies beside a project's pages."""
+    """Return the paths of foreign files in a project's directory, next to its pages."""
     directory = layout.project_dir(name)
     if not is_directory(directory):
         return []
@@ -314,7 +322,7 @@ def has_bytes(path: str, expected: Iterable[bytes]) -> bool:
 
 
 def size_of(path: str) -> int:
-    """Return the size of what is there; 0 where nothing is."""
+    """Return the size of a file; 0 where it does not exist."""
     try:
         return os.lstat(path).st_size
     except OSError:
@@ -332,7 +340,9 @@ def exists(path: str) -> bool:
 
 
 def clear_page_place(layout: Layout, name: ProjectName | None) -> list[Path]:
-    """Move aside what stands where a project's pages, or the root's, must be written and is no plain file of ours."""
+    """Move aside anything but a plain file at the places where a project's pages, or the root's,
+    must be written.
+    """
     moved = []
     directory = layout.project_dir(name) if name is not None else str(layout.simple)
     if exists(directory) and not is_directory(directory):
@@ -345,7 +355,9 @@ def clear_page_place(layout: Layout, name: ProjectName | None) -> list[Path]:
 
 
 def closed_modes(layout: Layout) -> list[tuple[str, str]]:
-    """Return the (path, what is wrong) of what is public and a web server of another user can't read, by path."""
+    """Return (path, fault) of the public files that a web server of another user can't read, by
+    path.
+    """
     found = []
     for path in (str(layout.root), *_public_paths(str(layout.public))):
         mode = _mode(path)

@@ -1,8 +1,9 @@
-"""Whether bytes are at least what the name of their file says, where the index lists no digest that would tell.
+"""Checks that bytes have the form that their file's name requires, for files without a listed
+digest.
 
-A proxy, a captive portal or a cache answers 200 with an error page or with nothing. Only the outermost form is looked at:
-a zip archive opens, a wheel has its ``.dist-info``, a compressed archive has its magic number. A name without a known form
-must not be empty or HTML.
+A proxy, a captive portal or a cache answers 200 with an error page or with nothing. Only the
+outermost form is checked: a zip archive opens, a wheel has its ``.dist-info``, a compressed archive
+has its magic number. A file whose name has no known form must not be empty or HTML.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ _HTML: Final = re.compile(
 
 
 def form_problem(source: Buffer | BinaryIO, filename: str) -> str:
-    """Return how the bytes differ from what the name says; empty where they don't. ``source`` is all of the file.
+    """Return how the bytes differ from the form that the name requires; empty where they don't.
 
-    Raises ``OSError`` of the file.
+    ``source`` is all of the file. Raises ``OSError`` of the file.
     """
     opened = open_bytes(source)
     name = filename.lower()
@@ -66,7 +67,7 @@ def _zip_problem(source: Buffer | BinaryIO, name: str) -> str:
     try:
         directories = read_dist_infos(source)
     except ArchiveLimitError:
-        return ""  # it opens as an archive, and is larger than what is read of one
+        return ""  # it opens as an archive, and its directory is over the read limit
     except WheelError as exc:
         return f"what came is no zip archive ({exc})"
     if not name.endswith(".whl"):

@@ -1,8 +1,9 @@
-"""Blobs on the disk: placed whole or not at all, with their metadata beside them.
+"""Blobs on the disk: placed whole or not at all, each with its metadata in a sidecar.
 
-Invariants: a blob lies under its own sha256 and is there before its sidecar; removing goes the other way round; a good
-blob is never written again; a sidecar always agrees with its wheel; a link planted in the tree is never followed; the
-reserve of the disk is kept before bytes are written. Nothing is durable before ``sync``.
+Invariants: a blob's path contains its own sha256, and it is written before its sidecar; removal
+goes in the reverse order; a good blob is never written again; a sidecar always agrees with its
+wheel; a link planted in the tree is never followed; the reserve of the disk is kept before bytes
+are written. Nothing is durable before ``sync``.
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
@@ -44,7 +45,7 @@ from mirror.tree.staging import BLOCK_BYTES, PART_ENDING, RECORD_ENDING, StagedF
 from mirror.tree.wheel import WheelError, extract_metadata
 
 STUCK_ENDING = ".stuck"
-"""Beside a partial file: the process that may still write to it."""
+"""Ending of the file that names the process that may still write to a partial file."""
 _LONGEST_NOTE = 100
 
 
@@ -86,9 +87,11 @@ class FileStore:
         self._open: set[str] = set()
 
     async def open_staged(self, key: str, algorithms: Collection[str] = (), *, resume: bool = True) -> StagedFile:
-        """Return a sink for the file that ``key`` names, with the bytes that an earlier try left, if ``resume``.
+        """Return a sink for the file of this ``key``, with the bytes that an earlier try left, if
+        ``resume``.
 
-        ``algorithms``: digests to compute beside sha256. A key that is under way already gets a sink of its own.
+        ``algorithms``: digests to compute in addition to sha256. A key that is already open gets a
+        sink of its own.
         """
         kept = await self._load_kept()
         stem = _stem(key)
@@ -114,9 +117,11 @@ class FileStore:
         return staged
 
     def leave_alone(self, key: str, *, writer: int | None) -> None:
-        """Never continue or remove what lies in staging under ``key``: the next file of that key is a new one.
+        """Never continue or remove the staged file of ``key``: the next file of that key is a new
+        one.
 
-        ``writer``: a process that may still write there, and can't be ended; others leave its file alone while it runs.
+        ``writer``: a process that may still write there, and can't be ended; other processes keep
+        its file while it runs.
         """
         stem = _stem(key)
         self._open.add(stem)
@@ -125,9 +130,10 @@ class FileStore:
             replace_file(f"{self._staging}/{stem}{STUCK_ENDING}", note, mode=PRIVATE_FILE, tmp_dir=self._staging)
 
     def place(self, staged: StagedFile, filename: str) -> PlacedBlob:
-        """Put a complete, checked file in its place, and a wheel's metadata beside it; not durable before ``sync``.
+        """Move a complete, checked file to its place, and write a wheel's metadata next to it; not
+        durable before ``sync``.
 
-        A good blob that is there already stays as it is.
+        An existing good blob stays as it is.
         """
         sha256 = Sha256(staged.hexdigest("sha256"))
         size = staged.written
@@ -150,7 +156,10 @@ class FileStore:
         return os.access(files, os.W_OK | os.X_OK)
 
     def place_sidecar(self, sha256: Sha256, filename: str, data: bytes) -> Sha256:
-        """Put metadata beside a blob; return its digest. That of what is no wheel must be what the state knows as its first."""
+        """Write a blob's sidecar; return its digest.
+
+        For a file that is no wheel, it must be the first one recorded in the state.
+        """
         with tree_errors(self.layout.blob_path(sha256, filename)):
             self._make_directories(sha256)
         return self._write_sidecar(sha256, filename, data, is_new=False)
@@ -193,7 +202,7 @@ class FileStore:
         return stat.S_ISREG(found.st_mode) and found.st_size == size
 
     def remove_blob(self, sha256: Sha256, filename: str) -> None:
-        """Remove sidecar, blob and the directories that become empty; what is not there is no error."""
+        """Remove sidecar, blob and the directories that become empty; a missing one is no error."""
         path = self.layout.blob_path(sha256, filename)
         directories = self.layout.blob_directories(sha256)
         with tree_errors(path):
@@ -209,7 +218,7 @@ class FileStore:
                     break
 
     def remove_sidecar(self, sha256: Sha256, filename: str) -> bool:
-        """Remove the metadata beside a blob, durably; tell whether there was any."""
+        """Remove a blob's sidecar, durably; return whether there was one."""
         path = self.layout.sidecar_path(sha256, filename)
         directories = self.layout.blob_directories(sha256)
         with tree_errors(path):
@@ -224,9 +233,11 @@ class FileStore:
             return is_gone
 
     def sweep_staging(self, keep_keys: Collection[str] = ()) -> int:
-        """Remove what can't be resumed under one of these keys and is not under way; return how many files went.
+        """Remove files that are neither open nor resumable under one of these keys; return how many
+        were removed.
 
-        To be called while nothing is being placed: what is in the making then would be taken for a leftover.
+        To be called while nothing is being placed: an unfinished file would be taken for a
+        leftover.
         """
         wanted = {_stem(key) for key in keep_keys} | self._open
         removed = 0
@@ -243,9 +254,11 @@ class FileStore:
         return removed
 
     def sweep_abandoned(self, *, older_than_s: float) -> int:
-        """Remove what a killed process left in the making, and partial files that nobody continued for so long.
+        """Remove unfinished files of killed processes, and partial files untouched for
+        ``older_than_s``.
 
-        Under the tree's lock, before anything is placed. A time that lies as far ahead counts as well: the clock jumped.
+        Under the tree's lock, before anything is placed. A time as far in the future counts as
+        well: the clock jumped.
         """
         now_s = time.time()
         removed = 0
@@ -262,7 +275,9 @@ class FileStore:
         return removed
 
     def free_bytes(self) -> int | None:
-        """Return what may still be written to the disk, the reserve included, or None where nobody knows."""
+        """Return the bytes that may still be written to the disk, the reserve included, or None if
+        unknown.
+        """
         return free_bytes(self.layout.files)
 
     def disk_bytes(self) -> int | None:
@@ -271,7 +286,7 @@ class FileStore:
         return None if found is None else found[0]
 
     async def _load_kept(self) -> set[str]:
-        """Return the stems of what can be resumed; the directory is read once, not for each file."""
+        """Return the stems of resumable files; the directory is read once, not for each file."""
         if self._kept is not None:
             return self._kept
         return self._adopt(await anyio.to_thread.run_sync(self._find_kept))
@@ -310,7 +325,7 @@ class FileStore:
             return None, str(exc)
 
     def _make_directories(self, sha256: Sha256) -> bool:
-        """Make a blob's directories; tell whether the innermost is new, so that nothing can lie in it."""
+        """Make a blob's directories; return whether the innermost is new, so that it must be empty."""
         outer, middle, inner = self.layout.blob_directories(sha256)
         for directory in (outer, middle):
             try:
@@ -328,7 +343,9 @@ class FileStore:
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process began, by which it is told from a later one of the same number; empty where it has ended."""
+    """Return when a process began, which distinguishes it from a later one with the same pid; empty
+    where it has ended.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[19].decode()

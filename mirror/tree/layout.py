@@ -1,7 +1,8 @@
-"""Names to paths: where everything lies below the root.
+"""Names to paths: the place of every file below the root.
 
-Answers for directories and their modes: what is public is 0755 and readable by a web server of another user, the rest
-is 0700. A root that can't be written is found here, before any request is made.
+Responsible for directories and their modes: public ones are 0755 and readable by a web server of
+another user, the others 0700. A root that can't be written is found here, before any request is
+made.
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
@@ -52,7 +53,7 @@ class Layout:
 
     @property
     def public(self) -> Path:
-        """What a web server serves."""
+        """The directory that a web server serves."""
         return self.root / "public"
 
     @property
@@ -95,7 +96,9 @@ def create_tree(layout: Layout) -> None:
 
 
 def _make_root(root: Path) -> None:
-    """Make the root and what is missing above it, whatever the umask: a web server must reach what is public."""
+    """Make the root and its missing parents, whatever the umask: a web server must reach the public
+    files.
+    """
     missing = [place for place in (root, *root.parents) if not place.exists()]
     root.mkdir(PUBLIC_DIRECTORY, parents=True, exist_ok=True)
     for place in missing:

@@ -1,7 +1,8 @@
 """One writer: locks that end with their process.
 
-``flock`` is let go by the kernel when the holder dies, so there is no stale lock. The file itself stays; in it stands
-the holder's pid, for the message of those who come in vain. Readers take no lock.
+The kernel releases a ``flock`` when its holder dies, so there is no stale lock. The file itself
+stays; it contains the holder's pid, for the message of a process that finds the lock taken. Readers
+take no lock.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def hold(path: Path, *, wait_s: float = 0) -> Iterator[None]:
 async def hold_async(path: Path, *, wait_s: float = 0) -> AsyncIterator[None]:
     """Hold the lock as ``hold`` does, leaving the event loop free meanwhile."""
     waiting = _Waiting(path, wait_s)
-    # The holder may be another process: nothing tells when it lets go.
+    # The holder may be another process, so its release can only be polled.
     while (descriptor := await anyio.to_thread.run_sync(_try_lock, path)) is None:  # noqa: ASYNC110
         await anyio.sleep(await anyio.to_thread.run_sync(waiting.pause_s))
     try:

@@ -1,8 +1,10 @@
-"""Who may write to a mirror: the owner of its state, and nobody else by a link or an open directory in the root.
+"""Checks who may write to a mirror: the owner of its state only, and no other user by a link or an
+open directory in the root.
 
-Files that another user leaves in the tree (root, most often) lock the service out of it later, so a command that writes
-ends before it has written anything. Reading commands don't ask. A link of another user would lead what is written to where
-that user wants it, and so would a directory that everybody may write.
+Files that another user leaves in the tree (root, most often) lock the service out of it later, so a
+command that writes ends before it has written anything. Reading commands skip the check. A link of
+another user would redirect writes to a place of that user's choice, and so would a directory that
+everybody may write.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ _MOST_LINKS = 40
 
 
 def check_owner(root: Path, state: Path) -> None:
-    """Raise ``WrongUser`` where the state belongs to another user than the one who runs this.
+    """Raise ``WrongUser`` where the state belongs to another user than the current one.
 
-    Where there is no state yet, the owner of the root counts, unless the root's group lets us write; what can't be looked
-    at, and a root that is not there yet, is left to those who open it. Blocking.
+    Before the state exists, the owner of the root counts, unless the root's group lets this user
+    write; a path that can't be inspected, and a missing root, are left to the code that opens them.
+    Blocking.
     """
     user = os.geteuid()
     if (found := _stat(state)) is not None:
@@ -37,9 +40,10 @@ def check_owner(root: Path, state: Path) -> None:
 
 
 def check_places(layout: Layout) -> None:
-    """Raise ``TreeError`` for a link of another user, or a directory that others may write, where the tree has its own.
+    """Raise ``TreeError`` for a link of another user, or a directory that others may write, at a
+    place of the tree.
 
-    A link that we or root have made is followed. What is not there yet is no matter. Blocking.
+    A link made by this user or by root is followed. A missing path is accepted. Blocking.
     """
     with tree_errors(layout.root):
         for place in (layout.root, layout.staging, layout.public, layout.simple, layout.files):
@@ -48,7 +52,10 @@ def check_places(layout: Layout) -> None:
 
 
 def _follow(place: Path) -> Path:
-    """Return what a chain of links leads to. Raises ``TreeError`` where one of them is another user's."""
+    """Return the target of a chain of links.
+
+    Raises ``TreeError`` where one of them is another user's.
+    """
     path = place
     for _ in range(_MOST_LINKS):
         try:

@@ -1,8 +1,9 @@
 """Pages on the disk: a project's three files, and the root's.
 
-Invariants: each page is replaced by rename, so that a reader sees the old or the new one; what is half written lies in
-``staging/``; a link planted in place of a project's directory is refused, not followed. ``index.v1_html`` is a hard
-link of ``index.html`` where the file system has them. Nothing is durable before ``sync``.
+Invariants: each page is replaced by rename, so that a reader sees the old or the new one;
+unfinished pages are in ``staging/``; a link planted in place of a project's directory is refused,
+not followed. ``index.v1_html`` is a hard link of ``index.html`` where the file system has them.
+Nothing is durable before ``sync``.
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
@@ -71,7 +72,7 @@ class PageStore:
             self._replace(directory, (page.html,), (page.json,))
 
     def remove_project(self, name: ProjectName) -> None:
-        """Remove a project's pages; what is not there is no error, and what is not ours stays."""
+        """Remove a project's pages; missing ones are no error, and foreign files stay."""
         directory = self._layout.project_dir(name)
         with tree_errors(directory):
             try:
@@ -148,7 +149,7 @@ class PageStore:
 
 
 def _sync_pages(directory: str) -> bool:
-    """Make the pages in a directory durable; tell whether there is one."""
+    """Make the pages in a directory durable; return whether it exists."""
     for page in PAGE_NAMES:
         if _is_file(f"{directory}/{page}"):
             sync_file(f"{directory}/{page}")

@@ -1,6 +1,8 @@
-"""The free space of a disk that is never used up: asked for before bytes are written, by threads and processes at once.
+"""Guards the disk's free-space reserve: every write is checked against it first, across threads and
+processes.
 
-Invariant: what was allowed and is not written yet counts as used, so that many writers can't use up the reserve together.
+Invariant: bytes that were allowed and are still unwritten count as used, so that many writers can't
+use up the reserve together.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from mirror.errors import NoRoom
 from mirror.tree.atomic import disk_space, free_bytes, full_disk_error
 
 _AGE_S: Final = 0.2
-"""For so long an answer of the system is believed: asking it for each small file would cost more than writing it."""
+"""How long an answer of the system is reused: asking it for each small file would cost more than
+writing it.
+"""
 
 _LITTLE_BYTES: Final = 8 << 20
-"""A disk with less room than this is full, whatever one file takes of it."""
+"""A disk with less room than this is full, however much of it one file takes."""
 
 
 class Reserve:
@@ -38,7 +42,10 @@ class Reserve:
         self._room_at_first: int | None = None
 
     def writing(self, needed_bytes: int) -> _Promise:
-        """Return a context in which so many bytes may be written. Raises ``TreeError`` if they would use up the reserve."""
+        """Return a context in which ``needed_bytes`` may be written.
+
+        Raises ``TreeError`` if they would use up the reserve.
+        """
         with self._lock:
             if time.monotonic() >= self._asked_again_at_s or not self._is_enough(needed_bytes):
                 self._ask()
@@ -49,10 +56,12 @@ class Reserve:
         return _Promise(self, needed_bytes)
 
     def check_unlisted(self, written_bytes: int, announced_bytes: int | None) -> None:
-        """Raise ``NoRoom`` where a body that no listing bounds has to end, so that it does not stop everything else.
+        """Raise ``NoRoom`` where a body of unlisted size has to end, so that it does not stop
+        everything else.
 
-        A body without an end in sight may take as much as it leaves free, so that several of them do not fill the disk
-        either; one whose length is announced must fit into what was free at first.
+        A body of unknown length may take as much as it leaves free, so that several of them do not
+        fill the disk either; one with an announced length must fit into the space that was free at
+        first.
         """
         with self._lock:
             if time.monotonic() >= self._asked_again_at_s:
@@ -72,7 +81,7 @@ class Reserve:
             raise NoRoom(size_bytes=written_bytes, is_announced=False, room_bytes=room, is_disk_full=had_little)
 
     def _fits_an_empty_disk(self, needed_bytes: int) -> bool:
-        """Return whether so many bytes beside the reserve are no more than the whole disk has."""
+        """Return whether the bytes and the reserve together fit on the whole disk."""
         space = disk_space(self._place)
         return space is not None and needed_bytes + self._reserve_bytes <= space[0]
 
@@ -90,7 +99,9 @@ class Reserve:
             self._room_at_first = self._room()
 
     def _room(self) -> int | None:
-        """Return what may still be written, or None for a file system that does not say, or was not asked yet."""
+        """Return the bytes that may still be written, or None where the file system gave no answer
+        yet.
+        """
         return None if self._free_bytes is None else self._free_bytes - sum(self._promises) - self._reserve_bytes
 
     def _is_enough(self, needed_bytes: int) -> bool:

@@ -1,8 +1,9 @@
-"""Frozen pages on the disk: snapshots below ``public/snapshots``, hidden pins below ``pins``, channels as links to snapshots.
+"""Frozen pages on the disk: snapshots below ``public/snapshots``, hidden pins below ``pins``,
+channels as links to snapshots.
 
-Pages are hard links: a page is only ever replaced by rename, so a link keeps what it was made from. What is in the making,
-and what is about to go, lies in ``pins/`` under a name that no row knows; it appears, and vanishes, by one rename. Blocking
-functions, raising ``TreeError``.
+Pages are hard links: a page is only ever replaced by rename, so a link keeps the version that it
+was made from. A frozen state that is being made or removed is in ``pins/`` under a name that no row
+has; it appears, and vanishes, by one rename. Blocking functions, raising ``TreeError``.
 """
 
 from __future__ import annotations
@@ -132,7 +133,10 @@ def settle(layout: Layout, place: Path, target: Path) -> None:
 
 
 def remove_frozen(layout: Layout, path: Path) -> None:
-    """Take a snapshot or pin away: in one step for those who read it, then for good. What is not there is no error."""
+    """Remove a snapshot or pin: in one step for its readers, then from the disk.
+
+    A missing one is no error.
+    """
     with tree_errors(path):
         place = _private_place(layout)
         try:
@@ -144,7 +148,7 @@ def remove_frozen(layout: Layout, path: Path) -> None:
 
 
 def sweep_frozen(layout: Layout, pins: Collection[str]) -> None:
-    """Remove what lies in ``pins/`` and is none of these: a killed run left it."""
+    """Remove every other entry of ``pins/``: a killed run left it."""
     place = layout.root / "pins"
     with tree_errors(place):
         try:

@@ -1,11 +1,13 @@
-"""One file on its way in: counted and hashed while it arrives, resumed where it was interrupted.
+"""A file while it is received: counted and hashed as it arrives, resumed after an interruption.
 
-A body of up to 1 MiB stays in memory until it is placed: most wheels never touch ``staging/``. A larger one is hashed
-and written in worker threads, a block of 1 MiB at a time, so that the event loop is free and memory stays bounded. In a
-process that does nothing else it is done at once, in smaller pieces that are still in the processor's cache.
+A body of up to 1 MiB stays in memory until it is placed: most wheels never touch ``staging/``. A
+larger one is hashed and written in worker threads, a block of 1 MiB at a time, so that the event
+loop is free and memory stays bounded. In a worker process, which does nothing else, it is written
+immediately, in smaller pieces that are still in the processor's cache.
 
-Invariants: only bytes that were hashed count as written; a partial file is hashed again before it is continued; what
-is kept carries its strong validator beside it, so that a changed file is noticed by the server, else by its digest.
+Invariants: only bytes that were hashed count as written; a partial file is hashed again before it
+is continued; a kept file has its strong validator in its record, so that the server notices a
+changed file, else the digest does.
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
@@ -53,14 +55,14 @@ _LONGEST_RECORD: Final = 64 * 1024
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What lies beside a partial file."""
+    """The record stored with a partial file."""
 
     key: str
     etag: str | None = None
 
 
 class Closed(Protocol):
-    """Told once when a staged file ends: whether a partial file was kept."""
+    """Called once when a staged file ends, with whether a partial file was kept."""
 
     def __call__(self, *, kept: bool) -> None:
         """Take note of the end."""
@@ -81,7 +83,7 @@ class StagedFile:
     ) -> None:
         """``path``: in staging, without ending. ``in_threads``: ``write`` never blocks."""
         self.etag: str | None = None
-        """A strong validator of what is being written, for ``If-Range``; set it before the first ``write``."""
+        """A strong validator of the body, for ``If-Range``; set it before the first ``write``."""
         self._recorded_etag: str | None = None
         self._path = path
         self._part = path + PART_ENDING
@@ -138,7 +140,9 @@ class StagedFile:
             await anyio.to_thread.run_sync(self._truncate)
 
     def hexdigest(self, algorithm: str) -> str:
-        """Return the digest of what was written, in hexadecimal digits; at most one block is hashed here."""
+        """Return the digest of the written bytes, in hexadecimal digits; at most one block is
+        hashed here.
+        """
         self._hash_pending()
         return self._hashers[algorithm].hexdigest()
 
@@ -159,10 +163,10 @@ class StagedFile:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._remove)
 
-    # What follows blocks: for FileStore, in threads.
+    # The methods below block: for FileStore, in threads.
 
     def load(self) -> None:
-        """Continue what was kept under this key, if anything is there: hash it again."""
+        """Continue the partial file of this key, if there is one: hash it again."""
         with tree_errors(self._part):
             try:
                 descriptor = os.open(self._part, _OPEN)
@@ -175,13 +179,13 @@ class StagedFile:
             self.etag = self._recorded_etag = self._read_etag()
 
     def clear(self) -> None:
-        """Remove what was kept under this key."""
+        """Remove the partial file of this key."""
         with tree_errors(self._part):
             remove_if_there(self._part)
             remove_if_there(self._path + RECORD_ENDING)
 
     def flush(self) -> None:
-        """Write what is in memory to staging."""
+        """Write the bytes in memory to staging."""
         if not self._pending:
             return
         if self._is_unlisted:
@@ -301,7 +305,7 @@ class StagedFile:
                 os.ftruncate(self._descriptor, self._flushed)
                 self._write_record()
         except TreeError:
-            # The caller is told by the failure that made it keep the file.
+            # The failure that made the caller keep the file is reported already.
             with contextlib.suppress(TreeError):
                 self._remove()
         else:

@@ -1,11 +1,13 @@
-"""A wheel's METADATA, out of bytes that nobody vouches for (PEP 427, PEP 658).
+"""A wheel's METADATA, from untrusted bytes (PEP 427, PEP 658).
 
-The archive is read by hand, not by ``zipfile``, which builds an object for each of as many entries as the directory
-claims to have: here the directory, the number of entries and the member are bounded before they are read, so that no
-wheel costs more than those bounds. What is taken out is what pip would read: where two readers could see two different
-things (two members of one name, two ``.dist-info`` directories), nothing is taken.
+The archive is read by hand, not by ``zipfile``, which builds an object for each entry that the
+directory claims to have: here the directory, the number of entries and the member are bounded
+before they are read, so that no wheel costs more than those bounds. The result is the member that
+pip would read: where two readers could see two different members (two of one name, two
+``.dist-info`` directories), none is returned.
 
-Invariant: whatever the bytes are, the answer is the member's bytes, checked against size and CRC, or ``WheelError``.
+Invariant: for any bytes, the answer is the member's bytes, checked against size and CRC, or
+``WheelError``.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class ArchiveLimitError(WheelError):
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """Where a member's compressed bytes lie, and what they must become."""
+    """The position of a member's compressed bytes, and the size and CRC of the uncompressed ones."""
 
     name: bytes
     flags: int
@@ -67,13 +69,16 @@ class Source(Protocol):
     size: int
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return so many bytes from a place on; fewer at the end."""
+        """Return ``length`` bytes from ``offset`` on; fewer at the end."""
 
 
 def extract_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int) -> bytes:
-    """Return the bytes of the wheel's METADATA. ``source`` is all of the wheel, or a file to seek in.
+    """Return the bytes of the wheel's METADATA.
 
-    Raises ``WheelError`` for what is no wheel of that name, or METADATA over ``limit_bytes``; ``OSError`` of the file.
+    ``source`` is all of the wheel, or a file to seek in.
+
+    Raises ``WheelError`` for a file that is no wheel of that name, or METADATA over
+    ``limit_bytes``; ``OSError`` of the file.
     """
     opened = open_bytes(source)
     member = _find_metadata(opened, filename)
@@ -87,7 +92,8 @@ def extract_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int)
 def read_dist_infos(source: Buffer | BinaryIO) -> set[str]:
     """Return the names of all ``.dist-info`` directories of a zip archive.
 
-    Raises ``WheelError`` for what is no zip archive, ``ArchiveLimitError`` for one that is too large to be read.
+    Raises ``WheelError`` for a file that is no zip archive, ``ArchiveLimitError`` for one that is
+    too large to be read.
     """
     directory, _shift = _read_directory(open_bytes(source))
     heads = (name.partition(b"/")[0] for name, _position in _find_dist_info(directory))
@@ -236,7 +242,7 @@ def _read_member(source: Source, member: _Member) -> bytes:
     name_at = member.offset + _LOCAL.size
     if source.read(name_at, name_length).partition(b"\0")[0] != member.name:
         _refuse("METADATA has another name in its own header")
-    # Deflate grows what it can't shrink by a few bytes only.
+    # Deflate lengthens incompressible data by a few bytes only.
     if member.packed_bytes > member.size_bytes + member.size_bytes // 100 + 1024:
         _refuse("METADATA is packed into more bytes than it has")
     packed = source.read(name_at + name_length + extra_length, member.packed_bytes)
