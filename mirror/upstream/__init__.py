@@ -1,7 +1,8 @@
-"""Everything that speaks to an index; aiohttp's client lives here, and its exceptions end here.
+"""All communication with indexes; aiohttp's client is used here only, and its exceptions end here.
 
-Read in this order: ``session`` (one index: redirects, credentials, limits), ``index`` (its pages), ``download`` (its
-files), ``credentials``. What leaves this package is a value of ``core.model``, bytes, or an ``errors.UpstreamError``.
+Read in this order: ``session`` (one index: redirects, credentials, limits), ``index`` (its pages),
+``download`` (its files), ``credentials``. This package returns values of ``core.model`` and bytes,
+and raises ``errors.UpstreamError``.
 """
 
 import os

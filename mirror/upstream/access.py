@@ -1,11 +1,13 @@
-"""Whether an index lets us in: its credential, what a refusal means, and when nothing more is asked.
+"""Access to one index: its credential, the meaning of a refusal, and the end of all requests after
+a denial.
 
-A 401 or 403 may mean one item or the whole index. ``Access.judge`` asks the index for what it has let out before, by
-the same credential: its root, and the pages that came last. Where these are refused too, the index denies us; where
-they answer, the refusal belongs to the item, and the next check waits for more refusals in a row.
+A 401 or 403 may concern one item or the whole index. ``Access.judge`` requests pages that the index
+has served before, with the same credential: its root, and the most recent pages. Where these are
+refused too, the index denies access; where they answer, the refusal belongs to the item, and the
+next check waits for more consecutive refusals.
 
-Invariants: one refusal is judged at a time; the credential's source is asked only at a check; once the index denied us,
-no request is sent any more, and each caller is told so by an exception of its own.
+Invariants: one refusal is judged at a time; the credential's source is asked only at a check; after
+a denial no further request is sent, and each caller gets an exception of its own.
 """
 
 from __future__ import annotations
@@ -41,10 +43,10 @@ class Credentials(Protocol):
 
     @property
     def kept(self) -> Credential | None:
-        """What was read last; nothing is asked."""
+        """The credential read last; the source is not asked."""
 
     def describe(self) -> str:
-        """Return where it comes from, never what it is."""
+        """Return the origin of the credential, never its value."""
 
     async def load(self) -> Credential | None:
         """Return it, read again where that is due. Raises ``AccessDenied``, ``ConfigError``."""
@@ -59,9 +61,9 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     status: int
     used: Credential | None
-    """What was sent."""
+    """The credential that was sent."""
     words: str = ""
-    """What the answer says of it, for people."""
+    """The answer's own explanation, for people."""
     is_sign_in: bool = False
     """It sent the request to a sign-in page, which says the same."""
     is_root: bool = False
@@ -73,12 +75,14 @@ Ask = Callable[[str, Mapping[str, str], Credential | None], Awaitable[bool | Non
 """Asks for a URL and returns whether the answer is no refusal; None where there was no answer, or a 5xx."""
 
 Judge = Callable[[Refusal], Awaitable[AccessDenied | None]]
-"""Returns what a refusal means; None where the request is to be repeated with another credential."""
+"""Returns the meaning of a refusal; None where the request is to be repeated with another
+credential.
+"""
 
 
 @dataclass(slots=True)
 class LetOut:
-    """What an index has let out, in this cycle or an earlier one."""
+    """Pages that an index has served, in this cycle or an earlier one."""
 
     asks_root: bool = True
     """False where the index has no root page (``list = "config"``)."""
@@ -120,7 +124,9 @@ class Access:
         self.needs_credential = False
         """Whether the index was read with a credential before: without one it may show less, and is not asked."""
         self.had_credential: bool | None = None
-        """Whether a credential was sent for what was let out last; None before anything was."""
+        """Whether the last successful request was sent with a credential; None before the first
+        one.
+        """
         self.has_let_out = False
         """Whether anything but the root was let out since this was asked last (``take_let_out``)."""
         self._index_name = index_name
@@ -160,7 +166,7 @@ class Access:
         return found
 
     def let_in(self, *, had_credential: bool) -> None:
-        """Take note of how the index was asked for what it let out, its root among it."""
+        """Record whether a successful request, the root's included, was sent with a credential."""
         self.had_credential = had_credential
         self.needs_credential = self.needs_credential or had_credential
 
@@ -176,9 +182,11 @@ class Access:
         return found
 
     async def judge(self, refusal: Refusal) -> AccessDenied | None:
-        """Return what a refusal means; None where the request is to be repeated with another credential.
+        """Return the meaning of a refusal; None where the request is to be repeated with another
+        credential.
 
-        Raises ``AccessDenied`` where the index has denied us, or the credential can't be had any more.
+        Raises ``AccessDenied`` where the index has denied access, or the credential can't be read
+        any longer.
         """
         async with self._judging:
             if self._judge_elsewhere is not None:
@@ -261,7 +269,9 @@ class Access:
         return self._item_or_index(refusal)
 
     async def _ask_for_known(self, refusal: Refusal) -> bool | None:
-        """Return whether the index lets out what it let out before; None where nothing tells."""
+        """Return whether the index still serves pages that it served before; None where no page
+        gave an answer.
+        """
         if self.let_out.asks_root:
             answer = await self._ask(self._root_url, self.let_out.root_headers, refusal.used)
             if answer is False:

@@ -80,7 +80,10 @@ class Reach(IntEnum):
 
 
 def reach_of(address: str) -> Reach:
-    """Return how public a literal address is. Raises ``ValueError`` for what is no address."""
+    """Return how public a literal address is.
+
+    Raises ``ValueError`` for a text that is not an address.
+    """
     ip = _unwrap(ipaddress.ip_address(address.partition("%")[0]))
     if _is_in(ip, _LOOPBACK):
         return Reach.LOOPBACK
@@ -113,7 +116,9 @@ def reach_of_host(host: str) -> Reach | None:
 
 @dataclass(slots=True)
 class Attempts:
-    """What the connects of one request came to; some addresses of a name may be refused and others tried."""
+    """The outcome of one request's connects; some addresses of a name may be refused and others
+    tried.
+    """
 
     tried: int = 0
     refused: str | None = None

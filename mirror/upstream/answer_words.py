@@ -1,7 +1,7 @@
-"""What an answer says for people of its refusal: an index's policy, a bucket, a sign-in page.
+"""The explanation in the body of a refusal: an index's policy, a bucket's error, a sign-in page.
 
-Invariants: bounded, one line; no query of the request or of its redirects is repeated. Our own secrets are taken out by
-who knows them (``logs.redact``).
+Invariants: bounded, one line; no query of the request or of its redirects is repeated. Registered
+secrets are removed later, by ``logs.redact``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mirror.upstream.pages import Decoder
 from mirror.upstream.response import DRAIN_BYTES, Response, media_type
 
 MAX_CHARS: Final = 2000
-"""More than any message shows: what is hidden in it must be found before it is cut."""
+"""More than any message shows: a secret in the text must be found before the text is cut."""
 
 _TEXT_CHARS: Final = 500
 """A longer plain text is no message."""
@@ -34,7 +34,10 @@ _URL = re.compile(r"https?://[^\s\"'<>]+")
 
 
 async def read_words(response: Response, *, asked: Iterable[str]) -> str:
-    """Return what the body of an answer says, or nothing. ``asked``: the URLs whose queries are never repeated."""
+    """Return the explanation in an answer's body, or an empty text.
+
+    ``asked``: URLs whose queries are never repeated.
+    """
     body = await read_text(response)
     return _without_queries(_message_of(body, response), asked)[:MAX_CHARS] if body else ""
 

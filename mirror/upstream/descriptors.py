@@ -10,7 +10,9 @@ _OPEN_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def open_files_error(exc: BaseException) -> TreeError | None:
-    """Return the error that says what to raise, if ``exc`` means that no more files can be opened."""
+    """Return an error that names the limit to raise, if ``exc`` means that no further file can be
+    opened.
+    """
     if not isinstance(exc, OSError) or exc.errno not in _OPEN_FILES:
         return None
     problem = "too many open files: raise ulimit -n (LimitNOFILE in a unit) or lower limits.max-connections"

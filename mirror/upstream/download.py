@@ -1,8 +1,10 @@
-"""Downloads one file into a sink: resumed, bounded, and checked against size and digest before it counts.
+"""Downloads one file into a sink: resumed, bounded, and checked against size and digest before it
+counts.
 
-Invariants: bytes are taken as they come, a Content-Encoding is never undone; a body is accepted by its size and digest
-only, never because a server says that it is complete; what a server says of ranges is believed only where it agrees
-with what was asked; no server holds a download for ever (``MAX_TRIES``).
+Invariants: bytes are stored as received, a Content-Encoding is never undone; a body is accepted by
+its size and digest only, never because a server claims that it is complete; a server's claims about
+ranges are believed only where they agree with the request; no server holds a download for ever
+(``MAX_TRIES``).
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from mirror.upstream.retry import RetryPolicy, pause_before_next
 from mirror.upstream.session import IndexSession, Kind
 
 PROGRESS_BYTES = 64 * 1024
-"""A try that brought so many new bytes does not count: a large file over a bad line must come through."""
+"""A try with at least this many new bytes does not count: a large file over a bad line must
+complete.
+"""
 
 MAX_TRIES = 100
 """All tries of one file, progress or not."""
@@ -38,7 +42,7 @@ class Sink(Protocol):
     """Where the bytes go: hashed and kept as they come."""
 
     etag: str | None
-    """The strong validator of what was kept, for a later resume."""
+    """The strong validator of the kept bytes, for a later resume."""
 
     @property
     def written(self) -> int:
@@ -54,7 +58,7 @@ class Sink(Protocol):
         """Go back to zero bytes."""
 
     def hexdigest(self, algorithm: str) -> str:
-        """Return the digest of what was kept; ``algorithm`` is one of ``algorithms_for``."""
+        """Return the digest of the kept bytes; ``algorithm`` is one of ``algorithms_for``."""
 
 
 class FileRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,10 +82,11 @@ def algorithms_for(digests: Digests) -> tuple[str, ...]:
 async def download(
     session: IndexSession, request: FileRequest, sink: Sink, *, policy: RetryPolicy | None = None
 ) -> None:
-    """Bring the whole file into ``sink``, or raise; what was kept of an interrupted one is resumed.
+    """Download the whole file into ``sink``, or raise; an interrupted one is resumed from its kept
+    bytes.
 
-    A wrong digest or size is tried once more from the start. Raises ``UpstreamError``, ``IntegrityError``, and what
-    the sink raises.
+    A wrong digest or size is tried once more from the start. Raises ``UpstreamError``,
+    ``IntegrityError``, and the errors of the sink.
     """
     if request.limit_bytes and (request.size or 0) > request.limit_bytes:
         raise TooLarge(url=request.url, limit_bytes=request.limit_bytes, setting=request.setting)
@@ -109,12 +114,12 @@ class _Download:
         self._is_second = False
 
     async def start_over(self) -> None:
-        """Drop what came and ask caches on the way to stand back: the bytes were wrong."""
+        """Drop the received bytes, which were wrong, and ask caches on the way to revalidate."""
         await self._restart()
         self._is_second = True
 
     async def to_the_end(self) -> None:
-        """Try until the file is whole and right; raise what can't be helped by another try."""
+        """Try until the file is whole and right; raise errors that another try can't mend."""
         without_progress = 0
         while True:
             self._tries += 1
@@ -153,7 +158,9 @@ class _Download:
         _check_digest(self._request, self._sink)
 
     async def _prepare(self) -> int:
-        """Return the offset to go on from: 0 where nothing would tell that the rest belongs to the same bytes."""
+        """Return the offset to continue from: 0 where nothing could prove that the rest belongs to
+        the same bytes.
+        """
         request, sink = self._request, self._sink
         is_known = sink.etag is not None or strongest_digest(request.digests) is not None
         is_over = request.size is not None and sink.written >= request.size
@@ -172,7 +179,9 @@ class _Download:
         return headers
 
     async def _accept(self, response: Response, offset: int) -> None:
-        """Make the sink fit what the answer says of itself, or raise where that can't be what was asked for."""
+        """Make the sink fit the answer's headers, or raise where they can't belong to the requested
+        file.
+        """
         if response.status == 206:
             await self._accept_range(response, offset)
         elif response.status == 200:

@@ -1,7 +1,7 @@
 """An index that is one flat page: its root and the pages of its projects are parts of that page.
 
-The page is asked for once in a cycle. While it is unchanged nobody needs its content, unless a
-project has to be read anew: then it is read once more, for all of them.
+The page is requested once in a cycle. While it is unchanged its content is not needed, unless a
+project has to be read again: then it is read once more, for all projects.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class FlatClient:
         self._read: FlatPage | None = None
         self._origin: str | None = None
         self._given: set[ProjectName] = set()
-        """Projects that were read from this content: who asks again needs a newer one."""
+        """Projects that were read from this content: a second request for one of them needs newer
+        content.
+        """
         self._lock = anyio.Lock()
         self.memory = page.memory
 

@@ -1,7 +1,8 @@
-"""Reads an index's pages: asked conditionally, retried, bounded, recognised as JSON or HTML, parsed.
+"""Reads an index's pages: requested conditionally, retried, bounded, recognised as JSON or HTML,
+parsed.
 
-Invariants: a page counts as unchanged only by the index's 304 or by equal bytes; what is not a page of the simple
-repository API raises and is never taken for an empty one.
+Invariants: a page counts as unchanged only by the index's 304 or by equal bytes; an answer that is
+not a page of the simple repository API raises and is never taken for an empty one.
 """
 
 from __future__ import annotations
@@ -100,9 +101,10 @@ class IndexClient:
         """Shared by all project pages that are read at the same time."""
 
     def expect(self, root: Validators | None, pages: Iterable[tuple[str, str | None]]) -> None:
-        """Take over what an earlier cycle knows.
+        """Take over the results of an earlier cycle.
 
-        That is the root's validators, and whose pages were let out, with their addresses, the last first.
+        They are the root's validators, and the projects whose pages were served, with their
+        addresses, the last first.
         """
         self._session.let_out.root_headers = _conditions(root)
         for name, address in reversed(tuple(pages)):
@@ -118,7 +120,9 @@ class IndexClient:
         return self._url
 
     def expect_flat(self, root: Validators | None, *, was_let_out: bool) -> None:
-        """Take over what an earlier cycle knows of a flat page: its validators, and whether it was let out."""
+        """Take over an earlier cycle's results for a flat page: its validators, and whether it was
+        served.
+        """
         self._session.let_out.root_headers = _conditions(root)
         if was_let_out:
             self._session.let_out.note_page("", self._url)
@@ -135,7 +139,9 @@ class IndexClient:
         return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
     async def fetch_root(self, validators: Validators | None) -> RootLook:
-        """Read the root page unless it is unchanged. Raises ``UpstreamError``; ``BadPage`` for what is none.
+        """Read the root page unless it is unchanged.
+
+        Raises ``UpstreamError``; ``BadPage`` for another kind of page.
 
         One call at a time: a root page may take more memory than all project pages.
         """
@@ -186,8 +192,8 @@ class IndexClient:
     ) -> PageLook:
         """Read a project's page unless it is unchanged. ``address``: None for the usual one.
 
-        ``lease``: of ``memory``; whoever gives one releases it when the page's values are gone. Raises
-        ``UpstreamError``; ``BadPage`` for what is no page of a project.
+        ``lease``: of ``memory``; a caller that passes one releases it when the page's values are
+        gone. Raises ``UpstreamError``; ``BadPage`` for an answer that is not a project's page.
         """
         own = self.memory.lease() if lease is None else lease
         try:
@@ -299,9 +305,11 @@ def _read_flat(body: _Body) -> ProjectPage:
 
 
 def is_json(content: Body, content_type: str, url: str) -> bool:
-    """Say whether a page is JSON, else it is HTML; by its type, where that says nothing by its first character.
+    """Return whether a page is JSON, else it is HTML; by its type, or by its first character where
+    the type is neither.
 
-    Raises ``BadPage`` for another major version of the API (PEP 691) and for what is neither.
+    Raises ``BadPage`` for another major version of the API (PEP 691) and for an answer that is
+    neither.
     """
     found = _SIMPLE_API.match(content_type)
     if found is not None:

@@ -1,7 +1,7 @@
-"""How much memory the pages of one index may take together, whatever it answers.
+"""Maximum memory for the pages of one index together, whatever it answers.
 
-Invariants: the bodies under way and the values that were made of them stay below their limits; a page that waits for room
-never keeps another one from ending, so that no two wait for each other.
+Invariants: the bodies under way and the values made from them stay below their limits; a page that
+waits for room never keeps another one from ending, so that no two wait for each other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PageMemory:
         self._freed = anyio.Event()
 
     def lease(self) -> PageLease:
-        """Return what one page holds: nothing yet."""
+        """Return a lease for one page, which holds nothing yet."""
         return PageLease(self)
 
     async def grow(self, lease: PageLease, more_bytes: int) -> None:
@@ -45,7 +45,7 @@ class PageMemory:
         self._values_bytes += needed_bytes
 
     def free(self, lease: PageLease | None, *, body_bytes: int = 0, value_bytes: int = 0) -> None:
-        """Let others have what a page held."""
+        """Release a page's room for others."""
         if lease is not None:
             self._growing.pop(lease, None)
         self._bodies_bytes -= body_bytes
@@ -55,7 +55,9 @@ class PageMemory:
 
 
 class PageLease:
-    """What one page holds of the memory: its body until it is parsed, its values until all of its files are done."""
+    """The memory of one page: its body until it is parsed, its values until all of its files are
+    done.
+    """
 
     __slots__ = ("_body_bytes", "_memory", "_value_bytes")
 
@@ -64,7 +66,7 @@ class PageLease:
         self._body_bytes = self._value_bytes = 0
 
     def covers(self, body_bytes: int) -> bool:
-        """Return whether a body of this length needs no more room."""
+        """Return whether a body of this length needs no additional room."""
         return body_bytes <= self._body_bytes
 
     async def hold_body(self, body_bytes: int) -> None:
@@ -79,7 +81,7 @@ class PageLease:
 
     @contextlib.contextmanager
     def body(self) -> Iterator[None]:
-        """Let go of the body's room at the end of the ``with``."""
+        """Release the body's room at the end of the ``with``."""
         try:
             yield
         finally:
@@ -87,7 +89,7 @@ class PageLease:
             self._memory.free(self, body_bytes=held)
 
     def release(self) -> None:
-        """Let go of everything; does nothing the second time."""
+        """Release everything; does nothing the second time."""
         held, self._value_bytes = self._value_bytes, 0
         if held:
             self._memory.free(None, value_bytes=held)

@@ -1,7 +1,8 @@
-"""The body of a page, decoded and bounded: no answer can fill our memory or keep a core busy, compressed or not.
+"""The body of a page, decoded and bounded: no answer can fill the memory or keep a core busy,
+compressed or not.
 
-Invariants: never more than the limit plus one piece is kept, whatever the compression promises; all bodies under way
-share ``PageMemory``; each member of a gzip encoding brings some bytes.
+Invariants: at most the limit plus one piece is kept, whatever the compression claims; all bodies
+under way share ``PageMemory``; each member of a gzip encoding yields some bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mirror.upstream.response import Response
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE_BYTES = 1024 * 1024
 _STEP_BYTES = 16 * 1024
-"""zlib copies what follows a member or a piece: so little of it at once that the copies cost nothing."""
+"""zlib copies the input after a member or a piece: with steps this small the copies cost nothing."""
 _FREE_BYTES = 64 * 1024
 """A shorter body needs no room of its own in ``PageMemory``."""
 _FREE_MEMBERS = 1024
@@ -81,7 +82,9 @@ class Decoder:
         return list(self.pieces(chunk, room=room))
 
     def pieces(self, chunk: bytes, *, room: int) -> Iterator[bytes]:
-        """Yield what a chunk decodes to, up to 1 MiB at once; at most ``room`` bytes and one piece more are decoded."""
+        """Yield the decoded pieces of a chunk, up to 1 MiB each; at most ``room`` bytes and one
+        piece more are decoded.
+        """
         last = self._decoded + room
         for start in range(0, len(chunk), _STEP_BYTES):
             step = chunk[start : start + _STEP_BYTES]

@@ -1,7 +1,9 @@
-"""A handful of questions to an index, each named: what nobody documents, and what it means for a mirror of it.
+"""A few named questions to an index about its undocumented behaviour, and the consequences of each
+answer for a mirror.
 
-Asks politely: a root page and one project's page, each a few times, and one byte of one file. Only for names that the index
-lists, since asking for others may start a build; never for a file that ``skip-url-patterns`` leaves out.
+Asks politely: a root page and one project's page, each a few times, and one byte of one file. Only
+for names that the index lists, since asking for others may start a build; never for a file that
+``skip-url-patterns`` leaves out.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _VERSION = re.compile(rb'"api-version"\s*:\s*"([0-9.]{1,9})"|repository-version"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One question, its answer, and what it means for the mirror."""
+    """One question, its answer, and the meaning of the answer for the mirror."""
 
     name: str
     question: str
@@ -53,7 +55,7 @@ class Finding:
 
 @dataclass(slots=True, kw_only=True)
 class Probe:
-    """What was found out about one index."""
+    """The findings about one index."""
 
     index: str
     findings: list[Finding] = field(default_factory=list)
@@ -66,7 +68,7 @@ class Probe:
         return {"index": self.index, "findings": [f.as_json() for f in self.findings], "error": error}
 
     def add(self, name: str, question: str, answer: str, meaning: str) -> None:
-        """Add a finding; what an index says may be anything."""
+        """Add a finding; an index's text is untrusted."""
         self.findings.append(Finding(name=name, question=question, answer=shown_text(redact(answer)), meaning=meaning))
 
 
@@ -86,7 +88,10 @@ class _Answer:
 
 
 async def probe(session: IndexSession, config: IndexConfig, limits: Limits, selection: Selection) -> Probe:
-    """Ask an index everything. What it does not answer ends the questions; what came before stands in the result."""
+    """Ask an index every question.
+
+    The first unanswered one ends the probe; earlier findings are in the result.
+    """
     found = Probe(index=config.name)
     try:
         await session.prepare()
@@ -164,7 +169,7 @@ async def _say_flat(
     limit: PageLimit,
     selection: Selection,
 ) -> None:
-    """Say what a flat page lists, and ask for one byte of one of its files."""
+    """Add the findings about a flat page, and request one byte of one of its files."""
     page = _parse(
         answer,
         partial(parse_json.parse_project_page, project=None),

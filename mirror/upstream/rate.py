@@ -17,7 +17,11 @@ def loop_time() -> float:
 
 
 class Slots:
-    """So many may be under way at once. Used as ``async with``; some can be lent, before those who wait get one."""
+    """A semaphore of which some slots can be reserved for another process; a reservation precedes
+    waiters.
+
+    Used as ``async with``.
+    """
 
     def __init__(self, count: int) -> None:
         self._semaphore = anyio.Semaphore(count, fast_acquire=True)
@@ -38,7 +42,7 @@ class Slots:
             self._is_paid.set()
 
     async def lend(self, count: int) -> None:
-        """Give up so many, waiting until they are free; one loan at a time."""
+        """Reserve ``count`` slots, waiting until they are free; one reservation at a time."""
         self._owed = count
         while self._owed and self._semaphore.value:
             self._semaphore.acquire_nowait()
@@ -54,7 +58,7 @@ class Slots:
             raise
 
     def take_back(self, count: int) -> None:
-        """Use again what was lent."""
+        """Release reserved slots."""
         for _ in range(count):
             self._semaphore.release()
 
@@ -84,7 +88,7 @@ class TokenBucket:
         self._tokens -= units
         if self._tokens >= 0:
             return 0.0
-        # The debt is taken at once, so that those who come meanwhile queue behind it.
+        # The tokens are taken before the wait, so that later callers queue behind it.
         wait_s = -self._tokens / self._per_second
         await anyio.sleep(wait_s)
         return wait_s

@@ -42,7 +42,7 @@ class PeerResponse(aiohttp.ClientResponse):
     peer: str | None = None
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """Note the peer's address, tell that the request is sent, then read the headers."""
+        """Record the peer's address, signal that the request is sent, then read the headers."""
         transport = connection.transport
         name = None if transport is None else transport.get_extra_info("peername")
         self.peer = str(name[0]) if isinstance(name, tuple) and name else None
@@ -51,19 +51,19 @@ class PeerResponse(aiohttp.ClientResponse):
 
 
 class BodyWatch(Protocol):
-    """Who looks after the reading of a body: its deadline, its rate, what is counted."""
+    """Supervises the reading of a body: its deadline, its rate, its counters."""
 
     def expect_bytes_within(self, limit_s: float, url: str) -> None:
         """Cancel the request unless ``expect_anything`` is called in time."""
 
     def expect_anything(self) -> None:
-        """What was expected has come."""
+        """The expected bytes have arrived: end the deadline."""
 
     def note_failure(self, exc: Exception) -> None:
         """The body broke off."""
 
     async def take(self, length: int) -> None:
-        """Count so many bytes, and wait for their rate."""
+        """Count ``length`` bytes, and wait for their rate."""
 
     async def wait_for(self, room: Awaitable[None]) -> None:
         """Wait for something of our own, which counts against no deadline. Raises ``Unreachable`` after a long time."""
@@ -101,9 +101,11 @@ class Response:
         return self.content_length is not None or "chunked" in self._raw.headers.get("Transfer-Encoding", "").lower()
 
     async def read_chunk(self) -> bytes:
-        """Return the next bytes of the body, empty at its end. Raises ``Unreachable`` (cut, too slow).
+        """Return the next bytes of the body, empty at its end.
 
-        One that comes to a stop is cancelled; whoever made the request tells why.
+        Raises ``Unreachable`` (cut, too slow).
+
+        A body that stalls is cancelled; the caller that made the request reports the cause.
         """
         return self._peeked.pop(0) if self._peeked else await self._read_chunk()
 
@@ -121,8 +123,8 @@ class Response:
         try:
             chunk = content.read_nowait()
             if not chunk and not content.at_eof():
-                # aiohttp's own deadline begins anew with whatever comes, also with what is no byte of a body: the
-                # extensions of a chunk's head have no end.
+                # aiohttp's own deadline restarts with every input, also with input that is no byte
+                # of a body: the extensions of a chunk's head have no end.
                 self._watch.expect_bytes_within(self._stall_timeout_s, self.url)
                 chunk = await content.readany()
                 self._watch.expect_anything()
@@ -225,7 +227,7 @@ def _cause_of(exc: Exception, timeout_s: float) -> str:
 
 
 def _words_of(exc: OSError) -> str:
-    """Return what the system says, without names, addresses or URLs that a library may have added."""
+    """Return the system's message, without names, addresses or URLs that a library may have added."""
     reason = getattr(exc, "reason", None)
     if isinstance(reason, str):
         return reason.replace("_", " ").lower()

@@ -1,7 +1,8 @@
-"""When a request is tried again: what may pass by itself, a few times, within a budget.
+"""Decides when a request is retried: temporary failures only, a few times, within a budget.
 
-Invariants: only ``Unreachable`` is tried again, unless it is final; a refusal, a page that is none or a wrong byte does not
-get better by asking at once. All retries of a cycle together are bounded by what succeeds (``Allowance``).
+Invariants: only ``Unreachable`` is retried, unless it is final; a refusal, an invalid page or a
+wrong byte does not improve by an immediate retry. All retries of a cycle together are bounded by
+its successes (``Allowance``).
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ class RetryPolicy:
     base_s: float = 0.5
     cap_s: float = 20.0
     spare: int = 200
-    """So many retries at one index in one cycle, beside one for each success."""
+    """Number of retries for one index in one cycle, in addition to one for each success."""
 
 
 class Allowance:
-    """The retries that one index may still cost in one cycle: where less than half succeeds, nothing is tried again.
+    """The remaining retries of one index in one cycle: where less than half of all requests
+    succeed, nothing is retried.
 
-    What fails then is in the ledger at once, and the circuit opens the sooner.
+    Later failures are in the ledger without a retry, and the circuit opens the sooner.
     """
 
     def __init__(self, policy: RetryPolicy) -> None:

@@ -1,9 +1,10 @@
-"""One index's HTTP: every request to an index passes ``get``, which follows redirects, proves who we are and paces.
+"""One index's HTTP: every request to an index passes ``get``, which follows redirects,
+authenticates and paces.
 
-Invariants: the credential goes to the index's own origin only, and never again within a chain of redirects that left
-it; at most ``max-connections`` requests are under way; an index that denied us is not asked again; every wait for the
-network has a deadline, which our own pacing does not use up; nothing is logged or raised that carries a query or a
-secret.
+Invariants: the credential goes to the index's own origin only, and never again within a chain of
+redirects that left it; at most ``max-connections`` requests are under way; an index that denied
+access gets no further request; every wait for the network has a deadline, which the program's own
+pacing does not use up; no log line or error carries a query or a secret.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ _PUSHBACKS = frozenset({429, 503})
 
 
 class Kind(Enum):
-    """What is asked for; a refusal means more on the root, and only the bodies of files are counted."""
+    """The kind of a request; a refusal means more on the root, and only the bodies of files are
+    counted.
+    """
 
     ROOT = "root"
     PAGE = "page"
@@ -80,7 +83,9 @@ class Kind(Enum):
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    """What the connections to one index did, or did since it was asked last; as the counters of ``IndexSession``."""
+    """Traffic to one index, in total or since the last report; the same counters as
+    ``IndexSession``.
+    """
 
     requests: int = 0
     file_bytes: int = 0
@@ -92,7 +97,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _Request:
-    """One call of ``get`` on its way: what is asked, and the deadline that our own pacing moves."""
+    """One call of ``get`` on its way: the request, and the deadline that pacing moves."""
 
     url: str
     kind: Kind
@@ -106,7 +111,7 @@ class _Request:
     stall_s: float = 0.0
     """Over 0 while headers or bytes of a body are awaited and nothing stricter holds."""
     shown_url: str = ""
-    """What was asked last, after redirects."""
+    """The URL requested last, after redirects."""
 
     @property
     def deadline(self) -> float:
@@ -114,7 +119,7 @@ class _Request:
         return math.inf if self.budget is None else self.budget.deadline
 
     def timeout(self) -> Unreachable:
-        """Return what it means that the deadline is over that holds now."""
+        """Return the error for the expiry of the current deadline."""
         if self.stall_s:
             return Unreachable(url=self.shown_url, cause=cause_of_stall(self.stall_s))
         limit_s = self.headers_limit_s or (self.budget.limit_s if self.budget is not None else math.inf)
@@ -159,7 +164,7 @@ class _Request:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out what is waited for inside: it is our own, and does not count against the deadline."""
+        """Exclude a wait inside from the deadline: pacing must not count against it."""
         self.deadlines.watch(self.scope, math.inf)
         started = loop_time()
         yield
@@ -204,9 +209,9 @@ class IndexSession:
         own_reach: Reach | None = None,
         judge: Judge | None = None,
     ) -> None:
-        """``own_reach``: how public the index is, where another process has learned it.
+        """``own_reach``: how public the index is, where another process has found out.
 
-        ``judge``: who says what a refusal means, where another process does.
+        ``judge``: judges refusals in place of this process, where another one does.
         """
         self.retry_policy = retry_policy or RetryPolicy()
         self.allowance = Allowance(self.retry_policy)
@@ -266,9 +271,10 @@ class IndexSession:
         return self._transport.pushback
 
     async def prepare(self) -> None:
-        """Read the credential and the certificates, so that a mistake is told before anything is touched.
+        """Read the credential and the certificates, so that a mistake is reported before anything
+        is touched.
 
-        Raises ``ConfigError``, or ``AccessDenied`` where the credential can't be had.
+        Raises ``ConfigError``, or ``AccessDenied`` where the credential can't be read.
         """
         await self._transport.prepare()
         await self._access.load()
@@ -289,7 +295,9 @@ class IndexSession:
 
     @property
     def let_out(self) -> LetOut:
-        """What the index let out, in this cycle or an earlier one: by it a refusal is judged."""
+        """Pages that the index served, in this cycle or an earlier one: refusals are judged by
+        them.
+        """
         return self._access.let_out
 
     @property
@@ -299,7 +307,7 @@ class IndexSession:
 
     @property
     def had_credential(self) -> bool | None:
-        """Whether a credential was sent for what the index let out last; None before it let out anything."""
+        """Whether the index's last successful answer took a credential; None before the first one."""
         return self._access.had_credential
 
     async def require_credential(self) -> None:
@@ -320,7 +328,10 @@ class IndexSession:
         self._access.succeeded()
 
     async def judge(self, refusal: Refusal) -> AccessDenied | None:
-        """Return what the refusal of another process of ours means. Raises ``AccessDenied``, ``ConfigError``."""
+        """Return the meaning of a refusal that a worker process met.
+
+        Raises ``AccessDenied``, ``ConfigError``.
+        """
         return await self._access.judge(refusal)
 
     def deny_all(self, error: AccessDenied) -> AccessDenied:
@@ -328,7 +339,7 @@ class IndexSession:
         return self._access.deny_unread(error)
 
     def take_traffic(self) -> Traffic | None:
-        """Return what was done since this was asked last, or None."""
+        """Return the traffic since the last call, or None."""
         before = self._told
         if (self.requests, self.body_bytes, self.pushback) == (before.requests, before.body_bytes, before.pushback):
             return None
@@ -447,7 +458,8 @@ class IndexSession:
         )
 
     async def _ask(self, url: str, headers: Mapping[str, str], credential: Credential | None) -> bool | None:
-        """Ask for what the index let out before, without reading it, in the place of a request that was refused.
+        """Request a page that the index served before, without reading it, in the place of a
+        refused request.
 
         Return whether the answer is no refusal; None where there was no answer, or a 5xx.
         """
@@ -562,7 +574,7 @@ class IndexSession:
         raise RedirectRefused(url=source, target=str(target), cause=cause)
 
     async def _send(self, request: _Request, target: URL, credential: Credential | None) -> Response:
-        """Send one request and return its answer, whatever the status."""
+        """Send one request and return its answer, for any status."""
         await request.pace(self._request_rate, 1)
         self.requests += 1
         started = time.monotonic()

@@ -38,7 +38,8 @@ def parse_target(text: str, *, source: str) -> URL:
         authority = parts.netloc.rpartition("@")[2]
         if not _AUTHORITY.match(authority):
             raise RedirectRefused(url=source, target=text, cause="it names no usable host")
-        # What follows the authority is cut out of the text: putting the parts together again would change bytes.
+        # The part after the authority is cut out of the text: joining the parsed parts again would
+        # change bytes.
         path_and_query = escaped[len(parts.scheme) + len("://") + len(parts.netloc) :].partition("#")[0]
         target = URL(f"{parts.scheme}://{authority}{path_and_query}", encoded=True)
         origin_of(target)
@@ -85,5 +86,7 @@ def refuse_downgrade(target: URL, *, before: URL) -> None:
 
 
 def _escape(text: str) -> str:
-    """Return ``text`` with what can't stand in a URL at all percent-encoded, as browsers do; the rest is untouched."""
+    """Return ``text`` with characters that no URL may contain percent-encoded, as browsers do;
+    others are untouched.
+    """
     return _NOT_IN_URLS.sub(lambda found: quote(found[0].encode("utf-8", "surrogateescape"), safe=""), text.strip())

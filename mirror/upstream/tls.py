@@ -25,7 +25,8 @@ def create_tls_context(index: IndexConfig, *, env: Mapping[str, str], is_own: bo
     context = _with_authorities(env)
     where = f"index {index.name!r}"
     if index.ca_file is not None:
-        # Beside the usual ones: the index may be signed privately while its object store is not.
+        # In addition to the usual ones: the index may be signed privately while its object store is
+        # not.
         try:
             context.load_verify_locations(cafile=str(index.ca_file))
         except (OSError, ssl.SSLError) as exc:

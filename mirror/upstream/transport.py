@@ -37,7 +37,7 @@ _HEADER_BYTES = 32 * 1024
 _READ_BYTES = 256 * 1024
 
 _PROXY_REFUSALS = frozenset(range(400, 500)) - {408, 425, 429}
-"""What a proxy answers in place of a tunnel, and does not answer otherwise when it is asked again."""
+"""Statuses of a proxy that refuses a tunnel for good: a repeated request would get the same answer."""
 
 
 class Transport:
@@ -71,7 +71,7 @@ class Transport:
         reach = reach_of_host(self._origin[1])
         self._is_literal = reach is not None
         for known in (reach, self._own_reach):
-            # Behind a proxy, which hides who answers, what the URL says is all that will be known.
+            # A proxy hides the answering address, so the URL is the only information about it.
             if known is not None:
                 self._rule.learn_own(known)
         self._free = await self._open(None)
@@ -175,7 +175,9 @@ class Transport:
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 sock_connect=self._limits.connect_timeout_s,
-                sock_read=None,  # who asks has a deadline for each wait: another timer for each is a tenth of a request
+                # each caller has a deadline for its waits: another timer for each costs a tenth of
+                # a request
+                sock_read=None,
             ),
             headers={"User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),

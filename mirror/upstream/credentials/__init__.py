@@ -1,6 +1,7 @@
-"""Where an index's credential comes from: ``source`` keeps it, ``kinds`` read it, ``parts`` are what they read.
+"""The credential of an index: ``source`` keeps it, ``kinds`` read it, ``parts`` are its pieces.
 
-A secret lives in a ``Credential`` and in the header of a request, nowhere else: no message, log or ``repr`` has it.
+A secret is kept in a ``Credential`` and in the header of a request only: no message, log or
+``repr`` has it.
 """
 
 from mirror.upstream.credentials.credential import Credential

@@ -21,14 +21,14 @@ class MalformedSecretError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """What proves who we are to one index. Made by ``basic`` and ``bearer``."""
+    """The proof of identity for one index. Made by ``basic`` and ``bearer``."""
 
     header: str = field(repr=False)
     """The value of ``Authorization``."""
     expires_at: float | None
     """Seconds since 1970, from the ``exp`` of a JWT; None where the secret does not say."""
     source: str
-    """What it came from (a variable, a file, a command), for messages."""
+    """Its origin (a variable, a file, a command), for messages."""
 
     def __repr__(self) -> str:
         return "Credential(***)"

@@ -5,7 +5,7 @@ Invariants: reading raises ``NoCredentialError`` (it may be there later), ``Malf
 netrc or the output of a command. Reading waits for nobody who cancels it: a file may be a pipe or on a share that is gone.
 """
 
-# ruff: noqa: D102 - what the methods of a reader do is said once, at Reader
+# ruff: noqa: D102 - the methods of a reader are documented once, at Reader
 from __future__ import annotations
 
 import netrc
@@ -30,12 +30,14 @@ from mirror.upstream.descriptors import open_files_error
 
 COMMAND_TIMEOUT_S = 30.0
 DRAIN_S = 1.0
-"""So long what a command said may still be on its way after its end."""
+"""How long to wait for remaining output after the command has exited."""
 
 CHAINGUARD_HOST = "libraries.cgr.dev"
 
 _NO_BACKEND = (ImportError, AttributeError, TypeError, ValueError)
-"""What the keyring library raises where the backend that ``$PYTHON_KEYRING_BACKEND`` names can't be loaded."""
+"""Errors of the keyring library where the backend that ``$PYTHON_KEYRING_BACKEND`` names can't be
+loaded.
+"""
 
 
 class Reader(Protocol):
@@ -198,7 +200,7 @@ class Command:
     env: Mapping[str, str]
     timeout_s: float = COMMAND_TIMEOUT_S
     program_env: Mapping[str, str] | None = None
-    """What the program gets instead of ``env``: no secret of ours."""
+    """The program's environment instead of ``env``, without the mirror's secrets."""
 
     def describe(self) -> str:
         return f"the command {shown_text(self.command[0])}"
@@ -267,7 +269,9 @@ class Automatic:
         return basic(self.env[pair[0]], self.env[pair[1]], source=self.describe())
 
     def _pair(self) -> tuple[str, str] | None:
-        """Return the first pair of which at least one variable is set: half a pair is a mistake to be told."""
+        """Return the first pair of which at least one variable is set: half a pair is a mistake to
+        report.
+        """
         return next((pair for pair in self.pairs if any(self.env.get(name) for name in pair)), None)
 
 
@@ -284,7 +288,11 @@ def host_of(url: str) -> str:
 
 
 async def _run_to_its_end(command: tuple[str, ...], env: Mapping[str, str]) -> CompletedProcess[bytes]:
-    """Run a program. What it leaves in the background, such as an agent, may hold its output open: that is not waited for."""
+    """Run a program.
+
+    A background process that it leaves, such as an agent, may hold its output open: that is not
+    awaited.
+    """
     said = {"stdout": b"", "stderr": b""}
 
     async def listen(name: str, stream: ByteReceiveStream) -> None:
@@ -321,7 +329,9 @@ def _home(env: Mapping[str, str]) -> Path:
 
 
 def _last_line(stderr: bytes, *, secrets: bytes) -> str:
-    """Return the last line of what a command complained, without any line that it printed as a secret."""
+    """Return the last line of a command's error output, without any line that it printed as a
+    secret.
+    """
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     if not lines:
         return ""

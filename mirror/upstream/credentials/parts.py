@@ -1,6 +1,7 @@
-"""One part of a credential (a user name, a password, a token): from the configuration, a variable or a file.
+"""One part of a credential (a user name, a password, a token): from the configuration, a variable
+or a file.
 
-Invariant: a message names the variable or the file, never what it holds.
+Invariant: a message names the variable or the file, never its content.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class CredentialSource:
         return f"CredentialSource({self.describe()!r})"
 
     def describe(self) -> str:
-        """Return where the credential comes from (variable, file, command), never what it is."""
+        """Return the credential's origin (variable, file, command), never its value."""
         return self._reader.describe()
 
     @property
@@ -85,7 +85,10 @@ class CredentialSource:
             return self._kept
 
     async def refresh(self) -> Credential | None:
-        """Ask the source again, as after a 401, and return what it says now. Raises as ``load``."""
+        """Read the source again, as after a 401, and return its current credential.
+
+        Raises as ``load``.
+        """
         async with self._mutex():
             await self._read()
             return self._kept
@@ -122,7 +125,7 @@ class CredentialSource:
     def _when_to_renew(self) -> float:
         if self._kept is None or self._kept.expires_at is None:
             return math.inf
-        # A source that keeps giving what has expired is not asked for every request.
+        # A source that keeps returning an expired credential is not read for every request.
         return max(self._kept.expires_at - RENEW_BEFORE_S, self._now() + RENEW_BEFORE_S)
 
     def _refuse_plain_http(self) -> None:
