@@ -1,10 +1,12 @@
-"""What the program says while it works: one line for each event, on stderr, free of secrets.
+"""The program's log: one line for each event, on stderr, free of secrets.
 
-Answers for three things, whatever a caller puts into an event: a URL appears without user info, query and fragment; a
-registered secret appears as ``***``; text from an index can't control the terminal or forge a line. Tracebacks pass the
-same way and never show local variables. A log that can't be written stops nothing.
+Guarantees three properties for every value of an event: a URL appears without user info, query and
+fragment; a registered secret appears as ``***``; text from an index can't control the terminal or
+forge a line. Tracebacks pass the same way and never show local variables. A log that can't be
+written stops nothing.
 
-structlog takes 0.1 s of CPU to import, so that this module imports it only where it is used; msgspec likewise.
+structlog takes 0.1 s of CPU to import, so that this module imports it only where it is used;
+msgspec likewise.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _PRIORITIES: Final[Mapping[str, int]] = {"debug": 7, "info": 6, "warning": 4, "e
 """As in syslog."""
 
 MIN_SECRET_LENGTH = 4
-"""What is shorter would blank out half of every line, and is no secret worth the name."""
+"""A shorter text would blank out half of every line, and is too weak to be a secret."""
 
 MAX_TEXT = 4000
 """Of one value, or of one line of a traceback."""
@@ -134,7 +136,9 @@ def configure_logging(level: str = "info", format: LogFormat | None = None, stre
 
 
 def forward_log(send: Callable[[str], None]) -> None:
-    """Hand each finished line to ``send`` instead of writing it; what is told and how stays as it was configured."""
+    """Pass each finished line to ``send`` instead of writing it; level and format stay as
+    configured.
+    """
     _structlog().configure(logger_factory=lambda *_names: _LineSender(send))
 
 
@@ -149,7 +153,7 @@ def write_line(line: str) -> None:
 
 
 def use_default_logging() -> None:
-    """Configure the log unless that was done: for what fails before the command line is read."""
+    """Configure the log unless that was done: for failures before the command line is read."""
     structlog = _structlog()
     if not structlog.is_configured():
         configure_logging()
@@ -192,7 +196,7 @@ def _to_json(event: object, **_options: Any) -> str:
 
 
 def _clean_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Make each value of an event fit to be shown; what a reader looks for first comes first."""
+    """Make each value of an event fit to be shown, the most important keys first."""
     ordered = {key: event[key] for key in ("timestamp", "level", "event")} | dict(event)
     if _is_clean(ordered):
         return ordered
@@ -254,7 +258,9 @@ class _LineWriter:
 
 
 def _lead_nowhere(stream: TextIO) -> None:
-    """Let go of what nobody reads any more: the interpreter's end would try once again, and end with 120 for it."""
+    """Redirect a stream without a reader: the interpreter's exit would flush it again and end with
+    code 120.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, stream.fileno())

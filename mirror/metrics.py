@@ -1,8 +1,9 @@
 """The mirror in numbers for Prometheus, and whether it is healthy.
 
-Two sorts: what the state knows (``Facts``, gauges, also in the textfile after ``sync --once``), and what this process
-counted since it started (counters). Names follow Prometheus' conventions: a unit at the end, ``_total`` for counters,
-times as seconds since the epoch, so that an alert says ``time() - …``. Rendering may happen in another thread than counting.
+Two sorts: facts from the state (``Facts``, gauges, also in the textfile after ``sync --once``), and
+events that this process counted since it started (counters). Names follow Prometheus' conventions:
+a unit at the end, ``_total`` for counters, times as seconds since the epoch, so that an alert
+computes ``time() - …``. Rendering may happen in another thread than counting.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 STALE_AFTER = 3
-"""So many intervals without success make an index stale."""
+"""Number of intervals without success after which an index is stale."""
 
 _DURATION_BUCKETS_S = (1, 5, 15, 60, 300, 900, 1800, 3600, 4 * 3600, 12 * 3600)
 _LAST_COUNTERS = (
@@ -70,7 +71,7 @@ class CycleFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the state knows."""
+    """The facts in the state."""
 
     since: float
     """When the mirror's first cycle began, or now."""
@@ -80,7 +81,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     upkeep_at: float | None = None
 
     def for_indexes(self, intervals: Mapping[str, float]) -> Facts:
-        """Return what is known of these indexes, which are read in these intervals."""
+        """Return the facts about these indexes, which are read in these intervals."""
         indexes = tuple(
             msgspec.structs.replace(index, interval_s=intervals[index.name])
             for index in self.indexes
@@ -163,7 +164,7 @@ class Metrics:
             self._live = live
 
     def cycle_ended(self, outcome: str, duration_s: float) -> None:
-        """Keep what the cycle under way has counted."""
+        """Keep the counts of the cycle under way."""
         with self._lock:
             self._add_live(self._answers, self._retries, self._bytes)
             self._live = ()
@@ -175,7 +176,9 @@ class Metrics:
         return self.render_file() + bytes(generate_latest(self._of_process))
 
     def render_file(self) -> bytes:
-        """Return what a textfile may have: not ``process_…``, of which node_exporter has its own."""
+        """Return the metrics for a textfile: without ``process_…``, since node_exporter has its
+        own.
+        """
         return bytes(generate_latest(self.registry))
 
     def _add_live(self, answers: Counter[tuple[str, str]], retries: Counter[str], sizes: Counter[str]) -> None:
@@ -316,5 +319,5 @@ def _mirror_families(facts: Facts) -> Iterator[Metric]:
 
 
 def _with_unit(counter: str) -> str:
-    """Return a counter's name with what is counted last, as the other names have it."""
+    """Return a counter's name with the unit last, like the other names."""
     return "downloaded_bytes" if counter == "bytes_downloaded" else counter

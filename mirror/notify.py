@@ -1,7 +1,7 @@
-"""What the program says to systemd: readiness, what it works on, that it lives (sd_notify(3)).
+"""Messages to systemd: readiness, current activity, watchdog (sd_notify(3)).
 
-Answers for the protocol only: the words and when they are said are the caller's. A socket that is gone is an ``OSError``
-of ``send``; without ``$NOTIFY_SOCKET`` everything is said to nobody.
+Responsible for the protocol only: the caller chooses the words and the time. A socket that is gone
+is an ``OSError`` of ``send``; without ``$NOTIFY_SOCKET`` every message is dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ServiceManager:
         path = env.get("NOTIFY_SOCKET", "")
         self._address = "\0" + path[1:] if path.startswith("@") else path if path.startswith("/") else ""
         self.watchdog_s = _watchdog_s(env) if self._address else None
-        """Within so many seconds it wants to hear that we live; None: it does not ask."""
+        """The watchdog's timeout in seconds; None: no watchdog."""
 
     @property
     def is_there(self) -> bool:
@@ -43,7 +43,7 @@ class ServiceManager:
         self.send("STOPPING=1", _status("stopping"))
 
     def status(self, text: str) -> None:
-        """Say in one line what is done at the moment. Raises ``OSError``."""
+        """Send the current activity as one line. Raises ``OSError``."""
         self.send(_status(text))
 
     def alive(self) -> None:
@@ -60,7 +60,7 @@ class ServiceManager:
             try:
                 sender.sendto(message, self._address)
             except BlockingIOError:
-                # Its queue is full. What is said again and again may be lost; the rest is worth a short wait.
+                # Its queue is full. Repeated messages may be lost; others are worth a short wait.
                 if not assignments[0].startswith(("WATCHDOG=", "STATUS=")):
                     sender.settimeout(_PATIENCE_S)
                     sender.sendto(message, self._address)

@@ -1,7 +1,8 @@
-"""Opens every object of a command or a cycle once and passes it in: from a configuration to a cycle that can run.
+"""Opens every object of a command or a cycle once and passes it in: from a configuration to a cycle
+that can run.
 
-Order: what can be wrong with the configuration is found before anything is touched, an unwritable root before any request
-is made, and the lock is held while anything is written.
+Order: errors of the configuration are found before anything is touched, an unwritable root before
+any request is made, and the lock is held during every write.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ class Upstream:
     """Its credential could not be had."""
 
     async def recalled(self, source: SourceRow, options: Options, store: Store) -> Upstream:
-        """Take over what the state knows of how the index was read.
+        """Take over the state's record of how the index was read.
 
-        Only ``--allow-shrink`` reads an index without a credential that was read with one before; not narrowed to
-        some projects, since it counts for all.
+        Only ``--allow-shrink`` reads an index without a credential that was read with one before;
+        not narrowed to some projects, since it counts for all.
         """
         self.client.expect(source.validators, await load_let_out(store, source))
         is_meant = options.allow_shrink and not options.projects
@@ -83,14 +84,17 @@ async def opened_cycle(
     retry_policy: RetryPolicy | None = None,
     forker: Forker | None = None,
 ) -> AsyncIterator[Cycle]:
-    """Yield a cycle that is ready to run, with the tree's lock held; ``--dry-run`` takes none and works on a copy.
+    """Yield a cycle that is ready to run, with the tree's lock held; ``--dry-run`` takes none and
+    works on a copy.
 
-    ``credentials``: the sources that a daemon keeps from cycle to cycle, so that a command is not run for each. It goes on
-    with the other indexes where one's credential is malformed; else that is a ``ConfigError``. State and lock are opened
-    for each cycle: between two of them another command may repair, replace or move what is there. ``retry_policy``: how
-    patient to be instead of the usual. ``forker``: where processes come from that fetch beside this one.
+    ``credentials``: the sources that a daemon keeps from cycle to cycle, so that a command is not
+    run for each. The daemon's cycle goes on with the other indexes where one's credential is
+    malformed; else that is a ``ConfigError``. State and lock are opened for each cycle: between two
+    of them another command may repair, replace or move them. ``retry_policy``: replaces the usual
+    one. ``forker``: the fork server of the worker processes.
 
-    Raises ``ConfigError``, ``TreeError``, ``StateError`` or ``LockHeld`` before any request is made.
+    Raises ``ConfigError``, ``TreeError``, ``StateError`` or ``LockHeld`` before any request is
+    made.
     """
     layout = Layout(config.mirror.root)
     if not options.dry_run:
@@ -149,10 +153,12 @@ async def make_state(settings: MirrorSettings, *, wait_s: float = 0.0) -> None:
 async def opened_tree_for_reading(
     settings: MirrorSettings, limits: Limits, *, clock: Clock = time.time, may_note: bool = False
 ) -> AsyncIterator[Tree]:
-    """Yield the tree without a lock, beside whatever works on it. Raises ``TreeError``, ``StateError``.
+    """Yield the tree without a lock, also while another process works on it.
 
-    ``may_note``: the state takes small notes where we may write it, such as the time of a verification; then this is a
-    command that writes.
+    Raises ``TreeError``, ``StateError``.
+
+    ``may_note``: the state takes small notes where it can be written, such as the time of a
+    verification; the command then counts as one that writes.
     """
     layout = Layout(settings.root)
     if may_note:
@@ -186,7 +192,7 @@ async def opened_tree_for_repair(
 async def check_user(settings: MirrorSettings) -> None:
     """Raise ``WrongUser`` where another user owns the state, before a command writes anything.
 
-    Raises ``TreeError`` where another user could lead elsewhere what is written.
+    Raises ``TreeError`` where another user could redirect the writes.
     """
     await anyio.to_thread.run_sync(check_owner, settings.root, settings.state)
     await anyio.to_thread.run_sync(check_places, Layout(settings.root))
@@ -249,7 +255,7 @@ def _no_state(settings: MirrorSettings, layout: Layout) -> StateError:
 
 
 async def check_tree_matches(store: Store, layout: Layout) -> None:
-    """Raise ``StateError`` where this state does not know what is in the tree: pages that it has never written."""
+    """Raise ``StateError`` where the tree has pages that this state has never written."""
     if await is_rebuild_unfinished(store):
         problem = "its rebuilding was interrupted; run `mirror verify --repair` again"
         raise StateError(path=str(store.path), problem=problem, is_damage=True)
@@ -268,9 +274,10 @@ async def check_tree_matches(store: Store, layout: Layout) -> None:
 
 
 async def check_tree_is_there(store: Store, layout: Layout) -> None:
-    """Raise ``StateError`` where the pages that this state has written are gone, or older ones are in their place.
+    """Raise ``StateError`` where the pages that this state has written are gone, or older ones are
+    in their place.
 
-    A cycle asks no more for what the state knows, so it would never write them again.
+    A cycle asks only for changes since the state, so it would never write those pages again.
     """
     written = int(await load_meta(store, "root_revision") or 0)
     on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
@@ -405,7 +412,10 @@ def _build_run(config: Config, upstream: Upstream, source: SourceRow) -> IndexRu
 
 
 async def probe_indexes(config: Config, names: Sequence[str], env: Mapping[str, str]) -> list[Probe]:
-    """Ask some indexes of the configuration, or all, what they support. Raises ``ConfigError``."""
+    """Ask some indexes of the configuration, or all, for the features that they support.
+
+    Raises ``ConfigError``.
+    """
     _check_names(config, names)
     found = []
     for index, selection in _selections(config):

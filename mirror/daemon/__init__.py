@@ -1,5 +1,6 @@
 """Cycles on a schedule, for years, unattended.
 
-``service`` is the daemon: read it first. ``pulse`` tells others that it lives, ``upkeep`` keeps the tree well between two
-cycles, ``aftermath`` is what follows each cycle (``--once`` does it too), ``endpoint`` answers Prometheus and health checks.
+``service`` is the daemon: read it first. ``pulse`` proves to systemd and health checks that it is
+alive, ``upkeep`` checks and prunes the tree between two cycles, ``aftermath`` does the work after
+each cycle (``--once`` does it too), ``endpoint`` answers Prometheus and health checks.
 """

@@ -1,6 +1,7 @@
-"""What follows a cycle, of the daemon or of ``--once``: notes for ``status``, metrics, and the notify-command.
+"""The work after a cycle of the daemon or of ``--once``: notes for ``status``, metrics, and the
+notify-command.
 
-Nothing here may undo or stop anything: what fails is one line in the log.
+Nothing here may undo or stop anything: a failure is one line in the log.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ NOTIFY_LIMIT_S = 60.0
 
 _SAID_BYTES = 4096
 _DRAIN_S = 1.0
-"""So long what a program said may still be on its way after its end."""
+"""How long to wait for remaining output after the program has exited."""
 
 _log = get_logger(__name__)
 
 
 async def note_cycle(cycle: Cycle, config: Config) -> None:
-    """Leave in the state what a cycle knows beyond its report: the credentials' ends, how full the disk is."""
+    """Record values that a cycle knows beyond its report: the credentials' ends, the disk's free
+    space.
+    """
     notes = await load_notes(cycle.store)
     known = {index.name for index in config.indexes}
     credentials = {name: note for name, note in notes.credentials.items() if name in known}
@@ -57,7 +60,7 @@ async def note_cycle(cycle: Cycle, config: Config) -> None:
 
 
 async def load_facts(store: Store, config: Config, *, now: float, is_scheduled: bool) -> Facts:
-    """Return what the metrics tell of the state."""
+    """Return the facts about the state that the metrics show."""
     from mirror.metrics import CycleFacts, Facts
 
     overview, notes = await load_overview(store, max_failures=0), await load_notes(store)
@@ -148,7 +151,7 @@ async def tell(config: Config, event: str, report: bytes, exit_code: int, env: M
 
 
 async def after_once(cycle: Cycle, config: Config, *, version: str) -> Metrics | None:
-    """Do what follows a cycle of ``--once`` while its state is open; return the metrics to write."""
+    """Do the work after a cycle of ``--once`` while its state is open; return the metrics to write."""
     try:
         before = (await load_notes(cycle.store)).credentials
         await note_cycle(cycle, config)
@@ -238,9 +241,9 @@ def _counters(report: str | None) -> dict[str, dict[str, int]]:
 
 
 async def _converse(process: Process, report: bytes) -> bytes:
-    """Give the program its input until it ends, and return the end of what it complained about.
+    """Send the program its input until it ends, and return the end of its error output.
 
-    What it left running in the background may hold its output open: nobody waits for that.
+    A background process that it left may hold its output open; that is not awaited.
     """
     said, is_heard = b"", anyio.Event()
 
@@ -270,7 +273,7 @@ async def _converse(process: Process, report: bytes) -> bytes:
 
 
 def _end(process: Process) -> None:
-    """Kill what is left of the program and of what it started."""
+    """Kill the remaining processes of the program, if any."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

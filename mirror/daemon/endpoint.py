@@ -1,7 +1,8 @@
-"""Answers ``/metrics``, ``/live`` and ``/ready`` over HTTP, from threads of its own: also while the event loop is stuck.
+"""Answers ``/metrics``, ``/live`` and ``/ready`` over HTTP, from threads of its own: also while the
+event loop is stuck.
 
-Reads what it shows and changes nothing, and asks no name server. A client that is slow, silent or one of too many is cut
-off.
+Reads the values that it shows and changes nothing, and asks no name server. A client that is slow,
+silent or over the maximum number of clients is disconnected.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Endpoint:
 
 
 class _Server(ThreadingTCPServer):
-    """Not ``ThreadingHTTPServer``: that one asks a name server who it is, and the daemon's start would wait for the answer."""
+    """Not ``ThreadingHTTPServer``: that class asks a name server for its own name, which delays the
+    daemon's start.
+    """
 
     allow_reuse_address = True
     request_queue_size = 128

@@ -1,7 +1,8 @@
-"""That the daemon lives and what it does: for systemd's watchdog and status line, and for the health endpoint.
+"""The daemon's liveness and current activity: for systemd's watchdog and status line, and for the
+health endpoint.
 
-Invariant: the watchdog is fed only when something moved since the last look, or when the daemon rightly waits. A cycle that
-is stuck is not fed, although the event loop turns.
+Invariant: the watchdog is fed only after progress since the last check, or while the daemon rightly
+waits. A cycle that is stuck is not fed, although the event loop turns.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from mirror.notify import ServiceManager
 LOOK_EVERY_S = 5.0
 
 LOOP_LIMIT_S = 60.0
-"""An event loop that did not turn for so long is not alive."""
+"""Maximum time between two turns of the event loop before it counts as dead."""
 
 STUCK_LIMIT_S = 900.0
-"""Work that did not move for so long is stuck; the longest waits for an upstream are far below it."""
+"""Maximum time without progress before work counts as stuck; the longest waits for an upstream are
+far shorter.
+"""
 
 _log = get_logger(__name__)
 
@@ -43,7 +46,7 @@ def ungrouped() -> Iterator[None]:
 
 
 class Pulse:
-    """What is done at the moment, and whether it goes on. ``is_alive`` may be asked from another thread."""
+    """The current activity and its progress. ``is_alive`` may be called from another thread."""
 
     def __init__(self, manager: ServiceManager, *, steady: Callable[[], float] = time.monotonic) -> None:
         self._manager = manager
@@ -57,7 +60,7 @@ class Pulse:
 
     @property
     def doing(self) -> str:
-        """What is done now, in words."""
+        """The current activity, in words."""
         return self._describe()
 
     def wait(self, text: str) -> None:
@@ -101,7 +104,7 @@ class Pulse:
             self.say(lambda: self._manager.status(doing))
 
     def say(self, message: Callable[[], None]) -> None:
-        """Send a message to the service manager; that nobody takes it is told once and stops nothing."""
+        """Send a message to the service manager; a failure is logged once and stops nothing."""
         try:
             message()
         except OSError as exc:

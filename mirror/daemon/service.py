@@ -1,10 +1,12 @@
-"""The daemon: a cycle whenever an index is due, upkeep in between, until it is told to stop.
+"""The daemon: a cycle whenever an index is due, upkeep in between, until a signal stops it.
 
-Invariants: one daemon for a tree (``daemon.lock`` for its life); never two cycles at once, a missed one made up for once;
-the tree's lock only while something is written. Nothing that an index, a credential, a command, a disk or a clock does
-ends it: it says so, rests and tries again. A configuration that is broken at a reload is refused, the old one stays.
+Invariants: one daemon for a tree (``daemon.lock`` for its life); never two cycles at once, a missed
+one made up for once; the tree's lock only while it is written. No failure of an index, a
+credential, a command, a disk or a clock ends it: it logs the failure, waits and tries again. A
+configuration that is broken at a reload is refused, the old one stays.
 
-SIGTERM and SIGINT end it: what is finished is kept. SIGHUP reads the configuration again, SIGUSR1 starts a cycle now.
+SIGTERM and SIGINT end it: finished work is kept. SIGHUP reads the configuration again, SIGUSR1
+starts a cycle now.
 """
 
 from __future__ import annotations
@@ -63,10 +65,12 @@ NOTE_EVERY_S = 30.0
 """How often a cycle's progress is left in the state for ``status``."""
 
 FACTS_EVERY_NOTES = 20
-"""With every so many notes of a cycle's progress the metrics are told what is held by now: it is a pass over an index."""
+"""Number of notes of a cycle's progress between two updates of the held counts in the metrics, each
+a pass over an index.
+"""
 
 OVERDUE_TURN_S = 600.0
-"""So long an overdue upkeep may take although a cycle is due."""
+"""Maximum time for an overdue upkeep although a cycle is due."""
 
 DAMAGED = 7
 """As ``mirror verify`` would have ended."""
@@ -78,7 +82,10 @@ _log = get_logger(__name__)
 
 
 class Daemon:
-    """One daemon. ``load`` reads the configuration again, ``judge`` says what a report means as an exit code."""
+    """One daemon.
+
+    ``load`` reads the configuration again, ``judge`` turns a report into an exit code.
+    """
 
     def __init__(
         self,
@@ -226,7 +233,7 @@ class Daemon:
             return
         _log.warning("clock.jumped", seconds=round(jump_s, 1))
         self._schedule = shifted(self._schedule, jump_s, now_s=now_s)
-        # What the ledger says of the next try was written by the other clock.
+        # The ledger's times of the next tries were written by the clock before the jump.
         self._all_failures = self._all_failures or jump_s < 0
 
     async def _look_at_credentials(self) -> None:
@@ -239,7 +246,7 @@ class Daemon:
             try:
                 found = await self._credentials[name].load()
             except MirrorError:
-                continue  # told when it was refused
+                continue  # logged when it was refused
             if found is not None and found.fingerprint() != refused:
                 del self._denied[name]
                 _log.info("credential.changed", index=name, source=found.source)
@@ -255,7 +262,7 @@ class Daemon:
             warn_of_end(name, source.describe(), expires_at, now=time.time())
 
     def _waiting_words(self) -> str:
-        """Return what the daemon waits for; the same words while the schedule is the same."""
+        """Return the reason that the daemon waits; the same words while the schedule is the same."""
         if self._words[0] is not self._schedule:
             self._words = (self._schedule, self._new_words())
         return self._words[1]
@@ -272,7 +279,9 @@ class Daemon:
     # -- configuration ----------------------------------------------------------------------------------------------
 
     async def _reload_when_told(self) -> None:
-        """Reload also beside a cycle, which ends with what it began with: a first one may take days."""
+        """Reload also during a cycle, which keeps its own configuration to its end: a first one may
+        take days.
+        """
         while True:
             await self._must_reload.wait()
             self._must_reload = anyio.Event()
@@ -316,7 +325,7 @@ class Daemon:
     # -- one cycle --------------------------------------------------------------------------------------------------
 
     async def _cycle(self, names: tuple[str, ...]) -> None:
-        """Run one cycle over the due indexes, and what follows it."""
+        """Run one cycle over the due indexes, and the work after it."""
         self._changed = set()
         started_s = time.monotonic()
         failed: dict[str, float | None] = dict.fromkeys(names)
@@ -357,7 +366,9 @@ class Daemon:
             await anyio.sleep(LOCK_LOOK_S)
 
     def _options(self, names: tuple[str, ...], *, all_failures: bool) -> Options:
-        """Return what a cycle over these indexes does; a reload may have taken some away while it waited."""
+        """Return the options of a cycle over these indexes, without those that a reload removed
+        meanwhile.
+        """
         configured = [index.name for index in self._config.indexes]
         there = tuple(name for name in names if name in configured)
         is_whole = not there or len(there) == len(configured)
@@ -395,7 +406,7 @@ class Daemon:
     async def _note_progress(self, cycle: Cycle) -> None:
         since, noted = time.time(), 0
         while True:
-            with suppress(StateError):  # the cycle itself will tell
+            with suppress(StateError):  # the cycle itself will report it
                 await self._record_activity(cycle, describe_cycle(cycle), since)
                 if noted and noted % FACTS_EVERY_NOTES == 0:  # a first cycle may take days
                     self._metrics.facts = await self._load_facts(cycle.store)
@@ -409,10 +420,10 @@ class Daemon:
         await record_note(cycle.store, "activity", Activity(pid=os.getpid(), doing=doing, since=since))
 
     async def _leave_note(self, doing: str) -> None:
-        """Leave in the state what the daemon does between two cycles."""
+        """Record the daemon's activity between two cycles."""
         note = Activity(pid=os.getpid(), doing=doing, since=time.time(), next_cycle_at=self._next_at())
         settings = self._config.mirror
-        # Told elsewhere: whatever keeps the state from being written has kept the cycle from it.
+        # Reported elsewhere: a state that can't be written has failed the cycle already.
         with suppress(MirrorError):
             async with open_store_for_reading(settings.state, may_note=True) as store:
                 await record_note(store, "activity", note)
@@ -508,7 +519,7 @@ class _LiveRun:
 
 
 def describe_cycle(cycle: Cycle) -> str:
-    """Return in one line what a cycle does at the moment."""
+    """Return the current activity of a cycle in one line."""
     words = f"cycle {cycle.id or 'begins'}: {cycle.phase.value}"  # its number comes with its first row
     if cycle.phase is not Phase.PROJECTS:
         return words
@@ -531,11 +542,13 @@ def _intervals(config: Config) -> dict[str, float]:
 def _sources(
     config: Config, env: Mapping[str, str], kept: Mapping[str, CredentialSource], old: Config | None = None
 ) -> dict[str, CredentialSource]:
-    """Return the credential sources of all indexes; those of unchanged indexes are kept, with what they have read."""
+    """Return the credential sources of all indexes; those of unchanged indexes are kept, with their
+    credentials.
+    """
     before = {index.name: index for index in old.indexes} if old is not None else {}
     found = {}
     for index in config.indexes:
-        # What a command must not know depends on the other indexes too.
+        # The secrets hidden from a command depend on the other indexes too.
         is_command = index.auth is not None and index.auth.kind == "command"
         is_same = before.get(index.name) == index and (not is_command or old == config)
         found[index.name] = kept[index.name] if is_same else credential_source(index, env, config.indexes)

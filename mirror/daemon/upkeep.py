@@ -1,8 +1,9 @@
-"""Between two cycles, at most daily: delete what nothing lists, and hash a slice of the tree again.
+"""Upkeep between two cycles, at most daily: delete unlisted files, and hash a slice of the tree
+again.
 
-The slice is ``mirror.scrub`` of the files, the longest unverified first. It yields to a cycle that is due and goes on after
-it; what was found whole is recorded as it goes. Damage is logged, noted for ``status`` and metrics, and left for a person:
-``mirror verify --repair`` mends it.
+The slice is ``mirror.scrub`` of the files, the longest unverified first. Upkeep yields to a cycle
+that is due and continues after it; whole files are recorded as it goes. Damage is logged, recorded
+for ``status`` and metrics, and left for a person: ``mirror verify --repair`` mends it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from mirror.wiring import Tree, opened_tree
 EVERY_S = 86_400.0
 
 GRACE_S = 30.0
-"""So long a file that is being hashed may take when a cycle is due; a larger one is begun again the next time."""
+"""Maximum time for the file being hashed when a cycle is due; a larger one is hashed again the next
+time.
+"""
 
 _log = get_logger(__name__)
 
@@ -65,7 +68,10 @@ class Upkeep:
         return self._clock() - last_at > 2 * EVERY_S
 
     async def run(self, config: Config, until: Callable[[], Awaitable[None]]) -> bool:
-        """Do what is due until it is done or ``until`` returns, and tell whether it is done. Raises nothing expected."""
+        """Do the due work until it is done or ``until`` returns, and return whether it is done.
+
+        Raises nothing expected.
+        """
         self._progress = self._progress or _Progress()
         try:
             async with opened_tree(config.mirror, config.limits, clock=self._clock) as tree:
