@@ -1,6 +1,7 @@
-"""What a cycle does: start with ``cycle``.
+"""A cycle and its stages: start with ``cycle``.
 
-``crawl`` looks at pages, ``fetch`` downloads, ``record`` enters what arrived, ``publish`` writes pages, ``removal`` takes away,
-``report`` tells; ``pool`` adapts how much is under way, ``work`` holds what they share. Beside the cycle: ``verify``,
-``rebuild`` and ``prune``.
+``crawl`` reads pages, ``fetch`` downloads, ``record`` commits finished files, ``publish`` writes
+pages, ``removal`` removes files, ``report`` counts; ``pool`` adapts the number of concurrent
+downloads, ``work`` holds the values that they share. Apart from the cycle: ``verify``, ``rebuild``
+and ``prune``.
 """

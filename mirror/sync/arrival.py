@@ -24,7 +24,7 @@ _log = get_logger(__name__)
 
 
 class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One file to fetch, whole: what is listed of it, and under which key what comes of it is kept in staging."""
+    """One file to fetch, whole: its listing, and the key of its partial file in staging."""
 
     key: str
     request: FileRequest
@@ -33,9 +33,10 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def bring(session: IndexSession, files: FileStore, job: FetchJob) -> tuple[StagedFile, bytes | None]:
-    """Return the file, whole and checked, and its metadata where that was asked for and could be had.
+    """Return the file, whole and checked, and its metadata where that was requested and available.
 
-    Raises ``UpstreamError``, ``IntegrityError``, ``TreeError``. What was interrupted stays in staging.
+    Raises ``UpstreamError``, ``IntegrityError``, ``TreeError``. An interrupted file stays in
+    staging.
     """
     staged = await files.open_staged(job.key, algorithms_for(job.request.digests))
     try:
@@ -52,7 +53,9 @@ async def bring(session: IndexSession, files: FileStore, job: FetchJob) -> tuple
 
 
 async def _check_form(request: FileRequest, staged: StagedFile) -> None:
-    """Raise ``BadFile`` where no digest was compared and the bytes are not what the name says."""
+    """Raise ``BadFile`` where no digest was compared and the bytes don't have the form that the
+    name requires.
+    """
     if digests_to_compare(request.digests):
         return
 

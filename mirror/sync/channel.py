@@ -48,7 +48,7 @@ class Channel(asyncio.Protocol):
         self._unsent += (len(data).to_bytes(_LENGTH_BYTES, "big"), data)
 
     def close(self) -> None:
-        """Say no more; the other end sees its end."""
+        """Close the connection; the other end sees its end."""
         self._is_closed = True
         if self._transport is not None:
             self._transport.abort()
@@ -76,7 +76,7 @@ class Channel(asyncio.Protocol):
             del self._received[:start]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell that the other end is gone (asyncio)."""
+        """Report that the other end is gone (asyncio)."""
         del exc
         self._transport = None
         self._has_ended = True

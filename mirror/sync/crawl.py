@@ -150,7 +150,9 @@ def _log_oddities(run: IndexRun, page: RootPage) -> None:
 def _tell_origin(
     cycle: Cycle, run: IndexRun, project: ProjectName | None, *, before: str | None, after: str | None
 ) -> None:
-    """Tell of a page, the root's where ``project`` is None, that comes from another origin than before."""
+    """Report a page, the root's where ``project`` is None, that comes from another origin than
+    before.
+    """
     if before == after:
         return
     own = origin_of_url(run.source.url)
@@ -179,10 +181,12 @@ async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None
 
 
 async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
-    """Read some pages again without validators: a retry from the ledger, or a link that ended, found them outdated.
+    """Read some pages again without validators: a retry from the ledger, or an expired link, found
+    them outdated.
 
-    A page whose links end is read as often as a reading brings a file, else ``MAX_FRUITLESS`` times. All that the look
-    before delivered must be recorded; what it would take away is judged anew, and what it counted is counted anew.
+    A page whose links expire is read as often as a reading brings a file, else ``MAX_FRUITLESS``
+    times. Everything that the earlier reading delivered must be recorded; its removals are judged
+    again, and its counts are undone first.
     """
     outdated, run.rereads = run.rereads, {}
     for name, work in outdated.items():
@@ -246,7 +250,7 @@ class _Crawler:
         return known is not None and self._due.trust_serials and _same_serial(known, row)
 
     def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
-        """Count a page that is as it was, unless something of it is open; tell whether nothing is."""
+        """Count an unchanged page, unless something of it is open; return whether nothing is."""
         if row.has_absent or row.has_failures or _with_serial(known, row) != known:
             return False
         self._run.counters.projects_checked += 1
@@ -298,7 +302,9 @@ class _Crawler:
         run.source = msgspec.structs.replace(run.source, had_credential=had_credential)
 
     async def _judge(self, row: ProjectRow, found: Found | None, lease: PageLease) -> ProjectWork | None:
-        """Return what the page asks for, or None where it is unchanged and nothing is open."""
+        """Return the work that the page asks for, or None where it is unchanged and nothing is
+        open.
+        """
         run = self._run
         known = self.known(row)
         if known is not None and self.is_current(row, known):
@@ -403,7 +409,8 @@ class _Crawler:
             left_out=selected.left_out,
             claims=selected.claims,
         )
-        # A page that may go on behind its end is read again in the next cycle: it is not known by what came of it.
+        # A page that may have been cut is read again in the next cycle: its validators are not
+        # stored.
         work = self._work(row, change, closing if claims.is_complete and page.is_whole else None)
         ledger = await load_project_failures(cycle.store, run.source.id, row.name) if row.has_failures else {}
         resting = await self._plan_jobs(work, change, ledger)
@@ -432,7 +439,9 @@ class _Crawler:
         )
 
     async def _plan_jobs(self, work: ProjectWork, change: ProjectChange, ledger: Mapping[str, FailureRow]) -> set[str]:
-        """Enter what is to be done; return which refused files are left alone until their next try is due."""
+        """Add the jobs and failures to the work; return the refused files that are skipped until
+        their next try is due.
+        """
         resting: set[str] = set()
         jobs: list[Job] = [*change.rehash, *change.metadata]
         failures = [_refused(work, refusal) for refusal in change.refusals]
@@ -575,7 +584,7 @@ def _is_stale(page: ProjectPage, row: ProjectRow) -> bool:
 
 
 def _is_older(page: ProjectPage, row: ProjectRow) -> bool:
-    """Return whether a page is older than what is published already."""
+    """Return whether a page is older than the published one."""
     held = row.validators.serial if row.validators else None
     return page.serial is not None and held is not None and page.serial < held
 

@@ -1,12 +1,14 @@
 """One pass over the indexes: read this first.
 
-A cycle publishes what an earlier one left marked, reads the roots, decides who owns what, looks at the pages that are due,
-fetches, records and publishes what is new as it comes, and at the end takes away what is to leave. Stages are joined by
-bounded streams: ``crawl`` → ``fetch`` → ``record`` → ``publish``. Each index works on its own; an overlay waits for the
-indexes before it, since what it may add depends on what they list.
+A cycle publishes pages that an earlier one left marked, reads the roots, decides the owner of each
+project, reads the pages that are due, fetches, records and publishes new files as they arrive, and
+removes files at the end. Stages are joined by bounded streams: ``crawl`` → ``fetch`` → ``record`` →
+``publish``. Each index works on its own; an overlay waits for the indexes before it, since their
+listings limit the files that it may add.
 
-Invariants (README, Order of writes): what a page lists exists, whole and verified; a cycle killed anywhere is repaired by
-the next one; nothing is removed because of an error.
+Invariants (``docs/explanation/order-of-writes.md``): each file that a page lists exists, whole and
+verified; a cycle killed anywhere is repaired by the next one; nothing is removed because of an
+error.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ async def run_cycle(cycle: Cycle) -> Report:
         await forget_cycle(cycle.store, cycle.id)
         raise
     except BaseException as exc:
-        report.interrupted = True  # whatever it was: nothing counts as seen
+        report.interrupted = True  # for any exception: nothing counts as seen
         if not isinstance(exc, MirrorError | ExceptionGroup):
             raise
         report.aborted = _storage_error(exc)
@@ -109,13 +111,14 @@ async def _run_steps(cycle: Cycle) -> None:
     cycle.phase = Phase.PROJECTS
     for stage in _stages(dues):
         if not cycle.options.dry_run:
-            await publisher.flush()  # an overlay judges by what the pages of its owners said
+            await publisher.flush()  # an overlay is judged by the recorded pages of its owners
         await _work_through(cycle, publisher, stage)
     await plan_displaced(cycle)
     await plan_withdrawn(cycle)
     cycle.phase = Phase.REMOVALS
     if not cycle.options.dry_run:
-        await publisher.flush()  # else a closing that waits for the root would undo what a removal forgets
+        # else a closing that waits for the root would undo the forgetting of a removal
+        await publisher.flush()
     for run, due in dues:
         if run.ended is None:
             gone = [r.name for r in run.removals if r.leaves]
@@ -135,9 +138,11 @@ async def _run_steps(cycle: Cycle) -> None:
 
 
 async def _publish_what_is_held(cycle: Cycle) -> None:
-    """Publish what is recorded although the disk or the state stopped the cycle; it removes nothing on top.
+    """Publish the recorded files although the disk or the state stopped the cycle; nothing more is
+    removed.
 
-    Pages need little room. Where even that is missing, partial downloads make it: they are fetched again.
+    Pages need little room. Where even that is missing, partial downloads are deleted: they are
+    fetched again.
     """
     if cycle.options.dry_run:
         return
@@ -158,7 +163,9 @@ async def _publish_what_is_held(cycle: Cycle) -> None:
 
 
 async def _take_away(cycle: Cycle, publisher: Publisher, run: IndexRun) -> bool:
-    """Apply what is to leave, or plan it; tell whether it may be handed over."""
+    """Apply the pending removals, or plan them; return whether their projects may pass to another
+    index.
+    """
     if not cycle.options.dry_run:
         return await apply_removals(cycle, run, publisher)
     items, may_leave = await plan_items(cycle, run)
@@ -229,7 +236,9 @@ async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> Non
 
 
 def _is_unknown(cycle: Cycle, source: SourceRow) -> bool:
-    """Return whether nobody knows what an index owns: its root was never read, or never with these patterns."""
+    """Return whether the projects that an index owns are unknown: its root was never read, or never
+    with these patterns.
+    """
     if any(run.name == source.name and run.ended is None and not run.is_root_cut for run in cycle.runs):
         return False  # it was read just now
     return source.root_read is None or source.selection != cycle.root_digests.get(source.name)
@@ -267,7 +276,7 @@ async def _work_through(cycle: Cycle, publisher: Publisher, stage: Sequence[tupl
     async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
         for run, due in stage:
             tasks.start_soon(_work_on_index, cycle, run, due, recorder, crawl)
-    # Only now: another look at a project compares with what the one before has entered.
+    # Only now: a second reading of a project compares with the records of the first.
     while outdated := [(run, due) for run, due in stage if run.rereads and run.ended is None]:
         async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
             for run, due in outdated:
@@ -289,7 +298,10 @@ async def _recorder(cycle: Cycle, publisher: Publisher) -> AsyncIterator[Recorde
 
 
 async def _work_on_index(cycle: Cycle, run: IndexRun, due: Due, recorder: Recorder, look: Look) -> None:
-    """Look at pages of one index and fetch. When its part is ended early, what it has delivered is still recorded."""
+    """Read the pages of one index and fetch its files.
+
+    After an early end, delivered files are still recorded.
+    """
     fetcher = Fetcher(cycle, run, recorder)
     try:
         with run.scope:

@@ -1,6 +1,7 @@
-"""What is known to be damaged, kept in the state for ``status`` and metrics.
+"""Known damage, kept in the state for ``status`` and metrics.
 
-Whoever finds damage records it here; whoever mends it, or looks at everything and finds it whole, clears it.
+The code that finds damage records it here; the code that mends it, or checks everything and finds
+it whole, clears it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ async def note_damage(store: Store, findings: Sequence[Finding], *, now: float, 
 
 
 async def note_verification(store: Store, found: Verification, *, now: float, is_whole: bool) -> None:
-    """Record what a verification has found; a reader who may not write the state records nothing."""
+    """Record the findings of a verification; a reader without write access to the state records
+    nothing.
+    """
     if not found.findings and not is_whole:
         return
     try:

@@ -1,6 +1,8 @@
-"""Our own secrets in what an index says: left out, so that no page, state or bundle carries them.
+"""The mirror's own secrets in an index's texts: removed, so that no page, state or bundle contains
+them.
 
-An index knows our credential and may repeat it, by mistake or on purpose, in any text of a page.
+An index knows the credential that it was sent, and may repeat it, by mistake or on purpose, in any
+text of a page.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Download the files that a page asks for, some at once, and hand each one on as soon as it is whole.
+"""Download the files that a page asks for, some concurrently, and pass each one on as soon as it is
+whole.
 
-A failure of one file stands alone. What was interrupted stays in staging for the next try. Few files are fetched here, many by
-processes beside us (``fetch_pool``); what came of them is judged here in either case.
+A failure of one file affects no other. An interrupted file stays in staging for the next try. A few
+files are fetched in this process, many by worker processes (``fetch_pool``); the results are judged
+here in either case.
 """
 
 from __future__ import annotations
@@ -41,13 +43,16 @@ from mirror.upstream.download import FileRequest
 _log = get_logger(__name__)
 
 _WAITING = 256
-"""So many files may wait for a download to begin."""
+"""Maximum number of files that wait for a download to begin."""
 
 _NAMED = 20
 """How many files of a stuck worker are named."""
 _MANY_FILES = 64
 _MANY_BYTES = 16 * 1024 * 1024
-"""Of one index in one cycle: what is more goes to other processes. To fork them takes as long as to fetch some dozens."""
+"""Files, pages and bytes of one index in one cycle above which worker processes are forked.
+
+To fork them takes as long as to fetch some dozens of files.
+"""
 _MANY_PAGES = 500
 """Where more pages are due, other processes look at them. Most are unchanged, and those are done in no time."""
 
@@ -56,7 +61,7 @@ _Pool = FetchPool[tuple[ProjectWork, Fetch]]
 
 
 class Fetcher:
-    """The downloads of one index: takes ``ProjectWork``, gives what arrived to the recorder."""
+    """The downloads of one index: takes ``ProjectWork``, passes finished files to the recorder."""
 
     def __init__(self, cycle: Cycle, run: IndexRun, recorder: Recorder) -> None:
         self._cycle, self._run, self._recorder = cycle, run, recorder
@@ -67,16 +72,17 @@ class Fetcher:
         self._pool: _Pool | None = None
         self._has_tried_pool = False
         self._elsewhere = 0
-        """So many files are with other processes."""
+        """Number of files that worker processes are fetching."""
 
     async def expect(self, pages: int) -> None:
         """Let other processes help from the start where many pages have to be looked at; ``run`` must have begun."""
         if pages > _MANY_PAGES:
-            with contextlib.suppress(MirrorError):  # of the credential: to be told by who looks at a page
+            # of the credential: the reader of a page reports it
+            with contextlib.suppress(MirrorError):
                 await self._start_pool()
 
     async def deliver(self, work: ProjectWork) -> None:
-        """Take one project's work: what is held already is adopted, the rest waits for its turn."""
+        """Take one project's work: files already held are adopted, the others are queued."""
         adopted = await adopt_held(self._cycle, work)
         jobs = list(work.jobs)
         work.pending = len(jobs)
@@ -91,7 +97,8 @@ class Fetcher:
                 self._run.counters.bytes_wanted += job.file.size or 0
             url, refusal = self._run.refused_links.get((work.row.name, job.file.filename), ("", None))
             if refusal is not None and url == job.file.url and isinstance(job, Fetch):
-                await self._failed(work, job, refusal)  # its page was read again: what is the same has not ended
+                # its page was read again: an unchanged link has not expired
+                await self._failed(work, job, refusal)
                 continue
             if isinstance(job, Fetch) and await self._give_away(work, job):
                 continue
@@ -118,7 +125,8 @@ class Fetcher:
             except anyio.WouldBlock:
                 await self._send.send(job)
         except anyio.BrokenResourceError:
-            # ``run`` has ended before us; what ended it is about to cancel us, and is told by its own error.
+            # ``run`` ended first; the error that ended it cancels this task soon, and is reported
+            # by itself.
             await anyio.sleep_forever()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -137,13 +145,13 @@ class Fetcher:
         self._close_pool_if_done()
 
     def end(self) -> None:
-        """Let go of what nobody takes any more, also where ``run`` was cancelled before it began."""
+        """Close the queue of jobs, also where ``run`` was cancelled before it began."""
         self._receive.close()
 
     # -- other processes --------------------------------------------------------------------------------------------
 
     async def _give_away(self, work: ProjectWork, fetch: Fetch) -> bool:
-        """Let another process fetch a file, where there are many; tell whether one does."""
+        """Pass a file to a worker process, where there are many; return whether a worker takes it."""
         self._files += 1
         self._bytes += fetch.file.size or 0
         try:
@@ -152,7 +160,7 @@ class Fetcher:
             if self._pool is None or not await self._pool.submit(self._job_of(work, fetch), (work, fetch)):
                 return False
         except MirrorError:
-            return False  # of the credential: to be told by who tries it here
+            return False  # of the credential: the download in this process reports it
         self._elsewhere += 1
         return True
 
@@ -160,14 +168,14 @@ class Fetcher:
         forker, tasks = self._cycle.forker, self._tasks
         if forker is None or tasks is None or self._has_tried_pool:
             return
-        self._has_tried_pool = True  # those who come while it starts need not wait
+        self._has_tried_pool = True  # files that arrive during the start need not wait
         pool = _Pool(self._run.session, self._cycle.files.layout, self._note_stuck)
         if await pool.start(forker, tasks):
             self._pool = self._run.beside = pool
             tasks.start_soon(self._take_answers, pool)
 
     def _note_stuck(self, stuck: StuckWorker) -> None:
-        """Name a worker process that was stuck, and let nobody touch what it may still write to."""
+        """Report a stuck worker process, and reserve the partial files to which it may still write."""
         names = [job.request.filename for job in stuck.jobs]
         for job in stuck.jobs:
             self._cycle.files.leave_alone(job.key, writer=None if stuck.was_killed else stuck.pid)
@@ -221,7 +229,9 @@ class Fetcher:
             self._pool.close()
 
     async def _stop_pool(self) -> None:
-        """Where the work ends early: what the processes have placed by now is recorded, what is under way is kept."""
+        """After an early end: record the files that workers have placed by now, and keep
+        interrupted ones in staging.
+        """
         if self._pool is None or not self._pool.is_open:
             return
         self._run.beside = None
@@ -262,7 +272,9 @@ class Fetcher:
             await self._put_bug(work, wanted, type(exc).__name__)
 
     async def _rehash(self, work: ProjectWork, wanted: Rehash) -> bool:
-        """Compare a digest that appeared later with the held bytes; tell whether they are the same."""
+        """Compare a digest that appeared later with the held bytes; return whether they are the
+        same.
+        """
         if not await fits_held(self._cycle, wanted):
             return False
         await self._recorder.put(Verified(work=work, rehash=wanted))

@@ -1,11 +1,12 @@
-"""The processes that fetch one index's files and pages beside us, where there are many: one for each core, at most four.
+"""Worker processes that fetch one index's files and pages, where there are many: one for each core,
+at most four.
 
-They share what one index may be asked: its connections are lent to them, so that never more requests are under way than
-``max-connections``; what they did is counted as ours; what a refusal means
-is judged here alone, and its credential is renewed here.
+They share one index's limits: some of its connections are reserved for them, so that the requests
+under way never exceed ``max-connections``; their traffic is added to the index's counters; refusals
+are judged in this process alone, and the credential is renewed here.
 
-Invariants: each job is answered once, also where its process dies; nothing of theirs is durable, recorded or published before
-the one writer has done it.
+Invariants: each job is answered once, also where its worker dies; no file of a worker is durable,
+recorded or published before the one writer has done it.
 """
 
 from __future__ import annotations
@@ -53,20 +54,20 @@ T = TypeVar("T")
 
 _AT_MOST: Final = 4
 _WINDOW: Final = 128
-"""So many files may wait for each process."""
+"""Maximum number of files queued for each worker."""
 _PAGE_BYTES: Final = 4 << 20
 """Maximum length of a page that a worker process reads; the process that runs the cycle reads a larger one itself."""
 _JOB_BYTES: Final = 256 * 1024
-"""What a file costs beside its bytes, as if it were so many more: to give each process as much to do."""
+"""Fixed cost of a file, in byte equivalents; balances the load between workers."""
 _LEAST_SHARE: Final = 2
-"""So many connections a process must have to be worth it."""
+"""Minimum number of connections that make a worker worth its cost."""
 _QUIET_S: Final = 60.0
 """How much longer than ``stall-timeout`` a process that has work may say nothing."""
 _QUIET_TICKS: Final = 12
 _KILL_S: Final = 10.0
 """How long a killed process may take to end, in seconds."""
 _STOP_S: Final = 5.0
-"""So long the processes have to keep what came of interrupted files."""
+"""How long to wait for the workers to keep their interrupted files."""
 
 
 class AskedPage(Protocol):
@@ -86,17 +87,17 @@ class AskedPage(Protocol):
 
     @property
     def validators(self) -> Validators | None:
-        """What is known of the page."""
+        """The known validators of the page."""
 
     def confirmed(self) -> None:
         """The page is unchanged, by the same validators."""
 
     def answered(self, outcome: Outcome | None) -> None:
-        """Take what came of it; None where no process can tell."""
+        """Take the page's outcome; None where no worker could read it."""
 
 
 class StuckWorker(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker process that did nothing any more, and what it had to do."""
+    """A worker process that made no progress, and its unfinished jobs."""
 
     pid: int | None
     was_killed: bool
@@ -106,7 +107,7 @@ class StuckWorker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FetchPool(Generic[T]):
-    """Some processes that fetch for one index; ``T`` is what the caller knows a job by."""
+    """Some worker processes for one index; ``T`` is the caller's value for a job."""
 
     def __init__(
         self, session: IndexSession, layout: Layout, note_stuck: Callable[[StuckWorker], None] = lambda _: None
@@ -126,13 +127,16 @@ class FetchPool(Generic[T]):
         self._done, self._answers = anyio.create_memory_object_stream[tuple[T, Outcome | None]](math.inf)
 
     async def start(self, forker: Forker, tasks: TaskGroup) -> bool:
-        """Fork the processes and lend them connections; tell whether there are any. ``tasks`` must outlive the pool.
+        """Fork the workers and reserve connections for them; return whether there are any.
 
-        Where a rate is to be kept, one process is fast enough and keeps it best. Raises ``AccessDenied``.
+        ``tasks`` must outlive the pool.
+
+        Where a rate limit applies, one process is fast enough and keeps it best. Raises
+        ``AccessDenied``.
         """
         limits = self._session.limits
         count = min(len(os.sched_getaffinity(0)), _AT_MOST)
-        # One part in eight stays here, for what is still done here.
+        # One part in eight stays here, for requests that are still made in this process.
         share = limits.max_connections * 7 // 8 // count
         if share < _LEAST_SHARE or limits.requests_per_second or limits.bytes_per_second:
             return False
@@ -178,9 +182,9 @@ class FetchPool(Generic[T]):
         return True
 
     async def look_at(self, pages: Sequence[AskedPage]) -> None:
-        """Let a process look at some pages; each is told of what came of it.
+        """Let a worker read some pages; each page gets its outcome.
 
-        Raises ``MirrorError`` where the credential can't be had, or the index has denied us.
+        Raises ``MirrorError`` where the credential can't be read, or the index has denied access.
         """
         await self._refresh_credential()
         member = self._least_busy()
@@ -191,7 +195,10 @@ class FetchPool(Generic[T]):
             page.answered(None)
 
     async def next_answer(self) -> tuple[T, Outcome | None]:
-        """Return what came of a job; None where its process died before. Raises ``EndOfStream`` after ``close``."""
+        """Return the outcome of a job; None where its worker died first.
+
+        Raises ``EndOfStream`` after ``close``.
+        """
         return await self._answers.receive()
 
     async def _watch(self) -> None:
@@ -203,7 +210,7 @@ class FetchPool(Generic[T]):
                     member.tick()
 
     def close(self) -> None:
-        """End the processes; what is under way there is as after a kill."""
+        """End the workers; their unfinished jobs are as after a kill."""
         self._watching.cancel()
         self.is_open = False
         for member in self._members:
@@ -213,7 +220,7 @@ class FetchPool(Generic[T]):
         self._lent = 0
 
     async def stop(self) -> list[tuple[T, Outcome]]:
-        """Let the processes keep what came of interrupted files, and end them; return what they had finished."""
+        """Let the workers keep their interrupted files, and end them; return the finished jobs."""
         self.is_stopping = True
         with anyio.CancelScope(shield=True):
             for member in self._members:
@@ -234,12 +241,12 @@ class FetchPool(Generic[T]):
                     finished.append((known_by, outcome))
 
     def answered(self, known_by: T, outcome: Outcome | None) -> None:
-        """Pass on what came of a job."""
+        """Pass on the outcome of a job."""
         self._room.release()
         self._done.send_nowait((known_by, outcome))
 
     def note(self, told: Told) -> None:
-        """Count what a process did."""
+        """Add a worker's traffic to the counters."""
         if told.traffic is not None:
             self._session.add_traffic(told.traffic)
         if told.let_out:
@@ -250,7 +257,7 @@ class FetchPool(Generic[T]):
         self._session.let_out.note_page(name, resolve_address(self._session.root_url, name, address))
 
     async def judge(self, member: _Member[T], refused: Refused) -> None:
-        """Find out what the refusal of a process means, and let all have the credential that is to be used from now on."""
+        """Judge the refusal that a worker met, and send all workers the current credential."""
         error: MirrorError | None
         try:
             error = await self._session.judge(refused.refusal)
@@ -300,7 +307,7 @@ class _Member(Generic[T]):
 
     def __init__(self, process: ForkedProcess, pool: FetchPool[T], tasks: TaskGroup) -> None:
         self.jobs: dict[int, tuple[T, int, FetchJob]] = {}
-        """Number -> what the caller knows it by, what it weighs, and the job."""
+        """Number -> the caller's value, the weight, and the job."""
         self.pages: dict[int, AskedPage] = {}
         self.load_bytes = 0
         self.is_alive = True
@@ -336,7 +343,9 @@ class _Member(Generic[T]):
         self.channel.send(Ordered(number=self._last_number, job=job))
 
     def end(self) -> None:
-        """Let the process end; who asked for its pages is told that it can't tell."""
+        """End the worker; its outstanding pages are answered with None, so that this process reads
+        them.
+        """
         if self.is_alive:
             self.is_alive = False
             self._process.end()

@@ -1,7 +1,9 @@
-"""What a forked process does: it fetches the files that it is told to, checks them, and puts them in their places; and pages.
+"""The work of a worker process: it fetches the files and pages of its jobs, and checks and places
+the files.
 
-It decides nothing: which files, what a refusal means, what is recorded and published stays with the process that
-asked. It ends at once when its socket is closed; what it had placed and not told of is the same as after a kill.
+It decides nothing: the choice of files, the meaning of a refusal, records and publishing stay with
+the main process. It exits immediately when its socket is closed; files that it had placed without a
+report are the same as after a kill.
 """
 
 from __future__ import annotations
@@ -54,10 +56,11 @@ _LARGE_PAGE_BYTES: Final = 512 * 1024
 _GATHER_S: Final = 0.005
 _MOST_GATHERED: Final = 32
 _MOST_GATHERED_BYTES: Final = 8 << 20
-"""What ends within so long of each other is placed and told of together: the processor does the same thing many times over,
-with code and data at hand, which takes a fifth less than to change between receiving and placing for each file."""
+"""Files that finish within this window are placed and reported as one batch; batching costs a fifth
+less CPU than alternating between receiving and placing for each file.
+"""
 _TELL_EVERY_S: Final = 0.3
-"""How often it is told that bytes move, where no file ends."""
+"""How often traffic is reported while no file finishes."""
 
 
 def serve(connection: socket.socket, promises: memoryview, own: int) -> None:
@@ -94,10 +97,12 @@ class _HandedCredential:
 
 
 class _Judgement:
-    """Asks the other end what a refusal means."""
+    """Asks the main process for the meaning of a refusal."""
 
     def __init__(self, channel: Channel, tell: Callable[[], None]) -> None:
-        """``tell`` sends what was done before: only so the other end knows which refusals come in a row."""
+        """``tell`` reports earlier outcomes first: only so can the main process count consecutive
+        refusals.
+        """
         self._channel, self._tell = channel, tell
         self._last_number = 0
         self._answered: dict[int, anyio.Event] = {}
@@ -147,7 +152,8 @@ class _FetchProcess:
             with self._scope:
                 await self._begin(opened)
         except MirrorError as exc:
-            # It could not even begin; whoever asked does the work itself, and is told why there.
+            # The worker could not start; the main process then does the work itself, and reports
+            # the cause there.
             get_logger(__name__).info("fetch_process.failed", index=opened.index.name, problem=str(exc))
             return
         if self._work is not None:
@@ -223,7 +229,7 @@ class _Arrived(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Work:
-    """Does jobs, and tells what came of them; what fails here is judged by who asked for it."""
+    """Does jobs, and reports their outcomes; failures are judged by the main process."""
 
     def __init__(self, channel: Channel, session: IndexSession, client: IndexClient, files: FileStore) -> None:
         self._channel, self._session, self._client, self._files = channel, session, client, files
@@ -268,7 +274,7 @@ class _Work:
         self._tell_soon()
 
     def tell(self) -> None:
-        """Say what was done since the last time, and place what has arrived."""
+        """Place the files that have arrived, and report everything since the last report."""
         self._place_arrived()
         outcomes, self._outcomes = tuple(self._outcomes), []
         traffic = self._session.take_traffic()
@@ -284,7 +290,7 @@ class _Work:
             asyncio.get_running_loop().call_later(_GATHER_S, self.tell_or_end)
 
     def tell_or_end(self) -> None:
-        """Tell; where even that fails, end this process."""
+        """Report the outcomes; where even that fails, end this process."""
         self._is_about_to_tell = False
         try:
             self.tell()

@@ -1,7 +1,8 @@
-"""Take off the pages what is named after another project and was published before there was a rule against it.
+"""Remove files that are named after another project and were published before there was a rule
+against it.
 
-Once for each state: from then on the rule keeps such files out (``core.policy``). No index can bring it about, so the removal
-brake is not asked.
+Once for each state: from then on the rule keeps such files out (``core.policy``). No index can
+bring this removal about, so it bypasses the removal brake.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _SHOWN = 5
 
 
 async def remove_foreign(cycle: Cycle, publisher: Publisher) -> None:
-    """Close the rows of what is named after another project, and write those pages."""
+    """Close the rows of files that are named after another project, and write those pages."""
     if await load_meta(cycle.store, _DONE) is not None:
         return
     found = await _find(cycle)

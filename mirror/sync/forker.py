@@ -1,11 +1,12 @@
-"""A process that was forked while there was but one thread, and forks others when it is asked.
+"""A fork server: forked while the program is single-threaded, it forks worker processes on request.
 
-Downloads go to processes of their own when there are many (``fetch_pool``). To fork a process of many threads is unsafe, and a
-new interpreter takes 0.3 s to import what the old one has already; so the program forks itself once, at its start, where that
-costs some milliseconds. The copy does nothing but wait, and ends with us.
+Downloads go to worker processes when there are many (``fetch_pool``). To fork a multi-threaded
+process is unsafe, and a new interpreter takes 0.3 s for its imports; so the program forks itself
+once, at its start, where that costs some milliseconds. The copy only waits, and ends with its
+parent.
 
-Invariants: no process outlives ours for longer than its next look at its socket, which is closed when we end, however that
-happens; signals to the whole group are ours alone to obey.
+Invariants: a worker exits as soon as it sees its socket closed, which happens whenever the parent
+ends; workers ignore signals sent to the process group.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from mirror.logs import get_logger, write_log_here
 _SLOTS: Final = 64
 _NUMBER_BYTES: Final = 8
 _END_S: Final = 3.0
-"""So long they may take to end."""
+"""How long to wait for the workers to exit."""
 _OURS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 Serve = Callable[[socket.socket, memoryview, int], None]
-"""What a forked process does: its socket to us, the numbers that all share, and which of them is its own."""
+"""The work of a forked process: its socket to the parent, the shared numbers, and the index of its
+own number.
+"""
 
 
 class Forker:
@@ -101,7 +104,7 @@ class ForkedProcess:
                 os.kill(pid, signal.SIGKILL)
 
     def abandon(self) -> None:
-        """Forget a process that can't be killed; no other one gets what is its own."""
+        """Forget a process that can't be killed; its slot is never used again."""
         self._slot = None
         self.end()
 
@@ -125,7 +128,7 @@ def started_forker(serve: Serve) -> Iterator[Forker | None]:
     ours, theirs = socket.socketpair()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()  # else both write what one has said
+            stream.flush()  # else both processes would write the buffered text
     try:
         pid = os.fork()
     except OSError:
@@ -168,7 +171,8 @@ def _fork_on_demand(control: socket.socket, serve: Serve, promises: memoryview, 
         if not descriptors:  # too many open files
             continue
         connection = socket.socket(fileno=descriptors[0])
-        with contextlib.suppress(OSError):  # no process to be had: who asked sees its socket closed
+        # no process available: the requester sees its socket closed
+        with contextlib.suppress(OSError):
             if os.fork() == 0:
                 pids[said[0]] = os.getpid()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -177,24 +181,25 @@ def _fork_on_demand(control: socket.socket, serve: Serve, promises: memoryview, 
         connection.close()
     with contextlib.suppress(ChildProcessError):
         while True:
-            os.wait()  # each sees the end of its own socket; who measures us wants to know what they took
+            # each sees the end of its own socket; waiting adds their CPU time to the parent's
+            os.wait()
 
 
 def _reap(_number: int, _frame: object) -> None:
-    """Let go of those that have ended."""
+    """Reap the ended processes."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def _run(work: Callable[[], None]) -> None:
-    """Do a forked process's work and end it, without what our own end would do."""
+    """Run a forked process's work and end it, without the parent's exit handlers."""
     code = 1
     try:
         work()
         code = 0
     except OSError:
-        pass  # the system gives it no files or memory; who asked for it sees its socket closed, and goes on without
+        pass  # no files or memory left: the requester sees its socket closed, and goes on without
     except BaseException as exc:  # noqa: BLE001 - the end of this process
         write_log_here()  # the process that started this one may be gone, or no longer listen
         get_logger(__name__).error("worker.failed", pid=os.getpid(), exc_info=exc)

@@ -1,4 +1,7 @@
-"""What an index's answers say of its configured address: asked before the index is blamed. Nothing is probed."""
+"""Hints about an index's configured address, found in its answers before the index is blamed.
+
+Nothing is probed.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ _ASKED_OF_CONFIGURATION: Final = (
 
 
 def add_hint(error: MirrorError, url: str) -> MirrorError:
-    """Return the failure of a root page, with what its address lacks where that may be the cause."""
+    """Return the failure of a root page, with a hint at the missing part of its address where that
+    may be the cause.
+    """
     segments = [part.lstrip("+").lower() for part in urlsplit(url).path.split("/")]
     if isinstance(error, BadPage | NotListed) and "simple" not in segments:
         error.hint = WITHOUT_SIMPLE

@@ -1,4 +1,4 @@
-"""Clear the damage of pages that are written anew: whoever mends something says so."""
+"""Clear the damage of pages once they are written again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mirror.tree.pages import PAGE_NAMES
 
 
 class MendedPages:
-    """Clears the damage of pages that are written anew; asks the state once."""
+    """Clears the damage of pages that are written again; reads the state once."""
 
     def __init__(self, store: Store, layout: Layout) -> None:
         self._store, self._layout = store, layout

@@ -1,4 +1,4 @@
-"""What a fetch process and the one that runs the cycle say to each other (``channel`` carries it)."""
+"""Messages between a worker process and the main process of the cycle (sent through ``channel``)."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ class Open(msgspec.Struct, frozen=True, kw_only=True):
     credential: Credential | None
     credential_from: str
     own_reach: Reach | None
-    """How public the index is; no process finds that out anew, since the name's owner may answer otherwise by then."""
+    """How public the index is; a worker must not look this up again, since the name's owner may
+    answer otherwise by then.
+    """
 
 
 class Ordered(msgspec.Struct, frozen=True, kw_only=True):
-    """A file to fetch and the number under which its outcome is told."""
+    """A file to fetch and the number of its outcome."""
 
     number: int
     job: FetchJob
@@ -61,15 +63,15 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a job: a blob in its place (not durable yet), a page, or an error.
+    """The outcome of a job: a blob in its place (not durable yet), a page, or an error.
 
-    None of them: the page is too large to be handed on, or an exception came that nobody expected.
+    None of them: the page is too large to be sent, or an unexpected exception was raised.
     """
 
     number: int
     blob: PlacedBlob | None = None
     metadata: bytes | None = None
-    """What was fetched with the blob, to be judged and placed by who runs the cycle."""
+    """Metadata fetched with the blob, to be judged and placed by the main process."""
     page: bytes | None = None
     """A ``PageLook`` as ``pack_look`` makes it: many may wait to be judged, and take a fraction of the room so."""
     error: MirrorError | None = None
@@ -78,7 +80,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """What a fetch process did since it said so last."""
+    """A worker's work since its last report."""
 
     traffic: Traffic | None
     let_out: bool = False
@@ -88,7 +90,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def known_page(name: ProjectName, validators: Validators | None, address: str | None, origin: str | None) -> KnownPage:
-    """Return what a ``Look`` says of a page."""
+    """Return the fields of a page for a ``Look``."""
     if address is not None or origin is not None:
         known = validators or Validators()
         return (name, known.etag, known.last_modified, known.serial, known.digest, address, origin)
@@ -115,7 +117,7 @@ def known_origin_of(page: KnownPage) -> str | None:
 
 
 def pack_look(look: PageLook) -> bytes:
-    """Return what an ``Outcome`` says of a page."""
+    """Return the form of a page in an ``Outcome``."""
     return pickle.dumps(look, protocol=pickle.HIGHEST_PROTOCOL)
 
 
@@ -139,7 +141,9 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """What a refusal means; without an error the request is to be repeated, with the credential that was sent before."""
+    """The meaning of a refusal; without an error the request is to be repeated, with the credential
+    that was sent before.
+    """
 
     number: int
     error: MirrorError | None = None
@@ -152,7 +156,7 @@ class Renewed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Give up what is under way, keep what came of it, and say ``Stopped``."""
+    """Give up unfinished jobs, keep their partial files, and reply with ``Stopped``."""
 
 
 class Stopped(msgspec.Struct, frozen=True):

@@ -49,9 +49,10 @@ def is_of_this_renderer(simple: Path, directory: str) -> bool:
 
 
 def render_again(page: ProjectPage, may_offer: MayOffer) -> RenderedPage | None:
-    """Render a page of ours that was read: the same files and labels, and the metadata that it may offer.
+    """Render one of the mirror's own pages again: the same files and labels, and the metadata that
+    it may offer.
 
-    None where the page does not tell all that it needs.
+    None where the page lacks a value that is needed.
     """
     entries = [_entry(page.name, file, may_offer) for file in page.files]
     whole = tuple(entry for entry in entries if entry is not None)

@@ -25,11 +25,11 @@ from mirror.sync.work import IndexRun
 from mirror.upstream.index import PageLook, Unchanged
 
 _UNDER_WAY = 64
-"""So many pages may be with each other process, or wait to be judged."""
+"""Maximum number of pages at each worker, or queued for judgement."""
 _UNPACKED = 8
-"""A packed page takes so many times its length once it is unpacked."""
+"""Ratio of an unpacked page's memory to its packed length."""
 _BATCH = 32
-"""So many are asked for at once."""
+"""Number of pages in one request."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,13 +68,15 @@ class PageJudge(Protocol):
         """Count a page that is as it was; False where it has to be judged all the same."""
 
     async def look(self, row: ProjectRow, found: Found | None = None) -> None:
-        """Judge what was found, or look at the page. Raises ``StateError``, ``TreeError``."""
+        """Judge a worker's result, or read the page. Raises ``StateError``, ``TreeError``."""
 
 
 class PagesBeside:
-    """Lets other processes look at pages, many by one message; what they find is judged here, some at once.
+    """Lets workers read pages, many by one message; their results are judged here, some
+    concurrently.
 
-    What is unchanged, and that is nearly all of an idle cycle, costs no task and no turn of the event loop here.
+    Unchanged pages, which are nearly all of an idle cycle, cost no task and no turn of the event
+    loop here.
     """
 
     def __init__(self, run: IndexRun, pool: FetchPool[Any], judge: PageJudge) -> None:
@@ -110,12 +112,15 @@ class PagesBeside:
             return
         try:
             await self._pool.look_at(pages)
-        except MirrorError:  # of the credential: to be told by who tries it here
+        except MirrorError:  # of the credential: the reading in this process reports it
             for page in pages:
                 page.answered(None)
 
     def answered(self, row: ProjectRow, outcome: Outcome | None) -> None:
-        """Take what came of a page; it is looked at here where nothing did. What is said of the index counts at once."""
+        """Take a page's outcome; without one the page is read here.
+
+        Reachability of the index is recorded immediately.
+        """
         if outcome is None or (outcome.page is None and outcome.error is None):
             self._put(row, None)
             return
@@ -149,7 +154,7 @@ class PagesBeside:
             self._has_room.set()
 
     async def _wait_until_left(self, count: int) -> None:
-        """Wait until at most so many pages are under way."""
+        """Wait until at most ``count`` pages are under way."""
         if self._under_way > count:
             self._enough, self._has_room = count, anyio.Event()
             await self._has_room.wait()
@@ -171,5 +176,5 @@ class _Page:
         self._beside.confirmed(self._row, self.validators)
 
     def answered(self, outcome: Outcome | None) -> None:
-        """Take what came of it; None where no process can tell."""
+        """Take the page's outcome; None where no worker could read it."""
         self._beside.answered(self._row, outcome)

@@ -1,6 +1,7 @@
-"""``--dry-run``: what a cycle would do, made by the same looks and decisions as the cycle itself.
+"""``--dry-run``: the plan of a cycle, made by the same readings and decisions as the cycle itself.
 
-It works on a throw-away copy of the state (``state.store.open_copy``), in which later indexes see what earlier ones claim.
+It works on a throw-away copy of the state (``state.store.open_copy``), in which later indexes see
+the claims of earlier ones.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def plan_of_cycle(cycle: Cycle) -> list[PlanItem]:
 
 
 async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> None:
-    """Look at the pages as a cycle would, and note what it would do."""
+    """Read the pages as a cycle would, and add its changes to the plan."""
     plan = plan_of_cycle(cycle)
 
     async def note(work: ProjectWork) -> None:
@@ -41,7 +42,7 @@ async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> Non
 
 
 async def _note_in_copy(cycle: Cycle, work: ProjectWork) -> None:
-    """Let the later indexes see in the copy of the state what an earlier one has read and claims."""
+    """Record an earlier index's listing and claims in the copy of the state, for the later indexes."""
     removal = next((r for r in work.run.removals if r.project == work.row.id and r.closing is not None), None)
     closing = work.closing or (removal.closing if removal else None)
     claims = [work.failure(job.file.filename, Reason.NOT_FOUND, "planned", job) for job in work.jobs]

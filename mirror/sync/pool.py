@@ -1,8 +1,9 @@
-"""How many things are under way at once: workers whose number adapts to what the upstream bears.
+"""Adaptive concurrency: workers whose number adapts to the load that the upstream bears.
 
-The number starts at the configured one, grows with success up to the maximum, and is halved when the upstream pushes back
-(429, 503, time-outs, resets). The first growth doubles with each round; after a push-back it goes one by one. One burst is
-one signal: what was under way when the number was halved does not halve it again.
+The number starts at the configured one, grows with success up to the maximum, and is halved when
+the upstream pushes back (429, 503, time-outs, resets). The first growth doubles with each round;
+after a push-back it goes one by one. One burst is one signal: items that were under way when the
+number was halved do not halve it again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Width:
         self._careful = False
         self._successes = 0
         self._under_way = 0
-        """So many items are still to finish of those that were under way at the last push-back."""
+        """Number of unfinished items among those under way at the last push-back."""
 
     def note_done(self) -> None:
         """Take one finished item into account."""

@@ -1,8 +1,9 @@
-"""Delete the bytes that nothing lists, no snapshot either, and whose retention has ended (``mirror prune``).
+"""Delete files that no page and no snapshot lists and whose retention has ended (``mirror prune``).
 
-Order: pages that are marked are written first, so that no page on disk lists what goes; then the row is committed away, then
-the sidecar, then the blob. Killed anywhere, what is left over is a file that no row knows, which the next run takes away.
-The clock alone is not believed (``core.policy.believable_end``).
+Order: marked pages are written first, so that no page on disk lists a deleted file; then the row is
+deleted and committed, then the sidecar is removed, then the blob. After a kill, a leftover is a
+file without a row, which the next run removes. The clock alone never ends a retention period
+(``core.policy.believable_end``).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long what nothing lists is kept, in seconds."""
+    """How long unlisted files are kept, in seconds."""
 
     removed_s: float
     history_s: float
@@ -94,7 +95,7 @@ async def plan_prune(store: Store, layout: Layout, retention: Retention, *, now:
 
 
 async def prune(cycle: Cycle, layout: Layout, retention: Retention, *, into: Pruning) -> Pruning:
-    """Delete what nothing lists and whose retention has ended. The tree's lock must be held."""
+    """Delete unlisted files whose retention has ended. The tree's lock must be held."""
     await clear_interrupted(cycle.store, layout)
     await Publisher(cycle).publish_marked()
     now = cycle.clock()
@@ -137,7 +138,8 @@ async def _find_leftovers(store: Store, layout: Layout, into: Pruning) -> list[L
     for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(layout))):
         into.scanned += 1
         if is_ours:
-            # First the disk, then the state: what a cycle adds beside a dry run is known.
+            # First the disk, then the state: a file that a concurrent cycle adds during a dry run
+            # then has its row.
             on_disk = await anyio.to_thread.run_sync(scan_blobs, layout, outer)
             found += sort_unknown(on_disk, await load_known_files(store, outer))[1]
     return found

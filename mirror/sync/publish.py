@@ -39,7 +39,7 @@ from mirror.tree.pages import PageStore
 _log = get_logger(__name__)
 
 _ROOT_SHARE = 20
-"""The root takes at most one part in so many of the time."""
+"""Writing the root takes at most one part in this many of the time."""
 _ROOT_PAUSE_S = 5.0
 
 
@@ -55,9 +55,11 @@ class Publisher:
         self._root_next_s = time.monotonic() + _ROOT_PAUSE_S
 
     async def publish_marked(self) -> None:
-        """Publish what an earlier cycle left marked, and everything if the renderer is another one.
+        """Publish pages that an earlier cycle left marked, and all of them if the renderer has
+        changed.
 
-        Metadata that an older version entered is judged before, and leaves the disk after the pages, snapshots too.
+        Metadata that an older version recorded is judged first, and leaves the disk after the
+        pages, those of snapshots included.
         """
         store = self._cycle.store
         written = await load_meta(store, "renderer")

@@ -1,9 +1,10 @@
 """Rebuild a lost state from the tree (``mirror verify --repair`` without a usable ``state.db``).
 
-The pages say what was published and with which labels, the blobs are hashed again, the metadata of wheels is taken out of
-them again. Pages carry no upstream URLs, so the entries belong to no index at first: the next cycle claims them by project,
-name and sha256 without downloading what is intact. What nobody claims follows two looks and the brake (``sync.removal``).
-The retention of what nothing lists begins again. A rebuild that was interrupted is noticed, and begins anew.
+The pages list the published files with their labels, the blobs are hashed again, the metadata of
+wheels is extracted from them again. Pages carry no upstream URLs, so the entries belong to no index
+at first: the next cycle claims them by project, name and sha256 without downloading intact files.
+Unclaimed files are removed after two cycles and within the brake (``sync.removal``). The retention
+of unlisted files starts over. A rebuild that was interrupted is noticed, and starts over.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ T = TypeVar("T")
 
 
 async def rebuild(cycle: Cycle, layout: Layout, *, into: Verification) -> None:
-    """Fill an empty state from the tree; what is damaged is told, moved aside and left out."""
+    """Fill an empty state from the tree; damaged files are reported, moved aside and left out."""
     into.doing, into.rebuilt = "rebuilding the state", True
     now = cycle.clock()
     serial = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
@@ -136,7 +137,7 @@ class _Rebuilder:
         self._dropped: list[tuple[Sha256, str]] = []
 
     async def enter_projects(self, directories: Sequence[str]) -> None:
-        """Enter what some projects' pages list and the disk still holds."""
+        """Record the files that some projects' pages list and the disk still holds."""
         found = [p for p in await anyio.to_thread.run_sync(self._read_pages, directories) if p is not None]
         pages = [page for page, _ in found]
         current = {page.name for page, is_current in found if is_current}
@@ -242,7 +243,9 @@ class _Rebuilder:
         return None
 
     def _mend_metadata(self, sha256: Sha256, filename: str, advertised: str | None) -> Sha256 | None:
-        """Return the sha256 of a sidecar that can be vouched for: the wheel's own, or what the page advertised."""
+        """Return the sha256 of a trusted sidecar: the wheel's own, or the one that the page
+        advertised.
+        """
         on_disk = sidecar_digest(self._layout, sha256, filename, self._limit_bytes)
         if not is_wheel(filename):
             digest = on_disk if on_disk == advertised else None

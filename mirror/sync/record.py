@@ -1,7 +1,9 @@
-"""Enter what arrived, in batches: place the bytes, make them durable, record the rows, publish what is complete.
+"""Record finished files, in batches: place the bytes, make them durable, record the rows, publish
+complete pages.
 
-One task, the only writer. While one batch is on its way to the disk the next one gathers, so that the cost of a sync is
-shared by as much as happens meanwhile. The order within a batch is the order of writes (README).
+One task, the only writer. While one batch is written to the disk the next one is collected, so that
+many files share the cost of a sync. The order within a batch is the order of writes
+(``docs/explanation/order-of-writes.md``).
 """
 
 from __future__ import annotations
@@ -34,13 +36,15 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 _WAITING = 512
-"""So many events may wait."""
+"""Maximum number of queued events."""
 _WAITING_BYTES = 32 * 1024 * 1024
-"""So many bytes of arrived files may wait in memory; what comes then waits in staging."""
+"""Maximum number of bytes of finished files that wait in memory; later files wait in staging."""
 _BATCH = 512
 _MANY = 8
 _GATHER_S = 0.05
-"""Where a batch had many events, the next one gathers for so long: each costs some hand-overs and a sync, however small."""
+"""After a large batch, wait this long before taking the next: a batch has a fixed cost (thread
+switches, one sync).
+"""
 
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +54,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Arrived(msgspec.Struct, frozen=True, kw_only=True):
-    """A file is whole and checked. ``metadata``: of what is no wheel."""
+    """A file is whole and checked. ``metadata``: of a file that is no wheel."""
 
     work: ProjectWork
     fetch: Fetch
@@ -64,7 +68,10 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
-    """Another process of ours has put a file in its place; it is not durable yet. ``metadata``: of what is no wheel."""
+    """A worker process has placed a file; it is not durable yet.
+
+    ``metadata``: of a file that is no wheel.
+    """
 
     work: ProjectWork
     fetch: Fetch
@@ -146,7 +153,8 @@ class Recorder:
                 with anyio.CancelScope(shield=True):
                     await self._send.send(event)
         except anyio.BrokenResourceError:
-            # The recorder has ended before us; what ended it is about to cancel us, and is told by its own error.
+            # The recorder ended first; the error that ended it cancels this task soon, and is
+            # reported by itself.
             await anyio.sleep_forever()
 
     async def _wait_for_room(self, metadata_bytes: int) -> None:
@@ -163,7 +171,7 @@ class Recorder:
         self._is_pressing.set()
 
     def end(self) -> None:
-        """Let go of the stream, also where ``run`` was cancelled before it began."""
+        """Close the stream, also where ``run`` was cancelled before it began."""
         self._receive.close()
         self._has_ended = True
         self._entered.set()
@@ -195,7 +203,9 @@ class Recorder:
                 await _put_aside(self._gather([]))
 
     async def _enter_the_last(self, batch: Sequence[Event]) -> None:
-        """Enter what other processes have placed when all is cancelled; those who deliver end too, and close the stream."""
+        """Record the files that workers have placed when all is cancelled; the senders end too, and
+        close the stream.
+        """
         with anyio.CancelScope(shield=True):
             rest = [*batch, *[event async for event in self._receive]]
             await _put_aside(rest)
@@ -257,9 +267,9 @@ class Recorder:
         return [d.work for d in drafts.values()]
 
     def _place(self, arrived: Sequence[Arrived], delivered: Sequence[Delivered]) -> tuple[_Placed, _Refused]:
-        """Put the files in their places that are not there yet, and make all durable.
+        """Move the files to their places that are not there yet, and make all durable.
 
-        Return what lies there, in order, and the files whose own directory does not take them.
+        Return the placed files, in order, and the files whose own directory can't take them.
         """
         files = self._cycle.files
         placed: _Placed = []
@@ -279,9 +289,11 @@ class Recorder:
     async def _place_metadata(
         self, completed: Sequence[Completed], brought: Sequence[tuple[Arrived | Delivered, PlacedBlob]]
     ) -> _Sidecars:
-        """Put fetched metadata beside its blobs and make it durable; return what may be offered.
+        """Write fetched metadata into sidecars and make it durable; return the metadata that may be
+        offered.
 
-        Only the first that was ever published for a file: any other is left aside, whoever lists it.
+        Only the first that was ever published for a file: any other is left aside, whoever lists
+        it.
         """
         fetched = [
             *((e.work, e.wanted.held.sha256, e.wanted.held.filename, e.metadata) for e in completed),
@@ -352,7 +364,7 @@ class Recorder:
 
 
 class _Draft:
-    """What one batch enters for one project."""
+    """The records of one batch for one project."""
 
     def __init__(self, work: ProjectWork, log: FilteringBoundLogger) -> None:
         self.work = work
@@ -366,7 +378,7 @@ class _Draft:
         self._succeeded: list[str] = []
 
     def add(self, event: Event) -> None:
-        """Take one event into account, except the bytes of what arrived."""
+        """Take one event into account, except the bytes of a finished file."""
         work = self.work
         match event:
             case Begun():
@@ -436,7 +448,7 @@ class _Draft:
         return not self.work.is_retry and any(f.filename for f in self.failures)
 
     def record(self) -> ProjectRecord:
-        """Return what the transaction enters, and note that the page is marked by it."""
+        """Return the record for the transaction, and remember that it marks the page."""
         work, change = self.work, self.work.change
         touch = tuple((r.held, r.file) for r in self._touched)
         refuse = (*self._refused, *(change.refuse if self._begun else ()))
@@ -499,14 +511,14 @@ class _Draft:
 
 
 async def _put_aside(events: Sequence[Event]) -> None:
-    """Keep in staging what arrived and is not placed, for the next cycle; no file stays open."""
+    """Keep finished but unplaced files in staging, for the next cycle; no file stays open."""
     for event in events:
         if isinstance(event, Arrived):
             await event.staged.keep()
 
 
 def _metadata_problem(fetch: Fetch, blob: PlacedBlob) -> str | None:
-    """Return what is odd about a file's metadata, or None. The wheel's own always counts."""
+    """Return the fault of a file's metadata, or None. The wheel's own always counts."""
     if blob.metadata_problem is not None:
         return f"no metadata can be served for it: {blob.metadata_problem}"
     advertised = dict(fetch.file.metadata or ()).get("sha256") if is_wheel(blob.filename) else None

@@ -1,7 +1,9 @@
-"""What leaves the pages at the end of a cycle, and the brake that holds it back when it is too much to be believed.
+"""The removals at the end of a cycle, and the brake that stops them when there are implausibly
+many.
 
-Nothing is removed because of an error: removals are only those that a look confirmed, a withdrawal, or the configuration.
-The brake must know all of a cycle's removals, so additions stream and removals come at the end.
+Nothing is removed because of an error: the only causes are a confirmed absence, a withdrawal, and
+the configuration. The brake must know all of a cycle's removals, so additions stream and removals
+come at the end.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ _SHOWN_PROJECTS = 5
 
 
 def plan_root_change(run: IndexRun, change: RootChange) -> None:
-    """Add the projects that the root no longer lists, or that nobody wants, to what is to leave."""
+    """Add the projects that the root no longer lists, or that the patterns exclude, to the pending
+    removals.
+    """
     for project, name in (*change.gone, *change.unwanted):
         run.removals.append(PendingRemoval(project=project, name=name, leaves=True))
 
@@ -78,7 +82,7 @@ def tell_owner_changed(cycle: Cycle, name: str, *, before: str, after: str) -> N
 
 
 class Part(Protocol):
-    """A part of a cycle from whose pages something may leave: an index, or what is unclaimed."""
+    """A part of a cycle whose pages may lose files: an index, or the unclaimed files."""
 
     source: SourceRow
     counters: IndexCounters
@@ -91,13 +95,13 @@ class Part(Protocol):
 
 
 async def apply_removals(cycle: Cycle, run: Part, publisher: Publisher) -> bool:
-    """Take away what is to leave, unless the brake holds it; tell whether it was done."""
+    """Apply the pending removals, unless the brake holds them; return whether that was done."""
     exempt, removals = _split(run)
     if cycle.options.allow_shrink:
         await record_brake_lifted(cycle.store, run.source.id, cycle=cycle.id)
     await _remove(cycle, run, exempt, publisher, files=await _count_files(cycle, exempt))
     if not removals:
-        if not cycle.options.is_narrowed:  # what the brake holds may be where such a cycle did not look
+        if not cycle.options.is_narrowed:  # the brake may hold files that such a cycle did not read
             await _close_brake(cycle, run)
         return True
     files = await _count_files(cycle, removals)
@@ -110,14 +114,16 @@ async def apply_removals(cycle: Cycle, run: Part, publisher: Publisher) -> bool:
 
 
 def _split(run: Part) -> tuple[list[PendingRemoval], list[PendingRemoval]]:
-    """Return what leaves whatever the brake says, and what it judges."""
+    """Return the removals that bypass the brake, and those that it judges."""
     return [r for r in run.removals if r.is_exempt], [r for r in run.removals if not r.is_exempt]
 
 
 async def _remove(
     cycle: Cycle, run: Part, removals: Sequence[PendingRemoval], publisher: Publisher, *, files: int
 ) -> None:
-    """Close the rows of what leaves, write the pages, and enter what was waiting for it."""
+    """Close the rows of the removed files, write the pages, and record the validators that waited
+    for it.
+    """
     if not removals:
         return
     now = cycle.clock()
@@ -158,7 +164,7 @@ async def remove_orphaned(cycle: Cycle, publisher: Publisher) -> None:
 
 
 async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
-    """Judge what a rebuilt state holds and no index has claimed: two looks of whole cycles, then the brake."""
+    """Judge the unclaimed files of a rebuilt state: after two whole cycles, then by the brake."""
     if not cycle.options.sees_all or any(run.ended is not None for run in cycle.runs):
         return
     await settle_empty(cycle.store, cycle=cycle.id, now=cycle.clock())
@@ -190,7 +196,7 @@ async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class _UnclaimedPart:
-    """What is rebuilt and unclaimed, as a part of the cycle that has removals."""
+    """The rebuilt, unclaimed files, as a part of the cycle that has removals."""
 
     source: SourceRow
     counters: IndexCounters
@@ -203,9 +209,10 @@ class _UnclaimedPart:
 
 
 async def plan_items(cycle: Cycle, run: Part) -> tuple[list[PlanItem], bool]:
-    """Return what would leave, for ``--dry-run``, and whether the brake would let it.
+    """Return the removals for ``--dry-run``, and whether the brake would allow them.
 
-    It leaves the copy of the state, so that what a later index would then own can be planned too.
+    They are removed from the copy of the state, so that a later index's claim to the names can be
+    planned too.
     """
     exempt, removals = _split(run)
     files = await _count_files(cycle, removals)
@@ -288,7 +295,7 @@ def _record(run: Part, removal: PendingRemoval) -> RemovalRecord:
         meta=removal.meta,
         withdrawn=removal.withdrawn,
         is_exempt=removal.is_exempt,
-        # What was absent in two looks is not on the page any more; everything else may still stand there.
+        # A file absent in two cycles is no longer on the page; any other may still be listed there.
         is_displaced=removal.is_displaced,
         forgets=removal.is_displaced
         or removal.meta is not None

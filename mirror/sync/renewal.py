@@ -1,8 +1,10 @@
-"""Write the pages of snapshots again where an older version of the renderer wrote them, and take away dropped metadata.
+"""Write the pages of snapshots again where an older version of the renderer wrote them, and remove
+dropped metadata.
 
-A snapshot keeps its files and labels; only how they are written changes, and which metadata may be offered. Pages are replaced
-one by one, so that a reader sees the old or the new one; a run that was killed begins again, and what is written stays. Metadata
-that no page may offer leaves the disk last. The tree's lock must be held.
+A snapshot keeps its files and labels; only the rendering changes, and the metadata that may be
+offered. Pages are replaced one by one, so that a reader sees the old or the new one; a killed run
+starts over, and written pages stay. Metadata that no page may offer leaves the disk last. The
+tree's lock must be held.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class _Shared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def renew_snapshots(store: Store, files: FileStore) -> None:
-    """Do what is due; two small queries where nothing is."""
+    """Do the due work; two small queries where nothing is due."""
     layout = files.layout
     names = await load_outdated_snapshots(store)
     if names:

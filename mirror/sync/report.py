@@ -1,7 +1,7 @@
-"""What a cycle did: the counters, the outcome and the report.
+"""The result of a cycle: the counters, the outcome and the report.
 
-The one place where a failure's reason becomes an outcome. The counters are filled while the cycle runs, so that a progress
-display can read them.
+The one place where a failure's reason becomes an outcome. The counters are filled while the cycle
+runs, so that a progress display can read them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ class Outcome(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class IndexCounters:
-    """What one index contributed. Names as in the report; ``*_due``, ``*_wanted`` and ``*_done`` serve the progress display."""
+    """The counts of one index.
+
+    Names as in the report; ``*_due``, ``*_wanted`` and ``*_done`` serve the progress display.
+    """
 
     name: str
     projects_listed: int = 0
@@ -66,7 +69,7 @@ class IndexCounters:
 
 
 COUNTERS = tuple(key for key in IndexCounters(name="").as_json() if key != "name")
-"""The names of what the report counts."""
+"""The names of the report's counters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +124,11 @@ class Report:
     """Projects that their owner lists and nobody serves, also those that are in ``failures``."""
     plan: list[PlanItem] | None = None
     free_bytes: int | None = None
-    """What may still be written to the disk, for a plan."""
+    """Free bytes on the disk, for a plan."""
     events: list[dict[str, str]] = field(default_factory=list)
-    """What a person should know beyond counters and failures, such as ``owner-changed``."""
+    """Events that a person should know in addition to counters and failures, such as
+    ``owner-changed``.
+    """
     ended: dict[str, MirrorError] = field(default_factory=dict)
     """The indexes whose part ended early, with why."""
     aborted: MirrorError | None = None

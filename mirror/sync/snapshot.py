@@ -1,8 +1,10 @@
-"""Named states of the tree: make, promote, compare and delete them; and freeze a hidden pin that a bundle is made from.
+"""Named states of the tree: make, promote, compare and delete them; and freeze a hidden pin for a
+bundle.
 
-All that writes works under the tree's lock, from a revision with nothing unpublished. Order of making: row -> linked pages,
-synced -> rename into place -> row is ready. Of deleting: away from readers -> row. So a blob that a snapshot's page lists
-always has a row that keeps it, and what a kill leaves is taken away by the next of these commands.
+Every function that writes needs the tree's lock and a revision with nothing unpublished. Order of
+making: row -> linked pages, synced -> rename into place -> row is ready. Of deleting: rename away
+from readers -> row. So a blob that a snapshot's page lists always has a row that keeps it, and the
+next of these commands removes the leftovers of a kill.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ Wants = Callable[[ProjectName], bool]
 
 
 async def create_snapshot(cycle: Cycle, layout: Layout, name: str, *, note: str = "") -> SnapshotRow:
-    """Freeze what is published now under a name. Raises ``ConfigError`` where the name is taken."""
+    """Freeze the published files under a name. Raises ``ConfigError`` where the name is taken."""
     check_name(name, "snapshot")
     if name == NOW:
         raise ConfigError(
@@ -74,7 +76,8 @@ async def create_snapshot(cycle: Cycle, layout: Layout, name: str, *, note: str 
 async def freeze_pin(
     cycle: Cycle, layout: Layout, name: str, *, wants: Wants | None, snapshot: str | None
 ) -> SnapshotRow:
-    """Freeze what is published now, or a snapshot, for a bundle that is made from it without the tree's lock.
+    """Freeze the published files, or a snapshot, for a bundle that is made from it without the
+    tree's lock.
 
     ``wants``: the projects of the site, whose root page is rendered for it; None takes all.
     """
@@ -176,7 +179,7 @@ async def find_snapshot(store: Store, name: str) -> SnapshotRow:
 
 
 async def clear_interrupted(store: Store, layout: Layout) -> None:
-    """Take away what a killed run left. The tree's lock must be held."""
+    """Remove the leftovers of a killed run. The tree's lock must be held."""
     for kind in Kind:
         for row in await load_snapshots(store, kind):
             is_gone = row.kind is Kind.PIN and not await anyio.to_thread.run_sync(exists, str(_path(layout, row)))

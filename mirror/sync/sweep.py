@@ -1,6 +1,8 @@
-"""Keep ``staging/`` from growing: what a kill or a vanished file leaves there goes, what may be continued stays.
+"""Keep ``staging/`` from growing: leftovers of kills and of vanished files are removed, resumable
+files stay.
 
-Only under the tree's lock, when nothing is on its way: before the first download of a cycle and after the last.
+Only under the tree's lock, while no download is under way: before the first one of a cycle and
+after the last.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from mirror.sync.work import Cycle
 _log = get_logger(__name__)
 
 _KEPT_S = 7 * 86_400.0
-"""A partial file that was not continued for so long will not be."""
+"""Age at which a partial file is given up."""
 
 
 async def sweep_before(cycle: Cycle) -> None:
@@ -29,9 +31,10 @@ async def sweep_before(cycle: Cycle) -> None:
 
 
 async def sweep_after(cycle: Cycle, ledger: Sequence[FailureRow]) -> None:
-    """Remove the partial files that no later cycle will continue: only a cycle that saw every page can tell.
+    """Remove the partial files that no later cycle will continue, which only a cycle that saw every
+    page can know.
 
-    ``ledger`` is the whole one: what stands there as a file is tried again.
+    ``ledger`` is the whole one: each file in it is tried again.
     """
     report = cycle.report
     was_whole = cycle.options.sees_all and not (report.interrupted or report.aborted or cycle.options.dry_run)

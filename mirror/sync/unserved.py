@@ -1,7 +1,7 @@
-"""At the end of a cycle: which names that the configuration asks for no index offers, and what nobody serves.
+"""At the end of a cycle: configured names that no index offers, and projects that nobody serves.
 
-Both are judged from the state alone, after all pages are recorded. A name is judged only where the roots
-of all indexes are known, so that an outage makes nothing «not offered».
+Both are judged from the state alone, after all pages are recorded. A name is judged only where the
+roots of all indexes are known, so that an outage makes nothing «not offered».
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _EVENTS = {
 
 
 async def judge_unserved(cycle: Cycle) -> None:
-    """Bring the state's judgement up to date, and log what is new in it."""
+    """Bring the state's judgement up to date, and log its new rows."""
     store = cycle.store
     found = await _not_served(cycle)
     if await _are_roots_known(cycle):
@@ -87,7 +87,9 @@ async def _unwritten(cycle: Cycle) -> list[Unserved]:
 
 
 async def add_unserved(cycle: Cycle) -> None:
-    """Add to the report what is missing: all projects that nobody serves, and as failures what is named literally."""
+    """Add missing names to the report: all projects that nobody serves, and literally configured
+    names as failures.
+    """
     unwritten: list[Shown] = []
     for one in await load_unserved(cycle.store):
         shown = shown_failure(one.index, one.project, one.filename, one.reason, one.detail)
@@ -97,7 +99,7 @@ async def add_unserved(cycle: Cycle) -> None:
             cycle.report.failures.append(shown)
         if one.reason is Reason.NOT_SERVED and not one.filename:
             cycle.report.not_served.append(shown)
-    # What is withdrawn and still published is named before everything else.
+    # Withdrawn files that are still published are named first.
     unwritten.sort(key=lambda shown: not shown.detail.startswith("withdrawn"))
     cycle.report.failures[:0] = unwritten
 
@@ -139,7 +141,9 @@ def _detail(index: str, rules: Sequence[str], others: Sequence[str]) -> str:
 
 
 async def _still_asked_for(cycle: Cycle) -> list[Unserved]:
-    """Return the earlier judgement of names that the configuration still names: nobody can judge them anew."""
+    """Return the earlier judgement of names that the configuration still contains: they can't be
+    judged again now.
+    """
     asked = {name for policy in cycle.policies for name in literal_names((*policy.projects, *policy.files))}
     known = await load_unserved(cycle.store)
     return [one for one in known if one.reason is Reason.NOT_OFFERED and (one.filename or one.project) in asked]

@@ -1,11 +1,13 @@
 """Hash the tree again, compare it with the state, and mend it (``mirror verify``).
 
-Blobs are read with all cores in constant memory, the longest unverified first; what was found whole is recorded as it goes,
-so that an interrupted run is not lost. Without ``repair`` nothing but those times is written, no lock is taken, and a cycle
-may run beside it: what disagrees is looked at again before it is called damage.
+Blobs are read with all cores in constant memory, the longest unverified first; whole ones are
+recorded as the run goes, so that an interrupted run is not lost. Without ``repair`` only those
+times are written, no lock is taken, and a cycle may run meanwhile: each difference is checked again
+before it is called damage.
 
-``repair`` keeps the order of writes (README): rows close and pages are marked, pages are written, and only then is moved
-aside what they no longer list. Killed anywhere, the next run or cycle goes on.
+``repair`` keeps the order of writes (``docs/explanation/order-of-writes.md``): rows close and pages
+are marked, pages are written, and only then unlisted files are moved aside. After a kill, the next
+run or cycle continues.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ class Finding:
 
 @dataclass(slots=True, kw_only=True)
 class Verification:
-    """What was looked at and found; live while it runs."""
+    """The progress and findings of a run; live while it runs."""
 
     doing: str = "reading the state"
     blobs_total: int = 0
@@ -102,18 +104,18 @@ class Verification:
     bytes_checked: int = 0
     pages_checked: int = 0
     stopped: bool = False
-    """Set by who wants it to end soon: what is being hashed is finished, nothing new is begun."""
+    """Set to end the run soon: the file being hashed is finished, no new one is begun."""
     rebuilt: bool = False
     """The state was lost and has been rebuilt from the tree."""
     leftovers: int = 0
     """Whole files that no row knows, as a kill may leave them: no damage, ``prune`` takes them away."""
     findings: list[Finding] = field(default_factory=list)
     lost: list[LostFile] = field(default_factory=list)
-    """What was taken off the pages and is not back."""
+    """Files removed from the pages and still missing."""
     lost_to_snapshots: list[LostFile] = field(default_factory=list)
     """What snapshots list and is known to be lost."""
     closed: set[str] = field(default_factory=set)
-    """The paths of what was found with a mode that keeps it from being read."""
+    """The paths whose mode keeps them from being read."""
     without_metadata: list[str] = field(default_factory=list)
     """Files whose damaged metadata could not be made again: their pages no longer advertise any."""
 
@@ -135,7 +137,7 @@ class Verification:
         }
 
     def tell(self, finding: Finding) -> None:
-        """Add a finding and log it; a mode that keeps something from being read is found in two ways, and told once."""
+        """Add a finding and log it; an unreadable mode is found in two ways, and reported once."""
         if finding.damage is Damage.MODE:
             if finding.path in self.closed:
                 return
@@ -192,7 +194,7 @@ async def verify(
     metadata_limit_bytes: int,
     into: Verification,
 ) -> Verification:
-    """Look at the tree and fill ``into`` with what is found; nothing is mended."""
+    """Check the tree and add each finding to ``into``; nothing is mended."""
     window = await open_window(store, now=now(), before=scope.not_since)
     count, size = await count_blobs(store, window)
     limit = None if scope.is_whole else max(1, round(count * scope.share))
@@ -220,9 +222,11 @@ async def look_again(
     metadata_limit_bytes: int,
     into: Verification,
 ) -> None:
-    """Look again at what was found without the lock, now that it is held: only what still is damage stays found.
+    """Check the findings made without the lock again, now that it is held: only damage that still
+    exists remains.
 
-    Whole files are not hashed a second time, so that the lock is not held for as long as a tree takes to read.
+    Whole files are not hashed a second time, so that the lock is not held for as long as a tree
+    takes to read.
     """
     suspects = [f.blob for f in into.findings if f.blob is not None]
     checked = (into.blobs_checked, into.bytes_checked, into.pages_checked)
@@ -285,7 +289,7 @@ class _BlobChecker:
         self._into.bytes_checked += found.bytes_read
         current: BlobRow | None = blob
         if found.damage is not None:
-            # A cycle or a prune may have been at work in between: what the state says now is what counts.
+            # A cycle or a prune may have run in between: the state's current row decides.
             current = await load_blob(self._store, blob.sha256, blob.filename)
             if current is None:
                 return
@@ -319,18 +323,18 @@ class _BlobChecker:
 
 
 async def _check_modes(layout: Layout, into: Verification) -> None:
-    """Find what a web server of another user can't read."""
+    """Find public files that a web server of another user can't read."""
     for path, detail in await anyio.to_thread.run_sync(closed_modes, layout):
         into.tell(Finding(damage=Damage.MODE, path=path, detail=detail))
 
 
 async def _check_files(store: Store, layout: Layout, into: Verification) -> None:
-    """Find what lies among the blobs and belongs to none."""
+    """Find foreign files among the blobs."""
     for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(layout))):
         if not is_ours:
             await _tell_foreign(into, [str(layout.files / outer)], "nothing of ours lies here")
             continue
-        # First the disk, then the state: what a cycle adds in between is known.
+        # First the disk, then the state: a file that a cycle adds in between then has its row.
         found = await anyio.to_thread.run_sync(scan_blobs, layout, outer)
         foreign, leftovers = sort_unknown(found, await load_known_files(store, outer))
         into.leftovers += len(leftovers)
@@ -339,7 +343,7 @@ async def _check_files(store: Store, layout: Layout, into: Verification) -> None
 
 async def _tell_foreign(into: Verification, paths: Sequence[str], detail: str) -> None:
     for path in paths:
-        # A command that starts beside tries with an empty file whether it can write, and takes it away.
+        # A command that starts meanwhile writes and removes an empty file to test for write access.
         if await anyio.to_thread.run_sync(exists, path):
             into.tell(Finding(damage=Damage.FOREIGN, path=path, detail=detail))
 
@@ -365,7 +369,7 @@ async def _check_snapshots(store: Store, layout: Layout, into: Verification) -> 
 
 
 async def _check_pages(store: Store, layout: Layout, into: Verification) -> None:
-    """Compare every page on disk with what the state says it shows."""
+    """Compare every page on disk with the state."""
     published = dict(await load_published(store))
     names = sorted(published)
     for start in range(0, len(names), _PAGES_AT_ONCE):
@@ -442,7 +446,7 @@ async def _is_root_wrong(store: Store, layout: Layout) -> bool:
 
 
 async def _settled_root(store: Store) -> tuple[list[tuple[ProjectName, int]], int] | None:
-    """Return what the root page shows and its serial; None while one is to be written."""
+    """Return the root page's projects and its serial; None while one is to be written."""
     written = int(await load_meta(store, "root_revision") or 0)
     projects = await load_published(store)
     is_due = not written or await load_marked(store, "", 1) or any(serial > written for _, serial in projects)
@@ -461,9 +465,10 @@ def _is_other_root(layout: Layout, projects: Sequence[tuple[ProjectName, int]], 
 
 
 async def repair(cycle: Cycle, layout: Layout, found: Verification) -> None:
-    """Mend what was found: lost files leave the pages, sidecars and pages are made again, damage is moved aside.
+    """Mend the findings: lost files leave the pages, sidecars and pages are made again, damage is
+    moved aside.
 
-    What ``found.lost`` names afterwards is for the next cycle to fetch.
+    The next cycle fetches the files that ``found.lost`` lists afterwards.
     """
     found.doing = "mending"
     now = cycle.clock()
@@ -495,7 +500,7 @@ async def repair(cycle: Cycle, layout: Layout, found: Verification) -> None:
 
 
 async def _mend_sidecars(cycle: Cycle, layout: Layout, found: Verification) -> list[str]:
-    """Take the metadata of wheels out of them again; return the sidecars of what no longer has any."""
+    """Extract the metadata of wheels again; return the sidecars of wheels without any."""
     blobs = [f.blob for f in found.findings if f.damage is Damage.SIDECAR and f.blob is not None]
     if not blobs:
         return []
@@ -521,7 +526,7 @@ def _write_sidecars(cycle: Cycle, layout: Layout, blobs: Sequence[BlobRow]) -> l
 
 
 def write_sidecar(cycle: Cycle, layout: Layout, sha256: Sha256, filename: str, data: bytes) -> Sha256:
-    """Replace a sidecar durably; what was there is kept aside."""
+    """Replace a sidecar durably; an existing one is moved aside."""
     sidecar = layout.sidecar_path(sha256, filename)
     if exists(sidecar):
         move_aside(layout, sidecar, keep=True)

@@ -1,4 +1,6 @@
-"""What the stages of a cycle share: one index's part of it, and one project on its way through it."""
+"""The values that the stages of a cycle share: one index's part of it, and one project on its way
+through it.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +33,20 @@ from mirror.upstream.memory import PageLease
 from mirror.upstream.session import IndexSession
 
 _UNREACHABLE_IN_A_ROW = 4
-"""So many pages or files that can't be reached, one after another, and the index is asked whether it is down."""
+"""After this many consecutive failures to reach a page or file, the root page is fetched to find
+out whether the index is down.
+"""
 _UNREACHABLE_AT_MOST = 64
-"""So many end its part of the cycle, although its root page answers: a few broken pages must not stop the others.
+"""After this many the index is given up even if its root page answers: a few broken pages must not
+stop the others.
 
-Until then the root is asked again after twice as many each time: an index can die after a first bad moment.
+In between, the root is checked again at doubling intervals: an index can die after a first bad
+moment.
 """
 
 
 Job = Fetch | Rehash | FetchMetadata
-"""What has to be done for one file beside entering rows."""
+"""The work for one file in addition to recording rows."""
 
 
 class Clock(Protocol):
@@ -51,7 +57,7 @@ class Clock(Protocol):
 
 
 class Phase(Enum):
-    """What a cycle does at the moment, for a progress display."""
+    """The current activity of a cycle, for a progress display."""
 
     REPAIR = "publishing what was left"
     ROOTS = "reading the root"
@@ -62,7 +68,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the caller of a cycle asked for."""
+    """The options of a cycle, set by its caller."""
 
     full: bool = False
     dry_run: bool = False
@@ -104,7 +110,7 @@ class IndexRun:
     """The part of its files that may leave the pages within 24 hours."""
     removals: list[PendingRemoval] = field(default_factory=list)
     unlisted: frozenset[ProjectName] = frozenset()
-    """What a narrowed cycle asks for by name and the root, which was just read, does not list."""
+    """Projects that a narrowed cycle names and the root, which was just read, does not list."""
     is_root_cut: bool = False
     """Its root came this time, and may have been cut on the way: nobody knows what else the index owns."""
     rereads: dict[ProjectName, ProjectWork] = field(default_factory=dict)
@@ -132,7 +138,7 @@ class IndexRun:
         return self.source.name
 
     def end(self, error: MirrorError) -> None:
-        """End this index's part of the cycle; what is finished stays."""
+        """End this index's part of the cycle; finished work stays."""
         if self.ended is None:
             self.ended = error
         self.scope.cancel()
@@ -178,7 +184,7 @@ class PendingRemoval:
     leaves: bool = False
     """The whole project: its index no longer lists it, or nobody wants it."""
     meta: ProjectMeta | None = None
-    """What the page says of the project once it is withdrawn."""
+    """The page's attributes of the project once it is withdrawn."""
     withdrawn: str | None = None
     closing: Closing | None = None
 
@@ -261,4 +267,4 @@ class Cycle:
     unwritten: dict[ProjectName, TreeError] = field(default_factory=dict)
     """The projects whose pages could not be written or removed: their pages stay marked."""
     forker: Forker | None = None
-    """Where processes come from that fetch beside us; None: everything is done in this one."""
+    """The fork server of the worker processes; None: everything is done in this process."""
