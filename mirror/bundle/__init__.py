@@ -1,1 +1,4 @@
-"""Bundles: what crosses the gap. The near side makes and signs them; ``receive`` alone is what the far side needs."""
+"""Bundles: the transfer across the gap.
+
+The near side makes and signs them; the far side needs ``receive`` alone.
+"""

@@ -1,8 +1,10 @@
-"""Make a bundle: which states it builds on, its files on the medium, and its entry in the ledger.
+"""Make a bundle: the states that it builds on, its files on the medium, and its entry in the
+ledger.
 
-Order: the state is frozen as a pin and planned (``planning``) -> volumes, then what lies beside them, then ``bundle.json`` ->
-all of it durable -> the signature, durable -> the ledger. So a sequence that is entered belongs to a bundle that is whole on its
-medium, and a run that was killed is continued by the same command. Without the tree's lock, except to freeze and to enter.
+Order: the state is frozen as a pin and planned (``planning``) -> volumes, then their accompanying
+files, then ``bundle.json`` -> all of it durable -> the signature, durable -> the ledger. So a
+recorded sequence belongs to a bundle that is whole on its medium, and a killed run is continued by
+the same command. Without the tree's lock, except to freeze and to record.
 """
 
 from __future__ import annotations
@@ -51,21 +53,21 @@ _log = get_logger(__name__)
 
 _SPARE_BYTES = 1 << 20
 _LINE_BYTES = 700
-"""What an item takes in ``bundle.json`` and ``CONTENTS.json`` together, about."""
+"""Approximate bytes of an item in ``bundle.json`` and ``CONTENTS.json`` together."""
 _SIGNATURE = f"{PROGRAM}.sig"
 _CHUNK = 1 << 20
 _WORTH_BYTES = 64 << 20
-"""So much written of an interrupted bundle is worth more than what was published since."""
+"""Written bytes from which an interrupted bundle is continued although newer files were published."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for: a run that was killed is continued by the same order."""
+    """The parameters of a bundle: a killed run is continued by the same order."""
 
     site: str
     target: str
     volume_size: int
     selection: str
-    """What tells the site's projects apart from those of another configuration."""
+    """Identifies the selection of the site's projects, to notice another configuration."""
     snapshot: str | None = None
     since: int | None = None
     full: bool = False
@@ -83,7 +85,10 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def find_basis(store: Store, site: str, *, since: int | None, full: bool) -> Basis:
-    """Return what the next bundle of a site builds on; the first one is complete. Raises ``ConfigError``."""
+    """Return the states that the next bundle of a site builds on; the first one is complete.
+
+    Raises ``ConfigError``.
+    """
     chain = await load_chain(store, site)
     made = await load_shipments(store, site)
     sequence = made[-1].sequence + 1 if made else 1
@@ -132,9 +137,9 @@ def is_continued(plan: Plan, order: Order, basis: Basis, *, is_newest: bool) -> 
 
 
 def clear_begun(plan: Plan, *, is_abandoned: bool = False) -> None:
-    """Remove what was written of a bundle that is given up, where its medium is still there.
+    """Remove the written files of a bundle that is given up, where its medium is still there.
 
-    One that was signed may be on its way and stays, unless the user has abandoned it.
+    A signed bundle may be on its way and stays, unless the user has abandoned it.
     """
     place, signed = plan.meta("directory"), plan.meta("signed")
     if not place or (signed and not is_abandoned):
@@ -150,7 +155,7 @@ def clear_begun(plan: Plan, *, is_abandoned: bool = False) -> None:
 async def make_plan(
     plan: Plan, store: Store, layout: Layout, pin: SnapshotRow, order: Order, basis: Basis, *, now: float
 ) -> bool:
-    """Fill a plan; tell whether there is anything to send."""
+    """Fill a plan; return whether there is anything to send."""
     plan.forget()
     await plan_update(plan, store, layout, pin, basis.bases)
     if not _has_news(plan, order, basis):
@@ -176,7 +181,7 @@ async def make_plan(
         created_at=_time(now),
         valid_until=None if order.valid_for_s is None else _time(now + order.valid_for_s),
     )
-    # Last: what has an order is whole.
+    # Last: a plan with an order is complete.
     plan.keep(head=head, made_at=now, renderer=RENDERER)
     plan.keep(order=order, sequence=basis.sequence)
     return True
@@ -196,7 +201,7 @@ def _has_news(plan: Plan, order: Order, basis: Basis) -> bool:
 
 
 def head_of(plan: Plan) -> manifest.Head:
-    """Return what the planned bundle says of itself."""
+    """Return the head of the planned bundle."""
     return msgspec.convert(plan.meta("head"), manifest.Head)
 
 
@@ -218,7 +223,9 @@ def total_bytes(plan: Plan) -> int:
 
 
 class Signing(msgspec.Struct, frozen=True, kw_only=True):
-    """With which key a bundle is signed, and who is told before a device must be touched for a file."""
+    """The key that signs a bundle, and a function that announces that a device must be touched for
+    a file.
+    """
 
     key: Path | None
     announce: Callable[[str], None]
@@ -231,11 +238,12 @@ def write_bundle(
     key: Signing,
     progress: AbstractContextManager[Told],
 ) -> str:
-    """Write the planned bundle, or what is missing of it; return the sha256 of its ``bundle.json``.
+    """Write the planned bundle, or its missing parts; return the sha256 of its ``bundle.json``.
 
-    ``sources``: where blobs and where pages lie. ``progress`` is over before anything is signed. What is signed is made and
-    signed beside the plan, in the mirror's private part, then copied: nothing that is read from the medium gets a signature.
-    Raises ``TreeError``, ``BundleError``.
+    ``sources``: the places of blobs and of pages. ``progress`` is over before anything is signed.
+    Signed files are made and signed in the plan's directory, in the mirror's private part, then
+    copied: nothing that is read from the medium gets a signature. Raises ``TreeError``,
+    ``BundleError``.
     """
     public, pages = sources
     head = head_of(plan)
@@ -256,7 +264,7 @@ def _prepare(plan: Plan, medium: Medium) -> None:
     """Make sure that only files of this bundle lie in its folder."""
     if plan.meta("directory") == str(medium.path) and medium.names():
         return
-    # Another medium stands there now: nothing of what was written lies on it.
+    # Another medium is there now: it has none of the written files.
     for volume in plan.volumes():
         plan.record_volume(volume.number, None)
     if BUNDLE_JSON in medium.names():
@@ -268,7 +276,7 @@ def _prepare(plan: Plan, medium: Medium) -> None:
 
 
 def _remove_own(medium: Medium) -> None:
-    """Remove what an earlier run of ours began and did not come far with."""
+    """Remove the files of an earlier run that did not get far."""
     own = {*ATTACHED, BUNDLE_JSON, BUNDLE_SIG, manifest.SUMS}
     names = medium.names()
     foreign = [name for name in names if name not in own and not Path(name).match("volume-*.tar")]
@@ -417,7 +425,7 @@ def sources_of(layout: Layout, pin: str) -> tuple[Path, Path]:
 
 
 def summary(head: manifest.Head, plan: Plan, directory: Path) -> dict[str, Any]:
-    """Return what a report says of a bundle."""
+    """Return a bundle's part of a report."""
     counts = {kind: plan.count_items(kind)[0] for kind in ("blob", "sidecar", "page")}
     return {
         "path": str(directory),

@@ -43,7 +43,7 @@ class HashingFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write what is left and make it durable, unless it failed; close the file."""
+        """Write the buffered rest and make it durable, unless it failed; close the file."""
         try:
             if kind is None:
                 self._flush()
@@ -63,7 +63,7 @@ class HashingFile:
             self._flush()
 
     def written(self) -> Written:
-        """Return what was written; only after the end."""
+        """Return the size and digest of the written file; only after the end."""
         return Written(name=self._path.name, size=self._size, sha256=self._hash.hexdigest())
 
     def _flush(self) -> None:

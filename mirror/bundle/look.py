@@ -1,6 +1,9 @@
-"""Look at a bundle: what is in it, for which site, whole or not, signed by whom. Nothing is written, no mirror is needed.
+"""Inspect a bundle: its contents, site, integrity and signer.
 
-For a scanning station between the sides: the reading and checking is that of the far side's own program.
+Nothing is written, no mirror is needed.
+
+For a scanning station between the sides: the reading and checking is that of the far side's own
+program.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ Told = Callable[[int], None]
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a bundle does, for the person who approves it."""
+    """The changes of a bundle, for the person who approves it."""
 
     comes: dict[str, list[str]]
     """Project -> versions of which files come."""
@@ -33,7 +36,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(msgspec.Struct, kw_only=True):
-    """What a bundle says, and what is wrong with it."""
+    """The contents of a bundle, and its faults."""
 
     manifest: receive.Manifest
     digest: str
@@ -107,7 +110,7 @@ def find_bundles(directories: Sequence[Path]) -> list[Path]:
 
 
 def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
-    """Read what a bundle says of itself. Raises ``BundleError`` where it can't be believed at all."""
+    """Read a bundle's manifest. Raises ``BundleError`` where it can't be believed at all."""
     data = b""
     problems: list[str] = []
     for medium in media:
@@ -182,7 +185,7 @@ def _signers(media: Sequence[Path], data: bytes, trust: Path | None, problems: l
 
 
 def verify(look: Look, media: Sequence[Path], told: Told) -> Look:
-    """Hash everything that lies there, each file and each item in it, and add what is wrong."""
+    """Hash every file of a bundle, and each item in it, and add the faults."""
     problems = list(look.problems)
     for medium in media:
         for attached in look.manifest.attached:

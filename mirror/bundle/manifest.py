@@ -1,6 +1,8 @@
-"""``bundle.json`` and what lies beside the volumes, written piece by piece from a plan: never all of it in memory.
+"""``bundle.json`` and the other files next to the volumes, written piece by piece from a plan:
+never all of it in memory.
 
-The format's rules are those of ``receive`` (its strict reader reads what stands here); this module only writes.
+The format's rules are those of ``receive`` (its strict reader reads these files); this module only
+writes.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ SUMS = "SHA256SUMS"
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """What a bundle says of itself."""
+    """The head of a bundle's manifest."""
 
     kind: str
     site: str
@@ -133,7 +135,7 @@ def _object(values: dict[str, Any]) -> Iterator[bytes]:
 
 
 def readme(head: Head, label: str, *, is_signed: bool) -> str:
-    """Return what the person on the far side reads first."""
+    """Return the text that the person on the far side reads first."""
     what = "a repair of damaged files" if head.kind == "repair" else f"bundle {head.sequence}"
     if head.base is None:
         needs = "It is complete: it needs nothing from before."

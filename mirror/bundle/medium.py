@@ -1,7 +1,9 @@
-"""The folder of a bundle on a medium, held by its descriptor: whoever else writes there changes nothing that we do.
+"""The folder of a bundle on a medium, held by its descriptor: other writers there can't redirect
+the program's writes.
 
-Invariants: no link is followed, neither of the folder nor of a file in it; a file is never opened for writing where
-something stands, but made anew; nothing that is read here is believed: it is compared with what was written.
+Invariants: no link is followed, neither of the folder nor of a file in it; an existing file is
+never opened for writing, each file is created; nothing that is read here is believed: it is
+compared with the written bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Medium:
         return found.st_size if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else None
 
     def holds(self, written: Written) -> bool:
-        """Read a file back and tell whether it has the bytes that were written."""
+        """Read a file back and return whether it has the bytes that were written."""
         if self.size(written.name) != written.size:
             return False
         try:
@@ -60,7 +62,7 @@ class Medium:
         return left == 1 and digest.hexdigest() == written.sha256
 
     def remove(self, name: str) -> None:
-        """Remove a file or a link; what is not there is no error."""
+        """Remove a file or a link; a missing one is no error."""
         with tree_errors(self.path / name), contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._descriptor)
 
@@ -73,7 +75,7 @@ class Medium:
         return HashingFile(path, os.fdopen(descriptor, "wb", buffering=0), on_write)
 
     def write(self, name: str, pieces: Iterable[bytes]) -> Written:
-        """Write a file from bytes in hand; what lies there then is for ``compare`` to judge."""
+        """Write a file from bytes in memory; ``compare`` checks the file on the medium later."""
         with self.create(name) as out:
             for piece in pieces:
                 out.write(piece)
@@ -99,7 +101,10 @@ class Medium:
 
 @contextlib.contextmanager
 def open_medium(path: Path, *, make: bool = False) -> Iterator[Medium]:
-    """Open a bundle's folder; ``make``: unless it is there. Raises ``TreeError`` for a link or what is no folder."""
+    """Open a bundle's folder; ``make``: create a missing one.
+
+    Raises ``TreeError`` for a link or another kind of file.
+    """
     with tree_errors(path):
         if make:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
-"""What goes into a bundle: from a frozen state and the states that the far side may have, to items in a work file.
+"""The contents of a bundle: from a frozen state and the states that the far side may have, to items
+in a work file.
 
-A page that is equal in all of them lists nothing new, since a page names every blob and sidecar with its sha256; of the other
-pages, what they list and one of the older states did not is carried. More than is needed does no harm: the far side keeps
-what it has. The older states' pages are known by their lists of digests, their files by the temporal state.
+A page that is equal in all of them lists nothing new, since a page names every blob and sidecar
+with its sha256; of the other pages, the bundle carries each file that one of the older states did
+not list. More than is needed does no harm: the far side keeps the files that it has. The older
+states' pages are known by their lists of digests, their files by the temporal state.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ async def plan_update(plan: Plan, store: Store, layout: Layout, pin: SnapshotRow
 
 
 def _compare_pages(plan: Plan, simple: Path, lists: Sequence[Path]) -> list[ChangedProject]:
-    """Enter all pages, those that differ as items, and what leaves; return the projects whose pages differ."""
+    """Record all pages, those that differ as items, and the removed projects; return the projects
+    whose pages differ.
+    """
     older = [_OlderPages(path) for path in lists]
     changed: list[ChangedProject] = []
     pages: list[tuple[str, str]] = []
@@ -178,7 +182,8 @@ async def _plan_files(
             if not is_known:
                 wanted.append(PlannedItem(kind="blob", path=path, size=file.size, sha256=file.hashes.sha256))
             is_new = since.get((file.hashes.sha256, file.filename), 0) > min(oldest, pin.revision)
-            # Of what is no wheel a page may have offered none in between, so that the far side no longer has it.
+            # A page may have offered no metadata in between for a file that is no wheel, so the far
+            # side may have deleted it.
             is_new = is_new or not is_wheel(file.filename)
             if file.core_metadata is not None and (not is_known or is_new):
                 sidecar = path + METADATA_ENDING

@@ -1,8 +1,9 @@
-"""Mend the far side: from its list of damage to a bundle outside the chain; and what its receipts say.
+"""Mend the far side: from its list of damage to a bundle outside the chain; and the contents of its
+receipts.
 
-The list comes from beyond the gap: it is matched with the ledger, every path in it must have the form of one that was sent, and a
-blob must be of a project that the site gets.
-A page is mended only by the very bytes that were sent, looked for among the live pages, the snapshots and the pins.
+The list comes from beyond the gap: it is matched with the ledger, every path in it must have the
+form of one that was sent, and a blob must be of a project that the site gets. A page is mended only
+by the very bytes that were sent, searched among the live pages, the snapshots and the pins.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ Wants = Callable[[str], bool]
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that the far side found wrong. ``path`` is as it was told: it may hold anything."""
+    """Damage found by the far side. ``path`` is its unchecked text: it may be anything."""
 
     path: str
     problem: str
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What the far side tells of itself: its receipt, or its list of damage."""
+    """A message from the far side: its receipt, or its list of damage."""
 
     format: int
     site: str
@@ -97,10 +98,10 @@ def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow], *, is_receipt: 
 
 
 def acknowledged_changes(before: Sequence[ShipmentRow], after: Sequence[ShipmentRow], sequence: int) -> list[str]:
-    """Return, in sentences, what a receipt for one bundle changed in the ledger.
+    """Return, in sentences, the changes that a receipt for one bundle made in the ledger.
 
-    A receipt deletes nothing. It lets ``prune`` forget, after ``keep-history``, what older bundles led to; whoever holds the
-    medium can make one.
+    A receipt deletes nothing. It lets ``prune`` forget, after ``keep-history``, the history of
+    older bundles; everyone who holds the medium can make one.
     """
     old = next(row for row in before if row.sequence == sequence)
     new = next(row for row in after if row.sequence == sequence)
@@ -122,7 +123,9 @@ def acknowledged_changes(before: Sequence[ShipmentRow], after: Sequence[Shipment
 
 
 async def find_withheld(store: Store, receipt: Receipt, wants: Wants) -> frozenset[str]:
-    """Return the blobs and sidecars of a receipt that no project of the site lists: whoever asks for them gets none."""
+    """Return the blobs and sidecars of a receipt that no project of the site lists: requests for
+    them are refused.
+    """
     asked: dict[str, tuple[str, str]] = {}
     for damage in receipt.damage:
         found = _BLOB.match(damage.path)
@@ -141,9 +144,9 @@ def plan_repair(
     volume_size: int,
     withheld: Container[str],
 ) -> list[str]:
-    """Plan what mends the damage of a receipt; return the paths that can't be mended from here.
+    """Plan the repair of a receipt's damage; return the paths that can't be mended from here.
 
-    ``work``: a directory for copies of the pages. ``withheld``: what is not for this site.
+    ``work``: a directory for copies of the pages. ``withheld``: paths that are not for this site.
     """
     left: list[str] = []
     items: list[PlannedItem] = []
@@ -218,7 +221,9 @@ def _page(layout: Layout, work: Path, path: str, expected: str | None) -> Planne
 
 
 def _places(layout: Layout) -> Iterator[Path]:
-    """Yield what may still have the pages of an older state, each with a directory ``simple``."""
+    """Yield the places that may still have the pages of an older state, each with a directory
+    ``simple``.
+    """
     yield layout.public
     for place in (layout.public / "snapshots", layout.root / "pins"):
         if place.is_dir():

@@ -1,7 +1,8 @@
-"""Signatures by the host's own ``ssh-keygen`` (OpenSSH ≥ 8.2): no cryptography of our own, no key is ever read here.
+"""Signatures by the host's own ``ssh-keygen`` (OpenSSH ≥ 8.2): the program has no cryptography, and
+reads no private key.
 
-Passphrases, touches of a hardware key and an agent are a matter between ``ssh-keygen`` and the terminal. What was signed is
-checked at once.
+Passphrases, touches of a hardware key and an agent are handled between ``ssh-keygen`` and the
+terminal. Each signature is checked right after it is made.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def sign_file(path: Path, key: Path) -> bytes:
 
 
 def public_half(key: Path) -> str:
-    """Return what tells a key apart from others: its public half where that lies beside it, else its path."""
+    """Return the identity of a key: its public half where that file is next to it, else its path."""
     public = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
     try:
         return " ".join(public.read_text().split()[:2])
@@ -77,7 +78,7 @@ def _describe(data: bytes | int, signature: str, path: Path) -> str:
 
 
 def is_protected(key: Path) -> bool:
-    """Return whether a private key needs a passphrase; what is no private key does not."""
+    """Return whether a private key needs a passphrase; False for any other file."""
     command = [receive.find_ssh_keygen(), "-y", "-P", "", "-f", str(key)]
     done = subprocess.run(command, capture_output=True, check=False, env=_plain())  # noqa: S603 - fixed words
     return done.returncode != 0 and b"passphrase" in done.stderr

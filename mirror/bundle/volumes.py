@@ -1,8 +1,11 @@
-"""Volumes: where each item lies, and how it is written. Plain POSIX tar, the same bytes for the same plan.
+"""Volumes: the place of each item, and the writing of the archives.
 
-Order: blobs, sidecars, pages. What fits into a volume is never split; what is larger than one is, and fills what is left.
-Every byte is hashed on its way, so that damage on the near side is found here and not beyond the gap. A volume that was
-written is not written again; one that a kill left unfinished is.
+Plain POSIX tar, the same bytes for the same plan.
+
+Order: blobs, sidecars, pages. An item that fits into a volume is never split; a larger one is
+split, starting in the free rest of a volume. Every byte is hashed as it is written, so that damage
+on the near side is found here and not beyond the gap. A complete volume is not written again; one
+that a kill left unfinished is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The command line: arguments become one command, a command one exit code.
 
-``main`` is the one place where an exception becomes an exit code. Each group of commands has a file; what is heavy to
-import, it imports inside its functions, so that ``--version`` and ``--help`` answer at once.
+``main`` is the one place where an exception becomes an exit code. Each group of commands has a
+file; heavy modules are imported inside its functions, so that ``--version`` and ``--help`` answer
+quickly.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code. ``arguments`` are those of the process by default."""
     if arguments is None:
-        gc.disable()  # what is imported stays: to look for garbage in it again and again takes a tenth of the start
+        gc.disable()  # imports create no garbage; collecting during start-up costs a tenth of it
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(given)
@@ -41,8 +42,8 @@ def _run(arguments: list[str]) -> int:
     from mirror.cli.outcome import close_output
 
     try:
-        # Not app(), which installs an exception hook of its own; not standalone, where typer prints a usage error
-        # itself: with what the user typed, which may be a URL with a password in it.
+        # Not app(), which installs an exception hook of its own; not standalone, where typer prints
+        # a usage error itself, with the user's arguments, which may include a URL with a password.
         code = get_command(app).main(args=arguments, prog_name="mirror", standalone_mode=False)
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):
@@ -54,7 +55,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _report(error: BaseException) -> int:
-    """Say what went wrong, on stderr, and return the exit code: a line for what is expected, a traceback for a bug."""
+    """Print the failure on stderr, and return the exit code: one line for an expected error, a
+    traceback for a bug.
+    """
     from mirror.cli.outcome import (
         ExitCode,
         exit_code_for,

@@ -65,7 +65,7 @@ _bundle.command("create")(with_global_options(bundle_commands.create))
 _bundle.command("list")(with_global_options(bundle_commands.show))
 _bundle.command("inspect")(with_global_options(bundle_commands.inspect))
 _bundle.command("verify")(with_global_options(bundle_commands.verify))
-# What it does not know it hands on: the options are those of receive.py.
+# Unknown options are passed on: they are those of receive.py.
 _bundle.command("receive", context_settings={"ignore_unknown_options": True})(
     with_global_options(bundle_commands.receive)
 )

@@ -280,7 +280,7 @@ def _confirm_first(options: GlobalOptions, wanted: _Wanted, head: Head, plan: Pl
 
 
 async def _abandon(options: GlobalOptions, config: Config, site: str) -> list[str]:
-    """Drop what was begun for a site and not completed; return the folders that were written to."""
+    """Drop the unfinished bundle of a site; return the folders that were written to."""
     from mirror.bundle import create as work
     from mirror.state.plan import open_plan
     from mirror.state.snapshots import Kind, load_snapshots
@@ -396,7 +396,9 @@ async def _prepare(options: GlobalOptions, wanted: _Wanted, layout: Layout) -> _
 
 
 async def _continued_pin(tree: Tree, site: str, order: Order, basis: Basis) -> SnapshotRow | None:
-    """Return the pin of an interrupted run with this order; those of other orders for the site are let go."""
+    """Return the pin of an interrupted run with this order; pins of other orders for the site are
+    removed.
+    """
     from mirror.bundle import create as work
     from mirror.state.plan import open_plan
     from mirror.state.snapshots import Kind, load_snapshots
@@ -642,7 +644,7 @@ def receive(
     root = ["--root", str(options.root)] if options.root is not None else []
     try:
         return ExitCode(main([*arguments, *root]))
-    except SystemExit as exc:  # its own parser has said what is wrong
+    except SystemExit as exc:  # its own parser has printed the error
         return ExitCode(int(exc.code or 0))
 
 

@@ -148,7 +148,10 @@ def schema(_options: GlobalOptions) -> ExitCode:
 
 
 def _write_new(target: Path, data: bytes) -> None:
-    """Write a new file, whole or not at all. It holds no secret: everyone may read it, whatever the umask."""
+    """Write a new file, whole or not at all.
+
+    It contains no secret: everyone may read it, whatever the umask.
+    """
     shown = shown_text(str(target))
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)

@@ -1,4 +1,4 @@
-"""Why a project or a file is here or is not, in sentences. Pure: what the state knows in, lines out."""
+"""Why a project or a file is held or not, in sentences. Pure: values from the state in, lines out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _SHOWN = 20
 
 
 def describe_project(project: ProjectPart, selections: Mapping[str, Selection]) -> list[str]:
-    """Return who lists and owns a project, what is held, and what is not and why."""
+    """Return the indexes that list a project, its owner, its held files, and its missing files with
+    the reasons.
+    """
     lines = [f"Project {project.name}"]
     lines += [f"  {part.index}: {_part(part, project, selections)}" for part in project.indexes]
     lines += [f"  {one.reason.value}: {one.detail}" for one in project.unserved]
@@ -40,7 +42,7 @@ def describe_file(
 
 
 def _part(part: IndexPart, project: ProjectPart, selections: Mapping[str, Selection]) -> str:
-    """Say what one index has to do with a project."""
+    """Return the relation of one index to a project, in words."""
     selection = selections.get(part.index)
     name = ProjectName(project.name)
     if not part.configured:
@@ -68,7 +70,7 @@ def _ownership(part: IndexPart, project: ProjectPart, selection: Selection | Non
 
 
 def _look(part: IndexPart) -> str:
-    """Say what came of the last look at the page, where that is anything special."""
+    """Return the result of the last reading of the page, where it is remarkable."""
     if part.withdrawn:
         return f"; withdrawn by the index ({part.withdrawn})"
     if part.absent:
@@ -154,7 +156,7 @@ def _against(project: ProjectPart, filename: str) -> Iterator[str]:
 
 
 def _not_listed(project: ProjectPart, selections: Mapping[str, Selection]) -> Iterator[str]:
-    """Yield what is known where no page is known to list a file."""
+    """Yield the known facts about a file that no page is known to list."""
     readers = [part for part in project.indexes if part.lists and part.wanted]
     if not readers:
         yield f"Not held: no index is known to list project {project.name}:"

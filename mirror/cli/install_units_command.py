@@ -1,7 +1,9 @@
-"""``mirror install-units``: the systemd units, and what fits them, from the installed program.
+"""``mirror install-units``: the systemd units and their accompanying files, from the installed
+program.
 
-Units, drop-ins of ours, user and directories are the program's: they are replaced, an older form that differs is kept
-beside with the ending ``.old``. Configurations belong to the user: what is there stays.
+Units, the program's drop-ins, user and directories belong to the program: they are replaced, and an
+older form that differs is kept next to them with the ending ``.old``. Configurations belong to the
+user: existing ones stay.
 """
 
 from __future__ import annotations
@@ -105,7 +107,7 @@ def _shipped(name: str) -> str:
 
 
 def _installed_program() -> Path:
-    """Return the program by which units start what runs now: its script, which lies beside the interpreter."""
+    """Return the program that the units start: this installation's script, next to the interpreter."""
     started = Path(sys.argv[0]).absolute()
     beside = Path(sys.executable).with_name("mirror")
     for found in (started, beside):
@@ -140,7 +142,7 @@ def _install(target: Path, file: _File) -> str:
 
 
 def _make_directories(directory: Path) -> None:
-    """Make what is missing, open to all whatever the umask."""
+    """Make the missing directories, open to all whatever the umask."""
     if directory.is_dir():
         return
     _make_directories(directory.parent)
@@ -163,7 +165,7 @@ def _write(target: Path, data: bytes) -> None:
 
 
 def _link(path: Path, target: str) -> str:
-    """Let the other service have a drop-in too; systemd passes over a link to what is not there (yet)."""
+    """Link a drop-in into the other service too; systemd ignores a link whose target is missing."""
     if path.is_symlink() or path.exists():
         is_ours = path.is_symlink() and str(path.readlink()) == target
         return "unchanged" if is_ours else "kept as it is"

@@ -1,9 +1,10 @@
-"""``mirror list``: each project with its owner, what is held and how many files are left out.
+"""``mirror list``: each project with its owner, its held files and the number of files left out.
 
-Works from the state alone, without a lock; asks no index. ``--json`` prints one object on one line::
+Works from the state alone, without a lock; asks no index. ``--json`` prints one object on one
+line::
 
     {"format": 1, "projects": [{"project": "p", "indexes": [{"name": "default", "lists": true, "owns": true}],
-      "held": ["p-1.0.tar.gz"], "left_out": [{"filename": "p-1.0.zip", "rule": "exclude-files"}], "wants": []}]}
+     "held": ["p-1.0.tar.gz"], "left_out": [{"filename": "p-1.0.zip", "rule": "exclude-files"}], "wants": []}]}
 """
 
 from __future__ import annotations

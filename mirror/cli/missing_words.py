@@ -1,4 +1,7 @@
-"""What is missing without a failure, in words: names that no index offers, projects that nobody serves. Pure."""
+"""Missing without a failure, in words: names that no index offers, projects that nobody serves.
+
+Pure.
+"""
 
 from __future__ import annotations
 

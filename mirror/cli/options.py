@@ -27,7 +27,7 @@ _RARELY = (20_000, 20, 50)
 
 
 class LogLevel(str, Enum):
-    """What is logged at least."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -54,7 +54,9 @@ class GlobalOptions:
 
     @property
     def is_interactive(self) -> bool:
-        """Whether a person sees stderr on a terminal that can redraw: progress is shown, and the log tells less."""
+        """Whether a person sees stderr on a terminal that can redraw: progress is shown, and the
+        log is shorter.
+        """
         if self.log_format is LogFormat.JSON or os.environ.get("TERM") in {None, "", "dumb", "unknown"}:
             return False
         try:
@@ -166,10 +168,11 @@ def with_global_options(
 
 
 def collect_rarely() -> None:
-    """Collect garbage again, if the program has put it off for its start; leave out what is there by now.
+    """Collect garbage again, if the program has put it off for its start; exclude the objects made
+    so far.
 
-    Most of what a cycle makes is let go of by counting references; a look for the rest at every 700 new objects, as usual,
-    takes a twentieth of its time.
+    Counting references frees most objects of a cycle; the usual collection after every 700 new
+    objects takes a twentieth of its time.
     """
     if not gc.isenabled() or gc.get_threshold() == _RARELY:
         gc.freeze()

@@ -1,4 +1,4 @@
-"""Exit codes: what they are, which one counts, and which one an error means."""
+"""Exit codes: their meaning, their order of precedence, and the code of each error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mirror.logs import error_priority, redact
 
 
 class ExitCode(IntEnum):
-    """What a script may rely on."""
+    """The exit codes that a script may rely on."""
 
     OK = 0
     BUG = 1
@@ -59,7 +59,7 @@ _ORDER = (
 
 
 SIGNALS = frozenset({ExitCode.SIGINT, ExitCode.SIGTERM})
-"""The codes of what a signal stopped."""
+"""The codes of a stop by a signal."""
 
 
 def first_of(codes: Iterable[ExitCode]) -> ExitCode:
@@ -126,16 +126,16 @@ def memory_limit() -> str:
 
 
 def usage_error(error: BaseException) -> str:
-    """Return what to say of arguments that typer refused; empty for any other error.
+    """Return the message for arguments that typer refused; empty for any other error.
 
-    Told by their shape: the class has changed its home between the versions of typer.
+    Recognised by its attributes: the class has moved between the versions of typer.
     """
     message = getattr(error, "format_message", None)
     if getattr(error, "exit_code", None) is None or message is None:
         return ""
     context = getattr(error, "ctx", None)
     advice = f"; see `{context.command_path} --help`" if context is not None else ""
-    # "Value error, " is how pydantic, within newer typers, introduces what a parser said.
+    # Newer typers contain pydantic, which prefixes a parser's message with "Value error, ".
     return f"error: {str(message()).replace('Value error, ', '').rstrip('.')}{advice}"
 
 
@@ -181,7 +181,9 @@ def show_version() -> None:
 
 
 def close_output() -> None:
-    """Send what is still buffered for standard output nowhere, so that the interpreter's end does not try again."""
+    """Redirect standard output's buffered rest to nowhere, so that the interpreter's exit does not
+    write it again.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

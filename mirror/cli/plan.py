@@ -22,7 +22,7 @@ _NUMBERS = frozenset(range(2, len(_HEAD)))
 
 @dataclass(slots=True, kw_only=True)
 class _Sum:
-    """What is planned for some files."""
+    """The planned changes of some files."""
 
     fetch: int = 0
     replace: int = 0

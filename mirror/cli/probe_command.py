@@ -1,7 +1,8 @@
-"""``mirror probe``: ask an index what it supports, and say what that means for a mirror of it.
+"""``mirror probe``: ask an index for its features, and print their consequences for a mirror of it.
 
-``--json`` prints one object: ``{"format": 1, "indexes": [{"index": "default", "findings": [{"name": "serials", "question":
-"…", "answer": "…", "meaning": "…"}], "error": null}]}``. The exit code is that of the first error of an index.
+``--json`` prints one object: ``{"format": 1, "indexes": [{"index": "default", "findings": [{"name":
+"serials", "question": "…", "answer": "…", "meaning": "…"}], "error": null}]}``. The exit code is
+that of the first error of an index.
 """
 
 from __future__ import annotations

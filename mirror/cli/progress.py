@@ -1,7 +1,8 @@
 """The progress display of a cycle on a terminal: two lines for each index, redrawn in place.
 
-Fed by polling the counters of the running cycle, so that the cycle knows nothing of it. While it stands, what is written
-to stderr (the log) appears above it. ``Estimate`` and ``describe`` are pure; ``shown_progress`` draws.
+Fed by polling the counters of the running cycle, so that the cycle does not depend on it. While it
+is shown, lines written to stderr (the log) appear above it. ``Estimate`` and ``describe`` are pure;
+``shown_progress`` draws.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.2
 _WINDOW_S = 30.0
 _FEW_S = 1.0
-"""What was seen for less time than this says nothing about a rate."""
+"""Minimum time of observation before a rate is computed."""
 _BAR = 16
 _NAME = 20
 
@@ -122,7 +123,8 @@ def _counts(counters: IndexCounters, came: int) -> str:
         parts.append(f"{checked:,}/{counters.projects_due:,} projects")
     if counters.files_wanted:
         parts.append(f"{counters.files_done:,}/{counters.files_wanted:,} files")
-        # What was interrupted in an earlier run is not fetched again: the whole is never less than what came.
+        # An interrupted file is not fetched again as a whole: the total is never less than the
+        # received bytes.
         whole = max(counters.bytes_wanted, came)
         parts.append(f"{size(came)} of {size(whole)}" if counters.bytes_wanted else size(came))
     if counters.files_failed:
@@ -168,7 +170,9 @@ async def shown_progress(cycle: Cycle, console: Console | None = None) -> AsyncI
 
 
 def render(views: list[View]) -> RenderableType:
-    """Return the two lines of each index; what is too long for the terminal is cut, never wrapped."""
+    """Return the two lines of each index; a line that is too long for the terminal is cut, never
+    wrapped.
+    """
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text

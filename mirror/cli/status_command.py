@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mirror.state.overview import IndexOverview, Overview
 
 _STALE_AFTER = 3
-"""So many intervals without success make an index stale."""
+"""Number of intervals without success after which an index is stale."""
 _SHOWN_FAILURES = 20
 _NOT_ASKED = frozenset({"command", "keyring"})
 """Kinds of credentials that ``status`` does not ask: it runs nothing and waits for nobody."""
@@ -55,7 +55,7 @@ _NOT_ASKED = frozenset({"command", "keyring"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialState:
-    """What is known of an index's credential without using it."""
+    """The state of an index's credential, found without using it."""
 
     source: str
     expires_at: float | None = None
@@ -65,7 +65,7 @@ class CredentialState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """All that ``status`` tells."""
+    """Everything that ``status`` prints."""
 
     root: Path
     config: Config | None
@@ -84,13 +84,13 @@ class Status:
 
     @property
     def activity(self) -> Activity | None:
-        """What the running daemon does."""
+        """The current activity of the running daemon."""
         found = self.notes.activity if self.notes is not None else None
         return found if found is not None and found.pid == self.daemon_pid else None
 
     @property
     def damage(self) -> Sequence[DamageNote]:
-        """What the daemon found damaged."""
+        """Damage that the daemon found."""
         return self.notes.damage if self.notes is not None else ()
 
     @property
@@ -151,7 +151,7 @@ class Status:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the state of the mirror means to a script."""
+        """The exit code for the state of the mirror."""
         finished = self.overview.last_finished
         codes = [ExitCode.UPSTREAM] if self.is_stale else []
         if self.damage:
@@ -215,7 +215,10 @@ async def _load(options: GlobalOptions, max_failures: int | None) -> Status:
 
 
 def _working_pid(lock: Path) -> int | None:
-    """Return the process that holds the tree's lock. One that was killed left its number in it, and is no more."""
+    """Return the process that holds the tree's lock.
+
+    A killed one left its number in it, but is not running.
+    """
     import os
 
     from mirror.tree.lock import holder_pid
@@ -243,7 +246,9 @@ def _disk_now(root: Path, now: float) -> DiskSample | None:
 async def _load_credentials(
     config: Config, env: Mapping[str, str], noted: Mapping[str, CredentialNote]
 ) -> dict[str, CredentialState]:
-    """Return what can be known of each credential; of those that are not asked, what the last cycle knew."""
+    """Return the state of each credential; for a source that is not read here, as the last cycle
+    recorded it.
+    """
     from mirror.errors import AccessDenied, ConfigError
     from mirror.upstream.credentials import credential_source
 

@@ -158,7 +158,7 @@ def _index_row(status: Status, index: IndexOverview) -> tuple[str, ...]:
 
 
 def _notes(status: Status) -> Iterator[str]:
-    """Yield what the table has no column for."""
+    """Yield the facts for which the table has no column."""
     for index in status.overview.indexes:
         yield from _notes_on(status, index)
     yield from missing_lines(status.overview.unserved)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mirror.sync.work import Options
 
 _LEAVE_S = 2.0
-"""So long threads may take to end once everything is done and closed."""
+"""How long to wait for threads once everything is done and closed."""
 
 
 def sync(
@@ -139,10 +139,11 @@ def _serve(options: GlobalOptions, index_url: str | None) -> ExitCode:
 
 
 def _leave_soon(code: ExitCode) -> None:
-    """End the process in a moment, also where a thread hangs: Python would wait for it, and whoever stops us waits too.
+    """End the process in a moment, also where a thread hangs: Python and the service manager would
+    wait for it.
 
-    All is done and closed by now. What may hang only reads: a name server or a file that does not answer, a large file
-    that is hashed.
+    Everything is done and closed by now. A thread that may hang only reads: from a name server or a
+    file that does not answer, or a large file that is hashed.
     """
     import os
     import threading
@@ -154,7 +155,7 @@ def _leave_soon(code: ExitCode) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """One cycle from its options to what came of it."""
+    """One cycle from its options to its result."""
 
     config: Config
     wanted: Options
@@ -182,7 +183,7 @@ async def _sync_once(run: _Run) -> ExitCode:
 
 
 async def _watch_signals(scope: CancelScope, caught: list[ExitCode]) -> None:
-    """Cancel everything at the first SIGTERM or SIGINT; what is finished stays."""
+    """Cancel everything at the first SIGTERM or SIGINT; finished work stays."""
     import signal
 
     import anyio
@@ -251,7 +252,7 @@ def _place(options: GlobalOptions, config: Config) -> Place:
 
 
 def _exit_code(report: Report, caught: Sequence[ExitCode]) -> ExitCode:
-    """Return what the report, or a signal, means for the caller."""
+    """Return the exit code for the report, or for a signal."""
     from mirror.errors import Reason
 
     codes = [*caught, *(exit_code_for(error) for error in report.ended.values())]

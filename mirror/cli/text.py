@@ -1,6 +1,7 @@
-"""How numbers, ages and tables are written for people. Pure: values in, text out.
+"""Formats numbers, ages and tables for people. Pure: values in, text out.
 
-Invariants: what comes from an index passes ``safe`` before it reaches a terminal; nothing here has colours or looks at one.
+Invariants: a text from an index passes ``safe`` before it reaches a terminal; nothing here uses
+colours or inspects a terminal.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def ago(then: float, now: float) -> str:
 
 
 def remaining(seconds: float) -> str:
-    """Return ``1:05`` or ``2:03:04``, for something that counts down; days where it takes so long."""
+    """Return ``1:05`` or ``2:03:04`` for a countdown; days for a long one."""
     whole = round(seconds)
     if whole >= 2 * 86_400:
         return duration(whole)

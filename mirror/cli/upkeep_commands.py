@@ -1,4 +1,4 @@
-"""``mirror verify`` and ``mirror prune``: keep what is held whole, and let go of what nobody lists."""
+"""``mirror verify`` and ``mirror prune``: keep held files whole, and delete unlisted ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _SHOWN = 20
 _MOST_NAMED = 500
 _SNAPSHOT = "snapshot "
-"""What stands for an index where only a snapshot lists a file (``state.blobs``): no cycle fetches it for that alone."""
+"""Marks a file that only a snapshot lists, in the place of its index (``state.blobs``): no cycle
+fetches it again.
+"""
 
 
 def verify(
@@ -114,7 +116,8 @@ async def _look(config: Config, scope: Scope, found: Verification) -> None:
 
 
 async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: Verification) -> None:
-    """Mend the tree under its lock, then fetch what was lost by a cycle narrowed to it.
+    """Mend the tree under its lock, then fetch the lost files by a cycle narrowed to their
+    projects.
 
     The whole tree is hashed before the lock is taken: a daemon may go on meanwhile.
     """
@@ -144,12 +147,14 @@ async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: V
         try:
             found.lost = await _fetch_lost(options, config, found.lost)
         except MirrorError as exc:
-            # What was mended is mended; the next cycle fetches the rest.
+            # The tree is mended; the next cycle fetches the lost files.
             write_error(f"error: what was lost could not be fetched now: {exc}")
 
 
 async def _fetch_lost(options: GlobalOptions, config: Config, lost: list[LostFile]) -> list[LostFile]:
-    """Run a cycle over the projects that lost files; return what is still not held, entered in the ledger."""
+    """Run a cycle over the projects that lost files; return the files still missing, recorded in
+    the ledger.
+    """
     import os
 
     import anyio

@@ -1,6 +1,6 @@
 """The progress display of ``mirror verify`` on a terminal: one line, redrawn in place.
 
-Fed by polling what the run counts, so that the run knows nothing of it.
+Fed by polling the counters of the run, so that the run does not depend on it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FEW_S = 1.0
 
 
 class VerificationView:
-    """What is shown of a verification: rendered anew at each refresh."""
+    """The view of a verification, rendered again at each refresh."""
 
     def __init__(self, found: Verification) -> None:
         self._found = found
@@ -37,7 +37,7 @@ class VerificationView:
 
 
 def describe_verification(found: Verification, elapsed_s: float) -> str:
-    """Return what is done, how fast, and how long the rest will take."""
+    """Return the progress, the rate, and the estimated time left."""
     parts = [found.doing, f"{found.blobs_checked:,}/{max(found.blobs_total, found.blobs_checked):,} files"]
     if found.bytes_total:
         parts.append(f"{size(found.bytes_checked)} of {size(max(found.bytes_total, found.bytes_checked))}")

@@ -1,7 +1,7 @@
-"""What a cycle did, in sentences, and what to do next. Pure: a report in, lines out.
+"""The result of a cycle, in sentences, and the next steps. Pure: a report in, lines out.
 
-Answers for this: nothing that failed goes unsaid, each kind of failure comes with what to do about it, and the lines end
-after a screen however many failures there are.
+Guarantees that every failure is named, that each kind of failure comes with advice, and that the
+lines fit a screen however many failures there are.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ ADVICE = {
     Reason.NO_SPACE: "free some space, or use a larger disk; the next cycle tries it again",
     Reason.INTERNAL: "this is a bug of this program: please report it with what the log says",
 }
-"""What a user can do about each kind of failure."""
+"""Advice for each kind of failure."""
 
 INDEX_DENIED = "check that the credential is set, has not expired and is entitled to this index"
 """The same where an index as a whole is denied."""
 
 
 def advice_for(reason: Reason, *, is_index: bool) -> str:
-    """Return what a user can do about the failure of an item, or of an index as a whole."""
+    """Return the advice for the failure of an item, or of an index as a whole."""
     return INDEX_DENIED if reason is Reason.DENIED and is_index else ADVICE[reason]
 
 
@@ -69,7 +69,9 @@ class Place:
 
 
 def describe_cycle(report: Report, place: Place) -> list[str]:
-    """Return what a cycle did: a line for each index, the failures by reason, the outcome and the next step."""
+    """Return the result of a cycle: a line for each index, the failures by reason, the outcome and
+    the next step.
+    """
     lines = [_index_line(index, report.ended.get(index.name)) for index in report.indexes.values()]
     lines += [line for index in report.indexes.values() if (line := _state_line(index))]
     lines += _warning_lines(report)
@@ -78,7 +80,7 @@ def describe_cycle(report: Report, place: Place) -> list[str]:
 
 
 def describe_warnings(report: Report, place: Place) -> list[str]:
-    """Return what stands in the way of a plan: failures, events, and what ended it early."""
+    """Return the obstacles of a plan: failures, events, and the cause of an early end."""
     lines = [f"{name}: stopped: {error}" for name, error in report.ended.items()]
     lines += _warning_lines(report)
     if report.aborted is not None or report.interrupted:
@@ -120,7 +122,7 @@ def _changes(index: IndexCounters) -> list[str]:
 
 
 def _state_line(index: IndexCounters) -> str:
-    """Say what the pages lack or carry beyond what is plainly held; empty where there is nothing."""
+    """Return the missing and the unusual files of the pages, in words; empty where there are none."""
     told = (
         (index.files_skipped, "left out by the configuration"),
         (index.files_absent, "missing upstream, served until the next look confirms it"),
@@ -140,7 +142,10 @@ def _warning_lines(report: Report) -> list[str]:
 
 
 def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
-    """Say what a person should know beyond counters and failures; many of one kind are summed up."""
+    """Return lines on the events that a person should know besides counters and failures.
+
+    Many events of one kind are summed up.
+    """
     from mirror.sync.report import nothing_wanted
 
     lines = []
@@ -181,7 +186,7 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
 
 
 def unread_names(files: str, names: str) -> str:
-    """Return what to say of a flat page's files whose names tell no project."""
+    """Return the message about a flat page's files whose names hold no project."""
     first = names if len(names) <= _NAMES_WIDTH else f"{names[:_NAMES_WIDTH]}…"
     return f"left out, since no project can be read from the name ({files}): {first}"
 

@@ -1,4 +1,4 @@
-"""Write pages from the state, in the order of writes (README): project page, root page, sync, closing transaction.
+"""Write pages from the state, in the order of writes (docs/explanation): project page, root page, sync, closing transaction.
 
 Everything published here is marked in the state before, so that a cycle that was killed anywhere is repaired by the next.
 The root is rewritten when the set of projects changes, during a long first fill now and then, and at the end whenever any
