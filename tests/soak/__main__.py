@@ -1,4 +1,7 @@
-"""``make soak``: kill cycles and play histories for long, and print the figures. Ends by itself; 0 where nothing broke."""
+"""``make soak``: kill cycles, play histories and change statements for long, and print the figures.
+
+Ends by itself; 0 where nothing broke.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,7 @@ def main() -> int:
     violations += _play(options.histories, options.seed, figures) if options.histories else 0
     violations += _fuzz(options.workers, figures)
     violations += _run_clients(options.workers, figures)
+    violations += _change_statements(options.statements, options.seed, figures)
     print(f"seed: {options.seed}")
     for name, count in figures.items():
         print(f"{name}: {count}")
@@ -52,6 +56,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--histories", type=int, default=1000)
+    parser.add_argument("--statements", type=int, default=50, help="changes to the SQL of the state")
     parser.add_argument("--workers", default="2", help="processes for the property tests; 0: leave them out")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     return parser.parse_args()
@@ -94,6 +99,17 @@ def _run_clients(workers: str, figures: Counter[str]) -> int:
     done = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False)
     passed = re.search(r"(\d+) passed", done.stdout)
     figures["clients that installed"] += int(passed[1]) if passed else 0
+    if done.returncode:
+        print(done.stdout + done.stderr)
+    return int(done.returncode != 0)
+
+
+def _change_statements(number: int, first_seed: int, figures: Counter[str]) -> int:
+    """Let the tests of the state find random changes to its statements."""
+    command = [sys.executable, "-m", "soak.statements", str(number), str(first_seed)]
+    done = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False)
+    for name, count in re.findall(r"^(changes [a-z ]+): (\d+)$", done.stdout, re.MULTILINE):
+        figures[name] += int(count)
     if done.returncode:
         print(done.stdout + done.stderr)
     return int(done.returncode != 0)
