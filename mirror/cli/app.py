@@ -9,6 +9,7 @@ import typer
 
 from mirror.cli import (
     bundle_commands,
+    client_config_command,
     config_commands,
     explain_command,
     install_units_command,
@@ -18,6 +19,7 @@ from mirror.cli import (
     status_command,
     sync_commands,
     upkeep_commands,
+    web_config_command,
 )
 from mirror.cli.options import group_callback, with_global_options
 
@@ -43,6 +45,8 @@ app.command("verify")(with_global_options(upkeep_commands.verify))
 app.command("prune")(with_global_options(upkeep_commands.prune))
 app.command("probe")(with_global_options(probe_command.probe))
 app.command("init")(with_global_options(config_commands.init))
+app.command("client-config")(with_global_options(client_config_command.client_config))
+app.command("web-config")(with_global_options(web_config_command.web_config))
 app.command("install-units")(with_global_options(install_units_command.install_units))
 
 _config = _group("Check, show and describe the configuration.")

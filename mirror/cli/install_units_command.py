@@ -9,7 +9,6 @@ user: existing ones stay.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import ExitCode, write_error, write_out
+from mirror.cli.web_config_command import DEFAULT_ROOT, WebServer, check_plain, render_web_config
 from mirror.errors import ConfigError, shown_text
 
 _UNITS = Path("etc/systemd/system")
@@ -27,8 +27,7 @@ _LINKING_DROP_INS = _UNITS / "mirror-once.service.d"
 _LINKED_DROP_INS = ("credential.conf", "root.conf", "override.conf")
 """What counts for both services once it is there; the last one is what `systemctl edit` writes."""
 _SHIPPED_PROGRAM = "/opt/mirror/bin/mirror"
-_SHIPPED_ROOT = "/var/lib/mirror"
-_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+/@:-]*")
+_SHIPPED_ROOT = str(DEFAULT_ROOT)
 _HIDDEN_PLACES = ("/home/", "/root/", "/run/user/")
 """Where the units' ProtectHome=yes lets nothing be seen."""
 
@@ -66,8 +65,8 @@ def install_units(
     """Install the systemd units and a configuration that fits them; --root names a root elsewhere."""
     root = options.root.absolute() if options.root else Path(_SHIPPED_ROOT)
     started = program or _installed_program()
-    _check_plain(root, "--root")
-    _check_plain(started, "--program")
+    check_plain(root, "--root")
+    check_plain(started, "--program")
     if str(started).startswith(_HIDDEN_PLACES):
         write_error(f"warning: the units can't see {started} (ProtectHome=yes); install the program below /opt or /usr")
     for file in _files(root, started):
@@ -90,13 +89,12 @@ def _files(root: Path, program: Path) -> list[_File]:
         text = _shipped("mirror.service.d/root.conf.example").replace("/srv/mirror", str(root))
         found.append(_File(path=_DROP_INS / "root.conf", text=text))
     directories = _shipped("mirror.tmpfiles.conf").replace(_SHIPPED_ROOT, str(root))
-    page_server = _shipped("nginx.conf").replace(_SHIPPED_ROOT, str(root))
     return [
         *found,
         _File(path=Path("etc/sysusers.d/mirror.conf"), text=_shipped("mirror.sysusers.conf")),
         _File(path=Path("etc/tmpfiles.d/mirror.conf"), text=directories),
         _File(path=Path("etc/mirror/mirror.toml"), text=render_for_systemd(root), is_users=True),
-        _File(path=Path("etc/mirror/nginx.conf"), text=page_server, is_users=True),
+        _File(path=Path("etc/mirror/nginx.conf"), text=render_web_config(WebServer.NGINX, root), is_users=True),
     ]
 
 
@@ -114,12 +112,6 @@ def _installed_program() -> Path:
         if found.name == "mirror" and found.is_file() and os.access(found, os.X_OK):
             return found
     raise ConfigError(where="--program", problem="there is no program `mirror` beside the interpreter; name it")
-
-
-def _check_plain(path: Path, where: str) -> None:
-    if not _PLAIN_PATH.fullmatch(str(path)) or ".." in path.parts:
-        problem = "expected an absolute path of letters, digits and ._+@:- for a systemd unit"
-        raise ConfigError(where=where, problem=f"{problem}, got {shown_text(str(path))}")
 
 
 def _install(target: Path, file: _File) -> str:

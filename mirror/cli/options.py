@@ -70,6 +70,12 @@ class GlobalOptions:
 
         return load_config(self.config, env=os.environ, root=self.root, index_url=index_url)
 
+    def has_configuration(self) -> bool:
+        """Return whether a configuration file is named, or lies in a usual place."""
+        from mirror.config import find_config
+
+        return find_config(self.config, os.environ) is not None
+
     def load_tree_config(self, *, needs_settings: bool = False) -> Config:
         """Return the configuration for a command that needs no more than the tree.
 

@@ -8,8 +8,8 @@ their sources.
 """
 
 from mirror.config.by_hand import all_credential_names, by_hand, credential_names
-from mirror.config.checks import is_loopback_host
-from mirror.config.loading import config_for_tree, config_of_root, load_config, missing_sources
+from mirror.config.checks import checked_url, is_loopback_host
+from mirror.config.loading import config_for_tree, config_of_root, find_config, load_config, missing_sources
 from mirror.config.settings import (
     AuthConfig,
     AuthKind,
@@ -34,10 +34,12 @@ __all__ = [
     "SiteConfig",
     "all_credential_names",
     "by_hand",
+    "checked_url",
     "config_for_tree",
     "config_of_root",
     "credential_names",
     "effective_toml",
+    "find_config",
     "format_duration",
     "format_size",
     "is_loopback_host",

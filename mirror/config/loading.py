@@ -114,14 +114,19 @@ def _without_file(index_url: str, overrides: dict[str, str]) -> Config:
     return Config(mirror=config.mirror, limits=config.limits, indexes=config.indexes, source="--index-url")
 
 
-def _find(path: Path | None, env: Mapping[str, str]) -> Path:
+def find_config(path: Path | None, env: Mapping[str, str]) -> Path | None:
+    """Return the file that counts: the named one, else the first that is in a usual place, else None."""
     if path is not None:
         return path
     if named := env.get("MIRROR_CONFIG"):
         return Path(named)
-    for place in (DEFAULT_FILE, SYSTEM_FILE):
-        if place.exists():
-            return place
+    return next((place for place in (DEFAULT_FILE, SYSTEM_FILE) if place.exists()), None)
+
+
+def _find(path: Path | None, env: Mapping[str, str]) -> Path:
+    found = find_config(path, env)
+    if found is not None:
+        return found
     problem = (
         f"no configuration found: looked at --config, $MIRROR_CONFIG, ./{DEFAULT_FILE} and {SYSTEM_FILE}; "
         "write one with `mirror init`, or pass --index-url URL --root DIR"

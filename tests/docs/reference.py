@@ -1,4 +1,4 @@
-"""The pages of ``docs/reference`` that are generated from the program.
+"""The pages of the documentation that are generated from the program, as a whole or in part.
 
 ``python tests/docs/reference.py`` writes them; the suite fails where one is not what the program says.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import typer.main
 
 from mirror.cli.app import app
+from mirror.cli.web_config_command import WebServer, render_web_config
 from mirror.config.show import json_schema
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs/reference"
@@ -73,7 +74,19 @@ def render_configuration() -> str:
     return "\n".join(blocks).rstrip() + "\n"
 
 
-PAGES = {"commands.md": render_commands, "configuration.md": render_configuration}
+def render_web_server() -> str:
+    """Return the page of web servers as it is, with nginx's configuration as it is printed."""
+    before, fence, rest = (FOLDER / _WEB_SERVER).read_text(encoding="utf-8").partition("```nginx\n")
+    _old, closing, after = rest.partition("```\n")
+    return before + fence + render_web_config(WebServer.NGINX) + closing + after
+
+
+_WEB_SERVER = "../how-to/web-server.md"
+PAGES = {
+    "commands.md": render_commands,
+    "configuration.md": render_configuration,
+    _WEB_SERVER: render_web_server,
+}
 
 
 def _walk(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,60 @@
+"""``mirror web-config``: a configuration with which nginx, Caddy or Apache serves the tree.
+
+The templates beside the units in ``mirror/systemd`` are the only source: ``install-units`` and the documentation use them too.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import ExitCode, write_out
+from mirror.errors import ConfigError, shown_text
+
+DEFAULT_ROOT = Path("/var/lib/mirror")
+"""The root that the templates name, and that of the systemd units."""
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+/@:-]*")
+
+
+class WebServer(str, Enum):
+    """Which server is configured."""
+
+    NGINX = "nginx"
+    CADDY = "caddy"
+    APACHE = "apache"
+
+
+def web_config(
+    options: GlobalOptions,
+    server: Annotated[WebServer, typer.Argument(show_default=False, help="The web server.")],
+) -> ExitCode:
+    """Print a configuration with which a web server serves the tree."""
+    write_out(render_web_config(server, _root(options)).rstrip("\n"))
+    return ExitCode.OK
+
+
+def render_web_config(server: WebServer, root: Path = DEFAULT_ROOT) -> str:
+    """Return the configuration for one server. Raises ``ConfigError`` for a root that would need quoting."""
+    from importlib.resources import files
+
+    check_plain(root, "--root")
+    template = (files("mirror") / "systemd" / f"{server.value}.conf").read_text(encoding="utf-8")
+    return template.replace(f"{DEFAULT_ROOT}/", f"{str(root).rstrip('/')}/")
+
+
+def check_plain(path: Path, where: str) -> None:
+    """Raise ``ConfigError`` for a path that means something else in a unit or in a server's configuration."""
+    if not _PLAIN_PATH.fullmatch(str(path)) or ".." in path.parts:
+        problem = "expected an absolute path of letters, digits and ._+@:- for a configuration file"
+        raise ConfigError(where=where, problem=f"{problem}, got {shown_text(str(path))}")
+
+
+def _root(options: GlobalOptions) -> Path:
+    if options.root is not None:
+        return options.root.absolute()
+    return options.load_config().mirror.root if options.has_configuration() else DEFAULT_ROOT
