@@ -59,14 +59,15 @@ def is_loopback_host(host: str) -> bool:
 
 
 def checked_url(url: str, *, where: str, is_flat: bool = False) -> str:
-    """Return an index's URL with ``/`` at its end, that of a flat page as it is.
+    """Return an index's URL with ``/`` at its end, that of a flat page or of a document as it is.
 
     Raises ``ConfigError``, which does not repeat it.
     """
     parts = _split(url, where=where, schemes=("http", "https"))
     if parts.query or "?" in url or "#" in url:
         raise ConfigError(where=where, problem="expected a URL without query and fragment (? and #)")
-    return url if url.endswith("/") or is_flat else f"{url}/"
+    is_document = is_flat or url.lower().endswith((".html", ".htm"))
+    return url if url.endswith("/") or is_document else f"{url}/"
 
 
 def check_variable(name: str, where: str) -> None:

@@ -44,7 +44,7 @@ _DIGEST = re.compile(r"#(?:sha\d|blake2|md5)[a-z0-9_]*=", re.IGNORECASE)
 def resolve_address(index_url: str, name: ProjectName, address: str | None) -> str:
     """Return the URL of a project's page. ``address``: None for the usual one."""
     if address is None:
-        return f"{index_url}{name}/"
+        return f"{index_url[: index_url.rindex('/') + 1]}{name}/"
     return resolve_link(parse_base(index_url), address)
 
 

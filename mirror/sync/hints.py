@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
+from mirror.core.root_links import FLAT_CAUSE
 from mirror.errors import (
     THE_CONFIGURATION,
     THE_INDEX,
@@ -37,7 +38,8 @@ def add_hint(error: MirrorError, url: str) -> MirrorError:
     may be the cause.
     """
     segments = [part.lstrip("+").lower() for part in urlsplit(url).path.split("/")]
-    if isinstance(error, BadPage | NotListed) and "simple" not in segments:
+    is_flat = isinstance(error, BadPage) and error.cause == FLAT_CAUSE
+    if isinstance(error, BadPage | NotListed) and "simple" not in segments and not is_flat:
         error.hint = WITHOUT_SIMPLE
     return error
 

@@ -21,8 +21,6 @@ from mirror.upstream.response import DRAIN_BYTES, Response, media_type
 MAX_CHARS: Final = 2000
 """More than any message shows: a secret in the text must be found before the text is cut."""
 
-_TEXT_CHARS: Final = 500
-"""A longer plain text is no message."""
 _MESSAGES: Final = 3
 _KEYS: Final = ("message", "detail", "reason", "error_description", "error", "title")
 _LEAST_HIDDEN: Final = 4
@@ -30,6 +28,7 @@ _LEAST_HIDDEN: Final = 4
 
 _XML_MESSAGE = re.compile(r"<(?:\w+:)?Message>([^<]{1,4000})</(?:\w+:)?Message>", re.IGNORECASE)
 _TITLE = re.compile(r"<title\b[^>]{0,200}>([^<]{1,4000})</title", re.IGNORECASE)
+_HEADING = re.compile(r"<h[1-3]\b[^>]{0,200}>([^<]{1,4000})</h[1-3]", re.IGNORECASE)
 _URL = re.compile(r"https?://[^\s\"'<>]+")
 
 
@@ -64,11 +63,11 @@ def _message_of(body: str, response: Response) -> str:
         found = _XML_MESSAGE.search(body)
         if found is not None:
             return _one_line(html.unescape(found[1]))
-    if "html" in kind or start[:1] == "<":
-        found = _TITLE.search(body)
+    if start[:1] == "<":
+        found = _TITLE.search(body) or _HEADING.search(body)
         return _one_line(html.unescape(found[1])) if found is not None else ""
-    text = _one_line(body)
-    return text if kind in {"text/plain", ""} and len(text) <= _TEXT_CHARS else ""
+    # Some servers label a bare sentence as HTML.
+    return _one_line(body) if kind in {"text/plain", "text/html", ""} and "\ufffd" not in body else ""
 
 
 def _json_messages(text: str) -> list[str]:

@@ -300,6 +300,22 @@ def test_root_is_needed(load):
     assert str(caught.value) == "mirror.root: missing: set it, MIRROR_ROOT or --root"
 
 
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    {
+        "http://a.example/simple": "http://a.example/simple/",
+        "http://a.example/simple/": "http://a.example/simple/",
+        "http://a.example/whl/torch_stable.html": "http://a.example/whl/torch_stable.html",
+        "http://a.example/INDEX.HTM": "http://a.example/INDEX.HTM",
+        "http://a.example/1.0": "http://a.example/1.0/",
+    }.items(),
+)
+def test_the_end_of_a_url(load, url, asked):
+    """A root page is a folder, unless its url is written as a document: then it is asked as it is."""
+    loaded = load(f'[mirror]\nroot = "r"\n[[index]]\nname = "a"\nurl = "{url}"\n')
+    assert loaded.indexes[0].url == asked
+
+
 def test_without_a_file(tmp_path, monkeypatch):
     """--index-url with --root is a whole configuration; every file is ignored."""
     monkeypatch.chdir(tmp_path)

@@ -100,6 +100,8 @@ class IndexOrigin:
         match [unquote(part) for part in path.split("/")]:
             case ["", "simple"] | ["", "simple", ""]:
                 return Target(kind="root")
+            case ["", "simple", "index.html"] if self.settings.documents:
+                return Target(kind="root")
             case ["", "simple", project, "index.html"] if self.settings.documents:
                 return Target(kind="page", project=canonicalize_name(project))
             case ["", "simple", project] | ["", "simple", project, ""]:
@@ -210,7 +212,8 @@ class IndexOrigin:
 
     def _answer_page(self, target: Target, path: str, headers: Mapping[str, str], *, is_known: bool = True) -> Answer:
         known = self.state.projects.get(target.project or "")
-        canonical = f"{self.settings.prefix}/simple/"
+        document = "index.html" if self.settings.documents and path.endswith("/index.html") else ""
+        canonical = f"{self.settings.prefix}/simple/{document}"
         if target.project is not None:
             canonical = self.page_path(known) if known else f"{canonical}{target.project}/"
         if path != canonical and (self.settings.spelled or self.settings.documents):

@@ -123,6 +123,20 @@ async def test_the_url_is_used_as_written(simulator, mirror_of):
     assert index.take_requests()[0].path == "/simple"
 
 
+async def test_as_an_index_it_is_named(simulator, mirror_of):
+    """Without the format the message says what the page is, and nothing of an address that were wrong."""
+    index, mirror = await flat(simulator, mirror_of, formats="html")
+    document = f"{index.url.removesuffix('simple/')}wheels/links.html"
+    index.inject(Page(body=b'<a href="a-1.0.tar.gz">a</a><a href="b-1.0.tar.gz">b</a>'))
+    mirror.configure("main", format="simple", url=document)
+    report = await mirror.cycle()
+    assert (failures(report), mirror.exit_code) == ([("main", None, None, "bad-page")], 4)
+    assert report.failures[0].detail == (
+        f"{document} is not a page of a simple index: it is a page of files (find-links), not of projects;"
+        ' to mirror the files that it lists, say format = "flat" for this index'
+    )
+
+
 async def test_the_page_is_bounded_as_a_root(simulator, mirror_of):
     """``root-page-size`` bounds it, not ``page-size``."""
     index, mirror = await flat(simulator, mirror_of, formats="html")

@@ -38,6 +38,20 @@ async def test_pages_are_asked_where_the_root_links(simulator, mirror_of, settin
     assert sorted(r.path for r in index.take_requests() if r.kind == "page") == pages
 
 
+async def test_a_root_that_is_a_document(simulator, mirror_of):
+    """A url that ends in a document is asked as it is written; the pages lie beside it."""
+    index = await simulator(formats="html", documents=True)
+    index.state.publish("alpha", *build_wheel("alpha", "1.0"))
+    mirror = mirror_of(index)
+    mirror.configure("main", url=f"{index.url}index.html")
+
+    report = await mirror.cycle()
+
+    assert (mirror.files(), failures(report), mirror.exit_code) == (offered(index), [], 0)
+    asked = [r.path for r in index.take_requests() if r.kind in {"root", "page"}]
+    assert asked == ["/simple/index.html", "/simple/alpha/index.html"]
+
+
 async def test_an_address_that_changes(simulator, mirror_of):
     """A page that moves is read anew at its new place; the files stay as they are."""
     index = await simulator(formats="html", validators="last-modified")

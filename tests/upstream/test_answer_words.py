@@ -27,10 +27,13 @@ FORMS = {
     "xml": (XML.format("Access Denied &amp; more"), "application/xml", "Access Denied & more"),
     "xml in a namespace": (XML.format("no").replace("Message", "s3:Message"), "text/xml", "no"),
     "text": ("  blocked by\n policy\r\n", "text/plain; charset=utf-8", "blocked by policy"),
-    "long text": ("x" * 501, "text/plain", ""),
+    "long text": ("blocked " + "x" * 5000, "text/plain", f"blocked {'x' * 192}…"),
+    "text that is called html": ("blocked by policy", "text/html", "blocked by policy"),
+    "bytes": (b"blocked \xff", "text/plain", ""),
     "binary": ("\x00\x01", "application/octet-stream", ""),
     "html": ("<html><head><title>403\n Forbidden &mdash; proxy</title><body>x", "text/html", "403 Forbidden — proxy"),
-    "html without a title": ("<html><body>no</body></html>", "text/html", ""),
+    "html without a title": ("<html><body><h1 class=x>Not allowed</h1>no", "text/html", "Not allowed"),
+    "html without a heading": ("<html><body>no</body></html>", "text/html", ""),
     "nothing": ("", "text/plain", ""),
 }
 
