@@ -92,7 +92,7 @@ class MirrorError(Exception):
 
     reason: ClassVar[Reason] = Reason.INTERNAL
 
-    def __str__(self) -> str:  # pragma: no cover - every subclass says its own sentence
+    def __str__(self) -> str:  # pragma: no cover - every subclass has its own sentence
         return type(self).__name__
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -177,9 +177,10 @@ class Unreachable(UpstreamError):
 
 @dataclass(kw_only=True, eq=False)
 class RefusedElsewhere(Unreachable):
-    """The host that an index redirects to has answered 401 or 403, also when the index was asked once more.
+    """The host that an index redirects to has answered 401 or 403, also when the index was asked
+    once more.
 
-    It says nothing of the index. The host never gets the credential.
+    It proves nothing about the index. The host never gets the credential.
     """
 
     reason = Reason.DENIED
@@ -238,7 +239,8 @@ class AccessDenied(UpstreamError):
         answer = f"answered {self.status}" if self.status else "has no usable credential"
         if self.is_sign_in:
             answer = "sent the request to a sign-in page"
-        limit = 200 if self.status else 1_000  # without a status the words are our own, with what to do in them
+        # without a status the text is the program's own, with advice in it
+        limit = 200 if self.status else 1_000
         detail = f" ({shown_text(self.detail, limit)})" if self.detail else ""
         if self.status in {402, 451}:
             advice = "ask the index's operator for access"
@@ -284,7 +286,7 @@ class NotListed(UpstreamError):
     status: int
     is_root: bool = False
     lister: str = THE_INDEX
-    """What lists it, in words; the configuration where ``list = "config"``."""
+    """The document that lists it, in words; the configuration where ``list = "config"``."""
     hint: str = ""
 
     def __str__(self) -> str:
@@ -306,7 +308,7 @@ class Withheld(UpstreamError):
 
     @property
     def is_withdrawal(self) -> bool:
-        """Whether the index says that the content must not be used."""
+        """Whether the index declares that the content must not be used."""
         return self.code in {"MALWARE_DETECTED", "POLICY_ORG_BLOCKLIST"}
 
     def __str__(self) -> str:
@@ -484,7 +486,10 @@ class StateError(MirrorError):
 
 @dataclass(kw_only=True, eq=False)
 class TreeError(MirrorError):
-    """The tree can't be written or read. ``problem`` says what to do, with the free space where that matters."""
+    """The tree can't be written or read.
+
+    ``problem`` includes the advice, with the free space where that matters.
+    """
 
     reason = Reason.STORAGE
     path: str
@@ -509,7 +514,10 @@ class DiskFull(TreeError):
 
 @dataclass(kw_only=True, eq=False)
 class BundleError(MirrorError):
-    """A bundle can't be made, is damaged, or does not fit where it is to go. ``problem`` says what to do."""
+    """A bundle can't be made, is damaged, or does not fit its target.
+
+    ``problem`` includes the advice.
+    """
 
     reason = Reason.STORAGE
     problem: str

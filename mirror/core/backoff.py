@@ -28,7 +28,8 @@ def delay_s(tries_made: int, *, base_s: float, cap_s: float, random: Callable[[]
 
 
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3), or None where it says nothing.
+    """Return the seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3), or None where
+    it can't be read.
 
     Both forms: seconds and an HTTP date. A date in the past means 0. ``now`` is aware.
     """

@@ -1,7 +1,10 @@
-"""What changed on a project's page between two states, as values: for ``snapshot diff`` and reports. Pure.
+"""Differences between a project's page in two states, as values: for ``snapshot diff`` and reports.
 
-A file that keeps its name and gets other bytes is replaced; one whose yank changes is yanked or unyanked; any other
-change of its labels is a relabelling. A version is new when the older state had no file of it.
+Pure.
+
+A file that keeps its name and gets other bytes is replaced; one whose yank changes is yanked or
+unyanked; any other change of its labels is a relabelling. A version is new when the older state had
+no file of it.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ class PublishedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs on one project's page; each tuple sorted."""
+    """The differences on one project's page; each tuple sorted."""
 
     name: ProjectName
     is_new: bool = False
@@ -48,7 +51,9 @@ class ProjectDifference(msgspec.Struct, frozen=True, kw_only=True):
 def compare_project(
     name: ProjectName, before: Mapping[str, PublishedFile], after: Mapping[str, PublishedFile]
 ) -> ProjectDifference | None:
-    """Return what differs between the files of two states, filename -> file; None where nothing does."""
+    """Return the differences between the files of two states, filename -> file; None where they are
+    equal.
+    """
     both = sorted(before.keys() & after.keys())
     same = [f for f in both if before[f].sha256 == after[f].sha256]
     replaced = tuple(f for f in both if before[f].sha256 != after[f].sha256)

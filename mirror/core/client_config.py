@@ -1,7 +1,7 @@
-"""What a client's configuration says so that it installs from the mirror, and nowhere else; pure.
+"""Configurations for clients that install from the mirror, and from nowhere else; pure.
 
-No password stands in it: a comment says where the client reads one. An address of plain http beyond this machine gets
-a warning, and what the client needs to accept it.
+They contain no password: a comment names the place from which the client reads one. An address of
+plain http beyond this machine gets a warning, and the setting with which the client accepts it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 NAME = "mirror"
-"""What the index is called where a client wants a name for it; poetry's and uv's variables contain it."""
+"""The index's name for clients that need one; poetry's and uv's variables contain it."""
 
 _UPPER = NAME.upper()
 
@@ -28,7 +28,9 @@ class ClientAddress:
 
 
 def render_client_config(client: str, address: ClientAddress) -> str:
-    """Return the configuration of one client of ``CLIENTS``, with comments for the person who installs it."""
+    """Return the configuration of one client of ``CLIENTS``, with comments for the person
+    installing it.
+    """
     head, render = _RENDERED[client]
     lines = [*head, *(_warning(address) if address.is_exposed else ()), *render(address)]
     return "\n".join(lines) + "\n"

@@ -21,14 +21,14 @@ from mirror.core.upload_time import is_readable_time
 
 
 class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
-    """An open entry row: a file that our pages publish for one index and project."""
+    """An open entry row: a file that the mirror's pages publish for one index and project."""
 
     id: int
     filename: str
     sha256: Sha256
     size: int
     digests: Digests
-    """As listed; not of our own making."""
+    """As listed by the index, not computed."""
     url: str
     labels: Labels
     absent_since: int | None = None
@@ -36,13 +36,13 @@ class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
     refused: Digests = ()
     """The digests of other bytes under this name that ``on-replace = "keep"`` has refused."""
     has_metadata: bool = False
-    """Whether our page offers core metadata for it (PEP 658)."""
+    """Whether the mirror's page offers core metadata for it (PEP 658)."""
     first_metadata: str | None = None
     """The sha256 of the only metadata that may ever be offered for it, where it is no wheel; None: none was published yet."""
 
 
 class RemovalKind(Enum):
-    """Why a file leaves the pages; all but those of ``OUTSIDE_BRAKE`` obey the brake."""
+    """The reason for a removal; all but those of ``OUTSIDE_BRAKE`` obey the brake."""
 
     ABSENT = "absent"
     """Missing in two looks."""
@@ -99,7 +99,7 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do for one project of one index."""
+    """The changes to make for one project of one index."""
 
     fetch: tuple[Fetch, ...] = ()
     relabel: tuple[Relabel, ...] = ()
@@ -282,7 +282,9 @@ def _both_differ(new: str | None, old: str | None) -> bool:
 
 
 def _merged_labels(new: Labels, known: HeldFile, *, is_html: bool) -> Labels:
-    """Take the listed labels; what HTML can't carry stays as the last JSON said for the same bytes."""
+    """Take the listed labels; those that HTML can't express keep their value from the last JSON for
+    the same bytes.
+    """
     if not is_html:
         return new
     old = known.labels

@@ -27,7 +27,9 @@ def escape_marks(text: str) -> str:
 
 
 def escape_marks_in_json(data: bytes) -> bytes:
-    """Return JSON in UTF-8 with each mark as an escape: other characters than ASCII stand in its strings only."""
+    """Return JSON in UTF-8 with each mark as an escape: non-ASCII characters occur in its strings
+    only.
+    """
     if data.isascii():
         return data
     return _IN_UTF8.sub(lambda found: _ESCAPES[ord(found[0].decode())].encode(), data)

@@ -22,7 +22,7 @@ from mirror.core.names import ProjectName, normalize_project
 from mirror.errors import UnsafeName
 
 ANY = ProjectName("flat")
-"""Stands for the project of a flat page while the page is read: it has none."""
+"""Placeholder for the project of a flat page while the page is read: it has none."""
 
 MAX_UNREAD_NAMES = 1000
 

@@ -28,8 +28,9 @@ MAX_TEXT_BYTES = 1024
 _BATCH = 4096
 _WANTED = "a, base, input, meta"
 
-# Possessive quantifiers stand on single character classes only: on groups, Python 3.11.0 to 3.11.4 get them wrong.
-# No two ways lead through a token, so a failing match costs one pass over it.
+# Possessive quantifiers are used on single character classes only: on groups, Python 3.11.0 to
+# 3.11.4 get them wrong. No two ways lead through a token, so a failing match costs one pass over
+# it.
 _SPACE = rb"[ \t\n\f\r]"
 _NAME_ENDS = rb"(?=[ \t\n\f\r/>])"
 _VALUE = rb"""(?:"[^"]*+"|'[^']*+'|[^ \t\n\f\r"'<>=`][^ \t\n\f\r"'<>`]*+)"""
@@ -90,7 +91,7 @@ def iter_tags(html: bytes | bytearray) -> Iterator[Tag]:
 def iter_anchors(html: bytes | bytearray) -> Iterator[tuple[dict[str, str], str]]:
     """Yield the attributes and the text of each ``a`` of UTF-8. Raises ``OddDocumentError``.
 
-    This costs much more than ``iter_tags``, since all the text has to be looked at.
+    This costs much more than ``iter_tags``, since it scans all the text.
     """
     try:
         for batch in _iter_batches(html, with_text=True):

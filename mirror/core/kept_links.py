@@ -1,8 +1,8 @@
 """How the state stores links of files: never a query, never the secret path of an index.
 
-A query is often a signature that opens the file to everyone who has it, and it expires. The state
-keeps such a link with a bare ``?`` at its end: to fetch the file again, its page is read again.
-Links of an index whose own address is a secret are kept relative to that address.
+A query is often a signature that opens the file to every holder of the link, and it expires. The
+state keeps such a link with a bare ``?`` at its end: to fetch the file again, its page is read
+again. Links of an index whose own address is a secret are kept relative to that address.
 """
 
 from __future__ import annotations

@@ -89,7 +89,10 @@ def parse_base(url: str) -> Base:
 
 
 def resolve_link(base: Base, href: str) -> str:
-    """Return where ``href`` leads to (RFC 3986, section 5.2). Raises ``ValueError`` that says why it leads nowhere."""
+    """Return the absolute target of ``href`` (RFC 3986, section 5.2).
+
+    Raises ``ValueError`` with the reason if it has none.
+    """
     link = _cleaned(href)
     if link.startswith("https://") or _SCHEME.match(link):
         scheme, authority, tail = _split_absolute(link)
@@ -110,7 +113,7 @@ def last_segment(url: str) -> str:
 
 
 def is_https(url: str) -> bool:
-    """Say whether ``url`` is, as it stands, an absolute https URL without user info and query."""
+    """Return whether ``url`` is an absolute https URL without user info and query, byte for byte."""
     if not url.startswith("https://") or "?" in url or not _PLAIN.match(url):
         return False
     try:

@@ -48,7 +48,7 @@ class ListedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefusedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that a page lists and that must not be touched, with the sentence that says why."""
+    """A file that a page lists and that must not be touched, with the reason as a sentence."""
 
     name: str
     """Exactly as listed where it is a safe name, else fit to be shown; empty where it can't be read."""
@@ -65,7 +65,7 @@ class ProjectMeta(msgspec.Struct, frozen=True, kw_only=True):
     """PEP 792: active, archived, quarantined, deprecated; another word is passed through."""
     status_reason: str | None = None
     versions: tuple[str, ...] | None = None
-    """As listed (PEP 700); None where the page can't say."""
+    """As listed (PEP 700); None where the page's format has no list of versions."""
     extra: str = "{}"
     """Unknown top-level keys of the page as a JSON object, keys sorted."""
     extra_meta: str = "{}"
@@ -77,7 +77,7 @@ class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
 
     name: ProjectName
     files: tuple[ListedFile, ...]
-    """In the page's order. The same filename may stand there twice: ``core.policy`` chooses."""
+    """In the page's order. The same filename may occur twice: ``core.policy`` chooses."""
     meta: ProjectMeta = ProjectMeta()
     serial: int | None = None
     """``_last-serial`` of the page itself."""
@@ -110,7 +110,7 @@ class RootPage(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
     """How many names were no project names."""
     is_cut: bool = False
-    """It may have been cut on the way: nobody knows what else the index lists."""
+    """It may have been cut on the way: the index may list more."""
     unreadable: int = 0
     """How many items are without a name that can be read."""
     warnings: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class Validators(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A held file as our pages publish it."""
+    """A held file as the mirror's pages publish it."""
 
     filename: str
     sha256: Sha256
@@ -151,7 +151,7 @@ class ProjectView(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...] = ()
     """One for each filename, sorted by filename; empty for a withdrawn project."""
     serial: int = 0
-    """Our revision of the last change of this page; published as ``_last-serial``."""
+    """The mirror's revision of the last change of this page; published as ``_last-serial``."""
 
 
 class IndexPolicy(msgspec.Struct, frozen=True, kw_only=True):

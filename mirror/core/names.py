@@ -1,7 +1,8 @@
 """Names, digests and patterns: checked when they are made, so that later code may trust them.
 
-Everything here comes from an index, which is not trusted: a name becomes a directory or a file of the tree, so what
-could leave its place there, or could not be written, is refused with ``UnsafeName``.
+Everything here comes from an index, which is not trusted: a name becomes a directory or a file of
+the tree, so a name that could leave its place there, or could not be written, is refused with
+``UnsafeName``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NewType
 from mirror.errors import UnsafeName, shown_text
 
 ProjectName = NewType("ProjectName", str)
-"""A project's name, normalised as PEP 503 says, safe as a directory name."""
+"""A project's name, normalised by PEP 503, safe as a directory name."""
 
 Sha256 = NewType("Sha256", str)
 """64 lower-case hexadecimal digits."""
@@ -25,7 +26,7 @@ STRONG_DIGESTS = ("sha512", "sha3_512", "blake2b", "sha384", "sha3_384", "sha256
 """The digests that count as sha256 or stronger, the strongest first; names as ``hashlib`` knows them."""
 
 WEAK_DIGESTS = ("sha3_224", "sha224", "sha1", "md5")
-"""The other digests that we know; they count only where no strong one is listed."""
+"""The other known digests; they count only where no strong one is listed."""
 
 HEX_LENGTHS = {
     "sha512": 128,
@@ -41,7 +42,9 @@ HEX_LENGTHS = {
     "sha1": 40,
     "md5": 32,
 }
-"""The digests that we know, with their length in hexadecimal digits; a listed digest of another kind is ignored."""
+"""The known digests, with their length in hexadecimal digits; a listed digest of another kind is
+ignored.
+"""
 
 MAX_PROJECT_BYTES = 200
 MAX_FILENAME_BYTES = 240
@@ -79,8 +82,9 @@ def projects_of_filename(filename: str) -> list[ProjectName]:
 def check_filename(name: str) -> str:
     """Return ``name`` if it may become a file of the tree. Raises ``UnsafeName``.
 
-    Refused: empty or blank, ``.`` and ``..``, a slash or backslash, control characters, lone surrogates, more than 240 bytes,
-    and the ending ``.metadata``, which is reserved for our sidecars (PEP 658).
+    Refused: empty or blank, ``.`` and ``..``, a slash or backslash, control characters, lone
+    surrogates, more than 240 bytes, and the ending ``.metadata``, which is reserved for the
+    mirror's sidecars (PEP 658).
     """
     if not name.strip() or name in {".", ".."}:
         raise UnsafeName(name=name, cause="no plain file name")
@@ -120,7 +124,7 @@ def known_digests(listed: Iterable[tuple[str, object]]) -> tuple[tuple[str, str]
 
 
 class MalformedDigestError(ValueError):
-    """A listed digest that can't be compared with anything; the text says which one."""
+    """A listed digest that can't be compared with anything; the text names it."""
 
 
 def read_digests(listed: Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:

@@ -27,7 +27,7 @@ NAME_BYTES: Final = 200
 
 _BASE: Final = re.compile(rb"<base[\s/>]", re.IGNORECASE)
 _OBJECT_BYTES: Final = 500
-"""A JSON object that may be a file, with what becomes of it."""
+"""A JSON object that may be a file, with the values made from it."""
 _ARRAY_BYTES: Final = 150
 _ITEM_BYTES: Final = 250
 _TAG_BYTES: Final = 600
@@ -51,7 +51,10 @@ def _width_of(body: Body, escape: bytes) -> int:
 
 
 def json_page_cost(body: Body, *, url: str) -> int:
-    """Return how many bytes the values of a project's page may take. ``url`` is what relative links are joined to."""
+    """Return how many bytes the values of a project's page may take.
+
+    ``url`` is the base of relative links.
+    """
     objects = body.count(b"{")
     return (
         len(body) * _width_of(body, b"\\u")

@@ -101,7 +101,9 @@ class _Head:
         self.asks_password = False
 
     def anchors(self, tags: Iterator[Tag]) -> Iterator[Mapping[str, str]]:
-        """Yield the attributes of each anchor that has an ``href``; note the other tags."""
+        """Yield the attributes of each anchor that has an ``href``; keep the other tags for
+        ``check``.
+        """
         for name, attributes in tags:
             if name == "a":
                 if "href" in attributes:
@@ -209,7 +211,7 @@ def parse_root_page(
     try:
         for number, anchor in enumerate(head.anchors(iter_tags(html))):
             if links.needs_text and number > _FREE_LINKS:
-                break  # the second pass looks at all of them
+                break  # the second pass reads all of them
             _check_links(links, number, url=url, body_bytes=len(html), max_projects=max_projects)
             links.add(anchor["href"])
         if links.needs_text:
@@ -272,7 +274,9 @@ def _as_utf8(body: Body, charset: str | None, *, url: str) -> Body:
 
 
 def _base_of(html: Body, url: str) -> Base:
-    """Return what links are relative to: the first ``<base href>`` of the document, else the page's own URL."""
+    """Return the base of relative links: the first ``<base href>`` of the document, else the page's
+    own URL.
+    """
     try:
         base = parse_base(url)
     except ValueError as exc:
@@ -339,7 +343,7 @@ def _refused(name: str, error: Exception, anchor: Mapping[str, str], doubts: Dou
 
 
 def _is_telling(file: ListedFile) -> bool:
-    """Say whether a link can't be taken for one of an ordinary web page, such as ``help.html``."""
+    """Return whether a link differs from those of an ordinary web page, such as ``help.html``."""
     return bool(file.digests) or DISTRIBUTION.search(file.filename) is not None
 
 

@@ -62,7 +62,7 @@ from mirror.core.unknown_keys import canonical_json
 from mirror.errors import BadPage, Reason, UnsafeName, shown_text
 
 MAX_DEPTH = 32
-"""How deep an unknown value may be nested: whoever reads our pages must be able to read it."""
+"""Maximum nesting of an unknown value: every reader of the mirror's pages must be able to read it."""
 
 _PAGE_KEYS = frozenset({"meta", "name", "files", "versions", "project-status"})
 _META_KEYS = frozenset({"api-version", "_last-serial"})
@@ -86,7 +86,7 @@ class _Item(msgspec.Struct, gc=False):
 
 
 class _RootParts(msgspec.Struct, gc=False):
-    """What counts in a root page; all else is skipped, and takes no memory."""
+    """The used parts of a root page; all others are skipped, and take no memory."""
 
     meta: msgspec.Raw = msgspec.Raw(b"")
     projects: msgspec.Raw = msgspec.Raw(b"")
@@ -344,7 +344,9 @@ def _read_project_meta(
 
 
 def _read_status(raw: msgspec.Raw | None, *, url: str) -> dict[str, Any]:
-    """Return the project's status (PEP 792): one that can't be read may say that nobody must use the project."""
+    """Return the project's status (PEP 792): an unreadable one may mean that nobody must use the
+    project.
+    """
     try:
         status: dict[str, Any] = _decode(b"null" if raw is None else raw, dict[str, Any] | None) or {}
     except _UNREADABLE as exc:
@@ -363,7 +365,9 @@ def _optional_part(page: Mapping[str, msgspec.Raw], key: str, kind: Any, doubts:
 
 
 def _optional(item: Mapping[str, Any], key: str, read: Callable[[Any], _T | None], doubts: Doubts) -> _T | None:
-    """Return what ``read`` makes of a key that may be absent or null; None, counted, where its type is wrong."""
+    """Return the result of ``read`` for a key that may be absent or null; None, counted, where its
+    type is wrong.
+    """
     value = item.get(key)
     if value is None:
         return None

@@ -81,7 +81,7 @@ class Selection:
         if policy.is_flat:
             root_rules.append("flat")
         self.root_digest = _digest(root_rules)
-        """Identifies what decides which projects of the root are wanted."""
+        """Identifies the rules that decide which projects of the root are wanted."""
         self.page_digest = _digest(
             [
                 _RULES,

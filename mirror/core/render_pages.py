@@ -1,11 +1,13 @@
-"""Our pages from our entries: project and root pages as HTML and JSON (PEP 503, 592, 658, 691, 700, 714, 740, 792).
+"""Pages from entries: project and root pages as HTML and JSON (PEP 503, 592, 658, 691, 700, 714,
+740, 792).
 
-Invariants: equal views give equal bytes; every text of an index is escaped, so that no name, reason or URL becomes
-markup; links are relative, so that a tree can be moved, served under any prefix or read by ``file://``; a file's
-metadata is advertised only with the digest of the sidecar that is held; one anchor stands on one line; marks that turn text
-around are escaped.
+Invariants: equal views give equal bytes; every text of an index is escaped, so that no name, reason
+or URL becomes markup; links are relative, so that a tree can be moved, served under any prefix or
+read by ``file://``; a file's metadata is advertised only with the digest of the held sidecar; each
+anchor is on one line; marks that turn text around are escaped.
 
-``RENDERER`` goes up when the output for an equal view changes: pages of an older renderer are then written again.
+``RENDERER`` goes up when the output for an equal view changes: pages of an older renderer are then
+written again.
 """
 
 from __future__ import annotations
@@ -101,7 +103,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def render_project(view: ProjectView) -> RenderedPage:
-    """Render a project's page; the files stand in the order of the view."""
+    """Render a project's page; the files keep the order of the view."""
     anchors: list[str] = []
     files: list[_File | msgspec.Raw] = []
     for entry in view.entries:
@@ -173,7 +175,9 @@ def _json_file(entry: Entry, url: str) -> _File | msgspec.Raw:
 
 
 def _extra(text: str, own_keys: frozenset[str]) -> Mapping[str, msgspec.Raw]:
-    """Return the unknown keys of a JSON object, each value as it was written; keys of our own are left out."""
+    """Return the unknown keys of a JSON object, each value byte for byte; the renderer's own keys
+    are left out.
+    """
     if text == "{}":
         return {}
     return {key: value for key, value in _decode_extra(text).items() if key not in own_keys}
@@ -242,7 +246,9 @@ def _escape(text: str) -> str:
 
 
 def _shown_status(meta: ProjectMeta) -> dict[str, str]:
-    """Return the status as PEP 792 writes it, in this order; empty where it says nothing (active, no reason)."""
+    """Return the status as PEP 792 writes it, in this order; empty for the default (active, no
+    reason).
+    """
     if meta.status == "active" and not meta.status_reason:
         return {}
     shown = {"status": meta.status}
@@ -275,7 +281,9 @@ def _versions(view: ProjectView) -> list[str]:
 
 
 def _version_text(filename: str) -> str | None:
-    """Return what looks like the version in a file's name, to ask ``packaging`` once for each version only."""
+    """Return the probable version in a file's name, so that ``packaging`` parses each version only
+    once.
+    """
     if filename.endswith(".whl"):
         parts = filename.split("-", 2)
         return parts[1] if len(parts) == 3 else None

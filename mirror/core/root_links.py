@@ -28,7 +28,9 @@ FILE = re.compile(
     rf".(?:{_ENDING}(?:\.(?:asc|sig|sigstore|provenance|attestation))?|-variants\.json)\Z",
     re.IGNORECASE | re.DOTALL,
 )
-"""The names that are files without a digest and ``download``: distributions, and what belongs to one."""
+"""Names that are files even without a digest and ``download``: distributions, and files that
+accompany one.
+"""
 
 FLAT_CAUSE = (
     "it is a page of files (find-links), not of projects; to mirror the files that it lists, say"

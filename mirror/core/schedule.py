@@ -37,7 +37,7 @@ jump.
 
 
 class IndexTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """When one index is looked at next."""
+    """The next turn of one index."""
 
     name: str
     interval_s: float
@@ -80,9 +80,11 @@ def after_cycle(
     now_s: float,
     random: Callable[[], float],
 ) -> Schedule:
-    """Return the schedule after a cycle over ``names``; ``failed`` are those that ended early, with their Retry-After.
+    """Return the schedule after a cycle over ``names``; ``failed`` are those that ended early, with
+    their Retry-After.
 
-    The others are due one interval after the start; if the cycle took longer than that, at once, and only once.
+    The others are due one interval after the start; if the cycle took longer than that,
+    immediately, and only once.
     """
     share = 1.0 + JITTER * (2.0 * random() - 1.0)  # one draw: indexes with one interval stay together
     turns = []

@@ -1,7 +1,8 @@
-"""Unknown keys of a page and of a file: passed through to JSON pages, without what opens a door.
+"""Unknown keys of a page and of a file: passed through to JSON pages, without the secrets in their
+URLs.
 
-The standards grow, so a key that is not known here is data (PEP 691). Its URLs lose user info and query, which may be
-a password or a signature.
+The standards grow, so a key that is not known here is data (PEP 691). Its URLs lose user info and
+query, which may be a password or a signature.
 """
 
 from __future__ import annotations

@@ -70,16 +70,18 @@ def _blob(r: Sequence[object]) -> BlobRow:
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """Which blobs one run looks at, by the times of their last verification."""
+    """The blobs of one run, selected by the times of their last verification."""
 
     stamp: float
-    """What this run enters for each whole blob; no row has it before."""
+    """Verification time written by this run; unique, so that the run recognises its own rows."""
     before: float
     newest: float
 
     @property
     def condition(self) -> str:
-        """The rows still to be looked at: the old ones, and those whose time lies ahead, which nobody can believe."""
+        """SQL condition for the unverified rows: the old ones, and those with an implausible time
+        in the future.
+        """
         return (
             f"(verified < {self.before!r} OR verified > {self.stamp!r})"
             f" AND verified <= {self.newest!r} AND verified != {self.stamp!r}"
@@ -126,7 +128,7 @@ async def count_blobs(store: Store, window: Window) -> tuple[int, int]:
 
 
 async def record_verified(store: Store, blobs: Collection[BlobRow], stamp: float) -> None:
-    """Note that the bytes of these blobs were found whole."""
+    """Record that the bytes of these blobs are whole."""
     async with store.transaction() as tx:
         await tx.executemany(
             "UPDATE blob SET verified = ? WHERE sha256 = ? AND filename = ?",
@@ -311,9 +313,10 @@ async def _lost_to_snapshots(tx: Transaction, blob: BlobRow) -> list[LostFile]:
 
 
 async def record_gone(store: Store, lost: Sequence[LostFile], *, now: float) -> None:
-    """Enter what could not be fetched again in the ledger, where nothing is said of it yet.
+    """Add files that could not be fetched again to the ledger, unless they have a row already.
 
-    Only for indexes of the configuration that list the project: for others nothing would ever close the row.
+    Only for indexes of the configuration that list the project: for others nothing would ever close
+    the row.
     """
     detail = (
         "its bytes on this disk were damaged and the index no longer offers it: restore it from a backup;"

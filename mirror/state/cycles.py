@@ -17,7 +17,7 @@ class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None
     report: str | None
     problem: str | None = None
-    """What stopped it, where the disk or the state did."""
+    """The problem that stopped it, where the disk or the state did."""
 
 
 async def record_cycle_start(store: Store, now: float, *, allow_shrink: bool) -> int:

@@ -25,7 +25,7 @@ from mirror.state.store import Row, Store, Transaction
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
-    """A verified file whose bytes lie in the tree, to be entered."""
+    """A verified file whose bytes are in the tree, to be recorded."""
 
     file: ListedFile
     sha256: Sha256
@@ -155,12 +155,16 @@ class OwnerClaims(msgspec.Struct, frozen=True, kw_only=True):
     """The claims of the indexes before an overlay on the files of a project."""
 
     names: frozenset[str] = frozenset()
-    """The filenames that are theirs: the held ones, the failed and withheld ones, and what their patterns leave out."""
+    """The filenames that the owners claim: held, failed and withheld files, and those that their
+    patterns leave out.
+    """
     owners: frozenset[str] = frozenset()
     """The names of those that list the project."""
     is_withdrawn: bool = False
     is_complete: bool = True
-    """Each of them that lists the project has its page read, so that no other filename is theirs."""
+    """The page of each owner that lists the project has been read, so the owners claim no other
+    filename.
+    """
 
 
 async def load_owner_claims(store: Store, name: ProjectName, position: int) -> OwnerClaims:
@@ -188,7 +192,7 @@ async def load_owner_claims(store: Store, name: ProjectName, position: int) -> O
 
 
 class HeldBlob(msgspec.Struct, frozen=True, kw_only=True):
-    """A blob that lies in the tree, whoever lists it."""
+    """A blob in the tree, for any index."""
 
     sha256: Sha256
     filename: str
@@ -344,7 +348,9 @@ async def _enter_labels(tx: Transaction, records: Sequence[ProjectRecord], revis
 
 
 async def enter_meta(tx: Transaction, metas: Iterable[tuple[int, ProjectMeta | None, str | None]]) -> None:
-    """Enter what pages say of their projects: (project id, keys or None for no change, withdrawal)."""
+    """Record the projects' own attributes from pages: (project id, keys or None for no change,
+    withdrawal).
+    """
     await tx.executemany(
         "UPDATE project SET status = ?, status_reason = ?, versions = ?, extra = ?, extra_meta = ?, withdrawn = ?"
         " WHERE id = ?",
@@ -353,7 +359,7 @@ async def enter_meta(tx: Transaction, metas: Iterable[tuple[int, ProjectMeta | N
 
 
 async def mark_pages(tx: Transaction, names: Iterable[ProjectName], revision: int) -> None:
-    """Note that the state is ahead of these pages."""
+    """Mark these pages as older than the state."""
     await tx.executemany(
         "INSERT INTO page (name, revision, marked) VALUES (?, ?, 1)"
         " ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, marked = 1",
@@ -410,7 +416,7 @@ async def record_offered(
 
 
 async def record_missing(store: Store, missing: Mapping[int, Sequence[HeldFile]], *, cycle: int) -> None:
-    """Note the first look that missed some entries; no new version of them."""
+    """Record the first reading that missed some entries; no new version of them."""
     async with store.transaction() as tx:
         await tx.executemany(
             "UPDATE entry SET absent_since = ? WHERE filename = ? AND project = ? AND valid_to IS NULL",
@@ -461,7 +467,9 @@ async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageS
         meta = meta_from_row(r[2:7])
         if r[0] not in metas:
             metas[r[0]] = meta
-        elif r[7]:  # an index that adds nothing to the page, such as a former owner, has no say in it
+        # an index that adds nothing to the page, such as a former owner, doesn't change its
+        # attributes
+        elif r[7]:
             metas[r[0]] = _joined_meta(metas[r[0]], meta)
         if r[1]:
             listed.add(r[0])
@@ -542,7 +550,9 @@ def _encode_claims(claims: tuple[str, ...]) -> str | None:
 
 
 async def record_unremoved(store: Store, names: Collection[ProjectName]) -> None:
-    """Note that the root no longer lists some projects whose pages could not be removed; they stay marked."""
+    """Record that the root no longer lists some projects whose pages could not be removed; they
+    stay marked.
+    """
     if names:
         async with store.transaction() as tx:
             await tx.executemany("UPDATE page SET published = 0 WHERE name = ?", [(name,) for name in names])

@@ -1,7 +1,7 @@
-"""The ledger: what failed or is withheld, with all that the next try needs.
+"""The ledger: failed and withheld files, pages and indexes, with the data for the next try.
 
-A row is (index, project, filename); an empty filename stands for the project's page, an empty project for the index.
-It closes when the thing succeeds or is no longer listed.
+A row is (index, project, filename); the filename is empty for the project's page, the project is
+empty for the index. It closes when the try succeeds or the file is no longer listed.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class FailureRow(msgspec.Struct, frozen=True, kw_only=True):
     next_at: float
 
     def is_due(self, now: float) -> bool:
-        """Return whether it is to be tried; a try that lies ahead was noted by a clock that was wrong."""
+        """Return whether it is to be tried; a last try in the future was recorded by a wrong clock."""
         return self.next_at <= now or self.last_at > now
 
 
 async def record_failures(
     store: Store, failed: Sequence[Failure], closed: Collection[tuple[int, str, str]], *, now: float
 ) -> None:
-    """Enter failures, and close the rows (source, project, filename) of what succeeded or is gone."""
+    """Record failures, and close the rows (source, project, filename) that succeeded or are gone."""
     if not failed and not closed:
         return
     async with store.transaction() as tx:

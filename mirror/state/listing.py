@@ -73,7 +73,9 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
     has_absent: bool
     has_failures: bool
     needs_page: bool = False
-    """Whether a ledger item is due whose link had a query: only the page can say where the file is now."""
+    """Whether a ledger item is due whose link had a query: only the page has the file's current
+    link.
+    """
 
 
 class RootChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,7 +225,7 @@ async def _merge_root(
 
 
 class _Merge:
-    """The rows to write after one look at a root."""
+    """The rows to write after one reading of a root."""
 
     def __init__(self, source: int, cycle: int, page: RootPage, links: KeptLinks, *, is_whole: bool) -> None:
         self.source, self._cycle, self._is_whole = source, cycle, is_whole
@@ -337,7 +339,7 @@ async def forget_serials(store: Store, source: SourceRow) -> None:
 
 
 async def record_success(store: Store, sources: Collection[int], now: float) -> None:
-    """Note that a cycle went through these indexes without ending early."""
+    """Record that a cycle went through these indexes without ending early."""
     async with store.transaction() as tx:
         await tx.executemany("UPDATE source SET succeeded_at = ? WHERE id = ?", [(now, s) for s in sources])
 
@@ -347,9 +349,9 @@ def _unread(kept: str | None) -> tuple[int, tuple[str, ...]]:
 
 
 async def load_let_out(store: Store, source: SourceRow) -> list[tuple[str, str | None]]:
-    """Return projects whose pages an index has let out, with their addresses, the last one first.
+    """Return projects whose pages an index has served, with their addresses, the last one first.
 
-    Such that it refuses by now stand there only alone.
+    Pages that it refuses by now are returned only if there are no others.
     """
     names = await _let_out_names(store, source)
     marks = ", ".join("?" * len(names))
@@ -389,7 +391,7 @@ async def record_let_out(store: Store, source: SourceRow, names: Sequence[str]) 
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """Which projects of an index a cycle has to look at."""
+    """The projects of an index that a cycle has to read."""
 
     source: SourceRow
     selection: str
@@ -400,7 +402,9 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     is_overlay: bool
     only: tuple[ProjectName, ...] = ()
     unlisted: tuple[ProjectName, ...] = ()
-    """Those of ``only`` that the root does not list any more: they are not asked for, though no look counts."""
+    """Projects of ``only`` that the root no longer lists: they are not requested, and don't count
+    as absent either.
+    """
     now: float = 0.0
     """Ledger items whose next try is later are not due."""
 
@@ -443,7 +447,7 @@ async def has_wanted(store: Store, source: int) -> bool:
 
 
 async def load_listed(store: Store, source: int, names: Collection[ProjectName]) -> set[ProjectName]:
-    """Return those of some names that an index lists and that its patterns want."""
+    """Return the names that an index lists and that its patterns want."""
     query = (
         "SELECT EXISTS (SELECT 1 FROM project"
         " WHERE source = ? AND name = ? AND listed = 1 AND wanted = 1 AND absent_since IS NULL)"
@@ -568,7 +572,7 @@ class IndexCounts(msgspec.Struct, frozen=True, kw_only=True):
 async def load_counts(store: Store, source: int) -> IndexCounts:
     """Count one index's files by their state; each query walks a small index of its own.
 
-    Absent are the files that a page missed, and all those of a project that the root missed.
+    Files that a page missed are absent, and all files of a project that the root missed.
     """
     absent = await store.value(
         # "+": else SQLite walks all files of the index by ``entry_counts`` instead of the few that are absent.

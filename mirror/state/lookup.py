@@ -29,7 +29,7 @@ class HeldName(msgspec.Struct, frozen=True, kw_only=True, order=True):
     size: int
     sha256: str
     is_absent: bool
-    """Whether the last look at its page missed it."""
+    """Whether the last reading of its page missed it."""
 
 
 class IndexPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class IndexPart(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its project patterns want it, where it lists it."""
     owns: bool
     absent: bool
-    """Whether the last look at its root missed it."""
+    """Whether the last reading of its root missed it."""
     page_read: bool
     withdrawn: str | None
     """Why the index withdrew it, or None."""

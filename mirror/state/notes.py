@@ -96,7 +96,7 @@ async def load_note(store: Store, key: str, kind: type[T]) -> T | None:
 
 
 async def record_note(store: Store, key: str, note: object) -> None:
-    """Keep one note; one that says the same is not written again."""
+    """Store one note; an equal one is not written again."""
     text = msgspec.json.encode(note).decode()
     if await load_meta(store, key) != text:
         await record_meta(store, key, text)
@@ -115,9 +115,10 @@ def _is_of_snapshot(note: DamageNote) -> bool:
 
 
 async def _lasts(store: Store, note: DamageNote, lost: Collection[str]) -> bool:
-    """Return whether the damaged blob is still the one that was found, and was not found whole since.
+    """Return whether the damaged blob is unchanged since it was found, and was not found whole
+    since.
 
-    ``lost``: the ends of the paths of what snapshots list and nobody has.
+    ``lost``: the ends of the paths of missing files that snapshots list.
     """
     if _is_of_snapshot(note):
         return any(note.path.endswith(ending) for ending in lost)

@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS volume (number INTEGER PRIMARY KEY, size INTEGER NOT 
 
 
 class PlannedItem(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that goes into a bundle. ``kind``: blob, sidecar or page."""
+    """One file of a bundle. ``kind``: blob, sidecar or page."""
 
     kind: str
     path: str
@@ -108,7 +108,7 @@ class Plan:
         return int(self._rows("SELECT count(*) FROM page")[0][0])
 
     def add_items(self, items: Iterable[PlannedItem]) -> None:
-        """Enter what goes into the bundle; the same path again is the same item."""
+        """Add items to the bundle; the same path again is the same item."""
         with self._writing():
             self._connection.executemany(
                 "INSERT OR IGNORE INTO item (kind, path, size, sha256) VALUES (?, ?, ?, ?)",
@@ -144,7 +144,7 @@ class Plan:
         return row[0], row[1]
 
     def replace_layout(self, members: Iterable[tuple[PlannedItem, str, list[Member]]]) -> None:
-        """Enter where everything lies: each item with its place, and the members that are new with it."""
+        """Record the place of each item, and the members that are new with it."""
         with self._writing():
             self._connection.execute("DELETE FROM member")
             for item, place, new in members:
@@ -181,7 +181,9 @@ class Plan:
         return [Volume(number=r[0], size=r[1], sha256=r[2]) for r in rows]
 
     def record_volume(self, number: int, sha256: str | None) -> None:
-        """Note that a volume is written and durable, or with None that it has to be written again."""
+        """Record that a volume is written and durable, or with None that it has to be written
+        again.
+        """
         with self._writing():
             self._connection.execute("UPDATE volume SET sha256 = ? WHERE number = ?", (sha256, number))
 

@@ -36,7 +36,7 @@ async def record_rebuilt_start(store: Store, *, revision: int, now: float) -> in
 
 
 async def record_rebuilt_end(store: Store) -> None:
-    """Note that everything on the disk is entered."""
+    """Record that every file on the disk has its rows."""
     async with store.transaction() as tx:
         await tx.execute("DELETE FROM meta WHERE key = ?", (_UNFINISHED,))
 

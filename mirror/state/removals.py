@@ -35,7 +35,7 @@ class RemovalRecord(msgspec.Struct, frozen=True, kw_only=True):
     is_exempt: bool = False
     """The brake neither judges it nor counts it afterwards."""
     is_displaced: bool = False
-    """Another index owns it now; what failed here is not tried again."""
+    """Another index owns it now; its failures here are not tried again."""
     meta: ProjectMeta | None = None
     withdrawn: str | None = None
     forgets: bool = False
@@ -45,7 +45,7 @@ class RemovalRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrakeWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened to one index's files within the window of the brake."""
+    """The changes of one index's files within the window of the brake."""
 
     published: int
     """Files on the pages at its start; where there were none yet, those on the pages since then."""
@@ -82,7 +82,9 @@ async def load_brake_window(store: Store, source: int, now: float, *, enough: Ca
 
 
 async def record_brake_lifted(store: Store, source: int, *, cycle: int) -> None:
-    """Note that a person lifted the brake of one index in this cycle; before anything leaves by it."""
+    """Record that a person lifted the brake of one index in this cycle; before any file is removed
+    by it.
+    """
     async with store.transaction() as tx:
         await tx.execute("UPDATE source SET brake_lifted = ? WHERE id = ?", (cycle, source))
 

@@ -26,15 +26,16 @@ _DONE = "metadata_rules"
 
 
 async def record_metadata_settled(store: Store) -> None:
-    """Note that a state is new: nothing in it is older than the rules."""
+    """Record that a state is new: nothing in it is older than the rules."""
     async with store.transaction() as tx:
         await _enter_done(tx)
 
 
 async def settle_metadata(store: Store) -> int:
-    """Judge the metadata that an older version entered, once; return how much of it no page may offer any more.
+    """Judge the metadata that an older version recorded, once; return how many files lose theirs.
 
-    Pages must be written again after it, and those of snapshots, before ``load_dropped`` leaves the disk.
+    Pages must be written again after it, and those of snapshots, before the metadata of
+    ``load_dropped`` leaves the disk.
     """
     if await store.row("SELECT 1 FROM meta WHERE key = ?", (_DONE,)) is not None:
         return 0
@@ -158,7 +159,7 @@ async def load_outdated_snapshots(store: Store) -> list[str]:
 
 
 async def record_snapshots_renewed(store: Store, names: Collection[str]) -> None:
-    """Note that the pages of these snapshots are written again."""
+    """Record that the pages of these snapshots are written again."""
     async with store.transaction() as tx:
         await tx.executemany(
             "UPDATE snapshot SET renderer = ? WHERE kind = ? AND name = ?",
@@ -186,7 +187,7 @@ def may_offer_in(project: ProjectName, filename: str) -> bool:
 
 
 async def record_dropped(store: Store, dropped: Collection[tuple[Sha256, str]]) -> None:
-    """Enter metadata that lies on the disk and that no page may offer."""
+    """Record metadata on the disk that no page may offer."""
     async with store.transaction() as tx:
         await tx.executemany("INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", dropped)
 
@@ -203,6 +204,6 @@ async def load_dropped(store: Store) -> list[tuple[Sha256, str]]:
 
 
 async def record_dropped_gone(store: Store, gone: Collection[tuple[Sha256, str]]) -> None:
-    """Note that this metadata has left the disk."""
+    """Record that this metadata has left the disk."""
     async with store.transaction() as tx:
         await tx.executemany("DELETE FROM dropped_metadata WHERE sha256 = ? AND filename = ?", gone)

@@ -1,8 +1,9 @@
 """The tables, as numbered migrations.
 
-Nothing newer than SQLite 3.34 (no STRICT, no RETURNING): what enterprise Linux ships. Times are seconds since the epoch
-(UTC). A row of ``entry`` is open while ``valid_to`` is null; it opens in the transaction that makes its blob publishable
-and closes in the one that takes it off the pages, so that «what changed between two revisions» is one query.
+Nothing newer than SQLite 3.34 (no STRICT, no RETURNING), which enterprise Linux ships. Times are
+seconds since the epoch (UTC). A row of ``entry`` is open while ``valid_to`` is null; it opens in
+the transaction that makes its blob publishable and closes in the one that removes it from the
+pages, so that the changes between two revisions are one query.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class ShipmentRow(msgspec.Struct, frozen=True, kw_only=True):
     made_at: float
     acknowledged_at: float | None = None
     free_bytes: int | None = None
-    """On the far side, as its receipt said."""
+    """On the far side, from its receipt."""
     damage: int | None = None
     needed: bool = True
 
@@ -66,7 +66,7 @@ async def load_shipments(store: Store, site: str | None = None) -> list[Shipment
 
 
 async def record_shipment(store: Store, row: ShipmentRow) -> None:
-    """Enter a bundle whose signature lies on its medium; its ``id`` is not looked at."""
+    """Record a bundle whose signature is on its medium; its ``id`` is ignored."""
     async with store.transaction() as tx:
         await tx.execute("INSERT OR IGNORE INTO site (name, chain) VALUES (?, ?)", (row.site, row.chain))
         await tx.execute(

@@ -107,13 +107,13 @@ async def record_snapshot_ready(store: Store, row: SnapshotRow, *, projects: int
 
 
 async def record_snapshot_gone(store: Store, row: SnapshotRow) -> None:
-    """Forget a frozen state whose pages are gone: what only it listed may be pruned."""
+    """Forget a frozen state whose pages are gone: files that only it listed may be pruned."""
     async with store.transaction() as tx:
         await tx.execute("DELETE FROM snapshot WHERE id = ?", (row.id,))
 
 
 async def record_kept_blobs(store: Store, row: SnapshotRow, blobs: Collection[tuple[Sha256, str]]) -> None:
-    """Note which (sha256, filename) the pages of a frozen state list whose history is not known."""
+    """Record the (sha256, filename) on the pages of a frozen state without a history."""
     async with store.transaction() as tx:
         await tx.executemany(
             "INSERT OR IGNORE INTO kept_blob (sha256, filename, snapshot) VALUES (?, ?, ?)",
@@ -122,7 +122,9 @@ async def record_kept_blobs(store: Store, row: SnapshotRow, blobs: Collection[tu
 
 
 async def count_published(store: Store, revision: int, names: Sequence[ProjectName] | None = None) -> tuple[int, int]:
-    """Return how many files the pages of a revision list, all or those of some projects, and their bytes."""
+    """Return the number of files on the pages of a revision, all or those of some projects, and
+    their bytes.
+    """
     if names is None:
         row = await store.row(
             "SELECT count(*), coalesce(sum(size), 0) FROM entry WHERE valid_from <= ?"
@@ -169,7 +171,9 @@ async def load_owners(store: Store, blobs: Collection[tuple[str, str]]) -> dict[
 
 
 async def load_lost_blobs(store: Store) -> list[tuple[str, str, str, str]]:
-    """Return (snapshot, project, sha256, filename) of what snapshots list and no row knows; project "" where unknown."""
+    """Return (snapshot, project, sha256, filename) of files that snapshots list and no row has;
+    project "" where unknown.
+    """
     lost = "NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = {0}.sha256 AND b.filename = {0}.filename)"
     return await store.rows(
         "SELECT s.name, p.name, e.sha256, e.filename FROM entry e JOIN snapshot s ON s.revision >= e.valid_from"

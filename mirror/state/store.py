@@ -88,7 +88,7 @@ class Store:
 
     @property
     def changes(self) -> int:
-        """How many rows this connection has changed: a sign that work goes on."""
+        """Number of rows that this connection has changed: a sign of progress."""
         try:
             return self.connection.total_changes
         except ValueError:  # it was closed
@@ -149,8 +149,8 @@ def _make_private(path: Path) -> None:
 async def check_quickly(store: Store) -> None:
     """Read enough of the database to find it damaged. Raises ``StateError``.
 
-    A small one is read as a whole, a large one without its indexes; of a very large one only the tables
-    that say what happened.
+    A small one is read as a whole, a large one without its indexes; of a very large one only the
+    tables of cycles and failures.
     """
     size = (await anyio.Path(store.path).stat()).st_size
     if size <= _SMALL_BYTES:
@@ -221,9 +221,11 @@ def _reading_mode(path: Path) -> str:
 
 @contextlib.asynccontextmanager
 async def open_copy(path: Path) -> AsyncIterator[Store]:
-    """Open a throw-away copy of the state, for a cycle that changes nothing (``--dry-run``). Raises ``StateError``.
+    """Open a throw-away copy of the state, for a cycle that changes nothing (``--dry-run``).
 
-    The copy lies in a temporary file of SQLite's own, which vanishes with the connection.
+    Raises ``StateError``.
+
+    The copy is a temporary file of SQLite's own, which vanishes with the connection.
     """
     async with _connected("", path) as store:
         with _state_errors(path):
@@ -284,7 +286,7 @@ async def _check_version(store: Store, version: int) -> None:
 
 @contextlib.contextmanager
 def _state_errors(path: Path) -> Any:
-    """Turn SQLite's errors into ``StateError`` with what to do."""
+    """Turn SQLite's errors into ``StateError`` with advice."""
     try:
         yield
     except sqlite3.DatabaseError as exc:
@@ -297,7 +299,9 @@ def _state_errors(path: Path) -> Any:
 
 
 def _is_directory(exc: sqlite3.DatabaseError, path: Path) -> bool:
-    """Return whether a directory stands where the database should be: SQLite does not say."""
+    """Return whether a directory is in the place of the database: SQLite's error does not
+    distinguish it.
+    """
     if not (getattr(exc, "sqlite_errorname", "") or "").startswith("SQLITE_CANTOPEN"):
         return False
     try:
@@ -341,7 +345,9 @@ def _advice(exc: sqlite3.DatabaseError, path: Path) -> str:
 
 
 def _full_disk(name: str, path: Path) -> str:
-    """Say how much is free where the state lies; empty where a failed write has another cause than a full disk."""
+    """Return a text with the free space on the state's disk; empty where a failed write has another
+    cause than a full disk.
+    """
     try:
         found = os.statvfs(path.parent)
     except OSError:
@@ -353,7 +359,9 @@ def _full_disk(name: str, path: Path) -> str:
 
 
 def _has_no_descriptors(path: Path) -> bool:
-    """Return whether a file can't be opened since too many are: SQLite does not say."""
+    """Return whether a file can't be opened since too many are open: SQLite's error does not
+    distinguish it.
+    """
     try:
         os.close(os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as exc:

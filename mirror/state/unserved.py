@@ -17,7 +17,7 @@ from mirror.state.store import Store
 
 
 class Unserved(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """One project or file that is missing; an empty filename stands for the whole project."""
+    """One missing project or file; the filename is empty for the whole project."""
 
     index: str
     project: str
@@ -87,7 +87,7 @@ async def load_owner(store: Store, name: str) -> tuple[str, bool]:
 
 
 async def load_offered_names(store: Store, names: Collection[str]) -> set[str]:
-    """Return those of some normalised names that a configured index lists and wants."""
+    """Return the normalised names that a configured index lists and wants."""
     query = (
         "SELECT EXISTS (SELECT 1 FROM project p JOIN source s ON s.id = p.source WHERE p.name = ?"
         " AND s.configured = 1 AND p.listed = 1 AND p.wanted = 1)"
@@ -99,7 +99,7 @@ class FilePlace(msgspec.Struct, frozen=True, kw_only=True):
     """The state's knowledge of one filename among the projects that may have it."""
 
     is_known: bool
-    """Whether the pages that may list it were read and say all."""
+    """Whether the pages that may list it were read and are complete."""
     is_had: bool = False
     """Whether it is published, failed or withheld."""
     index: str = ""
@@ -111,10 +111,10 @@ class FilePlace(msgspec.Struct, frozen=True, kw_only=True):
 async def load_file_place(
     store: Store, filename: str, projects: Sequence[str], *, overlays: Collection[str]
 ) -> FilePlace:
-    """Return what became of a filename.
+    """Return the place of a filename in the state.
 
-    ``projects`` are the projects that may have it; ``overlays`` are the indexes that add files to the
-    projects of another.
+    ``projects`` are the projects that may have it; ``overlays`` are the indexes that add files to
+    the projects of another.
     """
     if not projects:
         query = "SELECT EXISTS (SELECT 1 FROM entry WHERE filename = ? AND valid_to IS NULL)"
