@@ -114,11 +114,13 @@ def get_logger(name: str) -> FilteringBoundLogger:
 
 
 def configure_logging(level: str = "info", format: LogFormat | None = None, stream: TextIO | None = None) -> None:  # noqa: A002
-    """Write events of ``level`` and above to ``stream``: JSON, or lines for people where it is a terminal.
+    """Write events of ``level`` and above to ``stream``: JSON, or lines for people where it is a
+    terminal.
 
-    Without a stream it is what ``sys.stderr`` is at each event, so that a progress display can stand in between.
-    Where the stream leads into systemd's journal, each line begins with its priority (sd-daemon(3)).
-    The standard library's logging, which aiohttp and asyncio use, comes out the same way from WARNING on.
+    Without a stream, the value of ``sys.stderr`` at each event is used, so that a progress display
+    can replace it. Where the stream leads into systemd's journal, each line begins with its
+    priority (sd-daemon(3)). The standard library's logging, which aiohttp and asyncio use, is
+    written the same way from WARNING on.
     """
     structlog = _structlog()
     console = format == "console" or (format is None and _is_terminal(stream or sys.stderr))
@@ -143,12 +145,12 @@ def forward_log(send: Callable[[str], None]) -> None:
 
 
 def write_log_here() -> None:
-    """End what ``forward_log`` began: write to standard error again, in the configured format."""
+    """Undo ``forward_log``: write to standard error again, in the configured format."""
     _structlog().configure(logger_factory=lambda *_names: _LineWriter(None))
 
 
 def write_line(line: str) -> None:
-    """Write a line that another process of ours has finished; it may not have known all secrets."""
+    """Write a finished line of a worker process, which may not have known all secrets."""
     _LineWriter(None).msg(_SECRETS.hide(line))
 
 
@@ -232,7 +234,7 @@ def _clean(value: object, *, lines: bool = False) -> object:
 
 
 def _without_module(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Leave the module's name to the machines: for people the event says enough."""
+    """Remove the module's name for people: the event is enough."""
     event.pop("module", None)
     return event
 
@@ -295,7 +297,9 @@ def _route_standard_logging() -> None:
 
 
 def error_priority(stream: TextIO) -> str:
-    """Return what begins a line about an error where ``stream`` leads into systemd's journal; else nothing."""
+    """Return the prefix of a line about an error where ``stream`` leads into systemd's journal;
+    else nothing.
+    """
     return f"<{_PRIORITIES['error']}>" if _is_journal(stream) else ""
 
 

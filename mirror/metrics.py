@@ -122,7 +122,7 @@ class LiveIndex(Protocol):
 
     @property
     def queued(self) -> tuple[int, int]:
-        """Projects to look at and files to fetch."""
+        """Projects to read and files to fetch."""
 
 
 class Metrics:
@@ -136,7 +136,10 @@ class Metrics:
         disk: Callable[[], tuple[int, int] | None],
         is_service: bool = True,
     ) -> None:
-        """``disk``: size and free bytes, asked at each rendering. ``is_service``: our own counters mean something."""
+        """``disk``: size and free bytes, read at each rendering.
+
+        ``is_service``: whether to include this process's counters.
+        """
         self.facts: Facts | None = None
         self.is_configuration_current = True
         self._version, self._clock, self._disk, self._is_service = version, clock, disk, is_service

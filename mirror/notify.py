@@ -17,7 +17,7 @@ _PATIENCE_S = 1.0
 
 
 class ServiceManager:
-    """The service manager that started us, if one did."""
+    """The service manager that started this process, if there is one."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         path = env.get("NOTIFY_SOCKET", "")
@@ -31,15 +31,15 @@ class ServiceManager:
         return bool(self._address)
 
     def ready(self, status: str) -> None:
-        """Say that start-up, or a reload, is done. Raises ``OSError``."""
+        """Report that start-up, or a reload, is done. Raises ``OSError``."""
         self.send("READY=1", _status(status))
 
     def reloading(self) -> None:
-        """Say that the configuration is read again; ``ready`` ends it. Raises ``OSError``."""
+        """Report that the configuration is read again; ``ready`` ends it. Raises ``OSError``."""
         self.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """Say that the end has begun. Raises ``OSError``."""
+        """Report that the shutdown has begun. Raises ``OSError``."""
         self.send("STOPPING=1", _status("stopping"))
 
     def status(self, text: str) -> None:
@@ -67,7 +67,9 @@ class ServiceManager:
 
 
 def without_manager(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a program that we start: it must not speak in our name."""
+    """Return the environment for a program that the mirror starts: it must not send messages in its
+    name.
+    """
     return {name: value for name, value in env.items() if name not in _VARIABLES}
 
 

@@ -121,7 +121,7 @@ class Tree:
     layout: Layout
     store: Store
     maintenance: Cycle
-    """Not a cycle: what publishes pages works with one; its number is the last cycle's."""
+    """Not a cycle: publishing pages requires one; its number is the last cycle's."""
     was_rebuilt: bool = False
 
 

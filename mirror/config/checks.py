@@ -59,7 +59,8 @@ def is_loopback_host(host: str) -> bool:
 
 
 def checked_url(url: str, *, where: str, is_flat: bool = False) -> str:
-    """Return an index's URL with ``/`` at its end, that of a flat page or of a document as it is.
+    """Return an index's URL with ``/`` at its end; the URL of a flat page or of a document
+    unchanged.
 
     Raises ``ConfigError``, which does not repeat it.
     """
@@ -198,7 +199,7 @@ def _check_auth(auth: AuthConfig, where: str) -> None:
         given = [field.replace("_", "-") for field in fields if getattr(auth, field) not in {None, ()}]
         empty = [field for field in given if getattr(auth, field.replace("-", "_")) == ""]
         if auth.kind == "basic" and empty == ["username"]:
-            empty = []  # said on purpose: the password alone is the credential
+            empty = []  # empty on purpose: the password alone is the credential
         if empty:
             raise ConfigError(where=f"{where}.{empty[0]}", problem="expected a text in quotes, got an empty text")
         if given and group not in used:
@@ -213,7 +214,7 @@ def _check_auth(auth: AuthConfig, where: str) -> None:
 
 
 def _check_sources(auth: AuthConfig, where: str) -> None:
-    """Refuse names that can't be names: often the secret itself stands there, so it is not repeated."""
+    """Refuse texts that can't be names: often the secret itself, so it is not repeated."""
     values: dict[str, Any] = msgspec.structs.asdict(auth)
     for field, value in values.items():
         key = f"{where}.{field.replace('_', '-')}"

@@ -1,4 +1,6 @@
-"""What each key of the configuration means, in one line; for ``mirror init`` and the JSON Schema."""
+"""The meaning of each key of the configuration, in one line; for ``mirror init`` and the JSON
+Schema.
+"""
 
 from __future__ import annotations
 

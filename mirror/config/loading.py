@@ -65,7 +65,10 @@ def config_for_tree(path: Path | None, *, env: Mapping[str, str], root: Path | N
 
 
 def config_of_root(*, env: Mapping[str, str], root: Path | None) -> Config:
-    """Return what counts where the root alone is known: all as by default, and no indexes. Raises ``ConfigError``."""
+    """Return the configuration for a root alone: every value at its default, and no indexes.
+
+    Raises ``ConfigError``.
+    """
     settings = read_struct(MirrorSettings, _overrides(env, root), where="mirror", base=Path.cwd())
     return Config(mirror=settings, indexes=(), source="--root")
 
@@ -80,7 +83,7 @@ def missing_sources(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _overrides(env: Mapping[str, str], root: Path | None) -> dict[str, str]:
-    """Return what replaces keys of ``[mirror]``, in the form of the file; paths absolute."""
+    """Return the values that replace keys of ``[mirror]``, in the form of the file; paths absolute."""
     chosen: dict[str, str] = {}
     if interval := env.get("MIRROR_INTERVAL"):
         _require(units.POSITIVE_DURATION, interval, "MIRROR_INTERVAL")
@@ -179,5 +182,5 @@ def _missing_of_auth(auth: AuthConfig, env: Mapping[str, str]) -> list[str]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a directory that we may not look into
+    except OSError:  # a directory that this user may not enter
         return False

@@ -23,7 +23,7 @@ from mirror.errors import ConfigError, shown_text
 S = TypeVar("S", bound=msgspec.Struct)
 
 SECRET_KEYS = ("password", "token", "secret", "api-key", "api_key")
-"""Keys that someone who wants to write down a secret would try."""
+"""Keys under which a user might try to write a secret."""
 
 _NEVER_SHOWN = frozenset({"url", "proxy"})
 """Keys whose values may carry user info."""

@@ -197,6 +197,6 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 class Config(ConfigFile, frozen=True, kw_only=True):
-    """A checked configuration. ``source`` says where it came from: a path, or ``--index-url``."""
+    """A checked configuration. ``source`` names its origin: a path, or ``--index-url``."""
 
     source: str

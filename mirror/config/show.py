@@ -1,7 +1,8 @@
-"""A configuration written down: as TOML that loads again, as the commented file of ``mirror init``, as JSON Schema.
+"""Forms of a configuration: TOML that loads again, the commented file of ``mirror init``, JSON
+Schema.
 
-There is no secret in a configuration, only the names of sources. Where one may stand all the same, in the arguments of a
-command, they are not shown.
+A configuration contains no secret, only the names of sources. The arguments of a command may
+contain one all the same, so they are hidden.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ _EXAMPLES: dict[str, object] = {
 def effective_toml(config: Config, *, hides_arguments: bool = False) -> str:
     """Return the configuration with all its defaults, as TOML that loads as the same values again.
 
-    ``hides_arguments``: of a command the program stands there, its arguments are counted: one of them may be a secret.
+    ``hides_arguments``: show the program of a command and the number of its arguments only: one of
+    them may be a secret.
     """
     mirror = msgspec.structs.replace(config.mirror, state_file=config.mirror.state)
     tables: list[tuple[str, msgspec.Struct]] = [("[mirror]", mirror), ("[limits]", config.limits)]

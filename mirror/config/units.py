@@ -56,9 +56,10 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return the shortest writing that ``parse_duration`` reads as the same number of seconds, such as ``1h30m``.
+    """Return the shortest text that ``parse_duration`` reads as the same number of seconds, such as
+    ``1h30m``.
 
-    Days are the largest unit: ``30d`` says more than ``4w2d``.
+    Days are the largest unit: ``30d`` is clearer than ``4w2d``.
     """
     rest, pieces = round(seconds * 1000), []
     for unit, unit_s in _DURATION_UNITS[1:]:

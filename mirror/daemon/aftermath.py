@@ -104,7 +104,7 @@ async def write_metrics(config: Config, metrics: Metrics) -> None:
 
 
 def is_worth_telling(report: Report, exit_code: int) -> bool:
-    """Return whether a cycle changed something or failed; one that was stopped by us is neither."""
+    """Return whether a cycle changed something or failed; one that the daemon stopped did neither."""
     changed = ("projects_changed", "projects_removed", "files_new", "files_replaced", "files_removed")
     return not report.interrupted and (bool(exit_code) or any(report.total(counter) for counter in changed))
 

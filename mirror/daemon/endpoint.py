@@ -53,7 +53,7 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """``HOST:PORT``, with the port that was given to us where 0 was asked for."""
+        """``HOST:PORT``, with the assigned port where port 0 was configured."""
         host, port = self._server.server_address[:2]
         return f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
 

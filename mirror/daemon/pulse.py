@@ -87,7 +87,7 @@ class Pulse:
             await anyio.sleep(period_s)
 
     def look(self) -> None:
-        """Note that the loop turns; feed the watchdog if all is well."""
+        """Record that the loop turns; feed the watchdog if all is well."""
         self._beat_s = self._steady()
         value = self._marker() if self._marker is not None else None
         is_well = self._marker is None or value != self._seen

@@ -58,7 +58,7 @@ from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.wiring import check_tree_is_there, check_tree_matches, check_user, make_state, opened_cycle, opened_tree
 
 LOOK_EVERY_S = 15.0
-"""How often the daemon looks at the clock and at the credentials that were refused, while it waits."""
+"""How often the daemon checks the clock and refused credentials, while it waits."""
 
 LOCK_LOOK_S = 5.0
 NOTE_EVERY_S = 30.0
@@ -76,7 +76,7 @@ DAMAGED = 7
 """As ``mirror verify`` would have ended."""
 
 _NOT_ASKED_AGAIN = frozenset({"command", "keyring"})
-"""Kinds of credentials that are not looked at every few seconds after a refusal."""
+"""Kinds of credentials that are not read every few seconds after a refusal."""
 
 _log = get_logger(__name__)
 
@@ -117,7 +117,7 @@ class Daemon:
         self._all_failures = False
         """Whether the next cycle tries everything in the ledger, due or not."""
         self._denied: dict[str, str | None] = {}
-        """Indexes that denied us: the fingerprint of the credential that they refused."""
+        """Indexes that denied access: the fingerprint of the refused credential."""
         self._warned: dict[str, tuple[float, int]] = {}
         self._words: tuple[Schedule, str] = ((), "")
 
@@ -170,7 +170,7 @@ class Daemon:
                         return
 
     async def _check_state(self) -> None:
-        """Find out before we say that we are ready whether state and tree can be worked with."""
+        """Check that state and tree can be used, before the daemon reports that it is ready."""
         settings, limits = self._config.mirror, self._config.limits
         try:
             if not await anyio.Path(settings.state).exists():
@@ -179,7 +179,7 @@ class Daemon:
                 await check_tree_is_there(tree.store, tree.layout)
                 self._metrics.facts = await self._load_facts(tree.store)
         except LockHeld as exc:
-            # Another command is at work, maybe for hours: that we can read the state must do for the beginning.
+            # Another command is at work, maybe for hours: a readable state is enough to start.
             _log.warning("lock.held", problem=str(exc))
             if await anyio.Path(settings.state).exists():
                 async with open_store_for_reading(settings.state) as store:
@@ -237,7 +237,7 @@ class Daemon:
         self._all_failures = self._all_failures or jump_s < 0
 
     async def _look_at_credentials(self) -> None:
-        """Ask an index again at once where the credential that it refused has been replaced."""
+        """Make an index due immediately where the credential that it refused has been replaced."""
         self._warn_of_ends()
         for name, refused in list(self._denied.items()):
             index = next((i for i in self._config.indexes if i.name == name), None)
@@ -461,7 +461,7 @@ class Daemon:
             report = {"format": 1, "damage": [finding.as_json() for finding in found]}
             await tell(self._config, "damage", msgspec.json.encode(report), DAMAGED, self._env)
 
-    # -- what others see --------------------------------------------------------------------------------------------
+    # -- status, metrics and notifications -----------------------------------------------------------
 
     async def _open_endpoint(self) -> None:
         address = self._config.service.listen_address
@@ -529,7 +529,7 @@ def describe_cycle(cycle: Cycle) -> str:
 
 
 def _marker(cycle: Cycle) -> object:
-    """Return what changes whenever a cycle moves on."""
+    """Return a value that changes whenever a cycle makes progress."""
     sessions = [(run.session.requests, run.session.body_bytes) for run in cycle.runs]
     counted = [tuple(getattr(i, key) for key in i.__slots__) for i in cycle.report.indexes.values()]
     return cycle.phase, cycle.store.changes, sessions, counted

@@ -59,7 +59,7 @@ class Upkeep:
         """Damage that the last run found, until it is taken."""
 
     def is_due(self, last_at: float | None) -> bool:
-        """Return whether it is time; a last one that lies in the future is not believed."""
+        """Return whether it is time; a last run in the future is not believed."""
         now = self._clock()
         return self._progress is not None or last_at is None or not now - EVERY_S < last_at <= now
 

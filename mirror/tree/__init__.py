@@ -1,5 +1,5 @@
-"""All that touches the disk below the root: where things lie, how they are placed whole, locked and made durable.
+"""All access to the disk below the root: the paths, and placing files whole, locked and durable.
 
-Functions here block; the caller runs them in threads, except where they are async. An ``OSError`` ends here: it
-becomes a ``TreeError`` that names the path and says what to do.
+Functions here block; the caller runs them in threads, except where they are async. An ``OSError``
+becomes a ``TreeError`` that names the path and contains advice.
 """

@@ -54,12 +54,12 @@ class Damage(Enum):
     PAGE = "page"
     FOREIGN = "foreign"
     MODE = "mode"
-    """Its mode keeps it from being read, by us or by a web server of another user."""
+    """Its mode keeps it from being read, by this user or by a web server of another user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobCheck:
-    """The result of looking at one blob."""
+    """The result of checking one blob."""
 
     damage: Damage | None
     detail: str = ""
@@ -165,7 +165,10 @@ def _read_plain(path: str, limit_bytes: int) -> bytes:
 
 
 def read_page_file(path: str) -> bytes:
-    """Return the bytes of a page of ours, which is no link or pipe. Raises ``OSError``, ``TreeError``."""
+    """Return the bytes of one of the mirror's pages, which is no link or pipe.
+
+    Raises ``OSError``, ``TreeError``.
+    """
     with os.fdopen(_open_plain(path), "rb") as file:
         return file.read()
 
@@ -200,7 +203,7 @@ class Unknown:
 
     path: str
     sha256: str
-    """Of the blob whose directory it lies in; empty where nothing of ours can lie."""
+    """Of the blob whose directory contains it; empty where the tree has no files of its own."""
     name: str
     size: int
     is_directory: bool = False
@@ -368,7 +371,7 @@ def closed_modes(layout: Layout) -> list[tuple[str, str]]:
 
 
 def _public_paths(directory: str) -> Iterator[str]:
-    """Yield a directory and all that lies below it; links are not followed."""
+    """Yield a directory and everything below it; links are not followed."""
     waiting = [directory]
     while waiting:
         place = waiting.pop()

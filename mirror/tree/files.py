@@ -192,7 +192,7 @@ class FileStore:
             sync_directory(directory)
 
     def has_blob(self, sha256: Sha256, filename: str, size: int) -> bool:
-        """Return whether a file of this size lies where the blob belongs; its bytes are not read."""
+        """Return whether a file of this size is in the blob's place; its bytes are not read."""
         path = self.layout.blob_path(sha256, filename)
         with tree_errors(path):
             try:
@@ -281,7 +281,7 @@ class FileStore:
         return free_bytes(self.layout.files)
 
     def disk_bytes(self) -> int | None:
-        """Return the size of the whole file system, or None where it does not say."""
+        """Return the size of the whole file system, or None where it is unknown."""
         found = disk_space(self._staging)
         return None if found is None else found[0]
 

@@ -73,11 +73,11 @@ class Layout:
         return outer, middle, f"{middle}/{sha256}"
 
     def blob_path(self, sha256: Sha256, filename: str) -> str:
-        """Return where a blob lies."""
+        """Return the path of a blob."""
         return f"{self.root}/public/files/{sha256[:2]}/{sha256[2:4]}/{sha256}/{filename}"
 
     def sidecar_path(self, sha256: Sha256, filename: str) -> str:
-        """Return where a blob's core metadata lies (PEP 658)."""
+        """Return the path of a blob's core metadata (PEP 658)."""
         return self.blob_path(sha256, filename) + METADATA_ENDING
 
     def project_dir(self, name: ProjectName) -> str:
@@ -106,7 +106,9 @@ def _make_root(root: Path) -> None:
 
 
 def _make_or_follow(path: Path, mode: int) -> None:
-    """Make one directory, unless one is there, or a link to one: whose links are followed, ``owner`` has said before."""
+    """Make one directory, unless it or a link to one exists: ``owner`` has checked earlier whose
+    links are followed.
+    """
     if not path.is_dir():
         make_directory(path, mode)
 

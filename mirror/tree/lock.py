@@ -57,7 +57,10 @@ async def hold_async(path: Path, *, wait_s: float = 0) -> AsyncIterator[None]:
 
 
 def holder_pid(path: Path) -> int | None:
-    """Return the pid that the lock's file names; None where there is none. It says nothing while nobody holds it."""
+    """Return the pid in the lock's file; None without one.
+
+    It is meaningless while nobody holds the lock.
+    """
     try:
         return int(path.read_bytes()[:_LONGEST_PID])
     except (OSError, ValueError):
@@ -90,7 +93,7 @@ def _try_lock(path: Path) -> int | None:
 
 
 class _Waiting:
-    """The wait for a lock's holder: how long, and said once."""
+    """The wait for a lock's holder: its time limit, and one log line about it."""
 
     def __init__(self, path: Path, wait_s: float) -> None:
         self._path = path
@@ -110,8 +113,8 @@ class _Waiting:
 
 
 def _unlock(descriptor: int) -> None:
-    # Else the next holder could be reported under our pid until it has written its own. A disk that refuses even that
-    # keeps nobody from the lock.
+    # Else the next holder could be reported under this pid until it has written its own. A disk
+    # that refuses even that keeps nobody from the lock.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
     with contextlib.suppress(OSError):  # it is closed all the same

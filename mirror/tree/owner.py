@@ -71,7 +71,7 @@ def _follow(place: Path) -> Path:
             problem = f"a link that {owner} has made; remove it, or if it leads to the right place, run `{mend}`"
             raise TreeError(path=str(path), problem=problem)
         path = path.parent / path.readlink()
-    return path  # what opens it says that there are too many
+    return path  # opening it fails with an error about too many links
 
 
 def _check_directory(path: Path) -> None:

@@ -44,7 +44,7 @@ JSON_V1: Final = "index.v1_json"
 PAGE_NAMES: Final = (HTML, HTML_V1, JSON_V1)
 
 _NO_PAGE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.ENXIO})
-"""What opening a path fails with where nothing, a link, a directory, a pipe or a socket stands."""
+"""Errors of opening a path where there is no file, or a link, a directory, a pipe or a socket."""
 
 # File systems without hard links, or with too many of them; some refuse them to all but the owner.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
@@ -93,11 +93,13 @@ class PageStore:
     def write_root(self, html: Iterable[Buffer], json: Iterable[Buffer]) -> None:
         """Replace the root pages, written piece by piece: a root of 730,000 projects is not held in memory."""
         with tree_errors(self._simple):
-            check_directory(os.path.realpath(self._simple))  # a link of ours is followed (tree.owner)
+            # a link of this user's or root's is followed (tree.owner)
+            check_directory(os.path.realpath(self._simple))
             self._replace(self._simple, html, json)
 
     def root_serial(self) -> int | None:
-        """Return the serial of the root page on disk, from its first bytes; None where there is no page of ours.
+        """Return the serial of the root page on disk, from its first bytes; None where there is no
+        page of the mirror.
 
         A link or a pipe in its place is none: ``verify`` moves it aside.
         """
@@ -114,7 +116,7 @@ class PageStore:
         return int(found[1]) if found else None
 
     def sync(self, names: Collection[ProjectName], *, root: bool = True) -> None:
-        """Make the pages of these projects durable, written or removed, and those of the root if ``root``."""
+        """Make the pages of these projects durable, written or removed, and the root's if ``root``."""
         if len(names) > FEW and reports_failed_syncs():
             sync_file_system(self._simple)
             return

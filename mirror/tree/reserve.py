@@ -28,7 +28,8 @@ _LITTLE_BYTES: Final = 8 << 20
 class Reserve:
     """The reserve of the disk at ``place``.
 
-    ``promises``: 64-bit numbers, one for each process that writes there, ours at ``own``.
+    ``promises``: unwritten bytes as 64-bit numbers, one for each process that writes there; ``own``
+    is this process's index.
     """
 
     def __init__(self, place: str, reserve_bytes: int, *, promises: memoryview | None = None, own: int = 0) -> None:
@@ -86,7 +87,9 @@ class Reserve:
         return space is not None and needed_bytes + self._reserve_bytes <= space[0]
 
     def settle(self, promised_bytes: int) -> None:
-        """Take a promise back: its bytes are written, or never will be; the system knows when it is asked again."""
+        """Subtract bytes that are written, or never will be; the system counts them at the next
+        query.
+        """
         with self._lock:
             self._promises[self._own] -= promised_bytes
             if self._free_bytes is not None:
@@ -118,7 +121,7 @@ class _Promise:
         self._reserve, self._bytes = reserve, promised_bytes
 
     def __enter__(self) -> None:
-        """Nothing to do: it was promised already."""
+        """Nothing to do: the bytes are reserved already."""
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         """Settle it."""

@@ -42,17 +42,17 @@ _FILES_LINK: Final = "../../files"
 
 
 def snapshot_path(layout: Layout, name: str) -> Path:
-    """Return where a snapshot lies."""
+    """Return the path of a snapshot."""
     return layout.public / "snapshots" / name
 
 
 def channel_path(layout: Layout, name: str) -> Path:
-    """Return where a channel's link lies."""
+    """Return the path of a channel's link."""
     return layout.public / "channels" / name
 
 
 def pin_path(layout: Layout, name: str) -> Path:
-    """Return where a pin lies."""
+    """Return the path of a pin."""
     return layout.root / "pins" / name
 
 
@@ -187,7 +187,7 @@ def load_channels(layout: Layout) -> dict[str, str]:
 
 
 def list_snapshots(layout: Layout) -> list[str]:
-    """Return the snapshots that lie on the disk, by name."""
+    """Return the snapshots on the disk, by name."""
     place = layout.public / "snapshots"
     with tree_errors(place):
         try:
@@ -204,7 +204,8 @@ def iter_page_digests(simple: Path) -> Iterator[tuple[str, str, int]]:
     with tree_errors(simple):
         with os.scandir(simple) as found:
             places = [f"{item.name}/" for item in found if item.is_dir(follow_symlinks=False)]
-        # With the slash, since "a-b/" sorts before "a/" as the paths do; the root's pages stand among the projects.
+        # With the slash, since "a-b/" sorts before "a/" as the paths do; the root's pages sort
+        # among the projects.
         for place in sorted([*places, *PAGE_NAMES]):
             for path in [place] if place in PAGE_NAMES else [f"{place}{page}" for page in PAGE_NAMES]:
                 yield path, *_digest(f"{simple}/{path}")

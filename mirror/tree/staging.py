@@ -39,10 +39,10 @@ from mirror.tree.layout import PRIVATE_FILE, PUBLIC_FILE
 from mirror.tree.reserve import Reserve
 
 BLOCK_BYTES: Final = 1024 * 1024
-"""The most that stays in memory, and the piece that a thread takes at once."""
+"""Maximum size of the bytes in memory, and of the piece that a thread takes."""
 
 _PIECE_BYTES: Final = 256 * 1024
-"""The piece that is hashed and written at once where no thread takes it."""
+"""The piece that is hashed and written where no thread takes it."""
 
 _SMALL_BYTES: Final = 32 * 1024
 """Smaller chunks are joined as they come: a list of many costs more memory than their bytes."""
@@ -65,7 +65,7 @@ class Closed(Protocol):
     """Called once when a staged file ends, with whether a partial file was kept."""
 
     def __call__(self, *, kept: bool) -> None:
-        """Take note of the end."""
+        """Handle the end."""
 
 
 class StagedFile:
@@ -112,7 +112,7 @@ class StagedFile:
         return self._pending_bytes
 
     async def expect_unlisted(self, announced_bytes: int | None) -> None:
-        """Take note that only the disk bounds this body, and of the length that it announces. Raises ``NoRoom``."""
+        """Record that only the disk bounds this body, and its announced length. Raises ``NoRoom``."""
         self._is_unlisted, self._announced = True, announced_bytes
         if announced_bytes is not None and announced_bytes > BLOCK_BYTES:
             await anyio.to_thread.run_sync(self._reserve.check_unlisted, self.written, announced_bytes)
@@ -151,7 +151,7 @@ class StagedFile:
         if not self.written:
             await self.discard()
         elif self._closed:
-            # Also when the download was cancelled: that is what keeping is for.
+            # Also after a cancelled download, the usual reason to keep a file.
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._keep)
 
@@ -193,7 +193,7 @@ class StagedFile:
         with self._reserve.writing(self._pending_bytes), tree_errors(self._part):
             if self._descriptor is None:
                 self._descriptor = self._create()
-            # At once, not only by keep: a killed process keeps nothing.
+            # Already here, not only in keep: a killed process runs no keep.
             if self.etag != self._recorded_etag:
                 self._write_record()
             # At its offset, so that a block that the disk took only in part can be written again.

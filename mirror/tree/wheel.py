@@ -43,7 +43,10 @@ _SEPARATORS = re.compile(r"[-_.]+")
 
 
 class WheelError(Exception):
-    """No metadata can be taken out; the text says why. Becomes ``metadata_problem`` of the placed blob."""
+    """No metadata can be extracted; the text is the reason.
+
+    Becomes ``metadata_problem`` of the placed blob.
+    """
 
 
 class ArchiveLimitError(WheelError):
@@ -184,9 +187,9 @@ def _read_end64(source: Source, end: int) -> tuple[int, int, int, int] | None:
 
 
 def _find_dist_info(directory: bytes) -> list[tuple[bytes, int]]:
-    """Return name and position of each entry whose name has ``.dist-info`` in it; all others are of no interest.
+    """Return name and position of each entry with ``.dist-info`` in its name; others are ignored.
 
-    The count in the end record may lie, so entries are counted here too.
+    The count in the end record may be wrong, so entries are counted here too.
     """
     found = []
     position = count = 0

@@ -39,7 +39,7 @@ _PAGES_KEPT: Final = 4
 
 
 class Credentials(Protocol):
-    """Where a credential comes from: its source, or another process of ours that has the source."""
+    """The origin of a credential: its source, or the main process, which has the source."""
 
     @property
     def kept(self) -> Credential | None:
@@ -65,7 +65,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     words: str = ""
     """The answer's own explanation, for people."""
     is_sign_in: bool = False
-    """It sent the request to a sign-in page, which says the same."""
+    """It sent the request to a sign-in page, which is a refusal too."""
     is_root: bool = False
     is_repeated: bool = False
     """The request was refused before, with another credential."""
@@ -89,19 +89,19 @@ class LetOut:
     root_headers: Mapping[str, str] = field(default_factory=dict)
     """The validators of the root, as headers."""
     pages: dict[str, str] = field(default_factory=dict)
-    """Project -> URL of its page; the one that was let out last stands last."""
+    """Project -> URL of its page; the page served last is the last one."""
     refused: set[str] = field(default_factory=set)
     """Those URLs that were refused in this part."""
 
     def note_page(self, name: str, url: str) -> None:
-        """Take note of a page that was let out."""
+        """Record a page that was served."""
         self.pages.pop(name, None)
         self.pages[name] = url
         if len(self.pages) > _PAGES_KEPT:
             del self.pages[next(iter(self.pages))]
 
     def note_refused(self, url: str) -> None:
-        """Take note of a refusal: a page that is refused by now proves nothing."""
+        """Record a refusal: a page that is refused by now proves nothing."""
         if url in self.pages.values():
             self.refused.add(url)
 
@@ -117,9 +117,9 @@ class Access:
     def __init__(
         self, index_name: str, root_url: str, credentials: Credentials, ask: Ask, *, judge: Judge | None = None
     ) -> None:
-        """``judge``: who judges refusals instead, where another process does."""
+        """``judge``: judges refusals in place of this process, where another one does."""
         self.denied: AccessDenied | None = None
-        """Set once the index denied us."""
+        """Set once the index has denied access."""
         self.let_out = LetOut()
         self.needs_credential = False
         """Whether the index was read with a credential before: without one it may show less, and is not asked."""
@@ -144,11 +144,13 @@ class Access:
 
     @property
     def is_unproved(self) -> bool:
-        """Whether nothing shows that the index lets us in: then a row of refusals is meant for all."""
+        """Whether nothing proves that the index grants access: then consecutive refusals are meant
+        for all.
+        """
         return self._is_disproved or not self.let_out.pages
 
     def check(self, url: str) -> None:
-        """Raise ``AccessDenied`` for ``url`` if the index has denied us before."""
+        """Raise ``AccessDenied`` for ``url`` if the index has denied access before."""
         if self.denied is not None:
             # A copy: one exception raised in many tasks would collect all their tracebacks.
             raise replace(self.denied, url=url)
@@ -171,7 +173,9 @@ class Access:
         self.needs_credential = self.needs_credential or had_credential
 
     def succeeded(self) -> None:
-        """Take note that the index let out a page or a file: the row of refusals ends."""
+        """Record that the index served a page or a file: consecutive refusals are counted from zero
+        again.
+        """
         self.has_let_out = True
         self._in_a_row = self._since_check = 0
         self._is_disproved = False
@@ -207,7 +211,7 @@ class Access:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it is to be found out first whether the index lets us in: until then requests go one by one."""
+        """Whether access must be proved first: until then requests are sent one by one."""
         return self._judging.locked() or (self._in_a_row > 0 and self.is_unproved)
 
     @asynccontextmanager
@@ -225,7 +229,7 @@ class Access:
         return error
 
     def deny(self, refusal: Refusal) -> AccessDenied:
-        """Take note that the whole index refuses us, and return the error."""
+        """Record that the whole index denies access, and return the error."""
         self.denied = self._denial(refusal, ends_index=True)
         return self.denied
 

@@ -1,13 +1,15 @@
-"""Which network addresses an index may send us to: no redirect or link from a public index reaches into our network.
+"""Network addresses that an index may refer to: no redirect or link of a public index reaches into
+the mirror's network.
 
-Invariants: a host is at least as public as the index itself (loopback < private < global), and so is the index's own
-name whenever it is resolved again in a cycle; link-local, multicast, unspecified and reserved addresses, and those of
-clouds' metadata services, are never contacted. Judged at connect, after name resolution, for every address tried, so
-that a name that resolves differently the second time gains nothing. Behind a proxy only literal addresses and
-``localhost`` can be judged. ``allow-private`` lifts all of it.
+Invariants: a host is at least as public as the index itself (loopback < private < global), and so
+is the index's own name whenever it is resolved again in a cycle; link-local, multicast, unspecified
+and reserved addresses, and the addresses of clouds' metadata services, are never contacted. Judged
+at connect, after name resolution, for every address tried, so that a name that resolves differently
+the second time gains nothing. Behind a proxy only literal addresses and ``localhost`` can be
+judged. ``allow-private`` lifts all of it.
 
-The tables follow the IANA special-purpose registries as of 2025, not the ``ipaddress`` module, whose answers differ
-between versions of the interpreter.
+The tables follow the IANA special-purpose registries as of 2025, not the ``ipaddress`` module,
+whose answers differ between versions of the interpreter.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ _NEVER_CONTACTED: Final = _networks(
     "ff00::/8",  # multicast
 )
 _ASSIGNED_IPV6: Final = _networks("2000::/3", "fc00::/7", "fec0::/10")
-"""Every other IPv6 address is reserved, or stands for something else."""
+"""Every other IPv6 address is reserved, or an alias of another address."""
 _NOT_GLOBAL: Final = _networks(
     "10.0.0.0/8",
     "100.64.0.0/10",  # carrier-grade NAT
@@ -99,7 +101,7 @@ def _is_in(ip: _Address, networks: tuple[_Network, ...]) -> bool:
 
 
 def reach_of_host(host: str) -> Reach | None:
-    """Return how public a host of a URL is as far as its text says, or None for a name to be resolved."""
+    """Return how public a host of a URL is by its text alone, or None for a name to be resolved."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return Reach.LOOPBACK
@@ -164,7 +166,7 @@ class AddressRule:
         return None
 
     def refusal_of_host(self, host: str) -> str | None:
-        """Return why a URL's host must not be contacted as far as its text says, or None."""
+        """Return why a URL's host must not be contacted, judged by its text alone, or None."""
         reach = reach_of_host(host)
         return None if reach is None else self.refusal(reach)
 
@@ -189,7 +191,7 @@ class AddressRule:
 
 
 def _unwrap(ip: _Address) -> _Address:
-    """Return the IPv4 address that an IPv6 address stands for, if it does."""
+    """Return the IPv4 address in an IPv6 address, if there is one."""
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
     if ip in _NAT64:

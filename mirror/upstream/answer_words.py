@@ -24,7 +24,7 @@ MAX_CHARS: Final = 2000
 _MESSAGES: Final = 3
 _KEYS: Final = ("message", "detail", "reason", "error_description", "error", "title")
 _LEAST_HIDDEN: Final = 4
-"""A shorter part of a query is no secret, and its letters stand in any text."""
+"""A shorter part of a query is no secret, and its letters occur in any text."""
 
 _XML_MESSAGE = re.compile(r"<(?:\w+:)?Message>([^<]{1,4000})</(?:\w+:)?Message>", re.IGNORECASE)
 _TITLE = re.compile(r"<title\b[^>]{0,200}>([^<]{1,4000})</title", re.IGNORECASE)

@@ -1,4 +1,6 @@
-"""Running out of file descriptors: our own limit, never a fault of an index or a credential."""
+"""Running out of file descriptors: a limit of this process, never a fault of an index or a
+credential.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Sink(Protocol):
         """Bytes kept so far."""
 
     async def expect_unlisted(self, announced_bytes: int | None) -> None:
-        """Take note that no listing bounds the body, and of the length that it announces."""
+        """Record that no listing bounds the body, and its announced length."""
 
     async def write(self, chunk: bytes) -> None:
         """Keep more."""

@@ -76,7 +76,7 @@ class FlatClient:
         return Read(page=page, validators=current, origin=self._origin)
 
     async def answers(self) -> bool:
-        """Return whether the index says anything at all."""
+        """Return whether the index gives any answer."""
         return await self._page.answers()
 
     def _keep(self, look: Read[ProjectPage]) -> None:

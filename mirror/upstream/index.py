@@ -111,7 +111,7 @@ class IndexClient:
             self.note_let_out(ProjectName(name), address)
 
     def note_let_out(self, name: ProjectName, address: str | None = None) -> None:
-        """Take note that the index let out a project's page; it is asked for again where a refusal is judged."""
+        """Record that the index served a project's page; it is requested again to judge a refusal."""
         self._session.let_out.note_page(name, resolve_address(self._url, name, address))
 
     @property
@@ -174,7 +174,7 @@ class IndexClient:
         return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
     async def answers(self) -> bool:
-        """Return whether the index says anything at all, by its root page, which is not read."""
+        """Return whether the index gives any answer, by its root page, which is not read."""
         try:
             async with self._session.get(
                 self._url, kind=Kind.ROOT, headers=_headers(None), budget=Budget(self._policy.budget_s)
@@ -325,7 +325,10 @@ def is_json(content: Body, content_type: str, url: str) -> bool:
 
 
 async def _parsed(parse: Callable[[], P], body: _Body) -> P:
-    """Return what ``parse`` makes of a body. Raises ``TooLarge`` where memory runs out, which ends this page alone."""
+    """Return the result of ``parse``.
+
+    Raises ``TooLarge`` where memory runs out, which ends this page alone.
+    """
     try:
         return await _in_thread(parse, body)
     except MemoryError:

@@ -39,7 +39,7 @@ class PageMemory:
         self._bodies_bytes += more_bytes
 
     async def admit(self, needed_bytes: int) -> None:
-        """Wait until values may be made of a page; at most ``PAGE_MEMORY_BYTES`` are needed for one."""
+        """Wait for room for the values of a page; at most ``PAGE_MEMORY_BYTES`` are needed for one."""
         while self._values_bytes and self._values_bytes + needed_bytes > PAGE_MEMORY_BYTES:
             await self._freed.wait()
         self._values_bytes += needed_bytes

@@ -33,7 +33,7 @@ Body = bytes | bytearray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageLimit:
-    """The largest page, decoded, and the configuration's key that says so."""
+    """The largest page, decoded, and the configuration's key for it."""
 
     limit_bytes: int
     setting: str

@@ -60,7 +60,7 @@ class Probe:
     index: str
     findings: list[Finding] = field(default_factory=list)
     error: MirrorError | None = None
-    """What ended the questions early."""
+    """The error that ended the questions early."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""

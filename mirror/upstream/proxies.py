@@ -1,6 +1,7 @@
-"""Which proxy a request goes through: the index's ``proxy``, else the environment's variables, else none.
+"""The proxy of a request: the index's ``proxy``, else the environment's variables, else none.
 
-Invariant: a proxy's user info goes into ``Proxy-Authorization`` and is not part of any text that is shown.
+Invariant: a proxy's user info goes into ``Proxy-Authorization`` and is not part of any text that is
+shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Rates and deadlines of requests, on the event loop's clock.
 
-Invariant: waiting that we impose on ourselves (a rate limit) never counts against an upstream's deadline.
+Invariant: a wait that the program imposes itself (a rate limit) never counts against an upstream's
+deadline.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class Budget:
             self.deadline = loop_time() + self.limit_s
 
     def extend(self, waited_s: float) -> None:
-        """Leave out seconds that were our own waiting."""
+        """Exclude the seconds of the program's own waiting."""
         self.deadline += waited_s
 
     def remaining_s(self) -> float:
@@ -123,7 +124,9 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, scope: anyio.CancelScope, deadline: float) -> None:
-        """Cancel ``scope`` at ``deadline``, on the loop's clock, instead of when it was said before; infinity: never."""
+        """Cancel ``scope`` at ``deadline``, on the loop's clock, in place of its earlier deadline;
+        infinity: never.
+        """
         if deadline == math.inf:
             self._watched.pop(scope, None)
             return

@@ -37,7 +37,9 @@ on_sent: ContextVar[Callable[[], None]] = ContextVar("on_sent")
 
 
 class PeerResponse(aiohttp.ClientResponse):
-    """Remembers who answered: the connection of a short answer is gone before its caller could ask."""
+    """Remembers the peer's address: the connection of a short answer is gone before its caller
+    could ask.
+    """
 
     peer: str | None = None
 
@@ -66,7 +68,10 @@ class BodyWatch(Protocol):
         """Count ``length`` bytes, and wait for their rate."""
 
     async def wait_for(self, room: Awaitable[None]) -> None:
-        """Wait for something of our own, which counts against no deadline. Raises ``Unreachable`` after a long time."""
+        """Wait for a local resource, which counts against no deadline.
+
+        Raises ``Unreachable`` after a long time.
+        """
 
 
 class Response:
@@ -142,7 +147,10 @@ class Response:
         return chunk
 
     async def wait_for(self, room: Awaitable[None]) -> None:
-        """Wait for something of our own, such as memory, before more of the body is read. Raises ``Unreachable``."""
+        """Wait for a local resource, such as memory, before more of the body is read.
+
+        Raises ``Unreachable``.
+        """
         await self._watch.wait_for(room)
 
     async def read_at_most(self, limit_bytes: int) -> bytes | None:

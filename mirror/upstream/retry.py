@@ -21,7 +21,10 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how patiently. A pause that would go past ``budget_s`` ends the tries at once."""
+    """Number of tries and pauses between them.
+
+    A pause that would go past ``budget_s`` ends the tries immediately.
+    """
 
     tries: int = 5
     budget_s: float = 60.0
@@ -56,7 +59,9 @@ class Allowance:
 async def pause_before_next(
     error: Unreachable, *, tries_made: int, remaining_s: float, policy: RetryPolicy, allowance: Allowance
 ) -> None:
-    """Wait as the policy and ``Retry-After`` say, or raise ``error`` with the number of tries when it was the last."""
+    """Wait by the policy and ``Retry-After``, or raise ``error`` with the number of tries after the
+    last one.
+    """
     jittered_s = delay_s(tries_made, base_s=policy.base_s, cap_s=policy.cap_s, random=random.random)
     pause_s = max(jittered_s, error.retry_after_s or 0.0)
     if isinstance(error, RefusedElsewhere):

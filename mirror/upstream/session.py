@@ -64,7 +64,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SUCCESSES = frozenset({200, 206, 304})
 _REFUSALS = frozenset({401, 403})
 _DENIALS = frozenset({203, 402, 451})
-"""They do not get better by asking again, and say nothing of the credential."""
+"""A retry would get the same answer, and the credential is not the cause."""
 _PASSING = frozenset({408, 425, 429})
 """The only ones of 4xx that may pass by themselves."""
 _EXPIRED = frozenset({401, 403, 404})
@@ -150,7 +150,9 @@ class _Request:
             self.deadlines.watch(self.scope, self.deadline)
 
     async def wait_for(self, room: Awaitable[None]) -> None:
-        """Wait for something of our own; the wait does not count against the deadline, and has one of its own."""
+        """Wait for a local resource; the wait does not count against the deadline, and has one of
+        its own.
+        """
         with anyio.move_on_after(self.stall_timeout_s), self.paused():
             await room
             return
@@ -226,7 +228,7 @@ class IndexSession:
         self.body_bytes = 0
         """Bytes of all bodies that came, decoded or not: whether anything moves."""
         self.retries = 0
-        """Requests that were made again after a failure; counted by who repeats them."""
+        """Number of repeated requests after a failure; counted by the code that repeats them."""
         self.statuses: dict[int, int] = {}
         """HTTP status -> answers, each redirect included."""
         self._told = Traffic()
@@ -246,7 +248,7 @@ class IndexSession:
         self._access.let_out.asks_root = config.list != "config"
         self._transport = Transport(config, limits, env, self._origin, own_reach=own_reach)
         self.slots = Slots(limits.max_connections)
-        """Requests that may be under way at once."""
+        """Maximum number of concurrent requests."""
         self._request_rate = TokenBucket(limits.requests_per_second)
         self._byte_rate = TokenBucket(limits.bytes_per_second)
 
@@ -262,7 +264,7 @@ class IndexSession:
 
     @property
     def denied(self) -> AccessDenied | None:
-        """Set once the index denied us; nothing is sent after that."""
+        """Set once the index has denied access; no request is sent after that."""
         return self._access.denied
 
     @property
@@ -285,11 +287,14 @@ class IndexSession:
 
     @property
     def hides_peers(self) -> bool:
-        """Whether a proxy stands before the index, so that nobody sees whom a connection reaches."""
+        """Whether connections go through a proxy, which hides the index's address."""
         return self._transport.hides_peers
 
     async def load_credential(self) -> Credential | None:
-        """Return the credential to send. Raises ``AccessDenied`` where it can't be had, or the index has denied us."""
+        """Return the credential to send.
+
+        Raises ``AccessDenied`` where it can't be read, or the index has denied access.
+        """
         self._access.check(self.root_url)
         return await self._access.load()
 
@@ -302,7 +307,7 @@ class IndexSession:
 
     @property
     def is_unproved(self) -> bool:
-        """Whether nothing shows that the index lets us in."""
+        """Whether nothing proves that the index grants access."""
         return self._access.is_unproved
 
     @property
@@ -311,7 +316,7 @@ class IndexSession:
         return self._access.had_credential
 
     async def require_credential(self) -> None:
-        """Take note that the index was read with a credential: without one nothing is asked.
+        """Record that the index was read with a credential: without one no request is sent.
 
         Raises ``CredentialLost``.
         """
@@ -323,7 +328,7 @@ class IndexSession:
         return self._access.take_let_out()
 
     def note_success(self) -> None:
-        """Take into account that the index let something out to another process of ours."""
+        """Record that the index served a page or file to a worker process."""
         self._access.let_in(had_credential=self.credentials.kept is not None)
         self._access.succeeded()
 
@@ -361,7 +366,7 @@ class IndexSession:
         )
 
     def add_traffic(self, traffic: Traffic) -> None:
-        """Count what another process of ours did at this index."""
+        """Add a worker process's traffic at this index to the counters."""
         self.requests += traffic.requests
         self.file_bytes += traffic.file_bytes
         self.body_bytes += traffic.body_bytes

@@ -1,6 +1,7 @@
-"""Whether an index sent a request to a sign-in page instead of answering it.
+"""Detects an index that redirects a request to a sign-in page instead of answering it.
 
-Only an answer to which the index itself redirected is looked at: a root page that asks for a password is no index.
+Only an answer to which the index itself redirected is examined: a root page that asks for a
+password is no index.
 """
 
 from __future__ import annotations

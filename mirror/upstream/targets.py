@@ -1,7 +1,7 @@
-"""URLs that an index gives us, before they are followed: byte for byte, and only to where they may lead.
+"""URLs from an index, before they are followed: byte for byte, and only to allowed targets.
 
-Invariants: a path or query is never re-encoded (a pre-signed URL's signature covers its bytes); user info is cut off
-(an index can't make us log in elsewhere); https is never downgraded.
+Invariants: a path or query is never re-encoded (a pre-signed URL's signature covers its bytes);
+user info is cut off (an index can't make the mirror log in elsewhere); https is never downgraded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._~/+-]*\Z")
 
 
 def origin_of(url: URL) -> Origin:
-    """Return the origin by which it is decided who gets the credential."""
+    """Return the origin, which decides whether a URL gets the credential."""
     return url.scheme, (url.raw_host or "").lower(), url.port or 0
 
 
@@ -49,14 +49,14 @@ def parse_target(text: str, *, source: str) -> URL:
 
 
 class OwnUrls:
-    """Takes the short way for most URLs: those of one origin, with nothing in their path that needs care."""
+    """A short way for most URLs: those of one origin, without special characters in their path."""
 
     def __init__(self, root: URL) -> None:
         self._root = root
         self._before_path = f"{root.scheme}://{root.raw_authority}"
 
     def parse(self, text: str) -> URL | None:
-        """Return what ``parse_target`` would, or None where that has to look."""
+        """Return the result of ``parse_target``, or None where the short way does not apply."""
         if not text.startswith(self._before_path):
             return None
         path = text[len(self._before_path) :]

@@ -1,8 +1,11 @@
-"""The connections of one index: sockets, TLS, proxies, deadlines. Sends one request, follows nothing.
+"""The connections of one index: sockets, TLS, proxies, deadlines.
 
-Invariants: a foreign host is connected to only at addresses that ``addresses`` allows, and the index's own name only at
-addresses as public as it was before in this cycle, in whichever process; no cookie, netrc or proxy is
-taken from anywhere but our own settings; a body is never decoded on the way; a URL's bytes are sent as they are.
+Sends one request, follows nothing.
+
+Invariants: a foreign host is connected to only at addresses that ``addresses`` allows, and the
+index's own name only at addresses as public as it was before in this cycle, in every process;
+cookies, netrc and proxies come from the mirror's own settings only; a body is never decoded on the
+way; a URL's bytes are sent unchanged.
 """
 
 from __future__ import annotations
@@ -155,7 +158,7 @@ class Transport:
 
     @property
     def hides_peers(self) -> bool:
-        """Whether a proxy stands before the index, so that nobody sees whom a connection reaches."""
+        """Whether connections go through a proxy, which hides the index's address."""
         return self._proxies.for_origin(*self._origin) is not None
 
     async def _check_host(self, target: URL, source: str) -> None:
@@ -202,7 +205,7 @@ class Transport:
 
 
 class _Resolver(aiohttp.ThreadedResolver):
-    """Resolves names, and lets the rule learn how public the index's own name is before it is connected to."""
+    """Resolves names, and passes the index's own reach to the rule before the first connection."""
 
     def __init__(self, own_host: str, rule: AddressRule) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """The credential itself: an ``Authorization`` header whose value is never shown.
 
-Invariant: whoever makes a ``Credential`` has registered its secret with ``logs``, so that no event can carry it.
+Invariant: the code that makes a ``Credential`` has registered its secret with ``logs``, so that no
+event can contain it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from mirror.logs import register_secret
 
 
 class MalformedSecretError(Exception):
-    """A user name or secret that can't stand in a header; the message says why and never quotes it."""
+    """A user name or secret that can't be part of a header; the message gives the reason and never
+    quotes it.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,7 @@ class Credential:
     header: str = field(repr=False)
     """The value of ``Authorization``."""
     expires_at: float | None
-    """Seconds since 1970, from the ``exp`` of a JWT; None where the secret does not say."""
+    """Seconds since 1970, from the ``exp`` of a JWT; None where the secret has none."""
     source: str
     """Its origin (a variable, a file, a command), for messages."""
 
@@ -39,7 +42,10 @@ class Credential:
 
 
 def basic(username: str, password: str, *, source: str) -> Credential:
-    """Return an HTTP Basic credential (RFC 7617); the user name goes raw into it. Raises ``MalformedSecretError``."""
+    """Return an HTTP Basic credential (RFC 7617); the user name is used unchanged.
+
+    Raises ``MalformedSecretError``.
+    """
     if ":" in username:
         raise MalformedSecretError("a user name of HTTP Basic can't contain a colon")
     _check(username, "the user name")

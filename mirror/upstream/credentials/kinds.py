@@ -1,8 +1,10 @@
-"""The kinds of credentials, one reader each: it says where it looks, and reads it there.
+"""The kinds of credentials, one reader each: it names the place of the credential, and reads it
+there.
 
-Invariants: reading raises ``NoCredentialError`` (it may be there later), ``MalformedSecretError`` or ``ConfigError``
-(it never will), ``TreeError`` (too many open files), and nothing else; no message quotes a secret, the contents of a
-netrc or the output of a command. Reading waits for nobody who cancels it: a file may be a pipe or on a share that is gone.
+Invariants: reading raises ``NoCredentialError`` (it may be there later), ``MalformedSecretError``
+or ``ConfigError`` (it never will), ``TreeError`` (too many open files), and nothing else; no
+message quotes a secret, the contents of a netrc or the output of a command. A cancelled reading
+ends immediately: a file may be a pipe or on a share that is gone.
 """
 
 # ruff: noqa: D102 - the methods of a reader are documented once, at Reader
@@ -276,7 +278,7 @@ class Automatic:
 
 
 def automatic_pairs(index_name: str, host: str) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of variables that ``auto`` looks at for an index."""
+    """Return the pairs of variables that ``auto`` reads for an index."""
     prefix = "MIRROR_" + index_name.upper().replace("-", "_")
     own = (f"{prefix}_USERNAME", f"{prefix}_PASSWORD")
     return (own, (CHAINGUARD_USERNAME, CHAINGUARD_PASSWORD)) if host == CHAINGUARD_HOST else (own,)

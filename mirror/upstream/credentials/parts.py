@@ -17,7 +17,7 @@ MAX_SECRET_BYTES = 1024 * 1024
 
 
 class NoCredentialError(Exception):
-    """There is no usable credential now; the message says why. It may be there later."""
+    """There is no usable credential now; the message gives the reason. It may be there later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

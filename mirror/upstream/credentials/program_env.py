@@ -1,4 +1,6 @@
-"""The environment of programs that we start: credential commands and the notify-command know no secret of ours."""
+"""The environment of programs that the mirror starts: credential commands and the notify-command
+get none of its secrets.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,12 @@ _OF_A_PROXY = re.compile(r"\w+_proxy", re.IGNORECASE)
 def program_environment(
     indexes: Iterable[IndexConfig], env: Mapping[str, str], *, own: IndexConfig | None = None
 ) -> dict[str, str]:
-    """Return the environment without what holds a secret, and without the service manager's variables.
+    """Return the environment without variables that contain a secret, and without the service
+    manager's variables.
 
-    Those are the variables that a ``*-env`` key of any index names, the pairs of ``auto`` and proxies with user info.
-    ``own``: the index whose credential the program fetches; the proxy that this index is reached by stays.
+    The secret ones are the variables that a ``*-env`` key of any index names, the pairs of ``auto``
+    and proxies with user info. ``own``: the index whose credential the program fetches; the proxy
+    that this index is reached by stays.
     """
     hidden = {CHAINGUARD_USERNAME, CHAINGUARD_PASSWORD}
     for index in indexes:
@@ -48,7 +52,7 @@ def _has_user_info(value: str) -> bool:
 
 
 def _own_proxy(index: IndexConfig, env: Mapping[str, str]) -> set[str]:
-    """Return the names of the variable that says by which proxy an index is reached, as ``proxies`` reads it."""
+    """Return the names of the variable with the proxy of an index, as ``proxies`` reads it."""
     if index.proxy is not None:
         return set()
     try:

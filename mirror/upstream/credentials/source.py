@@ -32,7 +32,9 @@ from mirror.upstream.credentials.parts import NoCredentialError, Part
 from mirror.upstream.credentials.program_env import program_environment
 
 LOOK_EVERY_S = 1.0
-"""How often a source's file is looked at for a change: a request every 150 µs must not cost a ``stat`` each."""
+"""How often a source's file is checked for a change: a request every 150 µs must not cost a
+``stat`` each.
+"""
 
 RENEW_BEFORE_S = 30.0
 """A credential that expires so soon is read again first, and not more often than in this interval."""
@@ -185,7 +187,7 @@ def _reader(index: IndexConfig, env: Mapping[str, str], indexes: Iterable[IndexC
             return Automatic(pairs=automatic_pairs(index.name, host), fallback=netrc, where=where, env=env)
         case _:
             pass
-    # ``config`` checks this first; said once more for who builds an IndexConfig by hand.
+    # ``config`` checks this first; repeated for code that builds an IndexConfig by hand.
     raise ConfigError(where=where, problem="this kind lacks its keys, or is not known")
 
 
