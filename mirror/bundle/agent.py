@@ -18,9 +18,11 @@ _ANSWER_S = 10.0
 
 @contextlib.contextmanager
 def unlocked_key(key: Path | None) -> Iterator[None]:
-    """Ask for the passphrase of a key, where it has one, and let ``ssh-keygen`` sign without asking in the block.
+    """Ask for the passphrase of a key, where it has one, and let ``ssh-keygen`` sign without asking
+    in the block.
 
-    Where nobody can be asked, or OpenSSH's agent is not installed, ``ssh-keygen`` goes its own way. Raises ``BundleError``.
+    Without a terminal, or without OpenSSH's agent, ``ssh-keygen`` asks by itself. Raises
+    ``BundleError``.
     """
     agent, add = _program("ssh-agent"), _program("ssh-add")
     if key is None or agent is None or add is None or not _can_ask() or not signing.is_protected(key):

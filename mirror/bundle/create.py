@@ -76,7 +76,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a bundle stands in its site's chain."""
+    """The position of a bundle in its site's chain."""
 
     chain: str
     sequence: int
@@ -122,10 +122,11 @@ async def check_known(store: Store, site: str) -> None:
 
 
 def is_continued(plan: Plan, order: Order, basis: Basis, *, is_newest: bool) -> bool:
-    """Return whether a plan is the one for this order, whole, and worth to go on with.
+    """Return whether a plan is complete, of this order, and worth continuing.
 
-    ``is_newest``: whether nothing was published since. Else it goes on only where much of it is written, or where it is
-    signed: that one may be on its way already, and no other bundle may have its number.
+    ``is_newest``: whether nothing was published since. Else it is continued only where much of it
+    is written, or where it is signed: a signed bundle may be on its way already, and no other
+    bundle may have its number.
     """
     kept = plan.meta("order")
     if kept is None or msgspec.convert(kept, Order) != order or plan.meta("sequence") != basis.sequence:
@@ -195,7 +196,8 @@ def _has_news(plan: Plan, order: Order, basis: Basis) -> bool:
     if plan.removed() or plan.count_items("blob")[0] or plan.count_items("sidecar")[0]:
         return True
     if order.selection and basis.bases:
-        # The root's serial follows the whole mirror: alone it says that projects of others have changed.
+        # The root's serial follows the whole mirror: alone it only proves that other sites'
+        # projects have changed.
         return any(item.path.count("/") > 1 for item, _ in plan.iter_items("page"))
     return plan.count_items("page")[0] > 0
 
@@ -261,7 +263,7 @@ def write_bundle(
 
 
 def _prepare(plan: Plan, medium: Medium) -> None:
-    """Make sure that only files of this bundle lie in its folder."""
+    """Make sure that its folder has only files of this bundle."""
     if plan.meta("directory") == str(medium.path) and medium.names():
         return
     # Another medium is there now: it has none of the written files.
@@ -355,13 +357,16 @@ def _signature(plan: Plan, path: Path, written: Written, signing_key: Signing, m
     signature = path.with_name(f"{path.name}.sig")
     signature.write_bytes(made)
     signing.describe_signer(path, signature)
-    # Kept first: where the signature lies on a medium, the mark stands.
+    # Recorded first: a signature on a medium always has its mark in the plan.
     plan.keep(**{mark: [*own, made.decode()]})
     return made
 
 
 async def commit(store: Store, layout: Layout, plan: Plan, digest: str, *, bases: Sequence[ShipmentRow]) -> ShipmentRow:
-    """Enter a bundle whose signature lies on the medium; return its row of the ledger. Raises ``BundleError``."""
+    """Record a bundle whose signature is on the medium; return its row of the ledger.
+
+    Raises ``BundleError``.
+    """
     head = head_of(plan)
     assert head.sequence is not None
     made = await load_shipments(store, head.site)
@@ -415,12 +420,12 @@ def _drop_page_lists(layout: Layout, rows: Sequence[ShipmentRow]) -> None:
 
 
 def plan_path(layout: Layout, pin: str) -> Path:
-    """Return where a pin's work file lies."""
+    """Return the path of a pin's work file."""
     return pin_path(layout, pin) / "plan.db"
 
 
 def sources_of(layout: Layout, pin: str) -> tuple[Path, Path]:
-    """Return where blobs and where the pin's pages lie."""
+    """Return the directories of blobs and of the pin's pages."""
     return layout.public, pin_path(layout, pin)
 
 

@@ -41,7 +41,7 @@ class Look(msgspec.Struct, kw_only=True):
     manifest: receive.Manifest
     digest: str
     signer: str | None
-    """Who signed: a principal of a trust file, else the key's fingerprint; None for nobody."""
+    """The signer: a principal of a trust file, else the key's fingerprint; None for nobody."""
     is_trusted: bool
     is_signed: bool
     """Whether there is a signature, good or bad."""
@@ -91,7 +91,7 @@ class Look(msgspec.Struct, kw_only=True):
 
 
 def _parse_filename(name: str) -> tuple[str, str]:
-    """Return project and version of a file; a name of another kind stands for itself."""
+    """Return project and version of a file; a name of another kind is its own project."""
     with contextlib.suppress(InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
         if name.endswith(".whl"):
             project, version, _, _ = parse_wheel_filename(name)
@@ -142,7 +142,9 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
 
 
 def _read_manifest(medium: Path, *, judges_signature: bool) -> bytes:
-    """Return ``bundle.json``; a large one only after a first look at its signature and its bytes, in constant memory."""
+    """Return ``bundle.json``; a large one only after a check of its signature and its bytes, in
+    constant memory.
+    """
     path, signature = medium / receive.BUNDLE_JSON, medium / receive.BUNDLE_SIG
     try:
         with os.fdopen(receive.open_plain(str(path)), "rb", buffering=0) as file:
@@ -159,7 +161,9 @@ def _read_manifest(medium: Path, *, judges_signature: bool) -> bytes:
 
 
 def _signers(media: Sequence[Path], data: bytes, trust: Path | None, problems: list[str]) -> tuple[list[str], bool]:
-    """Return who signed bytes that are in hand, and whether that key is trusted; the signature is read once."""
+    """Return the signers of bytes in memory, and whether the key is trusted; the signature is read
+    once.
+    """
     path = media[0] / receive.BUNDLE_SIG
     if not path.exists():
         problems.append(f"{receive.BUNDLE_SIG}: is not there: nobody knows who made this bundle")
@@ -210,7 +214,7 @@ def verify(look: Look, media: Sequence[Path], told: Told) -> Look:
 
 
 def _check_contents(found: receive.Manifest) -> list[str]:
-    """Compare the list that people and scanners read with the one that the far side goes by."""
+    """Compare the list for people and scanners with the one that the far side uses."""
     digests = {attached.name: attached.sha256 for attached in found.attached}
     if digests.get(manifest.CONTENTS) in {None, manifest.contents_digest(found)}:
         return []

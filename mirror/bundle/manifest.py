@@ -80,7 +80,9 @@ def render_contents(plan: Plan) -> Iterator[bytes]:
 
 
 def contents_digest(manifest: Manifest) -> str:
-    """Return the sha256 that ``CONTENTS.json`` of a bundle has when it lists what ``bundle.json`` does."""
+    """Return the sha256 that ``CONTENTS.json`` of a bundle has when it lists the same items as
+    ``bundle.json``.
+    """
     digest = hashlib.sha256()
     for piece in _contents(item._asdict() for item in heapq.merge(manifest.blobs, manifest.pages)):
         digest.update(piece)
@@ -98,7 +100,7 @@ def program() -> bytes:
 
 
 def iter_items(plan: Plan, *kinds: str) -> Iterator[dict[str, Any]]:
-    """Yield the items of some kinds as they stand in ``bundle.json``, by path."""
+    """Yield the items of some kinds in the form of ``bundle.json``, by path."""
     for item, place in heapq.merge(*(plan.iter_items(kind) for kind in kinds), key=_path):
         parts = [[volume, member, size] for volume, member, size in plan.parts(place)]
         yield {"path": item.path, "size": item.size, "sha256": item.sha256, "parts": parts}

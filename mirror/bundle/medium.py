@@ -32,7 +32,7 @@ class Medium:
         self.path, self._descriptor = path, descriptor
 
     def names(self) -> list[str]:
-        """Return the names of all that lies there."""
+        """Return all names in the folder."""
         with tree_errors(self.path):
             return os.listdir(self._descriptor)  # noqa: PTH208 - of a descriptor
 
@@ -67,7 +67,10 @@ class Medium:
             os.unlink(name, dir_fd=self._descriptor)
 
     def create(self, name: str, on_write: Callable[[int], None] | None = None) -> HashingFile:
-        """Return a new file of this name; what stood there goes first. It is durable when it is closed."""
+        """Return a new file of this name; an existing one is removed first.
+
+        It is durable when it is closed.
+        """
         path = self.path / name
         self.remove(name)
         with tree_errors(path):

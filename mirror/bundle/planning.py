@@ -65,7 +65,10 @@ def page_list_path(layout: Layout, chain: str, sequence: int) -> Path:
 
 
 async def plan_update(plan: Plan, store: Store, layout: Layout, pin: SnapshotRow, bases: Sequence[ShipmentRow]) -> None:
-    """Fill the plan with what leads from each of the bases to the pin. Raises ``BundleError``, ``TreeError``."""
+    """Fill the plan with the changes from each of the bases to the pin.
+
+    Raises ``BundleError``, ``TreeError``.
+    """
     simple = pin_path(layout, pin.name) / "simple"
     lists = [page_list_path(layout, base.chain, base.sequence) for base in bases]
     changed = await anyio.to_thread.run_sync(partial(_compare_pages, plan, simple, lists))
@@ -111,7 +114,7 @@ def _compare_pages(plan: Plan, simple: Path, lists: Sequence[Path]) -> list[Chan
 
 
 class _OlderPages:
-    """The pages of an older state, read side by side with those of the new one; both sorted by path."""
+    """The pages of an older state, read in step with those of the new one; both sorted by path."""
 
     def __init__(self, path: Path) -> None:
         try:

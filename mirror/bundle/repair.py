@@ -77,9 +77,11 @@ def read_receipt(path: Path) -> Receipt:
 
 
 def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow], *, is_receipt: bool = False) -> ShipmentRow:
-    """Return the bundle that a receipt speaks of. Raises ``BundleError`` where it is none of this ledger.
+    """Return the bundle that a receipt names.
 
-    ``is_receipt``: a list of damage does, where it need not say which state was reached.
+    Raises ``BundleError`` where this ledger does not have it.
+
+    ``is_receipt``: False accepts a list of damage, which need not name the reached state.
     """
     if is_receipt and receipt.state_digest is None:
         raise BundleError(problem="this is a list of damage and no receipt: carry back ROOT/receipt.json")

@@ -85,7 +85,7 @@ def is_protected(key: Path) -> bool:
 
 
 def is_hardware(key: Path) -> bool:
-    """Return whether a key lies on a device that must be touched."""
+    """Return whether a key is on a device that must be touched."""
     return public_half(key).startswith("sk-")
 
 

@@ -33,7 +33,7 @@ Told = Callable[[int], None]
 
 
 def lay_out(plan: Plan, volume_size: int) -> None:
-    """Decide where each item lies, and enter it."""
+    """Decide the place of each item, and record it."""
     packer = _Packer(plan, volume_size)
     plan.replace_layout(packer.pack(item) for kind in KINDS for item, _ in plan.iter_items(kind))
     plan.add_volumes(packer.sizes())
@@ -52,7 +52,9 @@ class _Packer:
         return [used + _END for used in self._used]
 
     def pack(self, item: PlannedItem) -> tuple[PlannedItem, str, list[Member]]:
-        """Return the item, its place and its new members: none where the same bytes lie there already."""
+        """Return the item, its place and its new members: none where the same bytes have their
+        place already.
+        """
         place = f"pages/{item.sha256}" if item.kind == "page" else item.path
         is_whole = len(render_header(place, item.size)) + _padded(item.size) <= self._limit
         if not is_whole:
@@ -92,7 +94,9 @@ class _Packer:
 
 
 def render_header(name: str, size: int) -> bytes:
-    """Return the tar header of a plain file: ustar, with an extended header where ustar can't say it."""
+    """Return the tar header of a plain file: ustar, with an extended header where ustar is not
+    enough.
+    """
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     if name.isascii():
@@ -108,7 +112,10 @@ def _padded(size: int) -> int:
 
 
 def write_volumes(plan: Plan, sources: Callable[[str], Path], medium: Medium, told: Told) -> None:
-    """Write the volumes that do not lie there whole, each durable before it counts. Raises ``TreeError``, ``BundleError``."""
+    """Write the volumes that are not complete, each durable before it counts.
+
+    Raises ``TreeError``, ``BundleError``.
+    """
     for volume in plan.volumes():
         name = volume_name(volume.number)
         if volume.sha256 is not None:

@@ -1,4 +1,4 @@
-"""A bar on stderr for what goes on byte by byte: writing a bundle, hashing one."""
+"""A progress bar on stderr for work measured in bytes: writing a bundle, hashing one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shown_bytes(total: int, what: str, console: Console | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs, and yield what advances it by a number of bytes."""
+    """Show a bar while the block runs, and yield a function that advances it by a number of bytes."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

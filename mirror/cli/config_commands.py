@@ -1,4 +1,6 @@
-"""``mirror init`` and ``mirror config``: write a first configuration, check it, show what counts, describe its keys."""
+"""``mirror init`` and ``mirror config``: write a first configuration, check it, show the effective
+one, describe its keys.
+"""
 
 from __future__ import annotations
 

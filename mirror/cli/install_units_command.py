@@ -25,7 +25,7 @@ _UNITS = Path("etc/systemd/system")
 _DROP_INS = _UNITS / "mirror.service.d"
 _LINKING_DROP_INS = _UNITS / "mirror-once.service.d"
 _LINKED_DROP_INS = ("credential.conf", "root.conf", "override.conf")
-"""What counts for both services once it is there; the last one is what `systemctl edit` writes."""
+"""Drop-ins that apply to both services once they exist; `systemctl edit` writes the last one."""
 _SHIPPED_PROGRAM = "/opt/mirror/bin/mirror"
 _SHIPPED_ROOT = str(DEFAULT_ROOT)
 _HIDDEN_PLACES = ("/home/", "/root/", "/run/user/")
@@ -115,7 +115,7 @@ def _installed_program() -> Path:
 
 
 def _install(target: Path, file: _File) -> str:
-    """Write one file, whole or not at all; return what happened. Raises ``ConfigError``."""
+    """Write one file, whole or not at all; return the outcome in words. Raises ``ConfigError``."""
     data = file.text.encode("utf-8", "surrogateescape")
     try:
         _make_directories(target.parent)

@@ -71,7 +71,7 @@ class GlobalOptions:
         return load_config(self.config, env=os.environ, root=self.root, index_url=index_url)
 
     def has_configuration(self) -> bool:
-        """Return whether a configuration file is named, or lies in a usual place."""
+        """Return whether a configuration file is named, or exists in a usual place."""
         from mirror.config import find_config
 
         return find_config(self.config, os.environ) is not None

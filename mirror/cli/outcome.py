@@ -55,7 +55,7 @@ _ORDER = (
     ExitCode.DAMAGED,
     ExitCode.PARTIAL,
 )
-"""The first that applies. A signal says most: whatever else was found, the work was not finished."""
+"""Order of precedence. A signal comes first: whatever else was found, the work was not finished."""
 
 
 SIGNALS = frozenset({ExitCode.SIGINT, ExitCode.SIGTERM})
@@ -103,7 +103,9 @@ def exit_code_of_reason(reason: Reason) -> ExitCode:
 
 
 def expected_errors(error: BaseException) -> tuple[MirrorError, ...]:
-    """Return the errors that were raised on purpose: the one, or those of a group; none if a bug is among them."""
+    """Return the errors that were raised on purpose: one, or the members of a group; none if a bug
+    is among them.
+    """
     leaves = tuple(_leaves(error))
     expected = tuple(leaf for leaf in leaves if isinstance(leaf, MirrorError))
     return expected if len(expected) == len(leaves) else ()
@@ -116,7 +118,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def memory_limit() -> str:
-    """Say that memory ran out, which limit it was, and what to do."""
+    """Return the message that memory ran out, with the limit and advice."""
     import resource
 
     limit_bytes = resource.getrlimit(resource.RLIMIT_AS)[0]

@@ -1,4 +1,4 @@
-"""What ``--dry-run`` prints: the plan as a table, what could not be planned, and how to go on. Pure."""
+"""The output of ``--dry-run``: the plan as a table, the obstacles, and the next step. Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Sum:
         return (*(f"{count:,}" if count else "-" for count in counts), self.download())
 
     def download(self) -> str:
-        """Say how much there is to download; a size that the index does not list is never taken for nothing."""
+        """Return the total size of the downloads; an unlisted size is never taken for zero."""
         sized = self.fetch + self.replace - self.unsized
         if not self.unsized:
             return size(self.size) if sized else "-"
@@ -64,7 +64,7 @@ def describe_plan(report: Report, place: Place) -> list[str]:
 
 
 def _room(report: Report, items: Sequence[PlanItem]) -> list[str]:
-    """Say how much is to be downloaded as far as sizes are listed, and how much room there is."""
+    """Return the listed size of the downloads, and the free space."""
     if report.free_bytes is None:
         return []
     sums = _Sum()

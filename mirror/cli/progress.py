@@ -73,7 +73,9 @@ class Estimate:
 
 
 def fraction_done(counters: IndexCounters, file_bytes: int) -> float:
-    """Return which part of an index's work is done, as far as it is known: pages looked at, times files that came."""
+    """Return the finished share of an index's work, as far as it is known: pages read, times files
+    fetched.
+    """
     if not counters.projects_due:
         return 0.0
     pages = min(counters.projects_looked / counters.projects_due, 1.0)

@@ -61,7 +61,7 @@ def _head(status: Status) -> Iterator[str]:
 
 
 def _state(status: Status) -> Iterator[str]:
-    """Yield in a few words each, for a person in a hurry, what makes the mirror anything but fresh and whole."""
+    """Yield, in a few words each, the reasons why the mirror is not fresh and whole."""
     overview = status.overview
     unread = sorted({row.index for row in overview.ended if row.index in status.configured_names})
     stale = [index.source.name for index in overview.indexes if status.stale(index)]
@@ -201,7 +201,9 @@ def _notes_on(status: Status, index: IndexOverview) -> Iterator[str]:
 
 
 def _stale_advice(status: Status) -> str:
-    """Say what to look at; no index is at fault where the disk or the state stopped the last cycle."""
+    """Return the place to check; no index is at fault where the disk or the state stopped the last
+    cycle.
+    """
     finished = status.overview.last_finished
     if finished is not None and finished.problem:
         return "the last cycle was stopped, see above"

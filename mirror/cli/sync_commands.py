@@ -1,4 +1,4 @@
-"""``mirror sync``: run a cycle and say what happened."""
+"""``mirror sync``: run a cycle and print its result."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def sync(
 
 
 def _forker() -> AbstractContextManager[Forker | None]:
-    """Start what forks other processes, while there is one thread and all that they will need is imported."""
+    """Start the fork server, while there is one thread and all modules that the workers need are
+    imported.
+    """
     import mirror.wiring  # noqa: F401
     from mirror.cli.options import collect_rarely
     from mirror.sync.fetch_process import serve
@@ -164,7 +166,7 @@ class _Run:
     shown: bool
     """Whether its progress is shown."""
     caught: list[ExitCode] = field(default_factory=list)
-    """What signals lead to."""
+    """The exit codes of the received signals."""
     forker: Forker | None = None
     report: Report | None = None
     code: ExitCode | None = None
@@ -223,7 +225,7 @@ async def _run_once(run: _Run) -> None:
 
 
 def _write_report(report: Report, place: Place, *, dry_run: bool, as_json: bool) -> None:
-    """Say on stdout what happened: one object for a machine, else in words that fit the terminal."""
+    """Print the result on stdout: one object for a machine, else words that fit the terminal."""
     import msgspec
 
     from mirror.cli.plan import describe_plan

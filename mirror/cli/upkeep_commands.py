@@ -104,7 +104,7 @@ async def _verify(options: GlobalOptions, scope: Scope, repair: bool) -> Verific
 
 
 async def _look(config: Config, scope: Scope, found: Verification) -> None:
-    """Look at the tree without a lock."""
+    """Check the tree without a lock."""
     from mirror.sync.damage import note_verification
     from mirror.sync.verify import verify as run_verify
     from mirror.wiring import opened_tree_for_reading
@@ -173,7 +173,8 @@ async def _fetch_lost(options: GlobalOptions, config: Config, lost: list[LostFil
     names = tuple(sorted({file.project for file in lost if not file.index.startswith(_SNAPSHOT)}))
     if not names:
         return lost
-    # Very many are a matter for a whole cycle: it looks at all that has no validators, and these have none.
+    # Very many are left to a whole cycle: it reads all pages without validators, and these have
+    # none.
     narrowed = Options(projects=names if len(names) <= _MOST_NAMED else ())
     async with opened_cycle(config, narrowed, env=dict(os.environ), wait_s=options.wait_s) as cycle:
         try:

@@ -17,7 +17,7 @@ from mirror.cli.outcome import ExitCode, write_out
 from mirror.errors import ConfigError, shown_text
 
 DEFAULT_ROOT = Path("/var/lib/mirror")
-"""The root that the templates name, and that of the systemd units."""
+"""The root in the templates, and in the systemd units."""
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+/@:-]*")
 
 

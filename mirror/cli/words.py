@@ -61,7 +61,7 @@ class Place:
     simple: str
     """The root page's directory."""
     options: str
-    """What leads other commands to this mirror: empty, ``--root DIR`` or ``--config FILE``."""
+    """Options that other commands need for this mirror: empty, ``--root DIR`` or ``--config FILE``."""
 
     def command(self, name: str) -> str:
         """Return a command to type."""
@@ -102,7 +102,7 @@ def _index_line(index: IndexCounters, ended: MirrorError | None) -> str:
 
 
 def _changes(index: IndexCounters) -> list[str]:
-    """Say what changed, in parts."""
+    """Return the changes, one text for each kind."""
     parts = []
     if index.files_new:
         parts.append(f"{counted(index.files_new, 'new file')}")
@@ -192,14 +192,14 @@ def unread_names(files: str, names: str) -> str:
 
 
 def _is_told(failure: Shown, report: Report) -> bool:
-    """Whether another line says it already, with the same sentence."""
+    """Whether another line has the same sentence already."""
     if failure.reason in {Reason.NOT_OFFERED, Reason.NOT_SERVED}:
         return True
     return (failure.project is None and failure.index in report.ended) or failure in report.unlisted
 
 
 def failure_lines(failures: Iterable[Shown]) -> list[str]:
-    """Return a line for each reason: how many, which ones, and what to do; withheld ones last."""
+    """Return a line for each reason: the number, the names, and the advice; withheld ones last."""
     order = [Reason.STORAGE, *(r for r in Reason if r not in {Reason.STORAGE, Reason.WITHHELD}), Reason.WITHHELD]
     by_reason: dict[Reason, list[Shown]] = {}
     for failure in failures:
@@ -224,7 +224,7 @@ def _reason_line(reason: Reason, failures: Sequence[Shown]) -> str:
 
 
 def named(failure: Shown) -> str:
-    """Return what failed: index, project and file, as far as it is known."""
+    """Return the name of a failure: index, project and file, as far as they are known."""
     return "/".join(part for part in (failure.index, failure.project, failure.filename) if part)
 
 

@@ -69,10 +69,11 @@ async def _check_form(request: FileRequest, staged: StagedFile) -> None:
 
 
 async def bring_metadata(session: IndexSession, job: FetchJob, limit_bytes: int) -> bytes | None:
-    """Return the advertised metadata of a file that is no wheel; a wheel's own is taken out of it when it is placed.
+    """Return the advertised metadata of a file that is no wheel; a wheel's own is extracted when it
+    is placed.
 
-    None where it can't be had: a file is of use without it. It is asked for again when its page is read again. Raises
-    ``AccessDenied`` where the whole index denies us.
+    None where it can't be fetched: a file is of use without it. It is requested again when its page
+    is read again. Raises ``AccessDenied`` where the whole index denies access.
     """
     if not job.metadata:
         return None

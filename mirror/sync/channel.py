@@ -1,4 +1,6 @@
-"""Messages between two processes of ours, in order; both ends are this program, so that they may carry any value of it."""
+"""Messages between two processes of this program, in order; both ends are trusted, so that they may
+contain any value.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ class Channel(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take note of the transport (asyncio)."""
+        """Store the transport (asyncio)."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if self._is_closed:
@@ -62,7 +64,7 @@ class Channel(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Hand on each message that is whole (asyncio)."""
+        """Pass on each complete message (asyncio)."""
         self._received += data
         start = 0
         while len(self._received) - start >= _LENGTH_BYTES:

@@ -1,7 +1,7 @@
-"""Look at an index's pages and turn each one that asks for something into a ``ProjectWork``.
+"""Read an index's pages and turn each one that asks for something into a ``ProjectWork``.
 
-A failure of one page stands alone: it goes to the ledger, and the others go on. Only a refusal of the whole index, or too
-many failures to reach it in a row, end its part of the cycle.
+A failure of one page affects no other: it goes to the ledger, and the crawl continues. Only a
+refusal of the whole index, or too many consecutive failures to reach it, end its part of the cycle.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
     else:
         is_known = run.source.selection == run.selection.root_digest and not cycle.options.full
         look = await run.client.fetch_root(run.source.validators if is_known else None)
-        # Before anything that it says: a look without the credential must never be the second one.
+        # Before its listing is used: a reading without the credential must never confirm an
+        # absence.
         await record_identity(cycle.store, run.source, had_credential=run.session.had_credential)
     if isinstance(look, Read):
         listed, listing = len(look.page.projects), _with_kept_addresses(cycle, run, look.page)
@@ -167,7 +168,7 @@ def _went_back(previous: Validators | None, current: Validators) -> bool:
 
 
 async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
-    """Look at every page that is due, and deliver the work that it asks for."""
+    """Read every page that is due, and deliver the work that it asks for."""
     rows = load_due(cycle.store, due)
     crawler = _Crawler(cycle, run, due, deliver)
     if run.beside is not None and not run.client.reads_alone:
@@ -232,7 +233,7 @@ class _Rows:
 
 
 class _Crawler:
-    """Looks at single pages of one index."""
+    """Reads single pages of one index."""
 
     def __init__(self, cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver, *, is_reread: bool = False) -> None:
         self._cycle, self._run, self._due, self._deliver = cycle, run, due, deliver
@@ -246,7 +247,9 @@ class _Crawler:
         return row.validators if is_of_use and not row.needs_page else None
 
     def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
-        """Return whether the root's serial says that the page is unchanged, so that nobody has to ask."""
+        """Return whether the root's serial proves that the page is unchanged, so that no request is
+        needed.
+        """
         return known is not None and self._due.trust_serials and _same_serial(known, row)
 
     def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
@@ -258,9 +261,9 @@ class _Crawler:
         return True
 
     async def look(self, row: ProjectRow, found: Found | None = None) -> None:
-        """Look at one project's page. Nothing that one page does stops the others.
+        """Read one project's page. A failure of one page never stops the others.
 
-        ``found``: by another process; whether the index answers was noted when it came.
+        ``found``: a worker's result; the index's reachability was recorded on its arrival.
         """
         run = self._run
         lease = run.client.memory.lease()
@@ -364,7 +367,7 @@ class _Crawler:
         return failed.reason is not Reason.REFUSED_UNHASHED and failed.is_due(self._due.now)
 
     async def _too_large(self, file: ListedFile) -> str:
-        """Say why a file is not asked for because of its listed size; empty where it is."""
+        """Return why a file is not fetched because of its listed size; empty where it is fetched."""
         if self._run.selection.too_large(file):
             return f"{file.size} bytes are listed, more than limits.file-size allows"
         if file.size is None or file.size < _LARGE_BYTES:
@@ -497,7 +500,8 @@ class _Crawler:
     def _plan_removal(self, work: ProjectWork, removals: Sequence[Removal], *, withdrawn: str | None = None) -> None:
         """Keep removals for the end of the cycle, when the brake knows all of them.
 
-        What needs no second look closes only with them: if the brake holds it, the next cycle must see it again.
+        Where one needs no second reading, the page's validators are stored only with it: if the
+        brake holds it, the next cycle must read the page again.
         """
         # Also of a project that holds nothing here: later indexes may hold files of it, which are withdrawn with it.
         is_withdrawal = withdrawn is not None or (work.change.meta or work.row.meta).status == "quarantined"
@@ -560,7 +564,8 @@ def _refused(work: ProjectWork, refusal: Refusal) -> Failure:
     return Failure(
         source=work.run.source.id,
         project=work.row.name,
-        filename=shown_text(refusal.filename) or "(no name)",  # an empty one would stand for the page itself
+        # an empty one would mean the page itself
+        filename=shown_text(refusal.filename) or "(no name)",
         reason=refusal.reason,
         detail=refusal.detail,
         file=refusal.file,

@@ -68,9 +68,10 @@ _log = get_logger(__name__)
 
 
 async def run_cycle(cycle: Cycle) -> Report:
-    """Run one cycle to its end and return its report; what stops it is in the report too.
+    """Run one cycle to its end and return its report, which includes the error that stopped it.
 
-    Only cancellation and bugs are raised. ``--dry-run`` works on a copy of the state and changes nothing.
+    Only cancellation and bugs are raised. ``--dry-run`` works on a copy of the state and changes
+    nothing.
     """
     report = cycle.report
     report.cycle = cycle.id = await record_cycle_start(
@@ -174,7 +175,7 @@ async def _take_away(cycle: Cycle, publisher: Publisher, run: IndexRun) -> bool:
 
 
 async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
-    """Read the roots of all indexes at once; return those that can be crawled, in their order."""
+    """Read the roots of all indexes concurrently; return those that can be crawled, in their order."""
 
     async def look(run: IndexRun) -> None:
         if run.ended is not None:
@@ -386,7 +387,8 @@ async def _record_end(cycle: Cycle, now: float) -> None:
     await ask_for_address(cycle)
     ledger = await load_failures(store)
     if cycle.options.dry_run:
-        # The pages' failures are in the plan; those of whole indexes, such as the brake's, are entered in the copy only.
+        # The pages' failures are in the plan; those of whole indexes, such as the brake's, are in
+        # the copy only.
         ledger = [f for f in ledger if not f.project and f.last_at >= report.started_at]
     else:
         report.failures = []

@@ -54,7 +54,10 @@ _MANY_BYTES = 16 * 1024 * 1024
 To fork them takes as long as to fetch some dozens of files.
 """
 _MANY_PAGES = 500
-"""Where more pages are due, other processes look at them. Most are unchanged, and those are done in no time."""
+"""Number of due pages above which workers read them.
+
+Most are unchanged, and cost next to nothing there.
+"""
 
 _Job = tuple[ProjectWork, Job]
 _Pool = FetchPool[tuple[ProjectWork, Fetch]]
@@ -75,7 +78,7 @@ class Fetcher:
         """Number of files that worker processes are fetching."""
 
     async def expect(self, pages: int) -> None:
-        """Let other processes help from the start where many pages have to be looked at; ``run`` must have begun."""
+        """Start the workers early where many pages have to be read; ``run`` must have begun."""
         if pages > _MANY_PAGES:
             # of the credential: the reader of a page reports it
             with contextlib.suppress(MirrorError):
@@ -139,7 +142,7 @@ class Fetcher:
             await self._stop_pool()
 
     def close(self) -> None:
-        """Say that nothing more will be delivered."""
+        """End the queue: nothing more will be delivered."""
         self._send.close()
         self._is_closed = True
         self._close_pool_if_done()
@@ -321,9 +324,10 @@ class Fetcher:
         await self._recorder.put(Failed(work=work, failure=failure))
 
     def _note_refused_link(self, work: ProjectWork, fetch: Job, error: MirrorError) -> bool:
-        """Take note of a refused link that may have ended while it waited; False for one that can't have.
+        """Record a refused link that may have expired in the queue; False for one that can't have.
 
-        Without a query there is nothing in it that ends, and one that is the same when its page is read again has not.
+        A link without a query never expires, and one that is equal when its page is read again has
+        not.
         """
         is_refusal = isinstance(error, AccessDenied | NotListed | RefusedElsewhere)
         if not is_refusal or "?" not in fetch.file.url:
@@ -335,11 +339,11 @@ class Fetcher:
 
 
 async def fits_held(cycle: Cycle, rehash: Rehash) -> bool:
-    """Return whether digests that appeared later are those of the held bytes."""
+    """Return whether digests that appeared later match the held bytes."""
     return await has_digests(cycle, rehash.held.sha256, rehash.held.filename, rehash.expected)
 
 
 def staging_key(index: str, project: ProjectName, file: ListedFile) -> str:
-    """Return what names a file on its way: the same bytes by name and digest, whatever their URL."""
+    """Return the key of a file in staging: the same bytes by name and digest, whatever their URL."""
     digest = dict(file.digests).get("sha256") or " ".join(f"{a}={d}" for a, d in file.digests)
     return f"{index}/{project}/{file.filename}/{digest}"

@@ -62,7 +62,7 @@ _JOB_BYTES: Final = 256 * 1024
 _LEAST_SHARE: Final = 2
 """Minimum number of connections that make a worker worth its cost."""
 _QUIET_S: Final = 60.0
-"""How much longer than ``stall-timeout`` a process that has work may say nothing."""
+"""Maximum silence of a worker with work, in addition to ``stall-timeout``."""
 _QUIET_TICKS: Final = 12
 _KILL_S: Final = 10.0
 """How long a killed process may take to end, in seconds."""
@@ -71,7 +71,10 @@ _STOP_S: Final = 5.0
 
 
 class AskedPage(Protocol):
-    """A project's page that a process is to look at. Its functions are called in the event loop, one of them once."""
+    """A project's page for a worker to read.
+
+    Its functions are called in the event loop, one of them once.
+    """
 
     @property
     def name(self) -> ProjectName:
@@ -168,9 +171,10 @@ class FetchPool(Generic[T]):
         return len(self._members)
 
     async def submit(self, job: FetchJob, known_by: T) -> bool:
-        """Give a job to the process that has the least to do, waiting while all have enough; False where none is left.
+        """Give a job to the least busy worker, waiting while all are full; False where none is
+        left.
 
-        Raises ``MirrorError`` where the credential can't be had, or the index has denied us.
+        Raises ``MirrorError`` where the credential can't be read, or the index has denied access.
         """
         await self._refresh_credential()
         await self._room.acquire()
@@ -202,7 +206,7 @@ class FetchPool(Generic[T]):
         return await self._answers.receive()
 
     async def _watch(self) -> None:
-        """Look now and then whether a process that has work says anything."""
+        """Check regularly that each worker with work sends messages."""
         with self._watching:
             while True:
                 await anyio.sleep((self._session.limits.stall_timeout_s + _QUIET_S) / _QUIET_TICKS)
@@ -253,7 +257,7 @@ class FetchPool(Generic[T]):
             self._session.note_success()
 
     def note_page(self, name: ProjectName, address: str | None) -> None:
-        """Take note that the index let out a project's page. ``address``: None for the usual one."""
+        """Record that the index served a project's page. ``address``: None for the usual one."""
         self._session.let_out.note_page(name, resolve_address(self._session.root_url, name, address))
 
     async def judge(self, member: _Member[T], refused: Refused) -> None:
@@ -327,7 +331,7 @@ class _Member(Generic[T]):
         return member
 
     def look_at(self, pages: Sequence[AskedPage]) -> None:
-        """Let the process look at some pages."""
+        """Send some pages to the worker."""
         first = self._last_number + 1
         self._last_number += len(pages)
         self.pages.update(enumerate(pages, first))
@@ -361,9 +365,11 @@ class _Member(Generic[T]):
         return bool(self.jobs or self.pages)
 
     def tick(self) -> None:
-        """Take note that some time is over; a process that has work and was quiet for long enough is stuck.
+        """Count an interval without messages; a worker that has work and was silent for too many is
+        stuck.
 
-        Ticks, not a clock: where all of us were stopped for an hour, nobody was quiet in that time.
+        Ticks, not a clock: where all processes were stopped for an hour, none was silent in that
+        time.
         """
         if not self.is_alive or self._is_stuck or not self.has_work:
             self._quiet_ticks = 0

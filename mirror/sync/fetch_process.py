@@ -73,7 +73,7 @@ def serve(connection: socket.socket, promises: memoryview, own: int) -> None:
 
 
 class _HandedCredential:
-    """The credential as it is handed to us."""
+    """The credential that the main process sends."""
 
     def __init__(self, opened: Open) -> None:
         self.kept = opened.credential
@@ -87,7 +87,7 @@ class _HandedCredential:
     async def load(self) -> Credential | None:
         return self.kept
 
-    refresh = load  # only who judges refusals asks the source
+    refresh = load  # only the process that judges refusals reads the source
 
     def take(self, renewed: Renewed) -> None:
         """Use another one from now on."""
@@ -122,13 +122,13 @@ class _Judgement:
         return error
 
     def take(self, judged: Judged) -> None:
-        """Hand on an answer."""
+        """Pass on an answer."""
         self._answers[judged.number] = judged
         self._answered.pop(judged.number).set()
 
 
 class _FetchProcess:
-    """Our end of the connection: takes messages, and begins with the first one."""
+    """The worker's end of the connection: takes messages, and starts with the first one."""
 
     def __init__(self, promises: memoryview, own: int) -> None:
         self._promises, self._own = promises, own
@@ -256,7 +256,7 @@ class _Work:
         self._tell_soon()
 
     async def look(self, asked: tuple[int, KnownPage]) -> None:
-        """Look at a page."""
+        """Read a page."""
         number, page = asked
         try:
             validators = validators_of(page)
@@ -294,9 +294,9 @@ class _Work:
         self._is_about_to_tell = False
         try:
             self.tell()
-        except Exception:  # noqa: BLE001 - a bug: whoever waits for these outcomes must see that none will come
+        except Exception:  # noqa: BLE001 - a bug: the main process must see that no outcome follows
             get_logger(__name__).exception("fetch_process.crashed", index=self._session.name)
-            asyncio.get_running_loop().call_soon(os._exit, 1)  # after the line is said
+            asyncio.get_running_loop().call_soon(os._exit, 1)  # after the line is written
 
     def _failed(self, number: int, error: Exception) -> Outcome:
         if isinstance(error, MirrorError):
@@ -305,7 +305,7 @@ class _Work:
         return Outcome(number=number, bug=type(error).__name__)
 
     async def tell_that_bytes_move(self) -> None:
-        """Say it now and then, also where no file ends."""
+        """Report traffic periodically, also while no file finishes."""
         while True:
             await anyio.sleep(_TELL_EVERY_S)
             self.tell()

@@ -59,7 +59,7 @@ async def remove_foreign(cycle: Cycle, publisher: Publisher) -> None:
 
 
 async def plan_foreign(cycle: Cycle) -> list[PlanItem]:
-    """Return what ``remove_foreign`` would take away, for ``--dry-run``."""
+    """Return the removals of ``remove_foreign``, for ``--dry-run``."""
     if await load_meta(cycle.store, _DONE) is not None:
         return []
     return [

@@ -39,7 +39,10 @@ own number.
 
 
 class Forker:
-    """Our end. ``promises`` are numbers that we (the first) and each forked process share: see ``tree.reserve``."""
+    """The parent's end.
+
+    ``promises`` are numbers shared by the parent (the first) and each worker: see ``tree.reserve``.
+    """
 
     def __init__(self, control: socket.socket, promises: memoryview, pids: memoryview | None = None) -> None:
         """``pids``: where each forked process finds the place for its number."""
@@ -84,7 +87,7 @@ class Forker:
 
 
 class ForkedProcess:
-    """One forked process, as we see it: it ends when its socket is closed."""
+    """One worker process in the parent's view: it exits when its socket is closed."""
 
     def __init__(self, forker: Forker, connection: socket.socket, slot: int) -> None:
         self.connection = connection
@@ -97,7 +100,7 @@ class ForkedProcess:
         return None if self._slot is None else self._forker.pids[self._slot] or None
 
     def kill(self) -> None:
-        """End a process that does nothing any more, at once; it may be beyond that. Before ``end`` only."""
+        """Kill a stuck process; even that may fail. Before ``end`` only."""
         pid = self.pid
         if pid is not None:
             with contextlib.suppress(OSError):
@@ -149,7 +152,9 @@ def started_forker(serve: Serve) -> Iterator[Forker | None]:
 
 
 def _wait_for(pid: int) -> None:
-    """Wait for the end of the process that forks, and so of all; one that a disk keeps from ending does not keep us."""
+    """Wait for the fork server's end, and so for all; a worker that a disk keeps from exiting does
+    not block the wait.
+    """
     with contextlib.suppress(OSError):  # also of a system without such descriptors
         descriptor = os.pidfd_open(pid)
         try:

@@ -20,7 +20,7 @@ class MendedPages:
         self._damaged: set[str] | None = None
 
     async def written(self, names: Collection[ProjectName], *, root: bool = False) -> None:
-        """Take note that the pages of some projects, or the root, are as they should be."""
+        """Record that the pages of some projects, or the root, are whole."""
         if self._damaged is None:
             self._damaged = {note.path for note in (await load_notes(self._store)).damage}
         if not self._damaged:

@@ -56,7 +56,7 @@ The name alone where nothing else is known. A tuple: it is written much faster.
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """Pages to look at; the first one has the number ``first``, each other one the next."""
+    """Pages to read; the first one has the number ``first``, the others follow."""
 
     first: int
     pages: tuple[KnownPage, ...]
@@ -134,7 +134,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The index refused something; what that means is asked for, by this number."""
+    """The index refused a request; the worker asks for the meaning, by this number."""
 
     number: int
     refusal: Refusal

@@ -1,4 +1,6 @@
-"""Read the pages of our own tree, live ones and those of snapshots, and write the latter again."""
+"""Read the pages of the mirror's own tree, live ones and those of snapshots, and write the latter
+again.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,16 @@ from mirror.tree.check import read_page_file
 from mirror.tree.pages import HTML, JSON_V1
 
 _BASE = "https://tree.invalid/simple/"
-"""Only to resolve our own relative links; never asked."""
+"""Only to resolve the mirror's own relative links; never requested."""
 
 MayOffer = Callable[[ProjectName, str, Sha256, Sha256], bool]
 """(project, filename, sha256, metadata sha256) -> whether a page may offer this metadata."""
 
 
 def read_page(simple: Path, directory: str) -> ProjectPage | None:
-    """Read one of our own pages: the JSON, else the HTML; None where neither is one of this project."""
+    """Read one of the mirror's own pages: the JSON, else the HTML; None where neither is one of
+    this project.
+    """
     try:
         name: ProjectName = normalize_project(directory)
     except UnsafeName:

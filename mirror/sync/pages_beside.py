@@ -1,7 +1,7 @@
-"""Pages that other processes look at: asked for in batches, judged here as they come.
+"""Pages that workers read: requested in batches, judged here as they arrive.
 
-Invariants: each page is judged once, also where its process dies; whether the index answers is noted in the order in which its
-answers come, not in that in which they are judged.
+Invariants: each page is judged once, also where its worker dies; reachability is recorded in order
+of arrival, not in order of processing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BATCH = 32
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What another process has found at a page."""
+    """A worker's result for a page."""
 
     unchanged: Unchanged | None = None
     page: bytes | None = None
@@ -56,7 +56,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PageJudge(Protocol):
-    """Who decides about pages: the crawl."""
+    """Decides about pages: the crawl."""
 
     def known(self, row: ProjectRow) -> Validators | None:
         """Return the validators with which a project's page is asked for."""
@@ -87,7 +87,7 @@ class PagesBeside:
         self._has_room = anyio.Event()
 
     async def look_at_all(self, chunks: AsyncIterator[list[ProjectRow]]) -> None:
-        """Look at all pages."""
+        """Read all pages."""
         most = self._pool.size * _UNDER_WAY
         async with self._receive, self._send, anyio.create_task_group() as tasks:
             tasks.start_soon(work_through, partial(next_of, self._receive), self._judge_one, self._run.page_width)
@@ -132,7 +132,7 @@ class PagesBeside:
         self._put(row, Found(page=outcome.page, error=outcome.error, unreachable_in_a_row=in_a_row))
 
     def confirmed(self, row: ProjectRow, known: Validators) -> None:
-        """Take note that a page is unchanged."""
+        """Record that a page is unchanged."""
         self._run.note_answer()
         if self._judge.note_unchanged(row, known):
             self._done()
@@ -161,7 +161,7 @@ class PagesBeside:
 
 
 class _Page:
-    """A page that another process is to look at."""
+    """A page for a worker to read."""
 
     __slots__ = ("_beside", "_row", "address", "name", "origin", "validators")
 

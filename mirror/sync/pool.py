@@ -63,7 +63,9 @@ async def next_of(waiting: MemoryObjectReceiveStream[T]) -> T:
 async def work_through(
     next_item: Callable[[], Awaitable[T]], work: Callable[[T], Awaitable[None]], width: Width
 ) -> None:
-    """Call ``work`` for each item, ``width.target`` at once, until ``next_item`` raises ``anyio.EndOfStream``."""
+    """Call ``work`` for each item, ``width.target`` concurrently, until ``next_item`` raises
+    ``anyio.EndOfStream``.
+    """
     running = 0
     exhausted = False
 

@@ -46,7 +46,7 @@ class Retention:
 
 @dataclass(slots=True, kw_only=True)
 class Pruning:
-    """What went, or with ``dry_run`` what would go; live while it runs."""
+    """The deleted files, or with ``dry_run`` those to delete; live while it runs."""
 
     blobs: int = 0
     bytes: int = 0
@@ -55,7 +55,7 @@ class Pruning:
     entries: int = 0
     """Closed entries past ``keep-history``."""
     scanned: int = 0
-    """Directories searched for leftovers: that it goes on."""
+    """Directories searched for leftovers: a sign of progress."""
     files: list[str] = field(default_factory=list)
     """Paths below ``public/files``; the first ones, for ``--dry-run``."""
 
@@ -76,7 +76,7 @@ _SHOWN_FILES = 1000
 
 
 async def plan_prune(store: Store, layout: Layout, retention: Retention, *, now: float) -> Pruning:
-    """Return what ``prune`` would delete; changes nothing."""
+    """Return the files that ``prune`` would delete; changes nothing."""
     found = Pruning()
     cycles = await load_cycle_starts(store)
     cutoff, kept_from = _end_of(retention.removed_s, cycles, now)
@@ -122,7 +122,9 @@ async def prune(cycle: Cycle, layout: Layout, retention: Retention, *, into: Pru
 
 
 def _end_of(keep_s: float, cycles: list[tuple[int, float]], now: float) -> tuple[float | None, int | None]:
-    """Return the time before which a retention has ended, and the first cycle that lies within it, if one does."""
+    """Return the time before which a retention has ended, and the first cycle within it, if there
+    is one.
+    """
     cutoff, newer = believable_end([start for _, start in cycles], now=now, keep_s=keep_s)
     return cutoff, cycles[newer - 1][0] if newer else None
 

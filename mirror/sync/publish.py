@@ -1,8 +1,10 @@
-"""Write pages from the state, in the order of writes (docs/explanation): project page, root page, sync, closing transaction.
+"""Write pages from the state, in the order of writes: project page, root page, sync, closing
+transaction.
 
-Everything published here is marked in the state before, so that a cycle that was killed anywhere is repaired by the next.
-The root is rewritten when the set of projects changes, during a long first fill now and then, and at the end whenever any
-page changed, since it carries their serials; only what joins or leaves waits for it.
+Every page published here is marked in the state before, so that the next cycle repairs one killed
+anywhere (``docs/explanation/order-of-writes.md``). The root is rewritten when the set of projects
+changes, during a long first fill now and then, and at the end whenever any page changed, since it
+carries their serials; only joining and leaving projects wait for it.
 """
 
 from __future__ import annotations
@@ -114,7 +116,9 @@ class Publisher:
             await self.write_root()
 
     async def write_root(self) -> None:
-        """Write the root pages, take away the pages that leave, and close all that waited for it."""
+        """Write the root pages, remove the pages of leaving projects, and close all records that
+        waited for it.
+        """
         started_s = time.monotonic()
         joining, leaving, waiting = self._joining, self._leaving, self._waiting
         self._joining, self._leaving, self._waiting = {}, set(), []

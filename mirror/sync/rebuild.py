@@ -90,7 +90,10 @@ async def rebuild(cycle: Cycle, layout: Layout, *, into: Verification) -> None:
 
 
 async def _enter_snapshot(cycle: Cycle, layout: Layout, name: str) -> None:
-    """Enter a snapshot that lies on the disk: nothing that its pages list may be pruned. Its history stays unknown."""
+    """Record a snapshot found on the disk: no file of its pages may be pruned.
+
+    Its history stays unknown.
+    """
     simple = snapshot_path(layout, name) / "simple"
     row = await record_snapshot(cycle.store, Kind.SNAPSHOT, name, revision=0, now=cycle.clock(), rebuilt=True)
     projects = await anyio.to_thread.run_sync(lambda: sorted(item.name for item in simple.iterdir() if item.is_dir()))
@@ -128,7 +131,7 @@ def set_aside_state(path: Path) -> list[Path]:
 
 
 class _Rebuilder:
-    """Enters projects and blobs, with as many files hashed at once as there are cores."""
+    """Records projects and blobs, hashing as many files concurrently as there are cores."""
 
     def __init__(self, cycle: Cycle, layout: Layout, source: int, now: float, into: Verification) -> None:
         self._cycle, self._store, self._layout, self._source = cycle, cycle.store, layout, source
@@ -282,7 +285,7 @@ class _Rebuilder:
 
 
 async def _side_by_side(items: Iterable[T], act: Callable[[T], Awaitable[None]]) -> None:
-    """Call ``act`` for each item, as many at once as there are cores."""
+    """Call ``act`` for each item, as many concurrently as there are cores."""
     send, receive = anyio.create_memory_object_stream[T]()
 
     async def work(mine: ObjectReceiveStream[T]) -> None:

@@ -48,7 +48,9 @@ switches, one sync).
 
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True):
-    """A project's work begins: what needs no download is entered at once, a yank first of all."""
+    """A project's work begins: changes without a download are recorded immediately, a yank first of
+    all.
+    """
 
     work: ProjectWork
 
@@ -86,7 +88,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
     fetch: Fetch
     size: int
     metadata_sha256: Sha256 | None
-    """A wheel's own; of another file that which lies there and which this page lists."""
+    """A wheel's own; for another file the stored one, if this page lists it."""
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +97,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     work: ProjectWork
     rehash: Rehash
     is_same: bool = True
-    """False: it is that of other bytes, which ``on-replace = "keep"`` refuses."""
+    """False: the digest is of other bytes, which ``on-replace = "keep"`` refuses."""
 
 
 class Completed(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +141,10 @@ class Recorder:
         self._log = _log.bind()
 
     async def put(self, event: Event) -> None:
-        """Hand over one event; waits while too many do. A cancellation waits too: an event is taken whole or not at all."""
+        """Queue one event; waits while the queue is full.
+
+        A cancellation waits too: an event is taken whole or not at all.
+        """
         if isinstance(event, Arrived):
             if self._waiting_bytes + event.staged.in_memory > _WAITING_BYTES:
                 await anyio.to_thread.run_sync(event.staged.flush)
@@ -165,7 +170,7 @@ class Recorder:
             await self._entered.wait()
 
     def close(self) -> None:
-        """Say that nothing more will come."""
+        """End the queue: no event follows."""
         self._send.close()
         self._is_closed = True
         self._is_pressing.set()

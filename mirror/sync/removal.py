@@ -66,7 +66,9 @@ async def plan_displaced(cycle: Cycle) -> None:
 
 
 async def plan_withdrawn(cycle: Cycle) -> None:
-    """Add what later indexes publish for the projects that an index withdraws: its withdrawal withdraws all."""
+    """Add the files that later indexes publish for projects that an index withdraws: its withdrawal
+    withdraws all.
+    """
     for run in cycle.runs:
         names = [r.name for r in run.removals if r.meta is not None]
         for project, name in await load_overlaid(cycle.store, run.source.position, names):
@@ -233,7 +235,7 @@ async def _plan_removals(cycle: Cycle, run: Part, removals: Sequence[PendingRemo
 
 
 async def plan_orphaned(cycle: Cycle) -> list[PlanItem]:
-    """Return what would leave of indexes that left the configuration, for ``--dry-run``."""
+    """Return the removals of indexes that left the configuration, for ``--dry-run``."""
     items: list[PlanItem] = []
     if cycle.options.allow_shrink and not cycle.options.is_narrowed:
         for project, _, name, index in await load_orphaned(cycle.store):
@@ -304,7 +306,7 @@ def _record(run: Part, removal: PendingRemoval) -> RemovalRecord:
 
 
 def _described(removals: Sequence[PendingRemoval]) -> str:
-    """Say in words what would leave."""
+    """Return a description of the removals."""
     kinds = Counter(r.kind for removal in removals for r in removal.files)
     words = {
         RemovalKind.ABSENT: "absent in two looks",

@@ -132,7 +132,7 @@ class Report:
     ended: dict[str, MirrorError] = field(default_factory=dict)
     """The indexes whose part ended early, with why."""
     aborted: MirrorError | None = None
-    """What stopped the whole cycle."""
+    """The error that stopped the whole cycle."""
     interrupted: bool = False
 
     def total(self, counter: str) -> int:
@@ -169,7 +169,7 @@ class Report:
 
 
 def nothing_wanted(listed: str) -> str:
-    """Return what to say of an index whose projects the patterns leave out, all of them."""
+    """Return the message about an index whose projects the patterns leave out, all of them."""
     return f"nothing of {listed} listed projects is wanted: check projects = […] and exclude-projects of this index"
 
 
@@ -179,5 +179,8 @@ def utc_text(seconds: float) -> str:
 
 
 def shown_failure(index: str, project: str, filename: str, reason: Reason, detail: str) -> Shown:
-    """Return a failure as the report shows it; an empty project or filename is null. An index may repeat our secrets."""
+    """Return a failure in the report's form; an empty project or filename is null.
+
+    Secrets are removed, since an index may repeat them.
+    """
     return Shown(index=index, project=project or None, filename=filename or None, reason=reason, detail=redact(detail))

@@ -202,7 +202,7 @@ def _path(layout: Layout, row: SnapshotRow) -> Any:
 
 @dataclass(slots=True, kw_only=True)
 class Difference:
-    """What changed between two states."""
+    """The changes between two states."""
 
     first: str
     second: str
@@ -257,7 +257,10 @@ def _project_json(p: ProjectDifference) -> dict[str, Any]:
 
 
 async def compare(store: Store, first: str, second: str) -> Difference:
-    """Return what changed between two states: snapshots, ``cycle:N``, dates, or ``now``. Raises ``ConfigError``."""
+    """Return the changes between two states: snapshots, ``cycle:N``, dates, or ``now``.
+
+    Raises ``ConfigError``.
+    """
     found = Difference(
         first=first,
         second=second,

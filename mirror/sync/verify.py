@@ -75,7 +75,7 @@ _PAGES_AT_ONCE = 200
 _NOTED_AT_ONCE = 500
 _NOTED_EVERY_S = 10.0
 _LOOKS = 5
-"""So often a page that disagrees is looked at, while the state changes under it."""
+"""Maximum number of times that a differing page is read, while the state changes under it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ class Verification:
     lost: list[LostFile] = field(default_factory=list)
     """Files removed from the pages and still missing."""
     lost_to_snapshots: list[LostFile] = field(default_factory=list)
-    """What snapshots list and is known to be lost."""
+    """Files that snapshots list and that are known to be lost."""
     closed: set[str] = field(default_factory=set)
     """The paths whose mode keeps them from being read."""
     without_metadata: list[str] = field(default_factory=list)
@@ -167,21 +167,21 @@ def shown_path(path: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """How much is looked at."""
+    """The share of the tree to check."""
 
     share: float = 1.0
-    """Of the blobs, by number, the longest unverified first; below 1 only blobs are looked at."""
+    """Of the blobs, by number, the longest unverified first; below 1 only blobs are checked."""
     not_since: float | None = None
     """Only blobs that were not found whole since this time."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether pages and foreign files are looked at too."""
+        """Whether pages and foreign files are checked too."""
         return self.share >= 1.0
 
     @property
     def is_all(self) -> bool:
-        """Whether everything is looked at, so that nothing else is damaged."""
+        """Whether everything is checked, so that nothing else is damaged."""
         return self.is_whole and self.not_since is None
 
 
@@ -349,7 +349,10 @@ async def _tell_foreign(into: Verification, paths: Sequence[str], detail: str) -
 
 
 async def _check_snapshots(store: Store, layout: Layout, into: Verification) -> None:
-    """Name what snapshots list and an earlier repair found lost: a cycle brings it back only where an index lists it."""
+    """Add findings for files of snapshots that an earlier repair found lost.
+
+    A cycle fetches such a file only where an index lists it.
+    """
     known = {finding.path for finding in into.findings}
     for snapshot, project, sha256, filename in await load_lost_blobs(store):
         path = layout.blob_path(Sha256(sha256), filename)
@@ -414,7 +417,7 @@ async def _is_page_wrong(store: Store, layout: Layout, name: ProjectName) -> boo
         is_wrong = bool(await anyio.to_thread.run_sync(_compare_pages, layout, before))
         if not is_wrong or await _settled_pages(store, [name]) == before:
             return is_wrong
-    return False  # it changes faster than it can be looked at: a cycle is writing it
+    return False  # it changes faster than it can be read: a cycle is writing it
 
 
 async def _settled_pages(store: Store, names: Collection[ProjectName]) -> list[PageState]:
@@ -478,7 +481,7 @@ async def repair(cycle: Cycle, layout: Layout, found: Verification) -> None:
     if blobs:
         found.lost = await record_lost(cycle.store, blobs, cycle=cycle.id, now=now)
     bad = [f.blob for f in found.findings if f.damage is Damage.BAD_FILE and f.blob is not None]
-    if bad:  # their bytes stay as long as those of any file that left the pages: a snapshot may list them
+    if bad:  # their bytes stay like those of any removed file: a snapshot may list them
         found.lost += await record_lost(cycle.store, bad, cycle=cycle.id, now=now, keep_blobs=True)
     found.lost += found.lost_to_snapshots
     unfit = await _mend_sidecars(cycle, layout, found)

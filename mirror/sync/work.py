@@ -82,16 +82,20 @@ class Options:
     """Whether a project that no index lists is wrong usage: a person has typed it."""
 
     is_scheduled: bool = False
-    """``indexes`` are those that are due (the daemon): each is judged as in a whole cycle, only what needs all waits."""
+    """``indexes`` are the due ones (the daemon): each is judged as in a whole cycle, only
+    judgements over all wait.
+    """
 
     @property
     def is_narrowed(self) -> bool:
-        """Whether a person asked for a part only: what such a cycle did not see, counts for nothing."""
+        """Whether a person asked for a part only: names that such a cycle did not see are not
+        absent.
+        """
         return bool(self.projects or (self.indexes and not self.is_scheduled))
 
     @property
     def sees_all(self) -> bool:
-        """Whether the cycle looks at every index as a whole."""
+        """Whether the cycle reads every index as a whole."""
         return not (self.indexes or self.projects)
 
 
@@ -112,7 +116,9 @@ class IndexRun:
     unlisted: frozenset[ProjectName] = frozenset()
     """Projects that a narrowed cycle names and the root, which was just read, does not list."""
     is_root_cut: bool = False
-    """Its root came this time, and may have been cut on the way: nobody knows what else the index owns."""
+    """Its root was read this time, and may have been cut on the way: the index may own more
+    projects.
+    """
     rereads: dict[ProjectName, ProjectWork] = field(default_factory=dict)
     """Projects whose page must be read again: a retry from the ledger, or a link that ended, found it outdated."""
     beside: FetchPool[tuple[ProjectWork, Fetch]] | None = None
@@ -157,13 +163,15 @@ class IndexRun:
         in_a_row = self.count_unreachable() if in_a_row is None else in_a_row
         if in_a_row < _UNREACHABLE_IN_A_ROW:
             return
-        # Retry-After: it says itself that it wants to be left alone.
+        # Retry-After: the index itself asks for a pause.
         is_down = in_a_row >= _UNREACHABLE_AT_MOST or error.retry_after_s is not None
         if is_down or (in_a_row >= self._ask_at and not await self._answers()):
             self.end(error)
 
     async def _answers(self) -> bool:
-        """Return whether the index says anything at all, by its root page; a few times in a cycle at most."""
+        """Return whether the index gives any answer, by its root page; a few times in a cycle at
+        most.
+        """
         self._ask_at *= 2
         return await self.client.answers()
 
@@ -176,7 +184,9 @@ class PendingRemoval:
     name: ProjectName
     files: tuple[Removal, ...] = ()
     is_exempt: bool = False
-    """It leaves by a rule of ours that no index can bring about: the brake does not judge it."""
+    """It leaves by one of the mirror's own rules, which no index can trigger: the brake does not
+    judge it.
+    """
     displaced: tuple[str, ...] = ()
     """Filenames of a project that now belongs to an earlier index."""
     is_displaced: bool = False
