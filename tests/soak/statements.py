@@ -256,8 +256,8 @@ def list_changes() -> list[Change]:
     return [change for change in changes if not change.is_equivalent]
 
 
-def find_failure(change: Change | None, *, all_tests: bool = True) -> bool:
-    """Run the tests of the state against a copy of the package with one change; return whether any fails.
+def find_failure(change: Change | None, tests: Sequence[Path] = (_TESTS,)) -> bool:
+    """Run tests against a copy of the package with one change; return whether any fails.
 
     The caller's process is used up: the copy is imported in it.
     """
@@ -267,14 +267,13 @@ def find_failure(change: Change | None, *, all_tests: bool = True) -> bool:
         shutil.copytree(_PROJECT / "mirror", copy / "mirror", ignore=ignored)
         shutil.copytree(_PROJECT / _TESTS, copy / _TESTS, ignore=ignored)
         shutil.copy(_PROJECT / "pyproject.toml", copy)
-        tests = [_TESTS]
         if change is not None:
             module = copy / _STATE / change.statement.module
             module.write_text(change.applied(module.read_text()))
             own = _TESTS / f"test_{change.statement.module}"
-            if (copy / own).exists():
+            if (copy / own).exists() and own not in tests:
                 # The tests of the changed module first; the others only where those find nothing.
-                tests = [own, *(_TESTS for _ in range(all_tests))]
+                tests = (own, *tests)
         return any(_fails(copy, one) for one in tests)
 
 
@@ -294,12 +293,11 @@ def _fails(copy: Path, tests: Path) -> bool:
     return code != pytest.ExitCode.OK
 
 
-def try_changes(changes: Sequence[_Change], workers: int, *, all_tests: bool = True) -> list[_Change]:
+def try_changes(changes: Sequence[_Change], workers: int, tests: Path = _TESTS) -> list[_Change]:
     """Return the changes that no test finds."""
     # A process for each change, forked from this one, which has imported what they all need but the package.
     with multiprocessing.get_context("fork").Pool(workers, maxtasksperchild=1) as pool:
-        attempt = functools.partial(find_failure, all_tests=all_tests)
-        results = pool.imap(attempt, changes, chunksize=1)
+        results = pool.imap(functools.partial(find_failure, tests=(tests,)), changes, chunksize=1)
         return [change for change, found in zip(changes, results, strict=True) if not found]
 
 
@@ -315,10 +313,11 @@ def main() -> int:
     changes = [c for c in list_changes() if not options.module or c.statement.module == f"{options.module}.py"]
     if not options.all:
         changes = random.Random(options.seed).sample(changes, min(options.number, len(changes)))
-    if not try_changes([None], 1):
+    tests = _TESTS / f"test_{options.module}.py" if options.module else _TESTS
+    if not try_changes([None], 1, tests):
         print("the tests of the state fail without any change")
         return 1
-    survived = try_changes(changes, options.workers, all_tests=not options.module)
+    survived = try_changes(changes, options.workers, tests)
     for change in survived:
         print(f"  survived: {change}")
     print(f"seed: {options.seed}")

@@ -11,7 +11,7 @@ from mirror.state.store import Store
 
 async def test_enter_offered(store: Store) -> None:
     """Metadata is entered beside its blob; what was published first stays the first."""
-    for sha256, filename in (("a", "f"), ("a", "g"), ("b", "f")):
+    for sha256, filename in (("a", "f"), ("a", "g"), ("a", "h"), ("b", "f")):
         await add(store, "blob", sha256=sha256, filename=filename, metadata_sha256="old")
         await add(store, "dropped_metadata", sha256=sha256, filename=filename)
     await add(store, "first_metadata", sha256="a", filename="g", metadata_sha256="first")
@@ -20,10 +20,11 @@ async def test_enter_offered(store: Store) -> None:
     assert await rows_of(store, "blob", "sha256, filename, metadata_sha256, metadata_project") == [
         ("a", "f", "m", 3),
         ("a", "g", "n", 4),
+        ("a", "h", "old", None),
         ("b", "f", "old", None),
     ]
     assert await rows_of(store, "first_metadata", "*") == [("a", "f", "m"), ("a", "g", "first")]
-    assert await rows_of(store, "dropped_metadata", "*") == [("b", "f")]
+    assert await rows_of(store, "dropped_metadata", "*") == [("a", "h"), ("b", "f")]
 
 
 async def test_load_first(store: Store) -> None:
@@ -41,7 +42,7 @@ async def test_offers_metadata(store: Store) -> None:
     await add(store, "source", name="main")
     for name in ("a", "b"):
         await add(store, "project", name=name)
-    for filename, project in (("w.whl", 1), ("mine.zip", 1), ("other.zip", 2), ("none.zip", None)):
+    for filename, project in (("w.whl", None), ("mine.zip", 1), ("other.zip", 2), ("none.zip", None)):
         await add(store, "blob", sha256="x", filename=filename, metadata_project=project)
         await add(store, "entry", sha256="x", filename=filename)
     rows = await store.rows(
