@@ -40,8 +40,6 @@ class SkippedProject(msgspec.Struct, frozen=True, kw_only=True):
 
     index: str
     name: ProjectName
-    rules: tuple[str, ...]
-    """The rules that leave its files out; empty where an older version read the page."""
     others: tuple[str, ...]
     """Later indexes that list it too."""
 
@@ -53,8 +51,7 @@ async def load_skipped_projects(store: Store) -> list[SkippedProject]:
         " WHERE o.name = p.name AND t.configured = 1 AND o.listed = 1 AND o.wanted = 1 AND t.position"
     )
     rows = await store.rows(
-        "SELECT s.name, p.name, (SELECT group_concat(rule, ' ') FROM left_out WHERE project = p.id),"
-        f" (SELECT group_concat(t.name, ' ') {listed_by} > s.position)"
+        f"SELECT s.name, p.name, (SELECT group_concat(t.name, ' ') {listed_by} > s.position)"
         " FROM source s CROSS JOIN project p ON p.source = s.id"
         " WHERE s.configured = 1 AND p.skipped > 0 AND p.listed = 1 AND p.wanted = 1"
         " AND p.withdrawn IS NULL AND p.status != 'quarantined'"
@@ -64,15 +61,7 @@ async def load_skipped_projects(store: Store) -> list[SkippedProject]:
         f" AND NOT EXISTS (SELECT 1 {listed_by} < s.position)"
         " ORDER BY s.position, p.name"
     )
-    return [
-        SkippedProject(
-            index=r[0],
-            name=ProjectName(r[1]),
-            rules=tuple(sorted((r[2] or "").split())),
-            others=tuple((r[3] or "").split()),
-        )
-        for r in rows
-    ]
+    return [SkippedProject(index=r[0], name=ProjectName(r[1]), others=tuple((r[2] or "").split())) for r in rows]
 
 
 async def load_owner(store: Store, name: str) -> tuple[str, bool]:

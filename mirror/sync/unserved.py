@@ -127,17 +127,16 @@ async def _not_served(cycle: Cycle) -> list[Unserved]:
                 index=project.index,
                 project=project.name,
                 reason=Reason.NOT_SERVED,
-                detail=_detail(project.index, project.rules, others),
+                detail=_detail(project.index, others),
                 is_literal=project.name in literal,
             )
         )
     return found
 
 
-def _detail(index: str, rules: Sequence[str], others: Sequence[str]) -> str:
+def _detail(index: str, others: Sequence[str]) -> str:
     barred = f", {' and '.join(others)} may not own it" if others else ""
-    by = f" ({', '.join(rules)})" if rules else ""
-    return f"{index} lists it, all its files are left out{barred}{by}"
+    return f"{index} lists it, all its files are left out{barred}"
 
 
 async def _still_asked_for(cycle: Cycle) -> list[Unserved]:

@@ -560,7 +560,7 @@ def test_what_is_not_offered_or_not_served_is_named(threaded_simulator, tmp_path
     index = (
         f'[mirror]\nroot = "m"\n[service]\nmetrics-file = "m.prom"\n[[index]]\nname = "a"\nurl = "{simulator.url}"\n'
     )
-    not_served = "not served (1): a lists it, all its files are left out (skip-url-patterns): far"
+    not_served = "not served (1): a lists it, all its files are left out: far"
     (tmp_path / "mirror.toml").write_text(index)
     assert main(["sync", "--once"]) == ExitCode.OK
     assert not_served in read(capsys)[0].splitlines()

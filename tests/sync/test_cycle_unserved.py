@@ -26,7 +26,7 @@ async def chain(simulator, mirror_of, **options):
     return first, second, mirror
 
 
-DETAIL = "chainguard lists it, all its files are left out, pypi may not own it (skip-url-patterns)"
+DETAIL = "chainguard lists it, all its files are left out, pypi may not own it"
 
 
 async def test_a_project_of_which_all_files_are_left_out_is_not_served(simulator, mirror_of):
