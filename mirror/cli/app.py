@@ -15,6 +15,7 @@ from mirror.cli import (
     install_units_command,
     list_command,
     probe_command,
+    serve_command,
     snapshot_commands,
     status_command,
     sync_commands,
@@ -44,6 +45,7 @@ app.command("explain")(with_global_options(explain_command.explain))
 app.command("verify")(with_global_options(upkeep_commands.verify))
 app.command("prune")(with_global_options(upkeep_commands.prune))
 app.command("probe")(with_global_options(probe_command.probe))
+app.command("serve")(with_global_options(serve_command.serve))
 app.command("init")(with_global_options(config_commands.init))
 app.command("client-config")(with_global_options(client_config_command.client_config))
 app.command("web-config")(with_global_options(web_config_command.web_config))

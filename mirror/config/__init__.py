@@ -17,6 +17,7 @@ from mirror.config.settings import (
     IndexConfig,
     Limits,
     MirrorSettings,
+    ServeConfig,
     ServiceConfig,
     SiteConfig,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "IndexConfig",
     "Limits",
     "MirrorSettings",
+    "ServeConfig",
     "ServiceConfig",
     "SiteConfig",
     "all_credential_names",

@@ -37,6 +37,10 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "metrics-file": "metrics for node_exporter's textfile collector, written after each cycle, also of --once",
         "notify-command": "a program to run after a cycle that changed something or failed; it reads the report from stdin",
     },
+    "serve": {
+        "workers": "processes that answer requests",
+        "connections-per-client": "connections that one client may have; 0: no limit; loopback is not counted",
+    },
     "index": {
         "name": "lower-case letters, digits and hyphens; the first index that lists a project owns it",
         "url": "its root page; user names and passwords do not belong here",

@@ -28,6 +28,9 @@ Rate = Annotated[float, msgspec.Meta(extra={"unit": units.RATE})]
 FilePath = Annotated[Path, msgspec.Meta(extra={"unit": units.PATH})]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
 
+WorkerCount = Annotated[int, msgspec.Meta(ge=1, le=32)]
+ConnectionCount = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
+
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -103,6 +106,14 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
             return None
         host, _, port = self.metrics_listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """The table ``[serve]``: how the tree is served."""
+
+    workers: WorkerCount = 1
+    connections_per_client: ConnectionCount = 100
+    """0: no limit."""
 
 
 class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
@@ -192,6 +203,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     mirror: MirrorSettings
     limits: Limits = Limits()
     service: ServiceConfig = ServiceConfig()
+    serve: ServeConfig = ServeConfig()
     indexes: tuple[IndexConfig, ...] = msgspec.field(name="index")
     sites: tuple[SiteConfig, ...] = msgspec.field(default=(), name="site")
 

@@ -25,6 +25,7 @@ from mirror.config.settings import (
     IndexConfig,
     Limits,
     MirrorSettings,
+    ServeConfig,
     ServiceConfig,
     SiteConfig,
 )
@@ -97,6 +98,8 @@ def effective_toml(config: Config, *, hides_arguments: bool = False) -> str:
     tables: list[tuple[str, msgspec.Struct]] = [("[mirror]", mirror), ("[limits]", config.limits)]
     if config.service != ServiceConfig():
         tables.append(("[service]", config.service))
+    if config.serve != ServeConfig():
+        tables.append(("[serve]", config.serve))
     lines: list[str] = []
     tables += [("[[index]]", index) for index in config.indexes] + [("[[site]]", site) for site in config.sites]
     for header, struct in tables:
@@ -119,6 +122,7 @@ def render_default(root: Path = DEFAULT_ROOT, index: IndexConfig = FIRST_INDEX) 
         "\n".join(["[mirror]", *_explained_lines(MirrorSettings(root=root), "mirror")]),
         "\n".join(["[limits]", *_explained_lines(Limits(), "limits")]),
         "\n".join(["[service]", *_explained_lines(ServiceConfig(), "service")]),
+        "\n".join(["[serve]", *_explained_lines(ServeConfig(), "serve")]),
         "\n".join(["[[index]]", *_explained_lines(index, "index")]),
         "\n".join(["[index.auth]", *_explained_lines(auth, "auth")]),
         "\n".join(["# [[site]]", *(f"# {line.removeprefix('# ')}" for line in _explained_lines(_SITE, "site"))]),

@@ -96,7 +96,7 @@ class Store:
 
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a query."""
-        with _state_errors(self.path):
+        with state_errors(self.path):
             return list(await self.connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
 
     async def row(self, sql: str, parameters: Parameters = ()) -> Row | None:
@@ -112,7 +112,7 @@ class Store:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Yield one transaction: committed at the end, rolled back on any exception."""
         async with self._writing:
-            with anyio.CancelScope(shield=True), _state_errors(self.path):
+            with anyio.CancelScope(shield=True), state_errors(self.path):
                 await self.connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield Transaction(self, self.connection)
@@ -135,7 +135,7 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
     """
     await anyio.to_thread.run_sync(_make_private, path)
     async with _connected(f"{path.absolute().as_uri()}?mode=rwc", path) as store:
-        with _state_errors(path):
+        with state_errors(path):
             await _prepare(store)
         yield store
 
@@ -189,7 +189,7 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
             path=str(path), problem="there is no state here: run `mirror sync --once` first, or check --root"
         )
     async with _as_it_is(path, may_note=may_note) as store:
-        with _state_errors(path):
+        with state_errors(path):
             version = await store.value("PRAGMA user_version")
         if not 0 < version < SCHEMA_VERSION:
             yield store
@@ -203,7 +203,7 @@ async def _as_it_is(path: Path, *, may_note: bool = False) -> AsyncIterator[Stor
     """Open a state for reading, also one of an older version."""
     mode = await anyio.to_thread.run_sync(_reading_mode, path)
     async with _connected(f"{path.absolute().as_uri()}?mode={mode}", path) as store:
-        with _state_errors(path):
+        with state_errors(path):
             if not may_note:
                 await store.rows("PRAGMA query_only = ON")
             await _check_version(store, await store.value("PRAGMA user_version"))
@@ -228,7 +228,7 @@ async def open_copy(path: Path) -> AsyncIterator[Store]:
     The copy is a temporary file of SQLite's own, which vanishes with the connection.
     """
     async with _connected("", path) as store:
-        with _state_errors(path):
+        with state_errors(path):
             if await anyio.Path(path).exists():
                 async with _as_it_is(path) as original:
                     await original.connection.backup(store.connection)
@@ -238,13 +238,13 @@ async def open_copy(path: Path) -> AsyncIterator[Store]:
 
 @contextlib.asynccontextmanager
 async def _connected(uri: str, path: Path) -> AsyncIterator[Store]:
-    with _state_errors(path):
+    with state_errors(path):
         # Where this fails, aiosqlite's thread would outlive the event loop and end with a traceback.
         await anyio.to_thread.run_sync(_try_to_open, uri)
         connection = await aiosqlite.connect(uri, uri=bool(uri), isolation_level=None)
     store = Store(path, connection)
     try:
-        with _state_errors(path):
+        with state_errors(path):
             await connection.execute("PRAGMA busy_timeout = 10000")
             await connection.execute("PRAGMA foreign_keys = ON")
             await connection.execute("PRAGMA cache_size = -16000")
@@ -285,7 +285,7 @@ async def _check_version(store: Store, version: int) -> None:
 
 
 @contextlib.contextmanager
-def _state_errors(path: Path) -> Any:
+def state_errors(path: Path) -> Any:
     """Turn SQLite's errors into ``StateError`` with advice."""
     try:
         yield

@@ -20,7 +20,10 @@ INDEX = '[[index]]\nname = "a"\nurl = "https://index.example/simple/"\n'
 
 REFUSED = {
     "unknown-table": ("[sevice]\n", 'sevice: unknown key; did you mean "service"?'),
-    "future-table": ('[[web]]\nname = "x"\n', "web: unknown key; known here: index, limits, mirror, service, site"),
+    "future-table": (
+        '[[web]]\nname = "x"\n',
+        "web: unknown key; known here: index, limits, mirror, serve, service, site",
+    ),
     "site-name": (
         '[[index]]\nname = "a"\nurl = "https://a/"\n[[site]]\nname = "The Plant"\n',
         'site[0].name: expected up to 63 lower-case letters, digits and hyphens, the first no hyphen, got "The Plant"',

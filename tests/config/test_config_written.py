@@ -13,6 +13,7 @@ from mirror.config import (
     IndexConfig,
     Limits,
     MirrorSettings,
+    ServeConfig,
     ServiceConfig,
     SiteConfig,
     effective_toml,
@@ -53,7 +54,13 @@ def test_default_file_loads(load):
 
 def test_default_file_explains_every_key():
     """Every key stands in the file of ``mirror init``, with its explanation in the same line."""
-    tables = {"mirror": MirrorSettings, "limits": Limits, "service": ServiceConfig, "index": IndexConfig}
+    tables = {
+        "mirror": MirrorSettings,
+        "limits": Limits,
+        "service": ServiceConfig,
+        "serve": ServeConfig,
+        "index": IndexConfig,
+    }
     tables |= {"site": SiteConfig, "auth": AuthConfig}
     keys = {table: [field.encode_name for field in msgspec.structs.fields(struct)] for table, struct in tables.items()}
     assert {table: list(explained) for table, explained in EXPLAINED.items()} == keys

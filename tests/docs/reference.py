@@ -44,6 +44,7 @@ _TABLE_HEADS = {
     "mirror": "`[mirror]`",
     "limits": "`[limits]`",
     "service": "`[service]`",
+    "serve": "`[serve]`",
     "index": "`[[index]]`, one table for each index",
     "auth": "`[index.auth]`",
     "site": "`[[site]]`, one table for each place beyond the gap",

@@ -12,6 +12,8 @@ from docs.reference import FOLDER, PAGES
 from mirror.cli.outcome import ExitCode
 from mirror.errors import Reason
 from mirror.metrics import CycleFacts, Facts, IndexFacts, Metrics
+from mirror.serve.numbers import render_numbers
+from mirror.serve.shared import SharedCounters
 from mirror.sync.report import COUNTERS, PlanItem
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,13 +52,15 @@ def test_every_reason_is_described():
 
 
 def test_every_metric_is_described():
-    """The page names each metric that the daemon serves, but those of the process itself and the times that the library adds."""
+    """The page names each metric that is served, by the daemon or `mirror serve`, but those of the process itself and the times that the library adds."""
     counters = {"main": dict.fromkeys(COUNTERS, 1)}
     cycle = CycleFacts(finished_at=1.0, duration_s=1.0, outcome="complete", exit_code=0, counters=counters)
     index = IndexFacts(name="main", interval_s=1.0, last_success=1.0, failures={"denied": 1}, credential_expires=1.0)
     metrics = Metrics(version="1", clock=lambda: 2.0, disk=lambda: (2, 1))
     metrics.facts = Facts(since=0.0, indexes=(index,), last_cycle=cycle, upkeep_at=1.0)
-    text = metrics.render().decode()
+    shared = SharedCounters()
+    shared.of(0).answered(200, 1)
+    text = metrics.render().decode() + render_numbers(shared).decode()
     served = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert {
         name for name in served if not name.startswith(("process_", "python_")) and not name.endswith("_created")

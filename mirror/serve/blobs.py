@@ -1,0 +1,75 @@
+"""Whether a blob may be served: by the state where it can be read, else whatever lies at its right place.
+
+Invariant: that a blob is served is believed for a second; that it is not, never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from mirror.core.names import Sha256
+from mirror.errors import StateError
+from mirror.logs import get_logger
+from mirror.state.served import BlobState, Verdict
+
+_BELIEVED_S: Final = 1.0
+_MOST: Final = 20_000
+_WARN_EVERY_S: Final = 3600.0
+_log = get_logger(__name__)
+
+
+class BlobJudge:
+    """Asks the state, in a thread of its own."""
+
+    def __init__(self, state: BlobState) -> None:
+        self._state = state
+        self._thread = ThreadPoolExecutor(1, "state")
+        self._believed: OrderedDict[tuple[Sha256, str], float] = OrderedDict()
+        self._warned_s: float | None = None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a state stands beside the tree, readable or not."""
+        return self._state.exists()
+
+    async def judge(self, sha256: Sha256, filename: str) -> Verdict:
+        """Return what to do with a blob; ``SERVED`` does not say that its bytes are there."""
+        key, now_s = (sha256, filename), time.monotonic()
+        believed_s = self._believed.get(key)
+        if believed_s is not None and now_s - believed_s < _BELIEVED_S:
+            return Verdict.SERVED
+        verdict = await asyncio.get_running_loop().run_in_executor(self._thread, self._judge, sha256, filename)
+        if verdict is Verdict.SERVED:
+            self._believed[key] = now_s
+            self._believed.move_to_end(key)
+            if len(self._believed) > _MOST:
+                self._believed.popitem(last=False)
+        return verdict
+
+    def close(self) -> None:
+        """Let go of the state."""
+        self._thread.shutdown(wait=True)
+        self._state.close()
+
+    def _judge(self, sha256: Sha256, filename: str) -> Verdict:
+        if not self._state.exists():
+            self._state.close()
+            return Verdict.SERVED
+        try:
+            verdict = self._state.judge(sha256, filename)
+        except StateError as exc:
+            self._warn(exc)
+            return Verdict.SERVED
+        self._warned_s = None
+        return verdict
+
+    def _warn(self, error: StateError) -> None:
+        now_s = time.monotonic()
+        if self._warned_s is None or now_s - self._warned_s > _WARN_EVERY_S:
+            self._warned_s = now_s
+            advice = "files are served by their place in the tree alone; withdrawn ones are not known"
+            _log.warning("state.unreadable", problem=str(error), advice=advice)

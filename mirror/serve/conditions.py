@@ -1,0 +1,93 @@
+"""Whether a client has a representation already, and which part of it is asked for (RFC 9110, 13 and 14). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import msgspec
+
+_TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_ONE_RANGE: Final = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)", re.ASCII | re.IGNORECASE)
+_MOST_DIGITS: Final = 18
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """The bytes from ``first`` up to ``end``, without ``end``."""
+
+    first: int
+    end: int
+
+
+class Unsatisfiable(msgspec.Struct, frozen=True):
+    """A range that begins past the end (416)."""
+
+
+def is_unchanged(headers: Mapping[str, str], *, etag: str, modified: float) -> bool:
+    """Tell whether the client has this representation (304). A date counts only where no tag is named."""
+    named = headers.get("If-None-Match")
+    if named is not None:
+        return named.strip() == "*" or etag in _TAG.findall(named)
+    since = _parse_date(headers.get("If-Modified-Since"))
+    return since is not None and int(modified) <= since
+
+
+def select_part(headers: Mapping[str, str], *, size: int, etag: str, modified: float) -> Part | Unsatisfiable | None:
+    """Return the part that a request asks for; None: the whole, also where several or malformed ones are asked for."""
+    asked = headers.get("Range")
+    found = _ONE_RANGE.fullmatch(asked.strip()) if asked is not None else None
+    if found is None or not _is_same(headers.get("If-Range"), etag=etag, modified=modified):
+        return None
+    first, last = found.groups()
+    if len(first) > _MOST_DIGITS or len(last) > _MOST_DIGITS:
+        return Unsatisfiable() if len(first) > _MOST_DIGITS else _open_part(first, size)
+    if not first:
+        return _suffix(last, size)
+    if last and int(last) < int(first):
+        return None
+    if int(first) >= size:
+        return Unsatisfiable()
+    return Part(first=int(first), end=min(int(last) + 1, size) if last else size)
+
+
+def _open_part(first: str, size: int) -> Part | Unsatisfiable:
+    """Return what a last byte far past the end means."""
+    if not first:
+        return Part(first=0, end=size) if size else Unsatisfiable()
+    return Part(first=int(first), end=size) if int(first) < size else Unsatisfiable()
+
+
+def _suffix(last: str, size: int) -> Part | Unsatisfiable | None:
+    if not last:
+        return None
+    if not int(last) or not size:
+        return Unsatisfiable()
+    return Part(first=max(size - int(last), 0), end=size)
+
+
+def _is_same(if_range: str | None, *, etag: str, modified: float) -> bool:
+    if if_range is None:
+        return True
+    text = if_range.strip()
+    if text.startswith(('"', "W/")):
+        return text == etag  # strong comparison: a weak tag never matches
+    date = _parse_date(text)
+    return date is not None and date == int(modified)
+
+
+def _parse_date(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+        return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+
+
+def format_date(seconds: float) -> str:
+    """Return a time as HTTP writes it."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")

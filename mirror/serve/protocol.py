@@ -1,0 +1,245 @@
+"""Connections: how long each may take, how many each client may have, and what is logged of them.
+
+A request's header must be complete in time; a client that takes no byte of its answer for a while is cut off, however much
+it got before. A request that aiohttp's parser refuses is answered, with one debug line and no traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_server import Server
+
+from mirror.logs import get_logger
+from mirror.serve.clients import Address, client_key, parse_address
+from mirror.serve.sending import FileAnswer, unacknowledged
+from mirror.serve.shared import Counters
+from mirror.serve.target import shown_path
+
+HEADER_LIMIT_S: Final = 10.0
+STALL_LIMIT_S: Final = 60.0
+WATCH_EVERY_S: Final = 5.0
+_KEEPALIVE_S: Final = 75.0
+_LINGER_S: Final = 30.0
+"""How long the body of a request that is refused is read, so that the client sees the answer."""
+
+Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_log = get_logger(__name__)
+
+
+class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a connection may take. 0 connections: no limit."""
+
+    connections_per_client: int
+    header_s: float
+    """Until a request's header is complete."""
+    stall_s: float
+    """How long a client may take no byte."""
+    uncounted: tuple[Network, ...] = ()
+    """Networks whose connections are not counted: those of trusted proxies."""
+
+
+class Connections(Server):
+    """All connections of one process."""
+
+    def __init__(self, handler: Handler, *, limits: ConnectionLimits, counters: Counters) -> None:
+        super().__init__(
+            handler,
+            access_log=True,
+            access_log_class=_AccessLog,
+            keepalive_timeout=_KEEPALIVE_S,
+            lingering_time=_LINGER_S,
+            auto_decompress=False,
+        )
+        self.limits = limits
+        self.counters = counters
+        self.is_draining = False
+        self.open: set[Connection] = set()
+
+    def __call__(self) -> Connection:
+        """Return the protocol of a new connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def drain(self, *, at_once: bool) -> None:
+        """Answer what has begun, then close each connection; idle ones close now, or when their client is slow to ask."""
+        self.is_draining = True
+        for connection in list(self.open):
+            connection.drain(at_once=at_once)
+
+    async def watch(self) -> None:
+        """Cut off clients that take nothing, until cancelled."""
+        while True:
+            await asyncio.sleep(min(WATCH_EVERY_S, self.limits.stall_s / 4))
+            now_s = asyncio.get_running_loop().time()
+            for connection in list(self.open):
+                connection.look(now_s)
+
+
+class Connection(RequestHandler):
+    """One connection."""
+
+    __slots__ = ("_answer", "_header_timer", "_key", "_marker", "_moved_s", "_server", "address", "is_excess")
+
+    def __init__(self, manager: Connections, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._server = manager
+        self.address: Address | None = None
+        self.is_excess = False
+        """Whether its client has too many."""
+        self._key: str | None = None
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._answer: web.StreamResponse | None = None
+        self._marker: tuple[int, ...] | None = None
+        self._moved_s = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection and begin to wait for its first request."""
+        peer = transport.get_extra_info("peername")
+        self.address = parse_address(peer[0]) if isinstance(peer, tuple) else None
+        self._server.open.add(self)
+        self._server.counters.connected(1)
+        self._count()
+        self._await_header()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of everything."""
+        self._stop_timer()
+        self._server.open.discard(self)
+        self._server.counters.connected(-1)
+        if self._key is not None:
+            self._server.counters.leave(self._key)
+            self._key = None
+        if isinstance(self._answer, FileAnswer):
+            self._answer.stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; the time for a header begins with its first byte and ends with its last."""
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before or self._current_request is not None or self._messages:
+            self._stop_timer()
+        elif self._header_timer is None and data:
+            self._await_header()
+
+    def began(self, answer: web.StreamResponse) -> None:
+        """Note which answer is on its way."""
+        self._answer = answer
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the process ends: no further request is answered here."""
+        return self._server.is_draining
+
+    def look(self, now_s: float) -> None:
+        """Cut the connection where its client has taken nothing for too long."""
+        transport = self.transport
+        connection = transport.get_extra_info("socket") if transport is not None else None
+        if transport is None or connection is None:
+            return
+        waiting = transport.get_write_buffer_size() + unacknowledged(connection)
+        sent = self._answer.position if isinstance(self._answer, FileAnswer) else 0
+        marker = (waiting, sent)
+        if not waiting or marker != self._marker:
+            self._marker, self._moved_s = marker, now_s
+        elif now_s - self._moved_s >= self._server.limits.stall_s:
+            _log.info("connection.cut", client=str(self.address), reason="the client took no byte", waiting=waiting)
+            transport.abort()
+
+    def drain(self, *, at_once: bool) -> None:
+        """Close after the request under way; an idle one at once, or after the time that a header has."""
+        is_idle = self._current_request is None and not self._messages
+        if not is_idle:
+            return
+        if at_once and self._request_count and self._header_timer is None:
+            self.close()
+        elif self._header_timer is None:
+            self._await_header()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - the parser's words repeat what the client sent
+    ) -> web.StreamResponse:
+        """Answer what the parser refused (400), or a bug (500)."""
+        if status < 500:
+            _log.debug("request.malformed", client=str(self.address), problem=type(exc).__name__)
+        else:
+            _log.error("request.failed", path=shown_path(request.message.path), exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the answer was sent")
+        text = "The request is malformed.\n" if status < 500 else "Something went wrong here: see the log.\n"
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "mirror"}
+        answer = web.Response(status=status, text=text, headers=headers)
+        answer.force_close()
+        return answer
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log what aiohttp could not handle: a bug."""
+        _log.error("connection.failed", problem=str(args[0]) if args else "", exc_info=kw.get("exc_info"))
+
+    def _count(self) -> None:
+        limits, address = self._server.limits, self.address
+        if not limits.connections_per_client or address is None or address.is_loopback:
+            return
+        if any(address in network for network in limits.uncounted):
+            return
+        self._key = client_key(address)
+        self.is_excess = self._server.counters.enter(self._key) > limits.connections_per_client
+
+    def _await_header(self) -> None:
+        self._header_timer = self._loop.call_later(self._server.limits.header_s, self._header_is_late)
+
+    def _header_is_late(self) -> None:
+        self._header_timer = None
+        _log.debug("connection.cut", client=str(self.address), reason="no whole request in time")
+        self.force_close()
+
+    def _stop_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+class _AccessLog(AbstractAccessLogger):
+    """One line for each request, and its numbers."""
+
+    @property
+    def enabled(self) -> bool:
+        return True
+
+    def log(self, request: BaseRequest, response: web.StreamResponse, time: float) -> None:
+        if isinstance(response, FileAnswer):
+            sent = response.sent_bytes
+        else:
+            has_body = request.method != "HEAD" and response.status != HTTPStatus.NOT_MODIFIED
+            sent = response.content_length or 0 if has_body else 0
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection._server.counters.answered(response.status, sent)  # noqa: SLF001
+        if request.method == "UNKNOWN":  # what the parser refused: logged where it was answered
+            return
+        _log.info(
+            "request.answered",
+            client=str(request.get("client") or connection.address or "unix"),
+            method=request.method,
+            path=shown_path(request.message.path),
+            status=response.status,
+            bytes=sent,
+            ms=round(time * 1000, 1),
+            agent=request.headers.get("User-Agent", ""),
+        )

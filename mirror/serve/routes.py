@@ -1,0 +1,126 @@
+"""From an address to what it names: a page, a file, health, metrics, or a redirect to the right spelling. Pure.
+
+Nothing here looks at the tree: whether it is there, the server finds out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from mirror.core.names import ProjectName, Sha256, check_filename, check_sha256, normalize_project
+from mirror.errors import UnsafeName
+from mirror.serve.negotiation import Form
+from mirror.serve.target import Target
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_METADATA: Final = ".metadata"
+_PAGE_FILES: Final = {"index.html": Form.HTML, "index.v1_html": Form.HTML_V1, "index.v1_json": Form.JSON}
+PAGE_FILES: Final = {form: name for name, form in _PAGE_FILES.items()}
+"""The file of each form."""
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """The root page or a project's."""
+
+    place: tuple[str, ...]
+    """Its directory below ``public``."""
+    form: Form | None = None
+    """Named by its file; else to be negotiated."""
+    redirect: str | None = None
+    """The right address, relative to the one that was asked for, where that is another spelling."""
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob or its metadata."""
+
+    sha256: Sha256
+    filename: str
+    """Of the blob."""
+    is_metadata: bool
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where it lies below ``public``."""
+        name = f"{self.filename}{_METADATA}" if self.is_metadata else self.filename
+        return ("files", self.sha256[:2], self.sha256[2:4], self.sha256, name)
+
+
+class Live(msgspec.Struct, frozen=True):
+    """``/-/health/live``."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """``/-/health/ready``."""
+
+
+class Numbers(msgspec.Struct, frozen=True):
+    """``/metrics``."""
+
+
+class NoRoute(msgspec.Struct, frozen=True):
+    """Nothing of ours."""
+
+
+Route = Page | File | Live | Ready | Numbers | NoRoute
+
+_FIXED: Final[dict[tuple[str, ...], Route]] = {
+    ("-", "health", "live"): Live(),
+    ("-", "health", "ready"): Ready(),
+    ("metrics",): Numbers(),
+}
+
+
+def find_route(target: Target) -> Route:
+    """Return what a target names."""
+    match target.segments:
+        case ("simple", *rest):
+            return _page((), rest, target)
+        case ("files", *rest):
+            return _file(rest, target)
+        case ("snapshots" | "channels" as kind, name, "simple", *rest) if _NAME.fullmatch(name):
+            return _page((kind, name), rest, target)
+        case ("snapshots" | "channels", name, "files", *rest) if _NAME.fullmatch(name):
+            return _file(rest, target)
+    return NoRoute() if target.has_slash else _FIXED.get(target.segments, NoRoute())
+
+
+def _page(scope: tuple[str, ...], rest: list[str], target: Target) -> Route:
+    simple = (*scope, "simple")
+    if rest and rest[-1] in _PAGE_FILES and not target.has_slash:
+        page = _page(scope, rest[:-1], msgspec.structs.replace(target, has_slash=True))
+        if not isinstance(page, Page) or page.redirect is not None:
+            return NoRoute()
+        return Page(place=page.place, form=_PAGE_FILES[rest[-1]])
+    if not rest:
+        return Page(place=simple, redirect=None if target.has_slash else "simple/")
+    if len(rest) > 1:
+        return NoRoute()
+    try:
+        name = normalize_project(rest[0])
+    except UnsafeName:
+        return NoRoute()
+    return Page(place=(*simple, name), redirect=_redirect(name, rest[0], has_slash=target.has_slash))
+
+
+def _redirect(name: ProjectName, asked: str, *, has_slash: bool) -> str | None:
+    if not has_slash:
+        return f"{name}/"
+    return f"../{name}/" if name != asked else None
+
+
+def _file(rest: list[str], target: Target) -> Route:
+    if len(rest) != 4 or target.has_slash:
+        return NoRoute()
+    outer, middle, digest, name = rest
+    is_metadata = name.endswith(_METADATA)
+    try:
+        sha256 = check_sha256(digest)
+        filename = check_filename(name.removesuffix(_METADATA))
+    except (UnsafeName, ValueError):
+        return NoRoute()
+    if (outer, middle) != (sha256[:2], sha256[2:4]):
+        return NoRoute()
+    return File(sha256=sha256, filename=filename, is_metadata=is_metadata)

@@ -1,0 +1,216 @@
+"""Answers requests: what an address names is opened, judged and sent. Read-only; writes nothing, takes no lock.
+
+Invariants: what is not there, or not ours, is 404; nothing that a client sends makes an answer of 5xx; every link and
+redirect is relative; no answer names a path of this host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+from aiohttp.web_request import BaseRequest
+
+from mirror.logs import get_logger
+from mirror.metrics import CONTENT_TYPE
+from mirror.serve.blobs import BlobJudge
+from mirror.serve.conditions import Part, Unsatisfiable, format_date, is_unchanged, select_part
+from mirror.serve.negotiation import Form, select_form, takes_gzip
+from mirror.serve.pages import MetadataTags, PageCache
+from mirror.serve.protocol import Connection
+from mirror.serve.routes import PAGE_FILES, File, Live, NoRoute, Numbers, Page, Ready, Route, find_route
+from mirror.serve.sending import FileAnswer
+from mirror.serve.target import MalformedTargetError, Target, parse_target
+from mirror.state.served import Verdict
+from mirror.tree.served import ServedTree
+
+PAGE_CACHING: Final = "max-age=600"
+FILE_CACHING: Final = "max-age=31536000, immutable"
+PAGE_POLICY: Final = "default-src 'none'; sandbox allow-downloads"
+"""A browser that shows a page of the index runs nothing in it, and may download what it links."""
+RETRY_S: Final = 5
+
+_ROOT_PLACE: Final = ("simple", "index.html")
+_NO_UPLOADS: Final = "This index takes no uploads: it answers GET and HEAD.\n"
+_log = get_logger(__name__)
+
+
+class IndexServer:
+    """Answers one process's requests."""
+
+    def __init__(self, tree: ServedTree, judge: BlobJudge, numbers: Callable[[], bytes]) -> None:
+        """``numbers``: renders the metrics; called in a thread."""
+        self._tree, self._judge, self._numbers = tree, judge, numbers
+        self._pages = PageCache()
+        self._metadata = MetadataTags()
+
+    async def answer(self, request: BaseRequest) -> web.StreamResponse:
+        """Return the answer to a request, with what every answer has."""
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        answer = await self._answer(request, connection)
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        answer.headers["Server"] = "mirror"
+        if connection.is_draining:
+            answer.force_close()
+        connection.began(answer)
+        return answer
+
+    async def _answer(self, request: BaseRequest, connection: Connection) -> web.StreamResponse:
+        if connection.is_excess:
+            answer = plain(HTTPStatus.TOO_MANY_REQUESTS, "There are too many connections from this client.\n")
+            answer.headers["Retry-After"] = str(RETRY_S)
+            answer.force_close()
+            return answer
+        if request.method not in {"GET", "HEAD"}:
+            answer = plain(HTTPStatus.METHOD_NOT_ALLOWED, _NO_UPLOADS)
+            answer.headers["Allow"] = "GET, HEAD"
+            return answer
+        try:
+            target = parse_target(request.message.path)
+        except MalformedTargetError as exc:
+            _log.debug("request.malformed", client=str(connection.address), problem=str(exc))
+            return plain(HTTPStatus.BAD_REQUEST, f"It is malformed: {exc}.\n")
+        try:
+            return await self._route(request, target, find_route(target))
+        except FileNotFoundError:
+            return not_found()
+        except OSError as exc:
+            if isinstance(exc, ConnectionError):
+                raise
+            _log.error("tree.unreadable", path="/".join(target.segments), problem=exc.strerror or str(exc))
+            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "This can't be read at the moment: see the log.\n")
+
+    async def _route(self, request: BaseRequest, target: Target, route: Route) -> web.StreamResponse:
+        match route:
+            case Page():
+                return await self._page(request, target, route)
+            case File():
+                return await self._file(request, route)
+            case Live():
+                return plain(HTTPStatus.OK, "alive\n")
+            case Ready():
+                return self._ready()
+            case Numbers():
+                body = await asyncio.get_running_loop().run_in_executor(None, self._numbers)
+                return _no_store(web.Response(body=body, headers={"Content-Type": CONTENT_TYPE}))
+            case NoRoute():
+                return not_found()
+
+    def _ready(self) -> web.StreamResponse:
+        try:
+            descriptor, _ = self._tree.open(_ROOT_PLACE, follows_owner=self._judge.has_state)
+        except OSError:
+            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "unready\n")
+        os.close(descriptor)
+        return plain(HTTPStatus.OK, "ready\n")
+
+    async def _page(self, request: BaseRequest, target: Target, page: Page) -> web.StreamResponse:
+        form = page.form or select_form(request.headers.get("Accept"), target.format)
+        name = PAGE_FILES[form or Form.HTML]
+        # index.html and index.v1_html have the same bytes; a tree may have one of them alone.
+        descriptor, found = self._tree.open((*page.place, name), follows_owner=self._judge.has_state)
+        try:
+            if page.redirect is not None:
+                return _redirect(page.redirect, target)
+            if form is None:
+                return _vary(plain(HTTPStatus.NOT_ACCEPTABLE, "This page is text/html or PEP 691's HTML or JSON.\n"))
+            gzip = takes_gzip(request.headers.get("Accept-Encoding"))
+            sent = await self._pages.page(page.place, form, descriptor, found, gzip=gzip)
+            headers = {
+                "Content-Type": f"{form.value}; charset=utf-8" if form is Form.HTML else form.value,
+                "ETag": sent.etag,
+                "Last-Modified": format_date(sent.modified),
+                "Cache-Control": PAGE_CACHING,
+                "Vary": "Accept, Accept-Encoding",
+            }
+            if form.is_html:
+                headers["Content-Security-Policy"] = PAGE_POLICY
+            if gzip:
+                headers["Content-Encoding"] = "gzip"
+            if is_unchanged(request.headers, etag=sent.etag, modified=sent.modified):
+                return _unchanged(headers)
+            if sent.body is not None:
+                return web.Response(body=sent.body, headers=headers)
+            answer = FileAnswer(descriptor, first=0, end=sent.size, status=HTTPStatus.OK, headers=headers)
+            descriptor = -1
+            return answer
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    async def _file(self, request: BaseRequest, file: File) -> web.StreamResponse:
+        verdict = await self._judge.judge(file.sha256, file.filename)
+        if verdict is Verdict.WITHDRAWN:
+            reason = "its index has withdrawn the project"
+            _log.info("file.refused", filename=file.filename, sha256=file.sha256, reason=reason)
+        if verdict is not Verdict.SERVED:
+            return not_found()
+        descriptor, found = self._tree.open(file.place, follows_owner=self._judge.has_state)
+        try:
+            digest = await self._metadata.digest(descriptor, found) if file.is_metadata else file.sha256
+            answer = _file_answer(request, descriptor, found, f'"{digest}"')
+            if isinstance(answer, FileAnswer):
+                descriptor = -1
+            return answer
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _file_answer(request: BaseRequest, descriptor: int, found: os.stat_result, etag: str) -> web.StreamResponse:
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "ETag": etag,
+        "Last-Modified": format_date(found.st_mtime),
+        "Cache-Control": FILE_CACHING,
+        "Accept-Ranges": "bytes",
+    }
+    if is_unchanged(request.headers, etag=etag, modified=found.st_mtime):
+        return _unchanged(headers)
+    size = found.st_size
+    part = select_part(request.headers, size=size, etag=etag, modified=found.st_mtime)
+    if isinstance(part, Unsatisfiable):
+        answer = plain(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "The range begins past the end of the file.\n")
+        answer.headers["Content-Range"] = f"bytes */{size}"
+        return answer
+    if part is None:
+        return FileAnswer(descriptor, first=0, end=size, status=HTTPStatus.OK, headers=headers)
+    assert isinstance(part, Part)
+    headers["Content-Range"] = f"bytes {part.first}-{part.end - 1}/{size}"
+    return FileAnswer(descriptor, first=part.first, end=part.end, status=HTTPStatus.PARTIAL_CONTENT, headers=headers)
+
+
+def plain(status: HTTPStatus, text: str) -> web.Response:
+    """Return an answer of one line that nobody keeps."""
+    return _no_store(web.Response(status=status, text=text))
+
+
+def not_found() -> web.Response:
+    """Return the answer for what is not there."""
+    return plain(HTTPStatus.NOT_FOUND, "There is nothing here.\n")
+
+
+def _no_store(answer: web.Response) -> web.Response:
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _vary(answer: web.Response) -> web.Response:
+    answer.headers["Vary"] = "Accept, Accept-Encoding"
+    return answer
+
+
+def _redirect(where: str, target: Target) -> web.Response:
+    location = f"{where}?{target.query}" if target.query else where
+    headers = {"Location": location, "Cache-Control": PAGE_CACHING}
+    return web.Response(status=HTTPStatus.MOVED_PERMANENTLY, text=f"{where}\n", headers=headers)
+
+
+def _unchanged(headers: dict[str, str]) -> web.Response:
+    kept = {name: value for name, value in headers.items() if name not in {"Content-Type", "Content-Encoding"}}
+    return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=kept)

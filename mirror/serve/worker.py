@@ -1,0 +1,148 @@
+"""One process that answers: it accepts from sockets that its parent has bound, until it is told to end.
+
+SIGTERM ends it: what is under way has a few seconds. SIGUSR1 too, when another process takes its place: then transfers take
+as long as they need. Connections that were accepted are answered in both cases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from mirror.logs import get_logger
+from mirror.serve.blobs import BlobJudge
+from mirror.serve.numbers import render_numbers
+from mirror.serve.protocol import ConnectionLimits, Connections
+from mirror.serve.server import IndexServer
+from mirror.serve.shared import Counters
+from mirror.state.served import BlobState
+from mirror.tree.layout import Layout
+from mirror.tree.served import ServedTree
+
+END_LIMIT_S: Final = 5.0
+"""How long transfers may go on after SIGTERM."""
+_HANDSHAKE_LIMIT_S: Final = 10.0
+_LOOK_S: Final = 0.02
+_FULL_PAUSE_S: Final = 0.2
+_AT_ONCE: Final = 4
+"""Connections accepted before other work has its turn, and other processes theirs."""
+
+_log = get_logger(__name__)
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served, and how; the same in each process."""
+
+    layout: Layout
+    state: BlobState
+    limits: ConnectionLimits
+
+
+class Worker:
+    """The server of one process."""
+
+    def __init__(self, setup: Setup, sockets: list[socket.socket], counters: Counters) -> None:
+        self._sockets = sockets
+        self._judge = BlobJudge(setup.state)
+        server = IndexServer(ServedTree(setup.layout), self._judge, lambda: render_numbers(counters.shared))
+        self._connections = Connections(server.answer, limits=setup.limits, counters=counters)
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._told = self._loop.create_future()
+
+    def tell(self, *, at_once: bool) -> None:
+        """Begin to end; ``at_once``: nobody takes our place."""
+        if not self._told.done():
+            self._told.set_result(at_once)
+        elif at_once:
+            self._connections.drain(at_once=True)
+            self._loop.call_later(END_LIMIT_S, self._abort)
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Answer until told to end, then finish what is under way."""
+        for listening in self._sockets:
+            self._listen(listening)
+        watching = asyncio.create_task(self._connections.watch())
+        started()
+        at_once = await self._told
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+            if at_once:
+                self._accept(listening, most=1000)
+        self._connections.drain(at_once=at_once)
+        if at_once:
+            self._loop.call_later(END_LIMIT_S, self._abort)
+        while self._connections.open or self._adopting:  # noqa: ASYNC110 - two sets, seldom waited for
+            await asyncio.sleep(_LOOK_S)
+        watching.cancel()
+        self._judge.close()
+
+    def _listen(self, listening: socket.socket) -> None:
+        if not self._told.done():
+            self._loop.add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket, most: int = _AT_ONCE) -> None:
+        for _ in range(most):
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                # Too many open files: those that wait are accepted when there is room again.
+                _log.error("connection.refused", problem=exc.strerror or str(exc))
+                self._loop.remove_reader(listening)
+                self._loop.call_later(_FULL_PAUSE_S, self._listen, listening)
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._adopt(connection))
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._connections, connection)
+        except (OSError, ssl.SSLError, TimeoutError) as exc:
+            _log.debug("connection.failed", problem=str(exc) or type(exc).__name__)
+            with contextlib.suppress(OSError):
+                connection.close()
+
+    def _abort(self) -> None:
+        for connection in list(self._connections.open):
+            if connection.transport is not None:
+                connection.transport.abort()
+        for task in self._adopting:
+            task.cancel()
+
+
+def run_worker(setup: Setup, sockets: list[socket.socket], counters: Counters, *, ready: int, parent: int) -> None:
+    """Be one process: write a byte to ``ready`` once requests are answered, end with the parent, whose pipe closes."""
+
+    async def run() -> None:
+        worker = Worker(setup, sockets, counters)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: worker.tell(at_once=True))
+        loop.add_signal_handler(signal.SIGUSR1, lambda: worker.tell(at_once=False))
+        for ignored in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to the parent too
+            signal.signal(ignored, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+        def parent_ended() -> None:
+            loop.remove_reader(parent)
+            worker.tell(at_once=True)
+
+        loop.add_reader(parent, parent_ended)
+        await worker.run(started)
+
+    def started() -> None:
+        os.write(ready, b"1")
+        os.close(ready)
+
+    asyncio.run(run())
