@@ -11,17 +11,17 @@
     │   │   └── RefusedElsewhere    401 or 403 of the host that an index redirects to
     │   │       └── MissingElsewhere    404
     │   ├── AccessDenied            401, 403, or no usable credential
-    │   │   └── CredentialLost      no credential any more for an index that was read with one
+    │   │   └── CredentialLost      the credential of an index that was read with one is missing
     │   ├── NotListed               400, 404 or 410 on something that the index lists
     │   ├── Withheld                409: cooldown, policy, malware
     │   ├── BadPage                 an answer that is not a page of the simple repository API
-    │   ├── RedirectRefused         a redirect or link to where it must not lead
+    │   ├── RedirectRefused         a redirect or link to a forbidden target
     │   └── TooLarge                over a limit of the configuration
     ├── IntegrityError              bytes or names that must not be published
     │   ├── DigestMismatch
     │   ├── SizeMismatch
-    │   ├── BadFile                 no digest is listed, and the bytes are not what their name says
-    │   ├── UnhashedRefused         no strong digest, and the index says ``unhashed = "refuse"``
+    │   ├── BadFile                 no digest is listed, and the bytes do not match the file's name
+    │   ├── UnhashedRefused         no strong digest, and the index has ``unhashed = "refuse"``
     │   └── UnsafeName
     ├── NoRoom                      a file of unlisted size that the disk has no room for
     ├── StateError                  state.db is missing, damaged, newer or can't be written

@@ -51,7 +51,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
 class _Secrets:
-    """The texts that must not appear. Known to the whole process, since a log line may come from anywhere in it."""
+    """The texts that must not appear.
+
+    Known to the whole process, since any part of it may write a log line.
+    """
 
     def __init__(self) -> None:
         self._texts: frozenset[str] = frozenset()

@@ -43,7 +43,7 @@ class IndexFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     interval_s: float | None = None
-    """None where no configuration is at hand, or cycles do not come on a schedule."""
+    """None without a configuration, or without a schedule of cycles."""
     last_success: float | None = None
     listed_projects: int = 0
     held_projects: int = 0
@@ -54,7 +54,7 @@ class IndexFacts(msgspec.Struct, frozen=True, kw_only=True):
     not_offered: int = 0
     """Names that the configuration asks for and no index lists."""
     not_served: int = 0
-    """Projects that it owns and of which nobody serves a file."""
+    """Projects that it owns and whose files nobody serves."""
     credential_expires: float | None = None
     credential_usable: bool = True
 

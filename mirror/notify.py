@@ -51,7 +51,7 @@ class ServiceManager:
         self.send("WATCHDOG=1")
 
     def send(self, *assignments: str) -> None:
-        """Send one message. Raises ``OSError`` where nobody takes it."""
+        """Send one message. Raises ``OSError`` where it can't be delivered."""
         if not self._address:
             return
         message = "\n".join(assignments).encode()

@@ -53,7 +53,7 @@ class Upstream:
     session: IndexSession
     client: IndexClient | FlatClient
     denied: MirrorError | None
-    """Its credential could not be had."""
+    """The error of its credential, where it could not be read."""
 
     async def recalled(self, source: SourceRow, options: Options, store: Store) -> Upstream:
         """Take over the state's record of how the index was read.

@@ -318,7 +318,9 @@ def _write_attached(plan: Plan, medium: Medium, head: manifest.Head, key: Signin
 
 
 def _write_manifest(plan: Plan, medium: Medium, head: manifest.Head, attached: list[Written], key: Signing) -> Written:
-    """Write ``bundle.json``, the sums and then the signature; it is signed before it comes to the medium."""
+    """Write ``bundle.json``, the sums and then the signature; it is signed before it is copied to
+    the medium.
+    """
     path = plan.path.with_name(BUNDLE_JSON)
     with tree_errors(path), path.open("wb", buffering=0) as private, HashingFile(path, private) as out:
         for piece in manifest.render_manifest(plan, head, attached):
@@ -341,7 +343,8 @@ def _write_manifest(plan: Plan, medium: Medium, head: manifest.Head, attached: l
 def _signature(plan: Plan, path: Path, written: Written, signing_key: Signing, mark: str) -> bytes | None:
     """Return the signature of a file in the private part of the mirror; None without a key.
 
-    The plan keeps it as ``mark``, so that nobody is asked twice for the same bytes and the same key.
+    The plan keeps it as ``mark``, so that the same bytes and the same key need one passphrase or
+    touch only.
     """
     key = signing_key.key
     own = [written.sha256, "" if key is None else signing.public_half(key)]

@@ -30,7 +30,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """The changes of a bundle, for the person who approves it."""
 
     comes: dict[str, list[str]]
-    """Project -> versions of which files come."""
+    """Project -> versions of its new files."""
     relabelled: list[str]
     """Projects with other pages and no new files."""
 
@@ -50,7 +50,9 @@ class Look(msgspec.Struct, kw_only=True):
     problems: list[str]
 
     def changes(self) -> Changes:
-        """Return which projects and versions come or change; which go is ``manifest.removed``."""
+        """Return the projects and versions that are added or changed; the removed ones are
+        ``manifest.removed``.
+        """
         comes: dict[str, set[str]] = {}
         for item in self.manifest.blobs:
             if not item.path.endswith(receive.METADATA_ENDING):

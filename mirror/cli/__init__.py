@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(exc)
     finally:
         if arguments is None:
-            gc.freeze()  # the interpreter would look through everything once more before it lets go of it all
+            gc.freeze()  # the interpreter would examine every object once more at its exit
 
 
 def _run(arguments: list[str]) -> int:

@@ -105,7 +105,7 @@ async def _unusable_credentials(config: Config, missing: Sequence[str]) -> list[
     found = []
     for number, index in enumerate(config.indexes):
         if index.auth is not None and index.auth.kind in {"command", "keyring"}:
-            continue  # a check runs nothing and waits for nobody
+            continue  # a check runs nothing and never waits
         if any(sentence.startswith(f"index[{number}].auth") for sentence in missing):
             continue
         where = f"index[{number}].auth"

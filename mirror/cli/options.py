@@ -200,7 +200,7 @@ def group_callback(help_text: str) -> Callable[..., None]:
 
 
 def _merge(ctx: typer.Context, values: dict[str, Any]) -> GlobalOptions:
-    """Take the global options out of ``values`` and lay them over those that stood before."""
+    """Remove the global options from ``values`` and let them override the earlier ones."""
     values.pop("version", None)  # its callback has done its work
     given = {field.name: values.pop(field.name, None) for field in fields(GlobalOptions)}
     merged: dict[str, Any] = ctx.meta.get(_META_KEY, {}) | {k: v for k, v in given.items() if v is not None}

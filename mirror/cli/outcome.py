@@ -142,7 +142,7 @@ def usage_error(error: BaseException) -> str:
 
 
 def write_error(line: str) -> None:
-    """Print one line on stderr, free of secrets. That nobody reads it changes no exit code."""
+    """Print one line on stderr, free of secrets. A closed stderr changes no exit code."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
             shown = escape_marks(redact(" ".join(line.splitlines())))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mirror.sync.report import PlanItem, Report
 
 MAX_PROJECTS = 40
-"""A larger plan is summed up: nobody reads it, and ``--json`` has every item."""
+"""A larger plan is summed up, since ``--json`` has every item."""
 
 _LARGEST = 10
 _HEAD = ("INDEX", "PROJECT", "FETCH", "REPLACE", "RELABEL", "REMOVE", "TO DOWNLOAD")

@@ -49,13 +49,13 @@ class Estimate:
         self._seen: deque[tuple[float, float, int]] = deque()
 
     def note(self, now_s: float, fraction: float, file_bytes: int) -> None:
-        """Take a moment into account."""
+        """Add a sample."""
         self._seen.append((now_s, fraction, file_bytes))
         while len(self._seen) > 2 and self._seen[0][0] < now_s - _WINDOW_S:
             self._seen.popleft()
 
     def bytes_per_s(self) -> float | None:
-        """Return how fast files come, or None while that is not known."""
+        """Return the rate of files, or None while it is unknown."""
         elapsed_s = self._elapsed_s
         return (self._seen[-1][2] - self._seen[0][2]) / elapsed_s if elapsed_s >= _FEW_S else None
 
@@ -154,7 +154,8 @@ async def shown_progress(cycle: Cycle, console: Console | None = None) -> AsyncI
                 live.update(views(), refresh=True)
 
     console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
-    # Not redrawn by a thread of rich's own: the counters are the event loop's, and a frozen loop should look frozen.
+    # Not redrawn by a thread of rich's own: the event loop owns the counters, and a frozen loop
+    # should look frozen.
     live = Live(views(), console=console, auto_refresh=False, transient=True, redirect_stdout=False)
     # A terminal that went away must not stop a cycle in its middle.
     with suppress(OSError):

@@ -1,11 +1,13 @@
-"""``mirror status``: what is held, how fresh it is, what failed, and what to do about it.
+"""``mirror status``: held files, their age, failures, and advice for each.
 
-Reads the state without a lock, also beside a running cycle, and asks no upstream. The exit code is 0 for a mirror that is
-fresh and whole, 4 for a stale one, 6 where there is none, 7 where the daemon found damage, else that of the last finished
-cycle (5 where that was stopped by a signal, or where the last one was killed) and of each index that could not be read when
-it was last asked: a cycle over the others does not hide it. ``status_words`` says the same in words.
+Reads the state without a lock, also during a cycle, and asks no upstream. The exit code is 0 for a
+mirror that is fresh and whole, 4 for a stale one, 6 where there is none, 7 where the daemon found
+damage, else that of the last finished cycle (5 where that was stopped by a signal, or where the
+last one was killed) and of each index that could not be read at its last turn: a cycle over the
+others does not hide it. ``status_words`` prints the same in words.
 
-``--json`` prints one object; times are ISO 8601 in UTC, sizes bytes, null what is not known or not judged::
+``--json`` prints one object; times are ISO 8601 in UTC, sizes bytes, unknown or unjudged values
+null::
 
     {"format": 1, "root": "/srv/mirror", "configuration": "/etc/mirror/mirror.toml", "exit_code": 5, "stale": false,
      "cycle": {"number": 7, "started_at": "…Z", "finished_at": "…Z", "outcome": "partial", "exit_code": 5},
@@ -50,7 +52,7 @@ _STALE_AFTER = 3
 """Number of intervals without success after which an index is stale."""
 _SHOWN_FAILURES = 20
 _NOT_ASKED = frozenset({"command", "keyring"})
-"""Kinds of credentials that ``status`` does not ask: it runs nothing and waits for nobody."""
+"""Kinds of credentials that ``status`` does not read: it runs nothing and never waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,9 @@ class Status:
 
     @property
     def interrupted(self) -> int | None:
-        """The number of the last cycle, if it came to no end; of the one before where the last one is under way."""
+        """The number of the last cycle, if it is unfinished; of the one before where the last one
+        is under way.
+        """
         last = self.overview.last_cycle
         if last is not None and last.finished_at is None and not self.is_running:
             return last.id

@@ -101,7 +101,7 @@ def folded(lines: Iterable[str], width: int | None) -> list[str]:
 
 
 def stdout_width() -> int | None:
-    """Return the columns of the terminal on standard output, or None where it is none."""
+    """Return the columns of the terminal on standard output, or None without one."""
     import shutil
     import sys
 

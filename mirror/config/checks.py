@@ -151,7 +151,7 @@ def _check_page_hosts(url: str, hosts: tuple[str, ...], where: str) -> None:
 
 
 def _split(url: str, *, where: str, schemes: tuple[str, ...]) -> SplitResult:
-    """Take a URL apart that has a host and nothing that a user would not want to see repeated."""
+    """Split a URL that must have a host and no part that could be a secret."""
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port

@@ -1,6 +1,8 @@
-"""Where a configuration comes from: a file, the environment and the command line, each overriding the one before.
+"""Sources of the configuration: a file, the environment and the command line, each overriding the
+one before.
 
-Nothing is written, nothing outside the file is read: a credential's source is only asked when a request needs it.
+Nothing is written, nothing outside the file is read: a credential's source is only read when a
+request needs it.
 """
 
 from __future__ import annotations

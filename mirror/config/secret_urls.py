@@ -18,7 +18,10 @@ _MAX_BYTES = 16_384
 
 
 def with_urls(config: ConfigFile, env: Mapping[str, str]) -> ConfigFile:
-    """Return the configuration with the address of each index. Raises ``ConfigError`` for one that can't be had."""
+    """Return the configuration with the address of each index.
+
+    Raises ``ConfigError`` for one that can't be read.
+    """
     indexes = tuple(_with_url(index, f"index[{n}]", env) for n, index in enumerate(config.indexes))
     return msgspec.structs.replace(config, indexes=indexes)
 

@@ -72,9 +72,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """The table ``[index.auth]``: where a credential comes from, never the credential.
+    """The table ``[index.auth]``: the source of a credential, never the credential.
 
-    With ``kind = "basic"`` one half may be empty on purpose: an empty ``username``, or no key of a password.
+    With ``kind = "basic"`` one half may be empty on purpose: an empty ``username``, or no key of a
+    password.
     """
 
     kind: AuthKind = "auto"
@@ -153,7 +154,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
     @property
     def has_secret_url(self) -> bool:
-        """Whether the path of ``url`` is a secret: it came from a variable or a file."""
+        """Whether the path of ``url`` is a secret, read from a variable or a file."""
         return self.url_env is not None or self.url_file is not None
 
     def policy(self, limits: Limits) -> IndexPolicy:

@@ -110,7 +110,9 @@ def effective_toml(config: Config, *, hides_arguments: bool = False) -> str:
 
 
 def render_for_systemd(root: Path = DEFAULT_ROOT) -> str:
-    """Return the configuration that fits the systemd units: its credential comes by ``LoadCredential=``."""
+    """Return the configuration for the systemd units, whose credential is passed by
+    ``LoadCredential=``.
+    """
     return render_default(root, FIRST_INDEX_OF_SERVICE)
 
 

@@ -45,7 +45,7 @@ class RemovalKind(Enum):
     """The reason for a removal; all but those of ``OUTSIDE_BRAKE`` obey the brake."""
 
     ABSENT = "absent"
-    """Missing in two looks."""
+    """Missing in two consecutive readings."""
     CONFIGURATION = "configuration"
     """The patterns no longer want it, or another index owns the name."""
     WITHDRAWN = "withdrawn"
@@ -110,9 +110,9 @@ class ProjectChange(msgspec.Struct, frozen=True, kw_only=True):
     refuse: tuple[tuple[HeldFile, Digests], ...] = ()
     """Other bytes under a held name, refused for the first time (``on-replace = "keep"``)."""
     missing: tuple[HeldFile, ...] = ()
-    """Absent in this look for the first time."""
+    """Absent in this reading for the first time."""
     returned: tuple[HeldFile, ...] = ()
-    """Absent in an earlier look and listed again."""
+    """Absent in an earlier reading and listed again."""
     remove: tuple[Removal, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     meta: ProjectMeta | None = None
@@ -315,5 +315,5 @@ def _merged_meta(page: ProjectPage, old: ProjectMeta) -> ProjectMeta:
 
 
 def _address(url: str) -> str:
-    """Return the URL without its query: a signature that changes with each look is no news."""
+    """Return the URL without its query: a signature that changes with each reading is no change."""
     return url.partition("?")[0]

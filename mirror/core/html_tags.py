@@ -138,7 +138,7 @@ class _Texts:
         self._left = 0
 
     def pass_by(self, token: re.Match[bytes]) -> None:
-        """Take the text before a token; to be called before its tag is put among the wanted."""
+        """Collect the text before a token; to be called before its tag is added to the wanted ones."""
         lead, _, tag = token.group().partition(b"<")
         if self._is_open and lead and self._left > 0:
             self._wanted[-1] += lead[: self._left]

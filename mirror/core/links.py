@@ -181,7 +181,7 @@ class Doubts:
         self._sentences: list[str] = []
 
     def say(self, sentence: str | None) -> None:
-        """Take in a whole sentence; None is nothing."""
+        """Add a whole sentence; None is ignored."""
         if sentence is not None:
             self._sentences.append(sentence)
 

@@ -154,7 +154,8 @@ def read_digests(listed: Iterable[tuple[str, object]]) -> tuple[tuple[str, str],
 
 
 def digests_to_compare(digests: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Return the digests that the bytes must have: all of sha256 or stronger, the weaker ones only where there is none.
+    """Return the digests to compare with the bytes: all of sha256 or stronger, weaker ones only
+    without a strong one.
 
     A weak one that the host's OpenSSL forbids can't be compared, and is left out.
     """

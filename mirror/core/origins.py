@@ -1,6 +1,6 @@
-"""Which origins the pages of an index may come from.
+"""The origins from which the pages of an index may be read.
 
-An origin is written as links are resolved: ``https://host`` or ``http://host:8080``, lower-case,
+An origin has the form of a resolved link's: ``https://host`` or ``http://host:8080``, lower-case,
 without user info and without the scheme's usual port.
 """
 
@@ -28,7 +28,7 @@ class PageOrigins:
 
 
 def page_origins(url: str, hosts: Iterable[str] = ()) -> PageOrigins:
-    """Return the origins from which the pages of the index at ``url`` may come.
+    """Return the origins from which the pages of the index at ``url`` may be read.
 
     ``hosts``: ``host`` or ``host:port``, reached by https, or by http where the index is http.
     """

@@ -83,7 +83,7 @@ _STATUS_META = "pypi:project-status"
 _REASON_META = "pypi:project-status-reason"
 _METAS = frozenset({_VERSION_META, _STATUS_META, _REASON_META})
 
-# A charset comes from a header that nobody checked; some of Python's codecs are slow, or no charsets at all.
+# A charset is an unchecked header; some of Python's codecs are slow, or no charsets at all.
 _CHARSETS = frozenset(
     {"us-ascii", "ascii", "iso-8859-1", "latin-1", "iso-8859-2", "iso-8859-15", "utf-16", "utf-16le", "utf-16be"}
     | {f"windows-{n}" for n in range(1250, 1259)}
@@ -194,9 +194,9 @@ def parse_root_page(
 ) -> RootPage:
     """Read an index's root page. Raises ``BadPage``, ``TooLarge``.
 
-    ``url`` is the page's final one. ``index_url`` is the one that is configured, and ``origins`` are
-    those that its pages may come from; without them the page's own count. ``has_known_end``: as for
-    a project's page.
+    ``url`` is the page's final one, ``index_url`` the configured one, ``origins`` the allowed
+    origins of the index's pages; without them the page's own are used. ``has_known_end``: as for a
+    project's page.
     """
     html = _as_utf8(body, charset, url=url)
     head, doubts = _Head(), Doubts()

@@ -66,7 +66,9 @@ class Selection:
     """The compiled patterns of one index."""
 
     def __init__(self, policy: IndexPolicy, earlier: Sequence[IndexPolicy] = (), *, has_overlay: bool = False) -> None:
-        """Compile ``policy``; ``earlier`` are the policies of the indexes before it, ``has_overlay``: one comes after."""
+        """Compile ``policy``; ``earlier`` are the policies of the indexes before it,
+        ``has_overlay``: one follows it.
+        """
         self.policy = policy
         self._names_project = compile_patterns(policy.projects)
         self._excludes_project = compile_patterns(policy.exclude_projects)
@@ -229,7 +231,7 @@ def _with_yank_of(other: ListedFile, chosen: ListedFile) -> ListedFile:
 
 
 def _refuse_unhashed(files: dict[str, ListedFile]) -> dict[str, Refusal]:
-    """Take the files without a strong digest out of ``files`` and return why."""
+    """Remove the files without a strong digest from ``files`` and return the refusals."""
     weak = [f for f in files.values() if strongest_digest(f.digests) is None]
     for file in weak:
         del files[file.filename]

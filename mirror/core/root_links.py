@@ -77,7 +77,7 @@ class RootLinks:
         self._foreign: str | None = None
         """The first link to a foreign origin that may be a project's."""
         self._unreachable: set[ProjectName] = set()
-        """Projects whose address is on an origin that pages may not come from."""
+        """Projects whose address is on an origin that is not allowed for pages."""
         self._twice: list[str] = []
         self._twice_more = 0
 
@@ -92,7 +92,7 @@ class RootLinks:
         return self._may_need_text or (not self.projects and self._foreign is not None)
 
     def add(self, href: str, text: str | None = None) -> None:
-        """Take in one link. ``text``: of its anchor; None in the first pass."""
+        """Add one link. ``text``: of its anchor; None in the first pass."""
         try:
             link = resolve_link(self._base, href).partition("?")[0]
         except ValueError:

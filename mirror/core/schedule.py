@@ -143,7 +143,7 @@ def shifted(schedule: Schedule, jump_s: float, *, now_s: float) -> Schedule:
 
 
 class ClockWatch:
-    """Compares the clock of the wall with the steady one, look by look."""
+    """Compares the wall clock with the steady one at each reading."""
 
     def __init__(self, *, wall: float, steady_s: float) -> None:
         self._ahead = wall - steady_s

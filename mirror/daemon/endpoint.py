@@ -29,7 +29,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """Where the answers come from; called from other threads."""
+    """The sources of the answers; called from other threads."""
 
     metrics: Callable[[], bytes]
     is_live: Callable[[], bool]

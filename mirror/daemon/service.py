@@ -207,7 +207,7 @@ class Daemon:
             await self._look_at_credentials()
 
     async def _until_due(self, least_s: float) -> None:
-        """Return when a cycle is due and this time has passed, or a signal came."""
+        """Return when a cycle is due and this time has passed, or after a signal."""
         earliest_s = time.monotonic() + least_s
         while not self._wake.is_set():
             left_s = max(next_start_s(self._schedule), earliest_s) - time.monotonic()
@@ -438,7 +438,7 @@ class Daemon:
     # -- upkeep -----------------------------------------------------------------------------------------------------
 
     async def _keep_up(self) -> None:
-        """Do the daily upkeep if it is time, as far as it gets before a cycle is due."""
+        """Do the daily upkeep if it is time, until a cycle is due."""
         facts = self._metrics.facts
         if facts is None or facts.last_cycle is None or not self._upkeep.is_due(facts.upkeep_at):
             return
@@ -520,7 +520,8 @@ class _LiveRun:
 
 def describe_cycle(cycle: Cycle) -> str:
     """Return the current activity of a cycle in one line."""
-    words = f"cycle {cycle.id or 'begins'}: {cycle.phase.value}"  # its number comes with its first row
+    # its number is set with its first row
+    words = f"cycle {cycle.id or 'begins'}: {cycle.phase.value}"
     if cycle.phase is not Phase.PROJECTS:
         return words
     total = cycle.report.total

@@ -47,7 +47,7 @@ _UNNEEDED_HISTORY = (
     " AND NOT EXISTS (SELECT 1 FROM shipment WHERE shipment.needed = 1"
     " AND shipment.revision >= valid_from AND shipment.revision < valid_to)"
 )
-"""The closed entries that neither a snapshot nor a bundle to come needs."""
+"""The closed entries that neither a snapshot nor a future bundle needs."""
 
 _NOT_RECENT = (
     "(sha256, filename) NOT IN (SELECT entry.sha256, entry.filename FROM entry WHERE entry.valid_to >"
@@ -249,7 +249,8 @@ class LostFile(msgspec.Struct, frozen=True, kw_only=True):
 async def record_lost(
     store: Store, blobs: Collection[BlobRow], *, cycle: int, now: float, keep_blobs: bool = False
 ) -> list[LostFile]:
-    """Take damaged blobs off the pages and forget them, so that the next cycle fetches them again.
+    """Remove damaged blobs from the pages and forget them, so that the next cycle fetches them
+    again.
 
     ``keep_blobs``: their bytes are whole, and stay until their retention ends.
     """

@@ -21,7 +21,7 @@ class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def record_cycle_start(store: Store, now: float, *, allow_shrink: bool) -> int:
-    """Enter a new cycle and return its number."""
+    """Record a new cycle and return its number."""
     async with store.transaction() as tx:
         await tx.execute("INSERT INTO cycle (started_at, allow_shrink) VALUES (?, ?)", (now, allow_shrink))
     return int(await store.value("SELECT max(id) FROM cycle"))
@@ -36,7 +36,7 @@ async def forget_cycle(store: Store, cycle: int) -> None:
 async def record_cycle_end(
     store: Store, cycle: int, now: float, *, outcome: str, exit_code: int, report: str, problem: str | None = None
 ) -> None:
-    """Enter how a cycle ended."""
+    """Record the end of a cycle."""
     async with store.transaction() as tx:
         await tx.execute(
             "UPDATE cycle SET finished_at = ?, outcome = ?, exit_code = ?, report = ?, problem = ? WHERE id = ?",
@@ -45,7 +45,7 @@ async def record_cycle_end(
 
 
 async def load_last_cycle(store: Store, *, finished: bool = False) -> CycleRow | None:
-    """Return the cycle that began last; with ``finished``, of those that came to an end."""
+    """Return the cycle that began last; with ``finished``, only of the finished ones."""
     where = "WHERE finished_at IS NOT NULL" if finished else ""
     row = await store.row(
         f"SELECT id, started_at, finished_at, outcome, exit_code, report, problem FROM cycle {where} ORDER BY id DESC LIMIT 1"
@@ -64,7 +64,7 @@ async def load_last_cycle(store: Store, *, finished: bool = False) -> CycleRow |
 
 
 async def load_killed_before(store: Store) -> int | None:
-    """Return the newest cycle that came to no end, of those after the last finished and before the very last one."""
+    """Return the newest unfinished cycle between the last finished one and the very last one."""
     found = await store.value(
         "SELECT max(id) FROM cycle WHERE finished_at IS NULL AND id < (SELECT max(id) FROM cycle)"
         " AND id > coalesce((SELECT max(id) FROM cycle WHERE finished_at IS NOT NULL), 0)"

@@ -65,7 +65,7 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
     validators: Validators
     selection: str
     page_origin: str | None = None
-    """Where the page came from; None for the index's own origin."""
+    """The origin of the page; None for the index's own origin."""
     left_out: Mapping[str, str] | None = None
     """The listed filenames that are not wanted, each with its rule; None: as before, since the page
     was confirmed unchanged."""
@@ -409,7 +409,9 @@ async def _touch(tx: Transaction, records: Sequence[ProjectRecord]) -> None:
 async def record_offered(
     store: Store, offered: Sequence[tuple[ProjectName, Offered]], *, cycle: int, now: float
 ) -> None:
-    """Enter metadata of files that were published without it, and mark the pages that offer it now."""
+    """Record metadata of files that were published without it, and mark the pages that offer it
+    now.
+    """
     async with store.transaction() as tx:
         await enter_offered(tx, [o for _, o in offered])
         await mark_pages(tx, (name for name, _ in offered), await tx.revision(cycle, now))
@@ -501,7 +503,7 @@ async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageS
 
 
 def _joined_meta(first: ProjectMeta, later: ProjectMeta) -> ProjectMeta:
-    """Status and keys come from the first index, the versions are the union."""
+    """Take status and keys from the first index; the versions are the union."""
     if later.versions is None or first.versions is None:
         return first if first.versions is not None or later.versions is None else _with_versions(first, later.versions)
     return _with_versions(first, (*first.versions, *(v for v in later.versions if v not in first.versions)))

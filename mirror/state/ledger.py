@@ -22,11 +22,14 @@ _FIRST_DELAY_S = 60.0
 _MAX_DELAY_S = 6 * 3600.0
 
 _CURRENT = "(s.configured = 1 OR s.name = ?)"
-"""The rows of an index that left the configuration rest: nobody tries them again, until it comes back."""
+"""Rows of an index that left the configuration are not tried again, until the index returns."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that could not be had. ``file`` is null for a page, and for a file that must not be touched."""
+    """A page or file that could not be fetched.
+
+    ``file`` is null for a page, and for a file that must not be touched.
+    """
 
     source: int
     project: str

@@ -43,11 +43,11 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     """How many projects that root listed."""
     succeeded_at: float | None
     let_out: tuple[str, ...] = ()
-    """The projects whose pages it let out last, the last one first."""
+    """The projects whose pages it served last, the last one first."""
     had_credential: bool | None = None
     """Whether it was read with a credential; None until a cycle has found out."""
     page_origin: str | None = None
-    """Where its root came from last; None for its own origin."""
+    """The origin of its root at the last reading; None for its own origin."""
     is_flat: bool = False
     """Whether its root is a page of files."""
     unread: int = 0
@@ -63,7 +63,7 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
     address: str | None
     """Where its page is, relative to the index's URL; None for the usual place."""
     page_origin: str | None
-    """Where its page came from last; None for the index's own origin."""
+    """The origin of its page at the last reading; None for the index's own origin."""
     listed_serial: int | None
     validators: Validators | None
     selection: str | None
@@ -85,15 +85,16 @@ class RootChange(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     gone: tuple[tuple[int, ProjectName], ...] = ()
-    """Missing in two looks."""
+    """Missing in two consecutive readings."""
     unwanted: tuple[tuple[int, ProjectName], ...] = ()
     """No longer wanted by the project patterns."""
 
 
 async def record_sources(store: Store, indexes: Sequence[tuple[str, str]]) -> dict[str, SourceRow]:
-    """Enter the configured indexes, (name, URL) in their order.
+    """Record the configured indexes, (name, URL) in their order.
 
-    A changed URL drops the validators of all pages; the root of an index that comes back is read again as well.
+    A changed URL drops the validators of all pages; the root of an index that returns is read again
+    as well.
     """
     known = {row.name: row for row in await load_sources(store)}
     wanted = [(name, url, position) for position, (name, url) in enumerate(indexes)]
@@ -303,7 +304,7 @@ async def record_root_read(
     is_flat: bool = False,
     unread: tuple[int, tuple[str, ...]] | None = None,
 ) -> None:
-    """Keep the validators of a root whose rows are written, and where it came from.
+    """Store the validators of a root whose rows are written, and its origin.
 
     ``unread``: the files of a flat page that belong to no project; None: as before.
     """
@@ -382,7 +383,7 @@ async def record_identity(store: Store, source: SourceRow, *, had_credential: bo
 
 
 async def record_let_out(store: Store, source: SourceRow, names: Sequence[str]) -> None:
-    """Keep whose pages an index let out last, the last one first."""
+    """Store the projects whose pages an index served last, the last one first."""
     if tuple(names) != source.let_out:
         async with store.transaction() as tx:
             await tx.execute(

@@ -144,7 +144,7 @@ async def load_project(
 
 
 async def load_last_published(store: Store, name: str, filename: str) -> float | None:
-    """Return when a file that is not published any more left the pages, or None where it never was there."""
+    """Return when a formerly published file left the pages, or None where it never was published."""
     when = await store.value(
         "SELECT max(r.at) FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NOT NULL"
         " JOIN revision r ON r.id = e.valid_to WHERE p.name = ? AND e.filename = ?",

@@ -52,7 +52,7 @@ class DamageNote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpkeepNote(msgspec.Struct, frozen=True, kw_only=True):
-    """The last upkeep that came to its end."""
+    """The last upkeep that was completed."""
 
     at: float
     pruned: int = 0

@@ -55,7 +55,7 @@ async def enter_offered(tx: Transaction, offered: Sequence[Offered]) -> None:
 
 
 async def load_first(store: Store, blobs: Collection[tuple[Sha256, str]]) -> dict[tuple[str, str], str]:
-    """Return which metadata was published first for some (sha256, filename), as far as any was."""
+    """Return the metadata published first for each (sha256, filename) that has any."""
     found: dict[tuple[str, str], str] = {}
     digests = sorted({sha256 for sha256, _ in blobs})
     for start in range(0, len(digests), _CHUNK):

@@ -37,11 +37,11 @@ class IndexOverview(msgspec.Struct, frozen=True, kw_only=True):
     failures: Mapping[Reason, int]
     """How many rows of the ledger have which reason, and names that are literally asked for and missing."""
     left_out: Mapping[str, int] = {}
-    """How many of its files each rule leaves out, as far as that is known."""
+    """Number of its files that each rule leaves out, where known."""
     not_offered: int = 0
     """How many names no index lists, of those that its configuration asks for."""
     not_served: int = 0
-    """How many projects that it owns nobody serves."""
+    """Number of projects that it owns and nobody serves."""
 
     @property
     def withheld(self) -> int:
@@ -50,7 +50,7 @@ class IndexOverview(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> int:
-        """How many things could not be had for another reason."""
+        """Number of items that could not be fetched for another reason."""
         return sum(self.failures.values()) - self.withheld
 
 
@@ -62,7 +62,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """The one that began last; without ``finished_at`` it is running or was killed."""
     last_finished: CycleRow | None
     killed_before: int | None
-    """A cycle between the two that came to no end."""
+    """An unfinished cycle between the two."""
     indexes: tuple[IndexOverview, ...]
     failures: tuple[FailureRow, ...]
     """The ledger, or its first rows."""

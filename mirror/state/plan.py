@@ -1,4 +1,4 @@
-"""The work file of a bundle in the making: its contents, the place of each piece, and the volumes
+"""The work file of an unfinished bundle: its contents, the place of each piece, and the volumes
 already written.
 
 A small database of its own next to the bundle's pin, so that a bundle of millions of files is made
@@ -94,7 +94,7 @@ class Plan:
                 self._connection.execute(f"DELETE FROM {table}")
 
     def add_pages(self, pages: Iterable[tuple[str, str]]) -> None:
-        """Enter (sha256, path) of pages of the resulting state."""
+        """Add (sha256, path) of pages of the resulting state."""
         with self._writing():
             self._connection.executemany("INSERT INTO page (sha256, path) VALUES (?, ?)", pages)
 
@@ -116,7 +116,7 @@ class Plan:
             )
 
     def add_removed(self, names: Iterable[str]) -> None:
-        """Enter projects that leave."""
+        """Add the names of removed projects."""
         with self._writing():
             self._connection.executemany("INSERT OR IGNORE INTO removed (name) VALUES (?)", [(n,) for n in names])
 
@@ -158,7 +158,7 @@ class Plan:
                 )
 
     def add_volumes(self, sizes: Iterable[int]) -> None:
-        """Enter the volumes, the first with number 1."""
+        """Add the volumes, the first with number 1."""
         with self._writing():
             self._connection.executemany("INSERT INTO volume (number, size) VALUES (?, ?)", enumerate(sizes, 1))
 

@@ -70,7 +70,9 @@ async def enter_unclaimed_projects(
 
 
 async def record_unlisted_blobs(store: Store, blobs: Sequence[tuple[str, str, int, str | None]], *, now: float) -> None:
-    """Enter blobs that no page lists, (sha256, filename, size, metadata sha256); their retention begins now."""
+    """Record blobs that no page lists, (sha256, filename, size, metadata sha256); their retention
+    begins now.
+    """
     async with store.transaction() as tx:
         await tx.executemany(
             "INSERT OR IGNORE INTO blob (sha256, filename, size, metadata_sha256, stored, verified, unlisted_since)"

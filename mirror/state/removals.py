@@ -31,7 +31,7 @@ class RemovalRecord(msgspec.Struct, frozen=True, kw_only=True):
     filenames: tuple[str, ...] = ()
     all_files: bool = False
     leaves: bool = False
-    """The index no longer lists the project, or nobody wants it."""
+    """The index no longer lists the project, or the patterns exclude it."""
     is_exempt: bool = False
     """The brake neither judges it nor counts it afterwards."""
     is_displaced: bool = False

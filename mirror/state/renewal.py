@@ -88,7 +88,7 @@ class _Old(msgspec.Struct, frozen=True, kw_only=True):
     filename: str
     metadata_sha256: Sha256 | None
     since: int
-    """The revision that stood when it came."""
+    """The revision at which it was recorded."""
 
 
 class _Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,7 +193,7 @@ async def record_dropped(store: Store, dropped: Collection[tuple[Sha256, str]]) 
 
 
 async def load_dropped(store: Store) -> list[tuple[Sha256, str]]:
-    """Return the (sha256, filename) whose metadata no page names any more and is to leave the disk."""
+    """Return the (sha256, filename) whose metadata no page names, so that it has to leave the disk."""
     return [
         (Sha256(r[0]), r[1])
         for r in await store.rows(

@@ -1,5 +1,5 @@
-"""Frozen states as recorded: snapshots, the hidden pins of bundles in the making, and changes
-between two revisions.
+"""Frozen states as recorded: snapshots, the hidden pins of unfinished bundles, and changes between
+two revisions.
 
 A row is committed before its pages are linked and deleted after they are removed, so that no blob
 that they list is pruned. The temporal ``entry`` rows hold the files published at each revision, so
@@ -86,7 +86,7 @@ async def load_snapshot(store: Store, kind: Kind, name: str) -> SnapshotRow | No
 async def record_snapshot(
     store: Store, kind: Kind, name: str, *, revision: int, now: float, note: str = "", rebuilt: bool = False
 ) -> SnapshotRow:
-    """Enter a state that is about to be frozen: from now on nothing that it lists is pruned."""
+    """Record a state before it is frozen: from now on no file of it is pruned."""
     async with store.transaction() as tx:
         await tx.execute(
             "INSERT INTO snapshot (kind, name, revision, made_at, note, rebuilt, renderer) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -154,7 +154,9 @@ async def count_projects_at(store: Store, revision: int) -> int:
 
 
 async def load_owners(store: Store, blobs: Collection[tuple[str, str]]) -> dict[tuple[str, str], set[ProjectName]]:
-    """Return which projects list some (sha256, filename), or once did, as far as the history is known."""
+    """Return the projects that list each (sha256, filename), or once did, where the history is
+    known.
+    """
     found: dict[tuple[str, str], set[ProjectName]] = {}
     digests = sorted({sha256 for sha256, _ in blobs})
     for start in range(0, len(digests), _CHUNK):

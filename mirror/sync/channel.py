@@ -36,7 +36,7 @@ class Channel(asyncio.Protocol):
         return channel
 
     async def connect(self, connection: socket.socket) -> None:
-        """Take over a connected socket; messages, and its end, may come before this returns."""
+        """Take over a connected socket; messages, and its end, may arrive before this returns."""
         await self._loop.create_unix_connection(lambda: self, sock=connection)
 
     def send(self, message: object) -> None:

@@ -73,7 +73,10 @@ Deliver = Callable[[ProjectWork], Awaitable[None]]
 
 
 async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
-    """Ask for the root page and bring the listing up to date. Raises ``UpstreamError`` where it can't be had."""
+    """Read the root page and bring the listing up to date.
+
+    Raises ``UpstreamError`` where it can't be read.
+    """
     policy = run.selection.policy
     if policy.listed_by_config:
         page = RootPage(projects={normalize_project(name): None for name in policy.projects})
@@ -151,9 +154,7 @@ def _log_oddities(run: IndexRun, page: RootPage) -> None:
 def _tell_origin(
     cycle: Cycle, run: IndexRun, project: ProjectName | None, *, before: str | None, after: str | None
 ) -> None:
-    """Report a page, the root's where ``project`` is None, that comes from another origin than
-    before.
-    """
+    """Report a page, the root's where ``project`` is None, whose origin has changed."""
     if before == after:
         return
     own = origin_of_url(run.source.url)
@@ -176,7 +177,8 @@ async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None
     else:
         await work_through(_Rows(rows).next, crawler.look, run.page_width)
     if crawler.refusal is not None and run.pages_refused == run.pages_asked and run.session.is_unproved:
-        # A root that is open to all proves nothing: where no page was ever let out, the credential is wrong.
+        # A root that is open to all proves nothing: where no page was ever served, the credential
+        # is wrong.
         run.end(run.session.deny_all(crawler.refusal))
         await checkpoint()
 
@@ -299,7 +301,7 @@ class _Crawler:
         await self._deliver(work)
 
     async def _note_identity(self) -> None:
-        """There is no root by whose look it would be kept how the index was read."""
+        """Record how the index was read: there is no root whose reading would record it."""
         run, had_credential = self._run, self._run.session.had_credential
         await record_identity(self._cycle.store, run.source, had_credential=had_credential)
         run.source = msgspec.structs.replace(run.source, had_credential=had_credential)
@@ -402,7 +404,7 @@ class _Crawler:
                 unwanted=unwanted,
             )
         if not claims.is_complete:
-            # Any filename may be the owner's, whose page nobody has read yet: nothing new until then.
+            # The owner may claim any filename until its page is read: nothing new until then.
             change = msgspec.structs.replace(change, fetch=tuple(f for f in change.fetch if f.replaces is not None))
         closing = Closing(
             project=row.id,

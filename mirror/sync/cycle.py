@@ -222,7 +222,7 @@ async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> Non
             cycle.report.events.append({"event": "nothing-wanted", "index": run.name, "listed": listed})
             _log.warning("selection.empty", index=run.name, problem=nothing_wanted(listed))
     if not only or len(runs) < len(cycle.runs):
-        return  # where a root could not be read, nobody knows
+        return  # a root could not be read, so its projects are unknown
     indexes = " or ".join(run.name for run in runs)
     unlisted = set(only)
     for run in runs:
@@ -339,7 +339,7 @@ async def _hand_over(
 
 
 async def _finish(cycle: Cycle) -> None:
-    """Enter how the cycle ended and complete its report."""
+    """Record the end of the cycle and complete its report."""
     report = cycle.report
     cycle.phase = Phase.DONE
     now = cycle.clock()
@@ -409,7 +409,9 @@ async def _record_end(cycle: Cycle, now: float) -> None:
 
 
 async def record_outcome(cycle: Cycle, exit_code: int) -> None:
-    """Enter the cycle's report with the exit code that it leads to; where the state can't take it, the log has it."""
+    """Record the cycle's report with its exit code; where the state can't be written, it is in the
+    log.
+    """
     report = cycle.report
     with contextlib.suppress(StateError):
         await record_cycle_end(

@@ -108,7 +108,9 @@ class Fetcher:
             await self._queue((work, job))
 
     async def _adopt(self, work: ProjectWork, fetch: Fetch, blob: HeldBlob) -> None:
-        """Take a blob that is held already; metadata that this page may offer and that is not there is still fetched."""
+        """Adopt a blob that is held already; missing metadata that this page may offer is still
+        fetched.
+        """
         listed = metadata_to_fetch(fetch.file, work.row.name)
         is_there = blob.metadata_sha256 is not None and dict(listed).get("sha256") == blob.metadata_sha256
         offered = blob.metadata_sha256 if is_there or is_wheel(blob.filename) else None
@@ -151,7 +153,7 @@ class Fetcher:
         """Close the queue of jobs, also where ``run`` was cancelled before it began."""
         self._receive.close()
 
-    # -- other processes --------------------------------------------------------------------------------------------
+    # -- worker processes ---------------------------------------------------------------
 
     async def _give_away(self, work: ProjectWork, fetch: Fetch) -> bool:
         """Pass a file to a worker process, where there are many; return whether a worker takes it."""

@@ -86,7 +86,7 @@ class AskedPage(Protocol):
 
     @property
     def origin(self) -> str | None:
-        """Where the page came from before; None for the index's own origin."""
+        """The page's earlier origin; None for the index's own origin."""
 
     @property
     def validators(self) -> Validators | None:
@@ -119,7 +119,7 @@ class FetchPool(Generic[T]):
         self.note_stuck = note_stuck
         self._watching = anyio.CancelScope()
         self.is_open = True
-        """Whether jobs can be given and their answers come."""
+        """Whether jobs are accepted and answered."""
         self.is_stopping = False
         self._session = session
         self._layout = layout
@@ -146,7 +146,7 @@ class FetchPool(Generic[T]):
         self._credential = await self._session.load_credential()
         own_reach = await self._session.own_reach()
         if own_reach is None and not self._session.hides_peers:
-            return False  # each process would take its own first look-up of the index's name for the truth
+            return False  # each worker would trust its own first look-up of the index's name
         await self._session.slots.lend(share * count)
         self._lent = share * count
         self._room = anyio.Semaphore(count * _WINDOW, fast_acquire=True)
@@ -433,7 +433,7 @@ class _Member(Generic[T]):
         self._pool.answered(known_by, outcome)
 
     def _lost(self) -> None:
-        """The process is gone, though nobody ended it: its jobs are answered so."""
+        """Answer the jobs of a worker that is gone, though nobody ended it."""
         self._has_ended.set()
         if not self.is_alive or self._is_stuck:
             return
@@ -445,7 +445,7 @@ class _Member(Generic[T]):
         self._give_back()
 
     def _give_back(self) -> None:
-        """Answer all that was expected of the process: it can't be had from there."""
+        """Answer all outstanding jobs of the worker with None."""
         self.end()
         jobs, self.jobs = self.jobs, {}
         for known_by, _, _ in jobs.values():

@@ -84,9 +84,9 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
     traffic: Traffic | None
     let_out: bool = False
-    """Whether the index let out a page or a file to it."""
+    """Whether the index served a page or a file to it."""
     outcomes: tuple[Outcome | int, ...] = ()
-    """In the order in which they came. A number alone: this page is unchanged, by the same validators."""
+    """In order of arrival. A number alone: this page is unchanged, by the same validators."""
 
 
 def known_page(name: ProjectName, validators: Validators | None, address: str | None, origin: str | None) -> KnownPage:
@@ -112,7 +112,7 @@ def address_of(page: KnownPage) -> str | None:
 
 
 def known_origin_of(page: KnownPage) -> str | None:
-    """Return where a page of a ``Look`` came from before; None for the index's own origin."""
+    """Return the earlier origin of a page of a ``Look``; None for the index's own origin."""
     return page[6] if len(page) == 7 else None
 
 
@@ -160,4 +160,4 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Stopped(msgspec.Struct, frozen=True):
-    """Nothing more comes."""
+    """No message follows."""

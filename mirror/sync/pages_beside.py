@@ -62,7 +62,7 @@ class PageJudge(Protocol):
         """Return the validators with which a project's page is asked for."""
 
     def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
-        """Return whether nobody has to ask."""
+        """Return whether no request is needed."""
 
     def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
         """Count a page that is as it was; False where it has to be judged all the same."""

@@ -62,7 +62,8 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
         is_new = isinstance(job, Fetch) and job.replaces is None
         action = "fetch" if is_new else "replace"
         if job.file.filename in adopted or isinstance(job, FetchMetadata):
-            action = "relabel"  # its bytes are held already: it only comes back to the pages, or shows more there
+            # its bytes are held already: it only returns to the pages, or shows more there
+            action = "relabel"
         items.append(
             PlanItem(
                 index=index,

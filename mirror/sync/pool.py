@@ -32,7 +32,7 @@ class Width:
         """Number of unfinished items among those under way at the last push-back."""
 
     def note_done(self) -> None:
-        """Take one finished item into account."""
+        """Count one finished item."""
         pushed = self._pushbacks()
         was_under_way = self._under_way > 0
         self._under_way = max(0, self._under_way - 1)

@@ -70,7 +70,7 @@ async def rebuild(cycle: Cycle, layout: Layout, *, into: Verification) -> None:
     into.doing, into.rebuilt = "rebuilding the state", True
     now = cycle.clock()
     serial = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
-    # Without the root nobody knows how far the revisions went: the time in seconds is beyond any.
+    # Without the root the last revision is unknown: the time in seconds is beyond any.
     source = await record_rebuilt_start(cycle.store, revision=int(now) if serial is None else serial, now=now)
     worker = _Rebuilder(cycle, layout, source, now, into)
     names = await anyio.to_thread.run_sync(lambda: list(iter_projects(layout)))
@@ -172,7 +172,7 @@ class _Rebuilder:
         await record_changes(self._store, records, cycle=0, now=self._now, has_overlays=False)
 
     async def enter_unlisted(self) -> None:
-        """Enter the whole blobs that no page lists; their retention begins now."""
+        """Record the whole blobs that no page lists; their retention begins now."""
 
         async def enter(outer: str) -> None:
             known = await load_known_files(self._store, outer)
@@ -188,7 +188,9 @@ class _Rebuilder:
             move_aside(self._layout, path)
 
     async def enter_dropped(self) -> None:
-        """Enter the metadata that no page may offer: it leaves the disk once the pages are written."""
+        """Record the metadata that no page may offer: it leaves the disk once the pages are
+        written.
+        """
         await record_dropped(self._store, self._dropped)
 
     def _read_pages(self, directories: Sequence[str]) -> list[tuple[ProjectPage, bool] | None]:

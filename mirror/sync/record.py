@@ -101,7 +101,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Completed(msgspec.Struct, frozen=True, kw_only=True):
-    """The metadata of a held file was asked for; None where it can't be had."""
+    """The metadata of a held file was requested; None where it can't be fetched."""
 
     work: ProjectWork
     wanted: FetchMetadata
@@ -109,7 +109,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """A file could not be had."""
+    """A file could not be fetched."""
 
     work: ProjectWork
     failure: Failure
@@ -132,12 +132,14 @@ class Recorder:
         self._send, self._receive = anyio.create_memory_object_stream[Event](max_buffer_size=_WAITING)
         self._is_closed = False
         self._is_pressing = anyio.Event()
-        """There is no room any more, or nothing more will come: to gather longer would only keep others waiting."""
+        """Set when there is no room, or no event follows: collecting for longer would only delay
+        others.
+        """
         self._waiting_bytes = 0
         self._entered = anyio.Event()
         """Something that waited in memory was entered."""
         self._has_ended = False
-        # Bound once: the proxy that a module holds looks up the configuration for each event.
+        # Bound once: a module's own logger is a proxy that reads the configuration for each event.
         self._log = _log.bind()
 
     async def put(self, event: Event) -> None:
@@ -182,7 +184,7 @@ class Recorder:
         self._entered.set()
 
     async def run(self) -> None:
-        """Enter batches until ``close`` was called and everything is entered."""
+        """Record batches until ``close`` was called and everything is recorded."""
         batch: list[Event] = []
         is_busy = False
         async with self._receive:
@@ -338,7 +340,7 @@ class Recorder:
         )
 
     async def _complete(self, completed: Sequence[Completed], offered: _Sidecars) -> None:
-        """Enter the metadata of files that were held already, and mark the pages that show it."""
+        """Record the metadata of files that were held already, and mark the pages that show it."""
         found: list[tuple[ProjectName, Offered]] = []
         for event in completed:
             row, held = event.work.row, event.wanted.held
@@ -414,7 +416,7 @@ class _Draft:
                 pass
 
     def add_placed(self, fetch: Fetch, blob: PlacedBlob, problem: str | None) -> None:
-        """Enter a file whose bytes are in their place."""
+        """Add a file whose bytes are in their place."""
         run = self.work.run
         self.work.brought += 1
         self._placed.append(
@@ -449,7 +451,9 @@ class _Draft:
 
     @property
     def claims(self) -> bool:
-        """Whether a page that was just read lists files that can't be had: they are no overlay's either."""
+        """Whether a page that was just read lists files that can't be fetched: no overlay may add
+        them either.
+        """
         return not self.work.is_retry and any(f.filename for f in self.failures)
 
     def record(self) -> ProjectRecord:

@@ -78,7 +78,7 @@ async def plan_withdrawn(cycle: Cycle) -> None:
 
 
 def tell_owner_changed(cycle: Cycle, name: str, *, before: str, after: str) -> None:
-    """Report that a project comes from another index than before: a person should know."""
+    """Report that a project's owner has changed: a person should know."""
     cycle.report.events.append({"event": "owner-changed", "project": name, "from": before, "to": after})
     _log.warning("project.owner_changed", project=name, before=before, after=after)
 

@@ -54,7 +54,7 @@ class IndexCounters:
     projects_fetched: int = 0
     """In how many projects a new or replaced file was placed."""
     waits: bool = False
-    """Whether no new project may come from it, since the root of an earlier index was never read."""
+    """Whether no new project of it may be added, since the root of an earlier index was never read."""
 
     @property
     def projects_looked(self) -> int:

@@ -140,7 +140,7 @@ def _read_root(simple: Any) -> list[tuple[ProjectName, int]]:
 
 
 async def delete_snapshot(store: Store, layout: Layout, name: str) -> SnapshotRow:
-    """Take a snapshot away. Raises ``ConfigError`` where there is none, or a channel shows it."""
+    """Delete a snapshot. Raises ``ConfigError`` where there is none, or a channel shows it."""
     await clear_interrupted(store, layout)
     row = await find_snapshot(store, name)
     channels = await anyio.to_thread.run_sync(disk.load_channels, layout)
@@ -154,7 +154,7 @@ async def delete_snapshot(store: Store, layout: Layout, name: str) -> SnapshotRo
 
 
 async def remove(store: Store, layout: Layout, row: SnapshotRow) -> None:
-    """Take a frozen state away, and forget it."""
+    """Remove a frozen state, and forget it."""
     await anyio.to_thread.run_sync(disk.remove_frozen, layout, _path(layout, row))
     await record_snapshot_gone(store, row)
     _log.info("snapshot.removed", kind=row.kind.value, name=row.name)

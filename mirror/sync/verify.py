@@ -411,7 +411,7 @@ async def _wrong_pages(store: Store, layout: Layout, names: Collection[ProjectNa
 
 
 async def _is_page_wrong(store: Store, layout: Layout, name: ProjectName) -> bool:
-    """Look again, until the state was the same before and after the look."""
+    """Check again, until the state was the same before and after the check."""
     for _ in range(_LOOKS):
         before = await _settled_pages(store, [name])
         is_wrong = bool(await anyio.to_thread.run_sync(_compare_pages, layout, before))

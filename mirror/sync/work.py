@@ -192,7 +192,7 @@ class PendingRemoval:
     is_displaced: bool = False
     """The project now belongs to an earlier index, whether files of it are published or not."""
     leaves: bool = False
-    """The whole project: its index no longer lists it, or nobody wants it."""
+    """The whole project: its index no longer lists it, or the patterns exclude it."""
     meta: ProjectMeta | None = None
     """The page's attributes of the project once it is withdrawn."""
     withdrawn: str | None = None
@@ -207,7 +207,7 @@ class ProjectWork:
     row: ProjectRow
     change: ProjectChange
     closing: Closing | None
-    """Entered when everything is done; None where the page must be read again in the next cycle."""
+    """Recorded when all work is done; None where the page must be read again in the next cycle."""
     closed: tuple[str, ...] = ()
     """Filenames whose ledger rows are to be closed."""
     failures: tuple[Failure, ...] = ()
@@ -217,19 +217,19 @@ class ProjectWork:
     brought: int = 0
     """How many of its files are in their places by now."""
     is_retry: bool = False
-    """The jobs come from the ledger, not from a page that was just read."""
+    """The jobs are from the ledger, not from a page that was just read."""
     pending: int = 0
     failed: int = 0
     """How many of its files were counted as failed."""
     shows: bool = False
     """Whether this cycle marked the project's page."""
     has_placed: bool = False
-    """Whether a file of it was placed in this cycle, also by an earlier look."""
+    """Whether a file of it was placed in this cycle, also after an earlier reading."""
     lease: PageLease | None = None
     """The memory that its page takes until all of its files are done."""
 
     def release(self) -> None:
-        """Let other pages have the memory of this one: nothing of it is open any more."""
+        """Release the memory of this page for others: nothing of it is open."""
         if self.lease is not None:
             self.lease.release()
 

@@ -125,7 +125,7 @@ def _statvfs(path: str | Path) -> os.statvfs_result | None:
 
 
 def temporary_path(directory: str | Path) -> str:
-    """Return a fresh path for a file in the making; its ending lets a sweep know it."""
+    """Return a fresh path for an unfinished file; a sweep recognises it by its ending."""
     return f"{directory}/{_token(os.getpid())}-{next(_numbers):x}.tmp"
 
 

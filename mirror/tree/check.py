@@ -179,7 +179,7 @@ def _extract(path: str, filename: str, limit_bytes: int) -> bytes | None:
 
 
 def wheel_metadata(layout: Layout, sha256: Sha256, filename: str, limit_bytes: int) -> bytes | None:
-    """Take a held wheel's metadata out of it again; None where it has none that can be served."""
+    """Extract a held wheel's metadata again; None where it has none that can be served."""
     path = layout.blob_path(sha256, filename)
     with tree_errors(path):
         try:
@@ -401,7 +401,8 @@ def sync_path(path: str) -> None:
 
 
 def move_aside(layout: Layout, path: str, *, keep: bool = False) -> Path:
-    """Move something to ``quarantine/``, under a name that keeps where it came from; return the new path.
+    """Move a file or directory to ``quarantine/``, under a name that contains its old path; return
+    the new path.
 
     ``keep`` leaves a plain file in its place as well, for one that is about to be replaced.
     """

@@ -48,7 +48,7 @@ class Layout:
 
     @property
     def staging(self) -> Path:
-        """Files in the making; never served."""
+        """Unfinished files; never served."""
         return self.root / "staging"
 
     @property

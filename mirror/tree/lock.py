@@ -68,7 +68,9 @@ def holder_pid(path: Path) -> int | None:
 
 
 def locked_since(path: Path) -> float | None:
-    """Return when the lock's file was written last: when its holder took it. None where there is none."""
+    """Return when the lock's file was written last, that is when its holder took it; None without a
+    file.
+    """
     try:
         return path.stat().st_mtime
     except OSError:

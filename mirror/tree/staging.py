@@ -45,7 +45,7 @@ _PIECE_BYTES: Final = 256 * 1024
 """The piece that is hashed and written where no thread takes it."""
 
 _SMALL_BYTES: Final = 32 * 1024
-"""Smaller chunks are joined as they come: a list of many costs more memory than their bytes."""
+"""Smaller chunks are joined immediately: a list of many costs more memory than their bytes."""
 
 PART_ENDING: Final = ".part"
 RECORD_ENDING: Final = ".json"
@@ -95,7 +95,8 @@ class StagedFile:
         self._closed: Closed | None = closed
         self._in_threads = in_threads
         self._hashers = self._new_hashers()
-        self._pending: list[bytes | bytearray] = []  # as they came: copying a large file costs more than hashing it
+        # not joined: copying a large file costs more than hashing it
+        self._pending: list[bytes | bytearray] = []
         self._pending_bytes = 0
         self._hashed = 0  # of the pending bytes
         self._flushed = 0
@@ -118,7 +119,7 @@ class StagedFile:
             await anyio.to_thread.run_sync(self._reserve.check_unlisted, self.written, announced_bytes)
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes; waits for a thread once for each block, or does its work."""
+        """Write the next bytes; waits for a thread once for each block, or does its work."""
         if self._pending and len(chunk) < _SMALL_BYTES:
             self._join(chunk)
         else:
@@ -131,7 +132,7 @@ class StagedFile:
             self.flush()
 
     async def restart(self) -> None:
-        """Forget all bytes and the validator: the body comes again from its beginning."""
+        """Forget all bytes and the validator: the body is received again from its beginning."""
         self._drop_pending()
         self._flushed = 0
         self._hashers = self._new_hashers()

@@ -31,7 +31,9 @@ NEXT_CHECK: Final = 8
 """How many further refusals in a row lead to the second check; each later one waits for twice as many."""
 
 UNPROVED_LIMIT: Final = 20
-"""How many refusals in a row end the part where nothing that was let out before can be asked for."""
+"""Number of consecutive refusals that end the index's part where no page that it served before can
+be requested.
+"""
 
 _PAGES_ASKED: Final = 2
 _PAGES_KEPT: Final = 4
@@ -128,7 +130,7 @@ class Access:
         one.
         """
         self.has_let_out = False
-        """Whether anything but the root was let out since this was asked last (``take_let_out``)."""
+        """Whether anything but the root was served since the last call of ``take_let_out``."""
         self._index_name = index_name
         self._root_url = root_url
         self._credentials = credentials
@@ -156,7 +158,10 @@ class Access:
             raise replace(self.denied, url=url)
 
     async def load(self) -> Credential | None:
-        """Return the credential to send. Raises ``AccessDenied`` where it can't be had, ``ConfigError``."""
+        """Return the credential to send.
+
+        Raises ``AccessDenied`` where it can't be read, ``ConfigError``.
+        """
         try:
             found = await self._credentials.load()
         except AccessDenied as exc:
@@ -181,7 +186,7 @@ class Access:
         self._is_disproved = False
 
     def take_let_out(self) -> bool:
-        """Return whether anything was let out since this was asked last."""
+        """Return whether a page or file was served since the last call."""
         found, self.has_let_out = self.has_let_out, False
         return found
 

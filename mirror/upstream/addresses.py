@@ -135,17 +135,17 @@ class AddressRule:
         self._attempts: ContextVar[Attempts | None] = ContextVar("attempts", default=None)
 
     def learn_own(self, reach: Reach) -> None:
-        """Take how public the index itself is; the most public that it ever was counts."""
+        """Record how public the index itself is; the most public value counts."""
         reach = Reach.PRIVATE if reach is Reach.FORBIDDEN else reach
         self._own = reach if self._own is None else max(self._own, reach)
 
     def learn_own_address(self, address: str) -> None:
-        """Take an address at which the index itself answered, or to which its name resolves."""
+        """Record an address at which the index itself answered, or to which its name resolves."""
         self.learn_own(reach_of(address))
 
     @property
     def own(self) -> Reach | None:
-        """How public the index is, as far as it is known."""
+        """How public the index is, if known."""
         return self._own
 
     @property

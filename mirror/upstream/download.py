@@ -39,7 +39,7 @@ _log = get_logger(__name__)
 
 
 class Sink(Protocol):
-    """Where the bytes go: hashed and kept as they come."""
+    """The target of the bytes: hashes and keeps them as they are received."""
 
     etag: str | None
     """The strong validator of the kept bytes, for a later resume."""

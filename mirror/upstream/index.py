@@ -52,7 +52,7 @@ class Unchanged(msgspec.Struct, frozen=True, kw_only=True):
 
     validators: Validators
     origin: str | None = None
-    """Where the page came from; None for the index's own origin."""
+    """The origin of the page; None for the index's own origin."""
 
 
 class Read(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class Read(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     page: P
     validators: Validators
     origin: str | None = None
-    """Where the page came from; None for the index's own origin."""
+    """The origin of the page; None for the index's own origin."""
 
 
 RootLook = Unchanged | Read[RootPage]
@@ -69,7 +69,7 @@ PageLook = Unchanged | Read[ProjectPage]
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
-    """A page's bytes before they are parsed; ``url`` is where they came from in the end."""
+    """A page's bytes before they are parsed; ``url`` is its final address."""
 
     content: Body
     digest: str

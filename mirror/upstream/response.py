@@ -1,7 +1,8 @@
-"""One answer of an upstream, and every way in which it can fail to come; aiohttp's exceptions end here.
+"""One answer of an upstream, and every way in which it can fail; aiohttp's exceptions end here.
 
-Invariants: a body is read in pieces, as it comes (never decoded); a cause is built from the kind of the failure and
-the system's words, never from aiohttp's own text, which quotes URLs with their queries.
+Invariants: a body is read in pieces, as received (never decoded); a cause is built from the kind of
+the failure and the system's words, never from aiohttp's own text, which quotes URLs with their
+queries.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mirror.errors import MirrorError, Unreachable
 from mirror.upstream.descriptors import open_files_error
 
 MIN_BYTES_PER_S = 1024
-"""A body that comes slower than this on average, after the first stall-timeout, is given up."""
+"""Minimum average rate of a body after the first stall-timeout; a slower one is given up."""
 
 DRAIN_BYTES = 64 * 1024
 """The body of a redirect or an error is read up to here, so that its connection can be used again."""
@@ -102,7 +103,9 @@ class Response:
 
     @property
     def has_known_end(self) -> bool:
-        """Whether a cut body would be noticed: it has a length, or comes in announced chunks (RFC 9112, 6.3)."""
+        """Whether a cut body would be noticed: it has a length, or announced chunks (RFC 9112,
+        6.3).
+        """
         return self.content_length is not None or "chunked" in self._raw.headers.get("Transfer-Encoding", "").lower()
 
     async def read_chunk(self) -> bytes:
@@ -188,7 +191,7 @@ def failure_of(exc: Exception, url: str, *, timeout_s: float) -> MirrorError:
 
 
 def cause_of_stall(timeout_s: float) -> str:
-    """Return why an answer was given up of which nothing came any more."""
+    """Return why a stalled answer was given up."""
     return f"no byte came for {timeout_s:g} s (stall-timeout)"
 
 

@@ -45,7 +45,7 @@ class Allowance:
         self.left = policy.spare
 
     def earn(self) -> None:
-        """Take a success into account: a whole answer, or good progress of a large one."""
+        """Count a success: a whole answer, or good progress of a large one."""
         self.left += 1
 
     def take(self) -> bool:

@@ -224,16 +224,16 @@ class IndexSession:
         self.requests = 0
         """Requests sent, each redirect included."""
         self.file_bytes = 0
-        """Bytes of files' bodies that came."""
+        """Received bytes of files' bodies."""
         self.body_bytes = 0
-        """Bytes of all bodies that came, decoded or not: whether anything moves."""
+        """Received bytes of all bodies, decoded or not: a sign of progress."""
         self.retries = 0
         """Number of repeated requests after a failure; counted by the code that repeats them."""
         self.statuses: dict[int, int] = {}
         """HTTP status -> answers, each redirect included."""
         self._told = Traffic()
         self._headers_limit_s = limits.connect_timeout_s + limits.stall_timeout_s
-        # Bound once: the proxy that a module would hold looks up the configuration for each event.
+        # Bound once: a module's own logger is a proxy that reads the configuration for each event.
         self._log = get_logger(__name__).bind()
         self._logs_answers = self._log.is_enabled_for(logging.DEBUG)
         if config.has_secret_url:
@@ -282,7 +282,7 @@ class IndexSession:
         await self._access.load()
 
     async def own_reach(self) -> Reach | None:
-        """Return how public the index is, for the other processes that ask it; None where nobody can know."""
+        """Return how public the index is, for its worker processes; None where that can't be known."""
         return await self._transport.own_reach()
 
     @property
@@ -324,7 +324,7 @@ class IndexSession:
         await self._access.load()
 
     def take_let_out(self) -> bool:
-        """Return whether a page or file was let out since this was asked last."""
+        """Return whether a page or file was served since the last call."""
         return self._access.take_let_out()
 
     def note_success(self) -> None:
@@ -340,7 +340,7 @@ class IndexSession:
         return await self._access.judge(refusal)
 
     def deny_all(self, error: AccessDenied) -> AccessDenied:
-        """Take it that the refusal of an item was meant for the whole index: nothing more is asked."""
+        """Treat the refusal of an item as one of the whole index: no further request is sent."""
         return self._access.deny_unread(error)
 
     def take_traffic(self) -> Traffic | None:
@@ -568,7 +568,7 @@ class IndexSession:
         return kind is not Kind.FILE and _origin_text(target) in self._page_origins.own
 
     def _check_origin(self, target: URL, kind: Kind, *, source: str) -> None:
-        """Raise ``RedirectRefused`` where a page would come from an origin that is not allowed."""
+        """Raise ``RedirectRefused`` where a page's origin would not be an allowed one."""
         if kind is Kind.FILE or _origin_text(target) in self._page_origins.allowed:
             return
         host = _origin_text(target).partition("://")[2]
@@ -603,7 +603,7 @@ class IndexSession:
         await request.pace(self._byte_rate, length)
 
     def _log_answer(self, event: str, response: Response, started: float) -> None:
-        if not self._logs_answers:  # most of the time nobody listens, and this is the path of each page
+        if not self._logs_answers:  # usually disabled, and this is the path of each page
             return
         self._log.debug(
             event,

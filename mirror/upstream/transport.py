@@ -140,7 +140,7 @@ class Transport:
         return raw
 
     def proxy_for(self, url: str) -> str | None:
-        """Return the proxy by which a URL is asked for, without user info; None where there is none."""
+        """Return the proxy for a URL, without user info; None where there is none."""
         proxy = self._proxies.for_origin(*origin_of(URL(url, encoded=True)))
         return None if proxy is None else proxy.url
 
@@ -149,7 +149,9 @@ class Transport:
         self.pushback += is_pushback(exc)
 
     async def own_reach(self) -> Reach | None:
-        """Return how public the index is, for every process that asks it in this cycle; None where nobody can know."""
+        """Return how public the index is, for every process that uses it in this cycle; None where
+        that can't be known.
+        """
         if self._rule.own is None and not self.hides_peers:
             _, host, port = self._origin
             with contextlib.suppress(OSError):

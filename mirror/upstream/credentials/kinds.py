@@ -46,7 +46,7 @@ class Reader(Protocol):
     """Reads one kind of credential."""
 
     def describe(self) -> str:
-        """Return where the credential comes from, for messages."""
+        """Return the credential's origin, for messages."""
 
     def stamp(self) -> object:
         """Return a value that changes when it must be read again; blocking."""

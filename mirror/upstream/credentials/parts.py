@@ -22,7 +22,7 @@ class NoCredentialError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Where one text comes from; exactly one of the first four is set."""
+    """The source of one text; exactly one of the first four is set."""
 
     literal: str | None = None
     variable: str | None = None

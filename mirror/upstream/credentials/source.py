@@ -77,7 +77,7 @@ class CredentialSource:
     async def load(self) -> Credential | None:
         """Return the credential, or None where the index is read without one.
 
-        Raises ``AccessDenied`` (it can't be had) or ``ConfigError`` (it can never be used).
+        Raises ``AccessDenied`` (it can't be read) or ``ConfigError`` (it can never be used).
         """
         if self._is_loaded and self._clock() < self._look_at:
             return self._kept
