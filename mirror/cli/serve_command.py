@@ -1,4 +1,4 @@
-"""``mirror serve``: the tree over HTTP, read-only, beside whatever works on the mirror."""
+"""``mirror serve``: the tree over HTTP, read-only, also while another process writes the mirror."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The tree over HTTP, for pip, uv and the like: read-only, without a lock, beside whatever works on the mirror.
+"""The tree over HTTP, for pip, uv and other clients: read-only, without a lock, also while another
+process writes the mirror.
 
-``negotiation``, ``target``, ``routes`` and ``conditions`` are pure; ``pages`` and ``sending`` send what ``tree`` and
-``state`` tell; ``supervisor`` starts the processes that answer.
+``negotiation``, ``target``, ``routes`` and ``conditions`` are pure; ``pages`` and ``sending`` send
+files of ``tree`` as ``state`` allows; ``supervisor`` starts the processes that answer.
 """

@@ -1,6 +1,7 @@
-"""Whether a blob may be served: by the state where it can be read, else whatever lies at its right place.
+"""Decides whether a blob may be served: by the state where it can be read, else by its place in the
+tree.
 
-Invariant: that a blob is served is believed for a second; that it is not, never.
+Invariant: a positive answer is reused for a second, a negative one never.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ class BlobJudge:
 
     @property
     def has_state(self) -> bool:
-        """Whether a state stands beside the tree, readable or not."""
+        """Whether the tree has a state, readable or not."""
         return self._state.exists()
 
     async def judge(self, sha256: Sha256, filename: str) -> Verdict:
-        """Return what to do with a blob; ``SERVED`` does not say that its bytes are there."""
+        """Return the verdict on a blob; ``SERVED`` does not mean that its bytes exist."""
         key, now_s = (sha256, filename), time.monotonic()
         believed_s = self._believed.get(key)
         if believed_s is not None and now_s - believed_s < _BELIEVED_S:
@@ -51,7 +52,7 @@ class BlobJudge:
         return verdict
 
     def close(self) -> None:
-        """Let go of the state."""
+        """Close the state."""
         self._thread.shutdown(wait=True)
         self._state.close()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 
 _IPV6_PREFIX = 64
-"""What one customer of a network has."""
+"""Length of the prefix that a network assigns to one customer."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def parse_address(text: str) -> Address | None:
-    """Return an address; one of IPv4 that is written as IPv6 is that of IPv4. None for what is none."""
+    """Return an address, an IPv4 address in IPv6 form as IPv4; None for another text."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -21,7 +21,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def client_key(address: Address) -> str:
-    """Return what is counted together: an address of IPv4, a network of IPv6."""
+    """Return the key under which clients are counted: an IPv4 address, or an IPv6 network."""
     if address.version == 4:
         return str(address)
     return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))

@@ -27,7 +27,7 @@ class Unsatisfiable(msgspec.Struct, frozen=True):
 
 
 def is_unchanged(headers: Mapping[str, str], *, etag: str, modified: float) -> bool:
-    """Tell whether the client has this representation (304). A date counts only where no tag is named."""
+    """Return whether the client has this representation (304). A date counts only without a tag."""
     named = headers.get("If-None-Match")
     if named is not None:
         return named.strip() == "*" or etag in _TAG.findall(named)
@@ -54,7 +54,7 @@ def select_part(headers: Mapping[str, str], *, size: int, etag: str, modified: f
 
 
 def _open_part(first: str, size: int) -> Part | Unsatisfiable:
-    """Return what a last byte far past the end means."""
+    """Return the part from ``first`` on, for a last byte far past the end."""
     if not first:
         return Part(first=0, end=size) if size else Unsatisfiable()
     return Part(first=int(first), end=size) if int(first) < size else Unsatisfiable()

@@ -21,7 +21,7 @@ class Form(Enum):
 
     @property
     def is_html(self) -> bool:
-        """Whether a browser would run what stands in it."""
+        """Whether a browser would run scripts in it."""
         return self is not Form.JSON
 
 
@@ -48,7 +48,7 @@ def select_form(accept: str | None, asked: str | None = None) -> Form | None:
     ranges = _parse_qualities(accept or "")
     if not ranges:
         return Form.HTML
-    # For each form what names it most exactly counts (RFC 9110, 12.5.1).
+    # For each form the most specific range counts (RFC 9110, 12.5.1).
     best: dict[Form, tuple[int, float]] = {}
     for name, quality in ranges.items():
         for form, exactness in _forms_of(name):
@@ -66,7 +66,7 @@ def select_form(accept: str | None, asked: str | None = None) -> Form | None:
 
 
 def takes_gzip(accept_encoding: str | None) -> bool:
-    """Tell whether a client takes gzip, and likes it no less than the plain bytes."""
+    """Return whether a client accepts gzip, with at least the quality of the plain bytes."""
     qualities = _parse_qualities(accept_encoding or "")
     anything = qualities.get("*", 0.0)
     gzip = qualities.get("gzip", qualities.get("x-gzip", anything))
@@ -81,7 +81,9 @@ def _forms_of(name: str) -> list[tuple[Form, int]]:
 
 
 def _parse_qualities(header: str) -> dict[str, float]:
-    """Return what a header of the kind of ``Accept`` names, in lower case, with its quality; what is malformed is left out."""
+    """Return the values of a header like ``Accept``, in lower case, each with its quality;
+    malformed ones are left out.
+    """
     found: dict[str, float] = {}
     for part in header.split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))

@@ -1,4 +1,4 @@
-"""The server in numbers for Prometheus: what all its processes have answered since it started."""
+"""The server in numbers for Prometheus: the answers of all its processes since it started."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class SentPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PageCache:
-    """What was sent lately. Used by one event loop."""
+    """Recently sent pages. Used by one event loop."""
 
     def __init__(self, limit_bytes: int = KEPT_BYTES) -> None:
         self._limit = limit_bytes

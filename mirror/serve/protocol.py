@@ -1,7 +1,8 @@
-"""Connections: how long each may take, how many each client may have, and what is logged of them.
+"""Connections: time limits, the maximum number for each client, and their log lines.
 
-A request's header must be complete in time; a client that takes no byte of its answer for a while is cut off, however much
-it got before. A request that aiohttp's parser refuses is answered, with one debug line and no traceback.
+A request's header must be complete in time; a client that takes no byte of its answer for a while
+is disconnected, however many it got before. A request that aiohttp's parser refuses is answered,
+with one debug line and no traceback.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ _log = get_logger(__name__)
 
 
 class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a connection may take. 0 connections: no limit."""
+    """Limits of a connection. 0 connections: no limit."""
 
     connections_per_client: int
     header_s: float
     """Until a request's header is complete."""
     stall_s: float
-    """How long a client may take no byte."""
+    """Maximum time for which a client takes no byte."""
     uncounted: tuple[Network, ...] = ()
     """Networks whose connections are not counted: those of trusted proxies."""
 
@@ -72,13 +73,15 @@ class Connections(Server):
         return Connection(self, loop=self._loop, **self._kwargs)
 
     def drain(self, *, at_once: bool) -> None:
-        """Answer what has begun, then close each connection; idle ones close now, or when their client is slow to ask."""
+        """Finish the requests under way, then close each connection; idle ones are closed now, or
+        after the time for a header.
+        """
         self.is_draining = True
         for connection in list(self.open):
             connection.drain(at_once=at_once)
 
     async def watch(self) -> None:
-        """Cut off clients that take nothing, until cancelled."""
+        """Disconnect clients that take no bytes, until cancelled."""
         while True:
             await asyncio.sleep(min(WATCH_EVERY_S, self.limits.stall_s / 4))
             now_s = asyncio.get_running_loop().time()
@@ -114,7 +117,7 @@ class Connection(RequestHandler):
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Let go of everything."""
+        """Release everything that the connection holds."""
         self._stop_timer()
         self._server.open.discard(self)
         self._server.counters.connected(-1)
@@ -126,7 +129,7 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the time for a header begins with its first byte and ends with its last."""
+        """Receive bytes; the time for a header begins with its first byte and ends with its last."""
         before = self._request_count
         super().data_received(data)
         if self._request_count != before or self._current_request is not None or self._messages:
@@ -159,7 +162,9 @@ class Connection(RequestHandler):
             transport.abort()
 
     def drain(self, *, at_once: bool) -> None:
-        """Close after the request under way; an idle one at once, or after the time that a header has."""
+        """Close after the request under way; an idle one immediately, or after the time for a
+        header.
+        """
         is_idle = self._current_request is None and not self._messages
         if not is_idle:
             return
@@ -173,9 +178,9 @@ class Connection(RequestHandler):
         request: BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - the parser's words repeat what the client sent
+        message: str | None = None,  # noqa: ARG002 - the parser's message repeats the client's text
     ) -> web.StreamResponse:
-        """Answer what the parser refused (400), or a bug (500)."""
+        """Answer a request that the parser refused (400), or a bug (500)."""
         if status < 500:
             _log.debug("request.malformed", client=str(self.address), problem=type(exc).__name__)
         else:
@@ -189,7 +194,7 @@ class Connection(RequestHandler):
         return answer
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log what aiohttp could not handle: a bug."""
+        """Log an exception that aiohttp could not handle: a bug."""
         _log.error("connection.failed", problem=str(args[0]) if args else "", exc_info=kw.get("exc_info"))
 
     def _count(self) -> None:

@@ -1,6 +1,7 @@
-"""From an address to what it names: a page, a file, health, metrics, or a redirect to the right spelling. Pure.
+"""From an address to its route: a page, a file, health, metrics, or a redirect to the right
+spelling. Pure.
 
-Nothing here looks at the tree: whether it is there, the server finds out.
+The tree is not read here: the server finds out whether the file exists.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> tuple[str, ...]:
-        """Where it lies below ``public``."""
+        """Its path below ``public``."""
         name = f"{self.filename}{_METADATA}" if self.is_metadata else self.filename
         return ("files", self.sha256[:2], self.sha256[2:4], self.sha256, name)
 
@@ -61,7 +62,7 @@ class Numbers(msgspec.Struct, frozen=True):
 
 
 class NoRoute(msgspec.Struct, frozen=True):
-    """Nothing of ours."""
+    """No address of the mirror."""
 
 
 Route = Page | File | Live | Ready | Numbers | NoRoute
@@ -74,7 +75,7 @@ _FIXED: Final[dict[tuple[str, ...], Route]] = {
 
 
 def find_route(target: Target) -> Route:
-    """Return what a target names."""
+    """Return the route of a target."""
     match target.segments:
         case ("simple", *rest):
             return _page((), rest, target)

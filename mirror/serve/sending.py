@@ -69,13 +69,14 @@ class FileAnswer(web.StreamResponse):
         if transport.get_extra_info("sslcontext") is not None:
             await self._send_pieces()
             return
-        # What the transport still holds must go first; a limit of 0 makes drain wait for all of it.
+        # Bytes that the transport still holds must go first; a limit of 0 makes drain wait for all
+        # of them.
         transport.set_write_buffer_limits(high=0)
-        await request.protocol._drain_helper()  # noqa: SLF001 - what aiohttp's own writer calls
+        await request.protocol._drain_helper()  # noqa: SLF001 - as aiohttp's own writer does
         await self._send_natively(transport)
 
     async def _send_natively(self, transport: asyncio.Transport) -> None:
-        # A descriptor of our own: the loop refuses to watch one that a transport has.
+        # A duplicate descriptor: the loop refuses to watch one that a transport has.
         own = os.dup(transport.get_extra_info("socket").fileno())
         try:
             while self._first < self._end:
@@ -129,7 +130,7 @@ def _finish(ready: asyncio.Future[None]) -> None:
 
 
 def unacknowledged(connection: socket.socket) -> int:
-    """Return how many bytes lie in the kernel that the client has not taken; 0 where nobody knows."""
+    """Return the number of bytes in the kernel that the client has not taken; 0 where unknown."""
     try:
         return int(struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
     except OSError:

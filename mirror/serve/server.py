@@ -1,7 +1,9 @@
-"""Answers requests: what an address names is opened, judged and sent. Read-only; writes nothing, takes no lock.
+"""Answers requests: the file of an address is opened, judged and sent.
 
-Invariants: what is not there, or not ours, is 404; nothing that a client sends makes an answer of 5xx; every link and
-redirect is relative; no answer names a path of this host.
+Read-only; writes nothing, takes no lock.
+
+Invariants: a missing or foreign file is 404; no input of a client causes an answer of 5xx; every
+link and redirect is relative; no answer names a path of this host.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from mirror.tree.served import ServedTree
 PAGE_CACHING: Final = "max-age=600"
 FILE_CACHING: Final = "max-age=31536000, immutable"
 PAGE_POLICY: Final = "default-src 'none'; sandbox allow-downloads"
-"""A browser that shows a page of the index runs nothing in it, and may download what it links."""
+"""A browser that shows a page of the index runs no script of it, and may download its links."""
 RETRY_S: Final = 5
 
 _ROOT_PLACE: Final = ("simple", "index.html")
@@ -49,7 +51,7 @@ class IndexServer:
         self._metadata = MetadataTags()
 
     async def answer(self, request: BaseRequest) -> web.StreamResponse:
-        """Return the answer to a request, with what every answer has."""
+        """Return the answer to a request, with the headers of every answer."""
         connection = request.protocol
         assert isinstance(connection, Connection)
         answer = await self._answer(request, connection)
@@ -186,12 +188,12 @@ def _file_answer(request: BaseRequest, descriptor: int, found: os.stat_result, e
 
 
 def plain(status: HTTPStatus, text: str) -> web.Response:
-    """Return an answer of one line that nobody keeps."""
+    """Return an answer of one line that no cache keeps."""
     return _no_store(web.Response(status=status, text=text))
 
 
 def not_found() -> web.Response:
-    """Return the answer for what is not there."""
+    """Return the answer for a missing file."""
     return plain(HTTPStatus.NOT_FOUND, "There is nothing here.\n")
 
 

@@ -1,7 +1,8 @@
-"""Numbers that all processes of one server share: what was answered, and how many connections each client has.
+"""Numbers that all processes of one server share: the answers, and the connections of each client.
 
-Invariants: each process writes only to its own slot, so no lock is needed; the parent makes the memory before it forks, and
-clears the connections of a process that has ended. What was answered stays counted.
+Invariants: each process writes only to its own slot, so no lock is needed; the parent makes the
+memory before it forks, and clears the connections of a process that has ended. Its answers stay
+counted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 SLOTS: Final = 64
-"""Processes that may live at once, old ones with their last transfers included."""
+"""Maximum number of concurrent processes, old ones with their last transfers included."""
 
 STATUSES: Final = (200, 206, 301, 304, 400, 401, 404, 405, 406, 412, 416, 429, 500, 503)
 _OTHER: Final = len(STATUSES)
@@ -83,7 +84,7 @@ class Counters:
         self.shared._numbers[self._first + _BYTES] += sent  # noqa: SLF001
 
     def connected(self, change: int) -> None:
-        """Count a connection that came (1) or went (-1)."""
+        """Count a new connection (1) or a closed one (-1)."""
         self.shared._numbers[self._first + _CONNECTIONS] += change  # noqa: SLF001
 
     def enter(self, client: str) -> int:

@@ -63,7 +63,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _heed(self, number: int) -> bool:
-        """Do what a signal says; tell whether it is the end."""
+        """Handle a signal; return whether it ends the server."""
         if number != signal.SIGCHLD:
             _log.info("serve.signalled", signal=signal.Signals(number).name)
             return True
@@ -111,7 +111,7 @@ class Supervisor:
         return ended
 
     def _end(self) -> None:
-        """Let each process finish what is under way, for a few seconds."""
+        """Let each process finish its requests, for a few seconds."""
         for listening in self._sockets:
             listening.close()
         self._kill(signal.SIGTERM)

@@ -1,6 +1,7 @@
-"""What stands in the first line of a request, taken apart. Pure.
+"""The target in the first line of a request, split into its parts. Pure.
 
-Invariant: a segment is decoded once and never split again, so that ``%2F`` or ``%2e%2e`` lead nowhere.
+Invariant: a segment is decoded once and never split again, so that ``%2F`` or ``%2e%2e`` lead
+nowhere.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from urllib.parse import unquote, unquote_to_bytes
 import msgspec
 
 LONGEST: Final = 4096
-"""Of a target, in characters: our longest file has under 600, percent-encoded under 1,000."""
+"""Maximum characters of a target: the longest file's has under 600, percent-encoded under 1,000."""
 
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 class MalformedTargetError(ValueError):
-    """A target that can't be read; the text says why."""
+    """A target that can't be read; the text is the reason."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +31,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     has_slash: bool
     """Whether it ends with one."""
     query: str
-    """As it came, without the question mark."""
+    """As received, without the question mark."""
 
     @property
     def format(self) -> str | None:
-        """The first value of ``format`` in the query; ``+`` stands for itself."""
+        """The first value of ``format`` in the query; ``+`` is not a space."""
         for part in self.query.split("&") if self.query else ():
             key, has_value, value = part.partition("=")
             if key == "format" and has_value:

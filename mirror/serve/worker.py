@@ -1,7 +1,8 @@
-"""One process that answers: it accepts from sockets that its parent has bound, until it is told to end.
+"""One process that answers: it accepts from sockets that its parent has bound, until a signal ends
+it.
 
-SIGTERM ends it: what is under way has a few seconds. SIGUSR1 too, when another process takes its place: then transfers take
-as long as they need. Connections that were accepted are answered in both cases.
+SIGTERM ends it: requests under way have a few seconds. SIGUSR1 too, when another process takes its
+place: then transfers take as long as they need. Accepted connections are answered in both cases.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _log = get_logger(__name__)
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """What is served, and how; the same in each process."""
+    """The served tree and the limits; the same in each process."""
 
     layout: Layout
     state: BlobState
@@ -59,7 +60,7 @@ class Worker:
         self._told = self._loop.create_future()
 
     def tell(self, *, at_once: bool) -> None:
-        """Begin to end; ``at_once``: nobody takes our place."""
+        """Begin to end; ``at_once``: no other process takes its place."""
         if not self._told.done():
             self._told.set_result(at_once)
         elif at_once:
@@ -67,7 +68,7 @@ class Worker:
             self._loop.call_later(END_LIMIT_S, self._abort)
 
     async def run(self, started: Callable[[], None]) -> None:
-        """Answer until told to end, then finish what is under way."""
+        """Answer until ``tell`` is called, then finish the requests under way."""
         for listening in self._sockets:
             self._listen(listening)
         watching = asyncio.create_task(self._connections.watch())

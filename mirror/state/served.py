@@ -1,8 +1,8 @@
-"""Which blobs may be served, asked for each request beside whatever writes the state.
+"""Decides which blobs may be served, for each request, also while another process writes the state.
 
-Invariant: an answer is never older than the question. Where SQLite can keep a connection current, one stays open. Where it
-can't (a read-only file system without the database's side files), each question that finds the file changed opens it anew,
-and what was read while it changed is read again.
+Invariant: an answer is never older than the question. Where SQLite can keep a connection current,
+one stays open. Where it can't (a read-only file system without the database's side files), each
+question that finds the file changed opens it again, and a reading during a change is repeated.
 
 Blocking, one thread at a time. Raises ``StateError`` where the state can't be read.
 """
@@ -24,7 +24,7 @@ from mirror.state.store import state_errors
 _TRIES: Final = 20
 """How often a database that changes meanwhile is read again."""
 
-# By the name of the project: what an index owns and withdraws is withdrawn from the indexes after it too.
+# By the name of the project: a withdrawal by the owner also withdraws the files of later indexes.
 _QUESTION: Final = """
     SELECT e.valid_to IS NULL OR NOT EXISTS (
         SELECT 1 FROM project w JOIN source o ON o.id = w.source
@@ -35,7 +35,7 @@ _IS_BLOB: Final = "SELECT 1 FROM blob WHERE sha256 = ? AND filename = ?"
 
 
 class Verdict(Enum):
-    """What the state says of a blob."""
+    """The state's verdict on a blob."""
 
     SERVED = "served"
     UNKNOWN = "unknown"
@@ -52,7 +52,7 @@ class BlobState:
         self._is_frozen = False
 
     def exists(self) -> bool:
-        """Tell whether there is a state at all; True where we may not look."""
+        """Return whether there is a state at all; True where permissions hide it."""
         try:
             self._path.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -62,7 +62,7 @@ class BlobState:
         return True
 
     def judge(self, sha256: Sha256, filename: str) -> Verdict:
-        """Return what the state says of a blob now."""
+        """Return the state's current verdict on a blob."""
         with state_errors(self._path):
             try:
                 return self._judge(sha256, filename)
@@ -119,7 +119,8 @@ class BlobState:
     def _mode(self, *, has_wal: bool) -> str:
         if os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK):
             return "rw"
-        # Without its side files, and where they can't be made, SQLite reads only what it may take for immutable.
+        # Without its side files, and where they can't be made, SQLite reads the database only as
+        # immutable.
         return "ro" if has_wal else "ro&immutable=1"
 
     def _signature(self) -> tuple[Any, ...]:

@@ -1,8 +1,9 @@
-"""Opens what is served, without following links that leave the tree.
+"""Opens files to be served, without following links that leave the tree.
 
-Two links of ours are followed, and only to where they belong: ``simple`` of a far side to ``snapshots/NAME/simple``, and
-``channels/NAME`` to ``snapshots/NAME``. Where a state vouches for the tree, ``simple`` and ``files`` themselves may be
-links that the tree's owner or root has made (``owner``).
+Two of the mirror's own links are followed, and only to their proper targets: ``simple`` of a far
+side to ``snapshots/NAME/simple``, and ``channels/NAME`` to ``snapshots/NAME``. Where a state
+vouches for the tree, ``simple`` and ``files`` themselves may be links that the tree's owner or root
+has made (``owner``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SIMPLE_LINK: Final = re.compile(r"snapshots/([a-z0-9][a-z0-9-]{0,62})/simple/?")
 _CHANNEL_LINK: Final = re.compile(r"\.\./snapshots/([a-z0-9][a-z0-9-]{0,62})/?")
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL})
-"""What opening fails with where nothing is, or a link, a pipe or a socket stands in the way."""
+"""Errors of opening a missing file, or a path with a link, a pipe or a socket in it."""
 
 
 class ServedTree:
@@ -33,10 +34,12 @@ class ServedTree:
         self._public = str(layout.public)
 
     def open(self, place: Sequence[str], *, follows_owner: bool) -> tuple[int, os.stat_result]:
-        """Open a plain file below ``public``; return its descriptor, which the caller closes, and its status.
+        """Open a plain file below ``public``; return its descriptor, which the caller closes, and
+        its status.
 
-        ``follows_owner``: a link in place of ``simple`` or ``files`` is followed where the tree's owner made it.
-        Raises ``FileNotFoundError`` where nothing is or something else stands in the way, else ``OSError``.
+        ``follows_owner``: a link in place of ``simple`` or ``files`` is followed where the tree's
+        owner made it. Raises ``FileNotFoundError`` where the file is missing or of another kind,
+        else ``OSError``.
         """
         try:
             with _Walk(self._public) as walk:
@@ -84,7 +87,7 @@ class _Walk:
         self.descriptor = inner
 
     def status(self, name: str) -> os.stat_result:
-        """Return the status of what stands here, of a link itself."""
+        """Return the status of an entry, of a link itself."""
         return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
 
     def __enter__(self) -> Self:
