@@ -43,6 +43,9 @@ EQUIVALENT = (
     # What is newer than the last finished cycle is not finished.
     "id [[> -> >=]] coalesce((SELECT max(id) FROM cycle",
     "SELECT max(id) FROM cycle WHERE [[finished_at IS NULL -> (1 )]] AND id < (",
+    # In a list for IN it counts for nothing how often a value is there; UNION drops what both halves return.
+    "valid_from <= ? [[UNION -> UNION ALL]] SELECT project FROM entry",
+    "{} AND e.valid_to IS NULL UNION {} AND [[e.valid_to IS NOT NULL -> (1 )]]",
 )
 """Changes, as they are printed, that lead to the same result by definition."""
 

@@ -155,6 +155,8 @@ async def test_load_files_at(
     store: Store, history: None, revision: int, expected: dict[ProjectName, dict[str, tuple[str, int]]]
 ) -> None:
     """The files of some projects are those of one revision, with their labels."""
+    for filename, valid_to in (("open", None), ("closed", 6)):
+        await add_file(store, filename, "d1", project=5, valid_to=valid_to)
     assert await load_files_at(store, [A, *MANY, B], revision) == {
         name: {
             filename: PublishedFile(sha256=sha256, size=size, yanked=f"y{size}", other=("r", "t", "p", "{}"))
