@@ -67,7 +67,7 @@ soak: $(READY) ## kills, histories and property tests by the hundreds and thousa
 install-systemd: ## install the units below DESTDIR (default /), for a program in PREFIX (default /opt/mirror)
 	@install -d "$(DESTDIR)$(UNITS)/mirror.service.d" "$(DESTDIR)$(UNITS)/mirror-once.service.d" \
 	    "$(DESTDIR)$(SYSUSERS)" "$(DESTDIR)$(TMPFILES)"
-	@for unit in mirror.service mirror-once.service mirror-once.timer; do \
+	@for unit in mirror.service mirror-once.service mirror-once.timer mirror-serve.service mirror-serve.socket; do \
 	    sed 's#/opt/mirror/bin/#$(PREFIX)/bin/#' mirror/systemd/$$unit \
 	        | install -m 0644 /dev/stdin "$(DESTDIR)$(UNITS)/$$unit"; \
 	done

@@ -81,8 +81,10 @@ def install_units(
 def _files(root: Path, program: Path) -> list[_File]:
     from mirror.config import render_for_systemd
 
-    units = ("mirror.service", "mirror-once.service", "mirror-once.timer")
-    found = [_File(path=_UNITS / name, text=_shipped(name).replace(_SHIPPED_PROGRAM, str(program))) for name in units]
+    units = ("mirror.service", "mirror-once.service", "mirror-once.timer", "mirror-serve.service")
+    names = (*units, "mirror-serve.socket")
+    texts = ((name, _shipped(name).replace(_SHIPPED_PROGRAM, str(program))) for name in names)
+    found = [_File(path=_UNITS / name, text=text) for name, text in texts]
     examples = ("credential.conf.example", "root.conf.example")
     found += [_File(path=_DROP_INS / name, text=_shipped(f"mirror.service.d/{name}")) for name in examples]
     if str(root) != _SHIPPED_ROOT:

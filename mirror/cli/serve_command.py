@@ -41,13 +41,18 @@ def serve(
     ] = None,
 ) -> ExitCode:
     """Serve the tree to pip, uv and other clients until a signal ends it."""
-    from mirror.serve.listening import DEFAULT, address_of, bind
+    import os
+
+    from mirror.notify import ServiceManager
+    from mirror.serve.addresses import DEFAULT, address_of, bind, inherited_sockets
     from mirror.serve.supervisor import Supervisor
 
     config = options.load_tree_config()
     _check_root(config)
-    sockets = bind(_checked_address(listen or DEFAULT, "--listen"), where="--listen")
-    supervisor = Supervisor(_setup(config), sockets, workers=workers or config.serve.workers)
+    address = _checked_address(listen or DEFAULT, "--listen")
+    sockets = inherited_sockets(os.environ) or bind(address, where="--listen")
+    manager = ServiceManager(os.environ)
+    supervisor = Supervisor(_setup(config), sockets, workers=workers or config.serve.workers, manager=manager)
     addresses = [f"http://{address_of(listening)}/" for listening in sockets]
 
     def started() -> None:

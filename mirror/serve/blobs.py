@@ -43,7 +43,9 @@ class BlobJudge:
         believed_s = self._believed.get(key)
         if believed_s is not None and now_s - believed_s < _BELIEVED_S:
             return Verdict.SERVED
-        verdict = await asyncio.get_running_loop().run_in_executor(self._thread, self._judge, sha256, filename)
+        verdict = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._judge, sha256, filename
+        )
         if verdict is Verdict.SERVED:
             self._believed[key] = now_s
             self._believed.move_to_end(key)
@@ -72,5 +74,7 @@ class BlobJudge:
         now_s = time.monotonic()
         if self._warned_s is None or now_s - self._warned_s > _WARN_EVERY_S:
             self._warned_s = now_s
-            advice = "files are served by their place in the tree alone; withdrawn ones are not known"
+            advice = (
+                "files are served by their place in the tree alone; withdrawn ones are not known"
+            )
             _log.warning("state.unreadable", problem=str(error), advice=advice)

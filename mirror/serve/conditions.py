@@ -35,7 +35,9 @@ def is_unchanged(headers: Mapping[str, str], *, etag: str, modified: float) -> b
     return since is not None and int(modified) <= since
 
 
-def select_part(headers: Mapping[str, str], *, size: int, etag: str, modified: float) -> Part | Unsatisfiable | None:
+def select_part(
+    headers: Mapping[str, str], *, size: int, etag: str, modified: float
+) -> Part | Unsatisfiable | None:
     """Return the part that a request asks for; None: the whole, also where several or malformed ones are asked for."""
     asked = headers.get("Range")
     found = _ONE_RANGE.fullmatch(asked.strip()) if asked is not None else None

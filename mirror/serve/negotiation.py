@@ -56,7 +56,9 @@ def select_form(accept: str | None, asked: str | None = None) -> Form | None:
                 best[form] = (exactness, quality)
             elif best[form][0] == exactness:
                 best[form] = (exactness, max(best[form][1], quality))
-    taken = [(quality, exactness, form) for form, (exactness, quality) in best.items() if quality > 0]
+    taken = [
+        (quality, exactness, form) for form, (exactness, quality) in best.items() if quality > 0
+    ]
     if not taken:
         return None
     quality, exactness, _ = max(taken, key=lambda one: one[:2])

@@ -52,7 +52,13 @@ class PageCache:
         self._making: dict[tuple[object, ...], asyncio.Future[SentPage]] = {}
 
     async def page(
-        self, place: tuple[str, ...], form: Form, descriptor: int, found: os.stat_result, *, gzip: bool
+        self,
+        place: tuple[str, ...],
+        form: Form,
+        descriptor: int,
+        found: os.stat_result,
+        *,
+        gzip: bool,
     ) -> SentPage:
         """Return a page whose file is open, from memory where this version of it is there."""
         key = (place, form, gzip)
@@ -63,7 +69,9 @@ class PageCache:
             return kept
         making = self._making.get((key, signature))
         if making is None:
-            making = asyncio.ensure_future(self._make(key, os.dup(descriptor), found, form, gzip=gzip))
+            making = asyncio.ensure_future(
+                self._make(key, os.dup(descriptor), found, form, gzip=gzip)
+            )
             self._making[key, signature] = making
             making.add_done_callback(lambda _: self._making.pop((key, signature), None))
         return await asyncio.shield(making)
@@ -135,7 +143,9 @@ class MetadataTags:
         if (kept := self._kept.get(signature)) is not None:
             return kept
 
-        own = os.dup(descriptor)  # the caller may be cancelled and close it, while a thread still reads
+        own = os.dup(
+            descriptor
+        )  # the caller may be cancelled and close it, while a thread still reads
         if found.st_size <= _CHUNK:
             digits = _digest_and_close(own)
         else:

@@ -21,7 +21,7 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_server import Server
 
 from mirror.logs import get_logger
-from mirror.serve.clients import Address, client_key, parse_address
+from mirror.serve.addresses import Address, client_key, parse_address
 from mirror.serve.sending import FileAnswer, unacknowledged
 from mirror.serve.shared import Counters
 from mirror.serve.target import shown_path
@@ -92,7 +92,16 @@ class Connections(Server):
 class Connection(RequestHandler):
     """One connection."""
 
-    __slots__ = ("_answer", "_header_timer", "_key", "_marker", "_moved_s", "_server", "address", "is_excess")
+    __slots__ = (
+        "_answer",
+        "_header_timer",
+        "_key",
+        "_marker",
+        "_moved_s",
+        "_server",
+        "address",
+        "is_excess",
+    )
 
     def __init__(self, manager: Connections, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -158,7 +167,12 @@ class Connection(RequestHandler):
         if not waiting or marker != self._marker:
             self._marker, self._moved_s = marker, now_s
         elif now_s - self._moved_s >= self._server.limits.stall_s:
-            _log.info("connection.cut", client=str(self.address), reason="the client took no byte", waiting=waiting)
+            _log.info(
+                "connection.cut",
+                client=str(self.address),
+                reason="the client took no byte",
+                waiting=waiting,
+            )
             transport.abort()
 
     def drain(self, *, at_once: bool) -> None:
@@ -187,15 +201,25 @@ class Connection(RequestHandler):
             _log.error("request.failed", path=shown_path(request.message.path), exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer was sent")
-        text = "The request is malformed.\n" if status < 500 else "Something went wrong here: see the log.\n"
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "mirror"}
+        text = (
+            "The request is malformed.\n"
+            if status < 500
+            else "Something went wrong here: see the log.\n"
+        )
+        headers = {
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Server": "mirror",
+        }
         answer = web.Response(status=status, text=text, headers=headers)
         answer.force_close()
         return answer
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log an exception that aiohttp could not handle: a bug."""
-        _log.error("connection.failed", problem=str(args[0]) if args else "", exc_info=kw.get("exc_info"))
+        _log.error(
+            "connection.failed", problem=str(args[0]) if args else "", exc_info=kw.get("exc_info")
+        )
 
     def _count(self) -> None:
         limits, address = self._server.limits, self.address
@@ -207,7 +231,9 @@ class Connection(RequestHandler):
         self.is_excess = self._server.counters.enter(self._key) > limits.connections_per_client
 
     def _await_header(self) -> None:
-        self._header_timer = self._loop.call_later(self._server.limits.header_s, self._header_is_late)
+        self._header_timer = self._loop.call_later(
+            self._server.limits.header_s, self._header_is_late
+        )
 
     def _header_is_late(self) -> None:
         self._header_timer = None

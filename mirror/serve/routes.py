@@ -18,7 +18,11 @@ from mirror.serve.target import Target
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _METADATA: Final = ".metadata"
-_PAGE_FILES: Final = {"index.html": Form.HTML, "index.v1_html": Form.HTML_V1, "index.v1_json": Form.JSON}
+_PAGE_FILES: Final = {
+    "index.html": Form.HTML,
+    "index.v1_html": Form.HTML_V1,
+    "index.v1_json": Form.JSON,
+}
 PAGE_FILES: Final = {form: name for name, form in _PAGE_FILES.items()}
 """The file of each form."""
 
@@ -103,7 +107,9 @@ def _page(scope: tuple[str, ...], rest: list[str], target: Target) -> Route:
         name = normalize_project(rest[0])
     except UnsafeName:
         return NoRoute()
-    return Page(place=(*simple, name), redirect=_redirect(name, rest[0], has_slash=target.has_slash))
+    return Page(
+        place=(*simple, name), redirect=_redirect(name, rest[0], has_slash=target.has_slash)
+    )
 
 
 def _redirect(name: ProjectName, asked: str, *, has_slash: bool) -> str | None:

@@ -24,7 +24,9 @@ _PIECE: Final = 256 << 10
 class FileAnswer(web.StreamResponse):
     """A part of an open file as an answer; the descriptor is closed when it was sent or failed."""
 
-    def __init__(self, descriptor: int, *, first: int, end: int, status: int, headers: dict[str, str]) -> None:
+    def __init__(
+        self, descriptor: int, *, first: int, end: int, status: int, headers: dict[str, str]
+    ) -> None:
         super().__init__(status=status, headers=headers)
         self.content_length = end - first
         self._descriptor, self._first, self._end = descriptor, first, end
@@ -83,7 +85,9 @@ class FileAnswer(web.StreamResponse):
                 if transport.is_closing():
                     raise ConnectionResetError
                 try:
-                    sent = os.sendfile(own, self._descriptor, self._first, min(self._end - self._first, _AT_ONCE))
+                    sent = os.sendfile(
+                        own, self._descriptor, self._first, min(self._end - self._first, _AT_ONCE)
+                    )
                 except BlockingIOError:
                     await self._writable(own)
                     continue
@@ -132,6 +136,8 @@ def _finish(ready: asyncio.Future[None]) -> None:
 def unacknowledged(connection: socket.socket) -> int:
     """Return the number of bytes in the kernel that the client has not taken; 0 where unknown."""
     try:
-        return int(struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
+        return int(
+            struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
+        )
     except OSError:
         return 0

@@ -24,7 +24,17 @@ from mirror.serve.conditions import Part, Unsatisfiable, format_date, is_unchang
 from mirror.serve.negotiation import Form, select_form, takes_gzip
 from mirror.serve.pages import MetadataTags, PageCache
 from mirror.serve.protocol import Connection
-from mirror.serve.routes import PAGE_FILES, File, Live, NoRoute, Numbers, Page, Ready, Route, find_route
+from mirror.serve.routes import (
+    PAGE_FILES,
+    File,
+    Live,
+    NoRoute,
+    Numbers,
+    Page,
+    Ready,
+    Route,
+    find_route,
+)
 from mirror.serve.sending import FileAnswer
 from mirror.serve.target import MalformedTargetError, Target, parse_target
 from mirror.state.served import Verdict
@@ -64,7 +74,9 @@ class IndexServer:
 
     async def _answer(self, request: BaseRequest, connection: Connection) -> web.StreamResponse:
         if connection.is_excess:
-            answer = plain(HTTPStatus.TOO_MANY_REQUESTS, "There are too many connections from this client.\n")
+            answer = plain(
+                HTTPStatus.TOO_MANY_REQUESTS, "There are too many connections from this client.\n"
+            )
             answer.headers["Retry-After"] = str(RETRY_S)
             answer.force_close()
             return answer
@@ -84,10 +96,16 @@ class IndexServer:
         except OSError as exc:
             if isinstance(exc, ConnectionError):
                 raise
-            _log.error("tree.unreadable", path="/".join(target.segments), problem=exc.strerror or str(exc))
-            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "This can't be read at the moment: see the log.\n")
+            _log.error(
+                "tree.unreadable", path="/".join(target.segments), problem=exc.strerror or str(exc)
+            )
+            return plain(
+                HTTPStatus.SERVICE_UNAVAILABLE, "This can't be read at the moment: see the log.\n"
+            )
 
-    async def _route(self, request: BaseRequest, target: Target, route: Route) -> web.StreamResponse:
+    async def _route(
+        self, request: BaseRequest, target: Target, route: Route
+    ) -> web.StreamResponse:
         match route:
             case Page():
                 return await self._page(request, target, route)
@@ -115,12 +133,19 @@ class IndexServer:
         form = page.form or select_form(request.headers.get("Accept"), target.format)
         name = PAGE_FILES[form or Form.HTML]
         # index.html and index.v1_html have the same bytes; a tree may have one of them alone.
-        descriptor, found = self._tree.open((*page.place, name), follows_owner=self._judge.has_state)
+        descriptor, found = self._tree.open(
+            (*page.place, name), follows_owner=self._judge.has_state
+        )
         try:
             if page.redirect is not None:
                 return _redirect(page.redirect, target)
             if form is None:
-                return _vary(plain(HTTPStatus.NOT_ACCEPTABLE, "This page is text/html or PEP 691's HTML or JSON.\n"))
+                return _vary(
+                    plain(
+                        HTTPStatus.NOT_ACCEPTABLE,
+                        "This page is text/html or PEP 691's HTML or JSON.\n",
+                    )
+                )
             gzip = takes_gzip(request.headers.get("Accept-Encoding"))
             sent = await self._pages.page(page.place, form, descriptor, found, gzip=gzip)
             headers = {
@@ -138,7 +163,9 @@ class IndexServer:
                 return _unchanged(headers)
             if sent.body is not None:
                 return web.Response(body=sent.body, headers=headers)
-            answer = FileAnswer(descriptor, first=0, end=sent.size, status=HTTPStatus.OK, headers=headers)
+            answer = FileAnswer(
+                descriptor, first=0, end=sent.size, status=HTTPStatus.OK, headers=headers
+            )
             descriptor = -1
             return answer
         finally:
@@ -154,7 +181,9 @@ class IndexServer:
             return not_found()
         descriptor, found = self._tree.open(file.place, follows_owner=self._judge.has_state)
         try:
-            digest = await self._metadata.digest(descriptor, found) if file.is_metadata else file.sha256
+            digest = (
+                await self._metadata.digest(descriptor, found) if file.is_metadata else file.sha256
+            )
             answer = _file_answer(request, descriptor, found, f'"{digest}"')
             if isinstance(answer, FileAnswer):
                 descriptor = -1
@@ -164,7 +193,9 @@ class IndexServer:
                 os.close(descriptor)
 
 
-def _file_answer(request: BaseRequest, descriptor: int, found: os.stat_result, etag: str) -> web.StreamResponse:
+def _file_answer(
+    request: BaseRequest, descriptor: int, found: os.stat_result, etag: str
+) -> web.StreamResponse:
     headers = {
         "Content-Type": "application/octet-stream",
         "ETag": etag,
@@ -177,14 +208,23 @@ def _file_answer(request: BaseRequest, descriptor: int, found: os.stat_result, e
     size = found.st_size
     part = select_part(request.headers, size=size, etag=etag, modified=found.st_mtime)
     if isinstance(part, Unsatisfiable):
-        answer = plain(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "The range begins past the end of the file.\n")
+        answer = plain(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            "The range begins past the end of the file.\n",
+        )
         answer.headers["Content-Range"] = f"bytes */{size}"
         return answer
     if part is None:
         return FileAnswer(descriptor, first=0, end=size, status=HTTPStatus.OK, headers=headers)
     assert isinstance(part, Part)
     headers["Content-Range"] = f"bytes {part.first}-{part.end - 1}/{size}"
-    return FileAnswer(descriptor, first=part.first, end=part.end, status=HTTPStatus.PARTIAL_CONTENT, headers=headers)
+    return FileAnswer(
+        descriptor,
+        first=part.first,
+        end=part.end,
+        status=HTTPStatus.PARTIAL_CONTENT,
+        headers=headers,
+    )
 
 
 def plain(status: HTTPStatus, text: str) -> web.Response:
@@ -214,5 +254,9 @@ def _redirect(where: str, target: Target) -> web.Response:
 
 
 def _unchanged(headers: dict[str, str]) -> web.Response:
-    kept = {name: value for name, value in headers.items() if name not in {"Content-Type", "Content-Encoding"}}
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name not in {"Content-Type", "Content-Encoding"}
+    }
     return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=kept)

@@ -11,6 +11,12 @@ import mmap
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mirror import __version__
+
 SLOTS: Final = 64
 """Maximum number of concurrent processes, old ones with their last transfers included."""
 
@@ -31,6 +37,11 @@ class SharedCounters:
         self._clients = memoryview(mmap.mmap(-1, SLOTS * _BUCKETS * 2)).cast("H")
         self._live: set[int] = set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another process may start."""
+        return len(self._live) < SLOTS - 1
+
     def take_slot(self) -> int:
         """Return a slot for a new process. Called by the parent alone."""
         slot = next(number for number in range(SLOTS) if number not in self._live)
@@ -50,7 +61,9 @@ class SharedCounters:
 
     def totals(self) -> Mapping[str, int]:
         """Return answers by status."""
-        return {str(status): self._total(place) for place, status in enumerate((*STATUSES, "other"))}
+        return {
+            str(status): self._total(place) for place, status in enumerate((*STATUSES, "other"))
+        }
 
     @property
     def sent_bytes(self) -> int:
@@ -100,3 +113,35 @@ class Counters:
         place = self._clients + hash(client) % _BUCKETS
         clients = self.shared._clients  # noqa: SLF001
         clients[place] = max(clients[place] - 1, 0)
+
+
+def render_numbers(shared: SharedCounters) -> bytes:
+    """Return everything in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Numbers(shared))
+    return bytes(generate_latest(registry))
+
+
+class _Numbers(Collector):
+    def __init__(self, shared: SharedCounters) -> None:
+        self._shared = shared
+
+    def collect(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily("mirror_build_info", "The running version.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+        answers = CounterMetricFamily(
+            "mirror_serve_answers",
+            "Requests that `mirror serve` answered, by HTTP status.",
+            labels=["status"],
+        )
+        for status, count in self._shared.totals().items():
+            if count:
+                answers.add_metric([status], count)
+        yield answers
+        yield CounterMetricFamily(
+            "mirror_serve_sent_bytes", "Bytes of bodies that it sent.", self._shared.sent_bytes
+        )
+        yield GaugeMetricFamily(
+            "mirror_serve_connections", "Connections that are open.", self._shared.connections
+        )

@@ -3,7 +3,7 @@
 Invariants: the parent answers nothing and has one thread, so that it can fork; the sockets stay open in it, so that
 connections wait in the kernel while one process follows another. A process that ends by itself is replaced.
 
-SIGTERM and SIGINT end all.
+SIGTERM and SIGINT end all. SIGHUP replaces the processes one by one: the old ones finish their transfers.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Final
 import msgspec
 
 from mirror.logs import get_logger
+from mirror.notify import ServiceManager
 from mirror.serve.shared import SharedCounters
 from mirror.serve.worker import END_LIMIT_S, Setup, run_worker
 
-_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 _GRACE_S: Final = 2.0
 _READY_LIMIT_S: Final = 30.0
 _REST_S: Final = 1.0
@@ -36,43 +37,75 @@ _log = get_logger(__name__)
 class _Process(msgspec.Struct, kw_only=True):
     pid: int
     slot: int
+    is_leaving: bool = False
+    """Whether another one has taken its place."""
 
 
 class Supervisor:
     """The parent."""
 
-    def __init__(self, setup: Setup, sockets: list[socket.socket], *, workers: int) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        sockets: list[socket.socket],
+        *,
+        workers: int,
+        manager: ServiceManager,
+    ) -> None:
         self._setup, self._sockets, self._wanted = setup, sockets, workers
+        self._manager = manager
         self._shared = SharedCounters()
         self._workers: dict[int, _Process] = {}
         self._lifeline = os.pipe()
 
     def run(self, started: Callable[[], None]) -> None:
-        """Serve until a signal; ``started`` is called when the first requests can be answered."""
+        """Serve until a signal; call ``started`` when requests are answered."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            for _ in range(self._wanted):
-                self._start()
+            self._fill()
             started()
+            self._notify(lambda: self._manager.ready("serving"))
             while not self._heed(signal.sigwaitinfo(_SIGNALS).si_signo):
                 pass
         finally:
+            self._notify(self._manager.stopping)
             self._end()
             for descriptor in self._lifeline:
                 os.close(descriptor)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _heed(self, number: int) -> bool:
-        """Handle a signal; return whether it ends the server."""
-        if number != signal.SIGCHLD:
-            _log.info("serve.signalled", signal=signal.Signals(number).name)
+        """Handle one signal; return whether it ends the server."""
+        if number == signal.SIGCHLD:
+            for process, code in self._reap():
+                if not process.is_leaving:
+                    _log.error("worker.ended", pid=process.pid, code=code, advice="it is replaced")
+                    time.sleep(_REST_S)
+            self._fill()
+            return False
+        _log.info("serve.signalled", signal=signal.Signals(number).name)
+        if number != signal.SIGHUP:
             return True
-        for process, code in self._reap():
-            _log.error("worker.ended", pid=process.pid, code=code, advice="another one takes its place")
-            time.sleep(_REST_S)
-        while len(self._workers) < self._wanted:
-            self._start()
+        self._notify(self._manager.reloading)
+        self._replace_all()
+        self._notify(lambda: self._manager.ready("serving"))
         return False
+
+    def _fill(self) -> None:
+        """Start the processes that are missing."""
+        while sum(not process.is_leaving for process in self._workers.values()) < self._wanted:
+            self._start()
+
+    def _replace_all(self) -> None:
+        """Replace each process: the next one answers before the old one stops accepting."""
+        for process in [p for p in self._workers.values() if not p.is_leaving]:
+            if not self._shared.has_room:
+                _log.error("worker.kept", pid=process.pid, problem="too many old transfers go on")
+                return
+            self._start()
+            process.is_leaving = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGUSR1)
 
     def _start(self) -> None:
         """Fork one process and wait until it answers."""
@@ -88,11 +121,23 @@ class Supervisor:
         select.select([ready], [], [], _READY_LIMIT_S)
         os.close(ready)
 
+    def _notify(self, message: Callable[[], None]) -> None:
+        try:
+            message()
+        except OSError as exc:
+            _log.warning("systemd.unreachable", problem=exc.strerror or str(exc))
+
     def _be_worker(self, slot: int, ready: int) -> None:
         """Be the child; never returns."""
         code = _BUG
         try:
-            run_worker(self._setup, self._sockets, self._shared.of(slot), ready=ready, parent=self._lifeline[0])
+            run_worker(
+                self._setup,
+                self._sockets,
+                self._shared.of(slot),
+                ready=ready,
+                parent=self._lifeline[0],
+            )
             code = 0
         except BaseException as exc:  # noqa: BLE001 - the border of a process: nothing of the parent may run here
             with contextlib.suppress(Exception):

@@ -20,10 +20,9 @@ import msgspec
 
 from mirror.logs import get_logger
 from mirror.serve.blobs import BlobJudge
-from mirror.serve.numbers import render_numbers
 from mirror.serve.protocol import ConnectionLimits, Connections
 from mirror.serve.server import IndexServer
-from mirror.serve.shared import Counters
+from mirror.serve.shared import Counters, render_numbers
 from mirror.state.served import BlobState
 from mirror.tree.layout import Layout
 from mirror.tree.served import ServedTree
@@ -53,7 +52,9 @@ class Worker:
     def __init__(self, setup: Setup, sockets: list[socket.socket], counters: Counters) -> None:
         self._sockets = sockets
         self._judge = BlobJudge(setup.state)
-        server = IndexServer(ServedTree(setup.layout), self._judge, lambda: render_numbers(counters.shared))
+        server = IndexServer(
+            ServedTree(setup.layout), self._judge, lambda: render_numbers(counters.shared)
+        )
         self._connections = Connections(server.answer, limits=setup.limits, counters=counters)
         self._adopting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -123,7 +124,9 @@ class Worker:
             task.cancel()
 
 
-def run_worker(setup: Setup, sockets: list[socket.socket], counters: Counters, *, ready: int, parent: int) -> None:
+def run_worker(
+    setup: Setup, sockets: list[socket.socket], counters: Counters, *, ready: int, parent: int
+) -> None:
     """Be one process: write a byte to ``ready`` once requests are answered, end with the parent, whose pipe closes."""
 
     async def run() -> None:

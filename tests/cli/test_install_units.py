@@ -22,6 +22,8 @@ INSTALLED = [
     "etc/mirror/nginx.conf",
     f"{UNITS}/mirror-once.service",
     f"{UNITS}/mirror-once.timer",
+    f"{UNITS}/mirror-serve.service",
+    f"{UNITS}/mirror-serve.socket",
     f"{UNITS}/mirror.service",
     f"{UNITS}/mirror.service.d/credential.conf.example",
     f"{UNITS}/mirror.service.d/root.conf.example",

@@ -12,8 +12,7 @@ from docs.reference import FOLDER, PAGES
 from mirror.cli.outcome import ExitCode
 from mirror.errors import Reason
 from mirror.metrics import CycleFacts, Facts, IndexFacts, Metrics
-from mirror.serve.numbers import render_numbers
-from mirror.serve.shared import SharedCounters
+from mirror.serve.shared import SharedCounters, render_numbers
 from mirror.sync.report import COUNTERS, PlanItem
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "mirror" / "systemd"
-SERVICES = ["mirror.service", "mirror-once.service"]
+SERVICES = ["mirror.service", "mirror-once.service", "mirror-serve.service"]
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
@@ -35,7 +35,7 @@ def test_security(unit):
 @needs_systemd
 def test_verify(tmp_path):
     """There is nothing that systemd finds to complain about; the program itself is one that is there."""
-    units = [*SERVICES, "mirror-once.timer"]
+    units = [*SERVICES, "mirror-once.timer", "mirror-serve.socket"]
     for unit in units:
         text = (SYSTEMD / unit).read_text()
         (tmp_path / unit).write_text(text.replace("/opt/mirror/bin/mirror", sys.executable))
@@ -43,12 +43,14 @@ def test_verify(tmp_path):
 
 
 def test_both_services_are_restricted_alike():
-    """The timer's service has the same sandbox as the daemon's."""
+    """All services have the same sandbox, but the web server may not write to the tree."""
     sandboxes = []
     for unit in SERVICES:
         text = (SYSTEMD / unit).read_text()
         sandboxes.append(text[text.index("\nUser=") : text.index("SystemCallErrorNumber=EPERM")])
+    state = "StateDirectory=mirror\nStateDirectoryMode=0755\n"
     assert sandboxes[0] == sandboxes[1]
+    assert sandboxes[0].replace(state, "") == sandboxes[2] != sandboxes[0]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -59,6 +61,8 @@ def test_install(tmp_path):
     assert found == [
         "etc/systemd/system/mirror-once.service",
         "etc/systemd/system/mirror-once.timer",
+        "etc/systemd/system/mirror-serve.service",
+        "etc/systemd/system/mirror-serve.socket",
         "etc/systemd/system/mirror.service",
         "etc/systemd/system/mirror.service.d/credential.conf.example",
         "etc/sysusers.d/mirror.conf",
