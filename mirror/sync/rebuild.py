@@ -282,7 +282,10 @@ class _Rebuilder:
             sha256 = check_sha256(item.sha256)
             size = self._check_bytes(sha256, filename, None)
             if size is not None:
-                found.append((sha256, filename, size, self._mend_metadata(sha256, filename, None)))
+                metadata = self._mend_metadata(sha256, filename, None)
+                # Only what a page lists is known to be durable: this may be what a failed sync has left.
+                self._cycle.files.write_anew(sha256, filename)
+                found.append((sha256, filename, size, metadata))
         return found
 
 

@@ -22,7 +22,15 @@ from mirror.core.model import Digests
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import Reason, TreeError
 from mirror.logs import get_logger
-from mirror.state.entries import Placed, ProjectRecord, record_changes, record_missing, record_offered
+from mirror.state.entries import (
+    HeldBlob,
+    Placed,
+    ProjectRecord,
+    load_blobs,
+    record_changes,
+    record_missing,
+    record_offered,
+)
 from mirror.state.ledger import Failure, record_failures
 from mirror.state.offered import Offered, load_first
 from mirror.sync.publish import Publisher
@@ -119,7 +127,7 @@ _Sidecars = dict[tuple[int, Sha256, str], Sha256]
 """(project id, sha256, filename) -> sha256 of the metadata that its page may offer."""
 
 _Placed = list[tuple[Arrived | Delivered, PlacedBlob]]
-_Refused = list[tuple[Arrived, TreeError]]
+_Refused = list[tuple[Arrived | Delivered, TreeError]]
 
 Event = Begun | Arrived | Delivered | Adopted | Verified | Completed | Failed
 
@@ -242,9 +250,7 @@ class Recorder:
         delivered = [e for e in batch if isinstance(e, Delivered)]
         in_memory = sum(e.in_memory for e in arrived)
         try:
-            placed, refused = (
-                await anyio.to_thread.run_sync(self._place, arrived, delivered) if arrived or delivered else ([], [])
-            )
+            placed, refused = await self._place_all(arrived, delivered)
         except BaseException:
             await _put_aside(arrived)
             raise
@@ -273,11 +279,37 @@ class Recorder:
         await self._complete(completed, offered)
         return [d.work for d in drafts.values()]
 
-    def _place(self, arrived: Sequence[Arrived], delivered: Sequence[Delivered]) -> tuple[_Placed, _Refused]:
+    async def _place_all(self, arrived: Sequence[Arrived], delivered: Sequence[Delivered]) -> tuple[_Placed, _Refused]:
         """Move the files to their places that are not there yet, and make all durable.
 
         Return the placed files, in order, and the files whose own directory can't take them.
         """
+        if not arrived and not delivered:
+            return [], []
+        placed, refused = await anyio.to_thread.run_sync(self._place, arrived, delivered)
+        aside = [(blob.sha256, blob.filename) for _, blob in placed if blob.aside is not None]
+        if aside:
+            recorded = await load_blobs(self._cycle.store, aside)
+            placed = await anyio.to_thread.run_sync(self._replace, placed, recorded, refused)
+        if placed:
+            await anyio.to_thread.run_sync(self._cycle.files.sync, [blob for _, blob in placed])
+        return placed, refused
+
+    def _replace(self, placed: _Placed, recorded: Mapping[tuple[str, str], HeldBlob], refused: _Refused) -> _Placed:
+        """Move files from staging over what has their place and is not recorded."""
+        files = self._cycle.files
+        kept: _Placed = []
+        for event, blob in placed:
+            known = recorded.get((blob.sha256, blob.filename))
+            try:
+                kept.append((event, blob if blob.aside is None else files.replace(blob, known)))
+            except TreeError as exc:
+                if not files.fails_alone(exc):
+                    raise
+                refused.append((event, exc))
+        return kept
+
+    def _place(self, arrived: Sequence[Arrived], delivered: Sequence[Delivered]) -> tuple[_Placed, _Refused]:
         files = self._cycle.files
         placed: _Placed = []
         refused: _Refused = []
@@ -289,8 +321,6 @@ class Recorder:
                     raise
                 refused.append((event, exc))
         placed += [(event, event.blob) for event in delivered]
-        if placed:
-            files.sync([blob for _, blob in placed])
         return placed, refused
 
     async def _place_metadata(
@@ -325,19 +355,20 @@ class Recorder:
                     filename=name,
                     cause="other metadata than was published for it first",
                 )
-        await anyio.to_thread.run_sync(self._place_sidecars, placed)
+        recorded = await load_blobs(self._cycle.store, placed)
+        await anyio.to_thread.run_sync(self._place_sidecars, placed, recorded)
         return offered
 
-    def _place_sidecars(self, found: Mapping[tuple[Sha256, str], bytes]) -> None:
+    def _place_sidecars(
+        self, found: Mapping[tuple[Sha256, str], bytes], recorded: Mapping[tuple[str, str], HeldBlob]
+    ) -> None:
         files = self._cycle.files
-        files.sync(
-            [
-                PlacedBlob(
-                    sha256=sha256, filename=name, size=0, metadata_sha256=files.place_sidecar(sha256, name, data)
-                )
-                for (sha256, name), data in found.items()
-            ]
-        )
+        placed = []
+        for (sha256, name), data in found.items():
+            known = recorded.get((sha256, name))
+            digest = files.place_sidecar(sha256, name, data, recorded=None if known is None else known.metadata_sha256)
+            placed.append(PlacedBlob(sha256=sha256, filename=name, size=0, metadata_sha256=digest))
+        files.sync(placed)
 
     async def _complete(self, completed: Sequence[Completed], offered: _Sidecars) -> None:
         """Record the metadata of files that were held already, and mark the pages that show it."""

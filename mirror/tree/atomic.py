@@ -16,7 +16,7 @@ import itertools
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -35,6 +35,10 @@ _FEW_BYTES: Final = 1 << 20
 
 _SYNCFS_REPORTS: Final = (5, 8)
 """The kernel from which on syncfs returns an error of the disk."""
+
+_NOREPLACE: Final = 1
+"""Of renameat2(2): fail where something has the new name already."""
+_AT_FDCWD: Final = -100
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -174,6 +178,40 @@ def rename_into(temporary: str, path: str) -> None:
     except OSError:
         remove_if_there(temporary)
         raise
+
+
+def rename_new(temporary: str, path: str) -> bool:
+    """Give a finished file its name, unless something has that name: then return False. Raises ``OSError``."""
+    rename = _renameat2()
+    if rename is not None:
+        old, new = os.fsencode(temporary), os.fsencode(path)
+        code = rename(_AT_FDCWD, old, _AT_FDCWD, new, _NOREPLACE)
+        if code == 0:
+            return True
+        if code == errno.EEXIST:
+            return False
+        if code not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+            raise OSError(code, os.strerror(code), temporary, None, path)
+    # A file system without it: two writers of one name within a moment are not told apart.
+    if os.path.lexists(path):
+        return False
+    os.rename(temporary, path)
+    return True
+
+
+@functools.cache
+def _renameat2() -> Callable[..., int] | None:
+    """Return renameat2(2), which returns 0 or an errno; None for a C library without it."""
+    import ctypes
+
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:  # pragma: no cover - musl before 1.2.6
+        return None
+
+    def call(*arguments: int | bytes) -> int:
+        return 0 if function(*arguments) == 0 else ctypes.get_errno()
+
+    return call
 
 
 def replace_file(path: str | Path, data: Buffer, *, mode: int = 0o644, tmp_dir: str | Path) -> None:

@@ -1,15 +1,20 @@
 """Blobs on the disk: placed whole or not at all, each with its metadata in a sidecar.
 
 Invariants: a blob's path contains its own sha256, and it is written before its sidecar; removal
-goes in the reverse order; a good blob is never written again; a sidecar always agrees with its
-wheel; a link planted in the tree is never followed; the reserve of the disk is kept before bytes
-are written. Nothing is durable before ``sync``.
+goes in the reverse order; a sidecar always agrees with its wheel; a link planted in the tree is
+never followed; the reserve of the disk is kept before bytes are written. Nothing is durable before
+``sync``.
+
+A blob that the state records is durable and is not written again while it is good. Any other file
+at a blob's path is left from a failed sync or a killed process: its bytes may exist in memory only,
+and a later sync would report no error. It is replaced by a new file, however good its bytes look.
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -18,6 +23,7 @@ import stat
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
+from typing import Protocol
 
 import anyio.to_thread
 import msgspec
@@ -37,7 +43,9 @@ from mirror.tree.atomic import (
     sync_directory,
     sync_file,
     sync_file_system,
+    temporary_path,
     tree_errors,
+    write_new,
 )
 from mirror.tree.layout import METADATA_ENDING, PRIVATE_FILE, PUBLIC_FILE, Layout
 from mirror.tree.reserve import Reserve
@@ -59,6 +67,16 @@ class PlacedBlob(msgspec.Struct, frozen=True, kw_only=True):
     """Of the sidecar, or None where there is none."""
     metadata_problem: str | None = None
     """Why a wheel has no sidecar."""
+    aside: str | None = None
+    """Its path in staging, without its sidecar, where its own path is taken (``FileStore.replace``)."""
+
+
+class RecordedBlob(Protocol):
+    """What the state records of a blob, which is durable."""
+
+    @property
+    def metadata_sha256(self) -> Sha256 | None:
+        """Of its sidecar, which is durable too."""
 
 
 class FileStore:
@@ -133,20 +151,53 @@ class FileStore:
         """Move a complete, checked file to its place, and write a wheel's metadata next to it; not
         durable before ``sync``.
 
-        An existing good blob stays as it is.
+        Where its path is taken, the file stays in staging until ``replace``: only the state knows
+        which of the two is durable.
         """
         sha256 = Sha256(staged.hexdigest("sha256"))
         size = staged.written
         path = self.layout.blob_path(sha256, filename)
         with tree_errors(path):
             own, problem = self._read_metadata(staged, filename)
-            is_new = self._make_directories(sha256)
-            if not is_new and self.has_blob(sha256, filename, size) and _hash_file(path) == sha256:
-                staged.forget()
-            else:
-                staged.move_to(path, self._staging)
-        digest = None if own is None else self._write_sidecar(sha256, filename, own, is_new=is_new)
-        return PlacedBlob(sha256=sha256, filename=filename, size=size, metadata_sha256=digest, metadata_problem=problem)
+            self._make_directories(sha256)
+            aside = staged.move_to(path, self._staging)
+        if own is not None and aside is None:
+            self._write_sidecar(sha256, filename, own)
+        digest = None if own is None else Sha256(hashlib.sha256(own).hexdigest())
+        return PlacedBlob(
+            sha256=sha256,
+            filename=filename,
+            size=size,
+            metadata_sha256=digest,
+            metadata_problem=problem,
+            aside=aside,
+        )
+
+    def replace(self, placed: PlacedBlob, recorded: RecordedBlob | None) -> PlacedBlob:
+        """Move a file from staging to its path, unless the blob there is durable and good.
+
+        ``recorded``: what the state records of the blob, or None. Not durable before ``sync``.
+        """
+        assert placed.aside is not None
+        path = self.layout.blob_path(placed.sha256, placed.filename)
+        is_durable = False
+        try:
+            with tree_errors(path):
+                if recorded is None:
+                    os.rename(placed.aside, path)
+                elif self.has_blob(placed.sha256, placed.filename, placed.size) and _hash_file(path) == placed.sha256:
+                    is_durable = True
+                    os.unlink(placed.aside)
+                else:
+                    sync_file(placed.aside)  # the state calls it durable already
+                    os.rename(placed.aside, path)
+        except BaseException:
+            self._remove_aside(placed.aside)
+            raise
+        if placed.metadata_sha256 is not None:
+            known = recorded.metadata_sha256 if recorded is not None and is_durable else None
+            self._renew_sidecar(placed, known)
+        return msgspec.structs.replace(placed, aside=None)
 
     def fails_alone(self, error: TreeError) -> bool:
         """Return whether one directory below ``files/`` is at fault, not the disk or ``files/`` as a whole."""
@@ -155,14 +206,18 @@ class FileStore:
             return False
         return os.access(files, os.W_OK | os.X_OK)
 
-    def place_sidecar(self, sha256: Sha256, filename: str, data: bytes) -> Sha256:
-        """Write a blob's sidecar; return its digest.
+    def place_sidecar(self, sha256: Sha256, filename: str, data: bytes, *, recorded: Sha256 | None = None) -> Sha256:
+        """Write a blob's sidecar and return its digest. Unless the blob is a wheel, it must be the
+        metadata that the state knows as its first.
 
-        For a file that is no wheel, it must be the first one recorded in the state.
+        ``recorded``: the digest of the sidecar that the state records, which is not written again.
         """
         with tree_errors(self.layout.blob_path(sha256, filename)):
             self._make_directories(sha256)
-        return self._write_sidecar(sha256, filename, data, is_new=False)
+        digest = Sha256(hashlib.sha256(data).hexdigest())
+        if recorded != digest or not _holds(self.layout.sidecar_path(sha256, filename), digest, len(data)):
+            self._write_sidecar(sha256, filename, data)
+        return digest
 
     def hash_blob(self, sha256: Sha256, filename: str, algorithm: str) -> str | None:
         """Return another digest of a held blob, or None where it can't be read."""
@@ -190,6 +245,26 @@ class FileStore:
         # The deepest first: a name is durable only with all the names above it.
         for directory in (*sorted(directories, key=len, reverse=True), *([str(self.layout.files)] if placed else [])):
             sync_directory(directory)
+
+    def write_anew(self, sha256: Sha256, filename: str) -> None:
+        """Replace a blob that the state does not record, and its sidecar, by durable copies."""
+        path = self.layout.blob_path(sha256, filename)
+        for place in (path, path + METADATA_ENDING):
+            with tree_errors(place):
+                try:
+                    descriptor = open_plain(place)
+                except FileNotFoundError:
+                    continue
+                temporary = temporary_path(self._staging)
+                with os.fdopen(descriptor, "rb", buffering=0) as file:
+                    write_new(temporary, iter(partial(file.read, BLOCK_BYTES), b""), PUBLIC_FILE)
+                try:
+                    sync_file(temporary)
+                    os.rename(temporary, place)
+                except BaseException:
+                    remove_if_there(temporary)
+                    raise
+        self.sync([PlacedBlob(sha256=sha256, filename=filename, size=0)])
 
     def has_blob(self, sha256: Sha256, filename: str, size: int) -> bool:
         """Return whether a file of this size is in the blob's place; its bytes are not read."""
@@ -324,22 +399,33 @@ class FileStore:
         except WheelError as exc:
             return None, str(exc)
 
-    def _make_directories(self, sha256: Sha256) -> bool:
-        """Make a blob's directories; return whether the innermost is new, so that it must be empty."""
+    def _make_directories(self, sha256: Sha256) -> None:
         outer, middle, inner = self.layout.blob_directories(sha256)
         for directory in (outer, middle):
             try:
                 check_directory(directory)
             except FileNotFoundError:
                 make_directory(directory)
-        return make_directory(inner)
+        make_directory(inner)
 
-    def _write_sidecar(self, sha256: Sha256, filename: str, data: bytes, *, is_new: bool) -> Sha256:
+    def _write_sidecar(self, sha256: Sha256, filename: str, data: bytes) -> None:
         path = self.layout.sidecar_path(sha256, filename)
-        if is_new or not _holds(path, data):
-            with self._reserve.writing(len(data)):
-                replace_file(path, data, mode=PUBLIC_FILE, tmp_dir=self._staging)
-        return Sha256(hashlib.sha256(data).hexdigest())
+        with self._reserve.writing(len(data)):
+            replace_file(path, data, mode=PUBLIC_FILE, tmp_dir=self._staging)
+
+    def _renew_sidecar(self, placed: PlacedBlob, recorded: Sha256 | None) -> None:
+        """Take a wheel's metadata out of it again."""
+        path = self.layout.blob_path(placed.sha256, placed.filename)
+        with tree_errors(path), os.fdopen(open_plain(path), "rb") as file:
+            try:
+                data = extract_metadata(file, placed.filename, self.metadata_limit_bytes)
+            except WheelError as exc:  # it was read a moment ago
+                raise TreeError(path=path, problem=f"it has changed while it was placed: {exc}") from exc
+        self.place_sidecar(placed.sha256, placed.filename, data, recorded=recorded)
+
+    def _remove_aside(self, aside: str) -> None:
+        with contextlib.suppress(OSError):  # the next sweep does
+            os.unlink(aside)
 
 
 def _start_of(pid: int) -> str:
@@ -376,15 +462,15 @@ def _hash_file(path: str) -> str:
     return hasher.hexdigest()
 
 
-def _holds(path: str, data: bytes) -> bool:
-    """Return whether a regular file with exactly these bytes is there."""
+def _holds(path: str, sha256: Sha256, size: int) -> bool:
+    """Return whether a regular file with these bytes is there."""
     with tree_errors(path):
         try:
             found = os.lstat(path)
         except FileNotFoundError:
             return False
-        same_size = stat.S_ISREG(found.st_mode) and found.st_size == len(data)
-        return same_size and _hash_file(path) == hashlib.sha256(data).hexdigest()
+        same_size = stat.S_ISREG(found.st_mode) and found.st_size == size
+        return same_size and _hash_file(path) == sha256
 
 
 def _remove_empty(directory: str) -> bool:

@@ -120,6 +120,7 @@ def _probe(staging: Path, directory: Path) -> None:
     write_new(temporary, (), PRIVATE_FILE)
     try:
         os.rename(temporary, target)
+        os.rename(target, temporary)  # what can't be removed stays in staging, which is swept
     finally:
         remove_if_there(temporary)
         remove_if_there(target)

@@ -152,10 +152,11 @@ class PageStore:
 
 def _sync_pages(directory: str) -> bool:
     """Make the pages in a directory durable; return whether it exists."""
-    for page in PAGE_NAMES:
-        if _is_file(f"{directory}/{page}"):
-            sync_file(f"{directory}/{page}")
-    return os.path.isdir(directory)
+    with tree_errors(directory):
+        for page in PAGE_NAMES:
+            if _is_file(f"{directory}/{page}"):
+                sync_file(f"{directory}/{page}")
+        return _is_directory(directory)
 
 
 def link_or_copy(source: str, target: str) -> None:
@@ -167,6 +168,13 @@ def link_or_copy(source: str, target: str) -> None:
             raise
         with open(source, "rb", buffering=0) as file:
             write_new(target, iter(lambda: file.read(_COPY_BYTES), b""), PUBLIC_FILE)
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _is_file(path: str) -> bool:

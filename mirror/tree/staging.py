@@ -5,9 +5,9 @@ larger one is hashed and written in worker threads, a block of 1 MiB at a time, 
 loop is free and memory stays bounded. In a worker process, which does nothing else, it is written
 immediately, in smaller pieces that are still in the processor's cache.
 
-Invariants: only bytes that were hashed count as written; a partial file is hashed again before it
-is continued; a kept file has its strong validator in its record, so that the server notices a
-changed file, else the digest does.
+Invariants: only bytes that were hashed count as written; a partial file is hashed again and copied
+to a new file before it is continued; a kept file has its strong validator in its record, so that
+the server notices a changed file, else the digest does.
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
@@ -24,11 +24,11 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.errors import TreeError
+from mirror.errors import DiskFull, TreeError
 from mirror.tree.atomic import (
     Buffer,
     remove_if_there,
-    rename_into,
+    rename_new,
     replace_file,
     temporary_path,
     tree_errors,
@@ -167,17 +167,48 @@ class StagedFile:
     # The methods below block: for FileStore, in threads.
 
     def load(self) -> None:
-        """Continue the partial file of this key, if there is one: hash it again."""
+        """Continue the partial file of this key, if there is one: hash it again, and copy it.
+
+        The kept file itself is never continued: after a failed sync its bytes may exist in memory
+        only, and the next sync would report no error. Where the disk has no room for both, the
+        download begins anew.
+        """
         with tree_errors(self._part):
             try:
-                descriptor = os.open(self._part, _OPEN)
+                kept = os.open(self._part, _OPEN)
             except FileNotFoundError:
                 return
-            self._descriptor = descriptor
-            while block := os.pread(descriptor, BLOCK_BYTES, self._flushed):
-                self._update(block)
-                self._flushed += len(block)
+            try:
+                self._copy(kept)
+            except DiskFull:
+                self._begin_anew()
+                self.clear()
+                return
+            finally:
+                os.close(kept)
             self.etag = self._recorded_etag = self._read_etag()
+
+    def _copy(self, kept: int) -> None:
+        """Copy the kept bytes to a new file, and replace the old file by it."""
+        temporary = temporary_path(os.path.dirname(self._path))
+        self._descriptor = os.open(temporary, _OPEN | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+        try:
+            with tree_errors(self._part):
+                while block := os.pread(kept, BLOCK_BYTES, self._flushed):
+                    self._update(block)
+                    with self._reserve.writing(len(block)):
+                        write_at(self._descriptor, block, self._flushed)
+                    self._flushed += len(block)
+                os.rename(temporary, self._part)
+        except BaseException:
+            remove_if_there(temporary)
+            raise
+
+    def _begin_anew(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        self._flushed, self._hashers = 0, self._new_hashers()
+        if descriptor is not None:
+            os.close(descriptor)
 
     def clear(self) -> None:
         """Remove the partial file of this key."""
@@ -213,20 +244,30 @@ class StagedFile:
         self.flush()
         return open(self._descriptor, "rb", closefd=False)
 
-    def move_to(self, path: str, staging: str) -> None:
-        """Put the file in its place and close it. Raises ``OSError``, ``TreeError``."""
+    def move_to(self, path: str, staging: str) -> str | None:
+        """Put the file in its place and close it. Raises ``OSError``, ``TreeError``.
+
+        Where its path is taken, the file stays in staging: return its path there.
+        """
+        aside = temporary_path(staging)
         if self._descriptor is None:
             with self._reserve.writing(self._pending_bytes):
-                temporary = temporary_path(staging)
-                write_new(temporary, self._pending, PUBLIC_FILE)
-            rename_into(temporary, path)
+                write_new(aside, self._pending, PUBLIC_FILE)
+            try:
+                is_placed = rename_new(aside, path)
+            except OSError:
+                remove_if_there(aside)
+                raise
         else:
             self.flush()
             os.ftruncate(self._descriptor, self._flushed)
             os.fchmod(self._descriptor, PUBLIC_FILE)
-            os.rename(self._part, path)
+            is_placed = rename_new(self._part, path)
+            if not is_placed:
+                os.rename(self._part, aside)
             remove_if_there(self._path + RECORD_ENDING)
         self._close(kept=False)
+        return None if is_placed else aside
 
     def forget(self) -> None:
         """Remove the bytes and close: they are held already, or so few that they are fetched again."""

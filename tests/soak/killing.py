@@ -51,8 +51,12 @@ kind = "none"
 class Killing:
     """One mirror of one simulated index, run by ``soak.program``; used as ``with``."""
 
-    def __init__(self, work: Path, seed: int) -> None:
-        """``seed``: of all that is random; printed, so that a failure can be told apart from the next."""
+    def __init__(self, work: Path, seed: int, *, preload: Path | None = None) -> None:
+        """``seed``: of all that is random; printed, so that a failure can be told apart from the next.
+
+        ``preload``: a library that the program is loaded with.
+        """
+        self.preload = preload
         self.work, self.seed, self.random = work, seed, random.Random(seed)
         self.root = work / "mirror"
         self.log = work / "program.log"
@@ -81,7 +85,12 @@ class Killing:
             stdout=subprocess.PIPE,
             text=True,
             cwd=self.work,
-            env={**environment, "HOME": str(self.work), "PYTHONPATH": tests},
+            env={
+                **environment,
+                "HOME": str(self.work),
+                "PYTHONPATH": tests,
+                **({} if self.preload is None else {"LD_PRELOAD": str(self.preload)}),
+            },
         )
         return self
 

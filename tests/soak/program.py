@@ -2,13 +2,15 @@
 
 A command is a line of JSON on standard input: ``arguments``, a file for the ``log``, and how to kill: ``after_s``
 (SIGKILL so long after the start) or ``step`` and ``count`` (SIGKILL when that function has returned for the n-th time). With ``beside`` files are fetched by other processes from the first
-on; a step in one of them kills the program too.
+on; a step in one of them kills the program too. ``fail``: a storage call that fails, see ``_arm``.
+With ``many`` each batch is made durable as a large one is.
 Answers are lines too: the pid at once, then the status as ``waitpid`` has it. What is heavy is imported once, before
 the first fork; a step's function is the real one, called before the process kills itself.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import inspect
@@ -87,6 +89,11 @@ def _run(command: dict[str, Any]) -> None:
         if command.get("beside"):
             fetch = importlib.import_module("mirror.sync.fetch")
             fetch._MANY_FILES = fetch._MANY_PAGES = 0
+        if command.get("many"):
+            for name in ("files", "pages"):
+                importlib.import_module(f"mirror.tree.{name}").FEW = 0
+        if command.get("fail"):
+            _arm(**command["fail"])
         if command.get("step"):
             _kill_after(STEPS[command["step"]], command["count"])
         from mirror.cli import main as run
@@ -98,6 +105,15 @@ def _run(command: dict[str, Any]) -> None:
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _arm(tree: str, call: str = "", number: int = 0, error: int = 0, trace: str = "") -> None:
+    """Let the n-th call of a function on a tree fail, or write down all that could (``failing_calls.c``)."""
+    library = ctypes.CDLL(None)
+    if trace:
+        library.failing_trace(os.fsencode(tree), os.fsencode(trace))
+    else:
+        library.failing_arm(os.fsencode(tree), call.encode(), number, error)
 
 
 def _kill_after(place: str, count: int) -> None:

@@ -66,10 +66,11 @@ async def arrive(store: FileStore, data: bytes, key: str = "key", chunk: int = 6
     return staged
 
 
-async def put(store: FileStore, data: bytes, filename: str) -> PlacedBlob:
-    """Let a body arrive and place it."""
+async def put(store: FileStore, data: bytes, filename: str, *, recorded: PlacedBlob | None = None) -> PlacedBlob:
+    """Let a body arrive and place it, as the recorder does; ``recorded``: what the state knows of it."""
     staged = await arrive(store, data)
-    return await run(store.place, staged, filename)
+    placed = await run(store.place, staged, filename)
+    return placed if placed.aside is None else await run(store.replace, placed, recorded)
 
 
 def tree(layout: Layout) -> dict[str, bytes]:
@@ -128,13 +129,50 @@ async def test_metadata_limit(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
-async def test_good_blob_is_not_written_again(layout: Layout, store: FileStore, data: bytes) -> None:
-    """The same bytes once more are not written: the blob that is there stays, also as a file of the system."""
+async def test_recorded_blob_is_not_written_again(layout: Layout, store: FileStore, data: bytes) -> None:
+    """The same bytes once more do not replace a blob that the state knows, nor its metadata."""
     first = await put(store, data, SDIST)
     inode = (await run(os.stat, layout.blob_path(first.sha256, SDIST))).st_ino
-    assert await put(store, data, SDIST) == first
+    assert await put(store, data, SDIST, recorded=first) == first
     assert (await run(os.stat, layout.blob_path(first.sha256, SDIST))).st_ino == inode
     assert await run(tree, layout) == {place_of(data, SDIST): data}
+
+
+@pytest.mark.parametrize("padding", [0, 2 * BLOCK_BYTES], ids=["small", "large"])
+async def test_blob_that_the_state_does_not_know(layout: Layout, store: FileStore, padding: int) -> None:
+    """What lies in a blob's place and is not recorded is another file of the system afterwards, its metadata too."""
+    wheel = make_wheel(padding)
+    path = Path(layout.blob_path(sha(wheel), WHEEL))
+    first = await put(store, wheel, WHEEL)
+    await run(lambda: [layout.root.joinpath(p.name).hardlink_to(p) for p in path.parent.iterdir()])
+    assert await put(store, wheel, WHEEL) == first
+    assert [p.samefile(layout.root / p.name) for p in path.parent.iterdir()] == [False, False]
+    await run(lambda: [layout.root.joinpath(p.name).unlink() for p in path.parent.iterdir()])
+    assert await run(tree, layout) == {place_of(wheel, WHEEL): wheel, place_of(wheel, WHEEL) + ".metadata": METADATA}
+
+
+async def test_blob_is_written_anew(layout: Layout, store: FileStore) -> None:
+    """What lies in the tree becomes another file of the system with the same bytes, and so does its metadata."""
+    wheel = make_wheel(2 * BLOCK_BYTES)
+    path = Path(layout.blob_path(sha(wheel), WHEEL))
+    await put(store, wheel, WHEEL)
+    await run(lambda: [layout.root.joinpath(p.name).hardlink_to(p) for p in path.parent.iterdir()])
+    await run(store.write_anew, sha(wheel), WHEEL)
+    assert [p.samefile(layout.root / p.name) for p in path.parent.iterdir()] == [False, False]
+    await run(lambda: [layout.root.joinpath(p.name).unlink() for p in path.parent.iterdir()])
+    assert await run(tree, layout) == {place_of(wheel, WHEEL): wheel, place_of(wheel, WHEEL) + ".metadata": METADATA}
+
+
+async def test_kept_part_is_written_anew(layout: Layout, store: FileStore) -> None:
+    """A partial file is continued as another file of the system: what an earlier sync lost in it is on the disk then."""
+    kept = await arrive(store, LARGE[:-5])
+    await kept.keep()
+    (part,) = layout.staging.glob("*.part")
+    inode = part.stat().st_ino
+    placed = await put(store, LARGE, SDIST)
+    found = await run(os.stat, layout.blob_path(placed.sha256, SDIST))
+    assert found.st_ino != inode
+    assert await run(tree, layout) == {place_of(LARGE, SDIST): LARGE}
 
 
 @pytest.mark.parametrize(
@@ -147,10 +185,10 @@ async def test_good_blob_is_not_written_again(layout: Layout, store: FileStore, 
     ],
 )
 async def test_damaged_blob_is_replaced(layout: Layout, store: FileStore, damage: Callable[[str], None]) -> None:
-    """What lies in the blob's place and is not it is replaced by the right bytes."""
-    await put(store, SMALL, SDIST)
+    """What lies in the blob's place and is not it is replaced by the right bytes, also where the state knows the blob."""
+    recorded = await put(store, SMALL, SDIST)
     await run(damage, layout.blob_path(sha(SMALL), SDIST))
-    await put(store, SMALL, SDIST)
+    await put(store, SMALL, SDIST, recorded=recorded)
     assert await run(tree, layout) == {place_of(SMALL, SDIST): SMALL}
     assert await run(store.has_blob, sha(SMALL), SDIST, len(SMALL))
 
@@ -161,10 +199,10 @@ async def test_wrong_sidecar_is_replaced(layout: Layout, store: FileStore) -> No
     placed = await put(store, wheel, WHEEL)
     path = Path(layout.sidecar_path(placed.sha256, WHEEL))
     inode = (await run(path.stat)).st_ino
-    await put(store, wheel, WHEEL)
+    await put(store, wheel, WHEEL, recorded=placed)
     assert (await run(path.stat)).st_ino == inode
     await run(path.write_bytes, METADATA.upper())
-    assert await put(store, wheel, WHEEL) == placed
+    assert await put(store, wheel, WHEEL, recorded=placed) == placed
     assert await run(path.read_bytes) == METADATA
 
 
@@ -346,5 +384,7 @@ def test_many_threads_place_the_same_file(layout: Layout, store: FileStore) -> N
         thread.start()
     for thread in threads:
         thread.join()
-    assert placed == [PlacedBlob(sha256=sha(LARGE), filename=SDIST, size=len(LARGE))] * 8
+    assert sum(one.aside is None for one in placed) == 1
+    settled = [one if one.aside is None else store.replace(one, None) for one in placed]
+    assert settled == [PlacedBlob(sha256=sha(LARGE), filename=SDIST, size=len(LARGE))] * 8
     assert tree(layout) == {place_of(LARGE, SDIST): LARGE}
