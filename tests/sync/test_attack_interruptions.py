@@ -89,6 +89,8 @@ async def test_what_has_arrived_is_entered_or_kept_but_never_both(simulator, mir
             has_entries=True,
             has_absent=False,
             has_failures=False,
+            address=None,
+            page_origin=None,
         )
         work = ProjectWork(run=run, row=row, change=ProjectChange(), closing=None, pending=1000)
         recorder = Recorder(cycle, Publisher(cycle))
