@@ -238,6 +238,8 @@ async def test_files_that_wait_for_the_disk_hold_little_memory(simulator, mirror
             has_entries=True,
             has_absent=False,
             has_failures=False,
+            address=None,
+            page_origin=None,
         )
         work = ProjectWork(run=cycle.runs[0], row=row, change=ProjectChange(), closing=None, pending=len(contents))
         recorder = Recorder(cycle, Publisher(cycle))
