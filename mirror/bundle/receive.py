@@ -30,7 +30,7 @@ Exit codes: 0 done · 2 wrong usage · 5 a volume is not there yet · 6 the disk
 # much is done for each file; what it says is printed, since it is a program of its own.
 # ruff: noqa: B905, PYI034, RUF007, S603, T201, UP007, UP035, UP045
 # ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH113, PTH114, PTH115, PTH116, PTH120
-# ruff: noqa: PTH117, PTH118, PTH119, PTH123, PTH208, PTH211
+# ruff: noqa: PTH109, PTH117, PTH118, PTH119, PTH123, PTH208, PTH211
 
 # The first statement that runs: ``sys`` is part of the interpreter and read from no file. Nothing else may be imported
 # before this guard, ``__future__`` neither, since Python looks beside a script for every module first.
@@ -40,15 +40,17 @@ if __name__ == "__main__" and not sys.flags.isolated:
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[:1]
     # Only what came with this Python: no working directory and no module of the user.
-    _own = (sys.base_prefix, sys.base_exec_prefix)
+    _own = (f"{sys.base_prefix}/", f"{sys.base_exec_prefix}/")
     sys.path = [path for path in sys.path if path.startswith(_own)]
 
 import argparse
+import base64
 import calendar
 import contextlib
 import errno
 import fcntl
 import hashlib
+import html
 import io
 import json
 import os
@@ -742,11 +744,12 @@ def find_ssh_keygen(media: "Sequence[Medium]" = ()) -> str:
 
     Elements of ``PATH`` that are empty, relative or on a medium do not count: a bundle must not bring its own judge.
     """
+    own = {os.stat("/").st_dev, os.stat(sys.base_prefix).st_dev}
     for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
         path = f"{directory}/ssh-keygen"
         if not os.path.isabs(directory) or not os.path.isfile(path) or not os.access(path, os.X_OK):
             continue
-        if not any(_lies_in(os.path.realpath(path), place) for medium in media for place in medium):
+        if not any(_leads_over(path, medium, set(medium), own) for medium in media):
             return path
     said = os.strerror(errno.ENOENT)
     raise UsageError(f"ssh-keygen can't be run ({said}): install OpenSSH 8.2 or newer")
@@ -773,20 +776,49 @@ def find_signers(data: Union[bytes, int], signature: str, trust: str, keygen: st
     """
     found = _ssh_keygen(keygen, "-Y", "find-principals", "-s", signature, "-f", trust)
     lines = found.stdout.decode("utf-8", "replace").splitlines() if found.returncode == 0 else []
-    names = list(dict.fromkeys(name.strip() for line in lines for name in line.split(",") if name.strip()))
+    if lines:
+        # ssh-keygen stops at the first line that fits; a key may stand in several, each for another site.
+        lines += _other_principals(signature, trust, keygen)
+    found_names = (name.strip() for line in lines for name in line.split(","))
+    # What a line excludes is no principal, though ssh-keygen names it among them.
+    names = list(dict.fromkeys(name for name in found_names if name and not name.startswith("!")))
     if not names:
         said = shown(found.stderr.decode("utf-8", "replace").strip().split("\n")[0]).replace(trust, label)
         raise Rejected(f"{BUNDLE_SIG}: the signature is by no key of {label}" + (f" ({said})" if said else ""))
-    good = []
+    good, reason = [], b""
     for name in names:
         words = ["-Y", "verify", "-f", trust, "-I", name, "-n", NAMESPACE, "-s", signature]
         answer = _ssh_keygen(keygen, *words, stdin=data)
         if answer.returncode == 0:
             good.append(name)
+        reason = reason or answer.stderr or answer.stdout
     if good:
         return good
-    said = shown((answer.stderr or answer.stdout).decode("utf-8", "replace").strip().split("\n")[0])
+    said = shown(reason.decode("utf-8", "replace").strip().split("\n")[0])
     raise Rejected(f"{BUNDLE_JSON}: changed, or not signed for bundles, by {shown(names[0])} ({said})")
+
+
+def _other_principals(signature: str, trust: str, keygen: str) -> list[str]:
+    """Return the principals of each line of ``trust`` that may be of the key that made a signature."""
+    with open(signature, "rb") as made, open(trust, "rb") as trusted:
+        key = _key_in(made.read())
+        lines = [line for line in trusted.read().splitlines() if key in line or b"cert-authority" in line.lower()]
+    found = []
+    for line in lines:
+        words = ["-Y", "find-principals", "-s", signature, "-f", "/dev/stdin"]
+        answer = _ssh_keygen(keygen, *words, stdin=line + b"\n")
+        if answer.returncode == 0:
+            found += answer.stdout.decode("utf-8", "replace").splitlines()
+    return found
+
+
+def _key_in(signature: bytes) -> bytes:
+    """Return the public key of a signature as a line of ``allowed_signers`` has it (PROTOCOL.sshsig)."""
+    inner = b"".join(line for line in signature.splitlines() if not line.startswith(b"-----"))
+    with contextlib.suppress(ValueError):
+        data = base64.b64decode(inner)
+        return base64.b64encode(data[14 : 14 + int.from_bytes(data[10:14], "big")])
+    return b"cert-authority"
 
 
 def choose_signer(signers: Sequence[str], site: str) -> str:
@@ -1346,7 +1378,7 @@ def read_trust(root: Root, media: Sequence[Medium], trust: str) -> bytes:
         for medium in media:
             if _is_of_medium(trust, found, medium):
                 raise UsageError(f"{shown(trust)} lies in the bundle: trust must come another way than what it judges")
-            if _is_on_mount(root, found, medium):
+            if _is_on_mount(root, trust, found, medium):
                 raise UsageError(
                     f"{shown(trust)} lies on the same medium as the bundle: trust must come another way than what it judges"
                 )
@@ -1357,14 +1389,75 @@ def read_trust(root: Root, media: Sequence[Medium], trust: str) -> bytes:
 
 
 def _is_of_medium(trust: str, found: os.stat_result, medium: Medium) -> bool:
-    """Tell whether a file, or a link that leads to it, lies below the folder that the bundle lies in."""
-    named = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(trust))), os.path.basename(trust))
-    for place in {*medium, _parent_on_medium(medium.path)}:
-        if _lies_in(os.path.realpath(trust), place) or _lies_in(named, place):
+    """Tell whether a file, a link that leads to it, or a second name of it lies below the folder of a bundle."""
+    places = {*medium, _parent_on_medium(medium.path)}
+    if _leads_over(trust, medium, places, None):
+        return True
+    return found.st_nlink > 1 and any(_has_link(place, found) for place in places)
+
+
+def _leads_over(path: str, medium: Medium, places: set[str], own: Optional[set[int]]) -> bool:
+    """Tell whether a path ends in one of some places, or is a link that lies there, or leads over one.
+
+    ``own``: devices of this host; what lies on the device of a medium that is none of them counts as well.
+    """
+    device = os.stat(medium.path).st_dev
+    is_apart = own is not None and device not in own
+    disk_places = [found for place in places if (found := _place_on_disk(place)) is not None]
+    for step in _steps_to(path):
+        if any(_lies_in(step, place) for place in places) or (is_apart and os.lstat(step).st_dev == device):
             return True
-        if found.st_nlink > 1 and _has_link(place, found):
+        found = _place_on_disk(step)
+        # The same folder may be mounted in two places.
+        if found is not None and any(
+            found[0] == place[0] and os.path.commonpath([found[1], place[1]]) == place[1] for place in disk_places
+        ):
             return True
     return False
+
+
+def _steps_to(path: str) -> list[str]:
+    """Return each link that a path leads over, and where it ends; the folders on the way to each are real ones."""
+    steps: list[str] = []
+    place, rest = "/", os.path.join(os.getcwd(), path).split("/")[::-1]
+    # As many links as Linux follows.
+    while rest and len(steps) < 40:
+        name = rest.pop()
+        if name == "..":
+            place = os.path.dirname(place)
+        elif name not in {"", "."}:
+            here = os.path.join(place, name)
+            try:
+                target = os.readlink(here)
+            except OSError:
+                place = here
+                continue
+            steps.append(here)
+            place = "/" if target.startswith("/") else place
+            rest += target.split("/")[::-1]
+    return [*steps, place]
+
+
+def _place_on_disk(path: str) -> Optional[tuple[str, str]]:
+    """Return the device of a path and where it lies there; None where the kernel does not tell."""
+    best: Optional[tuple[str, str, str]] = None
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                device, inner, mount = (_MOUNT_ESCAPE.sub(_unescaped, word) for word in line.split(" ")[2:5])
+                # Of several mounts on one folder the last one is seen.
+                if os.path.commonpath([path, mount]) == mount and (best is None or len(mount) >= len(best[2])):
+                    best = (device, inner, mount)
+    except (OSError, ValueError):
+        return None
+    return None if best is None else (best[0], os.path.normpath(os.path.join(best[1], os.path.relpath(path, best[2]))))
+
+
+_MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+def _unescaped(found: "re.Match[str]") -> str:
+    return chr(int(found.group(1), 8))
 
 
 def _parent_on_medium(path: str) -> str:
@@ -1383,14 +1476,14 @@ def _has_link(directory: str, found: os.stat_result) -> bool:
     return False
 
 
-def _is_on_mount(root: Root, found: os.stat_result, medium: Medium) -> bool:
-    """Tell whether a file lies on the file system of a bundle that is mounted apart from the root and from ``/``."""
+def _is_on_mount(root: Root, trust: str, found: os.stat_result, medium: Medium) -> bool:
+    """Tell whether a file, or a link to it, lies on the file system of a bundle that is mounted apart from ours."""
     place = root.path
     while not os.path.lexists(place):
         place = os.path.dirname(place)
     own = {os.stat(place).st_dev, os.stat("/").st_dev}
     device = os.stat(medium.path).st_dev
-    return device not in own and found.st_dev == device
+    return device not in own and (found.st_dev == device or _leads_over(trust, medium, set(), own))
 
 
 def _lies_in(path: str, directory: str) -> bool:
@@ -1758,7 +1851,8 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
     brought = {path for path in tree.sidecars if _is_there(f"{work.path}/{path}", None)}
     is_repair = manifest.kind == "repair"
     if not is_repair:
-        brought = {path for path in brought if os.path.lexists(f"{root.public}/{path}")}
+        # Also where metadata was lost: a kept state may still list it.
+        brought = {path for path in brought if os.path.lexists(os.path.dirname(f"{root.public}/{path}"))}
     if not brought or record is None:
         return tree
     listed = _listed_sidecars(root, record, brought)
@@ -1766,7 +1860,8 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
     for path in sorted(brought):
         digests = listed.get(path, {})
         judges = list(digests.items())[:1] if is_repair else list(digests.items())
-        other = [name for name, sha256 in judges if sha256 not in {"", tree.sidecars[path]}]
+        # Without a digest ("") what is there is what the state offers; only a repair knows that it is damaged.
+        other = [name for name, sha256 in judges if sha256 != tree.sidecars[path] and (sha256 or not is_repair)]
         if other:
             problems.append(f"{shown(path)}: {other[0]} lists other metadata for this file")
         elif is_repair and not digests:
@@ -1902,16 +1997,43 @@ class Listed(NamedTuple):
     sidecar: Optional[str]
 
 
-def parse_page(data: bytes, project: str = "") -> list[Listed]:
-    """Return what a project's JSON page lists. Raises ``FormatError``, also for a link out of the tree."""
+def parse_page(data: bytes, project: str = "", *, is_new: bool = False) -> list[Listed]:
+    """Return what a project's JSON page lists. Raises ``FormatError``, also for a link out of the tree.
+
+    ``project``: whose page it must be. ``is_new``: it was never judged before.
+    """
     try:
-        page = json.loads(data)
+        page = _read_page(data, is_new=is_new)
         found = [_listed(file) for file in page["files"]]
+        if is_new:
+            _check_keys(page, page.get("meta"), page["files"])
         if project and _normalised(page["name"]) != project:
             raise ValueError(f"it is the page of {page['name']!r}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise FormatError(f"no page of an index: {shown(str(exc))}") from exc
     return found
+
+
+class _Ambiguous(dict[str, Any]):
+    """An object in which a key stands twice: clients differ in which of them they take."""
+
+
+def _read_page(data: bytes, *, is_new: bool) -> Any:
+    """Return a JSON page, in UTF-8 and no other encoding. Raises ``ValueError``."""
+    text = data.decode("utf-8")
+    return json.loads(text, object_pairs_hook=_marked, parse_constant=_no_number) if is_new else json.loads(text)
+
+
+def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else _Ambiguous(value)
+
+
+def _check_keys(page: Any, meta: Any, items: list[dict[str, Any]]) -> None:
+    """Raise ``FormatError`` where a key that clients read stands twice."""
+    inner = [value for item in items for key, value in item.items() if key in _READ_OBJECTS]
+    if any(isinstance(value, _Ambiguous) for value in (page, meta, *items, *inner)):
+        raise FormatError("a key stands twice in an object")
 
 
 def _normalised(name: str) -> str:
@@ -1921,7 +2043,7 @@ def _normalised(name: str) -> str:
 def _listed(file: dict[str, Any]) -> Listed:
     link = _LINK.match(file["url"])
     sha256 = file["hashes"]["sha256"]
-    name = unquote(link.group(2)) if link else ""
+    name = unquote(link.group(2), errors="strict") if link else ""
     if not link or link.group(1) != f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/" or not is_plain_name(name):
         raise ValueError(f"the link {file['url']!r} does not lead to a blob")
     metadata = file.get("core-metadata", False)
@@ -1934,16 +2056,18 @@ def _listed(file: dict[str, Any]) -> Listed:
 
 
 _OLDER_NAMES = ("dist-info-metadata", "data-dist-info-metadata", "data-core-metadata")
+_READ_OBJECTS = frozenset({"hashes", "core-metadata", *_OLDER_NAMES})
 _HTML_TOKEN = re.compile(
-    r'<a href="([^"&<>]*)"((?: data-[a-z-]+="[^"<>]*")*)>[^<]*</a>(?:<br ?/?>)?\s*'
-    r"|[^<]+|<!DOCTYPE html>|<!--[^<>]*-->|</?(?:html|head|title|body|h1|p|br)>|<br ?/>"
-    r'|<html lang="[a-z-]+">|<meta charset="[a-zA-Z0-9-]+" ?/?>|<meta name="[a-z:-]+" content="[^"<>]*" ?/?>'
+    r'<a href="([^"&<>]*)"((?: data-[a-z-]+="[^"<>]*")*)>([^<]*)</a>(?:<br ?/?>)?\s*'
+    r"|[^<]+|<!DOCTYPE html>|<!--[^<>]*-->|<title>[^<]*</title>|</?(?:html|head|body|h1|p|br)>|<br ?/>"
+    r'|<html lang="[a-z-]+">|<meta charset="[uU][tT][fF]-8" ?/?>|<meta name="[a-z:-]+" content="[^"<>]*" ?/?>'
 )
+_HTML_LINK = re.compile(r"\.\./\.\./(files/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}/)([^/?#]+)#sha256=([0-9a-f]{64})\Z")
 _HTML_METADATA = re.compile(r' data-(?:core|dist-info)-metadata="([^"]*)"')
 
 
-def parse_html(data: bytes) -> list[tuple[str, str]]:
-    """Return the links of a page and their ``data-`` attributes as text. Raises ``FormatError``.
+def parse_html(data: bytes) -> list[tuple[str, str, str]]:
+    """Return the links of a page, their ``data-`` attributes as text, and what people read. Raises ``FormatError``.
 
     Only what a renderer of this program has ever written is let through: no script, no style, no frame, no form, nothing
     that a browser or an installer could take for something else.
@@ -1959,25 +2083,31 @@ def parse_html(data: bytes) -> list[tuple[str, str]]:
             break
         at = token.end()
         if token.group(1) is not None:
-            found.append((token.group(1), token.group(2)))
-    if at != len(text):
+            found.append((token.group(1), token.group(2), html.unescape(token.group(3)).strip()))
+    if at != len(text) or "\0" in text:
         raise FormatError(f"the page has something else than links and plain text: {shown(text[at : at + 60])}")
     return found
 
 
 def check_html(data: bytes, listed: Sequence[Listed]) -> None:
     """Raise ``FormatError`` unless a project's HTML page names the same files as its JSON page, with the same digests."""
-    expected = {f"../../{file.path}#sha256={file.sha256}": file for file in listed}
+    expected = {file.path: file for file in listed}
+    # A link that is not encoded leads nowhere else in the tree: at worst to nothing.
+    plain = {f"../../{file.path}#sha256={file.sha256}": file for file in listed}
     found = set()
-    for href, labels in parse_html(data):
-        file = expected.get(unquote(href)) or expected.get(href)
-        if file is None:
+    for href, labels, text in parse_html(data):
+        link = _HTML_LINK.match(href)
+        path = link.group(1) + unquote(link.group(2), errors="replace") if link else ""
+        file = plain.get(href) or expected.get(path)
+        if file is None or not href.endswith(f"#sha256={file.sha256}"):
             raise FormatError(f"the HTML links to {shown(href)}, which the JSON does not list")
+        if text != file.path.rpartition("/")[2]:
+            raise FormatError(f"the HTML shows {shown(text)} for a link to {shown(file.path)}")
         for metadata in _HTML_METADATA.findall(labels):
             if file.sidecar is None or metadata != (f"sha256={file.sidecar}" if file.sidecar else "true"):
                 raise FormatError(f"the HTML has other metadata for {shown(file.path)} than the JSON")
         found.add(file.path)
-    if len(found) < len({file.path for file in listed}):
+    if len(found) < len(expected):
         raise FormatError(f"the HTML lists {len(found)} files, the JSON {len(expected)}")
 
 
@@ -1985,10 +2115,12 @@ def check_root(data: bytes, projects: Sequence[str], *, is_json: bool) -> None:
     """Raise ``FormatError`` unless the root page lists exactly the projects that are there."""
     try:
         if is_json:
-            named = [_normalised(item["name"]) for item in json.loads(data)["projects"]]
+            page = _read_page(data, is_new=True)
+            named = [_normalised(item["name"]) for item in page["projects"]]
+            _check_keys(page, page.get("meta"), page["projects"])
         else:
-            links = [_PROJECT_LINK.match(href) for href, _ in parse_html(data)]
-            named = [link.group(1) if link else "" for link in links]
+            links = [(_PROJECT_LINK.match(href), text) for href, _, text in parse_html(data)]
+            named = [link.group(1) if link and link.group(1) == _normalised(text) else "" for link, text in links]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise exc if isinstance(exc, FormatError) else FormatError(f"no page of an index: {shown(str(exc))}") from exc
     if differing := sorted(set(named) ^ set(projects))[:3]:
@@ -2026,7 +2158,7 @@ def survey(simple: str, listing: Listing, tree: Tree, changed: set[str]) -> tupl
                             check_root(data, projects, is_json=is_json)
                         elif is_json:
                             listing.inodes.add(key[0])
-                            listed = parse_page(data, project)
+                            listed = parse_page(data, project, is_new=f"simple/{path}" in changed)
                         elif listed is not None and f"simple/{path}" in changed:
                             check_html(data, listed)
             except (OSError, FormatError) as exc:
@@ -2278,9 +2410,8 @@ def check(root: Root, record: Record, talk: Talk) -> list[Damage]:
             damage.append(Damage(f"snapshots/{entry.name}/files", "missing"))
         # One item for each path, whatever several states say of it.
         named = {item.path for item in damage}
-        damage += {
-            item.path: item for item in _check_blobs_of(root, entry, bad, listing) if item.path not in named
-        }.values()
+        found = _check_blobs_of(root, entry, bad, listing, prefix)
+        damage += {item.path: item for item in found if item.path not in named}.values()
     if live_name(root) not in {entry.name for entry in record.applied}:
         damage.append(Damage("simple", "missing"))
     return damage
@@ -2317,7 +2448,7 @@ def _page_problem(path: Optional[str], sha256: str, whole: dict[int, str]) -> st
         return "bytes"
 
 
-def _check_blobs_of(root: Root, entry: Applied, bad: dict[str, str], listing: Listing) -> Iterator[Damage]:
+def _check_blobs_of(root: Root, entry: Applied, bad: dict[str, str], listing: Listing, prefix: str) -> Iterator[Damage]:
     """Hash what the whole pages of a state list; a damaged page could name anything, and is not believed."""
     for path, place in sorted(find_pages(root, entry).items()):
         if path in bad or not path.endswith("/" + PAGE_NAMES[2]) or path.count("/") != 2:
@@ -2325,7 +2456,13 @@ def _check_blobs_of(root: Root, entry: Applied, bad: dict[str, str], listing: Li
         inode = os.lstat(place).st_ino
         if inode not in listing.inodes:
             listing.inodes.add(inode)
-            for file in parse_page(b"".join(_blocks(place))):
+            try:
+                listed = parse_page(b"".join(_blocks(place)))
+            except FormatError:
+                # As it was received, by an older program that let it through: no file of it can be looked at.
+                yield Damage(prefix + path, "bytes")
+                continue
+            for file in listed:
                 yield from _check_blob_files(root, file, listing)
 
 
