@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from mirror.errors import shown_text, shown_url
 
@@ -47,7 +47,9 @@ MAX_TEXT = 4000
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/?#@]*@)*[^\s'\"<>]+")
+
+_PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
 
 
 class _Secrets:
@@ -61,7 +63,10 @@ class _Secrets:
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, text: str) -> None:
-        forms = {text, quote(text, safe=""), quote(text), json.dumps(text)[1:-1], repr(text)[1:-1]}
+        encoded = {quote(text, safe=""), quote(text), quote_plus(text)}
+        encoded |= {_PERCENT.sub(lambda found: found[0].lower(), form) for form in encoded}
+        escaped = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1]}
+        forms = {text, *encoded, *escaped}
         if forms <= self._texts:
             return
         self._texts |= forms

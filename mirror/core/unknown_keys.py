@@ -13,8 +13,12 @@ from typing import Any
 
 import msgspec
 
-_URL = re.compile(r"(?:\b[A-Za-z][A-Za-z0-9+.-]*:)?//[^\s'\"<>\\]+")
-_LINK_WITH_QUERY = re.compile(r"\.{0,2}/[^\s?]*\?\S*\Z")
+_URL = re.compile(
+    r"(?:\b[A-Za-z][A-Za-z0-9+.-]*:)?//"
+    # What stands before the "@" and behind the "?" is cut off, whatever is in it.
+    r"(?:[^\s/?#@]*@)*[^\s\"<>\\?#]*(?:\?[^\s\"<>#]*)?(?:#[^\s\"<>\\]*)?"
+)
+_LINK_WITH_QUERY = re.compile(r"(?:\.{0,2}/[^\s?]*\?|[^\s?]+\?[^\s=]*=)\S*\Z")
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:
@@ -30,7 +34,7 @@ def without_url_secrets(value: Any) -> Any:
         case list() | tuple():
             return [without_url_secrets(inner) for inner in value]
         case Mapping():
-            return {key: without_url_secrets(inner) for key, inner in value.items()}
+            return {_text_without_url_secrets(key): without_url_secrets(inner) for key, inner in value.items()}
     return value
 
 

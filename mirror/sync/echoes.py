@@ -7,6 +7,7 @@ text of a page.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -19,7 +20,8 @@ from mirror.logs import has_secret
 def without_own_secrets(page: ProjectPage) -> ProjectPage:
     """Return a page without the texts that contain a registered secret; nearly always the same object."""
     meta = page.meta
-    texts = [meta.extra, meta.extra_meta, meta.status_reason or "", *(meta.versions or ())]
+    extras = (meta.extra, meta.extra_meta)
+    texts = [*map(_unescaped, extras), meta.status_reason or "", *(meta.versions or ())]
     for file in page.files:
         texts += _texts_of(file.labels)
     for refused in page.refused:
@@ -40,8 +42,30 @@ def _texts_of(labels: Labels) -> tuple[str, ...]:
         labels.yanked or "",
         labels.upload_time or "",
         labels.provenance or "",
-        labels.extra,
+        _unescaped(labels.extra),
     )
+
+
+def _unescaped(encoded: str) -> str:
+    """Return the texts of a JSON object as they are read, where escapes could hide something in them."""
+    if "\\" not in encoded:
+        return encoded
+    return "\n".join(_iter_texts(msgspec.json.decode(encoded, type=dict[str, Any])))
+
+
+def _iter_texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for inner in value:
+                yield from _iter_texts(inner)
+        case dict():
+            for key, inner in value.items():
+                yield key
+                yield from _iter_texts(inner)
+        case _:
+            yield str(value)
 
 
 def _clean_file(file: ListedFile) -> ListedFile:
@@ -84,15 +108,5 @@ def _clean(text: str | None) -> str | None:
 def _clean_object(encoded: str) -> str:
     """Return a JSON object without the keys whose name or value contains a secret."""
     unknown = msgspec.json.decode(encoded, type=dict[str, Any])
-    return canonical_json({key: value for key, value in unknown.items() if not _contains_secret([key, value])})
-
-
-def _contains_secret(value: Any) -> bool:
-    match value:
-        case str():
-            return has_secret(value)
-        case list():
-            return any(map(_contains_secret, value))
-        case dict():
-            return any(_contains_secret([key, inner]) for key, inner in value.items())
-    return has_secret(str(value))
+    kept = {key: value for key, value in unknown.items() if not any(map(has_secret, _iter_texts({key: value})))}
+    return canonical_json(kept)
