@@ -94,10 +94,11 @@ _CHARSETS = frozenset(
 class _Head:
     """The attributes of the whole page, collected from its tags as they pass."""
 
-    __slots__ = ("asks_password", "metas")
+    __slots__ = ("asks_password", "metas", "statuses")
 
     def __init__(self) -> None:
         self.metas: dict[str, str] = {}
+        self.statuses: set[str] = set()
         self.asks_password = False
 
     def anchors(self, tags: Iterator[Tag]) -> Iterator[Mapping[str, str]]:
@@ -112,11 +113,16 @@ class _Head:
                 key = attributes.get("name", "").strip().lower()
                 if key in _METAS:
                     self.metas.setdefault(key, attributes.get("content", ""))
+                    if key == _STATUS_META and len(self.statuses) < 2:
+                        self.statuses.add(known_status(attributes.get("content", "")))
             elif name == "input" and attributes.get("type", "").strip().lower() == "password":
                 self.asks_password = True
 
     def check(self, *, url: str, lists_something: bool) -> str | None:
         """Return the version's warning. Raises ``BadPage`` for a page that is not one of an index."""
+        if len(self.statuses) > 1:
+            # One of them may say that nobody must use the project.
+            raise BadPage(url=url, cause="it has two different values of pypi:project-status")
         version = self.metas.get(_VERSION_META)
         if version is not None:
             return check_api_version(version, url=url)
@@ -353,7 +359,7 @@ def _fragment_digests(fragment: str) -> Digests:
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    for pair in text.split("&"):
+    for pair in re.split(r"[#&]", text):  # as pip reads a fragment
         algorithm, equals, digits = pair.partition("=")
         if equals:
             yield algorithm.strip(), digits.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from mirror.core.names import ProjectName
+from mirror.core.parse_html import parse_project_page
+from mirror.errors import BadPage, Reason
 from mirroring import Mirror, counters, failures, offered
 from simulator import JSON_TYPE, Page, Simulator, Unframed, build_wheel
 
@@ -193,3 +197,29 @@ async def test_a_yank_that_cannot_be_read(simulator: Simulators, mirror_of: Make
         index.state.change(PROJECT, name, yanked=value)
         await mirror.cycle()
         assert mirror.labels(PROJECT, name)["yanked"] is False
+
+
+@pytest.mark.parametrize(
+    ("metas", "status"),
+    [
+        (["active", "quarantined"], None),
+        (["", "quarantined"], None),
+        (["quarantined", "archived"], None),
+        (["Quarantined", " quarantined "], "quarantined"),
+    ],
+    ids=str,
+)
+def test_a_page_with_two_statuses(metas: list[str], status: str | None) -> None:
+    """Of two different statuses one may say that nobody must use the project: such a page is a bad-page."""
+    tags = "".join(f'<meta name="pypi:project-status" content="{meta}">' for meta in metas)
+    page = f'<html><head><meta name="pypi:repository-version" content="1.4">{tags}</head></html>'.encode()
+    with pytest.raises(BadPage) if status is None else contextlib.nullcontext():
+        found = parse_project_page(page, project=ProjectName(PROJECT), url="https://index.example/simple/demo/")
+        assert found.meta.status == status
+
+
+def test_a_digest_behind_a_second_hash_mark() -> None:
+    """Pip finds a digest there, so that one that is malformed refuses the file for us too."""
+    page = f'<html><a href="demo-1.0.zip#x#sha256={"a" * 63}">demo-1.0.zip</a></html>'.encode()
+    found = parse_project_page(page, project=ProjectName(PROJECT), url="https://index.example/simple/demo/")
+    assert [(file.name, file.reason) for file in found.refused] == [("demo-1.0.zip", Reason.BAD_FILE)]
