@@ -23,6 +23,7 @@ import structlog
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from soak import history
+from soak.bundles import tamper_many
 from soak.killing import Killing, kill_many
 
 _PROJECT = Path(__file__).parent.parent.parent
@@ -41,6 +42,7 @@ def main() -> int:
     started = time.monotonic()
     violations = _kill(options.kills, options.seed, figures)
     violations += _play(options.histories, options.seed, figures) if options.histories else 0
+    violations += _tamper(options.bundles, options.seed, figures)
     violations += _fuzz(options.workers, figures)
     violations += _run_clients(options.workers, figures)
     violations += _change_statements(options.statements, options.seed, figures)
@@ -57,6 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--histories", type=int, default=1000)
     parser.add_argument("--statements", type=int, default=50, help="changes to the SQL of the state")
+    parser.add_argument("--bundles", type=int, default=500, help="signed bundles with hostile pages and metadata")
     parser.add_argument("--workers", default="2", help="processes for the property tests; 0: leave them out")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     return parser.parse_args()
@@ -77,6 +80,13 @@ def _kill(kills: int, first_seed: int, figures: Counter[str]) -> int:
         figures["kills survived"] += survived
         print(f"  {figures['kills survived']} kills; the last {survived}: {dict(killing.kills)}", flush=True)
     return violations
+
+
+def _tamper(count: int, first_seed: int, figures: Counter[str]) -> int:
+    """Let the far side receive hostile bundles of a trusted key."""
+    with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as work:
+        figures.update(tamper_many(Path(work), count, first_seed))
+    return figures["tampered bundles fell"]
 
 
 def _fuzz(workers: str, figures: Counter[str]) -> int:
