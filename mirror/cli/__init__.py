@@ -11,6 +11,11 @@ import gc
 import sys
 from collections.abc import Sequence
 
+from mirror.cli.memory import is_out_of_memory, write_memory_limit
+
+_STORAGE = 6
+"""``ExitCode.STORAGE``, also where its module can't be imported."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code. ``arguments`` are those of the process by default."""
@@ -22,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BaseExceptionGroup as exc:
-        return 130 if exc.subgroup(KeyboardInterrupt) else _report(exc)
+        return 130 if exc.subgroup(KeyboardInterrupt) else _end_of(exc)
     except Exception as exc:  # noqa: BLE001 - the border of the program: nothing may end without its exit code
-        return _report(exc)
+        return _end_of(exc)
     finally:
         if arguments is None:
             gc.freeze()  # the interpreter would examine every object once more at its exit
@@ -54,6 +59,18 @@ def _run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _end_of(error: BaseException) -> int:
+    """Return the exit code of an error; memory may run out on the way there too."""
+    if not is_out_of_memory(error):
+        try:
+            return _report(error)
+        except (MemoryError, ImportError, OSError) as exc:
+            if not is_out_of_memory(exc):
+                raise
+    write_memory_limit()
+    return _STORAGE
+
+
 def _report(error: BaseException) -> int:
     """Print the failure on stderr, and return the exit code: one line for an expected error, a
     traceback for a bug.
@@ -63,8 +80,6 @@ def _report(error: BaseException) -> int:
         exit_code_for,
         expected_errors,
         first_of,
-        is_out_of_memory,
-        memory_limit,
         own_command,
         usage_error,
         write_error,
@@ -72,9 +87,6 @@ def _report(error: BaseException) -> int:
     from mirror.errors import WrongUser
     from mirror.logs import get_logger, use_default_logging
 
-    if is_out_of_memory(error):
-        write_error(f"error: {memory_limit()}")
-        return ExitCode.STORAGE
     if usage := usage_error(error):
         write_error(usage)
         return ExitCode.USAGE

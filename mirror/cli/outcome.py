@@ -111,22 +111,6 @@ def expected_errors(error: BaseException) -> tuple[MirrorError, ...]:
     return expected if len(expected) == len(leaves) else ()
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out; where it does, a thread can't be started either."""
-    leaves = tuple(_leaves(error))
-    return any(isinstance(leaf, MemoryError) or "can't start new thread" in str(leaf) for leaf in leaves)
-
-
-def memory_limit() -> str:
-    """Return the message that memory ran out, with the limit and advice."""
-    import resource
-
-    limit_bytes = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit_bytes == resource.RLIM_INFINITY:
-        return "memory ran out: give the program more of it (MemoryMax= of its unit or container, or the machine's own)"
-    return f"memory ran out: RLIMIT_AS allows {limit_bytes} bytes (`ulimit -v`, LimitAS= of the unit); raise it"
-
-
 def usage_error(error: BaseException) -> str:
     """Return the message for arguments that typer refused; empty for any other error.
 

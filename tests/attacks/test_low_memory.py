@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from beside_program import Beside
+from mirror_program import Mirror, call
 
 from simulator import ThreadedSimulator, build_wheel
 
@@ -26,3 +29,15 @@ def test_low_memory(threaded_simulator: Callable[..., ThreadedSimulator], tmp_pa
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert "RLIMIT_AS allows 4294967296 bytes" in line
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("limit_mib", [24, 34, 44, 54])
+def test_low_memory_while_the_program_is_imported(tmp_path: Path, limit_mib: int) -> None:
+    """A limit from before the start is named too, wherever it ends the imports."""
+    mirror = Mirror(tmp_path, "http://127.0.0.1:1/simple/")
+    limited = f"import os, resource, sys\nresource.setrlimit(resource.RLIMIT_AS, ({limit_mib << 20},) * 2)\n"
+    started = f"{limited}os.execv(sys.executable, [sys.executable, '-m', 'mirror', *sys.argv[1:]])"
+    done = call([sys.executable, "-c", started, *mirror._sync(())], env=mirror._environment({}), cwd=tmp_path)
+    assert done.returncode == 6, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert f"RLIMIT_AS allows {limit_mib << 20} bytes" in line
