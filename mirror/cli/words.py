@@ -6,7 +6,7 @@ lines fit a screen however many failures there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -141,6 +141,17 @@ def _warning_lines(report: Report) -> list[str]:
     ]
 
 
+def _stuck_worker(event: Mapping[str, str]) -> str:
+    """Return a sentence about a worker process that did nothing any more."""
+    files = f" (files: {event['files']})" if event["files"] else ""
+    if event["outcome"] == "killed":
+        return f"worker process {event['pid']} was stuck and killed; its work was done elsewhere{files}"
+    return (
+        f"worker process {event['pid']} is stuck and can't be killed; its work was done elsewhere{files}, and nothing"
+        " touches the staging files that it may still write to: look at the disk or network share it waits for"
+    )
+
+
 def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
     """Return lines on the events that a person should know besides counters and failures.
 
@@ -170,6 +181,13 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
                     lines.append(
                         f"Warning: {event['index']}: {page} now comes from {event['to']} instead of"
                         f" {event['from']}: make sure that you expect that"
+                    )
+                case "worker-stuck":
+                    lines.append(f"Warning: {event['index']}: {_stuck_worker(event)}")
+                case "failures-cut":
+                    lines.append(
+                        f"Warning: the report has {event['reported']} of {event['failures']} failures;"
+                        " `mirror explain PROJECT` knows all of a project"
                     )
                 case "names-unread":
                     lines.append(f"Warning: {event['index']}: {unread_names(event['files'], event['names'])}")

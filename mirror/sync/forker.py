@@ -152,13 +152,17 @@ def started_forker(serve: Serve) -> Iterator[Forker | None]:
 
 
 def _wait_for(pid: int) -> None:
-    """Wait for the fork server's end, and so for all; a worker that a disk keeps from exiting does
-    not block the wait.
+    """Wait for the fork server's end, and so for all workers; a worker that a disk keeps from exiting
+    does not block the wait.
+
+    A fork server that does not end is killed: it was stopped, or waits for a worker that is stuck.
     """
     with contextlib.suppress(OSError):  # also of a system without such descriptors
         descriptor = os.pidfd_open(pid)
         try:
-            select.select([descriptor], [], [], _END_S)
+            if not select.select([descriptor], [], [], _END_S)[0]:
+                os.kill(pid, signal.SIGKILL)  # its number is still its own: only we can reap it
+                select.select([descriptor], [], [], _END_S)
         finally:
             os.close(descriptor)
     with contextlib.suppress(ChildProcessError):

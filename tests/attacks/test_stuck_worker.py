@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from beside_program import Beside, log_of, needs_two_cores
+from beside_program import Beside, is_running, log_of, needs_two_cores
 from mirror_program import events_of, published, report_of
 
 from mirror.tree.atomic import reports_failed_syncs
@@ -56,6 +58,48 @@ def test_stuck_worker(threaded_simulator: Simulators, tmp_path: Path) -> None:
     assert event["outcome"] == "killed"
     (line,) = log_of(done, "fetch_process.stuck")
     assert str(line["pid"]) == event["pid"]
+
+
+def test_worker_that_cannot_be_killed(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """It is named at the end, its work is done elsewhere, and what it may still write to is left alone."""
+    index = filled(threaded_simulator)
+    # It lets go of our pipes, at whose end this test would wait for it.
+    stops = STOPS.replace("os.kill", "[os.dup2(os.open(os.devnull, os.O_RDWR), n) for n in (1, 2)]; os.kill")
+    unkillable = f"{stops}pool._KILL_S = 0.1\nimport mirror.sync.forker as f; f.ForkedProcess.kill = lambda _: None"
+    mirror = mirror_of(tmp_path, index, unkillable)
+    done = mirror.sync("--log-level", "info")
+    (pid,) = re.findall(r"worker process (\d+) is stuck and can't be killed", done.stdout)
+    try:
+        assert done.returncode == 0, done.stderr
+        assert len(published(mirror.root)) == 12
+        assert is_running(int(pid))
+        assert "p3-1.0-py3-none-any.whl" in done.stdout
+        assert list((mirror.root / "staging").glob("*.stuck"))
+    finally:
+        os.kill(int(pid), signal.SIGKILL)
+
+
+STOPPED_FORKER = """
+import os, signal, mirror.sync.fetch_pool as pool
+pool._QUIET_S, pool._KILL_S = 0.5, 0.1
+real = pool.FetchPool.start
+async def start(self, forker, tasks):
+    (child,) = open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()
+    os.kill(int(child), signal.SIGSTOP)
+    return await real(self, forker, tasks)
+pool.FetchPool.start = start
+"""
+"""The process that forks the workers stops before it forks any."""
+
+
+def test_stopped_forker(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """Where the process that starts workers is stopped, all is fetched without them, and it does not outlive the program."""
+    index = filled(threaded_simulator)
+    mirror = mirror_of(tmp_path, index, STOPPED_FORKER)
+    done = mirror.sync("--json")
+    assert done.returncode == 0, done.stderr
+    assert len(published(mirror.root)) == 12
+    assert {e["event"] for e in report_of(done)["events"]} == {"worker-stuck"}
 
 
 BROKEN = {
