@@ -25,7 +25,7 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "file-size": "the largest file to mirror; 0: no limit",
         "page-size": "of a project page, decompressed",
         "root-page-size": "of a root page, decompressed",
-        "files-per-project": "more on one page are refused",
+        "files-per-project": "a page with more is refused; so is one whose values need over 800 MiB of memory, a fixed limit",
         "projects": "names in a root page; a root page with more is refused",
         "metadata-size": "of a wheel's METADATA, decompressed",
         "connect-timeout": "until a connection stands",

@@ -14,14 +14,19 @@ from typing import Final
 import msgspec
 
 from mirror.core.links import MAX_LINK_LENGTH
-from mirror.errors import BadPage, TooLarge
+from mirror.errors import TooLarge
 
 PAGE_MEMORY_BYTES: Final = 800 << 20
 """Maximum for the values of one project's page, and of all that are under way."""
 ROOT_MEMORY_BYTES: Final = 1500 << 20
 """Maximum for the values of a root page, its body included."""
-MAX_REFUSED: Final = 10_000
-"""Maximum number of files of one page that are refused one by one; each becomes an item of the report."""
+MAX_FILE_BYTES: Final = 64 << 10
+"""Maximum length of what a page says of one file, its unknown keys included."""
+MAX_VALUE_BYTES: Final = 16 << 10
+"""Maximum length of each known key of a longer one."""
+MAX_META_BYTES: Final = 64 << 10
+"""Maximum length of what a page says of itself in keys that are not known here."""
+MAX_VERSIONS_BYTES: Final = 256 << 10
 NAME_BYTES: Final = 200
 """Bytes of a name in a mapping, in addition to its characters."""
 
@@ -89,11 +94,6 @@ def check_json_items(projects: msgspec.Raw | bytes, *, url: str) -> None:
         raise too_costly(url, ROOT_MEMORY_BYTES, f"{items} values in {len(text)} bytes")
 
 
-def too_many_refused(url: str) -> BadPage:
-    """Return the error for a page of which next to nothing can be taken."""
-    return BadPage(url=url, cause=f"it lists more than {MAX_REFUSED} files that can't be taken")
-
-
 def too_many_projects(url: str, max_projects: int) -> TooLarge:
     """Return the error for a root page that lists more names than the configuration allows."""
     what = f"lists more than {max_projects} projects; raise limits.projects to allow it"
@@ -102,5 +102,5 @@ def too_many_projects(url: str, max_projects: int) -> TooLarge:
 
 def too_costly(url: str, limit_bytes: int, found: str) -> TooLarge:
     """Return the error for a page whose values would take more memory than one page may."""
-    what = f"would take more than {limit_bytes} bytes of memory to read ({found}), which no page may"
+    what = f"would take more than {limit_bytes} bytes of memory to read ({found}); no key of [limits] raises this limit"
     return TooLarge(url=url, limit_bytes=limit_bytes, setting="", what=what)

@@ -48,13 +48,12 @@ from mirror.core.names import (
 )
 from mirror.core.origins import PageOrigins, page_origins
 from mirror.core.page_cost import (
-    MAX_REFUSED,
+    MAX_FILE_BYTES,
     PAGE_MEMORY_BYTES,
     ROOT_MEMORY_BYTES,
     Body,
     too_costly,
     too_many_projects,
-    too_many_refused,
 )
 from mirror.core.root_links import DISTRIBUTION, FILE, RootLinks
 from mirror.core.unknown_keys import canonical_json
@@ -165,8 +164,6 @@ def parse_project_page(
                     others.add(name)
             if len(files) + len(refused) > max_files:
                 raise too_many_files(url, max_files)
-            if len(refused) > MAX_REFUSED:
-                raise too_many_refused(url)
             if kept_bytes > PAGE_MEMORY_BYTES:
                 raise too_costly(url, PAGE_MEMORY_BYTES, f"{len(files)} files")
     except OddDocumentError as exc:
@@ -381,12 +378,16 @@ def _read_labels(anchor: Mapping[str, str], doubts: Doubts) -> Labels:
     if provenance and not is_https(provenance):
         doubts.count("data-provenance")
     extra = {key: anchor[f"data-{key}"] for key in _unknown_keys(anchor)}
+    kept = canonical_json(extra) if extra else "{}"
+    if len(kept) > MAX_FILE_BYTES:
+        doubts.count(f"the unknown attributes of a file, longer than {MAX_FILE_BYTES} bytes")
+        kept = "{}"
     return Labels(
         requires_python=requires_python if requires_python.strip() else None,
         yanked=anchor.get("data-yanked"),
         upload_time=read_upload_time("data-upload-time", anchor.get("data-upload-time", ""), doubts),
         provenance=provenance if is_https(provenance) else None,
-        extra=canonical_json(extra) if extra else "{}",
+        extra=kept,
     )
 
 

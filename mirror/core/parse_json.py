@@ -50,12 +50,14 @@ from mirror.core.names import (
     read_digests,
 )
 from mirror.core.page_cost import (
-    MAX_REFUSED,
+    MAX_FILE_BYTES,
+    MAX_META_BYTES,
+    MAX_VALUE_BYTES,
+    MAX_VERSIONS_BYTES,
     Body,
     check_json_items,
     check_json_root,
     too_many_projects,
-    too_many_refused,
 )
 from mirror.core.root_links import FLAT_CAUSE
 from mirror.core.unknown_keys import canonical_json
@@ -67,7 +69,6 @@ MAX_DEPTH = 32
 _PAGE_KEYS = frozenset({"meta", "name", "files", "versions", "project-status"})
 _META_KEYS = frozenset({"api-version", "_last-serial"})
 _METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
-_LONGEST_META = 1 << 20
 _LONGEST_ITEM = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NORMALIZED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z", re.ASCII)
@@ -76,6 +77,10 @@ _UNREADABLE = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecode
 
 _T = TypeVar("_T")
 _object_of_any = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class _TooLongError(ValueError):
+    """What a page says of one file is too long."""
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -108,8 +113,6 @@ def parse_project_page(body: Body, *, project: ProjectName | None, url: str, max
     if len(listed) > max_files:
         raise too_many_files(url, max_files)
     files, refused = _read_files(listed, _base_of(url), doubts)
-    if len(refused) > MAX_REFUSED:
-        raise too_many_refused(url)
     is_whole = all(file.name for file in refused)
     if not is_whole:
         doubts.say("it lists files without a name that can be read: nothing is removed because of this page")
@@ -180,8 +183,8 @@ def _open_page(
             page = {key: raw for key, raw in parts.items() if bytes(raw)[:1]}
     except _UNREADABLE as exc:
         raise BadPage(url=url, cause=str(exc)) from exc
-    if len(memoryview(page.get("meta", b""))) > _LONGEST_META:
-        raise BadPage(url=url, cause=f"its 'meta' is longer than {_LONGEST_META} bytes")
+    if _length(page.get("meta", b"")) > MAX_META_BYTES:
+        raise BadPage(url=url, cause=f"its 'meta' is longer than {MAX_META_BYTES} bytes")
     meta = _part(page, "meta", dict[str, Any], url=url)
     doubts = Doubts()
     version = meta.get("api-version")
@@ -240,7 +243,7 @@ def _readable_items(listed: list[msgspec.Raw]) -> tuple[list[_Item], int]:
     items: list[_Item] = []
     for raw in listed:
         try:
-            item = _object_of_any(raw) if len(memoryview(raw)) <= _LONGEST_ITEM else {}
+            item = _object_of_any(raw) if _length(raw) <= _LONGEST_ITEM else {}
         except _UNREADABLE:
             continue
         name = item.get("name")
@@ -257,10 +260,11 @@ def _read_files(
     for raw in listed:
         item: dict[str, Any] = {}
         try:
-            item = _object_of_any(raw)
+            item = _read_item(raw, doubts)
             files.append(_read_file(item, check_filename(_text(item, "filename")), base, doubts))
         except (*_UNREADABLE, UnsafeName) as exc:
-            reason = Reason.BAD_FILE if isinstance(exc, MalformedDigestError) else Reason.UNSAFE_NAME
+            is_bad = isinstance(exc, MalformedDigestError | _TooLongError)
+            reason = Reason.BAD_FILE if is_bad else Reason.UNSAFE_NAME
             item = item or _readable_keys(raw)
             name = shown_filename(item.get("filename"))
             labels = _read_labels(item, doubts) if item else None
@@ -268,14 +272,36 @@ def _read_files(
     return tuple(files), tuple(refused)
 
 
+def _read_item(raw: msgspec.Raw, doubts: Doubts) -> dict[str, Any]:
+    """Return the keys of a file; of one that is too long the known ones. Raises ``ValueError``."""
+    if _length(raw) <= MAX_FILE_BYTES:
+        return _object_of_any(raw)
+    parts = _decode(raw, dict[str, msgspec.Raw])
+    long = next((key for key in FILE_KEYS & parts.keys() if _length(parts[key]) > MAX_VALUE_BYTES), None)
+    if long is not None:
+        raise _TooLongError(f"its {long} is longer than {MAX_VALUE_BYTES} bytes")
+    if not parts.keys() <= FILE_KEYS:
+        doubts.count(f"the unknown keys of a file, longer than {MAX_FILE_BYTES} bytes")
+    return {key: _decode(value, Any) for key, value in parts.items() if key in FILE_KEYS}
+
+
 def _readable_keys(raw: msgspec.Raw) -> dict[str, Any]:
     """Return the keys of an object that can't be read as a whole, such as one with a number that is too large."""
     found: dict[str, Any] = {}
+    is_long = _length(raw) > MAX_FILE_BYTES
     with contextlib.suppress(*_UNREADABLE):
         for key, value in _decode(raw, dict[str, msgspec.Raw]).items():
+            if is_long and (key not in FILE_KEYS or _length(value) > MAX_VALUE_BYTES):
+                if key == "yanked":
+                    found[key] = True  # a reason that is too long is still a warning
+                continue
             with contextlib.suppress(*_UNREADABLE):
                 found[key] = _decode(value, Any)
     return found
+
+
+def _length(raw: msgspec.Raw | bytes) -> int:
+    return len(memoryview(raw))
 
 
 def _read_file(item: dict[str, Any], filename: str, base: Base, doubts: Doubts) -> ListedFile:
@@ -329,7 +355,11 @@ def _read_project_meta(
 ) -> ProjectMeta:
     status = _read_status(page.get("project-status"), url=url)
     unknown: dict[str, Any] = {}
-    for key in page.keys() - _PAGE_KEYS:
+    keys = page.keys() - _PAGE_KEYS
+    if sum(len(key) + _length(page[key]) for key in keys) > MAX_META_BYTES:
+        doubts.count(f"the unknown keys of the page, longer than {MAX_META_BYTES} bytes")
+        keys = set()
+    for key in keys:
         try:
             unknown[key] = _decode(page[key], Any)
         except _UNREADABLE:
@@ -347,6 +377,8 @@ def _read_status(raw: msgspec.Raw | None, *, url: str) -> dict[str, Any]:
     """Return the project's status (PEP 792): an unreadable one may mean that nobody must use the
     project.
     """
+    if raw is not None and _length(raw) > MAX_META_BYTES:
+        raise BadPage(url=url, cause=f"its project-status is longer than {MAX_META_BYTES} bytes")
     try:
         status: dict[str, Any] = _decode(b"null" if raw is None else raw, dict[str, Any] | None) or {}
     except _UNREADABLE as exc:
@@ -357,8 +389,12 @@ def _read_status(raw: msgspec.Raw | None, *, url: str) -> dict[str, Any]:
 
 
 def _optional_part(page: Mapping[str, msgspec.Raw], key: str, kind: Any, doubts: Doubts) -> Any:
+    raw = page.get(key, b"null")
+    if _length(raw) > MAX_VERSIONS_BYTES:
+        doubts.count(f"{key}, longer than {MAX_VERSIONS_BYTES} bytes")
+        return None
     try:
-        return _decode(page.get(key, b"null"), kind | None)
+        return _decode(raw, kind | None)
     except _UNREADABLE:
         doubts.count(key)
         return None

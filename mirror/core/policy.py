@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -138,7 +138,7 @@ class Selection:
             r.name: Refusal(filename=r.name, reason=r.reason, detail=r.cause, labels=r.labels) for r in page.refused
         }
         left_out: dict[str, str] = {}
-        warnings = list(page.warnings)
+        repeated: list[str] = []
         for file in page.files:
             if file.filename in claimed:
                 continue  # the owner's, which publishes it or leaves it out
@@ -147,7 +147,7 @@ class Selection:
             elif file.filename not in files:
                 files[file.filename] = file
             else:
-                warnings.append(f"{file.filename} is listed more than once")
+                repeated.append(file.filename)
                 is_held = dict(file.digests).get("sha256") == held.get(file.filename, "")
                 chosen, other = (file, files[file.filename]) if is_held else (files[file.filename], file)
                 files[file.filename] = _with_yank_of(other, chosen)
@@ -158,7 +158,7 @@ class Selection:
                 left_out[refused.name] = rule
                 refusals.pop(refused.name, None)
         for name in refusals.keys() & files.keys():
-            warnings.append(f"{name} is listed more than once")
+            repeated.append(name)
             del refusals[name]
         if self.policy.refuse_unhashed:
             refusals.update(_refuse_unhashed(files))
@@ -167,7 +167,7 @@ class Selection:
             left_out={name: rule for name, rule in left_out.items() if name not in files},
             claims=self._claims(left_out),
             refusals=tuple(refusals.values()),
-            warnings=tuple(warnings),
+            warnings=(*page.warnings, *_repeated_warning(repeated)),
         )
 
     def _rule_against_file(self, file: ListedFile, project: ProjectName, owners: Collection[str]) -> str | None:
@@ -220,6 +220,14 @@ def enough_published(*, leaving: int, max_shrink: float) -> int:
     if leaving <= BRAKE_MIN_FILES:
         return 0
     return math.floor(leaving / max_shrink) + 1 if max_shrink * _MOST_FILES > leaving else _MOST_FILES
+
+
+def _repeated_warning(names: Sequence[str]) -> Iterator[str]:
+    """Yield one sentence, however many files a page lists more than once."""
+    if len(names) == 1:
+        yield f"{names[0]} is listed more than once"
+    elif names:
+        yield f"{names[0]} is listed more than once, and so are files in {len(names) - 1} more places"
 
 
 def _with_yank_of(other: ListedFile, chosen: ListedFile) -> ListedFile:

@@ -18,7 +18,7 @@ from mirror.core.distributions import is_wheel
 from mirror.core.kept_links import KeptLinks
 from mirror.core.model import Digests, Entry, Labels, ListedFile, ProjectMeta, ProjectView, Validators
 from mirror.core.names import ProjectName, Sha256, strongest_digest
-from mirror.state.left_out import enter_left_out
+from mirror.state.left_out import LeftOutRows, enter_left_out
 from mirror.state.listing import FORGET_VALIDATORS, meta_from_row, meta_values, validator_values
 from mirror.state.offered import Offered, enter_offered, first_metadata, offers_metadata
 from mirror.state.store import Row, Store, Transaction
@@ -66,9 +66,8 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
     selection: str
     page_origin: str | None = None
     """The origin of the page; None for the index's own origin."""
-    left_out: Mapping[str, str] | None = None
-    """The listed filenames that are not wanted, each with its rule; None: as before, since the page
-    was confirmed unchanged."""
+    left_out: LeftOutRows | None = None
+    """The listed files that are not wanted; None: as before, since the page was confirmed unchanged."""
     claims: tuple[str, ...] = ()
 
 
@@ -449,6 +448,27 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
     is_marked: bool
     stays: bool
     """A project without an entry keeps its page while an index lists it; one that never had a page gets none."""
+
+
+async def split_by_entries(store: Store, names: Collection[ProjectName], *, limit: int) -> list[list[ProjectName]]:
+    """Split projects into parts whose pages have at most ``limit`` files together, or one project."""
+    if len(names) < 2:
+        return [list(names)] if names else []
+    rows = await store.rows(
+        "SELECT p.name, count(*) FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
+        f" WHERE p.name IN ({_marks(names)}) GROUP BY p.name",
+        tuple(names),
+    )
+    counts: dict[str, int] = dict(rows)
+    parts: list[list[ProjectName]] = [[]]
+    entries = 0
+    for name in names:
+        entries += counts.get(name, 0)
+        if entries > limit and parts[-1]:
+            parts.append([])
+            entries = counts.get(name, 0)
+        parts[-1].append(name)
+    return parts
 
 
 async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageState]:

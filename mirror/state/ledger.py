@@ -6,7 +6,7 @@ empty for the index. It closes when the try succeeds or the file is no longer li
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from mirror.state.store import Store, Transaction
 
 _FIRST_DELAY_S = 60.0
 _MAX_DELAY_S = 6 * 3600.0
+_CHUNK = 200
 
 _CURRENT = "(s.configured = 1 OR s.name = ?)"
 """Rows of an index that left the configuration are not tried again, until the index returns."""
@@ -117,6 +118,55 @@ async def load_failures(store: Store, *, limit: int | None = None) -> list[Failu
     return await _load(store, _CURRENT, (UNCLAIMED,), limit=limit)
 
 
+async def load_reported(store: Store, *, limit: int) -> list[FailureRow]:
+    """Return the ledger without its files, with at most ``limit`` rows: the same share of each index, pages first."""
+    total = await count_all_failures(store)
+    if total <= limit:
+        return await _load(store, _CURRENT, (UNCLAIMED,), with_files=False)
+    sources = await store.rows(f"SELECT s.id FROM source s WHERE {_CURRENT} ORDER BY s.position", (UNCLAIMED,))
+    rows: list[FailureRow] = []
+    for (source,) in sources:
+        share = limit // len(sources)
+        for where in ("f.filename = ''", "f.filename != ''"):
+            found = await _load(store, f"f.source = ? AND {where}", (source,), limit=share, with_files=False)
+            rows += found
+            share -= len(found)
+    return rows
+
+
+async def count_all_failures(store: Store) -> int:
+    """Return how many rows ``load_failures`` returns."""
+    count = await store.value(
+        f"SELECT count(*) FROM failure f JOIN source s ON s.id = f.source WHERE {_CURRENT}", (UNCLAIMED,)
+    )
+    return int(count)
+
+
+async def has_page_failure(store: Store) -> bool:
+    """Tell whether the page of any project could not be read."""
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM failure f JOIN source s ON s.id = f.source"
+        f" WHERE f.filename = '' AND f.project != '' AND {_CURRENT})"
+    )
+    return bool(await store.value(query, (UNCLAIMED,)))
+
+
+async def iter_failed_files(store: Store) -> AsyncIterator[tuple[str, ProjectName, ListedFile]]:
+    """Yield index, project and file of what is tried again, a few rows in memory at a time."""
+    after = -1
+    while True:
+        rows = await store.rows(
+            "SELECT f.rowid, s.name, f.project, f.listed, f.source FROM failure f JOIN source s ON s.id = f.source"
+            f" WHERE f.listed IS NOT NULL AND f.rowid > ? AND {_CURRENT} ORDER BY f.rowid LIMIT {_CHUNK}",
+            (after, UNCLAIMED),
+        )
+        for row in rows:
+            yield row[1], ProjectName(row[2]), _listed_file(row[3], store.links_of(row[4]))
+        if len(rows) < _CHUNK:
+            return
+        after = rows[-1][0]
+
+
 async def load_index_failures(store: Store) -> list[FailureRow]:
     """Return the rows that are about a whole index, the brake's first of all."""
     return await _load(store, f"f.project = '' AND {_CURRENT}", (UNCLAIMED,))
@@ -135,13 +185,19 @@ async def count_failures(store: Store, source: int) -> dict[Reason, int]:
 
 
 async def _load(
-    store: Store, where: str, parameters: Sequence[object], *, limit: int | None = None
+    store: Store,
+    where: str,
+    parameters: Sequence[object],
+    *,
+    limit: int | None = None,
+    with_files: bool = True,
 ) -> list[FailureRow]:
     order = "s.position, f.project, f.filename"
     if limit is not None:
         order = f"f.reason = '{Reason.WITHHELD.value}', {order}"
     rows = await store.rows(
-        "SELECT s.name, f.project, f.filename, f.reason, f.detail, f.listed, f.first_at, f.last_at, f.attempts, f.next_at, f.source"
+        f"SELECT s.name, f.project, f.filename, f.reason, f.detail, {'f.listed' if with_files else 'NULL'}, f.first_at,"
+        " f.last_at, f.attempts, f.next_at, f.source"
         f" FROM failure f JOIN source s ON s.id = f.source WHERE {where} ORDER BY {order} LIMIT ?",
         (*parameters, -1 if limit is None else limit),
     )

@@ -19,6 +19,9 @@ MAX_NAMES = 1000
 
 _CHUNK = 500
 
+LeftOutRows = dict[str, tuple[int, str]]
+"""Rule -> number of files, and their first names as a JSON list."""
+
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
     """The files that one rule leaves out of one project's page."""
@@ -30,17 +33,16 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
     """Sorted; fewer than ``files`` where the page lists more than can be kept."""
 
 
-async def enter_left_out(tx: Transaction, left_out: Mapping[int, Mapping[str, str]]) -> None:
-    """Record the left-out files of pages that were read: project id -> filename -> rule."""
-    known = await _load(tx, list(left_out))
-    rows = {project: _rows(names) for project, names in left_out.items()}
+async def enter_left_out(tx: Transaction, rows: Mapping[int, LeftOutRows]) -> None:
+    """Record the left-out files of pages that were read, by the project's id."""
+    known = await _load(tx, list(rows))
     changed = [project for project in rows if rows[project] != known.get(project, {})]
     await forget_left_out(tx, changed)
     await tx.executemany(
         "INSERT INTO left_out (project, rule, files, names) VALUES (?, ?, ?, ?)",
         [(project, rule, *values) for project in changed for rule, values in rows[project].items()],
     )
-    skipped = [(len(left_out[project]), project) for project in rows]
+    skipped = [(sum(count for count, _ in found.values()), project) for project, found in rows.items()]
     await tx.executemany("UPDATE project SET skipped = ? WHERE id = ? AND skipped != ?1", skipped)
 
 
@@ -66,8 +68,8 @@ async def count_left_out(store: Store, source: int) -> dict[str, int]:
     return {r[0]: r[1] for r in rows}
 
 
-def _rows(left_out: Mapping[str, str]) -> dict[str, tuple[int, str]]:
-    """Return the rows of one project: rule -> (count, names); names of every rule while there is room."""
+def left_out_rows(left_out: Mapping[str, str]) -> LeftOutRows:
+    """Return the rows of one project (filename -> rule), with names of every rule while there is room."""
     counts = Counter(left_out.values())
     names: dict[str, list[str]] = {rule: [] for rule in counts}
     for name in islice(sorted(left_out), MAX_NAMES):

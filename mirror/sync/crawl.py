@@ -36,7 +36,7 @@ from mirror.errors import (
 from mirror.logs import get_logger
 from mirror.state.entries import Closing, HeldBlob, OwnerClaims, load_blobs, load_held, load_owner_claims
 from mirror.state.ledger import Failure, FailureRow, load_project_failures
-from mirror.state.left_out import load_left_out
+from mirror.state.left_out import left_out_rows, load_left_out
 from mirror.state.listing import (
     Due,
     ProjectRow,
@@ -65,6 +65,13 @@ _SHOWN_NAMES = 5
 """Maximum number of file names in one line of the log."""
 
 _NAMED = 5
+
+_MAX_REFUSED_OF_PAGE = 10_000
+"""Maximum number of files of one page that are named one by one where they can't be taken."""
+_MAX_REFUSED_OF_INDEX = 100_000
+"""Maximum number for all pages of one index: each takes memory in the report."""
+_MORE = "(more files)"
+"""The name under which the ledger has all the others; it is no file's, since it has no ending."""
 
 MAX_FRUITLESS = 2
 """How often in a row a page is read again in one cycle without bringing a file."""
@@ -198,8 +205,8 @@ async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> Non
     names = sorted(name for name in outdated if run.fruitless[name] < MAX_FRUITLESS)
     for work in map(outdated.__getitem__, names):
         run.counters.projects_checked -= 1
-        run.counters.projects_unchanged -= work.change.is_empty
-        run.counters.projects_changed -= not work.change.is_empty
+        run.counters.projects_unchanged -= work.was_empty
+        run.counters.projects_changed -= not work.was_empty
         run.counters.files_failed -= work.failed
     placed = frozenset(name for name, work in outdated.items() if work.has_placed)
     run.removals = [r for r in run.removals if r.name not in names]
@@ -411,7 +418,7 @@ class _Crawler:
             validators=_with_serial(look.validators, row),
             selection=self._due.selection,
             page_origin=look.origin,
-            left_out=selected.left_out,
+            left_out=left_out_rows(selected.left_out),
             claims=selected.claims,
         )
         # A page that may have been cut is read again in the next cycle: its validators are not
@@ -449,7 +456,7 @@ class _Crawler:
         """
         resting: set[str] = set()
         jobs: list[Job] = [*change.rehash, *change.metadata]
-        failures = [_refused(work, refusal) for refusal in change.refusals]
+        failures = self._refused_files(work, change.refusals, known=len(ledger))
         for fetch in change.fetch:
             failed = ledger.get(fetch.file.filename)
             if failed is not None and not failed.is_due(self._due.now) and _is_same_refused(failed, fetch.file):
@@ -460,6 +467,23 @@ class _Crawler:
                 jobs.append(fetch)
         work.jobs, work.failures = jobs, tuple(failures)
         return resting
+
+    def _refused_files(self, work: ProjectWork, refusals: Sequence[Refusal], *, known: int) -> list[Failure]:
+        """Return the failures of files that can't be taken, one by one while there is room for them in the ledger.
+
+        ``known``: rows of this page that are in the ledger already.
+        """
+        unhashed = [r for r in refusals if r.reason is Reason.REFUSED_UNHASHED]  # each can be accepted by its name
+        refusals = [r for r in refusals if r.reason is not Reason.REFUSED_UNHASHED]
+        room = min(_MAX_REFUSED_OF_PAGE, max(known, _MAX_REFUSED_OF_INDEX - self._run.refused_files))
+        named = len(refusals) if len(refusals) <= room else max(room - 1, 0)
+        self._run.refused_files += max(0, named - known)
+        failures = [_refused(work, refusal) for refusal in (*unhashed, *refusals[:named])]
+        if rest := refusals[named:]:
+            first = f"{shown_text(rest[0].filename) or '(no name)'}: {rest[0].detail}"
+            detail = f"{len(rest)} more files of this page can't be taken; the first is {first}"
+            failures.append(work.failure(_MORE, Reason.BAD_FILE, detail))
+        return failures
 
     async def _failed(self, row: ProjectRow, error: MirrorError, found: Found | None) -> ProjectWork | None:
         run = self._run

@@ -25,7 +25,7 @@ from mirror.core.names import ProjectName
 from mirror.errors import ConfigError, DiskFull, MirrorError, Reason, StateError, TreeError, shown_text
 from mirror.logs import get_logger, redact
 from mirror.state.cycles import forget_cycle, record_cycle_end, record_cycle_start
-from mirror.state.ledger import Failure, count_failures, load_failures, record_failures
+from mirror.state.ledger import Failure, count_all_failures, count_failures, load_reported, record_failures
 from mirror.state.listing import (
     Due,
     SourceRow,
@@ -65,6 +65,9 @@ from mirror.sync.work import Cycle, IndexRun, Phase, asked_wait_s
 Look = Callable[[Cycle, IndexRun, Due, Deliver], Awaitable[None]]
 
 _log = get_logger(__name__)
+
+_MAX_REPORTED = 200_000
+"""Maximum number of failures in a cycle's report; the ledger has all of them."""
 
 
 async def run_cycle(cycle: Cycle) -> Report:
@@ -135,7 +138,7 @@ async def _run_steps(cycle: Cycle) -> None:
     await remove_orphaned(cycle, publisher)
     await settle_unclaimed(cycle, publisher)
     await publisher.publish_marked()
-    await sweep_after(cycle, await load_failures(cycle.store))
+    await sweep_after(cycle)
 
 
 async def _publish_what_is_held(cycle: Cycle) -> None:
@@ -205,6 +208,8 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
         if run.ended is not None:
             continue
         due = _due(cycle, run, only_held=run.source.position > never_read)
+        known = await count_failures(cycle.store, run.source.id)
+        run.refused_files = known.get(Reason.UNSAFE_NAME, 0) + known.get(Reason.BAD_FILE, 0)
         run.counters.projects_due, confirmed = await count_due(cycle.store, due)
         run.counters.projects_confirmed = confirmed
         run.counters.projects_checked += confirmed
@@ -385,7 +390,8 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         await record_identity(store, run.source, had_credential=run.session.had_credential)
         await record_let_out(store, run.source, run.session.let_out.names)
     await ask_for_address(cycle)
-    ledger = await load_failures(store)
+    ledger = await load_reported(store, limit=_MAX_REPORTED)
+    await _report_rest(cycle, len(ledger))
     if cycle.options.dry_run:
         # The pages' failures are in the plan; those of whole indexes, such as the brake's, are in
         # the copy only.
@@ -423,6 +429,17 @@ async def record_outcome(cycle: Cycle, exit_code: int) -> None:
             problem=None if report.aborted is None else redact(str(report.aborted)),
             report=msgspec.json.encode(report.as_json() | {"not_served": []}).decode(),  # a table has them
         )
+
+
+async def _report_rest(cycle: Cycle, reported: int) -> None:
+    """Report that the ledger has more rows than the report, if it has."""
+    if reported < _MAX_REPORTED:
+        return
+    total = await count_all_failures(cycle.store)
+    if total > reported:
+        cycle.report.events.append({"event": "failures-cut", "failures": str(total), "reported": str(reported)})
+        problem = "the report has the first ones of each index; `mirror explain` and `mirror list` know all"
+        _log.warning("report.cut", failures=total, reported=reported, problem=problem)
 
 
 def _storage_error(error: MirrorError | ExceptionGroup[Exception]) -> MirrorError:

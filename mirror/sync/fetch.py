@@ -45,6 +45,9 @@ _log = get_logger(__name__)
 _WAITING = 256
 """Maximum number of files that wait for a download to begin."""
 
+_REFUSED_LINK_BYTES = 64 * 1024 * 1024
+"""Maximum length of the refused links that one index's part remembers."""
+
 _NAMED = 20
 """How many files of a stuck worker are named."""
 _MANY_FILES = 64
@@ -336,8 +339,13 @@ class Fetcher:
             return False
         key = (work.row.name, fetch.file.filename)
         before, _ = self._run.refused_links.get(key, ("", None))
+        if before == fetch.file.url:
+            return False
+        if self._run.refused_link_bytes > _REFUSED_LINK_BYTES:
+            return False  # its page is read again in the next cycle only
+        self._run.refused_link_bytes += len(fetch.file.url)
         self._run.refused_links[key] = (fetch.file.url, error)
-        return before != fetch.file.url
+        return True
 
 
 async def fits_held(cycle: Cycle, rehash: Rehash) -> bool:

@@ -31,6 +31,7 @@ from mirror.state.entries import (
     mark_all_pages,
     record_published,
     record_unremoved,
+    split_by_entries,
 )
 from mirror.state.renewal import record_metadata_settled, settle_metadata
 from mirror.sync.mended import MendedPages
@@ -43,6 +44,8 @@ _log = get_logger(__name__)
 _ROOT_SHARE = 20
 """Writing the root takes at most one part in this many of the time."""
 _ROOT_PAUSE_S = 5.0
+_MAX_ENTRIES = 100_000
+"""Maximum number of files whose pages are in memory at a time, unless one page has more."""
 
 
 class Publisher:
@@ -80,28 +83,37 @@ class Publisher:
 
     async def publish(self, names: Collection[ProjectName], closings: Sequence[Closing]) -> None:
         """Write the pages of these projects, and enter the closings as soon as the order of writes allows it."""
-        pages = await load_pages(self._cycle.store, names) if names else []
+        done: list[tuple[ProjectName, int]] = []
+        joins = False
+        for part in await split_by_entries(self._cycle.store, names, limit=_MAX_ENTRIES):
+            written, is_whole = await self._publish_part(part)
+            done += [(name, serial) for name, serial, is_published in written if is_published]
+            joins = joins or any(not is_published for *_, is_published in written)
+            closings = closings if is_whole else ()  # the next cycle asks their pages again
+        if joins or self._leaving:
+            self._waiting += closings
+            closings = ()
+        await record_published(self._cycle.store, done, (), closings)
+        if self._waits and time.monotonic() >= self._root_next_s:
+            await self.write_root()
+
+    async def _publish_part(self, names: Collection[ProjectName]) -> tuple[list[tuple[ProjectName, int, bool]], bool]:
+        """Write some pages; return name, serial and whether the root lists it already, and whether all were written."""
+        pages = await load_pages(self._cycle.store, names)
         stay = [p for p in pages if p.stays]
+        failed: Mapping[ProjectName, TreeError] = {}
         if stay:
             failed = await anyio.to_thread.run_sync(self._write, stay)
             self._note_unwritten([p.view.name for p in stay], failed)
             stay = [p for p in stay if p.view.name not in failed]
-            closings = [] if failed else closings  # the next cycle asks their pages again
             await self._mended.written([p.view.name for p in stay])
-        joining = {p.view.name: p.view.serial for p in stay if not p.is_published}
-        self._joining |= joining
+        self._joining |= {p.view.name: p.view.serial for p in stay if not p.is_published}
         self._leaving -= {p.view.name for p in stay}
         gone = {p.view.name for p in pages if not p.stays}
         self._leaving |= gone
         for name in gone:
             self._joining.pop(name, None)
-        if joining or self._leaving:
-            self._waiting += closings
-            closings = ()
-        done = [(p.view.name, p.view.serial) for p in stay if p.is_published]
-        await record_published(self._cycle.store, done, (), closings)
-        if self._waits and time.monotonic() >= self._root_next_s:
-            await self.write_root()
+        return [(p.view.name, p.view.serial, p.is_published) for p in stay], not failed
 
     async def finish(self) -> None:
         """Write the root if anything changed since it was written."""

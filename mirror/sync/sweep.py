@@ -7,13 +7,10 @@ after the last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import anyio.to_thread
 
-from mirror.core.names import ProjectName
 from mirror.logs import get_logger
-from mirror.state.ledger import FailureRow
+from mirror.state.ledger import has_page_failure, iter_failed_files
 from mirror.sync.fetch import staging_key
 from mirror.sync.work import Cycle
 
@@ -30,17 +27,16 @@ async def sweep_before(cycle: Cycle) -> None:
         _log.info("staging.swept", files=removed)
 
 
-async def sweep_after(cycle: Cycle, ledger: Sequence[FailureRow]) -> None:
+async def sweep_after(cycle: Cycle) -> None:
     """Remove the partial files that no later cycle will continue, which only a cycle that saw every
-    page can know.
-
-    ``ledger`` is the whole one: each file in it is tried again.
+    page can know. Each file in the ledger is tried again.
     """
     report = cycle.report
     was_whole = cycle.options.sees_all and not (report.interrupted or report.aborted or cycle.options.dry_run)
-    if not was_whole or any(run.ended for run in cycle.runs) or any(not f.filename and f.project for f in ledger):
+    if not was_whole or any(run.ended for run in cycle.runs) or await has_page_failure(cycle.store):
         return
-    keys = [staging_key(f.index, ProjectName(f.project), f.file) for f in ledger if f.file is not None]
+    is_kept = await anyio.to_thread.run_sync(cycle.files.find_kept)
+    keys = [key async for found in iter_failed_files(cycle.store) if is_kept(key := staging_key(*found))]
     removed = await anyio.to_thread.run_sync(cycle.files.sweep_staging, keys)
     if removed:
         _log.info("staging.swept", files=removed)

@@ -131,6 +131,10 @@ class IndexRun:
     """Those that it does not have."""
     refused_links: dict[tuple[ProjectName, str], tuple[str, MirrorError]] = field(default_factory=dict)
     """Links with a query that were refused in this cycle, by project and filename: the same one is not asked for again."""
+    refused_link_bytes: int = 0
+    """Length of the links in ``refused_links``."""
+    refused_files: int = 0
+    """Number of files in the ledger that can't be taken, before and in this cycle."""
     fruitless: Counter[ProjectName] = field(default_factory=Counter)
     """How often in a row a page was read again without bringing a file."""
     ended: MirrorError | None = None
@@ -227,9 +231,13 @@ class ProjectWork:
     """Whether a file of it was placed in this cycle, also after an earlier reading."""
     lease: PageLease | None = None
     """The memory that its page takes until all of its files are done."""
+    was_empty: bool = False
+    """Whether its page asked for nothing; known once it is released."""
 
     def release(self) -> None:
         """Release the memory of this page for others: nothing of it is open."""
+        self.was_empty = self.change.is_empty
+        self.change, self.closing, self.jobs, self.failures = ProjectChange(), None, [], ()
         if self.lease is not None:
             self.lease.release()
 

@@ -21,7 +21,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -327,6 +327,11 @@ class FileStore:
                 removed += remove_if_there(item.path)
         self._kept = None if self._kept is None else self._kept & wanted
         return removed
+
+    def find_kept(self) -> Callable[[str], bool]:
+        """Return a function that tells whether a partial file lies in staging under a key."""
+        kept = self._find_kept()
+        return lambda key: _stem(key) in kept
 
     def sweep_abandoned(self, *, older_than_s: float) -> int:
         """Remove unfinished files of killed processes, and partial files untouched for

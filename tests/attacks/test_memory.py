@@ -19,9 +19,13 @@ from beside_program import Beside, log_of
 from mirror_program import Mirror, published, report_of
 
 from mirror.core import parse_html
+from mirror.core.model import IndexPolicy
 from mirror.core.names import ProjectName
 from mirror.core.page_cost import (
-    MAX_REFUSED,
+    MAX_FILE_BYTES,
+    MAX_META_BYTES,
+    MAX_VALUE_BYTES,
+    MAX_VERSIONS_BYTES,
     PAGE_MEMORY_BYTES,
     check_json_root,
     html_page_cost,
@@ -30,7 +34,8 @@ from mirror.core.page_cost import (
 from mirror.core.parse_html import parse_project_page as parse_html_page
 from mirror.core.parse_html import parse_root_page as parse_html_root
 from mirror.core.parse_json import parse_project_page, parse_root_page
-from mirror.errors import BadPage, TooLarge
+from mirror.core.policy import compile_selections
+from mirror.errors import BadPage, Reason, TooLarge
 from mirror.upstream.memory import PageMemory
 from mirror.upstream.pages import Decoder
 from simulator import ThreadedSimulator, build_wheel
@@ -158,14 +163,89 @@ def test_links_that_repeat_a_name() -> None:
         parse_html_root(b'<a href="a/">' * 200_000, url=URL)
 
 
-def test_many_refused_files() -> None:
-    """A page of which next to nothing can be taken fails as one page, not as thousands of files."""
-    files = b'{"filename":"../a","url":"a"},' * (MAX_REFUSED + 1)
-    with pytest.raises(BadPage, match="can't be taken"):
-        parse_project_page(json_of("files", files), project=ProjectName("p"), url=URL)
-    anchors = b'<a href="a.whl" download="../a.whl">' * (MAX_REFUSED + 1)
-    with pytest.raises(BadPage, match="can't be taken"):
-        parse_html_page(anchors, project=ProjectName("p"), url=URL)
+def file_with(**keys: object) -> bytes:
+    return json.dumps({"filename": "p-1.tar.gz", "url": "p-1.tar.gz", **keys}).encode()
+
+
+def test_a_file_with_long_unknown_keys() -> None:
+    """What nobody knows and is too long is left out; the file is taken, its known keys count."""
+    long = file_with(x="x" * MAX_FILE_BYTES, yanked="bad")
+    page = parse_project_page(json_of("files", long), project=ProjectName("p"), url=URL)
+    (file,) = page.files
+    assert (file.labels.extra, file.labels.yanked) == ("{}", "bad")
+    assert any("unknown keys of a file" in warning for warning in page.warnings)
+    anchor = f'<a href="p-1.tar.gz" data-x="{"x" * MAX_FILE_BYTES}" data-yanked="bad">'.encode()
+    page = parse_html_page(anchor, project=ProjectName("p"), url=URL)
+    (file,) = page.files
+    assert (file.labels.extra, file.labels.yanked) == ("{}", "bad")
+
+
+@pytest.mark.parametrize("key", ["yanked", "requires-python", "hashes"])
+def test_a_file_with_a_long_known_key(key: str) -> None:
+    """A file of which a known key is too long is refused, and a yank of it still counts."""
+    text = "x" * (MAX_FILE_BYTES + 1)
+    keys: dict[str, object] = {"yanked": True, key: {"sha256": text} if key == "hashes" else text}
+    page = parse_project_page(json_of("files", file_with(**keys)), project=ProjectName("p"), url=URL)
+    (refused,) = page.refused
+    assert (page.files, refused.name, refused.reason) == ((), "p-1.tar.gz", Reason.BAD_FILE)
+    assert refused.cause == f"its {key} is longer than {MAX_VALUE_BYTES} bytes"
+    assert refused.labels is not None
+    assert refused.labels.yanked == ""
+
+
+def test_a_page_with_long_keys_of_its_own() -> None:
+    """Unknown keys and versions that are too long are left out with a warning; a status decides, and is not."""
+    page = parse_project_page(
+        b'{"meta":{},"files":[],"x":"%b","versions":["%b"]}' % (b"x" * MAX_META_BYTES, b"1" * MAX_VERSIONS_BYTES),
+        project=ProjectName("p"),
+        url=URL,
+    )
+    assert (page.meta.extra, page.meta.versions) == ("{}", None)
+    assert len([warning for warning in page.warnings if "longer than" in warning]) == 2
+    with pytest.raises(BadPage, match="project-status is longer"):
+        parse_project_page(
+            b'{"meta":{},"files":[],"project-status":{"reason":"%b"}}' % (b"x" * MAX_META_BYTES),
+            project=ProjectName("p"),
+            url=URL,
+        )
+
+
+def test_many_files_that_are_listed_twice() -> None:
+    """However many files a page repeats, one warning says so."""
+    page = parse_project_page(json_of("files", b",".join([file_with()] * 500)), project=ProjectName("p"), url=URL)
+    (selection,) = compile_selections([IndexPolicy(name="a")])
+    (warning,) = [found for found in selection.select(page, {}).warnings if "more than once" in found]
+    assert warning == "p-1.tar.gz is listed more than once, and so are files in 498 more places"
+
+
+def test_many_refused_files(threaded_simulator: Simulators, tmp_path: Path) -> None:
+    """A page of which next to nothing can be taken: the first files are named, the others counted, the rest mirrored.
+
+    What is held under one of those names stays, and a yank of it is published.
+    """
+    index = threaded_simulator(formats="json")
+    for version in ("1.0", "2.0"):
+        index.state.publish("p", *build_wheel("p", version))
+    mirror = Beside(tmp_path, index.url, before="import mirror.sync.crawl as c; c._MAX_REFUSED_OF_PAGE = 30")
+    mirror.sync_well()
+    names = [f"p-1.{number}-py3-none-any.whl" for number in range(10, 50)]
+    for name in names:
+        index.state.publish("p", name, b"", hashes={"sha256": "0"})
+    index.state.change("p", "p-2.0-py3-none-any.whl", hashes={"sha256": "0"}, yanked="bad")
+    index.state.publish("p", *build_wheel("p", "3.0"))
+    done = mirror.sync("--json")
+    failures = report_of(done)["failures"]
+    assert done.returncode == 5, done.stderr
+    assert [f["filename"] for f in failures] == ["(more files)", *names[:28], "p-2.0-py3-none-any.whl"]
+    assert failures[0]["detail"].startswith("12 more files of this page can't be taken; the first is p-1.38-py3")
+    assert {f["reason"] for f in failures} == {"bad-file"}
+    assert sorted(published(mirror.root)["p"]) == [f"p-{n}.0-py3-none-any.whl" for n in (1, 2, 3)]
+    page = json.loads((mirror.simple / "p" / "index.v1_json").read_bytes())
+    assert {f["filename"]: f["yanked"] for f in page["files"]}["p-2.0-py3-none-any.whl"] == "bad"
+    for name in names:
+        index.state.remove_file("p", name)
+    index.state.change("p", "p-2.0-py3-none-any.whl", hashes=None)
+    mirror.sync_well()
 
 
 def test_empty_members_of_gzip() -> None:

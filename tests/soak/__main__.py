@@ -1,4 +1,4 @@
-"""``make soak``: kill cycles, play histories and change statements for long, and print the figures.
+"""``make soak``: kill cycles, play histories, change statements and serve hostile answers, and print the figures.
 
 Ends by itself; 0 where nothing broke.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 import structlog
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from soak import history
+from soak import history, hostile
 from soak.bundles import tamper_many
 from soak.killing import Killing, kill_many
 
@@ -46,6 +46,7 @@ def main() -> int:
     violations += _fuzz(options.workers, figures)
     violations += _run_clients(options.workers, figures)
     violations += _change_statements(options.statements, options.seed, figures)
+    violations += _answer(options.answers)
     print(f"seed: {options.seed}")
     for name, count in figures.items():
         print(f"{name}: {count}")
@@ -61,6 +62,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--statements", type=int, default=50, help="changes to the SQL of the state")
     parser.add_argument("--bundles", type=int, default=500, help="signed bundles with hostile pages and metadata")
     parser.add_argument("--workers", default="2", help="processes for the property tests; 0: leave them out")
+    parser.add_argument("--answers", default="", help="hostile answers whose name has this in it; -: none")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     return parser.parse_args()
 
@@ -123,6 +125,21 @@ def _change_statements(number: int, first_seed: int, figures: Counter[str]) -> i
     if done.returncode:
         print(done.stdout + done.stderr)
     return int(done.returncode != 0)
+
+
+def _answer(wanted: str) -> int:
+    """Let one index answer what is made to fill memory; print what was tried, held and fell."""
+    outcomes: Counter[str] = Counter()
+    for name, make in hostile.HOSTILE.items():
+        if wanted not in name:
+            continue
+        with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as directory:
+            done = hostile.try_case(make(), Path(directory) / "work")
+        outcomes["fell" if done.problem else "held"] += 1
+        figures = f"{done.peak_bytes >> 20} MiB in the largest process, {done.cpu_s:.0f} s of CPU"
+        print(f"  {name}: {figures}{': ' + done.problem if done.problem else ''}", flush=True)
+    print(f"hostile answers: tried: {outcomes.total()}, held: {outcomes['held']}, fell: {outcomes['fell']}")
+    return outcomes["fell"]
 
 
 def _play(count: int, first_seed: int, figures: Counter[str]) -> int:

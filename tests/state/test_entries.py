@@ -580,7 +580,9 @@ class TestRecordPublished:
             (),
             [
                 Closing(project=2, validators=validators, selection="s", page_origin="https://other"),
-                Closing(project=3, validators=validators, selection="s", left_out={"f": "files"}, claims=("c",)),
+                Closing(
+                    project=3, validators=validators, selection="s", left_out={"files": (1, '["f"]')}, claims=("c",)
+                ),
             ],
         )
         columns = "id, etag, last_modified, serial, digest, selection, page_origin, claims, skipped"

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from state.seeding import add, rows_of
 
-from mirror.state.left_out import MAX_NAMES, LeftOut, count_left_out, enter_left_out, forget_left_out, load_left_out
+from mirror.state.left_out import (
+    MAX_NAMES,
+    LeftOut,
+    count_left_out,
+    enter_left_out,
+    forget_left_out,
+    left_out_rows,
+    load_left_out,
+)
 from mirror.state.store import Store
 
 
@@ -26,7 +34,9 @@ async def test_enter_left_out(store: Store, projects: None) -> None:
     await store.connection.execute("UPDATE project SET skipped = 1 WHERE id = 2")
     before = store.changes
     async with store.transaction() as tx:
-        await enter_left_out(tx, {1: {"g": "files", "f": "files", "h": "size"}, 2: {"y": "files"}})
+        await enter_left_out(
+            tx, {1: left_out_rows({"g": "files", "f": "files", "h": "size"}), 2: left_out_rows({"y": "files"})}
+        )
     assert await rows_of(store, "left_out", "*") == [
         (1, "files", 2, '["f","g"]'),
         (1, "size", 1, '["h"]'),
@@ -48,7 +58,7 @@ async def test_enter_left_out_keeps_a_number_of_names(store: Store, projects: No
     """The count is whole, the names are not."""
     names = [f"{number:05}" for number in range(MAX_NAMES + 1)]
     async with store.transaction() as tx:
-        await enter_left_out(tx, {1: dict.fromkeys(names, "files")})
+        await enter_left_out(tx, {1: left_out_rows(dict.fromkeys(names, "files"))})
     assert await load_left_out(store, 1) == (
         LeftOut(rule="files", files=MAX_NAMES + 1, names=tuple(names[:MAX_NAMES])),
     )
