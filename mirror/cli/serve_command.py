@@ -13,6 +13,7 @@ from mirror.errors import ConfigError
 
 if TYPE_CHECKING:
     from mirror.config import Config
+    from mirror.serve.tls import Certificate
     from mirror.serve.worker import Setup
 
 _LISTEN = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
@@ -53,7 +54,8 @@ def serve(
     sockets = inherited_sockets(os.environ) or bind(address, where="--listen")
     manager = ServiceManager(os.environ)
     supervisor = Supervisor(_setup(config), sockets, workers=workers or config.serve.workers, manager=manager)
-    addresses = [f"http://{address_of(listening)}/" for listening in sockets]
+    scheme = "https" if config.serve.certificate else "http"
+    addresses = [f"{scheme}://{address_of(listening)}/" for listening in sockets]
 
     def started() -> None:
         from mirror.logs import get_logger
@@ -73,6 +75,7 @@ def _setup(config: Config) -> Setup:
 
     return Setup(
         layout=Layout(config.mirror.root),
+        certificate=_certificate(config),
         state=BlobState(config.mirror.state),
         limits=protocol.ConnectionLimits(
             connections_per_client=config.serve.connections_per_client,
@@ -80,6 +83,14 @@ def _setup(config: Config) -> Setup:
             stall_s=protocol.STALL_LIMIT_S,
         ),
     )
+
+
+def _certificate(config: Config) -> Certificate | None:
+    if config.serve.certificate is None or config.serve.key is None:
+        return None
+    from mirror.serve.tls import Certificate
+
+    return Certificate(config.serve.certificate, config.serve.key)
 
 
 def _check_root(config: Config) -> None:

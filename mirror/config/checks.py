@@ -91,6 +91,9 @@ def check(config: ConfigFile) -> ConfigFile:
     if twice is not None:
         raise ConfigError(where="index", problem=f'two indexes are named "{twice}"; names must be unique')
     _check_service(config.service)
+    if (config.serve.certificate is None) != (config.serve.key is None):
+        missing = "key" if config.serve.key is None else "certificate"
+        raise ConfigError(where=f"serve.{missing}", problem="missing: TLS needs certificate and key")
     for n, site in enumerate(config.sites):
         _check_site(site, f"site[{n}]")
     twice = next((name for name, count in Counter(site.name for site in config.sites).items() if count > 1), None)

@@ -38,6 +38,8 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "notify-command": "a program to run after a cycle that changed something or failed; it reads the report from stdin",
     },
     "serve": {
+        "certificate": "TLS: a PEM file with the certificate and its chain; read again when it changes",
+        "key": "TLS: the PEM file of its key, without a password",
         "workers": "processes that answer requests",
         "connections-per-client": "connections that one client may have; 0: no limit; loopback is not counted",
     },

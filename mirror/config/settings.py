@@ -112,6 +112,8 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """The table ``[serve]``: how the tree is served."""
 
+    certificate: FilePath | None = None
+    key: FilePath | None = None
     workers: WorkerCount = 1
     connections_per_client: ConnectionCount = 100
     """0: no limit."""

@@ -71,6 +71,8 @@ _EXAMPLES: dict[str, object] = {
     "url-file": Path("/etc/mirror/index-url"),
     "proxy": "http://proxy.example:3128",
     "ca-file": Path("/etc/ssl/certs/our-ca.pem"),
+    "serve.key": Path("/etc/mirror/server.key"),
+    "certificate": Path("/etc/mirror/server.pem"),
     "client-cert": Path("/etc/mirror/client.pem"),
     "client-key": Path("/etc/mirror/client.key"),
     "username": "name",
@@ -181,8 +183,9 @@ def _explained_lines(struct: msgspec.Struct, table: str) -> Iterator[str]:
             continue
         value = getattr(struct, field.name)
         is_default = not field.required and value == field.default
-        if not value and field.encode_name in _EXAMPLES:
-            value = _EXAMPLES[field.encode_name]
+        example = _EXAMPLES.get(f"{table}.{field.encode_name}", _EXAMPLES.get(field.encode_name))
+        if not value and example is not None:
+            value = example
         mark = "# " if is_default else ""
         line = f"{mark}{field.encode_name} = {_written(field, value)}"
         yield f"{line:<40}  # {EXPLAINED[table][field.encode_name]}"

@@ -87,6 +87,8 @@ class Supervisor:
         if number != signal.SIGHUP:
             return True
         self._notify(self._manager.reloading)
+        if self._setup.certificate is not None:
+            self._setup.certificate.refresh()
         self._replace_all()
         self._notify(lambda: self._manager.ready("serving"))
         return False

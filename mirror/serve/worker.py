@@ -23,6 +23,7 @@ from mirror.serve.blobs import BlobJudge
 from mirror.serve.protocol import ConnectionLimits, Connections
 from mirror.serve.server import IndexServer
 from mirror.serve.shared import Counters, render_numbers
+from mirror.serve.tls import Certificate
 from mirror.state.served import BlobState
 from mirror.tree.layout import Layout
 from mirror.tree.served import ServedTree
@@ -44,13 +45,14 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout
     state: BlobState
     limits: ConnectionLimits
+    certificate: Certificate | None = None
 
 
 class Worker:
     """The server of one process."""
 
     def __init__(self, setup: Setup, sockets: list[socket.socket], counters: Counters) -> None:
-        self._sockets = sockets
+        self._sockets, self._certificate = sockets, setup.certificate
         self._judge = BlobJudge(setup.state)
         server = IndexServer(
             ServedTree(setup.layout), self._judge, lambda: render_numbers(counters.shared)
@@ -110,7 +112,13 @@ class Worker:
 
     async def _adopt(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._connections, connection)
+            context = self._certificate.context() if self._certificate is not None else None
+            await self._loop.connect_accepted_socket(
+                self._connections,
+                connection,
+                ssl=context,
+                ssl_handshake_timeout=_HANDSHAKE_LIMIT_S if context is not None else None,
+            )
         except (OSError, ssl.SSLError, TimeoutError) as exc:
             _log.debug("connection.failed", problem=str(exc) or type(exc).__name__)
             with contextlib.suppress(OSError):
