@@ -19,12 +19,19 @@ import msgspec
 from mirror.config import Config, IndexConfig, Limits, MirrorSettings
 from mirror.core.kept_links import KeptLinks, is_masked, masked_root
 from mirror.core.policy import Selection, compile_selections
-from mirror.errors import AccessDenied, ConfigError, MirrorError, StateError
+from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, TreeError
 from mirror.state.cycles import load_last_cycle, load_meta
 from mirror.state.entries import has_blobs, load_last_revision
 from mirror.state.listing import SourceRow, load_let_out, load_sources, record_sources
 from mirror.state.rebuilt import is_rebuild_unfinished
-from mirror.state.store import Store, check_integrity, open_copy, open_store, open_store_for_reading
+from mirror.state.store import (
+    Store,
+    check_integrity,
+    is_of_an_older_version,
+    open_copy,
+    open_store,
+    open_store_for_reading,
+)
 from mirror.sync.forker import Forker
 from mirror.sync.pool import Width
 from mirror.sync.rebuild import set_aside_state
@@ -165,9 +172,18 @@ async def opened_tree_for_reading(
         await check_user(settings)
     if not await anyio.Path(settings.state).exists():
         raise await anyio.to_thread.run_sync(_no_state, settings, layout)
+    if may_note and await is_of_an_older_version(settings.state):
+        await _upgrade(settings, layout)
     async with open_store_for_reading(settings.state, may_note=may_note) as store:
         await check_tree_matches(store, layout)
         yield await _build_tree(settings, limits, layout, store, clock)
+
+
+async def _upgrade(settings: MirrorSettings, layout: Layout) -> None:
+    """Bring a state up to this version, unless a process of an older one may still work on it."""
+    with contextlib.suppress(LockHeld, TreeError):
+        async with hold_async(layout.daemon_lock), hold_async(layout.tree_lock), open_store(settings.state):
+            pass
 
 
 @contextlib.asynccontextmanager

@@ -13,10 +13,11 @@ from mirror.cli.text import counted, size
 from mirror.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from mirror.config import Config
     from mirror.state.blobs import LostFile
+    from mirror.state.store import Store
     from mirror.sync.prune import Pruning
     from mirror.sync.verify import Scope, Verification
 
@@ -151,6 +152,16 @@ async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: V
             write_error(f"error: what was lost could not be fetched now: {exc}")
 
 
+async def _is_offered_no_more(store: Store, file: LostFile, read: Collection[int]) -> bool:
+    """Return whether the page of a file was read, and lists no such file."""
+    from mirror.state.ledger import load_project_failures
+
+    if file.source not in read or not file.is_configured:
+        return False
+    failed = await load_project_failures(store, file.source, file.project)
+    return file.filename not in failed and "" not in failed
+
+
 async def _fetch_lost(options: GlobalOptions, config: Config, lost: list[LostFile]) -> list[LostFile]:
     """Run a cycle over the projects that lost files; return the files still missing, recorded in
     the ledger.
@@ -184,6 +195,8 @@ async def _fetch_lost(options: GlobalOptions, config: Config, lost: list[LostFil
                 await record_outcome(cycle, _exit_code(cycle.report, ()))
         held = await load_listed_filenames(cycle.store, names)
         left = [file for file in lost if (file.project, file.filename) not in held]
+        read = {run.source.id for run in cycle.runs if run.ended is None}
+        left = [file for file in left if file.was_right or not await _is_offered_no_more(cycle.store, file, read)]
         await record_gone(cycle.store, left, now=time.time())
     return left
 

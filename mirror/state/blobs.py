@@ -244,6 +244,8 @@ class LostFile(msgspec.Struct, frozen=True, kw_only=True):
     project: ProjectName
     filename: str
     sha256: Sha256
+    was_right: bool = True
+    """False where its bytes never were what its name says: once no page lists it, nothing is missing."""
 
 
 async def record_lost(
@@ -281,6 +283,7 @@ async def record_lost(
                     project=r[3],
                     filename=blob.filename,
                     sha256=blob.sha256,
+                    was_right=not keep_blobs,
                 )
                 for r in rows
             ]

@@ -198,6 +198,16 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
         yield copy
 
 
+async def is_of_an_older_version(path: Path) -> bool:
+    """Return whether a state must be brought up to this version before it takes what this version writes.
+
+    Raises ``StateError``.
+    """
+    async with _as_it_is(path) as store:
+        with state_errors(path):
+            return 0 < int(await store.value("PRAGMA user_version")) < SCHEMA_VERSION
+
+
 @contextlib.asynccontextmanager
 async def _as_it_is(path: Path, *, may_note: bool = False) -> AsyncIterator[Store]:
     """Open a state for reading, also one of an older version."""

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from older_state import downgrade
 
 from mirror.cli import main
 from mirror.cli.outcome import ExitCode
+from mirror.tree.lock import hold
 from simulator import Status, build_sdist, build_wheel
 
 
@@ -84,6 +86,19 @@ def test_what_verify_finds_status_says_until_it_is_mended(index, tmp_path, capsy
     assert run(capsys, "verify", "--repair")[0] == ExitCode.OK
     assert state(capsys) == WHOLE
     assert run(capsys, "verify")[0] == ExitCode.OK
+
+
+def test_what_verify_finds_under_a_state_of_an_older_version(index, tmp_path, capsys):
+    """``verify`` writes, so it brings the state up to its own version first, unless another process works on it."""
+    configure(tmp_path, ("main", index.url))
+    assert run(capsys, "sync", "--once")[0] == ExitCode.OK
+    lose_file(tmp_path / "m")
+    downgrade(tmp_path / "m/state.db", 3)
+    with hold(tmp_path / "m/daemon.lock"):
+        assert run(capsys, "verify")[0] == ExitCode.DAMAGED
+        assert state(capsys) == WHOLE  # nothing could be recorded
+    assert run(capsys, "verify")[0] == ExitCode.DAMAGED
+    assert state(capsys) == (ExitCode.DAMAGED, "1 file DAMAGED")
 
 
 @DAMAGES

@@ -107,6 +107,17 @@ async def test_what_is_held_wrongly_and_still_wrong_leaves(simulator, mirror_of)
     assert mirror.files() == good_files()
 
 
+async def test_what_is_held_wrongly_and_offered_no_more_is_not_missing(simulator, mirror_of):
+    """Nobody can restore what was never a file: it leaves the pages, and nothing stays in the ledger."""
+    index = await index_of(simulator)
+    mirror = in_real_time(mirror_of(index))
+    await hold_wrongly(mirror, index)
+    index.state.remove_file(PROJECT, WHEEL)
+    mended = await repair(mirror)
+    assert (mended.lost, mirror.ledger()) == ([], [])
+    assert sorted(mirror.files()[PROJECT]) == sorted(set(GOOD) - {WHEEL})
+
+
 @needs_two_cores
 def test_other_processes_judge_likewise(threaded_simulator: Callable[..., ThreadedSimulator], tmp_path: Path) -> None:
     """What fetches beside the program refuses error pages too, and a cut page that it looks at removes nothing."""
