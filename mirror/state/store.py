@@ -152,7 +152,8 @@ async def check_quickly(store: Store) -> None:
     A small one is read as a whole, a large one without its indexes; of a very large one only the
     tables of cycles and failures.
     """
-    size = (await anyio.Path(store.path).stat()).st_size
+    with state_errors(store.path):
+        size = (await anyio.Path(store.path).stat()).st_size
     if size <= _SMALL_BYTES:
         await check_integrity(store)
         return
@@ -184,7 +185,9 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
     Where permissions allow, the connection is a writing one used for reading: it removes SQLite's
     side files when it closes.
     """
-    if not await anyio.Path(path).exists():
+    with state_errors(path):
+        is_there = await anyio.Path(path).exists()
+    if not is_there:
         raise StateError(
             path=str(path), problem="there is no state here: run `mirror sync --once` first, or check --root"
         )
@@ -211,7 +214,8 @@ async def is_of_an_older_version(path: Path) -> bool:
 @contextlib.asynccontextmanager
 async def _as_it_is(path: Path, *, may_note: bool = False) -> AsyncIterator[Store]:
     """Open a state for reading, also one of an older version."""
-    mode = await anyio.to_thread.run_sync(_reading_mode, path)
+    with state_errors(path):
+        mode = await anyio.to_thread.run_sync(_reading_mode, path)
     async with _connected(f"{path.absolute().as_uri()}?mode={mode}", path) as store:
         with state_errors(path):
             if not may_note:
@@ -296,7 +300,7 @@ async def _check_version(store: Store, version: int) -> None:
 
 @contextlib.contextmanager
 def state_errors(path: Path) -> Any:
-    """Turn SQLite's errors into ``StateError`` with advice."""
+    """Turn errors of SQLite and of the disk into ``StateError`` with advice."""
     try:
         yield
     except sqlite3.DatabaseError as exc:
@@ -306,6 +310,9 @@ def state_errors(path: Path) -> Any:
             is_damage=_is_damage(exc) or _is_directory(exc, path),
             is_full=_is_full(exc, path),
         ) from exc
+    except OSError as exc:
+        problem = f"can't be read: {exc.strerror or exc}; check its file system and permissions"
+        raise StateError(path=str(path), problem=problem) from exc
 
 
 def _is_directory(exc: sqlite3.DatabaseError, path: Path) -> bool:

@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from soak import history, hostile
 from soak.bundles import tamper_many
 from soak.killing import Killing, kill_many
+from soak.storage import Storage, all_cases, compiler
 
 _PROJECT = Path(__file__).parent.parent.parent
 _AT_ONCE = 50
@@ -43,6 +44,7 @@ def main() -> int:
     violations = _kill(options.kills, options.seed, figures)
     violations += _play(options.histories, options.seed, figures) if options.histories else 0
     violations += _tamper(options.bundles, options.seed, figures)
+    violations += _fail_storage(options.seed, options.storage_errors, figures)
     violations += _fuzz(options.workers, figures)
     violations += _run_clients(options.workers, figures)
     violations += _change_statements(options.statements, options.seed, figures)
@@ -61,6 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--histories", type=int, default=1000)
     parser.add_argument("--statements", type=int, default=50, help="changes to the SQL of the state")
     parser.add_argument("--bundles", type=int, default=500, help="signed bundles with hostile pages and metadata")
+    parser.add_argument("--storage-errors", type=int, default=1000, help="most calls of the storage that fail")
     parser.add_argument("--workers", default="2", help="processes for the property tests; 0: leave them out")
     parser.add_argument("--answers", default="", help="hostile answers whose name has this in it; -: none")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
@@ -89,6 +92,27 @@ def _tamper(count: int, first_seed: int, figures: Counter[str]) -> int:
     with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as work:
         figures.update(tamper_many(Path(work), count, first_seed))
     return figures["tampered bundles fell"]
+
+
+def _fail_storage(first_seed: int, most: int, figures: Counter[str]) -> int:
+    """Fail each call of the storage once, and print how many were tried, how many held and how many fell."""
+    if most == 0 or compiler() is None:
+        print("  storage errors: left out" + ("" if compiler() else ", since there is no C compiler"))
+        return 0
+    tried = fell = 0
+    with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as work, Storage(Path(work)) as storage:
+        storage.prepare()
+        cases = all_cases(storage, random.Random(first_seed))
+        for case in cases[:most]:
+            tried += 1
+            try:
+                storage.check(case)
+            except AssertionError:
+                traceback.print_exc()
+                fell += 1
+    print(f"  storage errors: tried {tried}, held {tried - fell}, fell: {fell}", flush=True)
+    figures["storage errors survived"] += tried - fell
+    return fell
 
 
 def _fuzz(workers: str, figures: Counter[str]) -> int:

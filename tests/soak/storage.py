@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import subprocess
 from collections import Counter
@@ -19,25 +20,6 @@ from mirroring import check_tree, offered, query
 from soak.killing import LARGE_BYTES, Killing, check_disk
 
 ERRORS = tuple(errno.__dict__[name] for name in ("ENOSPC", "EIO", "EACCES", "EROFS", "EMFILE", "EDQUOT"))
-CALLS = (
-    "open",
-    "write",
-    "fsync",
-    "syncfs",
-    "ftruncate",
-    "flock",
-    "chmod",
-    "rename",
-    "link",
-    "unlink",
-    "mkdir",
-    "rmdir",
-    "read",
-    "stat",
-    "opendir",
-)
-"""The functions whose calls can fail; variants such as ``pwrite64`` go by the name of the first."""
-
 FIRST, UPDATE = "first", "update"
 """A mirror from nothing, and a cycle that adds, changes and removes."""
 
@@ -151,6 +133,18 @@ class Storage(Killing):
         check_tree(self.root)
         assert self.files() == offered(self.upstream), f"{what}: {self.told()}"
         assert list((self.root / "staging").iterdir()) == [], f"{what}: something stays in staging"
+
+
+def all_cases(storage: Storage, draw: random.Random) -> list[Case]:
+    """Return a case for each call of both scenarios, in random order, with an errno for each."""
+    cases = [
+        Case(scenario, call, number, draw.choice(ERRORS), beside=draw.random() < 0.2, many=draw.random() < 0.2)
+        for scenario in (FIRST, UPDATE)
+        for call, count in sorted(storage.count(scenario).items())
+        for number in range(1, count + 1)
+    ]
+    draw.shuffle(cases)
+    return cases
 
 
 class _Watched:
