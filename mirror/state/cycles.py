@@ -47,20 +47,8 @@ async def record_cycle_end(
 async def load_last_cycle(store: Store, *, finished: bool = False) -> CycleRow | None:
     """Return the cycle that began last; with ``finished``, only of the finished ones."""
     where = "WHERE finished_at IS NOT NULL" if finished else ""
-    row = await store.row(
-        f"SELECT id, started_at, finished_at, outcome, exit_code, report, problem FROM cycle {where} ORDER BY id DESC LIMIT 1"
-    )
-    if row is None:
-        return None
-    return CycleRow(
-        id=row[0],
-        started_at=row[1],
-        finished_at=row[2],
-        outcome=row[3],
-        exit_code=row[4],
-        report=row[5],
-        problem=row[6],
-    )
+    columns = "id, started_at, finished_at, outcome, exit_code, report, problem"
+    return await store.row_as(CycleRow, f"SELECT {columns} FROM cycle {where} ORDER BY id DESC LIMIT 1")
 
 
 async def load_killed_before(store: Store) -> int | None:
@@ -74,8 +62,8 @@ async def load_killed_before(store: Store) -> int | None:
 
 async def load_meta(store: Store, key: str) -> str | None:
     """Return a value that belongs to the mirror as a whole."""
-    row = await store.row("SELECT value FROM meta WHERE key = ?", (key,))
-    return row[0] if row else None
+    rows = await store.rows("SELECT value FROM meta WHERE key = ?", (key,))
+    return next((value for (value,) in rows), None)
 
 
 async def record_meta(store: Store, key: str, value: str) -> None:

@@ -19,8 +19,9 @@ from mirror.core.kept_links import KeptLinks
 from mirror.core.model import Digests, Entry, Labels, ListedFile, ProjectMeta, ProjectView, Validators
 from mirror.core.names import ProjectName, Sha256, strongest_digest
 from mirror.state.left_out import LeftOutRows, enter_left_out
-from mirror.state.listing import FORGET_VALIDATORS, meta_from_row, meta_values, validator_values
+from mirror.state.listing import FORGET_VALIDATORS, meta_of, meta_values, validator_values
 from mirror.state.offered import Offered, enter_offered, first_metadata, offers_metadata
+from mirror.state.rows import Columns
 from mirror.state.store import Row, Store, Transaction
 
 
@@ -86,29 +87,50 @@ _UNLIST_BLOB = (
 )
 
 
+class _HeldColumns(Columns, frozen=True):
+    project: int
+    id: int
+    filename: str
+    sha256: Sha256
+    size: int
+    digests: str
+    url: str
+    requires_python: str | None
+    yanked: str | None
+    upload_time: str | None
+    provenance: str | None
+    extra: str
+    absent_since: int | None
+    refused: str | None
+    source: int
+    has_metadata: int
+    first_metadata: str | None
+
+
 async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[str, HeldFile]]:
     """Return the open entries of some projects: project id -> filename -> entry."""
     found: dict[int, dict[str, HeldFile]] = {p: {} for p in projects}
-    for r in await store.rows(
+    for row in await store.rows_as(
+        _HeldColumns,
         "SELECT project, id, filename, sha256, size, digests, url, requires_python, yanked, upload_time, provenance,"
         " extra, absent_since, refused, source, EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = entry.sha256"
-        f" AND b.filename = entry.filename AND b.metadata_sha256 IS NOT NULL AND {offers_metadata('entry')}),"
-        f" {first_metadata('entry')}"
+        f" AND b.filename = entry.filename AND b.metadata_sha256 IS NOT NULL AND {offers_metadata('entry')})"
+        f" AS has_metadata, {first_metadata('entry')} AS first_metadata"
         f" FROM entry WHERE valid_to IS NULL AND project IN ({_marks(projects)})",
         tuple(projects),
     ):
-        found[r[0]][r[2]] = HeldFile(
-            id=r[1],
-            filename=r[2],
-            sha256=Sha256(r[3]),
-            size=r[4],
-            digests=_decode_digests(r[5]),
-            url=store.links_of(r[14]).whole(r[6]),
-            labels=_labels(r[7:12]),
-            absent_since=r[12],
-            refused=_decode_digests(r[13]) if r[13] else (),
-            has_metadata=bool(r[15]),
-            first_metadata=r[16],
+        found[row.project][row.filename] = HeldFile(
+            id=row.id,
+            filename=row.filename,
+            sha256=row.sha256,
+            size=row.size,
+            digests=_decode_digests(row.digests),
+            url=store.links_of(row.source).whole(row.url),
+            labels=_labels(row),
+            absent_since=row.absent_since,
+            refused=_decode_digests(row.refused) if row.refused else (),
+            has_metadata=bool(row.has_metadata),
+            first_metadata=row.first_metadata,
         )
     return found
 
@@ -137,17 +159,16 @@ async def iter_open_files(store: Store) -> AsyncIterator[OpenFile]:
         )
         if not rows:
             return
-        for r in rows:
+        for after, project, source, index, name, filename, sha256, size in rows:  # noqa: B007
             yield OpenFile(
-                project=r[1],
-                source=r[2],
-                index=r[3],
-                name=ProjectName(r[4]),
-                filename=r[5],
-                sha256=Sha256(r[6]),
-                size=r[7],
+                project=project,
+                source=source,
+                index=index,
+                name=ProjectName(name),
+                filename=filename,
+                sha256=Sha256(sha256),
+                size=size,
             )
-        after = rows[-1][0]
 
 
 class OwnerClaims(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,27 +187,37 @@ class OwnerClaims(msgspec.Struct, frozen=True, kw_only=True):
     """
 
 
+class _OwnerColumns(Columns, frozen=True):
+    id: int
+    source: int
+    claims: tuple[str, ...] | None
+    is_withdrawn: bool
+    was_read: bool
+    index_name: str
+
+
 async def load_owner_claims(store: Store, name: ProjectName, position: int) -> OwnerClaims:
     """Return which filenames of a project belong to earlier indexes, and whether one of them withdrew the project."""
     names: set[str] = set()
     owners: set[str] = set()
     withdrawn, complete = False, True
-    for r in await store.rows(
-        "SELECT p.id, p.source, p.claims, p.withdrawn IS NOT NULL OR p.status = 'quarantined', p.selection IS NOT NULL,"
-        " s.name"
+    for row in await store.rows_as(
+        _OwnerColumns,
+        "SELECT p.id, p.source, p.claims, p.withdrawn IS NOT NULL OR p.status = 'quarantined' AS is_withdrawn,"
+        " p.selection IS NOT NULL AS was_read, s.name AS index_name"
         " FROM project p"
         " JOIN source s ON s.id = p.source"
         " WHERE p.name = ? AND s.configured = 1 AND s.position < ? AND p.listed = 1 AND p.wanted = 1",
         (name, position),
     ):
-        names.update(msgspec.json.decode(r[2], type=list[str]) if r[2] else ())
-        owners.add(r[5])
-        withdrawn = withdrawn or bool(r[3])
-        complete = complete and bool(r[3] or r[4])
-        held = await store.rows("SELECT filename FROM entry WHERE project = ? AND valid_to IS NULL", (r[0],))
-        failed = await store.rows("SELECT filename FROM failure WHERE source = ? AND project = ?", (r[1], name))
-        names.update(row[0] for row in held)
-        names.update(row[0] for row in failed if row[0])
+        names.update(row.claims or ())
+        owners.add(row.index_name)
+        withdrawn = withdrawn or row.is_withdrawn
+        complete = complete and (row.is_withdrawn or row.was_read)
+        held = await store.rows("SELECT filename FROM entry WHERE project = ? AND valid_to IS NULL", (row.id,))
+        failed = await store.rows("SELECT filename FROM failure WHERE source = ? AND project = ?", (row.source, name))
+        names.update(filename for (filename,) in held)
+        names.update(filename for (filename,) in failed if filename)
     return OwnerClaims(names=frozenset(names), owners=frozenset(owners), is_withdrawn=withdrawn, is_complete=complete)
 
 
@@ -209,15 +240,14 @@ async def load_blobs(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tu
     found = {}
     for start in range(0, len(digests), 500):
         chunk = digests[start : start + 500]
-        for r in await store.rows(
-            f"SELECT sha256, filename, size, metadata_sha256, {first_metadata('blob')} FROM blob"
+        for blob in await store.rows_as(
+            HeldBlob,
+            f"SELECT sha256, filename, size, metadata_sha256, {first_metadata('blob')} AS first_metadata FROM blob"
             f" WHERE sha256 IN ({_marks(chunk)})",
             chunk,
         ):
-            if (r[0], r[1]) in pairs:
-                found[(r[0], r[1])] = HeldBlob(
-                    sha256=r[0], filename=r[1], size=r[2], metadata_sha256=r[3], first_metadata=r[4]
-                )
+            if (blob.sha256, blob.filename) in pairs:
+                found[(str(blob.sha256), blob.filename)] = blob
     return found
 
 
@@ -284,7 +314,7 @@ async def _load_open(tx: Transaction, names: Sequence[tuple[str, str]]) -> set[t
             " CROSS JOIN entry e ON e.project = p.id AND e.filename = given.filename AND e.valid_to IS NULL",
             [value for pair in chunk for value in pair],
         )
-        found.update((r[0], r[1]) for r in rows)
+        found.update((name, filename) for name, filename in rows)
     return found
 
 
@@ -428,7 +458,7 @@ async def record_missing(store: Store, missing: Mapping[int, Sequence[HeldFile]]
 async def load_marked(store: Store, after: str, limit: int = 500) -> list[ProjectName]:
     """Return some names of marked pages, in order."""
     rows = await store.rows("SELECT name FROM page WHERE marked = 1 AND name > ? ORDER BY name LIMIT ?", (after, limit))
-    return [ProjectName(r[0]) for r in rows]
+    return [ProjectName(name) for (name,) in rows]
 
 
 async def mark_all_pages(store: Store, *, cycle: int, now: float, renderer: int) -> None:
@@ -438,6 +468,30 @@ async def mark_all_pages(store: Store, *, cycle: int, now: float, renderer: int)
             revision = await tx.revision(cycle, now)
             await tx.execute("UPDATE page SET revision = ?", (revision,))
         await tx.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('renderer', ?)", (str(renderer),))
+
+
+class _MetaColumns(Columns, frozen=True):
+    name: str
+    listed: bool
+    status: str
+    status_reason: str | None
+    versions: str | None
+    extra: str
+    extra_meta: str
+    shows: bool
+
+
+class _EntryColumns(Columns, frozen=True):
+    name: str
+    filename: str
+    sha256: Sha256
+    size: int
+    metadata_sha256: Sha256 | None
+    requires_python: str | None
+    yanked: str | None
+    upload_time: str | None
+    provenance: str | None
+    extra: str
 
 
 class PageState(msgspec.Struct, frozen=True, kw_only=True):
@@ -479,33 +533,42 @@ async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageS
     )
     metas: dict[str, ProjectMeta] = {}
     listed: set[str] = set()
-    for r in await store.rows(
+    for row in await store.rows_as(
+        _MetaColumns,
         "SELECT p.name, p.listed, p.status, p.status_reason, p.versions, p.extra, p.extra_meta,"
         " EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL) AS shows FROM project p"
         f" JOIN source s ON s.id = p.source WHERE p.name IN ({marks}) AND (p.listed = 1 OR shows)"
         " ORDER BY s.configured DESC, s.position, s.id",
         tuple(names),
     ):
-        meta = meta_from_row(r[2:7])
-        if r[0] not in metas:
-            metas[r[0]] = meta
+        meta = meta_of(row)
+        if row.name not in metas:
+            metas[row.name] = meta
         # an index that adds nothing to the page, such as a former owner, doesn't change its
         # attributes
-        elif r[7]:
-            metas[r[0]] = _joined_meta(metas[r[0]], meta)
-        if r[1]:
-            listed.add(r[0])
+        elif row.shows:
+            metas[row.name] = _joined_meta(metas[row.name], meta)
+        if row.listed:
+            listed.add(row.name)
     entries: dict[str, list[Entry]] = {}
-    for r in await store.rows(
-        f"SELECT p.name, e.filename, e.sha256, e.size, CASE WHEN {offers_metadata('e')} THEN b.metadata_sha256 END,"
+    for one in await store.rows_as(
+        _EntryColumns,
+        f"SELECT p.name, e.filename, e.sha256, e.size,"
+        f" CASE WHEN {offers_metadata('e')} THEN b.metadata_sha256 END AS metadata_sha256,"
         " e.requires_python, e.yanked, e.upload_time, e.provenance, e.extra"
         " FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
         " JOIN blob b ON b.sha256 = e.sha256 AND b.filename = e.filename"
         f" WHERE p.name IN ({marks}) ORDER BY e.filename",
         tuple(names),
     ):
-        entry = Entry(filename=r[1], sha256=Sha256(r[2]), size=r[3], metadata_sha256=r[4], labels=_labels(r[5:10]))
-        entries.setdefault(r[0], []).append(entry)
+        entry = Entry(
+            filename=one.filename,
+            sha256=one.sha256,
+            size=one.size,
+            metadata_sha256=one.metadata_sha256,
+            labels=_labels(one),
+        )
+        entries.setdefault(one.name, []).append(entry)
     return [
         PageState(
             view=ProjectView(
@@ -595,10 +658,13 @@ async def has_blobs(store: Store) -> bool:
     return bool(await store.value("SELECT EXISTS (SELECT 1 FROM blob)"))
 
 
-def _labels(values: Row) -> Labels:
-    requires_python, yanked, upload_time, provenance, extra = values
+def _labels(row: _HeldColumns | _EntryColumns) -> Labels:
     return Labels(
-        requires_python=requires_python, yanked=yanked, upload_time=upload_time, provenance=provenance, extra=extra
+        requires_python=row.requires_python,
+        yanked=row.yanked,
+        upload_time=row.upload_time,
+        provenance=row.provenance,
+        extra=row.extra,
     )
 
 
@@ -623,5 +689,5 @@ async def load_listed_filenames(store: Store, names: Collection[ProjectName]) ->
             " WHERE p.name = ?",
             (name,),
         )
-        found.update((r[0], r[1]) for r in rows)
+        found.update((project, filename) for project, filename in rows)
     return found

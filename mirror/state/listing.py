@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Protocol
 
 import msgspec
 
 from mirror.core.kept_links import KeptLinks
 from mirror.core.model import ProjectMeta, RootPage, Validators
 from mirror.core.names import ProjectName
+from mirror.state.rows import Columns
 from mirror.state.store import Row, Store, Transaction
 
 FORGET_VALIDATORS = "UPDATE project SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE"
@@ -134,34 +136,58 @@ async def _forget_root(tx: Transaction, source: int) -> None:
     )
 
 
+class _SourceColumns(Columns, frozen=True):
+    id: int
+    name: str
+    url: str
+    position: int
+    configured: bool
+    etag: str | None
+    last_modified: str | None
+    serial: int | None
+    digest: str | None
+    selection: str | None
+    root_read: int | None
+    listed: int
+    succeeded_at: float | None
+    let_out: tuple[str, ...] | None
+    had_credential: bool | None
+    page_origin: str | None
+    unread: tuple[int, tuple[str, ...]] | None
+    is_flat: bool
+
+
 async def load_sources(store: Store) -> list[SourceRow]:
     """Return every index that the state knows, in the order of the configuration; those that left it last."""
-    rows = await store.rows(
+    rows = await store.rows_as(
+        _SourceColumns,
         "SELECT id, name, url, position, configured, etag, last_modified, serial, digest, selection, root_read, listed,"
         " succeeded_at, let_out, had_credential, page_origin, unread, is_flat FROM source"
-        " ORDER BY configured DESC, position, id"
+        " ORDER BY configured DESC, position, id",
     )
-    return [
-        SourceRow(
-            id=r[0],
-            name=r[1],
-            url=r[2],
-            position=r[3],
-            configured=bool(r[4]),
-            validators=_validators(r[5:9]),
-            selection=r[9],
-            root_read=r[10],
-            listed=r[11],
-            succeeded_at=r[12],
-            let_out=tuple(msgspec.json.decode(r[13], type=list[str])) if r[13] else (),
-            had_credential=None if r[14] is None else bool(r[14]),
-            page_origin=r[15],
-            unread=_unread(r[16])[0],
-            unread_names=_unread(r[16])[1],
-            is_flat=bool(r[17]),
-        )
-        for r in rows
-    ]
+    return [_source_row(row) for row in rows]
+
+
+def _source_row(row: _SourceColumns) -> SourceRow:
+    unread, unread_names = row.unread or (0, ())
+    return SourceRow(
+        id=row.id,
+        name=row.name,
+        url=row.url,
+        position=row.position,
+        configured=row.configured,
+        validators=_validators(row),
+        selection=row.selection,
+        root_read=row.root_read,
+        listed=row.listed,
+        succeeded_at=row.succeeded_at,
+        let_out=row.let_out or (),
+        had_credential=row.had_credential,
+        page_origin=row.page_origin,
+        unread=unread,
+        unread_names=unread_names,
+        is_flat=row.is_flat,
+    )
 
 
 async def record_root(
@@ -197,7 +223,7 @@ async def record_root(
 
 async def _pairs(store: Store, condition: str, source: int, cycle: int) -> tuple[tuple[int, ProjectName], ...]:
     rows = await store.rows(f"SELECT id, name FROM project WHERE source = ? AND {condition}", (source, cycle))
-    return tuple((r[0], ProjectName(r[1])) for r in rows)
+    return tuple((project, ProjectName(name)) for project, name in rows)
 
 
 async def _merge_root(
@@ -345,10 +371,6 @@ async def record_success(store: Store, sources: Collection[int], now: float) -> 
         await tx.executemany("UPDATE source SET succeeded_at = ? WHERE id = ?", [(now, s) for s in sources])
 
 
-def _unread(kept: str | None) -> tuple[int, tuple[str, ...]]:
-    return msgspec.json.decode(kept, type=tuple[int, tuple[str, ...]]) if kept else (0, ())
-
-
 async def load_let_out(store: Store, source: SourceRow) -> list[tuple[str, str | None]]:
     """Return projects whose pages an index has served, with their addresses, the last one first.
 
@@ -372,7 +394,7 @@ async def _let_out_names(store: Store, source: SourceRow) -> list[str]:
         f" AND name NOT IN (SELECT project FROM failure WHERE {_REFUSED_PAGE}) ORDER BY random() LIMIT {_LET_OUT}",
         (source.id, source.id),
     )
-    return list(dict.fromkeys([*kept, *(r[0] for r in rows)])) or list(source.let_out)
+    return list(dict.fromkeys([*kept, *(name for (name,) in rows)])) or list(source.let_out)
 
 
 async def record_identity(store: Store, source: SourceRow, *, had_credential: bool | None) -> None:
@@ -415,30 +437,30 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
     where, parameters = _due_condition(due)
     after = ""
     while True:
-        rows = await store.rows(
+        rows = await store.rows_as(
+            _ProjectColumns,
             "SELECT p.id, p.name, p.listed_serial, p.etag, p.last_modified, p.serial, p.digest, p.selection,"
             " p.status, p.status_reason, p.versions, p.extra, p.extra_meta, p.withdrawn,"
-            f" {_HAS_ENTRIES}, {_HAS_ABSENT}, {_HAS_FAILURES}, {_NEEDS_PAGE},"
+            f" {_HAS_ENTRIES} AS has_entries, {_HAS_ABSENT} AS has_absent, {_HAS_FAILURES} AS has_failures,"
+            f" {_NEEDS_PAGE} AS needs_page,"
             " p.address, p.page_origin"
             f" FROM project p WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK // 4}",
             parameters | {"after": after},
         )
         if rows:
-            yield [_project_row(r) for r in rows]
+            yield [_project_row(row) for row in rows]
         if len(rows) < _CHUNK // 4:
             return
-        after = rows[-1][1]
+        after = rows[-1].name
 
 
 async def count_due(store: Store, due: Due) -> tuple[int, int]:
     """Return how many projects ``load_due`` yields, and how many more equal serials have confirmed unchanged already."""
     owned, parameters = _owned_condition(due)
     opened, more = _open_condition(due)
-    row = await store.row(
-        f"SELECT count(*), coalesce(sum({opened}), 0) FROM project p WHERE {owned}", parameters | more
-    )
-    assert row is not None
-    return row[1], row[0] - row[1]
+    query = f"SELECT count(*), coalesce(sum({opened}), 0) FROM project p WHERE {owned}"
+    [(count, due_count)] = await store.rows(query, parameters | more)
+    return due_count, count - due_count
 
 
 async def has_wanted(store: Store, source: int) -> bool:
@@ -514,47 +536,84 @@ def _open_condition(due: Due) -> tuple[str, dict[str, object]]:
     return condition, {"selection": due.selection}
 
 
-def _project_row(r: Row) -> ProjectRow:
+class _ProjectColumns(Columns, frozen=True):
+    id: int
+    name: ProjectName
+    listed_serial: int | None
+    etag: str | None
+    last_modified: str | None
+    serial: int | None
+    digest: str | None
+    selection: str | None
+    status: str
+    status_reason: str | None
+    versions: str | None
+    extra: str
+    extra_meta: str
+    withdrawn: str | None
+    has_entries: int
+    has_absent: int
+    has_failures: int
+    needs_page: int
+    address: str | None
+    page_origin: str | None
+
+
+def _project_row(row: _ProjectColumns) -> ProjectRow:
     return ProjectRow(
-        id=r[0],
-        name=ProjectName(r[1]),
-        listed_serial=r[2],
-        validators=_validators(r[3:7]),
-        selection=r[7],
-        meta=meta_from_row(r[8:13]),
-        withdrawn=r[13],
-        has_entries=bool(r[14]),
-        has_absent=bool(r[15]),
-        has_failures=bool(r[16]),
-        needs_page=bool(r[17]),
-        address=r[18],
-        page_origin=r[19],
+        id=row.id,
+        name=row.name,
+        listed_serial=row.listed_serial,
+        validators=_validators(row),
+        selection=row.selection,
+        meta=meta_of(row),
+        withdrawn=row.withdrawn,
+        has_entries=bool(row.has_entries),
+        has_absent=bool(row.has_absent),
+        has_failures=bool(row.has_failures),
+        needs_page=bool(row.needs_page),
+        address=row.address,
+        page_origin=row.page_origin,
     )
 
 
-def meta_from_row(values: Row) -> ProjectMeta:
-    """Build the page's keys from (status, status_reason, versions, extra, extra_meta)."""
-    status, status_reason, versions, extra, extra_meta = values
+class MetaColumns(Protocol):
+    """The columns that hold what a page says of its project."""
+
+    @property
+    def status(self) -> str: ...  # noqa: D102
+    @property
+    def status_reason(self) -> str | None: ...  # noqa: D102
+    @property
+    def versions(self) -> str | None: ...  # noqa: D102
+    @property
+    def extra(self) -> str: ...  # noqa: D102
+    @property
+    def extra_meta(self) -> str: ...  # noqa: D102
+
+
+def meta_of(row: MetaColumns) -> ProjectMeta:
+    """Build the page's keys from the columns that hold them."""
+    versions = row.versions
     return ProjectMeta(
-        status=status,
-        status_reason=status_reason,
+        status=row.status,
+        status_reason=row.status_reason,
         versions=tuple(msgspec.json.decode(versions, type=list[str])) if versions is not None else None,
-        extra=extra,
-        extra_meta=extra_meta,
+        extra=row.extra,
+        extra_meta=row.extra_meta,
     )
 
 
 def meta_values(meta: ProjectMeta) -> Row:
-    """Return the row values of ``meta_from_row``."""
+    """Return the values of the columns of ``meta_of``, in their order."""
     versions = None if meta.versions is None else msgspec.json.encode(meta.versions).decode()
     return meta.status, meta.status_reason, versions, meta.extra, meta.extra_meta
 
 
-def _validators(values: Row) -> Validators | None:
-    etag, last_modified, serial, digest = values
-    if digest is None:
+def _validators(row: _SourceColumns | _ProjectColumns) -> Validators | None:
+    if row.digest is None:
         return None
-    return Validators(etag=etag, last_modified=last_modified, serial=serial, digest=digest)
+    return Validators(etag=row.etag, last_modified=row.last_modified, serial=row.serial, digest=row.digest)
 
 
 def validator_values(validators: Validators) -> Row:

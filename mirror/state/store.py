@@ -12,22 +12,27 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 import anyio
 import anyio.to_thread
+import msgspec
 
 from mirror.core.kept_links import ABSOLUTE_LINKS, KeptLinks
 from mirror.core.unknown_keys import without_url_secrets_json
 from mirror.errors import StateError
+from mirror.state.rows import structs_of
 from mirror.state.schema import MIGRATIONS, SCHEMA_VERSION
 
+S = TypeVar("S", bound=msgspec.Struct)
 Row = tuple[Any, ...]
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 _LITTLE_BYTES = 256 * 1024
 """With less free, a write that failed has met a full disk, whatever SQLite calls it: its side files need as much."""
+_MAX_STATEMENTS = 1000
+"""Maximum number of statements whose columns are remembered."""
 _SMALL_BYTES = 64 << 20
 _LARGE_BYTES = 512 << 20
 _SMALL_TABLES = ("meta", "source", "cycle", "failure", "snapshot", "shipment", "unserved")
@@ -61,6 +66,10 @@ class Transaction:
         """Return all rows of a query, as this transaction sees them."""
         return list(await self.connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
 
+    async def rows_as(self, kind: type[S], sql: str, parameters: Parameters = ()) -> list[S]:
+        """Return all rows of a query as values, as this transaction sees them."""
+        return await self._store.rows_as(kind, sql, parameters)
+
     async def revision(self, cycle: int, now: float) -> int:
         """Return this transaction's revision, made at the first call."""
         if self._revision is None:
@@ -81,6 +90,8 @@ class Store:
         self.links: Mapping[int, KeptLinks] = {}
         """How links are kept, by index; for those alone whose address is a secret."""
         self._writing = anyio.Lock()
+        self._columns: dict[str, tuple[str, ...]] = {}
+        """The names of the columns that a statement returns."""
 
     def links_of(self, source: int) -> KeptLinks:
         """Return how the links of an index are kept."""
@@ -98,6 +109,27 @@ class Store:
         """Return all rows of a query."""
         with state_errors(self.path):
             return list(await self.connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+
+    async def rows_as(self, kind: type[S], sql: str, parameters: Parameters = ()) -> list[S]:
+        """Return all rows of a query as values, by the names of the columns (``state.rows``)."""
+        with state_errors(self.path):
+            columns = self._columns.get(sql)
+            if columns is not None:
+                found = await self.connection.execute_fetchall(sql, parameters)
+                return structs_of(kind, columns, found)
+            # Each call of the connection is a turn of its thread: the columns are asked for once.
+            async with self.connection.execute(sql, parameters) as cursor:
+                found = await cursor.fetchall()
+                columns = tuple(column[0] for column in cursor.description)
+            if len(self._columns) >= _MAX_STATEMENTS:
+                self._columns.clear()
+            self._columns[sql] = columns
+            return structs_of(kind, columns, found)
+
+    async def row_as(self, kind: type[S], sql: str, parameters: Parameters = ()) -> S | None:
+        """Return the first row of a query as a value, or None."""
+        found = await self.rows_as(kind, sql, parameters)
+        return found[0] if found else None
 
     async def row(self, sql: str, parameters: Parameters = ()) -> Row | None:
         """Return the first row of a query, or None."""
