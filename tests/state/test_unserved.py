@@ -33,13 +33,10 @@ async def indexes(store: Store) -> None:
 
 
 async def test_load_skipped_projects(store: Store, indexes: None) -> None:
-    """A project is skipped where its owner's files are all left out, with the rules and the later indexes."""
-    project = await add(store, "project", name="b", skipped=2)
-    for rule in ("size", "files"):
-        await add(store, "left_out", project=project, rule=rule, files=1, names="[]")
+    """A project is skipped where its owner's files are all left out, with the later indexes."""
+    await add(store, "project", name="b", skipped=2)
     other = await add(store, "project", name="a", skipped=1)
     await add_file(store, "f", "x", project=other, valid_to=2)
-    await add(store, "left_out", project=other, rule="names", files=1, names="[]")
     await add(store, "project", source=4, name="b")
     await add(store, "project", source=3, name="b")
     await add(store, "project", source=4, name="a", listed=0)
@@ -49,9 +46,9 @@ async def test_load_skipped_projects(store: Store, indexes: None) -> None:
     await add(store, "failure", source=4, project="c")
     await add(store, "failure", source=9, project="a")
     assert await load_skipped_projects(store) == [
-        SkippedProject(index="first", name=ProjectName("z"), rules=(), others=()),
-        SkippedProject(index="main", name=ProjectName("a"), rules=("names",), others=()),
-        SkippedProject(index="main", name=ProjectName("b"), rules=("files", "size"), others=("last",)),
+        SkippedProject(index="first", name=ProjectName("z"), others=()),
+        SkippedProject(index="main", name=ProjectName("a"), others=()),
+        SkippedProject(index="main", name=ProjectName("b"), others=("last",)),
     ]
 
 
