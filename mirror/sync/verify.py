@@ -56,6 +56,7 @@ from mirror.tree.check import (
     exists,
     foreign_in_project,
     has_bytes,
+    is_blocked,
     is_directory,
     iter_outer,
     iter_projects,
@@ -377,8 +378,10 @@ async def _check_pages(store: Store, layout: Layout, into: Verification) -> None
     names = sorted(published)
     for start in range(0, len(names), _PAGES_AT_ONCE):
         chunk = names[start : start + _PAGES_AT_ONCE]
-        for name in await _wrong_pages(store, layout, chunk):
-            if await _is_page_wrong(store, layout, name):
+        # What stands in the way counts also where pages are still to be written: they can't be.
+        blocked = await anyio.to_thread.run_sync(_blocked_in, layout, chunk)
+        for name in sorted({*blocked, *await _wrong_pages(store, layout, chunk)}):
+            if name in blocked or await _is_page_wrong(store, layout, name):
                 path = layout.project_dir(name)
                 detail = "a page of it is missing or is not what the state says"
                 into.tell(Finding(damage=Damage.PAGE, path=path, detail=detail, project=name))
@@ -399,6 +402,10 @@ def _is_name(text: str) -> bool:
         return normalize_project(text) == text
     except UnsafeName:
         return False
+
+
+def _blocked_in(layout: Layout, names: Sequence[ProjectName]) -> set[ProjectName]:
+    return {name for name in names if is_blocked(layout, name)}
 
 
 def _foreign_in(layout: Layout, names: Sequence[ProjectName]) -> list[str]:

@@ -342,6 +342,15 @@ def exists(path: str) -> bool:
     return os.path.lexists(path)
 
 
+def is_blocked(layout: Layout, name: ProjectName) -> bool:
+    """Return whether anything but a directory, or but plain files in it, stands where a project's pages must be."""
+    directory = layout.project_dir(name)
+    if not is_directory(directory):
+        return exists(directory)
+    pages = (f"{directory}/{page}" for page in PAGE_NAMES)
+    return any(exists(page) and not stat.S_ISREG(_mode(page)) for page in pages)
+
+
 def clear_page_place(layout: Layout, name: ProjectName | None) -> list[Path]:
     """Move aside anything but a plain file at the places where a project's pages, or the root's,
     must be written.

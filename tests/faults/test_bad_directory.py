@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from upkeep import repair, verify
 
 from mirroring import Mirror, failures, offered, published
 from simulator import build_sdist, build_wheel, withheld
@@ -127,3 +128,20 @@ async def test_a_file_whose_directory_does_not_take_it_fails_alone(simulator, tm
     place.unlink()
     report = await mirror.cycle()
     assert (failures(report), mirror.files()) == ([], offered(index))
+
+
+@HARMS
+async def test_verify_names_and_mends_what_is_in_the_way(simulator, tmp_path, harm):
+    """``verify`` does not call a tree whole whose page can't be written; ``--repair`` clears the place and writes it."""
+    index, mirror = await mirrored(simulator, tmp_path)
+    place = mirror.root / "public/simple/one"
+    harm(place)
+    index.state.publish("one", *build_wheel("one", "2.0"))
+    await mirror.unchecked_cycle()
+    assert mirror.exit_code == 6
+    found = await verify(mirror)
+    assert ("page", str(place)) in [(f.damage.value, f.path) for f in found.findings]
+    assert (await repair(mirror)).lost == []
+    assert (await verify(mirror)).findings == []
+    await mirror.cycle()
+    assert (mirror.exit_code, mirror.files()) == (0, offered(index))
