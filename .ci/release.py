@@ -124,7 +124,10 @@ def sign(data: bytes, key: Path, target: Path) -> None:
     """Sign with the program's own means; the far side of an air gap verifies bundles in the same way."""
     from mirror.bundle import signing
 
-    target.write_bytes(signing.sign(data, key))
+    with tempfile.TemporaryDirectory() as private:
+        signed = Path(private) / target.stem
+        signed.write_bytes(data)
+        target.write_bytes(signing.sign_file(signed, key))
 
 
 def run_git(*words: str) -> str:
