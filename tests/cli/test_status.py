@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def status(*indexes: IndexOverview, finished: CycleRow | None = None, **values: 
         first_cycle_at=NOW - DAY,
         last_cycle=values.pop("last", finished),
         last_finished=values.pop("last_finished", finished),
+        killed_before=values.pop("killed_before", None),
         indexes=indexes,
         failures=values.pop("failures", ()),
         brakes=values.pop("brakes", ()),
@@ -452,11 +454,12 @@ def test_credentials(index_url, tmp_path, capsys, monkeypatch, auth, expected):
     assert jwt(4_102_444_800) not in json.dumps(shown)
 
 
-def leave_unfinished(root: Path) -> None:
+def leave_unfinished(root: Path, *, began_at: float | None = None) -> None:
     """Make the last cycle of a mirror look as if it had not ended."""
     connection = sqlite3.connect(root / "state.db")
     with connection:
         connection.execute("UPDATE cycle SET finished_at = NULL, outcome = NULL, exit_code = NULL")
+        connection.execute("UPDATE cycle SET started_at = coalesce(?, started_at)", (began_at,))
     connection.close()
 
 
@@ -465,8 +468,8 @@ def test_beside_a_running_cycle(index_url, tmp_path, capsys):
     root = tmp_path / "m"
     main(["sync", "--once", "--index-url", index_url, "--root", str(root)])
     read(capsys)
-    leave_unfinished(root)
     with hold(root / "tree.lock"):
+        leave_unfinished(root, began_at=time.time() + 1)
         assert main(["status", "--root", str(root), "--json"]) == ExitCode.PARTIAL
         shown = json.loads(read(capsys)[0])
     assert shown["working"] | {"started_at": None} == {"pid": os.getpid(), "cycle": 1, "started_at": None}
