@@ -61,13 +61,13 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     last_cycle: CycleRow | None
     """The one that began last; without ``finished_at`` it is running or was killed."""
     last_finished: CycleRow | None
-    killed_before: int | None
-    """An unfinished cycle between the two."""
     indexes: tuple[IndexOverview, ...]
     failures: tuple[FailureRow, ...]
     """The ledger, or its first rows."""
     brakes: tuple[FailureRow, ...]
     """Where removals are held back."""
+    killed_before: int | None = None
+    """An unfinished cycle between the last one and the last finished one."""
     ended: tuple[FailureRow, ...] = ()
     """Indexes that could not be read to their end when they were last asked."""
     unserved: tuple[Unserved, ...] = ()
