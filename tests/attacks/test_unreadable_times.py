@@ -101,7 +101,7 @@ async def test_pip_and_uv_install_beside_unreadable_labels(
     index.state.publish(PROJECT, odd, data, requires_python=">>3")
     mirror = Mirror(tmp_path / "mirror", {"main": index})
     assert failures(await mirror.cycle()) == []
-    logged = capsys.readouterr().out
+    logged = "".join(capsys.readouterr())
     assert logged.count(f"upload-time: not as specified, left out ({len(UNREADABLE)} times)") == 1
     page = mirror.page(PROJECT)
     assert [f["upload-time"] for f in page["files"] if "upload-time" in f and f["filename"] != odd] == [READABLE[1]]
