@@ -12,6 +12,8 @@ from mirror_program import Mirror, call
 
 from simulator import ThreadedSimulator, build_wheel
 
+pytestmark = pytest.mark.usefixtures("unmeasured")  # coverage itself needs memory
+
 
 def test_low_memory(threaded_simulator: Callable[..., ThreadedSimulator], tmp_path: Path) -> None:
     """A limit on the address space is named, without a traceback."""
