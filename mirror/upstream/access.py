@@ -162,15 +162,7 @@ class Access:
 
         Raises ``AccessDenied`` where it can't be read, ``ConfigError``.
         """
-        try:
-            found = await self._credentials.load()
-        except AccessDenied as exc:
-            self.denied = exc
-            raise
-        if found is None and self.needs_credential:
-            self.denied = self._lost()
-            raise self.denied
-        return found
+        return await self._admitted(self._credentials.load)
 
     def let_in(self, *, had_credential: bool) -> None:
         """Record whether a successful request, the root's included, was sent with a credential."""
@@ -251,8 +243,12 @@ class Access:
         self._since_check += 1
 
     async def _refresh(self) -> Credential | None:
+        return await self._admitted(self._credentials.refresh)
+
+    async def _admitted(self, ask: Callable[[], Awaitable[Credential | None]]) -> Credential | None:
+        """Return the answer of the source; the index denies us where it lacks a needed credential."""
         try:
-            found = await self._credentials.refresh()
+            found = await ask()
         except AccessDenied as exc:
             self.denied = exc
             raise
