@@ -22,7 +22,8 @@ LIBRARIES = {
     "yarl",
 }
 STANDARD = {"asyncio", "concurrent", "email", "http", "multiprocessing", "sqlite3", "ssl", "tomllib", "zipfile"}
-OWN = {"mirror.config", "mirror.core", "mirror.state", "mirror.sync", "mirror.tree", "mirror.upstream", "mirror.wiring"}
+# The modules of core are light; what would be heavy there comes from the libraries above.
+OWN = {"mirror.config", "mirror.state", "mirror.sync", "mirror.tree", "mirror.upstream", "mirror.wiring"}
 
 
 def imported(tmp_path, *arguments: str) -> set[str]:
@@ -55,9 +56,15 @@ def test_version_does_not_even_read_the_command_line(tmp_path):
 
 
 def test_configuration_needs_no_network(tmp_path):
-    """Commands about the configuration import nothing that connects, parses pages or opens the state."""
-    forbidden = {"aiohttp", "aiosqlite", "anyio", "keyring", "selectolax", "sqlite3", "yarl"}
-    forbidden |= {"mirror.state", "mirror.sync", "mirror.tree", "mirror.upstream", "mirror.wiring"}
-    assert imported(tmp_path, "init", "mirror.toml") & forbidden == set()
-    for command in ("check", "show", "schema"):
+    """Commands about the configuration import nothing that connects, parses pages or opens the state.
+
+    ``config check`` loads credentials, for which it needs a part of ``upstream``.
+    """
+    forbidden = {"aiohttp", "aiosqlite", "keyring", "selectolax", "sqlite3", "yarl"}
+    forbidden |= {"mirror.state", "mirror.sync", "mirror.tree", "mirror.wiring"}
+    imported(tmp_path, "init", "mirror.toml")
+    assert imported(tmp_path, "config", "check") & forbidden == set()
+    forbidden |= {"anyio", "mirror.upstream"}
+    assert imported(tmp_path, "init", "other.toml") & forbidden == set()
+    for command in ("show", "schema"):
         assert imported(tmp_path, "config", command) & forbidden == set()
