@@ -19,10 +19,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from mirror.core.schedule import is_stale
 
-STALE_AFTER = 3
-"""Number of intervals without success after which an index is stale."""
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _DURATION_BUCKETS_S = (1, 5, 15, 60, 300, 900, 1800, 3600, 4 * 3600, 12 * 3600)
 _LAST_COUNTERS = (
@@ -91,14 +90,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     def stale(self, *, now: float) -> tuple[str, ...]:
         """Return the indexes that were not read for too long."""
-        return tuple(index.name for index in self.indexes if is_stale(index, since=self.since, now=now))
+        return tuple(index.name for index in self.indexes if self.is_stale(index, now=now))
 
-
-def is_stale(index: IndexFacts, *, since: float, now: float) -> bool:
-    """Return whether an index was not read for three of its intervals."""
-    if index.interval_s is None:
-        return False
-    return now - (index.last_success or since) > STALE_AFTER * index.interval_s
+    def is_stale(self, index: IndexFacts, *, now: float) -> bool:
+        """Return whether an index was not read for too long; without an interval none is stale."""
+        if index.interval_s is None:
+            return False
+        return is_stale(index.last_success, since=self.since, interval_s=index.interval_s, now=now)
 
 
 class LiveIndex(Protocol):
@@ -270,7 +268,7 @@ def _index_families(facts: Facts, now: float) -> Iterator[Metric]:
     yield each(
         "mirror_index_stale",
         "1 if it was not read for three intervals.",
-        lambda i: None if i.interval_s is None else int(is_stale(i, since=facts.since, now=now)),
+        lambda i: None if i.interval_s is None else int(facts.is_stale(i, now=now)),
     )
     yield each("mirror_index_listed_projects", "Projects that it lists.", lambda i: i.listed_projects)
     yield each("mirror_index_held_projects", "Projects of which files are published.", lambda i: i.held_projects)

@@ -22,7 +22,6 @@ from urllib.parse import unquote
 
 from pypi_simple import ProjectPage
 
-from mirror.cli.sync_commands import _exit_code
 from mirror.config import AuthConfig, Config, IndexConfig, Limits, MirrorSettings
 from mirror.sync.cycle import record_outcome, run_cycle
 from mirror.sync.report import Report
@@ -93,7 +92,7 @@ class Mirror:
         self.clock.advance(60.0)
         async with self.opened(**options) as cycle:
             report = await run_cycle(cycle)
-            code = _exit_code(report, ())
+            code = report.exit_code()
             await record_outcome(cycle, code)
         self.exit_code = int(code)
         return report

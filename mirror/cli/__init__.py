@@ -75,16 +75,9 @@ def _report(error: BaseException) -> int:
     """Print the failure on stderr, and return the exit code: one line for an expected error, a
     traceback for a bug.
     """
-    from mirror.cli.outcome import (
-        ExitCode,
-        exit_code_for,
-        expected_errors,
-        first_of,
-        own_command,
-        usage_error,
-        write_error,
-    )
+    from mirror.cli.outcome import expected_errors, own_command, usage_error, write_error
     from mirror.errors import WrongUser
+    from mirror.exit_codes import ExitCode, exit_code_for, first_of
     from mirror.logs import get_logger, use_default_logging
 
     if usage := usage_error(error):

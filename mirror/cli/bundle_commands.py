@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, write_error, write_out
+from mirror.cli.outcome import write_error, write_out
 from mirror.cli.text import counted, safe, size, table
 from mirror.errors import BundleError, ConfigError
+from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.bundle.create import Basis, Order

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, write_out
+from mirror.cli.outcome import write_out
 from mirror.core.client_config import CLIENTS, ClientAddress, render_client_config
 from mirror.errors import ConfigError
+from mirror.exit_codes import ExitCode
 
 _DEFAULT_LISTEN = "127.0.0.1:8080"
 """Where `mirror serve` listens if nothing else is configured."""

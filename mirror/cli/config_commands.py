@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, write_error, write_out
+from mirror.cli.outcome import write_error, write_out
 from mirror.errors import ConfigError, TreeError, shown_text
+from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, write_out
+from mirror.cli.outcome import write_out
+from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.config import Config

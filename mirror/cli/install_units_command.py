@@ -17,9 +17,10 @@ from typing import Annotated
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, write_error, write_out
+from mirror.cli.outcome import write_error, write_out
 from mirror.cli.web_config_command import DEFAULT_ROOT, WebServer, check_plain, render_web_config
 from mirror.errors import ConfigError, shown_text
+from mirror.exit_codes import ExitCode
 
 _UNITS = Path("etc/systemd/system")
 _DROP_INS = _UNITS / "mirror.service.d"

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, write_out
+from mirror.cli.outcome import write_out
 from mirror.errors import Reason
+from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.state.lookup import ProjectPart

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from mirror.cli.outcome import ExitCode, show_version
+from mirror.cli.outcome import show_version
+from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.config import Config

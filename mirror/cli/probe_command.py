@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, exit_code_for, first_of, write_out
+from mirror.cli.outcome import write_out
+from mirror.exit_codes import ExitCode, exit_code_for, first_of
 
 if TYPE_CHECKING:
     from mirror.upstream.probe import Probe

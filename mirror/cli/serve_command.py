@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, write_out
+from mirror.cli.outcome import write_out
 from mirror.errors import ConfigError
+from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.config import Config

@@ -35,8 +35,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import SIGNALS, ExitCode, exit_code_of_reason, first_of, write_out
+from mirror.cli.outcome import write_out
 from mirror.errors import Reason, shown_url
+from mirror.exit_codes import SIGNALS, ExitCode, exit_code_of_index, first_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
     from mirror.state.notes import Activity, CredentialNote, DamageNote, Notes
     from mirror.state.overview import IndexOverview, Overview
 
-_STALE_AFTER = 3
-"""Number of intervals without success after which an index is stale."""
 _SHOWN_FAILURES = 20
 _NOT_ASKED = frozenset({"command", "keyring"})
 """Kinds of credentials that ``status`` does not read: it runs nothing and never waits."""
@@ -140,12 +139,14 @@ class Status:
 
     def stale(self, index: IndexOverview) -> bool | None:
         """Judge one index; None where its interval is not known."""
+        from mirror.core.schedule import is_stale
+
         configured = self.configured(index.source.name)
         if self.config is None or configured is None:
             return None
         interval_s = configured.interval_s or self.config.mirror.interval_s
-        since = index.source.succeeded_at or self.overview.first_cycle_at or self.now
-        return self.now - since > _STALE_AFTER * interval_s
+        since = self.overview.first_cycle_at or self.now
+        return is_stale(index.source.succeeded_at, since=since, interval_s=interval_s, now=self.now)
 
     @property
     def is_stale(self) -> bool | None:
@@ -165,7 +166,7 @@ class Status:
         if finished is not None:
             code = ExitCode(finished.exit_code or 0)
             codes.append(ExitCode.PARTIAL if code in SIGNALS else code)
-        codes += [exit_code_of_reason(row.reason) for row in self.overview.ended if row.index in self.configured_names]
+        codes += [exit_code_of_index(row.reason) for row in self.overview.ended if row.index in self.configured_names]
         return first_of(codes)
 
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mirror.cli.missing_words import missing_lines
-from mirror.cli.outcome import SIGNALS
 from mirror.cli.text import ago, counted, duration, safe, size, table
 from mirror.cli.words import advice_for, unread_names
 from mirror.errors import Reason
+from mirror.exit_codes import SIGNALS
 from mirror.state.rebuilt import UNCLAIMED
 
 if TYPE_CHECKING:

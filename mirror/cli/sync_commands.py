@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, exit_code_for, first_of, write_out
+from mirror.cli.outcome import write_out
 from mirror.errors import ConfigError
+from mirror.exit_codes import ExitCode, first_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,15 +123,12 @@ def _serve(options: GlobalOptions, index_url: str | None) -> ExitCode:
 
     from mirror.daemon.service import Daemon
 
-    def judge(report: Report) -> ExitCode:
-        return _exit_code(report, [ExitCode.SIGTERM] if report.interrupted else [])
-
     def load() -> Config:
         return options.load_config(index_url=index_url)
 
     config = load()
     with _forker() as forker:
-        daemon = Daemon(config, load=load, judge=judge, env=dict(os.environ), wait_s=options.wait_s, forker=forker)
+        daemon = Daemon(config, load=load, env=dict(os.environ), wait_s=options.wait_s, forker=forker)
 
         async def run() -> None:
             await daemon.run()
@@ -213,7 +211,7 @@ async def _run_once(run: _Run) -> None:
             async with shown_progress(cycle) if run.shown else nullcontext():
                 await run_cycle(cycle)
         finally:
-            run.report, run.code = cycle.report, _exit_code(cycle.report, run.caught)
+            run.report, run.code = cycle.report, cycle.report.exit_code(run.caught)
             with anyio.CancelScope(shield=True):
                 await record_outcome(cycle, run.code)
         if not run.wanted.dry_run:
@@ -251,22 +249,3 @@ def _place(options: GlobalOptions, config: Config) -> Place:
     else:
         chosen = f"--config {shlex.quote(str(options.config))}" if options.config else ""
     return Place(simple=str(Layout(root).simple), options=chosen)
-
-
-def _exit_code(report: Report, caught: Sequence[ExitCode]) -> ExitCode:
-    """Return the exit code for the report, or for a signal."""
-    from mirror.errors import Reason
-
-    codes = [*caught, *(exit_code_for(error) for error in report.ended.values())]
-    if report.aborted is not None:
-        codes.append(exit_code_for(report.aborted))
-    for failure in report.failures:
-        if failure.reason is Reason.INTERNAL:
-            codes.append(ExitCode.BUG)
-        elif failure.reason is Reason.STORAGE:
-            codes.append(ExitCode.STORAGE)
-        elif failure.reason is Reason.SHRINK:
-            codes.append(ExitCode.UPSTREAM)
-        elif failure.reason is not Reason.WITHHELD and (failure.project or failure.filename):
-            codes.append(ExitCode.PARTIAL)
-    return first_of(codes)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, write_error, write_out
+from mirror.cli.outcome import write_error, write_out
 from mirror.cli.text import counted, size
 from mirror.errors import ConfigError
+from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -170,7 +171,6 @@ async def _fetch_lost(options: GlobalOptions, config: Config, lost: list[LostFil
 
     import anyio
 
-    from mirror.cli.sync_commands import _exit_code
     from mirror.state.blobs import record_gone
     from mirror.state.entries import load_listed_filenames
     from mirror.sync.cycle import record_outcome, run_cycle
@@ -192,7 +192,7 @@ async def _fetch_lost(options: GlobalOptions, config: Config, lost: list[LostFil
             await run_cycle(cycle)
         finally:
             with anyio.CancelScope(shield=True):
-                await record_outcome(cycle, _exit_code(cycle.report, ()))
+                await record_outcome(cycle, cycle.report.exit_code())
         held = await load_listed_filenames(cycle.store, names)
         left = [file for file in lost if (file.project, file.filename) not in held]
         read = {run.source.id for run in cycle.runs if run.ended is None}

@@ -13,8 +13,9 @@ from typing import Annotated
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import ExitCode, write_out
+from mirror.cli.outcome import write_out
 from mirror.errors import ConfigError, shown_text
+from mirror.exit_codes import ExitCode
 
 DEFAULT_ROOT = Path("/var/lib/mirror")
 """The root in the templates, and in the systemd units."""

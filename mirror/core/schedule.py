@@ -26,6 +26,9 @@ RETRY_CAP_S = 3600.0
 MAX_RETRY_AFTER_S = 6 * 3600.0
 """A longer ``Retry-After`` is not believed."""
 
+STALE_AFTER = 3
+"""Number of intervals without success after which an index is stale."""
+
 _MAX_DOUBLINGS = 32
 _DAY_S = 86_400.0
 _WARNED_DAYS = (1, 3, 7, 14)
@@ -52,6 +55,14 @@ Schedule = tuple[IndexTurn, ...]
 def first_schedule(intervals: Mapping[str, float], *, now_s: float) -> Schedule:
     """Return the schedule of a daemon that starts: everything is due."""
     return tuple(IndexTurn(name=name, interval_s=interval_s, due_s=now_s) for name, interval_s in intervals.items())
+
+
+def is_stale(last_success: float | None, *, since: float, interval_s: float, now: float) -> bool:
+    """Return whether an index was not read for three of its intervals.
+
+    ``since``: when the mirror's first cycle began, for an index that was never read.
+    """
+    return now - (last_success or since) > STALE_AFTER * interval_s
 
 
 def next_start_s(schedule: Schedule) -> float:

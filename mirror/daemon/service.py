@@ -42,6 +42,7 @@ from mirror.daemon.endpoint import Answers, Endpoint
 from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.daemon.upkeep import Upkeep
 from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, Unreachable
+from mirror.exit_codes import ExitCode
 from mirror.logs import get_logger
 from mirror.metrics import Facts, Metrics
 from mirror.notify import ServiceManager
@@ -72,9 +73,6 @@ a pass over an index.
 OVERDUE_TURN_S = 600.0
 """Maximum time for an overdue upkeep although a cycle is due."""
 
-DAMAGED = 7
-"""As ``mirror verify`` would have ended."""
-
 _NOT_ASKED_AGAIN = frozenset({"command", "keyring"})
 """Kinds of credentials that are not read every few seconds after a refusal."""
 
@@ -84,7 +82,7 @@ _log = get_logger(__name__)
 class Daemon:
     """One daemon.
 
-    ``load`` reads the configuration again, ``judge`` turns a report into an exit code.
+    ``load`` reads the configuration again.
     """
 
     def __init__(
@@ -92,12 +90,11 @@ class Daemon:
         config: Config,
         *,
         load: Callable[[], Config],
-        judge: Callable[[Report], int],
         env: Mapping[str, str],
         wait_s: float = 0.0,
         forker: Forker | None = None,
     ) -> None:
-        self._config, self._load, self._judge, self._env, self._wait_s = config, load, judge, env, wait_s
+        self._config, self._load, self._env, self._wait_s = config, load, env, wait_s
         self._forker = forker
         self._layout = Layout(config.mirror.root)
         self._manager = ServiceManager(env)
@@ -391,7 +388,7 @@ class Daemon:
                         await run_cycle(cycle)
                         tasks.cancel_scope.cancel()
             finally:
-                code = self._judge(cycle.report)
+                code = cycle.report.exit_code([ExitCode.SIGTERM] if cycle.report.interrupted else [])
                 self._metrics.cycle_ended(cycle.report.outcome.value, time.monotonic() - started_s)
                 self._remember_denials(cycle)
                 with anyio.CancelScope(shield=True):
@@ -459,7 +456,7 @@ class Daemon:
             await write_metrics(self._config, self._metrics)
         if found and self._config.service.notify_command:
             report = {"format": 1, "damage": [finding.as_json() for finding in found]}
-            await tell(self._config, "damage", msgspec.json.encode(report), DAMAGED, self._env)
+            await tell(self._config, "damage", msgspec.json.encode(report), ExitCode.DAMAGED, self._env)
 
     # -- status, metrics and notifications -----------------------------------------------------------
 

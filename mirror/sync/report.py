@@ -6,12 +6,14 @@ runs, so that a progress display can read them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 from mirror.errors import MirrorError, Reason
+from mirror.exit_codes import ExitCode, exit_code_for, exit_code_of_failure, first_of
 from mirror.logs import redact
 
 
@@ -147,6 +149,17 @@ class Report:
         if self.ended or any(f.reason is not Reason.WITHHELD for f in self.failures):
             return Outcome.PARTIAL
         return Outcome.COMPLETE
+
+    def exit_code(self, caught: Iterable[ExitCode] = ()) -> ExitCode:
+        """Return the exit code of the cycle. ``caught``: the codes of signals that stopped it."""
+        errors = [*self.ended.values(), *([] if self.aborted is None else [self.aborted])]
+        codes = [*caught, *map(exit_code_for, errors)]
+        for failure in self.failures:
+            code = exit_code_of_failure(failure.reason)
+            is_of_index = not failure.project and not failure.filename  # counted by its error, above
+            if not (is_of_index and code is ExitCode.PARTIAL):
+                codes.append(code)
+        return first_of(codes)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report object."""

@@ -15,7 +15,7 @@ from mirror import __version__, logs
 from mirror.cli import app as app_module
 from mirror.cli import main, outcome
 from mirror.cli.options import GlobalOptions, LogFormat, LogLevel, with_global_options
-from mirror.cli.outcome import ExitCode, exit_code_for, first_of, write_error, write_out
+from mirror.cli.outcome import write_error, write_out
 from mirror.errors import (
     AccessDenied,
     BadPage,
@@ -27,6 +27,7 @@ from mirror.errors import (
     TreeError,
     Unreachable,
 )
+from mirror.exit_codes import ExitCode, exit_code_for, first_of
 
 
 def mirror(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from mirror.cli import main
-from mirror.cli.outcome import ExitCode
+from mirror.exit_codes import ExitCode
 from simulator import build_sdist, build_wheel, withheld
 
 CONFIGURATION = """

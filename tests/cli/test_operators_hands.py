@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mirror.cli import main
-from mirror.cli.outcome import ExitCode
+from mirror.exit_codes import ExitCode
 from simulator import build_sdist, build_wheel
 
 

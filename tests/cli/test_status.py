@@ -15,11 +15,11 @@ import pytest
 
 from mirror import logs
 from mirror.cli import main
-from mirror.cli.outcome import ExitCode
 from mirror.cli.status_command import CredentialState, Status, as_json
 from mirror.cli.status_words import describe_status
 from mirror.config import Config, IndexConfig, MirrorSettings
 from mirror.errors import Reason
+from mirror.exit_codes import ExitCode
 from mirror.state.cycles import CycleRow
 from mirror.state.ledger import FailureRow
 from mirror.state.listing import IndexCounts, SourceRow

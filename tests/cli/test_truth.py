@@ -9,7 +9,7 @@ import pytest
 from older_state import downgrade
 
 from mirror.cli import main
-from mirror.cli.outcome import ExitCode
+from mirror.exit_codes import ExitCode
 from mirror.tree.lock import hold
 from simulator import Status, build_sdist, build_wheel
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cli.outcome import ExitCode
 from mirror.cli.status_command import Status, as_json
 from mirror.cli.status_words import describe_status
 from mirror.core.schedule import DiskSample
+from mirror.exit_codes import ExitCode
 from mirror.state.cycles import CycleRow
 from mirror.state.notes import Activity, DamageNote, Notes, UpkeepNote
 from mirror.state.overview import Overview

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from docs.reference import FOLDER, PAGES
-from mirror.cli.outcome import ExitCode
 from mirror.errors import Reason
+from mirror.exit_codes import ExitCode
 from mirror.metrics import CycleFacts, Facts, IndexFacts, Metrics
 from mirror.serve.shared import SharedCounters, render_numbers
 from mirror.sync.report import COUNTERS, PlanItem
