@@ -23,6 +23,7 @@ from mirror.config.settings import (
 )
 from mirror.config.show import effective_toml, json_schema, render_default, render_for_systemd
 from mirror.config.units import format_duration, format_size, parse_duration, parse_ratio, parse_size
+from mirror.config.wants import TargetConfig, WantConfig
 
 __all__ = [
     "AuthConfig",
@@ -34,6 +35,8 @@ __all__ = [
     "ServeConfig",
     "ServiceConfig",
     "SiteConfig",
+    "TargetConfig",
+    "WantConfig",
     "all_credential_names",
     "by_hand",
     "checked_url",

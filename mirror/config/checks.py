@@ -96,16 +96,67 @@ def check(config: ConfigFile) -> ConfigFile:
         raise ConfigError(where=f"serve.{missing}", problem="missing: TLS needs certificate and key")
     for n, site in enumerate(config.sites):
         _check_site(site, f"site[{n}]")
-    twice = next((name for name, count in Counter(site.name for site in config.sites).items() if count > 1), None)
-    if twice is not None:
-        raise ConfigError(where="site", problem=f'two sites are named "{twice}"; names must be unique')
+    _check_unique("site", [site.name for site in config.sites])
+    _check_wants(config)
     return msgspec.structs.replace(config, indexes=indexes)
 
 
-def _check_site(site: SiteConfig, where: str) -> None:
-    if not _NAME.fullmatch(site.name):
+def _check_wants(config: ConfigFile) -> None:
+    """Check targets and wants, and what indexes say of them."""
+    of_targets = [target.name for target in config.targets]
+    of_wants = [want.name for want in config.wants]
+    for kind, names_of_kind in (("target", of_targets), ("want", of_wants)):
+        for n, name in enumerate(names_of_kind):
+            _check_name(name, f"{kind}[{n}].name")
+        _check_unique(kind, names_of_kind)
+    if config.targets or config.wants:
+        # Only here: importing packaging's requirements takes 0.06 s.
+        from mirror.config.want_checks import check_target, check_want
+
+        names = frozenset(of_targets)
+        for n, target in enumerate(config.targets):
+            check_target(target, f"target[{n}]")
+        for n, want in enumerate(config.wants):
+            check_want(want, f"want[{n}]", targets=names)
+    if config.wants and not config.targets:
+        problem = "wants need one or more [[target]] tables: `mirror target here` prints that of a machine"
+        raise ConfigError(where="target", problem=problem)
+    for n, index in enumerate(config.indexes):
+        _check_selection(config, index, f"index[{n}]")
+
+
+def _check_selection(config: ConfigFile, index: IndexConfig, where: str) -> None:
+    if index.select == "needed" and not config.wants:
+        problem = 'expected one or more [[want]] tables with "needed", got none; "listed" needs none'
+        raise ConfigError(where=f"{where}.select", problem=problem)
+    if not index.overlay_targets:
+        return
+    if not index.overlay:
+        problem = "not used without overlay = true"
+        raise ConfigError(where=f"{where}.overlay-targets", problem=problem)
+    known = [target.name for target in config.targets]
+    for name in index.overlay_targets:
+        if name not in known:
+            shown = f'no target is named "{shown_text(name, limit=60)}"'
+            problem = f"{shown}; known: {', '.join(sorted(known)) or 'there is none'}"
+            raise ConfigError(where=f"{where}.overlay-targets", problem=problem)
+
+
+def _check_unique(kind: str, names: list[str]) -> None:
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        problem = f'two {kind}s are named "{twice}"; names must be unique'
+        raise ConfigError(where=kind, problem=problem)
+
+
+def _check_name(name: str, where: str) -> None:
+    if not _NAME.fullmatch(name):
         problem = "expected up to 63 lower-case letters, digits and hyphens, the first no hyphen"
-        raise ConfigError(where=f"{where}.name", problem=f'{problem}, got "{shown_text(site.name, limit=60)}"')
+        raise ConfigError(where=where, problem=f'{problem}, got "{shown_text(name, limit=60)}"')
+
+
+def _check_site(site: SiteConfig, where: str) -> None:
+    _check_name(site.name, f"{where}.name")
     if not site.projects:
         raise ConfigError(where=f"{where}.projects", problem='expected one or more patterns, such as ["*"], got none')
     for key, patterns in (("projects", site.projects), ("exclude-projects", site.exclude_projects)):
@@ -123,9 +174,7 @@ def _check_service(service: ServiceConfig) -> None:
 
 
 def _check_index(index: IndexConfig, where: str) -> IndexConfig:
-    if not _NAME.fullmatch(index.name):
-        problem = "expected up to 63 lower-case letters, digits and hyphens, the first no hyphen"
-        raise ConfigError(where=f"{where}.name", problem=f'{problem}, got "{shown_text(index.name, limit=60)}"')
+    _check_name(index.name, f"{where}.name")
     url = checked_url(index.url, where=f"{where}.url", is_flat=index.format == "flat")
     if index.format == "flat" and index.list == "config":
         problem = 'a flat page is the list itself; name the projects with list = "root" and projects'

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mirror.config.wants import DEFAULT_GLIBC, DEFAULT_MACOS, MAX_NEWEST, PLATFORMS
+
 EXPLAINED: Mapping[str, Mapping[str, str]] = {
     "mirror": {
         "root": "staging/ and public/ live here, on one file system",
@@ -13,6 +15,7 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "interval": "between the starts of two cycles of the daemon",
         "keep-removed": "how long a file that nothing lists is kept",
         "keep-history": "how long closed entries are kept that no snapshot or shipment needs",
+        "keep-unwanted": "how long files stay published that no want needs: old locks go on working",
         "max-shrink": "the removal brake: the part of an index's files that may leave the pages within 24 hours",
         "scrub": "the part of the tree that the daemon hashes again each day",
     },
@@ -51,12 +54,14 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "list": '"root", or "config": the names in projects are the list, for an index without a root page',
         "projects": 'shell patterns, normalised like names: "zope.*" means "zope-*"',
         "exclude-projects": "exclude wins",
+        "select": '"needed" by a want, or "listed": all that patterns allow; "listed" without wants',
         "files": "patterns over file names, case matters",
         "exclude-files": "exclude wins here too",
         "skip-url-patterns": "over a file's resolved URL without query",
         "unhashed": '"pin" or "refuse" files that the index lists without a sha256 or stronger',
         "on-replace": '"follow" or "keep": the index lists the same file name with other bytes',
         "overlay": "true: its files join a project that an earlier index owns",
+        "overlay-targets": "names of targets: its files join a project for these only",
         "max-shrink": "another removal brake than mirror.max-shrink; 1 for an index that lists other files each day",
         "format": '"simple", or "flat": one page lists the files of all projects (find-links); its url is used as written',
         "page-hosts": 'other hosts from which pages (not files) may come, such as ["pages.example", "10.0.0.7:8080"]',
@@ -74,6 +79,28 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "projects": "whole projects, shell patterns as in [[index]]",
         "exclude-projects": "exclude wins",
         "key": "the private key that signs its bundles; else --key",
+    },
+    "target": {
+        "name": "an environment in which wants must install; `mirror target here` prints one",
+        "python": '"3.11": every patch release; "3.11.2": that one; "3.13t": free-threaded',
+        "platforms": f"of {', '.join(PLATFORMS)}",
+        "glibc": f"the oldest glibc of the Linux platforms; {DEFAULT_GLIBC} without musl",
+        "musl": "instead of glibc: the oldest musl",
+        "macos": f"the oldest macOS; else {DEFAULT_MACOS}",
+    },
+    "want": {
+        "name": "a set of packages that must be installable from the mirror",
+        "requirements": "as in a requirement file, without addresses",
+        "files": "patterns: requirement files, pyproject.toml, scripts, pylock.toml, other locks",
+        "targets": "names of targets; none: all",
+        "versions": f'"resolved", or "newest N" (at most {MAX_NEWEST}) of the projects named here',
+        "wheels": '"best" or "all" of each version for each target',
+        "sdists": '"never", "where-no-wheel" or "always"',
+        "lock-platforms": '"targets" or "all": which files of a lock',
+        "on-rebuilt": '"follow" or "refuse": the index has other bytes than a lock names',
+        "extras": "of pyproject.toml files",
+        "groups": "likewise: dependency groups",
+        "accept-unproved": "projects to accept although only their own code knows their dependencies",
     },
     "auth": {
         "kind": "auto, none, basic, bearer, netrc, keyring or command",

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from mirror.config import units
+from mirror.config.wants import TargetConfig, WantConfig
 from mirror.core.model import IndexPolicy
 from mirror.core.names import compile_patterns, normalize_pattern, normalize_project
 
@@ -43,6 +44,7 @@ class MirrorSettings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     interval_s: PositiveDuration = msgspec.field(default=900.0, name="interval")
     keep_removed_s: Duration = msgspec.field(default=30 * 86_400.0, name="keep-removed")
     keep_history_s: Duration = msgspec.field(default=365 * 86_400.0, name="keep-history")
+    keep_unwanted_s: Duration = msgspec.field(default=90 * 86_400.0, name="keep-unwanted")
     max_shrink: Ratio = 0.1
     scrub: Ratio = 0.01
 
@@ -132,12 +134,16 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     list: Literal["root", "config"] = "root"
     projects: tuple[str, ...] = ("*",)
     exclude_projects: tuple[str, ...] = ()
+    select: Literal["needed", "listed"] | None = None
+    """None: ``needed`` where the configuration has a want, else ``listed``."""
     files: tuple[str, ...] = ("*",)
     exclude_files: tuple[str, ...] = ()
     skip_url_patterns: tuple[str, ...] = ("*/python-upstream/*",)
     unhashed: Literal["pin", "refuse"] = "pin"
     on_replace: Literal["follow", "keep"] = "follow"
     overlay: bool = False
+    overlay_targets: tuple[str, ...] = ()
+    """Names of the only targets that its files are for; none: all."""
     max_shrink: Ratio | None = None
     """The removal brake of this index; None: as for all."""
     format: Literal["simple", "flat"] = "simple"
@@ -209,9 +215,24 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     serve: ServeConfig = ServeConfig()
     indexes: tuple[IndexConfig, ...] = msgspec.field(name="index")
     sites: tuple[SiteConfig, ...] = msgspec.field(default=(), name="site")
+    targets: tuple[TargetConfig, ...] = msgspec.field(default=(), name="target")
+    wants: tuple[WantConfig, ...] = msgspec.field(default=(), name="want")
 
 
 class Config(ConfigFile, frozen=True, kw_only=True):
     """A checked configuration. ``source`` names its origin: a path, or ``--index-url``."""
 
     source: str
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths and patterns of files start from."""
+        return Path.cwd() if self.source.startswith("--") else Path(self.source).absolute().parent
+
+    def selects_needed(self, index: IndexConfig) -> bool:
+        """Return whether only the files of this index are mirrored that a want needs."""
+        return index.select == "needed" or (index.select is None and bool(self.wants))
+
+    def targets_of(self, want: WantConfig) -> tuple[TargetConfig, ...]:
+        """Return the targets in which a want must install."""
+        return tuple(t for t in self.targets if not want.targets or t.name in want.targets)

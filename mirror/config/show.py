@@ -29,6 +29,7 @@ from mirror.config.settings import (
     ServiceConfig,
     SiteConfig,
 )
+from mirror.config.wants import DEFAULT_GLIBC, DEFAULT_MACOS, TargetConfig, WantConfig
 
 DEFAULT_ROOT = Path("/var/lib/mirror")
 
@@ -53,6 +54,8 @@ FIRST_INDEX_OF_SERVICE = msgspec.structs.replace(
 """As in ``systemd/mirror.service.d/credential.conf.example``."""
 
 _SITE = SiteConfig(name="plant")
+_TARGET = TargetConfig(name="linux", python=("3.11", "3.13"), platforms=("linux-x86_64",))
+_WANT = WantConfig(name="apps", requirements=("fastapi[all]", "pandas>=2"))
 
 _HEADER = """\
 # The configuration of `mirror`. Keys that are commented out show their defaults or an example.
@@ -69,6 +72,16 @@ _EXAMPLES: dict[str, object] = {
     "notify-command": ("/etc/mirror/notify",),
     "url-env": "INDEX_URL",
     "url-file": Path("/etc/mirror/index-url"),
+    "select": "listed",
+    "overlay-targets": ("linux",),
+    "glibc": DEFAULT_GLIBC,
+    "musl": "1.2",
+    "macos": DEFAULT_MACOS,
+    "want.files": ("wants/*.txt", "app/uv.lock"),
+    "want.targets": ("linux",),
+    "extras": ("all",),
+    "groups": ("dev",),
+    "accept-unproved": ("docopt",),
     "proxy": "http://proxy.example:3128",
     "ca-file": Path("/etc/ssl/certs/our-ca.pem"),
     "serve.key": Path("/etc/mirror/server.key"),
@@ -103,7 +116,10 @@ def effective_toml(config: Config, *, hides_arguments: bool = False) -> str:
     if config.serve != ServeConfig():
         tables.append(("[serve]", config.serve))
     lines: list[str] = []
-    tables += [("[[index]]", index) for index in config.indexes] + [("[[site]]", site) for site in config.sites]
+    tables += [("[[index]]", index) for index in config.indexes]
+    tables += [("[[target]]", target) for target in config.targets]
+    tables += [("[[want]]", want) for want in config.wants]
+    tables += [("[[site]]", site) for site in config.sites]
     for header, struct in tables:
         lines += [header, *_key_lines(struct, hides_arguments=hides_arguments), ""]
         if isinstance(struct, IndexConfig) and struct.auth is not None:
@@ -129,7 +145,9 @@ def render_default(root: Path = DEFAULT_ROOT, index: IndexConfig = FIRST_INDEX) 
         "\n".join(["[serve]", *_explained_lines(ServeConfig(), "serve")]),
         "\n".join(["[[index]]", *_explained_lines(index, "index")]),
         "\n".join(["[index.auth]", *_explained_lines(auth, "auth")]),
-        "\n".join(["# [[site]]", *(f"# {line.removeprefix('# ')}" for line in _explained_lines(_SITE, "site"))]),
+        _commented_block(_TARGET, "target"),
+        _commented_block(_WANT, "want"),
+        _commented_block(_SITE, "site"),
     )
     return "\n".join(f"{block.rstrip()}\n" for block in blocks)
 
@@ -189,6 +207,12 @@ def _explained_lines(struct: msgspec.Struct, table: str) -> Iterator[str]:
         mark = "# " if is_default else ""
         line = f"{mark}{field.encode_name} = {_written(field, value)}"
         yield f"{line:<40}  # {EXPLAINED[table][field.encode_name]}"
+
+
+def _commented_block(struct: msgspec.Struct, table: str) -> str:
+    """Return an example table of which every line is commented out."""
+    lines = (f"# {line.removeprefix('# ')}" for line in _explained_lines(struct, table))
+    return "\n".join([f"# [[{table}]]", *lines])
 
 
 def _written(field: FieldInfo, value: Any) -> str:

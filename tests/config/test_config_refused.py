@@ -18,11 +18,82 @@ from mirror.errors import ConfigError
 INDEX = '[[index]]\nname = "a"\nurl = "https://index.example/simple/"\n'
 
 
+TARGET = '[[target]]\nname = "linux"\npython = ["3.11"]\nplatforms = ["linux-x86_64"]\n'
+PLATFORMS = (
+    "linux-x86_64, linux-aarch64, linux-riscv64, macos-arm64, macos-x86_64, windows-x86_64, windows-arm64, windows-x86"
+)
+
+REFUSED_WANTS = {
+    "want-without-target": (
+        '[[want]]\nname = "w"\nrequirements = ["a"]\n',
+        "target: wants need one or more [[target]] tables: `mirror target here` prints that of a machine",
+    ),
+    "want-name": (TARGET + '[[want]]\nname = "W"\n', "want[0].name: expected up to 63 lower-case letters"),
+    "want-twice": (
+        TARGET + 2 * '[[want]]\nname = "w"\nrequirements = ["a"]\n',
+        'want: two wants are named "w"; names must be unique',
+    ),
+    "target-twice": (2 * TARGET, 'target: two targets are named "linux"; names must be unique'),
+    "want-of-nothing": (TARGET + '[[want]]\nname = "w"\n', "want[0]: names nothing: write requirements"),
+    "want-requirement": (
+        TARGET + '[[want]]\nname = "w"\nrequirements = ["a", "b>>1"]\n',
+        "want[0].requirements[1]: expected a requirement such as",
+    ),
+    "want-address": (
+        TARGET + '[[want]]\nname = "w"\nrequirements = ["a @ https://u:hunter2@h/a.whl"]\n',
+        "want[0].requirements[0]: names an address; the mirror takes files from its indexes only",
+    ),
+    "want-target": (
+        TARGET + '[[want]]\nname = "w"\nrequirements = ["a"]\ntargets = ["mac"]\n',
+        'want[0].targets: no target is named "mac"; known: linux',
+    ),
+    "want-newest": (
+        TARGET + '[[want]]\nname = "w"\nrequirements = ["a"]\nversions = "newest 51"\n',
+        'want[0].versions: expected "resolved" or "newest N", N from 1 to 50, got "newest 51"',
+    ),
+    "want-sdists": (
+        TARGET + '[[want]]\nname = "w"\nrequirements = ["a"]\nsdists = "sometimes"\n',
+        'want[0].sdists: expected one of "always", "never", "where-no-wheel", got "sometimes"',
+    ),
+    "target-python": (
+        TARGET.replace("3.11", "pypy3.10"),
+        'target[0].python: expected CPython releases such as "3.11", "3.11.2" or "3.13t", of 3.8, 3.9, 3.10, 3.11, 3.12,'
+        ' 3.13, 3.14, 3.15; got "pypy3.10"',
+    ),
+    "target-future-python": (TARGET.replace("3.11", "3.99"), "target[0].python: expected CPython releases"),
+    "target-free-threaded": (
+        TARGET.replace("3.11", "3.12t"),
+        'target[0].python: "3.12t": there is no free-threaded Python before 3.13',
+    ),
+    "target-platform": (
+        TARGET.replace("linux-x86_64", "linux-ppc64le"),
+        f'target[0].platforms: expected one or more of {PLATFORMS}; got "linux-ppc64le"',
+    ),
+    "target-two-libcs": (
+        TARGET + 'glibc = "2.28"\nmusl = "1.2"\n',
+        "target[0].musl: glibc is there too; a target has one of them: write two targets",
+    ),
+    "target-glibc": (TARGET + 'glibc = "two"\n', 'target[0].glibc: expected a version such as "2.28", got "two"'),
+    "target-number": (TARGET.replace('["3.11"]', "3.11"), "target[0].python: expected a list of texts such as"),
+    "needed-without-want": (
+        INDEX + 'select = "needed"\n',
+        'index[0].select: expected one or more [[want]] tables with "needed", got none; "listed" needs none',
+    ),
+    "overlay-targets-alone": (
+        INDEX + 'overlay-targets = ["linux"]\n' + TARGET,
+        "index[0].overlay-targets: not used without overlay = true",
+    ),
+    "overlay-targets-unknown": (
+        INDEX + 'overlay = true\noverlay-targets = ["mac"]\n' + TARGET,
+        'index[0].overlay-targets: no target is named "mac"; known: linux',
+    ),
+}
+
 REFUSED = {
     "unknown-table": ("[sevice]\n", 'sevice: unknown key; did you mean "service"?'),
     "future-table": (
         '[[web]]\nname = "x"\n',
-        "web: unknown key; known here: index, limits, mirror, serve, service, site",
+        "web: unknown key; known here: index, limits, mirror, serve, service, site, target, want",
     ),
     "site-name": (
         '[[index]]\nname = "a"\nurl = "https://a/"\n[[site]]\nname = "The Plant"\n',
@@ -83,7 +154,7 @@ REFUSED = {
     "control-character-in-key": (
         '[mirror]\n"a\\u001b[31m" = 1\n',
         "mirror.a\\x1b[31m: unknown key; known here: "
-        "interval, keep-history, keep-removed, max-shrink, root, scrub, state",
+        "interval, keep-history, keep-removed, keep-unwanted, max-shrink, root, scrub, state",
     ),
     "ratio-of-an-index": (
         INDEX + "max-shrink = 2\n",
@@ -414,3 +485,13 @@ def inline(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(inline, value)) + "]"
     return toml_value(value)
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED_WANTS.values(), ids=REFUSED_WANTS)
+def test_a_bad_target_or_want_is_refused(load, text, message):
+    """A target or want that can't be is one line, which repeats no address."""
+    index = "" if text.startswith("[[index]]") else INDEX
+    with pytest.raises(ConfigError) as caught:
+        load(f'[mirror]\nroot = "/r"\n{index}{text}')
+    assert str(caught.value).startswith(message)
+    assert "hunter2" not in str(caught.value)

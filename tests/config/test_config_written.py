@@ -16,6 +16,8 @@ from mirror.config import (
     ServeConfig,
     ServiceConfig,
     SiteConfig,
+    TargetConfig,
+    WantConfig,
     effective_toml,
     json_schema,
     load_config,
@@ -61,7 +63,7 @@ def test_default_file_explains_every_key():
         "serve": ServeConfig,
         "index": IndexConfig,
     }
-    tables |= {"site": SiteConfig, "auth": AuthConfig}
+    tables |= {"target": TargetConfig, "want": WantConfig, "site": SiteConfig, "auth": AuthConfig}
     keys = {table: [field.encode_name for field in msgspec.structs.fields(struct)] for table, struct in tables.items()}
     assert {table: list(explained) for table, explained in EXPLAINED.items()} == keys
     lines = render_default().splitlines()
@@ -76,7 +78,9 @@ def test_default_file_explains_every_key():
 
 def test_default_file_shows_what_loads(load):
     """Each commented line of the file of ``mirror init`` can be used as it stands, where the others allow it."""
-    rest, _, site = render_default().partition("# [[site]]\n")
+    rest, _, others = render_default().partition("# [[target]]\n")
+    target, _, others = others.partition("# [[want]]\n")
+    want, _, site = others.partition("# [[site]]\n")
     lines = rest.splitlines()
     tried = 0
     for n, line in enumerate(lines):
@@ -92,11 +96,20 @@ def test_default_file_shows_what_loads(load):
                 text = text.replace("# certificate", "certificate")
             if "/server.pem" in line:
                 text = text.replace("# key", "key")
+            if "overlay-targets" in line:
+                text = text.replace("# overlay = false", "overlay = true") + uncommented("target", target)
             load(text)
             tried += 1
-    assert tried >= 39
-    with_site = "\n".join(["[[site]]", *(line.removeprefix("# ") for line in site.splitlines())])
-    assert [s.name for s in load(f"{rest}\n{with_site}").sites] == ["plant"]
+    assert tried >= 42
+    tables = uncommented("target", target) + uncommented("want", want) + uncommented("site", site)
+    loaded = load(rest + tables)
+    assert [t.name for t in (*loaded.targets, *loaded.wants, *loaded.sites)] == ["linux", "apps", "plant"]
+
+
+def uncommented(table, text):
+    """Return a commented example table as one that counts; musl stands instead of glibc."""
+    lines = [line.removeprefix("# ") for line in text.splitlines() if not line.startswith("# musl")]
+    return "\n".join(["", f"[[{table}]]", *lines, ""])
 
 
 def test_effective_configuration_is_stable(load, tmp_path):
@@ -111,6 +124,44 @@ def test_effective_configuration_is_stable(load, tmp_path):
         'interval = "15m"',
         'keep-removed = "30d"',
     ]
+
+
+def test_targets_and_wants_are_shown_as_they_load(load, tmp_path):
+    """Tables of targets and wants are printed with their defaults; one Python may be written as a text."""
+    tables = """
+[[target]]
+name = "old"
+python = "3.11.2"
+platforms = "linux-x86_64"
+musl = "1.2"
+[[want]]
+name = "apps"
+requirements = ["fastapi[all] ; python_version < '4'"]
+versions = "newest 3"
+targets = ["old"]
+"""
+    config = load(render_default() + tables)
+    assert config.targets == (TargetConfig(name="old", python=("3.11.2",), platforms=("linux-x86_64",), musl="1.2"),)
+    (tmp_path / "again.toml").write_text(effective_toml(config))
+    again = load_config(tmp_path / "again.toml", env={})
+    assert (again.targets, again.wants, again.wants[0].newest) == (config.targets, config.wants, 3)
+    assert (again.targets_of(again.wants[0]), again.folder) == (config.targets, tmp_path)
+
+
+def test_select_is_needed_once_there_is_a_want(load):
+    """An index gives only what is needed where there is a want, unless it says ``listed``."""
+    indexes = "".join(
+        f'[[index]]\nname = "{name}"\nurl = "https://{name}/"\n{select}' for name, select in SELECTS.items()
+    )
+    head = '[mirror]\nroot = "/r"\n'
+    target = '[[target]]\nname = "t"\npython = ["3.11"]\nplatforms = ["linux-x86_64"]\n'
+    with_want = load(f'{head}{indexes}{target}[[want]]\nname = "w"\nrequirements = ["a"]\n')
+    without = load(head + indexes.replace("needed", "listed") + target)
+    assert [with_want.selects_needed(index) for index in with_want.indexes] == [True, True, False]
+    assert [without.selects_needed(index) for index in without.indexes] == [False, False, False]
+
+
+SELECTS = {"a": "", "b": 'select = "needed"\n', "c": 'select = "listed"\n'}
 
 
 def test_sites_are_shown_as_they_load(load, tmp_path):

@@ -47,6 +47,8 @@ _TABLE_HEADS = {
     "serve": "`[serve]`",
     "index": "`[[index]]`, one table for each index",
     "auth": "`[index.auth]`",
+    "target": "`[[target]]`, one table for each kind of machine on which wants must install",
+    "want": "`[[want]]`, one table for each set of packages that must be installable",
     "site": "`[[site]]`, one table for each place beyond the gap",
 }
 

@@ -1,0 +1,48 @@
+"""Markers of lock files, in which a choice of extras and groups counts as made.
+
+A lock is mirrored whole: each part of a marker that speaks of ``extra``, ``extras`` or
+``dependency_groups`` counts as true, negated ones too, so that each side of uv's ``conflicts`` is
+kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
+
+__all__ = ["InvalidMarker", "marker_holds", "parse_lock_marker"]
+
+_ALWAYS = 'python_version >= "0"'
+_OPERATOR = r"(?:===|==|!=|~=|<=|>=|<|>|not in|in)"
+_CHOICE = r"(?:extras?|dependency_groups)"
+_CHOICES = re.compile(f'{_CHOICE} {_OPERATOR} "[^"]*"|"[^"]*" {_OPERATOR} {_CHOICE}')
+MAX_MARKER_LENGTH = 20_000
+
+
+@lru_cache(maxsize=4096)
+def parse_lock_marker(text: str) -> Marker | None:
+    """Return a marker of which every part about extras and groups is true; None for no marker.
+
+    Raises ``InvalidMarker``.
+    """
+    if not text.strip():
+        return None
+    if len(text) > MAX_MARKER_LENGTH:
+        raise InvalidMarker("longer than 20,000 characters")
+    try:
+        return Marker(_CHOICES.sub(_ALWAYS, str(Marker(text))))
+    except RecursionError as exc:
+        raise InvalidMarker("nested too deeply") from exc
+
+
+def marker_holds(marker: Marker | None, environment: Mapping[str, str]) -> bool:
+    """Return whether a marker holds. A comparison of unlike values is false."""
+    if marker is None:
+        return True
+    try:
+        return marker.evaluate({**environment, "extra": ""})
+    except (UndefinedComparison, UndefinedEnvironmentName):
+        return False
