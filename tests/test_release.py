@@ -91,6 +91,7 @@ def test_release(tmp_path, checkout, key):
     (wheel,) = (tmp_path / "first").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert "mirror/systemd/mirror.service" in archive.namelist()
+        assert any(name.endswith(".data/data/share/man/man1/mirror.1") for name in archive.namelist())
 
 
 @pytest.mark.parametrize(

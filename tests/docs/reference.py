@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from man_page import render_man_page, walk_commands
 
 from mirror.cli.app import app
 from mirror.cli.web_config_command import WebServer, render_web_config
@@ -58,7 +59,7 @@ def render_commands() -> str:
     root = typer.main.get_command(app)
     shared = {name for parameter in root.params for name in parameter.opts}
     blocks = [_COMMANDS_HEAD, "## Options of every command\n", *_option_rows(root.params, hidden=set())]
-    for name, command in _walk(root, "mirror"):
+    for name, command in walk_commands(root, "mirror"):
         blocks += [f"\n## `{name}`\n", f"{(command.help or '').strip()}\n", *_argument_lines(command)]
         blocks += _option_rows(command.params, hidden=shared)
     return "\n".join(blocks).rstrip() + "\n"
@@ -88,16 +89,9 @@ _WEB_SERVER = "../how-to/web-server.md"
 PAGES = {
     "commands.md": render_commands,
     "configuration.md": render_configuration,
+    "mirror.1": render_man_page,
     _WEB_SERVER: render_web_server,
 }
-
-
-def _walk(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from _walk(command, f"{prefix} {name}")
-        else:
-            yield f"{prefix} {name}", command
 
 
 def _argument_lines(command: Any) -> list[str]:
