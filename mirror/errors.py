@@ -7,12 +7,12 @@
     │   └── WrongUser               a command that writes, run by another user than the owner of the state
     ├── LockHeld                    another process works on this mirror
     ├── UpstreamError               one request could not be answered usefully
-    │   ├── Unreachable             no connection, cut, stalled, 5xx, 429: tried again until the budget ended
+    │   ├── Unavailable             no connection, cut, stalled, 5xx, 429: tried again until the budget ended
     │   │   └── RefusedElsewhere    401 or 403 of the host that an index redirects to
     │   │       └── MissingElsewhere    404
     │   ├── AccessDenied            401, 403, or no usable credential
     │   │   └── CredentialLost      the credential of an index that was read with one is missing
-    │   ├── NotListed               400, 404 or 410 on something that the index lists
+    │   ├── NotFound                400, 404 or 410 on something that the index lists
     │   ├── Withheld                409: cooldown, policy, malware
     │   ├── BadPage                 an answer that is not a page of the simple repository API
     │   ├── RedirectRefused         a redirect or link to a forbidden target
@@ -161,7 +161,7 @@ class UpstreamError(MirrorError):
 
 
 @dataclass(kw_only=True, eq=False)
-class Unreachable(UpstreamError):
+class Unavailable(UpstreamError):
     """No usable answer within the budget of tries."""
 
     cause: str
@@ -172,11 +172,11 @@ class Unreachable(UpstreamError):
 
     def __str__(self) -> str:
         tries = f" after {self.attempts} tries" if self.attempts > 1 else ""
-        return f"{shown_url(self.url)} can't be reached{tries}: {shown_text(self.cause)}"
+        return f"{shown_url(self.url)} could not be fetched{tries}: {shown_text(self.cause)}"
 
 
 @dataclass(kw_only=True, eq=False)
-class RefusedElsewhere(Unreachable):
+class RefusedElsewhere(Unavailable):
     """The host that an index redirects to has answered 401 or 403, also when the index was asked
     once more.
 
@@ -279,7 +279,7 @@ def although_listed(lister: str) -> str:
 
 
 @dataclass(kw_only=True, eq=False)
-class NotListed(UpstreamError):
+class NotFound(UpstreamError):
     """400, 404 or 410 for a page or file that the index lists, or for its root page; of a file, other 4xx as well."""
 
     reason = Reason.NOT_FOUND
@@ -293,10 +293,11 @@ class NotListed(UpstreamError):
         if self.is_root:
             hint = f"; {self.hint}" if self.hint else ""
             return (
-                f"{shown_url(self.url)} answered {self.status}: check the URL, or use"
+                f"{shown_url(self.url)} was not found: the server answered {self.status}; check the URL, or use"
                 f' list = "config" if it has no root page{hint}'
             )
-        return f"{shown_url(self.url)} answered {self.status}{although_listed(self.lister)}"
+        listed = although_listed(self.lister)
+        return f"{shown_url(self.url)} was not found: the server answered {self.status}{listed}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -41,7 +41,7 @@ from mirror.daemon.aftermath import load_facts, note_cycle, tell, tell_cycle, wa
 from mirror.daemon.endpoint import Answers, Endpoint
 from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.daemon.upkeep import Upkeep
-from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, Unreachable
+from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, Unavailable
 from mirror.exit_codes import ExitCode
 from mirror.logs import get_logger
 from mirror.metrics import Facts, Metrics
@@ -554,7 +554,7 @@ def _sources(
 
 
 def _asked_to_wait(error: MirrorError) -> float | None:
-    return error.retry_after_s if isinstance(error, Unreachable) else None
+    return error.retry_after_s if isinstance(error, Unavailable) else None
 
 
 def _utc(seconds: float) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from mirror.core.model import Digests
 from mirror.core.names import digests_to_compare
-from mirror.errors import AccessDenied, BadFile, Unreachable, UpstreamError
+from mirror.errors import AccessDenied, BadFile, Unavailable, UpstreamError
 from mirror.logs import get_logger
 from mirror.tree.atomic import tree_errors
 from mirror.tree.file_form import form_problem
@@ -43,7 +43,7 @@ async def bring(session: IndexSession, files: FileStore, job: FetchJob) -> tuple
         await download(session, job.request, staged)
         await _check_form(job.request, staged)
         metadata = await bring_metadata(session, job, files.metadata_limit_bytes)
-    except (Unreachable, AccessDenied, anyio.get_cancelled_exc_class()):
+    except (Unavailable, AccessDenied, anyio.get_cancelled_exc_class()):
         await staged.keep()
         raise
     except BaseException:

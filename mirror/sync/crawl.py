@@ -24,12 +24,12 @@ from mirror.errors import (
     AccessDenied,
     BadPage,
     MirrorError,
-    NotListed,
+    NotFound,
     Reason,
     RefusedElsewhere,
     StateError,
     TreeError,
-    Unreachable,
+    Unavailable,
     Withheld,
     shown_text,
 )
@@ -494,8 +494,8 @@ class _Crawler:
         if isinstance(error, AccessDenied) and not error.host:
             run.pages_refused += 1
             self.refusal = error
-        run.pages_missing += isinstance(error, NotListed)
-        if isinstance(error, Unreachable) and not isinstance(error, RefusedElsewhere):
+        run.pages_missing += isinstance(error, NotFound)
+        if isinstance(error, Unavailable) and not isinstance(error, RefusedElsewhere):
             await run.note_unreachable(error, in_a_row=found.unreachable_in_a_row if found is not None else None)
         elif found is None:
             run.note_answer()

@@ -22,12 +22,12 @@ from mirror.core.names import ProjectName
 from mirror.errors import (
     AccessDenied,
     MirrorError,
-    NotListed,
+    NotFound,
     Reason,
     RefusedElsewhere,
     StateError,
     TreeError,
-    Unreachable,
+    Unavailable,
 )
 from mirror.logs import get_logger
 from mirror.state.entries import HeldBlob
@@ -318,12 +318,12 @@ class Fetcher:
         if isinstance(error, AccessDenied) and error.ends_index:
             run.end(error)
             await anyio.lowlevel.checkpoint()
-        if isinstance(error, Unreachable) and not isinstance(error, RefusedElsewhere):
+        if isinstance(error, Unavailable) and not isinstance(error, RefusedElsewhere):
             await run.note_unreachable(error)
         else:
             run.note_answer()
         is_new_link = self._note_refused_link(work, fetch, error)
-        if is_new_link or (work.is_retry and isinstance(error, NotListed)):
+        if is_new_link or (work.is_retry and isinstance(error, NotFound)):
             run.rereads[work.row.name] = work
         failure = work.failure(fetch.file.filename, error.reason, str(error), fetch, wait_s=asked_wait_s(error))
         await self._recorder.put(Failed(work=work, failure=failure))
@@ -334,7 +334,7 @@ class Fetcher:
         A link without a query never expires, and one that is equal when its page is read again has
         not.
         """
-        is_refusal = isinstance(error, AccessDenied | NotListed | RefusedElsewhere)
+        is_refusal = isinstance(error, AccessDenied | NotFound | RefusedElsewhere)
         if not is_refusal or "?" not in fetch.file.url:
             return False
         key = (work.row.name, fetch.file.filename)

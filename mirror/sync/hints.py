@@ -15,7 +15,7 @@ from mirror.errors import (
     THE_INDEX,
     BadPage,
     MirrorError,
-    NotListed,
+    NotFound,
     Reason,
     although_listed,
 )
@@ -39,7 +39,7 @@ def add_hint(error: MirrorError, url: str) -> MirrorError:
     """
     segments = [part.lstrip("+").lower() for part in urlsplit(url).path.split("/")]
     is_flat = isinstance(error, BadPage) and error.cause == FLAT_CAUSE
-    if isinstance(error, BadPage | NotListed) and "simple" not in segments and not is_flat:
+    if isinstance(error, BadPage | NotFound) and "simple" not in segments and not is_flat:
         error.hint = WITHOUT_SIMPLE
     return error
 

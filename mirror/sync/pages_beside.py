@@ -16,7 +16,7 @@ import anyio
 import msgspec
 
 from mirror.core.model import Validators
-from mirror.errors import MirrorError, RefusedElsewhere, Unreachable
+from mirror.errors import MirrorError, RefusedElsewhere, Unavailable
 from mirror.state.listing import ProjectRow
 from mirror.sync.fetch_pool import FetchPool
 from mirror.sync.messages import Outcome, unpack_look
@@ -125,7 +125,7 @@ class PagesBeside:
             self._put(row, None)
             return
         in_a_row = None
-        if isinstance(outcome.error, Unreachable) and not isinstance(outcome.error, RefusedElsewhere):
+        if isinstance(outcome.error, Unavailable) and not isinstance(outcome.error, RefusedElsewhere):
             in_a_row = self._run.count_unreachable()
         else:
             self._run.note_answer()

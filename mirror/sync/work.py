@@ -16,7 +16,7 @@ from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Remova
 from mirror.core.model import IndexPolicy, ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
-from mirror.errors import MirrorError, Reason, TreeError, Unreachable
+from mirror.errors import MirrorError, Reason, TreeError, Unavailable
 from mirror.state.entries import Closing
 from mirror.state.ledger import Failure
 from mirror.state.listing import ProjectRow, SourceRow
@@ -162,7 +162,7 @@ class IndexRun:
         self._unreachable += 1
         return self._unreachable
 
-    async def note_unreachable(self, error: Unreachable, in_a_row: int | None = None) -> None:
+    async def note_unreachable(self, error: Unavailable, in_a_row: int | None = None) -> None:
         """Count a failure to reach the index, unless it was counted already; too many in a row open the circuit."""
         in_a_row = self.count_unreachable() if in_a_row is None else in_a_row
         if in_a_row < _UNREACHABLE_IN_A_ROW:
@@ -258,7 +258,7 @@ class ProjectWork:
 
 def asked_wait_s(error: MirrorError) -> float:
     """Return for how long an upstream asked to be left alone, in seconds."""
-    return (error.retry_after_s or 0.0) if isinstance(error, Unreachable) else 0.0
+    return (error.retry_after_s or 0.0) if isinstance(error, Unavailable) else 0.0
 
 
 @dataclass(slots=True, kw_only=True)

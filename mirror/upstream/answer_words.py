@@ -14,7 +14,7 @@ from urllib.parse import unquote, unquote_plus
 
 import msgspec
 
-from mirror.errors import BadPage, Unreachable, shown_url
+from mirror.errors import BadPage, Unavailable, shown_url
 from mirror.upstream.pages import Decoder
 from mirror.upstream.response import DRAIN_BYTES, Response, media_type
 
@@ -49,7 +49,7 @@ async def read_text(response: Response) -> str:
         if body and encoding in {"gzip", "x-gzip", "deflate"}:
             decoder = Decoder(is_gzip=encoding != "deflate", url=response.url)
             body = b"".join(decoder.feed(body, room=DRAIN_BYTES))[:DRAIN_BYTES]
-    except (Unreachable, BadPage):
+    except (Unavailable, BadPage):
         return ""
     return body.decode("utf-8", "replace")
 

@@ -17,7 +17,7 @@ import msgspec
 
 from mirror.core.model import Digests
 from mirror.core.names import STRONG_DIGESTS, digests_to_compare, strongest_digest
-from mirror.errors import DigestMismatch, IntegrityError, NotListed, SizeMismatch, TooLarge, Unreachable, shown_url
+from mirror.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch, TooLarge, Unavailable, shown_url
 from mirror.logs import get_logger
 from mirror.upstream.response import Response
 from mirror.upstream.retry import RetryPolicy, pause_before_next
@@ -125,7 +125,7 @@ class _Download:
             self._tries += 1
             try:
                 return await self._try()
-            except Unreachable as exc:
+            except Unavailable as exc:
                 if self._sink.written and _is_complete(self._request, self._sink):
                     return None  # cut after its last byte, or announced as longer than it is
                 gained = self._sink.written - self._most_written
@@ -137,7 +137,7 @@ class _Download:
                     without_progress += 1
                 await self._pause(exc, max(without_progress, 1))
 
-    async def _pause(self, error: Unreachable, tries_made: int) -> None:
+    async def _pause(self, error: Unavailable, tries_made: int) -> None:
         policy, session = self._policy, self._session
         await pause_before_next(
             error,
@@ -191,7 +191,7 @@ class _Download:
             self._sink.etag = _strong_etag(response)
         else:
             await self._restart()
-            raise Unreachable(url=self._request.url, cause=f"it answered {response.status} instead of the file")
+            raise Unavailable(url=self._request.url, cause=f"the server answered {response.status} instead of the file")
         length = response.content_length
         total = None if length is None else self._sink.written + length
         if total is not None:
@@ -205,7 +205,9 @@ class _Download:
         is_right = found is not None and offset > 0 and int(found[1]) == offset
         if not is_right or (total is not None and self._request.size not in {None, total}):
             await self._restart()
-            raise Unreachable(url=self._request.url, cause="it answered with another range than the one asked for")
+            raise Unavailable(
+                url=self._request.url, cause="the server answered with another range than the one asked for"
+            )
 
     def _check_announced(self, total: int) -> None:
         request = self._request
@@ -224,7 +226,7 @@ class _Download:
                 raise TooLarge(url=request.url, limit_bytes=request.limit_bytes, setting=request.setting)
             await sink.write(chunk)
         if request.size is not None and sink.written < request.size and not response.has_known_end:
-            raise Unreachable(url=request.url, cause="the connection closed before the listed size had come")
+            raise Unavailable(url=request.url, cause="the connection closed before the listed size had come")
 
     async def _restart(self) -> None:
         await self._sink.restart()
@@ -245,9 +247,9 @@ async def fetch_metadata(
         try:
             async with session.get(url, kind=Kind.FILE, headers={"Accept-Encoding": "identity"}) as response:
                 body = await response.read_at_most(limit_bytes) if response.status == 200 else None
-        except NotListed:
+        except NotFound:
             return None
-        except Unreachable as exc:
+        except Unavailable as exc:
             await pause_before_next(
                 exc, tries_made=tries, remaining_s=policy.budget_s, policy=policy, allowance=session.allowance
             )

@@ -23,7 +23,7 @@ from mirror.core.names import ProjectName
 from mirror.core.origins import origin_of_url, page_origins
 from mirror.core.page_cost import PAGE_MEMORY_BYTES, html_page_cost, json_page_cost, too_costly
 from mirror.core.root_links import resolve_address
-from mirror.errors import BadPage, TooLarge, Unreachable, UpstreamError
+from mirror.errors import BadPage, TooLarge, Unavailable, UpstreamError
 from mirror.upstream.memory import PageLease, PageMemory
 from mirror.upstream.pages import Body, PageLimit, read_page
 from mirror.upstream.rate import Budget
@@ -181,7 +181,7 @@ class IndexClient:
             ):
                 return True
         except UpstreamError as exc:
-            return not isinstance(exc, Unreachable)
+            return not isinstance(exc, Unavailable)
 
     async def fetch_project(
         self,
@@ -243,7 +243,7 @@ class IndexClient:
             tries += 1
             try:
                 return await self._try(url, kind, limit, validators, budget, lease)
-            except Unreachable as exc:
+            except Unavailable as exc:
                 remaining_s = budget.remaining_s() - extra_s
                 await pause_before_next(
                     exc, tries_made=tries, remaining_s=remaining_s, policy=policy, allowance=self._session.allowance
@@ -262,10 +262,10 @@ class IndexClient:
         async with self._session.get(url, kind=kind, headers=_headers(validators), budget=budget) as response:
             if response.status == 304:
                 if validators is None:
-                    raise Unreachable(url=url, cause="it answered 304 without having been asked for changes")
+                    raise Unavailable(url=url, cause="the server answered 304 without having been asked for changes")
                 return Unchanged(validators=_confirmed(validators, response), origin=self._origin_of(response))
             if response.status != 200:
-                raise Unreachable(url=url, cause=f"it answered {response.status} to a request for a whole page")
+                raise Unavailable(url=url, cause=f"the server answered {response.status} to a request for a whole page")
             content, digest = await read_page(response, limit, lease)
             kind_of_page, charset = media_type(response.headers)
             body = _Body(

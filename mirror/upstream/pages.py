@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from anyio.lowlevel import checkpoint
 
-from mirror.errors import BadPage, TooLarge, Unreachable
+from mirror.errors import BadPage, TooLarge, Unavailable
 from mirror.upstream.memory import PageLease
 from mirror.upstream.response import Response
 
@@ -42,7 +42,7 @@ class PageLimit:
 async def read_page(response: Response, limit: PageLimit, lease: PageLease | None = None) -> tuple[Body, str]:
     """Return the decoded body and its sha256. ``lease`` holds the room that the body needs.
 
-    Raises ``TooLarge``, ``BadPage`` (an encoding that was not asked for, or is damaged) or ``Unreachable`` (cut, or no
+    Raises ``TooLarge``, ``BadPage`` (an encoding that was not asked for, or is damaged) or ``Unavailable`` (cut, or no
     room for it in time).
     """
     url = response.url
@@ -111,9 +111,9 @@ class Decoder:
         return zlib.decompressobj(_GZIP if self._is_gzip else _deflate_form(first))
 
     def finish(self) -> None:
-        """Raise ``Unreachable`` if the encoding's end is missing: the body was cut on the way."""
+        """Raise ``Unavailable`` if the encoding's end is missing: the body was cut on the way."""
         if self._inflate is not None or not self._has_ended:
-            raise Unreachable(url=self._url, cause="its compressed body was cut")
+            raise Unavailable(url=self._url, cause="its compressed body was cut")
 
 
 def _decoder(encoding: str, url: str) -> Decoder | None:

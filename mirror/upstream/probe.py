@@ -25,7 +25,7 @@ from mirror.core.names import ProjectName, normalize_project, strongest_digest
 from mirror.core.origins import page_origins
 from mirror.core.policy import Selection
 from mirror.core.root_links import resolve_address
-from mirror.errors import BadPage, MirrorError, Unreachable, shown_text
+from mirror.errors import BadPage, MirrorError, Unavailable, shown_text
 from mirror.logs import redact
 from mirror.upstream.index import ACCEPT, ROOT_EXTRA_S, is_json
 from mirror.upstream.pages import Body, PageLimit, read_page
@@ -252,7 +252,7 @@ async def _ask_formats(
     found: Probe, name: str, session: IndexSession, url: str, kind: Kind, preferred: _Answer, limit: PageLimit
 ) -> None:
     offered = {preferred.content_type or "no type"}
-    with contextlib.suppress(Unreachable, BadPage):  # 406: it has no HTML
+    with contextlib.suppress(Unavailable, BadPage):  # 406: it has no HTML
         offered.add((await _get(session, url, kind, HTML_ONLY, limit)).content_type or "no type")
     has_json = is_json(preferred.content, preferred.content_type, preferred.url)
     meaning = "JSON is read, with sizes, upload times and serials" if has_json else "only HTML: no sizes, no serials"

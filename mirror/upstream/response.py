@@ -18,7 +18,7 @@ import aiohttp
 import anyio
 from multidict import CIMultiDictProxy
 
-from mirror.errors import MirrorError, Unreachable
+from mirror.errors import MirrorError, Unavailable
 from mirror.upstream.descriptors import open_files_error
 
 MIN_BYTES_PER_S = 1024
@@ -71,7 +71,7 @@ class BodyWatch(Protocol):
     async def wait_for(self, room: Awaitable[None]) -> None:
         """Wait for a local resource, which counts against no deadline.
 
-        Raises ``Unreachable`` after a long time.
+        Raises ``Unavailable`` after a long time.
         """
 
 
@@ -111,7 +111,7 @@ class Response:
     async def read_chunk(self) -> bytes:
         """Return the next bytes of the body, empty at its end.
 
-        Raises ``Unreachable`` (cut, too slow).
+        Raises ``Unavailable`` (cut, too slow).
 
         A body that stalls is cancelled; the caller that made the request reports the cause.
         """
@@ -145,14 +145,14 @@ class Response:
         self.received += len(chunk)
         if self._waited_s > self._stall_timeout_s and self.received < MIN_BYTES_PER_S * self._waited_s:
             self._watch.note_failure(TimeoutError())
-            raise Unreachable(url=self.url, cause=f"the body came slower than {MIN_BYTES_PER_S} bytes a second")
+            raise Unavailable(url=self.url, cause=f"the body came slower than {MIN_BYTES_PER_S} bytes a second")
         await self._watch.take(len(chunk))
         return chunk
 
     async def wait_for(self, room: Awaitable[None]) -> None:
         """Wait for a local resource, such as memory, before more of the body is read.
 
-        Raises ``Unreachable``.
+        Raises ``Unavailable``.
         """
         await self._watch.wait_for(room)
 
@@ -185,9 +185,9 @@ def failure_of(exc: Exception, url: str, *, timeout_s: float) -> MirrorError:
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
         said = exc.certificate_error
         cause = getattr(said, "verify_message", None) or "it does not fit the host"
-        return Unreachable(url=url, cause=f"its TLS certificate is not trusted ({cause}); ca-file adds an authority")
+        return Unavailable(url=url, cause=f"its TLS certificate is not trusted ({cause}); ca-file adds an authority")
     cause_of_connect = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
-    return open_files_error(cause_of_connect) or Unreachable(url=url, cause=_cause_of(exc, timeout_s))
+    return open_files_error(cause_of_connect) or Unavailable(url=url, cause=_cause_of(exc, timeout_s))
 
 
 def cause_of_stall(timeout_s: float) -> str:

@@ -1,6 +1,6 @@
 """Decides when a request is retried: temporary failures only, a few times, within a budget.
 
-Invariants: only ``Unreachable`` is retried, unless it is final; a refusal, an invalid page or a
+Invariants: only ``Unavailable`` is retried, unless it is final; a refusal, an invalid page or a
 wrong byte does not improve by an immediate retry. All retries of a cycle together are bounded by
 its successes (``Allowance``).
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import anyio
 
 from mirror.core.backoff import delay_s
-from mirror.errors import RefusedElsewhere, Unreachable, shown_url
+from mirror.errors import RefusedElsewhere, Unavailable, shown_url
 from mirror.logs import get_logger
 
 _log = get_logger(__name__)
@@ -57,7 +57,7 @@ class Allowance:
 
 
 async def pause_before_next(
-    error: Unreachable, *, tries_made: int, remaining_s: float, policy: RetryPolicy, allowance: Allowance
+    error: Unavailable, *, tries_made: int, remaining_s: float, policy: RetryPolicy, allowance: Allowance
 ) -> None:
     """Wait by the policy and ``Retry-After``, or raise ``error`` with the number of tries after the
     last one.
@@ -67,7 +67,7 @@ async def pause_before_next(
     if isinstance(error, RefusedElsewhere):
         raise error
     if error.is_final or tries_made >= policy.tries or pause_s >= remaining_s or not allowance.take():
-        raise Unreachable(
+        raise Unavailable(
             url=error.url, cause=error.cause, attempts=tries_made, retry_after_s=error.retry_after_s
         ) from None
     _log.info(

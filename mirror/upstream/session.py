@@ -37,10 +37,10 @@ from mirror.errors import (
     BadPage,
     MirrorError,
     MissingElsewhere,
-    NotListed,
+    NotFound,
     RedirectRefused,
     RefusedElsewhere,
-    Unreachable,
+    Unavailable,
     Withheld,
 )
 from mirror.logs import get_logger, redact, register_secret
@@ -118,12 +118,12 @@ class _Request:
         """When the budget ends, on the loop's clock."""
         return math.inf if self.budget is None else self.budget.deadline
 
-    def timeout(self) -> Unreachable:
+    def timeout(self) -> Unavailable:
         """Return the error for the expiry of the current deadline."""
         if self.stall_s:
-            return Unreachable(url=self.shown_url, cause=cause_of_stall(self.stall_s))
+            return Unavailable(url=self.shown_url, cause=cause_of_stall(self.stall_s))
         limit_s = self.headers_limit_s or (self.budget.limit_s if self.budget is not None else math.inf)
-        return Unreachable(url=self.url, cause=f"no complete answer within {limit_s:g} s")
+        return Unavailable(url=self.url, cause=f"no complete answer within {limit_s:g} s")
 
     def expect_headers_within(self, limit_s: float) -> None:
         """Bound all until the headers: aiohttp's deadlines leave out name resolution and a proxy's answer."""
@@ -156,7 +156,7 @@ class _Request:
         with anyio.move_on_after(self.stall_timeout_s), self.paused():
             await room
             return
-        raise Unreachable(url=self.url, cause="other pages take all the memory that pages may have")
+        raise Unavailable(url=self.url, cause="other pages take all the memory that pages may have")
 
     async def pace(self, bucket: TokenBucket, units: float) -> None:
         """Wait for a rate limit; the wait does not count against the deadline."""
@@ -479,7 +479,7 @@ class IndexSession:
                 is_sign_in = is_own and arrival.was_redirected and await leads_to_sign_in(arrival.response)
             except RedirectRefused:
                 return True
-            except Unreachable:
+            except Unavailable:
                 return None
             finally:
                 self._deadlines.forget(scope)
@@ -510,21 +510,21 @@ class IndexSession:
             return self._denied(request, arrival, words)
         if status == 407:
             proxy = self._transport.proxy_for(response.url)
-            return Unreachable(url=url, cause=cause_of_proxy(proxy, status), is_final=True)
+            return Unavailable(url=url, cause=cause_of_proxy(proxy, status), is_final=True)
         if 400 <= status < 500 and status not in _PASSING:
             if request.kind is Kind.FILE:
                 return self._not_listed(request, status)
-            return BadPage(url=url, cause=f"it answered {status}")
+            return BadPage(url=url, cause=f"the server answered {status}")
         if status in _PUSHBACKS:
             self._transport.pushback += 1
         wait_s = parse_retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC))
-        return Unreachable(url=url, cause=f"it answered {status}", retry_after_s=wait_s)
+        return Unavailable(url=url, cause=f"the server answered {status}", retry_after_s=wait_s)
 
-    def _not_listed(self, request: _Request, status: int) -> NotListed:
+    def _not_listed(self, request: _Request, status: int) -> NotFound:
         lister = THE_INDEX
         if self.config.list == "config":
             lister = THE_PAGE if request.kind is Kind.FILE else THE_CONFIGURATION
-        return NotListed(url=request.url, status=status, is_root=request.kind is Kind.ROOT, lister=lister)
+        return NotFound(url=request.url, status=status, is_root=request.kind is Kind.ROOT, lister=lister)
 
     def _denied(self, request: _Request, arrival: _Arrival, words: str) -> AccessDenied:
         """Return a refusal that is not judged: by a host that never gets the credential, or for another reason."""

@@ -25,7 +25,7 @@ from yarl import URL
 
 from mirror import __version__
 from mirror.config import IndexConfig, Limits
-from mirror.errors import RedirectRefused, Unreachable
+from mirror.errors import RedirectRefused, Unavailable
 from mirror.upstream.addresses import AddressRule, Reach, reach_of, reach_of_host
 from mirror.upstream.proxies import Proxy, ProxyChoice
 from mirror.upstream.response import TRANSPORT_FAILURES, PeerResponse, cause_of_proxy, failure_of, is_pushback, on_sent
@@ -98,7 +98,7 @@ class Transport:
 
         ``sent`` is called when the request is on its way. There is no deadline but that for connecting.
 
-        Raises ``RedirectRefused`` (an address that must not be contacted), ``Unreachable``, ``ConfigError``,
+        Raises ``RedirectRefused`` (an address that must not be contacted), ``Unavailable``, ``ConfigError``,
         ``TreeError`` (too many open files).
         """
         origin = origin_of(target)
@@ -131,7 +131,7 @@ class Transport:
                 raise RedirectRefused(url=source, target=str(target), cause=of_name + attempts.refused) from None
             if isinstance(exc, aiohttp.ClientHttpProxyError) and exc.status in _PROXY_REFUSALS:
                 cause = cause_of_proxy(None if proxy is None else proxy.url, exc.status)
-                raise Unreachable(url=source, cause=cause, is_final=True) from None
+                raise Unavailable(url=source, cause=cause, is_final=True) from None
             self.note_failure(exc)
             raise failure_of(exc, source, timeout_s=self._limits.stall_timeout_s) from None
         assert isinstance(raw, PeerResponse)

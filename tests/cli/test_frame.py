@@ -25,7 +25,7 @@ from mirror.errors import (
     MirrorError,
     StateError,
     TreeError,
-    Unreachable,
+    Unavailable,
 )
 from mirror.exit_codes import ExitCode, exit_code_for, first_of
 
@@ -176,9 +176,9 @@ ERRORS = {
         "check that it is set, has not expired and is entitled to this index\n",
     ),
     "unreachable": (
-        Unreachable(url="https://u:hunter2@a/?hunter2", cause="refused"),
+        Unavailable(url="https://u:hunter2@a/?hunter2", cause="refused"),
         4,
-        "error: https://a/ can't be reached: refused\n",
+        "error: https://a/ could not be fetched: refused\n",
     ),
     "bad-page": (
         BadPage(url="https://a/", cause="login"),

@@ -22,7 +22,7 @@ from mirror import logs
 from mirror.cli.options import GlobalOptions, LogFormat
 from mirror.cli.progress import Estimate, View, describe, fraction_done, render, shown_progress
 from mirror.config import AuthConfig, Config, IndexConfig, MirrorSettings
-from mirror.errors import Unreachable
+from mirror.errors import Unavailable
 from mirror.sync.cycle import run_cycle
 from mirror.sync.report import IndexCounters
 from mirror.sync.work import Options, Phase
@@ -128,7 +128,7 @@ VIEWS = {
         "1/1 projects",
     ),
     "ended": (
-        Run(counters(projects_due=2, projects_checked=1), ended=Unreachable(url="https://a/", cause="no")),
+        Run(counters(projects_due=2, projects_checked=1), ended=Unavailable(url="https://a/", cause="no")),
         Phase.PROJECTS,
         0.5,
         "stopped: unreachable",

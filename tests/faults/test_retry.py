@@ -14,7 +14,7 @@ import pytest
 from mirror_program import call, clean_environment
 
 from mirror.config import AuthConfig
-from mirror.errors import Unreachable
+from mirror.errors import Unavailable
 from mirror.sync.cycle import run_cycle
 from mirror.upstream.retry import Allowance, RetryPolicy, pause_before_next
 from mirroring import failures, offered
@@ -133,15 +133,15 @@ async def test_a_long_retry_after_is_waited_for_in_the_ledger(simulator, mirror_
 
 async def test_pauses_grow_and_end_with_the_budget():
     """A pause that would go past the budget, the last try and an empty allowance each end the tries at once."""
-    error = Unreachable(url="http://x/", cause="it broke")
+    error = Unavailable(url="http://x/", cause="it broke")
     usual = {"tries_made": 1, "remaining_s": 60.0, "policy": RetryPolicy(base_s=1e-6, cap_s=1e-6)}
     await pause_before_next(error, **usual, allowance=Allowance(RetryPolicy()))
-    slow = Unreachable(url="http://x/", cause="it broke", retry_after_s=60.0)
+    slow = Unavailable(url="http://x/", cause="it broke", retry_after_s=60.0)
     for raised, changed in [(error, {"tries_made": 5}), (slow, {}), (error, {"remaining_s": 0.0})]:
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(Unavailable) as caught:
             await pause_before_next(raised, **usual | changed, allowance=Allowance(RetryPolicy()))
         assert caught.value.attempts == (usual | changed)["tries_made"]
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unavailable):
         await pause_before_next(error, **usual, allowance=Allowance(RetryPolicy(spare=0)))
 
 

@@ -14,7 +14,7 @@ from beside_program import Beside, grandchildren, log_of, needs_two_cores, told,
 from mirror_program import Mirror, published, report_of
 
 from mirror.core.model import Validators
-from mirror.errors import Unreachable
+from mirror.errors import Unavailable
 from mirror.sync.messages import Outcome
 from mirror.sync.pages_beside import PagesBeside
 from simulator import Page, Redirect, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
@@ -293,7 +293,7 @@ def test_failures_in_a_row_are_those_that_came_so() -> None:
     """Whether pages failed one after another is seen when they come, not when somebody has time to judge them."""
     beside = PagesBeside(cast("IndexRun", Run()), cast("FetchPool[Any]", None), cast("PageJudge", Judge()))
     row, known = cast("ProjectRow", None), Validators(etag="x")
-    failed = Outcome(number=1, error=Unreachable(url="http://127.0.0.1/", cause="busy"))
+    failed = Outcome(number=1, error=Unavailable(url="http://127.0.0.1/", cause="busy"))
     with beside._send, beside._receive:
         for outcome in (failed, None, failed, failed, None, failed):
             if outcome is None:

@@ -7,7 +7,7 @@ import socket
 import pytest
 from aiohttp import web
 
-from mirror.errors import RedirectRefused, Unreachable
+from mirror.errors import RedirectRefused, Unavailable
 from mirror.upstream.addresses import AddressRule, Reach, reach_of, reach_of_host
 from mirror.upstream.session import Kind
 
@@ -149,5 +149,5 @@ async def test_a_name_is_judged_by_what_it_resolves_to(serve, open_session, monk
         await session.get(own.url, kind=Kind.FILE, headers={}).__aenter__()
     allowed = await open_session(own.url)
     # The same name from an index on loopback: allowed, and nothing listens there.
-    with pytest.raises(Unreachable, match="no connection"):
+    with pytest.raises(Unavailable, match="no connection"):
         await allowed.get(own.url, kind=Kind.FILE, headers={}).__aenter__()

@@ -8,7 +8,7 @@ import re
 import pytest
 from aiohttp import web
 
-from mirror.errors import DigestMismatch, NotListed, SizeMismatch, TooLarge, Unreachable
+from mirror.errors import DigestMismatch, NotFound, SizeMismatch, TooLarge, Unavailable
 from mirror.upstream.download import FileRequest, algorithms_for, download, fetch_metadata
 
 DATA = bytes(range(256)) * 1024  # 256 KiB
@@ -144,7 +144,7 @@ async def test_drops_of_progress_do_not_go_on_for_ever(serve, open_session, new_
     own = await serve(resuming(10))
     session = await open_session(own.url)
     sink = new_sink()
-    with pytest.raises(Unreachable, match="after 5 tries"):
+    with pytest.raises(Unavailable, match="after 5 tries"):
         await download(session, wanted(own.url), sink, policy=quick)
     assert len(own.requests) == 5
     assert bytes(sink.kept) == DATA[:50]
@@ -163,7 +163,7 @@ async def test_endless_progress_is_bounded(serve, open_session, new_sink, quick)
     own = await serve(handler)
     session = await open_session(own.url)
     request = wanted(own.url, size=None, digests=(("sha256", "0" * 64),))
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unavailable):
         await download(session, request, new_sink(), policy=quick)
     assert len(own.requests) == 100
 
@@ -201,7 +201,7 @@ async def test_always_cut_without_ranges(serve, open_session, new_sink, quick):
     """A server that ignores ranges and always cuts at the same place is given up: that is no progress."""
     own = await serve(resuming(100_000, ignore_range=True))
     session = await open_session(own.url)
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unavailable):
         await download(session, wanted(own.url), new_sink(), policy=quick)
     assert len(own.requests) == 6
 
@@ -242,7 +242,7 @@ async def test_answers_to_what_was_not_asked(serve, open_session, new_sink, quic
 
     own = await serve(handler)
     session = await open_session(own.url)
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unavailable):
         await download(session, wanted(own.url), new_sink(), policy=quick)
     assert len(own.requests) == 5
 
@@ -418,7 +418,7 @@ async def test_refusals_are_not_tried_again(serve, open_session, new_sink, quick
 
     own = await serve(gone)
     session = await open_session(own.url)
-    with pytest.raises(NotListed):
+    with pytest.raises(NotFound):
         await download(session, wanted(own.url), new_sink(), policy=quick)
     assert len(own.requests) == 1
 
@@ -496,5 +496,5 @@ async def test_metadata_is_tried_again(serve, open_session, quick):
     own = await serve(handler)
     session = await open_session(own.url)
     assert await fetch_metadata(session, own.url, METADATA_SHA256, 1000, policy=quick) == METADATA
-    with pytest.raises(Unreachable, match="after 5 tries"):
+    with pytest.raises(Unavailable, match="after 5 tries"):
         await fetch_metadata(session, own.url, METADATA_SHA256, 1000, policy=quick)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mirror.config import Limits
 from mirror.core.model import ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName
-from mirror.errors import BadPage, NotListed, TooLarge, Unreachable
+from mirror.errors import BadPage, NotFound, TooLarge, Unavailable
 from mirror.upstream.index import IndexClient, Read, Unchanged, is_json
 from mirror.upstream.pages import Decoder
 from mirror.upstream.retry import RetryPolicy
@@ -126,7 +126,7 @@ async def test_304_to_an_unconditional_request(client_of):
         return web.Response(status=304)
 
     own, client = await client_of(handler)
-    with pytest.raises(Unreachable, match="after 5 tries"):
+    with pytest.raises(Unavailable, match="after 5 tries"):
         await client.fetch_project(NAME, None)
     assert len(own.requests) == 5
 
@@ -196,7 +196,7 @@ async def test_bad_bodies(client_of, body, encoding, cause):
 async def test_cut_compression_is_tried_again(client_of, body):
     """A compressed body without its end was cut on the way."""
     own, client = await client_of(answer(body, "text/html", Content_Encoding="gzip"))
-    with pytest.raises(Unreachable, match="cut"):
+    with pytest.raises(Unavailable, match="cut"):
         await client.fetch_project(NAME, None)
     assert len(own.requests) == 5
 
@@ -268,7 +268,7 @@ async def test_a_long_retry_after_ends_the_tries(client_of):
 
     own, client = await client_of(handler)
     for fetch in (client.fetch_project(NAME, None), client.fetch_root(None)):
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(Unavailable) as caught:
             await fetch
         assert caught.value.retry_after_s in {61.0, 0.0}
     assert own.paths == ["/simple/demo/", *["/simple/"] * 5]
@@ -282,7 +282,7 @@ async def test_the_budget_is_for_all_tries(client_of):
         await asyncio.Event().wait()
 
     _, client = await client_of(handler, policy=RetryPolicy(budget_s=0.05))
-    with pytest.raises(Unreachable, match=r"no complete answer within 0\.05 s"):
+    with pytest.raises(Unavailable, match=r"no complete answer within 0\.05 s"):
         await client.fetch_project(NAME, None)
 
 
@@ -293,7 +293,7 @@ async def test_a_missing_page_is_asked_for_once(client_of):
         return web.Response(status=404)
 
     own, client = await client_of(handler)
-    with pytest.raises(NotListed):
+    with pytest.raises(NotFound):
         await client.fetch_project(NAME, None)
     assert len(own.requests) == 1
 
@@ -305,7 +305,7 @@ async def test_other_successes_are_no_page(client_of):
         return web.Response(status=206, body=HTML, content_type="text/html")
 
     _, client = await client_of(handler)
-    with pytest.raises(Unreachable, match="206"):
+    with pytest.raises(Unavailable, match="206"):
         await client.fetch_project(NAME, None)
 
 
@@ -330,5 +330,5 @@ def test_decoder_refuses_any_garbage(body, is_gzip):
     try:
         decoder.feed(body, room=1000)
         decoder.finish()
-    except (BadPage, Unreachable):
+    except (BadPage, Unavailable):
         pass

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from mirror.errors import AccessDenied, NotListed
+from mirror.errors import AccessDenied, NotFound
 from mirror.upstream.session import Kind
 
 
@@ -156,7 +156,7 @@ async def test_a_success_ends_the_row(serve, open_session):
         assert await outcome(session, own.url + "y/") == 200
     assert "/simple/" not in own.paths
     await outcome(session, own.url + "x/")
-    with pytest.raises(NotListed):
+    with pytest.raises(NotFound):
         await status_of(session, own.url + "missing/")
     await outcome(session, own.url + "x/")
     assert await outcome(session, own.url, Kind.ROOT) == 200

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mirror.errors import AccessDenied, NotListed, TreeError, Unreachable, UpstreamError, Withheld
+from mirror.errors import AccessDenied, NotFound, TreeError, Unavailable, UpstreamError, Withheld
 from mirror.upstream.rate import Budget
 from mirror.upstream.response import failure_of, is_pushback, media_type
 from mirror.upstream.session import Kind
@@ -43,11 +43,11 @@ def answering(response_of):
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        *(pytest.param(status, NotListed, id=str(status)) for status in (400, 404, 405, 406, 410, 416, 418, 422)),
+        *(pytest.param(status, NotFound, id=str(status)) for status in (400, 404, 405, 406, 410, 416, 418, 422)),
         *(pytest.param(status, AccessDenied, id=str(status)) for status in (203, 402, 451)),
         pytest.param(409, Withheld, id="409"),
         *(
-            pytest.param(status, Unreachable, id=str(status))
+            pytest.param(status, Unavailable, id=str(status))
             for status in (201, 204, 407, 408, 425, 429, 500, 502, 503, 504)
         ),
     ],
@@ -105,7 +105,7 @@ async def test_nobody_listens(open_session):
         port = free.getsockname()[1]
     session = await open_session(f"http://127.0.0.1:{port}/simple/")
     found = await failure(session, f"http://127.0.0.1:{port}/simple/{SECRET}")
-    assert str(found) == f"http://127.0.0.1:{port}/simple/ can't be reached: no connection (Connection refused)"
+    assert str(found) == f"http://127.0.0.1:{port}/simple/ could not be fetched: no connection (Connection refused)"
 
 
 async def test_unknown_host(open_session):
@@ -127,7 +127,7 @@ async def test_connection_closed_without_an_answer(serve, open_session):
     own = await serve(hang_up)
     session = await open_session(own.url)
     found = await failure(session, own.url + SECRET)
-    assert isinstance(found, Unreachable)
+    assert isinstance(found, Unavailable)
     assert session.pushback == 1
 
 
@@ -145,7 +145,7 @@ async def test_stall(serve, open_session, has_begun):
     own = await serve(stall)
     session = await open_session(own.url, limits={"stall_timeout_s": 0.05})
     found = await failure(session, own.url + SECRET)
-    assert isinstance(found, Unreachable)
+    assert isinstance(found, Unavailable)
     assert "no byte came for 0.05 s" in str(found)
 
 
@@ -164,7 +164,7 @@ async def test_headers_that_never_end(serve_raw, open_session):
     session = await open_session(
         f"http://127.0.0.1:{port}/", limits={"stall_timeout_s": 0.05, "connect_timeout_s": 0.05}
     )
-    assert isinstance(await failure(session, f"http://127.0.0.1:{port}/"), Unreachable)
+    assert isinstance(await failure(session, f"http://127.0.0.1:{port}/"), Unavailable)
 
 
 async def test_a_chunk_that_never_begins(serve_raw, open_session):
@@ -181,7 +181,7 @@ async def test_a_chunk_that_never_begins(serve_raw, open_session):
     port = await serve_raw(speak)
     session = await open_session(f"http://127.0.0.1:{port}/simple/", limits={"stall_timeout_s": 0.2})
     found = await asyncio.wait_for(failure(session, f"http://127.0.0.1:{port}/x{SECRET}"), 10)
-    assert isinstance(found, Unreachable)
+    assert isinstance(found, Unavailable)
     assert "stall-timeout" in str(found)
     assert session.pushback == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
-from mirror.errors import RedirectRefused, Unreachable
+from mirror.errors import RedirectRefused, Unavailable
 from mirror.upstream.session import Kind
 
 BASIC = {"MIRROR_TEST_USERNAME": "org/user", "MIRROR_TEST_PASSWORD": "secret-word"}
@@ -194,7 +194,7 @@ async def test_other_300s_are_no_redirects(serve, open_session, status):
 
     own = await serve(index)
     session = await open_session(own.url)
-    with pytest.raises(Unreachable, match=str(status)):
+    with pytest.raises(Unavailable, match=str(status)):
         await read(session, own.url)
     assert own.paths == ["/simple/"]
 
@@ -232,7 +232,7 @@ async def test_refusal_by_the_redirected_host_is_not_the_indexs(serve, open_sess
 
     own = await serve(index)
     session = await open_session(own.url, env=BASIC)
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(Unavailable) as caught:
         await read(session, own.url + "f")
     assert str(status) in str(caught.value)
     assert "signature" not in str(caught.value)

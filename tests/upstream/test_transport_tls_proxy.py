@@ -8,7 +8,7 @@ import anyio
 import pytest
 from aiohttp import encode_basic_auth, web
 
-from mirror.errors import ConfigError, RedirectRefused, Unreachable
+from mirror.errors import ConfigError, RedirectRefused, Unavailable
 from mirror.upstream.proxies import Proxy, ProxyChoice, is_exempt, parse_proxy
 from mirror.upstream.rate import Budget, TokenBucket
 from mirror.upstream.session import Kind
@@ -27,7 +27,7 @@ async def test_untrusted_certificate(serve, open_session, authority):
     """A certificate of an unknown authority is not trusted, and the message says what adds one."""
     own = await serve(ok, tls=authority.server_context())
     session = await open_session(own.url)
-    with pytest.raises(Unreachable, match=r"certificate is not trusted .*ca-file"):
+    with pytest.raises(Unavailable, match=r"certificate is not trusted .*ca-file"):
         await read(session, own.url)
     assert own.requests == []
 
@@ -51,7 +51,7 @@ async def test_certificate_of_another_host(serve, open_session, authority):
     """A certificate that is not for the host is refused."""
     own = await serve(ok, tls=authority.server_context(), host="127.0.0.2")
     session = await open_session(own.url, ca_file=authority.ca)
-    with pytest.raises(Unreachable, match="not trusted"):
+    with pytest.raises(Unavailable, match="not trusted"):
         await read(session, own.url)
 
 
@@ -75,7 +75,7 @@ async def test_client_certificate(serve, open_session, authority):
     files = {"client_cert": authority.directory / "client.pem", "client_key": authority.directory / "client.key"}
     session = await open_session(own.url, ca_file=authority.ca, **files)
     assert len(await read(session, own.url + "file")) == 1000
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unavailable):
         await read(session, own.url)
     assert shown == [True, True]
     assert store.requests == []
@@ -179,7 +179,7 @@ async def test_proxy_behind_tls(serve, open_session, authority, by):
     env = {"SSL_CERT_FILE": str(authority.ca)} if by == "SSL_CERT_FILE" else {}
     session = await open_session("http://127.0.0.1:9/", proxy=f"https://127.0.0.1:{gate.port}", env=env, **options)
     if by is None:
-        with pytest.raises(Unreachable):
+        with pytest.raises(Unavailable):
             await read(session, "http://127.0.0.1:9/")
         assert gate.requests == []
     else:
@@ -191,14 +191,14 @@ async def test_proxy_that_refuses(serve, open_session, proxy, authority):
     """A proxy's refusal is told as the proxy's."""
     port, _ = proxy
     session = await open_session("https://127.0.0.1:9/", proxy=f"http://127.0.0.1:{port}")
-    with pytest.raises(Unreachable, match="the proxy answered 407"):
+    with pytest.raises(Unavailable, match="the proxy answered 407"):
         await read(session, "https://127.0.0.1:9/")
 
 
 async def test_proxy_that_is_not_there(open_session):
     """A proxy that can't be reached is named as the cause."""
     session = await open_session("http://127.0.0.1:9/", proxy="http://127.0.0.1:1")
-    with pytest.raises(Unreachable, match="the proxy can't be reached"):
+    with pytest.raises(Unavailable, match="the proxy can't be reached"):
         await read(session, "http://127.0.0.1:9/")
 
 

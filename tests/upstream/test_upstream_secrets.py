@@ -9,7 +9,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from mirror.errors import AccessDenied, Unreachable
+from mirror.errors import AccessDenied, Unavailable
 from mirror.logs import configure_logging
 from mirror.upstream.download import FileRequest, download
 from mirror.upstream.session import Kind
@@ -47,7 +47,7 @@ async def test_debug_log_has_no_secrets(serve, open_session, new_sink, quick, ev
     request = FileRequest(filename="f", url=own.url + "f?token=" + SIGNATURE)
     await download(session, request, new_sink(), policy=quick)
     await download(session, request, new_sink(), policy=quick)
-    with pytest.raises(Unreachable) as unreachable:
+    with pytest.raises(Unavailable) as unreachable:
         await download(session, request, new_sink(), policy=quick)
     with pytest.raises(AccessDenied) as denied:
         await session.get(own.url + "denied", kind=Kind.PAGE, headers={}).__aenter__()
