@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from mirror.core.unknown_keys import without_url_secrets_json
 from mirror.state.schema import MIGRATIONS
 
 
@@ -13,6 +14,7 @@ def downgrade(state: Path, version: int) -> None:
     """Give a state the tables of an earlier version, with what they can hold of its rows."""
     older = state.with_suffix(".older")
     with closing(sqlite3.connect(older)) as connection:
+        connection.create_function("without_url_secrets", 1, without_url_secrets_json, deterministic=True)
         for script in MIGRATIONS[:version]:
             connection.executescript(script)
         triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()

@@ -204,6 +204,7 @@ async def _fetch_lost(options: GlobalOptions, config: Config, lost: list[LostFil
 async def _prune(options: GlobalOptions, dry_run: bool) -> Pruning:
     from mirror.sync.prune import Pruning, Retention, plan_prune
     from mirror.sync.prune import prune as run_prune
+    from mirror.sync.summaries import fill_summaries
     from mirror.wiring import opened_tree, opened_tree_for_reading
 
     config = options.load_tree_config(needs_settings=True)
@@ -213,7 +214,9 @@ async def _prune(options: GlobalOptions, dry_run: bool) -> Pruning:
         async with opened_tree_for_reading(settings, config.limits) as tree:
             return await plan_prune(tree.store, tree.layout, retention, now=time.time())
     async with opened_tree(settings, config.limits, wait_s=options.wait_s) as tree:
-        return await run_prune(tree.maintenance, tree.layout, retention, into=Pruning())
+        pruned = await run_prune(tree.maintenance, tree.layout, retention, into=Pruning())
+        await fill_summaries(tree.store, tree.layout)
+        return pruned
 
 
 def _verification_json(found: Verification, *, repair: bool) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Upkeep between two cycles, at most daily: delete unlisted files, and hash a slice of the tree
-again.
+"""Upkeep between two cycles, at most daily: delete unlisted files, read missing summaries, and hash
+a slice of the tree again.
 
 The slice is ``mirror.scrub`` of the files, the longest unverified first. Upkeep yields to a cycle
 that is due and continues after it; whole files are recorded as it goes. Damage is logged, recorded
@@ -22,6 +22,7 @@ from mirror.state.notes import UpkeepNote, record_note
 from mirror.state.store import Store
 from mirror.sync.damage import note_damage
 from mirror.sync.prune import Pruning, Retention, prune
+from mirror.sync.summaries import fill_summaries
 from mirror.sync.verify import Finding, Scope, Verification, verify
 from mirror.sync.work import Clock
 from mirror.wiring import Tree, opened_tree
@@ -42,6 +43,7 @@ class _Progress:
 
     pruning: Pruning = field(default_factory=Pruning)
     is_pruned: bool = False
+    summaries: int = 0
     wanted: int | None = None
     """Files of the slice; None before the first part."""
     checked: int = 0
@@ -122,6 +124,7 @@ class Upkeep:
             return
         retention = Retention(removed_s=config.mirror.keep_removed_s, history_s=config.mirror.keep_history_s)
         await prune(tree.maintenance, tree.layout, retention, into=progress.pruning)
+        progress.summaries += await fill_summaries(tree.store, tree.layout)
         progress.is_pruned = True
 
     async def _scrub(self, config: Config, tree: Tree, progress: _Progress, found: Verification) -> None:
@@ -162,6 +165,7 @@ class Upkeep:
             pruned_bytes=note.pruned_bytes,
             checked=note.checked,
             checked_bytes=note.checked_bytes,
+            summaries=progress.summaries,
             damaged=len(self.found),
         )
 

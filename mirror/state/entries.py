@@ -22,6 +22,7 @@ from mirror.state.left_out import LeftOutRows, enter_left_out
 from mirror.state.listing import FORGET_VALIDATORS, meta_of, meta_values, validator_values
 from mirror.state.offered import Offered, enter_offered, first_metadata, offers_metadata
 from mirror.state.rows import Columns
+from mirror.state.search import Summary, enter_summaries
 from mirror.state.store import Row, Store, Transaction
 
 
@@ -33,6 +34,8 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     metadata_sha256: Sha256 | None = None
     """A wheel's own; of another file that which its page offers."""
+    summary: str | None = None
+    """Of a wheel's metadata; None where it was not read now."""
 
 
 class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,6 +294,7 @@ async def _enter_placed(tx: Transaction, records: Sequence[ProjectRecord], revis
             if p.metadata_sha256 is not None and not is_wheel(p.file.filename)
         ],
     )
+    await enter_summaries(tx, _summaries(placed))
     same_name = "filename = ? AND project IN (SELECT id FROM project WHERE name = ?)"
     open_names = await _load_open(tx, [(r.name, p.file.filename) for r, p in placed])
     for r, p in placed:
@@ -301,6 +305,15 @@ async def _enter_placed(tx: Transaction, records: Sequence[ProjectRecord], revis
         "UPDATE blob SET unlisted_since = NULL WHERE sha256 = ? AND filename = ? AND unlisted_since IS NOT NULL",
         [(p.sha256, p.file.filename) for _, p in placed],
     )
+
+
+def _summaries(placed: Sequence[tuple[ProjectRecord, Placed]]) -> list[Summary]:
+    """Return what was read of the wheels; the version is the second part of a wheel's name."""
+    return [
+        Summary(name=record.name, version=one.file.filename.split("-", 2)[1], text=one.summary)
+        for record, one in placed
+        if one.summary is not None and is_wheel(one.file.filename)
+    ]
 
 
 async def _load_open(tx: Transaction, names: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:

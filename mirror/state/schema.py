@@ -189,6 +189,24 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE source ADD COLUMN unread TEXT;
     ALTER TABLE source ADD COLUMN is_flat INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- The search. shown: its page is published. summary: of the newest wheel's metadata; null: not read yet.
+    -- words: the name and the folded summary, as ``state.search`` compares them.
+    CREATE TABLE about (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, shown INTEGER NOT NULL DEFAULT 0,
+        summary TEXT, version TEXT, words TEXT NOT NULL);
+    CREATE INDEX about_unread ON about (name) WHERE summary IS NULL AND shown = 1;
+    INSERT INTO about (name, shown, words) SELECT name, 1, name FROM page WHERE published = 1;
+    CREATE TRIGGER page_appeared AFTER INSERT ON page WHEN new.published = 1 BEGIN
+        INSERT INTO about (name, shown, words) VALUES (new.name, 1, new.name)
+            ON CONFLICT (name) DO UPDATE SET shown = 1; END;
+    CREATE TRIGGER page_changed AFTER UPDATE OF published ON page
+        WHEN old.published != new.published BEGIN
+        INSERT INTO about (name, shown, words) VALUES (new.name, new.published, new.name)
+            ON CONFLICT (name) DO UPDATE SET shown = excluded.shown; END;
+    CREATE TRIGGER page_left AFTER DELETE ON page WHEN old.published = 1 BEGIN
+        UPDATE about SET shown = 0 WHERE name = old.name; END;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

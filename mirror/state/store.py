@@ -24,6 +24,7 @@ from mirror.core.unknown_keys import without_url_secrets_json
 from mirror.errors import StateError
 from mirror.state.rows import structs_of
 from mirror.state.schema import MIGRATIONS, SCHEMA_VERSION
+from mirror.state.search_index import keep_index
 
 S = TypeVar("S", bound=msgspec.Struct)
 Row = tuple[Any, ...]
@@ -313,6 +314,7 @@ async def _prepare(store: Store) -> None:
         await store.connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
     if version < SCHEMA_VERSION and await store.rows("SELECT 1 FROM meta WHERE key = 'vacuum'"):
         await _overwrite_free_pages(store)
+    await keep_index(store.connection)
 
 
 async def _overwrite_free_pages(store: Store) -> None:

@@ -451,7 +451,13 @@ class _Draft:
         run = self.work.run
         self.work.brought += 1
         self._placed.append(
-            Placed(file=fetch.file, sha256=blob.sha256, size=blob.size, metadata_sha256=blob.metadata_sha256)
+            Placed(
+                file=fetch.file,
+                sha256=blob.sha256,
+                size=blob.size,
+                metadata_sha256=blob.metadata_sha256,
+                summary=blob.summary,
+            )
         )
         if fetch.replaces is not None and fetch.replaces.sha256 != blob.sha256:
             run.counters.files_replaced += 1

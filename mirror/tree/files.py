@@ -29,6 +29,7 @@ import anyio.to_thread
 import msgspec
 
 from mirror.core.names import Sha256
+from mirror.core.project_metadata import parse_summary
 from mirror.errors import DiskFull, TreeError
 from mirror.tree.atomic import (
     FEW,
@@ -67,6 +68,8 @@ class PlacedBlob(msgspec.Struct, frozen=True, kw_only=True):
     """Of the sidecar, or None where there is none."""
     metadata_problem: str | None = None
     """Why a wheel has no sidecar."""
+    summary: str | None = None
+    """Of a wheel's metadata."""
     aside: str | None = None
     """Its path in staging, without its sidecar, where its own path is taken (``FileStore.replace``)."""
 
@@ -170,6 +173,7 @@ class FileStore:
             size=size,
             metadata_sha256=digest,
             metadata_problem=problem,
+            summary=None if own is None else parse_summary(own),
             aside=aside,
         )
 

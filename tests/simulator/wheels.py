@@ -55,10 +55,11 @@ def build_wheel(
     scripts: Mapping[str, str] | None = None,
     tag: str = "py3-none-any",
     size_pad: int = 0,
+    metadata: str | bytes | None = None,
 ) -> tuple[str, bytes]:
     """Return (filename, bytes) of a wheel with one package that knows its version.
 
-    ``extra_files`` adds or replaces files by their path in the wheel, ``scripts`` are console scripts
+    ``metadata`` replaces its METADATA. ``extra_files`` adds or replaces files by their path in the wheel, ``scripts`` are console scripts
     (name: ``module:function``), ``size_pad`` adds a file of so many bytes.
     """
     module = _escape(name)
@@ -68,7 +69,8 @@ def build_wheel(
         files[f"{module}/padding.bin"] = _padding(name, version, size_pad)
     for path, content in (extra_files or {}).items():
         files[path] = content.encode() if isinstance(content, str) else content
-    files[f"{info}/METADATA"] = core_metadata(name, version, requires=requires, requires_python=requires_python)
+    own = metadata.encode() if isinstance(metadata, str) else metadata
+    files[f"{info}/METADATA"] = own or core_metadata(name, version, requires=requires, requires_python=requires_python)
     files[f"{info}/WHEEL"] = _wheel_file(tag)
     if scripts:
         lines = "".join(f"{script} = {target}\n" for script, target in scripts.items())

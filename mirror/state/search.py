@@ -1,0 +1,198 @@
+"""The search over names and summaries: its records and its questions.
+
+``about`` has a row for each project; triggers on ``page`` keep ``shown``. A text is compared
+folded: lower case, with ``-``, ``_`` and ``.`` the same. Without an index (``search_index``) the
+table is scanned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import msgspec
+from packaging.version import InvalidVersion, Version
+
+from mirror.core.names import ProjectName
+from mirror.state.search_index import HAS_INDEX
+from mirror.state.store import Store, Transaction
+
+MAX_COUNTED: Final = 10_000
+"""Maximum number of hits that are counted and ranked."""
+MAX_TERMS: Final = 8
+_CHUNK: Final = 500
+_TRIGRAM: Final = 3
+_LAST: Final = "\U0010ffff"
+_SEPARATORS: Final = re.compile(r"[-_.]+")
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """The summary in the metadata of one version of a project."""
+
+    name: ProjectName
+    version: str
+    text: str
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """A project that a search has found."""
+
+    name: str
+    summary: str | None
+
+
+class Hits(msgspec.Struct, frozen=True, kw_only=True):
+    """The best hits, and how many there are, up to ``MAX_COUNTED``."""
+
+    hits: tuple[Hit, ...]
+    total: int
+
+
+def fold_text(text: str) -> str:
+    """Return a text as the search compares it."""
+    return _SEPARATORS.sub("-", text.casefold())
+
+
+async def enter_summaries(tx: Transaction, found: Sequence[Summary]) -> None:
+    """Record summaries, each unless that of a newer version is known."""
+    newest: dict[str, Summary] = {}
+    for one in found:
+        other = newest.get(one.name)
+        if other is None or not _is_newer(other.version, one.version):
+            newest[one.name] = one
+    names = sorted(newest)
+    for start in range(0, len(names), _CHUNK):
+        chunk = names[start : start + _CHUNK]
+        marks = ",".join("?" * len(chunk))
+        known = f"SELECT name, version FROM about WHERE name IN ({marks}) AND version IS NOT NULL"
+        for name, version in await tx.rows(known, chunk):
+            if _is_newer(version, newest[name].version):
+                del newest[name]
+    await tx.executemany(
+        "INSERT INTO about (name, summary, version, words) VALUES (?, ?, ?, ?) ON CONFLICT (name)"
+        " DO UPDATE SET (summary, version, words) = (excluded.summary, excluded.version, excluded.words)"
+        " WHERE summary IS NOT excluded.summary OR version IS NOT excluded.version",
+        [(s.name, s.text, s.version, f"{s.name}\n{fold_text(s.text)}") for s in newest.values()],
+    )
+
+
+async def load_unread(store: Store, after: str, limit: int = _CHUNK) -> list[str]:
+    """Return some published projects whose summary was never read, by name."""
+    rows = await store.rows(
+        "SELECT name FROM about WHERE summary IS NULL AND shown = 1 AND name > ? ORDER BY 1 LIMIT ?",
+        (after, limit),
+    )
+    return [name for (name,) in rows]
+
+
+async def load_wheels(store: Store, names: Collection[str]) -> dict[str, list[tuple[str, str]]]:
+    """Return the published wheels with metadata of some projects: name -> (filename, sha256)."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    listed = sorted(names)
+    for start in range(0, len(listed), _CHUNK):
+        chunk = listed[start : start + _CHUNK]
+        marks = ",".join("?" * len(chunk))
+        for name, filename, sha256 in await store.rows(
+            "SELECT p.name, e.filename, e.sha256 FROM project p"
+            " JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
+            " JOIN blob b ON b.sha256 = e.sha256 AND b.filename = e.filename"
+            f" WHERE b.metadata_sha256 IS NOT NULL AND p.name IN ({marks}) AND e.filename LIKE '%.whl'",
+            chunk,
+        ):
+            found.setdefault(name, []).append((filename, sha256))
+    return found
+
+
+def newest_first(wheels: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return (filename, sha256) of wheels, that of the version that gives the summary first."""
+
+    def key(wheel: tuple[str, str]) -> tuple[Any, ...]:
+        filename = wheel[0]
+        return (_version_key(filename.split("-", 2)[1]), filename)
+
+    return sorted(wheels, key=key, reverse=True)
+
+
+async def record_summaries(
+    store: Store,
+    found: Sequence[Summary],
+    without: Collection[str],
+) -> None:
+    """Record summaries that were read later, and the projects that have none."""
+    async with store.transaction() as tx:
+        await enter_summaries(tx, found)
+        await tx.executemany(
+            "UPDATE about SET summary = '' WHERE name = ? AND summary IS NULL",
+            [(name,) for name in sorted(without)],
+        )
+
+
+async def load_hits(store: Store, text: str, limit: int) -> Hits:
+    """Return the best hits of a text: the name itself, names that begin with it, other names, then
+    summaries.
+
+    Each word must be in the name or the summary. A single word of one or two letters is the
+    beginning of a name. Without a word every project is a hit, by name.
+    """
+    terms = fold_text(text.replace("\0", " ")).split()[:MAX_TERMS]
+    if not terms:
+        shown = "FROM about WHERE shown = 1"
+        rows = await store.rows(f"SELECT name, summary {shown} ORDER BY name LIMIT ?", (limit,))
+        total = await store.value(f"SELECT count(*) FROM (SELECT 1 {shown} LIMIT {MAX_COUNTED})")
+        hits = tuple(Hit(name=name, summary=summary) for name, summary in rows)
+        return Hits(hits=hits, total=total)
+    whole = "-".join(terms)
+    rows = await _begin_with(store, whole)
+    if len(terms) > 1 or len(whole) >= _TRIGRAM:
+        rows += await _containing(store, terms)
+    ranked = sorted(dict(rows).items(), key=lambda hit: _rank(hit[0], whole))
+    hits = tuple(Hit(name=name, summary=summary) for name, summary in ranked[:limit])
+    return Hits(hits=hits, total=min(len(ranked), MAX_COUNTED))
+
+
+async def _begin_with(store: Store, text: str) -> list[tuple[str, str | None]]:
+    beginning = f"name >= ? AND name < ? AND shown = 1 ORDER BY name LIMIT {MAX_COUNTED}"
+    return await store.rows(f"SELECT name, summary FROM about WHERE {beginning}", (text, text + _LAST))
+
+
+async def _containing(store: Store, terms: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Return the projects whose words contain each term."""
+    contains = " AND ".join(["instr(a.words, ?)"] * len(terms))
+    if await store.value(HAS_INDEX):
+        grams = sorted({gram for term in terms for gram in _trigrams(term)})
+        if grams:
+            question = " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
+            sql = (
+                "SELECT a.name, a.summary FROM search CROSS JOIN about a ON a.id = search.rowid"
+                f" WHERE search MATCH ? AND {contains} LIMIT {MAX_COUNTED}"
+            )
+            return await store.rows(sql, (question, *terms))
+    scan = f"FROM about a WHERE a.shown = 1 AND {contains} LIMIT {MAX_COUNTED}"
+    return await store.rows(f"SELECT a.name, a.summary {scan}", terms)
+
+
+def _trigrams(term: str) -> list[str]:
+    return [term[at : at + _TRIGRAM] for at in range(len(term) - _TRIGRAM + 1)]
+
+
+def _rank(name: str, text: str) -> tuple[int, int, str]:
+    if name == text:
+        return 0, 0, name
+    if name.startswith(text):
+        return 1, len(name), name
+    return (2 if text in name else 3), len(name), name
+
+
+def _is_newer(version: str, than: str) -> bool:
+    known, other = _version_key(version), _version_key(than)
+    return bool(known > other)
+
+
+def _version_key(text: str) -> tuple[Any, ...]:
+    """Return a key that orders final releases after pre-releases, as an installer prefers them."""
+    try:
+        version = Version(text)
+    except InvalidVersion:
+        return (0, Version("0"))
+    return (1 if version.is_prerelease else 2, version)
