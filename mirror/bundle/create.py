@@ -25,7 +25,15 @@ from mirror.bundle import manifest, signing
 from mirror.bundle.hashing import HashingFile, Written
 from mirror.bundle.medium import Medium, open_medium
 from mirror.bundle.planning import page_list_path, plan_update
-from mirror.bundle.receive import ATTACHED, BUNDLE_JSON, BUNDLE_SIG, PROGRAM, bundle_label, volume_name
+from mirror.bundle.receive import (
+    ATTACHED,
+    BUNDLE_JSON,
+    BUNDLE_SIG,
+    PROGRAM,
+    SERVER,
+    bundle_label,
+    volume_name,
+)
 from mirror.bundle.volumes import Told, lay_out, write_volumes
 from mirror.core.render_pages import RENDERER
 from mirror.errors import BundleError, ConfigError, TreeError
@@ -54,7 +62,6 @@ _log = get_logger(__name__)
 _SPARE_BYTES = 1 << 20
 _LINE_BYTES = 700
 """Approximate bytes of an item in ``bundle.json`` and ``CONTENTS.json`` together."""
-_SIGNATURE = f"{PROGRAM}.sig"
 _CHUNK = 1 << 20
 _WORTH_BYTES = 64 << 20
 """Written bytes from which an interrupted bundle is continued although newer files were published."""
@@ -301,26 +308,42 @@ def _check_space(plan: Plan, medium: Medium) -> None:
 
 
 def _write_attached(plan: Plan, medium: Medium, head: manifest.Head, key: Signing) -> list[Written]:
-    program = manifest.program()
-    attached = [medium.write(PROGRAM, [program])]
-    path = plan.path.with_name(PROGRAM)
-    with tree_errors(path):
-        path.write_bytes(program)
-        signature = _signature(plan, path, attached[0], key, "program")
-    if signature is None:
-        medium.remove(_SIGNATURE)
-    else:
-        attached.append(medium.write(_SIGNATURE, [signature]))
+    program = _write_program(plan, medium, PROGRAM)
+    attached = [program, *_sign_program(plan, medium, program, key, "program")]
     text = manifest.readme(head, medium.path.name, is_signed=key.key is not None)
     attached.append(medium.write(manifest.README, [text.encode()]))
     attached.append(medium.write(manifest.CONTENTS, manifest.render_contents(plan)))
     return attached
 
 
+def _write_program(plan: Plan, medium: Medium, name: str) -> Written:
+    """Write a program of the far side, and keep a private copy to be signed."""
+    program = manifest.program(name)
+    path = plan.path.with_name(name)
+    with tree_errors(path):
+        path.write_bytes(program)
+    return medium.write(name, [program])
+
+
+def _sign_program(plan: Plan, medium: Medium, written: Written, key: Signing, mark: str) -> list[Written]:
+    """Write the signature of a program, where there is a key."""
+    name = f"{written.name}.sig"
+    path = plan.path.with_name(written.name)
+    with tree_errors(path):
+        signature = _signature(plan, path, written, key, mark)
+    if signature is None:
+        medium.remove(name)
+        return []
+    return [medium.write(name, [signature])]
+
+
 def _write_manifest(plan: Plan, medium: Medium, head: manifest.Head, attached: list[Written], key: Signing) -> Written:
     """Write ``bundle.json``, the sums and then the signature; it is signed before it is copied to
     the medium.
+
+    The server is not listed: receivers of 0.1 refuse a bundle that lists a file of another name.
     """
+    server = _write_program(plan, medium, SERVER)
     path = plan.path.with_name(BUNDLE_JSON)
     with tree_errors(path), path.open("wb", buffering=0) as private, HashingFile(path, private) as out:
         for piece in manifest.render_manifest(plan, head, attached):
@@ -331,10 +354,12 @@ def _write_manifest(plan: Plan, medium: Medium, head: manifest.Head, attached: l
         if medium.write(BUNDLE_JSON, iter(partial(file.read, _CHUNK), b"")) != written:
             raise BundleError(problem=f"{path} was changed while it was copied: run the command again")
         volumes = [Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()]
-        sums = medium.write(manifest.SUMS, [manifest.render_sums([*attached, *volumes, written])])
+        listed = [*attached, server, *volumes, written]
+        sums = medium.write(manifest.SUMS, [manifest.render_sums(listed)])
         signature = _signature(plan, path, written, key, "signed")
-    signatures = [] if signature is None else [medium.write(BUNDLE_SIG, [signature])]
-    for copied in [*attached, written, sums, *signatures]:
+    signatures = _sign_program(plan, medium, server, key, "server")
+    signatures += [] if signature is None else [medium.write(BUNDLE_SIG, [signature])]
+    for copied in [*attached, server, written, sums, *signatures]:
         medium.compare(copied)
     path.unlink()
     return written

@@ -129,6 +129,8 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
     except receive.Rejected as exc:
         problems.append(str(exc))
         signer, is_trusted = None, False
+    if signer is not None:
+        _check_server(media, value, trust, problems)
     names = [volume.name for volume in value.volumes]
     here = [name for name in names if any((medium / name).exists() for medium in media)]
     return Look(
@@ -141,6 +143,22 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
         volumes_missing=[name for name in names if name not in here],
         problems=problems,
     )
+
+
+def _check_server(media: Sequence[Path], found: receive.Manifest, trust: Path | None, problems: list[str]) -> None:
+    """Add a fault where the server in the bundle's folder does not match its signature."""
+
+    def find(data: bytes, signature: bytes) -> list[str]:
+        try:
+            return _find_signers(media, data, signature, trust)
+        except BundleError as exc:
+            raise receive.Rejected(str(exc)) from exc
+
+    try:
+        given = [receive.Medium(str(medium), str(medium)) for medium in media]
+        receive.read_server(given, found, find)
+    except receive.Rejected as exc:
+        problems.append(str(exc))
 
 
 def _read_manifest(medium: Path, *, judges_signature: bool) -> bytes:
@@ -162,6 +180,19 @@ def _read_manifest(medium: Path, *, judges_signature: bool) -> bytes:
         raise BundleError(problem=f"{path}: can't be read: {exc.strerror}") from exc
 
 
+def _find_signers(media: Sequence[Path], data: bytes, signature: bytes, trust: Path | None) -> list[str]:
+    """Return the signers of bytes, by the trusted keys or, without any, by any key."""
+    if trust is None:
+        return [signing.describe_signer_of(data, signature, media[0] / receive.BUNDLE_JSON)]
+    with tempfile.TemporaryDirectory() as place:
+        copy, trusted = Path(place) / "signature", Path(place) / "trust"
+        copy.write_bytes(signature)
+        given = [receive.Medium(str(medium), str(medium)) for medium in media]
+        trusted.write_bytes(receive.read_trust(receive.Root("/"), given, str(trust)))
+        keygen = receive.find_ssh_keygen(given)
+        return receive.find_signers(data, str(copy), str(trusted), keygen, str(trust))
+
+
 def _signers(media: Sequence[Path], data: bytes, trust: Path | None, problems: list[str]) -> tuple[list[str], bool]:
     """Return the signers of bytes in memory, and whether the key is trusted; the signature is read
     once.
@@ -172,15 +203,7 @@ def _signers(media: Sequence[Path], data: bytes, trust: Path | None, problems: l
         return [], False
     try:
         signature = receive.read_small(str(path), receive.MAX_SIGNATURE_BYTES)
-        if trust is None:
-            return [signing.describe_signer_of(data, signature, media[0] / receive.BUNDLE_JSON)], False
-        with tempfile.TemporaryDirectory() as place:
-            copy, trusted = Path(place) / "signature", Path(place) / "trust"
-            copy.write_bytes(signature)
-            given = [receive.Medium(str(medium), str(medium)) for medium in media]
-            trusted.write_bytes(receive.read_trust(receive.Root("/"), given, str(trust)))
-            keygen = receive.find_ssh_keygen(given)
-            return receive.find_signers(data, str(copy), str(trusted), keygen, str(trust)), True
+        return _find_signers(media, data, signature, trust), trust is not None
     except receive.UsageError as exc:
         raise ConfigError(where="--trust", problem=str(exc)) from exc
     except OSError as exc:

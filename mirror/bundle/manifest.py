@@ -94,9 +94,9 @@ def render_sums(files: list[Written]) -> bytes:
     return "".join(f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda f: f.name)).encode()
 
 
-def program() -> bytes:
-    """Return the far side's program."""
-    return resources.files("mirror.bundle").joinpath("receive.py").read_bytes()
+def program(name: str) -> bytes:
+    """Return a program of the far side: what receives, or what serves."""
+    return resources.files("mirror.bundle").joinpath(name).read_bytes()
 
 
 def iter_items(plan: Plan, *kinds: str) -> Iterator[dict[str, Any]]:
@@ -179,7 +179,9 @@ which volumes are missing. It may be stopped or killed at any time: run it again
 AFTERWARDS
 
 Carry ROOT/receipt.json back to the near side. Clients use ROOT/public/simple/, served by any web server, or as
-file://ROOT/public/simple/.
+file://ROOT/public/simple/. For about ten people, with nothing installed, without TLS and passwords:
+
+    python3 -I ROOT/serve.py --listen 127.0.0.1:8080
 
 WHEN IT SAYS NO (exit code)
 

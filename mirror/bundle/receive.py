@@ -9,6 +9,7 @@
 
 It answers for the format of bundles (the near side imports its reader from here) and for the far tree::
 
+    ROOT/serve.py                            the server of the tree, from a bundle that was accepted
     ROOT/receive.py  receive.json (what was applied)  receive.lock  receipt.json (to be carried back)
     ROOT/states/bundle-NNNNNN.sha256         the pages of each kept state, as sha256sum writes them
     ROOT/staging/                            unpacked volumes, states in the making
@@ -71,7 +72,11 @@ NAMESPACE = "bundle@offline-mirror"
 BUNDLE_JSON = "bundle.json"
 BUNDLE_SIG = "bundle.json.sig"
 PROGRAM = "receive.py"
-ATTACHED = ("receive.py", "receive.py.sig", "README.txt", "CONTENTS.json")
+SERVER = "serve.py"
+SERVER_SIG = "serve.py.sig"
+ATTACHED = ("receive.py", "receive.py.sig", "README.txt", "CONTENTS.json", SERVER, SERVER_SIG)
+"""The names that a manifest may list. The near side does not list the server, since receivers of 0.1 would
+refuse the bundle: the signature of the server itself counts."""
 PAGE_NAMES = ("index.html", "index.v1_html", "index.v1_json")
 METADATA_ENDING = ".metadata"
 KINDS = ("update", "repair")
@@ -104,6 +109,7 @@ _PAGE = re.compile(r"simple/(?:([a-z0-9-]+)/)?(index\.html|index\.v1_html|index\
 _STATE_NAME = re.compile(r"bundle-[0-9]{6,16}(?:-[0-9a-f]{8})?\Z")
 _LINK = re.compile(r"\.\./\.\./(files/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}/)([^/?#]+)\Z")
 _FOR_SITE = re.compile(r"@site:([^@]*)\Z")
+_SERVE_FORMAT = re.compile(rb"^SERVE_FORMAT = ([0-9]{1,6})$", re.MULTILINE)
 _STAGED = re.compile(r"bundle-[0-9a-f]{64}\Z")
 _TEMPORARY = re.compile(r"(?:dropped|file|link|page|probe|signature)-[0-9a-f]{16}\Z")
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK, errno.EXDEV})
@@ -860,6 +866,7 @@ class Root:
         self.record = f"{self.path}/receive.json"
         self.receipt = f"{self.path}/receipt.json"
         self.program = f"{self.path}/{PROGRAM}"
+        self.server = f"{self.path}/{SERVER}"
 
     def state(self, name: str) -> str:
         """Return the directory of a state."""
@@ -878,12 +885,13 @@ class Root:
         names = sorted(os.listdir(self.staging))
         return [f"{self.staging}/{name}" for name in names if any(pattern.match(name) for pattern in patterns)]
 
-    def replace(self, path: str, data: bytes) -> None:
-        """Replace a private file; it is durable when this returns."""
+    def replace(self, path: str, data: bytes, mode: int = 0o600) -> None:
+        """Replace a file, private by default; it is durable when this returns."""
         temporary = self.temporary("file")
         with open(temporary, "xb", opener=_private) as file:
             file.write(data)
             file.flush()
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_directory(os.path.dirname(path))
@@ -1572,6 +1580,39 @@ def check_attached(media: Sequence[Medium], manifest: Manifest) -> None:
                 problems.append(f"{shown(path)}: {exc}")
     if problems:
         raise Rejected(*problems)
+
+
+def read_server(
+    media: Sequence[Medium], manifest: Manifest, find: Callable[[bytes, bytes], Sequence[str]]
+) -> Optional[bytes]:
+    """Return the server of the bundle, proved by the manifest or by its signature; or None.
+
+    ``find`` returns the principals that signed bytes (data, signature). Raises ``Rejected``.
+    """
+    folder = next((m.path for m in media if os.path.lexists(f"{m.path}/{SERVER}")), None)
+    if folder is None:
+        return None
+    path, signature = f"{folder}/{SERVER}", f"{folder}/{SERVER_SIG}"
+    try:
+        data = read_small(path, MAX_PROGRAM_BYTES)
+        listed = {item.name: item.sha256 for item in manifest.attached}
+        if SERVER in listed:
+            if hashlib.sha256(data).hexdigest() != listed[SERVER]:
+                raise Rejected(f"{shown(path)}: its sha256 is not the one in {BUNDLE_JSON}")
+        elif not os.path.lexists(signature):
+            return None
+        else:
+            try:
+                choose_signer(find(data, read_small(signature, MAX_SIGNATURE_BYTES)), manifest.site)
+            except Rejected as exc:
+                raise Rejected(
+                    f"{shown(path)}: changed, or {SERVER_SIG} is by no key that signs for this site"
+                ) from exc
+    except OSError as exc:
+        raise Rejected(f"{shown(path)}: can't be read: {exc.strerror}") from exc
+    if not _SERVE_FORMAT.search(data):
+        raise Rejected(f"{shown(path)}: is another file than the server, under its name")
+    return data
 
 
 # --- unpacking -------------------------------------------------------------------------------------------------------
@@ -2551,6 +2592,17 @@ def install(root: Root, media: Sequence[Medium], manifest: Manifest, *, is_signe
         root.replace(root.program, data)
 
 
+def install_server(root: Root, data: bytes) -> None:
+    """Put ``ROOT/serve.py`` there, or replace one of an older format; it may be run by any user."""
+    try:
+        found = _SERVE_FORMAT.search(read_small(root.server, MAX_PROGRAM_BYTES))
+    except OSError:
+        found = None
+    shipped = _SERVE_FORMAT.search(data)
+    if shipped and (not found or int(found.group(1)) < int(shipped.group(1))):
+        root.replace(root.server, data, 0o644)
+
+
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
@@ -2603,11 +2655,21 @@ def _receive_one(root: Root, media: Sequence[Medium], arguments: argparse.Namesp
         if is_new:
             judge_time(manifest, talk, allow_expired=arguments.allow_expired)
         check_attached(media, manifest)
+        server = None
+        if trust is not None:
+            label = shown(arguments.trust or "")
+            server = read_server(
+                media,
+                manifest,
+                lambda data, signature: _find_signers(root, data, signature, trust, keygen, label),
+            )
         if is_new:
             record = _apply(root, media, manifest, digest, record, signer, arguments.keep, talk)
         assert record is not None
         if record.sweep:
             record = sweep(root, record, None, talk)
+        if server is not None and manifest.kind == "update":
+            install_server(root, server)
         return _finish(root, media, manifest, record, is_new=is_new, is_signed=bool(signer))
 
 

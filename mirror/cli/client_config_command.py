@@ -1,4 +1,4 @@
-"""``mirror client-config``: ready configuration with which pip, uv and others install from the mirror."""
+"""``mirror client-config``: ready configuration for pip, uv and others that use the mirror."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def client_config(
             "--url",
             metavar="URL",
             show_default=False,
-            help="The index as clients reach it; its path ends in /simple/. Default: that of the configuration.",
+            help="The index as clients reach it, up to /simple/. Default: as configured.",
         ),
     ] = None,
 ) -> ExitCode:
@@ -49,11 +49,11 @@ def client_config(
 
 
 def client_address(url: str, *, where: str) -> ClientAddress:
-    """Return the address of an index as it was written. Raises ``ConfigError``, which does not repeat it."""
+    """Return the address of an index as it was written. Raises ``ConfigError`` without it."""
     from mirror.config import checked_url, is_loopback_host
 
     if "@" in url.partition("://")[2].partition("/")[0]:
-        problem = "take the user name and password out of it: the text says where each client reads them"
+        problem = "take the user name and password out of it: clients read them elsewhere"
         raise ConfigError(where=where, problem=problem)
     checked_url(url, where=where)
     parts = urlsplit(url)
@@ -65,7 +65,7 @@ def client_address(url: str, *, where: str) -> ClientAddress:
 
 
 def _configured_url(options: GlobalOptions) -> tuple[str, str]:
-    """Return the address that the configuration gives, and a line of comment about it or nothing."""
+    """Return the address that the configuration gives, and a line of comment or nothing."""
     serve = getattr(options.load_config(), "serve", None) if options.has_configuration() else None
     if base := getattr(serve, "url", None):
         return f"{base.rstrip('/')}/simple/", ""

@@ -1,6 +1,7 @@
 """``mirror web-config``: a configuration with which nginx, Caddy or Apache serves the tree.
 
-The templates beside the units in ``mirror/systemd`` are the only source: ``install-units`` and the documentation use them too.
+The templates beside the units in ``mirror/systemd`` are the only source: ``install-units`` and the
+documentation use them too.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def web_config(
 
 
 def render_web_config(server: WebServer, root: Path = DEFAULT_ROOT) -> str:
-    """Return the configuration for one server. Raises ``ConfigError`` for a root that would need quoting."""
+    """Return the configuration for one server. Raises ``ConfigError`` for an odd root."""
     from importlib.resources import files
 
     check_plain(root, "--root")
@@ -49,7 +50,7 @@ def render_web_config(server: WebServer, root: Path = DEFAULT_ROOT) -> str:
 
 
 def check_plain(path: Path, where: str) -> None:
-    """Raise ``ConfigError`` for a path that means something else in a unit or in a server's configuration."""
+    """Raise ``ConfigError`` for a path that a unit or a server's configuration would misread."""
     if not _PLAIN_PATH.fullmatch(str(path)) or ".." in path.parts:
         problem = "expected an absolute path of letters, digits and ._+@:- for a configuration file"
         raise ConfigError(where=where, problem=f"{problem}, got {shown_text(str(path))}")

@@ -38,8 +38,8 @@ def render_client_config(client: str, address: ClientAddress) -> str:
 
 def _warning(address: ClientAddress) -> list[str]:
     return [
-        f"# WARNING: http to {address.host} is not encrypted, and nothing proves that this is the mirror: whoever is on",
-        "# the way can replace what is installed. Serve the mirror by https, and use that address.",
+        f"# WARNING: http to {address.host} is not encrypted, and nothing proves that this is the",
+        "# mirror: whoever is on the way can replace what is installed. Serve the mirror by https.",
     ]
 
 
@@ -53,7 +53,8 @@ def _uv(address: ClientAddress) -> list[str]:
 
 
 def _poetry(address: ClientAddress) -> list[str]:
-    return ["[[tool.poetry.source]]", f'name = "{NAME}"', f'url = "{address.url}"', 'priority = "primary"']
+    head = ["[[tool.poetry.source]]", f'name = "{NAME}"']
+    return [*head, f'url = "{address.url}"', 'priority = "primary"']
 
 
 def _pdm(address: ClientAddress) -> list[str]:
@@ -79,15 +80,16 @@ def _pipenv(address: ClientAddress) -> list[str]:
 _RENDERED: Mapping[str, tuple[tuple[str, ...], Callable[[ClientAddress], list[str]]]] = {
     "pip": (
         (
-            "# pip: ~/.config/pip/pip.conf for one user, /etc/pip.conf for all. Add no extra-index-url: pip takes the",
-            "# highest version of all indexes.",
+            "# pip: ~/.config/pip/pip.conf for one user, /etc/pip.conf for all. Add no extra-index-url:",
+            "# pip takes the highest version of all indexes.",
             "# A password is read from ~/.netrc: machine HOST login USER password PASSWORD",
         ),
         _pip,
     ),
     "uv": (
         (
-            "# uv: ~/.config/uv/uv.toml for one user, /etc/uv/uv.toml for all; in a pyproject.toml: [[tool.uv.index]].",
+            "# uv: ~/.config/uv/uv.toml for one user, /etc/uv/uv.toml for all; in a pyproject.toml:",
+            "# [[tool.uv.index]].",
             f"# A password is read from UV_INDEX_{_UPPER}_USERNAME and UV_INDEX_{_UPPER}_PASSWORD, or ~/.netrc.",
         ),
         _uv,
@@ -109,9 +111,9 @@ _RENDERED: Mapping[str, tuple[tuple[str, ...], Callable[[ClientAddress], list[st
     ),
     "hatch": (
         (
-            "# Hatch: add this to pyproject.toml. Hatch installs by pip or uv, and its own environments (hatch-build,",
-            "# hatch-test, …) take what pip.conf and uv.toml say: configure these too.",
-            "# A password is read by pip and uv from ~/.netrc: machine HOST login USER password PASSWORD",
+            "# Hatch: add this to pyproject.toml. Hatch installs by pip or uv, and its own environments",
+            "# (hatch-build, hatch-test, …) take what pip.conf and uv.toml say: configure these too.",
+            "# A password is read from ~/.netrc: machine HOST login USER password PASSWORD",
         ),
         _hatch,
     ),

@@ -236,6 +236,8 @@ class Site:
         pages: Mapping[str, bytes],
         volume_bytes: int = 1 << 30,
         receiver: bytes | None = None,
+        server: bytes | None = None,
+        lists_server: bool = False,
         change: Callable[[dict[str, Any]], None] = lambda value: None,
         tarballs: Callable[[int, list[tuple[tarfile.TarInfo, bytes]]], bytes] | None = None,
     ) -> Made:
@@ -251,7 +253,13 @@ class Site:
         (path / "receive.py").write_bytes(PROGRAM.read_bytes() if receiver is None else receiver)
         if self.signer:
             self.signer.sign(path / "receive.py")
+        if server is not None and lists_server:
+            (path / "serve.py").write_bytes(server)
         files = sorted(p for p in path.iterdir())
+        if server is not None and not lists_server:
+            (path / "serve.py").write_bytes(server)
+            if self.signer:
+                self.signer.sign(path / "serve.py")
         manifest = {
             "format": 1,
             "tool": "a hand",

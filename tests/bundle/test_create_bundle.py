@@ -94,15 +94,16 @@ def test_the_first_bundle_is_complete_and_later_ones_carry_only_what_changed(gap
 
 
 def test_everything_that_bundle_json_lists_has_the_digest_that_it_says(gap):
-    """SHA256SUMS and bundle.json name every file of the folder, and receive.py is the program itself."""
+    """SHA256SUMS names every file of the folder, bundle.json all that receivers of 0.1 know; the programs are ours."""
     place = Path(gap.create()["path"])
     listed = json.loads((place / "bundle.json").read_bytes())
     found = {f["name"]: f["sha256"] for f in (*listed["attached"], *listed["volumes"])}
-    own = {"bundle.json", "bundle.json.sig", "SHA256SUMS"}
+    own = {"bundle.json", "bundle.json.sig", "SHA256SUMS", "serve.py", "serve.py.sig"}
     assert found == {p.name: sha256(p) for p in place.iterdir() if p.name not in own}
     subprocess.run(["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"], cwd=place, check=True)
-    assert len((place / "SHA256SUMS").read_text().splitlines()) == len(found) + 1
+    assert len((place / "SHA256SUMS").read_text().splitlines()) == len(found) + 2
     assert (place / "receive.py").read_bytes() == Path(receive.__file__).read_bytes()
+    assert (place / "serve.py").read_bytes() == Path(receive.__file__).with_name("serve.py").read_bytes()
     contents = json.loads((place / "CONTENTS.json").read_bytes())["files"]
     assert {c["path"] for c in contents} == {i["path"] for i in (*listed["blobs"], *listed["pages"])}
 
@@ -524,6 +525,8 @@ def test_a_rotated_key_is_trusted_beside_the_old_one(gap):
         "bundle.json.sig",
         "receive.py",
         "receive.py.sig",
+        "serve.py",
+        "serve.py.sig",
         "README.txt",
         "CONTENTS.json",
         "volume-0001.tar",
