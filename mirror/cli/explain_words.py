@@ -35,7 +35,7 @@ def describe_file(
     lines = [f"File {filename} of project {project.name}"]
     lines += [f"  {line}" for line in _file(project, filename, selections)]
     if left_at is not None and not any(file.filename == filename for file in project.held):
-        from mirror.sync.report import utc_text
+        from mirror.core.times import utc_text
 
         lines.append(f"  It was published until {utc_text(left_at)}.")
     return [safe(line) for line in lines]

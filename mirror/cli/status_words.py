@@ -14,10 +14,10 @@ from mirror.exit_codes import SIGNALS
 from mirror.state.rebuilt import UNCLAIMED
 
 if TYPE_CHECKING:
-    from mirror.cli.status_command import CredentialState, Status
     from mirror.state.cycles import CycleRow
     from mirror.state.ledger import FailureRow
     from mirror.state.overview import IndexOverview
+    from mirror.status.value import CredentialState, Status
 
 _DAY_S = 86_400.0
 _EXPIRES_SOON_S = 14 * _DAY_S

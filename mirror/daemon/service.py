@@ -37,7 +37,7 @@ from mirror.core.schedule import (
     reloaded,
     shifted,
 )
-from mirror.daemon.aftermath import load_facts, note_cycle, tell, tell_cycle, warn_of_end, write_metrics
+from mirror.daemon.aftermath import note_cycle, tell, tell_cycle, warn_of_end, write_metrics
 from mirror.daemon.endpoint import Answers, Endpoint
 from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.daemon.upkeep import Upkeep
@@ -48,6 +48,7 @@ from mirror.metrics import Facts, Metrics
 from mirror.notify import ServiceManager
 from mirror.state.notes import Activity, record_note
 from mirror.state.store import Store, open_store_for_reading
+from mirror.status.facts import load_facts
 from mirror.sync.cycle import record_outcome, run_cycle
 from mirror.sync.forker import Forker
 from mirror.sync.report import Report

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+from mirror.core.times import utc_text
 from mirror.errors import MirrorError, Reason
 from mirror.exit_codes import ExitCode, exit_code_for, exit_code_of_failure, first_of
 from mirror.logs import redact
@@ -184,11 +184,6 @@ class Report:
 def nothing_wanted(listed: str) -> str:
     """Return the message about an index whose projects the patterns leave out, all of them."""
     return f"nothing of {listed} listed projects is wanted: check projects = […] and exclude-projects of this index"
-
-
-def utc_text(seconds: float) -> str:
-    """Return a time as ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def shown_failure(index: str, project: str, filename: str, reason: Reason, detail: str) -> Shown:

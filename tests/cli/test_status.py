@@ -15,7 +15,6 @@ import pytest
 
 from mirror import logs
 from mirror.cli import main
-from mirror.cli.status_command import CredentialState, Status, as_json
 from mirror.cli.status_words import describe_status
 from mirror.config import Config, IndexConfig, MirrorSettings
 from mirror.errors import Reason
@@ -24,6 +23,8 @@ from mirror.state.cycles import CycleRow
 from mirror.state.ledger import FailureRow
 from mirror.state.listing import IndexCounts, SourceRow
 from mirror.state.overview import Held, IndexOverview, Overview
+from mirror.status.objects import status_object
+from mirror.status.value import CredentialState, Status
 from mirror.tree.lock import hold
 from simulator import build_wheel, withheld
 
@@ -304,7 +305,7 @@ def test_json():
     row = {"index": "main", "reason": "not-found", "detail": "no", "attempts": 3, "first_at": "2027-01-15T06:00:00Z"}
     row |= {"last_at": "2027-01-15T07:59:00Z", "next_at": "2027-01-15T08:02:00Z"}
     row |= {"url": None, "hashes": None, "size": None}
-    assert as_json(given) == {
+    assert status_object(given) == {
         "format": 1,
         "root": "/srv/m",
         "configuration": "/etc/mirror/mirror.toml",
@@ -353,10 +354,10 @@ def test_json():
 
 def test_json_of_an_idle_mirror():
     """What is not there is null."""
-    given = as_json(status(index(succeeded=None), last_finished=None, last=cycle(1, ended=None)))
+    given = status_object(status(index(succeeded=None), last_finished=None, last=cycle(1, ended=None)))
     assert (given["cycle"], given["working"], given["interrupted"], given["stale"]) == (None, None, 1, None)
     assert (given["indexes"][0]["credential"], given["indexes"][0]["last_success"]) == (None, None)
-    assert as_json(status(pid=5))["working"] == {"pid": 5, "cycle": None, "started_at": None}
+    assert status_object(status(pid=5))["working"] == {"pid": 5, "cycle": None, "started_at": None}
 
 
 # What follows runs the program on a real mirror.

@@ -18,6 +18,7 @@ import mirroring
 from mirror.config import AuthConfig, Config, IndexConfig, MirrorSettings, ServiceConfig
 from mirror.daemon import aftermath
 from mirror.state.store import open_store
+from mirror.status.facts import load_facts
 from mirror.sync.report import IndexCounters, Report
 from simulator import build_wheel
 
@@ -114,7 +115,7 @@ async def test_counters_of_another_version(tmp_path, simulator):
     async with open_store(mirror.root / "state.db") as store:
         async with store.transaction() as write:
             await write.execute("UPDATE cycle SET report = ?", ("[]",))
-        facts = await aftermath.load_facts(store, mirror.config, now=1.0, is_scheduled=True)
+        facts = await load_facts(store, mirror.config, now=1.0, is_scheduled=True)
     assert (facts.last_cycle.exit_code, facts.last_cycle.counters) == (0, {})
 
 

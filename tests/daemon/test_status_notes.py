@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cli.status_command import Status, as_json
 from mirror.cli.status_words import describe_status
 from mirror.core.schedule import DiskSample
 from mirror.exit_codes import ExitCode
 from mirror.state.cycles import CycleRow
 from mirror.state.notes import Activity, DamageNote, Notes, UpkeepNote
 from mirror.state.overview import Overview
+from mirror.status.objects import status_object
+from mirror.status.value import Status
 
 NOW, DAY = 1_800_000_000.0, 86_400.0
 GB = 10**9
@@ -75,7 +76,7 @@ def test_note_of_another_process_is_not_shown():
     """What a daemon noted that is no more says nothing of now."""
     for pid in (None, 13):
         given = status(notes=Notes(activity=ACTIVITY), daemon_pid=pid)
-        assert (given.activity, as_json(given)["daemon"]) == (None, None)
+        assert (given.activity, status_object(given)["daemon"]) == (None, None)
 
 
 def test_damage_is_an_exit_code():
@@ -86,7 +87,7 @@ def test_damage_is_an_exit_code():
 def test_json():
     """The object has it all."""
     notes = Notes(activity=ACTIVITY, upkeep=UPKEEP, damage=(DAMAGE,), disk=(sample(10, 60),))
-    shown = as_json(status(notes=notes, daemon_pid=12, disk=sample(0, 100)))
+    shown = status_object(status(notes=notes, daemon_pid=12, disk=sample(0, 100)))
     assert {key: shown[key] for key in ("daemon", "upkeep", "damage", "disk")} == {
         "daemon": {
             "pid": 12,

@@ -1,0 +1,83 @@
+"""The facts in the state that the metrics show."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mirror.config import Config
+from mirror.metrics import CycleFacts, Facts, IndexFacts
+from mirror.state.notes import Notes, load_notes
+from mirror.state.overview import IndexOverview, load_overview
+from mirror.state.store import Store
+
+
+async def load_facts(store: Store, config: Config, *, now: float, is_scheduled: bool) -> Facts:
+    """Return the facts about the state that the metrics show."""
+    overview, notes = await load_overview(store, max_failures=0), await load_notes(store)
+    intervals = {i.name: i.interval_s or config.mirror.interval_s for i in config.indexes} if is_scheduled else {}
+    last = overview.last_finished
+    facts = Facts(
+        since=overview.first_cycle_at or now,
+        indexes=tuple(
+            _index_facts(index, notes, intervals.get(index.source.name))
+            for index in overview.indexes
+            if index.source.configured
+        ),
+        damaged=len(notes.damage),
+        upkeep_at=notes.upkeep.at if notes.upkeep else None,
+    )
+    if last is None or last.finished_at is None:
+        return facts
+    return msgspec.structs.replace(
+        facts,
+        last_cycle=CycleFacts(
+            finished_at=last.finished_at,
+            duration_s=max(last.finished_at - last.started_at, 0.0),
+            outcome=last.outcome or "",
+            exit_code=last.exit_code or 0,
+            counters=_counters(last.report),
+        ),
+    )
+
+
+def _index_facts(index: IndexOverview, notes: Notes, interval_s: float | None) -> IndexFacts:
+    credential = notes.credentials.get(index.source.name)
+    return IndexFacts(
+        name=index.source.name,
+        interval_s=interval_s,
+        last_success=index.source.succeeded_at,
+        listed_projects=index.source.listed,
+        held_projects=index.held.projects,
+        held_files=index.held.files,
+        held_bytes=index.held.size,
+        failures={reason.value: count for reason, count in index.failures.items()},
+        not_offered=index.not_offered,
+        not_served=index.not_served,
+        credential_expires=credential.expires_at if credential else None,
+        credential_usable=credential is None or credential.problem is None,
+    )
+
+
+class _ReportedIndex(msgspec.Struct):
+    name: str
+    projects_checked: int = 0
+    projects_changed: int = 0
+    projects_removed: int = 0
+    files_new: int = 0
+    files_replaced: int = 0
+    files_removed: int = 0
+    files_failed: int = 0
+    bytes_downloaded: int = 0
+    requests: int = 0
+
+
+class _Reported(msgspec.Struct):
+    indexes: list[_ReportedIndex] = []
+
+
+def _counters(report: str | None) -> dict[str, dict[str, int]]:
+    try:
+        read = msgspec.json.decode(report or "{}", type=_Reported)
+    except msgspec.MsgspecError:
+        return {}
+    return {i.name: {k: v for k, v in msgspec.structs.asdict(i).items() if k != "name"} for i in read.indexes}
