@@ -128,10 +128,10 @@ async def count_blobs(store: Store, window: Window) -> tuple[int, int]:
 
 
 async def record_verified(store: Store, blobs: Collection[BlobRow], stamp: float) -> None:
-    """Record that the bytes of these blobs are whole."""
+    """Record that the bytes of these blobs are whole; unsure ones stay so (``state.durability``)."""
     async with store.transaction() as tx:
         await tx.executemany(
-            "UPDATE blob SET verified = ? WHERE sha256 = ? AND filename = ?",
+            "UPDATE blob SET verified = ? WHERE sha256 = ? AND filename = ? AND verified >= 0",
             [(stamp, b.sha256, b.filename) for b in blobs],
         )
 
@@ -354,8 +354,9 @@ async def record_sidecars(
         for blob, metadata_sha256 in sidecars:
             same = (blob.sha256, blob.filename)
             await tx.execute(
-                "UPDATE blob SET metadata_sha256 = ?, metadata_project = NULL WHERE sha256 = ? AND filename = ?",
-                (metadata_sha256, *same),
+                "UPDATE blob SET metadata_sha256 = ?, metadata_project = NULL,"
+                " verified = CASE WHEN verified < 0 THEN ? ELSE verified END WHERE sha256 = ? AND filename = ?",
+                (metadata_sha256, now, *same),
             )
             rows = await tx.rows(
                 "SELECT p.name FROM entry e JOIN project p ON p.id = e.project"

@@ -237,7 +237,9 @@ class HeldBlob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def load_blobs(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], HeldBlob]:
-    """Return the held ones of some (sha256, filename) pairs."""
+    """Return the held ones of some (sha256, filename) pairs; unsure ones are not held
+    (``state.durability``).
+    """
     pairs = set(wanted)
     digests = sorted({p[0] for p in pairs})
     found = {}
@@ -246,7 +248,7 @@ async def load_blobs(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tu
         for blob in await store.rows_as(
             HeldBlob,
             f"SELECT sha256, filename, size, metadata_sha256, {first_metadata('blob')} AS first_metadata FROM blob"
-            f" WHERE sha256 IN ({_marks(chunk)})",
+            f" WHERE sha256 IN ({_marks(chunk)}) AND verified >= 0",
             chunk,
         ):
             if (blob.sha256, blob.filename) in pairs:
@@ -280,6 +282,7 @@ async def _enter_placed(tx: Transaction, records: Sequence[ProjectRecord], revis
     await tx.executemany(
         "INSERT INTO blob (sha256, filename, size, metadata_sha256, stored, verified) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (sha256, filename) DO UPDATE SET unlisted_since = NULL,"
+        " verified = CASE WHEN verified < 0 THEN excluded.verified ELSE verified END,"
         " metadata_sha256 = coalesce(excluded.metadata_sha256, metadata_sha256)",
         [
             (p.sha256, p.file.filename, p.size, p.metadata_sha256 if is_wheel(p.file.filename) else None, now, now)

@@ -58,7 +58,7 @@ from mirror.sync.removal import (
     tell_owner_changed,
 )
 from mirror.sync.report import COUNTERS, Report, nothing_wanted, shown_failure
-from mirror.sync.sweep import sweep_after, sweep_before
+from mirror.sync.sweep import renew_unsure, sweep_after, sweep_before
 from mirror.sync.unserved import add_unserved, judge_unserved, note_unwritten
 from mirror.sync.work import Cycle, IndexRun, Phase, asked_wait_s
 
@@ -107,6 +107,7 @@ async def _run_steps(cycle: Cycle) -> None:
     publisher = Publisher(cycle)
     if not cycle.options.dry_run:
         await sweep_before(cycle)
+        await renew_unsure(cycle)
         await publisher.publish_marked()
         await remove_foreign(cycle, publisher)
     cycle.phase = Phase.ROOTS

@@ -79,7 +79,7 @@ class Publisher:
             await self.publish(names, ())
             after = names[-1]
         await self.finish()
-        await renew_snapshots(store, self._cycle.files)
+        await renew_snapshots(store, self._cycle.files, cycle=self._cycle.id)
 
     async def publish(self, names: Collection[ProjectName], closings: Sequence[Closing]) -> None:
         """Write the pages of these projects, and enter the closings as soon as the order of writes allows it."""
@@ -162,11 +162,13 @@ class Publisher:
     def _write(self, pages: Sequence[PageState]) -> dict[ProjectName, TreeError]:
         """Write the pages of some projects; return those whose own directory does not let it."""
         tree = self._cycle.pages
-        failed = _each_alone(
-            tree, {p.view.name: partial(tree.write_project, p.view.name, render_project(p.view)) for p in pages}
-        )
+        failed = _each_alone(tree, {p.view.name: partial(self._write_one, p) for p in pages})
         tree.sync([p.view.name for p in pages if p.view.name not in failed], root=False)
         return failed
+
+    def _write_one(self, page: PageState) -> None:
+        tree, view = self._cycle.pages, page.view
+        tree.write_project(view.name, render_project(view), is_durable=page.is_published)
 
     def _write_root(
         self, projects: Sequence[tuple[ProjectName, int]], revision: int, leaving: Sequence[ProjectName]

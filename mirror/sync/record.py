@@ -22,6 +22,7 @@ from mirror.core.model import Digests
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import Reason, TreeError
 from mirror.logs import get_logger
+from mirror.state.durability import record_unsure
 from mirror.state.entries import (
     HeldBlob,
     Placed,
@@ -128,6 +129,7 @@ _Sidecars = dict[tuple[int, Sha256, str], Sha256]
 
 _Placed = list[tuple[Arrived | Delivered, PlacedBlob]]
 _Refused = list[tuple[Arrived | Delivered, TreeError]]
+_Recorded = Mapping[tuple[str, str], HeldBlob]
 
 Event = Begun | Arrived | Delivered | Adopted | Verified | Completed | Failed
 
@@ -287,20 +289,34 @@ class Recorder:
         if not arrived and not delivered:
             return [], []
         placed, refused = await anyio.to_thread.run_sync(self._place, arrived, delivered)
-        aside = [(blob.sha256, blob.filename) for _, blob in placed if blob.aside is not None]
-        if aside:
-            recorded = await load_blobs(self._cycle.store, aside)
+        store = self._cycle.store
+        recorded = await load_blobs(store, [(blob.sha256, blob.filename) for _, blob in placed])
+        if recorded:
+            unsure = await anyio.to_thread.run_sync(self._find_unsure, placed, recorded)
+            await record_unsure(store, unsure)
+            recorded = {pair: blob for pair, blob in recorded.items() if pair not in unsure}
+        if any(blob.aside is not None for _, blob in placed):
             placed = await anyio.to_thread.run_sync(self._replace, placed, recorded, refused)
         if placed:
             await anyio.to_thread.run_sync(self._cycle.files.sync, [blob for _, blob in placed])
         return placed, refused
 
-    def _replace(self, placed: _Placed, recorded: Mapping[tuple[str, str], HeldBlob], refused: _Refused) -> _Placed:
-        """Move files from staging over what has their place and is not recorded."""
+    def _find_unsure(self, placed: _Placed, recorded: _Recorded) -> set[tuple[str, str]]:
+        """Return the recorded blobs that were missing or damaged before their files arrived."""
+        known = [(blob, recorded.get((blob.sha256, blob.filename))) for _, blob in placed]
+        files = self._cycle.files
+        return {
+            (blob.sha256, blob.filename)
+            for blob, record in known
+            if record is not None and not files.is_whole(blob, record)
+        }
+
+    def _replace(self, placed: _Placed, durable: _Recorded, refused: _Refused) -> _Placed:
+        """Move files from staging over files at their paths that are not durable."""
         files = self._cycle.files
         kept: _Placed = []
         for event, blob in placed:
-            known = recorded.get((blob.sha256, blob.filename))
+            known = durable.get((blob.sha256, blob.filename))
             try:
                 kept.append((event, blob if blob.aside is None else files.replace(blob, known)))
             except TreeError as exc:
@@ -356,12 +372,18 @@ class Recorder:
                     cause="other metadata than was published for it first",
                 )
         recorded = await load_blobs(self._cycle.store, placed)
+        lost = await anyio.to_thread.run_sync(self._find_without_sidecar, list(recorded.values()))
+        await record_unsure(self._cycle.store, lost)
         await anyio.to_thread.run_sync(self._place_sidecars, placed, recorded)
         return offered
 
-    def _place_sidecars(
-        self, found: Mapping[tuple[Sha256, str], bytes], recorded: Mapping[tuple[str, str], HeldBlob]
-    ) -> None:
+    def _find_without_sidecar(self, recorded: Sequence[HeldBlob]) -> list[tuple[str, str]]:
+        """Return the blobs whose recorded sidecar is missing or damaged."""
+        has_sidecar = self._cycle.files.has_sidecar
+        described = [(b.sha256, b.filename, b.metadata_sha256) for b in recorded]
+        return [(s, name) for s, name, digest in described if digest and not has_sidecar(s, name, digest)]
+
+    def _place_sidecars(self, found: Mapping[tuple[Sha256, str], bytes], recorded: _Recorded) -> None:
         files = self._cycle.files
         placed = []
         for (sha256, name), data in found.items():

@@ -10,7 +10,7 @@ tree's lock must be held.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mirror.core.model import ProjectPage
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.render_pages import RenderedPage
 from mirror.logs import get_logger
+from mirror.state.durability import load_ended_by_storage
 from mirror.state.renewal import (
     load_dropped,
     load_offerable,
@@ -40,6 +41,8 @@ _log = get_logger(__name__)
 
 _PAGES_AT_ONCE = 200
 
+_Replace = Callable[[Layout, Sequence[str], RenderedPage], None]
+
 
 class _Shared(msgspec.Struct, frozen=True, kw_only=True):
     """A project's page, and the directories of the snapshots that have this same page."""
@@ -48,14 +51,19 @@ class _Shared(msgspec.Struct, frozen=True, kw_only=True):
     page: ProjectPage | None
 
 
-async def renew_snapshots(store: Store, files: FileStore) -> None:
-    """Do the due work; two small queries where nothing is due."""
+async def renew_snapshots(store: Store, files: FileStore, *, cycle: int) -> None:
+    """Do the due work; two small queries where nothing is due.
+
+    After a cycle whose writes failed, pages that look right are written again too.
+    """
     layout = files.layout
     names = await load_outdated_snapshots(store)
     if names:
+        replace = partial(replace_pages, always=await load_ended_by_storage(store, cycle))
         projects = await anyio.to_thread.run_sync(_list_projects, layout, names)
         for start in range(0, len(projects), _PAGES_AT_ONCE):
-            await _renew_pages(store, layout, names, projects[start : start + _PAGES_AT_ONCE])
+            some = projects[start : start + _PAGES_AT_ONCE]
+            await _renew_pages(store, layout, names, some, replace)
         await anyio.to_thread.run_sync(sync_snapshots, layout)
         await record_snapshots_renewed(store, names)
         _log.info("snapshots.renewed", snapshots=names, projects=len(projects))
@@ -78,12 +86,14 @@ def _list_projects(layout: Layout, snapshots: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-async def _renew_pages(store: Store, layout: Layout, snapshots: Sequence[str], projects: Sequence[str]) -> None:
+async def _renew_pages(
+    store: Store, layout: Layout, snapshots: Sequence[str], projects: Sequence[str], replace: _Replace
+) -> None:
     shared = await anyio.to_thread.run_sync(_read_pages, layout, snapshots, projects)
     pages = [s.page for s in shared if s.page is not None]
     listed = {(dict(f.digests).get("sha256", ""), f.filename) for p in pages for f in p.files if f.metadata}
     beside = await load_offerable(store, listed)
-    await anyio.to_thread.run_sync(_write_pages, layout, shared, beside)
+    await anyio.to_thread.run_sync(_write_pages, layout, shared, beside, replace)
 
 
 def _read_pages(layout: Layout, snapshots: Sequence[str], projects: Sequence[str]) -> list[_Shared]:
@@ -105,7 +115,12 @@ def _read_pages(layout: Layout, snapshots: Sequence[str], projects: Sequence[str
     return shared
 
 
-def _write_pages(layout: Layout, shared: Sequence[_Shared], beside: Mapping[tuple[str, str], Sha256 | None]) -> None:
+def _write_pages(
+    layout: Layout,
+    shared: Sequence[_Shared],
+    beside: Mapping[tuple[str, str], Sha256 | None],
+    replace: _Replace,
+) -> None:
     may_offer = partial(_may_offer, beside)
     for pages in shared:
         rendered: RenderedPage | None = None if pages.page is None else render_again(pages.page, may_offer)
@@ -116,7 +131,7 @@ def _write_pages(layout: Layout, shared: Sequence[_Shared], beside: Mapping[tupl
                 problem="this page can't be read, so it stays as it is: make a new snapshot and delete this one",
             )
         else:
-            replace_pages(layout, pages.directories, rendered)
+            replace(layout, pages.directories, rendered)
 
 
 def _may_offer(

@@ -41,6 +41,7 @@ from mirror.state.blobs import (
     record_verified,
 )
 from mirror.state.cycles import load_meta
+from mirror.state.durability import record_unsure
 from mirror.state.entries import PageState, load_marked, load_pages, load_published
 from mirror.state.notes import forget_damage
 from mirror.state.snapshots import load_lost_blobs
@@ -514,6 +515,7 @@ async def _mend_sidecars(cycle: Cycle, layout: Layout, found: Verification) -> l
     blobs = [f.blob for f in found.findings if f.damage is Damage.SIDECAR and f.blob is not None]
     if not blobs:
         return []
+    await record_unsure(cycle.store, [(blob.sha256, blob.filename) for blob in blobs])
     mended = await anyio.to_thread.run_sync(_write_sidecars, cycle, layout, blobs)
     await record_sidecars(cycle.store, mended, cycle=cycle.id, now=cycle.clock())
     unfit = []

@@ -10,10 +10,12 @@ followed; no ``OSError`` leaves ``tree_errors``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import itertools
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterable
@@ -38,6 +40,9 @@ _SYNCFS_REPORTS: Final = (5, 8)
 
 _NOREPLACE: Final = 1
 """Of renameat2(2): fail where something has the new name already."""
+_EXCHANGE: Final = 2
+"""Of renameat2(2): each of the two gets the other's name."""
+_UNKNOWN_FLAG: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _AT_FDCWD: Final = -100
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -133,7 +138,13 @@ def temporary_path(directory: str | Path) -> str:
     return f"{directory}/{_token(os.getpid())}-{next(_numbers):x}.tmp"
 
 
+def is_temporary(path: str) -> bool:
+    """Return whether a path may come from ``temporary_path``, of any process."""
+    return _TEMPORARY.fullmatch(os.path.basename(path)) is not None
+
+
 _numbers = itertools.count()
+_TEMPORARY: Final = re.compile(r"[0-9a-f]{16}-[0-9a-f]+\.tmp")
 
 
 @functools.cache
@@ -190,13 +201,36 @@ def rename_new(temporary: str, path: str) -> bool:
             return True
         if code == errno.EEXIST:
             return False
-        if code not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+        if code not in _UNKNOWN_FLAG:
             raise OSError(code, os.strerror(code), temporary, None, path)
     # A file system without it: two writers of one name within a moment are not told apart.
     if os.path.lexists(path):
         return False
     os.rename(temporary, path)
     return True
+
+
+def exchange(new: str, path: str) -> str:
+    """Give ``new`` the name ``path``, and return the name that the old one has from now on.
+
+    Raises ``OSError``.
+    """
+    rename = _renameat2()
+    if rename is not None:
+        code = rename(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(path), _EXCHANGE)
+        if code == 0:
+            return new
+        if code not in _UNKNOWN_FLAG:
+            raise OSError(code, os.strerror(code), new, None, path)
+    # A file system without it: for a moment nothing has the name.
+    old = temporary_path(os.path.dirname(new))
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+    return old
 
 
 @functools.cache
@@ -237,6 +271,22 @@ def make_directory(path: str | Path, mode: int = 0o755) -> bool:
         return False
     os.chmod(path, mode)
     return True
+
+
+def make_durable_directory(path: str | Path, mode: int = 0o755) -> None:
+    """Make one directory unless it exists, and make its name durable. Raises ``OSError``,
+    ``TreeError``.
+
+    Where its name can't be made durable it is removed: a later sync would report no error.
+    """
+    if not make_directory(path, mode):
+        return
+    try:
+        sync_directory(os.path.dirname(path))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+        raise
 
 
 def check_directory(path: str | Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from mirror.core.names import ProjectName, Sha256
 from mirror.tree.atomic import (
     check_directory,
-    make_directory,
+    make_durable_directory,
     open_plain,
     remove_if_there,
     sync_directory,
@@ -419,7 +419,7 @@ def move_aside(layout: Layout, path: str, *, keep: bool = False) -> Path:
     flat = os.fsencode(os.path.relpath(path, layout.root).replace(os.sep, "__"))[-_NAME_BYTES:]
     name = os.fsdecode(flat)
     with tree_errors(path):
-        make_directory(quarantine, PRIVATE_DIRECTORY)
+        make_durable_directory(quarantine, PRIVATE_DIRECTORY)
         target = quarantine / name
         number = 0
         while os.path.lexists(target):

@@ -19,6 +19,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -36,6 +37,7 @@ from mirror.tree.atomic import (
     check_directory,
     disk_space,
     free_bytes,
+    is_temporary,
     make_directory,
     open_plain,
     remove_if_there,
@@ -80,6 +82,22 @@ class RecordedBlob(Protocol):
     @property
     def metadata_sha256(self) -> Sha256 | None:
         """Of its sidecar, which is durable too."""
+
+
+class RecordedFile(RecordedBlob, Protocol):
+    """All that the state records of a blob's files."""
+
+    @property
+    def sha256(self) -> Sha256:
+        """Of its bytes, as its path has it."""
+
+    @property
+    def filename(self) -> str:
+        """The last part of its path."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
 
 
 class FileStore:
@@ -177,31 +195,43 @@ class FileStore:
             aside=aside,
         )
 
-    def replace(self, placed: PlacedBlob, recorded: RecordedBlob | None) -> PlacedBlob:
-        """Move a file from staging to its path, unless the blob there is durable and good.
+    def replace(self, placed: PlacedBlob, durable: RecordedBlob | None) -> PlacedBlob:
+        """Move a file from staging to its path, unless the blob there is durable and whole.
 
-        ``recorded``: what the state records of the blob, or None. Not durable before ``sync``.
+        ``durable``: the state's record of a blob for which ``is_whole``, else None. Not durable
+        before ``sync``.
         """
         assert placed.aside is not None
         path = self.layout.blob_path(placed.sha256, placed.filename)
-        is_durable = False
         try:
             with tree_errors(path):
-                if recorded is None:
+                if durable is None:
                     os.rename(placed.aside, path)
-                elif self.has_blob(placed.sha256, placed.filename, placed.size) and _hash_file(path) == placed.sha256:
-                    is_durable = True
-                    os.unlink(placed.aside)
                 else:
-                    sync_file(placed.aside)  # the state calls it durable already
-                    os.rename(placed.aside, path)
+                    os.unlink(placed.aside)
         except BaseException:
             self._remove_aside(placed.aside)
             raise
         if placed.metadata_sha256 is not None:
-            known = recorded.metadata_sha256 if recorded is not None and is_durable else None
-            self._renew_sidecar(placed, known)
+            self._renew_sidecar(placed, None if durable is None else durable.metadata_sha256)
         return msgspec.structs.replace(placed, aside=None)
+
+    def is_whole(self, placed: PlacedBlob, recorded: RecordedBlob) -> bool:
+        """Return whether the blob at the path of a placed file has its bytes, and the sidecar that
+        the state records of it.
+
+        False where the file has just taken the path itself, which was free.
+        """
+        path = self.layout.blob_path(placed.sha256, placed.filename)
+        if placed.aside is None or not _holds(path, placed.sha256, placed.size):
+            return False
+        return recorded.metadata_sha256 is None or self.has_sidecar(
+            placed.sha256, placed.filename, recorded.metadata_sha256
+        )
+
+    def has_sidecar(self, sha256: Sha256, filename: str, digest: Sha256) -> bool:
+        """Return whether a blob has the sidecar with this digest."""
+        return _holds(self.layout.sidecar_path(sha256, filename), digest)
 
     def fails_alone(self, error: TreeError) -> bool:
         """Return whether one directory below ``files/`` is at fault, not the disk or ``files/`` as a whole."""
@@ -219,7 +249,7 @@ class FileStore:
         with tree_errors(self.layout.blob_path(sha256, filename)):
             self._make_directories(sha256)
         digest = Sha256(hashlib.sha256(data).hexdigest())
-        if recorded != digest or not _holds(self.layout.sidecar_path(sha256, filename), digest, len(data)):
+        if recorded != digest or not self.has_sidecar(sha256, filename, digest):
             self._write_sidecar(sha256, filename, data)
         return digest
 
@@ -270,15 +300,16 @@ class FileStore:
                     raise
         self.sync([PlacedBlob(sha256=sha256, filename=filename, size=0)])
 
-    def has_blob(self, sha256: Sha256, filename: str, size: int) -> bool:
-        """Return whether a file of this size is in the blob's place; its bytes are not read."""
-        path = self.layout.blob_path(sha256, filename)
-        with tree_errors(path):
-            try:
-                found = os.lstat(path)
-            except (FileNotFoundError, NotADirectoryError):
-                return False
-        return stat.S_ISREG(found.st_mode) and found.st_size == size
+    def renew_if_whole(self, blob: RecordedFile) -> bool:
+        """Replace an unsure blob and its sidecar by durable copies, if they are whole; return
+        whether they are.
+        """
+        sha256, filename, sidecar = blob.sha256, blob.filename, blob.metadata_sha256
+        has_bytes = _holds(self.layout.blob_path(sha256, filename), sha256, blob.size)
+        if not has_bytes or (sidecar is not None and not self.has_sidecar(sha256, filename, sidecar)):
+            return False
+        self.write_anew(sha256, filename)
+        return True
 
     def remove_blob(self, sha256: Sha256, filename: str) -> None:
         """Remove sidecar, blob and the directories that become empty; a missing one is no error."""
@@ -349,7 +380,10 @@ class FileStore:
         in_use = self._stems_in_use()
         with tree_errors(self._staging), os.scandir(self._staging) as found:
             for item in found:
-                if item.is_dir(follow_symlinks=False) or os.path.splitext(item.name)[0] in in_use:
+                if item.is_dir(follow_symlinks=False):
+                    removed += _remove_interrupted(item.path)
+                    continue
+                if os.path.splitext(item.name)[0] in in_use:
                     continue
                 is_partial = os.path.splitext(item.name)[1] in {PART_ENDING, RECORD_ENDING}
                 if is_partial and abs(now_s - item.stat(follow_symlinks=False).st_mtime) < older_than_s:
@@ -471,15 +505,23 @@ def _hash_file(path: str) -> str:
     return hasher.hexdigest()
 
 
-def _holds(path: str, sha256: Sha256, size: int) -> bool:
-    """Return whether a regular file with these bytes is there."""
+def _holds(path: str, sha256: Sha256, size: int | None = None) -> bool:
+    """Return whether a regular file with these bytes is there; ``size``: None where it is unknown."""
     with tree_errors(path):
         try:
             found = os.lstat(path)
         except FileNotFoundError:
             return False
-        same_size = stat.S_ISREG(found.st_mode) and found.st_size == size
+        same_size = stat.S_ISREG(found.st_mode) and size in {None, found.st_size}
         return same_size and _hash_file(path) == sha256
+
+
+def _remove_interrupted(directory: str) -> bool:
+    """Remove a directory that a killed process was putting in its place; leave any other."""
+    if not is_temporary(directory):
+        return False
+    shutil.rmtree(directory)
+    return True
 
 
 def _remove_empty(directory: str) -> bool:

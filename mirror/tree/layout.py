@@ -2,20 +2,31 @@
 
 Responsible for directories and their modes: public ones are 0755 and readable by a web server of
 another user, the others 0700. A root that can't be written is found here, before any request is
-made.
+made. A directory that a failed sync has left is replaced by a new one, under a new inode: it may
+exist in memory only, and a later sync of it would report no error.
 """
 
 # Paths are plain strings: this runs for each file, and building a Path costs more than the call.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mirror.core.names import ProjectName, Sha256
-from mirror.tree.atomic import make_directory, remove_if_there, temporary_path, tree_errors, write_new
+from mirror.tree.atomic import (
+    exchange,
+    make_directory,
+    make_durable_directory,
+    remove_if_there,
+    temporary_path,
+    tree_errors,
+    write_new,
+)
 
 PUBLIC_DIRECTORY: Final = 0o755
 PRIVATE_DIRECTORY: Final = 0o700
@@ -23,6 +34,10 @@ PUBLIC_FILE: Final = 0o644
 PRIVATE_FILE: Final = 0o600
 
 METADATA_ENDING: Final = ".metadata"
+
+_HEX: Final = frozenset("0123456789abcdef")
+_CHILD_LENGTH: Final = {2: 4, 4: 64}
+"""Length of a digest's part that names a directory -> that of the directories in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +114,9 @@ def _make_root(root: Path) -> None:
     """Make the root and its missing parents, whatever the umask: a web server must reach the public
     files.
     """
-    missing = [place for place in (root, *root.parents) if not place.exists()]
-    root.mkdir(PUBLIC_DIRECTORY, parents=True, exist_ok=True)
-    for place in missing:
-        place.chmod(PUBLIC_DIRECTORY)
+    for place in (*reversed(root.parents), root):
+        if not place.is_dir():
+            make_durable_directory(place, PUBLIC_DIRECTORY)
 
 
 def _make_or_follow(path: Path, mode: int) -> None:
@@ -110,7 +124,7 @@ def _make_or_follow(path: Path, mode: int) -> None:
     links are followed.
     """
     if not path.is_dir():
-        make_directory(path, mode)
+        make_durable_directory(path, mode)
 
 
 def _probe(staging: Path, directory: Path) -> None:
@@ -124,3 +138,70 @@ def _probe(staging: Path, directory: Path) -> None:
     finally:
         remove_if_there(temporary)
         remove_if_there(target)
+
+
+def renew_blob_directories(layout: Layout, outer: str, durable: Collection[str]) -> int:
+    """Renew the directories from ``files/<outer>`` on that have no durable blob below them; return
+    their number.
+
+    ``durable``: the sha256 of every durable blob whose digest begins with ``outer``. No other
+    process may place blobs meanwhile. A directory without write permission is left alone: no blob
+    can be placed there either. Raises ``TreeError``.
+    """
+    known = {sha256[:length] for sha256 in durable for length in (2, 4, 64)}
+    waiting = [(f"{layout.files}/{outer}", outer)]
+    renewed = 0
+    while waiting:
+        path, part = waiting.pop()
+        with tree_errors(path), contextlib.suppress(PermissionError, FileNotFoundError):
+            if part not in known:
+                renew_directory(path, str(layout.staging))
+                renewed += 1
+            waiting += _children(path, part)
+    return renewed
+
+
+def renew_directory(path: str, staging: str) -> None:
+    """Replace a directory by a new one with the same contents. Raises ``OSError``."""
+    new = temporary_path(staging)
+    make_directory(new)
+    put_directory(new, path)
+
+
+def put_directory(new: str, path: str) -> None:
+    """Put a finished directory in the place of another; entries that only the old one has move
+    into it.
+
+    A reader sees the old or the new directory, where the file system can exchange two names.
+    Raises ``OSError``.
+    """
+    try:
+        old = exchange(new, path)
+    except OSError:
+        _remove_directory(new)
+        raise
+    for name in os.listdir(old):
+        if os.path.lexists(f"{path}/{name}"):
+            os.unlink(f"{old}/{name}")
+        else:
+            os.rename(f"{old}/{name}", f"{path}/{name}")
+    os.rmdir(old)
+
+
+def _remove_directory(path: str) -> None:
+    for name in os.listdir(path):
+        os.unlink(f"{path}/{name}")
+    os.rmdir(path)
+
+
+def _children(path: str, part: str) -> Iterator[tuple[str, str]]:
+    """Yield the directories of blobs in one of the outer two levels, with their parts of a digest."""
+    length = _CHILD_LENGTH.get(len(part))
+    if length is None:
+        return
+    with os.scandir(path) as found:
+        for item in found:
+            child = part + item.name if length == 4 else item.name
+            is_name = len(child) == length and child.startswith(part) and set(item.name) <= _HEX
+            if is_name and item.is_dir(follow_symlinks=False):
+                yield item.path, child

@@ -25,6 +25,7 @@ from mirror.tree.atomic import (
     Buffer,
     check_directory,
     make_directory,
+    make_durable_directory,
     open_plain,
     remove_if_there,
     rename_into,
@@ -36,7 +37,7 @@ from mirror.tree.atomic import (
     tree_errors,
     write_new,
 )
-from mirror.tree.layout import PUBLIC_FILE, Layout
+from mirror.tree.layout import PUBLIC_FILE, Layout, put_directory
 
 HTML: Final = "index.html"
 HTML_V1: Final = "index.v1_html"
@@ -61,15 +62,35 @@ class PageStore:
         self._staging = str(layout.staging)
         self._simple = str(layout.simple)
 
-    def write_project(self, name: ProjectName, page: RenderedPage) -> None:
-        """Replace a project's three pages."""
+    def write_project(self, name: ProjectName, page: RenderedPage, *, is_durable: bool = True) -> None:
+        """Replace a project's three pages.
+
+        ``is_durable``: a directory that exists is durable. Else a failed sync may have left it, and
+        it is replaced too.
+        """
         directory = self._layout.project_dir(name)
         with tree_errors(directory):
             try:
                 check_directory(directory)
             except FileNotFoundError:
-                make_directory(directory)
-            self._replace(directory, (page.html,), (page.json,))
+                make = make_durable_directory if is_durable else make_directory
+                make(directory)
+                is_durable = True
+            if is_durable:
+                self._replace(directory, (page.html,), (page.json,))
+            else:
+                self._put_project(directory, page)
+
+    def _put_project(self, directory: str, page: RenderedPage) -> None:
+        """Put a new directory with these pages in the place of another one."""
+        new = temporary_path(self._staging)
+        make_directory(new)
+        try:
+            self._replace(new, (page.html,), (page.json,))
+        except BaseException:
+            os.rmdir(new)
+            raise
+        put_directory(new, directory)
 
     def remove_project(self, name: ProjectName) -> None:
         """Remove a project's pages; missing ones are no error, and foreign files stay."""

@@ -22,6 +22,7 @@ from mirror.tree.atomic import (
     Buffer,
     check_directory,
     make_directory,
+    make_durable_directory,
     remove_if_there,
     rename_into,
     replace_file,
@@ -86,14 +87,15 @@ def freeze_pages(
     return place
 
 
-def replace_pages(layout: Layout, directories: Sequence[str], page: RenderedPage) -> None:
-    """Replace a project's pages in some frozen states, which share them as links; pages that are the same already stay.
+def replace_pages(layout: Layout, directories: Sequence[str], page: RenderedPage, *, always: bool = False) -> None:
+    """Replace a project's pages in some frozen states, which share them as links.
 
-    Not durable before ``sync_snapshots``.
+    ``always``: pages that are the same already are replaced too, since a failed sync may have left
+    them. Not durable before ``sync_snapshots``.
     """
     first, *others = directories
     with tree_errors(first):
-        _replace(layout, first, page)
+        _replace(layout, first, page, always=always)
         for directory in others:
             for name in PAGE_NAMES:
                 if not os.path.samefile(f"{first}/{name}", f"{directory}/{name}"):
@@ -102,10 +104,10 @@ def replace_pages(layout: Layout, directories: Sequence[str], page: RenderedPage
                     rename_into(temporary, f"{directory}/{name}")
 
 
-def _replace(layout: Layout, directory: str, page: RenderedPage) -> None:
+def _replace(layout: Layout, directory: str, page: RenderedPage, *, always: bool) -> None:
     check_directory(directory)
     wanted = ((HTML, page.html), (JSON_V1, page.json))
-    if all(has_bytes(f"{directory}/{name}", [data]) for name, data in (*wanted, (HTML_V1, page.html))):
+    if not always and all(has_bytes(f"{directory}/{name}", [data]) for name, data in (*wanted, (HTML_V1, page.html))):
         return
     for name, data in wanted:
         replace_file(f"{directory}/{name}", data, mode=PUBLIC_FILE, tmp_dir=layout.staging)
@@ -126,7 +128,7 @@ def settle(layout: Layout, place: Path, target: Path) -> None:
     """Make a frozen state durable and put it where it belongs."""
     with tree_errors(target):
         if target.parent != layout.root / "pins":
-            make_directory(target.parent)
+            make_durable_directory(target.parent)
         sync_below(place)
         os.rename(place, target)
         sync_directory(target.parent)
@@ -163,7 +165,7 @@ def promote(layout: Layout, snapshot: str, channel: str) -> None:
     """Let a channel show a snapshot: one rename, so that a reader sees the old one or the new one."""
     path = channel_path(layout, channel)
     with tree_errors(path):
-        make_directory(path.parent)
+        make_durable_directory(path.parent)
         temporary = temporary_path(_pins(layout))
         os.symlink(f"../snapshots/{snapshot}", temporary)
         try:
@@ -219,7 +221,7 @@ def _digest(path: str) -> tuple[str, int]:
 
 def _pins(layout: Layout) -> Path:
     path = layout.root / "pins"
-    make_directory(path, PRIVATE_DIRECTORY)
+    make_durable_directory(path, PRIVATE_DIRECTORY)
     return path
 
 

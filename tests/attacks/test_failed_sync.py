@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +42,29 @@ def storage() -> Iterator[Storage]:
 def test_failed_sync(storage: Storage, case: Case) -> None:
     """The cycle ends with exit code 6; the next one writes anew what is not recorded, and leaves alone what is."""
     assert storage.check(case) == 6, storage.told()
+
+
+def test_lost_blob(storage: Storage) -> None:
+    """A recorded blob that is gone does not count as durable when the sync of its replacement fails."""
+    storage.begin(UPDATE)
+    storage.beside = False
+    storage.cycle_to_its_end()
+    project = storage.upstream.state["project-2"]
+    file = next(iter(project.files.values()))
+    blob = next((storage.root / "public/files").glob(f"*/*/*/{file.filename}"))
+    blob.unlink()
+    listed = dataclasses.replace(file, hashes={"sha512": file.hash("sha512")})
+    storage.change(lambda: project.files.update({file.filename: listed}))
+    storage.change(lambda: storage.upstream.state.relist("project-2"))
+    try:
+        fail = {"tree": str(storage.root / FILES), "call": "fsync", "number": 1, "error": errno.EIO}
+        assert storage.cycle(fail=fail) == 6, storage.told()
+        with blob.open("rb") as left:  # so that no new file gets its inode
+            storage.check_repaired("a lost blob")
+            assert not os.path.samestat(blob.stat(), os.fstat(left.fileno()))
+    finally:
+        storage.change(lambda: project.files.update({file.filename: file}))
+        storage.change(lambda: storage.upstream.state.unlist_project("project-2"))
 
 
 def test_killed_before_the_sync(storage: Storage) -> None:

@@ -148,11 +148,15 @@ def all_cases(storage: Storage, draw: random.Random) -> list[Case]:
 
 
 class _Watched:
-    """The blobs that lay in the tree after a fault, by hard links: which of them are still the same files."""
+    """The blobs and directories that lay in the tree after a fault: which of them are still the same inodes.
+
+    Blobs are kept by hard links, directories by open descriptors, so that no new one gets their inode.
+    """
 
     def __init__(self, root: Path, place: Path) -> None:
         self._root, self._place = root, place
         self._recorded: dict[Path, bool] = {}
+        self._directories: dict[Path, tuple[int, bool]] = {}
 
     def __enter__(self) -> Self:
         shutil.rmtree(self._place, ignore_errors=True)
@@ -160,13 +164,29 @@ class _Watched:
         files = self._root / "public/files"
         known = set()
         if (self._root / "state.db").exists() and query(self._root, "SELECT 1 FROM sqlite_master WHERE name = 'blob'"):
-            known = {(r[0], r[1]) for r in query(self._root, "SELECT sha256, filename FROM blob")}
+            known = {(r[0], r[1]) for r in query(self._root, "SELECT sha256, filename FROM blob WHERE verified >= 0")}
         for path in self._blobs(files):
             os.link(path, self._place / str(len(self._recorded)))
             self._recorded[path] = (path.parent.name, path.name) in known
+        self._open_directories({sha256 for sha256, _ in known})
         return self
 
+    def _open_directories(self, known: set[str]) -> None:
+        files, simple = self._root / "public/files", self._root / "public/simple"
+        durable = {files.joinpath(*parts) for s in known for parts in ((s[:2],), (s[:2], s[2:4]), (s[:2], s[2:4], s))}
+        for path in (path for path in files.rglob("*") if path.is_dir()):
+            self._directories[path] = (os.open(path, os.O_RDONLY), path in durable)
+        has_pages = (self._root / "state.db").exists() and query(
+            self._root, "SELECT 1 FROM sqlite_master WHERE name = 'page'"
+        )
+        rows = query(self._root, "SELECT name FROM page WHERE published = 1") if has_pages else []
+        published = {name for (name,) in rows}
+        for path in simple.glob("*/"):
+            self._directories[path] = (os.open(path, os.O_RDONLY), path.name in published)
+
     def __exit__(self, *_: object) -> None:
+        for descriptor, _is_durable in self._directories.values():
+            os.close(descriptor)
         shutil.rmtree(self._place)
 
     def check(self, what: str) -> None:
@@ -178,6 +198,11 @@ class _Watched:
             assert is_same == is_recorded, (
                 f"{what}: {path.name}, {'recorded, was replaced' if is_recorded else 'never recorded, is trusted'}"
             )
+
+        for path, (descriptor, is_durable) in self._directories.items():
+            if path.exists():
+                is_same = os.path.samestat(path.stat(), os.fstat(descriptor))
+                assert is_same == is_durable, f"{what}: {path} was made again: {not is_same}, is durable: {is_durable}"
 
     def _blobs(self, files: Path) -> Iterator[Path]:
         for path in sorted(files.rglob("*")):
