@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from mirror.cli.missing_words import missing_lines
 from mirror.cli.text import ago, counted, duration, safe, size, table
-from mirror.cli.words import advice_for, unread_names
+from mirror.cli.words import unread_names
+from mirror.core.advice import advice_for
 from mirror.errors import Reason
 from mirror.exit_codes import SIGNALS
 from mirror.state.rebuilt import UNCLAIMED

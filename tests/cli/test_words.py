@@ -7,7 +7,8 @@ from mirror.cli import text
 from mirror.cli.missing_words import missing_lines
 from mirror.cli.plan import describe_plan
 from mirror.cli.text import ago, counted, duration, folded, remaining, safe, size, table
-from mirror.cli.words import ADVICE, Place, describe_cycle, failure_lines
+from mirror.cli.words import Place, describe_cycle, failure_lines
+from mirror.core.advice import ADVICE
 from mirror.errors import AccessDenied, Reason, TreeError
 from mirror.sync.report import IndexCounters, PlanItem, Report, Shown
 
