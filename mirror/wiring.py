@@ -20,10 +20,12 @@ from mirror.config import Config, IndexConfig, Limits, MirrorSettings
 from mirror.core.kept_links import KeptLinks, is_masked, masked_root
 from mirror.core.policy import Selection, compile_selections
 from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, TreeError
-from mirror.state.cycles import load_last_cycle, load_meta
-from mirror.state.entries import has_blobs, load_last_revision
-from mirror.state.listing import SourceRow, load_let_out, load_sources, record_sources
-from mirror.state.rebuilt import is_rebuild_unfinished
+from mirror.state.cycles import load_last_cycle
+from mirror.state.entries.held import has_blobs
+from mirror.state.entries.pages import load_last_revision
+from mirror.state.entries.rebuilt import is_rebuild_unfinished
+from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
+from mirror.state.meta import load_meta
 from mirror.state.store import (
     Store,
     check_integrity,

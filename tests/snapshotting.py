@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from mirror.state.snapshots import SnapshotRow
+from mirror.state.frozen.snapshots import SnapshotRow
 from mirror.sync import snapshot as work
 from mirror.wiring import Tree, opened_tree
 from mirroring import Mirror, published

@@ -38,9 +38,15 @@ from mirror.bundle.volumes import Told, lay_out, write_volumes
 from mirror.core.render_pages import RENDERER
 from mirror.errors import BundleError, ConfigError, TreeError
 from mirror.logs import get_logger
-from mirror.state.plan import Plan
-from mirror.state.shipments import ShipmentRow, load_chain, load_shipments, record_shipment, record_site_forgotten
-from mirror.state.snapshots import SnapshotRow, count_projects_at
+from mirror.state.frozen.plan import Plan
+from mirror.state.frozen.shipments import (
+    ShipmentRow,
+    load_chain,
+    load_shipments,
+    record_shipment,
+    record_site_forgotten,
+)
+from mirror.state.frozen.snapshots import SnapshotRow, count_projects_at
 from mirror.state.store import Store
 from mirror.tree.atomic import (
     free_bytes,

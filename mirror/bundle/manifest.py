@@ -18,7 +18,7 @@ import msgspec
 from mirror import __version__
 from mirror.bundle.hashing import Written
 from mirror.bundle.receive import FORMAT, NAMESPACE, Manifest, render_json, volume_name
-from mirror.state.plan import Plan, PlannedItem
+from mirror.state.frozen.plan import Plan, PlannedItem
 
 README = "README.txt"
 CONTENTS = "CONTENTS.json"

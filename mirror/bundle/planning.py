@@ -21,9 +21,9 @@ import msgspec
 from mirror.core.distributions import is_wheel
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import BundleError, TreeError
-from mirror.state.plan import Plan, PlannedItem
-from mirror.state.shipments import ShipmentRow
-from mirror.state.snapshots import SnapshotRow, load_files_at, load_sidecar_revisions
+from mirror.state.frozen.plan import Plan, PlannedItem
+from mirror.state.frozen.shipments import ShipmentRow
+from mirror.state.frozen.snapshots import SnapshotRow, load_files_at, load_sidecar_revisions
 from mirror.state.store import Store
 from mirror.tree.atomic import tree_errors
 from mirror.tree.layout import METADATA_ENDING, Layout

@@ -31,9 +31,9 @@ from mirror.bundle.receive import (
 )
 from mirror.bundle.volumes import lay_out
 from mirror.errors import BundleError, shown_text
-from mirror.state.plan import Plan, PlannedItem
-from mirror.state.shipments import ShipmentRow
-from mirror.state.snapshots import load_owners
+from mirror.state.frozen.plan import Plan, PlannedItem
+from mirror.state.frozen.shipments import ShipmentRow
+from mirror.state.frozen.snapshots import load_owners
 from mirror.state.store import Store
 from mirror.tree.layout import Layout
 

@@ -20,7 +20,7 @@ from mirror.bundle.hashing import HashingFile, Written
 from mirror.bundle.medium import Medium
 from mirror.bundle.receive import BLOCK, volume_name
 from mirror.errors import BundleError
-from mirror.state.plan import Member, Plan, PlannedItem, Volume
+from mirror.state.frozen.plan import Member, Plan, PlannedItem, Volume
 
 KINDS = ("blob", "sidecar", "page")
 SMALLEST_VOLUME = 64 * 1024

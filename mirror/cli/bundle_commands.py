@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from mirror.bundle.repair import Receipt
     from mirror.bundle.volumes import Told
     from mirror.config import Config
-    from mirror.state.plan import Plan
-    from mirror.state.shipments import ShipmentRow
-    from mirror.state.snapshots import SnapshotRow
+    from mirror.state.frozen.plan import Plan
+    from mirror.state.frozen.shipments import ShipmentRow
+    from mirror.state.frozen.snapshots import SnapshotRow
     from mirror.tree.layout import Layout
     from mirror.wiring import Tree
 
@@ -226,7 +226,7 @@ def _create(options: GlobalOptions, wanted: _Wanted) -> dict[str, Any]:
 
     from mirror.bundle import create as work
     from mirror.bundle.agent import unlocked_key
-    from mirror.state.plan import open_plan
+    from mirror.state.frozen.plan import open_plan
     from mirror.tree.layout import Layout
     from mirror.tree.lock import hold
     from mirror.wiring import check_user
@@ -283,8 +283,8 @@ def _confirm_first(options: GlobalOptions, wanted: _Wanted, head: Head, plan: Pl
 async def _abandon(options: GlobalOptions, config: Config, site: str) -> list[str]:
     """Drop the unfinished bundle of a site; return the folders that were written to."""
     from mirror.bundle import create as work
-    from mirror.state.plan import open_plan
-    from mirror.state.snapshots import Kind, load_snapshots
+    from mirror.state.frozen.plan import open_plan
+    from mirror.state.frozen.snapshots import Kind, load_snapshots
     from mirror.sync import snapshot as frozen
 
     places = []
@@ -365,7 +365,7 @@ async def _prepare(options: GlobalOptions, wanted: _Wanted, layout: Layout) -> _
     import time
 
     from mirror.bundle import create as work
-    from mirror.state.plan import open_plan
+    from mirror.state.frozen.plan import open_plan
     from mirror.sync import snapshot as frozen
     from mirror.wiring import opened_tree_for_reading
 
@@ -401,8 +401,8 @@ async def _continued_pin(tree: Tree, site: str, order: Order, basis: Basis) -> S
     removed.
     """
     from mirror.bundle import create as work
-    from mirror.state.plan import open_plan
-    from mirror.state.snapshots import Kind, load_snapshots
+    from mirror.state.frozen.plan import open_plan
+    from mirror.state.frozen.snapshots import Kind, load_snapshots
     from mirror.sync import snapshot as frozen
 
     await frozen.clear_interrupted(tree.store, tree.layout)
@@ -437,7 +437,7 @@ def _order(wanted: _Wanted) -> Order:
 
 async def _enter(options: GlobalOptions, wanted: _Wanted, job: _Job, digest: str) -> None:
     from mirror.bundle import create as work
-    from mirror.state.plan import open_plan
+    from mirror.state.frozen.plan import open_plan
     from mirror.sync import snapshot as frozen
 
     async with _opened(options, wanted.config) as tree:
@@ -454,7 +454,7 @@ def _repair(options: GlobalOptions, wanted: _Wanted, path: Path) -> dict[str, An
     from mirror.bundle import create as work
     from mirror.bundle import repair
     from mirror.bundle.agent import unlocked_key
-    from mirror.state.plan import open_plan
+    from mirror.state.frozen.plan import open_plan
     from mirror.tree.layout import Layout
 
     receipt = repair.read_receipt(path)
@@ -661,7 +661,7 @@ def acknowledge(
     import anyio.to_thread
 
     from mirror.bundle.repair import acknowledged_changes, find_shipment, read_receipt
-    from mirror.state.shipments import load_shipments, record_acknowledged
+    from mirror.state.frozen.shipments import load_shipments, record_acknowledged
 
     async def run() -> tuple[ShipmentRow, list[str]]:
         async with _opened(options, options.load_tree_config()) as tree:
@@ -688,7 +688,7 @@ def acknowledge(
 
 
 async def _load_begun(config: Config, site: str | None) -> list[dict[str, Any]]:
-    from mirror.state.snapshots import Kind, load_snapshots
+    from mirror.state.frozen.snapshots import Kind, load_snapshots
     from mirror.wiring import opened_tree_for_reading
 
     async with opened_tree_for_reading(config.mirror, config.limits) as tree:
@@ -701,7 +701,7 @@ async def _load_begun(config: Config, site: str | None) -> list[dict[str, Any]]:
 
 
 async def _load_shipments(config: Config, site: str | None) -> list[ShipmentRow]:
-    from mirror.state.shipments import load_shipments
+    from mirror.state.frozen.shipments import load_shipments
     from mirror.wiring import opened_tree_for_reading
 
     async with opened_tree_for_reading(config.mirror, config.limits) as tree:

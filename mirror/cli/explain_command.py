@@ -66,9 +66,9 @@ async def _find(store: Store, name: str) -> tuple[ProjectPart, str]:
     """Return the project that is meant, and the filename where a file is. Raises ``ConfigError``."""
     from mirror.core.names import normalize_project, projects_of_filename
     from mirror.errors import ConfigError, UnsafeName
-    from mirror.state.listing import load_sources
+    from mirror.state.listing.sources import load_sources
     from mirror.state.lookup import is_known_project, load_project
-    from mirror.state.unserved import load_unserved
+    from mirror.state.missing.unserved import load_unserved
 
     sources, unserved = await load_sources(store), await load_unserved(store)
     try:

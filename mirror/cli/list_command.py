@@ -46,10 +46,10 @@ async def _print(options: GlobalOptions, pattern: str, as_json: bool) -> None:
 
     from mirror.cli.text import safe
     from mirror.core.names import compile_patterns, normalize_pattern
-    from mirror.state.listing import load_sources
+    from mirror.state.listing.sources import load_sources
     from mirror.state.lookup import iter_projects
+    from mirror.state.missing.unserved import load_unserved
     from mirror.state.store import open_store_for_reading
-    from mirror.state.unserved import load_unserved
 
     config = options.load_tree_config()
     matches = compile_patterns([normalize_pattern(pattern)])

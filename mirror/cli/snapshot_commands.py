@@ -13,7 +13,7 @@ from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.core.changes import ProjectDifference
-    from mirror.state.snapshots import SnapshotRow
+    from mirror.state.frozen.snapshots import SnapshotRow
     from mirror.sync.snapshot import Difference
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
@@ -52,7 +52,7 @@ def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
     """List the snapshots, and which channels show them."""
     import anyio
 
-    from mirror.state.snapshots import Kind, load_snapshots
+    from mirror.state.frozen.snapshots import Kind, load_snapshots
     from mirror.tree.snapshots import load_channels
     from mirror.wiring import opened_tree_for_reading
 

@@ -12,11 +12,11 @@ from mirror.cli.words import unread_names
 from mirror.core.advice import advice_for
 from mirror.errors import Reason
 from mirror.exit_codes import SIGNALS
-from mirror.state.rebuilt import UNCLAIMED
+from mirror.state.listing.sources import UNCLAIMED
 
 if TYPE_CHECKING:
     from mirror.state.cycles import CycleRow
-    from mirror.state.ledger import FailureRow
+    from mirror.state.missing.ledger import FailureRow
     from mirror.state.overview import IndexOverview
     from mirror.status.value import CredentialState, Status
 

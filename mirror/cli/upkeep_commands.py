@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from mirror.config import Config
-    from mirror.state.blobs import LostFile
+    from mirror.state.blobs.lost import LostFile
     from mirror.state.store import Store
     from mirror.sync.prune import Pruning
     from mirror.sync.verify import Scope, Verification
@@ -155,7 +155,7 @@ async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: V
 
 async def _is_offered_no_more(store: Store, file: LostFile, read: Collection[int]) -> bool:
     """Return whether the page of a file was read, and lists no such file."""
-    from mirror.state.ledger import load_project_failures
+    from mirror.state.missing.ledger import load_project_failures
 
     if file.source not in read or not file.is_configured:
         return False
@@ -171,8 +171,8 @@ async def _fetch_lost(options: GlobalOptions, config: Config, lost: list[LostFil
 
     import anyio
 
-    from mirror.state.blobs import record_gone
-    from mirror.state.entries import load_listed_filenames
+    from mirror.state.blobs.lost import record_gone
+    from mirror.state.entries.held import load_listed_filenames
     from mirror.sync.cycle import record_outcome, run_cycle
     from mirror.sync.work import Options
     from mirror.wiring import opened_cycle, with_known_indexes

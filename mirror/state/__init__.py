@@ -1,7 +1,8 @@
 """The mirror's state in SQLite, with one writer: published files, held files and failures.
 
-``schema`` opens and migrates the database, ``store`` is the connection with its transactions;
-``listing`` holds the projects that each index lists, ``entries`` the published files (temporal),
-``ledger`` failed and withheld files, ``cycles`` the passes over the indexes. A function named
-``load_`` reads, one named ``record_`` commits one transaction.
+``schema`` has the tables, ``store`` the connection with its transactions, ``rows`` turns rows into
+values. ``listing`` holds the projects that each index lists, ``entries`` the published files
+(temporal), ``missing`` failed and withheld files, ``blobs`` the bytes on disk, ``frozen`` snapshots
+and shipments, ``cycles`` the passes over the indexes; ``overview`` and ``lookup`` answer a reader's
+questions. A function named ``load_`` reads, one named ``record_`` commits one transaction.
 """

@@ -23,7 +23,9 @@ class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
 async def record_cycle_start(store: Store, now: float, *, allow_shrink: bool) -> int:
     """Record a new cycle and return its number."""
     async with store.transaction() as tx:
-        await tx.execute("INSERT INTO cycle (started_at, allow_shrink) VALUES (?, ?)", (now, allow_shrink))
+        await tx.execute(
+            "INSERT INTO cycle (started_at, allow_shrink) VALUES (?, ?)", (now, allow_shrink)
+        )
     return int(await store.value("SELECT max(id) FROM cycle"))
 
 
@@ -34,7 +36,14 @@ async def forget_cycle(store: Store, cycle: int) -> None:
 
 
 async def record_cycle_end(
-    store: Store, cycle: int, now: float, *, outcome: str, exit_code: int, report: str, problem: str | None = None
+    store: Store,
+    cycle: int,
+    now: float,
+    *,
+    outcome: str,
+    exit_code: int,
+    report: str,
+    problem: str | None = None,
 ) -> None:
     """Record the end of a cycle."""
     async with store.transaction() as tx:
@@ -48,7 +57,9 @@ async def load_last_cycle(store: Store, *, finished: bool = False) -> CycleRow |
     """Return the cycle that began last; with ``finished``, only of the finished ones."""
     where = "WHERE finished_at IS NOT NULL" if finished else ""
     columns = "id, started_at, finished_at, outcome, exit_code, report, problem"
-    return await store.row_as(CycleRow, f"SELECT {columns} FROM cycle {where} ORDER BY id DESC LIMIT 1")
+    return await store.row_as(
+        CycleRow, f"SELECT {columns} FROM cycle {where} ORDER BY id DESC LIMIT 1"
+    )
 
 
 async def load_killed_before(store: Store) -> int | None:
@@ -58,15 +69,3 @@ async def load_killed_before(store: Store) -> int | None:
         " AND id > coalesce((SELECT max(id) FROM cycle WHERE finished_at IS NOT NULL), 0)"
     )
     return None if found is None else int(found)
-
-
-async def load_meta(store: Store, key: str) -> str | None:
-    """Return a value that belongs to the mirror as a whole."""
-    rows = await store.rows("SELECT value FROM meta WHERE key = ?", (key,))
-    return next((value for (value,) in rows), None)
-
-
-async def record_meta(store: Store, key: str, value: str) -> None:
-    """Keep a value that belongs to the mirror as a whole."""
-    async with store.transaction() as tx:
-        await tx.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))

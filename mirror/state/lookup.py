@@ -12,11 +12,11 @@ import msgspec
 
 from mirror.core.names import ProjectName
 from mirror.errors import Reason
-from mirror.state.ledger import FailureRow, load_project_failures
-from mirror.state.left_out import LeftOut, load_left_out
-from mirror.state.listing import SourceRow
+from mirror.state.listing.sources import SourceRow
+from mirror.state.missing.ledger import FailureRow, load_project_failures
+from mirror.state.missing.left_out import LeftOut, load_left_out
+from mirror.state.missing.unserved import Unserved
 from mirror.state.store import Row, Store
-from mirror.state.unserved import Unserved
 
 _CHUNK = 500
 
@@ -93,7 +93,9 @@ async def iter_projects(
     matches: Callable[[str], bool],
 ) -> AsyncIterator[list[ProjectPart]]:
     """Yield the projects that are listed, published or asked for, by name, in chunks."""
-    asked = sorted({one.project for one in unserved if one.reason is Reason.NOT_OFFERED and not one.filename})
+    asked = sorted(
+        {one.project for one in unserved if one.reason is Reason.NOT_OFFERED and not one.filename}
+    )
     after = ""
     while True:
         rows = await store.rows(
@@ -103,7 +105,9 @@ async def iter_projects(
         )
         is_last = len(rows) < _CHUNK
         end = rows[-1][0] if rows else ""
-        names = {r[0] for r in rows} | {name for name in asked if after < name and (is_last or name <= end)}
+        names = {r[0] for r in rows} | {
+            name for name in asked if after < name and (is_last or name <= end)
+        }
         wanted = [name for name in sorted(names) if matches(name)]
         if wanted:
             yield [await load_project(store, sources, unserved, name) for name in wanted]
@@ -166,12 +170,22 @@ async def _load_held(store: Store, sources: Sequence[SourceRow], name: str) -> l
         (name,),
     )
     return [
-        HeldName(filename=r[0], index=names.get(r[1], ""), size=r[2], sha256=r[3], is_absent=bool(r[4])) for r in rows
+        HeldName(
+            filename=r[0], index=names.get(r[1], ""), size=r[2], sha256=r[3], is_absent=bool(r[4])
+        )
+        for r in rows
     ]
 
 
 async def _part(
-    store: Store, source: SourceRow, row: Row | None, name: str, *, lists: bool, wanted: bool, owns: bool
+    store: Store,
+    source: SourceRow,
+    row: Row | None,
+    name: str,
+    *,
+    lists: bool,
+    wanted: bool,
+    owns: bool,
 ) -> IndexPart:
     failures = await load_project_failures(store, source.id, ProjectName(name))
     return IndexPart(

@@ -13,8 +13,8 @@ from typing import TypeVar
 import msgspec
 
 from mirror.core.schedule import DiskSample
-from mirror.state.cycles import load_meta, record_meta
-from mirror.state.snapshots import load_lost_blobs
+from mirror.state.frozen.snapshots import load_lost_blobs
+from mirror.state.meta import load_meta, record_meta
 from mirror.state.store import Store
 
 T = TypeVar("T")
@@ -125,6 +125,7 @@ async def _lasts(store: Store, note: DamageNote, lost: Collection[str]) -> bool:
     if note.sha256 is None:
         return True
     row = await store.row(
-        "SELECT max(stored, verified) FROM blob WHERE sha256 = ? AND filename = ?", (note.sha256, note.filename)
+        "SELECT max(stored, verified) FROM blob WHERE sha256 = ? AND filename = ?",
+        (note.sha256, note.filename),
     )
     return row is not None and row[0] <= note.found_at

@@ -13,11 +13,16 @@ import msgspec
 
 from mirror.errors import Reason
 from mirror.state.cycles import CycleRow, load_killed_before, load_last_cycle
-from mirror.state.ledger import FailureRow, count_failures, load_failures, load_index_failures
-from mirror.state.left_out import count_left_out
-from mirror.state.listing import IndexCounts, SourceRow, load_counts, load_sources
+from mirror.state.listing.sources import SourceRow, load_sources
+from mirror.state.missing.ledger import (
+    FailureRow,
+    count_failures,
+    load_failures,
+    load_index_failures,
+)
+from mirror.state.missing.left_out import count_left_out
+from mirror.state.missing.unserved import Unserved, load_unserved
 from mirror.state.store import Store
-from mirror.state.unserved import Unserved, load_unserved
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +90,8 @@ async def load_overview(store: Store, *, max_failures: int | None = None) -> Ove
     of_indexes = await load_index_failures(store)
     unserved = await load_unserved(store)
     indexes = [
-        await _load_index(store, source, held.get(source.id, Held()), unserved) for source in await load_sources(store)
+        await _load_index(store, source, held.get(source.id, Held()), unserved)
+        for source in await load_sources(store)
     ]
     return Overview(
         first_cycle_at=await store.value("SELECT min(started_at) FROM cycle"),
@@ -93,14 +99,19 @@ async def load_overview(store: Store, *, max_failures: int | None = None) -> Ove
         last_finished=await load_last_cycle(store, finished=True),
         killed_before=await load_killed_before(store),
         indexes=tuple(indexes),
-        failures=(*await load_failures(store, limit=max_failures), *map(_as_failure, filter(_is_literal, unserved))),
+        failures=(
+            *await load_failures(store, limit=max_failures),
+            *map(_as_failure, filter(_is_literal, unserved)),
+        ),
         brakes=tuple(row for row in of_indexes if row.reason is Reason.SHRINK),
         ended=tuple(row for row in of_indexes if row.reason is not Reason.SHRINK),
         unserved=tuple(unserved),
     )
 
 
-async def _load_index(store: Store, source: SourceRow, held: Held, unserved: Sequence[Unserved]) -> IndexOverview:
+async def _load_index(
+    store: Store, source: SourceRow, held: Held, unserved: Sequence[Unserved]
+) -> IndexOverview:
     missing = [one for one in unserved if one.index == source.name]
     failures = Counter(await count_failures(store, source.id))
     failures.update(one.reason for one in missing if one.is_literal)
@@ -143,3 +154,33 @@ async def load_held_counts(store: Store) -> dict[int, Held]:
         " FROM entry WHERE valid_to IS NULL GROUP BY source, project) GROUP BY source"
     )
     return {r[0]: Held(projects=r[1], files=r[2], size=r[3]) for r in rows}
+
+
+class IndexCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one index after a cycle, as the report counts it."""
+
+    absent: int
+    unhashed: int
+    skipped: int
+
+
+async def load_counts(store: Store, source: int) -> IndexCounts:
+    """Count one index's files by their state; each query walks a small index of its own.
+
+    Files that a page missed are absent, and all files of a project that the root missed.
+    """
+    absent = await store.value(
+        # "+": else SQLite walks all files of the index by ``entry_counts`` instead of the few that are absent.
+        "SELECT (SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL AND +source = :source)"
+        " + (SELECT count(*) FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
+        " WHERE p.source = :source AND p.absent_since IS NOT NULL AND e.absent_since IS NULL)",
+        {"source": source},
+    )
+    unhashed = await store.value(
+        "SELECT count(*) FROM entry WHERE unhashed = 1 AND valid_to IS NULL AND source = ?",
+        (source,),
+    )
+    skipped = await store.value(
+        "SELECT coalesce(sum(skipped), 0) FROM project WHERE source = ? AND skipped > 0", (source,)
+    )
+    return IndexCounts(absent=absent, unhashed=unhashed, skipped=skipped)

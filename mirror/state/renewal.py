@@ -15,10 +15,10 @@ import msgspec
 from mirror.core.distributions import is_wheel, sdist_project
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.render_pages import RENDERER
-from mirror.state.listing import FORGET_VALIDATORS
-from mirror.state.offered import Offered, enter_offered
-from mirror.state.rebuilt import UNCLAIMED
-from mirror.state.snapshots import Kind
+from mirror.state.entries.offered import Offered, enter_offered
+from mirror.state.frozen.snapshots import Kind
+from mirror.state.listing.columns import FORGET_VALIDATORS
+from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.store import Store, Transaction
 
 _CHUNK = 500
@@ -76,7 +76,9 @@ async def settle_metadata(store: Store) -> int:
     async with store.transaction() as tx:
         await enter_offered(tx, stays)
         await _drop(tx, drops, last_sent)
-        await tx.executemany("INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", strays)
+        await tx.executemany(
+            "INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", strays
+        )
         await _enter_done(tx)
     return len(drops)
 
@@ -100,7 +102,9 @@ class _Owner(msgspec.Struct, frozen=True, kw_only=True):
     """Which index it is of is known, and all that its pages ever listed."""
 
 
-async def _load_owners(store: Store, digests: Sequence[Sha256]) -> dict[tuple[str, str], list[_Owner]]:
+async def _load_owners(
+    store: Store, digests: Sequence[Sha256]
+) -> dict[tuple[str, str], list[_Owner]]:
     marks = ",".join("?" * len(digests))
     is_pruned = await store.value("SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'history_from')")
     owner = (
@@ -115,7 +119,9 @@ async def _load_owners(store: Store, digests: Sequence[Sha256]) -> dict[tuple[st
         (*digests, *digests, UNCLAIMED, *digests),
     ):
         is_known = index != UNCLAIMED and not is_pruned
-        found.setdefault((sha256, filename), []).append(_Owner(project=project, name=name, is_known=is_known))
+        found.setdefault((sha256, filename), []).append(
+            _Owner(project=project, name=name, is_known=is_known)
+        )
     return found
 
 
@@ -129,12 +135,17 @@ def _only_owner(owners: Sequence[_Owner], filename: str) -> int | None:
 async def _drop(tx: Transaction, drops: Sequence[_Old], last_sent: int) -> None:
     same = [(o.sha256, o.filename) for o in drops]
     await tx.executemany(
-        "UPDATE blob SET metadata_sha256 = NULL, metadata_project = NULL WHERE sha256 = ? AND filename = ?", same
+        "UPDATE blob SET metadata_sha256 = NULL, metadata_project = NULL WHERE sha256 = ? AND filename = ?",
+        same,
     )
-    await tx.executemany("INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", same)
+    await tx.executemany(
+        "INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", same
+    )
     # A site may have received this metadata, so only the same metadata may be offered again, no
     # second one.
-    sent = [(o.sha256, o.filename, o.metadata_sha256 if o.since <= last_sent else "") for o in drops]
+    sent = [
+        (o.sha256, o.filename, o.metadata_sha256 if o.since <= last_sent else "") for o in drops
+    ]
     await tx.executemany(
         "INSERT OR IGNORE INTO first_metadata (sha256, filename, metadata_sha256) SELECT ?1, ?2, ?3"
         " WHERE ?3 != '' OR EXISTS (SELECT 1 FROM entry JOIN shipment ON shipment.revision >= entry.valid_from"
@@ -167,14 +178,18 @@ async def record_snapshots_renewed(store: Store, names: Collection[str]) -> None
         )
 
 
-async def load_offerable(store: Store, blobs: Collection[tuple[str, str]]) -> dict[tuple[str, str], Sha256 | None]:
+async def load_offerable(
+    store: Store, blobs: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], Sha256 | None]:
     """Return the recorded metadata of those (sha256, filename) that are known; None: no sidecar."""
     found: dict[tuple[str, str], Sha256 | None] = {}
     digests = sorted({sha256 for sha256, _ in blobs})
     for start in range(0, len(digests), _CHUNK):
         chunk = digests[start : start + _CHUNK]
         marks = ",".join("?" * len(chunk))
-        rows = await store.rows(f"SELECT sha256, filename, metadata_sha256 FROM blob WHERE sha256 IN ({marks})", chunk)
+        rows = await store.rows(
+            f"SELECT sha256, filename, metadata_sha256 FROM blob WHERE sha256 IN ({marks})", chunk
+        )
         found |= {(r[0], r[1]): r[2] for r in rows}
     return found
 
@@ -189,7 +204,9 @@ def may_offer_in(project: ProjectName, filename: str) -> bool:
 async def record_dropped(store: Store, dropped: Collection[tuple[Sha256, str]]) -> None:
     """Record metadata on the disk that no page may offer."""
     async with store.transaction() as tx:
-        await tx.executemany("INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", dropped)
+        await tx.executemany(
+            "INSERT OR IGNORE INTO dropped_metadata (sha256, filename) VALUES (?, ?)", dropped
+        )
 
 
 async def load_dropped(store: Store) -> list[tuple[Sha256, str]]:

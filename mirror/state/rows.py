@@ -36,7 +36,9 @@ def structs_of(kind: type[S], columns: Sequence[str], rows: Iterable[Sequence[An
     return [make(_converted(row, conversions)) for row in rows]
 
 
-def _converted(row: Sequence[Any], conversions: tuple[tuple[int, Callable[[Any], Any]], ...]) -> list[Any]:
+def _converted(
+    row: Sequence[Any], conversions: tuple[tuple[int, Callable[[Any], Any]], ...]
+) -> list[Any]:
     values = list(row)
     for place, convert in conversions:
         if values[place] is not None:

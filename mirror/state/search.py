@@ -153,7 +153,9 @@ async def load_hits(store: Store, text: str, limit: int) -> Hits:
 
 async def _begin_with(store: Store, text: str) -> list[tuple[str, str | None]]:
     beginning = f"name >= ? AND name < ? AND shown = 1 ORDER BY name LIMIT {MAX_COUNTED}"
-    return await store.rows(f"SELECT name, summary FROM about WHERE {beginning}", (text, text + _LAST))
+    return await store.rows(
+        f"SELECT name, summary FROM about WHERE {beginning}", (text, text + _LAST)
+    )
 
 
 async def _containing(store: Store, terms: Sequence[str]) -> list[tuple[str, str | None]]:

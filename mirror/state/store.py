@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,7 +202,9 @@ async def check_integrity(store: Store) -> None:
 
 def _raise_if_damaged(store: Store, found: str) -> None:
     if found != "ok":
-        raise StateError(path=str(store.path), problem=f"damaged ({found}); {_REPAIR}", is_damage=True)
+        raise StateError(
+            path=str(store.path), problem=f"damaged ({found}); {_REPAIR}", is_damage=True
+        )
 
 
 @contextlib.asynccontextmanager
@@ -222,7 +224,8 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
         is_there = await anyio.Path(path).exists()
     if not is_there:
         raise StateError(
-            path=str(path), problem="there is no state here: run `mirror sync --once` first, or check --root"
+            path=str(path),
+            problem="there is no state here: run `mirror sync --once` first, or check --root",
         )
     async with _as_it_is(path, may_note=may_note) as store:
         with state_errors(path):
@@ -262,7 +265,9 @@ def _reading_mode(path: Path) -> str:
         return "rw"
     # SQLite reads a database with a WAL only where its side files exist or can be made, or with
     # ``immutable``, which asserts that nobody writes; that is certain on a read-only file system.
-    is_frozen = os.statvfs(path).f_flag & os.ST_RDONLY and not path.with_name(f"{path.name}-wal").exists()
+    is_frozen = (
+        os.statvfs(path).f_flag & os.ST_RDONLY and not path.with_name(f"{path.name}-wal").exists()
+    )
     return "ro&immutable=1" if is_frozen else "ro"
 
 
@@ -309,9 +314,13 @@ async def _prepare(store: Store) -> None:
     await _check_version(store, version)
     await store.rows("PRAGMA journal_mode = WAL")
     await store.rows("PRAGMA synchronous = FULL")
-    await store.connection.create_function("without_url_secrets", 1, without_url_secrets_json, deterministic=True)
+    await store.connection.create_function(
+        "without_url_secrets", 1, without_url_secrets_json, deterministic=True
+    )
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        await store.connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        await store.connection.executescript(
+            f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;"
+        )
     if version < SCHEMA_VERSION and await store.rows("SELECT 1 FROM meta WHERE key = 'vacuum'"):
         await _overwrite_free_pages(store)
     await keep_index(store.connection)
@@ -330,6 +339,11 @@ async def _check_version(store: Store, version: int) -> None:
             path=str(store.path),
             problem=f"made by a newer version of this program (state {version}, known {SCHEMA_VERSION}): update it",
         )
+
+
+def marks(values: Collection[object]) -> str:
+    """Return ``?,?,?``: a mark for each value of a list in a statement."""
+    return ",".join("?" * len(values))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from mirror.config import Config, IndexConfig
 from mirror.core.schedule import DiskSample, days_until_full, growth_per_day
 from mirror.exit_codes import SIGNALS, ExitCode, exit_code_of_index, first_of
-from mirror.state.listing import SourceRow
+from mirror.state.listing.sources import SourceRow
 from mirror.state.notes import Activity, DamageNote, Notes
 from mirror.state.overview import IndexOverview, Overview
 

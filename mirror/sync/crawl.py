@@ -34,20 +34,14 @@ from mirror.errors import (
     shown_text,
 )
 from mirror.logs import get_logger
-from mirror.state.entries import Closing, HeldBlob, OwnerClaims, load_blobs, load_held, load_owner_claims
-from mirror.state.ledger import Failure, FailureRow, load_project_failures
-from mirror.state.left_out import left_out_rows, load_left_out
-from mirror.state.listing import (
-    Due,
-    ProjectRow,
-    RootChange,
-    forget_root_validators,
-    forget_serials,
-    load_due,
-    record_identity,
-    record_root,
-    record_root_read,
-)
+from mirror.state.entries.claims import OwnerClaims, load_owner_claims
+from mirror.state.entries.held import HeldBlob, load_blobs, load_held
+from mirror.state.entries.pages import Closing
+from mirror.state.listing.due import Due, ProjectRow, load_due
+from mirror.state.listing.roots import RootChange, record_root
+from mirror.state.listing.sources import forget_root_validators, forget_serials, record_identity, record_root_read
+from mirror.state.missing.ledger import Failure, FailureRow, load_project_failures
+from mirror.state.missing.left_out import left_out_rows, load_left_out
 from mirror.sync.echoes import without_own_secrets
 from mirror.sync.pages_beside import Found, PagesBeside
 from mirror.sync.pool import work_through

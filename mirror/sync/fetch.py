@@ -30,7 +30,7 @@ from mirror.errors import (
     Unavailable,
 )
 from mirror.logs import get_logger
-from mirror.state.entries import HeldBlob
+from mirror.state.entries.held import HeldBlob
 from mirror.sync.arrival import FetchJob, bring, bring_metadata
 from mirror.sync.crawl import adopt_held, has_digests
 from mirror.sync.fetch_pool import FetchPool, StuckWorker

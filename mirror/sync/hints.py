@@ -19,7 +19,7 @@ from mirror.errors import (
     Reason,
     although_listed,
 )
-from mirror.state.ledger import reword_missing_pages
+from mirror.state.missing.ledger import reword_missing_pages
 from mirror.sync.work import Cycle, IndexRun
 
 WITHOUT_SIMPLE: Final = "its url is without …/simple/, with which most indexes end: check it"

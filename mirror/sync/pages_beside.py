@@ -17,7 +17,7 @@ import msgspec
 
 from mirror.core.model import Validators
 from mirror.errors import MirrorError, RefusedElsewhere, Unavailable
-from mirror.state.listing import ProjectRow
+from mirror.state.listing.due import ProjectRow
 from mirror.sync.fetch_pool import FetchPool
 from mirror.sync.messages import Outcome, unpack_look
 from mirror.sync.pool import next_of, work_through

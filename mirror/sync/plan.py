@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from mirror.core.diff import Fetch, FetchMetadata, Rehash
 from mirror.errors import Reason
-from mirror.state.entries import record_published
-from mirror.state.ledger import record_failures
-from mirror.state.listing import Due
+from mirror.state.entries.pages import record_published
+from mirror.state.listing.due import Due
+from mirror.state.missing.ledger import record_failures
 from mirror.sync.crawl import adopt_held, crawl
 from mirror.sync.fetch import fits_held
 from mirror.sync.report import PlanItem, shown_failure

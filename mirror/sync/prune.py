@@ -15,17 +15,16 @@ import anyio.to_thread
 
 from mirror.core.policy import believable_end
 from mirror.logs import get_logger
-from mirror.state.blobs import (
-    BlobRow,
+from mirror.state.blobs.prunable import (
     count_history,
     load_cycle_starts,
-    load_known_files,
     load_prunable,
     load_prunable_total,
     record_history_pruned,
     record_pruned,
 )
-from mirror.state.shipments import record_shipments_aged
+from mirror.state.blobs.verified import BlobRow, load_known_files
+from mirror.state.frozen.shipments import record_shipments_aged
 from mirror.state.store import Store
 from mirror.sync.publish import Publisher
 from mirror.sync.snapshot import clear_interrupted

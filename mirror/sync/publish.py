@@ -20,8 +20,7 @@ from mirror.core.names import ProjectName
 from mirror.core.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
 from mirror.errors import TreeError
 from mirror.logs import get_logger
-from mirror.state.cycles import load_meta, record_meta
-from mirror.state.entries import (
+from mirror.state.entries.pages import (
     Closing,
     PageState,
     load_last_revision,
@@ -33,6 +32,7 @@ from mirror.state.entries import (
     record_unremoved,
     split_by_entries,
 )
+from mirror.state.meta import load_meta, record_meta
 from mirror.state.renewal import record_metadata_settled, settle_metadata
 from mirror.sync.mended import MendedPages
 from mirror.sync.renewal import renew_snapshots

@@ -26,17 +26,18 @@ from mirror.core.model import ListedFile, ProjectPage
 from mirror.core.names import ProjectName, Sha256, check_filename, check_sha256
 from mirror.errors import StateError, TreeError, UnsafeName
 from mirror.logs import get_logger
-from mirror.state.blobs import LostFile, load_known_files
-from mirror.state.entries import Placed, ProjectRecord, record_changes
-from mirror.state.rebuilt import (
-    UNCLAIMED,
+from mirror.state.blobs.lost import LostFile
+from mirror.state.blobs.verified import load_known_files
+from mirror.state.entries.changes import Placed, ProjectRecord, record_changes
+from mirror.state.entries.rebuilt import (
     enter_unclaimed_projects,
     record_rebuilt_end,
     record_rebuilt_start,
     record_unlisted_blobs,
 )
+from mirror.state.frozen.snapshots import Kind, record_kept_blobs, record_snapshot, record_snapshot_ready
+from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.renewal import record_dropped
-from mirror.state.snapshots import Kind, record_kept_blobs, record_snapshot, record_snapshot_ready
 from mirror.sync.own_pages import is_of_this_renderer, read_page
 from mirror.sync.publish import Publisher
 from mirror.sync.verify import Finding, Verification, first_error, write_sidecar

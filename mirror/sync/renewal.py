@@ -21,7 +21,7 @@ from mirror.core.model import ProjectPage
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.render_pages import RenderedPage
 from mirror.logs import get_logger
-from mirror.state.durability import load_ended_by_storage
+from mirror.state.blobs.durability import load_ended_by_storage
 from mirror.state.renewal import (
     load_dropped,
     load_offerable,

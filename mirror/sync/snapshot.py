@@ -27,8 +27,8 @@ from mirror.core.names import ProjectName
 from mirror.core.render_pages import iter_root_html, iter_root_json
 from mirror.errors import BadPage, ConfigError, TreeError
 from mirror.logs import get_logger
-from mirror.state.entries import load_last_revision, load_published
-from mirror.state.snapshots import (
+from mirror.state.entries.pages import load_last_revision, load_published
+from mirror.state.frozen.snapshots import (
     Kind,
     SnapshotRow,
     count_published,

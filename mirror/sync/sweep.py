@@ -12,13 +12,13 @@ from functools import partial
 import anyio.to_thread
 
 from mirror.logs import get_logger
-from mirror.state.durability import (
+from mirror.state.blobs.durability import (
     load_durable,
     load_ended_by_storage,
     load_unsure,
     record_durable,
 )
-from mirror.state.ledger import has_page_failure, iter_failed_files
+from mirror.state.missing.ledger import has_page_failure, iter_failed_files
 from mirror.sync.fetch import staging_key
 from mirror.sync.work import Cycle
 from mirror.tree.check import iter_outer

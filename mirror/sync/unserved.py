@@ -13,9 +13,9 @@ from mirror.core.names import ProjectName, projects_of_filename
 from mirror.core.policy import Selection, literal_names
 from mirror.errors import Reason
 from mirror.logs import get_logger
-from mirror.state.entries import load_marked
-from mirror.state.listing import load_sources
-from mirror.state.unserved import (
+from mirror.state.entries.pages import load_marked
+from mirror.state.listing.sources import load_sources
+from mirror.state.missing.unserved import (
     Unserved,
     load_file_place,
     load_offered_names,

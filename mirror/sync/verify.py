@@ -27,24 +27,21 @@ from mirror.core.names import ProjectName, Sha256, normalize_project
 from mirror.core.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
 from mirror.errors import StateError, TreeError, UnsafeName, shown_text
 from mirror.logs import get_logger
-from mirror.state.blobs import (
+from mirror.state.blobs.durability import record_unsure
+from mirror.state.blobs.lost import LostFile, record_lost, record_pages_damaged, record_sidecars
+from mirror.state.blobs.verified import (
     BlobRow,
-    LostFile,
     count_blobs,
     load_blob,
     load_known_files,
     load_oldest_verified,
     open_window,
-    record_lost,
-    record_pages_damaged,
-    record_sidecars,
     record_verified,
 )
-from mirror.state.cycles import load_meta
-from mirror.state.durability import record_unsure
-from mirror.state.entries import PageState, load_marked, load_pages, load_published
+from mirror.state.entries.pages import PageState, load_marked, load_pages, load_published
+from mirror.state.frozen.snapshots import load_lost_blobs
+from mirror.state.meta import load_meta
 from mirror.state.notes import forget_damage
-from mirror.state.snapshots import load_lost_blobs
 from mirror.state.store import Store
 from mirror.sync.publish import Publisher
 from mirror.sync.work import Cycle

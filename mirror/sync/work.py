@@ -17,9 +17,10 @@ from mirror.core.model import IndexPolicy, ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
 from mirror.errors import MirrorError, Reason, TreeError, Unavailable
-from mirror.state.entries import Closing
-from mirror.state.ledger import Failure
-from mirror.state.listing import ProjectRow, SourceRow
+from mirror.state.entries.pages import Closing
+from mirror.state.listing.due import ProjectRow
+from mirror.state.listing.sources import SourceRow
+from mirror.state.missing.ledger import Failure
 from mirror.state.store import Store
 from mirror.sync.fetch_pool import FetchPool
 from mirror.sync.forker import Forker

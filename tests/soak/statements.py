@@ -251,12 +251,19 @@ def _always_true(term: str) -> str:
 def list_changes() -> list[Change]:
     """Return each known change of each module, those left out that no test can find."""
     changes = []
-    for path in sorted((_PROJECT / _STATE).glob("*.py")):
-        if path.name == "schema.py":
+    for path in sorted((_PROJECT / _STATE).rglob("*.py")):
+        module = str(path.relative_to(_PROJECT / _STATE))
+        if module == "schema.py":
             continue
-        for statement in find_statements(path.name, path.read_text()):
+        for statement in find_statements(module, path.read_text()):
             changes += find_changes(statement)
     return [change for change in changes if not change.is_equivalent]
+
+
+def own_tests(module: str) -> Path:
+    """Return the tests of a module's package, or of the module where it is in no package."""
+    path = Path(module)
+    return _TESTS / (path.parent if path.parent.name else f"test_{module}")
 
 
 def find_failure(change: Change | None, tests: Sequence[Path] = (_TESTS,)) -> bool:
@@ -273,7 +280,7 @@ def find_failure(change: Change | None, tests: Sequence[Path] = (_TESTS,)) -> bo
         if change is not None:
             module = copy / _STATE / change.statement.module
             module.write_text(change.applied(module.read_text()))
-            own = _TESTS / f"test_{change.statement.module}"
+            own = own_tests(change.statement.module)
             if (copy / own).exists() and own not in tests:
                 # The tests of the changed module first; the others only where those find nothing.
                 tests = (own, *tests)
@@ -310,13 +317,13 @@ def main() -> int:
     parser.add_argument("number", type=int, nargs="?", default=50)
     parser.add_argument("seed", type=int, nargs="?", default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--all", action="store_true", help="try each known change; takes long")
-    parser.add_argument("--module", help="only those of one module, and only by its own tests")
+    parser.add_argument("--module", help="only those of one module, such as entries/held, and only by its own tests")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     changes = [c for c in list_changes() if not options.module or c.statement.module == f"{options.module}.py"]
     if not options.all:
         changes = random.Random(options.seed).sample(changes, min(options.number, len(changes)))
-    tests = _TESTS / f"test_{options.module}.py" if options.module else _TESTS
+    tests = own_tests(f"{options.module}.py") if options.module else _TESTS
     if not try_changes([None], 1, tests):
         print("the tests of the state fail without any change")
         return 1

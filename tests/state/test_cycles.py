@@ -10,11 +10,10 @@ from mirror.state.cycles import (
     forget_cycle,
     load_killed_before,
     load_last_cycle,
-    load_meta,
     record_cycle_end,
     record_cycle_start,
-    record_meta,
 )
+from mirror.state.meta import load_meta, record_meta
 from mirror.state.store import Store
 
 

@@ -9,9 +9,7 @@ from state.seeding import add, add_file, add_revisions
 
 from mirror.core.names import ProjectName
 from mirror.errors import Reason
-from mirror.state.ledger import load_project_failures
-from mirror.state.left_out import LeftOut
-from mirror.state.listing import load_sources
+from mirror.state.listing.sources import load_sources
 from mirror.state.lookup import (
     HeldName,
     IndexPart,
@@ -21,8 +19,10 @@ from mirror.state.lookup import (
     load_last_published,
     load_project,
 )
+from mirror.state.missing.ledger import load_project_failures
+from mirror.state.missing.left_out import LeftOut
+from mirror.state.missing.unserved import Unserved
 from mirror.state.store import Store
-from mirror.state.unserved import Unserved
 
 UNSERVED = (
     Unserved(index="main", project="asked", reason=Reason.NOT_OFFERED, detail="", is_literal=True),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.state.left_out import load_left_out
+from mirror.state.missing.left_out import load_left_out
 from mirror.state.schema import MIGRATIONS
 from mirror.state.store import open_store_for_reading
 

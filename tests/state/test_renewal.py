@@ -7,7 +7,7 @@ from state.seeding import add, add_revisions, rows_of
 
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.render_pages import RENDERER
-from mirror.state.rebuilt import UNCLAIMED
+from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.renewal import (
     load_dropped,
     load_offerable,

@@ -13,7 +13,7 @@ from mirror.core.diff import Fetch, ProjectChange
 from mirror.core.model import ListedFile, ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.errors import TreeError
-from mirror.state.listing import ProjectRow
+from mirror.state.listing.due import ProjectRow
 from mirror.sync.cycle import run_cycle
 from mirror.sync.publish import Publisher
 from mirror.sync.record import Arrived, Recorder

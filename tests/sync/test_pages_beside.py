@@ -20,7 +20,7 @@ from mirror.sync.pages_beside import PagesBeside
 from simulator import Page, Redirect, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
 
 if TYPE_CHECKING:
-    from mirror.state.listing import ProjectRow
+    from mirror.state.listing.due import ProjectRow
     from mirror.sync.fetch_pool import FetchPool
     from mirror.sync.pages_beside import PageJudge
     from mirror.sync.work import IndexRun

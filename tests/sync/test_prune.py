@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from upkeep import blob, blob_of, fill, prune, sidecar_of, verify
 
-from mirror.state.blobs import load_prunable, record_pruned
+from mirror.state.blobs.prunable import load_prunable, record_pruned
 from mirror.state.store import open_store
 from mirroring import DAY_S, Mirror, check_tree, offered
 from simulator import Simulator
@@ -150,8 +150,8 @@ async def test_killed_between_row_and_file(replaced: tuple[Simulator, Mirror, Pa
 
 async def test_marked_pages_are_published_first(replaced: tuple[Simulator, Mirror, Path]) -> None:
     """What a page on disk still lists is not deleted under it: pages that are marked are written first."""
-    from mirror.state.blobs import load_blob
-    from mirror.state.removals import RemovalRecord, record_removals
+    from mirror.state.blobs.verified import load_blob
+    from mirror.state.entries.removals import RemovalRecord, record_removals
 
     _, mirror, _ = replaced
     path = blob(mirror, "p1")

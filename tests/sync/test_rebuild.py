@@ -31,8 +31,8 @@ from upkeep import (
 )
 
 from mirror.errors import MirrorError, StateError
-from mirror.state.blobs import load_known_files
-from mirror.state.rebuilt import record_rebuilt_start
+from mirror.state.blobs.verified import load_known_files
+from mirror.state.entries.rebuilt import record_rebuilt_start
 from mirror.state.store import open_store
 from mirroring import DAY_S, Mirror, check_tree, offered, published
 from simulator import Simulator, build_wheel

@@ -13,7 +13,7 @@ import pytest
 from upkeep import blob, blob_of, damage, fill, flip, in_real_time, quarantined, repair, sidecar_of, verify, with_sdist
 
 from mirror.errors import StateError
-from mirror.state.blobs import count_blobs, load_oldest_verified, open_window
+from mirror.state.blobs.verified import count_blobs, load_oldest_verified, open_window
 from mirror.state.store import open_store
 from mirror.sync.verify import Scope, Verification
 from mirroring import DAY_S, Mirror, check_tree, offered

@@ -1,0 +1,102 @@
+"""Files that the pages of an index list and that a rule of the configuration leaves out.
+
+For each project and rule the table ``left_out`` holds a count and names, at most ``MAX_NAMES``
+names for one project. Rows are written when a page was read and its left-out files changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import msgspec
+
+from mirror.state.store import Store, Transaction
+
+MAX_NAMES = 1000
+"""Maximum number of left-out names that are kept for one project of one index."""
+
+_CHUNK = 500
+
+LeftOutRows = dict[str, tuple[int, str]]
+"""Rule -> number of files, and their first names as a JSON list."""
+
+
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """The files that one rule leaves out of one project's page."""
+
+    rule: str
+    """A key of the configuration such as ``exclude-files``, or another word that names the rule."""
+    files: int
+    names: tuple[str, ...]
+    """Sorted; fewer than ``files`` where the page lists more than can be kept."""
+
+
+async def enter_left_out(tx: Transaction, rows: Mapping[int, LeftOutRows]) -> None:
+    """Record the left-out files of pages that were read, by the project's id."""
+    known = await _load(tx, list(rows))
+    changed = [project for project in rows if rows[project] != known.get(project, {})]
+    await forget_left_out(tx, changed)
+    await tx.executemany(
+        "INSERT INTO left_out (project, rule, files, names) VALUES (?, ?, ?, ?)",
+        [(project, rule, *values) for project in changed for rule, values in rows[project].items()],
+    )
+    skipped = [
+        (sum(count for count, _ in found.values()), project) for project, found in rows.items()
+    ]
+    await tx.executemany("UPDATE project SET skipped = ? WHERE id = ? AND skipped != ?1", skipped)
+
+
+async def forget_left_out(tx: Transaction, projects: Sequence[int]) -> None:
+    """Forget the left-out files of some projects' pages."""
+    await tx.executemany(
+        "DELETE FROM left_out WHERE project = ?", [(project,) for project in projects]
+    )
+    await tx.executemany(
+        "UPDATE project SET skipped = 0 WHERE id = ?", [(project,) for project in projects]
+    )
+
+
+async def load_left_out(store: Store, project: int) -> tuple[LeftOut, ...]:
+    """Return the left-out files of one project of one index, by rule."""
+    rows = await store.rows(
+        "SELECT rule, files, names FROM left_out WHERE project = ? ORDER BY rule", (project,)
+    )
+    return tuple(
+        LeftOut(rule=r[0], files=r[1], names=msgspec.json.decode(r[2], type=tuple[str, ...]))
+        for r in rows
+    )
+
+
+async def count_left_out(store: Store, source: int) -> dict[str, int]:
+    """Return how many files of one index each rule leaves out."""
+    rows = await store.rows(
+        "SELECT l.rule, sum(l.files) FROM project p CROSS JOIN left_out l ON l.project = p.id"
+        " WHERE p.source = ? AND p.skipped > 0 GROUP BY l.rule ORDER BY l.rule",
+        (source,),
+    )
+    return {r[0]: r[1] for r in rows}
+
+
+def left_out_rows(left_out: Mapping[str, str]) -> LeftOutRows:
+    """Return the rows of one project (filename -> rule), with names of every rule while there is room."""
+    counts = Counter(left_out.values())
+    names: dict[str, list[str]] = {rule: [] for rule in counts}
+    for name in islice(sorted(left_out), MAX_NAMES):
+        names[left_out[name]].append(name)
+    return {
+        rule: (count, msgspec.json.encode(names[rule]).decode()) for rule, count in counts.items()
+    }
+
+
+async def _load(tx: Transaction, projects: Sequence[int]) -> dict[int, dict[str, tuple[int, str]]]:
+    found: dict[int, dict[str, tuple[int, str]]] = {}
+    for start in range(0, len(projects), _CHUNK):
+        chunk = projects[start : start + _CHUNK]
+        marks = ",".join("?" * len(chunk))
+        for r in await tx.rows(
+            f"SELECT project, rule, files, names FROM left_out WHERE project IN ({marks})", chunk
+        ):
+            found.setdefault(r[0], {})[r[1]] = (r[2], r[3])
+    return found
