@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
+from measuring import Measuring
 
 from mirror import logs
 from simulator import Simulator, ThreadedSimulator
@@ -35,6 +36,20 @@ MAY_BLOCK = (
     ("ssl.py", {"create_default_context", "load_default_certs"}),
 )
 """Where blocking is allowed inside the event loop: (end of a module's path, functions), each with its reason."""
+
+MEASURING = pytest.StashKey[Measuring]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Learn whether the tests of this process are measured."""
+    session.config.stash[MEASURING] = Measuring()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Measure the tests that count for coverage, with all that they set up."""
+    with item.config.stash[MEASURING].of_test(item.path):
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
