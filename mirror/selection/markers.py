@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 
-__all__ = ["InvalidMarker", "marker_holds", "parse_lock_marker"]
+__all__ = ["InvalidMarker", "both_markers", "either_marker", "marker_holds", "parse_lock_marker"]
 
 _ALWAYS = 'python_version >= "0"'
 _OPERATOR = r"(?:===|==|!=|~=|<=|>=|<|>|not in|in)"
@@ -36,6 +36,18 @@ def parse_lock_marker(text: str) -> Marker | None:
         return Marker(_CHOICES.sub(_ALWAYS, str(Marker(text))))
     except RecursionError as exc:
         raise InvalidMarker("nested too deeply") from exc
+
+
+def either_marker(one: Marker | None, other: Marker | None) -> Marker | None:
+    """Return the marker that holds where one of two holds; None always holds."""
+    return None if one is None or other is None else one | other
+
+
+def both_markers(one: Marker | None, other: Marker | None) -> Marker | None:
+    """Return the marker that holds where two hold; None always holds."""
+    if one is None or other is None:
+        return one or other
+    return one & other
 
 
 def marker_holds(marker: Marker | None, environment: Mapping[str, str]) -> bool:

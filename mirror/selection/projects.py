@@ -1,0 +1,178 @@
+"""Requirements of a project: ``pyproject.toml`` (PEP 621, PEP 735) and scripts (PEP 723)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from mirror.errors import ConfigError, shown_text
+from mirror.selection.documents import (
+    MAX_PROJECT_BYTES,
+    Table,
+    decode_text,
+    parse_toml,
+    read_document,
+)
+from mirror.selection.requirements import parse_requirement, shown_path
+from mirror.selection.wants import RequirementLine, Resolution
+
+_BLOCK = re.compile(
+    r"^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$", re.MULTILINE
+)
+"""The regular expression of PEP 723."""
+
+
+def read_pyproject(
+    path: Path,
+    *,
+    want: str | None,
+    folder: Path,
+    extras: tuple[str, ...] = (),
+    groups: tuple[str, ...] = (),
+) -> Resolution:
+    """Return the dependencies of a project, with those of the named extras and groups.
+
+    Raises ``ConfigError`` for a file that can't be read, names nothing, lacks a named extra or
+    group, or leaves its dependencies to its build.
+    """
+    where = shown_path(path, folder)
+    document = _load(path, where)
+    project = document.table("project")
+    dynamic = project.texts("dynamic")
+    if "dependencies" in dynamic or (extras and "optional-dependencies" in dynamic):
+        problem = "is dynamic: only the project's build knows it; want its lock file instead"
+        raise project.error(problem, "dependencies")
+    sources = document.table("tool").table("uv").table("sources")
+    texts = [*_dependencies(project, extras), *_of_groups(document, groups)]
+    return _resolution(want, where, texts, sources, project.optional_text("requires-python"))
+
+
+def read_script(path: Path, *, want: str | None, folder: Path) -> Resolution:
+    """Return the dependencies in a script's own metadata.
+
+    Raises ``ConfigError`` for a script without them, and for two blocks.
+    """
+    where = shown_path(path, folder)
+    data = read_document(path, where=where, limit_bytes=MAX_PROJECT_BYTES)
+    text = decode_text(data, where=where)
+    blocks = [found for found in _BLOCK.finditer(_unix_lines(text)) if found["type"] == "script"]
+    if len(blocks) != 1:
+        count = "no block" if not blocks else "more than one block"
+        raise ConfigError(where=where, problem=f"has {count} of script metadata (PEP 723)")
+    content = "".join(
+        line.removeprefix("#").removeprefix(" ")
+        for line in blocks[0]["content"].splitlines(keepends=True)
+    )
+    table = parse_toml(content.encode(), where=where)
+    texts = [(text, "dependencies") for text in table.texts("dependencies")]
+    sources = table.table("tool").table("uv").table("sources")
+    return _resolution(want, where, texts, sources, table.optional_text("requires-python"))
+
+
+def _load(path: Path, where: str) -> Table:
+    data = read_document(path, where=where, limit_bytes=MAX_PROJECT_BYTES)
+    return parse_toml(data, where=where)
+
+
+def _unix_lines(text: str) -> str:
+    return text.replace("\r\n", "\n")
+
+
+def _dependencies(project: Table, extras: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield each requirement with its place; an extra that names the project's own is expanded."""
+    for text in project.texts("dependencies"):
+        yield text, "project.dependencies"
+    optional = project.table("optional-dependencies")
+    names = {canonicalize_name(name): name for name in optional.values}
+    own_name = canonicalize_name(project.optional_text("name") or "")
+    waiting = [canonicalize_name(extra) for extra in extras]
+    seen: set[str] = set()
+    while waiting:
+        extra = waiting.pop(0)
+        if extra in seen:
+            continue
+        seen.add(extra)
+        if extra not in names:
+            known = ", ".join(sorted(names)) or "there is none"
+            problem = f'has no extra "{shown_text(extra, limit=60)}"; known: {shown_text(known)}'
+            raise project.error(problem, "optional-dependencies")
+        for text in optional.texts(names[extra]):
+            place = f"project.optional-dependencies.{shown_text(names[extra], limit=60)}"
+            line = parse_requirement(text, origin=f"{project.where}: {place}")
+            if line is not None and line.project == own_name:
+                waiting.extend(canonicalize_name(name) for name in sorted(line.requirement.extras))
+            else:
+                yield text, place
+
+
+def _of_groups(document: Table, groups: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield the requirements of dependency groups (PEP 735), each group that they include once."""
+    table = document.table("dependency-groups")
+    names = {canonicalize_name(name): name for name in table.values}
+    waiting = [canonicalize_name(group) for group in groups]
+    seen: set[str] = set()
+    while waiting:
+        group = waiting.pop(0)
+        if group in seen:
+            continue
+        seen.add(group)
+        if group not in names:
+            known = shown_text(", ".join(sorted(names)) or "there is none")
+            problem = f'has no group "{shown_text(group, limit=60)}"; known: {known}'
+            raise ConfigError(where=f"{document.where}: dependency-groups", problem=problem)
+        items = table.values[names[group]]
+        place = f"dependency-groups.{shown_text(names[group], limit=60)}"
+        for item in items if isinstance(items, list) else [None]:
+            match item:
+                case str():
+                    yield item, place
+                case {"include-group": str(included), **rest} if not rest:
+                    waiting.append(canonicalize_name(included))
+                case _:
+                    problem = "expected requirements and { include-group = … }"
+                    raise table.error(problem, names[group])
+
+
+def _resolution(
+    want: str | None,
+    where: str,
+    texts: list[tuple[str, str]],
+    sources: Table,
+    requires_python: str | None,
+) -> Resolution:
+    lines: list[RequirementLine] = []
+    skipped: list[str] = []
+    elsewhere = {canonicalize_name(name): name for name in sources.values}
+    for text, place in texts:
+        origin = f"{where}: {place}"
+        line = parse_requirement(text, origin=origin)
+        source = None if line is None else elsewhere.get(canonicalize_name(line.project))
+        if line is None or (source and _is_local_source(sources, source)):
+            name = "a requirement" if line is None else line.project
+            skipped.append(f"{origin}: {name} is a local path")
+        else:
+            lines.append(line)
+    if not lines:
+        rest = f" ({skipped[0]})" if skipped else ""
+        raise ConfigError(where=where, problem=f"names no requirement{rest}")
+    return Resolution(
+        want=want,
+        file=where,
+        lines=tuple(lines),
+        skipped=tuple(skipped),
+        requires_python=requires_python,
+    )
+
+
+def _is_local_source(sources: Table, name: str) -> bool:
+    """Return whether uv takes a project from a folder. Raises ``ConfigError`` for an address."""
+    value = sources.values[name]
+    listed = value if isinstance(value, list) else [value]
+    tables = [item for item in listed if isinstance(item, dict)]
+    if any("git" in table or "url" in table for table in tables):
+        problem = "names an address; the mirror takes files from its indexes only"
+        raise sources.error(problem, name)
+    return bool(tables) and all("path" in table or "workspace" in table for table in tables)
