@@ -86,6 +86,13 @@ def shown_url(url: str) -> str:
     return shown_text(f"{parts.scheme}://{host}{parts.path}")
 
 
+def leaves_of(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the errors of an exception group, however deep; the error itself where it is no group."""
+    if isinstance(error, BaseExceptionGroup):
+        return tuple(leaf for inner in error.exceptions for leaf in leaves_of(inner))
+    return (error,)
+
+
 @dataclass(kw_only=True, eq=False)
 class MirrorError(Exception):
     """The root of all errors that this program raises on purpose."""

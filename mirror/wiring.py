@@ -16,34 +16,23 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.config import Config, IndexConfig, Limits, MirrorSettings
+from mirror.config import Config, IndexConfig
 from mirror.core.kept_links import KeptLinks, is_masked, masked_root
 from mirror.core.policy import Selection, compile_selections
-from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, TreeError
-from mirror.state.cycles import load_last_cycle
+from mirror.errors import AccessDenied, ConfigError, MirrorError
+from mirror.holdings.holdings import Clock, Holdings
+from mirror.holdings.matching import check_tree_is_there, check_tree_matches
+from mirror.holdings.opening import check_user
 from mirror.state.entries.held import has_blobs
-from mirror.state.entries.pages import load_last_revision
-from mirror.state.entries.rebuilt import is_rebuild_unfinished
 from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
-from mirror.state.meta import load_meta
-from mirror.state.store import (
-    Store,
-    check_integrity,
-    is_of_an_older_version,
-    open_copy,
-    open_store,
-    open_store_for_reading,
-)
+from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
 from mirror.sync.forker import Forker
 from mirror.sync.pool import Width
-from mirror.sync.rebuild import set_aside_state
 from mirror.sync.report import IndexCounters, Report
-from mirror.sync.work import Clock, Cycle, IndexRun, Options
-from mirror.tree.check import iter_projects
+from mirror.sync.work import Cycle, IndexRun, Options
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
-from mirror.tree.owner import check_owner, check_places
 from mirror.tree.pages import PageStore
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.flat import FlatClient
@@ -123,99 +112,6 @@ async def opened_cycle(
         yield await _build_cycle(config, options, layout, store, upstreams, clock, forker)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
-    """An existing tree with its state, for the commands that need no upstream."""
-
-    layout: Layout
-    store: Store
-    maintenance: Cycle
-    """Not a cycle: publishing pages requires one; its number is the last cycle's."""
-    was_rebuilt: bool = False
-
-
-@contextlib.asynccontextmanager
-async def opened_tree(
-    settings: MirrorSettings, limits: Limits, *, wait_s: float = 0.0, clock: Clock = time.time
-) -> AsyncIterator[Tree]:
-    """Yield the tree with its lock held, for a command that writes. Raises ``TreeError``, ``StateError``, ``LockHeld``."""
-    layout = Layout(settings.root)
-    await check_user(settings)
-    if not await anyio.Path(settings.state).exists():
-        raise await anyio.to_thread.run_sync(_no_state, settings, layout)
-    async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
-        await check_tree_matches(store, layout)
-        await anyio.to_thread.run_sync(create_tree, layout)
-        yield await _build_tree(settings, limits, layout, store, clock)
-
-
-async def make_state(settings: MirrorSettings, *, wait_s: float = 0.0) -> None:
-    """Make an empty tree with its state. Raises ``LockHeld``, ``TreeError``, or ``StateError`` where pages are there."""
-    layout = Layout(settings.root)
-    await check_user(settings)
-    await anyio.to_thread.run_sync(create_tree, layout)
-    async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
-        await check_tree_matches(store, layout)
-
-
-@contextlib.asynccontextmanager
-async def opened_tree_for_reading(
-    settings: MirrorSettings, limits: Limits, *, clock: Clock = time.time, may_note: bool = False
-) -> AsyncIterator[Tree]:
-    """Yield the tree without a lock, also while another process works on it.
-
-    Raises ``TreeError``, ``StateError``.
-
-    ``may_note``: the state takes small notes where it can be written, such as the time of a
-    verification; the command then counts as one that writes.
-    """
-    layout = Layout(settings.root)
-    if may_note:
-        await check_user(settings)
-    if not await anyio.Path(settings.state).exists():
-        raise await anyio.to_thread.run_sync(_no_state, settings, layout)
-    if may_note and await is_of_an_older_version(settings.state):
-        await _upgrade(settings, layout)
-    async with open_store_for_reading(settings.state, may_note=may_note) as store:
-        await check_tree_matches(store, layout)
-        yield await _build_tree(settings, limits, layout, store, clock)
-
-
-async def _upgrade(settings: MirrorSettings, layout: Layout) -> None:
-    """Bring a state up to this version, unless a process of an older one may still work on it."""
-    with contextlib.suppress(LockHeld, TreeError):
-        async with hold_async(layout.daemon_lock), hold_async(layout.tree_lock), open_store(settings.state):
-            pass
-
-
-@contextlib.asynccontextmanager
-async def opened_tree_for_repair(
-    settings: MirrorSettings, limits: Limits, *, wait_s: float = 0.0, clock: Clock = time.time
-) -> AsyncIterator[Tree]:
-    """Yield the tree with its lock held; a state that is missing, damaged or not the tree's is set aside for a new one."""
-    layout = Layout(settings.root)
-    await check_user(settings)
-    if not await anyio.Path(layout.simple).is_dir() and not await anyio.Path(settings.state).exists():
-        raise await anyio.to_thread.run_sync(_no_state, settings, layout)
-    await anyio.to_thread.run_sync(create_tree, layout)
-    async with hold_async(layout.tree_lock, wait_s=wait_s):
-        is_usable = await _is_usable(settings, layout)
-        if not is_usable:
-            await anyio.to_thread.run_sync(set_aside_state, settings.state)
-        async with open_store(settings.state) as store:
-            tree = await _build_tree(settings, limits, layout, store, clock)
-            yield replace(tree, was_rebuilt=not is_usable)
-
-
-async def check_user(settings: MirrorSettings) -> None:
-    """Raise ``WrongUser`` where another user owns the state, before a command writes anything.
-
-    Raises ``TreeError`` where another user could redirect the writes.
-    """
-    await anyio.to_thread.run_sync(check_owner, settings.root, settings.state)
-    await anyio.to_thread.run_sync(check_places, Layout(settings.root))
-
-
 async def with_known_indexes(config: Config) -> Config:
     """Return ``config`` with the indexes that the state remembers, their credentials looked up as by default."""
     async with open_store_for_reading(config.mirror.state) as store:
@@ -228,88 +124,6 @@ async def with_known_indexes(config: Config) -> Config:
             raise ConfigError(where=f"index {source.name!r}", problem=problem)
     indexes = tuple(IndexConfig(name=s.name, url=s.url, format="flat" if s.is_flat else "simple") for s in known)
     return msgspec.structs.replace(config, indexes=indexes)
-
-
-async def _is_usable(settings: MirrorSettings, layout: Layout) -> bool:
-    if not await anyio.Path(settings.state).exists():
-        return False
-    try:
-        async with open_store(settings.state) as store:
-            await check_tree_matches(store, layout)
-            await check_integrity(store)
-    except StateError as exc:
-        if exc.is_damage:
-            return False
-        raise
-    return True
-
-
-async def _build_tree(settings: MirrorSettings, limits: Limits, layout: Layout, store: Store, clock: Clock) -> Tree:
-    last = await load_last_cycle(store)
-    maintenance = Cycle(
-        id=last.id if last else 0,
-        store=store,
-        files=FileStore(layout, metadata_limit_bytes=limits.metadata_size, disk_reserve_bytes=limits.disk_reserve),
-        pages=PageStore(layout),
-        options=Options(),
-        report=Report(cycle=0, started_at=clock()),
-        clock=clock,
-        runs=(),
-        max_shrink=settings.max_shrink,
-    )
-    return Tree(layout=layout, store=store, maintenance=maintenance)
-
-
-def _no_state(settings: MirrorSettings, layout: Layout) -> StateError:
-    if layout.simple.is_dir():
-        return StateError(
-            path=str(settings.state),
-            problem="it is missing beside a tree with pages; run `mirror verify --repair` to rebuild it from them",
-            is_damage=True,
-        )
-    return StateError(
-        path=str(settings.state), problem="there is no mirror here: check --root, or run `mirror sync --once`"
-    )
-
-
-async def check_tree_matches(store: Store, layout: Layout) -> None:
-    """Raise ``StateError`` where the tree has pages that this state has never written."""
-    if await is_rebuild_unfinished(store):
-        problem = "its rebuilding was interrupted; run `mirror verify --repair` again"
-        raise StateError(path=str(store.path), problem=problem, is_damage=True)
-    on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
-    known = max(await load_last_revision(store), int(await load_meta(store, "root_revision") or 0))
-    if not known and await anyio.to_thread.run_sync(_has_pages, layout):
-        on_disk = on_disk or 1
-    if on_disk is not None and on_disk > known:
-        raise StateError(
-            path=str(store.path),
-            problem=f"{layout.simple} holds pages that this state does not know (revision {on_disk}, known {known}):"
-            " the state is missing or older than the tree; run `mirror verify --repair` to rebuild it from the tree,"
-            " or restore the newer state",
-            is_damage=True,
-        )
-
-
-async def check_tree_is_there(store: Store, layout: Layout) -> None:
-    """Raise ``StateError`` where the pages that this state has written are gone, or older ones are
-    in their place.
-
-    A cycle asks only for changes since the state, so it would never write those pages again.
-    """
-    written = int(await load_meta(store, "root_revision") or 0)
-    on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
-    if (on_disk or 0) < written:
-        found = "no root page of ours" if on_disk is None else f"an older root page (revision {on_disk})"
-        raise StateError(
-            path=str(store.path),
-            problem=f"{layout.simple} holds {found}, this state wrote revision {written}: the tree was lost, damaged or"
-            " replaced by an older one; run `mirror verify --repair` to mend it from the state, or check `root`",
-        )
-
-
-def _has_pages(layout: Layout) -> bool:
-    return any((layout.simple / name).is_dir() for name in iter_projects(layout))
 
 
 def _upstreams(
@@ -381,19 +195,17 @@ async def _build_cycle(
     known = [await upstream.recalled(sources[upstream.config.name], options, store) for upstream in upstreams]
     runs = tuple(_build_run(config, upstream, sources[upstream.config.name]) for upstream in known)
     report.indexes = {run.name: run.counters for run in runs}
+    files = FileStore(
+        layout,
+        metadata_limit_bytes=config.limits.metadata_size,
+        disk_reserve_bytes=config.limits.disk_reserve,
+        promises=forker.promises if forker is not None else None,
+    )
+    pages = PageStore(layout)
     return Cycle(
-        id=0,
-        store=store,
-        files=FileStore(
-            layout,
-            metadata_limit_bytes=config.limits.metadata_size,
-            disk_reserve_bytes=config.limits.disk_reserve,
-            promises=forker.promises if forker is not None else None,
-        ),
-        pages=PageStore(layout),
+        holdings=Holdings(store=store, layout=layout, files=files, pages=pages, clock=clock, cycle=0),
         options=options,
         report=report,
-        clock=clock,
         runs=runs,
         max_shrink=config.mirror.max_shrink,
         has_blobs=await has_blobs(store),

@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from mirror.holdings.holdings import Holdings
+from mirror.holdings.opening import opened_holdings
 from mirror.state.frozen.snapshots import SnapshotRow
-from mirror.sync import snapshot as work
-from mirror.wiring import Tree, opened_tree
+from mirror.upkeep import snapshot as work
+from mirror.upkeep.compare import compare as run_compare
 from mirroring import Mirror, published
 
 
 @contextlib.asynccontextmanager
-async def opened(mirror: Mirror) -> AsyncIterator[Tree]:
+async def opened(mirror: Mirror) -> AsyncIterator[Holdings]:
     """Open the mirror's tree under its lock, at the mirror's own time."""
-    async with opened_tree(mirror.config.mirror, mirror.config.limits, clock=mirror.clock) as tree:
+    async with opened_holdings(mirror.config.mirror, mirror.config.limits, clock=mirror.clock) as tree:
         yield tree
 
 
@@ -24,23 +26,23 @@ async def snapshot(mirror: Mirror, name: str, **options: Any) -> SnapshotRow:
     """Make a snapshot a second later."""
     mirror.clock.advance(1.0)
     async with opened(mirror) as tree:
-        return await work.create_snapshot(tree.maintenance, tree.layout, name, **options)
+        return await work.create_snapshot(tree, name, **options)
 
 
 async def delete(mirror: Mirror, name: str) -> None:
     async with opened(mirror) as tree:
-        await work.delete_snapshot(tree.store, tree.layout, name)
+        await work.delete_snapshot(tree, name)
 
 
 async def promote(mirror: Mirror, name: str, channel: str) -> str | None:
     async with opened(mirror) as tree:
-        return await work.promote(tree.store, tree.layout, name, channel)
+        return await work.promote(tree, name, channel)
 
 
 async def compare(mirror: Mirror, first: str, second: str = "now") -> dict[str, Any]:
     """Return the report of ``snapshot diff``."""
     async with opened(mirror) as tree:
-        return (await work.compare(tree.store, first, second)).as_json()
+        return (await run_compare(tree.store, first, second)).as_json()
 
 
 def shown(place: Path) -> dict[str, dict[str, str]]:

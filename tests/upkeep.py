@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.upkeep_commands import _repair
-from mirror.sync.prune import Pruning, Retention, plan_prune
-from mirror.sync.prune import prune as run_prune
-from mirror.sync.verify import Scope, Verification
-from mirror.sync.verify import verify as run_verify
-from mirror.wiring import opened_tree, opened_tree_for_reading
+from mirror.holdings.opening import opened_holdings, opened_holdings_for_reading
+from mirror.upkeep.findings import Scope, Verification
+from mirror.upkeep.prune import Pruning, Retention, plan_prune
+from mirror.upkeep.prune import prune as run_prune
+from mirror.upkeep.verify import verify as run_verify
 from mirroring import DAY_S, Mirror
 from simulator import Simulator, build_sdist, build_wheel
 
@@ -59,15 +59,10 @@ def flip(path: Path, at: int = 50) -> None:
 async def verify(mirror: Mirror, scope: Scope | None = None, *, now: float | None = None) -> Verification:
     """Verify as the command does."""
     found = Verification()
-    async with opened_tree_for_reading(mirror.config.mirror, mirror.config.limits, may_note=True) as tree:
-        await run_verify(
-            tree.store,
-            tree.layout,
-            scope or Scope(),
-            now=time.time if now is None else lambda: now,
-            metadata_limit_bytes=mirror.config.limits.metadata_size,
-            into=found,
-        )
+    settings, limits = mirror.config.mirror, mirror.config.limits
+    clock = time.time if now is None else lambda: now
+    async with opened_holdings_for_reading(settings, limits, may_note=True, clock=clock) as holdings:
+        await run_verify(holdings, scope or Scope(), into=found)
     return found
 
 
@@ -83,10 +78,10 @@ async def prune(mirror: Mirror, *, days: float = 30, history_days: float = 365, 
     retention = Retention(removed_s=days * DAY_S, history_s=history_days * DAY_S)
     settings, limits = mirror.config.mirror, mirror.config.limits
     if dry_run:
-        async with opened_tree_for_reading(settings, limits) as tree:
-            return await plan_prune(tree.store, tree.layout, retention, now=mirror.clock())
-    async with opened_tree(settings, limits, clock=mirror.clock) as tree:
-        return await run_prune(tree.maintenance, tree.layout, retention, into=Pruning())
+        async with opened_holdings_for_reading(settings, limits, clock=mirror.clock) as holdings:
+            return await plan_prune(holdings, retention)
+    async with opened_holdings(settings, limits, clock=mirror.clock) as tree:
+        return await run_prune(tree, retention, into=Pruning())
 
 
 def damage(mirror: Mirror, found: Verification) -> list[tuple[str, str]]:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from mirror.bundle.repair import Receipt
     from mirror.bundle.volumes import Told
     from mirror.config import Config
+    from mirror.holdings.holdings import Holdings
     from mirror.state.frozen.plan import Plan
     from mirror.state.frozen.shipments import ShipmentRow
     from mirror.state.frozen.snapshots import SnapshotRow
     from mirror.tree.layout import Layout
-    from mirror.wiring import Tree
 
 _MOST_LINES = 200
 _LONGEST_S = 100 * 366 * 86400
@@ -50,7 +50,7 @@ def key(
 ) -> ExitCode:
     """Make a key to sign bundles with, and the allowed_signers file that tells the far side to trust it."""
     from mirror.bundle import signing
-    from mirror.sync.snapshot import check_name
+    from mirror.upkeep.snapshot import check_name
 
     signing.check_tool()
     if not principal.isascii() or not principal.isprintable() or any(c in principal for c in ' ",*?!'):
@@ -112,8 +112,8 @@ def create(
     import anyio
 
     from mirror.bundle import signing
-    from mirror.sync.snapshot import check_name
-    from mirror.wiring import check_user
+    from mirror.holdings.opening import check_user
+    from mirror.upkeep.snapshot import check_name
 
     check_name(site, "site")
     if sum((full, since is not None, repair is not None)) > 1:
@@ -226,10 +226,10 @@ def _create(options: GlobalOptions, wanted: _Wanted) -> dict[str, Any]:
 
     from mirror.bundle import create as work
     from mirror.bundle.agent import unlocked_key
+    from mirror.holdings.opening import check_user
     from mirror.state.frozen.plan import open_plan
     from mirror.tree.layout import Layout
     from mirror.tree.lock import hold
-    from mirror.wiring import check_user
 
     layout = Layout(wanted.config.mirror.root)
     if not layout.root.is_dir():
@@ -285,17 +285,17 @@ async def _abandon(options: GlobalOptions, config: Config, site: str) -> list[st
     from mirror.bundle import create as work
     from mirror.state.frozen.plan import open_plan
     from mirror.state.frozen.snapshots import Kind, load_snapshots
-    from mirror.sync import snapshot as frozen
+    from mirror.upkeep import snapshot as frozen
 
     places = []
-    async with _opened(options, config) as tree:
-        for pin in await load_snapshots(tree.store, Kind.PIN):
+    async with _opened(options, config) as holdings:
+        for pin in await load_snapshots(holdings.store, Kind.PIN):
             if pin.name.rpartition("-")[0] != site:
                 continue
-            with open_plan(work.plan_path(tree.layout, pin.name)) as plan:
+            with open_plan(work.plan_path(holdings.layout, pin.name)) as plan:
                 places.append(str(plan.meta("directory") or ""))
                 work.clear_begun(plan, is_abandoned=True)
-            await frozen.remove(tree.store, tree.layout, pin)
+            await frozen.remove(holdings, pin)
     return places
 
 
@@ -340,8 +340,8 @@ def forget(
     config = options.load_tree_config()
 
     async def run() -> int:
-        async with _opened(options, config) as tree:
-            return await forget_site(tree.store, tree.layout, site)
+        async with _opened(options, config) as holdings:
+            return await forget_site(holdings.store, holdings.layout, site)
 
     with hold(config.mirror.root / "bundle.lock", wait_s=options.wait_s):
         begun = anyio.run(_abandon, options, config, site)
@@ -365,56 +365,55 @@ async def _prepare(options: GlobalOptions, wanted: _Wanted, layout: Layout) -> _
     import time
 
     from mirror.bundle import create as work
+    from mirror.holdings.opening import opened_holdings_for_reading
     from mirror.state.frozen.plan import open_plan
-    from mirror.sync import snapshot as frozen
-    from mirror.wiring import opened_tree_for_reading
+    from mirror.upkeep import snapshot as frozen
 
-    async with _opened(options, wanted.config) as tree:
+    async with _opened(options, wanted.config) as holdings:
         order = _order(wanted)
         site = next((s for s in wanted.config.sites if s.name == wanted.site), None)
         if site is None:
-            await work.check_known(tree.store, wanted.site)
-        basis = await work.find_basis(tree.store, wanted.site, since=wanted.since, full=wanted.full)
-        pin = await _continued_pin(tree, wanted.site, order, basis)
+            await work.check_known(holdings.store, wanted.site)
+        basis = await work.find_basis(holdings.store, wanted.site, since=wanted.since, full=wanted.full)
+        pin = await _continued_pin(holdings, wanted.site, order, basis)
         if pin is not None:
             return _Job(pin, order, basis)
         pin = await frozen.freeze_pin(
-            tree.maintenance,
-            tree.layout,
+            holdings,
             f"{wanted.site}-{basis.sequence:06d}",
             wants=None if site is None or site.takes_all else site.wants(),
             snapshot=wanted.snapshot,
         )
     settings, limits = wanted.config.mirror, wanted.config.limits
     with open_plan(work.plan_path(layout, pin.name)) as plan:
-        async with opened_tree_for_reading(settings, limits) as tree:
-            has_news = await work.make_plan(plan, tree.store, layout, pin, order, basis, now=time.time())
+        async with opened_holdings_for_reading(settings, limits) as holdings:
+            has_news = await work.make_plan(plan, holdings.store, layout, pin, order, basis, now=time.time())
     if has_news:
         return _Job(pin, order, basis)
-    async with _opened(options, wanted.config) as tree:
-        await frozen.remove(tree.store, layout, pin)
+    async with _opened(options, wanted.config) as holdings:
+        await frozen.remove(holdings, pin)
     return None
 
 
-async def _continued_pin(tree: Tree, site: str, order: Order, basis: Basis) -> SnapshotRow | None:
+async def _continued_pin(holdings: Holdings, site: str, order: Order, basis: Basis) -> SnapshotRow | None:
     """Return the pin of an interrupted run with this order; pins of other orders for the site are
     removed.
     """
     from mirror.bundle import create as work
     from mirror.state.frozen.plan import open_plan
     from mirror.state.frozen.snapshots import Kind, load_snapshots
-    from mirror.sync import snapshot as frozen
+    from mirror.upkeep import snapshot as frozen
 
-    await frozen.clear_interrupted(tree.store, tree.layout)
-    newest = await frozen.load_revision_to_freeze(tree.store, order.snapshot)
-    for pin in await load_snapshots(tree.store, Kind.PIN):
+    await frozen.clear_interrupted(holdings)
+    newest = await frozen.load_revision_to_freeze(holdings.store, order.snapshot)
+    for pin in await load_snapshots(holdings.store, Kind.PIN):
         if pin.name.rpartition("-")[0] != site:
             continue
-        with open_plan(work.plan_path(tree.layout, pin.name)) as plan:
+        with open_plan(work.plan_path(holdings.layout, pin.name)) as plan:
             if work.is_continued(plan, order, basis, is_newest=pin.revision == newest):
                 return pin
             work.clear_begun(plan)
-        await frozen.remove(tree.store, tree.layout, pin)
+        await frozen.remove(holdings, pin)
     return None
 
 
@@ -438,12 +437,12 @@ def _order(wanted: _Wanted) -> Order:
 async def _enter(options: GlobalOptions, wanted: _Wanted, job: _Job, digest: str) -> None:
     from mirror.bundle import create as work
     from mirror.state.frozen.plan import open_plan
-    from mirror.sync import snapshot as frozen
+    from mirror.upkeep import snapshot as frozen
 
-    async with _opened(options, wanted.config) as tree:
-        with open_plan(work.plan_path(tree.layout, job.pin.name)) as plan:
-            await work.commit(tree.store, tree.layout, plan, digest, bases=job.basis.bases)
-        await frozen.remove(tree.store, tree.layout, job.pin)
+    async with _opened(options, wanted.config) as holdings:
+        with open_plan(work.plan_path(holdings.layout, job.pin.name)) as plan:
+            await work.commit(holdings.store, holdings.layout, plan, digest, bases=job.basis.bases)
+        await frozen.remove(holdings, job.pin)
 
 
 def _repair(options: GlobalOptions, wanted: _Wanted, path: Path) -> dict[str, Any]:
@@ -481,15 +480,15 @@ def _repair(options: GlobalOptions, wanted: _Wanted, path: Path) -> dict[str, An
 async def _find_withheld(wanted: _Wanted, receipt: Receipt) -> frozenset[str]:
     from mirror.bundle.create import check_known
     from mirror.bundle.repair import find_withheld
-    from mirror.wiring import opened_tree_for_reading
+    from mirror.holdings.opening import opened_holdings_for_reading
 
     site = next((s for s in wanted.config.sites if s.name == wanted.site), None)
-    async with opened_tree_for_reading(wanted.config.mirror, wanted.config.limits) as tree:
+    async with opened_holdings_for_reading(wanted.config.mirror, wanted.config.limits) as holdings:
         if site is None:
-            await check_known(tree.store, wanted.site)
+            await check_known(holdings.store, wanted.site)
         if site is None or site.takes_all:
             return frozenset()
-        return await find_withheld(tree.store, receipt, site.wants())
+        return await find_withheld(holdings.store, receipt, site.wants())
 
 
 def _show_created(report: dict[str, Any]) -> None:
@@ -664,14 +663,14 @@ def acknowledge(
     from mirror.state.frozen.shipments import load_shipments, record_acknowledged
 
     async def run() -> tuple[ShipmentRow, list[str]]:
-        async with _opened(options, options.load_tree_config()) as tree:
+        async with _opened(options, options.load_tree_config()) as holdings:
             found = await anyio.to_thread.run_sync(read_receipt, receipt)
-            before = await load_shipments(tree.store, found.site)
+            before = await load_shipments(holdings.store, found.site)
             row = find_shipment(found, before, is_receipt=True)
             await record_acknowledged(
-                tree.store, row, now=time.time(), free_bytes=found.free_bytes, damage=len(found.damage)
+                holdings.store, row, now=time.time(), free_bytes=found.free_bytes, damage=len(found.damage)
             )
-            after = await load_shipments(tree.store, found.site)
+            after = await load_shipments(holdings.store, found.site)
         row = next(r for r in after if r.sequence == row.sequence)
         return row, acknowledged_changes(before, after, row.sequence)
 
@@ -688,11 +687,11 @@ def acknowledge(
 
 
 async def _load_begun(config: Config, site: str | None) -> list[dict[str, Any]]:
+    from mirror.holdings.opening import opened_holdings_for_reading
     from mirror.state.frozen.snapshots import Kind, load_snapshots
-    from mirror.wiring import opened_tree_for_reading
 
-    async with opened_tree_for_reading(config.mirror, config.limits) as tree:
-        pins = [(pin.name.rpartition("-")[0], pin) for pin in await load_snapshots(tree.store, Kind.PIN)]
+    async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
+        pins = [(pin.name.rpartition("-")[0], pin) for pin in await load_snapshots(holdings.store, Kind.PIN)]
     return [
         {"site": name, "begun_at": _time(pin.made_at), "revision": pin.revision}
         for name, pin in pins
@@ -701,17 +700,17 @@ async def _load_begun(config: Config, site: str | None) -> list[dict[str, Any]]:
 
 
 async def _load_shipments(config: Config, site: str | None) -> list[ShipmentRow]:
+    from mirror.holdings.opening import opened_holdings_for_reading
     from mirror.state.frozen.shipments import load_shipments
-    from mirror.wiring import opened_tree_for_reading
 
-    async with opened_tree_for_reading(config.mirror, config.limits) as tree:
-        return await load_shipments(tree.store, site)
+    async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
+        return await load_shipments(holdings.store, site)
 
 
 def _opened(options: GlobalOptions, config: Config) -> Any:
-    from mirror.wiring import opened_tree
+    from mirror.holdings.opening import opened_holdings
 
-    return opened_tree(config.mirror, config.limits, wait_s=options.wait_s)
+    return opened_holdings(config.mirror, config.limits, wait_s=options.wait_s)
 
 
 def _shown(options: GlobalOptions, total: int, what: str) -> AbstractContextManager[Told]:

@@ -6,12 +6,11 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from mirror import __version__
 from mirror.core.direction_marks import escape_marks
-from mirror.errors import MirrorError, TreeError
+from mirror.errors import MirrorError, TreeError, leaves_of
 from mirror.logs import error_priority, redact
 
 
@@ -19,7 +18,7 @@ def expected_errors(error: BaseException) -> tuple[MirrorError, ...]:
     """Return the errors that were raised on purpose: one, or the members of a group; none if a bug
     is among them.
     """
-    leaves = tuple(_leaves(error))
+    leaves = leaves_of(error)
     expected = tuple(leaf for leaf in leaves if isinstance(leaf, MirrorError))
     return expected if len(expected) == len(leaves) else ()
 
@@ -86,11 +85,3 @@ def close_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

@@ -14,7 +14,7 @@ from mirror.exit_codes import ExitCode
 if TYPE_CHECKING:
     from mirror.core.changes import ProjectDifference
     from mirror.state.frozen.snapshots import SnapshotRow
-    from mirror.sync.snapshot import Difference
+    from mirror.upkeep.compare import Difference
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
 _NAME = Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and hyphens.")]
@@ -31,11 +31,11 @@ def create(
     """Freeze what is published now; it is an index of its own, public/snapshots/NAME/simple/."""
     import anyio
 
-    from mirror.sync import snapshot as work
+    from mirror.upkeep import snapshot as work
 
     async def run() -> SnapshotRow:
-        async with _opened(options) as tree:
-            return await work.create_snapshot(tree.maintenance, tree.layout, name, note=note)
+        async with _opened(options) as holdings:
+            return await work.create_snapshot(holdings, name, note=note)
 
     row = anyio.run(run)
     if json:
@@ -52,15 +52,15 @@ def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
     """List the snapshots, and which channels show them."""
     import anyio
 
+    from mirror.holdings.opening import opened_holdings_for_reading
     from mirror.state.frozen.snapshots import Kind, load_snapshots
     from mirror.tree.snapshots import load_channels
-    from mirror.wiring import opened_tree_for_reading
 
     async def run() -> tuple[list[SnapshotRow], dict[str, str]]:
         config = options.load_tree_config()
-        async with opened_tree_for_reading(config.mirror, config.limits) as tree:
-            rows = [row for row in await load_snapshots(tree.store, Kind.SNAPSHOT) if row.ready]
-            return rows, await anyio.to_thread.run_sync(load_channels, tree.layout)
+        async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
+            rows = [row for row in await load_snapshots(holdings.store, Kind.SNAPSHOT) if row.ready]
+            return rows, await anyio.to_thread.run_sync(load_channels, holdings.layout)
 
     rows, channels = anyio.run(run)
     shown_by = {row.name: sorted(c for c, s in channels.items() if s == row.name) for row in rows}
@@ -97,13 +97,13 @@ def diff(
     """Say what changed between two states: projects, versions, files, yanks, replaced bytes."""
     import anyio
 
-    from mirror.sync.snapshot import compare
-    from mirror.wiring import opened_tree_for_reading
+    from mirror.holdings.opening import opened_holdings_for_reading
+    from mirror.upkeep.compare import compare
 
     async def run() -> Difference:
         config = options.load_tree_config()
-        async with opened_tree_for_reading(config.mirror, config.limits) as tree:
-            return await compare(tree.store, first, second)
+        async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
+            return await compare(holdings.store, first, second)
 
     found = anyio.run(run)
     if json:
@@ -122,11 +122,11 @@ def promote(
     """Let a channel show a snapshot, at once for all readers; an older one again is the way back."""
     import anyio
 
-    from mirror.sync import snapshot as work
+    from mirror.upkeep import snapshot as work
 
     async def run() -> str | None:
-        async with _opened(options) as tree:
-            return await work.promote(tree.store, tree.layout, name, channel)
+        async with _opened(options) as holdings:
+            return await work.promote(holdings, name, channel)
 
     before = anyio.run(run)
     if json:
@@ -141,11 +141,11 @@ def delete(options: GlobalOptions, name: _NAME, json: _JSON = False) -> ExitCode
     """Take a snapshot away; what only it listed is deleted by `mirror prune`."""
     import anyio
 
-    from mirror.sync import snapshot as work
+    from mirror.upkeep import snapshot as work
 
     async def run() -> SnapshotRow:
-        async with _opened(options) as tree:
-            return await work.delete_snapshot(tree.store, tree.layout, name)
+        async with _opened(options) as holdings:
+            return await work.delete_snapshot(holdings, name)
 
     row = anyio.run(run)
     if json:
@@ -156,10 +156,10 @@ def delete(options: GlobalOptions, name: _NAME, json: _JSON = False) -> ExitCode
 
 
 def _opened(options: GlobalOptions) -> Any:
-    from mirror.wiring import opened_tree
+    from mirror.holdings.opening import opened_holdings
 
     config = options.load_tree_config()
-    return opened_tree(config.mirror, config.limits, wait_s=options.wait_s)
+    return opened_holdings(config.mirror, config.limits, wait_s=options.wait_s)
 
 
 def _difference_lines(found: Difference) -> list[str]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mirror.config import Config
     from mirror.state.blobs.lost import LostFile
     from mirror.state.store import Store
-    from mirror.sync.prune import Pruning
-    from mirror.sync.verify import Scope, Verification
+    from mirror.upkeep.findings import Scope, Verification
+    from mirror.upkeep.prune import Pruning
 
 _SHOWN = 20
 _MOST_NAMED = 500
@@ -48,7 +48,7 @@ def verify(
     import anyio
 
     from mirror.config import parse_duration, parse_ratio
-    from mirror.sync.verify import Scope
+    from mirror.upkeep.findings import Scope
 
     try:
         share = parse_ratio(sample)
@@ -93,7 +93,7 @@ async def _verify(options: GlobalOptions, scope: Scope, repair: bool) -> Verific
     from contextlib import nullcontext
 
     from mirror.cli.upkeep_progress import shown_verification
-    from mirror.sync.verify import Verification
+    from mirror.upkeep.findings import Verification
 
     config = options.load_tree_config()
     found = Verification()
@@ -107,14 +107,13 @@ async def _verify(options: GlobalOptions, scope: Scope, repair: bool) -> Verific
 
 async def _look(config: Config, scope: Scope, found: Verification) -> None:
     """Check the tree without a lock."""
-    from mirror.sync.damage import note_verification
-    from mirror.sync.verify import verify as run_verify
-    from mirror.wiring import opened_tree_for_reading
+    from mirror.holdings.opening import opened_holdings_for_reading
+    from mirror.upkeep.damage import note_verification
+    from mirror.upkeep.verify import verify as run_verify
 
-    async with opened_tree_for_reading(config.mirror, config.limits, may_note=True) as tree:
-        limit_bytes = config.limits.metadata_size
-        await run_verify(tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found)
-        await note_verification(tree.store, found, now=time.time(), is_whole=scope.is_all)
+    async with opened_holdings_for_reading(config.mirror, config.limits, may_note=True) as holdings:
+        await run_verify(holdings, scope, into=found)
+        await note_verification(holdings.store, found, now=time.time(), is_whole=scope.is_all)
 
 
 async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: Verification) -> None:
@@ -124,26 +123,26 @@ async def _repair(options: GlobalOptions, config: Config, scope: Scope, found: V
     The whole tree is hashed before the lock is taken: a daemon may go on meanwhile.
     """
     from mirror.errors import MirrorError, StateError
-    from mirror.sync.damage import note_verification
-    from mirror.sync.rebuild import rebuild
-    from mirror.sync.verify import look_again, repair
-    from mirror.wiring import opened_tree_for_repair
+    from mirror.holdings.opening import opened_holdings_for_repair
+    from mirror.upkeep.damage import note_verification
+    from mirror.upkeep.rebuild import rebuild
+    from mirror.upkeep.repair import repair
+    from mirror.upkeep.verify import check_again
 
     try:
         await _look(config, scope, found)
     except StateError as exc:
         if not exc.is_damage:
             raise
-    async with opened_tree_for_repair(config.mirror, config.limits, wait_s=options.wait_s) as tree:
-        if tree.was_rebuilt:
+    async with opened_holdings_for_repair(config.mirror, config.limits, wait_s=options.wait_s) as (holdings, is_own):
+        if not is_own:
             found.blobs_checked = found.bytes_checked = found.pages_checked = 0
             found.findings.clear()
-            await rebuild(tree.maintenance, tree.layout, into=found)
+            await rebuild(holdings, into=found)
             return
-        limit_bytes = config.limits.metadata_size
-        await look_again(tree.store, tree.layout, scope, now=time.time, metadata_limit_bytes=limit_bytes, into=found)
-        await note_verification(tree.store, found, now=time.time(), is_whole=scope.is_all)
-        await repair(tree.maintenance, tree.layout, found)  # where all is whole, it writes the pages that are due
+        await check_again(holdings, scope, into=found)
+        await note_verification(holdings.store, found, now=time.time(), is_whole=scope.is_all)
+        await repair(holdings, found)  # where all is whole, it writes the pages that are due
     if found.lost:
         found.doing = "fetching what was lost"
         try:
@@ -202,20 +201,20 @@ async def _fetch_lost(options: GlobalOptions, config: Config, lost: list[LostFil
 
 
 async def _prune(options: GlobalOptions, dry_run: bool) -> Pruning:
-    from mirror.sync.prune import Pruning, Retention, plan_prune
-    from mirror.sync.prune import prune as run_prune
-    from mirror.sync.summaries import fill_summaries
-    from mirror.wiring import opened_tree, opened_tree_for_reading
+    from mirror.holdings.opening import opened_holdings, opened_holdings_for_reading
+    from mirror.upkeep.prune import Pruning, Retention, plan_prune
+    from mirror.upkeep.prune import prune as run_prune
+    from mirror.upkeep.summaries import fill_summaries
 
     config = options.load_tree_config(needs_settings=True)
     settings = config.mirror
     retention = Retention(removed_s=settings.keep_removed_s, history_s=settings.keep_history_s)
     if dry_run:
-        async with opened_tree_for_reading(settings, config.limits) as tree:
-            return await plan_prune(tree.store, tree.layout, retention, now=time.time())
-    async with opened_tree(settings, config.limits, wait_s=options.wait_s) as tree:
-        pruned = await run_prune(tree.maintenance, tree.layout, retention, into=Pruning())
-        await fill_summaries(tree.store, tree.layout)
+        async with opened_holdings_for_reading(settings, config.limits) as holdings:
+            return await plan_prune(holdings, retention)
+    async with opened_holdings(settings, config.limits, wait_s=options.wait_s) as holdings:
+        pruned = await run_prune(holdings, retention, into=Pruning())
+        await fill_summaries(holdings.store, holdings.layout)
         return pruned
 
 
@@ -234,7 +233,7 @@ def _verification_json(found: Verification, *, repair: bool) -> dict[str, Any]:
 
 def _show_verification(found: Verification, *, repair: bool) -> None:
     from mirror.errors import shown_text
-    from mirror.sync.verify import shown_path
+    from mirror.upkeep.findings import shown_path
 
     for finding in found.findings[:_SHOWN]:
         write_out(f"{finding.damage.value}: {shown_path(finding.path)}: {shown_text(finding.detail)}")

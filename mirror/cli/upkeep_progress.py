@@ -15,7 +15,7 @@ from mirror.cli.text import remaining, size
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from mirror.sync.verify import Verification
+    from mirror.upkeep.findings import Verification
 
 _A_SECOND = 4
 _FEW_S = 1.0

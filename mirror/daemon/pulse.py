@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import anyio
 
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, leaves_of
 from mirror.logs import get_logger
 from mirror.notify import ServiceManager
 
@@ -36,13 +36,10 @@ def ungrouped() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        expected, unexpected = group.split(MirrorError)
-        error: BaseException | None = expected
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        if unexpected is not None or error is None:
+        errors = leaves_of(group)
+        if not all(isinstance(error, MirrorError) for error in errors):
             raise
-        raise error from group
+        raise errors[0] from group
 
 
 class Pulse:

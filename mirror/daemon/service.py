@@ -43,6 +43,8 @@ from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.daemon.upkeep import Upkeep
 from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, Unavailable
 from mirror.exit_codes import ExitCode
+from mirror.holdings.matching import check_tree_is_there, check_tree_matches
+from mirror.holdings.opening import check_user, make_state, opened_holdings
 from mirror.logs import get_logger
 from mirror.metrics import Facts, Metrics
 from mirror.notify import ServiceManager
@@ -57,7 +59,7 @@ from mirror.tree.atomic import disk_space
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
 from mirror.upstream.credentials import CredentialSource, credential_source
-from mirror.wiring import check_tree_is_there, check_tree_matches, check_user, make_state, opened_cycle, opened_tree
+from mirror.wiring import opened_cycle
 
 LOOK_EVERY_S = 15.0
 """How often the daemon checks the clock and refused credentials, while it waits."""
@@ -173,9 +175,9 @@ class Daemon:
         try:
             if not await anyio.Path(settings.state).exists():
                 await make_state(settings, wait_s=self._wait_s)
-            async with opened_tree(settings, limits, wait_s=self._wait_s) as tree:
-                await check_tree_is_there(tree.store, tree.layout)
-                self._metrics.facts = await self._load_facts(tree.store)
+            async with opened_holdings(settings, limits, wait_s=self._wait_s) as holdings:
+                await check_tree_is_there(holdings.store, holdings.layout)
+                self._metrics.facts = await self._load_facts(holdings.store)
         except LockHeld as exc:
             # Another command is at work, maybe for hours: a readable state is enough to start.
             _log.warning("lock.held", problem=str(exc))

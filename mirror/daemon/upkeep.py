@@ -17,15 +17,16 @@ import anyio
 from mirror.config import Config
 from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.errors import LockHeld, StateError, TreeError
+from mirror.holdings.holdings import Clock, Holdings
+from mirror.holdings.opening import opened_holdings
 from mirror.logs import get_logger
 from mirror.state.notes import UpkeepNote, record_note
 from mirror.state.store import Store
-from mirror.sync.damage import note_damage
-from mirror.sync.prune import Pruning, Retention, prune
-from mirror.sync.summaries import fill_summaries
-from mirror.sync.verify import Finding, Scope, Verification, verify
-from mirror.sync.work import Clock
-from mirror.wiring import Tree, opened_tree
+from mirror.upkeep.damage import note_damage
+from mirror.upkeep.findings import Finding, Scope, Verification
+from mirror.upkeep.prune import Pruning, Retention, prune
+from mirror.upkeep.summaries import fill_summaries
+from mirror.upkeep.verify import verify
 
 EVERY_S = 86_400.0
 
@@ -76,8 +77,8 @@ class Upkeep:
         """
         self._progress = self._progress or _Progress()
         try:
-            async with opened_tree(config.mirror, config.limits, clock=self._clock) as tree:
-                is_done = await self._run(config, tree, self._progress, until)
+            async with opened_holdings(config.mirror, config.limits, clock=self._clock) as holdings:
+                is_done = await self._run(config, holdings, self._progress, until)
         except LockHeld as exc:
             _log.info("upkeep.waits", pid=exc.pid)
             return False
@@ -89,7 +90,9 @@ class Upkeep:
             self._progress = None
         return is_done
 
-    async def _run(self, config: Config, tree: Tree, progress: _Progress, until: Callable[[], Awaitable[None]]) -> bool:
+    async def _run(
+        self, config: Config, holdings: Holdings, progress: _Progress, until: Callable[[], Awaitable[None]]
+    ) -> bool:
         found = Verification()
 
         async def yield_when_due() -> None:
@@ -100,34 +103,34 @@ class Upkeep:
 
         try:
             with (
-                self._pulse.work(lambda: _describe(progress, found), lambda: _marker(progress, found, tree.store)),
+                self._pulse.work(lambda: _describe(progress, found), lambda: _marker(progress, found, holdings.store)),
                 ungrouped(),
             ):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(yield_when_due)
-                    await self._prune(config, tree, progress)
-                    await self._scrub(config, tree, progress, found)
+                    await self._prune(config, holdings, progress)
+                    await self._scrub(config, holdings, progress, found)
                     tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 progress.checked += found.blobs_checked
                 progress.checked_bytes += found.bytes_checked
-                await self._note_damage(tree.store, found.findings)
+                await self._note_damage(holdings.store, found.findings)
         if not progress.is_pruned or progress.wanted is None or (found.stopped and progress.checked < progress.wanted):
             _log.info("upkeep.yielded", checked=progress.checked, wanted=progress.wanted)
             return False
-        await self._note_end(tree.store, progress)
+        await self._note_end(holdings.store, progress)
         return True
 
-    async def _prune(self, config: Config, tree: Tree, progress: _Progress) -> None:
+    async def _prune(self, config: Config, holdings: Holdings, progress: _Progress) -> None:
         if progress.is_pruned:
             return
         retention = Retention(removed_s=config.mirror.keep_removed_s, history_s=config.mirror.keep_history_s)
-        await prune(tree.maintenance, tree.layout, retention, into=progress.pruning)
-        progress.summaries += await fill_summaries(tree.store, tree.layout)
+        await prune(holdings, retention, into=progress.pruning)
+        progress.summaries += await fill_summaries(holdings.store, holdings.layout)
         progress.is_pruned = True
 
-    async def _scrub(self, config: Config, tree: Tree, progress: _Progress, found: Verification) -> None:
+    async def _scrub(self, config: Config, holdings: Holdings, progress: _Progress, found: Verification) -> None:
         share = config.mirror.scrub
         if progress.wanted is not None:
             share *= max(progress.wanted - progress.checked, 0) / max(progress.wanted, 1)
@@ -136,10 +139,7 @@ class Upkeep:
         if not share:
             progress.wanted = progress.wanted or 0
             return
-        limit_bytes = config.limits.metadata_size
-        await verify(
-            tree.store, tree.layout, Scope(share=share), now=self._clock, metadata_limit_bytes=limit_bytes, into=found
-        )
+        await verify(holdings, Scope(share=share), into=found)
         if progress.wanted is None:
             progress.wanted = found.blobs_total
 

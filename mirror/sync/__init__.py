@@ -1,7 +1,6 @@
 """A cycle and its stages: start with ``cycle``.
 
-``crawl`` reads pages, ``fetch`` downloads, ``record`` commits finished files, ``publish`` writes
-pages, ``removal`` removes files, ``report`` counts; ``pool`` adapts the number of concurrent
-downloads, ``work`` holds the values that they share. Apart from the cycle: ``verify``, ``rebuild``
-and ``prune``.
+``crawl`` reads pages, ``fetch`` downloads, ``record`` commits finished files, ``removal`` removes
+files, ``report`` counts; ``pool`` adapts the number of concurrent downloads, ``work`` holds the
+values that they share. ``mirror.publishing`` writes the pages.
 """

@@ -17,13 +17,15 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import anyio
 import msgspec
 
 from mirror.core.names import ProjectName
-from mirror.errors import ConfigError, DiskFull, MirrorError, Reason, StateError, TreeError, shown_text
+from mirror.errors import ConfigError, DiskFull, MirrorError, Reason, StateError, TreeError, leaves_of, shown_text
 from mirror.logs import get_logger, redact
+from mirror.publishing.publisher import Publisher
 from mirror.state.cycles import forget_cycle, record_cycle_end, record_cycle_start
 from mirror.state.listing.due import Due, count_due, has_wanted, load_due, load_listed
 from mirror.state.listing.sources import SourceRow, load_sources, record_identity, record_let_out, record_success
@@ -34,7 +36,6 @@ from mirror.sync.fetch import Fetcher
 from mirror.sync.foreign import plan_foreign, remove_foreign
 from mirror.sync.hints import add_hint, ask_for_address
 from mirror.sync.plan import plan_of_cycle, plan_stage
-from mirror.sync.publish import Publisher
 from mirror.sync.record import Recorder
 from mirror.sync.removal import (
     apply_removals,
@@ -67,9 +68,8 @@ async def run_cycle(cycle: Cycle) -> Report:
     nothing.
     """
     report = cycle.report
-    report.cycle = cycle.id = await record_cycle_start(
-        cycle.store, cycle.clock(), allow_shrink=cycle.options.allow_shrink
-    )
+    report.cycle = await record_cycle_start(cycle.store, cycle.clock(), allow_shrink=cycle.options.allow_shrink)
+    cycle.holdings = replace(cycle.holdings, cycle=report.cycle)
     _log.info("cycle.started", cycle=cycle.id, indexes=[run.name for run in cycle.runs])
     is_refused = False
     try:
@@ -94,7 +94,7 @@ async def run_cycle(cycle: Cycle) -> Report:
 
 
 async def _run_steps(cycle: Cycle) -> None:
-    publisher = Publisher(cycle)
+    publisher = Publisher(cycle.holdings, cycle.unwritten)
     if not cycle.options.dry_run:
         await sweep_before(cycle)
         await renew_unsure(cycle)
@@ -144,7 +144,7 @@ async def _publish_what_is_held(cycle: Cycle) -> None:
     with anyio.CancelScope(shield=True):
         try:
             try:
-                await Publisher(cycle).publish_marked()
+                await Publisher(cycle.holdings, cycle.unwritten).publish_marked()
             except (DiskFull, StateError) as exc:
                 if isinstance(exc, StateError) and not exc.is_full:
                     raise
@@ -152,7 +152,7 @@ async def _publish_what_is_held(cycle: Cycle) -> None:
                 if not removed:
                     raise
                 _log.warning("staging.swept", files=removed, reason="the disk is full, and pages need some room")
-                await Publisher(cycle).publish_marked()
+                await Publisher(cycle.holdings, cycle.unwritten).publish_marked()
         except (StateError, TreeError) as exc:
             _log.warning("cycle.unpublished", cycle=cycle.id, problem=str(exc))
 
@@ -435,15 +435,8 @@ async def _report_rest(cycle: Cycle, reported: int) -> None:
 
 def _storage_error(error: MirrorError | ExceptionGroup[Exception]) -> MirrorError:
     """Return the error of the disk or the state that stopped a cycle; anything else is a bug and raised again."""
-    leaves: list[BaseException] = [error]
-    found: MirrorError | None = None
-    while leaves:
-        leaf = leaves.pop()
-        if isinstance(leaf, BaseExceptionGroup):
-            leaves.extend(leaf.exceptions)
-        elif isinstance(leaf, StateError | TreeError):
-            found = leaf
-        else:
-            raise error
-    assert found is not None
-    return found
+    errors = leaves_of(error)
+    storage = [one for one in errors if isinstance(one, StateError | TreeError)]
+    if len(storage) < len(errors):
+        raise error
+    return storage[0]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from mirror.core.distributions import is_foreign
 from mirror.logs import get_logger
+from mirror.publishing.publisher import Publisher
 from mirror.state.entries.held import OpenFile, iter_open_files
 from mirror.state.entries.removals import RemovalRecord, record_removals
 from mirror.state.meta import load_meta, record_meta
-from mirror.sync.publish import Publisher
 from mirror.sync.report import PlanItem
 from mirror.sync.work import Cycle
 

@@ -22,12 +22,12 @@ from mirror.core.model import Digests
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import Reason, TreeError
 from mirror.logs import get_logger
+from mirror.publishing.publisher import Publisher
 from mirror.state.blobs.durability import record_unsure
 from mirror.state.entries.changes import Placed, ProjectRecord, record_changes, record_missing, record_offered
 from mirror.state.entries.held import HeldBlob, load_blobs
 from mirror.state.entries.offered import Offered, load_first
 from mirror.state.missing.ledger import Failure, record_failures
-from mirror.sync.publish import Publisher
 from mirror.sync.work import Cycle, ProjectWork
 from mirror.tree.files import PlacedBlob
 from mirror.tree.staging import StagedFile

@@ -18,6 +18,7 @@ from mirror.core.names import ProjectName
 from mirror.core.policy import brake_holds, enough_published
 from mirror.errors import Reason
 from mirror.logs import get_logger
+from mirror.publishing.publisher import Publisher
 from mirror.state.entries.changes import record_missing
 from mirror.state.entries.held import load_held
 from mirror.state.entries.rebuilt import load_failed_filenames, load_judgeable, load_unclaimed, settle_empty
@@ -35,7 +36,6 @@ from mirror.state.entries.removals import (
 from mirror.state.listing.roots import RootChange
 from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import Failure, has_index_failure, record_failures
-from mirror.sync.publish import Publisher
 from mirror.sync.report import IndexCounters, PlanItem
 from mirror.sync.work import Cycle, IndexRun, PendingRemoval
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
 
 import anyio
 
@@ -17,6 +16,7 @@ from mirror.core.model import IndexPolicy, ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
 from mirror.errors import MirrorError, Reason, TreeError, Unavailable
+from mirror.holdings.holdings import Clock, Holdings
 from mirror.state.entries.pages import Closing
 from mirror.state.listing.due import ProjectRow
 from mirror.state.listing.sources import SourceRow
@@ -27,7 +27,6 @@ from mirror.sync.forker import Forker
 from mirror.sync.pool import Width
 from mirror.sync.report import IndexCounters, Report
 from mirror.tree.files import FileStore
-from mirror.tree.pages import PageStore
 from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient
 from mirror.upstream.memory import PageLease
@@ -48,13 +47,6 @@ moment.
 
 Job = Fetch | Rehash | FetchMetadata
 """The work for one file in addition to recording rows."""
-
-
-class Clock(Protocol):
-    """Seconds since the epoch."""
-
-    def __call__(self) -> float:
-        """Return the time now."""
 
 
 class Phase(Enum):
@@ -266,13 +258,9 @@ def asked_wait_s(error: MirrorError) -> float:
 class Cycle:
     """Everything that one cycle works with."""
 
-    id: int
-    store: Store
-    files: FileStore
-    pages: PageStore
+    holdings: Holdings
     options: Options
     report: Report
-    clock: Clock
     runs: tuple[IndexRun, ...]
     max_shrink: float
     has_blobs: bool = True
@@ -287,3 +275,23 @@ class Cycle:
     """The projects whose pages could not be written or removed: their pages stay marked."""
     forker: Forker | None = None
     """The fork server of the worker processes; None: everything is done in this process."""
+
+    @property
+    def id(self) -> int:
+        """Its number; 0 until it has begun."""
+        return self.holdings.cycle
+
+    @property
+    def store(self) -> Store:
+        """The state."""
+        return self.holdings.store
+
+    @property
+    def files(self) -> FileStore:
+        """The files of the tree."""
+        return self.holdings.files
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of everything that the cycle records."""
+        return self.holdings.clock

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mirror.core.policy import believable_cutoff, believable_end
-from mirror.sync.prune import Pruning, Retention, plan_prune, prune
-from mirror.wiring import opened_tree
+from mirror.holdings.opening import opened_holdings
+from mirror.upkeep.prune import Pruning, Retention, plan_prune, prune
 from mirroring import DAY_S, Mirror, check_tree
 from simulator import build_wheel
 
@@ -25,9 +25,9 @@ def mirror_of(tmp_path: Path) -> Callable[..., Mirror]:
 async def prune_now(mirror: Mirror) -> tuple[int, int]:
     """Prune as ``mirror prune`` does; return how many blobs and rows of history went, as a dry run had said."""
     config = mirror.config
-    async with opened_tree(config.mirror, config.limits, clock=mirror.clock) as tree:
-        planned = await plan_prune(tree.store, tree.layout, KEPT, now=mirror.clock())
-        found = await prune(tree.maintenance, tree.layout, KEPT, into=Pruning())
+    async with opened_holdings(config.mirror, config.limits, clock=mirror.clock) as tree:
+        planned = await plan_prune(tree, KEPT)
+        found = await prune(tree, KEPT, into=Pruning())
     check_tree(mirror.root)
     assert (planned.blobs, planned.entries) == (found.blobs, found.entries)
     return found.blobs, found.entries

@@ -15,7 +15,7 @@ from older_version import make_old_state, plant, write_old_pages
 from snapshotting import promote, shown, snapshot
 from upkeep import blob_of, in_real_time, prune, repair, sidecar_of, verify
 
-from mirror.sync.publish import Publisher
+from mirror.publishing.publisher import Publisher
 from mirroring import Mirror, counters, failures, read_json
 from simulator import Simulator, ThreadedSimulator, build_sdist, build_wheel
 
@@ -141,7 +141,7 @@ async def test_killed_in_between(planted: tuple[Simulator, Mirror], monkeypatch:
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"mirror.sync.publish.{step}", kill)
+        patch.setattr(f"mirror.publishing.publisher.{step}", kill)
         with pytest.raises(KilledError):
             await mirror.unchecked_cycle()
     for place in PLACES:

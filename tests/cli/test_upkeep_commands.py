@@ -12,8 +12,8 @@ from mirror_program import Mirror
 from rich.console import Console
 
 from mirror.cli.upkeep_progress import describe_verification, shown_verification
-from mirror.sync.verify import Finding, Verification
 from mirror.tree.check import Damage
+from mirror.upkeep.findings import Finding, Verification
 from simulator import Status, ThreadedSimulator, build_wheel
 
 Simulators = Callable[..., ThreadedSimulator]

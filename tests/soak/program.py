@@ -42,23 +42,23 @@ STEPS = {
     "root page": "mirror.tree.pages:PageStore.write_root",
     "project page removed": "mirror.tree.pages:PageStore.remove_project",
     "page file removed": "mirror.tree.pages:remove_if_there",
-    "validators": "mirror.sync.publish:record_published",
+    "validators": "mirror.publishing.publisher:record_published",
     "removal entered": "mirror.sync.removal:record_removals",
     "staging swept": "mirror.tree.files:FileStore.sweep_staging",
     "success entered": "mirror.sync.cycle:record_success",
     "cycle left": "mirror.sync.cycle:record_cycle_end",
-    "blob's row pruned": "mirror.sync.prune:record_pruned",
+    "blob's row pruned": "mirror.upkeep.prune:record_pruned",
     "file pruned": "mirror.tree.files:remove_if_there",
     "blob pruned": "mirror.tree.files:FileStore.remove_blob",
-    "history pruned": "mirror.sync.prune:record_history_pruned",
-    "leftover pruned": "mirror.sync.prune:remove_leftover",
+    "history pruned": "mirror.upkeep.prune:record_history_pruned",
+    "leftover pruned": "mirror.upkeep.prune:remove_leftover",
 }
 """The steps of a cycle and of ``prune`` after which a process can be killed, each with its function."""
 
 
 def main() -> None:
     """Serve commands until standard input ends."""
-    for module in ("cli.sync_commands", "cli.upkeep_commands", "cli.options", "wiring", "sync.cycle", "sync.prune"):
+    for module in ("cli.sync_commands", "cli.upkeep_commands", "cli.options", "wiring", "sync.cycle", "upkeep.prune"):
         importlib.import_module(f"mirror.{module}")
     for line in sys.stdin:
         command = json.loads(line)

@@ -13,9 +13,9 @@ from mirror.core.diff import Fetch, ProjectChange
 from mirror.core.model import ListedFile, ProjectMeta
 from mirror.core.names import ProjectName
 from mirror.errors import TreeError
+from mirror.publishing.publisher import Publisher
 from mirror.state.listing.due import ProjectRow
 from mirror.sync.cycle import run_cycle
-from mirror.sync.publish import Publisher
 from mirror.sync.record import Arrived, Recorder
 from mirror.sync.work import Options, ProjectWork
 from mirror.wiring import opened_cycle
@@ -93,7 +93,7 @@ async def test_what_has_arrived_is_entered_or_kept_but_never_both(simulator, mir
             page_origin=None,
         )
         work = ProjectWork(run=run, row=row, change=ProjectChange(), closing=None, pending=1000)
-        recorder = Recorder(cycle, Publisher(cycle))
+        recorder = Recorder(cycle, Publisher(cycle.holdings))
         handed = []
 
         async def hand_over(number):
@@ -242,7 +242,7 @@ async def test_files_that_wait_for_the_disk_hold_little_memory(simulator, mirror
             page_origin=None,
         )
         work = ProjectWork(run=cycle.runs[0], row=row, change=ProjectChange(), closing=None, pending=len(contents))
-        recorder = Recorder(cycle, Publisher(cycle))
+        recorder = Recorder(cycle, Publisher(cycle.holdings))
         waiting = []
         for number, data in enumerate(contents):
             file = ListedFile(filename=f"p-1.{number}.tar.gz", url="http://x/")

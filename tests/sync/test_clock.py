@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.sync.prune import Pruning, Retention, prune
-from mirror.wiring import opened_tree
+from mirror.holdings.opening import opened_holdings
+from mirror.upkeep.prune import Pruning, Retention, prune
 from mirroring import DAY_S, check_tree, counters, offered
 from simulator import build_wheel, unavailable
 
@@ -22,8 +22,8 @@ def blobs(mirror):
 async def prune_now(mirror):
     """Prune as ``mirror prune`` does, at the time of the mirror's clock."""
     config = mirror.config
-    async with opened_tree(config.mirror, config.limits, clock=mirror.clock) as tree:
-        found = await prune(tree.maintenance, tree.layout, KEPT, into=Pruning())
+    async with opened_holdings(config.mirror, config.limits, clock=mirror.clock) as tree:
+        found = await prune(tree, KEPT, into=Pruning())
     check_tree(mirror.root)
     return found.blobs
 

@@ -9,7 +9,7 @@ from snapshotting import compare, delete, opened, promote, shown, snapshot
 from upkeep import blob_of, damage, flip, lose_state, prune, repair, verify
 
 from mirror.errors import ConfigError
-from mirror.sync import snapshot as work
+from mirror.upkeep import snapshot as work
 from mirroring import DAY_S, Mirror
 from simulator import build_wheel
 
@@ -92,7 +92,7 @@ async def test_nothing_can_be_frozen_before_the_first_cycle(simulator, tmp_path)
     mirror = Mirror(tmp_path / "root", {"main": await simulator()})
     async with opened_empty(mirror) as tree:
         with pytest.raises(ConfigError, match="nothing is published yet"):
-            await work.create_snapshot(tree.maintenance, tree.layout, "january")
+            await work.create_snapshot(tree, "january")
 
 
 def opened_empty(mirror: Mirror):
@@ -268,9 +268,7 @@ async def test_what_a_killed_run_left_is_taken_away(mirror):
 async def test_a_pin_shows_only_the_projects_of_its_site(mirror):
     """A pin for a site has the site's projects, and a root page that lists just them."""
     async with opened(mirror) as tree:
-        row = await work.freeze_pin(
-            tree.maintenance, tree.layout, "lab-000001", wants=lambda n: n != "beta", snapshot=None
-        )
+        row = await work.freeze_pin(tree, "lab-000001", wants=lambda n: n != "beta", snapshot=None)
     place = mirror.root / "pins" / "lab-000001"
     simple = place / "simple"
     assert sorted(p.name for p in simple.iterdir() if p.is_dir()) == ["alpha", "gamma"]
@@ -294,7 +292,7 @@ async def test_snapshots_survive_a_lost_state(mirror):
         await compare(mirror, "one")
     async with opened(mirror) as tree:
         with pytest.raises(ConfigError, match="make a new one"):
-            await work.freeze_pin(tree.maintenance, tree.layout, "lab-000001", wants=None, snapshot="one")
+            await work.freeze_pin(tree, "lab-000001", wants=None, snapshot="one")
     await delete(mirror, "one")
     assert (await prune(mirror)).blobs == 2
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from older_state import downgrade
 
+from mirror.holdings.opening import opened_holdings
 from mirror.state.schema import MIGRATIONS
-from mirror.sync.summaries import fill_summaries
-from mirror.wiring import opened_tree
+from mirror.upkeep.summaries import fill_summaries
 from mirroring import Mirror
 from simulator import Simulator, build_sdist, build_wheel
 
@@ -25,7 +25,7 @@ def about(mirror: Mirror) -> list[tuple[Any, ...]]:
 
 
 async def fill(mirror: Mirror) -> int:
-    async with opened_tree(mirror.config.mirror, mirror.config.limits, clock=mirror.clock) as tree:
+    async with opened_holdings(mirror.config.mirror, mirror.config.limits, clock=mirror.clock) as tree:
         return await fill_summaries(tree.store, tree.layout)
 
 

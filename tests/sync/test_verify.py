@@ -15,7 +15,7 @@ from upkeep import blob, blob_of, damage, fill, flip, in_real_time, quarantined,
 from mirror.errors import StateError
 from mirror.state.blobs.verified import count_blobs, load_oldest_verified, open_window
 from mirror.state.store import open_store
-from mirror.sync.verify import Scope, Verification
+from mirror.upkeep.findings import Scope, Verification
 from mirroring import DAY_S, Mirror, check_tree, offered
 from simulator import Simulator, Stall, Status
 
@@ -489,19 +489,13 @@ async def test_interrupted_run(pair: tuple[Simulator, Mirror]) -> None:
     async with anyio.create_task_group() as tasks:
 
         async def run() -> None:
-            from mirror.sync.verify import verify as run_verify
-            from mirror.wiring import opened_tree_for_reading
+            from mirror.holdings.opening import opened_holdings_for_reading
+            from mirror.upkeep.verify import verify as run_verify
 
             config = mirror.config
-            async with opened_tree_for_reading(config.mirror, config.limits, may_note=True) as tree:
-                await run_verify(
-                    tree.store,
-                    tree.layout,
-                    Scope(),
-                    now=lambda: start,
-                    metadata_limit_bytes=1 << 20,
-                    into=found,
-                )
+            opened = opened_holdings_for_reading(config.mirror, config.limits, may_note=True, clock=lambda: start)
+            async with opened as holdings:
+                await run_verify(holdings, Scope(), into=found)
 
         tasks.start_soon(run)
         while found.blobs_checked < 20:

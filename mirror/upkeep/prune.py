@@ -14,7 +14,9 @@ from typing import Any
 import anyio.to_thread
 
 from mirror.core.policy import believable_end
+from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
+from mirror.publishing.publisher import Publisher
 from mirror.state.blobs.prunable import (
     count_history,
     load_cycle_starts,
@@ -25,12 +27,8 @@ from mirror.state.blobs.prunable import (
 )
 from mirror.state.blobs.verified import BlobRow, load_known_files
 from mirror.state.frozen.shipments import record_shipments_aged
-from mirror.state.store import Store
-from mirror.sync.publish import Publisher
-from mirror.sync.snapshot import clear_interrupted
-from mirror.sync.work import Cycle
 from mirror.tree.check import Leftover, iter_outer, remove_leftover, scan_blobs, sort_unknown
-from mirror.tree.layout import Layout
+from mirror.upkeep.snapshot import clear_interrupted
 
 _log = get_logger(__name__)
 
@@ -74,8 +72,9 @@ class Pruning:
 _SHOWN_FILES = 1000
 
 
-async def plan_prune(store: Store, layout: Layout, retention: Retention, *, now: float) -> Pruning:
+async def plan_prune(holdings: Holdings, retention: Retention) -> Pruning:
     """Return the files that ``prune`` would delete; changes nothing."""
+    store, layout, now = holdings.store, holdings.layout, holdings.clock()
     found = Pruning()
     cycles = await load_cycle_starts(store)
     cutoff, kept_from = _end_of(retention.removed_s, cycles, now)
@@ -86,34 +85,34 @@ async def plan_prune(store: Store, layout: Layout, retention: Retention, *, now:
     history, kept_from = _end_of(retention.history_s, cycles, now)
     if history is not None:
         found.entries = await count_history(store, history, kept_from=kept_from)
-    for leftover in await _find_leftovers(store, layout, found):
+    for leftover in await _find_leftovers(holdings, found):
         found.leftovers += 1
         found.leftover_bytes += leftover.size
         found.files.append(leftover.path)
     return found
 
 
-async def prune(cycle: Cycle, layout: Layout, retention: Retention, *, into: Pruning) -> Pruning:
+async def prune(holdings: Holdings, retention: Retention, *, into: Pruning) -> Pruning:
     """Delete unlisted files whose retention has ended. The tree's lock must be held."""
-    await clear_interrupted(cycle.store, layout)
-    await Publisher(cycle).publish_marked()
-    now = cycle.clock()
-    cycles = await load_cycle_starts(cycle.store)
+    await clear_interrupted(holdings)
+    await Publisher(holdings).publish_marked()
+    now = holdings.clock()
+    cycles = await load_cycle_starts(holdings.store)
     cutoff, kept_from = _end_of(retention.removed_s, cycles, now)
     while cutoff is not None:
-        prunable = await load_prunable(cycle.store, cutoff, kept_from=kept_from)
-        blobs = await record_pruned(cycle.store, prunable)
+        prunable = await load_prunable(holdings.store, cutoff, kept_from=kept_from)
+        blobs = await record_pruned(holdings.store, prunable)
         if not blobs:
             break
-        await anyio.to_thread.run_sync(_remove, cycle, blobs)
+        await anyio.to_thread.run_sync(_remove, holdings, blobs)
         into.blobs += len(blobs)
         into.bytes += sum(b.size for b in blobs)
     history, kept_from = _end_of(retention.history_s, cycles, now)
     if history is not None:
-        await record_shipments_aged(cycle.store, history)
-        into.entries = await record_history_pruned(cycle.store, history, kept_from=kept_from)
-    for leftover in await _find_leftovers(cycle.store, layout, into):
-        await anyio.to_thread.run_sync(remove_leftover, layout, leftover)
+        await record_shipments_aged(holdings.store, history)
+        into.entries = await record_history_pruned(holdings.store, history, kept_from=kept_from)
+    for leftover in await _find_leftovers(holdings, into):
+        await anyio.to_thread.run_sync(remove_leftover, holdings.layout, leftover)
         into.leftovers += 1
         into.leftover_bytes += leftover.size
     _log.info("tree.pruned", blobs=into.blobs, bytes=into.bytes, leftovers=into.leftovers, entries=into.entries)
@@ -128,19 +127,19 @@ def _end_of(keep_s: float, cycles: list[tuple[int, float]], now: float) -> tuple
     return cutoff, cycles[newer - 1][0] if newer else None
 
 
-def _remove(cycle: Cycle, blobs: list[BlobRow]) -> None:
+def _remove(holdings: Holdings, blobs: list[BlobRow]) -> None:
     for blob in blobs:
-        cycle.files.remove_blob(blob.sha256, blob.filename)
+        holdings.files.remove_blob(blob.sha256, blob.filename)
 
 
-async def _find_leftovers(store: Store, layout: Layout, into: Pruning) -> list[Leftover]:
+async def _find_leftovers(holdings: Holdings, into: Pruning) -> list[Leftover]:
     """Return the files in blob directories that no row knows, as a kill leaves them."""
     found: list[Leftover] = []
-    for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(layout))):
+    for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(holdings.layout))):
         into.scanned += 1
         if is_ours:
             # First the disk, then the state: a file that a concurrent cycle adds during a dry run
             # then has its row.
-            on_disk = await anyio.to_thread.run_sync(scan_blobs, layout, outer)
-            found += sort_unknown(on_disk, await load_known_files(store, outer))[1]
+            on_disk = await anyio.to_thread.run_sync(scan_blobs, holdings.layout, outer)
+            found += sort_unknown(on_disk, await load_known_files(holdings.store, outer))[1]
     return found

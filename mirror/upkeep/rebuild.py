@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -24,8 +22,11 @@ from anyio.abc import ObjectReceiveStream
 from mirror.core.distributions import belongs_to, is_foreign, is_wheel
 from mirror.core.model import ListedFile, ProjectPage
 from mirror.core.names import ProjectName, Sha256, check_filename, check_sha256
-from mirror.errors import StateError, TreeError, UnsafeName
+from mirror.errors import StateError, TreeError, UnsafeName, leaves_of
+from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
+from mirror.publishing.own_pages import is_of_this_renderer, read_page
+from mirror.publishing.publisher import Publisher
 from mirror.state.blobs.lost import LostFile
 from mirror.state.blobs.verified import load_known_files
 from mirror.state.entries.changes import Placed, ProjectRecord, record_changes
@@ -38,11 +39,6 @@ from mirror.state.entries.rebuilt import (
 from mirror.state.frozen.snapshots import Kind, record_kept_blobs, record_snapshot, record_snapshot_ready
 from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.renewal import record_dropped
-from mirror.sync.own_pages import is_of_this_renderer, read_page
-from mirror.sync.publish import Publisher
-from mirror.sync.verify import Finding, Verification, first_error, write_sidecar
-from mirror.sync.work import Cycle
-from mirror.tree.atomic import sync_directory
 from mirror.tree.check import (
     Damage,
     check_blob,
@@ -54,49 +50,49 @@ from mirror.tree.check import (
     size_of,
     wheel_metadata,
 )
-from mirror.tree.layout import METADATA_ENDING, Layout
-from mirror.tree.pages import PageStore
+from mirror.tree.layout import METADATA_ENDING
 from mirror.tree.snapshots import list_snapshots, snapshot_path
+from mirror.upkeep.findings import Finding, Verification
+from mirror.upkeep.repair import write_sidecar
 
 _log = get_logger(__name__)
 
 _PAGES_AT_ONCE = 100
-_STATE_ENDINGS = ("", "-wal", "-shm")
 
 T = TypeVar("T")
 
 
-async def rebuild(cycle: Cycle, layout: Layout, *, into: Verification) -> None:
+async def rebuild(holdings: Holdings, *, into: Verification) -> None:
     """Fill an empty state from the tree; damaged files are reported, moved aside and left out."""
     into.doing, into.rebuilt = "rebuilding the state", True
-    now = cycle.clock()
-    serial = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
+    now = holdings.clock()
+    serial = await anyio.to_thread.run_sync(holdings.pages.root_serial)
     # Without the root the last revision is unknown: the time in seconds is beyond any.
-    source = await record_rebuilt_start(cycle.store, revision=int(now) if serial is None else serial, now=now)
-    worker = _Rebuilder(cycle, layout, source, now, into)
-    names = await anyio.to_thread.run_sync(lambda: list(iter_projects(layout)))
+    source = await record_rebuilt_start(holdings.store, revision=int(now) if serial is None else serial, now=now)
+    worker = _Rebuilder(holdings, source, now, into)
+    names = await anyio.to_thread.run_sync(lambda: list(iter_projects(holdings.layout)))
     for start in range(0, len(names), _PAGES_AT_ONCE):
         await worker.enter_projects(names[start : start + _PAGES_AT_ONCE])
     await worker.enter_unlisted()
     await worker.enter_dropped()
-    for snapshot in await anyio.to_thread.run_sync(list_snapshots, layout):
-        await _enter_snapshot(cycle, layout, snapshot)
-    await record_rebuilt_end(cycle.store)
-    publisher = Publisher(cycle)
+    for snapshot in await anyio.to_thread.run_sync(list_snapshots, holdings.layout):
+        await _enter_snapshot(holdings, snapshot)
+    await record_rebuilt_end(holdings.store)
+    publisher = Publisher(holdings)
     await publisher.publish_marked()
     await publisher.finish()
     # Only now: until then the old pages listed it.
     await anyio.to_thread.run_sync(worker.move_damaged)
-    _log.warning("state.rebuilt", path=str(cycle.store.path), files=into.blobs_checked, damaged=len(into.findings))
+    _log.warning("state.rebuilt", path=str(holdings.store.path), files=into.blobs_checked, damaged=len(into.findings))
 
 
-async def _enter_snapshot(cycle: Cycle, layout: Layout, name: str) -> None:
+async def _enter_snapshot(holdings: Holdings, name: str) -> None:
     """Record a snapshot found on the disk: no file of its pages may be pruned.
 
     Its history stays unknown.
     """
-    simple = snapshot_path(layout, name) / "simple"
-    row = await record_snapshot(cycle.store, Kind.SNAPSHOT, name, revision=0, now=cycle.clock(), rebuilt=True)
+    simple = snapshot_path(holdings.layout, name) / "simple"
+    row = await record_snapshot(holdings.store, Kind.SNAPSHOT, name, revision=0, now=holdings.clock(), rebuilt=True)
     projects = await anyio.to_thread.run_sync(lambda: sorted(item.name for item in simple.iterdir() if item.is_dir()))
     files = size = 0
     for start in range(0, len(projects), _PAGES_AT_ONCE):
@@ -104,39 +100,19 @@ async def _enter_snapshot(cycle: Cycle, layout: Layout, name: str) -> None:
         pages = await anyio.to_thread.run_sync(lambda names: [read_page(simple, n) for n in names], chunk)
         listed = [file for page in pages if page is not None for file in page.files]
         blobs = [(check_sha256(dict(file.digests)["sha256"]), file.filename) for file in listed]
-        await record_kept_blobs(cycle.store, row, blobs)
+        await record_kept_blobs(holdings.store, row, blobs)
         files += len(listed)
         size += sum(file.size or 0 for file in listed)
-    await record_snapshot_ready(cycle.store, row, projects=len(projects), files=files, size=size)
-
-
-def set_aside_state(path: Path) -> list[Path]:
-    """Move a damaged database and its side files out of the way; return where they are. Raises ``StateError``."""
-    moved = []
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    try:
-        while any(path.with_name(f"{path.name}.damaged-{stamp}{e}").exists() for e in _STATE_ENDINGS):
-            stamp += "x"
-        for ending in _STATE_ENDINGS:
-            source = path.with_name(path.name + ending)
-            if source.exists():
-                target = path.with_name(f"{path.name}.damaged-{stamp}{ending}")
-                os.rename(source, target)
-                moved.append(target)
-        sync_directory(path.parent)
-    except OSError as exc:
-        raise StateError(path=str(path), problem=f"can't be moved aside: {exc.strerror}") from exc
-    for target in moved:
-        _log.warning("state.moved_aside", path=str(path), to=str(target))
-    return moved
+    await record_snapshot_ready(holdings.store, row, projects=len(projects), files=files, size=size)
 
 
 class _Rebuilder:
     """Records projects and blobs, hashing as many files concurrently as there are cores."""
 
-    def __init__(self, cycle: Cycle, layout: Layout, source: int, now: float, into: Verification) -> None:
-        self._cycle, self._store, self._layout, self._source = cycle, cycle.store, layout, source
-        self._limit_bytes, self._now, self._into = cycle.files.metadata_limit_bytes, now, into
+    def __init__(self, holdings: Holdings, source: int, now: float, into: Verification) -> None:
+        self._holdings, self._store, self._layout = holdings, holdings.store, holdings.layout
+        self._limit_bytes = holdings.files.metadata_limit_bytes
+        self._source, self._now, self._into = source, now, into
         self._damaged: set[str] = set()
         self._dropped: list[tuple[Sha256, str]] = []
 
@@ -200,7 +176,7 @@ class _Rebuilder:
             page = read_page(self._layout.simple, directory)
             if page is None:
                 path = str(self._layout.simple / directory)
-                self._into.tell(Finding(damage=Damage.PAGE, path=path, detail="no page of ours can be read here"))
+                self._into.add(Finding(damage=Damage.PAGE, path=path, detail="no page of ours can be read here"))
                 move_aside(self._layout, path)
                 pages.append(None)
             else:
@@ -243,7 +219,7 @@ class _Rebuilder:
         self._into.bytes_checked += check.bytes_read
         if check.damage is None:
             return size
-        self._into.tell(Finding(damage=check.damage, path=path, detail=check.detail))
+        self._into.add(Finding(damage=check.damage, path=path, detail=check.detail))
         if check.damage is not Damage.MISSING:
             self._damaged.add(path)
         return None
@@ -259,11 +235,11 @@ class _Rebuilder:
             data = wheel_metadata(self._layout, sha256, filename, self._limit_bytes)
             digest = None if data is None else Sha256(hashlib.sha256(data).hexdigest())
             if data is not None and digest != on_disk:
-                write_sidecar(self._cycle, self._layout, sha256, filename, data)
+                write_sidecar(self._holdings, sha256, filename, data)
         if advertised and on_disk != advertised:
             path = self._layout.blob_path(sha256, filename)
             detail = "its sidecar is missing or not what its page advertised"
-            self._into.tell(Finding(damage=Damage.SIDECAR, path=path, detail=detail))
+            self._into.add(Finding(damage=Damage.SIDECAR, path=path, detail=detail))
             if digest is None:
                 self._into.without_metadata.append(path)
         return digest
@@ -285,7 +261,7 @@ class _Rebuilder:
             if size is not None:
                 metadata = self._mend_metadata(sha256, filename, None)
                 # Only what a page lists is known to be durable: this may be what a failed sync has left.
-                self._cycle.files.write_anew(sha256, filename)
+                self._holdings.files.write_anew(sha256, filename)
                 found.append((sha256, filename, size, metadata))
         return found
 
@@ -307,4 +283,4 @@ async def _side_by_side(items: Iterable[T], act: Callable[[T], Awaitable[None]])
             for item in items:
                 await send.send(item)
     except* (StateError, TreeError) as group:
-        raise first_error(group) from group
+        raise leaves_of(group)[0] from group

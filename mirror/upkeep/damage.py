@@ -12,7 +12,7 @@ from mirror.errors import StateError
 from mirror.logs import get_logger
 from mirror.state.notes import DamageNote, load_notes, record_note
 from mirror.state.store import Store
-from mirror.sync.verify import Finding, Verification, shown_path
+from mirror.upkeep.findings import Finding, Verification, shown_path
 
 _log = get_logger(__name__)
 

@@ -19,7 +19,10 @@ import anyio.to_thread
 from mirror.core.names import ProjectName
 from mirror.core.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
 from mirror.errors import TreeError
+from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
+from mirror.publishing.mended import MendedPages
+from mirror.publishing.snapshot_pages import renew_snapshots
 from mirror.state.entries.pages import (
     Closing,
     PageState,
@@ -34,9 +37,6 @@ from mirror.state.entries.pages import (
 )
 from mirror.state.meta import load_meta, record_meta
 from mirror.state.renewal import record_metadata_settled, settle_metadata
-from mirror.sync.mended import MendedPages
-from mirror.sync.renewal import renew_snapshots
-from mirror.sync.work import Cycle
 from mirror.tree.pages import PageStore
 
 _log = get_logger(__name__)
@@ -49,11 +49,16 @@ _MAX_ENTRIES = 100_000
 
 
 class Publisher:
-    """Brings the pages on disk up to the state."""
+    """Brings the pages on disk up to the state.
 
-    def __init__(self, cycle: Cycle) -> None:
-        self._cycle = cycle
-        self._mended = MendedPages(cycle.store, cycle.pages.layout)
+    ``unwritten``: takes the projects whose pages can't be written or removed, with the error; their
+    pages stay marked.
+    """
+
+    def __init__(self, holdings: Holdings, unwritten: dict[ProjectName, TreeError] | None = None) -> None:
+        self._holdings, self._store = holdings, holdings.store
+        self._unwritten = {} if unwritten is None else unwritten
+        self._mended = MendedPages(holdings.store, holdings.layout)
         self._joining: dict[ProjectName, int] = {}
         self._leaving: set[ProjectName] = set()
         self._waiting: list[Closing] = []
@@ -66,26 +71,26 @@ class Publisher:
         Metadata that an older version recorded is judged first, and leaves the disk after the
         pages, those of snapshots included.
         """
-        store = self._cycle.store
+        store = self._store
         written = await load_meta(store, "renderer")
         if written is None:
             await record_meta(store, "renderer", str(RENDERER))
             await record_metadata_settled(store)
         elif written != str(RENDERER):
             await settle_metadata(store)
-            await mark_all_pages(store, cycle=self._cycle.id, now=self._cycle.clock(), renderer=RENDERER)
+            await mark_all_pages(store, cycle=self._holdings.cycle, now=self._holdings.clock(), renderer=RENDERER)
         after = ""
         while names := await load_marked(store, after):
             await self.publish(names, ())
             after = names[-1]
         await self.finish()
-        await renew_snapshots(store, self._cycle.files, cycle=self._cycle.id)
+        await renew_snapshots(store, self._holdings.files, cycle=self._holdings.cycle)
 
     async def publish(self, names: Collection[ProjectName], closings: Sequence[Closing]) -> None:
         """Write the pages of these projects, and enter the closings as soon as the order of writes allows it."""
         done: list[tuple[ProjectName, int]] = []
         joins = False
-        for part in await split_by_entries(self._cycle.store, names, limit=_MAX_ENTRIES):
+        for part in await split_by_entries(self._store, names, limit=_MAX_ENTRIES):
             written, is_whole = await self._publish_part(part)
             done += [(name, serial) for name, serial, is_published in written if is_published]
             joins = joins or any(not is_published for *_, is_published in written)
@@ -93,13 +98,13 @@ class Publisher:
         if joins or self._leaving:
             self._waiting += closings
             closings = ()
-        await record_published(self._cycle.store, done, (), closings)
+        await record_published(self._store, done, (), closings)
         if self._waits and time.monotonic() >= self._root_next_s:
             await self.write_root()
 
     async def _publish_part(self, names: Collection[ProjectName]) -> tuple[list[tuple[ProjectName, int, bool]], bool]:
         """Write some pages; return name, serial and whether the root lists it already, and whether all were written."""
-        pages = await load_pages(self._cycle.store, names)
+        pages = await load_pages(self._store, names)
         stay = [p for p in pages if p.stays]
         failed: Mapping[ProjectName, TreeError] = {}
         if stay:
@@ -118,8 +123,8 @@ class Publisher:
     async def finish(self) -> None:
         """Write the root if anything changed since it was written."""
         await self.flush()
-        written = await load_meta(self._cycle.store, "root_revision")
-        if int(written or 0) != await load_last_revision(self._cycle.store):
+        written = await load_meta(self._store, "root_revision")
+        if int(written or 0) != await load_last_revision(self._store):
             await self.write_root()
 
     async def flush(self) -> None:
@@ -134,7 +139,7 @@ class Publisher:
         started_s = time.monotonic()
         joining, leaving, waiting = self._joining, self._leaving, self._waiting
         self._joining, self._leaving, self._waiting = {}, set(), []
-        store = self._cycle.store
+        store = self._store
         revision = await load_last_revision(store)
         projects = [(name, serial) for name, serial in await load_published(store) if name not in leaving]
         if joining:
@@ -154,26 +159,26 @@ class Publisher:
 
     def _note_unwritten(self, tried: Collection[ProjectName], failed: Mapping[ProjectName, TreeError]) -> None:
         for name in tried:
-            self._cycle.unwritten.pop(name, None)
-        self._cycle.unwritten.update(failed)
+            self._unwritten.pop(name, None)
+        self._unwritten.update(failed)
         for name, error in failed.items():
             _log.error("page.unwritten", project=name, problem=str(error))
 
     def _write(self, pages: Sequence[PageState]) -> dict[ProjectName, TreeError]:
         """Write the pages of some projects; return those whose own directory does not let it."""
-        tree = self._cycle.pages
+        tree = self._holdings.pages
         failed = _each_alone(tree, {p.view.name: partial(self._write_one, p) for p in pages})
         tree.sync([p.view.name for p in pages if p.view.name not in failed], root=False)
         return failed
 
     def _write_one(self, page: PageState) -> None:
-        tree, view = self._cycle.pages, page.view
+        tree, view = self._holdings.pages, page.view
         tree.write_project(view.name, render_project(view), is_durable=page.is_published)
 
     def _write_root(
         self, projects: Sequence[tuple[ProjectName, int]], revision: int, leaving: Sequence[ProjectName]
     ) -> dict[ProjectName, TreeError]:
-        pages = self._cycle.pages
+        pages = self._holdings.pages
         pages.write_root(iter_root_html(projects, revision), iter_root_json(projects, revision))
         failed = _each_alone(pages, {name: partial(pages.remove_project, name) for name in leaving})
         pages.sync([name for name in leaving if name not in failed], root=True)

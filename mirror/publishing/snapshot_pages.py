@@ -21,6 +21,7 @@ from mirror.core.model import ProjectPage
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.render_pages import RenderedPage
 from mirror.logs import get_logger
+from mirror.publishing.own_pages import read_page, render_again
 from mirror.state.blobs.durability import load_ended_by_storage
 from mirror.state.renewal import (
     load_dropped,
@@ -31,7 +32,6 @@ from mirror.state.renewal import (
     record_snapshots_renewed,
 )
 from mirror.state.store import Store
-from mirror.sync.own_pages import read_page, render_again
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout
 from mirror.tree.pages import JSON_V1

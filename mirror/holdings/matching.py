@@ -1,0 +1,68 @@
+"""Whether a state and a tree belong together."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+
+from mirror.config import MirrorSettings
+from mirror.errors import StateError
+from mirror.state.entries.pages import load_last_revision
+from mirror.state.entries.rebuilt import is_rebuild_unfinished
+from mirror.state.meta import load_meta
+from mirror.state.store import Store
+from mirror.tree.check import iter_projects
+from mirror.tree.layout import Layout
+from mirror.tree.pages import PageStore
+
+
+def no_state(settings: MirrorSettings, layout: Layout) -> StateError:
+    """Return the error of a mirror whose state is missing."""
+    if layout.simple.is_dir():
+        return StateError(
+            path=str(settings.state),
+            problem="it is missing beside a tree with pages; run `mirror verify --repair` to rebuild it from them",
+            is_damage=True,
+        )
+    return StateError(
+        path=str(settings.state), problem="there is no mirror here: check --root, or run `mirror sync --once`"
+    )
+
+
+async def check_tree_matches(store: Store, layout: Layout) -> None:
+    """Raise ``StateError`` where the tree has pages that this state has never written."""
+    if await is_rebuild_unfinished(store):
+        problem = "its rebuilding was interrupted; run `mirror verify --repair` again"
+        raise StateError(path=str(store.path), problem=problem, is_damage=True)
+    on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
+    known = max(await load_last_revision(store), int(await load_meta(store, "root_revision") or 0))
+    if not known and await anyio.to_thread.run_sync(_has_pages, layout):
+        on_disk = on_disk or 1
+    if on_disk is not None and on_disk > known:
+        raise StateError(
+            path=str(store.path),
+            problem=f"{layout.simple} holds pages that this state does not know (revision {on_disk}, known {known}):"
+            " the state is missing or older than the tree; run `mirror verify --repair` to rebuild it from the tree,"
+            " or restore the newer state",
+            is_damage=True,
+        )
+
+
+async def check_tree_is_there(store: Store, layout: Layout) -> None:
+    """Raise ``StateError`` where the pages that this state has written are gone, or older ones are
+    in their place.
+
+    A cycle asks only for changes since the state, so it would never write those pages again.
+    """
+    written = int(await load_meta(store, "root_revision") or 0)
+    on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
+    if (on_disk or 0) < written:
+        found = "no root page of ours" if on_disk is None else f"an older root page (revision {on_disk})"
+        raise StateError(
+            path=str(store.path),
+            problem=f"{layout.simple} holds {found}, this state wrote revision {written}: the tree was lost, damaged or"
+            " replaced by an older one; run `mirror verify --repair` to mend it from the state, or check `root`",
+        )
+
+
+def _has_pages(layout: Layout) -> bool:
+    return any((layout.simple / name).is_dir() for name in iter_projects(layout))

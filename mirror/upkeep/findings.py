@@ -1,0 +1,113 @@
+"""The values of a verification: what is to be checked, and what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mirror.core.names import ProjectName
+from mirror.errors import shown_text
+from mirror.logs import get_logger
+from mirror.state.blobs.lost import LostFile
+from mirror.state.blobs.verified import BlobRow
+from mirror.tree.check import Damage
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """The share of the tree to check."""
+
+    share: float = 1.0
+    """Of the blobs, by number, the longest unverified first; below 1 only blobs are checked."""
+    not_since: float | None = None
+    """Only blobs that were not found whole since this time."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether pages and foreign files are checked too."""
+        return self.share >= 1.0
+
+    @property
+    def is_all(self) -> bool:
+        """Whether everything is checked, so that nothing else is damaged."""
+        return self.is_whole and self.not_since is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something on disk that is not as it should be."""
+
+    damage: Damage
+    path: str
+    detail: str
+    blob: BlobRow | None = None
+    project: ProjectName | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object of the report."""
+        return {"damage": self.damage.value, "path": shown_path(self.path), "detail": shown_text(self.detail)}
+
+
+@dataclass(slots=True, kw_only=True)
+class Verification:
+    """The progress and findings of a run; live while it runs."""
+
+    doing: str = "reading the state"
+    blobs_total: int = 0
+    bytes_total: int = 0
+    blobs_checked: int = 0
+    bytes_checked: int = 0
+    pages_checked: int = 0
+    stopped: bool = False
+    """Set to end the run soon: the file being hashed is finished, no new one is begun."""
+    rebuilt: bool = False
+    """The state was lost and has been rebuilt from the tree."""
+    leftovers: int = 0
+    """Whole files that no row knows, as a kill may leave them: no damage, ``prune`` takes them away."""
+    findings: list[Finding] = field(default_factory=list)
+    lost: list[LostFile] = field(default_factory=list)
+    """Files removed from the pages and still missing."""
+    lost_to_snapshots: list[LostFile] = field(default_factory=list)
+    """Files that snapshots list and that are known to be lost."""
+    closed: set[str] = field(default_factory=set)
+    """The paths whose mode keeps them from being read."""
+    without_metadata: list[str] = field(default_factory=list)
+    """Files whose damaged metadata could not be made again: their pages no longer advertise any."""
+
+    @property
+    def repaired(self) -> int:
+        """How many findings are mended, once ``repair`` is done."""
+        return len(self.findings) - len({(file.sha256, file.filename) for file in self.lost})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report object."""
+        return {
+            "format": 1,
+            "blobs_checked": self.blobs_checked,
+            "bytes_checked": self.bytes_checked,
+            "pages_checked": self.pages_checked,
+            "rebuilt": self.rebuilt,
+            "leftovers": self.leftovers,
+            "damage": [f.as_json() for f in self.findings],
+        }
+
+    def add(self, finding: Finding) -> None:
+        """Add a finding and log it; an unreadable mode is found in two ways, and reported once."""
+        if finding.damage is Damage.MODE:
+            if finding.path in self.closed:
+                return
+            self.closed.add(finding.path)
+        self.findings.append(finding)
+        _log.error(
+            "tree.damaged",
+            damage=finding.damage.value,
+            path=shown_path(finding.path),
+            detail=shown_text(finding.detail),
+        )
+
+
+def shown_path(path: str) -> str:
+    """Return a path fit for a line of text: a foreign one may hold any bytes."""
+    return shown_text(path, limit=4096)
