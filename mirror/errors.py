@@ -58,6 +58,7 @@ class Reason(Enum):
     UNSAFE_NAME = "unsafe-name"
     TOO_LARGE = "too-large"
     REFUSED_UNHASHED = "refused-unhashed"
+    UNRESOLVED = "unresolved"
     SHRINK = "shrink"
     STORAGE = "storage"
     NO_SPACE = "no-space"

@@ -23,16 +23,19 @@ from mirror.errors import AccessDenied, ConfigError, MirrorError
 from mirror.holdings.holdings import Clock, Holdings
 from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user
+from mirror.selection.cycle_needs import CycleNeeds
 from mirror.state.entries.held import has_blobs
 from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
 from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
 from mirror.sync.forker import Forker
+from mirror.sync.needs.listings import ListingCache
 from mirror.sync.pool import Width
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.work import Cycle, IndexRun, Options
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
+from mirror.tree.needed.cache import Cache
 from mirror.tree.pages import PageStore
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.flat import FlatClient
@@ -109,7 +112,7 @@ async def opened_cycle(
             store = await stack.enter_async_context(open_store(config.mirror.state))
             await check_tree_matches(store, layout)
             await check_tree_is_there(store, layout)
-        yield await _build_cycle(config, options, layout, store, upstreams, clock, forker)
+        yield await _build_cycle(config, options, layout, store, upstreams, env, clock, forker)
 
 
 async def with_known_indexes(config: Config) -> Config:
@@ -184,6 +187,7 @@ async def _build_cycle(
     layout: Layout,
     store: Store,
     upstreams: Sequence[Upstream],
+    env: Mapping[str, str],
     clock: Clock,
     forker: Forker | None,
 ) -> Cycle:
@@ -202,6 +206,7 @@ async def _build_cycle(
         promises=forker.promises if forker is not None else None,
     )
     pages = PageStore(layout)
+    listings, needs = await _build_needs(config, options, store, layout, env, clock)
     return Cycle(
         holdings=Holdings(store=store, layout=layout, files=files, pages=pages, clock=clock, cycle=0),
         options=options,
@@ -212,8 +217,21 @@ async def _build_cycle(
         has_overlays=any(index.overlay for index in config.indexes),
         policies=tuple(index.policy(config.limits) for index in config.indexes),
         root_digests={index.name: selection.root_digest for index, selection in _selections(config)},
+        needs=needs,
+        listings=listings,
         forker=forker,
     )
+
+
+async def _build_needs(
+    config: Config, options: Options, store: Store, layout: Layout, env: Mapping[str, str], clock: Clock
+) -> tuple[ListingCache | None, CycleNeeds | None]:
+    """Return what the wants of the configuration need, and the cache of listings."""
+    if not config.wants:
+        return None, None
+    needs = CycleNeeds(config, store, env=env, clock=clock, is_narrowed=not options.sees_all)
+    await needs.load()
+    return ListingCache(Cache(layout.cache)), needs
 
 
 def _kept_url(index: IndexConfig) -> str:

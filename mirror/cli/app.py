@@ -9,6 +9,7 @@ import typer
 
 from mirror.cli import (
     bundle_commands,
+    check_command,
     client_config_command,
     config_commands,
     explain_command,
@@ -19,9 +20,7 @@ from mirror.cli import (
     snapshot_commands,
     status_command,
     sync_commands,
-    target_commands,
     upkeep_commands,
-    want_commands,
     web_config_command,
 )
 from mirror.cli.options import group_callback, with_global_options
@@ -44,6 +43,7 @@ app.command("sync")(with_global_options(sync_commands.sync))
 app.command("status")(with_global_options(status_command.status))
 app.command("list")(with_global_options(list_command.show))
 app.command("explain")(with_global_options(explain_command.explain))
+app.command("check")(with_global_options(check_command.check))
 app.command("verify")(with_global_options(upkeep_commands.verify))
 app.command("prune")(with_global_options(upkeep_commands.prune))
 app.command("probe")(with_global_options(probe_command.probe))
@@ -58,18 +58,6 @@ _config.command("check")(with_global_options(config_commands.check))
 _config.command("show")(with_global_options(config_commands.show))
 _config.command("schema")(with_global_options(config_commands.schema))
 app.add_typer(_config, name="config")
-
-_target = _group("Environments in which packages must install.")
-_target.command("list")(with_global_options(target_commands.show_all))
-_target.command("show")(with_global_options(target_commands.show))
-_target.command("here")(with_global_options(target_commands.here))
-app.add_typer(_target, name="target")
-
-_want = _group("What must be installable.")
-_want.command("add")(with_global_options(want_commands.add))
-_want.command("remove")(with_global_options(want_commands.remove))
-_want.command("list")(with_global_options(want_commands.show))
-app.add_typer(_want, name="want")
 
 _snapshot = _group("Named states of the tree, and channels that show one of them.")
 _snapshot.command("create")(with_global_options(snapshot_commands.create))

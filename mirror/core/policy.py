@@ -192,6 +192,20 @@ class Selection:
         return bool(limit) and file.size is not None and file.size > limit
 
 
+def narrow(selected: Selected, names: Collection[str]) -> Selected:
+    """Return what of a selection has one of these file names: those that a want needs, and the held ones."""
+    return msgspec.structs.replace(
+        selected,
+        files={name: file for name, file in selected.files.items() if name in names},
+        refusals=tuple(refusal for refusal in selected.refusals if refusal.filename in names),
+    )
+
+
+def digest_of_needed(page_digest: str, names: Collection[str]) -> str:
+    """Return the digest of the rules for one page of which only these files are needed."""
+    return _digest([page_digest, sorted(names)])
+
+
 def literal_names(patterns: Iterable[str]) -> tuple[str, ...]:
     """Return the patterns that match one name only: somebody asked for exactly that."""
     return tuple(pattern for pattern in patterns if not any(mark in pattern for mark in "*?["))

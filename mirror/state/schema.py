@@ -207,6 +207,22 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TRIGGER page_left AFTER DELETE ON page WHEN old.published = 1 BEGIN
         UPDATE about SET shown = 0 WHERE name = old.name; END;
     """,
+    """
+    -- What a want needs in a target: the digest of all that its resolution depends on, and its result as JSON.
+    CREATE TABLE resolution (
+        id INTEGER PRIMARY KEY, want TEXT NOT NULL, file TEXT NOT NULL, target TEXT NOT NULL,
+        inputs TEXT NOT NULL, answer TEXT NOT NULL, cycle INTEGER NOT NULL, made_at REAL NOT NULL,
+        UNIQUE (want, file, target));
+    -- part: set; earlier, until the set is held as a whole; sought, if it could be had.
+    CREATE TABLE wanted (
+        resolution INTEGER NOT NULL, part TEXT NOT NULL, index_name TEXT NOT NULL, project TEXT NOT NULL,
+        filename TEXT NOT NULL, PRIMARY KEY (resolution, part, index_name, project, filename)) WITHOUT ROWID;
+    CREATE INDEX wanted_file ON wanted (project, filename, index_name);
+    -- The names that each resolution asked for: their pages are asked for in each cycle.
+    CREATE TABLE asked (
+        project TEXT NOT NULL, resolution INTEGER NOT NULL, PRIMARY KEY (project, resolution)) WITHOUT ROWID;
+    CREATE INDEX asked_resolution ON asked (resolution);
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

@@ -18,7 +18,7 @@ from mirror.core.kept_links import is_incomplete
 from mirror.core.model import Digests, ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName, Sha256, digests_to_compare, normalize_project
 from mirror.core.origins import origin_of_url
-from mirror.core.policy import FOREIGN_NAME, Refusal, Selected
+from mirror.core.policy import FOREIGN_NAME, Refusal, Selected, digest_of_needed, narrow
 from mirror.core.root_links import resolve_address
 from mirror.errors import (
     AccessDenied,
@@ -246,14 +246,25 @@ class _Crawler:
 
     def known(self, row: ProjectRow) -> Validators | None:
         """Return the validators with which a project's page is asked for."""
-        is_of_use = row.selection == self._due.selection and not self._cycle.options.full and not self._is_reread
+        is_of_use = row.selection == self._selection_of(row) and not self._cycle.options.full and not self._is_reread
         return row.validators if is_of_use and not row.needs_page else None
 
     def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
         """Return whether the root's serial proves that the page is unchanged, so that no request is
         needed.
         """
+        if row.name in self._run.looked:
+            return True
         return known is not None and self._due.trust_serials and _same_serial(known, row)
+
+    def _selection_of(self, row: ProjectRow) -> str:
+        """Return the digest of all that decides which files of a page are wanted."""
+        needed = self._needed(row)
+        return self._due.selection if needed is None else digest_of_needed(self._due.selection, needed)
+
+    def _needed(self, row: ProjectRow) -> frozenset[str] | None:
+        needs = self._cycle.needs
+        return None if needs is None else needs.files_of(self._run.name, row.name)
 
     def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
         """Count an unchanged page, unless something of it is open; return whether nothing is."""
@@ -313,33 +324,50 @@ class _Crawler:
         """
         run = self._run
         known = self.known(row)
-        if known is not None and self.is_current(row, known):
-            look: PageLook = Unchanged(validators=known, origin=row.page_origin)
+        early = await self._early_look(row, known)
+        if early is not None:
+            look: PageLook = early
+        elif known is not None and self.is_current(row, known):
+            look = Unchanged(validators=known, origin=row.page_origin)
         else:
             run.pages_asked += 1
             if found is not None:
                 await lease.hold_values(found.cost_bytes)
-                look = found.look()
-            else:
-                look = await run.client.fetch_project(row.name, known, row.address, lease)
-            if isinstance(look, Read) and _is_stale(look.page, row):
-                lease.release()
-                look = await run.client.fetch_project(row.name, None, row.address, lease)
-                if isinstance(look, Read) and _is_older(look.page, row):
-                    _log.warning("page.stale", index=run.name, project=row.name, serial=look.page.serial)
-                    return None
+            fetched = await fetch_page(run, row, known, lease, found)
+            if fetched is None:
+                return None
+            look = fetched
         if row.selection is not None:  # it was read before
             _tell_origin(self._cycle, run, row.name, before=row.page_origin, after=look.origin)
         if isinstance(look, Read):
             return await self._judge_page(row, look)
         return await self._judge_unchanged(row, look, known)
 
+    async def _early_look(self, row: ProjectRow, known: Validators | None) -> PageLook | None:
+        """Return the look that a want has caused in this cycle, if any. Raises its error."""
+        run, early = self._run, self._run.looked.get(row.name)
+        if early is None or self._is_reread:
+            return None
+        if early.error is not None:
+            raise early.error
+        assert early.validators is not None
+        if known is not None and early.validators.digest == known.digest:
+            return Unchanged(validators=early.validators, origin=early.origin)
+        page, listings = early.page, self._cycle.listings
+        if page is None and listings is not None and early.validators.digest is not None:
+            links = self._cycle.store.links_of(run.source.id)
+            page = await listings.load(run.name, row.name, early.validators.digest, links)
+        if page is None:
+            del run.looked[row.name]  # lost from the cache: it is asked for again
+            return None
+        return Read(page=page, validators=early.validators, origin=early.origin)
+
     async def _judge_unchanged(self, row: ProjectRow, look: Unchanged, known: Validators | None) -> ProjectWork | None:
         validators = _with_serial(look.validators, row)
         closing = Closing(
             project=row.id,
             validators=validators,
-            selection=self._due.selection,
+            selection=self._selection_of(row),
             page_origin=look.origin,
         )
         if not (row.has_absent or row.has_failures):
@@ -387,6 +415,9 @@ class _Crawler:
         if self._due.is_overlay:
             claims = await load_owner_claims(cycle.store, row.name, run.source.position)
         selected = run.selection.select(page, {f: h.sha256 for f, h in held.items()}, claims.names, claims.owners)
+        needed = self._needed(row)
+        if needed is not None:
+            selected = narrow(selected, needed | held.keys())
         for warning in selected.warnings:
             _log.warning("page.odd", index=run.name, project=row.name, problem=shown_text(warning))
         await self._tell_foreign_names(row, selected)
@@ -410,7 +441,7 @@ class _Crawler:
         closing = Closing(
             project=row.id,
             validators=_with_serial(look.validators, row),
-            selection=self._due.selection,
+            selection=self._selection_of(row),
             page_origin=look.origin,
             left_out=left_out_rows(selected.left_out),
             claims=selected.claims,
@@ -551,6 +582,20 @@ class _Crawler:
             work.closing = None
         if meta is not None:
             work.change = msgspec.structs.replace(work.change, meta=None)
+
+
+async def fetch_page(
+    run: IndexRun, row: ProjectRow, known: Validators | None, lease: PageLease, found: Found | None = None
+) -> PageLook | None:
+    """Read a page, or take a worker's result; None for one that is older than the published one."""
+    look = await run.client.fetch_project(row.name, known, row.address, lease) if found is None else found.look()
+    if isinstance(look, Read) and _is_stale(look.page, row):
+        lease.release()
+        look = await run.client.fetch_project(row.name, None, row.address, lease)
+        if isinstance(look, Read) and _is_older(look.page, row):
+            _log.warning("page.stale", index=run.name, project=row.name, serial=look.page.serial)
+            return None
+    return look
 
 
 async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, HeldBlob]:

@@ -35,6 +35,8 @@ from mirror.sync.crawl import Deliver, crawl, look_at_root, reread
 from mirror.sync.fetch import Fetcher
 from mirror.sync.foreign import plan_foreign, remove_foreign
 from mirror.sync.hints import add_hint, ask_for_address
+from mirror.sync.needs.pages import CyclePages
+from mirror.sync.needs.protocol import Needs
 from mirror.sync.plan import plan_of_cycle, plan_stage
 from mirror.sync.record import Recorder
 from mirror.sync.removal import (
@@ -57,6 +59,8 @@ Look = Callable[[Cycle, IndexRun, Due, Deliver], Awaitable[None]]
 
 _log = get_logger(__name__)
 
+_MAX_SETTLED_AGAIN = 5
+"""Maximum number of times that one cycle decides again which files are wanted, since files were refused."""
 _MAX_REPORTED = 200_000
 """Maximum number of failures in a cycle's report; the ledger has all of them."""
 
@@ -102,12 +106,18 @@ async def _run_steps(cycle: Cycle) -> None:
         await remove_foreign(cycle, publisher)
     cycle.phase = Phase.ROOTS
     dues = await _look_at_roots(cycle)
+    pages = CyclePages(cycle, dues)
+    if cycle.needs is not None:
+        await cycle.needs.settle(pages, cycle=cycle.id)
+    await _count_due(cycle, dues)
     await _tell_what_is_not_there(cycle, [run for run, _ in dues])
     cycle.phase = Phase.PROJECTS
     for stage in _stages(dues):
         if not cycle.options.dry_run:
             await publisher.flush()  # an overlay is judged by the recorded pages of its owners
         await _work_through(cycle, publisher, stage)
+    if cycle.needs is not None and not cycle.options.dry_run:
+        await _settle_again(cycle, cycle.needs, publisher, pages, dues)
     await plan_displaced(cycle)
     await plan_withdrawn(cycle)
     cycle.phase = Phase.REMOVALS
@@ -187,7 +197,8 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
     async with anyio.create_task_group() as tasks:
         for run in cycle.runs:
             tasks.start_soon(look, run)
-    sources = {s.name: s for s in await load_sources(cycle.store) if s.configured}
+    cycle.sources = tuple(s for s in await load_sources(cycle.store) if s.configured)
+    sources = {s.name: s for s in cycle.sources}
     never_read = min((s.position for s in sources.values() if _is_unknown(cycle, s)), default=math.inf)
     dues = []
     for run in cycle.runs:
@@ -201,12 +212,32 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
         due = _due(cycle, run, only_held=run.source.position > never_read)
         known = await count_failures(cycle.store, run.source.id)
         run.refused_files = known.get(Reason.UNSAFE_NAME, 0) + known.get(Reason.BAD_FILE, 0)
+        dues.append((run, due))
+    return dues
+
+
+async def _count_due(cycle: Cycle, dues: Sequence[tuple[IndexRun, Due]]) -> None:
+    for run, due in dues:
         run.counters.projects_due, confirmed = await count_due(cycle.store, due)
         run.counters.projects_confirmed = confirmed
         run.counters.projects_checked += confirmed
         run.counters.projects_unchanged += confirmed
-        dues.append((run, due))
-    return dues
+
+
+async def _settle_again(
+    cycle: Cycle, needs: Needs, publisher: Publisher, pages: CyclePages, dues: Sequence[tuple[IndexRun, Due]]
+) -> None:
+    """Decide again which files are wanted while wanted files turn out to be refused, and fetch what changed."""
+    for _ in range(_MAX_SETTLED_AGAIN):
+        await publisher.flush()  # what failed is in the ledger now
+        changed = sorted(await needs.settle_again(pages))
+        if not changed:
+            return
+        for stage in _stages(dues):
+            for start in range(0, len(changed), 500):
+                only = tuple(changed[start : start + 500])
+                narrowed = [(run, msgspec.structs.replace(due, only=only)) for run, due in stage if run.ended is None]
+                await _work_through(cycle, publisher, narrowed)
 
 
 async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> None:
@@ -253,6 +284,7 @@ def _due(cycle: Cycle, run: IndexRun, *, only_held: bool) -> Due:
         trust_serials=not cycle.options.full,
         only_held=only_held,
         is_overlay=run.selection.policy.overlay and run.source.position > 0,
+        is_needed=cycle.needs is not None and cycle.needs.narrows(run.name),
         only=cycle.options.projects,
         unlisted=tuple(run.unlisted),
         now=math.inf if cycle.options.all_failures else cycle.clock(),
@@ -395,6 +427,9 @@ async def _record_end(cycle: Cycle, now: float) -> None:
     elif not cycle.options.dry_run:
         await note_unwritten(cycle)
     await add_unserved(cycle)
+    if cycle.needs is not None:
+        await cycle.needs.finish()
+        report.failures += [shown_failure("", "", "", Reason.UNRESOLVED, detail) for detail in cycle.needs.failures]
     for run in cycle.runs:
         counts = await load_counts(store, run.source.id)
         run.counters.files_absent = counts.absent

@@ -17,8 +17,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from mirror.core.diff import Fetch, FetchMetadata, HeldFile, Rehash, may_offer
 from mirror.core.distributions import is_wheel, metadata_to_fetch
-from mirror.core.model import Labels, ListedFile
-from mirror.core.names import ProjectName
+from mirror.core.model import Labels
 from mirror.errors import (
     AccessDenied,
     MirrorError,
@@ -33,6 +32,7 @@ from mirror.logs import get_logger
 from mirror.state.entries.held import HeldBlob
 from mirror.sync.arrival import FetchJob, bring, bring_metadata
 from mirror.sync.crawl import adopt_held, has_digests
+from mirror.sync.fetch_keys import staging_key
 from mirror.sync.fetch_pool import FetchPool, StuckWorker
 from mirror.sync.messages import Outcome
 from mirror.sync.pool import next_of, work_through
@@ -351,9 +351,3 @@ class Fetcher:
 async def fits_held(cycle: Cycle, rehash: Rehash) -> bool:
     """Return whether digests that appeared later match the held bytes."""
     return await has_digests(cycle, rehash.held.sha256, rehash.held.filename, rehash.expected)
-
-
-def staging_key(index: str, project: ProjectName, file: ListedFile) -> str:
-    """Return the key of a file in staging: the same bytes by name and digest, whatever their URL."""
-    digest = dict(file.digests).get("sha256") or " ".join(f"{a}={d}" for a, d in file.digests)
-    return f"{index}/{project}/{file.filename}/{digest}"

@@ -78,7 +78,7 @@ COUNTERS = tuple(key for key in IndexCounters(name="").as_json() if key != "name
 class Shown:
     """A failure as the report shows it; null where it is about a page or a whole index."""
 
-    index: str
+    index: str | None
     project: str | None
     filename: str | None
     reason: Reason
@@ -156,7 +156,8 @@ class Report:
         codes = [*caught, *map(exit_code_for, errors)]
         for failure in self.failures:
             code = exit_code_of_failure(failure.reason)
-            is_of_index = not failure.project and not failure.filename  # counted by its error, above
+            # counted by its error, above; a want has no index
+            is_of_index = failure.index and not failure.project and not failure.filename
             if not (is_of_index and code is ExitCode.PARTIAL):
                 codes.append(code)
         return first_of(codes)
@@ -187,8 +188,10 @@ def nothing_wanted(listed: str) -> str:
 
 
 def shown_failure(index: str, project: str, filename: str, reason: Reason, detail: str) -> Shown:
-    """Return a failure in the report's form; an empty project or filename is null.
+    """Return a failure in the report's form; an empty index, project or filename is null.
 
     Secrets are removed, since an index may repeat them.
     """
-    return Shown(index=index, project=project or None, filename=filename or None, reason=reason, detail=redact(detail))
+    return Shown(
+        index=index or None, project=project or None, filename=filename or None, reason=reason, detail=redact(detail)
+    )

@@ -19,7 +19,7 @@ from mirror.state.blobs.durability import (
     record_durable,
 )
 from mirror.state.missing.ledger import has_page_failure, iter_failed_files
-from mirror.sync.fetch import staging_key
+from mirror.sync.fetch_keys import staging_key
 from mirror.sync.work import Cycle
 from mirror.tree.check import iter_outer
 from mirror.tree.layout import renew_blob_directories

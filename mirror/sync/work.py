@@ -12,7 +12,7 @@ from enum import Enum
 import anyio
 
 from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Removal
-from mirror.core.model import IndexPolicy, ProjectMeta
+from mirror.core.model import IndexPolicy, ProjectMeta, ProjectPage, Validators
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
 from mirror.errors import MirrorError, Reason, TreeError, Unavailable
@@ -24,6 +24,8 @@ from mirror.state.missing.ledger import Failure
 from mirror.state.store import Store
 from mirror.sync.fetch_pool import FetchPool
 from mirror.sync.forker import Forker
+from mirror.sync.needs.listings import ListingCache
+from mirror.sync.needs.protocol import Needs
 from mirror.sync.pool import Width
 from mirror.sync.report import IndexCounters, Report
 from mirror.tree.files import FileStore
@@ -128,6 +130,8 @@ class IndexRun:
     """Length of the links in ``refused_links``."""
     refused_files: int = 0
     """Number of files in the ledger that can't be taken, before and in this cycle."""
+    looked: dict[ProjectName, EarlyLook] = field(default_factory=dict)
+    """Pages that were asked for early in this cycle, since a want may need them."""
     fruitless: Counter[ProjectName] = field(default_factory=Counter)
     """How often in a row a page was read again without bringing a file."""
     ended: MirrorError | None = None
@@ -171,6 +175,17 @@ class IndexRun:
         """
         self._ask_at *= 2
         return await self.client.answers()
+
+
+@dataclass(slots=True, kw_only=True)
+class EarlyLook:
+    """The look at a page that a want may need; it is not asked for again in this cycle."""
+
+    validators: Validators | None = None
+    origin: str | None = None
+    page: ProjectPage | None = None
+    """None where it is in the cache."""
+    error: MirrorError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +288,12 @@ class Cycle:
     phase: Phase = Phase.REPAIR
     unwritten: dict[ProjectName, TreeError] = field(default_factory=dict)
     """The projects whose pages could not be written or removed: their pages stay marked."""
+    sources: tuple[SourceRow, ...] = ()
+    """Each configured index after the roots were read, in their order."""
+    needs: Needs | None = None
+    """The needs of the configuration's wants; None where it has none."""
+    listings: ListingCache | None = None
+    """The listings of the pages that wants may need."""
     forker: Forker | None = None
     """The fork server of the worker processes; None: everything is done in this process."""
 

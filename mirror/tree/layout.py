@@ -67,6 +67,11 @@ class Layout:
         return self.root / "staging"
 
     @property
+    def cache(self) -> Path:
+        """What was read of the indexes and can be read again."""
+        return self.root / "cache"
+
+    @property
     def public(self) -> Path:
         """The directory that a web server serves."""
         return self.root / "public"

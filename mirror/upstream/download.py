@@ -240,15 +240,33 @@ async def fetch_metadata(
 
     Raises ``UpstreamError`` where it could not be asked for.
     """
+    try:
+        return await fetch_checked_metadata(session, url, digests, limit_bytes, policy=policy)
+    except NotFound:
+        return None
+    except TooLarge:
+        _log.warning("metadata.refused", url=shown_url(url), cause="larger than limits.metadata-size")
+    except DigestMismatch:
+        _log.warning("metadata.refused", url=shown_url(url), cause="other bytes than advertised")
+    return None
+
+
+async def fetch_checked_metadata(
+    session: IndexSession, url: str, digests: Digests, limit_bytes: int, *, policy: RetryPolicy | None = None
+) -> bytes:
+    """Return a file's ``.metadata`` (PEP 658).
+
+    Raises ``UpstreamError``; ``NotFound`` where it is not there, ``TooLarge``, ``DigestMismatch``.
+    """
     policy = policy or session.retry_policy
     tries = 0
     while True:
         tries += 1
         try:
             async with session.get(url, kind=Kind.FILE, headers={"Accept-Encoding": "identity"}) as response:
-                body = await response.read_at_most(limit_bytes) if response.status == 200 else None
-        except NotFound:
-            return None
+                if response.status != 200:
+                    raise NotFound(url=url, status=response.status)
+                body = await response.read_at_most(limit_bytes)
         except Unavailable as exc:
             await pause_before_next(
                 exc, tries_made=tries, remaining_s=policy.budget_s, policy=policy, allowance=session.allowance
@@ -256,12 +274,18 @@ async def fetch_metadata(
             session.retries += 1
             continue
         if body is None:
-            _log.warning("metadata.refused", url=shown_url(url), cause="larger than limits.metadata-size")
-        elif not _has_digest(body, digests):
-            _log.warning("metadata.refused", url=shown_url(url), cause="other bytes than advertised")
-        else:
-            return body
-        return None
+            raise TooLarge(url=url, limit_bytes=limit_bytes, setting="limits.metadata-size")
+        wrong = next((pair for pair in digests_to_compare(digests) if _digest_of(body, pair[0]) != pair[1]), None)
+        if wrong is not None:
+            filename = url.rpartition("/")[2]
+            raise DigestMismatch(
+                filename=filename, algorithm=wrong[0], expected=wrong[1], actual=_digest_of(body, wrong[0])
+            )
+        return body
+
+
+def _digest_of(body: bytes, algorithm: str) -> str:
+    return hashlib.new(algorithm, body, usedforsecurity=False).hexdigest()
 
 
 def _is_complete(request: FileRequest, sink: Sink) -> bool:
@@ -285,12 +309,6 @@ def _check_digest(request: FileRequest, sink: Sink) -> None:
         actual = sink.hexdigest(algorithm)
         if actual != expected:
             raise DigestMismatch(filename=request.filename, algorithm=algorithm, expected=expected, actual=actual)
-
-
-def _has_digest(body: bytes, digests: Digests) -> bool:
-    """Whether the body has all of the strong digests; a weak one proves nothing."""
-    strong = _strong_digests(digests)
-    return bool(strong) and all(hashlib.new(algorithm, body).hexdigest() == digits for algorithm, digits in strong)
 
 
 def _strong_etag(response: Response) -> str | None:

@@ -56,6 +56,8 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     """
     now: float = 0.0
     """Ledger items whose next try is later are not due."""
+    is_needed: bool = False
+    """Only projects that a resolution asked for, or of which something is published or failed."""
 
 
 async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
@@ -139,6 +141,10 @@ def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
         )
     if due.only_held:
         parts.append(_HAS_ENTRIES)
+    if due.is_needed:
+        parts.append(
+            f"(p.name IN (SELECT project FROM asked) OR {_HAS_ENTRIES} OR {_HAS_FAILURES})"
+        )
     if due.now != math.inf:
         parts.append(_IS_NOT_RESTING)
     for word, only in (("IN", due.only), ("NOT IN", due.unlisted)):
@@ -157,8 +163,8 @@ def _due_condition(due: Due) -> tuple[str, dict[str, object]]:
 
 def _open_condition(due: Due) -> tuple[str, dict[str, object]]:
     """Return the condition under which the root alone does not confirm a page as unchanged; never null."""
-    if not due.trust_serials:
-        return "1", {}
+    if not due.trust_serials or due.is_needed:
+        return "1", {}  # with needs, each project has a selection of its own
     condition = (
         "(p.digest IS NULL OR p.serial IS NULL OR p.serial IS NOT p.listed_serial"
         f" OR p.selection IS NOT :selection OR {_IS_ABSENT} OR {_IS_DUE_FAILURE})"

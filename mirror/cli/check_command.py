@@ -1,0 +1,111 @@
+"""``mirror check``: the proof that wants install from the published pages.
+
+Works from the tree and the state, without a lock; asks no index. ``--json`` prints one object on one
+line, ``{"format": 1, "results": […]}``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_out
+from mirror.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from mirror.selection.proof.prover import Proof
+    from mirror.tree.layout import Layout
+
+
+def check(
+    options: GlobalOptions,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WANT|FILE]...",
+            show_default=False,
+            help="Wants of the configuration, or requirement and lock files. Default: all wants.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="NAME", show_default=False, help="Only in this target."),
+    ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option("--snapshot", metavar="NAME", show_default=False, help="Check this snapshot."),
+    ] = None,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
+) -> ExitCode:
+    """Prove offline that wants install from the published tree, and name each gap."""
+    import anyio
+    import msgspec
+
+    proofs = anyio.run(_prove, options, names or [], target, snapshot)
+    if json:
+        results = [proof.as_json() for proof in proofs]
+        write_out(msgspec.json.encode({"format": 1, "results": results}).decode())
+    else:
+        write_out("\n".join(_lines(proofs)))
+    return ExitCode.OK if all(proof.is_installable for proof in proofs) else ExitCode.PARTIAL
+
+
+async def _prove(options: GlobalOptions, names: list[str], target: str | None, snapshot: str | None) -> list[Proof]:
+    import os
+
+    import anyio.to_thread
+
+    from mirror.holdings.opening import opened_holdings_for_reading
+    from mirror.selection.proof.checking import prove, questions, with_remembered_wants
+    from mirror.tree.layout import Layout
+
+    config = options.load_tree_config()
+    async with opened_holdings_for_reading(config.mirror, config.limits) as tree:
+        config = await with_remembered_wants(config, tree.store)
+        asked = await anyio.to_thread.run_sync(questions, config, names, target)
+        layout = Layout(config.mirror.root)
+        simple = layout.simple if snapshot is None else _snapshot(layout, snapshot)
+        return await prove(
+            asked,
+            layout,
+            simple,
+            tree.store,
+            env=os.environ,
+            metadata_limit_bytes=config.limits.metadata_size,
+        )
+
+
+def _snapshot(layout: Layout, name: str) -> Path:
+    from mirror.errors import ConfigError
+    from mirror.tree.snapshots import NAME, snapshot_path
+
+    if not NAME.fullmatch(name) or not (path := snapshot_path(layout, name) / "simple").is_dir():
+        raise ConfigError(where="--snapshot", problem=f"there is no snapshot {name!r}")
+    return path
+
+
+def _lines(proofs: list[Proof]) -> list[str]:
+    """Return one line for each proof, and one for each gap below it."""
+    from mirror.cli.text import safe
+    from mirror.core.amounts import counted, size
+
+    lines = []
+    for proof in proofs:
+        what = " ".join(part for part in (proof.want, proof.file) if part) or "requirements"
+        verdict = "installs" if proof.is_installable else "DOES NOT INSTALL"
+        held = size(sum(file.size or 0 for file in proof.files))
+        files = f": {counted(len(proof.files), 'file')}, {held}" if proof.files else ""
+        lines.append(safe(f"{what} in {proof.target} {verdict}{files}"))
+        for gap in proof.gaps:
+            about = gap.requirement or gap.project
+            named = f"{about}: {gap.reason.value}" if about else gap.reason.value
+            lines.append(safe(f"  {named}: {gap.detail}"))
+        lines += [
+            safe(f"  {one.project} {one.version} instead of {one.hidden}: {one.reason.value}") for one in proof.instead
+        ]
+        lines += [safe(f"  rebuilt: {filename}") for filename in proof.rebuilt]
+    return lines

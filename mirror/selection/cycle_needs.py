@@ -1,0 +1,451 @@
+"""The wants in a cycle: which resolutions are computed again, and which files are wanted after it.
+
+A resolution is known by the digest of all that it depends on. Equal digest: no resolver starts. Its
+earlier set stays wanted until each file of its new set is held. An index that can't be read makes no
+resolution: the earlier set stays, and the ledger has the index's own reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from mirror.config import Config, WantConfig
+from mirror.core.names import ProjectName
+from mirror.core.offers import Offer, ProjectOffers
+from mirror.errors import ConfigError, MirrorError
+from mirror.logs import get_logger
+from mirror.selection.gaps import Gap, GapReason
+from mirror.selection.reading import read_want
+from mirror.selection.resolving.results import ChosenFile, Result, failed
+from mirror.selection.resolving.runs import LazyResolver, Void
+from mirror.selection.resolving.uv import Uv, open_uv
+from mirror.selection.targets import Environment, environments
+from mirror.selection.view.tables import build_table, rows_of
+from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile, WantSource
+from mirror.state.store import Store
+from mirror.state.wants.needs import (
+    Key,
+    NewResolution,
+    Remembered,
+    StoredResolution,
+    WantedFile,
+    forget_resolutions,
+    let_earlier_go,
+    load_asked,
+    load_missing,
+    load_resolutions,
+    load_wanted,
+    record_inputs,
+    record_remembered,
+    record_resolution,
+)
+
+_log = get_logger(__name__)
+
+_TABLES = 1
+"""The version of the view's rules. Another one has everything resolved again."""
+
+NO_UV = (
+    "the resolver uv is not there: install the extra `resolve` (`pip install 'offline-mirror[resolve]'`),"
+    " or name the program in MIRROR_UV"
+)
+
+
+class WantedPages(Protocol):
+    """The pages that the cycle offers: each page is asked for once."""
+
+    async def see(self, names: Collection[ProjectName]) -> None:
+        """Ask for the pages of some projects, several at the same time."""
+
+    async def digest(self, project: ProjectName) -> str:
+        """Return the digest of a project's listing. Raises ``MirrorError``."""
+
+    async def look(self, project: ProjectName) -> ProjectOffers:
+        """Return a project's listing. Raises ``MirrorError``."""
+
+    async def metadata(self, project: ProjectName, offer: Offer) -> bytes:
+        """Return the core metadata of a file. Raises ``MetadataRefused``, ``MirrorError``."""
+
+    async def corrected(self, project: ProjectName, offer: Offer) -> bool:
+        """Return whether a held file has other metadata than its index offered before it was held."""
+
+
+class _Inputs(msgspec.Struct, frozen=True, kw_only=True):
+    """The digests of the inputs of a resolution."""
+
+    listings: str
+    """Of all listings as they are: equal where nothing at all changed."""
+    rows: str
+    """Of the rows that the view showed."""
+
+
+class _WantJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One resolution of the configuration."""
+
+    key: Key
+    want: WantConfig
+    source: Resolution | LockedSet | UnresolvedFile
+    environments: tuple[Environment, ...]
+
+
+class CycleNeeds:
+    """Implements ``sync.needs.Needs``."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        *,
+        env: Mapping[str, str],
+        clock: Callable[[], float],
+        is_narrowed: bool,
+    ) -> None:
+        self._config, self._store, self._env, self._clock = config, store, env, clock
+        self._is_narrowed = is_narrowed
+        self._needed = {index.name for index in config.indexes if config.selects_needed(index)}
+        self._wanted: dict[tuple[str, str], frozenset[str]] = {}
+        self._jobs: dict[Key, _WantJob] = {}
+        self._results: dict[Key, Result] = {}
+        self._uv: Uv | None = None
+        self._fetched: set[tuple[Key, WantedFile]] = set()
+        """Files of sets that are not held when the cycle's pages are read."""
+        self.cycle = 0
+        self.failures: list[str] = []
+        """One sentence for each want that can't be resolved."""
+
+    async def load(self) -> None:
+        """Load what earlier cycles decided."""
+        self._wanted = await load_wanted(self._store)
+
+    def files_of(self, index: str, project: ProjectName) -> frozenset[str] | None:
+        """Return the wanted files of a project; None where the patterns alone decide."""
+        return self._wanted.get((index, project), frozenset()) if index in self._needed else None
+
+    def narrows(self, index: str) -> bool:
+        """Return whether only needed files of an index are mirrored."""
+        return index in self._needed
+
+    async def settle(self, pages: WantedPages, *, cycle: int) -> frozenset[ProjectName]:
+        """Decide which files are wanted; return the projects whose wanted files changed."""
+        self.cycle = cycle
+        await self._remember()
+        if self._is_narrowed:
+            return frozenset()
+        self._jobs = {
+            job.key: job for job in await anyio.to_thread.run_sync(_read_jobs, self._config)
+        }
+        known = await load_resolutions(self._store)
+        gone = [stored.id for key, stored in known.items() if key not in self._jobs]
+        if gone:
+            await forget_resolutions(self._store, gone)
+        if any(isinstance(job.source, Resolution) for job in self._jobs.values()):
+            self._uv = await open_uv(self._env)
+        changed = await self._judge_all(pages, known, frozenset())
+        self._fetched = set(await load_missing(self._store))
+        return changed
+
+    async def settle_again(self, pages: WantedPages) -> frozenset[ProjectName]:
+        """Decide again after files could not be had, or have other dependencies than their index offered."""
+        if self._is_narrowed or not self._fetched:
+            return frozenset()
+        missing = set(await load_missing(self._store))
+        forced = set()
+        for key, file in sorted(self._fetched - missing):
+            if await self._is_corrected(pages, file):
+                _log.warning(
+                    "metadata.corrected",
+                    index=file.index,
+                    project=file.project,
+                    filename=file.filename,
+                )
+                forced.add(key)
+        known = await load_resolutions(self._store)
+        changed = await self._judge_all(pages, known, frozenset(forced))
+        self._fetched = set(await load_missing(self._store))
+        return changed
+
+    async def finish(self) -> None:
+        """Let earlier sets go whose new sets are held, and name the wants that can't be resolved."""
+        if self._is_narrowed:
+            known = await load_resolutions(self._store)
+            self._results = {key: decode_result(stored) for key, stored in known.items()}
+        else:
+            await let_earlier_go(self._store)
+        self.failures = [
+            f"want {key.want}, target {key.target}: {_sentence(key, result)}"
+            for key, result in sorted(self._results.items())
+            if result.is_failure
+        ]
+
+    # -- resolutions ------------------------------------------------------------------------------
+
+    async def _judge_all(
+        self, pages: WantedPages, known: Mapping[Key, StoredResolution], forced: frozenset[Key]
+    ) -> frozenset[ProjectName]:
+        asked = await load_asked(self._store)
+        names = {
+            name
+            for key, stored in known.items()
+            if key in self._jobs
+            for name in asked.get(stored.id, ())
+        }
+        names |= {name for job in self._jobs.values() for name in _names_in(job.source)}
+        await pages.see([ProjectName(name) for name in sorted(names)])
+        limit = anyio.CapacityLimiter(os.cpu_count() or 1)
+        async with LazyResolver(self._uv, pages, name=f"c{self.cycle}") as resolver:
+
+            async def judge(job: _WantJob) -> None:
+                async with limit:
+                    stored = known.get(job.key)
+                    names = asked.get(stored.id, ()) if stored is not None else ()
+                    await self._judge(
+                        pages, resolver, job, stored, names, is_forced=job.key in forced
+                    )
+
+            async with anyio.create_task_group() as tasks:
+                for job in self._jobs.values():
+                    tasks.start_soon(judge, job)
+        before, self._wanted = self._wanted, await load_wanted(self._store)
+        keys = {
+            key
+            for key in before.keys() | self._wanted.keys()
+            if before.get(key) != self._wanted.get(key)
+        }
+        return frozenset(ProjectName(project) for _, project in keys)
+
+    async def _judge(
+        self,
+        pages: WantedPages,
+        resolver: LazyResolver,
+        job: _WantJob,
+        stored: StoredResolution | None,
+        names: Sequence[str],
+        *,
+        is_forced: bool,
+    ) -> None:
+        """Resolve one want for one target, unless nothing changed on which its result depends."""
+        try:
+            if stored is not None and not is_forced:
+                result = decode_result(stored)
+                if await self._is_current(pages, job, stored, result, names):
+                    self._results[job.key] = result
+                    return
+            result = await self._resolve(resolver, job)
+            inputs = await self._inputs(pages, job, result.releases, result.names)
+        except Void as exc:
+            _log.warning(
+                "want.waits", want=job.key.want, target=job.key.target, cause=str(exc.cause)
+            )
+            if stored is not None:
+                self._results[job.key] = decode_result(stored)
+            return
+        except MirrorError as exc:
+            _log.warning("want.waits", want=job.key.want, target=job.key.target, cause=str(exc))
+            if stored is not None:
+                self._results[job.key] = decode_result(stored)
+            return
+        self._results[job.key] = result
+        await record_resolution(
+            self._store,
+            NewResolution(
+                key=job.key,
+                inputs=msgspec.json.encode(inputs).decode(),
+                answer=msgspec.json.encode(result),
+                names=result.names,
+                files=tuple(map(_wanted, result.files)) if result.is_resolved else None,
+                sought=tuple(map(_wanted, result.sought)),
+            ),
+            cycle=self.cycle,
+            now=self._clock(),
+        )
+        _tell(job, result)
+
+    async def _is_current(
+        self,
+        pages: WantedPages,
+        job: _WantJob,
+        stored: StoredResolution,
+        result: Result,
+        names: Sequence[str],
+    ) -> bool:
+        """Return whether a recorded result still holds."""
+        before = msgspec.json.decode(stored.inputs, type=_Inputs)
+        if before.listings == await self._digest_of_listings(pages, job, names):
+            return True
+        now = await self._inputs(pages, job, result.releases, names)
+        if before.rows != now.rows:
+            return False
+        await record_inputs(
+            self._store, {stored.id: (msgspec.json.encode(now).decode(), stored.answer)}
+        )
+        return True
+
+    async def _resolve(self, resolver: LazyResolver, job: _WantJob) -> Result:
+        match job.source:
+            case UnresolvedFile(problem=problem):
+                return failed(
+                    (Gap(project="", requirement="", reason=GapReason.UNRESOLVED, detail=problem),)
+                )
+            case Resolution() as source if self._uv is None:
+                gap = Gap(
+                    project="",
+                    requirement=source.lines[0].text,
+                    reason=GapReason.UNRESOLVED,
+                    detail=NO_UV,
+                )
+                return failed((gap,))
+            case Resolution() as source:
+                return await (await resolver.get()).resolve(
+                    source, job.environments, job.want.sdists
+                )
+            case _:
+                detail = "lock files are not read yet"
+                return failed(
+                    (Gap(project="", requirement="", reason=GapReason.UNRESOLVED, detail=detail),)
+                )
+
+    async def _inputs(
+        self, pages: WantedPages, job: _WantJob, releases: Sequence[str], names: Sequence[str]
+    ) -> _Inputs:
+        listings = await self._digest_of_listings(pages, job, names)
+        chosen = [one for one in job.environments if one.release in releases]
+        rows = [self._static(job)]
+        for name in sorted(names):
+            listing = await pages.look(ProjectName(name))
+            rows += [
+                [name, one.release, rows_of(build_table(listing, one, job.want.sdists))]
+                for one in chosen
+            ]
+        return _Inputs(listings=listings, rows=_digest(rows))
+
+    async def _digest_of_listings(
+        self, pages: WantedPages, job: _WantJob, names: Sequence[str]
+    ) -> str:
+        digests = [[name, await pages.digest(ProjectName(name))] for name in sorted(names)]
+        return _digest([self._static(job), digests])
+
+    def _static(self, job: _WantJob) -> list[object]:
+        """Return all on which a resolution depends except the listings."""
+        return [
+            _TABLES,
+            self._uv.version if self._uv is not None else None,
+            _described(job.source),
+            [job.want.sdists, job.want.versions, job.want.wheels, job.want.accept_unproved],
+            [
+                [one.release, one.uv_python_platform, len(one.tags), str(one.tags[0])]
+                for one in job.environments
+            ],
+            _digest([str(tag) for tag in job.environments[0].tags]),
+        ]
+
+    async def _is_corrected(self, pages: WantedPages, file: WantedFile) -> bool:
+        try:
+            listing = await pages.look(ProjectName(file.project))
+        except MirrorError:
+            return False
+        offer = next(
+            (
+                o
+                for o in listing.offers
+                if (o.index, o.file.filename) == (file.index, file.filename)
+            ),
+            None,
+        )
+        return (
+            offer is not None
+            and offer.held is not None
+            and await pages.corrected(listing.project, offer)
+        )
+
+    async def _remember(self) -> None:
+        folder = await anyio.to_thread.run_sync(lambda: self._config.folder)
+        remembered = Remembered(
+            targets=msgspec.json.encode(self._config.targets),
+            wants=msgspec.json.encode(self._config.wants),
+            folder=str(folder),
+        )
+        await record_remembered(self._store, remembered)
+
+
+def decode_result(stored: StoredResolution) -> Result:
+    """Return a recorded result."""
+    return msgspec.json.decode(stored.answer, type=Result)
+
+
+def check_uv(config: Config, path: str | None) -> None:
+    """Raise ``ConfigError`` where wants need uv and it is not there."""
+    if path is None and any(want.requirements for want in config.wants):
+        raise ConfigError(where="want", problem=NO_UV)
+
+
+def _read_jobs(config: Config) -> list[_WantJob]:
+    jobs = []
+    for want in config.wants:
+        targets = [by_name(environments(target)) for target in config.targets_of(want)]
+        for source in read_want(want, config.folder):
+            for groups in targets:
+                for name, group in groups.items():
+                    key = Key(want=want.name, file=source.file or "", target=name)
+                    jobs.append(_WantJob(key=key, want=want, source=source, environments=group))
+    return jobs
+
+
+def by_name(found: Sequence[Environment]) -> dict[str, tuple[Environment, ...]]:
+    """Group the environments of a target by Python and platform."""
+    groups: dict[str, list[Environment]] = {}
+    for one in found:
+        groups.setdefault(one.name, []).append(one)
+    return {name: tuple(group) for name, group in groups.items()}
+
+
+def _names_in(source: WantSource) -> list[str]:
+    match source:
+        case Resolution(lines=lines):
+            return [line.project for line in lines]
+        case LockedSet(packages=packages):
+            return [package.project for package in packages]
+        case UnresolvedFile():
+            return []
+
+
+def _described(source: WantSource) -> list[object]:
+    match source:
+        case Resolution(lines=lines, constraints=constraints):
+            return [[line.text for line in lines], [line.text for line in constraints]]
+        case LockedSet():
+            return [repr(source)]
+        case UnresolvedFile(problem=problem):
+            return [problem]
+
+
+def _wanted(file: ChosenFile) -> WantedFile:
+    return WantedFile(index=file.index, project=file.project, filename=file.filename)
+
+
+def _sentence(key: Key, result: Result) -> str:
+    words = "; ".join(
+        f"{gap.requirement or gap.project}: {gap.detail}".removeprefix(": ") for gap in result.gaps
+    )
+    return f"{key.file}: {words}" if key.file else words
+
+
+def _tell(job: _WantJob, result: Result) -> None:
+    facts = {"want": job.key.want, "file": job.key.file or None, "target": job.key.target}
+    if result.is_resolved:
+        _log.info("want.resolved", **facts, files=len(result.files), projects=len(result.names))
+    else:
+        gaps = [f"{gap.requirement or gap.project}: {gap.reason.value}" for gap in result.gaps]
+        _log.warning("want.unresolved", **facts, gaps=gaps)
+    for item in result.instead:
+        _log.warning("want.instead", **facts, **item.as_json())
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()

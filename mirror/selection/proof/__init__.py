@@ -1,0 +1,1 @@
+"""The proof that a want installs from the published pages."""

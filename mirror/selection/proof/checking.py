@@ -1,0 +1,156 @@
+"""The use case behind ``mirror check`` and the gates: prove the wants of a configuration, or files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from mirror.config import Config, TargetConfig, WantConfig
+from mirror.core.offers import HIDING
+from mirror.errors import ConfigError, Reason
+from mirror.selection.cycle_needs import NO_UV, by_name, decode_result
+from mirror.selection.gaps import Gap, GapReason, reason_of_ledger
+from mirror.selection.proof.prover import Known, Proof, Prover
+from mirror.selection.proof.published import Published
+from mirror.selection.reading import read_file, read_want
+from mirror.selection.resolving.runs import LazyResolver
+from mirror.selection.resolving.uv import open_uv
+from mirror.selection.targets import Environment, environments
+from mirror.selection.wants import Resolution, WantSource
+from mirror.state.store import Store
+from mirror.state.wants.failures import load_wanted_failures
+from mirror.state.wants.needs import (
+    Key,
+    load_missing,
+    load_named,
+    load_remembered,
+    load_resolutions,
+)
+from mirror.tree.layout import Layout
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing to prove."""
+
+    source: WantSource
+    environments: tuple[Environment, ...]
+
+
+async def with_remembered_wants(config: Config, store: Store | None) -> Config:
+    """Return a configuration with the wants and targets of the last cycle, where it has none itself."""
+    if config.wants or config.targets or store is None:
+        return config
+    remembered = await load_remembered(store)
+    if remembered is None:
+        return config
+    return msgspec.structs.replace(
+        config,
+        wants=msgspec.json.decode(remembered.wants, type=tuple[WantConfig, ...]),
+        targets=msgspec.json.decode(remembered.targets, type=tuple[TargetConfig, ...]),
+        source=str(Path(remembered.folder) / "mirror.toml"),  # paths start there
+    )
+
+
+def questions(config: Config, names: Sequence[str], target: str | None) -> list[Question]:
+    """Return what ``mirror check`` has to prove. Blocks. Raises ``ConfigError``."""
+    known = {want.name: want for want in config.wants}
+    if target is not None and target not in {one.name for one in config.targets}:
+        raise ConfigError(where="--target", problem=f"no target is named {target!r}")
+    if not names and not config.wants:
+        problem = "there is no want to check: add one with `mirror want add NAME REQUIREMENT`, or name a file"
+        raise ConfigError(where="want", problem=problem)
+    found: list[Question] = []
+    for name in names or known:
+        want = known.get(name)
+        if want is not None:
+            chosen = [one for one in config.targets_of(want) if target in {None, one.name}]
+            found += _for_targets(read_want(want, config.folder), chosen)
+        elif Path(name).is_file():
+            chosen = [one for one in config.targets if target in {None, one.name}]
+            if not chosen:
+                problem = (
+                    "there is no target: print the table of this machine with `mirror target here`"
+                )
+                raise ConfigError(where="target", problem=problem)
+            found += _for_targets((read_file(Path(name), want=None, folder=Path.cwd()),), chosen)
+        else:
+            raise ConfigError(where=name, problem="neither the name of a want nor a file")
+    return found
+
+
+def _for_targets(
+    sources: Sequence[WantSource], targets: Sequence[TargetConfig]
+) -> Iterator[Question]:
+    groups = [group for target in targets for group in by_name(environments(target)).values()]
+    for source in sources:
+        for group in groups:
+            yield Question(source=source, environments=group)
+
+
+async def prove(
+    asked: Sequence[Question],
+    layout: Layout,
+    simple: Path,
+    store: Store | None,
+    *,
+    env: Mapping[str, str],
+    metadata_limit_bytes: int,
+) -> list[Proof]:
+    """Prove each question from the pages below ``simple``. Raises ``ConfigError``, ``TreeError``."""
+    published = Published(layout, simple, metadata_limit_bytes=metadata_limit_bytes)
+    uv = await open_uv(env) if any(isinstance(one.source, Resolution) for one in asked) else None
+    known = await _load_known(store, asked)
+    proofs = []
+    async with LazyResolver(uv, published, name="check") as resolver:
+        prover = Prover(
+            published, resolver if uv else None, metadata_limit_bytes=metadata_limit_bytes
+        )
+        for one, facts in zip(asked, known, strict=True):
+            proofs.append(await prover.prove(one.source, one.environments, facts, NO_UV))
+    return proofs
+
+
+async def _load_known(store: Store | None, asked: Sequence[Question]) -> list[Known]:
+    """Return the facts of the state for each question."""
+    if store is None:
+        return [Known() for _ in asked]
+    stored = await load_resolutions(store)
+    failures: dict[str, Gap] = {}
+    for row in await load_wanted_failures(store):
+        reason = reason_of_ledger(row.reason) if row.reason in HIDING else GapReason.FAILED
+        words = f"{row.reason.value}: {row.detail}" if reason is GapReason.FAILED else row.detail
+        text = row.filename or row.project
+        failures[row.project] = Gap(
+            project=row.project, requirement=text, reason=reason, detail=words
+        )
+    for _, file in await load_missing(store):
+        detail = f"{Reason.INTERNAL.value}: {file.filename} was not fetched yet"
+        gap = Gap(
+            project=file.project, requirement=file.filename, reason=GapReason.FAILED, detail=detail
+        )
+        failures.setdefault(file.project, gap)
+    found = []
+    for one in asked:
+        key = Key(
+            want=one.source.want or "", file=one.source.file or "", target=one.environments[0].name
+        )
+        before = stored.get(key)
+        result = decode_result(before) if before is not None else None
+        names = {gap.project for gap in result.gaps} if result is not None else set()
+        names |= (
+            {line.project for line in one.source.lines}
+            if isinstance(one.source, Resolution)
+            else set()
+        )
+        found.append(
+            Known(result=result, failures=failures, listed=await _listed(store, sorted(names)))
+        )
+    return found
+
+
+async def _listed(store: Store, names: Sequence[str]) -> dict[str, str]:
+    rows = await load_named(store, names)
+    indexes: dict[int, str] = dict(await store.rows("SELECT id, name FROM source"))
+    return {row.name: indexes[row.source] for row in rows}

@@ -1,0 +1,80 @@
+"""The published pages of the tree, or of a snapshot, as offers: the view of a client beyond the gap.
+
+A published file is whole and verified when it is placed; whether it still is, the proof looks at
+itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import anyio.to_thread
+
+from mirror.core.model import ListedFile
+from mirror.core.names import ProjectName, Sha256
+from mirror.core.offers import Hidden, MetadataRefused, Offer, ProjectOffers
+from mirror.core.parse_json import parse_project_page
+from mirror.errors import Reason, TreeError, UpstreamError
+from mirror.tree.layout import Layout
+from mirror.tree.needed.metadata import MetadataUnreadable, read_held_metadata
+from mirror.tree.pages import JSON_V1
+
+_MAX_FILES = 10_000_000
+_BASE = "http://localhost/simple"
+"""The address that stands for the tree's own: only names and digests count."""
+
+TREE = "tree"
+"""The name of the index that the tree is, in offers."""
+
+
+class Published:
+    """Implements ``selection.answers.Offers`` for a tree on the disk."""
+
+    def __init__(self, layout: Layout, simple: Path, *, metadata_limit_bytes: int) -> None:
+        """``simple``: the folder of the pages, the tree's or a snapshot's."""
+        self.layout, self._simple = layout, simple
+        self._metadata_limit_bytes = metadata_limit_bytes
+        self._known: dict[ProjectName, ProjectOffers] = {}
+
+    async def look(self, project: ProjectName) -> ProjectOffers:
+        """Return the published files of a project. Raises ``TreeError`` for a page that can't be read."""
+        if project not in self._known:
+            self._known[project] = await anyio.to_thread.run_sync(self._read, project)
+        return self._known[project]
+
+    def _read(self, project: ProjectName) -> ProjectOffers:
+        path = self._simple / project / JSON_V1
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return ProjectOffers(project=project)
+        except OSError as exc:
+            raise TreeError(path=str(path), problem=f"can't be read: {exc.strerror}") from exc
+        try:
+            page = parse_project_page(
+                data, project=project, url=f"{_BASE}/{project}/", max_files=_MAX_FILES
+            )
+        except UpstreamError as exc:
+            raise TreeError(path=str(path), problem=f"is damaged: {exc}") from exc
+        offers = [Offer(index=TREE, file=file, held=sha256_of(file)) for file in page.files]
+        digest = hashlib.sha256(data).hexdigest()
+        return ProjectOffers(project=project, offers=tuple(offers), digest=digest, owner=TREE)
+
+    async def metadata(self, project: ProjectName, offer: Offer) -> bytes:  # noqa: ARG002 - as Offers has it
+        """Return the metadata of a published file, out of its own bytes. Raises ``MetadataRefused``."""
+        sha256, filename = sha256_of(offer.file), offer.file.filename
+        try:
+            if sha256 is None:
+                raise MetadataUnreadable(f"{filename} is published without a sha256")
+            return await anyio.to_thread.run_sync(
+                read_held_metadata, self.layout, sha256, filename, self._metadata_limit_bytes
+            )
+        except MetadataUnreadable as exc:
+            raise MetadataRefused(Hidden(reason=Reason.BAD_FILE, detail=str(exc))) from exc
+
+
+def sha256_of(file: ListedFile) -> Sha256 | None:
+    """Return the digest by which a published file is known."""
+    digits = dict(file.digests).get("sha256")
+    return None if digits is None else Sha256(digits)

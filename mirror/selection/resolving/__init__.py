@@ -1,0 +1,1 @@
+"""From requirements to files: uv, started against the view, and its answer."""

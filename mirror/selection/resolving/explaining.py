@@ -1,0 +1,199 @@
+"""Why a resolution has no answer, and which older version it took: from the view's own tables.
+
+The words of uv are only repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from mirror.core.names import ProjectName
+from mirror.core.offers import Offer
+from mirror.errors import shown_text
+from mirror.selection.gaps import Gap, GapReason, Instead
+from mirror.selection.resolving.walk import Edge, read_requirement
+from mirror.selection.view.tables import Passed, VersionTable, read_distribution
+
+_HIDDEN = frozenset(
+    {
+        GapReason.WITHHELD,
+        GapReason.TOO_LARGE,
+        GapReason.FAILED,
+        GapReason.COOLDOWN,
+        GapReason.VULNERABLE,
+        GapReason.UNPROVED,
+    }
+)
+_SHOWN_VERSIONS = 5
+_WORDS = 600
+
+
+def explain_gaps(
+    edges: Sequence[Edge],
+    constraints: Sequence[str],
+    tables: Mapping[ProjectName, VersionTable],
+    words: str,
+) -> tuple[list[Gap], list[Passed]]:
+    """Return the gaps, and the versions that were asked for and are passed over."""
+    gaps: dict[tuple[str, str], Gap] = {}
+    passed: list[Passed] = []
+    for edge in edges:
+        table = tables.get(ProjectName(edge.project))
+        gap, which = _gap_of(edge, table) if table is not None else (None, None)
+        if gap is not None:
+            gaps.setdefault((gap.project, gap.requirement), gap)
+        if which is not None:
+            passed.append(which)
+    if not gaps:
+        gaps = {
+            (gap.project, gap.requirement): gap
+            for gap in _conflicts(edges, constraints, tables, words)
+        }
+    if not gaps:
+        gap = Gap(
+            project="", requirement="", reason=GapReason.UNRESOLVED, detail=shown_words(words)
+        )
+        gaps[gap.project, gap.requirement] = gap
+    return list(gaps.values()), passed
+
+
+def explain_instead(
+    chosen: Mapping[ProjectName, Version],
+    edges: Sequence[Edge],
+    constraints: Sequence[str],
+    tables: Mapping[ProjectName, VersionTable],
+) -> list[tuple[Instead, tuple[Offer, ...]]]:
+    """Return the older versions that were taken, each with the files of the newest hidden one."""
+    found = []
+    for project, version in chosen.items():
+        newer = [
+            one
+            for one in tables[project].passed.values()
+            if one.version > version
+            and one.reason in _HIDDEN
+            and (version.is_prerelease or not one.version.is_prerelease)
+        ]
+        asked = _specifiers(project, edges, constraints)
+        fitting = [
+            one for one in newer if all(s.contains(one.version, prereleases=True) for s in asked)
+        ]
+        if fitting:
+            best = max(fitting, key=lambda one: one.version)
+            item = Instead(
+                project=project, version=str(version), hidden=str(best.version), reason=best.reason
+            )
+            found.append((item, best.offers))
+    return found
+
+
+def shown_words(words: str) -> str:
+    """Return the resolver's words on one line."""
+    text = re.sub(r"\s+", " ", words.replace("│", " ")).strip()
+    return shown_text(text or "the resolver has no answer", _WORDS)
+
+
+def _gap_of(edge: Edge, table: VersionTable) -> tuple[Gap | None, Passed | None]:
+    """Return the gap of one requirement alone, and the version that is passed over."""
+
+    def gap(reason: GapReason, detail: str) -> Gap:
+        return Gap(project=edge.project, requirement=edge.requirement, reason=reason, detail=detail)
+
+    requirement = read_requirement(edge.requirement).requirement
+    listing = table.listing
+    if requirement.url is not None:
+        return gap(
+            GapReason.NOT_OFFERED, f"{edge.requirement} is an address, which is never followed"
+        ), None
+    if not listing.is_listed:
+        if listing.rule:
+            return gap(GapReason.LEFT_OUT, listing.rule), None
+        return gap(GapReason.NOT_OFFERED, "no index that may own it lists it"), None
+    if listing.rule:
+        return gap(
+            GapReason.NOT_OFFERED, f"{listing.owner} lists it, and it is {listing.rule}"
+        ), None
+    shown = list(requirement.specifier.filter(table.shown))
+    pins = any(
+        one.operator in {"==", "==="} and "*" not in one.version for one in requirement.specifier
+    )
+    if any(pins or not table.shown[version].is_yanked for version in shown):
+        return None, None
+    if shown:
+        detail = f"{edge.project} {max(shown)} is yanked: {table.shown[max(shown)].offer.file.labels.yanked or 'no reason given'}"
+        return gap(GapReason.YANKED, detail), None
+    passed = list(requirement.specifier.filter(table.passed))
+    if passed:
+        best = table.passed[max(passed)]
+        return gap(best.reason, best.detail), best
+    return gap(*_no_version(table, requirement.specifier)), None
+
+
+def _no_version(table: VersionTable, specifier: SpecifierSet) -> tuple[GapReason, str]:
+    listing = table.listing
+    if listing.left_out and not table.shown and not table.passed:
+        rules = ", ".join(sorted(set(listing.left_out.values())))
+        barred = f", {' and '.join(listing.later)} may not own it" if listing.later else ""
+        return (
+            GapReason.NOT_SERVED,
+            f"{listing.owner} lists it, all its files are left out by {rules}{barred}",
+        )
+    for filename, rule in sorted(listing.left_out.items(), reverse=True):
+        read = read_distribution(filename)
+        if read is not None and specifier.contains(read.version, prereleases=True):
+            return GapReason.LEFT_OUT, f"{filename} is left out by {rule}"
+    versions = sorted({*table.shown, *table.passed}, reverse=True)
+    newest = ", ".join(str(version) for version in versions[:_SHOWN_VERSIONS])
+    more = ", …" if len(versions) > _SHOWN_VERSIONS else ""
+    offers = (
+        f"{listing.owner} lists {newest}{more}"
+        if versions
+        else f"{listing.owner} lists no file that installs"
+    )
+    return GapReason.NO_VERSION, offers
+
+
+def _conflicts(
+    edges: Sequence[Edge],
+    constraints: Sequence[str],
+    tables: Mapping[ProjectName, VersionTable],
+    words: str,
+) -> Iterable[Gap]:
+    """Yield the projects on which requirements disagree, that the resolver names."""
+    named = {
+        name.lower().replace("_", "-") for name in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", words)
+    }
+    for project in dict.fromkeys(edge.project for edge in edges):
+        table = tables.get(ProjectName(project))
+        if table is None or project not in named:
+            continue
+        asked = _specifiers(project, edges, constraints)
+        if len(asked) < 2 or any(
+            all(s.contains(v, prereleases=True) for s in asked) for v in table.shown
+        ):
+            continue
+        texts = dict.fromkeys(
+            f"{edge.requirement}{f' of {edge.parent}' if edge.parent else ''}"
+            for edge in edges
+            if edge.project == project
+        )
+        limits = [text for text in constraints if read_requirement(text).project == project]
+        detail = f"{' and '.join([*texts, *(f'{text} of the constraints' for text in limits)])} exclude each other"
+        yield Gap(
+            project=project,
+            requirement=next(edge.requirement for edge in edges if edge.project == project),
+            reason=GapReason.CONFLICT,
+            detail=shown_text(f"{detail}; {shown_words(words)}", 2 * _WORDS),
+        )
+
+
+def _specifiers(
+    project: str, edges: Sequence[Edge], constraints: Sequence[str]
+) -> list[SpecifierSet]:
+    texts = [edge.requirement for edge in edges if edge.project == project]
+    texts += [text for text in constraints if read_requirement(text).project == project]
+    found = dict.fromkeys(str(read_requirement(text).requirement.specifier) for text in texts)
+    return [SpecifierSet(text) for text in found if text]

@@ -1,0 +1,342 @@
+"""One resolution: a list of requirements for one Python of a target, from the view to the files.
+
+Patch releases for which all markers and ``requires-python`` of the closure answer alike are one
+group, resolved once, until no new group appears.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import anyio
+import anyio.to_thread
+import msgspec
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from mirror.core.names import ProjectName
+from mirror.errors import MirrorError
+from mirror.selection.gaps import Gap, GapReason
+from mirror.selection.resolving.explaining import explain_gaps, explain_instead, shown_words
+from mirror.selection.resolving.results import ChosenFile, Result, failed, union
+from mirror.selection.resolving.uv import ResolverFailed, Uv, UvAnswer, run_uv
+from mirror.selection.resolving.walk import counts, read_requirement, walk
+from mirror.selection.targets import Environment
+from mirror.selection.view.answers import MAX_NAMES, Offers, RunAnswers, TooManyNames
+from mirror.selection.view.server import ResolverView, served_view
+from mirror.selection.view.tables import Sdists, ShownVersion
+from mirror.selection.wants import RequirementLine, Resolution
+
+_MAX_PINS = 5
+"""Maximum number of runs in which pins on yanked releases are added."""
+_CHANGING = ("python_full_version", "implementation_version")
+"""The variables of markers that differ between patch releases."""
+
+
+class Void(Exception):
+    """A run counts for nothing, since something could not be asked for."""
+
+    def __init__(self, cause: MirrorError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class Resolver:
+    """Starts uv against the view, for the resolutions of one cycle or one proof."""
+
+    def __init__(
+        self, uv: Uv, view: ResolverView, offers: Offers, folder: Path, *, name: str
+    ) -> None:
+        """``folder``: of this process alone. ``name``: the cycle's, part of each address."""
+        self._uv, self._view, self._offers = uv, view, offers
+        self._folder, self._name = folder, name
+        self._numbers = itertools.count(1)
+
+    async def resolve(
+        self, source: Resolution, environments: Sequence[Environment], sdists: Sdists
+    ) -> Result:
+        """Resolve for all releases of one Python on one platform. Raises ``Void``."""
+        return union(await self.resolve_groups(source, environments, sdists))
+
+    async def resolve_groups(
+        self, source: Resolution, environments: Sequence[Environment], sdists: Sdists
+    ) -> list[Result]:
+        """Resolve once for each group of releases that answer alike. Raises ``Void``."""
+        done: list[tuple[Environment, RunAnswers]] = []
+        results: list[Result] = []
+        while True:
+            environment = _next_of(environments, done, source)
+            if environment is None:
+                return results
+            answers = RunAnswers(self._offers, environment, sdists)
+            results.append(await self._resolve_one(source, environment, answers))
+            done.append((environment, answers))
+
+    async def _resolve_one(
+        self, source: Resolution, environment: Environment, answers: RunAnswers
+    ) -> Result:
+        roots = [line for line in source.lines if line.applies(environment)]
+        constraints = [line.text for line in source.constraints if line.applies(environment)]
+        lines = [line.text for line in source.lines]
+        base = failed(
+            (), releases=(environment.release,), warnings=(*source.warnings, *source.skipped)
+        )
+        for _ in range(_MAX_PINS):
+            try:
+                answer = await self._run(
+                    lines, [line.text for line in source.constraints], environment, answers
+                )
+            except ResolverFailed as exc:
+                gap = Gap(
+                    project="",
+                    requirement="",
+                    reason=GapReason.UNRESOLVED,
+                    detail=f"the resolver: {exc}",
+                )
+                return msgspec.structs.replace(base, gaps=(gap,), names=_names(answers))
+            if answer.code == 0:
+                return _resolved(base, answer, answers, roots, constraints)
+            pins = [pin for pin in _yanked_pins(roots, answers) if pin not in lines]
+            if not pins:
+                break
+            lines += pins
+        return _unresolved(base, answer, answers, roots, constraints)
+
+    async def _run(
+        self,
+        lines: Sequence[str],
+        constraints: Sequence[str],
+        environment: Environment,
+        answers: RunAnswers,
+    ) -> UvAnswer:
+        number = next(self._numbers)
+        folder = self._folder / f"run-{number}"
+        await anyio.to_thread.run_sync(folder.mkdir)
+        with self._view.answering(f"{self._name}-{number}", answers) as url:
+            answer = await run_uv(
+                self._uv,
+                lines,
+                constraints,
+                environment,
+                folder=folder,
+                url=url,
+                hidden=self._view.secrets,
+                stop=answers.has_failed,
+            )
+        match answers.void:
+            case MirrorError() as error:
+                raise Void(error)
+            case TooManyNames():
+                raise ResolverFailed(f"it asked for more than {MAX_NAMES:,} projects")
+            case _:
+                return answer
+
+
+class LazyResolver:
+    """A resolver that is started when the first resolution needs it: an idle cycle starts none."""
+
+    def __init__(self, uv: Uv | None, offers: Offers, *, name: str) -> None:
+        self._uv, self._offers, self._name = uv, offers, name
+        self._stack = contextlib.AsyncExitStack()
+        self._lock = anyio.Lock()
+        self._resolver: Resolver | None = None
+        self._folder: str | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._stack.aclose()
+            if self._folder is not None:
+                await anyio.to_thread.run_sync(
+                    partial(shutil.rmtree, self._folder, ignore_errors=True)
+                )
+
+    async def get(self) -> Resolver:
+        """Return the resolver; uv must be there."""
+        async with self._lock:
+            if self._resolver is None:
+                assert self._uv is not None
+                self._folder = await anyio.to_thread.run_sync(
+                    partial(tempfile.mkdtemp, prefix="mirror-resolve-")
+                )
+                view = await self._stack.enter_async_context(served_view())
+                self._resolver = Resolver(
+                    self._uv, view, self._offers, Path(self._folder), name=self._name
+                )
+        return self._resolver
+
+
+def questions_of(answers: RunAnswers, source: Resolution) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the markers and the ``requires-python`` by which patch releases may differ."""
+    markers = {line.text for line in (*source.lines, *source.constraints)}
+    markers |= {text for found in answers.metadata.values() for text in found.requires}
+    changing = frozenset(text for text in markers if any(word in text for word in _CHANGING))
+    limits = {found.requires_python for found in answers.metadata.values() if found.requires_python}
+    for table in answers.tables.values():
+        for offer in table.listing.offers:
+            if offer.file.labels.requires_python:
+                limits.add(offer.file.labels.requires_python)
+    return changing, frozenset(limits)
+
+
+def _next_of(
+    environments: Sequence[Environment],
+    done: Sequence[tuple[Environment, RunAnswers]],
+    source: Resolution,
+) -> Environment | None:
+    """Return the newest release that is in no group that was resolved."""
+    if not done:
+        return environments[-1]
+    markers: set[str] = set()
+    limits: set[str] = set()
+    for _, answers in done:
+        found = questions_of(answers, source)
+        markers |= found[0]
+        limits |= found[1]
+
+    def group(environment: Environment) -> tuple[bool, ...]:
+        values = environment.markers
+        asked = (read_requirement(text).requirement for text in sorted(markers))
+        holds = [any(counts(one, values, extra) for extra in ("", *_extras(one))) for one in asked]
+        return (*holds, *(environment.admits(limit) for limit in sorted(limits)))
+
+    known = {group(environment) for environment, _ in done}
+    return next((one for one in reversed(environments) if group(one) not in known), None)
+
+
+def _extras(requirement: Requirement) -> list[str]:
+    """Return the extras in a requirement's marker."""
+    text = str(requirement.marker or "")
+    return [part.split('"')[1] for part in text.split("extra == ")[1:] if part.startswith('"')]
+
+
+def _names(answers: RunAnswers) -> tuple[str, ...]:
+    return tuple(sorted(answers.tables))
+
+
+def _resolved(
+    base: Result,
+    answer: UvAnswer,
+    answers: RunAnswers,
+    roots: Sequence[RequirementLine],
+    constraints: Sequence[str],
+) -> Result:
+    chosen: dict[ProjectName, ShownVersion] = {}
+    for line in answer.lines:
+        found = _read_line(line)
+        table = answers.tables.get(found[0]) if found is not None else None
+        shown = table.shown.get(found[1]) if found is not None and table is not None else None
+        if found is None or shown is None:
+            detail = f"the resolver answered {shown_words(line)}, which it was not shown"
+            gap = Gap(project="", requirement="", reason=GapReason.UNRESOLVED, detail=detail)
+            return msgspec.structs.replace(base, gaps=(gap,), names=_names(answers))
+        chosen[found[0]] = shown
+    versions = {project: shown.version for project, shown in chosen.items()}
+    markers = answers.environment.markers
+    edges = walk(roots, {p: [v] for p, v in versions.items()}, answers.metadata, markers)
+    instead = explain_instead(versions, edges, constraints, answers.tables)
+    return msgspec.structs.replace(
+        base,
+        is_resolved=True,
+        names=_names(answers),
+        files=tuple(sorted(_file_of(project, shown) for project, shown in chosen.items())),
+        instead=tuple(item for item, _ in instead),
+        sought=tuple(
+            _file_of(
+                ProjectName(item.project),
+                ShownVersion(version=Version(item.hidden), offer=offer, is_wheel=True),
+            )
+            for item, offers in instead
+            for offer in offers
+        ),
+        edges=tuple(edges),
+    )
+
+
+def _unresolved(
+    base: Result,
+    answer: UvAnswer,
+    answers: RunAnswers,
+    roots: Sequence[RequirementLine],
+    constraints: Sequence[str],
+) -> Result:
+    seen: dict[ProjectName, list[Version]] = {}
+    for project, version in answers.metadata:
+        seen.setdefault(project, []).append(version)
+    edges = walk(roots, seen, answers.metadata, answers.environment.markers)
+    gaps, passed = explain_gaps(edges, constraints, answers.tables, answer.words)
+    offers = [(one.version, offer) for one in passed for offer in one.offers]
+    projects = {
+        offer.file.filename: table.project
+        for table in answers.tables.values()
+        for offer in table.listing.offers
+    }
+    return msgspec.structs.replace(
+        base,
+        names=_names(answers),
+        gaps=tuple(gaps),
+        sought=tuple(
+            _file_of(
+                projects[offer.file.filename],
+                ShownVersion(version=version, offer=offer, is_wheel=True),
+            )
+            for version, offer in offers
+        ),
+        edges=tuple(edges),
+    )
+
+
+def _file_of(project: ProjectName, shown: ShownVersion) -> ChosenFile:
+    file = shown.offer.file
+    return ChosenFile(
+        index=shown.offer.index,
+        project=project,
+        version=str(shown.version),
+        filename=file.filename,
+        size=file.size,
+        digests=file.digests,
+    )
+
+
+def _read_line(line: str) -> tuple[ProjectName, Version] | None:
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return None
+    pins = [one for one in requirement.specifier if one.operator == "=="]
+    return (
+        (ProjectName(canonicalize_name(requirement.name)), Version(pins[0].version))
+        if len(pins) == 1
+        else None
+    )
+
+
+def _yanked_pins(roots: Sequence[RequirementLine], answers: RunAnswers) -> list[str]:
+    """Return the pins of dependencies on yanked releases: pip takes them, uv only from a line."""
+    seen: dict[ProjectName, list[Version]] = {}
+    for project, version in answers.metadata:
+        seen.setdefault(project, []).append(version)
+    pins = []
+    for edge in walk(roots, seen, answers.metadata, answers.environment.markers):
+        requirement = read_requirement(edge.requirement).requirement
+        table = answers.tables.get(ProjectName(edge.project))
+        if (
+            not edge.parent
+            or table is None
+            or [one.operator for one in requirement.specifier] != ["=="]
+        ):
+            continue
+        matching = list(requirement.specifier.filter(table.shown))
+        if len(matching) == 1 and table.shown[matching[0]].is_yanked:
+            pins.append(f"{edge.project}=={matching[0]}")
+    return list(dict.fromkeys(pins))

@@ -1,0 +1,1 @@
+"""What wants need, and why some of it is not held."""

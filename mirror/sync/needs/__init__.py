@@ -1,0 +1,1 @@
+"""What the wants of a configuration need of a cycle, and what the cycle offers to them."""

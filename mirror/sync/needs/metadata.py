@@ -1,0 +1,150 @@
+"""The core metadata of files that a resolution asks for: of a held file from its own bytes, else as
+the index offers it, else out of the whole file.
+
+Metadata belongs to (index, project, filename, digest). Metadata that was not taken from the held file is
+provisional: an index may lie in it, so that it is compared once the file is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio.to_thread
+
+from mirror.core.distributions import is_wheel
+from mirror.core.names import ProjectName, Sha256, strongest_digest
+from mirror.core.offers import Hidden, MetadataRefused, Offer
+from mirror.errors import (
+    AccessDenied,
+    IntegrityError,
+    MirrorError,
+    NotFound,
+    Reason,
+    RedirectRefused,
+    RefusedElsewhere,
+    TooLarge,
+    Withheld,
+)
+from mirror.sync.arrival import FetchJob, bring
+from mirror.sync.fetch_keys import staging_key
+from mirror.sync.work import Cycle, IndexRun
+from mirror.tree.needed.metadata import MetadataUnreadable, read_file_metadata, read_held_metadata
+from mirror.upstream.download import FileRequest, fetch_checked_metadata
+
+_KIND = "metadata"
+
+
+class MetadataReader:
+    """The metadata of the files that one cycle's resolutions ask for."""
+
+    def __init__(self, cycle: Cycle, runs: Mapping[str, IndexRun]) -> None:
+        self._cycle, self._runs = cycle, runs
+        self._in_memory: dict[str, bytes] = {}
+
+    async def read(self, project: ProjectName, offer: Offer) -> bytes:
+        """Return the metadata of a file. Raises ``MetadataRefused``, ``MirrorError``."""
+        if offer.held is not None:
+            return await self._of_held(offer.held, offer)
+        key = _key(project, offer)
+        known = self._in_memory.get(key) or await self._load(key, offer)
+        if known is None:
+            known = await self._ask(project, offer)
+            self._in_memory[key] = known
+            await self._save(key, offer, known)
+        return known
+
+    async def corrected(self, project: ProjectName, offer: Offer) -> bool:
+        """Return whether a held file has other metadata than its index offered before it was held."""
+        key = _key(project, offer)
+        known = self._in_memory.get(key) or await self._load(key, offer)
+        if known is None or offer.held is None:
+            return False
+        try:
+            own = await self._of_held(offer.held, offer)
+        except MetadataRefused:
+            return True
+        if own == known:
+            return False
+        self._in_memory[key] = own
+        await self._save(key, offer, own)
+        return True
+
+    async def _of_held(self, sha256: Sha256, offer: Offer) -> bytes:
+        files, filename = self._cycle.files, offer.file.filename
+        try:
+            return await anyio.to_thread.run_sync(
+                read_held_metadata, files.layout, sha256, filename, files.metadata_limit_bytes
+            )
+        except MetadataUnreadable as exc:
+            raise MetadataRefused(Hidden(reason=Reason.BAD_FILE, detail=str(exc))) from exc
+
+    async def _ask(self, project: ProjectName, offer: Offer) -> bytes:
+        run, file = self._runs[offer.index], offer.file
+        limit = self._cycle.files.metadata_limit_bytes
+        try:
+            if file.metadata is not None and is_wheel(file.filename):
+                try:
+                    return await fetch_checked_metadata(
+                        run.session, f"{file.url}.metadata", file.metadata, limit
+                    )
+                except NotFound:
+                    pass  # advertised and not there: some indexes do so for all files
+            return await self._from_whole_file(run, project, offer)
+        except AccessDenied as exc:
+            if exc.ends_index:
+                run.end(exc)
+                raise
+            raise MetadataRefused(_hidden(exc)) from exc
+        except (
+            NotFound,
+            Withheld,
+            TooLarge,
+            IntegrityError,
+            RedirectRefused,
+            RefusedElsewhere,
+        ) as exc:
+            raise MetadataRefused(_hidden(exc)) from exc
+
+    async def _from_whole_file(self, run: IndexRun, project: ProjectName, offer: Offer) -> bytes:
+        """Fetch the file into staging, where it is found again if it is chosen, and read it there."""
+        file, files = offer.file, self._cycle.files
+        request = FileRequest(
+            filename=file.filename,
+            url=file.url,
+            size=file.size,
+            digests=file.digests,
+            limit_bytes=run.selection.policy.file_size_limit,
+        )
+        key = staging_key(run.name, project, file)
+        staged, _ = await bring(run.session, files, FetchJob(key=key, request=request))
+        try:
+            with staged.open_source() as source:
+                return await anyio.to_thread.run_sync(
+                    read_file_metadata, source, file.filename, files.metadata_limit_bytes
+                )
+        except MetadataUnreadable as exc:
+            raise MetadataRefused(
+                Hidden(reason=Reason.BAD_FILE, detail=f"{file.filename}: {exc}")
+            ) from exc
+        finally:
+            await staged.keep()
+
+    async def _load(self, key: str, offer: Offer) -> bytes | None:
+        listings = self._cycle.listings
+        if listings is None or strongest_digest(offer.file.digests) is None:
+            return None
+        return await anyio.to_thread.run_sync(listings.cache.load, _KIND, key)
+
+    async def _save(self, key: str, offer: Offer, data: bytes) -> None:
+        # Without a strong digest another file may have the same name tomorrow.
+        if self._cycle.listings is not None and strongest_digest(offer.file.digests) is not None:
+            await anyio.to_thread.run_sync(self._cycle.listings.cache.save, _KIND, key, data)
+
+
+def _key(project: ProjectName, offer: Offer) -> str:
+    digests = " ".join(f"{algorithm}={digits}" for algorithm, digits in offer.file.digests)
+    return f"{offer.index}\n{project}\n{offer.file.filename}\n{digests}"
+
+
+def _hidden(error: MirrorError) -> Hidden:
+    return Hidden(reason=error.reason, detail=str(error))

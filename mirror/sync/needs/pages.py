@@ -1,0 +1,357 @@
+"""The pages that wants may need: asked for early and once, judged by the owner's rules, offered to the
+selection.
+
+Ownership is judged from the rows of the roots, as everywhere. A name that an unread root may list is
+not answered: an outage must not become dependency confusion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Sequence
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from mirror.core.diff import HeldFile
+from mirror.core.model import ListedFile, ProjectPage, Validators
+from mirror.core.names import ProjectName
+from mirror.core.offers import HIDING, Hidden, Offer, ProjectOffers
+from mirror.core.policy import Selected
+from mirror.errors import MirrorError, Reason, StateError, TreeError, Unavailable, Withheld
+from mirror.logs import get_logger
+from mirror.state.entries.held import load_held
+from mirror.state.listing.due import Due, ProjectRow, load_due
+from mirror.state.missing.ledger import FailureRow, load_project_failures
+from mirror.state.wants.needs import NamedRow, load_named
+from mirror.sync.crawl import fetch_page
+from mirror.sync.echoes import without_own_secrets
+from mirror.sync.needs.metadata import MetadataReader
+from mirror.sync.pool import work_through
+from mirror.sync.work import Cycle, EarlyLook, IndexRun
+from mirror.upstream.index import Unchanged
+
+_log = get_logger(__name__)
+
+_KEPT_FILES = 100_000
+"""Maximum number of listed files of fresh pages that stay in memory; others are read from the cache."""
+
+
+class CyclePages:
+    """Implements ``sync.needs.Pages`` for one cycle."""
+
+    def __init__(self, cycle: Cycle, dues: Sequence[tuple[IndexRun, Due]]) -> None:
+        self._cycle = cycle
+        self._dues = {run.source.id: (run, due) for run, due in dues}
+        self._order = [source.id for source in cycle.sources]
+        self._seen: set[ProjectName] = set()
+        self._named: dict[ProjectName, dict[int, NamedRow]] = {}
+        self._rows: dict[tuple[int, ProjectName], ProjectRow] = {}
+        self._kept_files = 0
+        self._metadata = MetadataReader(cycle, {run.name: run for run, _ in dues})
+
+    async def see(self, names: Collection[ProjectName]) -> None:
+        """Ask for the pages of some projects, several at the same time."""
+        new = sorted(set(names) - self._seen)
+        self._seen.update(new)
+        for row in await load_named(self._cycle.store, new):
+            self._named.setdefault(row.name, {})[row.source] = row
+        async with anyio.create_task_group() as tasks:
+            for run, due in self._dues.values():
+                if run.ended is None:
+                    tasks.start_soon(self._see_index, run, due, new)
+
+    async def _see_index(self, run: IndexRun, due: Due, names: Sequence[ProjectName]) -> None:
+        rows: list[ProjectRow] = []
+        for start in range(0, len(names), 500):
+            only = tuple(names[start : start + 500])
+            narrowed = msgspec.structs.replace(
+                due,
+                only=only,
+                unlisted=(),
+                trust_serials=False,
+                only_held=False,
+                now=math.inf,
+                is_needed=False,
+            )
+            rows += [row async for chunk in load_due(self._cycle.store, narrowed) for row in chunk]
+        for row in rows:
+            self._rows[run.source.id, row.name] = row
+        waiting = iter([row for row in rows if row.name not in run.looked])
+
+        async def next_row() -> ProjectRow:
+            row = next(waiting, None)
+            if row is None:
+                raise anyio.EndOfStream
+            return row
+
+        async def look(row: ProjectRow) -> None:
+            run.looked[row.name] = await self._ask(run, due, row)
+
+        await work_through(next_row, look, run.page_width)
+
+    async def _ask(self, run: IndexRun, due: Due, row: ProjectRow) -> EarlyLook:
+        cycle, links = self._cycle, self._cycle.store.links_of(run.source.id)
+        known = None if cycle.options.full or row.needs_page else row.validators
+        page = await self._load(run, row.name, known)
+        if page is None:
+            known = None
+        if (
+            known is not None
+            and due.trust_serials
+            and row.listed_serial in {None, known.serial}
+            and known.serial
+        ):
+            return EarlyLook(validators=known, origin=row.page_origin, page=self._kept(page))
+        lease = run.client.memory.lease()
+        try:
+            run.pages_asked += 1
+            look = await fetch_page(run, row, known, lease)
+        except (StateError, TreeError):
+            raise
+        except MirrorError as exc:
+            return EarlyLook(error=exc)
+        finally:
+            lease.release()
+        if look is None or isinstance(look, Unchanged):
+            validators = known if look is None else look.validators
+            origin = row.page_origin if look is None else look.origin
+            return EarlyLook(validators=validators, origin=origin, page=self._kept(page))
+        fresh = without_own_secrets(look.page)
+        assert cycle.listings is not None
+        assert look.validators.digest is not None
+        is_kept = await cycle.listings.save(
+            run.name, row.name, look.validators.digest, fresh, links
+        )
+        kept = self._kept(fresh) if is_kept else fresh
+        return EarlyLook(validators=look.validators, origin=look.origin, page=kept)
+
+    def _kept(self, page: ProjectPage | None) -> ProjectPage | None:
+        """Return a page that stays in memory, while there is room; it is in the cache too."""
+        if page is None or self._kept_files + len(page.files) > _KEPT_FILES:
+            return None
+        self._kept_files += len(page.files)
+        return page
+
+    async def _load(
+        self, run: IndexRun, name: ProjectName, known: Validators | None
+    ) -> ProjectPage | None:
+        if known is None or known.digest is None or self._cycle.listings is None:
+            return None
+        links = self._cycle.store.links_of(run.source.id)
+        return await self._cycle.listings.load(run.name, name, known.digest, links)
+
+    # -- listings ---------------------------------------------------------------------------------
+
+    async def digest(self, project: ProjectName) -> str:
+        """Return the digest of a project's listing, without reading it. Raises ``MirrorError``."""
+        await self.see([project])
+        parts: list[object] = []
+        for source in self._sources_of(project):
+            run, _ = self._dues[source]
+            early, row = self._early(run, project)
+            if early is None or row is None:
+                parts.append([run.name, "published"])
+                continue
+            if early.error is not None and not _is_withdrawal(early.error):
+                raise early.error
+            ledger = await self._ledger(run, row)
+            hidden = sorted(
+                [name, one.reason.value] for name, one in ledger.items() if one.reason in HIDING
+            )
+            digest = early.validators.digest if early.validators else ""
+            published = (
+                sorted(await self._published_only(run, project, row)) if row.has_absent else []
+            )
+            parts.append(
+                [run.name, run.selection.page_digest, digest, hidden, row.meta.status, published]
+            )
+        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+    async def look(self, project: ProjectName) -> ProjectOffers:
+        """Return a project's listing. Raises ``MirrorError`` where nobody knows it now."""
+        digest = await self.digest(project)
+        sources = self._sources_of(project)
+        if not sources:
+            return ProjectOffers(project=project, digest=digest, rule=self._rule_against(project))
+        owner, offers, left_out = self._dues[sources[0]][0].name, [], dict[str, str]()
+        claimed: set[str] = set()
+        owners: list[str] = []
+        for source in sources:
+            run, _ = self._dues[source]
+            found = await self._offers_of(run, project, claimed, owners)
+            if found is None:  # withdrawn: by the owner for all
+                return ProjectOffers(
+                    project=project, digest=digest, owner=owner, rule="withdrawn by the index"
+                )
+            offers += found[0]
+            left_out |= {name: f"{rule} of {run.name}" for name, rule in found[1].items()}
+            owners.append(run.name)
+        return ProjectOffers(
+            project=project,
+            offers=tuple(offers),
+            digest=digest,
+            owner=owner,
+            later=self._later(project, sources),
+            left_out=left_out,
+        )
+
+    def _sources_of(self, project: ProjectName) -> list[int]:
+        """Return the owner and the overlays of a project. Raises ``Unavailable`` where that is unknown."""
+        named = self._named.get(project, {})
+        found: list[int] = []
+        for source in self._order:
+            run_due = self._dues.get(source)
+            if run_due is None:
+                name = next(s.name for s in self._cycle.sources if s.id == source)
+                if found and source not in named:
+                    continue
+                raise self._unknown(name, project)
+            run, due = run_due
+            is_overlay = run.selection.policy.overlay and run.source.position > 0
+            if source in named and (not found or is_overlay):
+                if run.ended is not None:
+                    raise run.ended
+                found.append(source)
+            elif (not found and run.source.root_read is None) or (
+                not found and due.only_held and source in named
+            ):
+                raise self._unknown(run.name, project)
+        return found
+
+    def _unknown(self, index: str, project: ProjectName) -> MirrorError:
+        return Unavailable(
+            url="", cause=f"the root of {index}, which may list {project}, could not be read"
+        )
+
+    def _rule_against(self, project: ProjectName) -> str:
+        for run, _ in self._dues.values():
+            rule = run.selection.rule_against_project(project)
+            if rule is not None and not run.selection.policy.listed_by_config:
+                return f"{rule} of {run.name}"
+        return ""
+
+    def _later(self, project: ProjectName, sources: Sequence[int]) -> tuple[str, ...]:
+        named = self._named.get(project, {})
+        return tuple(
+            run.name
+            for source, (run, _) in self._dues.items()
+            if source in named and source not in sources
+        )
+
+    def _early(
+        self, run: IndexRun, project: ProjectName
+    ) -> tuple[EarlyLook | None, ProjectRow | None]:
+        return run.looked.get(project), self._rows.get((run.source.id, project))
+
+    async def _offers_of(
+        self, run: IndexRun, project: ProjectName, claimed: set[str], owners: Sequence[str]
+    ) -> tuple[list[Offer], dict[str, str]] | None:
+        """Return the offers of one index and its left-out files; None for a withdrawn project."""
+        early, row = self._early(run, project)
+        if early is None or row is None:  # missing in one look at the root only
+            identifier = self._named[project][run.source.id].id
+            held = (await load_held(self._cycle.store, [identifier]))[identifier]
+            return [_published(run, one) for one in held.values()], {}
+        if early.error is not None:
+            if _is_withdrawal(early.error):
+                return None
+            raise early.error
+        page = early.page or await self._load(run, project, early.validators)
+        if page is None:
+            raise Unavailable(
+                url=run.source.url, cause=f"the listing of {project} was lost from the cache"
+            )
+        if row.withdrawn or page.meta.status == "quarantined":
+            return None
+        held = (await load_held(self._cycle.store, [row.id]))[row.id] if row.has_entries else {}
+        digests = {name: one.sha256 for name, one in held.items()}
+        selected = run.selection.select(page, digests, claimed, owners)
+        ledger = await self._ledger(run, row)
+        offers = [
+            _offer(run, file, ledger.get(file.filename), held) for file in selected.files.values()
+        ]
+        offers += _refused_offers(run, selected)
+        offers += [
+            _published(run, held[name])
+            for name in await self._published_only(run, project, row)
+            if name not in claimed
+        ]
+        claimed.update(selected.files, selected.claims, (r.filename for r in selected.refusals))
+        return offers, dict(selected.left_out)
+
+    async def _published_only(
+        self, run: IndexRun, project: ProjectName, row: ProjectRow
+    ) -> list[str]:
+        """Return the published files that a page does not list any more, while their removal is not applied."""
+        if not row.has_entries:
+            return []
+        early = run.looked[project]
+        page = early.page or await self._load(run, project, early.validators)
+        if page is None:
+            return []
+        listed = {file.filename for file in page.files} | {refused.name for refused in page.refused}
+        needs = self._cycle.needs
+        wanted = needs.files_of(run.name, project) if needs is not None else None
+        held = (await load_held(self._cycle.store, [row.id]))[row.id]
+        return [name for name in held if name not in listed and (wanted is None or name in wanted)]
+
+    async def _ledger(self, run: IndexRun, row: ProjectRow) -> dict[str, FailureRow]:
+        # loaded each time: a download may have failed since the page was read
+        return await load_project_failures(self._cycle.store, run.source.id, row.name)
+
+    # -- metadata ---------------------------------------------------------------------------------
+
+    async def metadata(self, project: ProjectName, offer: Offer) -> bytes:
+        """Return the core metadata of a file. Raises ``MetadataRefused``, ``MirrorError``."""
+        return await self._metadata.read(project, offer)
+
+    async def corrected(self, project: ProjectName, offer: Offer) -> bool:
+        """Return whether a held file has other metadata than its index offered before it was held."""
+        return await self._metadata.corrected(project, offer)
+
+
+def _offer(
+    run: IndexRun, file: ListedFile, failed: FailureRow | None, held: dict[str, HeldFile]
+) -> Offer:
+    known = held.get(file.filename)
+    hidden = None
+    if known is None and failed is not None and failed.reason in HIDING:
+        hidden = Hidden(reason=failed.reason, detail=failed.detail)
+    elif known is None and run.selection.too_large(file):
+        limit = run.selection.policy.file_size_limit
+        detail = (
+            f"{file.filename} has {file.size} bytes, more than limits.file-size allows ({limit})"
+        )
+        hidden = Hidden(reason=Reason.TOO_LARGE, detail=detail)
+    return Offer(index=run.name, file=file, hidden=hidden, held=known.sha256 if known else None)
+
+
+def _refused_offers(run: IndexRun, selected: Selected) -> list[Offer]:
+    """Return the offers of files that can't be taken, found without a request."""
+    return [
+        Offer(
+            index=run.name,
+            file=refusal.file or ListedFile(filename=refusal.filename, url=""),
+            hidden=Hidden(reason=refusal.reason, detail=refusal.detail),
+        )
+        for refusal in selected.refusals
+        if refusal.filename
+    ]
+
+
+def _published(run: IndexRun, held: HeldFile) -> Offer:
+    file = ListedFile(
+        filename=held.filename,
+        url=held.url,
+        digests=held.digests,
+        size=held.size,
+        labels=held.labels,
+    )
+    return Offer(index=run.name, file=file, held=held.sha256)
+
+
+def _is_withdrawal(error: MirrorError) -> bool:
+    return isinstance(error, Withheld) and error.is_withdrawal

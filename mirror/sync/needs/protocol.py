@@ -1,0 +1,54 @@
+"""The questions of a cycle to the selection, and its offers to it.
+
+``Needs`` decides which files are wanted; it asks ``Pages`` for listings and metadata, each page at
+most once in a cycle. Validators, ownership and the ledger stay here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from mirror.core.names import ProjectName
+from mirror.core.offers import Offer, ProjectOffers
+
+
+class Pages(Protocol):
+    """The pages of all indexes, as the owner and the overlays of each project list them."""
+
+    async def see(self, names: Collection[ProjectName]) -> None:
+        """Ask for the pages of some projects, several at the same time."""
+
+    async def digest(self, project: ProjectName) -> str:
+        """Return the digest of a project's listing. Raises ``MirrorError``."""
+
+    async def look(self, project: ProjectName) -> ProjectOffers:
+        """Return a project's listing. Raises ``MirrorError`` where nobody knows it now."""
+
+    async def metadata(self, project: ProjectName, offer: Offer) -> bytes:
+        """Return the core metadata of a file. Raises ``MetadataRefused``, ``MirrorError``."""
+
+    async def corrected(self, project: ProjectName, offer: Offer) -> bool:
+        """Return whether a held file has other metadata than its index offered before it was held."""
+
+
+class Needs(Protocol):
+    """The wanted files of a cycle."""
+
+    failures: list[str]
+    """One sentence for each want that can't be resolved, after ``finish``."""
+
+    async def settle(self, pages: Pages, *, cycle: int) -> frozenset[ProjectName]:
+        """Decide which files are wanted; return the projects whose wanted files changed."""
+
+    async def settle_again(self, pages: Pages) -> frozenset[ProjectName]:
+        """Decide again after files could not be had; return the projects whose wanted files changed."""
+
+    def files_of(self, index: str, project: ProjectName) -> frozenset[str] | None:
+        """Return the wanted files of a project; None where the patterns alone decide."""
+
+    def narrows(self, index: str) -> bool:
+        """Return whether only needed files of an index are mirrored."""
+
+    async def finish(self) -> None:
+        """Let earlier sets go whose new sets are held; complete the report."""

@@ -1,0 +1,1 @@
+"""Listings and metadata of what wants may need."""

@@ -1,0 +1,50 @@
+"""A cycle mirrors exactly what a want needs, and the proof says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wanting import WantingMirror, add, proofs
+
+from mirroring import failures, requests
+
+
+async def test_closure_of_one_requirement(tmp_path: Path, simulator) -> None:
+    """The newest version and its dependencies are mirrored; an idle cycle asks for their pages once and starts no
+    resolver; the proof says that it installs.
+    """
+    main = await simulator()
+    add(main, "app", "1.0", "lib>=1")
+    add(main, "app", "2.0", "lib>=2", "win-only; sys_platform == 'win32'")
+    for version in ("1.0", "2.0", "3.0"):
+        add(main, "lib", version)
+    add(main, "other", "1.0")
+    mirror = WantingMirror(tmp_path / "mirror", {"main": main})
+    mirror.want("app")
+    report = await mirror.cycle()
+    assert report.failures == []
+    assert mirror.names() == {"app-2.0-py3-none-any.whl", "lib-3.0-py3-none-any.whl"}
+    assert mirror.exit_code == 0
+    main.take_requests()
+    await mirror.cycle()
+    pages = [("page", "app", None, 304), ("page", "lib", None, 304), ("root", None, None, 304)]
+    assert requests(main) == pages
+    assert mirror.query("SELECT count(*) FROM resolution WHERE cycle = 1") == [(1,)]
+    [proof] = await proofs(mirror)
+    assert (proof["target"], proof["installable"], proof["files"]) == ("linux/3.12.4/linux-x86_64", True, 2)
+
+
+async def test_name_that_no_index_lists(tmp_path: Path, simulator) -> None:
+    """A want with a missing dependency fails alone: named in the report, exit code 5, and in the proof."""
+    main = await simulator()
+    add(main, "app", "1.0", "nowhere>=2")
+    mirror = WantingMirror(tmp_path / "mirror", {"main": main})
+    mirror.want("app")
+    report = await mirror.cycle()
+    [(index, project, filename, reason)] = failures(report)
+    assert (index, project, filename, reason) == (None, None, None, "unresolved")
+    assert report.failures[0].detail.startswith("want apps, target linux/3.12.4/linux-x86_64: nowhere>=2: ")
+    assert mirror.exit_code == 5
+    [proof] = await proofs(mirror)
+    assert not proof["installable"]
+    assert [(gap["project"], gap["reason"]) for gap in proof["gaps"]] == [("app", "not-offered")]
