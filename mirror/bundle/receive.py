@@ -55,6 +55,7 @@ import html
 import io
 import json
 import os
+import platform
 import pwd
 import re
 import secrets
@@ -62,6 +63,7 @@ import shlex
 import shutil
 import stat
 import subprocess
+import sysconfig
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable, NamedTuple, Optional, Union
@@ -2849,6 +2851,75 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return code
 
 
+def machine_target() -> str:
+    """Return the ``[[target]]`` table of this machine.
+
+    Raises ``ValueError`` where a mirror has no such target.
+    """
+    python = platform.python_implementation()
+    if python != "CPython":
+        raise ValueError(f"{python} is not CPython: a mirror has no targets for it")
+    name = platform.system()
+    system = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}.get(name, "")
+    machine = _machine(system)
+    known = {
+        "linux": ("x86_64", "aarch64", "riscv64"),
+        "macos": ("x86_64", "arm64"),
+        "windows": ("x86_64", "x86", "arm64"),
+    }
+    if machine not in known.get(system, ()):
+        raise ValueError(f"{name} on {machine} is not known: a mirror has no targets for it")
+    suffix = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    release = ".".join(str(part) for part in sys.version_info[:3])
+    lines = [
+        "[[target]]",
+        f'name = "{system}-{machine.replace("_", "-")}"',
+        f'python = ["{release}{suffix}"]',
+        f'platforms = ["{system}-{machine}"]',
+    ]
+    if system == "linux":
+        lines.append(_libc_line())
+    elif system == "macos":
+        macos = ".".join(platform.mac_ver()[0].split(".")[:2])
+        lines.append(f'macos = "{macos}"')
+    return "\n".join(lines) + "\n"
+
+
+def _machine(system: str) -> str:
+    """Return the machine of this Python, which may have 32 bits on a machine of 64."""
+    found = platform.machine().lower()
+    found = {"amd64": "x86_64", "i386": "x86", "i686": "x86"}.get(found, found)
+    if sys.maxsize < 2**32:
+        return "x86" if found in {"x86", "x86_64"} else f"{found} with 32 bits"
+    return "arm64" if system == "windows" and found == "aarch64" else found
+
+
+def _libc_line() -> str:
+    """Return the key of this machine's C library: glibc, or musl, whose loader prints its version."""
+    with contextlib.suppress(ValueError, OSError):
+        version = os.confstr("CS_GNU_LIBC_VERSION") or ""
+        if found := re.match(r"glibc (\d+\.\d+)", version):
+            return f'glibc = "{found[1]}"'
+    loaders = [name for name in sorted(os.listdir("/lib")) if name.startswith("ld-musl-")]
+    for loader in loaders:
+        command = [f"/lib/{loader}"]
+        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if found := re.search(r"Version (\d+\.\d+)", ran.stderr.decode("utf-8", "replace")):
+            return f'musl = "{found[1]}"'
+    raise ValueError("neither glibc nor musl is found here: write the table by hand")
+
+
+class _PrintTarget(argparse.Action):
+    """Print the table of this machine and exit, whatever else is given or missing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_rest: Any) -> None:
+        try:
+            print(machine_target(), end="")
+        except ValueError as exc:
+            parser.error(str(exc))
+        parser.exit()
+
+
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, Any]:
     root, talk = Root(arguments.root), Talk()
     commands = [arguments.check, arguments.status, arguments.rollback is not None, bool(arguments.directories)]
@@ -2901,6 +2972,8 @@ def _parser() -> argparse.ArgumentParser:
         "--rollback", type=_positive, nargs="?", const=0, metavar="SEQUENCE", help="serve the state before, or that one"
     )
     add("--status", action="store_true", help="say what was applied and what is served")
+    table = "print the [[target]] table of this machine, for the mirror's configuration"
+    add("--target", action=_PrintTarget, nargs=0, help=table)
     add("--json", action="store_true", help="print one report object on stdout")
     return parser
 

@@ -17,8 +17,8 @@ not there · 130 stopped by SIGINT.
 """
 
 # It travels to hosts with Python 3.9: nothing newer may be used, though a linter proposes it.
-# ruff: noqa: T201, UP007, UP041, UP045
-# ruff: noqa: PTH100, PTH112, PTH115, PTH118, PTH120, PTH123
+# ruff: noqa: S603, T201, UP007, UP041, UP045
+# ruff: noqa: PTH100, PTH112, PTH115, PTH118, PTH120, PTH123, PTH208
 
 # The first statement that runs: ``sys`` is part of the interpreter and read from no file. Nothing
 # else may be imported before this guard, ``__future__`` neither, since Python looks for every
@@ -41,11 +41,14 @@ import html
 import ipaddress
 import json
 import os
+import platform
 import re
 import selectors
 import signal
 import socket
 import stat
+import subprocess
+import sysconfig
 import threading
 import time
 from collections import OrderedDict
@@ -771,6 +774,64 @@ def _log(line: str) -> None:
 # --- the command line ---------------------------------------------------------------------------
 
 
+def machine_target() -> str:
+    """Return the ``[[target]]`` table of this machine.
+
+    Raises ``ValueError`` where a mirror has no such target.
+    """
+    python = platform.python_implementation()
+    if python != "CPython":
+        raise ValueError(f"{python} is not CPython: a mirror has no targets for it")
+    name = platform.system()
+    system = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}.get(name, "")
+    machine = _machine(system)
+    known = {
+        "linux": ("x86_64", "aarch64", "riscv64"),
+        "macos": ("x86_64", "arm64"),
+        "windows": ("x86_64", "x86", "arm64"),
+    }
+    if machine not in known.get(system, ()):
+        raise ValueError(f"{name} on {machine} is not known: a mirror has no targets for it")
+    suffix = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    release = ".".join(str(part) for part in sys.version_info[:3])
+    lines = [
+        "[[target]]",
+        f'name = "{system}-{machine.replace("_", "-")}"',
+        f'python = ["{release}{suffix}"]',
+        f'platforms = ["{system}-{machine}"]',
+    ]
+    if system == "linux":
+        lines.append(_libc_line())
+    elif system == "macos":
+        macos = ".".join(platform.mac_ver()[0].split(".")[:2])
+        lines.append(f'macos = "{macos}"')
+    return "\n".join(lines) + "\n"
+
+
+def _machine(system: str) -> str:
+    """Return the machine of this Python, which may have 32 bits on a machine of 64."""
+    found = platform.machine().lower()
+    found = {"amd64": "x86_64", "i386": "x86", "i686": "x86"}.get(found, found)
+    if sys.maxsize < 2**32:
+        return "x86" if found in {"x86", "x86_64"} else f"{found} with 32 bits"
+    return "arm64" if system == "windows" and found == "aarch64" else found
+
+
+def _libc_line() -> str:
+    """Return the key of this machine's C library: glibc, or musl, whose loader prints its version."""
+    with contextlib.suppress(ValueError, OSError):
+        version = os.confstr("CS_GNU_LIBC_VERSION") or ""
+        if found := re.match(r"glibc (\d+\.\d+)", version):
+            return f'glibc = "{found[1]}"'
+    loaders = [name for name in sorted(os.listdir("/lib")) if name.startswith("ld-musl-")]
+    for loader in loaders:
+        command = [f"/lib/{loader}"]
+        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if found := re.search(r"Version (\d+\.\d+)", ran.stderr.decode("utf-8", "replace")):
+            return f'musl = "{found[1]}"'
+    raise ValueError("neither glibc nor musl is found here: write the table by hand")
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line and return the exit code."""
     own = os.path.dirname(os.path.abspath(__file__))
@@ -779,7 +840,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     add = parser.add_argument
     add("--root", default=own, help="the far tree (default: where this program lies)")
     add("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="default: %(default)s")
+    add("--target", action="store_true", help="print the [[target]] table of this machine")
     arguments = parser.parse_args(argv)
+    if arguments.target:
+        return _print_target()
     if os.path.lexists(os.path.join(own, "bundle.json")):
         sentence = "run ROOT/serve.py, which receive.py checked and installed"
         return _fail(2, f"this copy of serve.py lies in a bundle: {sentence}")
@@ -795,6 +859,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         reason = exc.strerror or exc
         return _fail(2, f"{arguments.listen}: {reason}; choose another address by --listen")
     return _serve(tree, listening)
+
+
+def _print_target() -> int:
+    try:
+        print(machine_target(), end="")
+    except ValueError as exc:
+        return _fail(2, str(exc))
+    return 0
 
 
 def _serve(tree: Tree, listening: socket.socket) -> int:

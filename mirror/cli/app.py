@@ -20,7 +20,9 @@ from mirror.cli import (
     snapshot_commands,
     status_command,
     sync_commands,
+    target_commands,
     upkeep_commands,
+    want_commands,
     web_config_command,
 )
 from mirror.cli.options import group_callback, with_global_options
@@ -58,6 +60,18 @@ _config.command("check")(with_global_options(config_commands.check))
 _config.command("show")(with_global_options(config_commands.show))
 _config.command("schema")(with_global_options(config_commands.schema))
 app.add_typer(_config, name="config")
+
+_target = _group("Environments in which packages must install.")
+_target.command("list")(with_global_options(target_commands.show_all))
+_target.command("show")(with_global_options(target_commands.show))
+_target.command("here")(with_global_options(target_commands.here))
+app.add_typer(_target, name="target")
+
+_want = _group("What must be installable.")
+_want.command("add")(with_global_options(want_commands.add))
+_want.command("remove")(with_global_options(want_commands.remove))
+_want.command("list")(with_global_options(want_commands.show))
+app.add_typer(_want, name="want")
 
 _snapshot = _group("Named states of the tree, and channels that show one of them.")
 _snapshot.command("create")(with_global_options(snapshot_commands.create))

@@ -66,11 +66,13 @@ def client_address(url: str, *, where: str) -> ClientAddress:
 
 def _configured_url(options: GlobalOptions) -> tuple[str, str]:
     """Return the address that the configuration gives, and a line of comment or nothing."""
-    serve = getattr(options.load_config(), "serve", None) if options.has_configuration() else None
-    if base := getattr(serve, "url", None):
-        return f"{base.rstrip('/')}/simple/", ""
-    listen = getattr(serve, "listen", None) or _DEFAULT_LISTEN
-    scheme = "https" if getattr(serve, "certificate", None) else "http"
+    from mirror.config import ServeConfig
+
+    serve = options.load_config().serve if options.has_configuration() else ServeConfig()
+    if serve.url is not None:
+        return f"{serve.url}simple/", ""
+    listen = serve.listen or _DEFAULT_LISTEN
+    scheme = "https" if serve.certificate is not None else "http"
     for every in _EVERY_ADDRESS:
         if listen.startswith(every):
             return f"{scheme}://127.0.0.1:{listen.removeprefix(every)}/simple/", _NOTE_ON_EVERY_ADDRESS

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,6 +47,15 @@ def init(
     systemd: Annotated[
         bool, typer.Option("--systemd", help="One that fits the units of `mirror install-units`.")
     ] = False,
+    from_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            show_default=False,
+            help="A requirement file, project or lock: its needs become a want, this machine a target.",
+        ),
+    ] = None,
 ) -> ExitCode:
     """Write a commented configuration to start from."""
     from mirror.config import all_credential_names, load_config, render_default, render_for_systemd
@@ -54,7 +64,8 @@ def init(
 
     target = file or options.config or DEFAULT_FILE
     root = options.root.absolute() if options.root else DEFAULT_ROOT
-    text = render_for_systemd(root) if systemd else render_default(root)
+    tables = _tables_from(from_file, target) if from_file else {}
+    text = render_for_systemd(root, **tables) if systemd else render_default(root, **tables)
     _write_new(target, text.encode("utf-8", "surrogateescape"))
     if systemd:
         names = " and ".join(f"/etc/mirror/{n}" for n in all_credential_names(load_config(target, env={})))
@@ -65,6 +76,31 @@ def init(
     variables = "CHAINGUARD_PYTHON_IDENTITY_ID and CHAINGUARD_PYTHON_TOKEN"
     write_out(_NEXT_STEPS.format(file=shown_text(str(target)), option=shown_text(option), variables=variables))
     return ExitCode.OK
+
+
+def _tables_from(file: Path, target: Path) -> dict[str, Any]:
+    """Return the want of a project's file, and this machine as its target. Raises ``ConfigError``."""
+    from mirror.bundle.serve import machine_target
+    from mirror.config import WantConfig
+    from mirror.selection.machine import parse_machine_target
+    from mirror.selection.reading import load_source
+
+    folder = target.absolute().parent.resolve()
+    path = file.absolute().resolve()
+    load_source(path, want=None, folder=folder)
+    relative = path.relative_to(folder) if path.is_relative_to(folder) else path
+    try:
+        machine = parse_machine_target(machine_target())
+    except ValueError as exc:
+        raise ConfigError(where="this machine", problem=str(exc)) from exc
+    want = WantConfig(name=_want_name(path), files=(str(relative),))
+    return {"target": machine, "want": want}
+
+
+def _want_name(path: Path) -> str:
+    """Return the name for the want of a project: that of its folder, where it can be a name."""
+    plain = re.sub(r"[^a-z0-9]+", "-", path.parent.name.lower()).strip("-")
+    return plain[:63].strip("-") or "apps"
 
 
 def check(

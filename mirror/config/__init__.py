@@ -7,8 +7,9 @@ that may be a secret. ``settings`` declares the values, ``units`` their text for
 their sources.
 """
 
+from mirror.config.addresses import check_listen, is_loopback_host
 from mirror.config.by_hand import all_credential_names, by_hand, credential_names
-from mirror.config.checks import checked_url, is_loopback_host
+from mirror.config.checks import checked_url
 from mirror.config.loading import config_for_tree, config_of_root, find_config, load_config, missing_sources
 from mirror.config.settings import (
     AuthConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "WantConfig",
     "all_credential_names",
     "by_hand",
+    "check_listen",
     "checked_url",
     "config_for_tree",
     "config_of_root",

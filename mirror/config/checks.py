@@ -5,16 +5,16 @@ A URL is never repeated in an error: it may carry a user name, a password or a s
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
-from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, ServiceConfig, SiteConfig
+from mirror.config.addresses import check_serve, check_service, is_loopback_host, split_url
+from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, SiteConfig
 from mirror.core.names import normalize_project
 from mirror.core.origins import page_origins
 from mirror.errors import ConfigError, UnsafeName, shown_text
@@ -24,8 +24,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
 _WILDCARDS = re.compile(r"[*?\[\]]")
 _PAGE_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
-_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
-_UNFIT_FOR_URL = re.compile(r"[\s\\<>\"^`{|}\x00-\x20\x7f]")
 
 _SOURCES: Mapping[str, tuple[str, ...]] = {
     "username": ("username", "username_env", "username_file", "username_credential"),
@@ -45,26 +43,13 @@ _USED: Mapping[AuthKind, Mapping[str, bool]] = {
 """For each kind, the groups of ``_SOURCES`` that it uses, and whether it needs one."""
 
 
-def is_loopback_host(host: str) -> bool:
-    """Return whether a host's name or address, with or without brackets, can only mean this machine."""
-    bare = host.strip("[]").rstrip(".").lower()
-    if bare == "localhost" or bare.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return address.is_loopback or (mapped is not None and mapped.is_loopback)
-
-
 def checked_url(url: str, *, where: str, is_flat: bool = False) -> str:
     """Return an index's URL with ``/`` at its end; the URL of a flat page or of a document
     unchanged.
 
     Raises ``ConfigError``, which does not repeat it.
     """
-    parts = _split(url, where=where, schemes=("http", "https"))
+    parts = split_url(url, where=where)
     if parts.query or "?" in url or "#" in url:
         raise ConfigError(where=where, problem="expected a URL without query and fragment (? and #)")
     is_document = is_flat or url.lower().endswith((".html", ".htm"))
@@ -90,15 +75,13 @@ def check(config: ConfigFile) -> ConfigFile:
     twice = next((name for name, count in Counter(index.name for index in indexes).items() if count > 1), None)
     if twice is not None:
         raise ConfigError(where="index", problem=f'two indexes are named "{twice}"; names must be unique')
-    _check_service(config.service)
-    if (config.serve.certificate is None) != (config.serve.key is None):
-        missing = "key" if config.serve.key is None else "certificate"
-        raise ConfigError(where=f"serve.{missing}", problem="missing: TLS needs certificate and key")
+    check_service(config.service)
+    served = check_serve(config.serve)
     for n, site in enumerate(config.sites):
         _check_site(site, f"site[{n}]")
     _check_unique("site", [site.name for site in config.sites])
     _check_wants(config)
-    return msgspec.structs.replace(config, indexes=indexes)
+    return msgspec.structs.replace(config, indexes=indexes, serve=served)
 
 
 def _check_wants(config: ConfigFile) -> None:
@@ -164,15 +147,6 @@ def _check_site(site: SiteConfig, where: str) -> None:
             raise ConfigError(where=f"{where}.{key}", problem="expected patterns of printable characters, none empty")
 
 
-def _check_service(service: ServiceConfig) -> None:
-    found = _LISTEN.fullmatch(service.metrics_listen) if service.metrics_listen is not None else None
-    if service.metrics_listen is not None and (found is None or int(found[2]) > 65_535):
-        problem = 'expected HOST:PORT such as "127.0.0.1:9140" or "[::1]:9140"'
-        raise ConfigError(where="service.metrics-listen", problem=problem)
-    if service.notify_command and not service.notify_command[0]:
-        raise ConfigError(where="service.notify-command", problem="expected a program first, got an empty text")
-
-
 def _check_index(index: IndexConfig, where: str) -> IndexConfig:
     _check_name(index.name, f"{where}.name")
     url = checked_url(index.url, where=f"{where}.url", is_flat=index.format == "flat")
@@ -180,7 +154,7 @@ def _check_index(index: IndexConfig, where: str) -> IndexConfig:
         problem = 'a flat page is the list itself; name the projects with list = "root" and projects'
         raise ConfigError(where=f"{where}.list", problem=problem)
     if index.proxy is not None:
-        _split(index.proxy, where=f"{where}.proxy", schemes=("http", "https"))
+        split_url(index.proxy, where=f"{where}.proxy")
     if index.client_key and not index.client_cert:
         raise ConfigError(where=f"{where}.client-key", problem="needs client-cert beside it")
     _check_patterns(index, where)
@@ -200,21 +174,6 @@ def _check_page_hosts(url: str, hosts: tuple[str, ...], where: str) -> None:
         if not is_host:
             problem = 'expected hosts such as "pages.example" or "pages.example:8443", without https:// and path'
             raise ConfigError(where=where, problem=f'{problem}, got "{shown_text(host, limit=60)}"')
-
-
-def _split(url: str, *, where: str, schemes: tuple[str, ...]) -> SplitResult:
-    """Split a URL that must have a host and no part that could be a secret."""
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigError(where=where, problem="not a URL") from None
-    if "@" in parts.netloc:
-        advice = "take the user name and password out of it, and name their source in [index.auth] or the environment"
-        raise ConfigError(where=where, problem=advice)
-    if parts.scheme not in schemes or not host or _UNFIT_FOR_URL.search(url) or not url.isprintable():
-        raise ConfigError(where=where, problem="expected a URL such as https://HOST/simple/, http or https")
-    return parts
 
 
 def _check_patterns(index: IndexConfig, where: str) -> None:

@@ -41,10 +41,14 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "notify-command": "a program to run after a cycle that changed something or failed; it reads the report from stdin",
     },
     "serve": {
+        "listen": "HOST:PORT where the daemon serves the mirror too; empty: only `mirror serve` does",
         "certificate": "TLS: a PEM file with the certificate and its chain; read again when it changes",
         "key": "TLS: the PEM file of its key, without a password",
+        "htpasswd": "Basic authentication: user names with bcrypt hashes (`htpasswd -B`); read again when it changes",
+        "trusted-proxies": "addresses and networks of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix count",
+        "url": "how clients reach the server: its base address, for pages and `mirror client-config`",
         "workers": "processes that answer requests",
-        "connections-per-client": "connections that one client may have; 0: no limit; loopback is not counted",
+        "connections-per-client": "connections of a client, behind a proxy its requests; 0: no limit; loopback is not counted",
     },
     "index": {
         "name": "lower-case letters, digits and hyphens; the first index that lists a project owns it",

@@ -114,8 +114,15 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """The table ``[serve]``: how the tree is served."""
 
+    listen: str = ""
+    """``HOST:PORT`` where the daemon serves too; empty: it does not."""
     certificate: FilePath | None = None
     key: FilePath | None = None
+    htpasswd: FilePath | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose ``X-Forwarded-*`` headers count."""
+    url: str | None = None
+    """The base address by which clients reach the server; ends in ``/``."""
     workers: WorkerCount = 1
     connections_per_client: ConnectionCount = 100
     """0: no limit."""

@@ -84,6 +84,10 @@ _EXAMPLES: dict[str, object] = {
     "accept-unproved": ("docopt",),
     "proxy": "http://proxy.example:3128",
     "ca-file": Path("/etc/ssl/certs/our-ca.pem"),
+    "listen": "127.0.0.1:8080",
+    "htpasswd": Path("/etc/mirror/htpasswd"),
+    "trusted-proxies": ("10.0.0.0/8",),
+    "serve.url": "https://pypi.example/",
     "serve.key": Path("/etc/mirror/server.key"),
     "certificate": Path("/etc/mirror/server.pem"),
     "client-cert": Path("/etc/mirror/client.pem"),
@@ -127,15 +131,29 @@ def effective_toml(config: Config, *, hides_arguments: bool = False) -> str:
     return "\n".join(lines)
 
 
-def render_for_systemd(root: Path = DEFAULT_ROOT) -> str:
+def render_for_systemd(
+    root: Path = DEFAULT_ROOT,
+    *,
+    target: TargetConfig | None = None,
+    want: WantConfig | None = None,
+) -> str:
     """Return the configuration for the systemd units, whose credential is passed by
     ``LoadCredential=``.
     """
-    return render_default(root, FIRST_INDEX_OF_SERVICE)
+    return render_default(root, FIRST_INDEX_OF_SERVICE, target=target, want=want)
 
 
-def render_default(root: Path = DEFAULT_ROOT, index: IndexConfig = FIRST_INDEX) -> str:
-    """Return the configuration that ``mirror init`` writes: it loads, and explains every key in one line."""
+def render_default(
+    root: Path = DEFAULT_ROOT,
+    index: IndexConfig = FIRST_INDEX,
+    *,
+    target: TargetConfig | None = None,
+    want: WantConfig | None = None,
+) -> str:
+    """Return the configuration that ``mirror init`` writes.
+
+    It loads, and explains every key in one line. Without a target or a want: commented examples.
+    """
     auth = index.auth or AuthConfig()
     blocks = (
         _HEADER,
@@ -145,8 +163,8 @@ def render_default(root: Path = DEFAULT_ROOT, index: IndexConfig = FIRST_INDEX) 
         "\n".join(["[serve]", *_explained_lines(ServeConfig(), "serve")]),
         "\n".join(["[[index]]", *_explained_lines(index, "index")]),
         "\n".join(["[index.auth]", *_explained_lines(auth, "auth")]),
-        _commented_block(_TARGET, "target"),
-        _commented_block(_WANT, "want"),
+        _block(target, "target") if target else _commented_block(_TARGET, "target"),
+        _block(want, "want") if want else _commented_block(_WANT, "want"),
         _commented_block(_SITE, "site"),
     )
     return "\n".join(f"{block.rstrip()}\n" for block in blocks)
@@ -207,6 +225,10 @@ def _explained_lines(struct: msgspec.Struct, table: str) -> Iterator[str]:
         mark = "# " if is_default else ""
         line = f"{mark}{field.encode_name} = {_written(field, value)}"
         yield f"{line:<40}  # {EXPLAINED[table][field.encode_name]}"
+
+
+def _block(struct: msgspec.Struct, table: str) -> str:
+    return "\n".join([f"[[{table}]]", *_explained_lines(struct, table)])
 
 
 def _commented_block(struct: msgspec.Struct, table: str) -> str:

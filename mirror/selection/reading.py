@@ -126,11 +126,11 @@ def _read_list(want: WantConfig) -> Resolution:
 
 def _matches(pattern: str, folder: Path) -> Iterator[Path]:
     """Yield the files of a pattern in the order of their names."""
-    plain = folder / Path(pattern).expanduser()
-    if plain.is_file():
-        yield plain
+    at_home = Path(pattern).expanduser()
+    if (folder / at_home).is_file():
+        yield folder / at_home
         return
     # Not Path.glob: a pattern may be absolute.
-    names = glob.iglob(str(Path(pattern).expanduser()), root_dir=folder, recursive=True)  # noqa: PTH207
+    names = glob.iglob(str(at_home), root_dir=folder, recursive=True)  # noqa: PTH207
     found = sorted(folder / name for name in islice(names, MAX_FILES_OF_PATTERN))
     yield from (path for path in found if not path.is_dir())

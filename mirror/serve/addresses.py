@@ -16,6 +16,7 @@ _IPV6_PREFIX = 64
 """What one customer of a network has."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def bind(listen: str, *, where: str) -> list[socket.socket]:

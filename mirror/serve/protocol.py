@@ -8,7 +8,6 @@ with one debug line and no traceback.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -21,7 +20,7 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_server import Server
 
 from mirror.logs import get_logger
-from mirror.serve.addresses import Address, client_key, parse_address
+from mirror.serve.addresses import Address, Network, client_key, parse_address
 from mirror.serve.sending import FileAnswer, unacknowledged
 from mirror.serve.shared import Counters
 from mirror.serve.target import shown_path
@@ -34,7 +33,6 @@ _LINGER_S: Final = 30.0
 """How long the body of a request that is refused is read, so that the client sees the answer."""
 
 Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _log = get_logger(__name__)
 
@@ -98,6 +96,7 @@ class Connection(RequestHandler):
         "_key",
         "_marker",
         "_moved_s",
+        "_request_key",
         "_server",
         "address",
         "is_excess",
@@ -110,6 +109,7 @@ class Connection(RequestHandler):
         self.is_excess = False
         """Whether its client has too many."""
         self._key: str | None = None
+        self._request_key: str | None = None
         self._header_timer: asyncio.TimerHandle | None = None
         self._answer: web.StreamResponse | None = None
         self._marker: tuple[int, ...] | None = None
@@ -133,6 +133,7 @@ class Connection(RequestHandler):
         if self._key is not None:
             self._server.counters.leave(self._key)
             self._key = None
+        self.end_request()
         if isinstance(self._answer, FileAnswer):
             self._answer.stop()
         super().connection_lost(exc)
@@ -145,6 +146,27 @@ class Connection(RequestHandler):
             self._stop_timer()
         elif self._header_timer is None and data:
             self._await_header()
+
+    def begin_request(self, client: Address | None) -> bool:
+        """Count a request of a client behind a trusted proxy; return whether it has too many.
+
+        A client without a proxy has its connections counted instead.
+        """
+        self.end_request()
+        limit = self._server.limits.connections_per_client
+        is_forwarded = client is not None and client != self.address
+        if not limit or not is_forwarded or client is None or client.is_loopback:
+            return False
+        if self.transport is None:
+            return False
+        self._request_key = client_key(client)
+        return self._server.counters.enter(self._request_key) > limit
+
+    def end_request(self) -> None:
+        """Stop counting the request under way."""
+        if self._request_key is not None:
+            self._server.counters.leave(self._request_key)
+            self._request_key = None
 
     def began(self, answer: web.StreamResponse) -> None:
         """Note which answer is on its way."""
@@ -261,6 +283,7 @@ class _AccessLog(AbstractAccessLogger):
             sent = response.content_length or 0 if has_body else 0
         connection = request.protocol
         assert isinstance(connection, Connection)
+        connection.end_request()
         connection._server.counters.answered(response.status, sent)  # noqa: SLF001
         if request.method == "UNKNOWN":  # what the parser refused: logged where it was answered
             return

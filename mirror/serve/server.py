@@ -19,11 +19,11 @@ from aiohttp.web_request import BaseRequest
 
 from mirror.logs import get_logger
 from mirror.metrics import CONTENT_TYPE
+from mirror.serve.answers import no_store, not_found, plain
 from mirror.serve.blobs import BlobJudge
 from mirror.serve.conditions import Part, Unsatisfiable, format_date, is_unchanged, select_part
 from mirror.serve.negotiation import Form, select_form, takes_gzip
 from mirror.serve.pages import MetadataTags, PageCache
-from mirror.serve.protocol import Connection
 from mirror.serve.routes import (
     PAGE_FILES,
     File,
@@ -44,7 +44,6 @@ PAGE_CACHING: Final = "max-age=600"
 FILE_CACHING: Final = "max-age=31536000, immutable"
 PAGE_POLICY: Final = "default-src 'none'; sandbox allow-downloads"
 """A browser that shows a page of the index runs no script of it, and may download its links."""
-RETRY_S: Final = 5
 
 _ROOT_PLACE: Final = ("simple", "index.html")
 _NO_UPLOADS: Final = "This index takes no uploads: it answers GET and HEAD.\n"
@@ -61,25 +60,7 @@ class IndexServer:
         self._metadata = MetadataTags()
 
     async def answer(self, request: BaseRequest) -> web.StreamResponse:
-        """Return the answer to a request, with the headers of every answer."""
-        connection = request.protocol
-        assert isinstance(connection, Connection)
-        answer = await self._answer(request, connection)
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.headers["Server"] = "mirror"
-        if connection.is_draining:
-            answer.force_close()
-        connection.began(answer)
-        return answer
-
-    async def _answer(self, request: BaseRequest, connection: Connection) -> web.StreamResponse:
-        if connection.is_excess:
-            answer = plain(
-                HTTPStatus.TOO_MANY_REQUESTS, "There are too many connections from this client.\n"
-            )
-            answer.headers["Retry-After"] = str(RETRY_S)
-            answer.force_close()
-            return answer
+        """Return the answer to a request."""
         if request.method not in {"GET", "HEAD"}:
             answer = plain(HTTPStatus.METHOD_NOT_ALLOWED, _NO_UPLOADS)
             answer.headers["Allow"] = "GET, HEAD"
@@ -87,7 +68,8 @@ class IndexServer:
         try:
             target = parse_target(request.message.path)
         except MalformedTargetError as exc:
-            _log.debug("request.malformed", client=str(connection.address), problem=str(exc))
+            client = str(request.get("client") or "unix")
+            _log.debug("request.malformed", client=client, problem=str(exc))
             return plain(HTTPStatus.BAD_REQUEST, f"It is malformed: {exc}.\n")
         try:
             return await self._route(request, target, find_route(target))
@@ -117,7 +99,7 @@ class IndexServer:
                 return self._ready()
             case Numbers():
                 body = await asyncio.get_running_loop().run_in_executor(None, self._numbers)
-                return _no_store(web.Response(body=body, headers={"Content-Type": CONTENT_TYPE}))
+                return no_store(web.Response(body=body, headers={"Content-Type": CONTENT_TYPE}))
             case NoRoute():
                 return not_found()
 
@@ -225,21 +207,6 @@ def _file_answer(
         status=HTTPStatus.PARTIAL_CONTENT,
         headers=headers,
     )
-
-
-def plain(status: HTTPStatus, text: str) -> web.Response:
-    """Return an answer of one line that no cache keeps."""
-    return _no_store(web.Response(status=status, text=text))
-
-
-def not_found() -> web.Response:
-    """Return the answer for a missing file."""
-    return plain(HTTPStatus.NOT_FOUND, "There is nothing here.\n")
-
-
-def _no_store(answer: web.Response) -> web.Response:
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
 
 
 def _vary(answer: web.Response) -> web.Response:

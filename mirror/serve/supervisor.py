@@ -29,6 +29,8 @@ _GRACE_S: Final = 2.0
 _READY_LIMIT_S: Final = 30.0
 _REST_S: Final = 1.0
 """Between the end of a process that failed and the start of the next."""
+_LOOK_EVERY_S: Final = 1.0
+"""How often the parent looks at certificate and passwords, so that a new process has current ones."""
 _BUG: Final = 1
 
 _log = get_logger(__name__)
@@ -65,8 +67,12 @@ class Supervisor:
             self._fill()
             started()
             self._notify(lambda: self._manager.ready("serving"))
-            while not self._heed(signal.sigwaitinfo(_SIGNALS).si_signo):
-                pass
+            while True:
+                found = signal.sigtimedwait(_SIGNALS, _LOOK_EVERY_S)
+                if found is None:
+                    self._setup.refresh()
+                elif self._heed(found.si_signo):
+                    break
         finally:
             self._notify(self._manager.stopping)
             self._end()
@@ -87,8 +93,7 @@ class Supervisor:
         if number != signal.SIGHUP:
             return True
         self._notify(self._manager.reloading)
-        if self._setup.certificate is not None:
-            self._setup.certificate.refresh()
+        self._setup.refresh(always=True)
         self._replace_all()
         self._notify(lambda: self._manager.ready("serving"))
         return False

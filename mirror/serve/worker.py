@@ -19,7 +19,10 @@ from typing import Final
 import msgspec
 
 from mirror.logs import get_logger
+from mirror.serve.access.passwords import PasswordFile, Passwords
+from mirror.serve.access.proxies import Proxies
 from mirror.serve.blobs import BlobJudge
+from mirror.serve.gate import Gate
 from mirror.serve.protocol import ConnectionLimits, Connections
 from mirror.serve.server import IndexServer
 from mirror.serve.shared import Counters, render_numbers
@@ -45,7 +48,16 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout
     state: BlobState
     limits: ConnectionLimits
+    proxies: Proxies
     certificate: Certificate | None = None
+    passwords: PasswordFile | None = None
+
+    def refresh(self, *, always: bool = False) -> None:
+        """Read certificate and passwords again where their files changed, or ``always``."""
+        if self.certificate is not None:
+            self.certificate.refresh(always=always)
+        if self.passwords is not None:
+            self.passwords.users.refresh(always=always)
 
 
 class Worker:
@@ -54,10 +66,12 @@ class Worker:
     def __init__(self, setup: Setup, sockets: list[socket.socket], counters: Counters) -> None:
         self._sockets, self._certificate = sockets, setup.certificate
         self._judge = BlobJudge(setup.state)
+        self._passwords = Passwords(setup.passwords) if setup.passwords is not None else None
         server = IndexServer(
             ServedTree(setup.layout), self._judge, lambda: render_numbers(counters.shared)
         )
-        self._connections = Connections(server.answer, limits=setup.limits, counters=counters)
+        gate = Gate(server.answer, proxies=setup.proxies, passwords=self._passwords)
+        self._connections = Connections(gate.answer, limits=setup.limits, counters=counters)
         self._adopting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._told = self._loop.create_future()
@@ -87,6 +101,8 @@ class Worker:
         while self._connections.open or self._adopting:  # noqa: ASYNC110 - two sets, seldom waited for
             await asyncio.sleep(_LOOK_S)
         watching.cancel()
+        if self._passwords is not None:
+            self._passwords.close()
         self._judge.close()
 
     def _listen(self, listening: socket.socket) -> None:

@@ -1,0 +1,126 @@
+"""``mirror target list|show|here``: the environments in which packages must install.
+
+``--json`` prints one object::
+
+    {"format": 1, "targets": [{"name": "linux", "python": ["3.11"], "platforms": ["linux-x86_64"], "glibc": "2.28",
+     "musl": null, "macos": null}]}
+
+``target show``: ``"target"`` with ``"environments": [{"name", "releases", "markers", "tags"}]``, the markers those of
+the newest release; ``target here``: ``"target"`` alone.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_out
+from mirror.cli.text import table
+from mirror.errors import ConfigError, shown_text
+from mirror.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from mirror.config import TargetConfig
+    from mirror.selection.targets import Environment
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print one object on stdout.")]
+
+
+def show_all(options: GlobalOptions, json: _JSON = False) -> ExitCode:
+    """List the targets of the configuration."""
+    targets = options.load_config().targets
+    if json:
+        _write_json({"format": 1, "targets": [_target_json(target) for target in targets]})
+    elif targets:
+        rows = [(t.name, ", ".join(t.python), ", ".join(t.platforms), _systems(t)) for t in targets]
+        write_out("\n".join(table([("TARGET", "PYTHON", "PLATFORMS", "SYSTEM"), *rows])))
+    else:
+        write_out("There is no [[target]] table: `mirror target here` prints that of a machine.")
+    return ExitCode.OK
+
+
+def show(
+    options: GlobalOptions,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A target of the configuration.")],
+    json: _JSON = False,
+) -> ExitCode:
+    """Print the tags and markers of a target's environments, the best tag first."""
+    from mirror.selection.targets import environments
+
+    targets = options.load_config().targets
+    target = next((target for target in targets if target.name == name), None)
+    if target is None:
+        known = ", ".join(target.name for target in targets) or "there is none"
+        problem = f'no target is named "{shown_text(name, limit=60)}"; known: {known}'
+        raise ConfigError(where="NAME", problem=problem)
+    found = environments(target)
+    groups = [list(group) for _name, group in groupby(found, key=lambda e: e.name)]
+    if json:
+        of_target = [_environment_json(group) for group in groups]
+        _write_json({"format": 1, "target": {**_target_json(target), "environments": of_target}})
+    else:
+        write_out("\n\n".join(_environment_text(group) for group in groups))
+    return ExitCode.OK
+
+
+def here(_options: GlobalOptions, json: _JSON = False) -> ExitCode:
+    """Print the [[target]] table of this machine and of the Python that runs this program."""
+    from mirror.bundle.serve import machine_target
+    from mirror.selection.machine import parse_machine_target
+
+    try:
+        text = machine_target()
+    except ValueError as exc:
+        raise ConfigError(where="this machine", problem=str(exc)) from exc
+    if json:
+        _write_json({"format": 1, "target": _target_json(parse_machine_target(text))})
+    else:
+        write_out(text.rstrip("\n"))
+    return ExitCode.OK
+
+
+def _environment_text(group: list[Environment]) -> str:
+    newest = group[-1]
+    releases = newest.release if len(group) == 1 else f"{group[0].release} to {newest.release}"
+    markers = [f'  {name} = "{value}"' for name, value in newest.markers.items()]
+    tags = [f"  {tag}" for tag in newest.tags]
+    return "\n".join([newest.name, f"  releases: {releases}", " markers", *markers, " tags", *tags])
+
+
+def _environment_json(group: list[Environment]) -> dict[str, Any]:
+    newest = group[-1]
+    return {
+        "name": newest.name,
+        "releases": [environment.release for environment in group],
+        "markers": newest.markers,
+        "tags": [str(tag) for tag in newest.tags],
+    }
+
+
+def _target_json(target: TargetConfig) -> dict[str, Any]:
+    import msgspec
+
+    return dict(msgspec.structs.asdict(target))
+
+
+def _systems(target: TargetConfig) -> str:
+    """Return the oldest systems of a target's platforms."""
+    from mirror.config.wants import DEFAULT_GLIBC, DEFAULT_MACOS
+
+    systems = {platform.partition("-")[0] for platform in target.platforms}
+    found = []
+    if "linux" in systems:
+        glibc = f"glibc {target.glibc or DEFAULT_GLIBC}"
+        found.append(f"musl {target.musl}" if target.musl else glibc)
+    if "macos" in systems:
+        found.append(f"macOS {target.macos or DEFAULT_MACOS}")
+    return ", ".join(found) or "-"
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    import msgspec
+
+    write_out(msgspec.json.encode(value).decode())

@@ -1,0 +1,185 @@
+"""``mirror want add|remove|list``: wants are edited in the configuration.
+
+``want list --json`` prints one object::
+
+    {"format": 1, "wants": [{"name": "apps", "requirements": ["flask>=3"], "files": [],
+     "targets": ["linux"]}]}
+
+``add`` and ``remove``: ``{"format": 1, "changes": ["want apps: flask>=3 added"]}``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_out
+from mirror.cli.text import counted, safe, table
+from mirror.errors import ConfigError, TreeError, shown_text
+from mirror.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from mirror.config import Config
+    from mirror.selection.editing import EditedConfig
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print one object on stdout.")]
+_NAME = Annotated[str, typer.Argument(metavar="NAME", help="The want.")]
+
+
+def add(
+    options: GlobalOptions,
+    name: _NAME,
+    requirements: Annotated[list[str], typer.Argument(metavar="REQUIREMENT...", help='Such as "fastapi[all]>=0.115".')],
+    json: _JSON = False,
+) -> ExitCode:
+    """Add requirements to a want of the configuration, or a new want; comments stay."""
+    from mirror.config.want_checks import check_requirement
+    from mirror.selection.editing import add_requirements
+
+    for requirement in requirements:
+        check_requirement(requirement, "REQUIREMENT")
+    path = _configuration(options)
+    listed = _listed_indexes(options.load_config())
+    edited = add_requirements(_read(path), name, requirements, listed=listed)
+    _replace(options, path, edited)
+    _print(edited, as_json=json)
+    return ExitCode.OK
+
+
+def remove(
+    options: GlobalOptions,
+    name: _NAME,
+    requirements: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[REQUIREMENT]...", help="As written, or a project; without: all."),
+    ] = None,
+    json: _JSON = False,
+) -> ExitCode:
+    """Remove a want, or some of its requirements, from the configuration; comments stay."""
+    from mirror.selection.editing import remove_requirements
+
+    path = _configuration(options)
+    options.load_config()
+    edited = remove_requirements(_read(path), name, requirements or ())
+    _replace(options, path, edited)
+    _print(edited, as_json=json)
+    return ExitCode.OK
+
+
+def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
+    """List the wants of the configuration."""
+    config = options.load_config()
+    if json:
+        wants = [_want_json(config, n) for n in range(len(config.wants))]
+        _write_json({"format": 1, "wants": wants})
+    elif config.wants:
+        rows = [_want_row(config, n) for n in range(len(config.wants))]
+        write_out("\n".join(table([("WANT", "REQUIREMENTS", "FILES", "TARGETS"), *rows])))
+    else:
+        write_out("There is no [[want]] table: `mirror want add NAME REQUIREMENT` writes one.")
+    return ExitCode.OK
+
+
+def _want_json(config: Config, number: int) -> dict[str, Any]:
+    want = config.wants[number]
+    return {
+        "name": want.name,
+        "requirements": want.requirements,
+        "files": want.files,
+        "targets": [target.name for target in config.targets_of(want)],
+    }
+
+
+def _want_row(config: Config, number: int) -> tuple[str, str, str, str]:
+    want = config.wants[number]
+    shown = want.requirements[:3]
+    more = len(want.requirements) - len(shown)
+    requirements = ", ".join(shown) + (f" and {counted(more, 'other')}" if more else "")
+    targets = ", ".join(target.name for target in config.targets_of(want))
+    return want.name, safe(requirements) or "-", safe(", ".join(want.files)) or "-", targets
+
+
+def _configuration(options: GlobalOptions) -> Path:
+    """Return the file to edit. Raises ``ConfigError``."""
+    from mirror.config import find_config
+
+    found = find_config(options.config, os.environ)
+    if found is None:
+        problem = "no configuration to edit: write one with `mirror init`, or name one by --config"
+        raise ConfigError(where="", problem=problem)
+    return found
+
+
+def _listed_indexes(config: Config) -> list[str]:
+    """Return the indexes whose files are published by patterns: a first want would unwant them."""
+    if config.wants:
+        return []
+    import anyio
+
+    undecided = [index.name for index in config.indexes if index.select is None]
+    if not config.mirror.state.exists():
+        return []
+    published = anyio.run(_published_indexes, config.mirror.state)
+    return [name for name in undecided if name in published]
+
+
+async def _published_indexes(state: Path) -> set[str]:
+    """Return the names of the indexes of which the state publishes files."""
+    from mirror.state.listing.sources import load_sources
+    from mirror.state.overview import load_held_counts
+    from mirror.state.store import open_store_for_reading
+
+    async with open_store_for_reading(state) as store:
+        held = await load_held_counts(store)
+        return {source.name for source in await load_sources(store) if source.id in held}
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except OSError as exc:
+        raise ConfigError(where=str(path), problem=f"can't be read: {exc.strerror}") from exc
+
+
+def _replace(options: GlobalOptions, path: Path, edited: EditedConfig) -> None:
+    """Replace a configuration by one that was checked: whole or not at all, with its permissions."""
+    from mirror.config import load_config
+
+    target = path.resolve()
+    shown = shown_text(str(path))
+    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    try:
+        before = target.stat()
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                file.write(edited.text)
+                file.flush()
+                os.fchmod(file.fileno(), before.st_mode & 0o7777)
+                if os.geteuid() == 0:
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fsync(file.fileno())
+            load_config(new, env=os.environ, root=options.root)
+            new.replace(target)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as exc:
+        raise TreeError(path=shown, problem=f"can't be written: {exc.strerror}") from exc
+
+
+def _print(edited: EditedConfig, *, as_json: bool) -> None:
+    if as_json:
+        _write_json({"format": 1, "changes": edited.changes})
+    else:
+        write_out("\n".join(safe(change) for change in edited.changes))
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    import msgspec
+
+    write_out(msgspec.json.encode(value).decode())
