@@ -7,7 +7,7 @@ for everything that keeps a tree whole, ``cli`` for the commands. ``errors`` is 
 failures.
 
 Imports go downwards only: cli > daemon > wiring > (sync | upkeep | bundle | serve | selection) >
-publishing > holdings > (upstream | state | tree) > (config | metrics | notify | logs) >
+(publishing | workers) > holdings > (upstream | state | tree) > (config | metrics | notify | logs) >
 (core | exit_codes) > errors; import-linter checks it (``pyproject.toml``).
 """
 

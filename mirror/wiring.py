@@ -27,9 +27,7 @@ from mirror.selection.cycle_needs import CycleNeeds
 from mirror.state.entries.held import has_blobs
 from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
 from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
-from mirror.sync.forker import Forker
 from mirror.sync.needs.listings import ListingCache
-from mirror.sync.pool import Width
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.work import Cycle, IndexRun, Options
 from mirror.tree.files import FileStore
@@ -43,6 +41,8 @@ from mirror.upstream.index import IndexClient
 from mirror.upstream.probe import Probe, probe
 from mirror.upstream.retry import RetryPolicy
 from mirror.upstream.session import IndexSession
+from mirror.workers.concurrency import AdaptiveLimit
+from mirror.workers.fork_server import ForkServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ async def opened_cycle(
     clock: Clock = time.time,
     credentials: Mapping[str, CredentialSource] | None = None,
     retry_policy: RetryPolicy | None = None,
-    forker: Forker | None = None,
+    fork_server: ForkServer | None = None,
 ) -> AsyncIterator[Cycle]:
     """Yield a cycle that is ready to run, with the tree's lock held; ``--dry-run`` takes none and
     works on a copy.
@@ -92,7 +92,7 @@ async def opened_cycle(
     run for each. The daemon's cycle goes on with the other indexes where one's credential is
     malformed; else that is a ``ConfigError``. State and lock are opened for each cycle: between two
     of them another command may repair, replace or move them. ``retry_policy``: replaces the usual
-    one. ``forker``: the fork server of the worker processes.
+    one. ``fork_server``: the fork server of the worker processes.
 
     Raises ``ConfigError``, ``TreeError``, ``StateError`` or ``LockHeld`` before any request is
     made.
@@ -112,7 +112,7 @@ async def opened_cycle(
             store = await stack.enter_async_context(open_store(config.mirror.state))
             await check_tree_matches(store, layout)
             await check_tree_is_there(store, layout)
-        yield await _build_cycle(config, options, layout, store, upstreams, env, clock, forker)
+        yield await _build_cycle(config, options, layout, store, upstreams, env, clock, fork_server)
 
 
 async def with_known_indexes(config: Config) -> Config:
@@ -189,7 +189,7 @@ async def _build_cycle(
     upstreams: Sequence[Upstream],
     env: Mapping[str, str],
     clock: Clock,
-    forker: Forker | None,
+    fork_server: ForkServer | None,
 ) -> Cycle:
     sources = await record_sources(store, [(index.name, _kept_url(index)) for index in config.indexes])
     store.links = {
@@ -203,7 +203,7 @@ async def _build_cycle(
         layout,
         metadata_limit_bytes=config.limits.metadata_size,
         disk_reserve_bytes=config.limits.disk_reserve,
-        promises=forker.promises if forker is not None else None,
+        promises=fork_server.promises if fork_server is not None else None,
     )
     pages = PageStore(layout)
     listings, needs = await _build_needs(config, options, store, layout, env, clock)
@@ -219,7 +219,7 @@ async def _build_cycle(
         root_digests={index.name: selection.root_digest for index, selection in _selections(config)},
         needs=needs,
         listings=listings,
-        forker=forker,
+        fork_server=fork_server,
     )
 
 
@@ -246,10 +246,10 @@ def _build_run(config: Config, upstream: Upstream, source: SourceRow) -> IndexRu
         session=session,
         client=upstream.client,
         counters=IndexCounters(name=upstream.config.name),
-        page_width=Width(
+        page_width=AdaptiveLimit(
             start=limits.pages, maximum=max(limits.pages, limits.max_connections), pushbacks=lambda: session.pushback
         ),
-        file_width=Width(
+        file_width=AdaptiveLimit(
             start=limits.downloads,
             maximum=max(limits.downloads, limits.max_connections),
             pushbacks=lambda: session.pushback,

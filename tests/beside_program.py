@@ -23,8 +23,8 @@ class Beside(Mirror):
 
     def _command(self, arguments: Sequence[str | Path]) -> list[str | Path]:
         lines = (
-            "import sys, mirror.sync.fetch as fetch",
-            "fetch._MANY_FILES = fetch._MANY_PAGES = 0",
+            "import sys, mirror.workers.pool as pool",
+            "pool._MANY_FILES = pool._MANY_PAGES = 0",
             self.before,
             "from mirror.cli import main",
             "sys.exit(main())",

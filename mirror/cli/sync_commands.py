@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from mirror.cli.words import Place
     from mirror.config import Config
     from mirror.core.names import ProjectName
-    from mirror.sync.forker import Forker
     from mirror.sync.report import Report
     from mirror.sync.work import Options
+    from mirror.workers.fork_server import ForkServer
 
 _LEAVE_S = 2.0
 """How long to wait for threads once everything is done and closed."""
@@ -77,24 +77,24 @@ def sync(
         projects=names,
     )
     run = _Run(config=config, wanted=wanted, wait_s=options.wait_s, env=dict(os.environ), shown=options.is_interactive)
-    with nullcontext() if dry_run else _forker() as run.forker:
+    with nullcontext() if dry_run else _fork_server() as run.fork_server:
         code = anyio.run(_sync_once, run)
     if run.report is not None:
         _write_report(run.report, _place(options, config), dry_run=dry_run, as_json=json)
     return code
 
 
-def _forker() -> AbstractContextManager[Forker | None]:
+def _fork_server() -> AbstractContextManager[ForkServer | None]:
     """Start the fork server, while there is one thread and all modules that the workers need are
     imported.
     """
     import mirror.wiring  # noqa: F401
     from mirror.cli.options import collect_rarely
-    from mirror.sync.fetch_process import serve
-    from mirror.sync.forker import started_forker
+    from mirror.workers.fork_server import started_fork_server
+    from mirror.workers.process import serve
 
     collect_rarely()
-    return started_forker(serve)
+    return started_fork_server(serve)
 
 
 def _refuse_unwanted(config: Config, names: Sequence[ProjectName], indexes: Sequence[str]) -> None:
@@ -127,8 +127,8 @@ def _serve(options: GlobalOptions, index_url: str | None) -> ExitCode:
         return options.load_config(index_url=index_url)
 
     config = load()
-    with _forker() as forker:
-        daemon = Daemon(config, load=load, env=dict(os.environ), wait_s=options.wait_s, forker=forker)
+    with _fork_server() as fork_server:
+        daemon = Daemon(config, load=load, env=dict(os.environ), wait_s=options.wait_s, fork_server=fork_server)
 
         async def run() -> None:
             await daemon.run()
@@ -165,7 +165,7 @@ class _Run:
     """Whether its progress is shown."""
     caught: list[ExitCode] = field(default_factory=list)
     """The exit codes of the received signals."""
-    forker: Forker | None = None
+    fork_server: ForkServer | None = None
     report: Report | None = None
     code: ExitCode | None = None
 
@@ -206,7 +206,9 @@ async def _run_once(run: _Run) -> None:
 
     collect_rarely()
     metrics = None
-    async with opened_cycle(run.config, run.wanted, env=run.env, wait_s=run.wait_s, forker=run.forker) as cycle:
+    async with opened_cycle(
+        run.config, run.wanted, env=run.env, wait_s=run.wait_s, fork_server=run.fork_server
+    ) as cycle:
         try:
             async with shown_progress(cycle) if run.shown else nullcontext():
                 await run_cycle(cycle)

@@ -52,7 +52,6 @@ from mirror.state.notes import Activity, record_note
 from mirror.state.store import Store, open_store_for_reading
 from mirror.status.facts import load_facts
 from mirror.sync.cycle import record_outcome, run_cycle
-from mirror.sync.forker import Forker
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, IndexRun, Options, Phase
 from mirror.tree.atomic import disk_space
@@ -60,6 +59,7 @@ from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.wiring import opened_cycle
+from mirror.workers.fork_server import ForkServer
 
 LOOK_EVERY_S = 15.0
 """How often the daemon checks the clock and refused credentials, while it waits."""
@@ -95,10 +95,10 @@ class Daemon:
         load: Callable[[], Config],
         env: Mapping[str, str],
         wait_s: float = 0.0,
-        forker: Forker | None = None,
+        fork_server: ForkServer | None = None,
     ) -> None:
         self._config, self._load, self._env, self._wait_s = config, load, env, wait_s
-        self._forker = forker
+        self._fork_server = fork_server
         self._layout = Layout(config.mirror.root)
         self._manager = ServiceManager(env)
         self._pulse = Pulse(self._manager)
@@ -379,7 +379,7 @@ class Daemon:
             # Not a wait that is right for ever: a credential's file may hang.
             with self._pulse.work(lambda: "reading the credentials", lambda: None):
                 opened = opened_cycle(
-                    self._config, options, env=self._env, credentials=self._credentials, forker=self._forker
+                    self._config, options, env=self._env, credentials=self._credentials, fork_server=self._fork_server
                 )
                 cycle = await stack.enter_async_context(opened)
             self._metrics.watch([_LiveRun(run) for run in cycle.runs])

@@ -43,11 +43,12 @@ from mirror.state.listing.sources import forget_root_validators, forget_serials,
 from mirror.state.missing.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.missing.left_out import left_out_rows, load_left_out
 from mirror.sync.echoes import without_own_secrets
-from mirror.sync.pages_beside import Found, PagesBeside
-from mirror.sync.pool import work_through
-from mirror.sync.work import Cycle, IndexRun, Job, PendingRemoval, ProjectWork, asked_wait_s
+from mirror.sync.page_batches import Found, PageBatches
+from mirror.sync.work import Cycle, FileWorkers, IndexRun, Job, PendingRemoval, ProjectWork, asked_wait_s
 from mirror.upstream.index import PageLook, Read, Unchanged
 from mirror.upstream.memory import PageLease
+from mirror.workers.concurrency import work_through
+from mirror.workers.pool import are_worthwhile
 
 _log = get_logger(__name__)
 
@@ -169,12 +170,16 @@ def _went_back(previous: Validators | None, current: Validators) -> bool:
     return before is not None and current.serial is not None and current.serial < before
 
 
-async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
-    """Read every page that is due, and deliver the work that it asks for."""
+async def crawl(cycle: Cycle, run: IndexRun, due: Due, workers: FileWorkers | None, deliver: Deliver) -> None:
+    """Read every page that is due, and deliver the work that it asks for.
+
+    Many pages are read by the workers, if there are any.
+    """
     rows = load_due(cycle.store, due)
     crawler = _Crawler(cycle, run, due, deliver)
-    if run.beside is not None and not run.client.reads_alone:
-        await PagesBeside(run, run.beside, crawler).look_at_all(rows)
+    pages = len(due.only) or run.counters.projects_due
+    if workers is not None and are_worthwhile(pages=pages) and await _can_read(workers, run):
+        await PageBatches(run, workers, crawler).look_at_all(rows)
     else:
         await work_through(_Rows(rows).next, crawler.look, run.page_width)
     if crawler.refusal is not None and run.pages_refused == run.pages_asked and run.session.is_unproved:
@@ -182,6 +187,14 @@ async def crawl(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None
         # is wrong.
         run.end(run.session.deny_all(crawler.refusal))
         await checkpoint()
+
+
+async def _can_read(workers: FileWorkers, run: IndexRun) -> bool:
+    """Start the workers; return whether they can read pages of this index."""
+    try:
+        return await workers.start() and not run.client.reads_alone
+    except MirrorError:  # of the credential: the first page that is read here reports it
+        return False
 
 
 async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:

@@ -18,6 +18,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import msgspec
@@ -32,7 +33,7 @@ from mirror.state.listing.sources import SourceRow, load_sources, record_identit
 from mirror.state.missing.ledger import Failure, count_all_failures, count_failures, load_reported, record_failures
 from mirror.state.overview import load_counts
 from mirror.sync.crawl import Deliver, crawl, look_at_root, reread
-from mirror.sync.fetch import Fetcher
+from mirror.sync.fetch import Fetcher, workers_of
 from mirror.sync.foreign import plan_foreign, remove_foreign
 from mirror.sync.hints import add_hint, ask_for_address
 from mirror.sync.needs.pages import CyclePages
@@ -54,8 +55,6 @@ from mirror.sync.report import COUNTERS, Report, nothing_wanted, shown_failure
 from mirror.sync.sweep import renew_unsure, sweep_after, sweep_before
 from mirror.sync.unserved import add_unserved, judge_unserved, note_unwritten
 from mirror.sync.work import Cycle, IndexRun, Phase, asked_wait_s
-
-Look = Callable[[Cycle, IndexRun, Due, Deliver], Awaitable[None]]
 
 _log = get_logger(__name__)
 
@@ -304,12 +303,16 @@ async def _work_through(cycle: Cycle, publisher: Publisher, stage: Sequence[tupl
         return
     async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
         for run, due in stage:
-            tasks.start_soon(_work_on_index, cycle, run, due, recorder, crawl)
+            workers = workers_of(cycle, run)
+            read = partial(crawl, cycle, run, due, workers)
+            tasks.start_soon(_work_on_index, Fetcher(cycle, run, recorder, workers), read)
     # Only now: a second reading of a project compares with the records of the first.
     while outdated := [(run, due) for run, due in stage if run.rereads and run.ended is None]:
         async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
             for run, due in outdated:
-                tasks.start_soon(_work_on_index, cycle, run, due, recorder, reread)
+                read = partial(reread, cycle, run, due)
+                fetcher = Fetcher(cycle, run, recorder, workers_of(cycle, run))
+                tasks.start_soon(_work_on_index, fetcher, read)
 
 
 @asynccontextmanager
@@ -326,20 +329,17 @@ async def _recorder(cycle: Cycle, publisher: Publisher) -> AsyncIterator[Recorde
         recorder.end()
 
 
-async def _work_on_index(cycle: Cycle, run: IndexRun, due: Due, recorder: Recorder, look: Look) -> None:
+async def _work_on_index(fetcher: Fetcher, read: Callable[[Deliver], Awaitable[None]]) -> None:
     """Read the pages of one index and fetch its files.
 
     After an early end, delivered files are still recorded.
     """
-    fetcher = Fetcher(cycle, run, recorder)
     try:
-        with run.scope:
+        with fetcher.scope:
             async with anyio.create_task_group() as tasks:
                 await tasks.start(fetcher.run)
                 try:
-                    if look is crawl:
-                        await fetcher.expect(len(due.only) or run.counters.projects_due)
-                    await look(cycle, run, due, fetcher.deliver)
+                    await read(fetcher.deliver)
                 finally:
                     fetcher.close()
     finally:

@@ -2,18 +2,17 @@
 whole.
 
 A failure of one file affects no other. An interrupted file stays in staging for the next try. A few
-files are fetched in this process, many by worker processes (``fetch_pool``); the results are judged
+files are fetched in this process, many by worker processes (``mirror.workers``); the results are judged
 here in either case.
 """
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskStatus
 
 from mirror.core.diff import Fetch, FetchMetadata, HeldFile, Rehash, may_offer
 from mirror.core.distributions import is_wheel, metadata_to_fetch
@@ -30,15 +29,15 @@ from mirror.errors import (
 )
 from mirror.logs import get_logger
 from mirror.state.entries.held import HeldBlob
-from mirror.sync.arrival import FetchJob, bring, bring_metadata
 from mirror.sync.crawl import adopt_held, has_digests
 from mirror.sync.fetch_keys import staging_key
-from mirror.sync.fetch_pool import FetchPool, StuckWorker
-from mirror.sync.messages import Outcome
-from mirror.sync.pool import next_of, work_through
 from mirror.sync.record import Adopted, Arrived, Begun, Completed, Delivered, Failed, Recorder, Verified
-from mirror.sync.work import Cycle, IndexRun, Job, ProjectWork, asked_wait_s
+from mirror.sync.work import Cycle, FileWorkers, IndexRun, Job, ProjectWork, asked_wait_s
 from mirror.upstream.download import FileRequest
+from mirror.workers.concurrency import next_of, work_through
+from mirror.workers.messages import Outcome
+from mirror.workers.pool import StuckWorker, are_worthwhile
+from mirror.workers.transfer import FetchJob, fetch_job_metadata, fetch_to_staging
 
 _log = get_logger(__name__)
 
@@ -50,42 +49,22 @@ _REFUSED_LINK_BYTES = 64 * 1024 * 1024
 
 _NAMED = 20
 """How many files of a stuck worker are named."""
-_MANY_FILES = 64
-_MANY_BYTES = 16 * 1024 * 1024
-"""Files, pages and bytes of one index in one cycle above which worker processes are forked.
-
-To fork them takes as long as to fetch some dozens of files.
-"""
-_MANY_PAGES = 500
-"""Number of due pages above which workers read them.
-
-Most are unchanged, and cost next to nothing there.
-"""
 
 _Job = tuple[ProjectWork, Job]
-_Pool = FetchPool[tuple[ProjectWork, Fetch]]
 
 
 class Fetcher:
     """The downloads of one index: takes ``ProjectWork``, passes finished files to the recorder."""
 
-    def __init__(self, cycle: Cycle, run: IndexRun, recorder: Recorder) -> None:
-        self._cycle, self._run, self._recorder = cycle, run, recorder
+    def __init__(self, cycle: Cycle, run: IndexRun, recorder: Recorder, workers: FileWorkers | None) -> None:
+        """``workers``: take the files where there are many; None: all are fetched in this process."""
+        self._cycle, self._run, self._recorder, self._workers = cycle, run, recorder, workers
+        self.scope = run.scope
         self._send, self._receive = anyio.create_memory_object_stream[_Job](max_buffer_size=_WAITING)
         self._is_closed = False
-        self._tasks: TaskGroup | None = None
         self._files = self._bytes = 0
-        self._pool: _Pool | None = None
-        self._has_tried_pool = False
-        self._elsewhere = 0
+        self._unanswered = 0
         """Number of files that worker processes are fetching."""
-
-    async def expect(self, pages: int) -> None:
-        """Start the workers early where many pages have to be read; ``run`` must have begun."""
-        if pages > _MANY_PAGES:
-            # of the credential: the reader of a page reports it
-            with contextlib.suppress(MirrorError):
-                await self._start_pool()
 
     async def deliver(self, work: ProjectWork) -> None:
         """Take one project's work: files already held are adopted, the others are queued."""
@@ -106,7 +85,7 @@ class Fetcher:
                 # its page was read again: an unchanged link has not expired
                 await self._failed(work, job, refusal)
                 continue
-            if isinstance(job, Fetch) and await self._give_away(work, job):
+            if isinstance(job, Fetch) and await self._submit(work, job):
                 continue
             await self._queue((work, job))
 
@@ -140,17 +119,20 @@ class Fetcher:
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until ``close`` was called and everything is done."""
         try:
-            async with self._receive, anyio.create_task_group() as self._tasks:
+            async with self._receive, anyio.create_task_group() as tasks:
+                if self._workers is not None:
+                    self._workers.attach(tasks)
+                    tasks.start_soon(self._take_answers, self._workers)
                 task_status.started()
                 await work_through(partial(next_of, self._receive), self._fetch, self._run.file_width)
         finally:
-            await self._stop_pool()
+            await self._stop_workers()
 
     def close(self) -> None:
         """End the queue: nothing more will be delivered."""
         self._send.close()
         self._is_closed = True
-        self._close_pool_if_done()
+        self._close_workers_if_done()
 
     def end(self) -> None:
         """Close the queue of jobs, also where ``run`` was cancelled before it began."""
@@ -158,67 +140,37 @@ class Fetcher:
 
     # -- worker processes ---------------------------------------------------------------
 
-    async def _give_away(self, work: ProjectWork, fetch: Fetch) -> bool:
+    async def _submit(self, work: ProjectWork, fetch: Fetch) -> bool:
         """Pass a file to a worker process, where there are many; return whether a worker takes it."""
+        workers = self._workers
+        if workers is None:
+            return False
         self._files += 1
         self._bytes += fetch.file.size or 0
         try:
-            if self._pool is None and (self._files > _MANY_FILES or self._bytes > _MANY_BYTES):
-                await self._start_pool()
-            if self._pool is None or not await self._pool.submit(self._job_of(work, fetch), (work, fetch)):
+            if not workers.is_started and not (
+                are_worthwhile(files=self._files, size=self._bytes) and await workers.start()
+            ):
+                return False
+            if not await workers.submit(self._job_of(work, fetch), (work, fetch)):
                 return False
         except MirrorError:
             return False  # of the credential: the download in this process reports it
-        self._elsewhere += 1
+        self._unanswered += 1
         return True
 
-    async def _start_pool(self) -> None:
-        forker, tasks = self._cycle.forker, self._tasks
-        if forker is None or tasks is None or self._has_tried_pool:
-            return
-        self._has_tried_pool = True  # files that arrive during the start need not wait
-        pool = _Pool(self._run.session, self._cycle.files.layout, self._note_stuck)
-        if await pool.start(forker, tasks):
-            self._pool = self._run.beside = pool
-            tasks.start_soon(self._take_answers, pool)
-
-    def _note_stuck(self, stuck: StuckWorker) -> None:
-        """Report a stuck worker process, and reserve the partial files to which it may still write."""
-        names = [job.request.filename for job in stuck.jobs]
-        for job in stuck.jobs:
-            self._cycle.files.leave_alone(job.key, writer=None if stuck.was_killed else stuck.pid)
-        what = "killed" if stuck.was_killed else "can't be killed: look at the disk or network share it waits for"
-        self._cycle.report.events.append(
-            {
-                "event": "worker-stuck",
-                "index": self._run.name,
-                "pid": str(stuck.pid),
-                "outcome": "killed" if stuck.was_killed else "not-killed",
-                "files": ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else ""),
-                "pages": str(stuck.pages),
-            }
-        )
-        _log.warning(
-            "fetch_process.stuck",
-            index=self._run.name,
-            pid=stuck.pid,
-            files=names[:_NAMED],
-            jobs=len(names) + stuck.pages,
-            problem=f"a worker process did nothing any more and {what}; its files and pages are fetched again here",
-        )
-
-    async def _take_answers(self, pool: _Pool) -> None:
+    async def _take_answers(self, workers: FileWorkers) -> None:
         while True:
             try:
-                (work, fetch), outcome = await pool.next_answer()
+                (work, fetch), outcome = await workers.next_answer()
             except anyio.EndOfStream:
                 return
             if outcome is None:
                 await self._fetch((work, fetch))
             else:
                 await self._take_outcome(work, fetch, outcome)
-            self._elsewhere -= 1
-            self._close_pool_if_done()
+            self._unanswered -= 1
+            self._close_workers_if_done()
 
     async def _take_outcome(self, work: ProjectWork, fetch: Fetch, outcome: Outcome) -> None:
         if outcome.blob is not None:
@@ -231,19 +183,17 @@ class Fetcher:
         else:
             await self._put_bug(work, fetch, outcome.bug or "")
 
-    def _close_pool_if_done(self) -> None:
-        if self._pool is not None and self._is_closed and not self._elsewhere:
-            self._run.beside = None
-            self._pool.close()
+    def _close_workers_if_done(self) -> None:
+        if self._workers is not None and self._is_closed and not self._unanswered:
+            self._workers.close()
 
-    async def _stop_pool(self) -> None:
+    async def _stop_workers(self) -> None:
         """After an early end: record the files that workers have placed by now, and keep
         interrupted ones in staging.
         """
-        if self._pool is None or not self._pool.is_open:
+        if self._workers is None or not self._workers.is_open:
             return
-        self._run.beside = None
-        for (work, fetch), outcome in await self._pool.stop():
+        for (work, fetch), outcome in await self._workers.stop():
             if outcome.blob is not None:
                 await self._recorder.put(
                     Delivered(work=work, fetch=fetch, blob=outcome.blob, metadata=outcome.metadata)
@@ -256,7 +206,7 @@ class Fetcher:
         try:
             if isinstance(wanted, FetchMetadata):
                 asked = self._job_of(work, Fetch(file=wanted.file))
-                metadata = await bring_metadata(self._run.session, asked, self._cycle.files.metadata_limit_bytes)
+                metadata = await fetch_job_metadata(self._run.session, asked, self._cycle.files.metadata_limit_bytes)
                 await self._recorder.put(Completed(work=work, wanted=wanted, metadata=metadata))
                 return
             if isinstance(wanted, Rehash):
@@ -289,7 +239,7 @@ class Fetcher:
         return True
 
     async def _download(self, work: ProjectWork, fetch: Fetch) -> None:
-        staged, metadata = await bring(self._run.session, self._cycle.files, self._job_of(work, fetch))
+        staged, metadata = await fetch_to_staging(self._run.session, self._cycle.files, self._job_of(work, fetch))
         try:
             await self._recorder.put(Arrived(work=work, fetch=fetch, staged=staged, metadata=metadata))
         except BaseException:
@@ -346,6 +296,40 @@ class Fetcher:
         self._run.refused_link_bytes += len(fetch.file.url)
         self._run.refused_links[key] = (fetch.file.url, error)
         return True
+
+
+def workers_of(cycle: Cycle, run: IndexRun) -> FileWorkers | None:
+    """Return the workers of one index, not started yet; None where everything is done in this process."""
+    if cycle.fork_server is None:
+        return None
+    note_stuck = partial(_note_stuck, cycle, run)
+    return FileWorkers(cycle.fork_server, run.session, cycle.files.layout, note_stuck)
+
+
+def _note_stuck(cycle: Cycle, run: IndexRun, stuck: StuckWorker) -> None:
+    """Report a stuck worker process, and reserve the partial files to which it may still write."""
+    names = [job.request.filename for job in stuck.jobs]
+    for job in stuck.jobs:
+        cycle.files.leave_alone(job.key, writer=None if stuck.was_killed else stuck.pid)
+    what = "killed" if stuck.was_killed else "can't be killed: look at the disk or network share it waits for"
+    cycle.report.events.append(
+        {
+            "event": "worker-stuck",
+            "index": run.name,
+            "pid": str(stuck.pid),
+            "outcome": "killed" if stuck.was_killed else "not-killed",
+            "files": ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else ""),
+            "pages": str(stuck.pages),
+        }
+    )
+    _log.warning(
+        "fetch_process.stuck",
+        index=run.name,
+        pid=stuck.pid,
+        files=names[:_NAMED],
+        jobs=len(names) + stuck.pages,
+        problem=f"a worker process did nothing any more and {what}; its files and pages are fetched again here",
+    )
 
 
 async def fits_held(cycle: Cycle, rehash: Rehash) -> bool:

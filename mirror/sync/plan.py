@@ -38,7 +38,7 @@ async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> Non
 
     for run, due in stage:
         with run.scope:
-            await crawl(cycle, run, due, note)
+            await crawl(cycle, run, due, None, note)
 
 
 async def _note_in_copy(cycle: Cycle, work: ProjectWork) -> None:

@@ -22,17 +22,17 @@ from mirror.state.listing.due import ProjectRow
 from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import Failure
 from mirror.state.store import Store
-from mirror.sync.fetch_pool import FetchPool
-from mirror.sync.forker import Forker
 from mirror.sync.needs.listings import ListingCache
 from mirror.sync.needs.protocol import Needs
-from mirror.sync.pool import Width
 from mirror.sync.report import IndexCounters, Report
 from mirror.tree.files import FileStore
 from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient
 from mirror.upstream.memory import PageLease
 from mirror.upstream.session import IndexSession
+from mirror.workers.concurrency import AdaptiveLimit
+from mirror.workers.fork_server import ForkServer
+from mirror.workers.pool import Workers
 
 _UNREACHABLE_IN_A_ROW = 4
 """After this many consecutive failures to reach a page or file, the root page is fetched to find
@@ -103,8 +103,8 @@ class IndexRun:
     session: IndexSession
     client: IndexClient | FlatClient
     counters: IndexCounters
-    page_width: Width
-    file_width: Width
+    page_width: AdaptiveLimit
+    file_width: AdaptiveLimit
     max_shrink: float
     """The part of its files that may leave the pages within 24 hours."""
     removals: list[PendingRemoval] = field(default_factory=list)
@@ -116,8 +116,6 @@ class IndexRun:
     """
     rereads: dict[ProjectName, ProjectWork] = field(default_factory=dict)
     """Projects whose page must be read again: a retry from the ledger, or a link that ended, found it outdated."""
-    beside: FetchPool[tuple[ProjectWork, Fetch]] | None = None
-    """Other processes that fetch for this index at the moment."""
     pages_asked: int = 0
     """Pages of projects that were asked for in this part."""
     pages_refused: int = 0
@@ -294,7 +292,7 @@ class Cycle:
     """The needs of the configuration's wants; None where it has none."""
     listings: ListingCache | None = None
     """The listings of the pages that wants may need."""
-    forker: Forker | None = None
+    fork_server: ForkServer | None = None
     """The fork server of the worker processes; None: everything is done in this process."""
 
     @property
@@ -316,3 +314,7 @@ class Cycle:
     def clock(self) -> Clock:
         """The clock of everything that the cycle records."""
         return self.holdings.clock
+
+
+FileWorkers = Workers[tuple[ProjectWork, Fetch]]
+"""The workers of one index; each of their jobs is a file of a project's work."""

@@ -21,7 +21,7 @@ Simulators = Callable[..., ThreadedSimulator]
 pytestmark = needs_two_cores
 
 STOPS = """
-import os, signal, mirror.sync.fetch_pool as pool, mirror.sync.fetch_process as process
+import os, signal, mirror.workers.pool as pool, mirror.workers.process as process
 pool._QUIET_S = 0.5
 real = process._Work.fetch
 async def fetch(work, ordered):
@@ -65,7 +65,9 @@ def test_worker_that_cannot_be_killed(threaded_simulator: Simulators, tmp_path: 
     index = filled(threaded_simulator)
     # It lets go of our pipes, at whose end this test would wait for it.
     stops = STOPS.replace("os.kill", "[os.dup2(os.open(os.devnull, os.O_RDWR), n) for n in (1, 2)]; os.kill")
-    unkillable = f"{stops}pool._KILL_S = 0.1\nimport mirror.sync.forker as f; f.ForkedProcess.kill = lambda _: None"
+    unkillable = (
+        f"{stops}pool._KILL_S = 0.1\nimport mirror.workers.fork_server as f; f.ForkedProcess.kill = lambda _: None"
+    )
     mirror = mirror_of(tmp_path, index, unkillable)
     done = mirror.sync("--log-level", "info")
     (pid,) = re.findall(r"worker process (\d+) is stuck and can't be killed", done.stdout)
@@ -80,14 +82,15 @@ def test_worker_that_cannot_be_killed(threaded_simulator: Simulators, tmp_path: 
 
 
 STOPPED_FORKER = """
-import os, signal, mirror.sync.fetch_pool as pool
+import os, signal, mirror.workers.pool as pool
 pool._QUIET_S, pool._KILL_S = 0.5, 0.1
-real = pool.FetchPool.start
-async def start(self, forker, tasks):
-    (child,) = open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()
-    os.kill(int(child), signal.SIGSTOP)
-    return await real(self, forker, tasks)
-pool.FetchPool.start = start
+real = pool.Workers.start
+async def start(self):
+    if not self._has_tried:
+        (child,) = open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()
+        os.kill(int(child), signal.SIGSTOP)
+    return await real(self)
+pool.Workers.start = start
 """
 """The process that forks the workers stops before it forks any."""
 
@@ -113,7 +116,7 @@ BROKEN = {
 def test_worker_that_breaks_in_its_start(threaded_simulator: Simulators, tmp_path: Path, broken: str) -> None:
     """All is fetched by the program itself, and each line on standard error is one of the log, a traceback too."""
     index = filled(threaded_simulator)
-    before = f"import mirror.sync.fetch_process as process\n{broken}\nprocess.serve = broken"
+    before = f"import mirror.workers.process as process\n{broken}\nprocess.serve = broken"
     done = mirror_of(tmp_path, index, before).sync("--json", "--log-level", "debug")
     assert done.returncode == 0, done.stderr
     events = events_of(done)  # each line is one object

@@ -87,8 +87,8 @@ def _run(command: dict[str, Any]) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         if command.get("beside"):
-            fetch = importlib.import_module("mirror.sync.fetch")
-            fetch._MANY_FILES = fetch._MANY_PAGES = 0
+            pool = importlib.import_module("mirror.workers.pool")
+            pool._MANY_FILES = pool._MANY_PAGES = 0
         if command.get("many"):
             for name in ("files", "pages"):
                 importlib.import_module(f"mirror.tree.{name}").FEW = 0

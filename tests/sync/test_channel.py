@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror import errors
-from mirror.sync.channel import Channel
+from mirror.workers.channel import Channel
 
 
 async def connected() -> tuple[Channel, Channel, list[object], anyio.Event]:

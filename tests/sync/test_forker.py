@@ -12,25 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from mirror.sync.forker import Forker, started_forker
+from mirror.workers.fork_server import ForkServer, started_fork_server
 
 PROGRAM = """\
 import os, socket, sys
-from mirror.sync.forker import started_forker
+from mirror.workers.fork_server import started_fork_server
 
 def serve(connection, promises, own):
     promises[own] += 7
     connection.sendall(b"%d %d" % (os.getpid(), own))
     connection.recv(1)
 
-with started_forker(serve) as forker:
-    one, other = forker.fork(), forker.fork()
+with started_fork_server(serve) as fork_server:
+    one, other = fork_server.fork(), fork_server.fork()
     said = [process.connection.recv(100).split() for process in (one, other)]
     assert said[0] != said[1] and os.getpid() not in [int(pid) for pid, _ in said]
-    assert [forker.promises[int(own)] for _, own in said] == [7, 7]
+    assert [fork_server.promises[int(own)] for _, own in said] == [7, 7]
     one.end()
     one.end()
-    assert forker.promises[int(said[0][1])] == 0
+    assert fork_server.promises[int(said[0][1])] == 0
     assert other.connection.fileno() >= 0
 print(*[pid.decode() for pid, _ in said])
 """
@@ -63,8 +63,8 @@ def test_not_beside_threads() -> None:
     thread = threading.Thread(target=go_on.wait)
     thread.start()
     try:
-        with started_forker(refuse) as forker:
-            assert forker is None
+        with started_fork_server(refuse) as fork_server:
+            assert fork_server is None
     finally:
         go_on.set()
         thread.join()
@@ -73,19 +73,19 @@ def test_not_beside_threads() -> None:
 def test_who_forks_is_gone(control: tuple[socket.socket, socket.socket]) -> None:
     """Without the process that forks there is none to be had, and no number is lost by asking."""
     ours, theirs = control
-    forker = Forker(ours, memoryview(array("q", [0] * 64)))
+    fork_server = ForkServer(ours, memoryview(array("q", [0] * 64)))
     theirs.close()
-    assert [forker.fork() for _ in range(100)] == [None] * 100
+    assert [fork_server.fork() for _ in range(100)] == [None] * 100
 
 
 def test_no_numbers_left(control: tuple[socket.socket, socket.socket]) -> None:
     """Only so many processes as there are numbers; one that has ended makes room."""
-    forker = Forker(control[0], memoryview(array("q", [0] * 64)))
-    processes = [forker.fork() for _ in range(63)]
+    fork_server = ForkServer(control[0], memoryview(array("q", [0] * 64)))
+    processes = [fork_server.fork() for _ in range(63)]
     assert None not in processes
-    assert forker.fork() is None
+    assert fork_server.fork() is None
     processes[5].end()
-    processes.append(forker.fork())
+    processes.append(fork_server.fork())
     assert processes[-1] is not None
     for process in processes:
         process.end()

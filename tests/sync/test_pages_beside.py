@@ -15,15 +15,15 @@ from mirror_program import Mirror, published, report_of
 
 from mirror.core.model import Validators
 from mirror.errors import Unavailable
-from mirror.sync.messages import Outcome
-from mirror.sync.pages_beside import PagesBeside
+from mirror.sync.page_batches import PageBatches
+from mirror.workers.messages import Outcome
 from simulator import Page, Redirect, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
 
 if TYPE_CHECKING:
     from mirror.state.listing.due import ProjectRow
-    from mirror.sync.fetch_pool import FetchPool
-    from mirror.sync.pages_beside import PageJudge
+    from mirror.sync.page_batches import PageHandler
     from mirror.sync.work import IndexRun
+    from mirror.workers.pool import Workers
 
 Simulators = Callable[..., ThreadedSimulator]
 
@@ -185,7 +185,7 @@ def test_large_pages(threaded_simulator: Simulators, tmp_path: Path) -> None:
     index = threaded_simulator()
     fill(index, 3)
     mirror = Beside(
-        tmp_path, index.url, before="import mirror.sync.fetch_process as process; process._LARGE_PAGE_BYTES = 0"
+        tmp_path, index.url, before="import mirror.workers.process as process; process._LARGE_PAGE_BYTES = 0"
     )
     mirror.sync_well()
     assert pages_asked(index) == sorted([*index.state.projects] * 2)
@@ -291,7 +291,7 @@ class Judge:
 
 def test_failures_in_a_row_are_those_that_came_so() -> None:
     """Whether pages failed one after another is seen when they come, not when somebody has time to judge them."""
-    beside = PagesBeside(cast("IndexRun", Run()), cast("FetchPool[Any]", None), cast("PageJudge", Judge()))
+    beside = PageBatches(cast("IndexRun", Run()), cast("Workers[Any]", None), cast("PageHandler", Judge()))
     row, known = cast("ProjectRow", None), Validators(etag="x")
     failed = Outcome(number=1, error=Unavailable(url="http://127.0.0.1/", cause="busy"))
     with beside._send, beside._receive:

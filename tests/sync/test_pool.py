@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.sync.pool import Width, work_through
+from mirror.workers.concurrency import AdaptiveLimit, work_through
 
 
 class Upstream:
@@ -17,7 +17,7 @@ class Upstream:
         self.pushbacks = 0
 
     def width(self, start=8, maximum=64):
-        return Width(start=start, maximum=maximum, pushbacks=lambda: self.pushbacks)
+        return AdaptiveLimit(start=start, maximum=maximum, pushbacks=lambda: self.pushbacks)
 
 
 def finish(width, count):

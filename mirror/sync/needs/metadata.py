@@ -25,11 +25,11 @@ from mirror.errors import (
     TooLarge,
     Withheld,
 )
-from mirror.sync.arrival import FetchJob, bring
 from mirror.sync.fetch_keys import staging_key
 from mirror.sync.work import Cycle, IndexRun
 from mirror.tree.needed.metadata import MetadataUnreadable, read_file_metadata, read_held_metadata
 from mirror.upstream.download import FileRequest, fetch_checked_metadata
+from mirror.workers.transfer import FetchJob, fetch_to_staging
 
 _KIND = "metadata"
 
@@ -116,7 +116,7 @@ class MetadataReader:
             limit_bytes=run.selection.policy.file_size_limit,
         )
         key = staging_key(run.name, project, file)
-        staged, _ = await bring(run.session, files, FetchJob(key=key, request=request))
+        staged, _ = await fetch_to_staging(run.session, files, FetchJob(key=key, request=request))
         try:
             with staged.open_source() as source:
                 return await anyio.to_thread.run_sync(

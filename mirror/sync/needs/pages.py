@@ -29,9 +29,9 @@ from mirror.state.wants.needs import NamedRow, load_named
 from mirror.sync.crawl import fetch_page
 from mirror.sync.echoes import without_own_secrets
 from mirror.sync.needs.metadata import MetadataReader
-from mirror.sync.pool import work_through
 from mirror.sync.work import Cycle, EarlyLook, IndexRun
 from mirror.upstream.index import Unchanged
+from mirror.workers.concurrency import work_through
 
 _log = get_logger(__name__)
 

@@ -17,7 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 T = TypeVar("T")
 
 
-class Width:
+class AdaptiveLimit:
     """How many workers there should be."""
 
     def __init__(self, *, start: int, maximum: int, pushbacks: Callable[[], int]) -> None:
@@ -61,7 +61,7 @@ async def next_of(waiting: MemoryObjectReceiveStream[T]) -> T:
 
 
 async def work_through(
-    next_item: Callable[[], Awaitable[T]], work: Callable[[T], Awaitable[None]], width: Width
+    next_item: Callable[[], Awaitable[T]], work: Callable[[T], Awaitable[None]], width: AdaptiveLimit
 ) -> None:
     """Call ``work`` for each item, ``width.target`` concurrently, until ``next_item`` raises
     ``anyio.EndOfStream``.

@@ -10,7 +10,6 @@ from mirror.config import IndexConfig, Limits
 from mirror.core.model import Validators
 from mirror.core.names import ProjectName
 from mirror.errors import MirrorError
-from mirror.sync.arrival import FetchJob
 from mirror.tree.files import PlacedBlob
 from mirror.tree.layout import Layout
 from mirror.upstream.access import Refusal
@@ -19,6 +18,7 @@ from mirror.upstream.credentials import Credential
 from mirror.upstream.index import PageLook
 from mirror.upstream.retry import RetryPolicy
 from mirror.upstream.session import Traffic
+from mirror.workers.transfer import FetchJob
 
 
 class Open(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ own number.
 """
 
 
-class Forker:
+class ForkServer:
     """The parent's end.
 
     ``promises`` are numbers shared by the parent (the first) and each worker: see ``tree.reserve``.
@@ -89,15 +89,15 @@ class Forker:
 class ForkedProcess:
     """One worker process in the parent's view: it exits when its socket is closed."""
 
-    def __init__(self, forker: Forker, connection: socket.socket, slot: int) -> None:
+    def __init__(self, fork_server: ForkServer, connection: socket.socket, slot: int) -> None:
         self.connection = connection
-        self._forker = forker
+        self._fork_server = fork_server
         self._slot: int | None = slot
 
     @property
     def pid(self) -> int | None:
         """Its number; None where it has not begun. Whatever runs under it is this process, while the socket is open."""
-        return None if self._slot is None else self._forker.pids[self._slot] or None
+        return None if self._slot is None else self._fork_server.pids[self._slot] or None
 
     def kill(self) -> None:
         """Kill a stuck process; even that may fail. Before ``end`` only."""
@@ -116,12 +116,12 @@ class ForkedProcess:
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
         if self._slot is not None:
-            self._forker.forget(self, self._slot)
+            self._fork_server.forget(self, self._slot)
             self._slot = None
 
 
 @contextmanager
-def started_forker(serve: Serve) -> Iterator[Forker | None]:
+def started_fork_server(serve: Serve) -> Iterator[ForkServer | None]:
     """Fork the process that forks others; None where a second process can't help or is not safe. All end with the ``with``."""
     if len(os.sched_getaffinity(0)) < 2 or threading.active_count() > 1:
         yield None
@@ -143,11 +143,11 @@ def started_forker(serve: Serve) -> Iterator[Forker | None]:
         ours.close()
         _run(partial(_fork_on_demand, theirs, serve, promises, pids))
     theirs.close()
-    forker = Forker(ours, promises, pids)
+    fork_server = ForkServer(ours, promises, pids)
     try:
-        yield forker
+        yield fork_server
     finally:
-        forker.close()
+        fork_server.close()
         _wait_for(pid)
 
 

@@ -32,7 +32,7 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     """Digests of the metadata to be fetched with it (``core.distributions.metadata_to_fetch``)."""
 
 
-async def bring(session: IndexSession, files: FileStore, job: FetchJob) -> tuple[StagedFile, bytes | None]:
+async def fetch_to_staging(session: IndexSession, files: FileStore, job: FetchJob) -> tuple[StagedFile, bytes | None]:
     """Return the file, whole and checked, and its metadata where that was requested and available.
 
     Raises ``UpstreamError``, ``IntegrityError``, ``TreeError``. An interrupted file stays in
@@ -42,7 +42,7 @@ async def bring(session: IndexSession, files: FileStore, job: FetchJob) -> tuple
     try:
         await download(session, job.request, staged)
         await _check_form(job.request, staged)
-        metadata = await bring_metadata(session, job, files.metadata_limit_bytes)
+        metadata = await fetch_job_metadata(session, job, files.metadata_limit_bytes)
     except (Unavailable, AccessDenied, anyio.get_cancelled_exc_class()):
         await staged.keep()
         raise
@@ -68,7 +68,7 @@ async def _check_form(request: FileRequest, staged: StagedFile) -> None:
         raise BadFile(filename=request.filename, problem=problem)
 
 
-async def bring_metadata(session: IndexSession, job: FetchJob, limit_bytes: int) -> bytes | None:
+async def fetch_job_metadata(session: IndexSession, job: FetchJob, limit_bytes: int) -> bytes | None:
     """Return the advertised metadata of a file that is no wheel; a wheel's own is extracted when it
     is placed.
 

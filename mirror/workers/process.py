@@ -23,9 +23,15 @@ import msgspec
 
 from mirror.errors import AccessDenied, MirrorError, TooLarge, TreeError
 from mirror.logs import forward_log, get_logger, register_secret
-from mirror.sync.arrival import bring
-from mirror.sync.channel import Channel
-from mirror.sync.messages import (
+from mirror.tree.files import FileStore, PlacedBlob
+from mirror.tree.staging import StagedFile
+from mirror.upstream.access import Refusal
+from mirror.upstream.credentials import Credential
+from mirror.upstream.index import IndexClient, Read
+from mirror.upstream.session import IndexSession
+from mirror.workers.channel import Channel
+from mirror.workers.concurrency import AdaptiveLimit, next_of, work_through
+from mirror.workers.messages import (
     Judged,
     KnownPage,
     Look,
@@ -43,13 +49,7 @@ from mirror.sync.messages import (
     pack_look,
     validators_of,
 )
-from mirror.sync.pool import Width, next_of, work_through
-from mirror.tree.files import FileStore, PlacedBlob
-from mirror.tree.staging import StagedFile
-from mirror.upstream.access import Refusal
-from mirror.upstream.credentials import Credential
-from mirror.upstream.index import IndexClient, Read
-from mirror.upstream.session import IndexSession
+from mirror.workers.transfer import fetch_to_staging
 
 _LARGE_PAGE_BYTES: Final = 512 * 1024
 """A larger page, some thousand files, is read again by the process that asked for it: many would fill its memory."""
@@ -212,8 +212,8 @@ class _FetchProcess:
             self._work = work = _Work(self._channel, session, client, files)
             tasks.start_soon(work.tell_that_bytes_move)
 
-            def width(start: int) -> Width:
-                return Width(start=start, maximum=limits.max_connections, pushbacks=lambda: session.pushback)
+            def width(start: int) -> AdaptiveLimit:
+                return AdaptiveLimit(start=start, maximum=limits.max_connections, pushbacks=lambda: session.pushback)
 
             tasks.start_soon(work_through, partial(next_of, self._files), work.fetch, width(limits.downloads))
             tasks.start_soon(work_through, partial(next_of, self._pages), work.look, width(limits.pages))
@@ -243,7 +243,7 @@ class _Work:
         number, job = ordered.number, ordered.job
         filename = job.request.filename
         try:
-            staged, metadata = await bring(self._session, self._files, job)
+            staged, metadata = await fetch_to_staging(self._session, self._files, job)
             if staged.in_memory == staged.written:
                 # To hand a small file to a thread would cost more than to place it, and only other downloads wait.
                 self._arrived.append(_Arrived(number=number, filename=filename, staged=staged, metadata=metadata))

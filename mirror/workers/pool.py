@@ -26,10 +26,13 @@ from mirror.core.names import ProjectName
 from mirror.core.root_links import resolve_address
 from mirror.errors import MirrorError
 from mirror.logs import get_logger, write_line
-from mirror.sync.arrival import FetchJob
-from mirror.sync.channel import Channel
-from mirror.sync.forker import ForkedProcess, Forker
-from mirror.sync.messages import (
+from mirror.tree.layout import Layout
+from mirror.upstream.addresses import Reach
+from mirror.upstream.credentials import Credential
+from mirror.upstream.session import IndexSession
+from mirror.workers.channel import Channel
+from mirror.workers.fork_server import ForkedProcess, ForkServer
+from mirror.workers.messages import (
     Judged,
     Look,
     Open,
@@ -43,15 +46,23 @@ from mirror.sync.messages import (
     Told,
     known_page,
 )
-from mirror.tree.layout import Layout
-from mirror.upstream.addresses import Reach
-from mirror.upstream.credentials import Credential
-from mirror.upstream.session import IndexSession
+from mirror.workers.transfer import FetchJob
 
 _log = get_logger(__name__)
 
 T = TypeVar("T")
 
+_MANY_FILES = 64
+_MANY_BYTES = 16 * 1024 * 1024
+"""Files and bytes of one index in one cycle above which workers are forked.
+
+To fork them takes as long as to fetch some dozens of files.
+"""
+_MANY_PAGES = 500
+"""Number of due pages above which workers read them.
+
+Most are unchanged, and cost next to nothing there.
+"""
 _AT_MOST: Final = 4
 _WINDOW: Final = 128
 """Maximum number of files queued for each worker."""
@@ -109,34 +120,55 @@ class StuckWorker(msgspec.Struct, frozen=True, kw_only=True):
     pages: int
 
 
-class FetchPool(Generic[T]):
-    """Some worker processes for one index; ``T`` is the caller's value for a job."""
+def are_worthwhile(*, files: int = 0, size: int = 0, pages: int = 0) -> bool:
+    """Return whether workers fetch this amount sooner than this process alone."""
+    return files > _MANY_FILES or size > _MANY_BYTES or pages > _MANY_PAGES
+
+
+class Workers(Generic[T]):
+    """The worker processes of one index, forked once there is enough work for them.
+
+    ``T`` is the caller's value for a job.
+    """
 
     def __init__(
-        self, session: IndexSession, layout: Layout, note_stuck: Callable[[StuckWorker], None] = lambda _: None
+        self,
+        fork_server: ForkServer,
+        session: IndexSession,
+        layout: Layout,
+        note_stuck: Callable[[StuckWorker], None] = lambda _: None,
     ) -> None:
         """``note_stuck`` is called before the work of a stuck process is answered."""
         self.note_stuck = note_stuck
         self._watching = anyio.CancelScope()
         self.is_open = True
-        """Whether jobs are accepted and answered."""
+        """Whether jobs may still be accepted and answered."""
+        self.is_started = False
+        """Whether there are workers."""
         self.is_stopping = False
-        self._session = session
-        self._layout = layout
+        self._fork_server, self._session, self._layout = fork_server, session, layout
+        self._tasks: TaskGroup | None = None
+        self._has_tried = False
         self._members: list[_Member[T]] = []
         self._lent = 0
         self._credential: Credential | None = None
         self._room = anyio.Semaphore(0)
         self._done, self._answers = anyio.create_memory_object_stream[tuple[T, Outcome | None]](math.inf)
 
-    async def start(self, forker: Forker, tasks: TaskGroup) -> bool:
+    def attach(self, tasks: TaskGroup) -> None:
+        """Run in this task group, which must last until ``close`` or ``stop``."""
+        self._tasks = tasks
+
+    async def start(self) -> bool:
         """Fork the workers and reserve connections for them; return whether there are any.
 
-        ``tasks`` must outlive the pool.
-
-        Where a rate limit applies, one process is fast enough and keeps it best. Raises
-        ``AccessDenied``.
+        It is tried once: files that come during the start need not wait for it. Where a rate limit
+        applies, one process is fast enough and keeps it best. Raises ``AccessDenied``.
         """
+        tasks = self._tasks
+        if tasks is None or self._has_tried:
+            return self.is_started
+        self._has_tried = True
         limits = self._session.limits
         count = min(len(os.sched_getaffinity(0)), _AT_MOST)
         # One part in eight stays here, for requests that are still made in this process.
@@ -153,7 +185,7 @@ class FetchPool(Generic[T]):
         opened = self._opened(count, share, own_reach)
         try:
             for _ in range(count):
-                process = forker.fork()
+                process = self._fork_server.fork()
                 if process is not None:
                     self._members.append(await _Member.open(process, self, tasks))
                     self._members[-1].channel.send(opened)
@@ -161,9 +193,10 @@ class FetchPool(Generic[T]):
             if len(self._members) < count:
                 self.close()
         if self.is_open:
+            self.is_started = True
             tasks.start_soon(self._watch)
             _log.debug("fetch_processes.started", index=self._session.name, processes=count)
-        return self.is_open
+        return self.is_started
 
     @property
     def size(self) -> int:
@@ -203,7 +236,11 @@ class FetchPool(Generic[T]):
 
         Raises ``EndOfStream`` after ``close``.
         """
-        return await self._answers.receive()
+        try:
+            return await self._answers.receive()
+        except anyio.EndOfStream:
+            self._answers.close()
+            raise
 
     async def _watch(self) -> None:
         """Check regularly that each worker with work sends messages."""
@@ -309,7 +346,7 @@ class FetchPool(Generic[T]):
 class _Member(Generic[T]):
     """One process of a pool."""
 
-    def __init__(self, process: ForkedProcess, pool: FetchPool[T], tasks: TaskGroup) -> None:
+    def __init__(self, process: ForkedProcess, pool: Workers[T], tasks: TaskGroup) -> None:
         self.jobs: dict[int, tuple[T, int, FetchJob]] = {}
         """Number -> the caller's value, the weight, and the job."""
         self.pages: dict[int, AskedPage] = {}
@@ -325,7 +362,7 @@ class _Member(Generic[T]):
         """There from the start: the process may break before anything is sent to it."""
 
     @classmethod
-    async def open(cls, process: ForkedProcess, pool: FetchPool[T], tasks: TaskGroup) -> _Member[T]:
+    async def open(cls, process: ForkedProcess, pool: Workers[T], tasks: TaskGroup) -> _Member[T]:
         member = cls(process, pool, tasks)
         await member.channel.connect(process.connection)
         return member

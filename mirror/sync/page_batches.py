@@ -18,11 +18,11 @@ import msgspec
 from mirror.core.model import Validators
 from mirror.errors import MirrorError, RefusedElsewhere, Unavailable
 from mirror.state.listing.due import ProjectRow
-from mirror.sync.fetch_pool import FetchPool
-from mirror.sync.messages import Outcome, unpack_look
-from mirror.sync.pool import next_of, work_through
 from mirror.sync.work import IndexRun
 from mirror.upstream.index import PageLook, Unchanged
+from mirror.workers.concurrency import next_of, work_through
+from mirror.workers.messages import Outcome, unpack_look
+from mirror.workers.pool import Workers
 
 _UNDER_WAY = 64
 """Maximum number of pages at each worker, or queued for judgement."""
@@ -55,7 +55,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return unpack_look(self.page)
 
 
-class PageJudge(Protocol):
+class PageHandler(Protocol):
     """Decides about pages: the crawl."""
 
     def known(self, row: ProjectRow) -> Validators | None:
@@ -71,7 +71,7 @@ class PageJudge(Protocol):
         """Judge a worker's result, or read the page. Raises ``StateError``, ``TreeError``."""
 
 
-class PagesBeside:
+class PageBatches:
     """Lets workers read pages, many by one message; their results are judged here, some
     concurrently.
 
@@ -79,7 +79,7 @@ class PagesBeside:
     loop here.
     """
 
-    def __init__(self, run: IndexRun, pool: FetchPool[Any], judge: PageJudge) -> None:
+    def __init__(self, run: IndexRun, pool: Workers[Any], judge: PageHandler) -> None:
         self._run, self._pool, self._judge = run, pool, judge
         self._send, self._receive = anyio.create_memory_object_stream[tuple[ProjectRow, Found | None]](math.inf)
         self._under_way = 0
@@ -165,7 +165,7 @@ class _Page:
 
     __slots__ = ("_beside", "_row", "address", "name", "origin", "validators")
 
-    def __init__(self, beside: PagesBeside, row: ProjectRow, validators: Validators | None) -> None:
+    def __init__(self, beside: PageBatches, row: ProjectRow, validators: Validators | None) -> None:
         self._beside, self._row = beside, row
         self.name, self.validators = row.name, validators
         self.address, self.origin = row.address, row.page_origin
