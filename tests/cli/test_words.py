@@ -6,7 +6,7 @@ from mirror import logs
 from mirror.cli import text
 from mirror.cli.missing_words import missing_lines
 from mirror.cli.plan import describe_plan
-from mirror.cli.text import ago, counted, duration, folded, remaining, safe, size, table
+from mirror.cli.text import folded, remaining, safe, table
 from mirror.cli.words import Place, describe_cycle, failure_lines
 from mirror.core.advice import ADVICE
 from mirror.errors import AccessDenied, Reason, TreeError
@@ -34,38 +34,6 @@ def shown(reason: Reason, filename: str | None = "f-1.whl", *, project: str | No
     return Shown(index="a", project=project, filename=filename, reason=reason, detail=detail)
 
 
-SIZES = {None: "unknown size", 0: "0 B", 999: "999 B", 1000: "1.0 kB", 12_400_000: "12.4 MB", 99_949: "99.9 kB"}
-SIZES |= {
-    99_950: "100 kB",
-    999_499: "999 kB",
-    999_500: "1.0 MB",
-    10**13: "10.0 TB",
-    10**18: "1,000 PB",
-    10**20: "100,000 PB",
-}
-
-
-@pytest.mark.parametrize(("count", "expected"), SIZES.items(), ids=str)
-def test_size(count, expected):
-    """Sizes are written with powers of ten and no more digits than matter."""
-    assert size(count) == expected
-
-
-DURATIONS = {-5: "0.0 s", 0.04: "0.0 s", 0.5: "0.5 s", 1: "1 s", 89: "89 s", 90: "2 min", 5399: "90 min", 5400: "2 h"}
-DURATIONS |= {48 * 3600: "2 days", 86_400 * 4000: "4,000 days"}
-
-
-@pytest.mark.parametrize(("seconds", "expected"), DURATIONS.items(), ids=str)
-def test_duration(seconds, expected):
-    """A length of time is written to the precision that matters."""
-    assert duration(seconds) == expected
-
-
-def test_ago():
-    """What lies in the future, by a clock that was set back, is «just now»."""
-    assert (ago(100, 160), ago(160, 100), ago(100, 100.5)) == ("60 s ago", "just now", "just now")
-
-
 REMAINING = {0: "0:00", 65: "1:05", 3600: "1:00:00", 7384: "2:03:04", 172_800: "2 days"}
 
 
@@ -73,12 +41,6 @@ REMAINING = {0: "0:00", 65: "1:05", 3600: "1:00:00", 7384: "2:03:04", 172_800: "
 def test_remaining(seconds, expected):
     """A countdown is written like a clock, and in days where it takes so long."""
     assert remaining(seconds) == expected
-
-
-def test_counted():
-    """Nouns agree with their number."""
-    assert [counted(n, "file") for n in (0, 1, 2000)] == ["0 files", "1 file", "2,000 files"]
-    assert [counted(n, "index") for n in (1, 2)] == ["1 index", "2 indexes"]
 
 
 def test_table():

@@ -263,3 +263,16 @@ def test_a_quarantined_project_is_withdrawn():
     change = diff(listed(), held(), meta=meta)
     assert change == ProjectChange(remove=(Removal(held=held(), kind=RemovalKind.WITHDRAWN),), meta=meta)
     assert diff(listed(), None, meta=meta, old_meta=meta) == ProjectChange()
+
+
+@pytest.mark.parametrize(
+    ("filename", "others", "kind"),
+    [
+        pytest.param("q-1.0.zip", (), RemovalKind.FOREIGN, id="named after another project"),
+        pytest.param("help.html", ("help.html",), RemovalKind.NO_FILE, id="a link that is no file's"),
+    ],
+)
+def test_what_should_not_have_been_mirrored_leaves(filename, others, kind):
+    """A held file that no client takes, or that is a page's link to a document, leaves at once."""
+    entry = msgspec.structs.replace(held(), filename=filename)
+    assert diff(None, entry, others=frozenset(others)).remove == (Removal(held=entry, kind=kind),)

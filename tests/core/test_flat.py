@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.flat import ANY, group_files, project_of_filename
+from mirror.core.flat import ANY, group_files, project_of_filename, validators_of_part
 from mirror.core.parse_html import parse_project_page
 
 PROJECTS = {
@@ -51,3 +51,25 @@ def test_grouping() -> None:
         .files[0]
         .url.endswith("/whl/cpu/tide_tables-1.2%2Bcpu-cp311-cp311-linux_x86_64.whl")
     )
+
+
+def test_grouping_of_refused_files() -> None:
+    """A file that is refused belongs to the project of its name too, and is counted where it has none."""
+    html = '<a href="a-1.zip">a</a><a href="ftp://h/a-2.zip">b</a><a href="ftp://h/b-1.zip">c</a><a href="ftp://h/odd.zip">d</a>'
+    flat = group_files(parse_project_page(html.encode(), project=ANY, url="https://index.example/whl/stable.html"))
+    found = {name: ([f.filename for f in p.files], [r.name for r in p.refused]) for name, p in flat.projects.items()}
+    assert found == {"a": (["a-1.zip"], ["a-2.zip"]), "b": ([], ["b-1.zip"])}
+    assert (flat.root.unread, flat.root.unread_names) == (1, ("odd.zip",))
+
+
+def test_validators_of_a_part() -> None:
+    """A change of one project's files is a change of its validators, and of no other's."""
+    before, after = (
+        group_files(parse_project_page(html, project=ANY, url="https://index.example/whl/stable.html")).projects
+        for html in (
+            b'<a href="a-1.zip">a</a><a href="b-1.zip">b</a>',
+            b'<a href="a-1.zip">a</a><a href="b-2.zip">b</a>',
+        )
+    )
+    is_same = {name: validators_of_part(page) == validators_of_part(after[name]) for name, page in before.items()}
+    assert is_same == {"a": True, "b": False}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
-from mirror.core.html_tags import ODD_LIMIT_BYTES, OddDocumentError, Tag, iter_tags
+from mirror.core.html_tags import ODD_LIMIT_BYTES, OddDocumentError, Tag, iter_anchors, iter_tags
 
 FILLING = b"<p>text</p>\n" * (ODD_LIMIT_BYTES // 12 + 1)
 """Makes a document too large to be read whole."""
@@ -94,6 +94,22 @@ def test_more_tags_than_one_batch_keep_their_order() -> None:
     """Batches change nothing: ten thousand anchors come in the order of the document."""
     html = b"".join(b'<a href="p%d/">p%d</a><br>\n' % (n, n) for n in range(10_000))
     assert list(iter_tags(html)) == [("a", {"href": f"p{n}/"}) for n in range(10_000)]
+
+
+@pytest.mark.parametrize("html", ODD.values(), ids=ODD.keys())
+def test_anchors_of_an_odd_document(html: bytes) -> None:
+    """Anchors are read with their texts as tags are: of a small odd document by a DOM, of a large one not at all."""
+    anchors = [attributes for name, attributes in seen_by_a_dom(html) if name == "a"]
+    assert [attributes for attributes, _ in iter_anchors(html)] == anchors
+    with pytest.raises(OddDocumentError):
+        list(iter_anchors(FILLING + html))
+
+
+def test_a_very_long_tag_makes_a_document_odd() -> None:
+    """A DOM would take many times the length of one tag: a large document with such a tag is refused."""
+    tag = b'<a href="' + b"x" * ODD_LIMIT_BYTES + b'">'
+    with pytest.raises(OddDocumentError, match="from byte 3 on"):
+        list(iter_tags(b"<p>" + tag))
 
 
 PIECES = st.sampled_from([piece for name, piece in REGULAR.items() if not name.startswith("in a table")])

@@ -55,3 +55,17 @@ def test_the_address_that_the_state_keeps_shows_no_path():
 def test_ordinary_segments_are_no_secrets(url, segments):
     """What every index has in its path is no secret; a message without it would say nothing."""
     assert secret_segments(url) == segments
+
+
+@pytest.mark.parametrize(
+    ("links", "address", "kept"),
+    [
+        pytest.param(KeptLinks(), "other/a/", "other/a/", id="no secret"),
+        pytest.param(SECRET, None, None, id="usual address"),
+        pytest.param(SECRET, "/t0k%2Fen/pages/a/", "../pages/a/", id="beside the root"),
+        pytest.param(SECRET, "/x/t0k%2Fen/a/", None, id="the secret elsewhere"),
+    ],
+)
+def test_the_address_of_a_page_is_kept_without_a_secret(links, address, kept):
+    """An address that would show the secret is not kept; the usual one needs none."""
+    assert links.kept_address(address) == kept

@@ -1,5 +1,7 @@
 """Names, digests and patterns."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +10,11 @@ from mirror.core.names import (
     check_filename,
     check_sha256,
     compile_patterns,
+    digests_to_compare,
     known_digests,
     normalize_pattern,
     normalize_project,
+    projects_of_filename,
     strongest_digest,
 )
 from mirror.errors import UnsafeName
@@ -141,3 +145,33 @@ def test_patterns_match_the_whole_text(patterns, text, matches):
 def test_project_patterns_are_normalised_like_names(pattern, normalised):
     """A pattern is written as people write names, and means the normalised ones."""
     assert normalize_pattern(pattern) == normalised
+
+
+@pytest.mark.parametrize(
+    ("filename", "projects"),
+    [
+        ("a_b-1.0-py3-none-any.whl", ["a-b", "a-b-1-0", "a-b-1-0-py3", "a-b-1-0-py3-none"]),
+        ("a-b-1.0.tar.gz", ["a-b", "a"]),
+        ("-1.zip", []),
+        ("plain.zip", []),
+    ],
+)
+def test_projects_of_a_filename(filename, projects):
+    """The likeliest project comes first: of a wheel the shortest prefix, of other files the longest."""
+    assert projects_of_filename(filename) == projects
+
+
+def test_digests_that_the_host_forbids(monkeypatch):
+    """A weak digest that this machine's OpenSSL refuses to compute, as in FIPS mode, is not compared."""
+    digests = (("md5", "1" * 32), ("sha1", "2" * 40))
+    assert set(digests_to_compare(digests)) == set(digests)
+    new = hashlib.new
+
+    def new_without_md5(name, *arguments, **options):
+        if name == "md5":
+            raise ValueError("disabled for FIPS")
+        return new(name, *arguments, **options)
+
+    monkeypatch.setattr(hashlib, "new", new_without_md5)
+    assert digests_to_compare(digests) == (("sha1", "2" * 40),)
+    assert digests_to_compare([("md5", "1" * 32), ("sha256", "a" * 64)]) == (("sha256", "a" * 64),)

@@ -370,6 +370,12 @@ def test_a_page_without_a_name_and_with_a_byte_order_mark_is_read() -> None:
     assert parse_project_page(body, project=DEMO, url=URL) == ProjectPage(name=DEMO, files=())
 
 
+def test_a_flat_page_is_of_no_project() -> None:
+    """A page of many projects' files may have any name; its files are read as those of a project."""
+    page = parse_project_page(page_of(file_of(), name="stable"), project=None, url=URL)
+    assert (page.name, page.files) == ("flat", (listed(),))
+
+
 BAD = {
     "status that is text": (
         page_of(project_status="archived"),

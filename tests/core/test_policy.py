@@ -1,5 +1,6 @@
 """Which files of a page are wanted, and when removals are too many."""
 
+import msgspec
 import pytest
 
 from mirror.core.model import IndexPolicy, Labels, ListedFile, ProjectPage, RefusedFile
@@ -11,6 +12,7 @@ from mirror.core.policy import (
     believable_cutoff,
     brake_holds,
     compile_selections,
+    literal_names,
 )
 from mirror.errors import Reason
 
@@ -194,3 +196,48 @@ def test_refused_names_follow_the_patterns():
     selected = select(policy, page(refused=tuple(refused)), claimed={"b.zip", "z-1.whl"})
     assert [refusal.filename for refusal in selected.refusals] == [""]
     assert selected.left_out["a.zip"] == "exclude-files"
+
+
+@pytest.mark.parametrize(
+    "options", [{"page_hosts": ("pages.example",)}, {"is_flat": True}, {"projects": ("a",)}], ids=str
+)
+def test_rules_of_the_root_have_a_digest(options):
+    """Each rule that changes which projects of a root are wanted changes the digest."""
+    assert Selection(IndexPolicy(name="i", **options)).root_digest != Selection(IndexPolicy(name="i")).root_digest
+
+
+def test_a_name_that_is_listed_and_refused_is_listed():
+    """Of two offers for one filename one is refused: the other is taken, and the repetition is a warning."""
+    refused = tuple(RefusedFile(name=name, cause="why") for name in ("a.whl", "b.whl", "c.whl"))
+    shown = page(*map(listed, ("a.whl", "b.whl", "b.whl")), refused=refused)
+    selected = select(IndexPolicy(name="i"), shown)
+    assert (list(selected.files), [r.filename for r in selected.refusals]) == (["a.whl", "b.whl"], ["c.whl"])
+    assert selected.warnings == ("b.whl is listed more than once, and so are files in 2 more places",)
+
+
+def test_a_name_that_is_refused_and_not_wanted_is_left_out():
+    """Neither a pattern's files nor the owner's are refused here."""
+    refused = tuple(RefusedFile(name=name, cause="why") for name in ("a.whl", "b.zip", "c.whl"))
+    policy = IndexPolicy(name="i", files=("*.whl",), overlay=True)
+    selected = select(policy, page(refused=refused), claimed={"a.whl"})
+    assert [r.filename for r in selected.refusals] == ["c.whl"]
+    assert selected.left_out == {"b.zip": "files"}
+
+
+def test_files_of_other_projects_are_left_out():
+    """A distribution that is named after another project is no file of this one."""
+    selected = select(IndexPolicy(name="i"), page(listed("p-1.zip"), listed("q-1.zip")))
+    assert (list(selected.files), list(selected.left_out)) == (["p-1.zip"], ["q-1.zip"])
+
+
+def test_of_two_offers_one_is_yanked():
+    """The offer that is taken is yanked where the other one is: somebody withdrew that filename."""
+    withdrawn = msgspec.structs.replace(listed("a.whl", OTHER), labels=Labels(yanked="bad"))
+    for offers in ((listed("a.whl"), withdrawn), (withdrawn, listed("a.whl"))):
+        (file,) = select(IndexPolicy(name="i"), page(*offers), {"a.whl": SHA}).files.values()
+        assert (dict(file.digests), file.labels.yanked) == ({"sha256": SHA}, "bad")
+
+
+def test_literal_names():
+    """A pattern without a wildcard is a name that somebody asked for."""
+    assert literal_names(("a", "b*", "c?", "d[ef]", "g.h")) == ("a", "g.h")

@@ -132,3 +132,9 @@ def test_only_links_of_the_web_are_followed(url: str, is_fine: bool) -> None:
 def test_any_bytes_give_values(data: bytes) -> None:
     """Whatever stands in the file, values come out, and the summary is the same in both ways of reading."""
     assert parse_project_metadata(data).summary == parse_summary(data)
+
+
+def test_message_within_messages() -> None:
+    """Where the standard library's parser gives up, the summary is still read."""
+    data = b"Name: x\nSummary: A demo\n" + b"Content-Type: message/rfc822\n\n" * 1000
+    assert parse_project_metadata(data) == ProjectMetadata(summary="A demo")

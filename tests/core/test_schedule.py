@@ -19,6 +19,7 @@ from mirror.core.schedule import (
     first_schedule,
     growth_per_day,
     hurried,
+    is_stale,
     next_start_s,
     reloaded,
     retry_delay_s,
@@ -191,3 +192,12 @@ def test_forecast():
     assert days_until_full(now, 10.0, reserve=900) == 0.0
     assert growth_per_day(history[2:], now) is None
     assert [days_until_full(now, per_day, reserve=0) for per_day in (None, 0.0, -5.0)] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("last_success", "now", "expected"),
+    [(100.0, 130.0, False), (100.0, 131.0, True), (None, 80.0, False), (None, 81.0, True)],
+)
+def test_stale(last_success, now, expected):
+    """An index is stale after three intervals without a success, or since the mirror began where there was none."""
+    assert is_stale(last_success, since=50.0, interval_s=10.0, now=now) is expected
