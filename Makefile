@@ -22,7 +22,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help install-systemd demo test floors release lint docs bench profile soak clean
+.PHONY: help install-systemd demo test check floors release lint docs bench profile soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,10 +32,15 @@ demo: $(READY) ## mirror an index made for the purpose on this machine, and inst
 
 test: lint ## check the style, then run the tests with branch coverage
 	@.ci/system-packages
-	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 \
+	@$(BIN)/python -m pytest -n $(WORKERS) --durations=15 --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 \
 	    | tee $(VENV)/pytest.log
-	@$(BIN)/coverage report --include='mirror/core/*' --skip-covered --show-missing --fail-under=98
+	@$(BIN)/coverage report --include='mirror/core/*' --skip-covered --show-missing --fail-under=100
 	@tail -n 1 $(VENV)/pytest.log
+
+check: lint ## what a commit needs within two minutes: style, types and layers, the tests of core, all its branches, and of the state
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov=mirror.core --cov-branch --cov-report=term-missing:skip-covered \
+	    --cov-fail-under=100 tests/core
+	@$(BIN)/python -m pytest -q -n $(WORKERS) tests/state
 
 floors: $(READY) ## test the oldest dependencies that pyproject.toml allows, in an environment of its own
 	@.ci/floors

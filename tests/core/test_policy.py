@@ -12,7 +12,9 @@ from mirror.core.policy import (
     believable_cutoff,
     brake_holds,
     compile_selections,
+    digest_of_needed,
     literal_names,
+    narrow,
 )
 from mirror.errors import Reason
 
@@ -241,3 +243,18 @@ def test_of_two_offers_one_is_yanked():
 def test_literal_names():
     """A pattern without a wildcard is a name that somebody asked for."""
     assert literal_names(("a", "b*", "c?", "d[ef]", "g.h")) == ("a", "g.h")
+
+
+def test_narrow():
+    """Of the wanted files the needed ones are kept, and of the refusals; what rules leave out stays as it is."""
+    refused = tuple(RefusedFile(name=name, cause="why") for name in ("c.whl", "d.whl"))
+    shown = page(*map(listed, ("a.whl", "b.whl", "q-1.zip")), refused=refused)
+    selected = narrow(select(IndexPolicy(name="i"), shown), {"a.whl", "c.whl", "elsewhere.whl"})
+    assert (list(selected.files), [r.filename for r in selected.refusals]) == (["a.whl"], ["c.whl"])
+    assert list(selected.left_out) == ["q-1.zip"]
+
+
+def test_digest_of_needed():
+    """Equal rules and equal names, in any order, have equal digests."""
+    assert digest_of_needed("d", ["a", "b"]) == digest_of_needed("d", {"b", "a"})
+    assert len({digest_of_needed("d", ["a"]), digest_of_needed("d", []), digest_of_needed("e", ["a"])}) == 3
