@@ -421,7 +421,10 @@ async def commit(store: Store, layout: Layout, plan: Plan, digest: str, *, bases
     )
     await anyio.to_thread.run_sync(partial(_keep_page_list, layout, plan, row))
     await record_shipment(store, row)
-    await anyio.to_thread.run_sync(_drop_page_lists, layout, [old for old in made if not old.needed])
+    try:
+        await anyio.to_thread.run_sync(_drop_page_lists, layout, [old for old in made if not old.needed])
+    except TreeError as exc:
+        _log.warning("page_lists.left", site=row.site, problem=str(exc))
     _log.info("bundle.entered", site=row.site, sequence=row.sequence, digest=digest)
     return row
 

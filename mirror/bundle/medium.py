@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from mirror.bundle.hashing import HashingFile, Written
 from mirror.errors import BundleError
@@ -22,6 +23,8 @@ from mirror.tree.atomic import tree_errors
 
 _CHUNK = 1 << 20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.ENXIO})
+"""Errors of opening a name where there is no file, or a link, a pipe or a socket."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -46,19 +49,25 @@ class Medium:
 
     def holds(self, written: Written) -> bool:
         """Read a file back and return whether it has the bytes that were written."""
-        if self.size(written.name) != written.size:
+        with tree_errors(self.path / written.name):
+            try:
+                descriptor = os.open(written.name, _READ, dir_fd=self._descriptor)
+            except OSError as exc:
+                if exc.errno in _NO_FILE:
+                    return False
+                raise
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
+                return self._has_bytes(file, written)
+
+    def _has_bytes(self, file: BinaryIO, written: Written) -> bool:
+        found = os.fstat(file.fileno())
+        is_own = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        if not is_own or found.st_size != written.size:
             return False
-        try:
-            descriptor = os.open(written.name, _READ, dir_fd=self._descriptor)
-        except OSError:
-            return False
-        with tree_errors(self.path / written.name), os.fdopen(descriptor, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return False
-            digest, left = hashlib.sha256(), written.size + 1
-            while left and (data := file.read(min(_CHUNK, left))):
-                digest.update(data)
-                left -= len(data)
+        digest, left = hashlib.sha256(), written.size + 1
+        while left and (data := file.read(min(_CHUNK, left))):
+            digest.update(data)
+            left -= len(data)
         return left == 1 and digest.hexdigest() == written.sha256
 
     def remove(self, name: str) -> None:

@@ -101,6 +101,7 @@ _SPARE_BYTES = 16 << 20
 LARGE_BYTES = 32 << 20
 _SHOWN = 20
 _HASH_LINE = re.compile(r"([0-9a-f]{64})  (simple/[a-z0-9._/-]+)")
+_PLACED_LINE = re.compile(r"([0-9a-f]{64})  (files/[^/]+/[^/]+/[^/]+/[^/]+)\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _CHAIN = re.compile(r"[0-9a-f]{32}\Z")
 _SITE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
@@ -114,6 +115,10 @@ _FOR_SITE = re.compile(r"@site:([^@]*)\Z")
 _SERVE_FORMAT = re.compile(rb"^SERVE_FORMAT = ([0-9]{1,6})$", re.MULTILINE)
 _STAGED = re.compile(r"bundle-[0-9a-f]{64}\Z")
 _TEMPORARY = re.compile(r"(?:dropped|file|link|page|probe|signature)-[0-9a-f]{16}\Z")
+_NOT_OF_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of opening a file that say nothing about the file."""
+_SYNCFS_REPORTS = (5, 8)
+"""The kernel from which on syncfs returns an error of the disk."""
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK, errno.EXDEV})
 
 
@@ -595,8 +600,16 @@ def _project(value: Any) -> str:
 
 
 def open_plain(path: str) -> int:
-    """Open a file for reading. Raises ``OSError``, also for a link or anything else that is no plain file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    """Open a file for reading. Raises ``OSError``, also for a link or anything else that is no plain file.
+
+    Raises ``DiskError`` where that says nothing about the file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno in _NOT_OF_THE_FILE:
+            raise DiskError(f"{shown(path)}: {exc.strerror}; run the same command again") from exc
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "is no plain file", path)
@@ -898,28 +911,53 @@ class Root:
         os.replace(temporary, path)
         sync_directory(os.path.dirname(path))
 
-    def sync(self) -> None:
-        """Make everything that was written durable."""
-        with contextlib.suppress(ImportError, AttributeError):
-            import ctypes
+    def sync(self, *places: str) -> None:
+        """Make some files and directories durable, and all below them.
 
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
-                    raise OSError(ctypes.get_errno(), "could not be written to the disk", self.path)
-            finally:
-                os.close(descriptor)
-            return
-        os.sync()
+        By one syncfs, where that reports failures.
+        """
+        if reports_failed_syncs():
+            with contextlib.suppress(ImportError, AttributeError):
+                import ctypes
+
+                descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+                        raise OSError(ctypes.get_errno(), "could not be written to the disk", self.path)
+                finally:
+                    os.close(descriptor)
+                return
+        for place in places:
+            sync_below(place)
+            sync_directory(os.path.dirname(place))
 
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
-def sync_directory(path: str) -> None:
-    """Make a directory's names durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def reports_failed_syncs() -> bool:
+    """Tell whether syncfs reports a failure: Linux does since 5.8. Before, only fsync does."""
+    numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return numbers is not None and (int(numbers.group(1)), int(numbers.group(2))) >= _SYNCFS_REPORTS
+
+
+def sync_below(directory: str) -> None:
+    """Make a file, or a directory with all files and names below it, durable, one by one."""
+    if stat.S_ISREG(os.lstat(directory).st_mode):
+        sync_directory(directory, os.O_NOFOLLOW)
+        return
+    for place, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            path = f"{place}/{name}"
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                sync_directory(path, os.O_NOFOLLOW)
+        sync_directory(place)
+
+
+def sync_directory(path: str, flags: int = os.O_DIRECTORY) -> None:
+    """Make a directory's names durable; by other flags a file's bytes."""
+    descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -1171,6 +1209,8 @@ def recover(root: Root, record: Optional[Record], keep: int) -> Optional[Record]
         return None
     if record.next is not None:
         is_live = live_name(root) == record.next.name
+        if is_live:
+            switch(root, record.next.name)  # its sync may have failed
         record = commit(root, record, record.next, keep) if is_live else record._replace(next=None)
     return record if record.applied else None
 
@@ -1655,6 +1695,10 @@ class Planned(NamedTuple):
     offset: int
 
 
+_PLACED = "placed"
+"""Name of the list of files that move from a bundle's directory in ``staging`` into the tree."""
+
+
 class Work:
     """What is unpacked of one bundle, in ``staging``; it stays when a run ends early.
 
@@ -1664,6 +1708,7 @@ class Work:
     def __init__(self, root: Root, digest: str) -> None:
         self.path = f"{root.staging}/bundle-{digest}"
         self.files = f"{self.path}/files"
+        self.placed = f"{self.path}/{_PLACED}"
         self.state = f"{self.path}/state"
 
     def target(self, item: Item) -> str:
@@ -1718,7 +1763,7 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
             except MediumError as exc:
                 problems.append((number, f"{shown(path)}: {exc}"))
                 continue
-            root.sync()
+            root.sync(work.path)
             work.mark(_done(number))
             talk.say(f"{volume.name}: verified")
             break
@@ -1729,7 +1774,7 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
     if lacking:
         raise Incomplete(*lacking)
     if _verify_split(work, manifest):
-        root.sync()
+        root.sync(work.path)
     work.mark("verified")
 
 
@@ -1942,30 +1987,71 @@ def _files_of(path: str, wanted: dict[str, Any], read: "dict[int, list[Listed]]"
     return inode, [f for f in listed if f.sidecar is not None and f.path + METADATA_ENDING in wanted]
 
 
-def place_blobs(root: Root, work: Work) -> None:
+def place_blobs(root: Root, work: Work, manifest: Manifest) -> None:
     """Move blobs that were judged into the tree; they are durable when this returns."""
-    if os.path.lexists(work.files):
-        _merge(work.files, root.files)
-        root.sync()
+    if not os.path.lexists(work.files):
+        return
+    moving = [item for item in manifest.blobs if os.path.lexists(f"{work.path}/{item.path}")]
+    # Durable before the first file moves: a failed sync is reported only once.
+    root.replace(work.placed, "".join(f"{item.sha256}  {item.path}\n" for item in moving).encode())
+    moved: list[str] = []
+    _merge(work.files, root.files, moved)
+    root.sync(*moved)
+    os.unlink(work.placed)
 
 
-def _merge(source: str, target: str) -> None:
-    """Move a directory's contents into another; a directory that is not there yet goes in one rename."""
+def _merge(source: str, target: str, moved: list[str]) -> None:
+    """Move a directory's contents into another; a directory that is not there yet goes in one rename.
+
+    ``moved`` gets the path of each file or directory that was moved.
+    """
     with os.scandir(source) as found:
         entries = list(found)
     for entry in entries:
         path = f"{target}/{entry.name}"
         if not entry.is_dir(follow_symlinks=False):
             os.replace(entry.path, path)
+            moved.append(path)
             continue
         try:
             mode = os.lstat(path).st_mode
         except FileNotFoundError:
             os.rename(entry.path, path)
+            moved.append(path)
             continue
         if not stat.S_ISDIR(mode):
             raise OSError(errno.ENOTDIR, "is no directory: move it away", path)
-        _merge(entry.path, path)
+        _merge(entry.path, path, moved)
+
+
+def renew_placed(root: Root) -> None:
+    """Write again, as new files, what an earlier run placed and may not have made durable.
+
+    A file whose bytes are lost by now leaves the tree: it is unpacked again.
+    """
+    for folder in root.staged(_STAGED):
+        listed = f"{folder}/{_PLACED}"
+        if not os.path.lexists(listed):
+            continue
+        lines = b"".join(_blocks(listed)).decode().splitlines()
+        matches = [match for match in map(_PLACED_LINE.match, lines) if match]
+        renewed = [match for match in matches if _write_again(root, *match.groups())]
+        root.sync(*(f"{root.public}/{match.group(2)}" for match in renewed))
+        os.unlink(listed)
+
+
+def _write_again(root: Root, sha256: str, place: str) -> bool:
+    """Replace a file of the tree by a copy; tell whether it is there and whole."""
+    path = f"{root.public}/{place}"
+    if not os.path.lexists(path):
+        return False
+    temporary = root.temporary("file")
+    shutil.copyfile(path, temporary, follow_symlinks=False)
+    if os.path.islink(temporary) or hash_file(temporary)[0] != sha256:
+        remove_tree(path)
+        return False
+    os.replace(temporary, path)
+    return True
 
 
 def _is_there(path: str, size: Optional[int]) -> bool:
@@ -2241,14 +2327,14 @@ def apply_update(root: Root, work: Work, record: Optional[Record], entry: Applie
         raise Rejected(*problems[:_SHOWN], *hint, "the tree is damaged, or the bundle incomplete: run --check")
     if hashlib.sha256(text.encode()).hexdigest() != entry.state:
         raise Rejected("the pages are not those that the near side has: a page here is damaged; run --check")
-    place_blobs(root, work)
+    place_blobs(root, work, manifest)
     state = root.state(entry.name)
     if os.path.lexists(state):
         # Of a run that was killed before it was recorded.
         os.rename(state, root.temporary("dropped"))
     os.rename(work.state, state)
     root.replace(root.page_list(entry.name), text.encode())
-    root.sync()
+    root.sync(state)
     return listing
 
 
@@ -2390,7 +2476,7 @@ def apply_repair(root: Root, work: Work, record: Record, manifest: Manifest) -> 
         if expected is not None and expected.get(item.path) != item.sha256:
             raise Rejected(f"{item.path}: is no page of {entry.name}")
     judge_blobs(root, work, record, manifest)
-    place_blobs(root, work)
+    place_blobs(root, work, manifest)
     if expected is not None:
         root.replace(root.page_list(entry.name), page_list_text(expected))
     for other in reversed(record.applied):
@@ -2399,7 +2485,7 @@ def apply_repair(root: Root, work: Work, record: Record, manifest: Manifest) -> 
             if own is not None and own.get(item.path) == item.sha256:
                 _replace_page(root, f"{root.state(other.name)}/{item.path}", work.target(item), item)
         _mend_link(root, other)
-    root.sync()
+    root.sync(*(root.state(other.name) for other in record.applied))
 
 
 def _replace_page(root: Root, path: str, source: str, item: Item) -> None:
@@ -2641,6 +2727,7 @@ def _receive_one(root: Root, media: Sequence[Medium], arguments: argparse.Namesp
         settle_site(arguments.site, load_record(root))
     with locked(root):
         prepare(root)
+        renew_placed(root)
         record = recover(root, load_record(root), arguments.keep)
         site = settle_site(arguments.site, record)
         data, signers = read_manifest(root, media, trust, keygen, shown(arguments.trust or ""))

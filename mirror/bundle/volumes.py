@@ -10,6 +10,7 @@ that a kill left unfinished is.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tarfile
@@ -21,6 +22,7 @@ from mirror.bundle.medium import Medium
 from mirror.bundle.receive import BLOCK, volume_name
 from mirror.errors import BundleError
 from mirror.state.frozen.plan import Member, Plan, PlannedItem, Volume
+from mirror.tree.atomic import tree_errors
 
 KINDS = ("blob", "sidecar", "page")
 SMALLEST_VOLUME = 64 * 1024
@@ -143,11 +145,14 @@ def _write_volume(plan: Plan, volume: Volume, sources: Callable[[str], Path], me
 
 def _copy(member: Member, source: Path, out: HashingFile) -> None:
     """Copy a member's bytes; the item is hashed whole, once all of it has been written."""
-    try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as exc:
-        raise BundleError(problem=f"{source}: {exc.strerror}; run `mirror verify --repair`") from exc
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with tree_errors(source):
+        try:
+            descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as exc:
+            if exc.errno not in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}:
+                raise
+            raise BundleError(problem=f"{source}: {exc.strerror}; run `mirror verify --repair`") from exc
+    with tree_errors(source), os.fdopen(descriptor, "rb", buffering=0) as file:
         if os.fstat(descriptor).st_size != member.whole:
             raise BundleError(problem=f"{source} is damaged: not {member.whole} bytes; run `mirror verify --repair`")
         file.seek(member.start)

@@ -12,7 +12,7 @@ import typer
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_error, write_out
 from mirror.cli.text import counted, safe, size, table
-from mirror.errors import BundleError, ConfigError
+from mirror.errors import BundleError, ConfigError, StateError, TreeError
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -436,13 +436,18 @@ def _order(wanted: _Wanted) -> Order:
 
 async def _enter(options: GlobalOptions, wanted: _Wanted, job: _Job, digest: str) -> None:
     from mirror.bundle import create as work
+    from mirror.logs import get_logger
     from mirror.state.frozen.plan import open_plan
     from mirror.upkeep import snapshot as frozen
 
     async with _opened(options, wanted.config) as holdings:
         with open_plan(work.plan_path(holdings.layout, job.pin.name)) as plan:
             await work.commit(holdings.store, holdings.layout, plan, digest, bases=job.basis.bases)
-        await frozen.remove(holdings, job.pin)
+        try:
+            await frozen.remove(holdings, job.pin)
+        except (StateError, TreeError) as exc:
+            # The bundle is entered, and whole: another run would make a second one.
+            get_logger(__name__).warning("pin.left", site=wanted.site, problem=str(exc))
 
 
 def _repair(options: GlobalOptions, wanted: _Wanted, path: Path) -> dict[str, Any]:

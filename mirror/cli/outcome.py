@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Final
 
 from mirror import __version__
 from mirror.core.direction_marks import escape_marks
 from mirror.errors import MirrorError, TreeError, leaves_of
 from mirror.logs import error_priority, redact
+from mirror.tree.atomic import tree_error
+
+_DISK_ERRORS: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+)
+_FILE_ERRORS: Final = _DISK_ERRORS | {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}
+"""Errors of the disk where they name a file."""
 
 
 def expected_errors(error: BaseException) -> tuple[MirrorError, ...]:
     """Return the errors that were raised on purpose: one, or the members of a group; none if a bug
-    is among them.
+    is among them. An error of the disk that no other place has turned into one is expected too.
     """
-    leaves = leaves_of(error)
+    leaves = tuple(map(_as_tree_error, leaves_of(error)))
     expected = tuple(leaf for leaf in leaves if isinstance(leaf, MirrorError))
     return expected if len(expected) == len(leaves) else ()
+
+
+def _as_tree_error(error: BaseException) -> BaseException:
+    if not isinstance(error, OSError):
+        return error
+    known = _DISK_ERRORS if error.filename is None else _FILE_ERRORS
+    return tree_error(error, "the mirror's disk") if error.errno in known else error
 
 
 def usage_error(error: BaseException) -> str:

@@ -84,6 +84,8 @@ def tree_error(exc: OSError, path: str | Path) -> TreeError:
     # A rename names two: the second is where the file belongs.
     named = exc.filename2 or exc.filename
     where = os.fsdecode(named) if isinstance(named, str | bytes) else str(path)
+    if not os.path.isabs(where) and os.path.isabs(path):  # relative to a descriptor
+        where = str(path)
     if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
         what = "no space left" if exc.errno == errno.ENOSPC else "the quota is used up"
         advice = "free some space; `disk-reserve` stops a cycle before it comes to this"

@@ -211,7 +211,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """A file in a blob's directory that no row knows, as a kill may leave it."""
+    """A file in a blob's directory without a row, or an empty directory, as a kill may leave it."""
 
     path: str
     size: int
@@ -224,20 +224,27 @@ def iter_outer(layout: Layout) -> Iterator[tuple[str, bool]]:
 
 
 def scan_blobs(layout: Layout, outer: str) -> list[Unknown]:
-    """Return everything below ``files/<outer>``; a foreign directory is named once, without its
-    contents.
+    """Return everything below ``files/<outer>``, and directories that should have blobs and are
+    empty; a foreign directory is named once, without its contents.
     """
     found: list[Unknown] = []
-    for middle in _entries(f"{layout.files}/{outer}"):
+    middles = _entries(f"{layout.files}/{outer}")
+    if not middles and is_directory(f"{layout.files}/{outer}"):
+        found.append(_empty(f"{layout.files}/{outer}"))
+    for middle in middles:
         if not _is_hex_directory(middle):
             found.append(_foreign(middle))
             continue
-        for inner in _entries(middle.path):
+        inners = _entries(middle.path)
+        if not inners:
+            found.append(_empty(middle.path))
+        for inner in inners:
             is_ours = len(inner.name) == 64 and set(inner.name) <= _HEX and inner.is_dir(follow_symlinks=False)
             if not is_ours or not inner.name.startswith(outer + middle.name):
                 found.append(_foreign(inner))
                 continue
-            found += [_in_blob_directory(item, inner.name) for item in _entries(inner.path)]
+            blobs = [_in_blob_directory(item, inner.name) for item in _entries(inner.path)]
+            found += blobs or [_empty(inner.path)]
     return found
 
 
@@ -257,15 +264,20 @@ def _is_hex_directory(item: os.DirEntry[str]) -> bool:
     return len(item.name) == 2 and set(item.name) <= _HEX and item.is_dir(follow_symlinks=False)
 
 
+def _empty(path: str) -> Unknown:
+    return Unknown(path=path, sha256=os.path.basename(path), name="", size=0, is_directory=True)
+
+
 def _foreign(item: os.DirEntry[str]) -> Unknown:
     return Unknown(path=item.path, sha256="", name=item.name, size=0)
 
 
 def _in_blob_directory(item: os.DirEntry[str], sha256: str) -> Unknown:
-    try:
-        found = item.stat(follow_symlinks=False)
-    except FileNotFoundError:  # pragma: no cover - it vanished just now
-        return Unknown(path=item.path, sha256=sha256, name=item.name, size=0)
+    with tree_errors(item.path):
+        try:
+            found = item.stat(follow_symlinks=False)
+        except FileNotFoundError:  # pragma: no cover - it vanished just now
+            return Unknown(path=item.path, sha256=sha256, name=item.name, size=0)
     is_directory = stat.S_ISDIR(found.st_mode)
     return Unknown(path=item.path, sha256=sha256, name=item.name, size=found.st_size, is_directory=is_directory)
 
@@ -285,7 +297,7 @@ def sort_unknown(
             continue
         if item.name.endswith(METADATA_ENDING) and known.get((item.sha256, item.name.removesuffix(METADATA_ENDING))):
             continue
-        if not item.sha256 or item.is_directory:
+        if not item.sha256 or (item.is_directory and item.name):
             foreign.append(item.path)
         else:
             leftovers.append(Leftover(path=item.path, size=item.size))
@@ -295,7 +307,10 @@ def sort_unknown(
 def remove_leftover(layout: Layout, leftover: Leftover) -> None:
     """Delete a leftover and the directories that become empty."""
     with tree_errors(leftover.path):
-        remove_if_there(leftover.path)
+        if is_directory(leftover.path):
+            os.rmdir(leftover.path)
+        else:
+            remove_if_there(leftover.path)
         directory = os.path.dirname(leftover.path)
         while directory != str(layout.files) and not os.listdir(directory):
             os.rmdir(directory)

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from soak import history, hostile
 from soak.bundles import tamper_many
+from soak.commands import Commands, all_command_cases
 from soak.killing import Killing, kill_many
 from soak.storage import Storage, all_cases, compiler
 
@@ -63,7 +64,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--histories", type=int, default=1000)
     parser.add_argument("--statements", type=int, default=50, help="changes to the SQL of the state")
     parser.add_argument("--bundles", type=int, default=500, help="signed bundles with hostile pages and metadata")
-    parser.add_argument("--storage-errors", type=int, default=1000, help="most calls of the storage that fail")
+    parser.add_argument(
+        "--storage-errors", type=int, default=1000, help="most calls that fail, of cycles and of commands each"
+    )
     parser.add_argument("--workers", default="2", help="processes for the property tests; 0: leave them out")
     parser.add_argument("--answers", default="", help="hostile answers whose name has this in it; -: none")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
@@ -95,7 +98,7 @@ def _tamper(count: int, first_seed: int, figures: Counter[str]) -> int:
 
 
 def _fail_storage(first_seed: int, most: int, figures: Counter[str]) -> int:
-    """Fail each call of the storage once, and print how many were tried, how many held and how many fell."""
+    """Fail calls of the storage in cycles and in other commands; print how many were tried, held and fell."""
     if most == 0 or compiler() is None:
         print("  storage errors: left out" + ("" if compiler() else ", since there is no C compiler"))
         return 0
@@ -107,6 +110,15 @@ def _fail_storage(first_seed: int, most: int, figures: Counter[str]) -> int:
             tried += 1
             try:
                 storage.check(case)
+            except AssertionError:
+                traceback.print_exc()
+                fell += 1
+    with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as work, Commands(Path(work)) as commands:
+        commands.prepare()
+        for command_case in all_command_cases(commands, random.Random(first_seed))[:most]:
+            tried += 1
+            try:
+                commands.try_case(command_case)
             except AssertionError:
                 traceback.print_exc()
                 fell += 1

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -126,5 +127,12 @@ CALL(int, lstat64, "stat", AT_FDCWD, path, (const char *path, struct stat64 *fou
 CALL(int, fstat64, "stat", fd, NULL, (int fd, struct stat64 *found), fd, found)
 CALL(int, fstatat64, "stat", at, path, (int at, const char *path, struct stat64 *found, int flags), at, path, found,
      flags)
+
+CALL(int, statvfs, "statvfs", AT_FDCWD, path, (const char *path, struct statvfs *found), path, found)
+CALL(int, fstatvfs, "statvfs", fd, NULL, (int fd, struct statvfs *found), fd, found)
+CALL(int, statvfs64, "statvfs", AT_FDCWD, path, (const char *path, struct statvfs64 *found), path, found)
+CALL(int, fstatvfs64, "statvfs", fd, NULL, (int fd, struct statvfs64 *found), fd, found)
+CALL(int, posix_fallocate64, "write", fd, NULL, (int fd, off64_t at, off64_t size), fd, at, size)
+CALL(ssize_t, readlink, "readlink", AT_FDCWD, path, (const char *path, char *link, size_t size), path, link, size)
 
 DIR *opendir(const char *path) { return fails("opendir", AT_FDCWD, path) ? NULL : REAL(opendir)(path); }

@@ -110,7 +110,7 @@ class Killing:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         command = {
-            "arguments": ["--config", "mirror.toml", *arguments],
+            "arguments": [*([] if kill.get("is_receive") else ["--config", "mirror.toml"]), *arguments],
             "log": str(self.log),
             "beside": self.beside,
             **kill,

@@ -3,7 +3,7 @@
 A command is a line of JSON on standard input: ``arguments``, a file for the ``log``, and how to kill: ``after_s``
 (SIGKILL so long after the start) or ``step`` and ``count`` (SIGKILL when that function has returned for the n-th time). With ``beside`` files are fetched by other processes from the first
 on; a step in one of them kills the program too. ``fail``: a storage call that fails, see ``_arm``.
-With ``many`` each batch is made durable as a large one is.
+With ``many`` each batch is made durable as a large one is. With ``is_receive`` the program of the far side runs.
 Answers are lines too: the pid at once, then the status as ``waitpid`` has it. What is heavy is imported once, before
 the first fork; a step's function is the real one, called before the process kills itself.
 """
@@ -58,7 +58,16 @@ STEPS = {
 
 def main() -> None:
     """Serve commands until standard input ends."""
-    for module in ("cli.sync_commands", "cli.upkeep_commands", "cli.options", "wiring", "sync.cycle", "upkeep.prune"):
+    for module in (
+        "bundle.create",
+        "bundle.receive",
+        "cli.sync_commands",
+        "cli.upkeep_commands",
+        "cli.options",
+        "wiring",
+        "sync.cycle",
+        "upkeep.prune",
+    ):
         importlib.import_module(f"mirror.{module}")
     for line in sys.stdin:
         command = json.loads(line)
@@ -96,8 +105,7 @@ def _run(command: dict[str, Any]) -> None:
             _arm(**command["fail"])
         if command.get("step"):
             _kill_after(STEPS[command["step"]], command["count"])
-        from mirror.cli import main as run
-
+        run = importlib.import_module("mirror.bundle.receive" if command.get("is_receive") else "mirror.cli").main
         code = run(command["arguments"])
         sys.stdout.flush()
     except BaseException:  # noqa: BLE001 - the end of this process

@@ -151,6 +151,16 @@ def test_scan(layout: Layout, path: Path, tmp_path: Path) -> None:
     assert scan_blobs(layout, "ff") == []
 
 
+def test_scan_of_empty_directories(layout: Layout) -> None:
+    """A directory for blobs that is empty, as a kill may leave it, is a leftover, whatever its depth."""
+    for place in ("aa", "ab/00", f"ac/00/{'ac00' * 16}"):
+        (layout.files / place).mkdir(parents=True)
+        (found,) = sort_unknown(scan_blobs(layout, place[:2]), {})[1]
+        assert found == Leftover(path=str(layout.files / place), size=0)
+        remove_leftover(layout, found)
+        assert not (layout.files / place[:2]).exists()
+
+
 def test_outer_and_projects(layout: Layout) -> None:
     """Directly below files only two digits are ours; below simple everything but the root pages is a project."""
     for name in ("0a", "0A", "zz", "000"):
