@@ -8,9 +8,12 @@ any request is made, and the lock is held during every write.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -23,10 +26,12 @@ from mirror.errors import AccessDenied, ConfigError, MirrorError
 from mirror.holdings.holdings import Clock, Holdings
 from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user
+from mirror.selection.changes import check_change_of_wants
 from mirror.selection.cycle_needs import CycleNeeds
 from mirror.state.entries.held import has_blobs
 from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
 from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
+from mirror.state.wants.needs import forget_wants
 from mirror.sync.needs.listings import ListingCache
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.work import Cycle, IndexRun, Options
@@ -112,7 +117,15 @@ async def opened_cycle(
             store = await stack.enter_async_context(open_store(config.mirror.state))
             await check_tree_matches(store, layout)
             await check_tree_is_there(store, layout)
-        yield await _build_cycle(config, options, layout, store, upstreams, env, clock, fork_server)
+        cycle = await _build_cycle(
+            config, options, layout, store, upstreams, env, clock, fork_server, is_once=credentials is None
+        )
+        try:
+            yield cycle
+        finally:
+            if cycle.listings is not None:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(cycle.listings.cache.close)
 
 
 async def with_known_indexes(config: Config) -> Config:
@@ -190,6 +203,8 @@ async def _build_cycle(
     env: Mapping[str, str],
     clock: Clock,
     fork_server: ForkServer | None,
+    *,
+    is_once: bool,
 ) -> Cycle:
     sources = await record_sources(store, [(index.name, _kept_url(index)) for index in config.indexes])
     store.links = {
@@ -206,7 +221,7 @@ async def _build_cycle(
         promises=fork_server.promises if fork_server is not None else None,
     )
     pages = PageStore(layout)
-    listings, needs = await _build_needs(config, options, store, layout, env, clock)
+    listings, needs = await _build_needs(config, options, store, layout, env, clock, is_once=is_once)
     return Cycle(
         holdings=Holdings(store=store, layout=layout, files=files, pages=pages, clock=clock, cycle=0),
         options=options,
@@ -219,19 +234,36 @@ async def _build_cycle(
         root_digests={index.name: selection.root_digest for index, selection in _selections(config)},
         needs=needs,
         listings=listings,
+        keep_unwanted_s=config.mirror.keep_unwanted_s,
         fork_server=fork_server,
     )
 
 
 async def _build_needs(
-    config: Config, options: Options, store: Store, layout: Layout, env: Mapping[str, str], clock: Clock
+    config: Config,
+    options: Options,
+    store: Store,
+    layout: Layout,
+    env: Mapping[str, str],
+    clock: Clock,
+    *,
+    is_once: bool,
 ) -> tuple[ListingCache | None, CycleNeeds | None]:
-    """Return what the wants of the configuration need, and the cache of listings."""
+    """Return what the wants of the configuration need, and the cache of listings.
+
+    Raises ``ConfigError`` for a change that must not be silent.
+    """
+    await check_change_of_wants(config, store)
     if not config.wants:
+        await forget_wants(store)
         return None, None
     needs = CycleNeeds(config, store, env=env, clock=clock, is_narrowed=not options.sees_all)
-    await needs.load()
-    return ListingCache(Cache(layout.cache)), needs
+    await needs.load(needs_uv=is_once)
+    cache = Cache(layout.cache)
+    if options.dry_run:
+        temporary = await anyio.to_thread.run_sync(partial(tempfile.mkdtemp, prefix="mirror-cache-"))
+        cache = Cache(layout.cache, writes_to=Path(temporary), is_temporary=True)
+    return ListingCache(cache), needs
 
 
 def _kept_url(index: IndexConfig) -> str:

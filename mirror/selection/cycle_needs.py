@@ -25,7 +25,7 @@ from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.reading import read_want
 from mirror.selection.resolving.results import ChosenFile, Result, failed
 from mirror.selection.resolving.runs import LazyResolver, Void
-from mirror.selection.resolving.uv import Uv, open_uv
+from mirror.selection.resolving.uv import Uv, find_uv, open_uv
 from mirror.selection.targets import Environment, environments
 from mirror.selection.view.tables import build_table, rows_of
 from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile, WantSource
@@ -46,6 +46,7 @@ from mirror.state.wants.needs import (
     record_remembered,
     record_resolution,
 )
+from mirror.state.wants.unwanted import record_needed
 
 _log = get_logger(__name__)
 
@@ -120,8 +121,18 @@ class CycleNeeds:
         self.failures: list[str] = []
         """One sentence for each want that can't be resolved."""
 
-    async def load(self) -> None:
-        """Load what earlier cycles decided."""
+    async def load(self, *, needs_uv: bool) -> None:
+        """Load the decisions of earlier cycles.
+
+        ``needs_uv``: raise ``ConfigError`` where requirements are to be resolved and uv is missing.
+        """
+        self._jobs = {
+            job.key: job for job in await anyio.to_thread.run_sync(_read_jobs, self._config)
+        }
+        if any(isinstance(job.source, Resolution) for job in self._jobs.values()):
+            path = await anyio.to_thread.run_sync(find_uv, self._env)
+            if path is None and needs_uv:
+                raise ConfigError(where="want", problem=NO_UV)
         self._wanted = await load_wanted(self._store)
 
     def files_of(self, index: str, project: ProjectName) -> frozenset[str] | None:
@@ -136,11 +147,9 @@ class CycleNeeds:
         """Decide which files are wanted; return the projects whose wanted files changed."""
         self.cycle = cycle
         await self._remember()
+        await record_needed(self._store, self._needed, cycle=cycle)
         if self._is_narrowed:
             return frozenset()
-        self._jobs = {
-            job.key: job for job in await anyio.to_thread.run_sync(_read_jobs, self._config)
-        }
         known = await load_resolutions(self._store)
         gone = [stored.id for key, stored in known.items() if key not in self._jobs]
         if gone:
@@ -377,12 +386,6 @@ class CycleNeeds:
 def decode_result(stored: StoredResolution) -> Result:
     """Return a recorded result."""
     return msgspec.json.decode(stored.answer, type=Result)
-
-
-def check_uv(config: Config, path: str | None) -> None:
-    """Raise ``ConfigError`` where wants need uv and it is not there."""
-    if path is None and any(want.requirements for want in config.wants):
-        raise ConfigError(where="want", problem=NO_UV)
 
 
 def _read_jobs(config: Config) -> list[_WantJob]:

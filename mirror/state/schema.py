@@ -223,6 +223,21 @@ MIGRATIONS: tuple[str, ...] = (
         project TEXT NOT NULL, resolution INTEGER NOT NULL, PRIMARY KEY (project, resolution)) WITHOUT ROWID;
     CREATE INDEX asked_resolution ON asked (resolution);
     """,
+    """
+    -- Files that no want needs any more, with the cycle in which the last want dropped them.
+    CREATE TABLE dropped_want (
+        project TEXT NOT NULL, filename TEXT NOT NULL, index_name TEXT NOT NULL, cycle INTEGER NOT NULL,
+        PRIMARY KEY (project, filename, index_name)) WITHOUT ROWID;
+    CREATE TRIGGER wanted_dropped AFTER DELETE ON wanted WHEN NOT EXISTS (SELECT 1 FROM wanted
+        WHERE project = old.project AND filename = old.filename AND index_name = old.index_name) BEGIN
+        INSERT OR REPLACE INTO dropped_want (project, filename, index_name, cycle)
+            SELECT old.project, old.filename, old.index_name, coalesce(max(id), 0) FROM cycle; END;
+    CREATE TRIGGER wanted_again AFTER INSERT ON wanted BEGIN
+        DELETE FROM dropped_want WHERE project = new.project AND filename = new.filename
+            AND index_name = new.index_name; END;
+    -- The cycle since which only needed files of an index are mirrored; null: its patterns decide.
+    ALTER TABLE source ADD COLUMN needed_since INTEGER;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

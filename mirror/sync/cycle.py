@@ -36,6 +36,7 @@ from mirror.sync.crawl import Deliver, crawl, look_at_root, reread
 from mirror.sync.fetch import Fetcher, workers_of
 from mirror.sync.foreign import plan_foreign, remove_foreign
 from mirror.sync.hints import add_hint, ask_for_address
+from mirror.sync.needs.leaving import count_unwanted_of, drain_unwanted, plan_unwanted
 from mirror.sync.needs.pages import CyclePages
 from mirror.sync.needs.protocol import Needs
 from mirror.sync.plan import plan_of_cycle, plan_stage
@@ -134,9 +135,13 @@ async def _run_steps(cycle: Cycle) -> None:
         plan_of_cycle(cycle).extend(await plan_orphaned(cycle))
         cycle.report.free_bytes = await anyio.to_thread.run_sync(cycle.files.free_bytes)
         plan_of_cycle(cycle).extend(await plan_foreign(cycle))
+        plan_of_cycle(cycle).extend(await plan_unwanted(cycle, keep_s=cycle.keep_unwanted_s))
         return
     await remove_orphaned(cycle, publisher)
     await settle_unclaimed(cycle, publisher)
+    if cycle.needs is not None:
+        await cycle.needs.finish()
+        await drain_unwanted(cycle, publisher, keep_s=cycle.keep_unwanted_s)
     await publisher.publish_marked()
     await sweep_after(cycle)
 
@@ -428,7 +433,7 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         await note_unwritten(cycle)
     await add_unserved(cycle)
     if cycle.needs is not None:
-        await cycle.needs.finish()
+        await count_unwanted_of(cycle)
         report.failures += [shown_failure("", "", "", Reason.UNRESOLVED, detail) for detail in cycle.needs.failures]
     for run in cycle.runs:
         counts = await load_counts(store, run.source.id)

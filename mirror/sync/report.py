@@ -46,6 +46,7 @@ class IndexCounters:
     files_skipped: int = 0
     files_withheld: int = 0
     files_failed: int = 0
+    files_unwanted: int = 0
     bytes_downloaded: int = 0
     requests: int = 0
     projects_due: int = 0

@@ -290,6 +290,8 @@ class Cycle:
     """Each configured index after the roots were read, in their order."""
     needs: Needs | None = None
     """The needs of the configuration's wants; None where it has none."""
+    keep_unwanted_s: float = 0.0
+    """How long files stay published that no want needs any more."""
     listings: ListingCache | None = None
     """The listings of the pages that wants may need."""
     fork_server: ForkServer | None = None

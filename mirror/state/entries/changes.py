@@ -164,18 +164,18 @@ async def _load_open(tx: Transaction, names: Sequence[tuple[str, str]]) -> set[t
 
 
 async def close_entries(
-    tx: Transaction, where: str, values: Row, revision: int, now: float, *, is_exempt: bool = False
+    tx: Transaction, where: str, values: Row, revision: int, now: float, *, exempt: int = 0
 ) -> None:
     """Close the open rows that a condition selects; a blob that no open row needs begins its retention.
 
-    ``is_exempt``: the removal brake does not count them.
+    ``exempt``: not 0 where the removal brake does not count them; 2 where no want needs them.
     """
     closed = await tx.rows(
         f"SELECT sha256, filename FROM entry WHERE valid_to IS NULL AND {where}", values
     )
     await tx.execute(
         f"UPDATE entry SET valid_to = ?, exempt = ? WHERE valid_to IS NULL AND {where}",
-        (revision, is_exempt, *values),
+        (revision, exempt, *values),
     )
     await tx.executemany(_UNLIST_BLOB, [(now, sha256, filename) for sha256, filename in closed])
 

@@ -36,6 +36,8 @@ class RemovalRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The index no longer lists the project, or the patterns exclude it."""
     is_exempt: bool = False
     """The brake neither judges it nor counts it afterwards."""
+    is_unwanted: bool = False
+    """No want needs the files any more; the brake does not count them either."""
     is_displaced: bool = False
     """Another index owns it now; its failures here are not tried again."""
     meta: ProjectMeta | None = None
@@ -93,12 +95,17 @@ async def record_brake_lifted(store: Store, source: int, *, cycle: int) -> None:
         await tx.execute("UPDATE source SET brake_lifted = ? WHERE id = ?", (cycle, source))
 
 
-_PUBLISHED_AT_START = "FROM entry WHERE source = :source AND valid_from <= :start AND (valid_to IS NULL OR valid_to > :start)"
+_UNWANTED = 2
+"""The exemption of a file that left since no want needs it."""
+_PUBLISHED_AT_START = (
+    "FROM entry WHERE source = :source AND valid_from <= :start"
+    f" AND (valid_to IS NULL OR valid_to > :start) AND exempt != {_UNWANTED}"
+)
 
 
 _PUBLISHED_SINCE = (
     "FROM (SELECT DISTINCT project, filename FROM entry WHERE source = :source"
-    " AND (valid_to IS NULL OR valid_to > :start))"
+    f" AND (valid_to IS NULL OR valid_to > :start) AND exempt != {_UNWANTED})"
 )
 
 
@@ -201,7 +208,7 @@ async def record_removals(
                     same,
                     revision,
                     now,
-                    is_exempt=removal.is_exempt,
+                    exempt=_UNWANTED if removal.is_unwanted else int(removal.is_exempt),
                 )
         await tx.executemany(
             "UPDATE project SET listed = 0, absent_since = NULL, etag = NULL, last_modified = NULL, serial = NULL,"

@@ -232,6 +232,17 @@ async def let_earlier_go(store: Store) -> int:
         return await tx.execute(f"DELETE FROM wanted WHERE {where}")
 
 
+async def forget_wants(store: Store) -> None:
+    """Forget all wants: the configuration has none, and its indexes say what they give without any."""
+    if not await has_wants(store):
+        return
+    async with store.transaction() as tx:
+        for table in ("wanted", "asked", "resolution", "dropped_want"):
+            await tx.execute(f"DELETE FROM {table}")
+        await tx.execute("UPDATE source SET needed_since = NULL")
+        await tx.execute("DELETE FROM meta WHERE key IN ('wants', 'targets', 'wants_folder')")
+
+
 async def has_wants(store: Store) -> bool:
     """Return whether the last cycle had wants."""
     return bool(await load_meta(store, "wants") not in {None, "", "[]"})

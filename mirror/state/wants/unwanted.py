@@ -1,0 +1,98 @@
+"""Published files that no want needs: which they are, since when, and which of them may leave."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from mirror.core.names import ProjectName
+from mirror.state.store import Store
+
+_DAY_S = 86_400.0
+
+_UNWANTED = (
+    " FROM entry e JOIN project p ON p.id = e.project JOIN source s ON s.id = e.source"
+    " LEFT JOIN dropped_want d ON d.project = p.name AND d.filename = e.filename"
+    " AND d.index_name = s.name"
+    " WHERE e.source = :source AND e.valid_to IS NULL AND s.needed_since IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM wanted w"
+    " WHERE w.project = p.name AND w.filename = e.filename AND w.index_name = s.name)"
+)
+_SINCE = "max(coalesce(d.cycle, s.needed_since), coalesce(s.needed_since, 0))"
+
+
+class UnwantedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A published file that no want needs; ``since`` is a cycle."""
+
+    project: int
+    name: ProjectName
+    filename: str
+    since: int
+
+
+class UnwantedCount(msgspec.Struct, frozen=True, kw_only=True):
+    """All of them of one index."""
+
+    files: int
+    size: int
+    since: float | None
+    """When the first of them was dropped, in seconds since the epoch."""
+
+
+async def record_needed(store: Store, names: Collection[str], *, cycle: int) -> None:
+    """Record of which indexes only needed files are mirrored."""
+    rows = await store.rows("SELECT id, name, needed_since FROM source WHERE configured = 1")
+    changed = [
+        (cycle if name in names else None, identifier)
+        for identifier, name, since in rows
+        if (name in names) is (since is None)
+    ]
+    if changed:
+        async with store.transaction() as tx:
+            await tx.executemany("UPDATE source SET needed_since = ? WHERE id = ?", changed)
+
+
+async def count_unwanted(store: Store, source: int) -> UnwantedCount:
+    """Count the published files of an index that no want needs."""
+    [(files, size, since)] = await store.rows(
+        f"SELECT count(*), coalesce(sum(e.size), 0), min({_SINCE}){_UNWANTED}", {"source": source}
+    )
+    at = await store.value("SELECT started_at FROM cycle WHERE id = ?", (since,)) if since else None
+    return UnwantedCount(files=files, size=size, since=at)
+
+
+async def load_ended(
+    store: Store, source: int, *, last_cycle: int, limit: int
+) -> list[UnwantedFile]:
+    """Return the files that were dropped in ``last_cycle`` or before it, the longest unwanted first."""
+    return await store.rows_as(
+        UnwantedFile,
+        f"SELECT p.id AS project, p.name, e.filename, {_SINCE} AS since{_UNWANTED}"
+        f" AND {_SINCE} <= :last ORDER BY since, p.name, e.filename LIMIT :limit",
+        {"source": source, "last": last_cycle, "limit": limit},
+    )
+
+
+async def count_left(store: Store, source: int, now: float) -> tuple[int, int]:
+    """Return how many files left as unwanted within 24 hours, and how many are published."""
+    left = await store.value(
+        "SELECT count(*) FROM entry e JOIN revision r ON r.id = e.valid_to"
+        " WHERE e.source = ? AND e.exempt = 2 AND r.at > ?",
+        (source, now - _DAY_S),
+    )
+    published = await store.value(
+        "SELECT count(*) FROM entry WHERE source = ? AND valid_to IS NULL", (source,)
+    )
+    return left, published
+
+
+async def forget_dropped(store: Store) -> None:
+    """Forget the files that are not published any more."""
+    where = (
+        "NOT EXISTS (SELECT 1 FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
+        " WHERE p.name = dropped_want.project AND e.filename = dropped_want.filename)"
+    )
+    if await store.value(f"SELECT EXISTS (SELECT 1 FROM dropped_want WHERE {where})"):
+        async with store.transaction() as tx:
+            await tx.execute(f"DELETE FROM dropped_want WHERE {where}")
