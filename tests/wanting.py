@@ -28,7 +28,11 @@ class WantingMirror(Mirror):
 
     def want(self, *requirements: str, name: str = "apps", **options: Any) -> None:
         """Replace the wants by one list of requirements."""
-        self.wants = (WantConfig(name=name, requirements=requirements, **options),)
+        self.wants = self.wanted(*requirements, name=name, **options)
+
+    def wanted(self, *requirements: str, name: str, **options: Any) -> tuple[WantConfig, ...]:
+        """Return a want to add."""
+        return (WantConfig(name=name, requirements=requirements, **options),)
 
     @property
     def config(self) -> Config:

@@ -23,9 +23,10 @@ from mirror.errors import ConfigError, MirrorError
 from mirror.logs import get_logger
 from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.reading import read_want
+from mirror.selection.resolving.locked import resolve_lock
 from mirror.selection.resolving.results import ChosenFile, Result, failed
-from mirror.selection.resolving.runs import LazyResolver, Void
-from mirror.selection.resolving.uv import Uv, find_uv, open_uv
+from mirror.selection.resolving.runs import LazyResolver, Void, policy_of
+from mirror.selection.resolving.uv import NO_UV, Uv, find_uv, open_uv
 from mirror.selection.targets import Environment, environments
 from mirror.selection.view.tables import build_table, rows_of
 from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile, WantSource
@@ -52,11 +53,6 @@ _log = get_logger(__name__)
 
 _TABLES = 1
 """The version of the view's rules. Another one has everything resolved again."""
-
-NO_UV = (
-    "the resolver uv is not there: install the extra `resolve` (`pip install 'offline-mirror[resolve]'`),"
-    " or name the program in MIRROR_UV"
-)
 
 
 class WantedPages(Protocol):
@@ -246,7 +242,7 @@ class CycleNeeds:
                 if await self._is_current(pages, job, stored, result, names):
                     self._results[job.key] = result
                     return
-            result = await self._resolve(resolver, job)
+            result = await self._resolve(pages, resolver, job)
             inputs = await self._inputs(pages, job, result.releases, result.names)
         except Void as exc:
             _log.warning(
@@ -296,7 +292,7 @@ class CycleNeeds:
         )
         return True
 
-    async def _resolve(self, resolver: LazyResolver, job: _WantJob) -> Result:
+    async def _resolve(self, pages: WantedPages, resolver: LazyResolver, job: _WantJob) -> Result:
         match job.source:
             case UnresolvedFile(problem=problem):
                 return failed(
@@ -312,13 +308,10 @@ class CycleNeeds:
                 return failed((gap,))
             case Resolution() as source:
                 return await (await resolver.get()).resolve(
-                    source, job.environments, job.want.sdists
+                    source, job.environments, policy_of(job.want)
                 )
-            case _:
-                detail = "lock files are not read yet"
-                return failed(
-                    (Gap(project="", requirement="", reason=GapReason.UNRESOLVED, detail=detail),)
-                )
+            case LockedSet() as lock:
+                return await resolve_lock(lock, job.environments, job.want, pages)
 
     async def _inputs(
         self, pages: WantedPages, job: _WantJob, releases: Sequence[str], names: Sequence[str]
@@ -346,7 +339,14 @@ class CycleNeeds:
             _TABLES,
             self._uv.version if self._uv is not None else None,
             _described(job.source),
-            [job.want.sdists, job.want.versions, job.want.wheels, job.want.accept_unproved],
+            [
+                job.want.sdists,
+                job.want.versions,
+                job.want.wheels,
+                job.want.accept_unproved,
+                job.want.lock_platforms,
+                job.want.on_rebuilt,
+            ],
             [
                 [one.release, one.uv_python_platform, len(one.tags), str(one.tags[0])]
                 for one in job.environments

@@ -47,4 +47,4 @@ async def test_name_that_no_index_lists(tmp_path: Path, simulator) -> None:
     assert mirror.exit_code == 5
     [proof] = await proofs(mirror)
     assert not proof["installable"]
-    assert [(gap["project"], gap["reason"]) for gap in proof["gaps"]] == [("app", "not-offered")]
+    assert [(gap["project"], gap["reason"]) for gap in proof["gaps"]] == [("nowhere", "not-offered")]

@@ -10,7 +10,7 @@ import msgspec
 from mirror.config import Config, TargetConfig, WantConfig
 from mirror.core.offers import HIDING
 from mirror.errors import ConfigError, Reason
-from mirror.selection.cycle_needs import NO_UV, by_name, decode_result
+from mirror.selection.cycle_needs import by_name, decode_result
 from mirror.selection.gaps import Gap, GapReason, reason_of_ledger
 from mirror.selection.proof.prover import Known, Proof, Prover
 from mirror.selection.proof.published import Published
@@ -35,6 +35,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to prove."""
 
     source: WantSource
+    want: WantConfig | None
     environments: tuple[Environment, ...]
 
 
@@ -66,7 +67,7 @@ def questions(config: Config, names: Sequence[str], target: str | None) -> list[
         want = known.get(name)
         if want is not None:
             chosen = [one for one in config.targets_of(want) if target in {None, one.name}]
-            found += _for_targets(read_want(want, config.folder), chosen)
+            found += _for_targets(read_want(want, config.folder), want, chosen)
         elif Path(name).is_file():
             chosen = [one for one in config.targets if target in {None, one.name}]
             if not chosen:
@@ -74,19 +75,21 @@ def questions(config: Config, names: Sequence[str], target: str | None) -> list[
                     "there is no target: print the table of this machine with `mirror target here`"
                 )
                 raise ConfigError(where="target", problem=problem)
-            found += _for_targets((read_file(Path(name), want=None, folder=Path.cwd()),), chosen)
+            found += _for_targets(
+                (read_file(Path(name), want=None, folder=Path.cwd()),), None, chosen
+            )
         else:
             raise ConfigError(where=name, problem="neither the name of a want nor a file")
     return found
 
 
 def _for_targets(
-    sources: Sequence[WantSource], targets: Sequence[TargetConfig]
+    sources: Sequence[WantSource], want: WantConfig | None, targets: Sequence[TargetConfig]
 ) -> Iterator[Question]:
     groups = [group for target in targets for group in by_name(environments(target)).values()]
     for source in sources:
         for group in groups:
-            yield Question(source=source, environments=group)
+            yield Question(source=source, want=want, environments=group)
 
 
 async def prove(
@@ -108,7 +111,7 @@ async def prove(
             published, resolver if uv else None, metadata_limit_bytes=metadata_limit_bytes
         )
         for one, facts in zip(asked, known, strict=True):
-            proofs.append(await prover.prove(one.source, one.environments, facts, NO_UV))
+            proofs.append(await prover.prove(one.source, one.environments, facts, one.want))
     return proofs
 
 

@@ -13,14 +13,18 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
+from mirror.config import WantConfig
 from mirror.core.names import ProjectName
-from mirror.core.offers import ProjectOffers
+from mirror.core.offers import Offer, ProjectOffers
 from mirror.selection.gaps import Gap, GapReason, Instead
 from mirror.selection.proof.judge import Damaged, check_bytes, judge
 from mirror.selection.proof.published import Published, sha256_of
+from mirror.selection.resolving.locked import digests_of
 from mirror.selection.resolving.results import ChosenFile, Result
-from mirror.selection.resolving.runs import LazyResolver
+from mirror.selection.resolving.runs import LazyResolver, policy_of
+from mirror.selection.resolving.uv import NO_UV
 from mirror.selection.targets import Environment
+from mirror.selection.view.tables import read_distribution
 from mirror.selection.wants import (
     LockedFile,
     LockedPackage,
@@ -88,7 +92,11 @@ class Prover:
         self._metadata_limit_bytes = metadata_limit_bytes
 
     async def prove(
-        self, source: WantSource, environments: Sequence[Environment], known: Known, no_uv: str
+        self,
+        source: WantSource,
+        environments: Sequence[Environment],
+        known: Known,
+        want: WantConfig | None,
     ) -> Proof:
         """Return the proof for all releases of one Python on one platform."""
         base = Proof(want=source.want, file=source.file, target=environments[0].name)
@@ -96,21 +104,28 @@ class Prover:
             case UnresolvedFile(problem=problem):
                 return msgspec.structs.replace(base, gaps=(_unresolved(problem),))
             case LockedSet():
-                return await self._prove_lock(base, source, environments, known)
+                return await self._prove_lock(base, source, environments, known, want)
             case Resolution() if self._resolver is None:
-                return msgspec.structs.replace(base, gaps=(_unresolved(no_uv),))
+                return msgspec.structs.replace(base, gaps=(_unresolved(NO_UV),))
             case Resolution():
                 assert self._resolver is not None
-                return await self._prove_resolution(base, source, environments, known)
+                return await self._prove_resolution(base, source, environments, known, want)
 
     async def _prove_resolution(
-        self, base: Proof, source: Resolution, environments: Sequence[Environment], known: Known
+        self,
+        base: Proof,
+        source: Resolution,
+        environments: Sequence[Environment],
+        known: Known,
+        want: WantConfig | None,
     ) -> Proof:
         assert self._resolver is not None
         resolver = await self._resolver.get()
         files: set[ChosenFile] = set()
         gaps: dict[Gap, None] = {}
-        for result in await resolver.resolve_groups(source, environments, "where-no-wheel"):
+        for result in await resolver.resolve_groups(
+            source, environments, policy_of(want, sdists="where-no-wheel")
+        ):
             files.update(result.files)
             gaps |= dict.fromkeys(_with_reason(gap, known) for gap in result.gaps)
             environment = next(one for one in environments if one.release in result.releases)
@@ -119,10 +134,14 @@ class Prover:
                     self._judge, result.files, source, environment
                 )
                 gaps |= dict.fromkeys(_with_reason(gap, known) for gap in found)
+        found = list(gaps)
+        if found and known.result is not None and not known.result.is_resolved:
+            # nothing of it could be mirrored: only the last cycle knows why
+            found = [*known.result.gaps, *(g for g in found if g.reason is GapReason.DAMAGED)]
         return msgspec.structs.replace(
             base,
             files=tuple(sorted(files)),
-            gaps=tuple(gaps),
+            gaps=tuple(found),
             instead=known.result.instead if known.result is not None else (),
         )
 
@@ -139,10 +158,17 @@ class Prover:
         )
 
     async def _prove_lock(
-        self, base: Proof, lock: LockedSet, environments: Sequence[Environment], known: Known
+        self,
+        base: Proof,
+        lock: LockedSet,
+        environments: Sequence[Environment],
+        known: Known,
+        want: WantConfig | None,
     ) -> Proof:
         files: set[ChosenFile] = set()
         gaps: dict[Gap, None] = {}
+        rebuilt: dict[str, None] = {}
+        may_follow = want is not None and want.on_rebuilt == "follow"
         for environment in environments:
             for foreign in lock.foreign_for(environment):
                 text = (
@@ -159,11 +185,13 @@ class Prover:
                 ] = None
             for package in lock.packages_for(environment):
                 listing = await self._published.look(ProjectName(package.project))
-                found = _locked_file(package, listing, environment)
+                found = _locked_file(package, listing, environment, may_follow=may_follow)
                 if isinstance(found, Gap):
                     gaps[_with_reason(found, known)] = None
-                else:
-                    files.add(found)
+                    continue
+                files.add(found[0])
+                if found[1]:
+                    rebuilt[found[0].filename] = None
         for file in sorted(files):
             try:
                 await anyio.to_thread.run_sync(check_bytes, file, self._published.layout)
@@ -176,13 +204,17 @@ class Prover:
                     detail=str(exc),
                 )
                 gaps[gap] = None
-        return msgspec.structs.replace(base, files=tuple(sorted(files)), gaps=tuple(gaps))
+        return msgspec.structs.replace(
+            base, files=tuple(sorted(files)), gaps=tuple(gaps), rebuilt=tuple(rebuilt)
+        )
 
 
 def _locked_file(
-    package: LockedPackage, listing: ProjectOffers, environment: Environment
-) -> ChosenFile | Gap:
-    """Return the published file that an installer takes for a package of a lock, or its gap."""
+    package: LockedPackage, listing: ProjectOffers, environment: Environment, *, may_follow: bool
+) -> tuple[ChosenFile, bool] | Gap:
+    """Return the published file that an installer takes for a package of a lock, and whether it was
+    rebuilt; or its gap.
+    """
     text = f"{package.project}=={package.version}" if package.version else package.project
 
     def gap(reason: GapReason, detail: str) -> Gap:
@@ -192,31 +224,48 @@ def _locked_file(
     if chosen is None and package.files:
         return gap(GapReason.NO_WHEEL, f"the lock names no file of it for {environment.name}")
     wanted = frozenset(chosen.digests if chosen is not None else package.digests)
-    rows = [
-        offer
-        for offer in listing.offers
-        if chosen is None or offer.file.filename == chosen.filename
-    ]
+    rows = _rows_of(package, chosen, listing, environment)
     for offer in rows:
-        digests = {f"{algorithm}:{digits}" for algorithm, digits in offer.file.digests}
-        if digests & wanted or (chosen is not None and not wanted):
-            file = offer.file
-            return ChosenFile(
-                index=offer.index,
-                project=package.project,
-                version=package.version or "",
-                filename=file.filename,
-                size=file.size,
-                digests=file.digests,
-            )
+        if digests_of(offer) & wanted or (chosen is not None and not wanted):
+            return _file_of(package, offer), False
+    if rows and may_follow:
+        return _file_of(package, rows[0]), True
     name = _name_of(chosen, text)
-    if rows and chosen is not None:
+    if rows:
         here = sha256_of(rows[0].file)
-        return gap(
-            GapReason.REBUILT,
-            f"{name} is published with other bytes than the lock names: sha256 {here}",
-        )
+        detail = f"{name} is published with other bytes than the lock names: sha256 {here}"
+        return gap(GapReason.REBUILT, detail)
     return gap(GapReason.NOT_OFFERED, f"{name} is not published")
+
+
+def _rows_of(
+    package: LockedPackage,
+    chosen: LockedFile | None,
+    listing: ProjectOffers,
+    environment: Environment,
+) -> list[Offer]:
+    """Return the published files that a package of a lock may mean: by name, else by version."""
+    if chosen is not None:
+        return [offer for offer in listing.offers if offer.file.filename == chosen.filename]
+    found = []
+    for offer in listing.offers:
+        read = read_distribution(offer.file.filename)
+        if read is None or str(read.version) != (package.version or "").removeprefix("=="):
+            continue
+        if not read.is_wheel or environment.rank(read.tags) is not None:
+            found.append(offer)
+    return found
+
+
+def _file_of(package: LockedPackage, offer: Offer) -> ChosenFile:
+    return ChosenFile(
+        index=offer.index,
+        project=package.project,
+        version=package.version or "",
+        filename=offer.file.filename,
+        size=offer.file.size,
+        digests=offer.file.digests,
+    )
 
 
 def _name_of(chosen: LockedFile | None, text: str) -> str:

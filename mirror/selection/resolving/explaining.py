@@ -44,6 +44,8 @@ def explain_gaps(
     for edge in edges:
         table = tables.get(ProjectName(edge.project))
         gap, which = _gap_of(edge, table) if table is not None else (None, None)
+        if read_requirement(edge.requirement).requirement.url is not None:
+            gap, which = _gap_of_address(edge), None
         if gap is not None:
             gaps.setdefault((gap.project, gap.requirement), gap)
         if which is not None:
@@ -104,10 +106,6 @@ def _gap_of(edge: Edge, table: VersionTable) -> tuple[Gap | None, Passed | None]
 
     requirement = read_requirement(edge.requirement).requirement
     listing = table.listing
-    if requirement.url is not None:
-        return gap(
-            GapReason.NOT_OFFERED, f"{edge.requirement} is an address, which is never followed"
-        ), None
     if not listing.is_listed:
         if listing.rule:
             return gap(GapReason.LEFT_OUT, listing.rule), None
@@ -130,6 +128,16 @@ def _gap_of(edge: Edge, table: VersionTable) -> tuple[Gap | None, Passed | None]
         best = table.passed[max(passed)]
         return gap(best.reason, best.detail), best
     return gap(*_no_version(table, requirement.specifier)), None
+
+
+def _gap_of_address(edge: Edge) -> Gap:
+    detail = f"{edge.requirement} is an address, which is never followed"
+    return Gap(
+        project=edge.project,
+        requirement=edge.requirement,
+        reason=GapReason.NOT_OFFERED,
+        detail=detail,
+    )
 
 
 def _no_version(table: VersionTable, specifier: SpecifierSet) -> tuple[GapReason, str]:

@@ -35,6 +35,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Files that would be taken if they could be had."""
     gaps: tuple[Gap, ...] = ()
     instead: tuple[Instead, ...] = ()
+    rebuilt: tuple[str, ...] = ()
+    """Files that have other bytes than a lock names, and are followed."""
     edges: tuple[Edge, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -64,6 +66,7 @@ def union(results: list[Result]) -> Result:
         sought=tuple(sorted({file for one in results for file in one.sought})),
         gaps=tuple(dict.fromkeys(gap for one in results for gap in one.gaps)),
         instead=tuple(dict.fromkeys(item for one in results for item in one.instead)),
+        rebuilt=tuple(dict.fromkeys(name for one in results for name in one.rebuilt)),
         edges=tuple(dict.fromkeys(edge for one in results for edge in one.edges)),
         warnings=tuple(dict.fromkeys(word for one in results for word in one.warnings)),
     )

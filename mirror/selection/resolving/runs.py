@@ -22,6 +22,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from mirror.config import WantConfig
 from mirror.core.names import ProjectName
 from mirror.errors import MirrorError
 from mirror.selection.gaps import Gap, GapReason
@@ -49,6 +50,22 @@ class Void(Exception):
         self.cause = cause
 
 
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The choices of a want beyond its requirements."""
+
+    sdists: Sdists = "where-no-wheel"
+    accept_unproved: tuple[str, ...] = ()
+    """Projects whose dependencies may be known only by running code."""
+
+
+def policy_of(want: WantConfig | None, *, sdists: Sdists | None = None) -> Policy:
+    """Return the choices of a want; those by default without one."""
+    if want is None:
+        return Policy()
+    accepted = tuple(canonicalize_name(name) for name in want.accept_unproved)
+    return Policy(sdists=sdists or want.sdists, accept_unproved=accepted)
+
+
 class Resolver:
     """Starts uv against the view, for the resolutions of one cycle or one proof."""
 
@@ -61,13 +78,13 @@ class Resolver:
         self._numbers = itertools.count(1)
 
     async def resolve(
-        self, source: Resolution, environments: Sequence[Environment], sdists: Sdists
+        self, source: Resolution, environments: Sequence[Environment], policy: Policy
     ) -> Result:
         """Resolve for all releases of one Python on one platform. Raises ``Void``."""
-        return union(await self.resolve_groups(source, environments, sdists))
+        return union(await self.resolve_groups(source, environments, policy))
 
     async def resolve_groups(
-        self, source: Resolution, environments: Sequence[Environment], sdists: Sdists
+        self, source: Resolution, environments: Sequence[Environment], policy: Policy
     ) -> list[Result]:
         """Resolve once for each group of releases that answer alike. Raises ``Void``."""
         done: list[tuple[Environment, RunAnswers]] = []
@@ -76,8 +93,9 @@ class Resolver:
             environment = _next_of(environments, done, source)
             if environment is None:
                 return results
-            answers = RunAnswers(self._offers, environment, sdists)
-            results.append(await self._resolve_one(source, environment, answers))
+            answers = RunAnswers(self._offers, environment, policy.sdists)
+            result = await self._resolve_one(source, environment, answers)
+            results.append(_with_unproved(result, answers, policy))
             done.append((environment, answers))
 
     async def _resolve_one(
@@ -294,6 +312,26 @@ def _unresolved(
         ),
         edges=tuple(edges),
     )
+
+
+def _with_unproved(result: Result, answers: RunAnswers, policy: Policy) -> Result:
+    """Mark the source distributions whose dependencies only their own code knows, and name them."""
+    if not result.is_resolved:
+        return result
+    files, gaps = [], list(result.gaps)
+    for file in result.files:
+        read = answers.metadata.get((ProjectName(file.project), Version(file.version)))
+        is_sdist = not file.filename.endswith(".whl")
+        is_unproved = is_sdist and read is not None and read.is_dynamic
+        files.append(msgspec.structs.replace(file, is_unproved=is_unproved))
+        if is_unproved and file.project not in policy.accept_unproved:
+            detail = f"{file.filename}: its dependencies are known only by running it"
+            text = f"{file.project}=={file.version}"
+            gap = Gap(
+                project=file.project, requirement=text, reason=GapReason.UNPROVED, detail=detail
+            )
+            gaps.append(gap)
+    return msgspec.structs.replace(result, files=tuple(files), gaps=tuple(gaps))
 
 
 def _file_of(project: ProjectName, shown: ShownVersion) -> ChosenFile:

@@ -33,6 +33,10 @@ _OUTPUT_BYTES = 16 << 20
 """Maximum length of the resolver's answer, and of its words."""
 _VERSION_S = 60.0
 
+NO_UV = (
+    "the resolver uv is not there: install the extra `resolve` (`pip install 'offline-mirror[resolve]'`),"
+    " or name the program in MIRROR_UV"
+)
 _LAUNCHER = (
     "import ctypes, os, resource, signal, sys\n"
     "ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)\n"

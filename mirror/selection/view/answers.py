@@ -7,6 +7,7 @@ reason that is not the project's own makes the run void at once, since the answe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -37,6 +38,8 @@ from mirror.selection.view.tables import (
     version_of_alias,
 )
 
+MAX_SDISTS = 20
+"""Maximum number of source distributions of one project whose metadata one run reads."""
 MAX_NAMES = 20_000
 """Maximum number of projects that one resolution may ask for."""
 
@@ -72,6 +75,7 @@ class RunAnswers:
         """Set with ``void``: the resolver is ended at once."""
         self._pages: dict[ProjectName, bytes] = {}
         self._texts: dict[tuple[ProjectName, Version], bytes] = {}
+        self._sdists_read: Counter[ProjectName] = Counter()
         self._locks: dict[ProjectName, anyio.Lock] = {}
 
     async def table(self, project: ProjectName) -> VersionTable:
@@ -121,6 +125,11 @@ class RunAnswers:
 
     async def _read(self, project: ProjectName, shown: ShownVersion) -> bytes:
         version = shown.version
+        if not shown.is_wheel:
+            self._sdists_read[project] += 1
+            if self._sdists_read[project] > MAX_SDISTS:
+                detail = f"{project} {version}: {MAX_SDISTS} source distributions were read before"
+                return self._pass(project, shown, GapReason.UNPROVED, detail)
         try:
             data = await self._offers.metadata(project, shown.offer)
             read = read_metadata(data, project, version)

@@ -266,7 +266,9 @@ class CyclePages:
             )
         if row.withdrawn or page.meta.status == "quarantined":
             return None
-        held = (await load_held(self._cycle.store, [row.id]))[row.id] if row.has_entries else {}
+        held = (await load_held(self._cycle.store, [row.id]))[
+            row.id
+        ]  # a download may have ended since
         digests = {name: one.sha256 for name, one in held.items()}
         selected = run.selection.select(page, digests, claimed, owners)
         ledger = await self._ledger(run, row)
@@ -286,8 +288,6 @@ class CyclePages:
         self, run: IndexRun, project: ProjectName, row: ProjectRow
     ) -> list[str]:
         """Return the published files that a page does not list any more, while their removal is not applied."""
-        if not row.has_entries:
-            return []
         early = run.looked[project]
         page = early.page or await self._load(run, project, early.validators)
         if page is None:
