@@ -6,12 +6,15 @@ once, at its start, where that costs some milliseconds. The copy only waits, and
 parent.
 
 Invariants: a worker exits as soon as it sees its socket closed, which happens whenever the parent
-ends; workers ignore signals sent to the process group.
+ends; workers ignore signals sent to the process group; no forked process keeps the parent's
+standard streams, at whose end a caller may wait: its standard error leads to the parent, which
+writes the log.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import select
@@ -24,12 +27,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
-from mirror.logs import get_logger, write_log_here
+from mirror.logs import get_logger, write_line, write_log_here
 
 _SLOTS: Final = 64
 _NUMBER_BYTES: Final = 8
 _END_S: Final = 3.0
 """How long to wait for the workers to exit."""
+_LAST_LINES_S: Final = 0.3
 _OURS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 Serve = Callable[[socket.socket, memoryview, int], None]
@@ -129,6 +133,7 @@ def started_fork_server(serve: Serve) -> Iterator[ForkServer | None]:
     promises = memoryview(mmap.mmap(-1, _SLOTS * _NUMBER_BYTES)).cast("q")
     pids = memoryview(mmap.mmap(-1, _SLOTS * _NUMBER_BYTES)).cast("q")
     ours, theirs = socket.socketpair()
+    log_end, stderr = os.pipe()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()  # else both processes would write the buffered text
@@ -137,18 +142,56 @@ def started_fork_server(serve: Serve) -> Iterator[ForkServer | None]:
     except OSError:
         ours.close()
         theirs.close()
+        os.close(log_end)
+        os.close(stderr)
         yield None
         return
     if pid == 0:
         ours.close()
-        _run(partial(_fork_on_demand, theirs, serve, promises, pids))
+        control = socket.socket(fileno=_above_streams(theirs.detach()))
+        _leave_streams(_above_streams(stderr))
+        _run(partial(_fork_on_demand, control, serve, promises, pids))
     theirs.close()
+    os.close(stderr)
+    writer = threading.Thread(target=_write_lines, args=(log_end,), name="log of workers", daemon=True)
+    writer.start()
     fork_server = ForkServer(ours, promises, pids)
     try:
         yield fork_server
     finally:
         fork_server.close()
         _wait_for(pid)
+        writer.join(_LAST_LINES_S)  # it ends with the last worker; one that can't be killed may stay
+
+
+def _above_streams(descriptor: int) -> int:
+    """Return a descriptor for the same that is none of a standard stream's: a caller may have
+    closed those.
+    """
+    if descriptor > 2:
+        return descriptor
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def _leave_streams(stderr: int) -> None:
+    """Replace the standard streams of this process: nothing is read, errors go to ``stderr``."""
+    os.set_blocking(stderr, False)  # a line that the parent does not take is lost, and stops nobody
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor, target in ((nowhere, 0), (nowhere, 1), (stderr, 2)):
+        os.dup2(descriptor, target)
+    if nowhere > 2:
+        os.close(nowhere)
+    os.close(stderr)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of this process
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, errors="backslashreplace")  # noqa: SIM115
+
+
+def _write_lines(log_end: int) -> None:
+    """Write the lines of forked processes to the log until the last of them has ended."""
+    with open(log_end, encoding="utf-8", errors="backslashreplace") as lines:
+        for line in lines:
+            write_line(line.rstrip("\n"))
 
 
 def _wait_for(pid: int) -> None:

@@ -61,12 +61,13 @@ def test_stuck_worker(threaded_simulator: Simulators, tmp_path: Path) -> None:
 
 
 def test_worker_that_cannot_be_killed(threaded_simulator: Simulators, tmp_path: Path) -> None:
-    """It is named at the end, its work is done elsewhere, and what it may still write to is left alone."""
+    """It is named at the end, its work is done elsewhere, and what it may still write to is left alone.
+
+    Who captures the program's output does not wait for it.
+    """
     index = filled(threaded_simulator)
-    # It lets go of our pipes, at whose end this test would wait for it.
-    stops = STOPS.replace("os.kill", "[os.dup2(os.open(os.devnull, os.O_RDWR), n) for n in (1, 2)]; os.kill")
     unkillable = (
-        f"{stops}pool._KILL_S = 0.1\nimport mirror.workers.fork_server as f; f.ForkedProcess.kill = lambda _: None"
+        f"{STOPS}pool._KILL_S = 0.1\nimport mirror.workers.fork_server as f; f.ForkedProcess.kill = lambda _: None"
     )
     mirror = mirror_of(tmp_path, index, unkillable)
     done = mirror.sync("--log-level", "info")
