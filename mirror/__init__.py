@@ -6,7 +6,7 @@ way of one file from an index's page to the mirror's page, ``publishing.publishe
 for everything that keeps a tree whole, ``cli`` for the commands. ``errors`` is the tree of all
 failures.
 
-Imports go downwards only: cli > daemon > wiring > (sync | upkeep | bundle | serve | selection) >
+Imports go downwards only: cli > daemon > jobs > wiring > (sync | upkeep | bundle | serve | selection) >
 (publishing | workers) > holdings > (upstream | state | tree) > (config | metrics | notify | logs) >
 (core | exit_codes) > errors; import-linter checks it (``pyproject.toml``).
 """

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
-from mirror.cli.options import GlobalOptions
-from mirror.cli.upkeep_commands import _repair
 from mirror.holdings.opening import opened_holdings, opened_holdings_for_reading
+from mirror.jobs.repair import check_and_repair
 from mirror.upkeep.findings import Scope, Verification
 from mirror.upkeep.prune import Pruning, Retention, plan_prune
 from mirror.upkeep.prune import prune as run_prune
@@ -69,7 +69,7 @@ async def verify(mirror: Mirror, scope: Scope | None = None, *, now: float | Non
 async def repair(mirror: Mirror) -> Verification:
     """Verify and repair as the command does, with the fetching of what was lost."""
     found = Verification()
-    await _repair(GlobalOptions(), mirror.config, Scope(), found)
+    await check_and_repair(mirror.config, Scope(), env=dict(os.environ), wait_s=0.0, into=found)
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from mirror.cli.words import Place
     from mirror.config import Config
     from mirror.core.names import ProjectName
+    from mirror.jobs.once import OnceResult
     from mirror.sync.report import Report
     from mirror.sync.work import Options
     from mirror.workers.fork_server import ForkServer
@@ -50,12 +50,11 @@ def sync(
     ] = None,
 ) -> ExitCode:
     """Keep the mirror up to date: a service, or one cycle with --once."""
-    import os
-
     import anyio
 
     from mirror.core.names import normalize_project
     from mirror.errors import UnsafeName
+    from mirror.jobs.once import OnceResult
     from mirror.sync.work import Options
 
     if not once:
@@ -76,11 +75,11 @@ def sync(
         indexes=tuple(index or ()),
         projects=names,
     )
-    run = _Run(config=config, wanted=wanted, wait_s=options.wait_s, env=dict(os.environ), shown=options.is_interactive)
-    with nullcontext() if dry_run else _fork_server() as run.fork_server:
-        code = anyio.run(_sync_once, run)
-    if run.report is not None:
-        _write_report(run.report, _place(options, config), dry_run=dry_run, as_json=json)
+    result = OnceResult()
+    with nullcontext() if dry_run else _fork_server() as fork_server:
+        code = anyio.run(_sync_once, options, config, wanted, fork_server, result)
+    if result.report is not None:
+        _write_report(result.report, _place(options, config), dry_run=dry_run, as_json=json)
     return code
 
 
@@ -153,33 +152,31 @@ def _leave_soon(code: ExitCode) -> None:
     timer.start()
 
 
-@dataclass(slots=True, kw_only=True)
-class _Run:
-    """One cycle from its options to its result."""
+async def _sync_once(
+    options: GlobalOptions, config: Config, wanted: Options, fork_server: ForkServer | None, into: OnceResult
+) -> ExitCode:
+    import os
 
-    config: Config
-    wanted: Options
-    wait_s: float
-    env: dict[str, str]
-    shown: bool
-    """Whether its progress is shown."""
-    caught: list[ExitCode] = field(default_factory=list)
-    """The exit codes of the received signals."""
-    fork_server: ForkServer | None = None
-    report: Report | None = None
-    code: ExitCode | None = None
-
-
-async def _sync_once(run: _Run) -> ExitCode:
     import anyio
 
+    from mirror.cli.progress import shown_progress
+    from mirror.jobs.once import run_once
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_watch_signals, tasks.cancel_scope, run.caught)
-        await _run_once(run)
+        tasks.start_soon(_watch_signals, tasks.cancel_scope, into.caught)
+        await run_once(
+            config,
+            wanted,
+            env=dict(os.environ),
+            wait_s=options.wait_s,
+            fork_server=fork_server,
+            into=into,
+            progress=shown_progress if options.is_interactive else None,
+        )
         tasks.cancel_scope.cancel()
-    if run.caught:
-        _leave_soon(first_of(run.caught))
-    return first_of(run.caught) if run.code is None else run.code
+    if into.caught:
+        _leave_soon(first_of(into.caught))
+    return first_of(into.caught) if into.exit_code is None else into.exit_code
 
 
 async def _watch_signals(scope: CancelScope, caught: list[ExitCode]) -> None:
@@ -192,36 +189,6 @@ async def _watch_signals(scope: CancelScope, caught: list[ExitCode]) -> None:
         async for number in signals:
             caught.append(ExitCode.SIGINT if number is signal.SIGINT else ExitCode.SIGTERM)
             scope.cancel()
-
-
-async def _run_once(run: _Run) -> None:
-    import anyio
-
-    from mirror import __version__
-    from mirror.cli.options import collect_rarely
-    from mirror.cli.progress import shown_progress
-    from mirror.daemon.aftermath import after_once, tell_cycle, write_metrics
-    from mirror.sync.cycle import record_outcome, run_cycle
-    from mirror.wiring import opened_cycle
-
-    collect_rarely()
-    metrics = None
-    async with opened_cycle(
-        run.config, run.wanted, env=run.env, wait_s=run.wait_s, fork_server=run.fork_server
-    ) as cycle:
-        try:
-            async with shown_progress(cycle) if run.shown else nullcontext():
-                await run_cycle(cycle)
-        finally:
-            run.report, run.code = cycle.report, cycle.report.exit_code(run.caught)
-            with anyio.CancelScope(shield=True):
-                await record_outcome(cycle, run.code)
-        if not run.wanted.dry_run:
-            metrics = await after_once(cycle, run.config, version=__version__)
-    if metrics is not None:
-        await write_metrics(run.config, metrics)
-    if not run.wanted.dry_run:
-        await tell_cycle(run.config, run.report, run.code, run.env)
 
 
 def _write_report(report: Report, place: Place, *, dry_run: bool, as_json: bool) -> None:

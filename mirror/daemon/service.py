@@ -37,7 +37,6 @@ from mirror.core.schedule import (
     reloaded,
     shifted,
 )
-from mirror.daemon.aftermath import note_cycle, tell, tell_cycle, warn_of_end, write_metrics
 from mirror.daemon.endpoint import Answers, Endpoint
 from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.daemon.upkeep import Upkeep
@@ -45,6 +44,8 @@ from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, Stat
 from mirror.exit_codes import ExitCode
 from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user, make_state, opened_holdings
+from mirror.jobs.after_cycle import note_cycle, warn_of_end, write_metrics
+from mirror.jobs.notify_command import notify_cycle, run_notify_command
 from mirror.logs import get_logger
 from mirror.metrics import Facts, Metrics
 from mirror.notify import ServiceManager
@@ -349,7 +350,7 @@ class Daemon:
         await self._open_endpoint()  # where it could not be opened yet
         await write_metrics(self._config, self._metrics)
         if report is not None:
-            await tell_cycle(self._config, report, code, self._env)
+            await notify_cycle(self._config, report, code, self._env)
 
     async def _wait_for_cycle(self, names: tuple[str, ...]) -> tuple[Report, int]:
         """Run a cycle as soon as no other command holds the tree."""
@@ -459,7 +460,7 @@ class Daemon:
             await write_metrics(self._config, self._metrics)
         if found and self._config.service.notify_command:
             report = {"format": 1, "damage": [finding.as_json() for finding in found]}
-            await tell(self._config, "damage", msgspec.json.encode(report), ExitCode.DAMAGED, self._env)
+            await run_notify_command(self._config, "damage", msgspec.json.encode(report), ExitCode.DAMAGED, self._env)
 
     # -- status, metrics and notifications -----------------------------------------------------------
 

@@ -14,6 +14,9 @@ from mirror.tree.check import Damage
 
 _log = get_logger(__name__)
 
+SNAPSHOT = "snapshot "
+"""Marks a file that only a snapshot lists, in the place of its index (``state.blobs``)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
@@ -106,6 +109,11 @@ class Verification:
             path=shown_path(finding.path),
             detail=shown_text(finding.detail),
         )
+
+
+def is_of_snapshot(file: LostFile) -> bool:
+    """Return whether only a snapshot lists a file, so that no cycle fetches it again."""
+    return file.index.startswith(SNAPSHOT)
 
 
 def shown_path(path: str) -> str:

@@ -42,7 +42,7 @@ from mirror.tree.check import (
     sort_unknown,
 )
 from mirror.tree.layout import Layout
-from mirror.upkeep.findings import Finding, Scope, Verification
+from mirror.upkeep.findings import SNAPSHOT, Finding, Scope, Verification
 from mirror.upkeep.verify_pages import add_foreign, check_pages
 
 _log = get_logger(__name__)
@@ -208,7 +208,7 @@ async def _check_snapshots(holdings: Holdings, into: Verification) -> None:
             into.lost_to_snapshots.append(
                 LostFile(
                     source=0,
-                    index=f"snapshot {snapshot}",
+                    index=f"{SNAPSHOT}{snapshot}",
                     is_configured=False,
                     project=ProjectName(project),
                     filename=filename,

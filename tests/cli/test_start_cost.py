@@ -21,7 +21,7 @@ PROGRAMS = {
         "True\n",
     ),
     "no metrics without a file for them": (
-        "import mirror.wiring, mirror.daemon.aftermath\nprint('prometheus_client' in sys.modules)",
+        "import mirror.wiring, mirror.jobs.after_cycle\nprint('prometheus_client' in sys.modules)",
         "False\n",
     ),
     "collecting begins rarely after the start": (

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 import mirroring
 from mirror.config import AuthConfig, Config, IndexConfig, MirrorSettings, ServiceConfig
-from mirror.daemon import aftermath
+from mirror.jobs import notify_command
 from mirror.state.store import open_store
 from mirror.status.facts import load_facts
 from mirror.sync.report import IndexCounters, Report
@@ -35,10 +35,10 @@ def config_of(tmp_path, script: str) -> Config:
 
 async def test_notify_command_that_hangs(tmp_path, monkeypatch):
     """A command that does not end is killed with what it has started, and that is one warning."""
-    monkeypatch.setattr(aftermath, "NOTIFY_LIMIT_S", 0.3)
+    monkeypatch.setattr(notify_command, "LIMIT_S", 0.3)
     config = config_of(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
     with capture_logs() as logs:
-        await aftermath.tell(config, "cycle", b"{}", 0, dict(os.environ))
+        await notify_command.run_notify_command(config, "cycle", b"{}", 0, dict(os.environ))
     child = int((tmp_path / "pid").read_text())
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(child)
@@ -53,7 +53,7 @@ async def test_notify_command_that_leaves_something_running(tmp_path):
     """What a command starts in the background is its own affair: nobody waits for it, and it goes on."""
     config = config_of(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/pid; echo done >&2; exit $MIRROR_EXIT_CODE")
     with capture_logs() as logs:
-        await aftermath.tell(config, "cycle", b"{}", 3, dict(os.environ))
+        await notify_command.run_notify_command(config, "cycle", b"{}", 3, dict(os.environ))
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     assert [(event["event"], event["exit_status"], event["said"]) for event in logs] == [("notify.failed", 3, "done")]
 
@@ -61,7 +61,9 @@ async def test_notify_command_that_leaves_something_running(tmp_path):
 async def test_notify_command_that_does_not_read(tmp_path):
     """A report that is larger than a pipe holds does not keep a command from ending well."""
     with capture_logs() as logs:
-        await aftermath.tell(config_of(tmp_path, "exec <&-; sleep 0"), "cycle", b"x" * 2_000_000, 0, dict(os.environ))
+        await notify_command.run_notify_command(
+            config_of(tmp_path, "exec <&-; sleep 0"), "cycle", b"x" * 2_000_000, 0, dict(os.environ)
+        )
     assert [event["event"] for event in logs] == ["notify.done"]
 
 
@@ -77,7 +79,7 @@ async def test_notify_command_knows_no_secret(tmp_path):
         "PATH": os.environ["PATH"],
         "SLACK_URL": "https://hooks.example",
     }
-    await aftermath.tell(config_of(tmp_path, f"env > {tmp_path}/env"), "cycle", b"{}", 5, given)
+    await notify_command.run_notify_command(config_of(tmp_path, f"env > {tmp_path}/env"), "cycle", b"{}", 5, given)
     found = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
     shells = {"PWD", "SHLVL", "_", "OLDPWD"}
     assert {name: value for name, value in found.items() if name not in shells} == {
@@ -101,9 +103,9 @@ REPORTS = {
 def test_what_is_worth_telling(counters, code, expected):
     """A cycle that changed something or failed, unless it was stopped by us."""
     report = Report(cycle=1, started_at=0.0, indexes={"a": IndexCounters(name="a", **counters)})
-    assert aftermath.is_worth_telling(report, code) is expected
+    assert notify_command.is_worth_notifying(report, code) is expected
     report.interrupted = True
-    assert aftermath.is_worth_telling(report, code) is False
+    assert notify_command.is_worth_notifying(report, code) is False
 
 
 async def test_counters_of_another_version(tmp_path, simulator):
