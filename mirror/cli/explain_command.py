@@ -17,7 +17,7 @@ from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.config import Config
-    from mirror.state.lookup import ProjectPart
+    from mirror.state.readers.lookup import ProjectPart
     from mirror.state.store import Store
 
 _LOOKS_LIKE_A_FILE = re.compile(r".+\.(whl|egg|zip|tar|tgz|tbz|txz|gz|bz2|xz|Z|zst|exe|msi|rpm|deb|dmg|asc|sig)$")
@@ -42,7 +42,7 @@ async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
     from mirror.cli.explain_words import describe_file, describe_project
     from mirror.cli.list_command import project_json
     from mirror.cli.text import folded, stdout_width
-    from mirror.state.lookup import load_last_published
+    from mirror.state.readers.lookup import load_last_published
     from mirror.state.store import open_store_for_reading
 
     config = options.load_tree_config()
@@ -67,8 +67,8 @@ async def _find(store: Store, name: str) -> tuple[ProjectPart, str]:
     from mirror.core.names import normalize_project, projects_of_filename
     from mirror.errors import ConfigError, UnsafeName
     from mirror.state.listing.sources import load_sources
-    from mirror.state.lookup import is_known_project, load_project
     from mirror.state.missing.unserved import load_unserved
+    from mirror.state.readers.lookup import is_known_project, load_project
 
     sources, unserved = await load_sources(store), await load_unserved(store)
     try:

@@ -10,7 +10,7 @@ from mirror.core.names import ProjectName
 
 if TYPE_CHECKING:
     from mirror.core.policy import Selection
-    from mirror.state.lookup import IndexPart, ProjectPart
+    from mirror.state.readers.lookup import IndexPart, ProjectPart
 
 _SHOWN = 20
 

@@ -19,7 +19,7 @@ from mirror.errors import Reason
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from mirror.state.lookup import ProjectPart
+    from mirror.state.readers.lookup import ProjectPart
 
 _HEAD = ("PROJECT", "OWNER", "HELD", "LEFT OUT", "NOTE")
 _NUMBERS = frozenset({2, 3})
@@ -47,8 +47,8 @@ async def _print(options: GlobalOptions, pattern: str, as_json: bool) -> None:
     from mirror.cli.text import safe
     from mirror.core.names import compile_patterns, normalize_pattern
     from mirror.state.listing.sources import load_sources
-    from mirror.state.lookup import iter_projects
     from mirror.state.missing.unserved import load_unserved
+    from mirror.state.readers.lookup import iter_projects
     from mirror.state.store import open_store_for_reading
 
     config = options.load_tree_config()

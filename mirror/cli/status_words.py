@@ -17,7 +17,7 @@ from mirror.state.listing.sources import UNCLAIMED
 if TYPE_CHECKING:
     from mirror.state.cycles import CycleRow
     from mirror.state.missing.ledger import FailureRow
-    from mirror.state.overview import IndexOverview
+    from mirror.state.readers.overview import IndexOverview
     from mirror.status.value import CredentialState, Status
 
 _DAY_S = 86_400.0

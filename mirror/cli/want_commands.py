@@ -130,7 +130,7 @@ def _listed_indexes(config: Config) -> list[str]:
 async def _published_indexes(state: Path) -> set[str]:
     """Return the names of the indexes of which the state publishes files."""
     from mirror.state.listing.sources import load_sources
-    from mirror.state.overview import load_held_counts
+    from mirror.state.readers.overview import load_held_counts
     from mirror.state.store import open_store_for_reading
 
     async with open_store_for_reading(state) as store:

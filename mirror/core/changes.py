@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import msgspec
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 
+from mirror.core.model import Labels
 from mirror.core.names import ProjectName
 
 
@@ -22,10 +23,17 @@ class PublishedFile(msgspec.Struct, frozen=True, kw_only=True):
 
     sha256: str
     size: int
-    yanked: str | None = None
-    """None: not yanked; the reason otherwise."""
-    other: tuple[str | None, ...] = ()
-    """The other labels, only to be compared."""
+    labels: Labels = Labels()
+
+    @property
+    def yanked(self) -> str | None:
+        """None: not yanked; the reason otherwise."""
+        return self.labels.yanked
+
+    @property
+    def other_labels(self) -> Labels:
+        """The labels, those of a file that is not yanked."""
+        return msgspec.structs.replace(self.labels, yanked=None)
 
 
 class ProjectDifference(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +81,7 @@ def compare_project(
             (f, reason) for f in both if (reason := after[f].yanked) is not None and before[f].yanked != reason
         ),
         unyanked=tuple(f for f in both if before[f].yanked is not None and after[f].yanked is None),
-        relabelled=tuple(f for f in same if before[f].other != after[f].other),
+        relabelled=tuple(f for f in same if before[f].other_labels != after[f].other_labels),
         bytes_added=sum(after[f].size for f in (*added, *replaced)),
     )
     return None if found == ProjectDifference(name=name) else found

@@ -48,7 +48,8 @@ async def record_cycle_end(
     """Record the end of a cycle."""
     async with store.transaction() as tx:
         await tx.execute(
-            "UPDATE cycle SET finished_at = ?, outcome = ?, exit_code = ?, report = ?, problem = ? WHERE id = ?",
+            "UPDATE cycle SET finished_at = ?, outcome = ?, exit_code = ?, report = ?, problem = ?"
+            " WHERE id = ?",
             (now, outcome, exit_code, report, problem, cycle),
         )
 

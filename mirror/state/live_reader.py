@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from mirror.errors import StateError
-from mirror.state.rows import structs_of
+from mirror.state.rows import structs_of, values_of
 from mirror.state.schema import SCHEMA_VERSION
 from mirror.state.store import Parameters, Row, Store, state_errors
 
@@ -66,7 +66,7 @@ class LiveReader:
         """
 
         def as_of_now(connection: sqlite3.Connection) -> T:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            version = _version_of(connection)
             if version != SCHEMA_VERSION:
                 problem = f"of another version of this program (state {version}): run a cycle"
                 raise StateError(path=str(self._path), problem=problem)
@@ -118,7 +118,7 @@ class LiveReader:
         try:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA busy_timeout = 5000")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            version = _version_of(connection)
         except sqlite3.DatabaseError:
             connection.close()
             raise
@@ -164,6 +164,11 @@ class _BlockingStore(Store):
         cursor = self._blocking.execute(sql, parameters)
         columns = tuple(column[0] for column in cursor.description)
         return structs_of(kind, columns, cursor.fetchall())
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    [version] = values_of(connection.execute("PRAGMA user_version"))
+    return int(version)
 
 
 def _result_of(coroutine: Coroutine[Any, Any, T]) -> T:

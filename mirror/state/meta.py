@@ -7,8 +7,7 @@ from mirror.state.store import Store
 
 async def load_meta(store: Store, key: str) -> str | None:
     """Return a value that belongs to the mirror as a whole."""
-    rows = await store.rows("SELECT value FROM meta WHERE key = ?", (key,))
-    return next((value for (value,) in rows), None)
+    return next(iter(await store.values("SELECT value FROM meta WHERE key = ?", (key,))), None)
 
 
 async def record_meta(store: Store, key: str, value: str) -> None:

@@ -124,8 +124,8 @@ async def _lasts(store: Store, note: DamageNote, lost: Collection[str]) -> bool:
         return any(note.path.endswith(ending) for ending in lost)
     if note.sha256 is None:
         return True
-    row = await store.row(
+    seen = await store.values(
         "SELECT max(stored, verified) FROM blob WHERE sha256 = ? AND filename = ?",
         (note.sha256, note.filename),
     )
-    return row is not None and row[0] <= note.found_at
+    return any(last_seen <= note.found_at for last_seen in seen)

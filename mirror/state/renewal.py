@@ -15,10 +15,12 @@ import msgspec
 from mirror.core.distributions import is_wheel, sdist_project
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.render_pages import RENDERER
-from mirror.state.entries.offered import Offered, enter_offered
+from mirror.state.entries.offered import BlobKey, KnownMetadata, Offered, enter_offered
 from mirror.state.frozen.snapshots import Kind
 from mirror.state.listing.columns import FORGET_VALIDATORS
 from mirror.state.listing.sources import UNCLAIMED
+from mirror.state.parameters import chunks, marks
+from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
 
 _CHUNK = 500
@@ -37,7 +39,7 @@ async def settle_metadata(store: Store) -> int:
     Pages must be written again after it, and those of snapshots, before the metadata of
     ``load_dropped`` leaves the disk.
     """
-    if await store.row("SELECT 1 FROM meta WHERE key = ?", (_DONE,)) is not None:
+    if await store.values("SELECT 1 FROM meta WHERE key = ?", (_DONE,)):
         return 0
     stays: list[Offered] = []
     drops: list[_Old] = []
@@ -45,17 +47,18 @@ async def settle_metadata(store: Store) -> int:
     """Files that may have a sidecar unknown to the state: an older version let two projects write
     it.
     """
-    after = ("", "")
+    after: tuple[str, str] = ("", "")
     while True:
-        rows = await store.rows(
-            "SELECT sha256, filename, metadata_sha256, metadata_revision FROM blob"
-            f" WHERE substr(filename, -4) != '.whl' AND (sha256, filename) > (?, ?) ORDER BY sha256, filename LIMIT {_CHUNK}",
+        old = await store.rows_as(
+            _Old,
+            "SELECT sha256, filename, metadata_sha256, metadata_revision AS since FROM blob"
+            f" WHERE substr(filename, -4) != '.whl' AND (sha256, filename) > (?, ?)"
+            f" ORDER BY sha256, filename LIMIT {_CHUNK}",
             after,
         )
-        if not rows:
+        if not old:
             break
-        after = (rows[-1][0], rows[-1][1])
-        old = [_Old(sha256=r[0], filename=r[1], metadata_sha256=r[2], since=r[3]) for r in rows]
+        after = (old[-1].sha256, old[-1].filename)
         owners = await _load_owners(store, [o.sha256 for o in old])
         for item in old:
             project = _only_owner(owners.get((item.sha256, item.filename), []), item.filename)
@@ -102,25 +105,35 @@ class _Owner(msgspec.Struct, frozen=True, kw_only=True):
     """Which index it is of is known, and all that its pages ever listed."""
 
 
+class _OldOwner(Columns, frozen=True):
+    sha256: str
+    filename: str
+    project: int
+    name: str
+    index_name: str
+
+
 async def _load_owners(
     store: Store, digests: Sequence[Sha256]
 ) -> dict[tuple[str, str], list[_Owner]]:
-    marks = ",".join("?" * len(digests))
+    given = marks(digests)
     is_pruned = await store.value("SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'history_from')")
     owner = (
-        "SELECT e.sha256, e.filename, p.id, p.name, s.name FROM entry e JOIN project p ON p.id = e.project"
-        f" JOIN source s ON s.id = p.source WHERE e.sha256 IN ({marks})"
+        "SELECT e.sha256, e.filename, p.id AS project, p.name, s.name AS index_name FROM entry e"
+        " JOIN project p ON p.id = e.project"
+        f" JOIN source s ON s.id = p.source WHERE e.sha256 IN ({given})"
     )
     found: dict[tuple[str, str], list[_Owner]] = {}
     # In parts, since each has an index of its own. A rebuilt snapshot's files have no known index.
-    for sha256, filename, project, name, index in await store.rows(
+    for row in await store.rows_as(
+        _OldOwner,
         f"{owner} AND e.valid_to IS NULL UNION {owner} AND e.valid_to IS NOT NULL"
-        f" UNION SELECT sha256, filename, 0, '', ? FROM kept_blob WHERE sha256 IN ({marks})",
+        f" UNION SELECT sha256, filename, 0, '', ? FROM kept_blob WHERE sha256 IN ({given})",
         (*digests, *digests, UNCLAIMED, *digests),
     ):
-        is_known = index != UNCLAIMED and not is_pruned
-        found.setdefault((sha256, filename), []).append(
-            _Owner(project=project, name=name, is_known=is_known)
+        is_known = row.index_name != UNCLAIMED and not is_pruned
+        found.setdefault((row.sha256, row.filename), []).append(
+            _Owner(project=row.project, name=row.name, is_known=is_known)
         )
     return found
 
@@ -135,7 +148,8 @@ def _only_owner(owners: Sequence[_Owner], filename: str) -> int | None:
 async def _drop(tx: Transaction, drops: Sequence[_Old], last_sent: int) -> None:
     same = [(o.sha256, o.filename) for o in drops]
     await tx.executemany(
-        "UPDATE blob SET metadata_sha256 = NULL, metadata_project = NULL WHERE sha256 = ? AND filename = ?",
+        "UPDATE blob SET metadata_sha256 = NULL, metadata_project = NULL WHERE sha256 = ?"
+        " AND filename = ?",
         same,
     )
     await tx.executemany(
@@ -148,7 +162,8 @@ async def _drop(tx: Transaction, drops: Sequence[_Old], last_sent: int) -> None:
     ]
     await tx.executemany(
         "INSERT OR IGNORE INTO first_metadata (sha256, filename, metadata_sha256) SELECT ?1, ?2, ?3"
-        " WHERE ?3 != '' OR EXISTS (SELECT 1 FROM entry JOIN shipment ON shipment.revision >= entry.valid_from"
+        " WHERE ?3 != '' OR EXISTS (SELECT 1 FROM entry JOIN shipment"
+        " ON shipment.revision >= entry.valid_from"
         " WHERE entry.sha256 = ?1 AND entry.filename = ?2)",
         sent,
     )
@@ -162,11 +177,10 @@ async def _enter_done(tx: Transaction) -> None:
 
 async def load_outdated_snapshots(store: Store) -> list[str]:
     """Return the snapshots whose pages another version of the renderer wrote, by name."""
-    rows = await store.rows(
+    return await store.values(
         "SELECT name FROM snapshot WHERE kind = ? AND ready = 1 AND renderer != ? ORDER BY name",
         (Kind.SNAPSHOT.value, RENDERER),
     )
-    return [r[0] for r in rows]
 
 
 async def record_snapshots_renewed(store: Store, names: Collection[str]) -> None:
@@ -183,14 +197,13 @@ async def load_offerable(
 ) -> dict[tuple[str, str], Sha256 | None]:
     """Return the recorded metadata of those (sha256, filename) that are known; None: no sidecar."""
     found: dict[tuple[str, str], Sha256 | None] = {}
-    digests = sorted({sha256 for sha256, _ in blobs})
-    for start in range(0, len(digests), _CHUNK):
-        chunk = digests[start : start + _CHUNK]
-        marks = ",".join("?" * len(chunk))
-        rows = await store.rows(
-            f"SELECT sha256, filename, metadata_sha256 FROM blob WHERE sha256 IN ({marks})", chunk
+    for chunk in chunks(sorted({sha256 for sha256, _ in blobs})):
+        rows = await store.rows_as(
+            KnownMetadata,
+            f"SELECT sha256, filename, metadata_sha256 FROM blob WHERE sha256 IN ({marks(chunk)})",
+            chunk,
         )
-        found |= {(r[0], r[1]): r[2] for r in rows}
+        found |= {(row.sha256, row.filename): row.metadata_sha256 for row in rows}
     return found
 
 
@@ -211,13 +224,13 @@ async def record_dropped(store: Store, dropped: Collection[tuple[Sha256, str]]) 
 
 async def load_dropped(store: Store) -> list[tuple[Sha256, str]]:
     """Return the (sha256, filename) whose metadata no page names, so that it has to leave the disk."""
-    return [
-        (Sha256(r[0]), r[1])
-        for r in await store.rows(
-            "SELECT d.sha256, d.filename FROM dropped_metadata d LEFT JOIN blob b ON b.sha256 = d.sha256"
-            " AND b.filename = d.filename WHERE b.metadata_sha256 IS NULL"
-        )
-    ]
+    rows = await store.rows_as(
+        BlobKey,
+        "SELECT d.sha256, d.filename FROM dropped_metadata d LEFT JOIN blob b"
+        " ON b.sha256 = d.sha256"
+        " AND b.filename = d.filename WHERE b.metadata_sha256 IS NULL",
+    )
+    return [(row.sha256, row.filename) for row in rows]
 
 
 async def record_dropped_gone(store: Store, gone: Collection[tuple[Sha256, str]]) -> None:

@@ -15,6 +15,8 @@ import msgspec
 from packaging.version import InvalidVersion, Version
 
 from mirror.core.names import ProjectName
+from mirror.state.parameters import chunks, marks
+from mirror.state.rows import Columns
 from mirror.state.search_index import HAS_INDEX
 from mirror.state.store import Store, Transaction
 
@@ -54,6 +56,11 @@ def fold_text(text: str) -> str:
     return _SEPARATORS.sub("-", text.casefold())
 
 
+class _KnownVersion(Columns, frozen=True):
+    name: str
+    version: str
+
+
 async def enter_summaries(tx: Transaction, found: Sequence[Summary]) -> None:
     """Record summaries, each unless that of a newer version is known."""
     newest: dict[str, Summary] = {}
@@ -61,17 +68,20 @@ async def enter_summaries(tx: Transaction, found: Sequence[Summary]) -> None:
         other = newest.get(one.name)
         if other is None or not _is_newer(other.version, one.version):
             newest[one.name] = one
-    names = sorted(newest)
-    for start in range(0, len(names), _CHUNK):
-        chunk = names[start : start + _CHUNK]
-        marks = ",".join("?" * len(chunk))
-        known = f"SELECT name, version FROM about WHERE name IN ({marks}) AND version IS NOT NULL"
-        for name, version in await tx.rows(known, chunk):
-            if _is_newer(version, newest[name].version):
-                del newest[name]
+    for chunk in chunks(sorted(newest)):
+        known = await tx.rows_as(
+            _KnownVersion,
+            f"SELECT name, version FROM about WHERE name IN ({marks(chunk)})"
+            f" AND version IS NOT NULL",
+            chunk,
+        )
+        for row in known:
+            if _is_newer(row.version, newest[row.name].version):
+                del newest[row.name]
     await tx.executemany(
         "INSERT INTO about (name, summary, version, words) VALUES (?, ?, ?, ?) ON CONFLICT (name)"
-        " DO UPDATE SET (summary, version, words) = (excluded.summary, excluded.version, excluded.words)"
+        " DO UPDATE SET (summary, version, words) = (excluded.summary, excluded.version,"
+        " excluded.words)"
         " WHERE summary IS NOT excluded.summary OR version IS NOT excluded.version",
         [(s.name, s.text, s.version, f"{s.name}\n{fold_text(s.text)}") for s in newest.values()],
     )
@@ -79,28 +89,33 @@ async def enter_summaries(tx: Transaction, found: Sequence[Summary]) -> None:
 
 async def load_unread(store: Store, after: str, limit: int = _CHUNK) -> list[str]:
     """Return some published projects whose summary was never read, by name."""
-    rows = await store.rows(
-        "SELECT name FROM about WHERE summary IS NULL AND shown = 1 AND name > ? ORDER BY 1 LIMIT ?",
+    return await store.values(
+        "SELECT name FROM about WHERE summary IS NULL AND shown = 1 AND name > ?"
+        " ORDER BY 1 LIMIT ?",
         (after, limit),
     )
-    return [name for (name,) in rows]
+
+
+class _WheelColumns(Columns, frozen=True):
+    name: str
+    filename: str
+    sha256: str
 
 
 async def load_wheels(store: Store, names: Collection[str]) -> dict[str, list[tuple[str, str]]]:
     """Return the published wheels with metadata of some projects: name -> (filename, sha256)."""
     found: dict[str, list[tuple[str, str]]] = {}
-    listed = sorted(names)
-    for start in range(0, len(listed), _CHUNK):
-        chunk = listed[start : start + _CHUNK]
-        marks = ",".join("?" * len(chunk))
-        for name, filename, sha256 in await store.rows(
+    for chunk in chunks(sorted(names)):
+        for row in await store.rows_as(
+            _WheelColumns,
             "SELECT p.name, e.filename, e.sha256 FROM project p"
             " JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
             " JOIN blob b ON b.sha256 = e.sha256 AND b.filename = e.filename"
-            f" WHERE b.metadata_sha256 IS NOT NULL AND p.name IN ({marks}) AND e.filename LIKE '%.whl'",
+            f" WHERE b.metadata_sha256 IS NOT NULL AND p.name IN ({marks(chunk)})"
+            f" AND e.filename LIKE '%.whl'",
             chunk,
         ):
-            found.setdefault(name, []).append((filename, sha256))
+            found.setdefault(row.name, []).append((row.filename, row.sha256))
     return found
 
 
@@ -138,27 +153,26 @@ async def load_hits(store: Store, text: str, limit: int) -> Hits:
     terms = fold_text(text.replace("\0", " ")).split()[:MAX_TERMS]
     if not terms:
         shown = "FROM about WHERE shown = 1"
-        rows = await store.rows(f"SELECT name, summary {shown} ORDER BY name LIMIT ?", (limit,))
+        query = f"SELECT name, summary {shown} ORDER BY name LIMIT ?"
+        hits = await store.rows_as(Hit, query, (limit,))
         total = await store.value(f"SELECT count(*) FROM (SELECT 1 {shown} LIMIT {MAX_COUNTED})")
-        hits = tuple(Hit(name=name, summary=summary) for name, summary in rows)
-        return Hits(hits=hits, total=total)
+        return Hits(hits=tuple(hits), total=total)
     whole = "-".join(terms)
-    rows = await _begin_with(store, whole)
+    found = await _begin_with(store, whole)
     if len(terms) > 1 or len(whole) >= _TRIGRAM:
-        rows += await _containing(store, terms)
-    ranked = sorted(dict(rows).items(), key=lambda hit: _rank(hit[0], whole))
-    hits = tuple(Hit(name=name, summary=summary) for name, summary in ranked[:limit])
-    return Hits(hits=hits, total=min(len(ranked), MAX_COUNTED))
+        found += await _containing(store, terms)
+    by_name = {hit.name: hit for hit in found}
+    ranked = sorted(by_name.values(), key=lambda hit: _rank(hit.name, whole))
+    return Hits(hits=tuple(ranked[:limit]), total=min(len(ranked), MAX_COUNTED))
 
 
-async def _begin_with(store: Store, text: str) -> list[tuple[str, str | None]]:
+async def _begin_with(store: Store, text: str) -> list[Hit]:
     beginning = f"name >= ? AND name < ? AND shown = 1 ORDER BY name LIMIT {MAX_COUNTED}"
-    return await store.rows(
-        f"SELECT name, summary FROM about WHERE {beginning}", (text, text + _LAST)
-    )
+    query = f"SELECT name, summary FROM about WHERE {beginning}"
+    return await store.rows_as(Hit, query, (text, text + _LAST))
 
 
-async def _containing(store: Store, terms: Sequence[str]) -> list[tuple[str, str | None]]:
+async def _containing(store: Store, terms: Sequence[str]) -> list[Hit]:
     """Return the projects whose words contain each term."""
     contains = " AND ".join(["instr(a.words, ?)"] * len(terms))
     if await store.value(HAS_INDEX):
@@ -169,9 +183,9 @@ async def _containing(store: Store, terms: Sequence[str]) -> list[tuple[str, str
                 "SELECT a.name, a.summary FROM search CROSS JOIN about a ON a.id = search.rowid"
                 f" WHERE search MATCH ? AND {contains} LIMIT {MAX_COUNTED}"
             )
-            return await store.rows(sql, (question, *terms))
+            return await store.rows_as(Hit, sql, (question, *terms))
     scan = f"FROM about a WHERE a.shown = 1 AND {contains} LIMIT {MAX_COUNTED}"
-    return await store.rows(f"SELECT a.name, a.summary {scan}", terms)
+    return await store.rows_as(Hit, f"SELECT a.name, a.summary {scan}", terms)
 
 
 def _trigrams(term: str) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Final
 
 import aiosqlite
 
+from mirror.state.rows import values_of
+
 HAS_INDEX: Final = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'search_changed')"
 """Whether the index is there and current."""
 
@@ -40,7 +42,7 @@ _LEAVE: Final = """
 
 async def keep_index(connection: aiosqlite.Connection) -> None:
     """Make the index where it is missing and can be; leave it where it can't be kept current."""
-    has = bool(next(iter(await connection.execute_fetchall(HAS_INDEX)))[0])
+    [has] = values_of(await connection.execute_fetchall(HAS_INDEX))
     can = await _can_index(connection)
     if can != has:
         await connection.executescript(f"BEGIN IMMEDIATE;{_MAKE if can else _LEAVE}COMMIT;")

@@ -12,6 +12,7 @@ from typing import Final
 
 from mirror.core.names import Sha256
 from mirror.state.live_reader import LiveReader
+from mirror.state.rows import values_of
 
 # By the name of the project: a withdrawal by the owner also withdraws the files of later indexes.
 _QUESTION: Final = """
@@ -51,8 +52,8 @@ class BlobState:
 
 
 def _ask(connection: sqlite3.Connection, sha256: Sha256, filename: str) -> Verdict:
-    if connection.execute(_IS_BLOB, (sha256, filename)).fetchone() is None:
+    if not values_of(connection.execute(_IS_BLOB, (sha256, filename))):
         return Verdict.UNKNOWN
     question = f"{_QUESTION.format('')} UNION ALL {_QUESTION.format('NOT')}"
-    rows = connection.execute(question, (sha256, filename)).fetchall()
-    return Verdict.SERVED if not rows or any(row[0] for row in rows) else Verdict.WITHDRAWN
+    answers = values_of(connection.execute(question, (sha256, filename)))
+    return Verdict.SERVED if not answers or any(answers) else Verdict.WITHDRAWN

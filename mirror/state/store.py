@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ import msgspec
 from mirror.core.kept_links import ABSOLUTE_LINKS, KeptLinks
 from mirror.core.unknown_keys import without_url_secrets_json
 from mirror.errors import StateError
-from mirror.state.rows import structs_of
+from mirror.state.rows import mapping_of, structs_of, values_of
 from mirror.state.schema import MIGRATIONS, SCHEMA_VERSION
 from mirror.state.search_index import keep_index
 
@@ -63,13 +63,17 @@ class Transaction:
         if listed:
             await self.connection.executemany(sql, listed)
 
-    async def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """Return all rows of a query, as this transaction sees them."""
-        return list(await self.connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
-
     async def rows_as(self, kind: type[S], sql: str, parameters: Parameters = ()) -> list[S]:
-        """Return all rows of a query as values, as this transaction sees them."""
+        """Return all rows of a query as structs, as this transaction sees them."""
         return await self._store.rows_as(kind, sql, parameters)
+
+    async def values(self, sql: str, parameters: Parameters = ()) -> list[Any]:
+        """Return the only column of all rows of a query, as this transaction sees them."""
+        return await self._store.values(sql, parameters)
+
+    async def value(self, sql: str, parameters: Parameters = ()) -> Any:
+        """Return the value of a query of one column that always has a row."""
+        return await self._store.value(sql, parameters)
 
     async def revision(self, cycle: int, now: float) -> int:
         """Return this transaction's revision, made at the first call."""
@@ -107,12 +111,12 @@ class Store:
             return 0
 
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """Return all rows of a query."""
+        """Return all rows of a query, by position: for pragmas and tests; others name their columns."""
         with state_errors(self.path):
             return list(await self.connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
 
     async def rows_as(self, kind: type[S], sql: str, parameters: Parameters = ()) -> list[S]:
-        """Return all rows of a query as values, by the names of the columns (``state.rows``)."""
+        """Return all rows of a query as structs, by the names of the columns (``state.rows``)."""
         with state_errors(self.path):
             columns = self._columns.get(sql)
             if columns is not None:
@@ -128,18 +132,25 @@ class Store:
             return structs_of(kind, columns, found)
 
     async def row_as(self, kind: type[S], sql: str, parameters: Parameters = ()) -> S | None:
-        """Return the first row of a query as a value, or None."""
+        """Return the first row of a query as a struct, or None."""
         found = await self.rows_as(kind, sql, parameters)
         return found[0] if found else None
 
-    async def row(self, sql: str, parameters: Parameters = ()) -> Row | None:
-        """Return the first row of a query, or None."""
-        found = await self.rows(sql, parameters)
-        return found[0] if found else None
+    async def only(self, kind: type[S], sql: str, parameters: Parameters = ()) -> S:
+        """Return the row of a query that always has one, as a struct."""
+        return next(iter(await self.rows_as(kind, sql, parameters)))
+
+    async def values(self, sql: str, parameters: Parameters = ()) -> list[Any]:
+        """Return the only column of all rows of a query."""
+        return values_of(await self.rows(sql, parameters))
+
+    async def mapping(self, sql: str, parameters: Parameters = ()) -> dict[Any, Any]:
+        """Return all rows of a query of two columns, from the first column to the second."""
+        return mapping_of(await self.rows(sql, parameters))
 
     async def value(self, sql: str, parameters: Parameters = ()) -> Any:
-        """Return the only value of a query that always has one row."""
-        return (await self.rows(sql, parameters))[0][0]
+        """Return the value of a query of one column that always has a row."""
+        return next(iter(await self.values(sql, parameters)))
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -341,11 +352,6 @@ async def _check_version(store: Store, version: int) -> None:
         )
 
 
-def marks(values: Collection[object]) -> str:
-    """Return ``?,?,?``: a mark for each value of a list in a statement."""
-    return ",".join("?" * len(values))
-
-
 @contextlib.contextmanager
 def state_errors(path: Path) -> Any:
     """Turn errors of SQLite and of the disk into ``StateError`` with advice."""
@@ -403,7 +409,8 @@ def _advice(exc: sqlite3.DatabaseError, path: Path) -> str:
         if _has_no_descriptors(path):
             return "too many open files; raise `ulimit -n`, or LimitNOFILE= of the systemd unit"
         return (
-            f"can't be opened or written ({text}); run this as the user that owns the mirror, check its permissions and that"
+            f"can't be opened or written ({text}); run this as the user that owns the mirror, check"
+            f" its permissions and that"
             " its file system is not read-only"
         )
     return f"{text} ({name or type(exc).__name__})"

@@ -7,7 +7,7 @@ import msgspec
 from mirror.config import Config
 from mirror.metrics import CycleFacts, Facts, IndexFacts
 from mirror.state.notes import Notes, load_notes
-from mirror.state.overview import IndexOverview, load_overview
+from mirror.state.readers.overview import IndexOverview, load_overview
 from mirror.state.store import Store
 
 

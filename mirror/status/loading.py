@@ -10,7 +10,7 @@ from pathlib import Path
 from mirror.config import Config
 from mirror.core.schedule import DiskSample
 from mirror.state.notes import CredentialNote, load_notes
-from mirror.state.overview import load_overview
+from mirror.state.readers.overview import load_overview
 from mirror.state.store import Store
 from mirror.status.value import CredentialState, Status
 from mirror.tree.atomic import disk_space

@@ -27,7 +27,7 @@ from typing import Any
 
 from mirror.core.times import utc_text
 from mirror.errors import Reason, shown_url
-from mirror.state.overview import IndexOverview
+from mirror.state.readers.overview import IndexOverview
 from mirror.status.value import Status
 
 

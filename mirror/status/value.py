@@ -11,7 +11,7 @@ from mirror.core.schedule import DiskSample, days_until_full, growth_per_day
 from mirror.exit_codes import SIGNALS, ExitCode, exit_code_of_index, first_of
 from mirror.state.listing.sources import SourceRow
 from mirror.state.notes import Activity, DamageNote, Notes
-from mirror.state.overview import IndexOverview, Overview
+from mirror.state.readers.overview import IndexOverview, Overview
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

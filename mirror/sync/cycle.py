@@ -31,7 +31,7 @@ from mirror.state.cycles import forget_cycle, record_cycle_end, record_cycle_sta
 from mirror.state.listing.due import Due, count_due, has_wanted, load_due, load_listed
 from mirror.state.listing.sources import SourceRow, load_sources, record_identity, record_let_out, record_success
 from mirror.state.missing.ledger import Failure, count_all_failures, count_failures, load_reported, record_failures
-from mirror.state.overview import load_counts
+from mirror.state.readers.overview import load_counts
 from mirror.sync.crawl import Deliver, crawl, look_at_root, reread
 from mirror.sync.fetch import Fetcher, workers_of
 from mirror.sync.foreign import plan_foreign, remove_foreign

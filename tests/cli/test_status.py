@@ -22,7 +22,7 @@ from mirror.exit_codes import ExitCode
 from mirror.state.cycles import CycleRow
 from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import FailureRow
-from mirror.state.overview import Held, IndexCounts, IndexOverview, Overview
+from mirror.state.readers.overview import Held, IndexCounts, IndexOverview, Overview
 from mirror.status.objects import status_object
 from mirror.status.value import CredentialState, Status
 from mirror.tree.lock import hold

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mirror.core.changes import ProjectDifference, PublishedFile, compare_project, file_version
+from mirror.core.model import Labels
 from mirror.core.names import ProjectName
 
 NAME = ProjectName("demo")
@@ -12,7 +13,7 @@ WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
 
 
 def file(sha256: str = "a", **labels) -> PublishedFile:
-    return PublishedFile(sha256=sha256, size=10, **labels)
+    return PublishedFile(sha256=sha256, size=10, labels=Labels(**labels))
 
 
 @pytest.mark.parametrize(
@@ -63,8 +64,8 @@ def file(sha256: str = "a", **labels) -> PublishedFile:
             id="unyanked",
         ),
         pytest.param(
-            {WHEEL: file(other=("x",))},
-            {WHEEL: file(other=("y",))},
+            {WHEEL: file(provenance="x")},
+            {WHEEL: file(provenance="y")},
             ProjectDifference(name=NAME, relabelled=(WHEEL,)),
             id="relabelled",
         ),

@@ -11,7 +11,7 @@ from mirror.core.schedule import DiskSample
 from mirror.exit_codes import ExitCode
 from mirror.state.cycles import CycleRow
 from mirror.state.notes import Activity, DamageNote, Notes, UpkeepNote
-from mirror.state.overview import Overview
+from mirror.state.readers.overview import Overview
 from mirror.status.objects import status_object
 from mirror.status.value import Status
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from enum import Enum
 
 import msgspec
 import pytest
 
-from mirror.state.rows import Columns, structs_of
+from mirror.state.rows import Columns, Count, iter_structs, mapping_of, structs_of, values_of
 from mirror.state.store import Store
 
 
@@ -67,3 +69,62 @@ async def test_rows_as(store: Store) -> None:
     assert await store.rows_as(Pair, query, ("b",)) == [Pair("c", 2)]
     assert await store.row_as(Pair, query, ("a",)) == Pair("b", 2)
     assert await store.row_as(Pair, query, ("c",)) is None
+
+
+class Whole(Columns, frozen=True):
+    number: int
+    value: Value
+    size: int = 3
+
+
+def test_structs_of_parts() -> None:
+    """A struct without a column of its own is made of the columns of its fields, all of them."""
+    columns = ("names", "kind", "number", "name", "part", "is_set", "size")
+    row = (None, "one", 7, "n", None, 1, 5)
+    value = Value(name="n", kind=Kind.ONE, is_set=True, part=None, names=None, size=5)  # type: ignore[arg-type]
+    assert structs_of(Whole, columns, [row]) == [Whole(7, value, 5)]
+    with pytest.raises(TypeError, match="are not the fields of Whole"):
+        structs_of(Whole, columns[:-1], [])
+
+
+def test_structs_of_default() -> None:
+    """A field with a default needs no column."""
+    assert structs_of(WithDefault, ("last", "first"), [("c", "a")]) == [WithDefault("a", 2, "c")]
+
+
+class WithDefault(Columns, frozen=True):
+    first: str
+    second: int = 2
+    last: str = ""
+
+
+def test_iter_structs() -> None:
+    """The rows of a cursor are read one at a time."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        cursor = connection.execute("SELECT 1 AS second, 'a' AS first UNION SELECT 2, 'b' ORDER BY 1")
+        pairs = iter_structs(Pair, cursor)
+        assert next(pairs) == Pair("a", 1)
+        assert cursor.fetchall() == [(2, "b")]
+
+
+def test_columns_without_a_struct() -> None:
+    """One column is a list, two are a mapping; any other number is a fault of the program."""
+    assert values_of([("a",), (None,)]) == ["a", None]
+    assert mapping_of([("a", 1), ("b", 2)]) == {"a": 1, "b": 2}
+    for read in (values_of, mapping_of):
+        with pytest.raises(ValueError, match="unpack"):
+            read([("a", 1, 2)])
+
+
+async def test_values(store: Store) -> None:
+    """Queries of one or two columns, and those that always have a row, need no struct of their own."""
+    query = "SELECT name FROM source ORDER BY name"
+    async with store.transaction() as tx:
+        for name in "ba":
+            await tx.execute("INSERT INTO source (name, url, position) VALUES (?, '', 0)", (name,))
+        assert await tx.values(query) == ["a", "b"]
+        assert await tx.value("SELECT count(*) FROM source WHERE name > ?", ("a",)) == 1
+    assert await store.values(f"{query} DESC LIMIT ?", (1,)) == ["b"]
+    assert await store.value("SELECT count(*) FROM source") == 2
+    assert await store.mapping("SELECT name, id FROM source WHERE id > ?", (1,)) == {"a": 2}
+    assert await store.only(Count, "SELECT count(*) AS number, sum(id) AS size FROM source") == Count(2, 3)

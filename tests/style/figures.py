@@ -29,6 +29,12 @@ _PHRASES = {
     "told, tell": re.compile(r"\b(?:told|tells?|telling)\b", re.IGNORECASE),
     "anew, beside, let go": re.compile(r"\b(?:anew|beside|let go|no more(?! than))\b", re.IGNORECASE),
 }
+_ROW_NAMES = {"r", "row", "rows"}
+_ROW_SOURCES = {"rows", "row", "fetchone", "fetchall", "execute_fetchall"}
+"""Methods whose results are read by position."""
+_ROW_READERS = {"structs_of", "iter_structs", "values_of", "mapping_of"}
+_ROW_HOMES = {"mirror/state/rows.py", "mirror/state/store.py", "mirror/state/live_reader.py"}
+"""The module that reads rows, and the two that hand it the rows of a connection."""
 _DOCUMENT = re.compile(r"[\w./-]*\w\.(?:md|rst)\b")
 _COLUMNS = 100
 _FUNCTION_LINES = 70
@@ -50,6 +56,7 @@ class _Figures:
     functions: dict[str, int] = field(default_factory=dict)
     folders: Counter[str] = field(default_factory=Counter)
     documents: list[str] = field(default_factory=list)
+    positions: dict[str, str] = field(default_factory=dict)
 
 
 def main() -> int:
@@ -76,6 +83,7 @@ def _measure(paths: list[Path]) -> _Figures:
             _count_prose(figures, name, piece)
         _count_long_lines(figures, name, source, tree)
         _count_definitions(figures, name, tree)
+        _count_positions(figures, name, tree)
         figures.folders[str(path.parent.relative_to(_REPOSITORY))] += 1
     return figures
 
@@ -135,6 +143,28 @@ def _count_definitions(figures: _Figures, name: str, tree: ast.Module) -> None:
                 figures.functions[f"{name}:{node.name}"] = lines
 
 
+def _count_positions(figures: _Figures, name: str, tree: ast.Module) -> None:
+    """Count rows of the database that are read by the positions of their columns."""
+    read = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _ROW_READERS
+        for part in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            is_source = node.func.attr in _ROW_SOURCES and name not in _ROW_HOMES and id(node) not in read
+            detail = f"{node.func.attr}(): name the columns: rows_as(), values(), mapping() or value()"
+        elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+            is_number = isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, int)
+            is_source = is_number and node.value.id in _ROW_NAMES and name.startswith("mirror/state/")
+            detail = f"{node.value.id}[…]: name the columns of the query and read them by their names"
+        else:
+            continue
+        if is_source and name != "mirror/state/rows.py":
+            figures.positions[f"{name}:{node.lineno}"] = detail
+
+
 def _judge_rates(figures: _Figures, limits: dict[str, dict], places: bool) -> Iterator[int]:
     print(f"{figures.words:,} words of docstrings and comments")
     for group in _PHRASES:
@@ -162,6 +192,7 @@ def _judge_names(figures: _Figures, limits: dict[str, dict], places: bool) -> It
     yield _judge_list(f"functions over {_FUNCTION_LINES} lines", functions, exceptions["functions"], places)
     folders = {name: f"{files} files" for name, files in figures.folders.items() if files > _FOLDER_FILES}
     yield _judge_list(f"folders over {_FOLDER_FILES} files", folders, exceptions["folders"], places)
+    yield _judge_list("rows read by position outside mirror/state/rows.py", figures.positions, [], places)
     documents = dict.fromkeys(figures.documents, "not in the repository")
     yield _judge_list("references to documents that don't exist", documents, [], places)
 

@@ -155,5 +155,5 @@ async def _load_known(store: Store | None, asked: Sequence[Question]) -> list[Kn
 
 async def _listed(store: Store, names: Sequence[str]) -> dict[str, str]:
     rows = await load_named(store, names)
-    indexes: dict[int, str] = dict(await store.rows("SELECT id, name FROM source"))
+    indexes = await store.mapping("SELECT id, name FROM source")
     return {row.name: indexes[row.source] for row in rows}

@@ -27,21 +27,21 @@ async def load_ended_by_storage(store: Store, cycle: int) -> bool:
     """Return whether the cycle before this one came to no end, or a write to the disk or the state
     failed in it (exit code 6).
     """
-    rows = await store.rows(
+    ends = await store.values(
         "SELECT finished_at IS NULL OR problem IS NOT NULL OR exit_code = 6"
         " FROM cycle WHERE id < ? ORDER BY id DESC LIMIT 1",
         (cycle,),
     )
-    return any(is_so for (is_so,) in rows)
+    return any(ends)
 
 
 async def load_durable(store: Store, prefix: str) -> set[str]:
     """Return the sha256 of each durable blob that begins with ``prefix``."""
-    rows = await store.rows(
+    digests = await store.values(
         "SELECT sha256 FROM blob WHERE sha256 >= ? AND sha256 < ? AND verified >= 0",
         (prefix, prefix + "g"),
     )
-    return {sha256 for (sha256,) in rows}
+    return set(digests)
 
 
 async def load_unsure(store: Store) -> list[UnsureBlob]:
@@ -65,6 +65,7 @@ async def record_durable(store: Store, blobs: Iterable[UnsureBlob], *, now: floa
     """Record that unsure blobs are whole and durable."""
     async with store.transaction() as tx:
         await tx.executemany(
-            "UPDATE blob SET stored = ?, verified = ? WHERE sha256 = ? AND filename = ? AND verified < 0",
+            "UPDATE blob SET stored = ?, verified = ? WHERE sha256 = ? AND filename = ?"
+            " AND verified < 0",
             [(now, now, b.sha256, b.filename) for b in blobs],
         )

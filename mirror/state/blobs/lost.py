@@ -13,6 +13,7 @@ from mirror.state.entries.changes import close_entries
 from mirror.state.entries.pages import mark_pages
 from mirror.state.listing.columns import FORGET_VALIDATORS
 from mirror.state.missing.ledger import Failure, load_project_failures, record_failures
+from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
 
 
@@ -30,6 +31,13 @@ class LostFile(msgspec.Struct, frozen=True, kw_only=True):
     """False where its bytes never were what its name says: once no page lists it, nothing is missing."""
 
 
+class _ListingColumns(Columns, frozen=True):
+    source: int
+    index_name: str
+    is_configured: bool
+    name: ProjectName
+
+
 async def record_lost(
     store: Store, blobs: Collection[BlobRow], *, cycle: int, now: float, keep_blobs: bool = False
 ) -> list[LostFile]:
@@ -43,10 +51,14 @@ async def record_lost(
         revision = await tx.revision(cycle, now)
         for blob in blobs:
             same = (blob.sha256, blob.filename)
-            rows = await tx.rows(
-                "SELECT s.id, s.name, s.configured AND p.listed, p.name, p.id FROM entry e"
+            rows = await tx.rows_as(
+                _ListingColumns,
+                "SELECT s.id AS source, s.name AS index_name, s.configured"
+                " AND p.listed AS is_configured,"
+                " p.name FROM entry e"
                 " JOIN project p ON p.id = e.project JOIN source s ON s.id = p.source"
-                " WHERE e.sha256 = ? AND e.filename = ? AND e.valid_to IS NULL ORDER BY s.position, p.name",
+                " WHERE e.sha256 = ? AND e.filename = ? AND e.valid_to IS NULL"
+                " ORDER BY s.position, p.name",
                 same,
             )
             await close_entries(tx, "sha256 = ? AND filename = ?", same, revision, now)
@@ -54,47 +66,56 @@ async def record_lost(
                 await tx.execute("DELETE FROM blob WHERE sha256 = ? AND filename = ?", same)
             await tx.executemany(
                 f"{FORGET_VALIDATORS} name = ?",
-                [(r[3],) for r in rows],
+                [(row.name,) for row in rows],
             )
-            await mark_pages(tx, (ProjectName(r[3]) for r in rows), revision)
+            await mark_pages(tx, (row.name for row in rows), revision)
             lost += [
                 LostFile(
-                    source=r[0],
-                    index=r[1],
-                    is_configured=bool(r[2]),
-                    project=r[3],
+                    source=row.source,
+                    index=row.index_name,
+                    is_configured=row.is_configured,
+                    project=row.name,
                     filename=blob.filename,
                     sha256=blob.sha256,
                     was_right=not keep_blobs,
                 )
-                for r in rows
+                for row in rows
             ]
             if not rows:
                 lost += await _lost_to_snapshots(tx, blob)
     return lost
 
 
+class _SnapshotColumns(Columns, frozen=True):
+    snapshot: str
+    project: ProjectName
+
+
 async def _lost_to_snapshots(tx: Transaction, blob: BlobRow) -> list[LostFile]:
     """Return the files that are lost where only snapshots list a blob: no cycle fetches it again
     for them.
     """
-    rows = await tx.rows(
-        "SELECT s.name, p.name FROM snapshot s JOIN entry e ON s.revision >= e.valid_from AND s.revision < e.valid_to"
-        " JOIN project p ON p.id = e.project WHERE s.kind = 'snapshot' AND e.sha256 = ? AND e.filename = ?"
-        " AND e.valid_to IS NOT NULL UNION SELECT s.name, '' FROM snapshot s JOIN kept_blob k ON k.snapshot = s.id"
+    rows = await tx.rows_as(
+        _SnapshotColumns,
+        "SELECT s.name AS snapshot, p.name AS project FROM snapshot s JOIN entry e"
+        " ON s.revision >= e.valid_from AND s.revision < e.valid_to"
+        " JOIN project p ON p.id = e.project WHERE s.kind = 'snapshot' AND e.sha256 = ?"
+        " AND e.filename = ?"
+        " AND e.valid_to IS NOT NULL UNION SELECT s.name, '' FROM snapshot s JOIN kept_blob k"
+        " ON k.snapshot = s.id"
         " WHERE k.sha256 = ? AND k.filename = ? ORDER BY 1 LIMIT 1",
         (blob.sha256, blob.filename) * 2,
     )
     return [
         LostFile(
             source=0,
-            index=f"snapshot {r[0]}",
+            index=f"snapshot {row.snapshot}",
             is_configured=False,
-            project=ProjectName(r[1]),
+            project=row.project,
             filename=blob.filename,
             sha256=blob.sha256,
         )
-        for r in rows
+        for row in rows
     ]
 
 
@@ -105,7 +126,8 @@ async def record_gone(store: Store, lost: Sequence[LostFile], *, now: float) -> 
     the row.
     """
     detail = (
-        "its bytes on this disk were damaged and the index no longer offers it: restore it from a backup;"
+        "its bytes on this disk were damaged and the index no longer offers it: restore it from a"
+        " backup;"
         " `mirror sync --once --full` forgets it"
     )
     for file in lost:
@@ -137,17 +159,18 @@ async def record_sidecars(
             same = (blob.sha256, blob.filename)
             await tx.execute(
                 "UPDATE blob SET metadata_sha256 = ?, metadata_project = NULL,"
-                " verified = CASE WHEN verified < 0 THEN ? ELSE verified END WHERE sha256 = ? AND filename = ?",
+                " verified = CASE WHEN verified < 0 THEN ? ELSE verified END WHERE sha256 = ?"
+                " AND filename = ?",
                 (metadata_sha256, now, *same),
             )
-            rows = await tx.rows(
+            names = await tx.values(
                 "SELECT p.name FROM entry e JOIN project p ON p.id = e.project"
                 " WHERE e.sha256 = ? AND e.filename = ? AND e.valid_to IS NULL",
                 same,
             )
-            await mark_pages(tx, (ProjectName(r[0]) for r in rows), revision)
+            await mark_pages(tx, names, revision)
             if metadata_sha256 is None:
-                await tx.executemany(f"{FORGET_VALIDATORS} name = ?", rows)
+                await tx.executemany(f"{FORGET_VALIDATORS} name = ?", [(name,) for name in names])
 
 
 async def record_pages_damaged(

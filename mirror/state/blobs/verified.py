@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 
 import msgspec
 
 from mirror.core.names import Sha256
+from mirror.state.entries.offered import KnownMetadata
+from mirror.state.rows import Count
 from mirror.state.store import Store
 
 _CHUNK = 1000
@@ -27,16 +29,11 @@ class BlobRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _OPEN_ENTRY = "SELECT 1 FROM entry e WHERE e.sha256 = blob.sha256 AND e.filename = blob.filename AND e.valid_to IS NULL"
-_COLUMNS = (
+BLOB_COLUMNS = (
     "sha256, filename, size, metadata_sha256, verified, unlisted_since,"
-    f" NOT EXISTS ({_OPEN_ENTRY} AND e.digests = '') OR EXISTS ({_OPEN_ENTRY} AND e.digests != '')"
+    f" NOT EXISTS ({_OPEN_ENTRY} AND e.digests = '') OR EXISTS ({_OPEN_ENTRY}"
+    f" AND e.digests != '') AS is_vouched"
 )
-
-
-def _blob(r: Sequence[object]) -> BlobRow:
-    return msgspec.convert(
-        dict(zip(BlobRow.__struct_fields__, r, strict=True)), BlobRow, strict=False
-    )
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,26 +76,26 @@ async def load_oldest_verified(
     left = limit
     while left is None or left > 0:
         size = _CHUNK if left is None else min(_CHUNK, left)
-        rows = await store.rows(
-            f"SELECT {_COLUMNS} FROM blob WHERE {window.condition} AND (verified, sha256, filename) > (?, ?, ?)"
+        blobs = await store.rows_as(
+            BlobRow,
+            f"SELECT {BLOB_COLUMNS} FROM blob WHERE {window.condition}"
+            f" AND (verified, sha256, filename) > (?, ?, ?)"
             f" ORDER BY verified, sha256, filename LIMIT {size}",
             after,
         )
-        if not rows:
+        if not blobs:
             return
-        for row in rows:
-            yield _blob(row)
-        after = (rows[-1][4], rows[-1][0], rows[-1][1])
-        left = None if left is None else left - len(rows)
+        for blob in blobs:
+            yield blob
+        after = (blobs[-1].verified, blobs[-1].sha256, blobs[-1].filename)
+        left = None if left is None else left - len(blobs)
 
 
 async def count_blobs(store: Store, window: Window) -> tuple[int, int]:
     """Return how many blobs a window has, and their bytes."""
-    row = await store.row(
-        f"SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE {window.condition}"
-    )
-    assert row is not None
-    return row[0], row[1]
+    query = f"SELECT count(*) AS number, coalesce(sum(size), 0) AS size FROM blob WHERE {window.condition}"
+    count = await store.only(Count, query)
+    return count.number, count.size
 
 
 async def record_verified(store: Store, blobs: Collection[BlobRow], stamp: float) -> None:
@@ -112,16 +109,15 @@ async def record_verified(store: Store, blobs: Collection[BlobRow], stamp: float
 
 async def load_blob(store: Store, sha256: Sha256, filename: str) -> BlobRow | None:
     """Return a blob as it is now, or None: a cycle may have changed or pruned it meanwhile."""
-    row = await store.row(
-        f"SELECT {_COLUMNS} FROM blob WHERE sha256 = ? AND filename = ?", (sha256, filename)
-    )
-    return None if row is None else _blob(row)
+    query = f"SELECT {BLOB_COLUMNS} FROM blob WHERE sha256 = ? AND filename = ?"
+    return await store.row_as(BlobRow, query, (sha256, filename))
 
 
 async def load_known_files(store: Store, prefix: str) -> dict[tuple[str, str], str | None]:
     """Return the blobs whose sha256 begins with ``prefix``: (sha256, filename) -> sha256 of the sidecar."""
-    rows = await store.rows(
+    rows = await store.rows_as(
+        KnownMetadata,
         "SELECT sha256, filename, metadata_sha256 FROM blob WHERE sha256 >= ? AND sha256 < ?",
         (prefix, prefix + "g"),
     )
-    return {(r[0], r[1]): r[2] for r in rows}
+    return {(row.sha256, row.filename): row.metadata_sha256 for row in rows}

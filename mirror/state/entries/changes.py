@@ -17,10 +17,12 @@ from mirror.core.kept_links import KeptLinks
 from mirror.core.model import Digests, ListedFile, ProjectMeta
 from mirror.core.names import ProjectName, Sha256, strongest_digest
 from mirror.state.entries.claims import forget_later_indexes
-from mirror.state.entries.labels import encode_digests
-from mirror.state.entries.offered import Offered, enter_offered
+from mirror.state.entries.labels import LABEL_MARKS, LABELS, encode_digests, label_values
+from mirror.state.entries.offered import BlobKey, Offered, enter_offered
 from mirror.state.entries.pages import mark_pages
 from mirror.state.listing.columns import FORGET_VALIDATORS, meta_values
+from mirror.state.parameters import chunks
+from mirror.state.rows import Columns
 from mirror.state.search import Summary, enter_summaries
 from mirror.state.store import Row, Store, Transaction
 
@@ -60,12 +62,14 @@ class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _INSERT_ENTRY = (
-    "INSERT INTO entry (project, source, filename, sha256, size, digests, unhashed, url, upload_time, requires_python,"
-    " yanked, provenance, extra, valid_from) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO entry (project, source, filename, sha256, size, digests, unhashed, url,"
+    f" valid_from, {LABELS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {LABEL_MARKS})"
 )
 _UNLIST_BLOB = (
-    "UPDATE blob SET unlisted_since = ? WHERE sha256 = ? AND filename = ? AND NOT EXISTS (SELECT 1 FROM entry"
-    " WHERE entry.sha256 = blob.sha256 AND entry.filename = blob.filename AND entry.valid_to IS NULL)"
+    "UPDATE blob SET unlisted_since = ? WHERE sha256 = ? AND filename = ? AND NOT EXISTS (SELECT 1"
+    " FROM entry"
+    " WHERE entry.sha256 = blob.sha256 AND entry.filename = blob.filename"
+    " AND entry.valid_to IS NULL)"
 )
 
 
@@ -95,7 +99,8 @@ async def _enter_placed(
 ) -> None:
     placed = [(r, p) for r in records for p in r.placed]
     await tx.executemany(
-        "INSERT INTO blob (sha256, filename, size, metadata_sha256, stored, verified) VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO blob (sha256, filename, size, metadata_sha256, stored, verified)"
+        " VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (sha256, filename) DO UPDATE SET unlisted_since = NULL,"
         " verified = CASE WHEN verified < 0 THEN excluded.verified ELSE verified END,"
         " metadata_sha256 = coalesce(excluded.metadata_sha256, metadata_sha256)",
@@ -134,7 +139,8 @@ async def _enter_placed(
         _INSERT_ENTRY, [_entry_values(r, p, revision, tx.links_of(r.source)) for r, p in placed]
     )
     await tx.executemany(
-        "UPDATE blob SET unlisted_since = NULL WHERE sha256 = ? AND filename = ? AND unlisted_since IS NOT NULL",
+        "UPDATE blob SET unlisted_since = NULL WHERE sha256 = ? AND filename = ?"
+        " AND unlisted_since IS NOT NULL",
         [(p.sha256, p.file.filename) for _, p in placed],
     )
 
@@ -148,18 +154,24 @@ def _summaries(placed: Sequence[tuple[ProjectRecord, Placed]]) -> list[Summary]:
     ]
 
 
+class _OpenName(Columns, frozen=True):
+    name: str
+    filename: str
+
+
 async def _load_open(tx: Transaction, names: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
     """Return which (project, filename) have an open row, of any index; few queries, since each costs a thread's turn."""
     found: set[tuple[str, str]] = set()
-    for start in range(0, len(names), 250):
-        chunk = names[start : start + 250]
-        rows = await tx.rows(
+    for chunk in chunks(names, 250):
+        rows = await tx.rows_as(
+            _OpenName,
             f"WITH given (name, filename) AS (VALUES {','.join(['(?, ?)'] * len(chunk))})"
             " SELECT p.name, e.filename FROM given CROSS JOIN project p ON p.name = given.name"
-            " CROSS JOIN entry e ON e.project = p.id AND e.filename = given.filename AND e.valid_to IS NULL",
+            " CROSS JOIN entry e ON e.project = p.id AND e.filename = given.filename"
+            " AND e.valid_to IS NULL",
             [value for pair in chunk for value in pair],
         )
-        found.update((name, filename) for name, filename in rows)
+        found.update((row.name, row.filename) for row in rows)
     return found
 
 
@@ -170,18 +182,20 @@ async def close_entries(
 
     ``exempt``: not 0 where the removal brake does not count them; 2 where no want needs them.
     """
-    closed = await tx.rows(
-        f"SELECT sha256, filename FROM entry WHERE valid_to IS NULL AND {where}", values
+    closed = await tx.rows_as(
+        BlobKey,
+        f"SELECT sha256, filename FROM entry WHERE valid_to IS NULL AND {where}",
+        values,
     )
     await tx.execute(
         f"UPDATE entry SET valid_to = ?, exempt = ? WHERE valid_to IS NULL AND {where}",
         (revision, exempt, *values),
     )
-    await tx.executemany(_UNLIST_BLOB, [(now, sha256, filename) for sha256, filename in closed])
+    await tx.executemany(_UNLIST_BLOB, [(now, blob.sha256, blob.filename) for blob in closed])
 
 
 def _entry_values(record: ProjectRecord, placed: Placed, revision: int, links: KeptLinks) -> Row:
-    file, labels = placed.file, placed.file.labels
+    file = placed.file
     return (
         record.project,
         record.source,
@@ -191,12 +205,8 @@ def _entry_values(record: ProjectRecord, placed: Placed, revision: int, links: K
         encode_digests(file.digests),
         strongest_digest(file.digests) is None,
         links.kept(file.url),
-        labels.upload_time,
-        labels.requires_python,
-        labels.yanked,
-        labels.provenance,
-        labels.extra,
         revision,
+        *label_values(file.labels),
     )
 
 
@@ -208,20 +218,11 @@ async def _enter_labels(tx: Transaction, records: Sequence[ProjectRecord], revis
         )
         if not closed:
             continue  # replaced by new bytes in this transaction: those carry their own labels
-        labels = change.labels
+        kept = "project, source, filename, sha256, size, digests, unhashed, url, refused"
         await tx.execute(
-            "INSERT INTO entry (project, source, filename, sha256, size, digests, unhashed, url, refused, upload_time,"
-            " requires_python, yanked, provenance, extra, valid_from) SELECT project, source, filename, sha256, size,"
-            " digests, unhashed, url, refused, ?, ?, ?, ?, ?, ? FROM entry WHERE id = ?",
-            (
-                labels.upload_time,
-                labels.requires_python,
-                labels.yanked,
-                labels.provenance,
-                labels.extra,
-                revision,
-                change.held.id,
-            ),
+            f"INSERT INTO entry ({kept}, valid_from, {LABELS})"
+            f" SELECT {kept}, ?, {LABEL_MARKS} FROM entry WHERE id = ?",
+            (revision, *label_values(change.labels), change.held.id),
         )
 
 
@@ -232,7 +233,8 @@ async def enter_meta(
     withdrawal).
     """
     await tx.executemany(
-        "UPDATE project SET status = ?, status_reason = ?, versions = ?, extra = ?, extra_meta = ?, withdrawn = ?"
+        "UPDATE project SET status = ?, status_reason = ?, versions = ?, extra = ?, extra_meta = ?,"
+        " withdrawn = ?"
         " WHERE id = ?",
         [
             (*meta_values(meta), withdrawn, project)
@@ -290,6 +292,7 @@ async def record_missing(
     """Record the first reading that missed some entries; no new version of them."""
     async with store.transaction() as tx:
         await tx.executemany(
-            "UPDATE entry SET absent_since = ? WHERE filename = ? AND project = ? AND valid_to IS NULL",
+            "UPDATE entry SET absent_since = ? WHERE filename = ? AND project = ?"
+            " AND valid_to IS NULL",
             [(cycle, h.filename, project) for project, held in missing.items() for h in held],
         )

@@ -13,8 +13,10 @@ from mirror.state.store import Store, Transaction
 
 FORGET_OVERLAYS_OF_CLAIMS = (
     f"{FORGET_VALIDATORS}"
-    " name = (SELECT name FROM project WHERE id = ? AND claims IS NOT ?) AND source IN (SELECT later.id FROM project p"
-    " JOIN source mine ON mine.id = p.source JOIN source later ON later.position > mine.position WHERE p.id = ?)"
+    " name = (SELECT name FROM project WHERE id = ? AND claims IS NOT ?)"
+    " AND source IN (SELECT later.id FROM project p"
+    " JOIN source mine ON mine.id = p.source JOIN source later ON later.position > mine.position"
+    " WHERE p.id = ?)"
 )
 
 
@@ -50,25 +52,27 @@ async def load_owner_claims(store: Store, name: ProjectName, position: int) -> O
     withdrawn, complete = False, True
     for row in await store.rows_as(
         _OwnerColumns,
-        "SELECT p.id, p.source, p.claims, p.withdrawn IS NOT NULL OR p.status = 'quarantined' AS is_withdrawn,"
+        "SELECT p.id, p.source, p.claims, p.withdrawn IS NOT NULL OR p.status = 'quarantined' AS"
+        " is_withdrawn,"
         " p.selection IS NOT NULL AS was_read, s.name AS index_name"
         " FROM project p"
         " JOIN source s ON s.id = p.source"
-        " WHERE p.name = ? AND s.configured = 1 AND s.position < ? AND p.listed = 1 AND p.wanted = 1",
+        " WHERE p.name = ? AND s.configured = 1 AND s.position < ? AND p.listed = 1"
+        " AND p.wanted = 1",
         (name, position),
     ):
         names.update(row.claims or ())
         owners.add(row.index_name)
         withdrawn = withdrawn or row.is_withdrawn
         complete = complete and (row.is_withdrawn or row.was_read)
-        held = await store.rows(
+        held = await store.values(
             "SELECT filename FROM entry WHERE project = ? AND valid_to IS NULL", (row.id,)
         )
-        failed = await store.rows(
+        failed = await store.values(
             "SELECT filename FROM failure WHERE source = ? AND project = ?", (row.source, name)
         )
-        names.update(filename for (filename,) in held)
-        names.update(filename for (filename,) in failed if filename)
+        names.update(held)
+        names.update(filename for filename in failed if filename)
     return OwnerClaims(
         names=frozenset(names),
         owners=frozenset(owners),
@@ -86,7 +90,8 @@ async def forget_later_indexes(
     """
     await tx.executemany(
         f"{FORGET_VALIDATORS} name = ? AND source IN"
-        " (SELECT later.id FROM source later JOIN source mine ON mine.id = ? WHERE later.position > mine.position)",
+        " (SELECT later.id FROM source later JOIN source mine ON mine.id = ?"
+        " WHERE later.position > mine.position)",
         projects,
     )
 

@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Collection, Iterable
 import msgspec
 
 from mirror.core.diff import HeldFile
+from mirror.core.model import Labels
 from mirror.core.names import ProjectName, Sha256
-from mirror.state.entries.labels import LabelColumns, decode_digests, labels_of
+from mirror.state.entries.labels import decode_digests, label_columns
 from mirror.state.entries.offered import first_metadata, offers_metadata
-from mirror.state.store import Store, marks
+from mirror.state.parameters import chunks, marks
+from mirror.state.rows import Columns
+from mirror.state.store import Store
 
 
-class _HeldColumns(LabelColumns, frozen=True):
+class _HeldColumns(Columns, frozen=True):
     project: int
     id: int
     filename: str
@@ -26,6 +29,7 @@ class _HeldColumns(LabelColumns, frozen=True):
     source: int
     has_metadata: int
     first_metadata: str | None
+    labels: Labels
 
 
 async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[str, HeldFile]]:
@@ -33,10 +37,11 @@ async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[s
     found: dict[int, dict[str, HeldFile]] = {p: {} for p in projects}
     for row in await store.rows_as(
         _HeldColumns,
-        "SELECT project, id, filename, sha256, size, digests, url, requires_python, yanked, upload_time, provenance,"
-        " extra, absent_since, refused, source, EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = entry.sha256"
-        f" AND b.filename = entry.filename AND b.metadata_sha256 IS NOT NULL AND {offers_metadata('entry')})"
-        f" AS has_metadata, {first_metadata('entry')} AS first_metadata"
+        "SELECT project, id, filename, sha256, size, digests, url, absent_since, refused, source,"
+        " EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = entry.sha256"
+        f" AND b.filename = entry.filename AND b.metadata_sha256 IS NOT NULL"
+        f" AND {offers_metadata('entry')})"
+        f" AS has_metadata, {first_metadata('entry')} AS first_metadata, {label_columns()}"
         f" FROM entry WHERE valid_to IS NULL AND project IN ({marks(projects)})",
         tuple(projects),
     ):
@@ -47,7 +52,7 @@ async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[s
             size=row.size,
             digests=decode_digests(row.digests),
             url=store.links_of(row.source).whole(row.url),
-            labels=labels_of(row),
+            labels=row.labels,
             absent_since=row.absent_since,
             refused=decode_digests(row.refused) if row.refused else (),
             has_metadata=bool(row.has_metadata),
@@ -59,6 +64,8 @@ async def load_held(store: Store, projects: Collection[int]) -> dict[int, dict[s
 class OpenFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file that a page lists, and for which index."""
 
+    id: int
+    """Of its entry."""
     project: int
     source: int
     index: str
@@ -72,24 +79,19 @@ async def iter_open_files(store: Store) -> AsyncIterator[OpenFile]:
     """Yield every file that the pages list; for one-time work, since it reads the whole state."""
     after = 0
     while True:
-        rows = await store.rows(
-            "SELECT e.id, p.id, e.source, s.name, p.name, e.filename, e.sha256, e.size FROM entry e"
+        files = await store.rows_as(
+            OpenFile,
+            'SELECT e.id, p.id AS project, e.source, s.name AS "index", p.name, e.filename, e.sha256, e.size'
+            " FROM entry e"
             " JOIN project p ON p.id = e.project JOIN source s ON s.id = e.source"
             " WHERE e.valid_to IS NULL AND e.id > ? ORDER BY e.id LIMIT 5000",
             (after,),
         )
-        if not rows:
+        if not files:
             return
-        for after, project, source, index, name, filename, sha256, size in rows:  # noqa: B007
-            yield OpenFile(
-                project=project,
-                source=source,
-                index=index,
-                name=ProjectName(name),
-                filename=filename,
-                sha256=Sha256(sha256),
-                size=size,
-            )
+        for file in files:
+            yield file
+        after = files[-1].id
 
 
 class HeldBlob(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,13 +113,13 @@ async def load_blobs(
     (``blobs.durability``).
     """
     pairs = set(wanted)
-    digests = sorted({p[0] for p in pairs})
+    digests = sorted({sha256 for sha256, _ in pairs})
     found = {}
-    for start in range(0, len(digests), 500):
-        chunk = digests[start : start + 500]
+    for chunk in chunks(digests):
         for blob in await store.rows_as(
             HeldBlob,
-            f"SELECT sha256, filename, size, metadata_sha256, {first_metadata('blob')} AS first_metadata FROM blob"
+            f"SELECT sha256, filename, size, metadata_sha256, {first_metadata('blob')} AS"
+            f" first_metadata FROM blob"
             f" WHERE sha256 IN ({marks(chunk)}) AND verified >= 0",
             chunk,
         ):
@@ -137,10 +139,11 @@ async def load_listed_filenames(
     """Return (project, filename) of all that the pages of some projects list."""
     found: set[tuple[str, str]] = set()
     for name in names:
-        rows = await store.rows(
-            "SELECT p.name, e.filename FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
+        filenames = await store.values(
+            "SELECT e.filename FROM project p JOIN entry e ON e.project = p.id"
+            " AND e.valid_to IS NULL"
             " WHERE p.name = ?",
             (name,),
         )
-        found.update((project, filename) for project, filename in rows)
+        found.update((name, filename) for filename in filenames)
     return found

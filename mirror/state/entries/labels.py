@@ -1,30 +1,30 @@
-"""How labels and digests of a file are kept in columns."""
+"""How labels and digests of a file are kept in columns.
+
+A label has a column of its name: ``mirror.core.model.Labels`` is the list of them.
+"""
 
 from __future__ import annotations
 
+import msgspec
+
 from mirror.core.model import Digests, Labels
-from mirror.state.rows import Columns
+from mirror.state.store import Row
 
 
-class LabelColumns(Columns, frozen=True):
-    """The columns that hold a file's labels."""
-
-    requires_python: str | None
-    yanked: str | None
-    upload_time: str | None
-    provenance: str | None
-    extra: str
+def label_columns(table: str = "entry") -> str:
+    """Return the columns of the labels, to be followed by others in a statement."""
+    return ", ".join(f"{table}.{name}" for name in Labels.__struct_fields__)
 
 
-def labels_of(row: LabelColumns) -> Labels:
-    """Build the labels from their columns."""
-    return Labels(
-        requires_python=row.requires_python,
-        yanked=row.yanked,
-        upload_time=row.upload_time,
-        provenance=row.provenance,
-        extra=row.extra,
-    )
+LABELS = ", ".join(Labels.__struct_fields__)
+"""The columns of the labels in an ``INSERT``."""
+
+LABEL_MARKS = ", ".join("?" * len(Labels.__struct_fields__))
+
+
+def label_values(labels: Labels) -> Row:
+    """Return the values of the columns of ``LABELS``, in their order."""
+    return msgspec.structs.astuple(labels)
 
 
 def encode_digests(digests: Digests) -> str:

@@ -10,15 +10,16 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from mirror.core.model import Entry, ProjectMeta, ProjectView, Validators
+from mirror.core.model import Entry, Labels, ProjectMeta, ProjectView, Validators
 from mirror.core.names import ProjectName, Sha256
 from mirror.state.entries.claims import FORGET_OVERLAYS_OF_CLAIMS, encode_claims
-from mirror.state.entries.labels import LabelColumns, labels_of
+from mirror.state.entries.labels import label_columns
 from mirror.state.entries.offered import offers_metadata
 from mirror.state.listing.columns import meta_of, validator_values
 from mirror.state.missing.left_out import LeftOutRows, enter_left_out
+from mirror.state.parameters import marks
 from mirror.state.rows import Columns
-from mirror.state.store import Store, Transaction, marks
+from mirror.state.store import Store, Transaction
 
 
 class Closing(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,10 +48,9 @@ async def mark_pages(tx: Transaction, names: Iterable[ProjectName], revision: in
 
 async def load_marked(store: Store, after: str, limit: int = 500) -> list[ProjectName]:
     """Return some names of marked pages, in order."""
-    rows = await store.rows(
+    return await store.values(
         "SELECT name FROM page WHERE marked = 1 AND name > ? ORDER BY name LIMIT ?", (after, limit)
     )
-    return [ProjectName(name) for (name,) in rows]
 
 
 async def mark_all_pages(store: Store, *, cycle: int, now: float, renderer: int) -> None:
@@ -64,6 +64,13 @@ async def mark_all_pages(store: Store, *, cycle: int, now: float, renderer: int)
         )
 
 
+class _PageColumns(Columns, frozen=True):
+    name: ProjectName
+    revision: int
+    published: bool
+    marked: bool
+
+
 class _MetaColumns(Columns, frozen=True):
     name: str
     listed: bool
@@ -75,12 +82,13 @@ class _MetaColumns(Columns, frozen=True):
     shows: bool
 
 
-class _EntryColumns(LabelColumns, frozen=True):
+class _EntryColumns(Columns, frozen=True):
     name: str
     filename: str
     sha256: Sha256
     size: int
     metadata_sha256: Sha256 | None
+    labels: Labels
 
 
 class PageState(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,12 +107,12 @@ async def split_by_entries(
     """Split projects into parts whose pages have at most ``limit`` files together, or one project."""
     if len(names) < 2:
         return [list(names)] if names else []
-    rows = await store.rows(
-        "SELECT p.name, count(*) FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
+    counts = await store.mapping(
+        "SELECT p.name, count(*) FROM project p JOIN entry e ON e.project = p.id"
+        " AND e.valid_to IS NULL"
         f" WHERE p.name IN ({marks(names)}) GROUP BY p.name",
         tuple(names),
     )
-    counts: dict[str, int] = dict(rows)
     parts: list[list[ProjectName]] = [[]]
     entries = 0
     for name in names:
@@ -119,15 +127,18 @@ async def split_by_entries(
 async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageState]:
     """Return the state of some projects' pages, by name."""
     given = marks(names)
-    pages = await store.rows(
-        f"SELECT name, revision, published, marked FROM page WHERE name IN ({given})", tuple(names)
+    pages = await store.rows_as(
+        _PageColumns,
+        f"SELECT name, revision, published, marked FROM page WHERE name IN ({given})",
+        tuple(names),
     )
     metas: dict[str, ProjectMeta] = {}
     listed: set[str] = set()
     for row in await store.rows_as(
         _MetaColumns,
         "SELECT p.name, p.listed, p.status, p.status_reason, p.versions, p.extra, p.extra_meta,"
-        " EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL) AS shows FROM project p"
+        " EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL) AS shows"
+        " FROM project p"
         f" JOIN source s ON s.id = p.source WHERE p.name IN ({given}) AND (p.listed = 1 OR shows)"
         " ORDER BY s.configured DESC, s.position, s.id",
         tuple(names),
@@ -146,7 +157,7 @@ async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageS
         _EntryColumns,
         f"SELECT p.name, e.filename, e.sha256, e.size,"
         f" CASE WHEN {offers_metadata('e')} THEN b.metadata_sha256 END AS metadata_sha256,"
-        " e.requires_python, e.yanked, e.upload_time, e.provenance, e.extra"
+        f" {label_columns('e')}"
         " FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
         " JOIN blob b ON b.sha256 = e.sha256 AND b.filename = e.filename"
         f" WHERE p.name IN ({given}) ORDER BY e.filename",
@@ -157,22 +168,22 @@ async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageS
             sha256=one.sha256,
             size=one.size,
             metadata_sha256=one.metadata_sha256,
-            labels=labels_of(one),
+            labels=one.labels,
         )
         entries.setdefault(one.name, []).append(entry)
     return [
         PageState(
             view=ProjectView(
-                name=ProjectName(name),
-                meta=metas.get(name, ProjectMeta()),
-                entries=tuple(entries.get(name, ())),
-                serial=revision,
+                name=page.name,
+                meta=metas.get(page.name, ProjectMeta()),
+                entries=tuple(entries.get(page.name, ())),
+                serial=page.revision,
             ),
-            is_published=bool(published),
-            is_marked=bool(marked),
-            stays=name in entries or (bool(published) and name in listed),
+            is_published=page.published,
+            is_marked=page.marked,
+            stays=page.name in entries or (page.published and page.name in listed),
         )
-        for name, revision, published, marked in pages
+        for page in pages
     ]
 
 
@@ -249,7 +260,8 @@ async def record_unremoved(store: Store, names: Collection[ProjectName]) -> None
 
 async def load_published(store: Store) -> list[tuple[ProjectName, int]]:
     """Return every published project with the revision of its page, by name, for the root page."""
-    return await store.rows("SELECT name, revision FROM page WHERE published = 1 ORDER BY name")
+    query = "SELECT name, revision FROM page WHERE published = 1 ORDER BY name"
+    return list((await store.mapping(query)).items())
 
 
 async def load_last_revision(store: Store) -> int:

@@ -10,8 +10,10 @@ from collections.abc import Collection, Sequence
 
 from mirror.core.names import ProjectName
 from mirror.state.entries.pages import mark_pages
+from mirror.state.listing.columns import ProjectKey
 from mirror.state.listing.sources import UNCLAIMED, SourceRow, load_sources
 from mirror.state.meta import load_meta
+from mirror.state.rows import Columns
 from mirror.state.store import Store
 
 _UNFINISHED = "rebuilding"
@@ -65,10 +67,11 @@ async def enter_unclaimed_projects(
         )
         ids = {}
         for name in names:
-            rows = await tx.rows(
-                "SELECT id FROM project WHERE source = ? AND name = ?", (source, name)
+            ids[name] = int(
+                await tx.value(
+                    "SELECT id FROM project WHERE source = ? AND name = ?", (source, name)
+                )
             )
-            ids[name] = int(rows[0][0])
     return ids
 
 
@@ -80,7 +83,8 @@ async def record_unlisted_blobs(
     """
     async with store.transaction() as tx:
         await tx.executemany(
-            "INSERT OR IGNORE INTO blob (sha256, filename, size, metadata_sha256, stored, verified, unlisted_since)"
+            "INSERT OR IGNORE INTO blob (sha256, filename, size, metadata_sha256, stored, verified,"
+            " unlisted_since)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(*blob, now, now, now) for blob in blobs],
         )
@@ -102,25 +106,32 @@ async def load_judgeable(store: Store, source: int) -> list[tuple[int, ProjectNa
 
     Either an index lists the project and its page has been read, or no index lists it; not one whose page failed.
     """
-    rows = await store.rows(
+    rows = await store.rows_as(
+        ProjectKey,
         "SELECT p.id, p.name FROM project p WHERE p.source = ?"
         " AND EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)"
         " AND NOT EXISTS (SELECT 1 FROM failure f WHERE f.project = p.name AND f.filename = '')"
-        " AND NOT EXISTS (SELECT 1 FROM project o JOIN source s ON s.id = o.source WHERE o.name = p.name"
+        " AND NOT EXISTS (SELECT 1 FROM project o JOIN source s ON s.id = o.source"
+        " WHERE o.name = p.name"
         " AND s.configured = 1 AND o.listed = 1 AND o.wanted = 1 AND o.digest IS NULL)",
         (source,),
     )
-    return [(r[0], ProjectName(r[1])) for r in rows]
+    return [(row.id, row.name) for row in rows]
 
 
 async def load_failed_filenames(store: Store, name: ProjectName) -> set[str]:
     """Return the files of a project that an index lists and that could not be fetched: held copies
     of them stay.
     """
-    rows = await store.rows(
-        "SELECT filename FROM failure WHERE project = ? AND filename != ''", (name,)
-    )
-    return {r[0] for r in rows}
+    query = "SELECT filename FROM failure WHERE project = ? AND filename != ''"
+    return set(await store.values(query, (name,)))
+
+
+class _EmptyColumns(Columns, frozen=True):
+    id: int
+    name: ProjectName
+    absent_since: int | None
+    is_listed: int
 
 
 async def settle_empty(store: Store, *, cycle: int, now: float) -> None:
@@ -129,23 +140,27 @@ async def settle_empty(store: Store, *, cycle: int, now: float) -> None:
 
     A project that no index lists in two whole cycles is removed: its page is marked.
     """
-    found = await store.rows(
-        "SELECT p.id, p.name, p.absent_since, EXISTS (SELECT 1 FROM project o JOIN source s ON s.id = o.source"
-        " WHERE o.name = p.name AND o.listed = 1 AND s.configured = 1) FROM project p JOIN source u ON u.id = p.source"
+    found = await store.rows_as(
+        _EmptyColumns,
+        "SELECT p.id, p.name, p.absent_since, EXISTS (SELECT 1 FROM project o JOIN source s"
+        " ON s.id = o.source"
+        " WHERE o.name = p.name AND o.listed = 1 AND s.configured = 1) AS is_listed"
+        " FROM project p JOIN source u ON u.id = p.source"
         " WHERE u.name = ? AND p.listed = 1",
         (UNCLAIMED,),
     )
     if not found:
         return
     async with store.transaction() as tx:
-        for project, name, absent_since, is_listed in found:
-            if not is_listed and (absent_since is None or absent_since >= cycle):
+        for row in found:
+            was_missed_before = row.absent_since is not None and row.absent_since < cycle
+            if not row.is_listed and not was_missed_before:
                 await tx.execute(
                     "UPDATE project SET absent_since = coalesce(absent_since, ?) WHERE id = ?",
-                    (cycle, project),
+                    (cycle, row.id),
                 )
                 continue
             await tx.execute(
-                "UPDATE project SET listed = 0, absent_since = NULL WHERE id = ?", (project,)
+                "UPDATE project SET listed = 0, absent_since = NULL WHERE id = ?", (row.id,)
             )
-            await mark_pages(tx, [ProjectName(name)], await tx.revision(cycle, now))
+            await mark_pages(tx, [row.name], await tx.revision(cycle, now))

@@ -16,9 +16,11 @@ from mirror.core.names import ProjectName
 from mirror.state.entries.changes import close_entries, enter_meta
 from mirror.state.entries.claims import forget_later_indexes
 from mirror.state.entries.pages import mark_pages
-from mirror.state.listing.columns import FORGET_VALIDATORS
+from mirror.state.listing.columns import FORGET_VALIDATORS, ProjectKey
 from mirror.state.listing.sources import UNCLAIMED, load_sources
 from mirror.state.missing.left_out import forget_left_out
+from mirror.state.parameters import chunks, marks
+from mirror.state.rows import Columns
 from mirror.state.store import Store
 
 _DAY_S = 86_400.0
@@ -75,9 +77,11 @@ async def load_brake_window(
     had_files = await store.value(f"SELECT EXISTS (SELECT 1 {_PUBLISHED_AT_START})", values)
     left = await store.value(
         "SELECT count(*) FROM (SELECT DISTINCT e.project, e.filename FROM entry e"
-        " WHERE e.source = :source AND e.valid_to > :start AND e.exempt = 0 AND NOT EXISTS (SELECT 1 FROM entry o"
+        " WHERE e.source = :source AND e.valid_to > :start AND e.exempt = 0"
+        " AND NOT EXISTS (SELECT 1 FROM entry o"
         " JOIN project p ON p.id = e.project JOIN project q ON q.name = p.name AND q.id = o.project"
-        f" WHERE o.filename = e.filename AND o.valid_to IS NULL) {'AND e.valid_from <= :start' if had_files else ''})",
+        f" WHERE o.filename = e.filename AND o.valid_to IS NULL)"
+        f" {'AND e.valid_from <= :start' if had_files else ''})",
         values,
     )
     files = _PUBLISHED_AT_START if had_files else _PUBLISHED_SINCE
@@ -112,12 +116,10 @@ _PUBLISHED_SINCE = (
 async def load_files_of(store: Store, projects: Sequence[int]) -> int:
     """Return how many files of these projects the pages list."""
     total = 0
-    for start in range(0, len(projects), 500):
-        chunk = projects[start : start + 500]
-        marks = ",".join("?" * len(chunk))
+    for chunk in chunks(projects):
         total += await store.value(
-            f"SELECT count(*) FROM entry WHERE valid_to IS NULL AND project IN ({marks})",
-            tuple(chunk),
+            f"SELECT count(*) FROM entry WHERE valid_to IS NULL AND project IN ({marks(chunk)})",
+            chunk,
         )
     return total
 
@@ -125,13 +127,19 @@ async def load_files_of(store: Store, projects: Sequence[int]) -> int:
 async def count_pages_of(store: Store, names: Sequence[ProjectName]) -> int:
     """Return how many of some projects have a page."""
     total = 0
-    for start in range(0, len(names), 500):
-        chunk = names[start : start + 500]
-        marks = ",".join("?" * len(chunk))
+    for chunk in chunks(names):
         total += await store.value(
-            f"SELECT count(*) FROM page WHERE name IN ({marks})", tuple(chunk)
+            f"SELECT count(*) FROM page WHERE name IN ({marks(chunk)})", chunk
         )
     return total
+
+
+class _Displaced(Columns, frozen=True):
+    project: int
+    source: int
+    name: ProjectName
+    index: str
+    owner: str
 
 
 async def load_displaced(store: Store) -> list[tuple[int, int, ProjectName, str, str]]:
@@ -140,28 +148,31 @@ async def load_displaced(store: Store) -> list[tuple[int, int, ProjectName, str,
     Each one as (project id, index id, name, index, owner); only where the owner's own page has been read.
     """
     sources = [s for s in await load_sources(store) if s.configured]
-    sizes: dict[int, int] = (
-        dict(await store.rows("SELECT source, count(*) FROM project GROUP BY source"))
-        if len(sources) > 1
-        else {}
-    )
-    seen: dict[int, tuple[int, int, ProjectName, str, str]] = {}
+    if len(sources) < 2:
+        return []
+    sizes = await store.mapping("SELECT source, count(*) FROM project GROUP BY source")
+    seen: dict[int, _Displaced] = {}
     for owner, index in itertools.combinations(sources, 2):
         # From the smaller index's projects to the larger one's: SQLite does not know which of them
         # lists only a few.
         small, large = sorted(
             ("o", "p"), key=lambda t: sizes.get(owner.id if t == "o" else index.id, 0)
         )
-        rows = await store.rows(
-            f"SELECT p.id, p.name FROM project {small} CROSS JOIN project {large} ON {large}.name = {small}.name"
-            " WHERE o.source = ? AND p.source = ? AND o.listed = 1 AND o.wanted = 1 AND o.digest IS NOT NULL"
+        rows = await store.rows_as(
+            ProjectKey,
+            f"SELECT p.id, p.name FROM project {small} CROSS JOIN project {large}"
+            f" ON {large}.name = {small}.name"
+            " WHERE o.source = ? AND p.source = ? AND o.listed = 1 AND o.wanted = 1"
+            " AND o.digest IS NOT NULL"
             " AND (EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)"
-            " OR EXISTS (SELECT 1 FROM failure f WHERE f.source = p.source AND f.project = p.name))",
+            " OR EXISTS (SELECT 1 FROM failure f WHERE f.source = p.source"
+            " AND f.project = p.name))",
             (owner.id, index.id),
         )
-        for project, name in rows:
-            seen.setdefault(project, (project, index.id, ProjectName(name), index.name, owner.name))
-    return sorted(seen.values(), key=lambda displaced: displaced[2])
+        for row in rows:
+            seen.setdefault(row.id, _Displaced(row.id, index.id, row.name, index.name, owner.name))
+    by_name = sorted(seen.values(), key=lambda displaced: displaced.name)
+    return [(d.project, d.source, d.name, d.index, d.owner) for d in by_name]
 
 
 async def load_overlaid(
@@ -169,26 +180,37 @@ async def load_overlaid(
 ) -> list[tuple[int, ProjectName]]:
     """Return the (project id, name) of these projects for which an index after ``position`` has files on the pages."""
     found: list[tuple[int, ProjectName]] = []
-    for start in range(0, len(names), 500):
-        chunk = names[start : start + 500]
-        rows = await store.rows(
-            "SELECT p.id, p.name FROM project p JOIN source s ON s.id = p.source WHERE s.configured = 1 AND s.position > ?"
-            f" AND p.name IN ({','.join('?' * len(chunk))})"
+    for chunk in chunks(names):
+        rows = await store.rows_as(
+            ProjectKey,
+            "SELECT p.id, p.name FROM project p JOIN source s ON s.id = p.source"
+            " WHERE s.configured = 1 AND s.position > ?"
+            f" AND p.name IN ({marks(chunk)})"
             " AND EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)",
             (position, *chunk),
         )
-        found += [(r[0], ProjectName(r[1])) for r in rows]
+        found += [(row.id, row.name) for row in rows]
     return found
+
+
+class _Orphaned(Columns, frozen=True):
+    project: int
+    source: int
+    name: ProjectName
+    index_name: str
 
 
 async def load_orphaned(store: Store) -> list[tuple[int, int, ProjectName, str]]:
     """Return the projects with files on the pages whose index left the configuration."""
-    rows = await store.rows(
-        "SELECT p.id, s.id, p.name, s.name FROM source s JOIN project p ON p.source = s.id WHERE s.configured = 0 AND s.name != ?"
-        " AND (p.listed = 1 OR EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL))",
+    rows = await store.rows_as(
+        _Orphaned,
+        "SELECT p.id AS project, s.id AS source, p.name, s.name AS index_name FROM source s"
+        " JOIN project p ON p.source = s.id WHERE s.configured = 0 AND s.name != ?"
+        " AND (p.listed = 1 OR EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id"
+        " AND e.valid_to IS NULL))",
         (UNCLAIMED,),
     )
-    return [(r[0], r[1], ProjectName(r[2]), r[3]) for r in rows]
+    return [(row.project, row.source, row.name, row.index_name) for row in rows]
 
 
 async def record_removals(
@@ -211,7 +233,8 @@ async def record_removals(
                     exempt=_UNWANTED if removal.is_unwanted else int(removal.is_exempt),
                 )
         await tx.executemany(
-            "UPDATE project SET listed = 0, absent_since = NULL, etag = NULL, last_modified = NULL, serial = NULL,"
+            "UPDATE project SET listed = 0, absent_since = NULL, etag = NULL, last_modified = NULL,"
+            " serial = NULL,"
             " digest = NULL, selection = NULL, claims = NULL WHERE id = ?",
             [(r.project,) for r in removals if r.leaves],
         )

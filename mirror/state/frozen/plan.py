@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from mirror.errors import StateError
+from mirror.state.rows import Columns, Count, S, iter_structs, values_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -68,6 +69,22 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str | None
 
 
+class _PlannedPage(Columns, frozen=True):
+    sha256: str
+    path: str
+
+
+class _ItemColumns(Columns, frozen=True):
+    place: str
+    item: PlannedItem
+
+
+class _VolumePart(Columns, frozen=True):
+    volume: int
+    name: str
+    size: int
+
+
 class Plan:
     """An open work file."""
 
@@ -76,8 +93,8 @@ class Plan:
 
     def meta(self, key: str) -> Any:
         """Return a value that was kept, or None."""
-        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
-        return msgspec.json.decode(rows[0][0]) if rows else None
+        values = self._values("SELECT value FROM meta WHERE key = ?", (key,))
+        return next(map(msgspec.json.decode, values), None)
 
     def keep(self, **values: Any) -> None:
         """Keep some values, durably."""
@@ -101,11 +118,12 @@ class Plan:
     def iter_pages(self, *, by_path: bool = False) -> Iterator[tuple[str, str]]:
         """Yield (sha256, path) of the resulting state's pages, as their lines sort or by path."""
         order = "path" if by_path else "sha256, path"
-        yield from self._connection.execute(f"SELECT sha256, path FROM page ORDER BY {order}")
+        for page in self._iter_as(_PlannedPage, f"SELECT sha256, path FROM page ORDER BY {order}"):
+            yield page.sha256, page.path
 
     def count_pages(self) -> int:
         """Return how many pages the resulting state has."""
-        return int(self._rows("SELECT count(*) FROM page")[0][0])
+        return sum(self._values("SELECT count(*) FROM page"))
 
     def add_items(self, items: Iterable[PlannedItem]) -> None:
         """Add items to the bundle; the same path again is the same item."""
@@ -124,28 +142,31 @@ class Plan:
 
     def removed(self) -> list[str]:
         """Return the projects that leave, by name."""
-        return [r[0] for r in self._rows("SELECT name FROM removed ORDER BY name")]
+        return self._values("SELECT name FROM removed ORDER BY name")
 
     def iter_items(self, kind: str) -> Iterator[tuple[PlannedItem, str]]:
         """Yield each item of a kind with its place, by path; the places may be entered meanwhile."""
         after = ""
         while True:
-            rows = self._rows(
-                "SELECT kind, path, size, sha256, place FROM item WHERE kind = ? AND path > ? ORDER BY path LIMIT 1000",
-                (kind, after),
+            items = list(
+                self._iter_as(
+                    _ItemColumns,
+                    "SELECT place, kind, path, size, sha256 FROM item WHERE kind = ? AND path > ?"
+                    " ORDER BY path LIMIT 1000",
+                    (kind, after),
+                )
             )
-            if not rows:
+            if not items:
                 return
-            for r in rows:
-                yield PlannedItem(kind=r[0], path=r[1], size=r[2], sha256=r[3]), r[4]
-            after = rows[-1][1]
+            for row in items:
+                yield row.item, row.place
+                after = row.item.path
 
     def count_items(self, kind: str) -> tuple[int, int]:
         """Return how many items of a kind there are, and their bytes."""
-        row = self._rows(
-            "SELECT count(*), coalesce(sum(size), 0) FROM item WHERE kind = ?", (kind,)
-        )[0]
-        return row[0], row[1]
+        query = "SELECT count(*) AS number, coalesce(sum(size), 0) AS size FROM item WHERE kind = ?"
+        count = next(self._iter_as(Count, query, (kind,)))
+        return count.number, count.size
 
     def replace_layout(self, members: Iterable[tuple[PlannedItem, str, list[Member]]]) -> None:
         """Record the place of each item, and the members that are new with it."""
@@ -171,23 +192,23 @@ class Plan:
 
     def parts(self, place: str) -> list[tuple[int, str, int]]:
         """Return (volume, member, size) of the parts at a place, in order."""
-        return self._rows(
-            "SELECT volume, name, size FROM member WHERE place = ? ORDER BY id", (place,)
-        )
+        query = "SELECT volume, name, size FROM member WHERE place = ? ORDER BY id"
+        parts = self._iter_as(_VolumePart, query, (place,))
+        return [(part.volume, part.name, part.size) for part in parts]
 
     def iter_members(self, volume: int) -> Iterator[Member]:
         """Yield the members of a volume in order."""
-        rows = self._connection.execute(
-            "SELECT place, volume, name, source, start, size, whole, sha256 FROM member WHERE volume = ? ORDER BY id",
+        return self._iter_as(
+            Member,
+            "SELECT place, volume, name, source, start, size, whole, sha256 FROM member"
+            " WHERE volume = ? ORDER BY id",
             (volume,),
         )
-        for r in rows:
-            yield Member(**dict(zip(Member.__struct_fields__, r, strict=True)))
 
     def volumes(self) -> list[Volume]:
         """Return the volumes."""
-        rows = self._rows("SELECT number, size, sha256 FROM volume ORDER BY number")
-        return [Volume(number=r[0], size=r[1], sha256=r[2]) for r in rows]
+        query = "SELECT number, size, sha256 FROM volume ORDER BY number"
+        return list(self._iter_as(Volume, query))
 
     def record_volume(self, number: int, sha256: str | None) -> None:
         """Record that a volume is written and durable, or with None that it has to be written
@@ -198,8 +219,11 @@ class Plan:
                 "UPDATE volume SET sha256 = ? WHERE number = ?", (sha256, number)
             )
 
-    def _rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        return self._connection.execute(sql, parameters).fetchall()
+    def _iter_as(self, kind: type[S], sql: str, parameters: tuple[Any, ...] = ()) -> Iterator[S]:
+        return iter_structs(kind, self._connection.execute(sql, parameters))
+
+    def _values(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        return values_of(self._connection.execute(sql, parameters))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mirror.state.store import Row, Store
+from mirror.state.store import Store
 
 
 class ShipmentRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,31 +40,23 @@ class ShipmentRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COLUMNS = (
-    "id, site, chain, sequence, digest, revision, base, state, volumes, bytes, made_at, acknowledged_at, free_bytes,"
+    "id, site, chain, sequence, digest, revision, base, state, volumes, bytes, made_at,"
+    " acknowledged_at, free_bytes,"
     " damage, needed"
 )
 
 
-def _shipment(r: Row) -> ShipmentRow:
-    values = dict(zip(ShipmentRow.__struct_fields__, r, strict=True))
-    values["state"] = msgspec.json.decode(values["state"])
-    values["needed"] = bool(values["needed"])
-    return ShipmentRow(**values)
-
-
 async def load_chain(store: Store, site: str) -> str | None:
     """Return the id of a site's chain, or None where nothing was ever made for it."""
-    row = await store.row("SELECT chain FROM site WHERE name = ?", (site,))
-    return row[0] if row else None
+    query = "SELECT chain FROM site WHERE name = ?"
+    return next(iter(await store.values(query, (site,))), None)
 
 
 async def load_shipments(store: Store, site: str | None = None) -> list[ShipmentRow]:
     """Return the shipments of one site or of all, by site and sequence."""
     where, values = ("WHERE site = ?", (site,)) if site is not None else ("", ())
-    rows = await store.rows(
-        f"SELECT {_COLUMNS} FROM shipment {where} ORDER BY site, sequence", values
-    )
-    return [_shipment(r) for r in rows]
+    query = f"SELECT {_COLUMNS} FROM shipment {where} ORDER BY site, sequence"
+    return await store.rows_as(ShipmentRow, query, values)
 
 
 async def record_shipment(store: Store, row: ShipmentRow) -> None:
@@ -74,7 +66,8 @@ async def record_shipment(store: Store, row: ShipmentRow) -> None:
             "INSERT OR IGNORE INTO site (name, chain) VALUES (?, ?)", (row.site, row.chain)
         )
         await tx.execute(
-            "INSERT INTO shipment (site, chain, sequence, digest, revision, base, state, volumes, bytes, made_at)"
+            "INSERT INTO shipment (site, chain, sequence, digest, revision, base, state, volumes,"
+            " bytes, made_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.site,
@@ -97,7 +90,8 @@ async def record_acknowledged(
     """Record the contents of a receipt."""
     async with store.transaction() as tx:
         await tx.execute(
-            "UPDATE shipment SET acknowledged_at = coalesce(acknowledged_at, ?), free_bytes = ?, damage = ? WHERE id = ?",
+            "UPDATE shipment SET acknowledged_at = coalesce(acknowledged_at, ?), free_bytes = ?,"
+            " damage = ? WHERE id = ?",
             (now, free_bytes, damage, row.id),
         )
 
@@ -115,7 +109,8 @@ async def record_shipments_aged(store: Store, cutoff: float) -> int:
     """
     async with store.transaction() as tx:
         return await tx.execute(
-            "UPDATE shipment SET needed = 0 WHERE needed = 1 AND made_at <= ? AND EXISTS (SELECT 1 FROM shipment later"
+            "UPDATE shipment SET needed = 0 WHERE needed = 1 AND made_at <= ? AND EXISTS (SELECT 1"
+            " FROM shipment later"
             " WHERE later.site = shipment.site AND later.sequence > shipment.sequence"
             " AND later.acknowledged_at IS NOT NULL)",
             (cutoff,),

@@ -14,11 +14,14 @@ from enum import Enum
 import msgspec
 
 from mirror.core.changes import PublishedFile
+from mirror.core.model import Labels
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.render_pages import RENDERER
-from mirror.state.store import Row, Store
+from mirror.state.entries.labels import label_columns
+from mirror.state.parameters import chunks, marks
+from mirror.state.rows import Columns, Count
+from mirror.state.store import Store
 
-_CHUNK = 500
 _UNKNOWN_RENDERER = 0
 """Of pages that were found on the disk."""
 
@@ -49,42 +52,22 @@ class SnapshotRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _FILE = (
-    "p.name, e.filename, e.sha256, e.size, e.yanked, e.requires_python, e.upload_time, e.provenance, e.extra"
+    f"p.name, e.filename, e.sha256, e.size, {label_columns('e')}"
     " FROM project p JOIN entry e ON e.project = p.id"
 )
 _COLUMNS = "id, kind, name, revision, made_at, note, projects, files, bytes, ready, rebuilt"
 
 
-def _snapshot(r: Row) -> SnapshotRow:
-    return SnapshotRow(
-        id=r[0],
-        kind=Kind(r[1]),
-        name=r[2],
-        revision=r[3],
-        made_at=r[4],
-        note=r[5],
-        projects=r[6],
-        files=r[7],
-        bytes=r[8],
-        ready=bool(r[9]),
-        rebuilt=bool(r[10]),
-    )
-
-
 async def load_snapshots(store: Store, kind: Kind) -> list[SnapshotRow]:
     """Return all of a kind, the oldest first, those too that were interrupted."""
-    rows = await store.rows(
-        f"SELECT {_COLUMNS} FROM snapshot WHERE kind = ? ORDER BY made_at, id", (kind.value,)
-    )
-    return [_snapshot(r) for r in rows]
+    query = f"SELECT {_COLUMNS} FROM snapshot WHERE kind = ? ORDER BY made_at, id"
+    return await store.rows_as(SnapshotRow, query, (kind.value,))
 
 
 async def load_snapshot(store: Store, kind: Kind, name: str) -> SnapshotRow | None:
     """Return the one of a name, or None."""
-    row = await store.row(
-        f"SELECT {_COLUMNS} FROM snapshot WHERE kind = ? AND name = ?", (kind.value, name)
-    )
-    return None if row is None else _snapshot(row)
+    query = f"SELECT {_COLUMNS} FROM snapshot WHERE kind = ? AND name = ?"
+    return await store.row_as(SnapshotRow, query, (kind.value, name))
 
 
 async def record_snapshot(
@@ -100,7 +83,8 @@ async def record_snapshot(
     """Record a state before it is frozen: from now on no file of it is pruned."""
     async with store.transaction() as tx:
         await tx.execute(
-            "INSERT INTO snapshot (kind, name, revision, made_at, note, rebuilt, renderer) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO snapshot (kind, name, revision, made_at, note, rebuilt, renderer)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 kind.value,
                 name,
@@ -151,16 +135,17 @@ async def count_published(
     their bytes.
     """
     if names is None:
-        row = await store.row(
-            "SELECT count(*), coalesce(sum(size), 0) FROM entry WHERE valid_from <= ?"
+        count = await store.only(
+            Count,
+            "SELECT count(*) AS number, coalesce(sum(size), 0) AS size FROM entry"
+            " WHERE valid_from <= ?"
             " AND (valid_to IS NULL OR valid_to > ?)",
             (revision, revision),
         )
-        assert row is not None
-        return row[0], row[1]
+        return count.number, count.size
     files = size = 0
-    for start in range(0, len(names), _CHUNK):
-        found = await load_files_at(store, names[start : start + _CHUNK], revision)
+    for chunk in chunks(names):
+        found = await load_files_at(store, chunk, revision)
         for listed in found.values():
             files += len(listed)
             size += sum(file.size for file in listed.values())
@@ -171,11 +156,18 @@ async def count_projects_at(store: Store, revision: int) -> int:
     """Return how many projects had files on their pages at a revision."""
     return int(
         await store.value(
-            "SELECT count(DISTINCT p.name) FROM entry e JOIN project p ON p.id = e.project WHERE e.valid_from <= ?"
+            "SELECT count(DISTINCT p.name) FROM entry e JOIN project p ON p.id = e.project"
+            " WHERE e.valid_from <= ?"
             " AND (e.valid_to IS NULL OR e.valid_to > ?)",
             (revision, revision),
         )
     )
+
+
+class _ListOwner(Columns, frozen=True):
+    sha256: str
+    filename: str
+    name: ProjectName
 
 
 async def load_owners(
@@ -185,18 +177,23 @@ async def load_owners(
     known.
     """
     found: dict[tuple[str, str], set[ProjectName]] = {}
-    digests = sorted({sha256 for sha256, _ in blobs})
-    for start in range(0, len(digests), _CHUNK):
-        chunk = digests[start : start + _CHUNK]
+    for chunk in chunks(sorted({sha256 for sha256, _ in blobs})):
         owner = (
             "SELECT e.sha256, e.filename, p.name FROM entry e JOIN project p ON p.id = e.project"
-            f" WHERE e.sha256 IN ({','.join('?' * len(chunk))})"
+            f" WHERE e.sha256 IN ({marks(chunk)})"
         )
         # In two halves, since each has an index of its own.
         query = f"{owner} AND e.valid_to IS NULL UNION {owner} AND e.valid_to IS NOT NULL"
-        for sha256, filename, name in await store.rows(query, (*chunk, *chunk)):
-            found.setdefault((sha256, filename), set()).add(name)
+        for row in await store.rows_as(_ListOwner, query, (*chunk, *chunk)):
+            found.setdefault((row.sha256, row.filename), set()).add(row.name)
     return found
+
+
+class _LostColumns(Columns, frozen=True):
+    snapshot: str
+    project: str
+    sha256: str
+    filename: str
 
 
 async def load_lost_blobs(store: Store) -> list[tuple[str, str, str, str]]:
@@ -204,13 +201,17 @@ async def load_lost_blobs(store: Store) -> list[tuple[str, str, str, str]]:
     project "" where unknown.
     """
     lost = "NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = {0}.sha256 AND b.filename = {0}.filename)"
-    return await store.rows(
-        "SELECT s.name, p.name, e.sha256, e.filename FROM entry e JOIN snapshot s ON s.revision >= e.valid_from"
+    rows = await store.rows_as(
+        _LostColumns,
+        "SELECT s.name AS snapshot, p.name AS project, e.sha256, e.filename FROM entry e"
+        " JOIN snapshot s ON s.revision >= e.valid_from"
         " AND s.revision < e.valid_to AND s.kind = 'snapshot' AND s.ready = 1 AND s.rebuilt = 0"
         f" JOIN project p ON p.id = e.project WHERE e.valid_to IS NOT NULL AND {lost.format('e')}"
-        " UNION SELECT s.name, '', k.sha256, k.filename FROM kept_blob k JOIN snapshot s ON s.id = k.snapshot"
-        f" WHERE {lost.format('k')} ORDER BY 3, 4, 1"
+        " UNION SELECT s.name, '', k.sha256, k.filename FROM kept_blob k JOIN snapshot s"
+        " ON s.id = k.snapshot"
+        f" WHERE {lost.format('k')} ORDER BY 3, 4, 1",
     )
+    return [(row.snapshot, row.project, row.sha256, row.filename) for row in rows]
 
 
 async def load_revision_of_cycle(store: Store, cycle: int) -> int | None:
@@ -229,10 +230,8 @@ async def load_revision_at(store: Store, at: float) -> int:
 
 async def is_known(store: Store, revision: int) -> bool:
     """Return whether all of a revision is still known: ``prune`` forgets the history that nothing needs."""
-    known_from = await store.row(
-        "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'history_from'"
-    )
-    if known_from is None or revision >= known_from[0]:
+    query = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'history_from'"
+    if all(revision >= known_from for known_from in await store.values(query)):
         return True
     return bool(
         await store.value(
@@ -246,13 +245,22 @@ async def is_known(store: Store, revision: int) -> bool:
 async def load_touched(store: Store, first: int, second: int) -> AsyncIterator[list[ProjectName]]:
     """Yield the projects with an entry that opened or closed between two revisions, by name, in chunks."""
     low, high = sorted((first, second))
-    rows = await store.rows(
-        "SELECT DISTINCT name FROM project WHERE id IN (SELECT project FROM entry WHERE valid_from > ? AND valid_from <= ?"
+    names = await store.values(
+        "SELECT DISTINCT name FROM project WHERE id IN (SELECT project FROM entry"
+        " WHERE valid_from > ? AND valid_from <= ?"
         " UNION SELECT project FROM entry WHERE valid_to > ? AND valid_to <= ?) ORDER BY name",
         (low, high, low, high),
     )
-    for start in range(0, len(rows), _CHUNK):
-        yield [ProjectName(r[0]) for r in rows[start : start + _CHUNK]]
+    for chunk in chunks(names):
+        yield list(chunk)
+
+
+class _FileColumns(Columns, frozen=True):
+    name: ProjectName
+    filename: str
+    sha256: str
+    size: int
+    labels: Labels
 
 
 async def load_files_at(
@@ -262,20 +270,26 @@ async def load_files_at(
     file.
     """
     found: dict[ProjectName, dict[str, PublishedFile]] = {}
-    for start in range(0, len(names), _CHUNK):
-        chunk = names[start : start + _CHUNK]
-        marks = ",".join("?" * len(chunk))
+    for chunk in chunks(names):
+        given = marks(chunk)
         # In two halves, since each has an index of its own.
-        for r in await store.rows(
-            f"SELECT {_FILE} WHERE p.name IN ({marks}) AND e.valid_to IS NULL AND e.valid_from <= ?"
-            f" UNION ALL SELECT {_FILE} WHERE p.name IN ({marks}) AND e.valid_to IS NOT NULL AND +e.valid_to > ?"
+        for row in await store.rows_as(
+            _FileColumns,
+            f"SELECT {_FILE} WHERE p.name IN ({given}) AND e.valid_to IS NULL AND e.valid_from <= ?"
+            f" UNION ALL SELECT {_FILE} WHERE p.name IN ({given}) AND e.valid_to IS NOT NULL"
+            f" AND +e.valid_to > ?"
             " AND +e.valid_from <= ?",
             (*chunk, revision, *chunk, revision, revision),
         ):
-            found.setdefault(r[0], {})[r[1]] = PublishedFile(
-                sha256=r[2], size=r[3], yanked=r[4], other=tuple(r[5:9])
-            )
+            file = PublishedFile(sha256=row.sha256, size=row.size, labels=row.labels)
+            found.setdefault(row.name, {})[row.filename] = file
     return found
+
+
+class _SidecarColumns(Columns, frozen=True):
+    sha256: str
+    filename: str
+    metadata_revision: int
 
 
 async def load_sidecar_revisions(
@@ -283,12 +297,12 @@ async def load_sidecar_revisions(
 ) -> dict[tuple[str, str], int]:
     """Return the revision at which the sidecar of each of some blobs last changed."""
     found: dict[tuple[str, str], int] = {}
-    digests = sorted({b[0] for b in blobs})
-    for start in range(0, len(digests), _CHUNK):
-        chunk = digests[start : start + _CHUNK]
-        for r in await store.rows(
-            f"SELECT sha256, filename, metadata_revision FROM blob WHERE sha256 IN ({','.join('?' * len(chunk))})",
-            tuple(chunk),
+    for chunk in chunks(sorted({sha256 for sha256, _ in blobs})):
+        for row in await store.rows_as(
+            _SidecarColumns,
+            "SELECT sha256, filename, metadata_revision FROM blob"
+            f" WHERE sha256 IN ({marks(chunk)})",
+            chunk,
         ):
-            found[(r[0], r[1])] = r[2]
+            found[(row.sha256, row.filename)] = row.metadata_revision
     return found

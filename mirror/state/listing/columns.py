@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from mirror.core.model import ProjectMeta, Validators
+from mirror.core.names import ProjectName
 from mirror.state.rows import Columns
 from mirror.state.store import Row
 
@@ -29,6 +30,13 @@ class MetaColumns(Protocol):
     def extra(self) -> str: ...  # noqa: D102
     @property
     def extra_meta(self) -> str: ...  # noqa: D102
+
+
+class ProjectKey(Columns, frozen=True):
+    """A project of one index."""
+
+    id: int
+    name: ProjectName
 
 
 def meta_of(row: MetaColumns) -> ProjectMeta:

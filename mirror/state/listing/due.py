@@ -11,6 +11,7 @@ from mirror.core.model import ProjectMeta, Validators
 from mirror.core.names import ProjectName
 from mirror.state.listing.columns import ValidatorColumns, meta_of, validators_of
 from mirror.state.listing.sources import SourceRow
+from mirror.state.rows import Columns
 from mirror.state.store import Store
 
 _CHUNK = 500
@@ -67,9 +68,11 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
     while True:
         rows = await store.rows_as(
             _ProjectColumns,
-            "SELECT p.id, p.name, p.listed_serial, p.etag, p.last_modified, p.serial, p.digest, p.selection,"
+            "SELECT p.id, p.name, p.listed_serial, p.etag, p.last_modified, p.serial, p.digest,"
+            " p.selection,"
             " p.status, p.status_reason, p.versions, p.extra, p.extra_meta, p.withdrawn,"
-            f" {_HAS_ENTRIES} AS has_entries, {_HAS_ABSENT} AS has_absent, {_HAS_FAILURES} AS has_failures,"
+            f" {_HAS_ENTRIES} AS has_entries, {_HAS_ABSENT} AS has_absent, {_HAS_FAILURES} AS"
+            f" has_failures,"
             f" {_NEEDS_PAGE} AS needs_page,"
             " p.address, p.page_origin"
             f" FROM project p WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK}",
@@ -82,13 +85,20 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
         after = rows[-1].name
 
 
+class _DueCount(Columns, frozen=True):
+    owned: int
+    due: int
+
+
 async def count_due(store: Store, due: Due) -> tuple[int, int]:
     """Return how many projects ``load_due`` yields, and how many more equal serials have confirmed unchanged already."""
     owned, parameters = _owned_condition(due)
     opened, more = _open_condition(due)
-    query = f"SELECT count(*), coalesce(sum({opened}), 0) FROM project p WHERE {owned}"
-    [(count, due_count)] = await store.rows(query, parameters | more)
-    return due_count, count - due_count
+    query = (
+        f"SELECT count(*) AS owned, coalesce(sum({opened}), 0) AS due FROM project p WHERE {owned}"
+    )
+    counts = await store.only(_DueCount, query, parameters | more)
+    return counts.due, counts.owned - counts.due
 
 
 async def has_wanted(store: Store, source: int) -> bool:
@@ -112,7 +122,8 @@ _HAS_ENTRIES = "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid
 _HAS_ABSENT = "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.absent_since IS NOT NULL AND e.valid_to IS NULL)"
 _HAS_FAILURES = "EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name)"
 _NEEDS_PAGE = (
-    "EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name AND f.needs_page = 1"
+    "EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name"
+    " AND f.needs_page = 1"
     " AND (f.next_at <= :now OR f.last_at > :now))"
 )
 _IS_ABSENT = (
@@ -120,7 +131,8 @@ _IS_ABSENT = (
 )
 _IS_DUE_FAILURE = "p.name IN (SELECT project FROM failure WHERE source = :source AND (next_at <= :now OR last_at > :now))"
 _IS_NOT_RESTING = (
-    "p.name NOT IN (SELECT project FROM failure WHERE source = :source AND filename = '' AND reason = 'denied'"
+    "p.name NOT IN (SELECT project FROM failure WHERE source = :source AND filename = ''"
+    " AND reason = 'denied'"
     " AND next_at > :now AND last_at <= :now)"
 )
 """A page that was refused is left alone until its next try."""
@@ -136,7 +148,8 @@ def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
     }
     if due.source.position and not due.is_overlay:
         parts.append(
-            "NOT EXISTS (SELECT 1 FROM source s JOIN project o ON o.source = s.id AND o.name = p.name"
+            "NOT EXISTS (SELECT 1 FROM source s JOIN project o ON o.source = s.id"
+            " AND o.name = p.name"
             " WHERE s.configured = 1 AND s.position < :position AND o.listed = 1 AND o.wanted = 1)"
         )
     if due.only_held:

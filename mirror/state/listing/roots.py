@@ -13,9 +13,10 @@ import msgspec
 from mirror.core.kept_links import KeptLinks
 from mirror.core.model import RootPage
 from mirror.core.names import ProjectName
-from mirror.state.listing.columns import FORGET_VALIDATORS
+from mirror.state.listing.columns import FORGET_VALIDATORS, ProjectKey
 from mirror.state.listing.sources import SourceRow
-from mirror.state.store import Row, Store
+from mirror.state.rows import Columns
+from mirror.state.store import Store
 
 _CHUNK = 2000
 
@@ -68,10 +69,12 @@ async def record_root(
 async def _pairs(
     store: Store, condition: str, source: int, cycle: int
 ) -> tuple[tuple[int, ProjectName], ...]:
-    rows = await store.rows(
-        f"SELECT id, name FROM project WHERE source = ? AND {condition}", (source, cycle)
+    rows = await store.rows_as(
+        ProjectKey,
+        f"SELECT id, name FROM project WHERE source = ? AND {condition}",
+        (source, cycle),
     )
-    return tuple((project, ProjectName(name)) for project, name in rows)
+    return tuple((row.id, row.name) for row in rows)
 
 
 async def _merge_root(
@@ -86,7 +89,7 @@ async def _merge_root(
     """
     position = 0
     async for row in _rows_by_name(store, merge.source):
-        name = row[1]
+        name = row.name
         while position < len(names) and names[position] < name:
             merge.add(names[position])
             position += 1
@@ -97,6 +100,16 @@ async def _merge_root(
             merge.miss(row, wanted=wants(name))
     for name in names[position:]:
         merge.add(name)
+
+
+class _ListedColumns(Columns, frozen=True):
+    id: int
+    name: ProjectName
+    listed: int
+    wanted: int
+    listed_serial: int | None
+    absent_since: int | None
+    address: str | None
 
 
 class _Merge:
@@ -119,23 +132,23 @@ class _Merge:
     def add(self, name: ProjectName) -> None:
         self._added.append((self.source, name, self._serials[name], self._addresses.get(name)))
 
-    def keep(self, row: Row) -> None:
-        identifier, name, listed, wanted, listed_serial, absent_since, address = row
-        serial = self._serials[name]
-        if not listed or not wanted or absent_since is not None or listed_serial != serial:
-            self._kept.append((serial, identifier))
-        if address != self._addresses.get(name):
-            self._moved.append((self._addresses.get(name), identifier))
+    def keep(self, row: _ListedColumns) -> None:
+        serial = self._serials[row.name]
+        is_current = row.listed and row.wanted and row.absent_since is None
+        if not is_current or row.listed_serial != serial:
+            self._kept.append((serial, row.id))
+        address = self._addresses.get(row.name)
+        if row.address != address:
+            self._moved.append((address, row.id))
 
-    def miss(self, row: Row, *, wanted: bool) -> None:
-        identifier, _name, listed, was_wanted, _serial, absent_since, _address = row
-        if not listed:
+    def miss(self, row: _ListedColumns, *, wanted: bool) -> None:
+        if not row.listed:
             return
         if not wanted:
-            if was_wanted:
-                self._unwanted.append((identifier,))
-        elif absent_since is None and self._is_whole:
-            self._missed.append((self._cycle, identifier))
+            if row.wanted:
+                self._unwanted.append((row.id,))
+        elif row.absent_since is None and self._is_whole:
+            self._missed.append((self._cycle, row.id))
 
     async def write(self, store: Store) -> None:
         if not (self._added or self._kept or self._moved or self._missed or self._unwanted):
@@ -150,7 +163,8 @@ class _Merge:
             )
             await tx.executemany("UPDATE project SET address = ? WHERE id = ?", self._moved)
             await tx.executemany(
-                "UPDATE project SET listed = 1, wanted = 1, absent_since = NULL, listed_serial = ? WHERE id = ?",
+                "UPDATE project SET listed = 1, wanted = 1, absent_since = NULL, listed_serial = ?"
+                " WHERE id = ?",
                 self._kept,
             )
             await tx.executemany(
@@ -161,11 +175,12 @@ class _Merge:
             )
 
 
-async def _rows_by_name(store: Store, source: int) -> AsyncIterator[Row]:
-    """Yield (id, name, listed, wanted, listed_serial, absent_since, address) by name, in chunks."""
+async def _rows_by_name(store: Store, source: int) -> AsyncIterator[_ListedColumns]:
+    """Yield the projects of an index by name, read in chunks."""
     after = ""
     while True:
-        rows = await store.rows(
+        rows = await store.rows_as(
+            _ListedColumns,
             "SELECT id, name, listed, wanted, listed_serial, absent_since, address FROM project"
             f" WHERE source = ? AND name > ? ORDER BY name LIMIT {_CHUNK}",
             (source, after),
@@ -174,4 +189,4 @@ async def _rows_by_name(store: Store, source: int) -> AsyncIterator[Row]:
             yield row
         if len(rows) < _CHUNK:
             return
-        after = rows[-1][1]
+        after = rows[-1].name

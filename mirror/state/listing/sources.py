@@ -13,6 +13,7 @@ from mirror.state.listing.columns import (
     validator_values,
     validators_of,
 )
+from mirror.state.parameters import marks
 from mirror.state.store import Store, Transaction
 
 UNCLAIMED = "(unclaimed)"
@@ -74,7 +75,8 @@ async def record_sources(store: Store, indexes: Sequence[tuple[str, str]]) -> di
                 elif name in known and not known[name].configured:
                     await _forget_root(tx, known[name].id)
                 await tx.execute(
-                    "INSERT INTO source (name, url, position) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+                    "INSERT INTO source (name, url, position) VALUES (?, ?, ?) ON CONFLICT (name)"
+                    " DO UPDATE SET"
                     " url = excluded.url, position = excluded.position, configured = 1",
                     (name, url, position),
                 )
@@ -92,7 +94,8 @@ async def _forget_root(tx: Transaction, source: int) -> None:
     unknown.
     """
     await tx.execute(
-        "UPDATE source SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL, root_read = NULL WHERE id = ?",
+        "UPDATE source SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL,"
+        " root_read = NULL WHERE id = ?",
         (source,),
     )
 
@@ -118,7 +121,8 @@ async def load_sources(store: Store) -> list[SourceRow]:
     """Return every index that the state knows, in the order of the configuration; those that left it last."""
     rows = await store.rows_as(
         _SourceColumns,
-        "SELECT id, name, url, position, configured, etag, last_modified, serial, digest, selection, root_read, listed,"
+        "SELECT id, name, url, position, configured, etag, last_modified, serial, digest,"
+        " selection, root_read, listed,"
         " succeeded_at, let_out, had_credential, page_origin, unread, is_flat FROM source"
         " ORDER BY configured DESC, position, id",
     )
@@ -172,7 +176,8 @@ async def record_root_read(
         return
     async with store.transaction() as tx:
         await tx.execute(
-            "UPDATE source SET etag = ?, last_modified = ?, serial = ?, digest = ?, selection = ?, root_read = ?,"
+            "UPDATE source SET etag = ?, last_modified = ?, serial = ?, digest = ?, selection = ?,"
+            " root_read = ?,"
             " listed = ?, page_origin = ?, is_flat = ? WHERE id = ?",
             (
                 *validator_values(validators),
@@ -191,7 +196,8 @@ async def forget_root_validators(store: Store, source: SourceRow) -> None:
     if source.validators is not None:
         async with store.transaction() as tx:
             await tx.execute(
-                "UPDATE source SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL WHERE id = ?",
+                "UPDATE source SET etag = NULL, last_modified = NULL, serial = NULL, digest = NULL"
+                " WHERE id = ?",
                 (source.id,),
             )
 
@@ -216,24 +222,25 @@ async def load_let_out(store: Store, source: SourceRow) -> list[tuple[str, str |
     Pages that it refuses by now are returned only if there are no others.
     """
     names = await _let_out_names(store, source)
-    marks = ", ".join("?" * len(names))
-    query = f"SELECT name, address FROM project WHERE source = ? AND name IN ({marks})"
-    addresses: dict[str, str | None] = dict(await store.rows(query, (source.id, *names)))
+    query = f"SELECT name, address FROM project WHERE source = ? AND name IN ({marks(names)})"
+    addresses = await store.mapping(query, (source.id, *names))
     return [(name, addresses.get(name)) for name in names]
 
 
 async def _let_out_names(store: Store, source: SourceRow) -> list[str]:
-    refused = await store.rows(f"SELECT project FROM failure WHERE {_REFUSED_PAGE}", (source.id,))
-    kept = [name for name in source.let_out if (name,) not in refused]
+    query = f"SELECT project FROM failure WHERE {_REFUSED_PAGE}"
+    refused = await store.values(query, (source.id,))
+    kept = [name for name in source.let_out if name not in refused]
     if len(kept) >= _LET_OUT_ASKED:
         return kept
     # Any others: a policy may refuse all that are asked for first.
-    rows = await store.rows(
+    others = await store.values(
         "SELECT name FROM project WHERE source = ? AND listed = 1 AND digest IS NOT NULL"
-        f" AND name NOT IN (SELECT project FROM failure WHERE {_REFUSED_PAGE}) ORDER BY random() LIMIT {_LET_OUT}",
+        f" AND name NOT IN (SELECT project FROM failure WHERE {_REFUSED_PAGE})"
+        f" ORDER BY random() LIMIT {_LET_OUT}",
         (source.id, source.id),
     )
-    return list(dict.fromkeys([*kept, *(name for (name,) in rows)])) or list(source.let_out)
+    return list(dict.fromkeys([*kept, *others])) or list(source.let_out)
 
 
 async def record_identity(store: Store, source: SourceRow, *, had_credential: bool | None) -> None:

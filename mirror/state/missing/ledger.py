@@ -16,6 +16,7 @@ from mirror.core.names import ProjectName
 from mirror.errors import Reason
 from mirror.logs import redact
 from mirror.state.listing.sources import UNCLAIMED
+from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
 
 _FIRST_DELAY_S = 60.0
@@ -78,8 +79,8 @@ async def record_failures(
 async def _enter(tx: Transaction, failure: Failure, now: float) -> None:
     key = (failure.source, failure.project, failure.filename)
     where = "source = ? AND project = ? AND filename = ?"
-    known = await tx.rows(f"SELECT attempts FROM failure WHERE {where}", key)
-    attempts = (known[0][0] if known else 0) + 1
+    known = await tx.values(f"SELECT attempts FROM failure WHERE {where}", key)
+    attempts = sum(known) + 1
     file = _kept_file(failure.file, tx.links_of(failure.source))
     listed = msgspec.json.encode(file).decode() if file is not None else None
     needs_page = file is not None and is_incomplete(file.url)
@@ -97,13 +98,15 @@ async def _enter(tx: Transaction, failure: Failure, now: float) -> None:
     )
     if known:
         await tx.execute(
-            "UPDATE failure SET reason = ?, detail = ?, listed = ?, needs_page = ?, last_at = ?, attempts = ?, next_at = ?"
+            "UPDATE failure SET reason = ?, detail = ?, listed = ?, needs_page = ?, last_at = ?,"
+            " attempts = ?, next_at = ?"
             f" WHERE {where}",
             values,
         )
     else:
         await tx.execute(
-            "INSERT INTO failure (reason, detail, listed, needs_page, last_at, attempts, next_at, source, project,"
+            "INSERT INTO failure (reason, detail, listed, needs_page, last_at, attempts, next_at,"
+            " source, project,"
             " filename, first_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*values, now),
         )
@@ -113,7 +116,8 @@ async def reword_missing_pages(store: Store, source: int, before: str, after: st
     """Replace a part of the ledger's texts about pages that an index does not have."""
     async with store.transaction() as tx:
         await tx.execute(
-            "UPDATE failure SET detail = replace(detail, ?, ?) WHERE source = ? AND filename = '' AND reason = ?",
+            "UPDATE failure SET detail = replace(detail, ?, ?) WHERE source = ? AND filename = ''"
+            " AND reason = ?",
             (before, after, source, Reason.NOT_FOUND.value),
         )
 
@@ -136,11 +140,11 @@ async def load_reported(store: Store, *, limit: int) -> list[FailureRow]:
     total = await count_all_failures(store)
     if total <= limit:
         return await _load(store, _CURRENT, (UNCLAIMED,), with_files=False)
-    sources = await store.rows(
+    sources = await store.values(
         f"SELECT s.id FROM source s WHERE {_CURRENT} ORDER BY s.position", (UNCLAIMED,)
     )
     rows: list[FailureRow] = []
-    for (source,) in sources:
+    for source in sources:
         share = limit // len(sources)
         for where in ("f.filename = ''", "f.filename != ''"):
             found = await _load(
@@ -169,20 +173,31 @@ async def has_page_failure(store: Store) -> bool:
     return bool(await store.value(query, (UNCLAIMED,)))
 
 
+class _FailedFile(Columns, frozen=True):
+    rowid: int
+    index_name: str
+    project: ProjectName
+    file: ListedFile
+    source: int
+
+
 async def iter_failed_files(store: Store) -> AsyncIterator[tuple[str, ProjectName, ListedFile]]:
     """Yield index, project and file of the files to try again, a few rows in memory at a time."""
     after = -1
     while True:
-        rows = await store.rows(
-            "SELECT f.rowid, s.name, f.project, f.listed, f.source FROM failure f JOIN source s ON s.id = f.source"
-            f" WHERE f.listed IS NOT NULL AND f.rowid > ? AND {_CURRENT} ORDER BY f.rowid LIMIT {_CHUNK}",
+        rows = await store.rows_as(
+            _FailedFile,
+            "SELECT f.rowid, s.name AS index_name, f.project, f.listed AS file, f.source"
+            " FROM failure f JOIN source s ON s.id = f.source"
+            f" WHERE f.listed IS NOT NULL AND f.rowid > ? AND {_CURRENT}"
+            f" ORDER BY f.rowid LIMIT {_CHUNK}",
             (after, UNCLAIMED),
         )
         for row in rows:
-            yield row[1], ProjectName(row[2]), _listed_file(row[3], store.links_of(row[4]))
+            yield row.index_name, row.project, _whole_file(row.file, store.links_of(row.source))
         if len(rows) < _CHUNK:
             return
-        after = rows[-1][0]
+        after = rows[-1].rowid
 
 
 async def load_index_failures(store: Store) -> list[FailureRow]:
@@ -200,10 +215,14 @@ async def has_index_failure(store: Store, source: int) -> bool:
 
 async def count_failures(store: Store, source: int) -> dict[Reason, int]:
     """Return how many rows of one index have which reason."""
-    rows = await store.rows(
-        "SELECT reason, count(*) FROM failure WHERE source = ? GROUP BY reason", (source,)
-    )
-    return {Reason(r[0]): r[1] for r in rows}
+    query = "SELECT reason, count(*) FROM failure WHERE source = ? GROUP BY reason"
+    counts = await store.mapping(query, (source,))
+    return {Reason(reason): count for reason, count in counts.items()}
+
+
+class _FailureColumns(Columns, frozen=True):
+    source: int
+    failure: FailureRow
 
 
 async def _load(
@@ -217,35 +236,28 @@ async def _load(
     order = "s.position, f.project, f.filename"
     if limit is not None:
         order = f"f.reason = '{Reason.WITHHELD.value}', {order}"
-    rows = await store.rows(
-        f"SELECT s.name, f.project, f.filename, f.reason, f.detail, {'f.listed' if with_files else 'NULL'}, f.first_at,"
-        " f.last_at, f.attempts, f.next_at, f.source"
+    rows = await store.rows_as(
+        _FailureColumns,
+        'SELECT s.name AS "index", f.project, f.filename, f.reason, f.detail,'
+        f" {'f.listed' if with_files else 'NULL'} AS file, f.first_at, f.last_at, f.attempts,"
+        " f.next_at, f.source"
         f" FROM failure f JOIN source s ON s.id = f.source WHERE {where} ORDER BY {order} LIMIT ?",
         (*parameters, -1 if limit is None else limit),
     )
-    return [
-        FailureRow(
-            index=r[0],
-            project=r[1],
-            filename=r[2],
-            reason=Reason(r[3]),
-            detail=r[4],
-            file=_listed_file(r[5], store.links_of(r[10])) if r[5] else None,
-            first_at=r[6],
-            last_at=r[7],
-            attempts=r[8],
-            next_at=r[9],
-        )
-        for r in rows
-    ]
+    return [_with_whole_link(row.failure, store.links_of(row.source)) for row in rows]
+
+
+def _with_whole_link(row: FailureRow, links: KeptLinks) -> FailureRow:
+    if row.file is None:
+        return row
+    return msgspec.structs.replace(row, file=_whole_file(row.file, links))
 
 
 def _kept_file(file: ListedFile | None, links: KeptLinks) -> ListedFile | None:
     return None if file is None else msgspec.structs.replace(file, url=links.kept(file.url))
 
 
-def _listed_file(listed: str, links: KeptLinks) -> ListedFile:
-    file = msgspec.json.decode(listed, type=ListedFile)
+def _whole_file(file: ListedFile, links: KeptLinks) -> ListedFile:
     return msgspec.structs.replace(file, url=links.whole(file.url))
 
 

@@ -12,12 +12,12 @@ from itertools import islice
 
 import msgspec
 
+from mirror.state.parameters import chunks, marks
+from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
 
 MAX_NAMES = 1000
 """Maximum number of left-out names that are kept for one project of one index."""
-
-_CHUNK = 500
 
 LeftOutRows = dict[str, tuple[int, str]]
 """Rule -> number of files, and their first names as a JSON list."""
@@ -60,23 +60,17 @@ async def forget_left_out(tx: Transaction, projects: Sequence[int]) -> None:
 
 async def load_left_out(store: Store, project: int) -> tuple[LeftOut, ...]:
     """Return the left-out files of one project of one index, by rule."""
-    rows = await store.rows(
-        "SELECT rule, files, names FROM left_out WHERE project = ? ORDER BY rule", (project,)
-    )
-    return tuple(
-        LeftOut(rule=r[0], files=r[1], names=msgspec.json.decode(r[2], type=tuple[str, ...]))
-        for r in rows
-    )
+    query = "SELECT rule, files, names FROM left_out WHERE project = ? ORDER BY rule"
+    return tuple(await store.rows_as(LeftOut, query, (project,)))
 
 
 async def count_left_out(store: Store, source: int) -> dict[str, int]:
     """Return how many files of one index each rule leaves out."""
-    rows = await store.rows(
+    return await store.mapping(
         "SELECT l.rule, sum(l.files) FROM project p CROSS JOIN left_out l ON l.project = p.id"
         " WHERE p.source = ? AND p.skipped > 0 GROUP BY l.rule ORDER BY l.rule",
         (source,),
     )
-    return {r[0]: r[1] for r in rows}
 
 
 def left_out_rows(left_out: Mapping[str, str]) -> LeftOutRows:
@@ -90,13 +84,20 @@ def left_out_rows(left_out: Mapping[str, str]) -> LeftOutRows:
     }
 
 
+class _LeftOutColumns(Columns, frozen=True):
+    project: int
+    rule: str
+    files: int
+    names: str
+
+
 async def _load(tx: Transaction, projects: Sequence[int]) -> dict[int, dict[str, tuple[int, str]]]:
     found: dict[int, dict[str, tuple[int, str]]] = {}
-    for start in range(0, len(projects), _CHUNK):
-        chunk = projects[start : start + _CHUNK]
-        marks = ",".join("?" * len(chunk))
-        for r in await tx.rows(
-            f"SELECT project, rule, files, names FROM left_out WHERE project IN ({marks})", chunk
+    for chunk in chunks(projects):
+        for row in await tx.rows_as(
+            _LeftOutColumns,
+            f"SELECT project, rule, files, names FROM left_out WHERE project IN ({marks(chunk)})",
+            chunk,
         ):
-            found.setdefault(r[0], {})[r[1]] = (r[2], r[3])
+            found.setdefault(row.project, {})[row.rule] = (row.files, row.names)
     return found

@@ -13,6 +13,7 @@ import msgspec
 from mirror.core.names import ProjectName
 from mirror.errors import Reason
 from mirror.state.missing.left_out import load_left_out
+from mirror.state.rows import Columns
 from mirror.state.store import Store
 
 
@@ -44,38 +45,58 @@ class SkippedProject(msgspec.Struct, frozen=True, kw_only=True):
     """Later indexes that list it too."""
 
 
+class _SkippedColumns(Columns, frozen=True):
+    index_name: str
+    name: ProjectName
+    others: str | None
+
+
 async def load_skipped_projects(store: Store) -> list[SkippedProject]:
     """Return the projects whose owner's files are all left out, and of which no index has a file or a failure."""
     listed_by = (
         "FROM project o JOIN source t ON t.id = o.source"
-        " WHERE o.name = p.name AND t.configured = 1 AND o.listed = 1 AND o.wanted = 1 AND t.position"
+        " WHERE o.name = p.name AND t.configured = 1 AND o.listed = 1 AND o.wanted = 1"
+        " AND t.position"
     )
-    rows = await store.rows(
-        f"SELECT s.name, p.name, (SELECT group_concat(t.name, ' ') {listed_by} > s.position)"
+    rows = await store.rows_as(
+        _SkippedColumns,
+        f"SELECT s.name AS index_name, p.name, (SELECT group_concat(t.name, ' ') {listed_by} >"
+        f" s.position) AS others"
         " FROM source s CROSS JOIN project p ON p.source = s.id"
         " WHERE s.configured = 1 AND p.skipped > 0 AND p.listed = 1 AND p.wanted = 1"
         " AND p.withdrawn IS NULL AND p.status != 'quarantined'"
-        " AND NOT EXISTS (SELECT 1 FROM project q JOIN entry e ON e.project = q.id AND e.valid_to IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM project q JOIN entry e ON e.project = q.id"
+        " AND e.valid_to IS NULL"
         " WHERE q.name = p.name)"
-        " AND NOT EXISTS (SELECT 1 FROM source t CROSS JOIN failure f ON f.source = t.id AND f.project = p.name)"
+        " AND NOT EXISTS (SELECT 1 FROM source t CROSS JOIN failure f ON f.source = t.id"
+        " AND f.project = p.name)"
         f" AND NOT EXISTS (SELECT 1 {listed_by} < s.position)"
-        " ORDER BY s.position, p.name"
+        " ORDER BY s.position, p.name",
     )
     return [
-        SkippedProject(index=r[0], name=ProjectName(r[1]), others=tuple((r[2] or "").split()))
-        for r in rows
+        SkippedProject(
+            index=row.index_name, name=row.name, others=tuple((row.others or "").split())
+        )
+        for row in rows
     ]
+
+
+class _OwnerOfProject(Columns, frozen=True):
+    name: str
+    is_withdrawn: bool
 
 
 async def load_owner(store: Store, name: str) -> tuple[str, bool]:
     """Return the first index that knows a project, and whether it has withdrawn it."""
-    row = await store.row(
-        "SELECT s.name, p.withdrawn IS NOT NULL OR p.status = 'quarantined' FROM project p"
+    row = await store.row_as(
+        _OwnerOfProject,
+        "SELECT s.name, p.withdrawn IS NOT NULL OR p.status = 'quarantined' AS is_withdrawn"
+        " FROM project p"
         " JOIN source s ON s.id = p.source WHERE p.name = ?"
         " ORDER BY s.configured DESC, p.listed DESC, s.position LIMIT 1",
         (name,),
     )
-    return ("", False) if row is None else (row[0], bool(row[1]))
+    return ("", False) if row is None else (row.name, row.is_withdrawn)
 
 
 async def load_offered_names(store: Store, names: Collection[str]) -> set[str]:
@@ -100,6 +121,15 @@ class FilePlace(msgspec.Struct, frozen=True, kw_only=True):
     rule: str = ""
 
 
+class _PageOfIndex(Columns, frozen=True):
+    id: int
+    source: int
+    index_name: str
+    was_read: bool
+    is_withdrawn: bool
+    skipped: int
+
+
 async def load_file_place(
     store: Store, filename: str, projects: Sequence[str], *, overlays: Collection[str]
 ) -> FilePlace:
@@ -113,23 +143,27 @@ async def load_file_place(
         return FilePlace(is_known=True, is_had=bool(await store.value(query, (filename,))))
     is_known, left_out = True, None
     for name in projects:
-        rows = await store.rows(
-            "SELECT p.id, p.source, s.name, p.selection IS NOT NULL, p.withdrawn IS NOT NULL"
-            " OR p.status = 'quarantined', p.skipped FROM project p JOIN source s ON s.id = p.source"
-            " WHERE p.name = ? AND s.configured = 1 AND p.listed = 1 AND p.wanted = 1 ORDER BY s.position",
+        rows = await store.rows_as(
+            _PageOfIndex,
+            "SELECT p.id, p.source, s.name AS index_name, p.selection IS NOT NULL AS was_read,"
+            " p.withdrawn IS NOT NULL OR p.status = 'quarantined' AS is_withdrawn, p.skipped"
+            " FROM project p JOIN source s ON s.id = p.source"
+            " WHERE p.name = ? AND s.configured = 1 AND p.listed = 1 AND p.wanted = 1"
+            " ORDER BY s.position",
             (name,),
         )
-        for number, (project, source, index, was_read, is_withdrawn, skipped) in enumerate(rows):
-            if number and index not in overlays:
+        for number, page in enumerate(rows):
+            if number and page.index_name not in overlays:
                 continue  # its page counts for nothing: an earlier index owns the project
-            if await store.value(_HAS_FILE, (project, filename, source, name, filename)):
+            if await store.value(_HAS_FILE, (page.id, filename, page.source, name, filename)):
                 return FilePlace(is_known=True, is_had=True)
-            of_rules = await load_left_out(store, project)
+            of_rules = await load_left_out(store, page.id)
             rule = next((one.rule for one in of_rules if filename in one.names), None)
             if rule is not None and left_out is None:
-                left_out = FilePlace(is_known=True, index=index, project=name, rule=rule)
-            are_all_named = sum(len(one.names) for one in of_rules) == skipped
-            is_known = is_known and bool(was_read) and not is_withdrawn and are_all_named
+                left_out = FilePlace(is_known=True, index=page.index_name, project=name, rule=rule)
+            are_all_named = sum(len(one.names) for one in of_rules) == page.skipped
+            is_complete = page.was_read and not page.is_withdrawn and are_all_named
+            is_known = is_known and is_complete
     return left_out or FilePlace(is_known=is_known)
 
 
@@ -158,7 +192,8 @@ async def record_unserved(store: Store, found: Sequence[Unserved], now: float) -
                 gone,
             )
             await tx.executemany(
-                "INSERT OR REPLACE INTO unserved (index_name, project, filename, reason, detail, literal, first_at)"
+                "INSERT OR REPLACE INTO unserved (index_name, project, filename, reason, detail,"
+                " literal, first_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
                     (*one.key, one.reason.value, one.detail, one.is_literal, one.first_at)
@@ -170,18 +205,8 @@ async def record_unserved(store: Store, found: Sequence[Unserved], now: float) -
 
 async def load_unserved(store: Store) -> list[Unserved]:
     """Return the missing names, by index, project and file."""
-    rows = await store.rows(
-        "SELECT index_name, project, filename, reason, detail, literal, first_at FROM unserved ORDER BY 1, 2, 3"
+    return await store.rows_as(
+        Unserved,
+        'SELECT index_name AS "index", project, filename, reason, detail, literal AS is_literal, first_at'
+        " FROM unserved ORDER BY 1, 2, 3",
     )
-    return [
-        Unserved(
-            index=r[0],
-            project=r[1],
-            filename=r[2],
-            reason=Reason(r[3]),
-            detail=r[4],
-            is_literal=bool(r[5]),
-            first_at=r[6],
-        )
-        for r in rows
-    ]

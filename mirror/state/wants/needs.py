@@ -97,23 +97,33 @@ async def load_resolutions(store: Store) -> dict[Key, StoredResolution]:
     return found
 
 
+class _AskedColumns(Columns, frozen=True):
+    resolution: int
+    project: str
+
+
 async def load_asked(store: Store) -> dict[int, tuple[str, ...]]:
     """Return the names that each resolution asked for, by its id."""
     found: dict[int, list[str]] = {}
-    for resolution, project in await store.rows(
-        "SELECT resolution, project FROM asked ORDER BY resolution, project"
+    for row in await store.rows_as(
+        _AskedColumns, "SELECT resolution, project FROM asked ORDER BY resolution, project"
     ):
-        found.setdefault(resolution, []).append(project)
+        found.setdefault(row.resolution, []).append(row.project)
     return {resolution: tuple(names) for resolution, names in found.items()}
 
 
 async def load_wanted(store: Store) -> dict[tuple[str, str], frozenset[str]]:
     """Return the wanted filenames by (index, project)."""
     found: dict[tuple[str, str], set[str]] = {}
-    query = "SELECT DISTINCT index_name, project, filename FROM wanted"
-    for index, project, filename in await store.rows(query):
-        found.setdefault((index, project), set()).add(filename)
+    query = 'SELECT DISTINCT index_name AS "index", project, filename FROM wanted'
+    for file in await store.rows_as(WantedFile, query):
+        found.setdefault((file.index, file.project), set()).add(file.filename)
     return {key: frozenset(names) for key, names in found.items()}
+
+
+class _WantOfFile(Columns, frozen=True):
+    filename: str
+    want: str
 
 
 async def load_wants_of(store: Store, project: str) -> dict[str, tuple[str, ...]]:
@@ -123,8 +133,8 @@ async def load_wants_of(store: Store, project: str) -> dict[str, tuple[str, ...]
         "SELECT DISTINCT w.filename, r.want FROM wanted w JOIN resolution r ON r.id = w.resolution"
         " WHERE w.project = ? AND w.part != ? ORDER BY 1, 2"
     )
-    for filename, want in await store.rows(query, (project, Part.EARLIER.value)):
-        found.setdefault(filename, []).append(want)
+    for row in await store.rows_as(_WantOfFile, query, (project, Part.EARLIER.value)):
+        found.setdefault(row.filename, []).append(row.want)
     return {filename: tuple(wants) for filename, wants in found.items()}
 
 
@@ -138,7 +148,7 @@ async def record_resolution(store: Store, new: NewResolution, *, cycle: int, now
             " cycle = excluded.cycle, made_at = excluded.made_at",
             (*key, new.inputs, new.answer.decode(), cycle, now),
         )
-        [(resolution,)] = await tx.rows(
+        resolution = await tx.value(
             "SELECT id FROM resolution WHERE want = ? AND file = ? AND target = ?", key
         )
         await tx.execute("DELETE FROM asked WHERE resolution = ?", (resolution,))
@@ -154,8 +164,7 @@ async def record_resolution(store: Store, new: NewResolution, *, cycle: int, now
 
 async def _replace_set(tx: Transaction, resolution: int, files: Sequence[WantedFile]) -> None:
     query = "SELECT EXISTS (SELECT 1 FROM wanted WHERE resolution = ? AND part = 'earlier')"
-    [(has_earlier,)] = await tx.rows(query, (resolution,))
-    if has_earlier:  # the set before was never held as a whole
+    if await tx.value(query, (resolution,)):  # the set before was never held as a whole
         await tx.execute("DELETE FROM wanted WHERE resolution = ? AND part = 'set'", (resolution,))
     else:
         await tx.execute(
@@ -205,19 +214,20 @@ _NOT_HELD = (
 )
 
 
+class _MissingColumns(Columns, frozen=True):
+    key: Key
+    missing: WantedFile
+
+
 async def load_missing(store: Store) -> list[tuple[Key, WantedFile]]:
     """Return the files of sets that are not published, with their resolutions."""
-    rows = await store.rows(
-        "SELECT r.want, r.file, r.target, w.index_name, w.project, w.filename FROM wanted w"
-        f" JOIN resolution r ON r.id = w.resolution WHERE w.part = 'set' AND {_NOT_HELD} ORDER BY 1, 2, 3, 4, 5, 6"
+    rows = await store.rows_as(
+        _MissingColumns,
+        'SELECT r.want, r.file, r.target, w.index_name AS "index", w.project, w.filename'
+        " FROM wanted w JOIN resolution r ON r.id = w.resolution"
+        f" WHERE w.part = 'set' AND {_NOT_HELD} ORDER BY 1, 2, 3, 4, 5, 6",
     )
-    return [
-        (
-            Key(want=want, file=file, target=target),
-            WantedFile(index=index, project=project, filename=filename),
-        )
-        for want, file, target, index, project, filename in rows
-    ]
+    return [(row.key, row.missing) for row in rows]
 
 
 async def let_earlier_go(store: Store) -> int:

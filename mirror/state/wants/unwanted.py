@@ -7,6 +7,7 @@ from collections.abc import Collection
 import msgspec
 
 from mirror.core.names import ProjectName
+from mirror.state.rows import Columns
 from mirror.state.store import Store
 
 _DAY_S = 86_400.0
@@ -40,26 +41,44 @@ class UnwantedCount(msgspec.Struct, frozen=True, kw_only=True):
     """When the first of them was dropped, in seconds since the epoch."""
 
 
+class _NeededColumns(Columns, frozen=True):
+    id: int
+    name: str
+    needed_since: int | None
+
+
 async def record_needed(store: Store, names: Collection[str], *, cycle: int) -> None:
     """Record of which indexes only needed files are mirrored."""
-    rows = await store.rows("SELECT id, name, needed_since FROM source WHERE configured = 1")
+    rows = await store.rows_as(
+        _NeededColumns, "SELECT id, name, needed_since FROM source WHERE configured = 1"
+    )
     changed = [
-        (cycle if name in names else None, identifier)
-        for identifier, name, since in rows
-        if (name in names) is (since is None)
+        (cycle if row.name in names else None, row.id)
+        for row in rows
+        if (row.name in names) is (row.needed_since is None)
     ]
     if changed:
         async with store.transaction() as tx:
             await tx.executemany("UPDATE source SET needed_since = ? WHERE id = ?", changed)
 
 
+class _CountColumns(Columns, frozen=True):
+    files: int
+    size: int
+    since: int | None
+
+
 async def count_unwanted(store: Store, source: int) -> UnwantedCount:
     """Count the published files of an index that no want needs."""
-    [(files, size, since)] = await store.rows(
-        f"SELECT count(*), coalesce(sum(e.size), 0), min({_SINCE}){_UNWANTED}", {"source": source}
+    count = await store.only(
+        _CountColumns,
+        "SELECT count(*) AS files, coalesce(sum(e.size), 0) AS size,"
+        f" min({_SINCE}) AS since{_UNWANTED}",
+        {"source": source},
     )
-    at = await store.value("SELECT started_at FROM cycle WHERE id = ?", (since,)) if since else None
-    return UnwantedCount(files=files, size=size, since=at)
+    query = "SELECT started_at FROM cycle WHERE id = ?"
+    at = await store.value(query, (count.since,)) if count.since else None
+    return UnwantedCount(files=count.files, size=count.size, since=at)
 
 
 async def load_ended(

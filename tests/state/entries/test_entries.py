@@ -127,8 +127,8 @@ async def test_iter_open_files(store: Store, projects: None) -> None:
     await add_file(store, "old", "x", valid_to=2)
     await add_file(store, "f", "y", project=3, source=2)
     assert [file async for file in iter_open_files(store)] == [
-        OpenFile(project=1, source=1, index="main", name=A, filename="g", sha256=Sha256("x"), size=3),
-        OpenFile(project=3, source=2, index="extra", name=A, filename="f", sha256=Sha256("y"), size=1),
+        OpenFile(id=1, project=1, source=1, index="main", name=A, filename="g", sha256=Sha256("x"), size=3),
+        OpenFile(id=3, project=3, source=2, index="extra", name=A, filename="f", sha256=Sha256("y"), size=1),
     ]
 
 

@@ -6,6 +6,7 @@ import pytest
 from state.seeding import add, add_file, add_revisions, rows_of
 
 from mirror.core.changes import PublishedFile
+from mirror.core.model import Labels
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.render_pages import RENDERER
 from mirror.state.frozen.snapshots import (
@@ -159,7 +160,11 @@ async def test_load_files_at(
         await add_file(store, filename, "d1", project=5, valid_to=valid_to)
     assert await load_files_at(store, [A, *MANY, B], revision) == {
         name: {
-            filename: PublishedFile(sha256=sha256, size=size, yanked=f"y{size}", other=("r", "t", "p", "{}"))
+            filename: PublishedFile(
+                sha256=sha256,
+                size=size,
+                labels=Labels(yanked=f"y{size}", requires_python="r", upload_time="t", provenance="p"),
+            )
             for filename, (sha256, size) in files.items()
         }
         for name, files in expected.items()

@@ -25,7 +25,7 @@ from mirror.state.listing.sources import (
     record_sources,
     record_success,
 )
-from mirror.state.overview import IndexCounts, load_counts
+from mirror.state.readers.overview import IndexCounts, load_counts
 from mirror.state.store import Store
 
 A, B, C, D, E, F, G = (ProjectName(name) for name in "abcdefg")

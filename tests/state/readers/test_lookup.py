@@ -1,4 +1,4 @@
-"""The queries of ``mirror.state.lookup``."""
+"""The queries of ``mirror.state.readers.lookup``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from state.seeding import add, add_file, add_revisions
 from mirror.core.names import ProjectName
 from mirror.errors import Reason
 from mirror.state.listing.sources import load_sources
-from mirror.state.lookup import (
+from mirror.state.missing.ledger import load_project_failures
+from mirror.state.missing.left_out import LeftOut
+from mirror.state.missing.unserved import Unserved
+from mirror.state.readers.lookup import (
     HeldName,
     IndexPart,
     ProjectPart,
@@ -19,9 +22,6 @@ from mirror.state.lookup import (
     load_last_published,
     load_project,
 )
-from mirror.state.missing.ledger import load_project_failures
-from mirror.state.missing.left_out import LeftOut
-from mirror.state.missing.unserved import Unserved
 from mirror.state.store import Store
 
 UNSERVED = (

@@ -16,7 +16,8 @@ from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import FailureRow, load_project_failures
 from mirror.state.missing.left_out import LeftOut, load_left_out
 from mirror.state.missing.unserved import Unserved
-from mirror.state.store import Row, Store
+from mirror.state.rows import Columns
+from mirror.state.store import Store
 
 _CHUNK = 500
 
@@ -98,16 +99,15 @@ async def iter_projects(
     )
     after = ""
     while True:
-        rows = await store.rows(
+        rows = await store.values(
             "SELECT DISTINCT p.name FROM project p WHERE p.name > ? AND (p.listed = 1 OR EXISTS"
-            " (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)) ORDER BY p.name LIMIT ?",
+            " (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL))"
+            " ORDER BY p.name LIMIT ?",
             (after, _CHUNK),
         )
         is_last = len(rows) < _CHUNK
-        end = rows[-1][0] if rows else ""
-        names = {r[0] for r in rows} | {
-            name for name in asked if after < name and (is_last or name <= end)
-        }
+        end = max(rows, default="")
+        names = set(rows) | {name for name in asked if after < name and (is_last or name <= end)}
         wanted = [name for name in sorted(names) if matches(name)]
         if wanted:
             yield [await load_project(store, sources, unserved, name) for name in wanted]
@@ -116,16 +116,38 @@ async def iter_projects(
         after = end
 
 
+class _PartColumns(Columns, frozen=True):
+    source: int
+    id: int
+    listed: bool
+    wanted: bool
+    is_absent: bool
+    was_read: bool
+    skipped: int
+    withdrawn: str | None
+
+
+class _HeldRow(Columns, frozen=True):
+    filename: str
+    source: int
+    size: int
+    sha256: str
+    is_absent: bool
+
+
 async def load_project(
     store: Store, sources: Sequence[SourceRow], unserved: Collection[Unserved], name: str
 ) -> ProjectPart:
     """Return one project, known or not."""
     rows = {
-        r[0]: r
-        for r in await store.rows(
-            "SELECT source, id, listed, wanted, absent_since IS NOT NULL, selection IS NOT NULL, skipped,"
-            " CASE WHEN withdrawn IS NOT NULL OR status = 'quarantined' THEN coalesce(status_reason, status) END"
-            " FROM project WHERE name = ?",
+        row.source: row
+        for row in await store.rows_as(
+            _PartColumns,
+            "SELECT source, id, listed, wanted, absent_since IS NOT NULL AS is_absent,"
+            " selection IS NOT NULL AS was_read, skipped,"
+            " CASE WHEN withdrawn IS NOT NULL OR status = 'quarantined' THEN"
+            " coalesce(status_reason, status) END"
+            " AS withdrawn FROM project WHERE name = ?",
             (name,),
         )
     }
@@ -137,8 +159,8 @@ async def load_project(
         row = rows.get(source.id)
         if not source.configured and source.name not in published_by:
             continue
-        lists = row is not None and bool(row[2]) and source.configured
-        wanted = lists and row is not None and bool(row[3])
+        lists = row is not None and row.listed and source.configured
+        wanted = lists and row is not None and row.wanted
         owns = wanted and not is_owned and (not is_open or source.name in published_by)
         parts.append(await _part(store, source, row, name, lists=lists, wanted=wanted, owns=owns))
         is_owned = is_owned or wanted
@@ -150,7 +172,8 @@ async def load_project(
 async def load_last_published(store: Store, name: str, filename: str) -> float | None:
     """Return when a formerly published file left the pages, or None where it never was published."""
     when = await store.value(
-        "SELECT max(r.at) FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NOT NULL"
+        "SELECT max(r.at) FROM project p JOIN entry e ON e.project = p.id"
+        " AND e.valid_to IS NOT NULL"
         " JOIN revision r ON r.id = e.valid_to WHERE p.name = ? AND e.filename = ?",
         (name, filename),
     )
@@ -164,23 +187,30 @@ async def is_known_project(store: Store, name: str) -> bool:
 
 async def _load_held(store: Store, sources: Sequence[SourceRow], name: str) -> list[HeldName]:
     names = {source.id: source.name for source in sources}
-    rows = await store.rows(
-        "SELECT e.filename, p.source, e.size, e.sha256, e.absent_since IS NOT NULL FROM project p"
-        " JOIN entry e ON e.project = p.id AND e.valid_to IS NULL WHERE p.name = ? ORDER BY e.filename",
+    rows = await store.rows_as(
+        _HeldRow,
+        "SELECT e.filename, p.source, e.size, e.sha256, e.absent_since IS NOT NULL AS is_absent"
+        " FROM project p"
+        " JOIN entry e ON e.project = p.id AND e.valid_to IS NULL WHERE p.name = ?"
+        " ORDER BY e.filename",
         (name,),
     )
     return [
         HeldName(
-            filename=r[0], index=names.get(r[1], ""), size=r[2], sha256=r[3], is_absent=bool(r[4])
+            filename=row.filename,
+            index=names.get(row.source, ""),
+            size=row.size,
+            sha256=row.sha256,
+            is_absent=row.is_absent,
         )
-        for r in rows
+        for row in rows
     ]
 
 
 async def _part(
     store: Store,
     source: SourceRow,
-    row: Row | None,
+    row: _PartColumns | None,
     name: str,
     *,
     lists: bool,
@@ -195,10 +225,10 @@ async def _part(
         lists=lists,
         wanted=wanted,
         owns=owns,
-        absent=row is not None and bool(row[4]),
-        page_read=row is not None and bool(row[5]),
-        skipped=row[6] if row is not None else 0,
-        withdrawn=row[7] if row is not None else None,
-        left_out=await load_left_out(store, row[1]) if row is not None and row[6] else (),
+        absent=row is not None and row.is_absent,
+        page_read=row is not None and row.was_read,
+        skipped=row.skipped if row is not None else 0,
+        withdrawn=row.withdrawn if row is not None else None,
+        left_out=await load_left_out(store, row.id) if row is not None and row.skipped else (),
         failures=tuple(failures.values()),
     )

@@ -1,4 +1,4 @@
-"""The queries of ``mirror.state.overview``."""
+"""The queries of ``mirror.state.readers.overview``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 from state.seeding import add, add_file, add_revisions
 
 from mirror.errors import Reason
-from mirror.state.overview import Held, load_held_counts, load_overview
+from mirror.state.readers.overview import Held, load_held_counts, load_overview
 from mirror.state.store import Store
 
 

@@ -22,6 +22,7 @@ from mirror.state.missing.ledger import (
 )
 from mirror.state.missing.left_out import count_left_out
 from mirror.state.missing.unserved import Unserved, load_unserved
+from mirror.state.rows import Columns
 from mirror.state.store import Store
 
 
@@ -31,6 +32,14 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     projects: int = 0
     files: int = 0
     size: int = 0
+
+
+class IndexCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one index after a cycle, as the report counts it."""
+
+    absent: int
+    unhashed: int
+    skipped: int
 
 
 class IndexOverview(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,21 +156,20 @@ def _as_failure(one: Unserved) -> FailureRow:
     )
 
 
+class _HeldCount(Columns, frozen=True):
+    source: int
+    held: Held
+
+
 async def load_held_counts(store: Store) -> dict[int, Held]:
     """Return the published counts for each index: its id -> counts."""
-    rows = await store.rows(
-        "SELECT source, count(*), sum(files), sum(bytes) FROM (SELECT source, count(*) AS files, sum(size) AS bytes"
-        " FROM entry WHERE valid_to IS NULL GROUP BY source, project) GROUP BY source"
+    rows = await store.rows_as(
+        _HeldCount,
+        "SELECT source, count(*) AS projects, sum(files) AS files, sum(bytes) AS size"
+        " FROM (SELECT source, count(*) AS files, sum(size) AS bytes"
+        " FROM entry WHERE valid_to IS NULL GROUP BY source, project) GROUP BY source",
     )
-    return {r[0]: Held(projects=r[1], files=r[2], size=r[3]) for r in rows}
-
-
-class IndexCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one index after a cycle, as the report counts it."""
-
-    absent: int
-    unhashed: int
-    skipped: int
+    return {row.source: row.held for row in rows}
 
 
 async def load_counts(store: Store, source: int) -> IndexCounts:
@@ -171,7 +179,8 @@ async def load_counts(store: Store, source: int) -> IndexCounts:
     """
     absent = await store.value(
         # "+": else SQLite walks all files of the index by ``entry_counts`` instead of the few that are absent.
-        "SELECT (SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL AND +source = :source)"
+        "SELECT (SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL"
+        " AND +source = :source)"
         " + (SELECT count(*) FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
         " WHERE p.source = :source AND p.absent_since IS NOT NULL AND e.absent_since IS NULL)",
         {"source": source},

@@ -1,0 +1,1 @@
+"""Questions about the whole state, reading only: ``overview`` of the mirror, ``lookup`` of a project."""
