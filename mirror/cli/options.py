@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal, ParamSpec
 
 import typer
 
@@ -64,6 +64,12 @@ class GlobalOptions:
             return sys.stderr is not None and sys.stderr.isatty()
         except ValueError:
             return False
+
+    @property
+    def log_choice(self) -> tuple[str, Literal["console", "json"] | None]:
+        """Level and format of the log; without a format, the stream decides."""
+        level = self.log_level or (LogLevel.WARNING if self.is_interactive else LogLevel.INFO)
+        return level.value, self.log_format.value if self.log_format else None
 
     def load_config(self, *, index_url: str | None = None) -> Config:
         """Return the configuration that these options, the environment and the files give."""
@@ -212,8 +218,7 @@ def _merge(ctx: typer.Context, values: dict[str, Any]) -> GlobalOptions:
 def _configure_logging(options: GlobalOptions) -> None:
     from mirror.logs import configure_logging
 
-    level = options.log_level or (LogLevel.WARNING if options.is_interactive else LogLevel.INFO)
-    configure_logging(level.value, options.log_format.value if options.log_format else None)
+    configure_logging(*options.log_choice)
 
 
 def _as_typer_function(

@@ -121,13 +121,22 @@ def _serve(options: GlobalOptions, index_url: str | None) -> ExitCode:
     import anyio
 
     from mirror.daemon.service import Daemon
+    from mirror.daemon.web import LogChoice
 
     def load() -> Config:
         return options.load_config(index_url=index_url)
 
     config = load()
     with _fork_server() as fork_server:
-        daemon = Daemon(config, load=load, env=dict(os.environ), wait_s=options.wait_s, fork_server=fork_server)
+        level, log_format = options.log_choice
+        daemon = Daemon(
+            config,
+            load=load,
+            env=dict(os.environ),
+            wait_s=options.wait_s,
+            fork_server=fork_server,
+            log=LogChoice(level=level, format=log_format),
+        )
 
         async def run() -> None:
             await daemon.run()

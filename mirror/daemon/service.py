@@ -40,6 +40,7 @@ from mirror.core.schedule import (
 from mirror.daemon.endpoint import Answers, Endpoint
 from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.daemon.upkeep import Upkeep
+from mirror.daemon.web import InnerServer, LogChoice
 from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, Unavailable
 from mirror.exit_codes import ExitCode
 from mirror.holdings.matching import check_tree_is_there, check_tree_matches
@@ -97,7 +98,9 @@ class Daemon:
         env: Mapping[str, str],
         wait_s: float = 0.0,
         fork_server: ForkServer | None = None,
+        log: LogChoice | None = None,
     ) -> None:
+        """``log``: the choice of the command line, for the server's process."""
         self._config, self._load, self._env, self._wait_s = config, load, env, wait_s
         self._fork_server = fork_server
         self._layout = Layout(config.mirror.root)
@@ -107,6 +110,7 @@ class Daemon:
         self._metrics = Metrics(version=__version__, clock=time.time, disk=lambda: disk_space(root))
         self._upkeep = Upkeep(self._pulse)
         self._endpoint: Endpoint | None = None
+        self._web = InnerServer(env, log or LogChoice())
         self._credentials = _sources(config, env, {})
         self._schedule: Schedule = ()
         self._clock = ClockWatch(wall=time.time(), steady_s=time.monotonic())
@@ -129,14 +133,22 @@ class Daemon:
             await check_user(self._config.mirror)
             await anyio.to_thread.run_sync(create_tree, self._layout)
             async with hold_async(self._layout.daemon_lock, wait_s=self._wait_s):
-                await self._check_state()
                 try:
-                    await self._serve(tasks)
+                    await self._web.start(self._config, tasks)
+                    await self._work(tasks)
                 finally:
-                    self._pulse.say(self._manager.stopping)
                     with anyio.CancelScope(shield=True):
-                        await self._close_endpoint()
-                    _log.info("daemon.stopped")
+                        await self._web.close()
+
+    async def _work(self, tasks: TaskGroup) -> None:
+        await self._check_state()
+        try:
+            await self._serve(tasks)
+        finally:
+            self._pulse.say(self._manager.stopping)
+            with anyio.CancelScope(shield=True):
+                await self._close_endpoint()
+            _log.info("daemon.stopped")
 
     async def _serve(self, tasks: TaskGroup) -> None:
         await self._open_endpoint()
@@ -307,6 +319,7 @@ class Daemon:
                 where="mirror.root", problem="root and state can't change while running: restart the daemon"
             )
         credentials = _sources(config, self._env, self._credentials, old)
+        await self._web.adopt(config)
         before = {index.name: index for index in old.indexes}
         changed = {index.name for index in config.indexes if before.get(index.name) != index}
         self._config, self._credentials = config, credentials

@@ -93,6 +93,7 @@ class Connection(RequestHandler):
     __slots__ = (
         "_answer",
         "_header_timer",
+        "_is_answering",
         "_key",
         "_marker",
         "_moved_s",
@@ -110,6 +111,7 @@ class Connection(RequestHandler):
         """Whether its client has too many."""
         self._key: str | None = None
         self._request_key: str | None = None
+        self._is_answering = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._answer: web.StreamResponse | None = None
         self._marker: tuple[int, ...] | None = None
@@ -148,11 +150,13 @@ class Connection(RequestHandler):
             self._await_header()
 
     def begin_request(self, client: Address | None) -> bool:
-        """Count a request of a client behind a trusted proxy; return whether it has too many.
+        """Note that a request is answered, until ``end_request``. Return whether a client behind a
+        trusted proxy has too many of them.
 
         A client without a proxy has its connections counted instead.
         """
         self.end_request()
+        self._is_answering = True
         limit = self._server.limits.connections_per_client
         is_forwarded = client is not None and client != self.address
         if not limit or not is_forwarded or client is None or client.is_loopback:
@@ -163,7 +167,11 @@ class Connection(RequestHandler):
         return self._server.counters.enter(self._request_key) > limit
 
     def end_request(self) -> None:
-        """Stop counting the request under way."""
+        """Note that the answer was sent, or has failed."""
+        is_last = self._is_answering and self._server.is_draining
+        self._is_answering = False
+        if is_last and self.transport is not None and self._header_timer is None:
+            self._await_header()
         if self._request_key is not None:
             self._server.counters.leave(self._request_key)
             self._request_key = None
@@ -201,8 +209,7 @@ class Connection(RequestHandler):
         """Close after the request under way; an idle one immediately, or after the time for a
         header.
         """
-        is_idle = self._current_request is None and not self._messages
-        if not is_idle:
+        if self._is_answering or self._messages:
             return
         if at_once and self._request_count and self._header_timer is None:
             self.close()

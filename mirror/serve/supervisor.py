@@ -3,7 +3,8 @@
 Invariants: the parent answers nothing and has one thread, so that it can fork; the sockets stay open in it, so that
 connections wait in the kernel while one process follows another. A process that ends by itself is replaced.
 
-SIGTERM and SIGINT end all. SIGHUP replaces the processes one by one: the old ones finish their transfers.
+SIGTERM and SIGINT end all. SIGHUP replaces the processes one by one: the old ones finish their transfers. SIGUSR1 ends all
+when another server takes their place: transfers take as long as they need.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from mirror.notify import ServiceManager
 from mirror.serve.shared import SharedCounters
 from mirror.serve.worker import END_LIMIT_S, Setup, run_worker
 
-_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+_SIGNALS: Final = frozenset(
+    {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1}
+)
 _GRACE_S: Final = 2.0
 _READY_LIMIT_S: Final = 30.0
 _REST_S: Final = 1.0
@@ -53,12 +56,17 @@ class Supervisor:
         *,
         workers: int,
         manager: ServiceManager,
+        lifeline: int | None = None,
     ) -> None:
+        """``lifeline``: a pipe whose end ends the server."""
         self._setup, self._sockets, self._wanted = setup, sockets, workers
         self._manager = manager
         self._shared = SharedCounters()
         self._workers: dict[int, _Process] = {}
         self._lifeline = os.pipe()
+        self._parent = lifeline
+        self._is_followed = False
+        """Whether another server takes the place of this one."""
 
     def run(self, started: Callable[[], None]) -> None:
         """Serve until a signal; call ``started`` when requests are answered."""
@@ -73,11 +81,15 @@ class Supervisor:
                     self._setup.refresh()
                 elif self._heed(found.si_signo):
                     break
+                if self._is_orphan():
+                    break
         finally:
             self._notify(self._manager.stopping)
             self._end()
             for descriptor in self._lifeline:
                 os.close(descriptor)
+            while signal.sigtimedwait(_SIGNALS, 0):
+                pass  # a second signal to end must not kill what ends well
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _heed(self, number: int) -> bool:
@@ -91,6 +103,7 @@ class Supervisor:
             return False
         _log.info("serve.signalled", signal=signal.Signals(number).name)
         if number != signal.SIGHUP:
+            self._is_followed = number == signal.SIGUSR1
             return True
         self._notify(self._manager.reloading)
         self._setup.refresh(always=True)
@@ -162,10 +175,23 @@ class Supervisor:
                 ended.append((process, os.waitstatus_to_exitcode(status)))
         return ended
 
+    def _is_orphan(self) -> bool:
+        """Return whether the program that started the server is gone."""
+        if self._parent is None or not select.select([self._parent], [], [], 0)[0]:
+            return False
+        return not os.read(self._parent, 1)
+
     def _end(self) -> None:
-        """Let each process finish its requests, for a few seconds."""
+        """Let each process finish its requests: for a few seconds, or as long as they need."""
         for listening in self._sockets:
             listening.close()
+        if self._is_followed:
+            self._kill(signal.SIGUSR1)
+            while self._workers and not self._is_orphan():
+                found = signal.sigtimedwait(_SIGNALS - {signal.SIGUSR1, signal.SIGHUP}, 1.0)
+                self._reap()
+                if found is not None and found.si_signo != signal.SIGCHLD:
+                    break
         self._kill(signal.SIGTERM)
         until_s = time.monotonic() + END_LIMIT_S + _GRACE_S
         while self._workers and time.monotonic() < until_s:

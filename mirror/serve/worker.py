@@ -93,8 +93,9 @@ class Worker:
         at_once = await self._told
         for listening in self._sockets:
             self._loop.remove_reader(listening)
-            if at_once:
-                self._accept(listening, most=1000)
+            # Those that wait are answered, also where nobody listens from now on.
+            self._accept(listening, most=1000)
+            listening.close()
         self._connections.drain(at_once=at_once)
         if at_once:
             self._loop.call_later(END_LIMIT_S, self._abort)

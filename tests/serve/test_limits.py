@@ -74,6 +74,24 @@ def test_end_while_a_transfer_goes_on(own, large):
         assert server.heard("request.answered", path=large)["bytes"] == 16 << 20
 
 
+def test_reload_while_a_transfer_goes_on(own, large):
+    """A reload lets a transfer end, however long it takes; an idle connection is closed after the time for a header."""
+    impatient = Server(own.mirror, program=IMPATIENT.format(limit_s=3))
+    with impatient as server, server.connect() as slow, server.connect() as silent:
+        slow.sendall(f"GET {large} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert slow.recv(1) == b"H"
+        silent.sendall(b"GET /-/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(silent).status == 200
+        server.process.send_signal(signal.SIGHUP)
+        assert silent.recv(1) == b""
+        file = slow.makefile("rb")
+        while file.readline().strip():
+            pass
+        assert len(file.read(16 << 20)) == 16 << 20
+        assert file.read(1) == b""
+        file.close()
+
+
 def test_end_cuts_a_transfer(own, large):
     """A transfer that does not end within some seconds is cut."""
     program = "import mirror.serve.worker as w, mirror.serve.supervisor as s; w.END_LIMIT_S = s.END_LIMIT_S = 0.3"

@@ -1,0 +1,48 @@
+"""The order that starts a server as a process of another program, and that process's answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mirror.config import ServeConfig
+from mirror.logs import LogFormat
+
+MODULE = "mirror.serve"
+"""What ``python -m`` runs: it reads the order as one line from its standard input, writes its answer
+as one line, and ends when its standard input does."""
+
+
+class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the server needs; its configuration is checked."""
+
+    root: Path
+    state: Path
+    serve: ServeConfig
+    sockets: tuple[int, ...]
+    """Descriptors that listen."""
+    log_level: str
+    log_format: LogFormat | None
+
+
+class ServerAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether requests are answered; else the place and the reason of a failure."""
+
+    where: str = ""
+    problem: str = ""
+
+
+def encode_spec(spec: ServerSpec) -> bytes:
+    """Return an order as one line."""
+    return msgspec.json.encode(spec, enc_hook=str) + b"\n"
+
+
+def decode_spec(line: bytes) -> ServerSpec:
+    """Return the order of a line. Raises ``msgspec.MsgspecError``."""
+    return msgspec.json.decode(line, type=ServerSpec, dec_hook=_decode)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    return kind(value)
