@@ -8,6 +8,7 @@ any request is made, and the lock is held during every write.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -117,15 +118,21 @@ async def opened_cycle(
             store = await stack.enter_async_context(open_store(config.mirror.state))
             await check_tree_matches(store, layout)
             await check_tree_is_there(store, layout)
+        temporary = await stack.enter_async_context(_temporary(is_needed=options.dry_run and bool(config.wants)))
         cycle = await _build_cycle(
-            config, options, layout, store, upstreams, env, clock, fork_server, is_once=credentials is None
+            config,
+            options,
+            layout,
+            store,
+            upstreams,
+            env,
+            clock,
+            fork_server,
+            is_once=credentials is None,
+            temporary=temporary,
         )
-        try:
-            yield cycle
-        finally:
-            if cycle.listings is not None:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(cycle.listings.cache.close)
+        cycle.scratch = _scratch(config, temporary)
+        yield cycle
 
 
 async def with_known_indexes(config: Config) -> Config:
@@ -205,6 +212,7 @@ async def _build_cycle(
     fork_server: ForkServer | None,
     *,
     is_once: bool,
+    temporary: Path | None,
 ) -> Cycle:
     sources = await record_sources(store, [(index.name, _kept_url(index)) for index in config.indexes])
     store.links = {
@@ -221,7 +229,9 @@ async def _build_cycle(
         promises=fork_server.promises if fork_server is not None else None,
     )
     pages = PageStore(layout)
-    listings, needs = await _build_needs(config, options, store, layout, env, clock, is_once=is_once)
+    listings, needs = await _build_needs(
+        config, options, store, layout, env, clock, is_once=is_once, temporary=temporary
+    )
     return Cycle(
         holdings=Holdings(store=store, layout=layout, files=files, pages=pages, clock=clock, cycle=0),
         options=options,
@@ -248,6 +258,7 @@ async def _build_needs(
     clock: Clock,
     *,
     is_once: bool,
+    temporary: Path | None,
 ) -> tuple[ListingCache | None, CycleNeeds | None]:
     """Return what the wants of the configuration need, and the cache of listings.
 
@@ -259,11 +270,28 @@ async def _build_needs(
         return None, None
     needs = CycleNeeds(config, store, env=env, clock=clock, is_narrowed=not options.sees_all)
     await needs.load(needs_uv=is_once)
-    cache = Cache(layout.cache)
-    if options.dry_run:
-        temporary = await anyio.to_thread.run_sync(partial(tempfile.mkdtemp, prefix="mirror-cache-"))
-        cache = Cache(layout.cache, writes_to=Path(temporary), is_temporary=True)
-    return ListingCache(cache), needs
+    return ListingCache(Cache(layout.cache, writes_to=temporary and temporary / "cache")), needs
+
+
+@contextlib.asynccontextmanager
+async def _temporary(*, is_needed: bool) -> AsyncIterator[Path | None]:
+    """Yield a folder for what a dry run reads of the indexes."""
+    if not is_needed:
+        yield None
+        return
+    path = await anyio.to_thread.run_sync(partial(tempfile.mkdtemp, prefix="mirror-dry-run-"))
+    try:
+        await anyio.to_thread.run_sync(create_tree, Layout(Path(path)))
+        yield Path(path)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(partial(shutil.rmtree, path, ignore_errors=True))
+
+
+def _scratch(config: Config, temporary: Path | None) -> FileStore | None:
+    if temporary is None:
+        return None
+    return FileStore(Layout(temporary), metadata_limit_bytes=config.limits.metadata_size, disk_reserve_bytes=0)
 
 
 def _kept_url(index: IndexConfig) -> str:

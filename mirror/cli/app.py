@@ -24,6 +24,7 @@ from mirror.cli import (
     upkeep_commands,
     want_commands,
     web_config_command,
+    why_command,
 )
 from mirror.cli.options import group_callback, with_global_options
 
@@ -46,6 +47,7 @@ app.command("status")(with_global_options(status_command.status))
 app.command("list")(with_global_options(list_command.show))
 app.command("explain")(with_global_options(explain_command.explain))
 app.command("check")(with_global_options(check_command.check))
+app.command("why")(with_global_options(why_command.why))
 app.command("verify")(with_global_options(upkeep_commands.verify))
 app.command("prune")(with_global_options(upkeep_commands.prune))
 app.command("probe")(with_global_options(probe_command.probe))

@@ -7,6 +7,7 @@ object of ``mirror list``; of a file, its project with that file alone.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,13 +45,17 @@ async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
     from mirror.cli.text import folded, stdout_width
     from mirror.state.readers.lookup import load_last_published
     from mirror.state.store import open_store_for_reading
+    from mirror.state.wants.needs import load_needed_indexes, load_wants_of
 
     config = options.load_tree_config()
     async with open_store_for_reading(config.mirror.state) as store:
         project, filename = await _find(store, name)
         left_at = await load_last_published(store, project.name, filename) if filename else None
+        by_file = await load_wants_of(store, project.name)
+        needed = await load_needed_indexes(store)
+    wants = by_file.get(filename, ()) if filename else sorted({w for names in by_file.values() for w in names})
     if as_json:
-        shown = project_json(project)
+        shown = project_json(project, wants)
         if filename:
             shown = _of_file(shown, filename)
         write_out(msgspec.json.encode({"format": 1, "project": shown}).decode())
@@ -59,7 +64,16 @@ async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
     lines = describe_project(project, selections)
     if filename:
         lines = describe_file(project, filename, selections, left_at=left_at)
+    lines += _words_of_wants(wants, is_needed_only=project.owner in needed)
     write_out("\n".join(folded(lines, stdout_width())))
+
+
+def _words_of_wants(wants: Sequence[str], *, is_needed_only: bool) -> list[str]:
+    from mirror.cli.text import safe
+
+    if wants:
+        return [safe(f"Needed by the wants: {', '.join(wants)}; `mirror why` names the requirements.")]
+    return ["No want needs it, and only needed files of its index are mirrored."] if is_needed_only else []
 
 
 async def _find(store: Store, name: str) -> tuple[ProjectPart, str]:

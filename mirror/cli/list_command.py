@@ -9,6 +9,7 @@ line::
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,12 +33,20 @@ def show(
         typer.Argument(metavar="[PATTERN]", show_default=False, help='Only these projects; as in projects: "zope.*".'),
     ] = "*",
     *,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Only what the first index lacks: one requirement for each version.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
     """List what the indexes offer, who owns it and what is held."""
     import anyio
 
-    anyio.run(_print, options, pattern, json)
+    if fallback:
+        from mirror.cli.fallback_list import print_fallback
+
+        anyio.run(print_fallback, options, pattern, json)
+    else:
+        anyio.run(_print, options, pattern, json)
     return ExitCode.OK
 
 
@@ -50,6 +59,7 @@ async def _print(options: GlobalOptions, pattern: str, as_json: bool) -> None:
     from mirror.state.missing.unserved import load_unserved
     from mirror.state.readers.lookup import iter_projects
     from mirror.state.store import open_store_for_reading
+    from mirror.state.wants.needs import load_needed_indexes, load_wants_by_project
 
     config = options.load_tree_config()
     matches = compile_patterns([normalize_pattern(pattern)])
@@ -58,12 +68,15 @@ async def _print(options: GlobalOptions, pattern: str, as_json: bool) -> None:
         sources, unserved = await load_sources(store), await load_unserved(store)
         if as_json:
             _write('{"format":1,"projects":[')
+        needed = await load_needed_indexes(store)
         async for chunk in iter_projects(store, sources, unserved, matches):
+            wants = await load_wants_by_project(store, [project.name for project in chunk])
             if as_json:
-                objects = ",".join(msgspec.json.encode(project_json(project)).decode() for project in chunk)
+                shown = (project_json(project, wants.get(project.name, ())) for project in chunk)
+                objects = ",".join(msgspec.json.encode(one).decode() for one in shown)
                 _write(f"{',' if found else ''}{objects}")
             else:
-                write_out("\n".join(safe(line) for line in _table(chunk, has_head=not found)))
+                write_out("\n".join(safe(line) for line in _table(chunk, wants, needed, has_head=not found)))
             found += len(chunk)
     if as_json:
         write_out("]}")
@@ -76,37 +89,39 @@ def _write(text: str) -> None:
     write_out(text, end="")
 
 
-def project_json(project: ProjectPart) -> dict[str, Any]:
-    """Return a project's object."""
+def project_json(project: ProjectPart, wants: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a project's object. ``wants``: the names of the wants that need it."""
     return {
         "project": project.name,
         "indexes": [{"name": part.index, "lists": part.lists, "owns": part.owns} for part in project.indexes],
         "held": [file.filename for file in project.held],
         "left_out": [{"filename": filename, "rule": rule} for filename, rule, _ in project.left_out()],
-        "wants": [],
+        "wants": list(wants),
     }
 
 
-def _table(projects: list[ProjectPart], *, has_head: bool) -> list[str]:
+def _table(
+    projects: list[ProjectPart], wants: Mapping[str, object], needed: Collection[str], *, has_head: bool
+) -> list[str]:
     from mirror.cli.text import table
 
-    rows = [_row(project) for project in projects]
+    rows = [_row(p, is_unneeded=p.owner in needed and p.name not in wants) for p in projects]
     lines = table([_HEAD, *rows], right=_NUMBERS)
     return lines if has_head else lines[1:]
 
 
-def _row(project: ProjectPart) -> tuple[str, ...]:
+def _row(project: ProjectPart, *, is_unneeded: bool) -> tuple[str, ...]:
     left_out = len(project.left_out()) + sum(part.unnamed for part in project.indexes)
     return (
         project.name,
         project.owner or "-",
         f"{len(project.held):,}",
         f"{left_out:,}" if left_out else "-",
-        ", ".join(_notes(project)),
+        ", ".join(_notes(project, is_unneeded=is_unneeded)),
     )
 
 
-def _notes(project: ProjectPart) -> list[str]:
+def _notes(project: ProjectPart, *, is_unneeded: bool) -> list[str]:
     words = {Reason.NOT_OFFERED: "not offered", Reason.NOT_SERVED: "not served"}
     notes = [words[one.reason] for one in project.unserved if not one.filename]
     if any(part.withdrawn for part in project.indexes):
@@ -117,6 +132,8 @@ def _notes(project: ProjectPart) -> list[str]:
         notes.append(f"{withheld:,} withheld")
     if len(failed) > withheld:
         notes.append(f"{len(failed) - withheld:,} failed")
+    if is_unneeded:
+        notes.append("no want needs it")
     if not project.held and not notes and project.owner and not project.left_out():
         notes.append("nothing held yet")
     return notes

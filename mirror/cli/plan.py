@@ -56,11 +56,22 @@ def describe_plan(report: Report, place: Place) -> list[str]:
     lines = _table_lines(items, by_project) if items else []
     if not items and not report.ended and report.aborted is None:
         lines.append("Nothing to do: the mirror has all that is wanted and offered.")
+    lines += _wants(report)
     lines += _room(report, items)
     lines += describe_warnings(report, place)
     if items:
         lines.append("Nothing was changed. The same command without --dry-run does it.")
     return [safe(line) for line in lines]
+
+
+def _wants(report: Report) -> list[str]:
+    """Return one line for each want and target: what comes, and what is missing."""
+    if not report.want_plans:
+        return []
+    rows = [(one.want, one.file or "-", one.target, f"{one.files:,}", size(one.size)) for one in report.want_plans]
+    lines = table([("WANT", "FILE", "TARGET", "FETCH", "TO DOWNLOAD"), *rows], right=frozenset({3, 4}))
+    gaps = [f"want {one.want}, target {one.target}: {gap}" for one in report.want_plans for gap in one.gaps]
+    return [*lines, *gaps, ""]
 
 
 def _room(report: Report, items: Sequence[PlanItem]) -> list[str]:

@@ -75,3 +75,14 @@ class ProjectOffers(msgspec.Struct, frozen=True, kw_only=True):
     def is_listed(self) -> bool:
         """Whether an index lists the project."""
         return bool(self.owner)
+
+
+class WantPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The files that a cycle would fetch for one want in one target."""
+
+    want: str
+    file: str | None
+    target: str
+    files: int
+    size: int
+    gaps: tuple[str, ...] = ()

@@ -18,8 +18,8 @@ import msgspec
 
 from mirror.config import Config, WantConfig
 from mirror.core.names import ProjectName
-from mirror.core.offers import Offer, ProjectOffers
-from mirror.errors import ConfigError, MirrorError
+from mirror.core.offers import Offer, ProjectOffers, WantPlan
+from mirror.errors import ConfigError, MirrorError, StateError, TreeError
 from mirror.logs import get_logger
 from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.reading import read_want
@@ -189,6 +189,25 @@ class CycleNeeds:
             if result.is_failure
         ]
 
+    async def planned(self) -> list[WantPlan]:
+        """Return the files that a cycle would fetch for each want and target."""
+        missing: dict[Key, set[str]] = {}
+        for key, file in await load_missing(self._store):
+            missing.setdefault(key, set()).add(file.filename)
+        plans = []
+        for key, result in sorted(self._results.items()):
+            files = [one for one in result.files if one.filename in missing.get(key, ())]
+            plan = WantPlan(
+                want=key.want,
+                file=key.file or None,
+                target=key.target,
+                files=len(files),
+                size=sum(one.size or 0 for one in files),
+                gaps=tuple(f"{gap.requirement}: {gap.detail}" for gap in result.gaps),
+            )
+            plans.append(plan)
+        return plans
+
     # -- resolutions ------------------------------------------------------------------------------
 
     async def _judge_all(
@@ -244,17 +263,13 @@ class CycleNeeds:
                     return
             result = await self._resolve(pages, resolver, job)
             inputs = await self._inputs(pages, job, result.releases, result.names)
+        except (StateError, TreeError):
+            raise
         except Void as exc:
-            _log.warning(
-                "want.waits", want=job.key.want, target=job.key.target, cause=str(exc.cause)
-            )
-            if stored is not None:
-                self._results[job.key] = decode_result(stored)
+            await self._keep(job, stored, exc.cause)
             return
         except MirrorError as exc:
-            _log.warning("want.waits", want=job.key.want, target=job.key.target, cause=str(exc))
-            if stored is not None:
-                self._results[job.key] = decode_result(stored)
+            await self._keep(job, stored, exc)
             return
         self._results[job.key] = result
         await record_resolution(
@@ -272,6 +287,28 @@ class CycleNeeds:
         )
         _tell(job, result)
 
+    async def _keep(
+        self, job: _WantJob, stored: StoredResolution | None, cause: MirrorError
+    ) -> None:
+        """Keep the earlier result: something that it depends on could not be asked for."""
+        words = str(cause)
+        _log.warning("want.waits", want=job.key.want, target=job.key.target, cause=words)
+        if stored is not None and not decode_result(stored).is_void:
+            self._results[job.key] = decode_result(stored)
+            return
+        requirement = job.source.lines[0].text if isinstance(job.source, Resolution) else ""
+        gap = Gap(project="", requirement=requirement, reason=GapReason.FAILED, detail=words)
+        result = msgspec.structs.replace(failed((gap,)), is_void=True)
+        self._results[job.key] = result
+        inputs = msgspec.json.encode(_Inputs(listings="", rows="")).decode()
+        new = NewResolution(
+            key=job.key,
+            inputs=inputs,
+            answer=msgspec.json.encode(result),
+            names=tuple(sorted(set(_names_in(job.source)))),
+        )
+        await record_resolution(self._store, new, cycle=self.cycle, now=self._clock())
+
     async def _is_current(
         self,
         pages: WantedPages,
@@ -281,6 +318,8 @@ class CycleNeeds:
         names: Sequence[str],
     ) -> bool:
         """Return whether a recorded result still holds."""
+        if result.is_void:
+            return False
         before = msgspec.json.decode(stored.inputs, type=_Inputs)
         if before.listings == await self._digest_of_listings(pages, job, names):
             return True

@@ -135,6 +135,9 @@ async def _run_steps(cycle: Cycle) -> None:
         plan_of_cycle(cycle).extend(await plan_orphaned(cycle))
         cycle.report.free_bytes = await anyio.to_thread.run_sync(cycle.files.free_bytes)
         plan_of_cycle(cycle).extend(await plan_foreign(cycle))
+        if cycle.needs is not None:
+            await cycle.needs.finish()
+            cycle.report.want_plans = await cycle.needs.planned()
         plan_of_cycle(cycle).extend(await plan_unwanted(cycle, keep_s=cycle.keep_unwanted_s))
         return
     await remove_orphaned(cycle, publisher)

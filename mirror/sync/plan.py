@@ -13,6 +13,7 @@ from mirror.errors import Reason
 from mirror.state.entries.pages import record_published
 from mirror.state.listing.due import Due
 from mirror.state.missing.ledger import record_failures
+from mirror.state.wants.needs import load_wants_of
 from mirror.sync.crawl import adopt_held, crawl
 from mirror.sync.fetch import fits_held
 from mirror.sync.report import PlanItem, shown_failure
@@ -54,6 +55,7 @@ async def _note_in_copy(cycle: Cycle, work: ProjectWork) -> None:
 async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
     index, project = work.run.name, work.row.name
     adopted = await adopt_held(cycle, work)
+    wants = await load_wants_of(cycle.store, project) if cycle.needs is not None else {}
     items = []
     for job in work.jobs:
         if isinstance(job, Rehash) and (work.run.selection.policy.keep_replaced or await fits_held(cycle, job)):
@@ -72,6 +74,7 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
                 action=action,
                 size=job.file.size,
                 sha256=sha256,
+                wants=wants.get(job.file.filename, ()),
             )
         )
     items += [
@@ -82,6 +85,7 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
             action="relabel",
             size=r.held.size,
             sha256=r.held.sha256,
+            wants=wants.get(r.held.filename, ()),
         )
         for r in work.change.relabel
         if r.held.filename not in {item.filename for item in items}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from mirror.core.offers import WantPlan
 from mirror.core.times import utc_text
 from mirror.errors import MirrorError, Reason
 from mirror.exit_codes import ExitCode, exit_code_for, exit_code_of_failure, first_of
@@ -106,6 +107,8 @@ class PlanItem:
     action: str
     size: int | None
     sha256: str | None
+    wants: tuple[str, ...] = ()
+    """The names of the wants that need it."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""
@@ -126,6 +129,8 @@ class Report:
     not_served: list[Shown] = field(default_factory=list)
     """Projects that their owner lists and nobody serves, also those that are in ``failures``."""
     plan: list[PlanItem] | None = None
+    want_plans: list[WantPlan] = field(default_factory=list)
+    """For a plan: the files that come for each want and target."""
     free_bytes: int | None = None
     """Free bytes on the disk, for a plan."""
     events: list[dict[str, str]] = field(default_factory=list)

@@ -290,6 +290,8 @@ class Cycle:
     """Each configured index after the roots were read, in their order."""
     needs: Needs | None = None
     """The needs of the configuration's wants; None where it has none."""
+    scratch: FileStore | None = None
+    """Takes the files that a dry run reads metadata from; it is deleted at the end."""
     keep_unwanted_s: float = 0.0
     """How long files stay published that no want needs any more."""
     listings: ListingCache | None = None

@@ -42,7 +42,7 @@ async def test_a_plan_before_the_first_cycle(simulator, mirror_of):
         False,
         0,
     )
-    assert report.as_json()["plan"][0].keys() == {"index", "project", "filename", "action", "size", "sha256"}
+    assert report.as_json()["plan"][0].keys() == {"index", "project", "filename", "action", "size", "sha256", "wants"}
 
 
 @pytest.mark.parametrize("settings", [{}, {"serials": True}, {"validators": "none"}], ids=["etag", "serials", "digest"])

@@ -26,6 +26,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one resolution, for all releases of its Python."""
 
     is_resolved: bool
+    is_void: bool = False
+    """Nothing was resolved yet, since something could not be asked for; no failure of the want."""
     releases: tuple[str, ...] = ()
     """One release of each group that answers alike."""
     names: tuple[str, ...] = ()
@@ -43,7 +45,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_failure(self) -> bool:
         """Whether it makes a cycle partial: a gap that is nobody's decision."""
-        return not self.is_resolved and any(gap.reason not in EXPLAINED for gap in self.gaps)
+        return not (self.is_resolved or self.is_void) and any(
+            gap.reason not in EXPLAINED for gap in self.gaps
+        )
 
     @property
     def is_installable(self) -> bool:

@@ -317,3 +317,42 @@ async def load_named(store: Store, names: Sequence[str]) -> list[NamedRow]:
             tuple(chunk),
         )
     return found
+
+
+async def load_wants_by_project(store: Store, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the wants that need files of some projects, by project."""
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(names), 500):
+        chunk = names[start : start + 500]
+        rows = await store.rows(
+            "SELECT DISTINCT w.project, r.want FROM wanted w JOIN resolution r ON r.id = w.resolution"
+            f" WHERE w.part != 'earlier' AND w.project IN ({','.join('?' * len(chunk))}) ORDER BY 1, 2",
+            tuple(chunk),
+        )
+        for project, want in rows:
+            found.setdefault(project, []).append(want)
+    return {project: tuple(wants) for project, wants in found.items()}
+
+
+async def load_needed_indexes(store: Store) -> frozenset[str]:
+    """Return the indexes of which only needed files are mirrored."""
+    rows = await store.rows("SELECT name FROM source WHERE needed_since IS NOT NULL")
+    return frozenset(name for (name,) in rows)
+
+
+class FallbackFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A published file that comes from another index than the first."""
+
+    project: str
+    filename: str
+    index: str
+
+
+async def load_fallback(store: Store) -> list[FallbackFile]:
+    """Return the published files of all indexes after the first, by project and name."""
+    return await store.rows_as(
+        FallbackFile,
+        'SELECT p.name AS project, e.filename, s.name AS "index" FROM entry e'
+        " JOIN project p ON p.id = e.project JOIN source s ON s.id = e.source"
+        " WHERE e.valid_to IS NULL AND s.configured = 1 AND s.position > 0 ORDER BY 1, 2",
+    )

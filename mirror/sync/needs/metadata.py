@@ -107,7 +107,7 @@ class MetadataReader:
 
     async def _from_whole_file(self, run: IndexRun, project: ProjectName, offer: Offer) -> bytes:
         """Fetch the file into staging, where it is found again if it is chosen, and read it there."""
-        file, files = offer.file, self._cycle.files
+        file, files = offer.file, self._cycle.scratch or self._cycle.files
         request = FileRequest(
             filename=file.filename,
             url=file.url,

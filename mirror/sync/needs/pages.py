@@ -45,7 +45,6 @@ class CyclePages:
     def __init__(self, cycle: Cycle, dues: Sequence[tuple[IndexRun, Due]]) -> None:
         self._cycle = cycle
         self._dues = {run.source.id: (run, due) for run, due in dues}
-        self._order = [source.id for source in cycle.sources]
         self._seen: set[ProjectName] = set()
         self._named: dict[ProjectName, dict[int, NamedRow]] = {}
         self._rows: dict[tuple[int, ProjectName], ProjectRow] = {}
@@ -200,31 +199,27 @@ class CyclePages:
 
     def _sources_of(self, project: ProjectName) -> list[int]:
         """Return the owner and the overlays of a project. Raises ``Unavailable`` where that is unknown."""
-        named = self._named.get(project, {})
+        cycle, named = self._cycle, self._named.get(project, {})
+        overlays = {policy.name for policy in cycle.policies[1:] if policy.overlay}
         found: list[int] = []
-        for source in self._order:
-            run_due = self._dues.get(source)
-            if run_due is None:
-                name = next(s.name for s in self._cycle.sources if s.id == source)
-                if found and source not in named:
-                    continue
-                raise self._unknown(name, project)
-            run, due = run_due
-            is_overlay = run.selection.policy.overlay and run.source.position > 0
-            if source in named and (not found or is_overlay):
+        for source in cycle.sources:
+            if found and not (source.name in overlays and source.id in named):
+                continue
+            if source.id in named:
+                run, due = self._dues.get(source.id, (None, None))
+                if run is None or due is None or (due.only_held and not found):
+                    raise self._unknown(source.name, project)
                 if run.ended is not None:
                     raise run.ended
-                found.append(source)
-            elif (not found and run.source.root_read is None) or (
-                not found and due.only_held and source in named
-            ):
-                raise self._unknown(run.name, project)
+                found.append(source.id)
+            elif source.root_read is None or source.selection != cycle.root_digests[source.name]:
+                raise self._unknown(source.name, project)
         return found
 
     def _unknown(self, index: str, project: ProjectName) -> MirrorError:
-        return Unavailable(
-            url="", cause=f"the root of {index}, which may list {project}, could not be read"
-        )
+        url = next((run.source.url for run, _ in self._dues.values() if run.name == index), index)
+        cause = f"the root of {index}, which may list {project}, was not read"
+        return Unavailable(url=url, cause=cause)
 
     def _rule_against(self, project: ProjectName) -> str:
         for run, _ in self._dues.values():

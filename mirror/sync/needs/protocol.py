@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from mirror.core.names import ProjectName
-from mirror.core.offers import Offer, ProjectOffers
+from mirror.core.offers import Offer, ProjectOffers, WantPlan
 
 
 class Pages(Protocol):
@@ -49,6 +49,9 @@ class Needs(Protocol):
 
     def narrows(self, index: str) -> bool:
         """Return whether only needed files of an index are mirrored."""
+
+    async def planned(self) -> list[WantPlan]:
+        """Return the files that a cycle would fetch for each want and target."""
 
     async def finish(self) -> None:
         """Let earlier sets go whose new sets are held; complete the report."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 from pathlib import Path
 
 from mirror.errors import TreeError
@@ -23,15 +22,9 @@ _DIGEST_BYTES = 32
 class Cache:
     """Entries by kind and key. Methods block; an entry that can't be read or written counts as lost."""
 
-    def __init__(
-        self, folder: Path, *, writes_to: Path | None = None, is_temporary: bool = False
-    ) -> None:
-        """``writes_to``: another folder for new entries, which are looked for there first.
-
-        ``is_temporary``: that folder is deleted at the end.
-        """
+    def __init__(self, folder: Path, *, writes_to: Path | None = None) -> None:
+        """``writes_to``: another folder for new entries, which are looked for there first."""
         self._folder, self._writes_to = folder, writes_to or folder
-        self._is_temporary = is_temporary and writes_to is not None
         self._made: set[Path] = set()
 
     def load(self, kind: str, key: str) -> bytes | None:
@@ -53,11 +46,6 @@ class Cache:
             self._make(path.parent)
             data = hashlib.sha256(body).digest() + body
             replace_file(path, data, mode=PRIVATE_FILE, tmp_dir=path.parent)
-
-    def close(self) -> None:
-        """Delete what is temporary."""
-        if self._is_temporary:
-            shutil.rmtree(self._writes_to, ignore_errors=True)
 
     def _make(self, folder: Path) -> None:
         if folder in self._made:

@@ -1,0 +1,88 @@
+"""What the commands say of wants: the plan, ``why``, ``explain``, ``list`` and ``check``, from a real configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mirror.cli.app import app
+from mirror.errors import ConfigError
+from simulator import build_wheel
+
+_TARGET = """
+[[target]]
+name = "linux"
+python = ["3.12.4"]
+platforms = ["linux-x86_64"]
+"""
+
+
+@pytest.fixture
+def indexes(threaded_simulator, tmp_path: Path):
+    """Two indexes, and a configuration with one want."""
+    first, second = threaded_simulator(core_metadata=True), threaded_simulator(core_metadata=True)
+    second.state.publish("app", *build_wheel("app", "1.0", requires=["lib>=1"]))
+    first.state.publish("lib", *build_wheel("lib", "1.0"))
+    first.state.publish("other", *build_wheel("other", "1.0"))
+    tables = "".join(
+        f'[[index]]\nname = "{name}"\nurl = "{index.url}"\nauth = {{ kind = "none" }}\n'
+        for name, index in (("first", first), ("second", second))
+    )
+    (tmp_path / "wants.txt").write_text("app  # the one\n")
+    want = '[[want]]\nname = "apps"\nfiles = ["wants.txt"]\n'
+    config = tmp_path / "mirror.toml"
+    config.write_text(f'[mirror]\nroot = "{tmp_path / "root"}"\n[limits]\ndisk-reserve = "0"\n{tables}{_TARGET}{want}')
+    return config
+
+
+def run(config: Path, *arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["--config", str(config), *arguments])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_commands_speak_of_wants(indexes: Path, tmp_path: Path):
+    """A plan, a cycle, and the answers to «why is it here», «what did the first index lack», «does it install»."""
+    plan = json.loads(run(indexes, "sync", "--once", "--dry-run", "--json"))["plan"]
+    assert [(item["filename"], item["wants"]) for item in plan] == [
+        ("lib-1.0-py3-none-any.whl", ["apps"]),
+        ("app-1.0-py3-none-any.whl", ["apps"]),
+    ]
+    assert not (tmp_path / "root").exists()
+    assert "linux/3.12.4/linux-x86_64" in run(indexes, "sync", "--once", "--dry-run")
+    run(indexes, "sync", "--once")
+    why = json.loads(run(indexes, "why", "lib", "--json"))["paths"]
+    target = "linux/3.12.4/linux-x86_64"
+    assert why == [{"want": "apps", "target": target, "path": ["app", "lib>=1"]}]
+    assert json.loads(run(indexes, "why", "lib==9", "--json"))["paths"] == []
+    assert run(indexes, "list", "--fallback") == "app==1.0\n"
+    listed = json.loads(run(indexes, "list", "--json"))["projects"]
+    assert {one["project"]: one["wants"] for one in listed} == {"app": ["apps"], "lib": ["apps"], "other": []}
+    assert "no want needs it" in run(indexes, "list", "other")
+    explained = json.loads(run(indexes, "explain", "lib-1.0-py3-none-any.whl", "--json"))["project"]
+    assert explained["wants"] == ["apps"]
+    [result] = json.loads(run(indexes, "check", "--json"))["results"]
+    size = result.pop("bytes")
+    assert size > 0
+    assert result == {
+        "want": "apps",
+        "file": "wants.txt",
+        "target": target,
+        "installable": True,
+        "files": 2,
+        "rebuilt": [],
+        "instead": [],
+        "gaps": [],
+    }
+    root = str(tmp_path / "root")
+    alone = CliRunner().invoke(app, ["--root", root, "check", "--json"])
+    assert (alone.exit_code, json.loads(alone.stdout)["results"][0]["installable"]) == (0, True)
+    for blob in (tmp_path / "root/public/files").rglob("lib-1.0*.whl"):
+        blob.write_bytes(blob.read_bytes()[:-1])
+    [result] = json.loads(run(indexes, "check", "apps", "--json", code=5))["results"]
+    assert [(gap["project"], gap["reason"]) for gap in result["gaps"]] == [("lib", "damaged")]
+    unknown = CliRunner().invoke(app, ["--config", str(indexes), "check", "nothing-of-this-name"])
+    assert isinstance(unknown.exception, ConfigError)
