@@ -319,25 +319,31 @@ async def load_named(store: Store, names: Sequence[str]) -> list[NamedRow]:
     return found
 
 
+class _WantOfProject(Columns, frozen=True):
+    project: str
+    want: str
+
+
 async def load_wants_by_project(store: Store, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the wants that need files of some projects, by project."""
     found: dict[str, list[str]] = {}
     for start in range(0, len(names), 500):
         chunk = names[start : start + 500]
-        rows = await store.rows(
+        rows = await store.rows_as(
+            _WantOfProject,
             "SELECT DISTINCT w.project, r.want FROM wanted w JOIN resolution r ON r.id = w.resolution"
-            f" WHERE w.part != 'earlier' AND w.project IN ({','.join('?' * len(chunk))}) ORDER BY 1, 2",
+            f" WHERE w.part != 'earlier' AND w.project IN ({','.join('?' * len(chunk))})"
+            " ORDER BY 1, 2",
             tuple(chunk),
         )
-        for project, want in rows:
-            found.setdefault(project, []).append(want)
+        for row in rows:
+            found.setdefault(row.project, []).append(row.want)
     return {project: tuple(wants) for project, wants in found.items()}
 
 
 async def load_needed_indexes(store: Store) -> frozenset[str]:
     """Return the indexes of which only needed files are mirrored."""
-    rows = await store.rows("SELECT name FROM source WHERE needed_since IS NOT NULL")
-    return frozenset(name for (name,) in rows)
+    return frozenset(await store.values("SELECT name FROM source WHERE needed_since IS NOT NULL"))
 
 
 class FallbackFile(msgspec.Struct, frozen=True, kw_only=True):
