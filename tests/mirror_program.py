@@ -19,6 +19,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
+import forking
+
 GUARD_S = 240
 """How long a process may take before a test gives up: a guard against hanging, not a measure."""
 
@@ -34,8 +36,7 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
 
 def call(command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path) -> Done:
     """Run a program to its end."""
-    words = [str(word) for word in command]
-    return subprocess.run(words, check=False, capture_output=True, text=True, env=env, cwd=cwd, timeout=GUARD_S)
+    return forking.run([str(word) for word in command], env=env, cwd=cwd, timeout=GUARD_S)
 
 
 def call_well(command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path) -> Done:
@@ -49,7 +50,7 @@ def call_well(command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Pat
 class Running:
     """A ``mirror`` process under way."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | forking.Forked
 
     def end(self, number: signal.Signals | None = None) -> Done:
         """Send a signal, if one is given, and return how the process ended."""
@@ -120,11 +121,7 @@ class Mirror:
         """Start ``mirror sync --once``; used as ``with``."""
         environment = self._environment(variables)
         command = [str(word) for word in self._command(self._sync(arguments))]
-        return Running(
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=self.work
-            )
-        )
+        return Running(forking.start(command, env=environment, cwd=self.work))
 
     def sync_well(self, *arguments: str | Path, **variables: str) -> dict[str, Any]:
         """Run a cycle that must be complete, and return its report."""
