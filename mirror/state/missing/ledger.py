@@ -187,7 +187,7 @@ async def iter_failed_files(store: Store) -> AsyncIterator[tuple[str, ProjectNam
     while True:
         rows = await store.rows_as(
             _FailedFile,
-            "SELECT f.rowid, s.name AS index_name, f.project, f.listed AS file, f.source"
+            "SELECT f.rowid AS rowid, s.name AS index_name, f.project, f.listed AS file, f.source"
             " FROM failure f JOIN source s ON s.id = f.source"
             f" WHERE f.listed IS NOT NULL AND f.rowid > ? AND {_CURRENT}"
             f" ORDER BY f.rowid LIMIT {_CHUNK}",
