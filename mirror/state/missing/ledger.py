@@ -174,7 +174,7 @@ async def has_page_failure(store: Store) -> bool:
 
 
 class _FailedFile(Columns, frozen=True):
-    rowid: int
+    id: int
     index_name: str
     project: ProjectName
     file: ListedFile
@@ -187,17 +187,17 @@ async def iter_failed_files(store: Store) -> AsyncIterator[tuple[str, ProjectNam
     while True:
         rows = await store.rows_as(
             _FailedFile,
-            "SELECT f.rowid AS rowid, s.name AS index_name, f.project, f.listed AS file, f.source"
+            "SELECT f.id, s.name AS index_name, f.project, f.listed AS file, f.source"
             " FROM failure f JOIN source s ON s.id = f.source"
-            f" WHERE f.listed IS NOT NULL AND f.rowid > ? AND {_CURRENT}"
-            f" ORDER BY f.rowid LIMIT {_CHUNK}",
+            f" WHERE f.listed IS NOT NULL AND f.id > ? AND {_CURRENT}"
+            f" ORDER BY f.id LIMIT {_CHUNK}",
             (after, UNCLAIMED),
         )
         for row in rows:
             yield row.index_name, row.project, _whole_file(row.file, store.links_of(row.source))
         if len(rows) < _CHUNK:
             return
-        after = rows[-1].rowid
+        after = rows[-1].id
 
 
 async def load_index_failures(store: Store) -> list[FailureRow]:

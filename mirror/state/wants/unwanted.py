@@ -77,8 +77,8 @@ async def count_unwanted(store: Store, source: int) -> UnwantedCount:
         {"source": source},
     )
     query = "SELECT started_at FROM cycle WHERE id = ?"
-    at = await store.value(query, (count.since,)) if count.since else None
-    return UnwantedCount(files=count.files, size=count.size, since=at)
+    started = await store.values(query, (count.since,))  # it may be pruned
+    return UnwantedCount(files=count.files, size=count.size, since=next(iter(started), None))
 
 
 async def load_ended(

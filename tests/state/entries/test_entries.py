@@ -43,6 +43,7 @@ from mirror.state.entries.pages import (
     mark_pages,
     record_published,
     record_unremoved,
+    split_by_entries,
 )
 from mirror.state.store import Store
 
@@ -353,10 +354,10 @@ async def test_close_entries(store: Store, projects: None) -> None:
     await add_file(store, "k", "x", valid_to=2)
     await add(store, "blob", sha256="y", filename="f", unlisted_since=1.0)
     async with store.transaction() as tx:
-        await close_entries(tx, "project = ?", (1,), 3, 30.0, is_exempt=True)
+        await close_entries(tx, "project = ?", (1,), 3, 30.0, exempt=2)
     assert await rows_of(store, "entry", ENTRY) == [
-        (1, "f", "x", 1, 3, 1),
-        (1, "g", "x", 1, 3, 1),
+        (1, "f", "x", 1, 3, 2),
+        (1, "g", "x", 1, 3, 2),
         (1, "k", "x", 1, 2, 0),
         (3, "f", "x", 1, None, 0),
         (3, "g", "y", 1, None, 0),
@@ -647,3 +648,34 @@ async def test_load_listed_filenames(store: Store, projects: None) -> None:
     await add_file(store, "h", "x", project=2)
     await add_file(store, "old", "x", valid_to=2)
     assert await load_listed_filenames(store, [A, C]) == {(A, "f"), (A, "g")}
+
+
+@pytest.mark.parametrize(
+    ("limit", "parts"),
+    [
+        (7, ["none few many some"]),
+        (4, ["none few", "many", "some"]),
+        (6, ["none few many", "some"]),
+        (5, ["none few", "many some"]),
+    ],
+)
+async def test_split_by_entries(store: Store, limit: int, parts: list[str]) -> None:
+    """Projects are split where the open files of all indexes would be too many for one part."""
+    for source in (1, 2):
+        await add(store, "source", name=f"index{source}")
+    for source, name in ((1, "few"), (1, "many"), (2, "many"), (1, "some"), (1, "other")):
+        await add(store, "project", source=source, name=name)
+    await add(store, "revision")
+    for project, files in ((1, 2), (2, 3), (3, 1), (4, 1), (5, 9)):
+        for number in range(files):
+            await add_file(store, f"f{number}", "x", project=project)
+            await add_file(store, f"f{number}", "x", project=project, valid_to=1)
+    names = [ProjectName(name) for name in ("none", "few", "many", "some")]
+    found = await split_by_entries(store, names, limit=limit)
+    assert [" ".join(part) for part in found] == parts
+
+
+async def test_split_by_entries_of_few(store: Store) -> None:
+    """One project is one part, none is none."""
+    assert await split_by_entries(store, [A], limit=0) == [[A]]
+    assert await split_by_entries(store, [], limit=0) == []

@@ -14,11 +14,15 @@ from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.missing.ledger import (
     Failure,
     FailureRow,
+    count_all_failures,
     count_failures,
     has_index_failure,
+    has_page_failure,
+    iter_failed_files,
     load_failures,
     load_index_failures,
     load_project_failures,
+    load_reported,
     record_failures,
     reword_missing_pages,
 )
@@ -173,3 +177,78 @@ def failure_row(*, index: str, project: str, filename: str = "", reason: Reason 
         index=index, project=project, filename=filename, reason=reason, detail="", file=None,
         first_at=0.0, last_at=0.0, attempts=1, next_at=0.0,
     )  # fmt: skip
+
+
+async def seed_failures(store: Store) -> None:
+    """Add three files and a page of main, a page and a file of first, one of nobody, one of the former index."""
+    listed = msgspec.json.encode(FILE).decode()
+    for source, project, filename in (
+        (1, "a", "f1"),
+        (1, "a", "f2"),
+        (1, "a", "f3"),
+        (1, "b", ""),
+        (2, "c", ""),
+        (2, "c", "g"),
+        (3, "d", "h"),
+        (4, "e", "k"),
+    ):
+        await add(store, "failure", source=source, project=project, filename=filename, listed=listed)
+
+
+async def test_load_reported(store: Store, indexes: None) -> None:
+    """Each index has the same share of the report, pages first; what fits is there in order, without its files."""
+    await seed_failures(store)
+    rows = await load_reported(store, limit=7)
+    assert [(row.index, row.project, row.filename, row.file) for row in rows] == [
+        ("first", "c", "", None),
+        ("first", "c", "g", None),
+        ("main", "a", "f1", None),
+        ("main", "a", "f2", None),
+        ("main", "a", "f3", None),
+        ("main", "b", "", None),
+        (UNCLAIMED, "e", "k", None),
+    ]
+    rows = await load_reported(store, limit=6)
+    assert [(row.index, row.filename, row.file) for row in rows] == [
+        ("first", "", None),
+        ("first", "g", None),
+        ("main", "", None),
+        ("main", "f1", None),
+        (UNCLAIMED, "k", None),
+    ]
+
+
+async def test_count_all_failures(store: Store, indexes: None) -> None:
+    """Rows of an index that left the configuration don't count."""
+    await seed_failures(store)
+    assert await count_all_failures(store) == 7
+
+
+@pytest.mark.parametrize(
+    ("values", "has_any"),
+    [
+        ({"source": 1, "project": "a"}, True),
+        ({"source": 4, "project": "a"}, True),
+        ({"source": 3, "project": "a"}, False),
+        ({"source": 1, "project": "a", "filename": "f"}, False),
+        ({"source": 1, "project": ""}, False),
+    ],
+)
+async def test_has_page_failure(store: Store, indexes: None, values: dict[str, object], *, has_any: bool) -> None:
+    """Only the page of a project counts, of an index that is configured or unclaimed."""
+    await add(store, "failure", **values)
+    assert await has_page_failure(store) is has_any
+
+
+async def test_iter_failed_files(store: Store, indexes: None) -> None:
+    """Every file to try again is there once, with its link made whole."""
+    store.links = {1: KeptLinks(secret_root="https://index/secret/simple/")}
+    short = msgspec.structs.replace(FILE, url="./f")
+    listed = msgspec.json.encode(short).decode()
+    for number in range(450):
+        await add(store, "failure", project=f"p{number}", filename="f", listed=listed)
+    await add(store, "failure", project="x", filename="none")
+    await add(store, "failure", source=3, project="x", filename="former", listed=listed)
+    whole = msgspec.structs.replace(FILE, url="https://index/secret/simple/f")
+    found = [one async for one in iter_failed_files(store)]
+    assert found == [("main", f"p{number}", whole) for number in range(450)]
