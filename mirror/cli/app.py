@@ -15,6 +15,7 @@ from mirror.cli import (
     explain_command,
     install_units_command,
     list_command,
+    lock_commands,
     probe_command,
     serve_command,
     snapshot_commands,
@@ -74,6 +75,11 @@ _want.command("add")(with_global_options(want_commands.add))
 _want.command("remove")(with_global_options(want_commands.remove))
 _want.command("list")(with_global_options(want_commands.show))
 app.add_typer(_want, name="want")
+
+_lock = _group("Lock files that were made outside.")
+_lock.command("check")(with_global_options(lock_commands.check))
+_lock.command("rewrite")(with_global_options(lock_commands.rewrite))
+app.add_typer(_lock, name="lock")
 
 _snapshot = _group("Named states of the tree, and channels that show one of them.")
 _snapshot.command("create")(with_global_options(snapshot_commands.create))

@@ -19,7 +19,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from mirror.core.names import HEX_LENGTHS, STRONG_DIGESTS, normalize_project
 from mirror.errors import ConfigError, UnsafeName, shown_text
 from mirror.selection.documents import MAX_PROJECT_BYTES, decode_text, read_document
-from mirror.selection.wants import RequirementLine, Resolution
+from mirror.selection.wants import (
+    LockedPackage,
+    LockedSet,
+    LockFormat,
+    RequirementLine,
+    Resolution,
+)
 
 MAX_DEPTH = 20
 """Maximum number of files that include each other in a chain."""
@@ -69,6 +75,8 @@ class _RequirementReading:
     skipped: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     done: set[tuple[Path, bool]] = field(default_factory=set)
+    leaves_elsewhere: bool = False
+    """Name lines that lead elsewhere instead of failing: they stay as they are in a lock."""
     line_count: int = 0
 
 
@@ -92,6 +100,42 @@ def read_requirement_file(path: Path, *, want: str | None, folder: Path) -> Reso
         constraints=tuple(reading.constraints),
         skipped=tuple(reading.skipped),
         warnings=tuple(reading.warnings),
+    )
+
+
+def read_pinned_file(path: Path, *, folder: Path) -> LockedSet:
+    """Return a requirement file as a lock: each line pinned by ``==``, with its digests.
+
+    Options of an index and addresses are left alone and named. Raises ``ConfigError`` for a line
+    that is not pinned.
+    """
+    roots = tuple(dict.fromkeys((folder.resolve(), path.parent.resolve())))
+    reading = _RequirementReading(roots=roots, folder=folder, leaves_elsewhere=True)
+    _read_file(reading, path, is_constraint=False, chain=())
+    where = shown_path(path, folder)
+    if not reading.lines:
+        raise ConfigError(where=where, problem="names no requirement of an index")
+    packages = []
+    for line in reading.lines:
+        version = line.pinned_version
+        if version is None:
+            raise ConfigError(where=line.origin, problem="is not pinned by ==: this is no lock")
+        packages.append(
+            LockedPackage(
+                project=line.project,
+                version=version,
+                digests=line.hashes,
+                names_only_digests=True,
+                marker=line.requirement.marker,
+                origin=line.origin,
+            )
+        )
+    return LockedSet(
+        want=None,
+        file=where,
+        format=LockFormat.REQUIREMENTS,
+        packages=tuple(packages),
+        skipped=tuple(reading.skipped),
     )
 
 
@@ -182,6 +226,8 @@ def _read_line(
             includes.append((_INCLUDES[name], value))
         elif name in _EDITABLE and _is_local(value):
             reading.skipped.append(f"{place}: {name} {shown_text(value, limit=60)} is a local path")
+        elif name in _EDITABLE and reading.leaves_elsewhere:
+            reading.skipped.append(f"{place}: {name} names an address")
         elif name in _EDITABLE:
             raise ConfigError(where=place, problem=f"{name} names an address")
         else:
@@ -203,6 +249,9 @@ def _read_requirement(
             hashes.append(_read_hash(value, place))
         else:
             _judge_option(reading, name, place)
+    if reading.leaves_elsewhere and _is_address(requirement):
+        reading.skipped.append(f"{place}: an address is left as it is")
+        return
     is_local = _is_local(requirement)
     line = parse_requirement(requirement, origin=place, hashes=hashes) if not is_local else None
     if line is None:
@@ -218,7 +267,11 @@ def _judge_option(reading: _RequirementReading, name: str, place: str) -> None:
     if name in {*_WARNED, *_WARNED_WITH_VALUE}:
         reading.warnings.append(f"{place}: {name} is not followed")
         return
-    if name in {*_OF_INDEX_WITH_VALUE, *_OF_INDEX}:
+    is_of_index = name in {*_OF_INDEX_WITH_VALUE, *_OF_INDEX}
+    if is_of_index and reading.leaves_elsewhere:
+        reading.skipped.append(f"{place}: {name} is left as it is")
+        return
+    if is_of_index:
         problem = f"{name} is not followed: the mirror takes files from its indexes only"
     else:
         problem = f"{name} is not expected here"
@@ -270,6 +323,11 @@ def _read_hash(value: str, place: str) -> str:
     ):
         raise ConfigError(where=place, problem="--hash: expected sha256:… or a stronger digest")
     return f"{algorithm}:{found[2].lower()}"
+
+
+def _is_address(text: str) -> bool:
+    """Return whether a requirement is, or names, the address of another place."""
+    return not _is_local(text) and bool(_ADDRESS.match(text) or _NAMED_ADDRESS.match(text))
 
 
 def _is_local(text: str) -> bool:

@@ -6,12 +6,14 @@ A source is the list ``requirements`` of a want, or one file. It is read whole o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 from packaging.markers import Marker
 from packaging.requirements import Requirement
+from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mirror.selection.markers import marker_holds
@@ -98,12 +100,28 @@ class LockedFile:
 
     def place(self, environment: Environment) -> tuple[int, tuple[int, str]] | None:
         """Return how well a wheel fits, lower is better: its tag, then its build tag."""
-        try:
-            _name, _version, build, tags = parse_wheel_filename(self.filename)
-        except InvalidWheelFilename:
-            return None
-        rank = environment.rank(tags)
-        return None if rank is None else (rank, (-build[0], build[1]) if build else (1, ""))
+        wheel = _parse_wheel(self.filename)
+        rank = None if wheel is None else environment.rank(wheel[1])
+        return None if wheel is None or rank is None else (rank, wheel[0])
+
+
+@lru_cache(maxsize=65_536)
+def _parse_wheel(filename: str) -> tuple[tuple[int, str], frozenset[Tag]] | None:
+    """Return the order of a wheel's build tag, and its tags; None for another file."""
+    try:
+        _name, _version, build, tags = parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        return None
+    return ((-build[0], build[1]) if build else (1, "")), tags
+
+
+def choose(files: Iterable[LockedFile], environment: Environment) -> LockedFile | None:
+    """Return the file that an installer chooses: the best wheel, else a source distribution."""
+    known = tuple(files)
+    placed = [(place, file) for file in known if (place := file.place(environment)) is not None]
+    if placed:
+        return min(placed, key=lambda pair: pair[0])[1]
+    return next((file for file in known if not file.is_wheel), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +134,9 @@ class LockedPackage:
     files: tuple[LockedFile, ...] = ()
     digests: tuple[str, ...] = ()
     """Where the format names no files."""
+    names_only_digests: bool = False
+    origin: str | None = None
+    """The file and line of a requirement."""
     index: str | None = None
     """Without user info and query."""
     marker: Marker | None = None
@@ -123,10 +144,7 @@ class LockedPackage:
 
     def choice(self, environment: Environment) -> LockedFile | None:
         """Return the file that an installer chooses: the best wheel, else a source distribution."""
-        placed = [(place, f) for f in self.files if (place := f.place(environment)) is not None]
-        if placed:
-            return min(placed, key=lambda pair: pair[0])[1]
-        return next((file for file in self.files if not file.is_wheel), None)
+        return choose(self.files, environment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,7 @@ def read_pipfile_lock(document: Table, *, want: str | None) -> LockedSet:
                     project=canonicalize_name(project),
                     version=version,
                     digests=tuple(hashes),
+                    names_only_digests=True,
                     index=shown_index(indexes.get(table.optional_text("index"))),
                     marker=marker,
                 ),
@@ -85,6 +86,7 @@ def _add(packages: dict[tuple[str, str], LockedPackage], new: LockedPackage) -> 
         project=new.project,
         version=new.version,
         digests=digests,
+        names_only_digests=True,
         index=before.index,
         marker=either_marker(before.marker, new.marker),
     )

@@ -46,7 +46,7 @@ def read_pylock(document: Table, *, want: str | None) -> LockedSet:
     packages: list[LockedPackage] = []
     foreign: list[ForeignPackage] = []
     for package, table in zip(lock.packages, document.tables("packages"), strict=True):
-        if package.is_direct:
+        if package.is_direct or _has_only_paths(table):
             if found := _foreign(package, table):
                 foreign.append(found)
         else:
@@ -69,7 +69,7 @@ def _foreign(package: Package, table: Table) -> ForeignPackage | None:
         detail = "a repository"
     elif package.directory is not None:
         detail = "a local folder"
-    elif package.archive is not None and package.archive.path is not None:
+    elif package.archive is None or package.archive.path is not None:
         detail = "a local path"
     return ForeignPackage(
         project=checked_project(str(package.name), table, "name"),
@@ -79,10 +79,20 @@ def _foreign(package: Package, table: Table) -> ForeignPackage | None:
     )
 
 
-def _package(package: Package, table: Table) -> LockedPackage:
+def _has_only_paths(table: Table) -> bool:
+    """Return whether each file of a package lies at a path near the lock."""
+    listed = _listed(table)
+    return bool(listed) and not any("url" in file for file in listed)
+
+
+def _listed(table: Table) -> list[Table]:
     listed = list(table.tables("wheels"))
-    if "sdist" in table:
-        listed.append(table.table("sdist"))
+    return [*listed, table.table("sdist")] if "sdist" in table else listed
+
+
+def _package(package: Package, table: Table) -> LockedPackage:
+    """Return a package with the files that have an address; those at a path are no index's."""
+    listed = [file for file in _listed(table) if "url" in file]
     return LockedPackage(
         project=checked_project(str(package.name), table, "name"),
         version=table.optional_text("version"),

@@ -120,16 +120,16 @@ def _read_entry(table: Table, members: frozenset[str]) -> _Entry:
 def _node(entry: _Entry) -> LockNode:
     if entry.is_member:
         return None
-    if "registry" in entry.source:
-        index = entry.source.text("registry")
+    index = entry.source.optional_text("registry")
+    if index is not None and index.startswith(("http://", "https://")):
         return LockedPackage(
             project=entry.project,
             version=entry.version,
             files=_files(entry.table),
             index=shown_index(index),
         )
-    kind = next(key for key in (*_FOREIGN, *_MEMBER) if key in entry.source)
-    detail = _FOREIGN.get(kind, "a local folder")
+    kind = next((key for key in _FOREIGN if key in entry.source), "directory")
+    detail = _FOREIGN[kind]
     return ForeignPackage(project=entry.project, version=entry.version, detail=detail)
 
 

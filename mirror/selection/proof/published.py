@@ -40,10 +40,11 @@ class Published:
     async def look(self, project: ProjectName) -> ProjectOffers:
         """Return the published files of a project. Raises ``TreeError`` for a page that can't be read."""
         if project not in self._known:
-            self._known[project] = await anyio.to_thread.run_sync(self._read, project)
+            self._known[project] = await anyio.to_thread.run_sync(self.read, project)
         return self._known[project]
 
-    def _read(self, project: ProjectName) -> ProjectOffers:
+    def read(self, project: ProjectName) -> ProjectOffers:
+        """Return the published files of a project; blocks. Raises ``TreeError``."""
         path = self._simple / project / JSON_V1
         try:
             data = path.read_bytes()

@@ -1,0 +1,180 @@
+"""``mirror lock check|rewrite``: lock files that were made outside, for installs inside.
+
+``check --json`` prints one object::
+
+    {"format": 1, "files": [{"project": "p", "version": "1.0", "filename": "p-1.0.tar.gz",
+     "state": "held"}]}
+
+``rebuilt`` files have ``"index"`` and ``"sha256": [...]`` of the held files.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirror.cli.client_config_command import client_address
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_error, write_out
+from mirror.cli.text import safe
+from mirror.errors import TreeError, shown_text
+from mirror.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from mirror.selection.locks.check import CheckedFile
+
+_FILE = Annotated[Path, typer.Argument(metavar="FILE", help="Of uv, pip, Poetry, PDM or pipenv.")]
+_TARGET = Annotated[
+    list[str] | None,
+    typer.Option("--target", metavar="NAME", help="Only this target (repeatable)."),
+]
+_ALL = Annotated[bool, typer.Option("--all-platforms", help="Each file of the lock.")]
+
+
+def check(
+    options: GlobalOptions,
+    file: _FILE,
+    target: _TARGET = None,
+    all_platforms: _ALL = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
+) -> ExitCode:
+    """Show which files of a lock the mirror holds; exit code 5 where one is missing."""
+    import anyio
+
+    from mirror.selection.locks.check import LockState
+    from mirror.selection.locks.files import CheckedLock, check_lock_file
+
+    config = options.load_tree_config()
+
+    names = target or ()
+
+    async def run() -> CheckedLock:
+        return await check_lock_file(config, file, targets=names, all_platforms=all_platforms)
+
+    found = anyio.run(run)
+    for note in found.notes:
+        write_error(safe(note))
+    if json:
+        _write_json({"format": 1, "files": [_file_json(item) for item in found.files]})
+    else:
+        write_out("\n".join(_lines(found.files)))
+    is_whole = all(item.state is LockState.HELD for item in found.files)
+    return ExitCode.OK if is_whole else ExitCode.PARTIAL
+
+
+def rewrite(
+    options: GlobalOptions,
+    file: _FILE,
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="The mirror's index, up to /simple/.")],
+    target: _TARGET = None,
+    all_platforms: _ALL = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", show_default=False, help="Default: stdout."),
+    ] = None,
+    accept_rebuilt: Annotated[
+        bool,
+        typer.Option("--accept-rebuilt", help="Take the digests of rebuilt files."),
+    ] = False,
+) -> ExitCode:
+    """Write the same lock with the mirror's addresses; nothing where a file is missing."""
+    import anyio
+
+    from mirror.selection.locks.files import RewrittenLock, rewrite_lock_file
+
+    address = client_address(to, where="--to")
+    config = options.load_tree_config()
+
+    async def run() -> RewrittenLock:
+        return await rewrite_lock_file(
+            config,
+            file,
+            address.url,
+            targets=target or (),
+            all_platforms=all_platforms,
+            accepts_rebuilt=accept_rebuilt,
+        )
+
+    new = anyio.run(run)
+    for note in new.notes:
+        write_error(safe(note))
+    for problem in new.problems:
+        write_error(f"error: {safe(problem)}")
+    if new.text is None:
+        return ExitCode.PARTIAL
+    if output is None:
+        _write_text(new.text)
+    else:
+        _replace(output, new.text)
+    return ExitCode.OK
+
+
+def _lines(files: tuple[CheckedFile, ...]) -> list[str]:
+    """Return a line for each file that is not held, and the counts."""
+    from mirror.selection.locks.check import LockState
+
+    lines = []
+    counts = dict.fromkeys(LockState, 0)
+    for item in files:
+        counts[item.state] += 1
+        if item.state is not LockState.HELD:
+            name = item.filename or f"{item.project} {item.version or ''}".rstrip()
+            index = f" by {item.index}" if item.index else ""
+            lines.append(safe(f"{name}: {item.state.value}{index}"))
+    total = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
+    return [*lines, f"{len(files)} files: {total}" if files else "no file of this lock is needed"]
+
+
+def _file_json(item: CheckedFile) -> dict[str, Any]:
+    from mirror.selection.locks.check import LockState
+
+    value: dict[str, Any] = {
+        "project": item.project,
+        "version": item.version,
+        "filename": item.filename,
+        "state": item.state.value,
+    }
+    if item.state is LockState.REBUILT:
+        value |= {"index": item.index, "sha256": item.sha256}
+    return value
+
+
+def _write_text(text: str) -> None:
+    """Write a lock on stdout as it is: with its own line ends, in UTF-8."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
+    except OSError as exc:
+        problem = f"can't be written: {exc.strerror}"
+        raise TreeError(path="standard output", problem=problem) from exc
+
+
+def _replace(output: Path, text: str) -> None:
+    """Write a file whole or not at all; one that is there keeps its permissions."""
+    target = output.resolve()
+    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    try:
+        mode = target.stat().st_mode & 0o7777 if target.exists() else 0o644
+        try:
+            with new.open("xb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            new.replace(target)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as exc:
+        shown = shown_text(str(output))
+        raise TreeError(path=shown, problem=f"can't be written: {exc.strerror}") from exc
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    import msgspec
+
+    write_out(msgspec.json.encode(value).decode())
