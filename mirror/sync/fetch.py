@@ -8,10 +8,12 @@ here in either case.
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 import anyio
 import anyio.to_thread
+import msgspec
 from anyio.abc import TaskStatus
 
 from mirror.core.diff import Fetch, FetchMetadata, HeldFile, Rehash, may_offer
@@ -33,7 +35,9 @@ from mirror.sync.crawl import adopt_held, has_digests
 from mirror.sync.fetch_keys import staging_key
 from mirror.sync.record import Adopted, Arrived, Begun, Completed, Delivered, Failed, Recorder, Verified
 from mirror.sync.work import Cycle, FileWorkers, IndexRun, Job, ProjectWork, asked_wait_s
+from mirror.tree.files import PlacedBlob
 from mirror.upstream.download import FileRequest
+from mirror.upstream.memory import PageLease
 from mirror.workers.concurrency import next_of, work_through
 from mirror.workers.messages import Outcome
 from mirror.workers.pool import StuckWorker, are_worthwhile
@@ -175,13 +179,25 @@ class Fetcher:
     async def _take_outcome(self, work: ProjectWork, fetch: Fetch, outcome: Outcome) -> None:
         if outcome.blob is not None:
             self._run.note_answer()
-            await self._recorder.put(Delivered(work=work, fetch=fetch, blob=outcome.blob, metadata=outcome.metadata))
+            await self._deliver(work, fetch, outcome.blob, outcome)
         elif isinstance(outcome.error, TreeError) and not self._cycle.files.fails_alone(outcome.error):
             raise outcome.error
         elif outcome.error is not None:
             await self._failed(work, fetch, outcome.error)
         else:
             await self._put_bug(work, fetch, outcome.bug or "")
+
+    async def _deliver(self, work: ProjectWork, fetch: Fetch, blob: PlacedBlob, outcome: Outcome) -> None:
+        delivered = Delivered(work=work, fetch=fetch, blob=blob, metadata=outcome.metadata)
+        if not outcome.has_large_metadata:
+            await self._recorder.put(delivered)
+            return
+        lease = self._run.session.metadata_memory.lease()
+        with lease.body():  # until the recorder has taken it
+            with contextlib.suppress(AccessDenied):  # of the index: its next request reports it
+                metadata = await self._metadata_of(self._job_of(work, fetch), lease)
+                delivered = msgspec.structs.replace(delivered, metadata=metadata)
+            await self._recorder.put(delivered)
 
     def _close_workers_if_done(self) -> None:
         if self._workers is not None and self._is_closed and not self._unanswered:
@@ -205,9 +221,7 @@ class Fetcher:
         work, wanted = job
         try:
             if isinstance(wanted, FetchMetadata):
-                asked = self._job_of(work, Fetch(file=wanted.file))
-                metadata = await fetch_job_metadata(self._run.session, asked, self._cycle.files.metadata_limit_bytes)
-                await self._recorder.put(Completed(work=work, wanted=wanted, metadata=metadata))
+                await self._complete(work, wanted)
                 return
             if isinstance(wanted, Rehash):
                 done = await self._rehash(work, wanted)
@@ -238,13 +252,26 @@ class Fetcher:
         await self._recorder.put(Verified(work=work, rehash=wanted))
         return True
 
+    async def _complete(self, work: ProjectWork, wanted: FetchMetadata) -> None:
+        lease = self._run.session.metadata_memory.lease()
+        with lease.body():  # until the recorder has taken it
+            metadata = await self._metadata_of(self._job_of(work, Fetch(file=wanted.file)), lease)
+            await self._recorder.put(Completed(work=work, wanted=wanted, metadata=metadata))
+
+    async def _metadata_of(self, job: FetchJob, lease: PageLease) -> bytes | None:
+        limit_bytes = self._cycle.files.metadata_limit_bytes
+        return await fetch_job_metadata(self._run.session, job, limit_bytes, lease)
+
     async def _download(self, work: ProjectWork, fetch: Fetch) -> None:
-        staged, metadata = await fetch_to_staging(self._run.session, self._cycle.files, self._job_of(work, fetch))
-        try:
-            await self._recorder.put(Arrived(work=work, fetch=fetch, staged=staged, metadata=metadata))
-        except BaseException:
-            await staged.keep()
-            raise
+        session, files = self._run.session, self._cycle.files
+        lease = session.metadata_memory.lease()
+        with lease.body():  # until the recorder has taken the metadata
+            staged, metadata = await fetch_to_staging(session, files, self._job_of(work, fetch), lease)
+            try:
+                await self._recorder.put(Arrived(work=work, fetch=fetch, staged=staged, metadata=metadata))
+            except BaseException:
+                await staged.keep()
+                raise
 
     def _job_of(self, work: ProjectWork, fetch: Fetch) -> FetchJob:
         file = fetch.file

@@ -150,11 +150,12 @@ class Recorder:
 
         A cancellation waits too: an event is taken whole or not at all.
         """
-        if isinstance(event, Arrived):
-            if self._waiting_bytes + event.staged.in_memory > _WAITING_BYTES:
-                await anyio.to_thread.run_sync(event.staged.flush)
+        if isinstance(event, Arrived) and self._waiting_bytes + event.staged.in_memory > _WAITING_BYTES:
+            await anyio.to_thread.run_sync(event.staged.flush)
+        if isinstance(event, Arrived | Completed):
+            # A worker process sends small metadata only.
             await self._wait_for_room(len(event.metadata or b""))
-            self._waiting_bytes += event.in_memory
+        self._waiting_bytes += _bytes_of(event)
         try:
             try:
                 self._send.send_nowait(event)  # most of the time there is room: to wait costs several times as much
@@ -243,15 +244,12 @@ class Recorder:
     async def _enter_batch(self, batch: Sequence[Event]) -> list[ProjectWork]:
         arrived = [e for e in batch if isinstance(e, Arrived)]
         delivered = [e for e in batch if isinstance(e, Delivered)]
-        in_memory = sum(e.in_memory for e in arrived)
+        in_memory = sum(map(_bytes_of, batch))
         try:
             placed, refused = await self._place_all(arrived, delivered)
         except BaseException:
             await _put_aside(arrived)
             raise
-        self._waiting_bytes -= in_memory
-        entered, self._entered = self._entered, anyio.Event()
-        entered.set()
         drafts: dict[int, _Draft] = {}
         for event in batch:
             draft = drafts.get(event.work.row.id)
@@ -264,6 +262,9 @@ class Recorder:
             drafts[event.work.row.id].add(Failed(work=event.work, failure=failure))
         await _put_aside([event for event, _ in refused])
         offered = await self._place_metadata(completed, placed)
+        self._waiting_bytes -= in_memory
+        entered, self._entered = self._entered, anyio.Event()
+        entered.set()
         for came, blob in placed:
             problem = _metadata_problem(came.fetch, blob)
             digest = offered.get((came.work.row.id, blob.sha256, blob.filename), blob.metadata_sha256)
@@ -569,6 +570,16 @@ class _Draft:
             reason=failure.reason.value,
             detail=failure.detail,
         )
+
+
+def _bytes_of(event: Event) -> int:
+    """Return how many bytes an event takes in memory."""
+    match event:
+        case Arrived():
+            return event.in_memory
+        case Delivered() | Completed():
+            return len(event.metadata or b"")
+    return 0
 
 
 async def _put_aside(events: Sequence[Event]) -> None:

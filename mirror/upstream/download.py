@@ -19,6 +19,7 @@ from mirror.core.model import Digests
 from mirror.core.names import STRONG_DIGESTS, digests_to_compare, strongest_digest
 from mirror.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch, TooLarge, Unavailable, shown_url
 from mirror.logs import get_logger
+from mirror.upstream.memory import PageLease
 from mirror.upstream.response import Response
 from mirror.upstream.retry import RetryPolicy, pause_before_next
 from mirror.upstream.session import IndexSession, Kind
@@ -234,14 +235,25 @@ class _Download:
 
 
 async def fetch_metadata(
-    session: IndexSession, url: str, digests: Digests, limit_bytes: int, *, policy: RetryPolicy | None = None
+    session: IndexSession,
+    url: str,
+    digests: Digests,
+    limit_bytes: int,
+    *,
+    policy: RetryPolicy | None = None,
+    lease: PageLease | None = None,
 ) -> bytes | None:
     """Return a file's ``.metadata`` (PEP 658), or None where it is not there, too large or not as advertised.
 
-    Raises ``UpstreamError`` where it could not be asked for.
+    Raises ``UpstreamError`` where it could not be asked for. ``lease``: see
+    ``fetch_checked_metadata``.
     """
+    if not _strong_digests(digests):
+        cause = "no sha256 or stronger of it is listed"
+        _log.warning("metadata.refused", url=shown_url(url), cause=cause)
+        return None
     try:
-        return await fetch_checked_metadata(session, url, digests, limit_bytes, policy=policy)
+        return await fetch_checked_metadata(session, url, digests, limit_bytes, policy=policy, lease=lease)
     except NotFound:
         return None
     except TooLarge:
@@ -252,21 +264,34 @@ async def fetch_metadata(
 
 
 async def fetch_checked_metadata(
-    session: IndexSession, url: str, digests: Digests, limit_bytes: int, *, policy: RetryPolicy | None = None
+    session: IndexSession,
+    url: str,
+    digests: Digests,
+    limit_bytes: int,
+    *,
+    policy: RetryPolicy | None = None,
+    lease: PageLease | None = None,
 ) -> bytes:
     """Return a file's ``.metadata`` (PEP 658).
 
-    Raises ``UpstreamError``; ``NotFound`` where it is not there, ``TooLarge``, ``DigestMismatch``.
+    ``lease``: of the session's memory, held by the caller as long as the metadata is in memory;
+    without one the room is held until this returns. Raises ``UpstreamError``; ``NotFound`` where
+    it is not there, ``TooLarge``, ``DigestMismatch``.
     """
+    if lease is None:
+        own = session.metadata_memory.lease()
+        with own.body():
+            return await fetch_checked_metadata(session, url, digests, limit_bytes, policy=policy, lease=own)
     policy = policy or session.retry_policy
+    headers = {"Accept-Encoding": "identity"}
     tries = 0
     while True:
         tries += 1
         try:
-            async with session.get(url, kind=Kind.FILE, headers={"Accept-Encoding": "identity"}) as response:
+            async with session.get(url, kind=Kind.FILE, headers=headers) as response:
                 if response.status != 200:
                     raise NotFound(url=url, status=response.status)
-                body = await response.read_at_most(limit_bytes)
+                body = await response.read_at_most(limit_bytes, lease)
         except Unavailable as exc:
             await pause_before_next(
                 exc, tries_made=tries, remaining_s=policy.budget_s, policy=policy, allowance=session.allowance

@@ -1,4 +1,5 @@
-"""Maximum memory for the pages of one index together, whatever it answers.
+"""Maximum memory for the pages of one index together, and for the metadata of its files, whatever it
+answers.
 
 Invariants: the bodies under way and the values made from them stay below their limits; a page that
 waits for room never keeps another one from ending, so that no two wait for each other.
@@ -18,10 +19,15 @@ _BODIES_BYTES: Final = 256 << 20
 """Maximum of all bodies of pages; the oldest one may go beyond it, up to the limit of one page."""
 
 
+METADATA_BYTES: Final = 128 << 20
+"""Maximum of all metadata of files that is on its way to its place."""
+
+
 class PageMemory:
     """The memory for an index's pages in one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, bodies_bytes: int = _BODIES_BYTES) -> None:
+        self._most_bytes = bodies_bytes
         self._bodies_bytes = self._values_bytes = 0
         self._growing: dict[PageLease, None] = {}
         """Pages whose bodies are being read, the oldest first."""
@@ -34,7 +40,8 @@ class PageMemory:
     async def grow(self, lease: PageLease, more_bytes: int) -> None:
         """Wait until a body may grow."""
         self._growing.setdefault(lease)
-        while self._bodies_bytes + more_bytes > _BODIES_BYTES and next(iter(self._growing)) is not lease:
+        most = self._most_bytes
+        while self._bodies_bytes + more_bytes > most and next(iter(self._growing)) is not lease:
             await self._freed.wait()
         self._bodies_bytes += more_bytes
 
@@ -43,6 +50,10 @@ class PageMemory:
         while self._values_bytes and self._values_bytes + needed_bytes > PAGE_MEMORY_BYTES:
             await self._freed.wait()
         self._values_bytes += needed_bytes
+
+    def is_growing(self, lease: PageLease) -> bool:
+        """Return whether a page's body is being read."""
+        return lease in self._growing
 
     def free(self, lease: PageLease | None, *, body_bytes: int = 0, value_bytes: int = 0) -> None:
         """Release a page's room for others."""
@@ -86,7 +97,8 @@ class PageLease:
             yield
         finally:
             held, self._body_bytes = self._body_bytes, 0
-            self._memory.free(self, body_bytes=held)
+            if held or self._memory.is_growing(self):
+                self._memory.free(self, body_bytes=held)
 
     def release(self) -> None:
         """Release everything; does nothing the second time."""

@@ -16,14 +16,12 @@ from anyio.lowlevel import checkpoint
 
 from mirror.errors import BadPage, TooLarge, Unavailable
 from mirror.upstream.memory import PageLease
-from mirror.upstream.response import Response
+from mirror.upstream.response import FREE_BYTES, Response
 
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE_BYTES = 1024 * 1024
 _STEP_BYTES = 16 * 1024
 """zlib copies the input after a member or a piece: with steps this small the copies cost nothing."""
-_FREE_BYTES = 64 * 1024
-"""A shorter body needs no room of its own in ``PageMemory``."""
 _FREE_MEMBERS = 1024
 _MEMBER_BYTES = 4096
 """How many bytes a member of a gzip encoding has to bring on average, after the first ones."""
@@ -56,7 +54,7 @@ async def read_page(response: Response, limit: PageLimit, lease: PageLease | Non
             length = len(body) + len(piece)
             if length > limit.limit_bytes:
                 raise TooLarge(url=url, limit_bytes=limit.limit_bytes, setting=limit.setting)
-            if lease is not None and length > _FREE_BYTES and not lease.covers(length):
+            if lease is not None and length > FREE_BYTES and not lease.covers(length):
                 await response.wait_for(lease.hold_body(min(max(4 * length, length), limit.limit_bytes)))
             digest.update(piece)
             body += piece
@@ -64,7 +62,7 @@ async def read_page(response: Response, limit: PageLimit, lease: PageLease | Non
                 await checkpoint()  # a small answer may decode for seconds, and others must go on meanwhile
     if decoder is not None:
         decoder.finish()
-    return bytes(body) if len(body) <= _FREE_BYTES else body, digest.hexdigest()
+    return bytes(body) if len(body) <= FREE_BYTES else body, digest.hexdigest()
 
 
 class Decoder:

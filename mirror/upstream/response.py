@@ -20,10 +20,13 @@ from multidict import CIMultiDictProxy
 
 from mirror.errors import MirrorError, Unavailable
 from mirror.upstream.descriptors import open_files_error
+from mirror.upstream.memory import PageLease
 
 MIN_BYTES_PER_S = 1024
 """Minimum average rate of a body after the first stall-timeout; a slower one is given up."""
 
+FREE_BYTES = 64 * 1024
+"""A shorter body needs no room of its own in ``PageMemory``."""
 DRAIN_BYTES = 64 * 1024
 """The body of a redirect or an error is read up to here, so that its connection can be used again."""
 
@@ -156,14 +159,20 @@ class Response:
         """
         await self._watch.wait_for(room)
 
-    async def read_at_most(self, limit_bytes: int) -> bytes | None:
-        """Return the whole body, or None when it is longer than ``limit_bytes``. Raises as ``read_chunk``."""
-        pieces: list[bytes] = []
+    async def read_at_most(self, limit_bytes: int, lease: PageLease | None = None) -> bytes | None:
+        """Return the whole body, or None when it is longer than ``limit_bytes``. Raises as ``read_chunk``.
+
+        ``lease`` holds the room that a longer body needs.
+        """
+        body = bytearray()  # no list of pieces: each may be a single byte
         while chunk := await self.read_chunk():
-            pieces.append(chunk)
             if self.received > limit_bytes:
                 return None
-        return b"".join(pieces)
+            needed = len(body) + len(chunk)
+            if lease is not None and needed > FREE_BYTES and not lease.covers(needed):
+                await self.wait_for(lease.hold_body(min(4 * needed, limit_bytes)))
+            body += chunk
+        return bytes(body)
 
     async def drain(self) -> None:
         """Read a short body to its end, so that the connection stays usable; close the connection otherwise."""

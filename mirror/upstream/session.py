@@ -48,6 +48,7 @@ from mirror.upstream.access import Access, Credentials, Judge, LetOut, Refusal
 from mirror.upstream.addresses import Reach
 from mirror.upstream.answer_words import read_words
 from mirror.upstream.credentials import Credential
+from mirror.upstream.memory import METADATA_BYTES, PageMemory
 from mirror.upstream.rate import Budget, Deadlines, Slots, TokenBucket, loop_time
 from mirror.upstream.response import DRAIN_BYTES, Response, cause_of_proxy, cause_of_stall
 from mirror.upstream.retry import Allowance, RetryPolicy
@@ -231,6 +232,10 @@ class IndexSession:
         """Number of repeated requests after a failure; counted by the code that repeats them."""
         self.statuses: dict[int, int] = {}
         """HTTP status -> answers, each redirect included."""
+        self.metadata_memory = PageMemory(METADATA_BYTES)
+        """For the metadata of files; not the memory of pages: a page that waits for room there
+        would wait for the metadata of an earlier page.
+        """
         self._told = Traffic()
         self._headers_limit_s = limits.connect_timeout_s + limits.stall_timeout_s
         # Bound once: a module's own logger is a proxy that reads the configuration for each event.

@@ -72,6 +72,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     blob: PlacedBlob | None = None
     metadata: bytes | None = None
     """Metadata fetched with the blob, to be judged and placed by the main process."""
+    has_large_metadata: bool = False
+    """Whether the metadata is too large to be sent; the main process fetches it again."""
     page: bytes | None = None
     """A ``PageLook`` as ``pack_look`` makes it: many may wait to be judged, and take a fraction of the room so."""
     error: MirrorError | None = None

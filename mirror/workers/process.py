@@ -53,6 +53,8 @@ from mirror.workers.transfer import fetch_to_staging
 
 _LARGE_PAGE_BYTES: Final = 512 * 1024
 """A larger page, some thousand files, is read again by the process that asked for it: many would fill its memory."""
+_LARGE_METADATA_BYTES: Final = 512 * 1024
+"""Larger metadata is fetched again by the process that asked for the file."""
 _GATHER_S: Final = 0.005
 _MOST_GATHERED: Final = 32
 _MOST_GATHERED_BYTES: Final = 8 << 20
@@ -226,6 +228,7 @@ class _Arrived(msgspec.Struct, frozen=True, kw_only=True):
     filename: str
     staged: StagedFile
     metadata: bytes | None
+    has_large_metadata: bool
 
 
 class _Work:
@@ -242,15 +245,27 @@ class _Work:
         """Fetch a file."""
         number, job = ordered.number, ordered.job
         filename = job.request.filename
+        lease = self._session.metadata_memory.lease()
         try:
-            staged, metadata = await fetch_to_staging(self._session, self._files, job)
+            with lease.body():
+                staged, metadata = await fetch_to_staging(self._session, self._files, job, lease)
+                is_large = metadata is not None and len(metadata) > _LARGE_METADATA_BYTES
+                metadata = None if is_large else metadata
             if staged.in_memory == staged.written:
                 # To hand a small file to a thread would cost more than to place it, and only other downloads wait.
-                self._arrived.append(_Arrived(number=number, filename=filename, staged=staged, metadata=metadata))
+                arrived = _Arrived(
+                    number=number,
+                    filename=filename,
+                    staged=staged,
+                    metadata=metadata,
+                    has_large_metadata=is_large,
+                )
+                self._arrived.append(arrived)
                 self._arrived_bytes += staged.in_memory + len(metadata or b"")
             else:
                 blob = await self._place_large(staged, filename)
-                self._outcomes.append(Outcome(number=number, blob=blob, metadata=metadata))
+                outcome = Outcome(number=number, blob=blob, metadata=metadata, has_large_metadata=is_large)
+                self._outcomes.append(outcome)
         except Exception as exc:  # noqa: BLE001 - a bug on one file or page is a failure of its project, not of the cycle
             self._outcomes.append(self._failed(number, exc))
         self._tell_soon()
@@ -315,7 +330,13 @@ class _Work:
         for file in arrived:
             try:
                 blob = self._files.place(file.staged, file.filename)
-                self._outcomes.append(Outcome(number=file.number, blob=blob, metadata=file.metadata))
+                outcome = Outcome(
+                    number=file.number,
+                    blob=blob,
+                    metadata=file.metadata,
+                    has_large_metadata=file.has_large_metadata,
+                )
+                self._outcomes.append(outcome)
             except Exception as exc:  # noqa: BLE001 - as above
                 self._outcomes.append(self._failed(file.number, exc))
                 with contextlib.suppress(TreeError):  # the disk refuses even that

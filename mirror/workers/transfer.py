@@ -18,6 +18,7 @@ from mirror.tree.file_form import form_problem
 from mirror.tree.files import FileStore
 from mirror.tree.staging import StagedFile
 from mirror.upstream.download import FileRequest, algorithms_for, download, fetch_metadata
+from mirror.upstream.memory import PageLease
 from mirror.upstream.session import IndexSession
 
 _log = get_logger(__name__)
@@ -32,8 +33,12 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     """Digests of the metadata to be fetched with it (``core.distributions.metadata_to_fetch``)."""
 
 
-async def fetch_to_staging(session: IndexSession, files: FileStore, job: FetchJob) -> tuple[StagedFile, bytes | None]:
+async def fetch_to_staging(
+    session: IndexSession, files: FileStore, job: FetchJob, lease: PageLease | None = None
+) -> tuple[StagedFile, bytes | None]:
     """Return the file, whole and checked, and its metadata where that was requested and available.
+
+    ``lease`` holds the room for the metadata.
 
     Raises ``UpstreamError``, ``IntegrityError``, ``TreeError``. An interrupted file stays in
     staging.
@@ -42,7 +47,7 @@ async def fetch_to_staging(session: IndexSession, files: FileStore, job: FetchJo
     try:
         await download(session, job.request, staged)
         await _check_form(job.request, staged)
-        metadata = await fetch_job_metadata(session, job, files.metadata_limit_bytes)
+        metadata = await fetch_job_metadata(session, job, files.metadata_limit_bytes, lease)
     except (Unavailable, AccessDenied, anyio.get_cancelled_exc_class()):
         await staged.keep()
         raise
@@ -68,7 +73,9 @@ async def _check_form(request: FileRequest, staged: StagedFile) -> None:
         raise BadFile(filename=request.filename, problem=problem)
 
 
-async def fetch_job_metadata(session: IndexSession, job: FetchJob, limit_bytes: int) -> bytes | None:
+async def fetch_job_metadata(
+    session: IndexSession, job: FetchJob, limit_bytes: int, lease: PageLease | None = None
+) -> bytes | None:
     """Return the advertised metadata of a file that is no wheel; a wheel's own is extracted when it
     is placed.
 
@@ -78,7 +85,8 @@ async def fetch_job_metadata(session: IndexSession, job: FetchJob, limit_bytes: 
     if not job.metadata:
         return None
     try:
-        return await fetch_metadata(session, f"{job.request.url}.metadata", job.metadata, limit_bytes)
+        url = f"{job.request.url}.metadata"
+        return await fetch_metadata(session, url, job.metadata, limit_bytes, lease=lease)
     except UpstreamError as exc:
         if isinstance(exc, AccessDenied) and exc.ends_index:
             raise

@@ -25,6 +25,7 @@ from mirror_program import clean_environment, published
 from simulator import build_wheel
 
 LIMIT_BYTES = 2 << 30
+_HTML = "text/html"
 _JSON = "application/vnd.pypi.simple.v1+json"
 _WHEEL_NAME, _WHEEL = build_wheel("good", "1.0")
 
@@ -84,6 +85,10 @@ def json_page(items: Iterable[str], after: str = "") -> Answer:
     return gzipped(f'{{"meta":{{"api-version":"1.0"}}{after},"files":[', items, '{"filename":"x","url":"x"}]}')
 
 
+def html(items: Iterable[str]) -> Answer:
+    return gzipped("<!DOCTYPE html><html><body>", items, "</body></html>", content_type=_HTML)
+
+
 def names(count: int) -> Iterator[str]:
     return (f"project-{number:x}-of-some-length" for number in range(count))
 
@@ -112,11 +117,30 @@ def listed_files(count: int) -> Iterator[str]:
         yield json.dumps(file) + ","
 
 
+_METADATA = b"Metadata-Version: 2.1\n" + b"x" * ((16 << 20) - 100)
+
+
+def described_files(count: int) -> Iterator[str]:
+    """Yield small files with large metadata of their own."""
+    metadata = hashlib.sha256(_METADATA).hexdigest()
+    for project in range(4):
+        for number in range(count):
+            name = f"p{project}-{number}.tar.gz"
+            digest = hashlib.sha256(name.encode()).hexdigest()
+            yield (
+                f'{{"filename":"{name}","url":"/described/{name}","hashes":{{"sha256":"{digest}"}},'
+                f'"core-metadata":{{"sha256":"{metadata}"}}}},'
+            )
+
+
 _REFUSED = {"codes": frozenset({4}), "reason": "too-large", "has_other": False}
 _ROOT_IS_READ = {"codes": frozenset({4}), "reason": "unreachable"}
 _HOST_FAILS = {"codes": frozenset({4}), "reason": ""}
 """The page is read; the host of its files is not there."""
 _FILES_FAIL = {"codes": frozenset({5}), "reason": ""}
+_PAGES_FAIL = {"codes": frozenset({4, 5}), "reason": ""}
+_ROOT_FAILS = {"codes": frozenset({0, 4, 5}), "reason": "", "has_other": False}
+_METADATA_COMES = {"codes": frozenset({0, 5}), "reason": ""}
 _MANY = 2_000_000
 
 HOSTILE: dict[str, Callable[[], Hostile]] = {
@@ -126,6 +150,44 @@ HOSTILE: dict[str, Callable[[], Hostile]] = {
     ),
     "root of 2,000,000 names, JSON": lambda: Hostile(
         root=json_root(f'{{"name":"{x}"}},' for x in names(_MANY)), **_ROOT_IS_READ
+    ),
+    "root of 2,000,000 names, HTML": lambda: Hostile(
+        root=html(f'<a href="/simple/{x}/">{x}</a>\n' for x in names(_MANY)), **_ROOT_IS_READ
+    ),
+    "root of 3,000,000 names with addresses, HTML": lambda: Hostile(
+        root=html(f'<a href="{n:x}/index.html">{n:x}</a>' for n in range(3_000_000)), **_ROOT_IS_READ
+    ),
+    "root of deep values, JSON": lambda: Hostile(
+        root=json_root(repeat(f'{{"name":"a","x":{"[" * 500}{"]" * 500}}},', 400_000)), **_ROOT_FAILS
+    ),
+    "root of one deep value, JSON": lambda: Hostile(
+        root=json_root([f'{{"name":"a","x":{"[" * 5_000_000}{"]" * 5_000_000}}},']), **_ROOT_FAILS
+    ),
+    "root of deep elements, HTML": lambda: Hostile(root=html(repeat("<div><b>", 5_000_000)), **_ROOT_FAILS),
+    "16 pages of 500,000 small files": lambda: Hostile(
+        root=projects(16), page=json_page(repeat('{"filename":"q-1.zip","url":"q-1.zip"},', 500_000)), **_PAGES_FAIL
+    ),
+    "16 pages of deep lists": lambda: Hostile(
+        root=projects(16), page=json_page([f'{{"x":[{"[[[[[],[],[]]]]]," * 3_000_000}[]]}},']), **_PAGES_FAIL
+    ),
+    "16 pages of deep elements, HTML": lambda: Hostile(
+        root=projects(16), page=html(repeat("<div><b>", 2_000_000)), **_PAGES_FAIL
+    ),
+    "16 pages of 90 MB in one text": lambda: Hostile(
+        root=projects(16),
+        page=json_page([f'{{"filename":"p0-1.zip","url":"a","x":"{"a" * 90_000_000}"}},']),
+        **_PAGES_FAIL,
+    ),
+    "40 pages of 100,000 files": lambda: Hostile(
+        root=projects(40), page=json_page(listed_files(100_000)), **_PAGES_FAIL
+    ),
+    "520 pages of 10,000 small files, in worker processes": lambda: Hostile(
+        root=projects(520),
+        page=json_page(f'{{"filename":"q{n}-1.zip","url":"q-1.zip"}},' for n in range(10_000)),
+        **_PAGES_FAIL,
+    ),
+    "64 files with 16 MiB of metadata each": lambda: Hostile(
+        root=projects(4), page=json_page(described_files(64)), **_METADATA_COMES
     ),
     "root of 4,999,999 names, JSON": lambda: Hostile(
         root=json_root(f'{{"name":"{n:x}"}},' for n in range(1, 4_999_999)), **_ROOT_IS_READ
@@ -208,6 +270,10 @@ def serving(case: Hostile) -> Iterator[int]:
             is_page = self.path.startswith("/simple/") and self.path.count("/") == 3 and self.path.endswith("/")
             if answer is None and is_page:
                 answer = case.page
+            if self.path.startswith("/described/"):
+                name = self.path.rpartition("/")[2]
+                self._send(_METADATA if name.endswith(".metadata") else name.encode())
+                return
             if answer is None:
                 self.send_response(404 if not is_page else 503)
                 if is_page:
@@ -222,6 +288,12 @@ def serving(case: Hostile) -> Iterator[int]:
             self.send_header("Content-Length", str(len(body)))
             if not is_file:
                 self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _send(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
