@@ -36,7 +36,7 @@ MODULES = (
     "mirror.cli.app",
     "mirror.cli.sync_commands",
     "mirror.cli.upkeep_commands",
-    "mirror.daemon.aftermath",
+    "mirror.jobs.after_cycle",
     "mirror.sync.cycle",
     "mirror.upkeep.prune",
     "mirror.wiring",
