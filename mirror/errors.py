@@ -27,6 +27,7 @@
     ├── StateError                  state.db is missing, damaged, newer or can't be written
     ├── TreeError                   the tree can't be written: read-only, no permission
     │   └── DiskFull                the disk is full, or full up to the reserve
+    ├── NotProved                   a want does not install, and a proof was required
     └── BundleError                 a bundle can't be made, is damaged, or does not fit
 
 Fields first; the sentence is built in ``__str__``. URLs and texts from an index are attacker-controlled and may
@@ -519,6 +520,20 @@ class DiskFull(TreeError):
     """The disk is full, or full up to the reserve."""
 
     reason = Reason.NO_SPACE
+
+
+@dataclass(kw_only=True, eq=False)
+class NotProved(MirrorError):
+    """A proof was required, and some wants don't install; nothing was made."""
+
+    wants: tuple[str, ...]
+    more: int
+    gap: str
+
+    def __str__(self) -> str:
+        more = f" and {self.more:,} more" if self.more else ""
+        names = ", ".join(map(shown_text, self.wants))
+        return f"refused: {names}{more} can't be installed ({shown_text(self.gap, 400)}); `mirror check` names each gap"
 
 
 @dataclass(kw_only=True, eq=False)

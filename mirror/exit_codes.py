@@ -12,6 +12,7 @@ from mirror.errors import (
     IntegrityError,
     LockHeld,
     MirrorError,
+    NotProved,
     Reason,
     StateError,
     TreeError,
@@ -69,7 +70,7 @@ def exit_code_for(error: MirrorError) -> ExitCode:
             return ExitCode.LOCKED
         case StateError() | TreeError():
             return ExitCode.STORAGE
-        case BundleError():
+        case BundleError() | NotProved():
             return ExitCode.DAMAGED
         case AccessDenied(ends_index=False):
             return ExitCode.PARTIAL

@@ -76,6 +76,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """When the mirror's first cycle began, or now."""
     indexes: tuple[IndexFacts, ...] = ()
     last_cycle: CycleFacts | None = None
+    wants: tuple[tuple[str, str, str, bool], ...] = ()
+    """Want, file, target, and whether it installs."""
     damaged: int = 0
     upkeep_at: float | None = None
 
@@ -314,6 +316,13 @@ def _mirror_families(facts: Facts) -> Iterator[Metric]:
             for name, counters in last.counters.items():
                 family.add_metric([name], counters.get(counter, 0))
             yield family
+    if facts.wants:
+        installable = GaugeMetricFamily(
+            "mirror_want_installable", "1: proved to install.", labels=["want", "file", "target"]
+        )
+        for want, file, target, is_installable in facts.wants:
+            installable.add_metric([want, file, target], float(is_installable))
+        yield installable
     yield GaugeMetricFamily("mirror_damaged_files", "Found damaged, not mended yet.", facts.damaged)
     if facts.upkeep_at is not None:
         yield GaugeMetricFamily("mirror_last_upkeep_timestamp_seconds", "When prune and scrub ended.", facts.upkeep_at)

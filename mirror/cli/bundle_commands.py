@@ -106,6 +106,9 @@ def create(
     local: Annotated[
         bool, typer.Option("--local", help="Make it on the file system of /, where no medium is mounted.")
     ] = False,
+    require_proof: Annotated[
+        bool, typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7).")
+    ] = False,
     json: _JSON = False,
 ) -> ExitCode:
     """Make a bundle of what leads a site from its last bundle to now."""
@@ -140,6 +143,8 @@ def create(
             raise ConfigError(where="--key", problem=f"{key} is not there; `mirror bundle key {key}` makes one")
     anyio.run(check_user, config.mirror)
     _check_target(to, local=local)
+    if require_proof:
+        anyio.run(_prove, config, snapshot)
     wanted = _Wanted(
         config, site, to.absolute(), key, _volume_size(volume_size), snapshot, since, full, _valid_for(valid_for)
     )
@@ -165,6 +170,16 @@ def _check_target(to: Path, *, local: bool) -> None:
             where="--to",
             problem=f"{to} lies on the file system of /: is the medium mounted? --local makes the bundle there all the same",
         )
+
+
+async def _prove(config: Config, snapshot: str | None) -> None:
+    import os
+
+    from mirror.holdings.opening import opened_holdings_for_reading
+    from mirror.jobs.prove import require_proof
+
+    async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
+        await require_proof(config, holdings, os.environ, snapshot=snapshot)
 
 
 def _show_unacknowledged(config: Config, site: str) -> None:

@@ -6,7 +6,6 @@ line, ``{"format": 1, "results": […]}``.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +16,6 @@ from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.selection.proof.prover import Proof
-    from mirror.tree.layout import Layout
 
 
 def check(
@@ -57,35 +55,12 @@ def check(
 async def _prove(options: GlobalOptions, names: list[str], target: str | None, snapshot: str | None) -> list[Proof]:
     import os
 
-    import anyio.to_thread
-
     from mirror.holdings.opening import opened_holdings_for_reading
-    from mirror.selection.proof.checking import prove, questions, with_remembered_wants
-    from mirror.tree.layout import Layout
+    from mirror.jobs.prove import prove_wants
 
     config = options.load_tree_config()
-    async with opened_holdings_for_reading(config.mirror, config.limits) as tree:
-        config = await with_remembered_wants(config, tree.store)
-        asked = await anyio.to_thread.run_sync(questions, config, names, target)
-        layout = Layout(config.mirror.root)
-        simple = layout.simple if snapshot is None else _snapshot(layout, snapshot)
-        return await prove(
-            asked,
-            layout,
-            simple,
-            tree.store,
-            env=os.environ,
-            metadata_limit_bytes=config.limits.metadata_size,
-        )
-
-
-def _snapshot(layout: Layout, name: str) -> Path:
-    from mirror.errors import ConfigError
-    from mirror.tree.snapshots import NAME, snapshot_path
-
-    if not NAME.fullmatch(name) or not (path := snapshot_path(layout, name) / "simple").is_dir():
-        raise ConfigError(where="--snapshot", problem=f"there is no snapshot {name!r}")
-    return path
+    async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
+        return await prove_wants(config, holdings, os.environ, names=names, target=target, snapshot=snapshot)
 
 
 def _lines(proofs: list[Proof]) -> list[str]:

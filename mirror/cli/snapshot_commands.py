@@ -13,11 +13,15 @@ from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.core.changes import ProjectDifference
+    from mirror.holdings.holdings import Holdings
     from mirror.state.frozen.snapshots import SnapshotRow
     from mirror.upkeep.compare import Difference
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
 _NAME = Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and hyphens.")]
+_REQUIRE_PROOF = Annotated[
+    bool, typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7).")
+]
 _SHOWN = 200
 _FILES_SHOWN = 10
 
@@ -26,6 +30,7 @@ def create(
     options: GlobalOptions,
     name: _NAME,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Why it was made.")] = "",
+    require_proof: _REQUIRE_PROOF = False,
     json: _JSON = False,
 ) -> ExitCode:
     """Freeze what is published now; it is an index of its own, public/snapshots/NAME/simple/."""
@@ -35,6 +40,8 @@ def create(
 
     async def run() -> SnapshotRow:
         async with _opened(options) as holdings:
+            if require_proof:
+                await _require_proof(options, holdings)
             return await work.create_snapshot(holdings, name, note=note)
 
     row = anyio.run(run)
@@ -117,6 +124,7 @@ def promote(
     options: GlobalOptions,
     name: _NAME,
     channel: Annotated[str, typer.Option("--channel", metavar="CHANNEL", help="Such as stable.")],
+    require_proof: _REQUIRE_PROOF = False,
     json: _JSON = False,
 ) -> ExitCode:
     """Let a channel show a snapshot, at once for all readers; an older one again is the way back."""
@@ -126,6 +134,8 @@ def promote(
 
     async def run() -> str | None:
         async with _opened(options) as holdings:
+            if require_proof:
+                await _require_proof(options, holdings, snapshot=name)
             return await work.promote(holdings, name, channel)
 
     before = anyio.run(run)
@@ -207,6 +217,14 @@ def _row_json(row: SnapshotRow, channels: list[str]) -> dict[str, Any]:
         "bytes": row.bytes,
         "channels": channels,
     }
+
+
+async def _require_proof(options: GlobalOptions, holdings: Holdings, *, snapshot: str | None = None) -> None:
+    import os
+
+    from mirror.jobs.prove import require_proof
+
+    await require_proof(options.load_tree_config(), holdings, os.environ, snapshot=snapshot)
 
 
 def _time(seconds: float) -> str:

@@ -71,6 +71,12 @@ def _state(status: Status) -> Iterator[str]:
     failed -= len(overview.ended) + len(overview.brakes) + len(missing)
     if status.damage:
         yield f"{counted(len(status.damage), 'file')} DAMAGED"
+    wants = status.notes.wants if status.notes is not None else ()
+    gaps = sum(not note.installable for note in wants)
+    if gaps:
+        yield f"{gaps:,} of {counted(len(wants), 'want')} DO NOT INSTALL: see `mirror check`"
+    elif wants:
+        yield f"{counted(len(wants), 'want')} proved to install"
     if stale:
         yield f"STALE: {', '.join(stale)}"
     if unread:

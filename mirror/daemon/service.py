@@ -411,7 +411,7 @@ class Daemon:
                 with anyio.CancelScope(shield=True):
                     await record_outcome(cycle, code)
             try:
-                await note_cycle(cycle, self._config)
+                await note_cycle(cycle, self._config, self._env)
                 self._metrics.facts = await self._load_facts(cycle.store)
             except StateError as exc:
                 _log.error("notes.unwritten", problem=str(exc))

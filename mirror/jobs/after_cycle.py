@@ -6,6 +6,7 @@ Nothing here may undo or stop anything: a failure is one line in the log.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -13,6 +14,7 @@ import anyio.to_thread
 from mirror.config import Config
 from mirror.core.schedule import DiskSample, expiry_step, with_sample
 from mirror.errors import AccessDenied, StateError, TreeError
+from mirror.jobs.prove import note_proofs
 from mirror.logs import get_logger
 from mirror.state.notes import CredentialNote, load_notes, record_note
 from mirror.sync.work import Cycle, IndexRun
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 
-async def note_cycle(cycle: Cycle, config: Config) -> None:
+async def note_cycle(cycle: Cycle, config: Config, env: Mapping[str, str]) -> None:
     """Record values that a cycle knows beyond its report: the credentials' ends, the disk's free
     space.
     """
@@ -37,6 +39,7 @@ async def note_cycle(cycle: Cycle, config: Config) -> None:
     if space is not None:
         sample = DiskSample(at=cycle.clock(), used=space[0] - space[1], free=space[1])
         await record_note(cycle.store, "disk", with_sample(notes.disk, sample))
+    await note_proofs(cycle, config, env)
 
 
 async def write_metrics(config: Config, metrics: Metrics) -> None:
@@ -52,11 +55,11 @@ async def write_metrics(config: Config, metrics: Metrics) -> None:
         _log.error("metrics.unwritten", path=str(path), problem=exc.problem)
 
 
-async def after_once(cycle: Cycle, config: Config, *, version: str) -> Metrics | None:
+async def after_once(cycle: Cycle, config: Config, env: Mapping[str, str], *, version: str) -> Metrics | None:
     """Do the work after a cycle of ``--once`` while its state is open; return the metrics to write."""
     try:
         before = (await load_notes(cycle.store)).credentials
-        await note_cycle(cycle, config)
+        await note_cycle(cycle, config, env)
         for run in cycle.runs:
             note, told = _credential_note(run, now=cycle.clock()), before.get(run.name)
             if told is None or (note.expires_at, note.days) != (told.expires_at, told.days):

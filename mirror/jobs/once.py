@@ -54,7 +54,7 @@ async def run_once(
         async with nullcontext() if progress is None else progress(cycle):
             await run_and_record(cycle, into)
         if not options.dry_run:
-            metrics = await after_once(cycle, config, version=__version__)
+            metrics = await after_once(cycle, config, env, version=__version__)
     if metrics is not None:
         await write_metrics(config, metrics)
     if not options.dry_run:

@@ -114,6 +114,8 @@ class CycleNeeds:
         self._fetched: set[tuple[Key, WantedFile]] = set()
         """Files of sets that are not held when the cycle's pages are read."""
         self.cycle = 0
+        self.resolved = 0
+        """Number of resolutions that the cycle computed again."""
         self.failures: list[str] = []
         """One sentence for each want that can't be resolved."""
 
@@ -272,6 +274,7 @@ class CycleNeeds:
             await self._keep(job, stored, exc)
             return
         self._results[job.key] = result
+        self.resolved += 1
         await record_resolution(
             self._store,
             NewResolution(

@@ -61,6 +61,20 @@ class UpkeepNote(msgspec.Struct, frozen=True, kw_only=True):
     checked_bytes: int = 0
 
 
+class WantNote(msgspec.Struct, frozen=True, kw_only=True):
+    """The last proof of one want in one target; its fields as in ``mirror check --json``."""
+
+    want: str | None
+    file: str | None
+    target: str
+    installable: bool
+    files: int
+    bytes: int
+    rebuilt: list[str] = []
+    instead: list[dict[str, str]] = []
+    gaps: list[dict[str, str]] = []
+
+
 class Notes(msgspec.Struct, frozen=True, kw_only=True):
     """All notes."""
 
@@ -69,6 +83,7 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
     upkeep: UpkeepNote | None = None
     damage: tuple[DamageNote, ...] = ()
     disk: tuple[DiskSample, ...] = ()
+    wants: tuple[WantNote, ...] = ()
 
 
 async def load_notes(store: Store) -> Notes:
@@ -83,6 +98,7 @@ async def load_notes(store: Store) -> Notes:
         upkeep=await load_note(store, "upkeep", UpkeepNote),
         damage=tuple(damage),
         disk=await load_note(store, "disk", tuple[DiskSample, ...]) or (),
+        wants=await load_note(store, "want_proofs", tuple[WantNote, ...]) or (),
     )
 
 

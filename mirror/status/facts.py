@@ -24,6 +24,7 @@ async def load_facts(store: Store, config: Config, *, now: float, is_scheduled: 
             if index.source.configured
         ),
         damaged=len(notes.damage),
+        wants=tuple((w.want or "", w.file or "", w.target, w.installable) for w in notes.wants),
         upkeep_at=notes.upkeep.at if notes.upkeep else None,
     )
     if last is None or last.finished_at is None:

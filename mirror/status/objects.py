@@ -15,6 +15,7 @@ null::
      "upkeep": {"finished_at": "…Z", "pruned": 1, "pruned_bytes": 1, "checked": 1, "checked_bytes": 1},
      "damage": [{"path": "files/…", "damage": "bytes", "detail": "…", "found_at": "…Z"}],
      "disk": {"free_bytes": 1, "size_bytes": 1, "growth_bytes_per_day": 1, "days_until_full": 1.0},
+     "wants": [{"want": "apps", "file": null, "target": "linux/3.12/linux-x86_64", "installable": true, …}],   as check
      "not_served": [{"index": "default", "project": "p", "detail": "…"}],
      "failures_total": 1, "failures": [{"index": "default", "project": "p", "filename": "p-1.tar.gz", "reason":
        "not-found", "detail": "…", "url": "https://…", "hashes": {"sha256": "…"}, "size": 1, "first_at": "…Z",
@@ -24,6 +25,8 @@ null::
 from __future__ import annotations
 
 from typing import Any
+
+import msgspec
 
 from mirror.core.times import utc_text
 from mirror.errors import Reason, shown_url
@@ -57,6 +60,7 @@ def status_object(status: Status) -> dict[str, Any]:
         "interrupted": status.interrupted,
         "indexes": [_index_json(status, index) for index in overview.indexes],
         **_notes_json(status),
+        "wants": [msgspec.to_builtins(note) for note in status.notes.wants] if status.notes else [],
         "not_served": [
             {"index": one.index, "project": one.project, "detail": one.detail}
             for one in overview.unserved

@@ -129,6 +129,8 @@ class Report:
     not_served: list[Shown] = field(default_factory=list)
     """Projects that their owner lists and nobody serves, also those that are in ``failures``."""
     plan: list[PlanItem] | None = None
+    wants: list[dict[str, Any]] = field(default_factory=list)
+    """The proofs after a cycle that changed something, as ``mirror check`` prints them."""
     want_plans: list[WantPlan] = field(default_factory=list)
     """For a plan: the files that come for each want and target."""
     free_bytes: int | None = None
@@ -183,6 +185,8 @@ class Report:
             ],
             "events": self.events,
         }
+        if self.wants:
+            shown["wants"] = self.wants
         if self.plan is not None:
             shown["plan"] = [item.as_json() for item in self.plan]
         return shown

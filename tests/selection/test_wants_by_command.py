@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mirror.cli.app import app
-from mirror.errors import ConfigError
+from mirror.errors import ConfigError, NotProved
+from mirror.exit_codes import exit_code_for
 from simulator import build_wheel
 
 _TARGET = """
@@ -77,6 +78,10 @@ def test_commands_speak_of_wants(indexes: Path, tmp_path: Path):
         "instead": [],
         "gaps": [],
     }
+    [noted] = json.loads(run(indexes, "status", "--json"))["wants"]
+    assert (noted["want"], noted["installable"]) == ("apps", True)
+    run(indexes, "snapshot", "create", "good", "--require-proof")
+    run(indexes, "snapshot", "promote", "good", "--channel", "stable", "--require-proof")
     root = str(tmp_path / "root")
     alone = CliRunner().invoke(app, ["--root", root, "check", "--json"])
     assert (alone.exit_code, json.loads(alone.stdout)["results"][0]["installable"]) == (0, True)
@@ -84,5 +89,8 @@ def test_commands_speak_of_wants(indexes: Path, tmp_path: Path):
         blob.write_bytes(blob.read_bytes()[:-1])
     [result] = json.loads(run(indexes, "check", "apps", "--json", code=5))["results"]
     assert [(gap["project"], gap["reason"]) for gap in result["gaps"]] == [("lib", "damaged")]
+    refused = CliRunner().invoke(app, ["--config", str(indexes), "snapshot", "create", "bad", "--require-proof"])
+    assert isinstance(refused.exception, NotProved)
+    assert exit_code_for(refused.exception) == 7
     unknown = CliRunner().invoke(app, ["--config", str(indexes), "check", "nothing-of-this-name"])
     assert isinstance(unknown.exception, ConfigError)

@@ -35,6 +35,8 @@ class Pages(Protocol):
 class Needs(Protocol):
     """The wanted files of a cycle."""
 
+    resolved: int
+    """Number of resolutions that the cycle computed again."""
     failures: list[str]
     """One sentence for each want that can't be resolved, after ``finish``."""
 

@@ -1,0 +1,97 @@
+"""Prove wants: for ``mirror check``, after a cycle that changed something, and as a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import anyio.to_thread
+import msgspec
+
+from mirror.config import Config
+from mirror.errors import ConfigError, MirrorError, NotProved
+from mirror.holdings.holdings import Holdings
+from mirror.jobs.notify_command import is_worth_notifying
+from mirror.logs import get_logger
+from mirror.selection.proof.checking import prove, questions, with_remembered_wants
+from mirror.selection.proof.prover import Proof
+from mirror.state.notes import WantNote, load_note, record_note
+from mirror.sync.work import Cycle
+from mirror.tree.snapshots import NAME, snapshot_path
+
+_log = get_logger(__name__)
+
+_NAMED = 5
+
+
+async def prove_wants(
+    config: Config,
+    holdings: Holdings,
+    env: Mapping[str, str],
+    *,
+    names: Sequence[str] = (),
+    target: str | None = None,
+    snapshot: str | None = None,
+) -> list[Proof]:
+    """Prove wants, or files, from the published pages or a snapshot.
+
+    Raises ``ConfigError``, ``TreeError``, ``StateError``.
+    """
+    config = await with_remembered_wants(config, holdings.store)
+    asked = await anyio.to_thread.run_sync(questions, config, names, target)
+    simple = holdings.layout.simple
+    if snapshot is not None:
+        simple = snapshot_path(holdings.layout, snapshot) / "simple"
+        if not NAME.fullmatch(snapshot) or not await anyio.Path(simple).is_dir():
+            raise ConfigError(where="--snapshot", problem=f"there is no snapshot {snapshot!r}")
+    return await prove(
+        asked,
+        holdings.layout,
+        simple,
+        holdings.store,
+        env=env,
+        metadata_limit_bytes=config.limits.metadata_size,
+    )
+
+
+async def require_proof(
+    config: Config, holdings: Holdings, env: Mapping[str, str], *, snapshot: str | None = None
+) -> None:
+    """Raise ``NotProved`` while a want does not install."""
+    proofs = await prove_wants(config, holdings, env, snapshot=snapshot)
+    missing = [proof for proof in proofs if not proof.is_installable]
+    if missing:
+        names = [f"{proof.want} in {proof.target}" for proof in missing[:_NAMED]]
+        gap = missing[0].gaps[0]
+        raise NotProved(
+            wants=tuple(names),
+            more=len(missing) - len(names),
+            gap=f"{gap.requirement or gap.project}: {gap.detail}".removeprefix(": "),
+        )
+
+
+async def note_proofs(cycle: Cycle, config: Config, env: Mapping[str, str]) -> None:
+    """Prove the wants after a cycle that changed something, for the report and for ``status``.
+
+    A failure is one line in the log.
+    """
+    report = cycle.report
+    if not config.wants:
+        if await load_note(cycle.store, "want_proofs", tuple[WantNote, ...]):
+            await record_note(cycle.store, "want_proofs", [])
+        return
+    noted = await load_note(cycle.store, "want_proofs", tuple[WantNote, ...])
+    is_changed = is_worth_notifying(report, 0) or bool(cycle.needs and cycle.needs.resolved)
+    if noted and not is_changed:
+        return
+    try:
+        proofs = await prove_wants(config, cycle.holdings, env)
+    except MirrorError as exc:
+        _log.warning("wants.unproved", problem=str(exc))
+        return
+    report.wants = [proof.as_json() for proof in proofs]
+    notes = [msgspec.convert(one, type=WantNote) for one in report.wants]
+    await record_note(cycle.store, "want_proofs", notes)
+    for proof in proofs:
+        if not proof.is_installable:
+            gaps = [f"{gap.requirement or gap.project}: {gap.reason.value}" for gap in proof.gaps]
+            _log.warning("want.not_installable", want=proof.want, target=proof.target, gaps=gaps)
