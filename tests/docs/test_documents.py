@@ -56,7 +56,9 @@ def test_every_metric_is_described():
     cycle = CycleFacts(finished_at=1.0, duration_s=1.0, outcome="complete", exit_code=0, counters=counters)
     index = IndexFacts(name="main", interval_s=1.0, last_success=1.0, failures={"denied": 1}, credential_expires=1.0)
     metrics = Metrics(version="1", clock=lambda: 2.0, disk=lambda: (2, 1))
-    metrics.facts = Facts(since=0.0, indexes=(index,), last_cycle=cycle, upkeep_at=1.0, wants=(("apps", "", "linux", True),))
+    metrics.facts = Facts(
+        since=0.0, indexes=(index,), last_cycle=cycle, upkeep_at=1.0, wants=(("apps", "", "linux", True),)
+    )
     shared = SharedCounters()
     shared.of(0).answered(200, 1)
     text = metrics.render().decode() + render_numbers(shared).decode()
