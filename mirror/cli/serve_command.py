@@ -51,7 +51,7 @@ def serve(
     check_root(root)
     address, where = (listen, "--listen") if listen else (settings.listen or DEFAULT, "serve.listen")
     check_listen(address, where)
-    setup = make_setup(root=root, state=config.mirror.state, serve=settings)
+    setup = make_setup(config)
     sockets = inherited_sockets(os.environ) or bind(address, where=where)
     warn_of_plain_passwords(sockets, settings)
     manager = ServiceManager(os.environ)

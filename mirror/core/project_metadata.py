@@ -73,7 +73,7 @@ def parse_project_metadata(data: bytes) -> ProjectMetadata:
         summary=parse_summary(data),
         license=_line(raw.get("license_expression") or _license_of(raw)),
         author=_author(raw),
-        description=str(raw.get("description") or "")[:_MAX_DESCRIPTION].strip("\n"),
+        description=_text(raw.get("description"))[:_MAX_DESCRIPTION].strip("\n"),
         requires_python=_line(raw.get("requires_python")),
         keywords=_keywords(raw.get("keywords")),
         classifiers=tuple(_line(one) for one in _items(raw, "classifiers")),
@@ -88,7 +88,12 @@ def _items(raw: Mapping[str, Any], key: str) -> list[str]:
 
 def _line(text: Any, limit: int = _MAX_LINE) -> str:
     """Return a text as one line."""
-    return _BLANKS.sub(" ", str(text or "")).strip()[:limit]
+    return _BLANKS.sub(" ", _text(text)).strip()[:limit]
+
+
+def _text(value: Any) -> str:
+    """Return a text without lone surrogates, as which the parser keeps bytes that are no UTF-8."""
+    return str(value or "").encode("utf-8", "replace").decode()
 
 
 def _license_of(raw: Mapping[str, Any]) -> str:

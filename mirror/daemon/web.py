@@ -147,9 +147,7 @@ class InnerServer:
         """Start a process and wait until it answers requests. Raises ``ConfigError``."""
         descriptors = tuple(listening.fileno() for listening in sockets)
         spec = ServerSpec(
-            root=config.mirror.root,
-            state=config.mirror.state,
-            serve=config.serve,
+            config=config,
             sockets=descriptors,
             log_level=self._log_choice.level,
             log_format=self._log_choice.format,

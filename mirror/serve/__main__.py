@@ -25,28 +25,29 @@ def main() -> ExitCode:
     if not line:
         return ExitCode.OK
     spec = decode_spec(line)
+    config = spec.config
     configure_logging(spec.log_level, spec.log_format)
     sockets = [socket.socket(fileno=descriptor) for descriptor in spec.sockets]
     for listening in sockets:
         listening.set_inheritable(False)
     try:
-        setup = make_setup(root=spec.root, state=spec.state, serve=spec.serve)
+        setup = make_setup(config)
     except ConfigError as exc:
         _answer(ServerAnswer(where=exc.where, problem=exc.problem))
         return ExitCode.USAGE
-    warn_of_plain_passwords(sockets, spec.serve)
+    warn_of_plain_passwords(sockets, config.serve)
     supervisor = Supervisor(
         setup,
         sockets,
-        workers=spec.serve.workers,
+        workers=config.serve.workers,
         manager=ServiceManager({}),
         lifeline=_STDIN,
     )
 
     def started() -> None:
-        addresses = urls_of(sockets, spec.serve)
+        addresses = urls_of(sockets, config.serve)
         log = get_logger("mirror.serve")
-        log.info("serve.started", root=str(spec.root), addresses=addresses)
+        log.info("serve.started", root=str(config.mirror.root), addresses=addresses)
         _answer(ServerAnswer())
 
     supervisor.run(started)

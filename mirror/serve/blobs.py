@@ -14,23 +14,20 @@ from typing import Final
 
 from mirror.core.names import Sha256
 from mirror.errors import StateError
-from mirror.logs import get_logger
-from mirror.state.served import BlobState, Verdict
+from mirror.serve.state_warning import StateWarning
+from mirror.state.shown.served import BlobState, Verdict
 
 _BELIEVED_S: Final = 1.0
 _MOST: Final = 20_000
-_WARN_EVERY_S: Final = 3600.0
-_log = get_logger(__name__)
 
 
 class BlobJudge:
     """Asks the state, in a thread of its own."""
 
-    def __init__(self, state: BlobState) -> None:
-        self._state = state
+    def __init__(self, state: BlobState, warning: StateWarning) -> None:
+        self._state, self._warning = state, warning
         self._thread = ThreadPoolExecutor(1, "state")
         self._believed: OrderedDict[tuple[Sha256, str], float] = OrderedDict()
-        self._warned_s: float | None = None
 
     @property
     def has_state(self) -> bool:
@@ -65,16 +62,7 @@ class BlobJudge:
         try:
             verdict = self._state.judge(sha256, filename)
         except StateError as exc:
-            self._warn(exc)
+            self._warning.warn(exc)
             return Verdict.SERVED
-        self._warned_s = None
+        self._warning.clear()
         return verdict
-
-    def _warn(self, error: StateError) -> None:
-        now_s = time.monotonic()
-        if self._warned_s is None or now_s - self._warned_s > _WARN_EVERY_S:
-            self._warned_s = now_s
-            advice = (
-                "files are served by their place in the tree alone; withdrawn ones are not known"
-            )
-            _log.warning("state.unreadable", problem=str(error), advice=advice)

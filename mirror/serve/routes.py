@@ -7,6 +7,7 @@ The tree is not read here: the server finds out whether the file exists.
 from __future__ import annotations
 
 import re
+from enum import Enum
 from typing import Final
 
 import msgspec
@@ -65,16 +66,69 @@ class Numbers(msgspec.Struct, frozen=True):
     """``/metrics``."""
 
 
+class PeopleView(Enum):
+    """A page for people."""
+
+    OVERVIEW = ""
+    PROJECT = "projects"
+    CHANGES = "changes"
+    SNAPSHOTS = "snapshots"
+    FAILURES = "failures"
+    SETUP = "setup"
+    FEED = "changes.atom"
+
+
+class Api(Enum):
+    """An object of the API."""
+
+    STATUS = "status"
+    PROJECTS = "projects"
+    PROJECT = "project"
+    CHANGES = "changes"
+    SCHEMA = "schema.json"
+
+
+class ShownRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """A page for people or an object of the API."""
+
+    kind: PeopleView | Api
+    project: ProjectName | None = None
+    redirect: str | None = None
+    """As of ``Page``."""
+
+
+class Static(msgspec.Struct, frozen=True, kw_only=True):
+    """A style sheet, script or icon of the pages for people."""
+
+    name: str
+    digest: str | None = None
+    """As named in the address; None for the icon that browsers ask for by themselves."""
+
+
+class ForeignApi(msgspec.Struct, frozen=True):
+    """An address of another index's API: clients learn where to look here."""
+
+
 class NoRoute(msgspec.Struct, frozen=True):
     """No address of the mirror."""
 
 
-Route = Page | File | Live | Ready | Numbers | NoRoute
+Route = Page | File | Live | Ready | Numbers | ShownRoute | Static | ForeignApi | NoRoute
 
 _FIXED: Final[dict[tuple[str, ...], Route]] = {
     ("-", "health", "live"): Live(),
     ("-", "health", "ready"): Ready(),
     ("metrics",): Numbers(),
+    ("favicon.ico",): Static(name="favicon.ico"),
+    ("-", "changes.atom"): ShownRoute(kind=PeopleView.FEED),
+    **{
+        ("-", "api", "v1", kind.value): ShownRoute(kind=kind)
+        for kind in (Api.STATUS, Api.PROJECTS, Api.CHANGES, Api.SCHEMA)
+    },
+}
+_VIEWS: Final[dict[tuple[str, ...], PeopleView]] = {
+    (view.value,): view
+    for view in (PeopleView.CHANGES, PeopleView.SNAPSHOTS, PeopleView.FAILURES, PeopleView.SETUP)
 }
 
 
@@ -89,6 +143,18 @@ def find_route(target: Target) -> Route:
             return _page((kind, name), rest, target)
         case ("snapshots" | "channels", name, "files", *rest) if _NAME.fullmatch(name):
             return _file(rest, target)
+        case ("projects", name):
+            return _project(name, target)
+        case ("-", "api", "v1", "projects", name) if not target.has_slash:
+            return _project_object(name)
+        case ("-", "static", digest, name) if not target.has_slash:
+            return Static(name=name, digest=digest)
+        case ("pypi", _, "json") | ("pypi", _, _, "json"):
+            return ForeignApi()
+        case ():
+            return ShownRoute(kind=PeopleView.OVERVIEW)
+    if (view := _VIEWS.get(target.segments)) is not None:
+        return ShownRoute(kind=view, redirect=None if target.has_slash else f"{view.value}/")
     return NoRoute() if target.has_slash else _FIXED.get(target.segments, NoRoute())
 
 
@@ -116,6 +182,23 @@ def _redirect(name: ProjectName, asked: str, *, has_slash: bool) -> str | None:
     if not has_slash:
         return f"{name}/"
     return f"../{name}/" if name != asked else None
+
+
+def _project(asked: str, target: Target) -> Route:
+    try:
+        name = normalize_project(asked)
+    except UnsafeName:
+        return NoRoute()
+    redirect = _redirect(name, asked, has_slash=target.has_slash)
+    return ShownRoute(kind=PeopleView.PROJECT, project=name, redirect=redirect)
+
+
+def _project_object(asked: str) -> Route:
+    try:
+        name = normalize_project(asked)
+    except UnsafeName:
+        return NoRoute()
+    return ShownRoute(kind=Api.PROJECT, project=name, redirect=name if name != asked else None)
 
 
 def _file(rest: list[str], target: Target) -> Route:

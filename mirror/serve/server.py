@@ -8,7 +8,6 @@ link and redirect is relative; no answer names a path of this host.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from http import HTTPStatus
@@ -24,20 +23,24 @@ from mirror.serve.blobs import BlobJudge
 from mirror.serve.conditions import Part, Unsatisfiable, format_date, is_unchanged, select_part
 from mirror.serve.negotiation import Form, select_form, takes_gzip
 from mirror.serve.pages import MetadataTags, PageCache
+from mirror.serve.people.server import PeopleServer, answer_static
 from mirror.serve.routes import (
     PAGE_FILES,
     File,
+    ForeignApi,
     Live,
     NoRoute,
     Numbers,
     Page,
     Ready,
     Route,
+    ShownRoute,
+    Static,
     find_route,
 )
 from mirror.serve.sending import FileAnswer
 from mirror.serve.target import MalformedTargetError, Target, parse_target
-from mirror.state.served import Verdict
+from mirror.state.shown.served import Verdict
 from mirror.tree.served import ServedTree
 
 PAGE_CACHING: Final = "max-age=600"
@@ -47,15 +50,25 @@ PAGE_POLICY: Final = "default-src 'none'; sandbox allow-downloads"
 
 _ROOT_PLACE: Final = ("simple", "index.html")
 _NO_UPLOADS: Final = "This index takes no uploads: it answers GET and HEAD.\n"
+_FOREIGN_API: Final = (
+    "This API is not here. Installers use /simple/PROJECT/;"
+    " the facts about a project are at /-/api/v1/projects/PROJECT.\n"
+)
 _log = get_logger(__name__)
 
 
 class IndexServer:
     """Answers one process's requests."""
 
-    def __init__(self, tree: ServedTree, judge: BlobJudge, numbers: Callable[[], bytes]) -> None:
-        """``numbers``: renders the metrics; called in a thread."""
-        self._tree, self._judge, self._numbers = tree, judge, numbers
+    def __init__(
+        self,
+        tree: ServedTree,
+        judge: BlobJudge,
+        people: PeopleServer,
+        numbers: Callable[[], bytes],
+    ) -> None:
+        """``numbers``: renders this server's own metrics."""
+        self._tree, self._judge, self._people, self._numbers = tree, judge, people, numbers
         self._pages = PageCache()
         self._metadata = MetadataTags()
 
@@ -98,8 +111,14 @@ class IndexServer:
             case Ready():
                 return self._ready()
             case Numbers():
-                body = await asyncio.get_running_loop().run_in_executor(None, self._numbers)
+                body = await self._people.metrics() + self._numbers()
                 return no_store(web.Response(body=body, headers={"Content-Type": CONTENT_TYPE}))
+            case ShownRoute():
+                return await self._people.answer(request, target, route) or not_found()
+            case Static():
+                return answer_static(request, route) or not_found()
+            case ForeignApi():
+                return plain(HTTPStatus.NOT_FOUND, _FOREIGN_API)
             case NoRoute():
                 return not_found()
 

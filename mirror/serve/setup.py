@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from mirror.config import is_loopback_host
+from mirror.config import Config, is_loopback_host
 from mirror.config.settings import ServeConfig
 from mirror.errors import TreeError
 from mirror.logs import get_logger
@@ -15,24 +15,25 @@ from mirror.serve.access.proxies import Proxies
 from mirror.serve.addresses import address_of
 from mirror.serve.tls import Certificate
 from mirror.serve.worker import Setup
-from mirror.state.served import BlobState
+from mirror.state.shown.served import BlobState
 from mirror.tree.layout import Layout
 
 _log = get_logger(__name__)
 
 
-def make_setup(*, root: Path, state: Path, serve: ServeConfig) -> Setup:
+def make_setup(config: Config) -> Setup:
     """Read certificate and passwords. Raises ``ConfigError`` for files that can't be used."""
-    certificate = None
+    serve, certificate = config.serve, None
     if serve.certificate is not None and serve.key is not None:
         certificate = Certificate(serve.certificate, serve.key)
     proxies = Proxies(serve.trusted_proxies, url=serve.url)
     return Setup(
-        layout=Layout(root),
+        config=config,
+        layout=Layout(config.mirror.root),
         certificate=certificate,
         passwords=PasswordFile(serve.htpasswd) if serve.htpasswd is not None else None,
         proxies=proxies,
-        state=BlobState(state),
+        state=BlobState(config.mirror.state),
         limits=protocol.ConnectionLimits(
             connections_per_client=serve.connections_per_client,
             header_s=protocol.HEADER_LIMIT_S,

@@ -15,8 +15,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mirror import __version__
-
 SLOTS: Final = 64
 """Maximum number of concurrent processes, old ones with their last transfers included."""
 
@@ -116,7 +114,7 @@ class Counters:
 
 
 def render_numbers(shared: SharedCounters) -> bytes:
-    """Return everything in Prometheus' text format."""
+    """Return the numbers of the server in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Numbers(shared))
     return bytes(generate_latest(registry))
@@ -127,9 +125,6 @@ class _Numbers(Collector):
         self._shared = shared
 
     def collect(self) -> Iterator[Metric]:
-        info = GaugeMetricFamily("mirror_build_info", "The running version.", labels=["version"])
-        info.add_metric([__version__], 1)
-        yield info
         answers = CounterMetricFamily(
             "mirror_serve_answers",
             "Requests that `mirror serve` answered, by HTTP status.",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mirror.config import ServeConfig
+from mirror.config import Config
 from mirror.logs import LogFormat
 
 MODULE = "mirror.serve"
@@ -18,9 +17,7 @@ as one line, and ends when its standard input does."""
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that the server needs; its configuration is checked."""
 
-    root: Path
-    state: Path
-    serve: ServeConfig
+    config: Config
     sockets: tuple[int, ...]
     """Descriptors that listen."""
     log_level: str
@@ -35,8 +32,10 @@ class ServerAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode_spec(spec: ServerSpec) -> bytes:
-    """Return an order as one line."""
-    return msgspec.json.encode(spec, enc_hook=str) + b"\n"
+    """Return an order as one line. Addresses and credentials of indexes stay behind."""
+    indexes = (msgspec.structs.replace(index, url="", auth=None) for index in spec.config.indexes)
+    config = msgspec.structs.replace(spec.config, indexes=tuple(indexes))
+    return msgspec.json.encode(msgspec.structs.replace(spec, config=config), enc_hook=str) + b"\n"
 
 
 def decode_spec(line: bytes) -> ServerSpec:

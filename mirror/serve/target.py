@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 
 import msgspec
 
@@ -32,6 +32,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it ends with one."""
     query: str
     """As received, without the question mark."""
+
+    def value(self, key: str) -> str | None:
+        """Return the first value of a key in the query, as a form sends it."""
+        for name, value in parse_qsl(self.query, keep_blank_values=True):
+            if name == key:
+                return value.replace("\0", " ")
+        return None
 
     @property
     def format(self) -> str | None:

@@ -18,16 +18,19 @@ from typing import Final
 
 import msgspec
 
+from mirror.config import Config
 from mirror.logs import get_logger
 from mirror.serve.access.passwords import PasswordFile, Passwords
 from mirror.serve.access.proxies import Proxies
 from mirror.serve.blobs import BlobJudge
 from mirror.serve.gate import Gate
+from mirror.serve.people.server import PeopleServer
 from mirror.serve.protocol import ConnectionLimits, Connections
 from mirror.serve.server import IndexServer
 from mirror.serve.shared import Counters, render_numbers
+from mirror.serve.state_warning import StateWarning
 from mirror.serve.tls import Certificate
-from mirror.state.served import BlobState
+from mirror.state.shown.served import BlobState
 from mirror.tree.layout import Layout
 from mirror.tree.served import ServedTree
 
@@ -45,6 +48,7 @@ _log = get_logger(__name__)
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """The served tree and the limits; the same in each process."""
 
+    config: Config
     layout: Layout
     state: BlobState
     limits: ConnectionLimits
@@ -65,10 +69,12 @@ class Worker:
 
     def __init__(self, setup: Setup, sockets: list[socket.socket], counters: Counters) -> None:
         self._sockets, self._certificate = sockets, setup.certificate
-        self._judge = BlobJudge(setup.state)
+        tree, warning = ServedTree(setup.layout), StateWarning()
+        self._judge = BlobJudge(setup.state, warning)
+        self._people = PeopleServer(setup.config, tree, warning, setup.proxies)
         self._passwords = Passwords(setup.passwords) if setup.passwords is not None else None
         server = IndexServer(
-            ServedTree(setup.layout), self._judge, lambda: render_numbers(counters.shared)
+            tree, self._judge, self._people, lambda: render_numbers(counters.shared)
         )
         gate = Gate(server.answer, proxies=setup.proxies, passwords=self._passwords)
         self._connections = Connections(gate.answer, limits=setup.limits, counters=counters)
@@ -105,6 +111,7 @@ class Worker:
         if self._passwords is not None:
             self._passwords.close()
         self._judge.close()
+        self._people.close()
 
     def _listen(self, listening: socket.socket) -> None:
         if not self._told.done():

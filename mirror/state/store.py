@@ -24,7 +24,7 @@ from mirror.core.unknown_keys import without_url_secrets_json
 from mirror.errors import StateError
 from mirror.state.rows import mapping_of, structs_of, values_of
 from mirror.state.schema import MIGRATIONS, SCHEMA_VERSION
-from mirror.state.search_index import keep_index
+from mirror.state.shown.search_index import keep_index
 
 S = TypeVar("S", bound=msgspec.Struct)
 Row = tuple[Any, ...]

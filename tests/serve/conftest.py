@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from serve.people_tree import people_tree
 from serve_program import Server, Tree, made_tree
 
 
@@ -28,3 +29,17 @@ def own(tmp_path: Path) -> Iterator[Tree]:
     """A tree of the test's own, to be changed."""
     with made_tree(tmp_path / "own") as tree:
         yield tree
+
+
+@pytest.fixture(scope="session")
+def people_mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    """A tree with something of everything; no test changes it."""
+    with people_tree(tmp_path_factory.mktemp("people")) as tree:
+        yield tree
+
+
+@pytest.fixture(scope="session")
+def people(people_mirror: Tree) -> Iterator[Server]:
+    """The same tree served, for all tests of pages for people and the API."""
+    with Server(people_mirror.mirror) as server:
+        yield server

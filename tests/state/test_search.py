@@ -6,7 +6,7 @@ import pytest
 from state.seeding import add, add_file, add_revisions
 
 from mirror.core.names import ProjectName
-from mirror.state.search import (
+from mirror.state.shown.search import (
     Hit,
     Summary,
     enter_summaries,
@@ -16,7 +16,7 @@ from mirror.state.search import (
     load_wheels,
     record_summaries,
 )
-from mirror.state.search_index import HAS_INDEX, keep_index, leave_index
+from mirror.state.shown.search_index import HAS_INDEX, keep_index, leave_index
 from mirror.state.store import Store
 
 PROJECTS = {

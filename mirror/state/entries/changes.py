@@ -23,7 +23,7 @@ from mirror.state.entries.pages import mark_pages
 from mirror.state.listing.columns import FORGET_VALIDATORS, meta_values
 from mirror.state.parameters import chunks
 from mirror.state.rows import Columns
-from mirror.state.search import Summary, enter_summaries
+from mirror.state.shown.search import Summary, enter_summaries
 from mirror.state.store import Row, Store, Transaction
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from mirror.core.names import Sha256
-from mirror.state.live_reader import LiveReader
 from mirror.state.rows import values_of
+from mirror.state.shown.live_reader import LiveReader
 
 # By the name of the project: a withdrawal by the owner also withdraws the files of later indexes.
 _QUESTION: Final = """

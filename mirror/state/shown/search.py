@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from mirror.core.names import ProjectName
 from mirror.state.parameters import chunks, marks
 from mirror.state.rows import Columns
-from mirror.state.search_index import HAS_INDEX
+from mirror.state.shown.search_index import HAS_INDEX
 from mirror.state.store import Store, Transaction
 
 MAX_COUNTED: Final = 10_000
@@ -162,7 +162,7 @@ async def load_hits(store: Store, text: str, limit: int) -> Hits:
     if len(terms) > 1 or len(whole) >= _TRIGRAM:
         found += await _containing(store, terms)
     by_name = {hit.name: hit for hit in found}
-    ranked = sorted(by_name.values(), key=lambda hit: _rank(hit.name, whole))
+    ranked = sorted(by_name.values(), key=lambda hit: rank_name(hit.name, whole))
     return Hits(hits=tuple(ranked[:limit]), total=min(len(ranked), MAX_COUNTED))
 
 
@@ -192,7 +192,8 @@ def _trigrams(term: str) -> list[str]:
     return [term[at : at + _TRIGRAM] for at in range(len(term) - _TRIGRAM + 1)]
 
 
-def _rank(name: str, text: str) -> tuple[int, int, str]:
+def rank_name(name: str, text: str) -> tuple[int, int, str]:
+    """Return the place of a hit: the text itself, names that begin with it, other names, others."""
     if name == text:
         return 0, 0, name
     if name.startswith(text):

@@ -39,6 +39,8 @@ class LiveReader:
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[Any, ...] = ()
         self._is_frozen = False
+        self._count = 0
+        """Number of connections that were opened."""
 
     def exists(self) -> bool:
         """Return whether there is a state at all; True where permissions hide it."""
@@ -58,6 +60,17 @@ class LiveReader:
             except sqlite3.DatabaseError:
                 self.close()
                 raise
+
+    def signature(self) -> tuple[Any, ...]:
+        """Return a value that differs once another process has committed a change."""
+
+        def ask(connection: sqlite3.Connection) -> tuple[Any, ...]:
+            if self._is_frozen:
+                return self._opened
+            [version] = values_of(connection.execute("PRAGMA data_version"))
+            return (*self._opened[:2], self._count, version)
+
+        return self.read(ask)
 
     def load(self, ask: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
         """Return the result of a loading function of ``state``, all of it as of one moment.
@@ -127,6 +140,7 @@ class LiveReader:
             problem = f"of another version of this program (state {version})"
             raise StateError(path=str(self._path), problem=problem)
         self._connection, self._opened, self._is_frozen = connection, signature, "immutable" in mode
+        self._count += 1
         return connection
 
     def _mode(self, *, has_wal: bool) -> str:
@@ -157,7 +171,7 @@ class _BlockingStore(Store):
 
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a query."""
-        return self._blocking.execute(sql, parameters).fetchall()
+        return list(self._blocking.execute(sql, parameters))
 
     async def rows_as(self, kind: type[S], sql: str, parameters: Parameters = ()) -> list[S]:
         """Return all rows of a query as values, by the names of the columns."""

@@ -1,0 +1,266 @@
+"""The facts about one project: its versions and files, its metadata, what of it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+import msgspec
+
+from mirror.core.advice import advice_for
+from mirror.core.names import ProjectName
+from mirror.core.project_metadata import ProjectMetadata, parse_project_metadata
+from mirror.core.tag_words import describe_file, expand_tags
+from mirror.core.versions import VersionFiles, Yanked, group_versions, newest_version
+from mirror.serve.facts.reading import Reading
+from mirror.serve.facts.tree_pages import ListedBlob, PublishedPage, load_project_page
+from mirror.state.listing.sources import load_sources
+from mirror.state.missing.unserved import load_unserved
+from mirror.state.readers.lookup import IndexPart, ProjectPart, load_project
+from mirror.state.shown.origins import FirstSeen, load_origins, load_shown, load_summary
+from mirror.state.store import Store
+
+
+class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A published file. ``first_seen``: seconds since the epoch."""
+
+    filename: str
+    size: int
+    sha256: str
+    upload_time: str | None
+    requires_python: str | None
+    yanked: Yanked
+    words: str
+    """What kind of file it is, or where the wheel runs."""
+    tags: tuple[str, ...]
+    address: str
+    """Relative to the server's base address."""
+    first_seen: float | None = None
+    index: str | None = None
+    has_metadata: bool = False
+
+
+class VersionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A version with its files."""
+
+    version: str | None
+    yanked: Yanked
+    is_prerelease: bool
+    files: tuple[FileFacts, ...]
+
+
+class DependencyFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A requirement of the newest version."""
+
+    requirement: str
+    project: str | None
+    held: bool
+    extra: str | None = None
+
+
+class IndexShare(msgspec.Struct, frozen=True, kw_only=True):
+    """An index's part in a project."""
+
+    name: str
+    lists: bool
+    owns: bool
+
+
+class MissingFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that an index lists, or the page itself, and that is not here."""
+
+    filename: str | None
+    index: str
+    reason: str
+    detail: str
+    advice: str
+
+
+class ProjectFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A project as pages and API show it."""
+
+    name: ProjectName
+    summary: str | None
+    status: str
+    status_reason: str
+    newest: str | None
+    versions: tuple[VersionFacts, ...]
+    indexes: tuple[IndexShare, ...]
+    missing: tuple[MissingFacts, ...]
+    left_out: tuple[tuple[str, str], ...]
+    """(filename, rule)"""
+    metadata: ProjectMetadata
+    metadata_version: str | None
+    """The version that ``metadata`` and ``dependencies`` are of."""
+    dependencies: tuple[DependencyFacts, ...]
+
+    @property
+    def file_count(self) -> int:
+        """Number of its files."""
+        return sum(len(version.files) for version in self.versions)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(file.size for version in self.versions for file in version.files)
+
+
+class _Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What the state knows of a project."""
+
+    part: ProjectPart
+    origins: Mapping[tuple[str, str], FirstSeen]
+    summary: str | None
+
+
+def load_project_facts(reading: Reading, name: ProjectName) -> ProjectFacts | None:
+    """Return the facts about a project; None for one that is neither published nor known."""
+    page = load_project_page(reading, name)
+    known = reading.load(lambda store: _load_known(store, name))
+    if page is None and (known is None or not _is_of_interest(known.part)):
+        return None
+    return _facts(reading, name, page or PublishedPage(name=name, files=[]), known)
+
+
+async def _load_known(store: Store, name: ProjectName) -> _Known:
+    sources, unserved = await load_sources(store), await load_unserved(store)
+    return _Known(
+        part=await load_project(store, sources, unserved, name),
+        origins=await load_origins(store, name),
+        summary=await load_summary(store, name),
+    )
+
+
+def _is_of_interest(part: ProjectPart) -> bool:
+    return bool(part.unserved) or any(index.lists or index.withdrawn for index in part.indexes)
+
+
+def _facts(
+    reading: Reading, name: ProjectName, page: PublishedPage, known: _Known | None
+) -> ProjectFacts:
+    files = {file.filename: file for file in page.files}
+    groups = group_versions([(file.filename, file.yanked) for file in page.files])
+    newest = newest_version(groups)
+    metadata_of = _wheel_with_metadata(groups, newest, files)
+    metadata = _load_metadata(reading, metadata_of[1]) if metadata_of else ProjectMetadata()
+    summary = metadata.summary if metadata_of else known.summary if known else None
+    part = known.part if known else None
+    return ProjectFacts(
+        name=name,
+        summary=summary or None,
+        status=page.project_status.status,
+        status_reason=page.project_status.reason,
+        newest=newest.version if newest else None,
+        versions=tuple(_version(group, files, known.origins if known else {}) for group in groups),
+        indexes=tuple(map(_index, part.indexes)) if part else (),
+        missing=_missing(part) if part else (),
+        left_out=tuple((filename, rule) for filename, rule, _ in part.left_out()) if part else (),
+        metadata=metadata,
+        metadata_version=metadata_of[0] if metadata_of else None,
+        dependencies=_dependencies(reading, metadata),
+    )
+
+
+def _version(
+    group: VersionFiles,
+    files: Mapping[str, ListedBlob],
+    origins: Mapping[tuple[str, str], FirstSeen],
+) -> VersionFacts:
+    return VersionFacts(
+        version=group.version,
+        yanked=group.yanked,
+        is_prerelease=group.is_prerelease,
+        files=tuple(_file(files[filename], origins) for filename in group.filenames),
+    )
+
+
+def _file(file: ListedBlob, origins: Mapping[tuple[str, str], FirstSeen]) -> FileFacts:
+    origin = origins.get((file.filename, file.sha256))
+    return FileFacts(
+        filename=file.filename,
+        size=file.size,
+        sha256=file.sha256,
+        upload_time=file.upload_time,
+        requires_python=file.requires_python,
+        yanked=file.yanked,
+        words=describe_file(file.filename),
+        tags=tuple(expand_tags(file.filename)),
+        address="/".join(quote(part, safe="") for part in file.place),
+        first_seen=origin.at if origin else None,
+        index=origin.index if origin else None,
+        has_metadata=bool(file.core_metadata),
+    )
+
+
+def _wheel_with_metadata(
+    groups: Sequence[VersionFiles], newest: VersionFiles | None, files: Mapping[str, ListedBlob]
+) -> tuple[str | None, ListedBlob] | None:
+    """Return the version and the wheel whose metadata is shown: of the newest version that has one."""
+    ordered = [*([newest] if newest else []), *groups]
+    for group in ordered:
+        for filename in reversed(group.filenames):
+            if files[filename].core_metadata:
+                return group.version, files[filename]
+    return None
+
+
+def _load_metadata(reading: Reading, file: ListedBlob) -> ProjectMetadata:
+    *place, filename = file.place
+    try:
+        data, _ = reading.read_file((*place, f"{filename}.metadata"))
+    except OSError:
+        return ProjectMetadata()
+    return parse_project_metadata(data)
+
+
+def _dependencies(reading: Reading, metadata: ProjectMetadata) -> tuple[DependencyFacts, ...]:
+    names = {one.project for one in metadata.dependencies if one.project is not None}
+    held = reading.load(lambda store: load_shown(store, names)) if names else set()
+    if held is None:
+        held = {name for name in names if _has_page(reading, name)}
+    return tuple(
+        DependencyFacts(
+            requirement=one.requirement,
+            project=one.project,
+            held=one.project in held,
+            extra=one.extra,
+        )
+        for one in metadata.dependencies
+    )
+
+
+def _has_page(reading: Reading, name: ProjectName) -> bool:
+    try:
+        reading.file_status(("simple", name, "index.v1_json"))
+    except OSError:
+        return False
+    return True
+
+
+def _index(part: IndexPart) -> IndexShare:
+    return IndexShare(name=part.index, lists=part.lists, owns=part.owns)
+
+
+def _missing(part: ProjectPart) -> tuple[MissingFacts, ...]:
+    found = [
+        MissingFacts(
+            filename=row.filename or None,
+            index=index.index,
+            reason=row.reason.value,
+            detail=row.detail,
+            advice=advice_for(row.reason, is_index=False),
+        )
+        for index in part.indexes
+        for row in index.failures
+    ]
+    found += [
+        MissingFacts(
+            filename=one.filename or None,
+            index=one.index,
+            reason=one.reason.value,
+            detail=one.detail,
+            advice=advice_for(one.reason, is_index=False),
+        )
+        for one in part.unserved
+    ]
+    return tuple(found)
