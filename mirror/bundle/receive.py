@@ -1941,9 +1941,9 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
     if not is_repair:
         # Also where metadata was lost: a kept state may still list it.
         brought = {path for path in brought if os.path.lexists(os.path.dirname(f"{root.public}/{path}"))}
-    if not brought or record is None:
+    if not brought:
         return tree
-    listed = _listed_sidecars(root, record, brought)
+    listed = _listed_sidecars(root, kept_states(root, record), brought)
     problems = []
     for path in sorted(brought):
         digests = listed.get(path, {})
@@ -1960,12 +1960,26 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
     return tree
 
 
-def _listed_sidecars(root: Root, record: Record, paths: set[str]) -> dict[str, dict[str, str]]:
+def kept_states(root: Root, record: Optional[Record]) -> list[str]:
+    """Return the names of the kept states, the newest last.
+
+    Where the record is lost, all that are there are kept until another one is served.
+    """
+    if record is not None:
+        return [entry.name for entry in record.applied]
+    live = live_name(root)
+    if live is None:
+        return []  # nothing was ever served: what is there is of a run that was killed
+    others = (name for name in os.listdir(root.snapshots) if _STATE_NAME.match(name))
+    return [*sorted(name for name in others if name != live), live]
+
+
+def _listed_sidecars(root: Root, states: Sequence[str], paths: set[str]) -> dict[str, dict[str, str]]:
     """Return for each of some sidecars: name of a kept state -> the sha256 that it lists, "" for none; newest first."""
     found: dict[str, dict[str, str]] = {path: {} for path in paths}
     read: dict[int, list[Listed]] = {}
-    for entry in reversed(record.applied):
-        simple = f"{root.state(entry.name)}/simple"
+    for state in reversed(states):
+        simple = f"{root.state(state)}/simple"
         for project in os.listdir(simple):
             # A page that can't be read names nothing: --check finds it.
             with contextlib.suppress(OSError, FormatError):
@@ -1973,7 +1987,7 @@ def _listed_sidecars(root: Root, record: Record, paths: set[str]) -> dict[str, d
                     inode, listed = _files_of(f"{simple}/{project}/{PAGE_NAMES[2]}", found, read)
                     read[inode] = listed
                     for file in listed:
-                        found[file.path + METADATA_ENDING][entry.name] = file.sidecar or ""
+                        found[file.path + METADATA_ENDING][state] = file.sidecar or ""
     return found
 
 
@@ -2346,11 +2360,17 @@ def switch(root: Root, name: str) -> None:
     sync_directory(root.public)
 
 
-def state_name(manifest: Manifest, digest: str, record: Optional[Record]) -> str:
-    """Return the directory's name for a bundle's state: one that no kept state has, of this chain or an older one."""
-    name = f"bundle-{manifest.sequence:06d}"
-    taken = {entry.name for entry in record.applied} if record else set()
-    return f"{name}-{digest[:8]}" if name in taken else name
+def state_name(root: Root, manifest: Manifest, digest: str, record: Optional[Record]) -> str:
+    """Return the directory's name for a bundle's state: one that no kept state has, of this chain or an older one.
+
+    Without a record each state that is there is kept until the new one is served.
+    """
+    plain = name = f"bundle-{manifest.sequence:06d}"
+    taken = {*kept_states(root, record), live_name(root)}
+    while name in taken:
+        name = f"{plain}-{digest[:8]}"
+        digest = hashlib.sha256(digest.encode()).hexdigest()
+    return name
 
 
 # --- sweeping --------------------------------------------------------------------------------------------------------
@@ -2779,7 +2799,7 @@ def _apply(
         apply_repair(root, work, record, manifest)
         return record
     assert manifest.sequence is not None
-    name = state_name(manifest, digest, record)
+    name = state_name(root, manifest, digest, record)
     entry = Applied(name, manifest.sequence, digest, manifest.state.digest, manifest.created_at, now())
     talk.say("making the new state")
     listing = apply_update(root, work, record, entry, manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 from bundle.handmade import Far, File, Site, State, canonical, sha256, some_file
+
+from mirror.bundle import receive as program
 
 SDIST = File("aa-1.0.tar.gz", b"an sdist" * 100, metadata=b"Name: aa\nVersion: 1.0\n")
 PLANTED = replace(SDIST, metadata=b"Name: aa\nVersion: 1.0\nRequires-Dist: evil\n")
@@ -181,3 +184,35 @@ def rewrite_page(far: Far, data: bytes) -> None:
     record = far.record
     record["applied"][0]["state"] = sha256(text)
     (far.root / "receive.json").write_bytes(canonical(record))
+
+
+def test_lost_record_and_other_metadata(site: Site, far: Far) -> None:
+    """Without receive.json the states that are there still keep the metadata that they list."""
+    far.receive_well(site.make(FIRST))
+    (far.root / "receive.json").unlink()
+    before = stamp(far.public)
+    full = site.make(State({"aa": [PLANTED], "bb": [OTHER]}, 2), full=True)
+    done = far.receive(full, options=["--new-chain"])
+    assert (done.code, f"{SIDECAR}: bundle-000001 lists other metadata" in done.err) == (7, True), done.err
+    assert stamp(far.public) == before
+
+
+def test_lost_record_and_a_state_of_the_same_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, site: Site, far: Far
+) -> None:
+    """Without receive.json the served state keeps its directory until the new one is served, whatever its number."""
+    far.receive_well(site.make(FIRST))
+    (far.root / "receive.json").unlink()
+    second = State({"aa": [SDIST, SECOND]}, 2)
+    other = Site(tmp_path / "other", site.signer, chain="beef" * 8).make(second)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", "public")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(program, "switch", fail)
+        assert far.receive(other, options=["--new-chain"]).code == 6
+    far.check_serves(FIRST)
+    far.receive_well(other, options=["--new-chain"])
+    far.check_serves(second)
+    assert len(list((far.public / "snapshots").iterdir())) == 1
