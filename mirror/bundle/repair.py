@@ -102,8 +102,8 @@ def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow], *, is_receipt: 
 def acknowledged_changes(before: Sequence[ShipmentRow], after: Sequence[ShipmentRow], sequence: int) -> list[str]:
     """Return, in sentences, the changes that a receipt for one bundle made in the ledger.
 
-    A receipt deletes nothing. It lets ``prune`` forget, after ``keep-history``, the history of
-    older bundles; everyone who holds the medium can make one.
+    A receipt deletes nothing. It lets ``prune`` forget the history of older bundles, once
+    ``keep-history`` has passed since; everyone who holds the medium can make one.
     """
     old = next(row for row in before if row.sequence == sequence)
     new = next(row for row in after if row.sequence == sequence)
@@ -114,8 +114,8 @@ def acknowledged_changes(before: Sequence[ShipmentRow], after: Sequence[Shipment
         held = max((row.sequence for row in before if row.acknowledged_at is not None), default=0)
         if released and held < sequence:
             lines.append(
-                f"bundles {', '.join(released)} can be built on by --since until they are older than keep-history; if the"
-                " site does not have this bundle, make one with --since now"
+                f"bundles {', '.join(released)} can be built on by --since for keep-history from"
+                " now on; if the site does not have this bundle, make one with --since"
             )
     else:
         lines.append("it was acknowledged before: nothing is let go of")

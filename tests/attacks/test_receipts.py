@@ -67,7 +67,7 @@ def test_what_a_receipt_changes_is_told_and_since_goes_on(gap):
     after = [before[0], msgspec.structs.replace(before[1], acknowledged_at=time.time(), damage=0)]
     lines = acknowledged_changes(before, after, 2)
     assert lines[0] == "it was not acknowledged before"
-    assert lines[1].startswith("bundles 1 can be built on by --since until they are older than keep-history")
+    assert lines[1].startswith("bundles 1 can be built on by --since for keep-history from now on")
     assert acknowledged_changes(after, after, 2) == ["it was acknowledged before: nothing is let go of"]
     gap.mirror.query("UPDATE shipment SET acknowledged_at = 1 WHERE sequence = 2")
     report = gap.create(since=1)

@@ -104,14 +104,17 @@ async def record_site_forgotten(store: Store, site: str) -> None:
 
 
 async def record_shipments_aged(store: Store, cutoff: float) -> int:
-    """Release old shipments that no bundle will build on: made before a time, and a later one is
-    acknowledged.
+    """Release old shipments that no bundle will build on: made before a time, and a later one was
+    acknowledged before that time too.
+
+    Whoever holds the medium can make a receipt: it releases nothing before ``keep-history`` has
+    passed since it was entered.
     """
     async with store.transaction() as tx:
         return await tx.execute(
             "UPDATE shipment SET needed = 0 WHERE needed = 1 AND made_at <= ? AND EXISTS (SELECT 1"
             " FROM shipment later"
             " WHERE later.site = shipment.site AND later.sequence > shipment.sequence"
-            " AND later.acknowledged_at IS NOT NULL)",
-            (cutoff,),
+            " AND later.acknowledged_at <= ?)",
+            (cutoff, cutoff),
         )

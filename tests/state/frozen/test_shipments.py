@@ -95,13 +95,14 @@ async def test_record_site_forgotten(store: Store) -> None:
 
 
 async def test_record_shipments_aged(store: Store) -> None:
-    """An old shipment ages once a later one of its site is acknowledged."""
+    """An old shipment ages once a later one of its site was acknowledged that long ago too."""
     for site, sequence, made_at, acknowledged_at, needed in (
         ("north", 1, 1.0, None, 0),
         ("north", 2, 1.0, None, 1),
         ("north", 3, 5.0, None, 1),
         ("north", 4, 6.0, None, 1),
-        ("north", 5, 5.0, 7.0, 1),
+        ("north", 5, 5.0, 5.0, 1),
+        ("north", 6, 5.0, 5.1, 1),
         ("south", 1, 1.0, None, 1),
         ("south", 2, 1.0, None, 1),
     ):
@@ -114,6 +115,7 @@ async def test_record_shipments_aged(store: Store) -> None:
         ("north", 3, 0),
         ("north", 4, 1),
         ("north", 5, 1),
+        ("north", 6, 1),
         ("south", 1, 1),
         ("south", 2, 1),
     ]
