@@ -49,7 +49,7 @@ def split_url(
     """
     try:
         parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         raise ConfigError(where=where, problem="not a URL") from None
     if "@" in parts.netloc:
@@ -57,7 +57,7 @@ def split_url(
         advice = ", and name their source in [index.auth] or the environment" if is_source else ""
         raise ConfigError(where=where, problem=f"{_USERINFO}{advice}")
     is_unfit = _UNFIT_FOR_URL.search(url) is not None or not url.isprintable()
-    if parts.scheme not in schemes or not host or is_unfit:
+    if parts.scheme not in schemes or not host or port == 0 or is_unfit:
         problem = f"expected a URL such as https://HOST/{path}, http or https"
         raise ConfigError(where=where, problem=problem)
     return parts

@@ -238,7 +238,7 @@ def _checked_authority(scheme: str, authority: str) -> str:
     if parts is None or not _is_address(parts[1]):
         raise ValueError("it is a URL without a usable host")
     host, port = parts[1], int(parts[2] or _DEFAULT_PORTS[scheme])
-    if port > MAX_PORT:
+    if not 0 < port <= MAX_PORT:
         raise ValueError("it is a URL without a usable host")
     return host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
 

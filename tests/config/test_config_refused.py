@@ -137,6 +137,11 @@ REFUSED = {
         'index[0].page-hosts: expected hosts such as "pages.example" or "pages.example:8443", without https:// and'
         ' path, got "pages.example:99999"',
     ),
+    "page-hosts-port-0": (
+        INDEX + 'page-hosts = ["pages.example:0"]\n',
+        'index[0].page-hosts: expected hosts such as "pages.example" or "pages.example:8443", without https:// and'
+        ' path, got "pages.example:0"',
+    ),
     "page-hosts-empty": (
         INDEX + 'page-hosts = [""]\n',
         'index[0].page-hosts: expected hosts such as "pages.example" or "pages.example:8443", without https:// and'
