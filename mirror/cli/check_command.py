@@ -72,8 +72,8 @@ def _lines(proofs: list[Proof]) -> list[str]:
     for proof in proofs:
         what = " ".join(part for part in (proof.want, proof.file) if part) or "requirements"
         verdict = "installs" if proof.is_installable else "DOES NOT INSTALL"
-        held = size(sum(file.size or 0 for file in proof.files))
-        files = f": {counted(len(proof.files), 'file')}, {held}" if proof.files else ""
+        held = size(sum(file.size or 0 for file in proof.unique_files))
+        files = f": {counted(len(proof.unique_files), 'file')}, {held}" if proof.files else ""
         lines.append(safe(f"{what} in {proof.target} {verdict}{files}"))
         for gap in proof.gaps:
             about = gap.requirement or gap.project

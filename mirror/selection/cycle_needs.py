@@ -70,6 +70,12 @@ class WantedPages(Protocol):
     async def metadata(self, project: ProjectName, offer: Offer) -> bytes:
         """Return the core metadata of a file. Raises ``MetadataRefused``, ``MirrorError``."""
 
+    async def build_requires(self, project: ProjectName, offer: Offer) -> tuple[str, ...]:
+        """Return the build requirements of a source distribution.
+
+        Raises ``MetadataRefused``, ``MirrorError``.
+        """
+
     async def corrected(self, project: ProjectName, offer: Offer) -> bool:
         """Return whether a held file has other metadata than its index offered before it was held."""
 
@@ -363,6 +369,8 @@ class CycleNeeds:
         rows = [self._static(job)]
         for name in sorted(names):
             listing = await pages.look(ProjectName(name))
+            if job.want.wheels == "all" or job.want.sdists == "always":
+                rows.append([name, listing.digest])  # files beyond those that are shown
             rows += [
                 [name, one.release, rows_of(build_table(listing, one, job.want.sdists))]
                 for one in chosen

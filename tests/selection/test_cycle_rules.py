@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from wanting import WantingMirror, add, proofs
 
+from mirror.config import TargetConfig
 from mirroring import failures, requests
 from simulator import Status, build_sdist, build_wheel, withheld
 
@@ -163,13 +164,64 @@ async def test_gaps_are_named_and_the_rest_goes_on(index, mirror):
 
 
 async def test_a_source_distribution_where_no_wheel_is(index, mirror):
-    """It is mirrored with its dependencies; one whose metadata is dynamic is ``unproved`` until a want accepts it."""
-    index.state.publish("src", *build_sdist("src", "1.0"))
+    """It is mirrored with its dependencies and what building it takes, to any depth; ``never``: a gap."""
+    index.state.publish("src", *build_sdist("src", "1.0", requires=["lib"], build_requires=["backend>=2"]))
+    index.state.publish("backend", *build_sdist("backend", "2.0", build_requires=["tool"]))
+    for name in ("lib", "tool"):
+        add(index, name, "1.0")
     mirror.want("src")
     await mirror.cycle()
-    assert mirror.names() == {"src-1.0.tar.gz"}
+    wanted = {"src-1.0.tar.gz", "backend-2.0.tar.gz", wheel("lib", "1.0"), wheel("tool", "1.0")}
+    assert mirror.names() == wanted
     [proof] = await proofs(mirror)
-    assert [gap["reason"] for gap in proof["gaps"]] in ([], ["unproved"])
-    mirror.want("src", accept_unproved=("src",))
+    assert (proof["installable"], proof["files"]) == (True, 4)
+    index.state.publish("only", *build_sdist("only", "1.0"))
+    mirror.want("only", sdists="never")
+    await mirror.cycle()
+    assert mirror.exit_code == 5
+    [proof] = await proofs(mirror)
+    assert [(gap["project"], gap["reason"]) for gap in proof["gaps"]] == [("only", "no-wheel")]
+
+
+async def test_dependencies_that_only_code_knows(index, mirror):
+    """Resolved with what the file declares, mirrored, and ``unproved`` until the want accepts it."""
+    metadata = b"Metadata-Version: 1.2\nName: old\nVersion: 1.0\nRequires-Dist: lib\n"
+    index.state.publish("old", *build_sdist("old", "1.0", metadata=metadata))
+    add(index, "lib", "1.0")
+    mirror.want("old")
+    await mirror.cycle()
+    assert (mirror.exit_code, mirror.names()) == (0, {"old-1.0.tar.gz", wheel("lib", "1.0")})
+    [proof] = await proofs(mirror)
+    assert [gap["reason"] for gap in proof["gaps"]] == ["unproved"]
+    mirror.want("old", accept_unproved=("old",))
     [proof] = await proofs(mirror)
     assert proof["installable"]
+
+
+async def test_more_than_the_resolution(index, mirror):
+    """``newest N`` of the named projects, each with what it needs; all wheels that fit; source distributions beside them."""
+    for number, lib in enumerate((1, 1, 2, 3), start=1):
+        add(index, "app", f"{number}.0", f"lib=={lib}")
+        add(index, "lib", f"{number}.0")
+    add(index, "app", "4.0", "lib==3", tag="cp312-abi3-manylinux_2_17_x86_64")
+    index.state.publish("app", *build_sdist("app", "4.0", requires=["lib==3"]))
+    mirror.want("app", versions="newest 3")
+    await mirror.cycle()
+    best = wheel("app", "4.0", "cp312-abi3-manylinux_2_17_x86_64")
+    newest = {best, *(wheel("app", f"{n}.0") for n in (2, 3)), *(wheel("lib", f"{n}.0") for n in (1, 2, 3))}
+    assert mirror.names() == newest
+    mirror.want("app", wheels="all", sdists="always")
+    await mirror.cycle()
+    assert mirror.names() - newest == {wheel("app", "4.0"), "app-4.0.tar.gz"}
+
+
+async def test_patch_releases_that_a_marker_tells_apart(index, mirror):
+    """``python = "3.11"`` means each patch release: the tree holds all sets, and ``files`` counts their union."""
+    add(index, "app", "1.0", "old; python_full_version < '3.11.3'")
+    add(index, "old", "1.0")
+    mirror.targets = (TargetConfig(name="linux", python=("3.11",), platforms=("linux-x86_64",)),)
+    mirror.want("app")
+    await mirror.cycle()
+    assert mirror.names() == {wheel("app", "1.0"), wheel("old", "1.0")}
+    [proof] = await proofs(mirror)
+    assert (proof["target"], proof["installable"], proof["files"]) == ("linux/3.11/linux-x86_64", True, 2)

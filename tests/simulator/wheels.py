@@ -10,6 +10,7 @@ import base64
 import gzip
 import hashlib
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ def build_sdist(sdist_directory, config_settings=None):
 
 _PYPROJECT = """\
 [build-system]
-requires = []
+requires = {requires}
 build-backend = "copying_backend"
 backend-path = ["."]
 
@@ -85,6 +86,8 @@ def build_sdist(
     *,
     requires: Sequence[str] = (),
     requires_python: str | None = None,
+    build_requires: Sequence[str] = (),
+    metadata: bytes | None = None,
     size_pad: int = 0,
 ) -> tuple[str, bytes]:
     """Return (filename, bytes) of a ``.tar.gz`` source distribution that pip can build without a network."""
@@ -92,9 +95,11 @@ def build_sdist(
     top = f"{module}-{version}"
     wheel_name, wheel = build_wheel(name, version, requires=requires, requires_python=requires_python)
     files = {
-        "PKG-INFO": core_metadata(name, version, requires=requires, requires_python=requires_python),
+        "PKG-INFO": metadata or core_metadata(name, version, requires=requires, requires_python=requires_python),
         "copying_backend.py": _BACKEND.encode(),
-        "pyproject.toml": _PYPROJECT.format(name=name, version=version).encode(),
+        "pyproject.toml": _PYPROJECT.format(
+            name=name, version=version, requires=json.dumps(list(build_requires))
+        ).encode(),
         wheel_name: wheel,
     }
     if size_pad:

@@ -48,7 +48,8 @@ def judge(
     chosen: dict[ProjectName, list[Version]] = {}
     for file in files:
         project, version = ProjectName(file.project), Version(file.version)
-        chosen.setdefault(project, []).append(version)
+        if not file.is_build:
+            chosen.setdefault(project, []).append(version)
         try:
             found = read_metadata(
                 read_checked(file, layout, metadata_limit_bytes), project, version

@@ -55,6 +55,11 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it installs."""
         return not self.gaps
 
+    @property
+    def unique_files(self) -> list[ChosenFile]:
+        """Its files, each once, also where a build takes one that the want needs too."""
+        return list({(file.project, file.filename): file for file in self.files}.values())
+
     def as_json(self) -> dict[str, Any]:
         """Return the object of ``mirror check``."""
         return {
@@ -62,8 +67,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
             "file": self.file,
             "target": self.target,
             "installable": self.is_installable,
-            "files": len(self.files),
-            "bytes": sum(file.size or 0 for file in self.files),
+            "files": len(self.unique_files),
+            "bytes": sum(file.size or 0 for file in self.unique_files),
             "rebuilt": list(self.rebuilt),
             "instead": [item.as_json() for item in self.instead],
             "gaps": [gap.as_json() for gap in self.gaps],

@@ -11,13 +11,18 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from mirror.core.build_requires import read_build_requires
 from mirror.core.model import ListedFile
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.offers import Hidden, MetadataRefused, Offer, ProjectOffers
 from mirror.core.parse_json import parse_project_page
 from mirror.errors import Reason, TreeError, UpstreamError
 from mirror.tree.layout import Layout
-from mirror.tree.needed.metadata import MetadataUnreadable, read_held_metadata
+from mirror.tree.needed.metadata import (
+    MetadataUnreadable,
+    read_held_metadata,
+    read_held_pyproject,
+)
 from mirror.tree.pages import JSON_V1
 
 _MAX_FILES = 10_000_000
@@ -73,6 +78,19 @@ class Published:
             )
         except MetadataUnreadable as exc:
             raise MetadataRefused(Hidden(reason=Reason.BAD_FILE, detail=str(exc))) from exc
+
+    async def build_requires(self, project: ProjectName, offer: Offer) -> tuple[str, ...]:  # noqa: ARG002 - as Offers has it
+        """Return the build requirements of a published source distribution."""
+        sha256, filename = sha256_of(offer.file), offer.file.filename
+        try:
+            if sha256 is None:
+                raise MetadataUnreadable(f"{filename} is published without a sha256")
+            data = await anyio.to_thread.run_sync(
+                read_held_pyproject, self.layout, sha256, filename, self._metadata_limit_bytes
+            )
+        except MetadataUnreadable as exc:
+            raise MetadataRefused(Hidden(reason=Reason.BAD_FILE, detail=str(exc))) from exc
+        return read_build_requires(data)
 
 
 def sha256_of(file: ListedFile) -> Sha256 | None:

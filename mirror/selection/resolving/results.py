@@ -18,6 +18,8 @@ class ChosenFile(msgspec.Struct, frozen=True, kw_only=True, order=True):
     filename: str
     size: int | None = None
     digests: Digests = ()
+    is_build: bool = False
+    """Only building another file of the set takes it."""
     is_unproved: bool = False
     """A source distribution whose dependencies are known only by running it."""
 

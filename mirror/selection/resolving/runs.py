@@ -27,9 +27,15 @@ from mirror.core.names import ProjectName
 from mirror.errors import MirrorError
 from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.resolving.explaining import explain_gaps, explain_instead, shown_words
-from mirror.selection.resolving.results import ChosenFile, Result, failed, union
+from mirror.selection.resolving.results import Result, failed, union
 from mirror.selection.resolving.uv import ResolverFailed, Uv, UvAnswer, run_uv
 from mirror.selection.resolving.walk import counts, read_requirement, walk
+from mirror.selection.resolving.widening import (
+    file_of,
+    with_build_requirements,
+    with_more_files,
+    with_newest,
+)
 from mirror.selection.targets import Environment
 from mirror.selection.view.answers import MAX_NAMES, Offers, RunAnswers, TooManyNames
 from mirror.selection.view.server import ResolverView, served_view
@@ -54,16 +60,29 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """The choices of a want beyond its requirements."""
 
     sdists: Sdists = "where-no-wheel"
+    all_wheels: bool = False
+    all_sdists: bool = False
+    newest: int = 0
+    """Number of newest versions of the projects that the want names itself; 0: none."""
     accept_unproved: tuple[str, ...] = ()
     """Projects whose dependencies may be known only by running code."""
 
 
 def policy_of(want: WantConfig | None, *, sdists: Sdists | None = None) -> Policy:
-    """Return the choices of a want; those by default without one."""
+    """Return the choices of a want; those by default without one.
+
+    ``sdists``: for a proof, which asks only whether the want itself installs.
+    """
     if want is None:
         return Policy()
     accepted = tuple(canonicalize_name(name) for name in want.accept_unproved)
-    return Policy(sdists=sdists or want.sdists, accept_unproved=accepted)
+    return Policy(
+        sdists=sdists or want.sdists,
+        all_wheels=sdists is None and want.wheels == "all",
+        all_sdists=sdists is None and want.sdists == "always",
+        newest=0 if sdists is not None else want.newest,
+        accept_unproved=accepted,
+    )
 
 
 class Resolver:
@@ -95,8 +114,37 @@ class Resolver:
                 return results
             answers = RunAnswers(self._offers, environment, policy.sdists)
             result = await self._resolve_one(source, environment, answers)
-            results.append(_with_unproved(result, answers, policy))
+            result = _with_unproved(result, answers, policy)
+            if result.is_resolved:
+                result = await self._widened(result, source, environment, answers, policy)
+            results.append(result)
             done.append((environment, answers))
+
+    async def _widened(
+        self,
+        result: Result,
+        source: Resolution,
+        environment: Environment,
+        answers: RunAnswers,
+        policy: Policy,
+    ) -> Result:
+        """Add the files that a want needs beyond the resolution itself."""
+
+        async def run(asked: Resolution, where: Environment) -> tuple[Result, RunAnswers]:
+            told = RunAnswers(self._offers, where, policy.sdists)
+            found = await self._resolve_one(asked, where, told)
+            return _with_unproved(found, told, policy), told
+
+        result = with_more_files(
+            result,
+            answers,
+            environment,
+            all_wheels=policy.all_wheels,
+            all_sdists=policy.all_sdists,
+        )
+        if policy.newest:
+            result = await with_newest(result, answers, source, environment, policy.newest, run)
+        return await with_build_requirements(result, answers, environment, self._offers, run)
 
     async def _resolve_one(
         self, source: Resolution, environment: Environment, answers: RunAnswers
@@ -267,10 +315,10 @@ def _resolved(
         base,
         is_resolved=True,
         names=_names(answers),
-        files=tuple(sorted(_file_of(project, shown) for project, shown in chosen.items())),
+        files=tuple(sorted(file_of(project, shown) for project, shown in chosen.items())),
         instead=tuple(item for item, _ in instead),
         sought=tuple(
-            _file_of(
+            file_of(
                 ProjectName(item.project),
                 ShownVersion(version=Version(item.hidden), offer=offer, is_wheel=True),
             )
@@ -304,7 +352,7 @@ def _unresolved(
         names=_names(answers),
         gaps=tuple(gaps),
         sought=tuple(
-            _file_of(
+            file_of(
                 projects[offer.file.filename],
                 ShownVersion(version=version, offer=offer, is_wheel=True),
             )
@@ -332,18 +380,6 @@ def _with_unproved(result: Result, answers: RunAnswers, policy: Policy) -> Resul
             )
             gaps.append(gap)
     return msgspec.structs.replace(result, files=tuple(files), gaps=tuple(gaps))
-
-
-def _file_of(project: ProjectName, shown: ShownVersion) -> ChosenFile:
-    file = shown.offer.file
-    return ChosenFile(
-        index=shown.offer.index,
-        project=project,
-        version=str(shown.version),
-        filename=file.filename,
-        size=file.size,
-        digests=file.digests,
-    )
 
 
 def _read_line(line: str) -> tuple[ProjectName, Version] | None:

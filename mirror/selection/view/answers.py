@@ -56,6 +56,12 @@ class Offers(Protocol):
         Raises ``MetadataRefused`` where this file has none, ``MirrorError`` where nobody knows.
         """
 
+    async def build_requires(self, project: ProjectName, offer: Offer) -> tuple[str, ...]:
+        """Return the build requirements of a source distribution.
+
+        Raises ``MetadataRefused``, ``MirrorError``.
+        """
+
 
 class TooManyNames(Exception):
     """A resolution has asked for more projects than any real one needs."""

@@ -7,7 +7,10 @@ provisional: an index may lie in it, so that it is compared once the file is hel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import BinaryIO, TypeVar
 
 import anyio.to_thread
 
@@ -27,11 +30,20 @@ from mirror.errors import (
 )
 from mirror.sync.fetch_keys import staging_key
 from mirror.sync.work import Cycle, IndexRun
-from mirror.tree.needed.metadata import MetadataUnreadable, read_file_metadata, read_held_metadata
+from mirror.tree.atomic import Buffer
+from mirror.tree.needed.metadata import (
+    MetadataUnreadable,
+    read_file_metadata,
+    read_held_metadata,
+    read_held_pyproject,
+    read_pyproject,
+)
 from mirror.upstream.download import FileRequest, fetch_checked_metadata
 from mirror.workers.transfer import FetchJob, fetch_to_staging
 
 _KIND = "metadata"
+
+T = TypeVar("T")
 
 
 class MetadataReader:
@@ -52,6 +64,29 @@ class MetadataReader:
             self._in_memory[key] = known
             await self._save(key, offer, known)
         return known
+
+    async def read_pyproject(self, project: ProjectName, offer: Offer) -> bytes | None:
+        """Return pyproject.toml of a source distribution, or None where it has none.
+
+        Raises ``MetadataRefused``, ``MirrorError``.
+        """
+        files, filename = self._cycle.files, offer.file.filename
+        limit = files.metadata_limit_bytes
+        if offer.held is not None:
+            try:
+                return await anyio.to_thread.run_sync(
+                    read_held_pyproject, files.layout, offer.held, filename, limit
+                )
+            except MetadataUnreadable as exc:
+                raise MetadataRefused(Hidden(reason=Reason.BAD_FILE, detail=str(exc))) from exc
+        key = f"{_key(project, offer)}\npyproject.toml"
+        known = self._in_memory.get(key) or await self._load(key, offer)
+        if known is None:
+            reader = partial(read_pyproject, filename=filename, limit_bytes=limit)
+            known = await self._guarded(project, offer, reader) or b""
+            self._in_memory[key] = known
+            await self._save(key, offer, known)
+        return known or None
 
     async def corrected(self, project: ProjectName, offer: Offer) -> bool:
         """Return whether a held file has other metadata than its index offered before it was held."""
@@ -81,31 +116,33 @@ class MetadataReader:
     async def _ask(self, project: ProjectName, offer: Offer) -> bytes:
         run, file = self._runs[offer.index], offer.file
         limit = self._cycle.files.metadata_limit_bytes
+        if file.metadata is not None and is_wheel(file.filename):
+            url = f"{file.url}.metadata"
+            # where it is advertised and not there, as some indexes do for all files: the wheel's
+            with contextlib.suppress(NotFound), _refusals(run):
+                return await fetch_checked_metadata(run.session, url, file.metadata, limit)
+        reader = partial(read_file_metadata, filename=file.filename, limit_bytes=limit)
+        found = await self._guarded(project, offer, reader)
+        assert found is not None
+        return found
+
+    async def _guarded(
+        self, project: ProjectName, offer: Offer, reader: Callable[[Buffer | BinaryIO], T]
+    ) -> T:
+        run = self._runs[offer.index]
         try:
-            if file.metadata is not None and is_wheel(file.filename):
-                try:
-                    return await fetch_checked_metadata(
-                        run.session, f"{file.url}.metadata", file.metadata, limit
-                    )
-                except NotFound:
-                    pass  # advertised and not there: some indexes do so for all files
-            return await self._from_whole_file(run, project, offer)
-        except AccessDenied as exc:
-            if exc.ends_index:
-                run.end(exc)
-                raise
-            raise MetadataRefused(_hidden(exc)) from exc
-        except (
-            NotFound,
-            Withheld,
-            TooLarge,
-            IntegrityError,
-            RedirectRefused,
-            RefusedElsewhere,
-        ) as exc:
+            with _refusals(run):
+                return await self._from_whole_file(run, project, offer, reader)
+        except NotFound as exc:
             raise MetadataRefused(_hidden(exc)) from exc
 
-    async def _from_whole_file(self, run: IndexRun, project: ProjectName, offer: Offer) -> bytes:
+    async def _from_whole_file(
+        self,
+        run: IndexRun,
+        project: ProjectName,
+        offer: Offer,
+        reader: Callable[[Buffer | BinaryIO], T],
+    ) -> T:
         """Fetch the file into staging, where it is found again if it is chosen, and read it there."""
         file, files = offer.file, self._cycle.scratch or self._cycle.files
         request = FileRequest(
@@ -119,9 +156,7 @@ class MetadataReader:
         staged, _ = await fetch_to_staging(run.session, files, FetchJob(key=key, request=request))
         try:
             with staged.open_source() as source:
-                return await anyio.to_thread.run_sync(
-                    read_file_metadata, source, file.filename, files.metadata_limit_bytes
-                )
+                return await anyio.to_thread.run_sync(reader, source)
         except MetadataUnreadable as exc:
             raise MetadataRefused(
                 Hidden(reason=Reason.BAD_FILE, detail=f"{file.filename}: {exc}")
@@ -139,6 +174,20 @@ class MetadataReader:
         # Without a strong digest another file may have the same name tomorrow.
         if self._cycle.listings is not None and strongest_digest(offer.file.digests) is not None:
             await anyio.to_thread.run_sync(self._cycle.listings.cache.save, _KIND, key, data)
+
+
+@contextlib.contextmanager
+def _refusals(run: IndexRun) -> Iterator[None]:
+    """Turn the refusal of one file into ``MetadataRefused``; ``NotFound`` stays."""
+    try:
+        yield
+    except AccessDenied as exc:
+        if exc.ends_index:
+            run.end(exc)
+            raise
+        raise MetadataRefused(_hidden(exc)) from exc
+    except (Withheld, TooLarge, IntegrityError, RedirectRefused, RefusedElsewhere) as exc:
+        raise MetadataRefused(_hidden(exc)) from exc
 
 
 def _key(project: ProjectName, offer: Offer) -> str:

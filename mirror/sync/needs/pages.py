@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from mirror.core.build_requires import read_build_requires
 from mirror.core.diff import HeldFile
 from mirror.core.model import ListedFile, ProjectPage, Validators
 from mirror.core.names import ProjectName
@@ -302,6 +303,10 @@ class CyclePages:
     async def metadata(self, project: ProjectName, offer: Offer) -> bytes:
         """Return the core metadata of a file. Raises ``MetadataRefused``, ``MirrorError``."""
         return await self._metadata.read(project, offer)
+
+    async def build_requires(self, project: ProjectName, offer: Offer) -> tuple[str, ...]:
+        """Return the build requirements of a source distribution."""
+        return read_build_requires(await self._metadata.read_pyproject(project, offer))
 
     async def corrected(self, project: ProjectName, offer: Offer) -> bool:
         """Return whether a held file has other metadata than its index offered before it was held."""

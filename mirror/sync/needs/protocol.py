@@ -28,6 +28,12 @@ class Pages(Protocol):
     async def metadata(self, project: ProjectName, offer: Offer) -> bytes:
         """Return the core metadata of a file. Raises ``MetadataRefused``, ``MirrorError``."""
 
+    async def build_requires(self, project: ProjectName, offer: Offer) -> tuple[str, ...]:
+        """Return the build requirements of a source distribution.
+
+        Raises ``MetadataRefused``, ``MirrorError``.
+        """
+
     async def corrected(self, project: ProjectName, offer: Offer) -> bool:
         """Return whether a held file has other metadata than its index offered before it was held."""
 

@@ -6,6 +6,7 @@ import io
 import os
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -16,11 +17,17 @@ from mirror.tree.layout import Layout
 from mirror.tree.wheel import WheelError, extract_metadata
 
 _MAX_MEMBERS = 200_000
+_MAX_BYTES = 4 << 30
+"""Maximum number of unpacked bytes that are read to find a member."""
 _PKG_INFO = "PKG-INFO"
 
 
 class MetadataUnreadable(Exception):
     """A file has no metadata that can be read; the text says why."""
+
+
+class MemberMissing(MetadataUnreadable):
+    """A source distribution can be read, and has no such file."""
 
 
 def read_held_metadata(layout: Layout, sha256: Sha256, filename: str, limit_bytes: int) -> bytes:
@@ -43,6 +50,28 @@ def read_held_metadata(layout: Layout, sha256: Sha256, filename: str, limit_byte
         raise MetadataUnreadable(f"{filename} can't be read: {exc}") from exc
 
 
+def read_held_pyproject(
+    layout: Layout, sha256: Sha256, filename: str, limit_bytes: int
+) -> bytes | None:
+    """Return pyproject.toml of a held source distribution, or None where it has none.
+
+    Blocks. Raises ``MetadataUnreadable``.
+    """
+    try:
+        with os.fdopen(open_plain(layout.blob_path(sha256, filename)), "rb") as file:
+            return read_pyproject(file, filename, limit_bytes)
+    except (OSError, TreeError) as exc:
+        raise MetadataUnreadable(f"{filename} can't be read: {exc}") from exc
+
+
+def read_pyproject(source: Buffer | BinaryIO, filename: str, limit_bytes: int) -> bytes | None:
+    """Return pyproject.toml of a source distribution, or None where it has none."""
+    try:
+        return read_sdist_member(source, filename, "pyproject.toml", limit_bytes)
+    except MemberMissing:
+        return None
+
+
 def read_file_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int) -> bytes:
     """Return METADATA of a wheel, or PKG-INFO of a source distribution. Raises ``MetadataUnreadable``."""
     if filename.endswith(".whl"):
@@ -50,23 +79,52 @@ def read_file_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: in
             return extract_metadata(source, filename, limit_bytes)
         except WheelError as exc:
             raise MetadataUnreadable(str(exc)) from exc
-    return read_sdist_member(source, filename, _PKG_INFO, limit_bytes)
+    data = read_sdist_member(source, filename, _PKG_INFO, limit_bytes)
+    if b"\nRequires-Dist:" in data:
+        return data
+    # from before metadata 2.2: setuptools wrote the dependencies beside it
+    try:
+        text = read_sdist_member(source, filename, "requires.txt", limit_bytes, depth=3)
+    except MemberMissing:
+        return data
+    head, _, body = data.partition(b"\n\n")
+    lines = [head.rstrip(b"\n"), *_requires_dist(text.decode("utf-8", "replace"))]
+    return b"\n".join(lines) + b"\n\n" + body
+
+
+def _requires_dist(text: str) -> Iterator[bytes]:
+    """Yield the lines of core metadata for a requires.txt: sections are ``[extra:marker]``."""
+    extra, marker = "", ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            extra, _, marker = line[1:-1].partition(":")
+            if extra:
+                yield f"Provides-Extra: {extra}".encode()
+        elif line:
+            of_extra = f'extra == "{extra}"' if extra else ""
+            of_marker = f"({marker})" if marker and extra else marker
+            parts = [part for part in (of_marker, of_extra) if part]
+            yield f"Requires-Dist: {line}{' ; ' if parts else ''}{' and '.join(parts)}".encode()
 
 
 def read_sdist_member(
-    source: Buffer | BinaryIO, filename: str, member: str, limit_bytes: int
+    source: Buffer | BinaryIO, filename: str, member: str, limit_bytes: int, *, depth: int = 2
 ) -> bytes:
-    """Return a file in the folder of a source distribution. Raises ``MetadataUnreadable``."""
-    opened = source if hasattr(source, "read") else io.BytesIO(source)
+    """Return a file in the folder of a source distribution. Raises ``MetadataUnreadable``.
+
+    ``depth``: the number of parts of its path.
+    """
+    opened = _opened(source)
+    opened.seek(0)
     if filename.endswith(".zip"):
         raise MetadataUnreadable("source distributions in zip files are not read")
     try:
-        with tarfile.open(fileobj=opened, mode="r:*") as archive:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=opened, mode="r:*") as archive:
             for number, found in enumerate(archive):
-                if number > _MAX_MEMBERS:
+                if number > _MAX_MEMBERS or found.offset > _MAX_BYTES:
                     break
                 path = PurePosixPath(found.name)
-                if path.name == member and len(path.parts) == 2 and found.isfile():
+                if path.name == member and len(path.parts) == depth and found.isfile():
                     if found.size > limit_bytes:
                         raise MetadataUnreadable(
                             f"its {member} has {found.size} bytes, more than metadata-size allows"
@@ -76,4 +134,10 @@ def read_sdist_member(
                     return bytes(extracted.read())
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, MemoryError) as exc:
         raise MetadataUnreadable(f"it can't be unpacked: {type(exc).__name__}") from exc
-    raise MetadataUnreadable(f"it has no {member}")
+    raise MemberMissing(f"it has no {member}")
+
+
+def _opened(source: Buffer | BinaryIO) -> BinaryIO:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(source)
+    return source
