@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 _TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _ONE_RANGE: Final = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)", re.ASCII | re.IGNORECASE)
 _MOST_DIGITS: Final = 18
+
+
+class Lines(Protocol):
+    """The lines of a request's headers."""
+
+    def getall(self, key: str, /) -> list[str]:
+        """Return the values of a header. Raises ``KeyError``."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of all lines."""
+
+
+class JoinedHeaders(Mapping[str, str]):
+    """The headers of a request; the values of a header that was sent in several lines are joined
+    (RFC 9110, 5.3).
+    """
+
+    def __init__(self, headers: Lines) -> None:
+        self._headers = headers
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(self._headers.getall(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(self._headers))
+
+    def __len__(self) -> int:
+        return len(set(self._headers))
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ with one debug line and no traceback.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -29,6 +30,7 @@ HEADER_LIMIT_S: Final = 10.0
 STALL_LIMIT_S: Final = 60.0
 WATCH_EVERY_S: Final = 5.0
 _KEEPALIVE_S: Final = 75.0
+_DISCARD_S: Final = 2.0
 _LINGER_S: Final = 30.0
 """How long the body of a request that is refused is read, so that the client sees the answer."""
 
@@ -92,6 +94,7 @@ class Connection(RequestHandler):
 
     __slots__ = (
         "_answer",
+        "_discarding",
         "_header_timer",
         "_is_answering",
         "_key",
@@ -112,6 +115,7 @@ class Connection(RequestHandler):
         self._key: str | None = None
         self._request_key: str | None = None
         self._is_answering = False
+        self._discarding: asyncio.Future[None] | None = None
         self._header_timer: asyncio.TimerHandle | None = None
         self._answer: web.StreamResponse | None = None
         self._marker: tuple[int, ...] | None = None
@@ -130,6 +134,8 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Release everything that the connection holds."""
         self._stop_timer()
+        if self._discarding is not None and not self._discarding.done():
+            self._discarding.set_result(None)
         self._server.open.discard(self)
         self._server.counters.connected(-1)
         if self._key is not None:
@@ -142,6 +148,8 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes; the time for a header begins with its first byte and ends with its last."""
+        if self._discarding is not None:
+            return
         before = self._request_count
         super().data_received(data)
         if self._request_count != before or self._current_request is not None or self._messages:
@@ -240,9 +248,24 @@ class Connection(RequestHandler):
             "X-Content-Type-Options": "nosniff",
             "Server": "mirror",
         }
-        answer = web.Response(status=status, text=text, headers=headers)
+        answer = _LastAnswer(status=status, text=text, headers=headers)
         answer.force_close()
         return answer
+
+    async def discard_input(self) -> None:
+        """Close the sending side and read without looking, for a moment at most.
+
+        A client that still sends a refused request would lose the answer with the connection.
+        """
+        transport = self.transport
+        if transport is None or not transport.can_write_eof():
+            return
+        self._discarding = asyncio.get_running_loop().create_future()
+        transport.write_eof()
+        transport.resume_reading()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_S):
+                await self._discarding
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log an exception that aiohttp could not handle: a bug."""
@@ -273,6 +296,17 @@ class Connection(RequestHandler):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+class _LastAnswer(web.Response):
+    """The answer to a request that may still be on its way."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the rest, then let the client read it."""
+        connection = self._req.protocol if self._req is not None else None
+        await super().write_eof(data)
+        if isinstance(connection, Connection):
+            await connection.discard_input()
 
 
 class _AccessLog(AbstractAccessLogger):

@@ -20,7 +20,14 @@ from mirror.logs import get_logger
 from mirror.metrics import CONTENT_TYPE
 from mirror.serve.answers import no_store, not_found, plain
 from mirror.serve.blobs import BlobJudge
-from mirror.serve.conditions import Part, Unsatisfiable, format_date, is_unchanged, select_part
+from mirror.serve.conditions import (
+    JoinedHeaders,
+    Part,
+    Unsatisfiable,
+    format_date,
+    is_unchanged,
+    select_part,
+)
 from mirror.serve.negotiation import Form, select_form, takes_gzip
 from mirror.serve.pages import MetadataTags, PageCache
 from mirror.serve.people.server import PeopleServer, answer_static
@@ -131,7 +138,8 @@ class IndexServer:
         return plain(HTTPStatus.OK, "ready\n")
 
     async def _page(self, request: BaseRequest, target: Target, page: Page) -> web.StreamResponse:
-        form = page.form or select_form(request.headers.get("Accept"), target.format)
+        headers_in = JoinedHeaders(request.headers)
+        form = page.form or select_form(headers_in.get("Accept"), target.format)
         name = PAGE_FILES[form or Form.HTML]
         # index.html and index.v1_html have the same bytes; a tree may have one of them alone.
         descriptor, found = self._tree.open(
@@ -147,7 +155,7 @@ class IndexServer:
                         "This page is text/html or PEP 691's HTML or JSON.\n",
                     )
                 )
-            gzip = takes_gzip(request.headers.get("Accept-Encoding"))
+            gzip = takes_gzip(headers_in.get("Accept-Encoding"))
             sent = await self._pages.page(page.place, form, descriptor, found, gzip=gzip)
             headers = {
                 "Content-Type": f"{form.value}; charset=utf-8" if form is Form.HTML else form.value,
@@ -160,7 +168,7 @@ class IndexServer:
                 headers["Content-Security-Policy"] = PAGE_POLICY
             if gzip:
                 headers["Content-Encoding"] = "gzip"
-            if is_unchanged(request.headers, etag=sent.etag, modified=sent.modified):
+            if is_unchanged(headers_in, etag=sent.etag, modified=sent.modified):
                 return _unchanged(headers)
             if sent.body is not None:
                 return web.Response(body=sent.body, headers=headers)
@@ -204,10 +212,12 @@ def _file_answer(
         "Cache-Control": FILE_CACHING,
         "Accept-Ranges": "bytes",
     }
-    if is_unchanged(request.headers, etag=etag, modified=found.st_mtime):
+    headers_in = JoinedHeaders(request.headers)
+    if is_unchanged(headers_in, etag=etag, modified=found.st_mtime):
         return _unchanged(headers)
-    size = found.st_size
-    part = select_part(request.headers, size=size, etag=etag, modified=found.st_mtime)
+    size, part = found.st_size, None
+    if request.method == "GET":  # the only method with ranges (RFC 9110, 14.2)
+        part = select_part(headers_in, size=size, etag=etag, modified=found.st_mtime)
     if isinstance(part, Unsatisfiable):
         answer = plain(
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
