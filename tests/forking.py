@@ -34,8 +34,8 @@ from typing import IO, Any, Self
 MODULES = (
     "coverage",
     "mirror.cli.app",
-    "mirror.cli.sync_commands",
-    "mirror.cli.upkeep_commands",
+    "mirror.cli.commands.sync",
+    "mirror.cli.commands.upkeep",
     "mirror.jobs.after_cycle",
     "mirror.sync.cycle",
     "mirror.upkeep.prune",

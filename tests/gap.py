@@ -16,9 +16,9 @@ from snapshotting import shown
 
 from mirror.bundle import receive as far_program
 from mirror.bundle.volumes import SMALLEST_VOLUME
-from mirror.cli import bundle_commands
-from mirror.cli.options import GlobalOptions
 from mirror.config import SiteConfig
+from mirror.jobs import bundle_create
+from mirror.jobs.bundle_create import BundleRequest, Dialog
 from mirroring import Mirror
 from simulator import ThreadedSimulator
 
@@ -65,7 +65,7 @@ class Gap:
     def create(self, **options: Any) -> dict[str, Any]:
         """Make a bundle as the command does; return its report."""
         repair = options.pop("repair", None)
-        wanted = bundle_commands._Wanted(
+        request = BundleRequest(
             **{
                 "config": self.config,
                 "site": SITE,
@@ -79,8 +79,8 @@ class Gap:
             }
         )
         if repair is not None:
-            return bundle_commands._repair(GlobalOptions(), wanted, repair)
-        return bundle_commands._create(GlobalOptions(), wanted)
+            return bundle_create.create_repair(request, repair, Dialog())
+        return bundle_create.create_bundle(request, Dialog(), wait_s=0.0)
 
     @property
     def config(self):

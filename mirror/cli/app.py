@@ -7,25 +7,15 @@ from __future__ import annotations
 
 import typer
 
-from mirror.cli import (
-    bundle_commands,
-    check_command,
-    client_config_command,
-    config_commands,
-    explain_command,
-    install_units_command,
-    list_command,
-    lock_commands,
-    probe_command,
-    serve_command,
-    snapshot_commands,
-    status_command,
-    sync_commands,
-    target_commands,
-    upkeep_commands,
-    want_commands,
-    web_config_command,
-    why_command,
+from mirror.cli.commands import check, explain, list_, lock, probe, serve, snapshot, status, sync, upkeep, why
+from mirror.cli.commands.bundle import contents, create, key, receive, sites
+from mirror.cli.commands.configuration import (
+    client_config,
+    config,
+    install_units,
+    target,
+    want,
+    web_config,
 )
 from mirror.cli.options import group_callback, with_global_options
 
@@ -43,63 +33,61 @@ def _group(help_text: str, *, add_completion: bool = False) -> typer.Typer:
 
 
 app = _group("A verified, servable copy of Python package indexes.", add_completion=True)
-app.command("sync")(with_global_options(sync_commands.sync))
-app.command("status")(with_global_options(status_command.status))
-app.command("list")(with_global_options(list_command.show))
-app.command("explain")(with_global_options(explain_command.explain))
-app.command("check")(with_global_options(check_command.check))
-app.command("why")(with_global_options(why_command.why))
-app.command("verify")(with_global_options(upkeep_commands.verify))
-app.command("prune")(with_global_options(upkeep_commands.prune))
-app.command("probe")(with_global_options(probe_command.probe))
-app.command("serve")(with_global_options(serve_command.serve))
-app.command("init")(with_global_options(config_commands.init))
-app.command("client-config")(with_global_options(client_config_command.client_config))
-app.command("web-config")(with_global_options(web_config_command.web_config))
-app.command("install-units")(with_global_options(install_units_command.install_units))
+app.command("sync")(with_global_options(sync.sync))
+app.command("status")(with_global_options(status.status))
+app.command("list")(with_global_options(list_.show))
+app.command("explain")(with_global_options(explain.explain))
+app.command("check")(with_global_options(check.check))
+app.command("why")(with_global_options(why.why))
+app.command("verify")(with_global_options(upkeep.verify))
+app.command("prune")(with_global_options(upkeep.prune))
+app.command("probe")(with_global_options(probe.probe))
+app.command("serve")(with_global_options(serve.serve))
+app.command("init")(with_global_options(config.init))
+app.command("client-config")(with_global_options(client_config.client_config))
+app.command("web-config")(with_global_options(web_config.web_config))
+app.command("install-units")(with_global_options(install_units.install_units))
 
 _config = _group("Check, show and describe the configuration.")
-_config.command("check")(with_global_options(config_commands.check))
-_config.command("show")(with_global_options(config_commands.show))
-_config.command("schema")(with_global_options(config_commands.schema))
+_config.command("check")(with_global_options(config.check))
+_config.command("show")(with_global_options(config.show))
+_config.command("schema")(with_global_options(config.schema))
 app.add_typer(_config, name="config")
 
 _target = _group("Environments in which packages must install.")
-_target.command("list")(with_global_options(target_commands.show_all))
-_target.command("show")(with_global_options(target_commands.show))
-_target.command("here")(with_global_options(target_commands.here))
+_target.command("list")(with_global_options(target.show_all))
+_target.command("show")(with_global_options(target.show))
+_target.command("here")(with_global_options(target.here))
 app.add_typer(_target, name="target")
 
 _want = _group("What must be installable.")
-_want.command("add")(with_global_options(want_commands.add))
-_want.command("remove")(with_global_options(want_commands.remove))
-_want.command("list")(with_global_options(want_commands.show))
+_want.command("add")(with_global_options(want.add))
+_want.command("remove")(with_global_options(want.remove))
+_want.command("list")(with_global_options(want.show))
 app.add_typer(_want, name="want")
 
 _lock = _group("Lock files that were made outside.")
-_lock.command("check")(with_global_options(lock_commands.check))
-_lock.command("rewrite")(with_global_options(lock_commands.rewrite))
+_lock.command("check")(with_global_options(lock.check))
+_lock.command("rewrite")(with_global_options(lock.rewrite))
 app.add_typer(_lock, name="lock")
 
 _snapshot = _group("Named states of the tree, and channels that show one of them.")
-_snapshot.command("create")(with_global_options(snapshot_commands.create))
-_snapshot.command("list")(with_global_options(snapshot_commands.show))
-_snapshot.command("diff")(with_global_options(snapshot_commands.diff))
-_snapshot.command("promote")(with_global_options(snapshot_commands.promote))
-_snapshot.command("delete")(with_global_options(snapshot_commands.delete))
+_snapshot.command("create")(with_global_options(snapshot.create))
+_snapshot.command("list")(with_global_options(snapshot.show))
+_snapshot.command("diff")(with_global_options(snapshot.diff))
+_snapshot.command("promote")(with_global_options(snapshot.promote))
+_snapshot.command("delete")(with_global_options(snapshot.delete))
 app.add_typer(_snapshot, name="snapshot")
 
 _bundle = _group("Carry changes across an air gap.")
-_bundle.command("key")(with_global_options(bundle_commands.key))
-_bundle.command("create")(with_global_options(bundle_commands.create))
-_bundle.command("list")(with_global_options(bundle_commands.show))
-_bundle.command("inspect")(with_global_options(bundle_commands.inspect))
-_bundle.command("verify")(with_global_options(bundle_commands.verify))
+_bundle.command("key")(with_global_options(key.key))
+_bundle.command("create")(with_global_options(create.create))
+_bundle.command("list")(with_global_options(sites.show))
+_bundle.command("inspect")(with_global_options(contents.inspect))
+_bundle.command("verify")(with_global_options(contents.verify))
 # Unknown options are passed on: they are those of receive.py.
-_bundle.command("receive", context_settings={"ignore_unknown_options": True})(
-    with_global_options(bundle_commands.receive)
-)
-_bundle.command("acknowledge")(with_global_options(bundle_commands.acknowledge))
-_bundle.command("forget")(with_global_options(bundle_commands.forget))
-_bundle.command("abandon")(with_global_options(bundle_commands.abandon))
+_bundle.command("receive", context_settings={"ignore_unknown_options": True})(with_global_options(receive.receive))
+_bundle.command("acknowledge")(with_global_options(sites.acknowledge))
+_bundle.command("forget")(with_global_options(sites.forget))
+_bundle.command("abandon")(with_global_options(sites.abandon))
 app.add_typer(_bundle, name="bundle")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,3 +27,8 @@ def shown_bytes(total: int, what: str, console: Console | None = None) -> Iterat
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)
+
+
+def shown_bytes_if(is_shown: bool, total: int, what: str) -> AbstractContextManager[Callable[[int], None]]:
+    """Show a bar while the block runs, or nothing."""
+    return shown_bytes(total, what) if is_shown else nullcontext(lambda _count: None)

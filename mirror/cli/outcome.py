@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mirror import __version__
 from mirror.core.direction_marks import escape_marks
@@ -77,6 +77,13 @@ def write_out(text: str, *, end: str = "\n") -> None:
     except OSError as exc:
         close_output()
         raise TreeError(path="standard output", problem=f"can't be written: {exc.strerror}") from exc
+
+
+def write_json(value: Any) -> None:
+    """Print one JSON object on a line of its own. Raises ``TreeError`` as ``write_out`` does."""
+    import msgspec  # not needed for --version and --help
+
+    write_out(msgspec.json.encode(value).decode())
 
 
 def own_command() -> str:

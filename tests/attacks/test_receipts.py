@@ -29,9 +29,9 @@ def gap(tmp_path, threaded_simulator) -> Gap:
 def shipments(gap: Gap) -> list:
     import anyio
 
-    from mirror.cli.bundle_commands import _load_shipments
+    from mirror.jobs.bundle_sites import load_bundles
 
-    return anyio.run(_load_shipments, gap.config, SITE)
+    return anyio.run(load_bundles, gap.config, SITE)
 
 
 @pytest.mark.parametrize("key", ["digest", "state_digest", "chain"])

@@ -624,17 +624,17 @@ def test_another_bundle_entered_meanwhile_spoils_this_one(gap):
             db.execute("INSERT INTO shipment (site, chain, sequence, digest, revision, state, volumes, bytes, made_at)"
                        " VALUES (?, 'c', 1, 'd', 1, '{}', 0, 0, 0)", (SITE,))  # fmt: skip
 
-    from mirror.cli import bundle_commands
+    from mirror.jobs import bundle_create
 
-    original = bundle_commands._enter
+    original = bundle_create._enter
 
-    async def enter(*arguments):
+    async def enter(*arguments, **options):
         enter_another()
-        await original(*arguments)
+        await original(*arguments, **options)
 
-    bundle_commands._enter = enter
+    bundle_create._enter = enter
     try:
         with pytest.raises(BundleError, match="was entered meanwhile"):
             gap.create()
     finally:
-        bundle_commands._enter = original
+        bundle_create._enter = original

@@ -15,7 +15,7 @@ import pytest
 
 from mirror import logs
 from mirror.cli import main
-from mirror.cli.status_words import describe_status
+from mirror.cli.words.status import describe_status
 from mirror.config import Config, IndexConfig, MirrorSettings
 from mirror.errors import Reason
 from mirror.exit_codes import ExitCode

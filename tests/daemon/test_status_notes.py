@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cli.status_words import describe_status
+from mirror.cli.words.status import describe_status
 from mirror.core.schedule import DiskSample
 from mirror.exit_codes import ExitCode
 from mirror.state.cycles import CycleRow

@@ -14,7 +14,7 @@ import typer.main
 from man_page import render_man_page, walk_commands
 
 from mirror.cli.app import app
-from mirror.cli.web_config_command import WebServer, render_web_config
+from mirror.cli.commands.configuration.web_config import WebServer, render_web_config
 from mirror.config.show import json_schema
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs/reference"

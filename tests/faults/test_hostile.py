@@ -17,7 +17,7 @@ import pytest
 from mirror_program import call, clean_environment
 
 from mirror import logs
-from mirror.cli.words import Place, describe_cycle
+from mirror.cli.words.cycle import Place, describe_cycle
 from mirror.errors import TreeError
 from mirror.sync.cycle import run_cycle
 from mirroring import failures, offered

@@ -61,8 +61,8 @@ def main() -> None:
     for module in (
         "bundle.create",
         "bundle.receive",
-        "cli.sync_commands",
-        "cli.upkeep_commands",
+        "cli.commands.sync",
+        "cli.commands.upkeep",
         "cli.options",
         "wiring",
         "sync.cycle",

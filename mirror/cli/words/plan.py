@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mirror.cli.text import counted, safe, size, table
-from mirror.cli.words import Place, describe_warnings
+from mirror.cli.words.cycle import Place, describe_warnings
 
 if TYPE_CHECKING:
     from mirror.sync.report import PlanItem, Report

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from mirror.cli.missing_words import missing_lines
 from mirror.cli.text import counted, safe, size
+from mirror.cli.words.missing import missing_lines
 from mirror.core.advice import advice_for
 from mirror.errors import MirrorError, Reason
 

@@ -16,9 +16,9 @@ from typing import Annotated
 
 import typer
 
+from mirror.cli.commands.configuration.web_config import DEFAULT_ROOT, WebServer, check_plain, render_web_config
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_error, write_out
-from mirror.cli.web_config_command import DEFAULT_ROOT, WebServer, check_plain, render_web_config
 from mirror.errors import ConfigError, shown_text
 from mirror.exit_codes import ExitCode
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_out
+from mirror.cli.outcome import write_json, write_out
 from mirror.cli.text import table
 from mirror.errors import ConfigError, shown_text
 from mirror.exit_codes import ExitCode
@@ -33,7 +33,7 @@ def show_all(options: GlobalOptions, json: _JSON = False) -> ExitCode:
     """List the targets of the configuration."""
     targets = options.load_config().targets
     if json:
-        _write_json({"format": 1, "targets": [_target_json(target) for target in targets]})
+        write_json({"format": 1, "targets": [_target_json(target) for target in targets]})
     elif targets:
         rows = [(t.name, ", ".join(t.python), ", ".join(t.platforms), _systems(t)) for t in targets]
         write_out("\n".join(table([("TARGET", "PYTHON", "PLATFORMS", "SYSTEM"), *rows])))
@@ -60,7 +60,7 @@ def show(
     groups = [list(group) for _name, group in groupby(found, key=lambda e: e.name)]
     if json:
         of_target = [_environment_json(group) for group in groups]
-        _write_json({"format": 1, "target": {**_target_json(target), "environments": of_target}})
+        write_json({"format": 1, "target": {**_target_json(target), "environments": of_target}})
     else:
         write_out("\n\n".join(_environment_text(group) for group in groups))
     return ExitCode.OK
@@ -76,7 +76,7 @@ def here(_options: GlobalOptions, json: _JSON = False) -> ExitCode:
     except ValueError as exc:
         raise ConfigError(where="this machine", problem=str(exc)) from exc
     if json:
-        _write_json({"format": 1, "target": _target_json(parse_machine_target(text))})
+        write_json({"format": 1, "target": _target_json(parse_machine_target(text))})
     else:
         write_out(text.rstrip("\n"))
     return ExitCode.OK
@@ -118,9 +118,3 @@ def _systems(target: TargetConfig) -> str:
     if "macos" in systems:
         found.append(f"macOS {target.macos or DEFAULT_MACOS}")
     return ", ".join(found) or "-"
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    import msgspec
-
-    write_out(msgspec.json.encode(value).decode())

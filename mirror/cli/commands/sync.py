@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from anyio import CancelScope
 
-    from mirror.cli.words import Place
+    from mirror.cli.words.cycle import Place
     from mirror.config import Config
     from mirror.core.names import ProjectName
     from mirror.jobs.once import OnceResult
@@ -204,9 +204,9 @@ def _write_report(report: Report, place: Place, *, dry_run: bool, as_json: bool)
     """Print the result on stdout: one object for a machine, else words that fit the terminal."""
     import msgspec
 
-    from mirror.cli.plan import describe_plan
     from mirror.cli.text import folded, stdout_width
-    from mirror.cli.words import describe_cycle
+    from mirror.cli.words.cycle import describe_cycle
+    from mirror.cli.words.plan import describe_plan
 
     if as_json:
         write_out(msgspec.json.encode(report.as_json()).decode())
@@ -218,7 +218,7 @@ def _write_report(report: Report, place: Place, *, dry_run: bool, as_json: bool)
 def _place(options: GlobalOptions, config: Config) -> Place:
     import shlex
 
-    from mirror.cli.words import Place
+    from mirror.cli.words.cycle import Place
     from mirror.tree.layout import Layout
 
     root = config.mirror.root

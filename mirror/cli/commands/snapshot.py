@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_out
+from mirror.cli.outcome import write_json, write_out
 from mirror.cli.text import counted, safe, size, table
 from mirror.exit_codes import ExitCode
 
@@ -46,7 +46,7 @@ def create(
 
     row = anyio.run(run)
     if json:
-        _write_json({"format": 1, "snapshot": _row_json(row, [])})
+        write_json({"format": 1, "snapshot": _row_json(row, [])})
     else:
         write_out(
             f"snapshot {name}: {counted(row.projects, 'project')}, {counted(row.files, 'file')} ({size(row.bytes)});"
@@ -72,7 +72,7 @@ def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
     rows, channels = anyio.run(run)
     shown_by = {row.name: sorted(c for c, s in channels.items() if s == row.name) for row in rows}
     if json:
-        _write_json({"format": 1, "snapshots": [_row_json(row, shown_by[row.name]) for row in rows]})
+        write_json({"format": 1, "snapshots": [_row_json(row, shown_by[row.name]) for row in rows]})
     elif not rows:
         write_out("no snapshots; make one with `mirror snapshot create NAME`")
     else:
@@ -114,7 +114,7 @@ def diff(
 
     found = anyio.run(run)
     if json:
-        _write_json(found.as_json())
+        write_json(found.as_json())
     else:
         write_out("\n".join(_difference_lines(found)))
     return ExitCode.OK
@@ -140,7 +140,7 @@ def promote(
 
     before = anyio.run(run)
     if json:
-        _write_json({"format": 1, "channel": channel, "snapshot": name, "before": before})
+        write_json({"format": 1, "channel": channel, "snapshot": name, "before": before})
     else:
         was = f" instead of {before}" if before and before != name else ""
         write_out(f"channel {channel} shows {name}{was}; served at channels/{channel}/simple/")
@@ -159,7 +159,7 @@ def delete(options: GlobalOptions, name: _NAME, json: _JSON = False) -> ExitCode
 
     row = anyio.run(run)
     if json:
-        _write_json({"format": 1, "deleted": _row_json(row, [])})
+        write_json({"format": 1, "deleted": _row_json(row, [])})
     else:
         write_out(f"snapshot {name} is deleted")
     return ExitCode.OK
@@ -231,9 +231,3 @@ def _time(seconds: float) -> str:
     import time
 
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    import msgspec
-
-    write_out(msgspec.json.encode(value).decode())

@@ -43,8 +43,8 @@ def status(
 
         write_out(msgspec.json.encode(status_object(found)).decode())
         return found.exit_code
-    from mirror.cli.status_words import describe_status
     from mirror.cli.text import folded, stdout_width
+    from mirror.cli.words.status import describe_status
 
     write_out("\n".join(folded(describe_status(found), stdout_width())))
     return found.exit_code

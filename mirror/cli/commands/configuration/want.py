@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_out
+from mirror.cli.outcome import write_json, write_out
 from mirror.cli.text import counted, safe, table
 from mirror.errors import ConfigError, TreeError, shown_text
 from mirror.exit_codes import ExitCode
@@ -75,7 +75,7 @@ def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
     config = options.load_config()
     if json:
         wants = [_want_json(config, n) for n in range(len(config.wants))]
-        _write_json({"format": 1, "wants": wants})
+        write_json({"format": 1, "wants": wants})
     elif config.wants:
         rows = [_want_row(config, n) for n in range(len(config.wants))]
         write_out("\n".join(table([("WANT", "REQUIREMENTS", "FILES", "TARGETS"), *rows])))
@@ -174,12 +174,6 @@ def _replace(options: GlobalOptions, path: Path, edited: EditedConfig) -> None:
 
 def _print(edited: EditedConfig, *, as_json: bool) -> None:
     if as_json:
-        _write_json({"format": 1, "changes": edited.changes})
+        write_json({"format": 1, "changes": edited.changes})
     else:
         write_out("\n".join(safe(change) for change in edited.changes))
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    import msgspec
-
-    write_out(msgspec.json.encode(value).decode())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_error, write_out
+from mirror.cli.outcome import write_error, write_json, write_out
 from mirror.cli.text import counted, size
 from mirror.errors import ConfigError
 from mirror.exit_codes import ExitCode
@@ -54,7 +54,7 @@ def verify(
     found = anyio.run(_verify, options, scope, repair)
     left = found.lost if repair else found.findings
     if json:
-        _write_json(_verification_json(found, repair=repair))
+        write_json(_verification_json(found, repair=repair))
     else:
         _show_verification(found, repair=repair)
     return ExitCode.DAMAGED if left else ExitCode.OK
@@ -73,7 +73,7 @@ def prune(
     config = options.load_tree_config(needs_settings=True)
     gone = anyio.run(partial(prune_tree, config, dry_run=dry_run, wait_s=options.wait_s))
     if json:
-        _write_json(gone.as_json() | {"dry_run": dry_run})
+        write_json(gone.as_json() | {"dry_run": dry_run})
     else:
         verb = "would go" if dry_run else "deleted"
         parts = [f"{counted(gone.blobs, 'file')} ({size(gone.bytes)}) whose retention has ended"]
@@ -163,9 +163,3 @@ def _advice(file: LostFile) -> str:
 def _say_more(things: Sequence[object]) -> None:
     if len(things) > _SHOWN:
         write_out(f"… and {len(things) - _SHOWN} more; --json lists all")
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    import msgspec
-
-    write_out(msgspec.json.encode(value).decode())

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mirror.cli.missing_words import missing_lines
 from mirror.cli.text import ago, counted, duration, safe, size, table
-from mirror.cli.words import unread_names
+from mirror.cli.words.cycle import unread_names
+from mirror.cli.words.missing import missing_lines
 from mirror.core.advice import advice_for
 from mirror.errors import Reason
 from mirror.exit_codes import SIGNALS

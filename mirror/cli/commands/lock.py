@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mirror.cli.client_config_command import client_address
+from mirror.cli.commands.configuration.client_config import client_address
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_error, write_out
 from mirror.cli.text import safe

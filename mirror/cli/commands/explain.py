@@ -40,9 +40,9 @@ def explain(
 async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
     import msgspec
 
-    from mirror.cli.explain_words import describe_file, describe_project
-    from mirror.cli.list_command import project_json
+    from mirror.cli.commands.list_ import project_json
     from mirror.cli.text import folded, stdout_width
+    from mirror.cli.words.explain import describe_file, describe_project
     from mirror.state.readers.lookup import load_last_published
     from mirror.state.store import open_store_for_reading
     from mirror.state.wants.needs import load_needed_indexes, load_wants_of

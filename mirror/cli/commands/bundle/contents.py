@@ -1,0 +1,104 @@
+"""``mirror bundle inspect|verify``: what is in a bundle, and whether it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mirror.cli.byte_progress import shown_bytes_if
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_error, write_json, write_out
+from mirror.cli.text import counted, safe, size
+from mirror.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from mirror.bundle.look import Look
+
+_MOST_LINES = 200
+_JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
+_MEDIA = Annotated[list[Path], typer.Argument(metavar="DIR", help="The bundle; several when it is spread over media.")]
+
+
+def inspect(
+    options: GlobalOptions,  # noqa: ARG001 - every command takes them
+    directories: _MEDIA,
+    json: _JSON = False,
+) -> ExitCode:
+    """Say what is in a bundle, for which site, and who signed it, without reading the volumes; 7 for a bad signature."""
+    from mirror.bundle import look, signing
+
+    signing.check_tool()
+    media = look.find_bundles(directories)
+    found = look.inspect(media)
+    if json:
+        write_json(found.as_json())
+    else:
+        _show_contents(found)
+        for problem in found.problems:
+            write_error(f"error: {problem}" if found.is_signed else f"warning: {problem}")
+    return ExitCode.DAMAGED if found.problems and found.is_signed else ExitCode.OK
+
+
+def verify(
+    options: GlobalOptions,
+    directories: _MEDIA,
+    trust: Annotated[
+        Path | None, typer.Option("--trust", metavar="ALLOWED_SIGNERS", help="The keys that are trusted.")
+    ] = None,
+    json: _JSON = False,
+) -> ExitCode:
+    """Hash everything in a bundle and check its signature; exit code 7 for damage, 5 for volumes that are not there."""
+    from mirror.bundle import look, signing
+
+    signing.check_tool()
+    media = look.find_bundles(directories)
+    found = look.inspect(media, trust=trust)
+    with shown_bytes_if(
+        options.is_interactive, sum(volume.size for volume in found.manifest.volumes), "hashing"
+    ) as told:
+        found = look.verify(found, media, told)
+    if json:
+        write_json(found.as_json())
+    else:
+        _show_contents(found)
+        for problem in found.problems:
+            write_error(f"error: {problem}")
+        if not found.problems:
+            write_out("everything that lies here is whole" + ("" if found.is_trusted else "; trust was not checked"))
+    if found.problems:
+        return ExitCode.DAMAGED
+    return ExitCode.PARTIAL if found.volumes_missing else ExitCode.OK
+
+
+def _show_contents(found: Look) -> None:
+    m = found.manifest
+    write_out(f"{m.label}: {m.kind} for the site {m.site}, made {m.created_at} by {m.tool}, chain {m.chain[:8]}…")
+    if m.valid_until is not None:
+        write_out(f"to be applied until {m.valid_until}")
+    if m.base is None:
+        write_out("complete: needs nothing from before")
+    else:
+        write_out(f"builds on {', '.join(str(r.sequence) for r in (m.base, *m.supersedes))}")
+    total = sum(item.size for item in m.blobs)
+    write_out(f"brings {counted(len(m.blobs), 'file')} ({size(total)}), {counted(len(m.pages), 'page')}")
+    if m.removed:
+        write_out(f"takes away {counted(len(m.removed), 'project')}: {', '.join(m.removed[:20])}")
+    changes = found.changes()
+    for project, versions in list(changes.comes.items())[:_MOST_LINES]:
+        write_out(f"  comes    {safe(project)} {safe(', '.join(versions))}")
+    for project in changes.relabelled[:_MOST_LINES]:
+        write_out(f"  changes  {safe(project)}: other labels, or versions that leave")
+    for project in m.removed[:_MOST_LINES]:
+        write_out(f"  goes     {project}")
+    more = sum(max(len(names) - _MOST_LINES, 0) for names in (changes.comes, changes.relabelled, m.removed))
+    if more:
+        write_out(f"  … and {counted(more, 'more line')}: --json lists all")
+    state = m.state
+    write_out(f"leads to {counted(state.projects, 'project')}, {counted(state.files, 'file')} ({size(state.bytes)})")
+    trusted = "" if found.is_trusted else " (not compared with a trust file)"
+    unsigned = "THE SIGNATURE IS NOT GOOD" if found.is_signed else "NOT SIGNED"
+    write_out(f"signed by {safe(found.signer)}{trusted}" if found.signer else unsigned)
+    missing = f"; not here: {', '.join(found.volumes_missing)}" if found.volumes_missing else ""
+    write_out(f"{counted(len(m.volumes), 'volume')}{missing}")

@@ -1,0 +1,239 @@
+"""``mirror bundle create``: make a bundle for a site, or one that mends what a site lacks."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirror.cli.byte_progress import shown_bytes_if
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_error, write_json, write_out
+from mirror.cli.text import counted, size
+from mirror.errors import ConfigError
+from mirror.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from mirror.bundle.manifest import Head
+    from mirror.config import Config
+    from mirror.jobs.bundle_create import BundleRequest
+    from mirror.state.frozen.plan import Plan
+
+_LONGEST_S = 100 * 366 * 86400
+_JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
+
+
+def create(
+    options: GlobalOptions,
+    site: Annotated[str, typer.Option("--site", metavar="NAME", help="For which place beyond the gap.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The medium: a folder is made below it.")],
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Signs it; else the site's key of the configuration.")
+    ] = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Do not sign it: the far side refuses that.")] = False,
+    volume_size: Annotated[
+        str, typer.Option("--volume-size", metavar="SIZE", help="The largest file; the default suits FAT media.")
+    ] = "4GB",
+    snapshot: Annotated[
+        str | None, typer.Option("--snapshot", metavar="NAME", help="Send this state instead of the newest.")
+    ] = None,
+    since: Annotated[
+        int | None, typer.Option("--since", metavar="SEQUENCE", help="Build on an older bundle: media got lost.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Everything, for a new site or a new start.")] = False,
+    repair: Annotated[
+        Path | None, typer.Option("--repair", metavar="LIST", help="Mend what the far side's list or receipt names.")
+    ] = None,
+    valid_for: Annotated[
+        str | None,
+        typer.Option("--valid-for", metavar="DURATION", help="How long it may be applied; needs a receive.py of 0.2."),
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Make it on the file system of /, where no medium is mounted.")
+    ] = False,
+    require_proof: Annotated[
+        bool, typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7).")
+    ] = False,
+    json: _JSON = False,
+) -> ExitCode:
+    """Make a bundle of what leads a site from its last bundle to now."""
+    import anyio
+
+    from mirror.holdings.opening import check_user
+    from mirror.jobs.bundle_create import BundleRequest
+    from mirror.upkeep.snapshot import check_name
+
+    check_name(site, "site")
+    _check_together(full=full, since=since, repair=repair, snapshot=snapshot, valid_for=valid_for)
+    config = options.load_tree_config()
+    table = next((s for s in config.sites if s.name == site), None)
+    if table is None and config.sites:
+        known = ", ".join(s.name for s in config.sites)
+        write_error(f"warning: the configuration has no [[site]] {site}, so it gets everything; it has: {known}")
+    key = _find_key(key or (table.key if table else None), unsigned=unsigned)
+    anyio.run(check_user, config.mirror)
+    _check_target(to, local=local)
+    if require_proof:
+        anyio.run(_prove, config, snapshot)
+    request = BundleRequest(
+        config=config,
+        site=site,
+        to=to.absolute(),
+        key=key,
+        volume_size=_volume_size(volume_size),
+        snapshot=snapshot,
+        since=since,
+        full=full,
+        valid_for_s=_valid_for(valid_for),
+    )
+    report = _make(options, request, repair)
+    if json:
+        write_json({"format": 1, **report})
+    else:
+        _show_created(report)
+    if report["outcome"] == "nothing" and repair is None:
+        _show_unacknowledged(config, site)
+    return ExitCode.PARTIAL if report.get("not_mended") else ExitCode.OK
+
+
+def _make(options: GlobalOptions, request: BundleRequest, repair: Path | None) -> dict[str, Any]:
+    from mirror.jobs.bundle_create import Dialog, create_bundle, create_repair
+
+    dialog = Dialog(
+        confirm_first=partial(_confirm_first, options, request.site),
+        announce_touch=_announce_touch,
+        progress=partial(shown_bytes_if, options.is_interactive),
+    )
+    if repair is not None:
+        return create_repair(request, repair, dialog)
+    return create_bundle(request, dialog, wait_s=options.wait_s)
+
+
+def _check_together(
+    *, full: bool, since: int | None, repair: Path | None, snapshot: str | None, valid_for: str | None
+) -> None:
+    """Raise ``ConfigError`` for options that exclude each other."""
+    if sum((full, since is not None, repair is not None)) > 1:
+        raise ConfigError(where="--full, --since, --repair", problem="expected one of them")
+    if repair is not None and snapshot is not None:
+        raise ConfigError(where="--snapshot", problem="a repair mends what was sent; expected no snapshot")
+    if repair is not None and valid_for is not None:
+        raise ConfigError(where="--valid-for", problem="a repair fits one state only; expected no duration")
+
+
+def _find_key(key: Path | None, *, unsigned: bool) -> Path | None:
+    """Return the key that signs; None where the bundle is not signed. Raises ``ConfigError``."""
+    from mirror.bundle import signing
+
+    if unsigned:
+        return None
+    if key is None:
+        raise ConfigError(
+            where="--key", problem="missing: name a key (`mirror bundle key FILE` makes one), or --unsigned"
+        )
+    signing.check_tool()
+    if not key.exists() and not key.with_name(f"{key.name}.pub").exists():
+        raise ConfigError(where="--key", problem=f"{key} is not there; `mirror bundle key {key}` makes one")
+    return key
+
+
+def _check_target(to: Path, *, local: bool) -> None:
+    try:
+        place, top = to.stat(), Path("/").stat()
+    except OSError as exc:
+        raise ConfigError(where="--to", problem=f"{to}: {exc.strerror}; mount the medium, or make the folder") from exc
+    if not to.is_dir():
+        raise ConfigError(where="--to", problem=f"{to} is no folder")
+    if place.st_dev == top.st_dev and not local:
+        raise ConfigError(
+            where="--to",
+            problem=f"{to} lies on the file system of /: is the medium mounted? --local makes the bundle there all the same",
+        )
+
+
+async def _prove(config: Config, snapshot: str | None) -> None:
+    import os
+
+    from mirror.holdings.opening import opened_holdings_for_reading
+    from mirror.jobs.prove import require_proof
+
+    async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
+        await require_proof(config, holdings, os.environ, snapshot=snapshot)
+
+
+def _show_unacknowledged(config: Config, site: str) -> None:
+    import anyio
+
+    from mirror.jobs.bundle_sites import load_bundles
+
+    rows = anyio.run(load_bundles, config, site)
+    done = max((row.sequence for row in rows if row.acknowledged_at is not None), default=None)
+    waiting = [str(row.sequence) for row in rows if row.acknowledged_at is None and row.sequence > (done or 0)]
+    if waiting:
+        again = "--full" if done is None else f"--since {done}"
+        write_error(f"not acknowledged yet: {', '.join(waiting)}; if a medium was lost, make a bundle with {again}")
+
+
+def _valid_for(text: str | None) -> float | None:
+    from mirror.config import parse_duration
+
+    try:
+        seconds = None if text is None else parse_duration(text)
+    except ValueError as exc:
+        raise ConfigError(where="--valid-for", problem='expected a duration such as "30d"') from exc
+    if seconds is not None and not 1 <= seconds <= _LONGEST_S:
+        raise ConfigError(where="--valid-for", problem="expected from 1 second to 100 years")
+    return seconds
+
+
+def _volume_size(text: str) -> int:
+    from mirror.bundle.volumes import SMALLEST_VOLUME
+    from mirror.config import parse_size
+
+    try:
+        value = parse_size(text)
+    except ValueError as exc:
+        raise ConfigError(where="--volume-size", problem='expected a size such as "4GB"') from exc
+    if value < SMALLEST_VOLUME:
+        raise ConfigError(where="--volume-size", problem=f"expected at least {SMALLEST_VOLUME} bytes")
+    return value
+
+
+def _announce_touch(name: str) -> None:
+    write_error(f"touch the key now: it signs {name}")
+
+
+def _confirm_first(options: GlobalOptions, site: str, head: Head, plan: Plan) -> bool:
+    """Announce the first bundle for a site, and ask for it on a terminal: a typo in its name would send everything."""
+    from mirror.bundle.create import total_bytes
+
+    state = head.state
+    what = f"{counted(state['projects'], 'project')}, {counted(state['files'], 'file')}, {size(total_bytes(plan))}"
+    if options.is_interactive and sys.stdin is not None and sys.stdin.isatty():
+        return typer.confirm(f"first bundle for the site {site}: {what}. Make it?", err=True)
+    write_error(f"warning: first bundle for the site {site}: {what}")
+    return True
+
+
+def _show_created(report: dict[str, Any]) -> None:
+    for item in report.get("not_mended", [])[:20]:
+        write_out(f"can't be mended from here: {item['path']}; send a bundle made with --full")
+    if report["outcome"] == "nothing":
+        write_out(f"nothing to send to {report['site']}: its last bundle leads to this state")
+        return
+    what = [counted(report["files"], "file"), counted(report["pages"], "page")]
+    if report["projects_removed"]:
+        what.append(f"{counted(report['projects_removed'], 'project')} that left")
+    write_out(
+        f"{report['path']}: {', '.join(what)}, {size(report['bytes'])} in {counted(report['volumes'], 'volume')}"
+        + ("" if report["signed"] else "; NOT SIGNED")
+    )
+    if report["valid_until"]:
+        write_out(
+            f"to be applied until {report['valid_until']}; the far side needs the receive.py in it, or a newer one:"
+            " older ones refuse it"
+        )
+    write_out("carry it across; README.txt in it tells what to do there, receipt.json is what comes back")

@@ -1,0 +1,152 @@
+"""``mirror bundle list|acknowledge|forget|abandon``: the sites beyond the gap and their bundles."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_json, write_out
+from mirror.cli.text import counted, safe, size, table
+from mirror.core.times import utc_text
+from mirror.errors import ConfigError
+from mirror.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from mirror.state.frozen.shipments import ShipmentRow
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
+
+
+def show(
+    options: GlobalOptions,
+    site: Annotated[str | None, typer.Option("--site", metavar="NAME", help="Only this one.")] = None,
+    json: _JSON = False,
+) -> ExitCode:
+    """List what was made for each site, what the far side has acknowledged, and what was begun and not completed."""
+    import anyio
+
+    from mirror.jobs.bundle_sites import load_bundles, load_unfinished
+
+    config = options.load_tree_config()
+    rows = anyio.run(load_bundles, config, site)
+    begun = [
+        {"site": name, "begun_at": utc_text(pin.made_at), "revision": pin.revision}
+        for name, pin in anyio.run(load_unfinished, config, site)
+    ]
+    if json:
+        write_json({"format": 1, "bundles": [_shipment_json(row) for row in rows], "unfinished": begun})
+        return ExitCode.OK
+    if not rows:
+        write_out("no bundles; make one with `mirror bundle create --site NAME --to DIR --key FILE`")
+    else:
+        head = ("site", "bundle", "made", "builds on", "size", "acknowledged", "damage")
+        lines = [
+            (
+                row.site,
+                str(row.sequence),
+                utc_text(row.made_at),
+                "-" if row.base is None else str(row.base),
+                size(row.bytes),
+                "-" if row.acknowledged_at is None else utc_text(row.acknowledged_at),
+                "-" if row.damage is None else str(row.damage),
+            )
+            for row in rows
+        ]
+        write_out("\n".join(table([head, *lines], right=frozenset({1, 3, 4, 6}))))
+    for found in begun:
+        write_out(
+            f"begun for {found['site']} at {found['begun_at']} and not completed: `mirror bundle create --site {found['site']} …`"
+            " completes it or begins anew; until then its files are kept"
+        )
+    return ExitCode.OK
+
+
+def acknowledge(
+    options: GlobalOptions,
+    receipt: Annotated[Path, typer.Argument(metavar="RECEIPT", help="receipt.json from the far side.")],
+    json: _JSON = False,
+) -> ExitCode:
+    """Enter in the ledger what the far side has received."""
+    import anyio
+
+    from mirror.jobs.bundle_sites import acknowledge as record_receipt
+
+    config = options.load_tree_config()
+    row, changes = anyio.run(partial(record_receipt, config, receipt, wait_s=options.wait_s))
+    if json:
+        write_json({"format": 1, "bundle": _shipment_json(row), "changes": changes})
+    else:
+        write_out(f"bundle {row.sequence} is acknowledged by {row.site}")
+        for line in changes:
+            write_out(line)
+        if row.damage:
+            write_out(f"it reports {counted(row.damage, 'damaged file')}: mirror bundle create --repair {receipt} …")
+    return ExitCode.OK
+
+
+def forget(
+    options: GlobalOptions,
+    site: Annotated[str, typer.Argument(metavar="SITE", help="The place beyond the gap.")],
+    json: _JSON = False,
+) -> ExitCode:
+    """Remove a site and all that is kept for it: its chain, its bundles, and what was begun."""
+    from mirror.jobs.bundle_sites import forget as forget_site
+
+    begun, bundles = forget_site(options.load_tree_config(), site, wait_s=options.wait_s)
+    if not begun and not bundles:
+        raise ConfigError(
+            where="SITE", problem=f"no bundle was made for {safe(site)}; `mirror bundle list` shows all sites"
+        )
+    if json:
+        write_json({"format": 1, "outcome": "forgotten", "site": site, "bundles": bundles})
+    else:
+        write_out(
+            f"{site} is forgotten, with {counted(bundles, 'bundle')}; the next bundle for it is complete and begins a new chain,"
+            " which the far side takes by --new-chain"
+        )
+    return ExitCode.OK
+
+
+def abandon(
+    options: GlobalOptions,
+    site: Annotated[str, typer.Argument(metavar="SITE", help="For which place beyond the gap.")],
+    json: _JSON = False,
+) -> ExitCode:
+    """Drop a bundle that was begun for a site and not completed."""
+    from mirror.jobs.bundle_sites import abandon as abandon_bundle
+
+    places = abandon_bundle(options.load_tree_config(), site, wait_s=options.wait_s)
+    if not places:
+        raise ConfigError(
+            where="SITE", problem=f"nothing was begun for {safe(site)}; `mirror bundle list` shows what was"
+        )
+    written = [place for place in places if place]
+    if json:
+        write_json({"format": 1, "outcome": "abandoned", "site": site, "folders": written})
+        return ExitCode.OK
+    write_out(f"what was begun for {site} is dropped")
+    for place in written:
+        write_out(f"it was written to {place}: what is left of it must not be carried across")
+    return ExitCode.OK
+
+
+def _shipment_json(row: ShipmentRow) -> dict[str, Any]:
+    return {
+        "site": row.site,
+        "chain": row.chain,
+        "sequence": row.sequence,
+        "digest": row.digest,
+        "base": row.base,
+        "revision": row.revision,
+        "state": dict(row.state),
+        "volumes": row.volumes,
+        "bytes": row.bytes,
+        "made_at": utc_text(row.made_at),
+        "acknowledged_at": None if row.acknowledged_at is None else utc_text(row.acknowledged_at),
+        "free_bytes": row.free_bytes,
+        "damage": row.damage,
+    }

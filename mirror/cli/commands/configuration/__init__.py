@@ -1,0 +1,1 @@
+"""Commands about the configuration, the files made from it, and those who use the mirror."""

@@ -1,0 +1,241 @@
+"""Make a bundle for a site, or one that mends what a site lacks (``mirror bundle create``).
+
+Only one bundle is in the making at a time (``bundle.lock``). The tree's own lock is held to freeze
+and to record, not while the bundle is written: a daemon may go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+
+from mirror.bundle import repair as mending
+from mirror.bundle.agent import unlocked_key
+from mirror.bundle.create import (
+    Basis,
+    Order,
+    Signing,
+    bundle_directory,
+    check_known,
+    clear_begun,
+    commit,
+    find_basis,
+    head_of,
+    is_continued,
+    make_plan,
+    plan_path,
+    sources_of,
+    summary,
+    total_bytes,
+    write_bundle,
+)
+from mirror.bundle.manifest import Head
+from mirror.bundle.repair import Receipt, find_withheld
+from mirror.bundle.volumes import Told
+from mirror.config import Config
+from mirror.errors import ConfigError, StateError, TreeError, shown_text
+from mirror.holdings.holdings import Holdings
+from mirror.holdings.opening import check_user, opened_holdings, opened_holdings_for_reading
+from mirror.jobs.bundle_sites import drop_unfinished, load_bundles
+from mirror.logs import get_logger
+from mirror.state.frozen.plan import Plan, open_plan
+from mirror.state.frozen.snapshots import Kind, SnapshotRow, load_snapshots
+from mirror.tree.layout import Layout
+from mirror.tree.lock import hold
+from mirror.upkeep.snapshot import clear_interrupted, freeze_pin, load_revision_to_freeze, remove
+
+_log = get_logger(__name__)
+
+
+class BundleRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The bundle to make."""
+
+    config: Config
+    site: str
+    to: Path
+    """The medium; a folder is made below it."""
+    key: Path | None
+    """Signs it; None: it is not signed."""
+    volume_size: int
+    snapshot: str | None = None
+    since: int | None = None
+    full: bool = False
+    valid_for_s: float | None = None
+
+
+def _go_on(_head: Head, _plan: Plan) -> bool:
+    return True
+
+
+def _say_nothing(_name: str) -> None:
+    pass
+
+
+def _show_nothing(_size: int, _title: str) -> AbstractContextManager[Told]:
+    return nullcontext(lambda _count: None)
+
+
+class Dialog(msgspec.Struct, frozen=True, kw_only=True):
+    """The questions and messages to the person who makes a bundle; none of them by default."""
+
+    confirm_first: Callable[[Head, Plan], bool] = _go_on
+    """Whether the first bundle for a site is meant: a typo in its name would send everything."""
+    announce_touch: Callable[[str], None] = _say_nothing
+    """A key waits to be touched; the argument is the file that it signs."""
+    progress: Callable[[int, str], AbstractContextManager[Told]] = _show_nothing
+    """Shows how many of these bytes are written."""
+
+
+class _Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle that is frozen and planned."""
+
+    pin: SnapshotRow
+    order: Order
+    basis: Basis
+
+
+def create_bundle(request: BundleRequest, dialog: Dialog, *, wait_s: float) -> dict[str, Any]:
+    """Make a bundle, or complete one that was begun; return the report."""
+    layout = Layout(request.config.mirror.root)
+    if not layout.root.is_dir():
+        raise ConfigError(where="--root", problem=f"{layout.root} is not there")
+    anyio.run(check_user, request.config.mirror)
+    # One bundle at a time: the tree's own lock is only held to freeze and to enter.
+    with hold(layout.root / "bundle.lock", wait_s=wait_s):
+        begun = anyio.run(partial(_prepare, request, layout, wait_s=wait_s))
+        if begun is None:
+            return {"outcome": "nothing", "site": request.site}
+        with open_plan(plan_path(layout, begun.pin.name)) as plan:
+            head = head_of(plan)
+            directory = bundle_directory(request.to, head)
+            if begun.basis.sequence == 1 and not plan.meta("directory") and not dialog.confirm_first(head, plan):
+                anyio.run(partial(drop_unfinished, request.config, request.site, wait_s=wait_s))
+                raise ConfigError(where="--site", problem=f"{request.site} was not confirmed, and no bundle was made")
+            progress = dialog.progress(total_bytes(plan), f"writing {directory.name}")
+            key = Signing(key=request.key, announce=dialog.announce_touch)
+            with unlocked_key(request.key):
+                digest = write_bundle(plan, sources_of(layout, begun.pin.name), directory, key, progress)
+            report = {
+                "outcome": "made",
+                **summary(head, plan, directory),
+                "digest": digest,
+                "signed": request.key is not None,
+            }
+        anyio.run(partial(_enter, request, begun, digest, wait_s=wait_s))
+    return report
+
+
+def create_repair(request: BundleRequest, path: Path, dialog: Dialog) -> dict[str, Any]:
+    """Make a bundle that mends what a far side's list or receipt names; return the report."""
+    receipt = mending.read_receipt(path)
+    if receipt.site != request.site:
+        raise ConfigError(where="--repair", problem=f"the list is of the site {shown_text(receipt.site)!r}")
+    row = mending.find_shipment(receipt, anyio.run(load_bundles, request.config, request.site))
+    withheld = anyio.run(_find_withheld, request, receipt)
+    layout = Layout(request.config.mirror.root)
+    with tempfile.TemporaryDirectory() as temporary, open_plan(Path(temporary) / "plan.db") as plan:
+        left = mending.plan_repair(plan, layout, Path(temporary), receipt, row, request.volume_size, withheld)
+        head = head_of(plan)
+        report: dict[str, Any] = {"outcome": "nothing", "site": request.site, "not_mended": mending.unmended(left)}
+        if plan.volumes():
+            directory = bundle_directory(request.to, head)
+            progress = dialog.progress(total_bytes(plan), f"writing {directory.name}")
+            key = Signing(key=request.key, announce=dialog.announce_touch)
+            with unlocked_key(request.key):
+                digest = write_bundle(plan, (layout.public, Path(temporary)), directory, key, progress)
+            report |= {"outcome": "made", **summary(head, plan, directory), "digest": digest}
+            report["signed"] = request.key is not None
+    return report
+
+
+async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> _Begun | None:
+    """Freeze and plan a bundle, or find the one that an interrupted run has planned; None: there is nothing to send."""
+    async with _opened(request.config, wait_s) as holdings:
+        order = _order(request)
+        site = next((s for s in request.config.sites if s.name == request.site), None)
+        if site is None:
+            await check_known(holdings.store, request.site)
+        basis = await find_basis(holdings.store, request.site, since=request.since, full=request.full)
+        pin = await _continued_pin(holdings, request.site, order, basis)
+        if pin is not None:
+            return _Begun(pin=pin, order=order, basis=basis)
+        pin = await freeze_pin(
+            holdings,
+            f"{request.site}-{basis.sequence:06d}",
+            wants=None if site is None or site.takes_all else site.wants(),
+            snapshot=request.snapshot,
+        )
+    settings, limits = request.config.mirror, request.config.limits
+    with open_plan(plan_path(layout, pin.name)) as plan:
+        async with opened_holdings_for_reading(settings, limits) as holdings:
+            has_news = await make_plan(plan, holdings.store, layout, pin, order, basis, now=time.time())
+    if has_news:
+        return _Begun(pin=pin, order=order, basis=basis)
+    async with _opened(request.config, wait_s) as holdings:
+        await remove(holdings, pin)
+    return None
+
+
+async def _continued_pin(holdings: Holdings, site: str, order: Order, basis: Basis) -> SnapshotRow | None:
+    """Return the pin of an interrupted run with this order; pins of other orders for the site are
+    removed.
+    """
+    await clear_interrupted(holdings)
+    newest = await load_revision_to_freeze(holdings.store, order.snapshot)
+    for pin in await load_snapshots(holdings.store, Kind.PIN):
+        if pin.name.rpartition("-")[0] != site:
+            continue
+        with open_plan(plan_path(holdings.layout, pin.name)) as plan:
+            if is_continued(plan, order, basis, is_newest=pin.revision == newest):
+                return pin
+            clear_begun(plan)
+        await remove(holdings, pin)
+    return None
+
+
+def _order(request: BundleRequest) -> Order:
+    site = next((s for s in request.config.sites if s.name == request.site), None)
+    selection = "" if site is None else " ".join([*site.projects, "-", *site.exclude_projects])
+    return Order(
+        site=request.site,
+        target=str(request.to),
+        volume_size=request.volume_size,
+        selection=selection,
+        snapshot=request.snapshot,
+        since=request.since,
+        full=request.full,
+        valid_for_s=request.valid_for_s,
+    )
+
+
+async def _enter(request: BundleRequest, begun: _Begun, digest: str, *, wait_s: float) -> None:
+    async with _opened(request.config, wait_s) as holdings:
+        with open_plan(plan_path(holdings.layout, begun.pin.name)) as plan:
+            await commit(holdings.store, holdings.layout, plan, digest, bases=begun.basis.bases)
+        try:
+            await remove(holdings, begun.pin)
+        except (StateError, TreeError) as exc:
+            # The bundle is entered, and whole: another run would make a second one.
+            _log.warning("pin.left", site=request.site, problem=str(exc))
+
+
+async def _find_withheld(request: BundleRequest, receipt: Receipt) -> frozenset[str]:
+    site = next((s for s in request.config.sites if s.name == request.site), None)
+    async with opened_holdings_for_reading(request.config.mirror, request.config.limits) as holdings:
+        if site is None:
+            await check_known(holdings.store, request.site)
+        if site is None or site.takes_all:
+            return frozenset()
+        return await find_withheld(holdings.store, receipt, site.wants())
+
+
+def _opened(config: Config, wait_s: float) -> AbstractAsyncContextManager[Holdings]:
+    return opened_holdings(config.mirror, config.limits, wait_s=wait_s)
