@@ -14,7 +14,6 @@ from mirror import __version__
 from mirror.core.direction_marks import escape_marks
 from mirror.errors import MirrorError, TreeError, leaves_of
 from mirror.logs import error_priority, redact
-from mirror.tree.atomic import tree_error
 
 _DISK_ERRORS: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
@@ -36,6 +35,8 @@ def _as_tree_error(error: BaseException) -> BaseException:
     if not isinstance(error, OSError):
         return error
     known = _DISK_ERRORS if error.filename is None else _FILE_ERRORS
+    from mirror.tree.atomic import tree_error  # only here: --version and --help need no tree
+
     return tree_error(error, "the mirror's disk") if error.errno in known else error
 
 
