@@ -18,7 +18,7 @@ from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.bundle.manifest import Head
-    from mirror.config import Config
+    from mirror.config import Config, SiteConfig
     from mirror.jobs.bundle_create import BundleRequest
     from mirror.state.frozen.plan import Plan
 
@@ -69,10 +69,7 @@ def create(
     check_name(site, "site")
     _check_together(full=full, since=since, repair=repair, snapshot=snapshot, valid_for=valid_for)
     config = options.load_tree_config()
-    table = next((s for s in config.sites if s.name == site), None)
-    if table is None and config.sites:
-        known = ", ".join(s.name for s in config.sites)
-        write_error(f"warning: the configuration has no [[site]] {site}, so it gets everything; it has: {known}")
+    table = _find_site(config, site)
     key = _find_key(key or (table.key if table else None), unsigned=unsigned)
     anyio.run(check_user, config.mirror)
     _check_target(to, local=local)
@@ -122,6 +119,15 @@ def _check_together(
         raise ConfigError(where="--snapshot", problem="a repair mends what was sent; expected no snapshot")
     if repair is not None and valid_for is not None:
         raise ConfigError(where="--valid-for", problem="a repair fits one state only; expected no duration")
+
+
+def _find_site(config: Config, site: str) -> SiteConfig | None:
+    """Return the table of a site; warn where only others have one."""
+    table = next((s for s in config.sites if s.name == site), None)
+    if table is None and config.sites:
+        known = ", ".join(s.name for s in config.sites)
+        write_error(f"warning: the configuration has no [[site]] {site}, so it gets everything; it has: {known}")
+    return table
 
 
 def _find_key(key: Path | None, *, unsigned: bool) -> Path | None:
