@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -108,6 +109,13 @@ class Server:
             event = self._heard.wait_for(found, timeout=GUARD_S)
         assert event is not None, self._log
         return event
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Ask until something is so; the guard is against hanging."""
+        until_s = time.monotonic() + GUARD_S
+        while not is_so():
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=GUARD_S)

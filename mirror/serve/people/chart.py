@@ -10,12 +10,12 @@ import msgspec
 
 from mirror.state.shown.history import GrowthPoint
 
-WIDTH: Final = 720
-HEIGHT: Final = 180
-_LEFT: Final = 8
-_RIGHT: Final = 8
-_TOP: Final = 14
-_BOTTOM: Final = 24
+WIDTH: Final = 480
+HEIGHT: Final = 176
+_LEFT: Final = 4
+_RIGHT: Final = 4
+_TOP: Final = 10
+_BOTTOM: Final = 6
 _DAY_S: Final = 86_400
 _MAX_POINTS: Final = 400
 _SHOWN_ROWS: Final = 12
@@ -66,7 +66,7 @@ def draw_growth(points: Sequence[GrowthPoint], *, now: float) -> Chart | None:
         line=line,
         area=area,
         last=(round(places[-1][0], 1), round(places[-1][1], 1)),
-        first_day=_day(known[0].day),
+        first_day=_day(first),
         last_day=_day(known[-1].day),
         largest=largest,
         growth=known[-1].size - _size_at(known, known[-1].day - 30),
