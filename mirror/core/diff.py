@@ -14,10 +14,10 @@ from enum import Enum
 import msgspec
 
 from mirror.core.distributions import is_foreign, metadata_to_fetch
+from mirror.core.labels import merged_labels
 from mirror.core.model import Digests, Labels, ListedFile, ProjectMeta, ProjectPage
 from mirror.core.names import STRONG_DIGESTS, Sha256, digests_to_compare
 from mirror.core.policy import Refusal, Selected
-from mirror.core.upload_time import is_readable_time
 
 
 class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,7 +223,9 @@ def _keep_refused(known: HeldFile, labels: Labels | None, work: _Work, *, is_htm
     """A file that is listed and must not be touched stays as it is held, with the labels that it has now: a yank."""
     if known.absent_since is not None:
         work.returned.append(known)
-    merged = known.labels if labels is None else _merged_labels(labels, known, is_html=is_html)
+    if labels is None:
+        return
+    merged = merged_labels(labels, known.labels) if is_html else labels
     if merged != known.labels:
         work.relabel.append(Relabel(held=known, labels=merged))
 
@@ -241,7 +243,8 @@ def _compare(
     if known.absent_since is not None:
         work.returned.append(known)
     verdict = _same_bytes(file, known)
-    labels = _merged_labels(file.labels, known, is_html=is_html and verdict is not False)
+    is_same_html = is_html and verdict is not False
+    labels = merged_labels(file.labels, known.labels) if is_same_html else file.labels
     if labels != known.labels:
         work.relabel.append(Relabel(held=known, labels=labels))
     if isinstance(verdict, tuple):
@@ -279,27 +282,6 @@ def _same_bytes(file: ListedFile, known: HeldFile) -> bool | Digests:
 
 def _both_differ(new: str | None, old: str | None) -> bool:
     return new is not None and old is not None and new != old
-
-
-def _merged_labels(new: Labels, known: HeldFile, *, is_html: bool) -> Labels:
-    """Take the listed labels; those that HTML can't express keep their value from the last JSON for
-    the same bytes.
-    """
-    if not is_html:
-        return new
-    old = known.labels
-    return Labels(
-        requires_python=new.requires_python,
-        yanked=new.yanked,
-        upload_time=new.upload_time if new.upload_time is not None else _readable(old.upload_time),
-        provenance=new.provenance if new.provenance is not None else old.provenance,
-        extra=new.extra if new.extra != "{}" else old.extra,
-    )
-
-
-def _readable(upload_time: str | None) -> str | None:
-    """Return a held time unless an earlier version took one in that pip or uv can't read."""
-    return upload_time if upload_time is not None and is_readable_time(upload_time) else None
 
 
 def _merged_meta(page: ProjectPage, old: ProjectMeta) -> ProjectMeta:

@@ -17,7 +17,6 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from mirror.core.names import check_filename
-from mirror.core.upload_time import is_readable_time
 from mirror.errors import BadPage, UnsafeName, shown_text
 
 MAX_INTEGER = 2**63 - 1
@@ -29,24 +28,6 @@ MAX_AUTHORITY_LENGTH = 253
 
 KNOWN_MINOR = 4
 """The minor version of the simple repository API (1.x) that is known here."""
-
-FILE_KEYS = frozenset(
-    {
-        "filename",
-        "url",
-        "hashes",
-        "size",
-        "upload-time",
-        "requires-python",
-        "yanked",
-        "core-metadata",
-        "dist-info-metadata",
-        "data-dist-info-metadata",
-        "provenance",
-        "gpg-sig",
-    }
-)
-"""The keys of a file that have a place of their own in the model, or none at all."""
 
 _STATUSES = frozenset({"active", "archived", "quarantined", "deprecated"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -147,16 +128,6 @@ def known_status(status: str) -> str:
     """Return a project's status (PEP 792); a known word counts however it is written, another one stays as it is."""
     word = status.strip()
     return word.lower() if word.lower() in _STATUSES else word or "active"
-
-
-def read_upload_time(key: str, text: str, doubts: Doubts) -> str | None:
-    """Return an upload time exactly as it is listed; None, counted, where pip or uv could not read it."""
-    if not text.strip():
-        return None
-    if is_readable_time(text):
-        return text
-    doubts.count(key)
-    return None
 
 
 def too_many_files(url: str, max_files: int) -> BadPage:

@@ -14,18 +14,16 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, unquote_to_bytes
 
 from mirror.core.html_tags import OddDocumentError, Tag, iter_anchors, iter_tags
+from mirror.core.labels import FILE_KEYS, TEXT_LABELS, TextLabel
 from mirror.core.links import (
-    FILE_KEYS,
     MAX_INTEGER,
     Base,
     Doubts,
     cause_of,
     check_api_version,
-    is_https,
     known_status,
     last_segment,
     parse_base,
-    read_upload_time,
     resolve_link,
     shown_filename,
     too_many_files,
@@ -373,22 +371,24 @@ def _size(value: str | None, doubts: Doubts) -> int | None:
 
 
 def _read_labels(anchor: Mapping[str, str], doubts: Doubts) -> Labels:
-    requires_python = anchor.get("data-requires-python", "")
-    provenance = anchor.get("data-provenance", "")
-    if provenance and not is_https(provenance):
-        doubts.count("data-provenance")
+    texts = {name: _read_text(anchor, label, doubts) for name, label in TEXT_LABELS.items()}
     extra = {key: anchor[f"data-{key}"] for key in _unknown_keys(anchor)}
     kept = canonical_json(extra) if extra else "{}"
     if len(kept) > MAX_FILE_BYTES:
         doubts.count(f"the unknown attributes of a file, longer than {MAX_FILE_BYTES} bytes")
         kept = "{}"
-    return Labels(
-        requires_python=requires_python if requires_python.strip() else None,
-        yanked=anchor.get("data-yanked"),
-        upload_time=read_upload_time("data-upload-time", anchor.get("data-upload-time", ""), doubts),
-        provenance=provenance if is_https(provenance) else None,
-        extra=kept,
-    )
+    return Labels(**texts, yanked=anchor.get("data-yanked"), extra=kept)
+
+
+def _read_text(anchor: Mapping[str, str], label: TextLabel, doubts: Doubts) -> str | None:
+    text = anchor.get(label.attribute)
+    if not text:
+        return None
+    try:
+        return label.read(text)
+    except TypeError:
+        doubts.count(label.attribute)
+        return None
 
 
 def _unknown_keys(anchor: Mapping[str, str]) -> Iterator[str]:

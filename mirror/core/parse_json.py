@@ -17,17 +17,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from mirror.core.flat import ANY
+from mirror.core.labels import FILE_KEYS, TEXT_LABELS
 from mirror.core.links import (
-    FILE_KEYS,
     MAX_INTEGER,
     Base,
     Doubts,
     cause_of,
     check_api_version,
-    is_https,
     known_status,
     parse_base,
-    read_upload_time,
     resolve_link,
     shown_filename,
     too_many_files,
@@ -325,11 +323,10 @@ def _text(item: Mapping[str, object], key: str) -> str:
 
 
 def _read_labels(item: dict[str, Any], doubts: Doubts) -> Labels:
+    texts = {name: _optional(item, label.key, label.read, doubts) for name, label in TEXT_LABELS.items()}
     labels = Labels(
-        requires_python=_optional(item, "requires-python", _string, doubts),
+        **texts,
         yanked=_read_yanked(item.get("yanked"), doubts),
-        upload_time=read_upload_time("upload-time", _optional(item, "upload-time", _string, doubts) or "", doubts),
-        provenance=_optional(item, "provenance", _provenance, doubts),
         extra="{}" if item.keys() <= FILE_KEYS else _unknown_keys(item, FILE_KEYS, doubts),
     )
     return _NO_LABELS if labels == _NO_LABELS else labels
@@ -444,12 +441,6 @@ def _read_yanked(value: object, doubts: Doubts) -> str | None:
     if value is not True:
         doubts.count("yanked", taken_as="taken for yanked")
     return ""
-
-
-def _provenance(value: object) -> str:
-    if not isinstance(value, str) or not is_https(value):
-        raise TypeError
-    return value
 
 
 def _unknown_keys(item: Mapping[str, Any], known: frozenset[str], doubts: Doubts) -> str:

@@ -29,6 +29,7 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from mirror.core.direction_marks import HTML_REFERENCES, escape_marks_in_json
+from mirror.core.labels import FILE_KEYS, TEXT_LABELS
 from mirror.core.model import Entry, ProjectMeta, ProjectView
 from mirror.core.names import ProjectName, Sha256
 
@@ -37,25 +38,13 @@ RENDERER: Final = 3
 # Always 1.4: each file has its size (1.1), versions are listed (1.1), provenance (1.3) and status (1.4) are carried.
 API_VERSION: Final = "1.4"
 
+# Field of Labels, key in JSON, name in HTML: two labels are written before the yank, the others last.
+_TEXTS: Final = tuple((name, label.key, label.attribute) for name, label in TEXT_LABELS.items())
+_FIRST_TEXTS, _LAST_TEXTS = _TEXTS[:2], _TEXTS[2:]
+
 # Never taken from unknown keys: keys that the renderer writes itself, older names of these keys,
 # and signatures, which are not mirrored.
-_FILE_KEYS: Final = frozenset(
-    {
-        "filename",
-        "url",
-        "hashes",
-        "size",
-        "upload-time",
-        "requires-python",
-        "yanked",
-        "core-metadata",
-        "dist-info-metadata",
-        "data-core-metadata",
-        "data-dist-info-metadata",
-        "provenance",
-        "gpg-sig",
-    }
-)
+_FILE_KEYS: Final = FILE_KEYS | {"data-core-metadata"}
 _PAGE_KEYS: Final = frozenset({"meta", "name", "versions", "files", "project-status"})
 _STATUS_METAS: Final = {"status": "pypi:project-status", "reason": "pypi:project-status-reason"}
 _META_KEYS: Final = frozenset({"api-version", "_last-serial"})
@@ -88,24 +77,10 @@ class RenderedPage(msgspec.Struct, frozen=True, kw_only=True):
     json: bytes
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file of a JSON page, in the order in which its keys are written."""
-
-    filename: str
-    url: str
-    hashes: Mapping[str, str]
-    size: int
-    upload_time: str | None = msgspec.field(default=None, name="upload-time")
-    requires_python: str | None = msgspec.field(default=None, name="requires-python")
-    yanked: bool | str
-    core_metadata: Mapping[str, str] | None = msgspec.field(default=None, name="core-metadata")
-    provenance: str | None = None
-
-
 def render_project(view: ProjectView) -> RenderedPage:
     """Render a project's page; the files keep the order of the view."""
     anchors: list[str] = []
-    files: list[_File | msgspec.Raw] = []
+    files: list[Mapping[str, object]] = []
     for entry in view.entries:
         url = blob_url(entry.sha256, entry.filename)
         anchors.append(_anchor(entry, url))
@@ -140,7 +115,7 @@ def iter_root_json(projects: Iterable[tuple[ProjectName, int]], serial: int) -> 
     yield b"]}\n"
 
 
-def _project_json(view: ProjectView, files: list[_File | msgspec.Raw]) -> bytes:
+def _project_json(view: ProjectView, files: list[Mapping[str, object]]) -> bytes:
     meta = {"api-version": API_VERSION, "_last-serial": view.serial, **_extra(view.meta.extra_meta, _META_KEYS)}
     page: dict[str, object] = {"meta": meta, "name": view.name}
     status = _shown_status(view.meta)
@@ -152,26 +127,28 @@ def _project_json(view: ProjectView, files: list[_File | msgspec.Raw]) -> bytes:
     return escape_marks_in_json(_encode_text(page))
 
 
-def _json_file(entry: Entry, url: str) -> _File | msgspec.Raw:
+def _json_file(entry: Entry, url: str) -> Mapping[str, object]:
+    """Return a file of a JSON page, in the order in which its keys are written."""
     labels = entry.labels
-    file = _File(
-        filename=entry.filename,
-        url=url,
-        hashes={"sha256": entry.sha256},
-        size=entry.size,
-        upload_time=labels.upload_time,
-        requires_python=labels.requires_python,
-        # An empty reason in JSON would read as false (PEP 592 as PEP 691 renders it).
-        yanked=False if labels.yanked is None else labels.yanked or True,
-        core_metadata={"sha256": entry.metadata_sha256} if entry.metadata_sha256 else None,
-        provenance=labels.provenance,
-    )
-    if labels.extra == "{}":
-        return file
-    extra = _extra(labels.extra, _FILE_KEYS)
-    if not extra:
-        return file
-    return msgspec.Raw(_encode_text(file)[:-1] + b"," + _encode(extra)[1:])
+    file: dict[str, object] = {
+        "filename": entry.filename,
+        "url": url,
+        "hashes": {"sha256": entry.sha256},
+        "size": entry.size,
+    }
+    for name, key, _ in _FIRST_TEXTS:
+        if (text := getattr(labels, name)) is not None:
+            file[key] = text
+    # An empty reason in JSON would read as false (PEP 592 as PEP 691 renders it).
+    file["yanked"] = False if labels.yanked is None else labels.yanked or True
+    if entry.metadata_sha256:
+        file["core-metadata"] = {"sha256": entry.metadata_sha256}
+    for name, key, _ in _LAST_TEXTS:
+        if (text := getattr(labels, name)) is not None:
+            file[key] = text
+    if labels.extra != "{}":
+        file.update(_extra(labels.extra, _FILE_KEYS))
+    return file
 
 
 def _extra(text: str, own_keys: frozenset[str]) -> Mapping[str, msgspec.Raw]:
@@ -226,18 +203,18 @@ def _foot(serial: int) -> str:
 def _anchor(entry: Entry, url: str) -> str:
     labels = entry.labels
     attributes = f'<a href="{url}#sha256={entry.sha256}" data-size="{entry.size}"'
-    if labels.upload_time is not None:
-        attributes += f' data-upload-time="{_escape(labels.upload_time)}"'
-    if labels.requires_python is not None:
-        attributes += f' data-requires-python="{_escape(labels.requires_python)}"'
+    for name, _, attribute in _FIRST_TEXTS:
+        if (text := getattr(labels, name)) is not None:
+            attributes += f' {attribute}="{_escape(text)}"'
     if labels.yanked is not None:
         attributes += f' data-yanked="{_escape(labels.yanked)}"'
     if entry.metadata_sha256:
         # Without data-dist-info-metadata (PEP 658): pip 22.3 to 23.1 read the metadata by it, and refuse each project whose
         # metadata spells its name in another way than the link («inconsistent Name»).
         attributes += f' data-core-metadata="sha256={entry.metadata_sha256}"'
-    if labels.provenance is not None:
-        attributes += f' data-provenance="{_escape(labels.provenance)}"'
+    for name, _, attribute in _LAST_TEXTS:
+        if (text := getattr(labels, name)) is not None:
+            attributes += f' {attribute}="{_escape(text)}"'
     return f"{attributes}>{_escape(entry.filename)}</a><br>\n"
 
 

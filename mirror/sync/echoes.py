@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from mirror.core.labels import TEXT_LABELS
 from mirror.core.model import Labels, ListedFile, ProjectMeta, ProjectPage, RefusedFile
 from mirror.core.unknown_keys import canonical_json
 from mirror.logs import has_secret
@@ -37,13 +38,8 @@ def without_own_secrets(page: ProjectPage) -> ProjectPage:
 
 
 def _texts_of(labels: Labels) -> tuple[str, ...]:
-    return (
-        labels.requires_python or "",
-        labels.yanked or "",
-        labels.upload_time or "",
-        labels.provenance or "",
-        _unescaped(labels.extra),
-    )
+    texts = [getattr(labels, name) or "" for name in TEXT_LABELS]
+    return (*texts, labels.yanked or "", _unescaped(labels.extra))
 
 
 def _unescaped(encoded: str) -> str:
@@ -81,11 +77,9 @@ def _clean_labels(labels: Labels) -> Labels:
     if not has_secret("\n".join(_texts_of(labels))):
         return labels
     return Labels(
-        requires_python=_clean(labels.requires_python),
+        **{name: _clean(getattr(labels, name)) for name in TEXT_LABELS},
         # The mark itself must stay, its reason may go.
         yanked=None if labels.yanked is None else _clean(labels.yanked) or "",
-        upload_time=_clean(labels.upload_time),
-        provenance=_clean(labels.provenance),
         extra=_clean_object(labels.extra),
     )
 

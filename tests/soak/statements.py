@@ -46,6 +46,7 @@ EQUIVALENT = (
     # In a list for IN it counts for nothing how often a value is there; UNION drops what both halves return.
     "valid_from <= ? [[UNION -> UNION ALL]] SELECT project FROM entry",
     "{} AND e.valid_to IS NULL UNION {} AND [[e.valid_to IS NOT NULL -> (1 )]]",
+    "{} AND [[e.valid_to IS NULL -> (1 )]] UNION {} AND e.valid_to IS NOT NULL",
 )
 """Changes, as they are printed, that lead to the same result by definition."""
 

@@ -20,7 +20,7 @@ from mirror.state.entries.claims import forget_later_indexes
 from mirror.state.entries.labels import LABEL_MARKS, LABELS, encode_digests, label_values
 from mirror.state.entries.offered import BlobKey, Offered, enter_offered
 from mirror.state.entries.pages import mark_pages
-from mirror.state.listing.columns import FORGET_VALIDATORS, meta_values
+from mirror.state.listing.columns import FORGET_VALIDATORS, META_SETS, meta_values
 from mirror.state.parameters import chunks
 from mirror.state.rows import Columns
 from mirror.state.shown.search import Summary, enter_summaries
@@ -233,9 +233,7 @@ async def enter_meta(
     withdrawal).
     """
     await tx.executemany(
-        "UPDATE project SET status = ?, status_reason = ?, versions = ?, extra = ?, extra_meta = ?,"
-        " withdrawn = ?"
-        " WHERE id = ?",
+        f"UPDATE project SET {META_SETS}, withdrawn = ? WHERE id = ?",
         [
             (*meta_values(meta), withdrawn, project)
             for project, meta, withdrawn in metas

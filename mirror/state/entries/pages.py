@@ -15,7 +15,7 @@ from mirror.core.names import ProjectName, Sha256
 from mirror.state.entries.claims import FORGET_OVERLAYS_OF_CLAIMS, encode_claims
 from mirror.state.entries.labels import label_columns
 from mirror.state.entries.offered import offers_metadata
-from mirror.state.listing.columns import meta_of, validator_values
+from mirror.state.listing.columns import META_COLUMNS, validator_values
 from mirror.state.missing.left_out import LeftOutRows, enter_left_out
 from mirror.state.parameters import marks
 from mirror.state.rows import Columns
@@ -74,12 +74,8 @@ class _PageColumns(Columns, frozen=True):
 class _MetaColumns(Columns, frozen=True):
     name: str
     listed: bool
-    status: str
-    status_reason: str | None
-    versions: str | None
-    extra: str
-    extra_meta: str
     shows: bool
+    meta: ProjectMeta
 
 
 class _EntryColumns(Columns, frozen=True):
@@ -136,20 +132,19 @@ async def load_pages(store: Store, names: Collection[ProjectName]) -> list[PageS
     listed: set[str] = set()
     for row in await store.rows_as(
         _MetaColumns,
-        "SELECT p.name, p.listed, p.status, p.status_reason, p.versions, p.extra, p.extra_meta,"
+        f"SELECT p.name, p.listed, {META_COLUMNS},"
         " EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL) AS shows"
         " FROM project p"
         f" JOIN source s ON s.id = p.source WHERE p.name IN ({given}) AND (p.listed = 1 OR shows)"
         " ORDER BY s.configured DESC, s.position, s.id",
         tuple(names),
     ):
-        meta = meta_of(row)
         if row.name not in metas:
-            metas[row.name] = meta
+            metas[row.name] = row.meta
         # an index that adds nothing to the page, such as a former owner, doesn't change its
         # attributes
         elif row.shows:
-            metas[row.name] = _joined_meta(metas[row.name], meta)
+            metas[row.name] = _joined_meta(metas[row.name], row.meta)
         if row.listed:
             listed.add(row.name)
     entries: dict[str, list[Entry]] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 
 from mirror.core.model import ProjectMeta, Validators
@@ -17,21 +15,6 @@ FORGET_VALIDATORS = (
 """Has the pages of some projects read again; to be followed by the condition that selects them."""
 
 
-class MetaColumns(Protocol):
-    """The columns of a project's own attributes."""
-
-    @property
-    def status(self) -> str: ...  # noqa: D102
-    @property
-    def status_reason(self) -> str | None: ...  # noqa: D102
-    @property
-    def versions(self) -> str | None: ...  # noqa: D102
-    @property
-    def extra(self) -> str: ...  # noqa: D102
-    @property
-    def extra_meta(self) -> str: ...  # noqa: D102
-
-
 class ProjectKey(Columns, frozen=True):
     """A project of one index."""
 
@@ -39,24 +22,15 @@ class ProjectKey(Columns, frozen=True):
     name: ProjectName
 
 
-def meta_of(row: MetaColumns) -> ProjectMeta:
-    """Build the page's keys from the columns that hold them."""
-    versions = row.versions
-    return ProjectMeta(
-        status=row.status,
-        status_reason=row.status_reason,
-        versions=tuple(msgspec.json.decode(versions, type=list[str]))
-        if versions is not None
-        else None,
-        extra=row.extra,
-        extra_meta=row.extra_meta,
-    )
+META_COLUMNS = ", ".join(f"p.{name}" for name in ProjectMeta.__struct_fields__)
+"""The columns of a project ``p`` that hold its own attributes."""
+META_SETS = ", ".join(f"{name} = ?" for name in ProjectMeta.__struct_fields__)
 
 
 def meta_values(meta: ProjectMeta) -> Row:
-    """Return the values of the columns of ``meta_of``, in their order."""
+    """Return the values of ``META_SETS``, in their order."""
     versions = None if meta.versions is None else msgspec.json.encode(meta.versions).decode()
-    return meta.status, meta.status_reason, versions, meta.extra, meta.extra_meta
+    return tuple({**msgspec.structs.asdict(meta), "versions": versions}.values())
 
 
 class ValidatorColumns(Columns, frozen=True):

@@ -9,7 +9,7 @@ import msgspec
 
 from mirror.core.model import ProjectMeta, Validators
 from mirror.core.names import ProjectName
-from mirror.state.listing.columns import ValidatorColumns, meta_of, validators_of
+from mirror.state.listing.columns import META_COLUMNS, ValidatorColumns, validators_of
 from mirror.state.listing.sources import SourceRow
 from mirror.state.rows import Columns
 from mirror.state.store import Store
@@ -69,12 +69,9 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
         rows = await store.rows_as(
             _ProjectColumns,
             "SELECT p.id, p.name, p.listed_serial, p.etag, p.last_modified, p.serial, p.digest,"
-            " p.selection,"
-            " p.status, p.status_reason, p.versions, p.extra, p.extra_meta, p.withdrawn,"
-            f" {_HAS_ENTRIES} AS has_entries, {_HAS_ABSENT} AS has_absent, {_HAS_FAILURES} AS"
-            f" has_failures,"
-            f" {_NEEDS_PAGE} AS needs_page,"
-            " p.address, p.page_origin"
+            f" p.selection, p.withdrawn, p.address, p.page_origin, {META_COLUMNS},"
+            f" {_HAS_ENTRIES} AS has_entries, {_HAS_ABSENT} AS has_absent,"
+            f" {_HAS_FAILURES} AS has_failures, {_NEEDS_PAGE} AS needs_page"
             f" FROM project p WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK}",
             parameters | {"after": after},
         )
@@ -190,11 +187,6 @@ class _ProjectColumns(ValidatorColumns, frozen=True):
     name: ProjectName
     listed_serial: int | None
     selection: str | None
-    status: str
-    status_reason: str | None
-    versions: str | None
-    extra: str
-    extra_meta: str
     withdrawn: str | None
     has_entries: int
     has_absent: int
@@ -202,6 +194,7 @@ class _ProjectColumns(ValidatorColumns, frozen=True):
     needs_page: int
     address: str | None
     page_origin: str | None
+    meta: ProjectMeta
 
 
 def _project_row(row: _ProjectColumns) -> ProjectRow:
@@ -211,7 +204,7 @@ def _project_row(row: _ProjectColumns) -> ProjectRow:
         listed_serial=row.listed_serial,
         validators=validators_of(row),
         selection=row.selection,
-        meta=meta_of(row),
+        meta=row.meta,
         withdrawn=row.withdrawn,
         has_entries=bool(row.has_entries),
         has_absent=bool(row.has_absent),

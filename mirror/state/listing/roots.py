@@ -59,10 +59,10 @@ async def record_root(
     if only:
         return RootChange()
     return RootChange(
-        gone=await _pairs(store, "listed = 1 AND absent_since < ?", source.id, cycle)
+        gone=await _pairs(store, "listed = 1 AND absent_since < :cycle", source.id, cycle)
         if is_whole
         else (),
-        unwanted=await _pairs(store, "listed = 1 AND wanted = 0 AND ? > 0", source.id, cycle),
+        unwanted=await _pairs(store, "listed = 1 AND wanted = 0", source.id, cycle),
     )
 
 
@@ -71,8 +71,8 @@ async def _pairs(
 ) -> tuple[tuple[int, ProjectName], ...]:
     rows = await store.rows_as(
         ProjectKey,
-        f"SELECT id, name FROM project WHERE source = ? AND {condition}",
-        (source, cycle),
+        f"SELECT id, name FROM project WHERE source = :source AND {condition}",
+        {"source": source, "cycle": cycle},
     )
     return tuple((row.id, row.name) for row in rows)
 
