@@ -523,6 +523,8 @@ def _overview(tree: Tree, request: Request) -> Answer:
         *(f"<p>{html.escape(sentence)}</p>" for sentence in _what_arrived(tree)),
         f"<h2>Install</h2><pre>pip install --index-url {html.escape(index)} PROJECT\n",
         f"uv pip install --default-index {html.escape(index)} PROJECT</pre>",
+        "<p>A lock file that was made elsewhere names other addresses. Rewrite it on a machine that",
+        f"has the program: <code>mirror lock rewrite FILE --to {html.escape(index)}</code></p>",
         f"<h2>{len(hits)} of {len(names)} projects</h2>",
         '<form action="./"><label>Name contains',
         f'<input name="q" type="search" value="{html.escape(text)}"></label>',

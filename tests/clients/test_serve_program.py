@@ -326,6 +326,7 @@ def test_overview(server):
     text = page.body.decode()
     assert '<a href="simple/demo-lib/">demo-lib</a>' in text
     assert "pip install --index-url http://pypi.lan:8080/simple/ PROJECT" in text
+    assert "mirror lock rewrite FILE --to http://pypi.lan:8080/simple/" in text
     assert "Served is bundle-000001." in text
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert "<script" not in text
