@@ -101,22 +101,10 @@ def redact(text: str) -> str:
     return _URL.sub(lambda match: shown_url(match[0]), hidden) if "://" in hidden else hidden
 
 
-def _structlog() -> Any:
-    """Import structlog, without rich where that was not needed yet: half of the import is for tracebacks by rich."""
-    if "structlog" not in sys.modules and "rich" not in sys.modules:
-        sys.modules["rich"] = None  # type: ignore[assignment]  # documented: its import fails, as if it were not there
-        try:
-            import structlog
-        finally:
-            del sys.modules["rich"]
-    import structlog
-
-    return structlog
-
-
 def get_logger(name: str) -> FilteringBoundLogger:
     """Return the logger of a module. It follows ``configure_logging`` also when that is called later."""
-    structlog = _structlog()
+    import structlog
+
     logger: FilteringBoundLogger = structlog.get_logger(module=name)
     return logger
 
@@ -130,7 +118,8 @@ def configure_logging(level: str = "info", format: LogFormat | None = None, stre
     priority (sd-daemon(3)). The standard library's logging, which aiohttp and asyncio use, is
     written the same way from WARNING on.
     """
-    structlog = _structlog()
+    import structlog
+
     console = format == "console" or (format is None and _is_terminal(stream or sys.stderr))
     processors = _processors(console=console, colors=console and _wants_colors(stream or sys.stderr))
     if _is_journal(stream or sys.stderr):
@@ -149,12 +138,16 @@ def forward_log(send: Callable[[str], None]) -> None:
     """Pass each finished line to ``send`` instead of writing it; level and format stay as
     configured.
     """
-    _structlog().configure(logger_factory=lambda *_names: _LineSender(send))
+    import structlog
+
+    structlog.configure(logger_factory=lambda *_names: _LineSender(send))
 
 
 def write_log_here() -> None:
     """Undo ``forward_log``: write to standard error again, in the configured format."""
-    _structlog().configure(logger_factory=lambda *_names: _LineWriter(None))
+    import structlog
+
+    structlog.configure(logger_factory=lambda *_names: _LineWriter(None))
 
 
 def write_line(line: str) -> None:
@@ -164,13 +157,15 @@ def write_line(line: str) -> None:
 
 def use_default_logging() -> None:
     """Configure the log unless that was done: for failures before the command line is read."""
-    structlog = _structlog()
+    import structlog
+
     if not structlog.is_configured():
         configure_logging()
 
 
 def _processors(*, console: bool, colors: bool) -> list[Processor]:
-    structlog = _structlog()
+    import structlog
+
     first: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import os
 import sys
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _META_KEY = "mirror.options"
-_RARELY = (20_000, 20, 50)
-"""Thresholds of the garbage collector."""
 
 
 class LogLevel(str, Enum):
@@ -173,24 +170,10 @@ def with_global_options(
     def run(ctx: typer.Context, **values: Any) -> None:
         options = _merge(ctx, values)
         _configure_logging(options)
-        collect_rarely()
         code = command(options, **values)  # type: ignore[call-arg]
         raise typer.Exit(int(code or ExitCode.OK))
 
     return _as_typer_function(run, command, own)
-
-
-def collect_rarely() -> None:
-    """Collect garbage again, if the program has put it off for its start; exclude the objects made
-    so far.
-
-    Counting references frees most objects of a cycle; the usual collection after every 700 new
-    objects takes a twentieth of its time.
-    """
-    if not gc.isenabled() or gc.get_threshold() == _RARELY:
-        gc.freeze()
-        gc.set_threshold(*_RARELY)
-        gc.enable()
 
 
 def group_callback(help_text: str) -> Callable[..., None]:

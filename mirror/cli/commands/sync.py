@@ -88,11 +88,9 @@ def _fork_server() -> AbstractContextManager[ForkServer | None]:
     imported.
     """
     import mirror.wiring  # noqa: F401
-    from mirror.cli.options import collect_rarely
     from mirror.workers.fork_server import started_fork_server
     from mirror.workers.process import serve
 
-    collect_rarely()
     return started_fork_server(serve)
 
 
