@@ -187,6 +187,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
             refuse_unhashed=self.unhashed == "refuse",
             keep_replaced=self.on_replace == "keep",
             overlay=self.overlay,
+            overlay_targets=self.overlay_targets,
             file_size_limit=limits.file_size,
             page_hosts=self.page_hosts,
             is_flat=self.format == "flat",

@@ -167,6 +167,8 @@ class IndexPolicy(msgspec.Struct, frozen=True, kw_only=True):
     refuse_unhashed: bool = False
     keep_replaced: bool = False
     overlay: bool = False
+    overlay_targets: tuple[str, ...] = ()
+    """The only targets for which the files of an overlay index are needed; none: all."""
     file_size_limit: int = 0
     """Bytes; 0: no limit."""
     page_hosts: tuple[str, ...] = ()

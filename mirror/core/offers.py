@@ -50,6 +50,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     index: str
     file: ListedFile
     hidden: Hidden | None = None
+    targets: tuple[str, ...] = ()
+    """The only targets for which the file counts (``overlay-targets``); none: all."""
     held: Sha256 | None = None
     """The sha256 of the published blob; None where the file is not published."""
 

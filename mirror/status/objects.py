@@ -8,7 +8,8 @@ null::
      "working": {"pid": 123, "cycle": 8, "started_at": "…Z"},   a process that works on it; cycle null for other commands
      "interrupted": null,                                       the number of a last cycle that was killed
      "indexes": [{"name": "default", "url": "https://…/", "configured": true, "projects_listed": 1, "projects_held": 1,
-       "files": 1, "bytes": 1, "files_absent": 0, "files_unhashed": 0, "files_skipped": 0, "withheld": 0, "failed": 0,
+       "files": 1, "bytes": 1, "files_absent": 0, "files_unhashed": 0, "files_skipped": 0, "files_unwanted": 0,
+       "unwanted_bytes": 0, "unwanted_since": null, "withheld": 0, "failed": 0,
        "last_success": "…Z", "stale": false, "credential": {"source": "$A", "expires_at": "…Z", "problem": null},
        "names_unread": {"files": 1, "names": ["odd.zip"]}}],       only where a flat page has such files
      "daemon": {"pid": 123, "doing": "waiting; …", "since": "…Z", "next_cycle_at": "…Z"},   null while none runs
@@ -100,6 +101,9 @@ def _index_json(status: Status, index: IndexOverview) -> dict[str, Any]:
         "files_absent": index.counts.absent,
         "files_unhashed": index.counts.unhashed,
         "files_skipped": index.counts.skipped,
+        "files_unwanted": index.unwanted.files,
+        "unwanted_bytes": index.unwanted.size,
+        "unwanted_since": _utc(index.unwanted.since),
         "withheld": index.withheld,
         "failed": index.failed,
         "last_success": _utc(source.succeeded_at),

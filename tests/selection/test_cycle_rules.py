@@ -225,3 +225,25 @@ async def test_patch_releases_that_a_marker_tells_apart(index, mirror):
     assert mirror.names() == {wheel("app", "1.0"), wheel("old", "1.0")}
     [proof] = await proofs(mirror)
     assert (proof["target"], proof["installable"], proof["files"]) == ("linux/3.11/linux-x86_64", True, 2)
+
+
+async def test_an_overlay_for_one_target(index, simulator, tmp_path):
+    """The owner has no wheel for Windows: an overlay's files are needed for that target only, and newer ones of it change
+    nothing elsewhere.
+    """
+    overlay = await simulator(core_metadata=True)
+    add(index, "app", "1.0", tag="cp312-cp312-manylinux_2_17_x86_64")
+    add(overlay, "app", "1.0", tag="cp312-cp312-win_amd64")
+    add(overlay, "app", "2.0", tag="cp312-cp312-manylinux_2_17_x86_64")
+    mirror = WantingMirror(tmp_path / "two", {"first": index, "second": overlay})
+    mirror.targets += (TargetConfig(name="windows", python=("3.12.4",), platforms=("windows-x86_64",)),)
+    mirror.want("app")
+    await mirror.cycle()
+    gaps = [proof["gaps"] for proof in await proofs(mirror)]
+    assert [[gap["reason"] for gap in found] for found in gaps] == [[], ["no-wheel"]]
+    assert "first owns it; second lists it too" in gaps[1][0]["detail"]
+    mirror.configure("second", overlay=True, overlay_targets=("windows",))
+    await mirror.cycle()
+    assert all(proof["installable"] for proof in await proofs(mirror))
+    wanted = {wheel("app", "1.0", "cp312-cp312-manylinux_2_17_x86_64"), wheel("app", "1.0", "cp312-cp312-win_amd64")}
+    assert mirror.names() == wanted

@@ -110,6 +110,8 @@ def build_table(listing: ProjectOffers, environment: Environment, sdists: Sdists
     """Choose the file of each version."""
     versions: dict[Version, list[_Candidate]] = {}
     for offer in listing.offers:
+        if offer.targets and environment.target not in offer.targets:
+            continue
         read = read_distribution(offer.file.filename)
         if read is not None:
             versions.setdefault(read.version, []).append(_judge(offer, read, environment))

@@ -24,6 +24,7 @@ from mirror.state.missing.left_out import count_left_out
 from mirror.state.missing.unserved import Unserved, load_unserved
 from mirror.state.rows import Columns
 from mirror.state.store import Store
+from mirror.state.wants.unwanted import UnwantedCount, count_unwanted
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,8 @@ class IndexOverview(msgspec.Struct, frozen=True, kw_only=True):
     """How many names no index lists, of those that its configuration asks for."""
     not_served: int = 0
     """Number of projects that it owns and nobody serves."""
+    unwanted: UnwantedCount = UnwantedCount(files=0, size=0, since=None)
+    """Its published files that no want needs."""
 
     @property
     def withheld(self) -> int:
@@ -133,6 +136,7 @@ async def _load_index(
         left_out=await count_left_out(store, source.id),
         not_offered=reasons[Reason.NOT_OFFERED],
         not_served=reasons[Reason.NOT_SERVED],
+        unwanted=await count_unwanted(store, source.id),
     )
 
 

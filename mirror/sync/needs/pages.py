@@ -166,7 +166,15 @@ class CyclePages:
                 sorted(await self._published_only(run, project, row)) if row.has_absent else []
             )
             parts.append(
-                [run.name, run.selection.page_digest, digest, hidden, row.meta.status, published]
+                [
+                    run.name,
+                    run.selection.page_digest,
+                    _targets_of(run),
+                    digest,
+                    hidden,
+                    row.meta.status,
+                    published,
+                ]
             )
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
@@ -326,7 +334,13 @@ def _offer(
             f"{file.filename} has {file.size} bytes, more than limits.file-size allows ({limit})"
         )
         hidden = Hidden(reason=Reason.TOO_LARGE, detail=detail)
-    return Offer(index=run.name, file=file, hidden=hidden, held=known.sha256 if known else None)
+    return Offer(
+        index=run.name,
+        file=file,
+        hidden=hidden,
+        targets=_targets_of(run),
+        held=known.sha256 if known else None,
+    )
 
 
 def _refused_offers(run: IndexRun, selected: Selected) -> list[Offer]:
@@ -350,8 +364,14 @@ def _published(run: IndexRun, held: HeldFile) -> Offer:
         size=held.size,
         labels=held.labels,
     )
-    return Offer(index=run.name, file=file, held=held.sha256)
+    return Offer(index=run.name, file=file, targets=_targets_of(run), held=held.sha256)
 
 
 def _is_withdrawal(error: MirrorError) -> bool:
     return isinstance(error, Withheld) and error.is_withdrawal
+
+
+def _targets_of(run: IndexRun) -> tuple[str, ...]:
+    """Return the targets of an overlay's files; of any other index all."""
+    is_overlay = run.selection.policy.overlay and run.source.position > 0
+    return run.selection.policy.overlay_targets if is_overlay else ()
