@@ -112,7 +112,13 @@ async def test_wheel_gets_its_metadata(layout: Layout, store: FileStore, padding
     """A wheel's own METADATA lies beside it, byte for byte, with its digest told."""
     wheel = make_wheel(padding)
     placed = await put(store, wheel, WHEEL)
-    assert placed == PlacedBlob(sha256=sha(wheel), filename=WHEEL, size=len(wheel), metadata_sha256=sha(METADATA))
+    assert placed == PlacedBlob(
+        sha256=sha(wheel),
+        filename=WHEEL,
+        size=len(wheel),
+        metadata_sha256=sha(METADATA),
+        summary="",
+    )
     assert await run(tree, layout) == {place_of(wheel, WHEEL): wheel, place_of(wheel, WHEEL) + ".metadata": METADATA}
 
 
