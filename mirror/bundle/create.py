@@ -23,6 +23,7 @@ import msgspec
 
 from mirror.bundle import manifest, signing
 from mirror.bundle.hashing import HashingFile, Written
+from mirror.bundle.leaving import load_leaving, render_leaving
 from mirror.bundle.medium import Medium, open_medium
 from mirror.bundle.planning import page_list_path, plan_update
 from mirror.bundle.receive import (
@@ -195,6 +196,7 @@ async def make_plan(
         created_at=_time(now),
         valid_until=None if order.valid_for_s is None else _time(now + order.valid_for_s),
     )
+    plan.keep(leaving=await load_leaving(plan, store, basis.bases, pin.revision))
     # Last: a plan with an order is complete.
     plan.keep(head=head, made_at=now, renderer=RENDERER)
     plan.keep(order=order, sequence=basis.sequence)
@@ -317,6 +319,8 @@ def _write_attached(plan: Plan, medium: Medium, head: manifest.Head, key: Signin
     program = _write_program(plan, medium, PROGRAM)
     attached = [program, *_sign_program(plan, medium, program, key, "program")]
     text = manifest.readme(head, medium.path.name, is_signed=key.key is not None)
+    leaving = plan.meta("leaving")
+    text += "" if leaving is None else render_leaving(leaving)
     attached.append(medium.write(manifest.README, [text.encode()]))
     attached.append(medium.write(manifest.CONTENTS, manifest.render_contents(plan)))
     return attached

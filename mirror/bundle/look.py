@@ -21,6 +21,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 from packaging.version import InvalidVersion
 
 from mirror.bundle import manifest, receive, signing
+from mirror.bundle.leaving import parse_leaving
 from mirror.errors import BundleError, ConfigError
 
 Told = Callable[[int], None]
@@ -45,6 +46,8 @@ class Look(msgspec.Struct, kw_only=True):
     is_trusted: bool
     is_signed: bool
     """Whether there is a signature, good or bad."""
+    leaving: dict[str, list[str]] | None
+    """Project -> versions that leave; None where the bundle does not say so."""
     volumes_here: list[str]
     volumes_missing: list[str]
     problems: list[str]
@@ -84,6 +87,7 @@ class Look(msgspec.Struct, kw_only=True):
             "projects_removed": list(m.removed),
             "comes": self.changes().comes,
             "changes": self.changes().relabelled,
+            "leaves": self.leaving,
             "signer": self.signer,
             "trusted": self.is_trusted,
             "volumes": [volume.name for volume in m.volumes],
@@ -139,10 +143,24 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
         signer=signer,
         is_trusted=is_trusted,
         is_signed=(media[0] / receive.BUNDLE_SIG).exists(),
+        leaving=_leaving(media, value),
         volumes_here=here,
         volumes_missing=[name for name in names if name not in here],
         problems=problems,
     )
+
+
+def _leaving(media: Sequence[Path], found: receive.Manifest) -> dict[str, list[str]] | None:
+    """Return the versions that leave, by a ``README.txt`` with the bytes that the manifest lists."""
+    listed = next((item for item in found.attached if item.name == manifest.README), None)
+    if listed is None:
+        return None
+    for medium in media:
+        with contextlib.suppress(OSError, receive.ReceiveError, UnicodeDecodeError):
+            data = receive.read_small(str(medium / manifest.README), receive.MAX_MANIFEST_BYTES)
+            if hashlib.sha256(data).hexdigest() == listed.sha256:
+                return parse_leaving(data.decode())
+    return None
 
 
 def _check_server(media: Sequence[Path], found: receive.Manifest, trust: Path | None, problems: list[str]) -> None:

@@ -88,11 +88,16 @@ def _show_contents(found: Look) -> None:
     changes = found.changes()
     for project, versions in list(changes.comes.items())[:_MOST_LINES]:
         write_out(f"  comes    {safe(project)} {safe(', '.join(versions))}")
-    for project in changes.relabelled[:_MOST_LINES]:
-        write_out(f"  changes  {safe(project)}: other labels, or versions that leave")
+    leaving = found.leaving or {}
+    other = "other labels" if found.leaving is not None else "other labels, or versions that leave"
+    relabelled = [project for project in changes.relabelled if project not in leaving]
+    for project in relabelled[:_MOST_LINES]:
+        write_out(f"  changes  {safe(project)}: {other}")
+    for project, versions in list(leaving.items())[:_MOST_LINES]:
+        write_out(f"  leaves   {safe(project)} {safe(', '.join(versions))}")
     for project in m.removed[:_MOST_LINES]:
         write_out(f"  goes     {project}")
-    more = sum(max(len(names) - _MOST_LINES, 0) for names in (changes.comes, changes.relabelled, m.removed))
+    more = sum(max(len(names) - _MOST_LINES, 0) for names in (changes.comes, relabelled, leaving, m.removed))
     if more:
         write_out(f"  … and {counted(more, 'more line')}: --json lists all")
     state = m.state
