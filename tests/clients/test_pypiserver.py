@@ -22,6 +22,7 @@ SERVE = """\
 import sys
 from pathlib import Path
 from wsgiref.simple_server import make_server
+sys.modules["bcrypt"] = None  # passlib does not know its newest version
 import pypiserver
 root, htpasswd = map(Path, sys.argv[1:])
 protected = ["list", "download", "update"]

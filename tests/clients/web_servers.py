@@ -99,14 +99,21 @@ class WebServer:
 @contextmanager
 def web_server(kind: str, root: Path, work: Path) -> Iterator[WebServer]:
     """Start a server with the printed configuration for a root; only where it listens is changed."""
+    mirror = [sys.executable, "-m", "mirror", "web-config", kind, "--root", root]
+    work.mkdir(parents=True)
+    printed = call_well(mirror, env=clean_environment(work), cwd=work).stdout
+    assert "8080" in printed
+    with started_server(kind, printed, work) as server:
+        yield server
+
+
+@contextmanager
+def started_server(kind: str, printed: str, work: Path) -> Iterator[WebServer]:
+    """Start a server with a configuration that listens on 8080; only where it listens is changed."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     program = shutil.which(_PROGRAMS[kind], path=path)
     if program is None:
         pytest.skip(f"{_PROGRAMS[kind]} is not installed")
-    work.mkdir(parents=True)
-    mirror = [sys.executable, "-m", "mirror", "web-config", kind, "--root", root]
-    printed = call_well(mirror, env=clean_environment(work), cwd=work).stdout
-    assert "8080" in printed
     with socket.create_server(("127.0.0.1", 0)) as chosen:
         port = chosen.getsockname()[1]
     command = _prepare(kind, program, printed, port, work)

@@ -1,0 +1,126 @@
+"""«Your own packages»: pypiserver beside `mirror serve`, as the page says, for pip and uv; a foreign namesake never wins."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import uv
+from clients.conftest import Client, Served
+from clients.web_servers import WebServer, started_server
+from mirror_program import Mirror, Serving, call_well, clean_environment
+from serve_program import Server
+
+from simulator import ThreadedSimulator, build_wheel
+
+PAGE = (Path(__file__).parents[2] / "docs/how-to/own-packages.md").read_text()
+OWN = """\
+import sys
+from wsgiref.simple_server import make_server
+sys.modules["bcrypt"] = None  # passlib does not know its newest version
+import pypiserver
+app = pypiserver.app(roots=[sys.argv[1]], disable_fallback=True, password_file=".", authenticate=[])
+server = make_server("127.0.0.1", int(sys.argv[2]), app)
+print(f"http://127.0.0.1:{server.server_port}/", flush=True)
+server.serve_forever()
+"""
+"""As `pypi-server run --disable-fallback` does, on a port that is free."""
+
+
+def block(kind: str, *words: str) -> str:
+    """Return the page's code of this kind with these words."""
+    (found,) = (text for text in re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL) if all(w in text for w in words))
+    return found
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base address of a served mirror."""
+    with ThreadedSimulator() as index:
+        index.state.publish("demo-lib", *build_wheel("demo-lib", "1.0"))
+        index.state.publish("acme-tools", *build_wheel("acme-tools", "99.0"))
+        mirror = Mirror(tmp_path_factory.mktemp("mirrored"))
+        mirror.configure(f'url = "{index.url}"')
+        mirror.sync_well()
+        with Server(mirror) as server:
+            yield server.url
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Serving]:
+    """The site's own index, with ``acme-tools`` 1.0, which requires a project of the mirror."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    filename, data = build_wheel("acme-tools", "1.0", requires=["demo-lib"])
+    (packages / filename).write_bytes(data)
+    command = [sys.executable, "-W", "ignore", "-c", OWN, packages, "0"]
+    with Serving(command, work=tmp_path / "own", env=clean_environment(tmp_path)) as serving:
+        yield serving
+
+
+def port_of(url: str) -> str:
+    return url.strip().rstrip("/").rpartition(":")[2]
+
+
+@contextmanager
+def in_front(own: str, mirrored: str, work: Path) -> Iterator[WebServer]:
+    """Start nginx as the page has it, between an own index and a mirror."""
+    text = block("nginx").replace("127.0.0.1:8081", f"127.0.0.1:{port_of(own)}")
+    text = text.replace("127.0.0.1:8082", f"127.0.0.1:{port_of(mirrored)}")
+    work.mkdir()
+    with started_server("nginx", text, work) as front:
+        yield front
+
+
+def test_web_server_in_front(mirrored, own, client: Client, tmp_path):
+    """Pip and uv get each project from the right index by one address."""
+    with in_front(own.greeting, mirrored, tmp_path / "nginx") as front:
+        served = Served("nginx", front.url, None)
+        assert client.install_well(served, "Acme_Tools") == {"acme_tools": "1.0", "demo_lib": "1.0"}
+        assert front.get("/simple/absent/").status == 404
+        assert front.get("/-/health/ready").status == 200
+
+
+def test_own_index_that_is_down(mirrored, tmp_path):
+    """While the own index does not answer, the mirror's namesake does not come instead."""
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        nobody = f"http://127.0.0.1:{chosen.getsockname()[1]}/"
+    with in_front(nobody, mirrored, tmp_path / "nginx") as front:
+        assert front.get("/simple/acme-tools/").status == 502
+
+
+def test_explicit_index_of_uv(mirrored, own, uv_client: Client):
+    """The client takes the project from the index that is named for it, and all else from the mirror."""
+    project = '[project]\nname = "inside"\nversion = "0.1"\nrequires-python = ">=3.11"\ndependencies = ["acme-tools"]\n'
+    text = block("toml", "explicit = true").replace("https://pypi.example/", mirrored)
+    text = text.replace("https://own.example/", own.greeting.strip())
+    (uv_client.work / "pyproject.toml").write_text(f"{project}\n{text}")
+    # With the configuration of the project, which the other tests ignore.
+    env = {name: value for name, value in uv_client.environment().items() if name != "UV_NO_CONFIG"}
+    call_well([uv.find_uv_bin(), "lock"], env=env, cwd=uv_client.work)
+    lock = tomllib.loads((uv_client.work / "uv.lock").read_text())
+    found = {package["name"]: (package["version"], package["source"].get("registry")) for package in lock["package"]}
+    assert found["acme-tools"] == ("1.0", f"{own.greeting.strip()}simple/")
+    assert found["demo-lib"] == ("1.0", f"{mirrored}simple/")
+
+
+def test_mirror_that_reads_it(own, tmp_path):
+    """Where the mirror reads the own index first, the namesake is never mirrored, nor another project under the prefix."""
+    with ThreadedSimulator() as index:
+        index.state.publish("demo-lib", *build_wheel("demo-lib", "1.0"))
+        for name in ("acme-tools", "acme-other"):
+            index.state.publish(name, *build_wheel(name, "99.0"))
+        mirror = Mirror(tmp_path / "mirror")
+        text = block("toml", "exclude-projects").replace("http://127.0.0.1:8081/", own.greeting.strip())
+        text = text.replace("https://libraries.cgr.dev/python/simple/", index.url)
+        head = f'[mirror]\nroot = "{mirror.root}"\n[limits]\ndisk-reserve = 0\n'
+        mirror.config.write_text(f"{head}\n{text}")
+        mirror.sync_well()
+    names = sorted(path.name for path in (mirror.root / "public/files").glob("*/*/*/*.whl"))
+    assert names == ["acme_tools-1.0-py3-none-any.whl", "demo_lib-1.0-py3-none-any.whl"]
