@@ -20,6 +20,7 @@ ADVICE = {
     Reason.UNSAFE_NAME: "it is never mirrored; exclude-files leaves it out of this list",
     Reason.TOO_LARGE: "raise the limit that is named, or leave it out with exclude-files",
     Reason.REFUSED_UNHASHED: 'to take it all the same, say unhashed = "pin" for this index',
+    Reason.UNRESOLVED: "`mirror check` names each gap: change the want, or add an index that offers what is missing",
     Reason.SHRINK: "if so much is right to leave, run `mirror sync --once --allow-shrink`; else look at the index",
     Reason.STORAGE: "free some space, or make it writable",
     Reason.NO_SPACE: "free some space, or use a larger disk; the next cycle tries it again",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wanting import WantingMirror, add, proofs
 
+from mirror.config import TargetConfig
 from mirroring import failures, requests
 
 
@@ -48,3 +49,23 @@ async def test_name_that_no_index_lists(tmp_path: Path, simulator) -> None:
     [proof] = await proofs(mirror)
     assert not proof["installable"]
     assert [(gap["project"], gap["reason"]) for gap in proof["gaps"]] == [("nowhere", "not-offered")]
+
+
+async def test_many_targets_at_once(tmp_path: Path, simulator) -> None:
+    """Resolutions that ask for the same page at the same time wait for one look at it."""
+    main, second = await simulator(core_metadata=True), await simulator(formats="html", validators="none")
+    add(main, "app", "1.0", "mid[x]")
+    add(main, "mid", "1.0", "deep; extra == 'x'")
+    add(second, "deep", "1.0")
+    mirror = WantingMirror(tmp_path / "mirror", {"main": main, "second": second})
+    pythons = ("3.11.9", "3.12.4", "3.13.1")
+    mirror.targets = (TargetConfig(name="all", python=pythons, platforms=("linux-x86_64", "windows-x86_64")),)
+    mirror.want("app")
+    report = await mirror.cycle()
+    assert failures(report) == []
+    assert len(mirror.names()) == 3
+    assert [r for r in requests(main) + requests(second) if r[0] == "page"] == [
+        ("page", "app", None, 200),
+        ("page", "mid", None, 200),
+        ("page", "deep", None, 200),
+    ]

@@ -202,6 +202,10 @@ def _reason_line(reason: Reason, failures: Sequence[Shown]) -> str:
     if reason is Reason.SHRINK:
         return "Removals held back: " + "; ".join(f"{f.index}: {f.detail}" for f in failures)
     advice = advice_for(reason, is_index=all(f.project is None for f in failures))
+    if reason is Reason.UNRESOLVED:  # of wants, not of an index
+        details = "; ".join(f.detail for f in failures[:_NAMED])
+        more = f"; and {len(failures) - _NAMED:,} more" if len(failures) > _NAMED else ""
+        return f"{reason.value}: {details}{more}; {advice}"
     if len(failures) == 1:
         (failure,) = failures
         detail = failure.detail.removeprefix(f"{failure.filename}: ")

@@ -46,7 +46,8 @@ class CyclePages:
     def __init__(self, cycle: Cycle, dues: Sequence[tuple[IndexRun, Due]]) -> None:
         self._cycle = cycle
         self._dues = {run.source.id: (run, due) for run, due in dues}
-        self._seen: set[ProjectName] = set()
+        self._seen: dict[ProjectName, anyio.Event] = {}
+        """The names that were asked for, each with the end of its reading."""
         self._named: dict[ProjectName, dict[int, NamedRow]] = {}
         self._rows: dict[tuple[int, ProjectName], ProjectRow] = {}
         self._kept_files = 0
@@ -54,14 +55,25 @@ class CyclePages:
 
     async def see(self, names: Collection[ProjectName]) -> None:
         """Ask for the pages of some projects, several at the same time."""
-        new = sorted(set(names) - self._seen)
-        self._seen.update(new)
-        for row in await load_named(self._cycle.store, new):
+        new = sorted(set(names) - self._seen.keys())
+        others = [self._seen[name] for name in names if name in self._seen]
+        done = anyio.Event()
+        self._seen |= dict.fromkeys(new, done)
+        try:
+            if new:
+                await self._see_all(new)
+        finally:
+            done.set()
+        for event in others:  # another resolution asks for them at the moment
+            await event.wait()
+
+    async def _see_all(self, names: Sequence[ProjectName]) -> None:
+        for row in await load_named(self._cycle.store, names):
             self._named.setdefault(row.name, {})[row.source] = row
         async with anyio.create_task_group() as tasks:
             for run, due in self._dues.values():
                 if run.ended is None:
-                    tasks.start_soon(self._see_index, run, due, new)
+                    tasks.start_soon(self._see_index, run, due, names)
 
     async def _see_index(self, run: IndexRun, due: Due, names: Sequence[ProjectName]) -> None:
         rows: list[ProjectRow] = []
