@@ -13,7 +13,14 @@ from functools import lru_cache
 
 from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 
-__all__ = ["InvalidMarker", "both_markers", "either_marker", "marker_holds", "parse_lock_marker"]
+__all__ = [
+    "InvalidMarker",
+    "MarkerCache",
+    "both_markers",
+    "either_marker",
+    "marker_holds",
+    "parse_lock_marker",
+]
 
 _ALWAYS = 'python_version >= "0"'
 _OPERATOR = r"(?:===|==|!=|~=|<=|>=|<|>|not in|in)"
@@ -48,6 +55,23 @@ def both_markers(one: Marker | None, other: Marker | None) -> Marker | None:
     if one is None or other is None:
         return one or other
     return one & other
+
+
+class MarkerCache:
+    """Markers in one environment, each evaluated once: a lock repeats few markers very often."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._known: dict[str, bool] = {}
+
+    def holds(self, marker: Marker | None) -> bool:
+        """Return whether a marker holds, as ``marker_holds``."""
+        if marker is None:
+            return True
+        text = str(marker)
+        if text not in self._known:
+            self._known[text] = marker_holds(marker, self._environment)
+        return self._known[text]
 
 
 def marker_holds(marker: Marker | None, environment: Mapping[str, str]) -> bool:

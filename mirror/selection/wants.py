@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from mirror.selection.markers import marker_holds
+from mirror.selection.markers import MarkerCache, marker_holds
 from mirror.selection.targets import Environment
 
 
@@ -195,16 +195,16 @@ class LockedSet:
     def packages_for(self, environment: Environment) -> tuple[LockedPackage, ...]:
         """Return the packages that an install in this environment needs."""
         if self.graph is None:
-            markers = environment.markers
-            return tuple(p for p in self.packages if marker_holds(p.marker, markers))
+            markers = MarkerCache(environment.markers)
+            return tuple(p for p in self.packages if markers.holds(p.marker))
         reached = _reached(self.graph, environment)
         return tuple(n for n in reached if isinstance(n, LockedPackage))
 
     def foreign_for(self, environment: Environment) -> tuple[ForeignPackage, ...]:
         """Return the packages from elsewhere that an install in this environment needs."""
         if self.graph is None:
-            markers = environment.markers
-            return tuple(p for p in self.foreign if marker_holds(p.marker, markers))
+            markers = MarkerCache(environment.markers)
+            return tuple(p for p in self.foreign if markers.holds(p.marker))
         reached = _reached(self.graph, environment)
         return tuple(n for n in reached if isinstance(n, ForeignPackage))
 
@@ -214,12 +214,12 @@ WantSource = Resolution | LockedSet | UnresolvedFile
 
 def _reached(graph: LockGraph, environment: Environment) -> list[LockNode]:
     """Return the nodes that the roots reach by edges whose markers hold, in the lock's order."""
-    markers = environment.markers
+    markers = MarkerCache(environment.markers)
     seen: set[int] = set()
     waiting = list(graph.roots)
     while waiting:
         edge = waiting.pop()
-        if not marker_holds(edge.marker, markers):
+        if not markers.holds(edge.marker):
             continue
         for place in edge.packages:
             if place not in seen:
