@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import urllib.request
@@ -14,6 +15,7 @@ import pytest
 import uv
 from mirror_program import Done, Mirror, Serving, call, call_well, clean_environment
 
+from mirror.bundle import serve as program
 from simulator import IndexState, ThreadedSimulator, build_sdist, build_wheel
 
 USERNAME, PASSWORD = "org/token", "a-pass-word"
@@ -147,12 +149,18 @@ class Served:
 
 
 def serve(kind: str, public: Path, work: Path) -> Iterator[Served]:
-    """Serve a tree: by ``file://``, by a plain static server, by nginx with content negotiation."""
+    """Serve a tree: by ``file://``, a plain static server, nginx with content negotiation, ``mirror serve``, ``serve.py``."""
     if kind == "file":
         yield Served(kind, f"{public.as_uri()}/simple/", None)
         return
     work.mkdir(parents=True, exist_ok=True)
-    if kind == "static":
+    listen: list[str | Path] = ["--root", public.parent, "--listen", "127.0.0.1:0"]
+    command: list[str | Path]
+    if kind == "mirror":
+        command = [sys.executable, "-m", "mirror", "serve", *listen]
+    elif kind == "serve.py":
+        command = [sys.executable, "-I", program.__file__, *listen]
+    elif kind == "static":
         command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(public)]
     else:
         nginx = find_nginx()
@@ -160,7 +168,9 @@ def serve(kind: str, public: Path, work: Path) -> Iterator[Served]:
             pytest.skip("nginx is not installed")
         command = [sys.executable, "-c", RUN_NGINX, nginx, str(work), str(public), NGINX_CONFIG]
     with Serving(command, work=work, env=clean_environment(work)) as server:
-        url = server.greeting.partition("(")[2].partition(")")[0] or server.greeting.strip()
+        found = re.search(r"http://[0-9.]+:[0-9]+/", server.greeting)
+        assert found is not None, server.greeting
+        url = found[0]
         yield Served(kind, f"{url}simple/", server.log_path if kind == "static" else work / "access.log")
 
 

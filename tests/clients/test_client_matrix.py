@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -74,12 +75,17 @@ def places(odd_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with contextlib.ExitStack() as stack:
         yield {
             kind: stack.enter_context(contextlib.contextmanager(serve)(kind, odd_tree, tmp_path_factory.mktemp(kind)))
-            for kind in ("file", "static", "nginx")
+            for kind in ("file", "static", "nginx", "mirror", "serve.py")
         }
 
 
-@pytest.mark.parametrize("kind", ["file", "static", "nginx"])
-@pytest.mark.parametrize("version", PIPS)
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [
+        *itertools.product(["file", "static", "nginx"], PIPS),
+        *itertools.product(["mirror", "serve.py"], ["21.2", "newest"]),
+    ],
+)
 def test_pip(places: dict[str, Served], tmp_path: Path, version: str, kind: str) -> None:
     """Pip installs a project and what its metadata asks for, whatever the spelling of their names."""
     requirement, minors = PIPS[version]
@@ -95,7 +101,7 @@ def test_pip(places: dict[str, Served], tmp_path: Path, version: str, kind: str)
 
 
 @soak
-@pytest.mark.parametrize("kind", ["static", "nginx"])
+@pytest.mark.parametrize("kind", ["static", "nginx", "mirror", "serve.py"])
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_managers(places: dict[str, Served], tmp_path: Path, manager: str, kind: str) -> None:
     """The newest of each manager locks the project with what its metadata asks for."""
