@@ -421,6 +421,16 @@ HOSTILE = {
     ),
     "no-toml": ("uv.lock", "version = 1\nhunter2", "uv.lock: is not valid TOML (at "),
     "deep-toml": ("uv.lock", "a = " + "[" * 100_000, "uv.lock: is not valid TOML"),
+    "many-edges": (
+        "uv.lock",
+        "version = 1\n" + f'{PACKAGE}{REGISTRY}dependencies = [{{ name = "a" }}]\n' * 600,
+        "uv.lock: package[500].dependencies[0]: more than 300,000 dependencies",
+    ),
+    "many-files": (
+        "poetry.lock",
+        f'{PACKAGE}files = [{", ".join(["{}"] * 10_001)}]\n[metadata]\nlock-version = "2.1"\n',
+        "poetry.lock: package[0]: more than 10,000 files",
+    ),
     "nothing": ("uv.lock", "version = 1\n", "uv.lock: names no package"),
     "huge": ("uv.lock", b"#" * ((32 << 20) + 1), "uv.lock: is larger than 32 MiB"),
     "binary": ("poetry.lock", b"\xff\x00\xfe", "poetry.lock:1: is not UTF-8"),

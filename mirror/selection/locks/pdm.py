@@ -5,6 +5,7 @@ from __future__ import annotations
 from mirror.selection.documents import Table
 from mirror.selection.locks.values import (
     check_count,
+    check_file_count,
     checked_digest,
     read_filename,
     read_marker,
@@ -54,6 +55,7 @@ def read_pdm_lock(document: Table, *, want: str | None) -> LockedSet:
         number = table.text("version")
         files = table.tables("files") or older_files.tables(f"{table.text('name')} {number}")
         before = packages.get((project, number))
+        check_file_count(files, table)
         packages[project, number] = LockedPackage(
             project=project,
             version=number,

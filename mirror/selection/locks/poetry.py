@@ -9,6 +9,7 @@ from packaging.markers import Marker
 from mirror.selection.documents import Table
 from mirror.selection.locks.values import (
     check_count,
+    check_file_count,
     checked_digest,
     read_filename,
     read_marker,
@@ -56,6 +57,7 @@ def read_poetry_lock(document: Table, *, want: str | None) -> LockedSet:
             )
             continue
         files = table.tables("files") or older_files.tables(table.text("name"))
+        check_file_count(files, table)
         packages.append(
             LockedPackage(
                 project=read_project(table),

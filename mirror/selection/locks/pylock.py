@@ -15,6 +15,7 @@ from mirror.errors import shown_text
 from mirror.selection.documents import Table
 from mirror.selection.locks.values import (
     check_count,
+    check_file_count,
     checked_digest,
     checked_project,
     read_filename,
@@ -93,6 +94,7 @@ def _listed(table: Table) -> list[Table]:
 def _package(package: Package, table: Table) -> LockedPackage:
     """Return a package with the files that have an address; those at a path are no index's."""
     listed = [file for file in _listed(table) if "url" in file]
+    check_file_count(listed, table)
     return LockedPackage(
         project=checked_project(str(package.name), table, "name"),
         version=table.optional_text("version"),

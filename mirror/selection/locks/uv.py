@@ -15,6 +15,7 @@ from packaging.markers import Marker
 from mirror.selection.documents import Table
 from mirror.selection.locks.values import (
     check_count,
+    check_file_count,
     checked_project,
     read_digest,
     read_filename,
@@ -38,6 +39,8 @@ from mirror.selection.wants import (
 _FOREIGN = {"git": "a git repository", "url": "an address of its own", "path": "a local path"}
 _FOREIGN |= {"directory": "a local folder"}
 _MEMBER = ("virtual", "editable")
+MAX_EDGES = 300_000
+MAX_FORKS = 1_000
 _SOURCES = ("registry", *_MEMBER, *_FOREIGN)
 
 
@@ -62,6 +65,7 @@ class _Graph:
     nodes: list[LockNode] = field(default_factory=list)
     of_extra: dict[tuple[int, str], int] = field(default_factory=dict)
     edges: dict[int, list[LockedDependency]] = field(default_factory=lambda: defaultdict(list))
+    edge_count: int = 0
 
 
 def read_uv_lock(document: Table, *, want: str | None) -> LockedSet:
@@ -106,6 +110,8 @@ def _read_entry(table: Table, members: frozenset[str]) -> _Entry:
         raise table.error(f"expected one of {', '.join(_SOURCES)}", "source")
     is_root = kind in _MEMBER and source.text(kind) == "."
     texts = table.texts("resolution-markers")
+    if len(texts) > MAX_FORKS:
+        raise table.error(f"more than {MAX_FORKS:,} markers", "resolution-markers")
     forks = [read_marker(text, table, "resolution-markers") for text in texts]
     return _Entry(
         table=table,
@@ -137,6 +143,7 @@ def _files(table: Table) -> tuple[LockedFile, ...]:
     listed = list(table.tables("wheels"))
     if "sdist" in table:
         listed.append(table.table("sdist"))
+    check_file_count(listed, table)
     return tuple(
         LockedFile(
             filename=read_filename(file, "filename", "url", "path"),
@@ -176,6 +183,9 @@ def _edges(graph: _Graph, table: Table) -> list[LockedDependency]:
         source = table.table("source").values
         candidates = [n for n in candidates if graph.entries[n].source.values == source]
     extras = [*table.texts("extra"), *table.texts("extras")]
+    graph.edge_count += len(candidates)
+    if graph.edge_count > MAX_EDGES:
+        raise table.error(f"more than {MAX_EDGES:,} dependencies")
     found = []
     for place in candidates:
         forks = graph.entries[place].forks if len(candidates) > 1 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
 from packaging.markers import Marker
@@ -12,7 +13,7 @@ from mirror.selection.documents import Table
 from mirror.selection.markers import InvalidMarker, parse_lock_marker
 
 MAX_PACKAGES = 50_000
-MAX_FILES = 500_000
+MAX_FILES_OF_PACKAGE = 10_000
 
 
 def read_project(table: Table, key: str = "name") -> str:
@@ -84,6 +85,12 @@ def check_count(tables: tuple[Table, ...], document: Table, key: str) -> None:
     """Raise ``ConfigError`` for a lock of more packages than anyone has."""
     if len(tables) > MAX_PACKAGES:
         raise document.error(f"more than {MAX_PACKAGES:,} packages", key)
+
+
+def check_file_count(listed: Sequence[object], table: Table) -> None:
+    """Raise ``ConfigError`` for a package of more files than any has."""
+    if len(listed) > MAX_FILES_OF_PACKAGE:
+        raise table.error(f"more than {MAX_FILES_OF_PACKAGE:,} files")
 
 
 def unknown_version(document: Table, shown: object, known: str) -> ConfigError:
