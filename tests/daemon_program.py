@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import forking
 from mirror_program import GUARD_S, clean_environment
 
 Event = dict[str, Any]
@@ -84,8 +85,9 @@ class Daemon:
         self.events: list[Event] = []
         self.arguments: tuple[str, ...] = ()
         self.before = ""
+        self.is_forked = True
         self._variables = variables
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[str] | forking.Forked | None = None
         work.mkdir(parents=True, exist_ok=True)
 
     def configure(self, *indexes: str, mirror: str = "", service: str = "") -> None:
@@ -96,13 +98,10 @@ class Daemon:
         )
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"{self.before}\n{PROGRAM}", "sync", "--config", str(self.config), *self.arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.work,
-            env=clean_environment(self.work, **self._variables),
+        command = [sys.executable, "-c", f"{self.before}\n{PROGRAM}", "sync", "--config", str(self.config)]
+        environment = clean_environment(self.work, **self._variables)
+        self._process = forking.start(
+            [*command, *self.arguments], env=environment, cwd=self.work, is_forked=self.is_forked
         )
         return self
 

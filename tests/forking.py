@@ -1,10 +1,10 @@
 """The real program as a process that is forked instead of started: its imports are there already.
 
 A start of Python with all that a cycle imports costs half a second of CPU, a fork a fortieth of it. ``start`` and ``run``
-take a command like ``[sys.executable, "-m", "mirror", …]``, and return what ``subprocess`` would: the process has its own
-pid, environment, working directory and pipes, its arguments in ``sys.argv``, and ends as any Python process does. What a
-fork would change (options of Python in the environment, another language) makes it a start after all. Tests of the start
-itself call ``subprocess``.
+take a command like ``[sys.executable, "-m", "mirror", …]``, or one whose ``-c`` changes something and calls ``main``, and
+return what ``subprocess`` would: the process has its own pid, environment, working directory and pipes, its arguments in
+``sys.argv``, and ends as any Python process does. What a fork would change (options of Python in the environment, another
+language) makes it a start after all. Tests of the start itself call ``subprocess``.
 
 Run as a program, this file is the process that is forked: it imports the program, starts no thread, and serves requests.
 """
@@ -18,6 +18,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -30,18 +31,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
-
-MODULES = (
-    "coverage",
-    "mirror.cli.app",
-    "mirror.cli.commands.sync",
-    "mirror.cli.commands.upkeep",
-    "mirror.jobs.after_cycle",
-    "mirror.sync.cycle",
-    "mirror.upkeep.prune",
-    "mirror.wiring",
-)
-"""Imported before the first fork."""
 
 MAX_REQUEST = 1 << 17
 STATUS = struct.Struct("i")
@@ -67,9 +56,14 @@ def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: f
         return Done(command, process.returncode, stdout, stderr)
 
 
-def start(command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> subprocess.Popen[str] | Forked:
-    """Start a program with pipes for its output; used as ``with`` or ended by ``communicate``."""
-    if not _is_forked(command, env):
+def start(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, is_forked: bool = True
+) -> subprocess.Popen[str] | Forked:
+    """Start a program with pipes for its output; used as ``with`` or ended by ``communicate``.
+
+    Not ``is_forked`` where a test looks at what the kernel knows of a start: arguments and environment.
+    """
+    if not is_forked or not _is_forked(command, env):
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=cwd)
     return Forked(command, env, cwd)
 
@@ -78,7 +72,9 @@ def _is_forked(command: Sequence[str], env: Mapping[str, str]) -> bool:
     language = {name: value for name, value in os.environ.items() if name.startswith(("LANG", "LC_"))}
     given = {name: value for name, value in env.items() if name.startswith(("LANG", "LC_"))}
     is_plain = not any(name.startswith(("PYTHON", "LD_", "MALLOC_")) for name in env)
-    return list(command[:3]) == [sys.executable, "-m", "mirror"] and language == given and is_plain
+    is_program = list(command[:3]) == [sys.executable, "-m", "mirror"]
+    is_patched = list(command[:2]) == [sys.executable, "-c"] and "from mirror.cli import main" in command[2]
+    return (is_program or is_patched) and language == given and is_plain
 
 
 class Forked:
@@ -94,7 +90,8 @@ class Forked:
             self._status, status_w = _pipe(given)
             nothing = os.open(os.devnull, os.O_RDONLY)
             given.callback(os.close, nothing)
-            request = {"arguments": self.args[3:], "env": dict(env), "cwd": str(cwd)}
+            code = self.args[2] if self.args[1] == "-c" else None
+            request = {"code": code, "arguments": self.args[3:], "env": dict(env), "cwd": str(cwd)}
             self.pid = _forker().fork(request, [nothing, out_w, err_w, status_w])
         self.stdout: IO[str] | None = os.fdopen(out_r, encoding="utf-8")
         self.stderr: IO[str] | None = os.fdopen(err_r, encoding="utf-8")
@@ -121,7 +118,7 @@ class Forked:
         texts = ["", ""]
 
         def read(number: int, stream: IO[str] | None) -> None:
-            if stream is not None:
+            if stream is not None and not stream.closed:
                 with stream:
                     texts[number] = stream.read()
 
@@ -267,13 +264,18 @@ class Children:
         sys.path[0] = request["cwd"]
         if "COVERAGE_PROCESS_CONFIG" in os.environ:
             sys.modules["coverage"].process_startup(force=True)
-        return lambda: runpy.run_module("mirror", run_name="__main__", alter_sys=True)
+        code = request["code"]
+        if code is None:
+            return lambda: runpy.run_module("mirror", run_name="__main__", alter_sys=True)
+        return lambda: exec(code, {"__name__": "__main__"})
 
 
 def _main() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as control:
-        for module in MODULES:
-            importlib.import_module(module)
+        importlib.import_module("coverage")
+        for module in pkgutil.walk_packages(importlib.import_module("mirror").__path__, "mirror."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
         gc.collect()
         gc.freeze()
         program = Children(control).serve()

@@ -6,7 +6,6 @@ import contextlib
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import forking
 import msgspec
 from mirror_program import GUARD_S, Mirror, clean_environment
 
@@ -54,14 +54,7 @@ class Server:
         self._heard = threading.Condition()
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            self._command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self._mirror.work,
-            env=self._env,
-        )
+        self.process = forking.start(self._command, env=self._env, cwd=self._mirror.work)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         assert self.process.stdout is not None

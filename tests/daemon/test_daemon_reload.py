@@ -33,7 +33,7 @@ def table(name: str, simulator, more: str = "") -> str:
 
 def test_beside_a_cycle(tmp_path, indexes, listener):
     """The status line goes on to say what is done, not what is not waited for."""
-    daemon = Daemon(tmp_path / "work", NOTIFY_SOCKET=str(listener.path), WATCHDOG_USEC="40000")
+    daemon = Daemon(tmp_path / "work", NOTIFY_SOCKET=str(listener.path), WATCHDOG_USEC="400000")
     daemon.configure(table("main", indexes[0]))
     stall = indexes[0].inject(Stall(after=None), kind="root")
     with daemon:
@@ -48,7 +48,7 @@ def test_beside_a_cycle(tmp_path, indexes, listener):
 
 def test_before_it_is_ready(tmp_path, indexes, listener):
     """A reload that comes while the daemon waits for its lock does not make it ready: it follows after READY."""
-    daemon = Daemon(tmp_path / "work", NOTIFY_SOCKET=str(listener.path), WATCHDOG_USEC="40000")
+    daemon = Daemon(tmp_path / "work", NOTIFY_SOCKET=str(listener.path), WATCHDOG_USEC="400000")
     daemon.configure(table("main", indexes[0]))
     daemon.arguments = ("--wait=10m",)
     daemon.root.mkdir(parents=True)

@@ -88,6 +88,7 @@ def test_neither_ends_the_other(serving, index):
 def test_a_failed_cycle_leaves_the_server(serving, index):
     """A cycle that fails does not reach the server; the server has none of the mirror's secrets."""
     daemon = serving.daemon
+    daemon.is_forked = False  # the kernel shows the environment of a start
     daemon._variables |= {"MIRROR_MAIN_USERNAME": "anna", "MIRROR_MAIN_PASSWORD": "for-the-index-alone"}
     with daemon:
         serving.await_server()
