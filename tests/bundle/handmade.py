@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mirror.bundle import receive as program
 
 PROGRAM = Path(program.__file__)
@@ -471,3 +473,18 @@ def _walk(directory: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
             assert path.is_file(), path
             assert not path.is_symlink(), path
             yield prefix + path.relative_to(directory).as_posix(), path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+    return Signer.make(tmp_path_factory.mktemp("signer"))
+
+
+@pytest.fixture
+def site(tmp_path: Path, signer: Signer) -> Site:
+    return Site(tmp_path / "near", signer)
+
+
+@pytest.fixture
+def far(tmp_path: Path, signer: Signer) -> Far:
+    return Far(tmp_path / "far", signer.trust)

@@ -12,24 +12,9 @@ import pytest
 
 from mirror.cli import main
 from mirror.exit_codes import ExitCode
-from simulator import build_sdist, build_wheel
+from simulator import build_sdist
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Nothing of this machine counts."""
-    for name in [name for name in os.environ if name.startswith("MIRROR_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.fixture
-def index(threaded_simulator):
-    made = threaded_simulator()
-    for name in ("one", "two"):
-        made.state.publish(name, *build_wheel(name, "1.0"))
-    return made
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def configure(tmp_path: Path, url: str, more: str = "") -> None:
