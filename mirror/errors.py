@@ -66,6 +66,13 @@ class Reason(Enum):
     INTERNAL = "internal"
 
 
+def lacks_threads(error: BaseException) -> bool:
+    """Return whether the system has no room for another thread: nothing else goes on either, and no
+    single file or page is at fault.
+    """
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+
+
 def shown_text(text: str, limit: int = 200) -> str:
     """Return ``text`` fit for one line of a terminal or log: control characters escaped, at most ``limit`` long."""
     if len(text) <= limit and text.isprintable():

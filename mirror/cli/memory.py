@@ -11,6 +11,8 @@ import resource
 from collections.abc import Iterator
 
 _WORDS = ("can't start new thread", "failed to map segment", "cannot allocate memory")
+_WORDS_OF_C = ("without exception set", "without setting an exception")
+"""Of the interpreter, where a library in C got no memory and did not say so."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -40,6 +42,8 @@ def write_memory_limit() -> None:
 def _is_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
+    if isinstance(error, SystemError):
+        return any(words in str(error) for words in _WORDS_OF_C)
     return isinstance(error, ImportError | RuntimeError | OSError) and any(w in str(error).lower() for w in _WORDS)
 
 

@@ -31,6 +31,7 @@ from mirror.errors import (
     TreeError,
     Unavailable,
     Withheld,
+    lacks_threads,
     shown_text,
 )
 from mirror.logs import get_logger
@@ -309,7 +310,9 @@ class _Crawler:
             lease.release()
             _log.error("page.memory", index=run.name, project=row.name, problem=_OUT_OF_MEMORY)
             work = self._page_failure(row, Reason.TOO_LARGE, _OUT_OF_MEMORY)
-        except Exception as exc:  # noqa: BLE001 - the border of one project: a bug on one page must not stop the others
+        except Exception as exc:
+            if lacks_threads(exc):
+                raise
             _log.exception("project.failed", index=run.name, project=row.name)
             work = self._page_failure(row, Reason.INTERNAL, f"{type(exc).__name__}: a bug of this program, see the log")
             lease.release()

@@ -28,6 +28,7 @@ from mirror.errors import (
     StateError,
     TreeError,
     Unavailable,
+    lacks_threads,
 )
 from mirror.logs import get_logger
 from mirror.state.entries.held import HeldBlob
@@ -239,7 +240,9 @@ class Fetcher:
             await self._failed(work, wanted, exc)
         except MemoryError:
             raise  # no failure of this file: others would only end the same way
-        except Exception as exc:  # noqa: BLE001 - a bug on one file is a failure of its project, not of the cycle
+        except Exception as exc:
+            if lacks_threads(exc):
+                raise
             _log.exception("file.failed", index=self._run.name, project=work.row.name, filename=wanted.file.filename)
             await self._put_bug(work, wanted, type(exc).__name__)
 

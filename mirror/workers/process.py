@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.errors import AccessDenied, MirrorError, TooLarge, TreeError
+from mirror.errors import AccessDenied, MirrorError, TooLarge, TreeError, lacks_threads
 from mirror.logs import forward_log, get_logger, register_secret
 from mirror.tree.files import FileStore, PlacedBlob
 from mirror.tree.staging import StagedFile
@@ -316,6 +316,11 @@ class _Work:
     def _failed(self, number: int, error: Exception) -> Outcome:
         if isinstance(error, MirrorError):
             return Outcome(number=number, error=error)
+        if isinstance(error, MemoryError) or lacks_threads(error):
+            # No failure of this file: the main process does the work of a worker that is lost.
+            get_logger(__name__).info("fetch_process.failed", index=self._session.name, problem=repr(error))
+            asyncio.get_running_loop().call_soon(os._exit, 1)
+            return Outcome(number=number, bug=type(error).__name__)
         get_logger(__name__).error("fetch_process.crashed", index=self._session.name, exc_info=error)
         return Outcome(number=number, bug=type(error).__name__)
 

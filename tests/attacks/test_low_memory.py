@@ -33,6 +33,23 @@ def test_low_memory(threaded_simulator: Callable[..., ThreadedSimulator], tmp_pa
     assert "Traceback" not in done.stderr
 
 
+def test_no_room_for_a_thread(threaded_simulator: Callable[..., ThreadedSimulator], tmp_path: Path) -> None:
+    """Where the system starts no thread any more, in workers too, no file is at fault: the program ends."""
+    index = threaded_simulator()
+    index.state.publish("p", *build_wheel("p", "1.0"))
+    before = (
+        "import mirror.sync.fetch as here, mirror.workers.process as there\n"
+        "async def broken(*_):\n"
+        '    raise RuntimeError("can\'t start new thread")\n'
+        "here.fetch_to_staging = there.fetch_to_staging = broken"
+    )
+    done = Beside(tmp_path, index.url, before=before).sync()
+    assert done.returncode == 6, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert line.startswith("error: memory ran out")
+    assert "a bug of this program" not in done.stderr
+
+
 @pytest.mark.parametrize("limit_mib", [24, 34, 44, 54])
 def test_low_memory_while_the_program_is_imported(tmp_path: Path, limit_mib: int) -> None:
     """A limit from before the start is named too, wherever it ends the imports."""
