@@ -23,26 +23,31 @@ class _OriginRow(Columns, frozen=True):
     filename: str
     sha256: str
     index_name: str
-    before: float | None
     at: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.filename, self.sha256
 
 
 async def load_origins(store: Store, name: ProjectName) -> dict[tuple[str, str], FirstSeen]:
     """Return the origin of each published file of a project, by (filename, sha256)."""
-    rows = await store.rows_as(
-        _OriginRow,
-        "SELECT e.filename, e.sha256, s.name AS index_name, (SELECT min(r.at) FROM entry f"
-        " JOIN revision r ON r.id = f.valid_from WHERE f.project = e.project"
-        " AND f.filename = e.filename AND f.sha256 = e.sha256 AND f.valid_to IS NOT NULL) AS before,"
-        " o.at FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
-        " JOIN revision o ON o.id = e.valid_from JOIN source s ON s.id = p.source WHERE p.name = ?",
-        (name,),
-    )
-    return {
-        (row.filename, row.sha256): FirstSeen(
-            index=row.index_name, at=row.at if row.before is None else min(row.at, row.before)
+    columns = "SELECT e.filename, e.sha256, s.name AS index_name, min(r.at) AS at FROM project p"
+    of_project = "JOIN source s ON s.id = p.source WHERE p.name = ? GROUP BY e.filename, e.sha256"
+    # In two halves, since each has an index of its own.
+    opened, closed = [
+        await store.rows_as(
+            _OriginRow,
+            f"{columns} JOIN entry e ON e.project = p.id AND e.valid_to IS {condition}"
+            f" JOIN revision r ON r.id = e.valid_from {of_project}",
+            (name,),
         )
-        for row in rows
+        for condition in ("NULL", "NOT NULL")
+    ]
+    before = {row.key: row.at for row in closed}
+    return {
+        row.key: FirstSeen(index=row.index_name, at=min(row.at, before.get(row.key, row.at)))
+        for row in opened
     }
 
 
