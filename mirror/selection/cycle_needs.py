@@ -117,6 +117,9 @@ class CycleNeeds:
         self._jobs: dict[Key, _WantJob] = {}
         self._results: dict[Key, Result] = {}
         self._uv: Uv | None = None
+        self._no_uv = NO_UV
+        """Why there is no resolver."""
+        self._is_once = False
         self._fetched: set[tuple[Key, WantedFile]] = set()
         """Files of sets that are not held when the cycle's pages are read."""
         self.cycle = 0
@@ -133,10 +136,14 @@ class CycleNeeds:
         self._jobs = {
             job.key: job for job in await anyio.to_thread.run_sync(_read_jobs, self._config)
         }
-        if any(isinstance(job.source, Resolution) for job in self._jobs.values()):
-            path = await anyio.to_thread.run_sync(find_uv, self._env)
-            if path is None and needs_uv:
-                raise ConfigError(where="want", problem=NO_UV)
+        has_requirements = any(isinstance(job.source, Resolution) for job in self._jobs.values())
+        if (
+            needs_uv
+            and has_requirements
+            and await anyio.to_thread.run_sync(find_uv, self._env) is None
+        ):
+            raise ConfigError(where="want", problem=NO_UV)
+        self._is_once = needs_uv
         self._wanted = await load_wanted(self._store)
 
     def files_of(self, index: str, project: ProjectName) -> frozenset[str] | None:
@@ -159,7 +166,12 @@ class CycleNeeds:
         if gone:
             await forget_resolutions(self._store, gone)
         if any(isinstance(job.source, Resolution) for job in self._jobs.values()):
-            self._uv = await open_uv(self._env)
+            try:
+                self._uv = await open_uv(self._env)
+            except ConfigError as exc:
+                if self._is_once:
+                    raise
+                self._no_uv = str(exc)
         changed = await self._judge_all(pages, known, frozenset())
         self._fetched = set(await load_missing(self._store))
         return changed
@@ -351,7 +363,7 @@ class CycleNeeds:
                     project="",
                     requirement=source.lines[0].text,
                     reason=GapReason.UNRESOLVED,
-                    detail=NO_UV,
+                    detail=self._no_uv,
                 )
                 return failed((gap,))
             case Resolution() as source:

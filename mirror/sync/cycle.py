@@ -244,7 +244,11 @@ async def _settle_again(
             for start in range(0, len(changed), 500):
                 only = tuple(changed[start : start + 500])
                 narrowed = [(run, msgspec.structs.replace(due, only=only)) for run, due in stage if run.ended is None]
+                checked = [run.counters.projects_checked for run, _ in narrowed]
                 await _work_through(cycle, publisher, narrowed)
+                for (run, _), before in zip(narrowed, checked, strict=True):  # each project counts once
+                    run.counters.projects_checked = before
+                    run.counters.projects_unchanged = max(0, before - run.counters.projects_changed)
 
 
 async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> None:

@@ -72,7 +72,7 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
             f" p.selection, p.withdrawn, p.address, p.page_origin, {META_COLUMNS},"
             f" {_HAS_ENTRIES} AS has_entries, {_HAS_ABSENT} AS has_absent,"
             f" {_HAS_FAILURES} AS has_failures, {_NEEDS_PAGE} AS needs_page"
-            f" FROM project p WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK}",
+            f" FROM {_rows_of(due)} WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK}",
             parameters | {"after": after},
         )
         if rows:
@@ -91,9 +91,7 @@ async def count_due(store: Store, due: Due) -> tuple[int, int]:
     """Return how many projects ``load_due`` yields, and how many more equal serials have confirmed unchanged already."""
     owned, parameters = _owned_condition(due)
     opened, more = _open_condition(due)
-    query = (
-        f"SELECT count(*) AS owned, coalesce(sum({opened}), 0) AS due FROM project p WHERE {owned}"
-    )
+    query = f"SELECT count(*) AS owned, coalesce(sum({opened}), 0) AS due FROM {_rows_of(due)} WHERE {owned}"
     counts = await store.only(_DueCount, query, parameters | more)
     return counts.due, counts.owned - counts.due
 
@@ -136,6 +134,23 @@ _IS_NOT_RESTING = (
 # The first four are asked for some rows, the last two of all: a list is made once for each statement.
 
 
+_NEEDED = (
+    "(SELECT q.id FROM asked a CROSS JOIN project q ON q.source = :source AND q.name = a.project"
+    " UNION SELECT e.project FROM entry e WHERE e.source = :source AND e.valid_to IS NULL"
+    " UNION SELECT q.id FROM failure f CROSS JOIN project q"
+    " ON q.source = f.source AND q.name = f.project"
+    " WHERE f.source = :source) n CROSS JOIN project p ON p.id = n.id"
+)
+"""The projects that a resolution asked for, or of which something is published or failed.
+
+They are few beside the names of a large root: the join begins with them.
+"""
+
+
+def _rows_of(due: Due) -> str:
+    return _NEEDED if due.is_needed else "project p"
+
+
 def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
     parts = ["p.source = :source AND p.listed = 1 AND p.wanted = 1 AND p.absent_since IS NULL"]
     parameters: dict[str, object] = {
@@ -151,10 +166,6 @@ def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
         )
     if due.only_held:
         parts.append(_HAS_ENTRIES)
-    if due.is_needed:
-        parts.append(
-            f"(p.name IN (SELECT project FROM asked) OR {_HAS_ENTRIES} OR {_HAS_FAILURES})"
-        )
     if due.now != math.inf:
         parts.append(_IS_NOT_RESTING)
     for word, only in (("IN", due.only), ("NOT IN", due.unlisted)):
