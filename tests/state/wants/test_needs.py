@@ -22,12 +22,15 @@ from mirror.state.wants.needs import (
     has_wants,
     let_earlier_go,
     load_asked,
+    load_fallback,
     load_missing,
     load_named,
+    load_needed_indexes,
     load_published_count,
     load_remembered,
     load_resolutions,
     load_wanted,
+    load_wants_by_project,
     load_wants_of,
     record_inputs,
     record_remembered,
@@ -297,4 +300,47 @@ async def test_load_wanted_failures(store: Store) -> None:
     assert await load_wanted_failures(store) == [
         WantedFailure(index="main", project=project, filename=filename, reason=Reason.NOT_FOUND, detail="d")
         for project, filename in (("a", "f"), ("a", "g"), ("b", ""))
+    ]
+
+
+async def test_load_wants_by_project(store: Store) -> None:
+    """A project has the wants whose sets or sought files are of it, each once and in order."""
+    for number, want in ((1, "tools"), (2, "apps"), (3, "none")):
+        values = {"file": "", "target": str(number), "inputs": "", "answer": "", "cycle": 1, "made_at": 0.0}
+        await add(store, "resolution", id=number, want=want, **values)
+    for resolution, part, project, filename in (
+        (1, "set", "a", "f"),
+        (1, "set", "a", "g"),
+        (2, "sought", "a", "f"),
+        (3, "earlier", "a", "f"),
+        (3, "set", "b", "f"),
+    ):
+        values = {"index_name": "main", "project": project, "filename": filename}
+        await add(store, "wanted", resolution=resolution, part=part, **values)
+    names = ["a", *(f"n{number}" for number in range(600))]
+    assert await load_wants_by_project(store, names) == {"a": ("apps", "tools")}
+
+
+async def test_load_needed_indexes(store: Store) -> None:
+    """Only indexes that are limited are named."""
+    await add(store, "source", name="main", needed_since=1)
+    await add(store, "source", name="extra")
+    assert await load_needed_indexes(store) == {"main"}
+
+
+async def test_load_fallback(store: Store) -> None:
+    """Published files of configured indexes after the first, by project and name."""
+    await add(store, "revision")
+    for name, values in (("main", {}), ("extra", {"position": 1}), ("former", {"position": 2, "configured": 0})):
+        await add(store, "source", name=name, **values)
+    for source, name in ((1, "b"), (2, "b"), (3, "b"), (2, "a")):
+        await add(store, "project", source=source, name=name)
+    for project, source in ((1, 1), (2, 2), (3, 3), (4, 2)):
+        await add_file(store, "f", "x", project=project, source=source)
+    await add_file(store, "e", "x", project=2, source=2)
+    await add_file(store, "old", "x", project=2, source=2, valid_to=1)
+    assert [(one.project, one.filename, one.index) for one in await load_fallback(store)] == [
+        ("a", "f", "extra"),
+        ("b", "e", "extra"),
+        ("b", "f", "extra"),
     ]

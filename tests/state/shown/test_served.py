@@ -1,4 +1,4 @@
-"""The verdict on a blob, for the server: ``mirror.state.served``."""
+"""The verdict on a blob, for the server: ``mirror.state.shown.served``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from state.seeding import add, add_file
 from mirror.core.names import Sha256
 from mirror.errors import StateError
 from mirror.state.schema import SCHEMA_VERSION
-from mirror.state.served import BlobState, Verdict
+from mirror.state.shown.served import BlobState, Verdict
 from mirror.state.store import Store
 
 X = Sha256("x")
