@@ -22,11 +22,40 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from simulator import ThreadedSimulator, build_wheel  # noqa: E402
 
+_PROGRAMS = {"mirror": [sys.executable, "-m", "mirror"], "cat": ["cat"]}
+_RELEASED = {
+    "flask": {
+        "3.0.3": ["jinja2>=3.1", "werkzeug>=3"],
+        "3.1.0": ["jinja2>=3.1", "werkzeug>=3.1", 'asgiref>=3.2; extra == "async"'],
+    },
+    "jinja2": {"3.1.4": ["markupsafe>=2"]},
+    "werkzeug": {"3.0.4": ["markupsafe>=2.1"], "3.1.1": ["markupsafe>=2.1"]},
+    "markupsafe": {"3.0.2": []},
+    "asgiref": {"3.8.1": []},
+    "django": {"5.1": ["asgiref>=3.8"]},
+}
+_CONFIGURATION = """\
+[mirror]
+root = "{root}"
+
+[[index]]
+name = "main"
+url = "{url}"
+
+[[target]]
+name = "linux"
+python = ["3.11.2", "3.13.5"]
+platforms = ["linux-x86_64", "linux-aarch64"]
+
+[[want]]
+name = "web"
+files = ["requirements.txt"]
+"""
 PICTURE = REPOSITORY / "docs/images/terminal.svg"
 WIDTH_CHARACTERS = 96
 FORMAT = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"
- aria-label="mirror sync, mirror status and pip install in a terminal">
+ aria-label="mirror sync, mirror check, mirror why and mirror status in a terminal">
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
  font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
@@ -48,13 +77,15 @@ def main() -> None:
     console = Console(record=True, width=WIDTH_CHARACTERS, file=io.StringIO())
     with tempfile.TemporaryDirectory() as folder, ThreadedSimulator(serials=True) as index:
         _publish(index)
-        shown = "https://INDEX/simple/"
-        root = Path(folder, "mirror")
-        here = ["--root", str(root)]
-        _run(console, folder, ["sync", "--once", "--index-url", index.url, *here], (index.url, shown))
-        _run(console, folder, ["status", *here], (index.url, shown))
-        _run(console, folder, ["explain", "flask", *here], (index.url, shown))
-        _run(console, folder, ["verify", *here], (index.url, shown))
+        hidden = (index.url, "https://INDEX/simple/")
+        Path(folder, "requirements.txt").write_text("flask[async]>=3\n", encoding="utf-8")
+        configuration = _CONFIGURATION.format(url=index.url, root=f"{folder}/mirror")
+        Path(folder, "mirror.toml").write_text(configuration, encoding="utf-8")
+        _run(console, folder, ["cat", "requirements.txt"], hidden)
+        _run(console, folder, ["mirror", "sync", "--once", "--log-level", "error"], hidden)
+        _run(console, folder, ["mirror", "check"], hidden)
+        _run(console, folder, ["mirror", "why", "markupsafe"], hidden)
+        _run(console, folder, ["mirror", "status"], hidden)
     svg = console.export_svg(title="mirror", theme=DIMMED_MONOKAI, code_format=FORMAT, unique_id="terminal")
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_text(svg, encoding="utf-8")
@@ -62,17 +93,16 @@ def main() -> None:
 
 
 def _publish(index: ThreadedSimulator) -> None:
-    released = {"flask": ("3.0.3", "3.1.0"), "jinja2": ("3.1.4",), "werkzeug": ("3.0.4", "3.1.1")}
-    for project, versions in released.items():
-        for version in versions:
-            index.state.publish(project, *build_wheel(project, version))
+    for project, versions in _RELEASED.items():
+        for version, requirements in versions.items():
+            index.state.publish(project, *build_wheel(project, version, requires=requirements))
 
 
 def _run(console: Console, folder: str, arguments: list[str], hidden: tuple[str, str]) -> None:
     """Print the prompt, the command, and its output with the host's own names replaced."""
     environment = {"PATH": os.environ["PATH"], "HOME": folder, "COLUMNS": str(WIDTH_CHARACTERS)}
     done = subprocess.run(
-        [sys.executable, "-m", "mirror", *arguments],
+        [*_PROGRAMS[arguments[0]], *arguments[1:]],
         cwd=folder,
         env=environment,
         check=False,
@@ -81,9 +111,7 @@ def _run(console: Console, folder: str, arguments: list[str], hidden: tuple[str,
     )
     if done.returncode != 0:
         sys.exit(f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    command = " ".join(["mirror", *arguments])
-    for old, new in (hidden, (folder, "/srv")):
-        command = command.replace(old, new)
+    command = " ".join(arguments).replace(" --log-level error", "")
     output = done.stdout.replace(*hidden).replace(folder, "/srv")
     console.print(Text(f"$ {command}", style="bold green"))
     console.print(Text(output.rstrip() + "\n"))
