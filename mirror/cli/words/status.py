@@ -57,6 +57,7 @@ def _head(status: Status) -> Iterator[str]:
         yield f"Now:        process {status.pid} is working on it"
     elif status.interrupted is not None:
         yield f"Now:        cycle {status.interrupted} was interrupted; the next one goes on from there"
+    yield from _wants(status)
     yield from _daemon(status)
     yield from _disk(status)
 
@@ -75,8 +76,6 @@ def _state(status: Status) -> Iterator[str]:
     gaps = sum(not note.installable for note in wants)
     if gaps:
         yield f"{gaps:,} of {counted(len(wants), 'want')} DO NOT INSTALL: see `mirror check`"
-    elif wants:
-        yield f"{counted(len(wants), 'want')} proved to install"
     if stale:
         yield f"STALE: {', '.join(stale)}"
     if unread:
@@ -100,6 +99,15 @@ def _well(status: Status) -> str:
     if status.exit_code:
         return f"the last cycle ended with exit code {int(status.exit_code)}"
     return "whole" if status.is_stale is None else "fresh and whole"
+
+
+def _wants(status: Status) -> Iterator[str]:
+    """Yield one line where each want was proved to install; gaps are part of the state's line."""
+    notes = status.notes.wants if status.notes is not None else ()
+    if notes and all(note.installable for note in notes):
+        names = len({note.want for note in notes})
+        environments = counted(len({note.target for note in notes}), "environment")
+        yield f"Wants:      {counted(names, 'want')} proved to install in {environments}"
 
 
 def _daemon(status: Status) -> Iterator[str]:
