@@ -19,6 +19,8 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from mirror.selection.markers import MarkerCache, marker_holds
 from mirror.selection.targets import Environment
 
+_SDIST_ENDINGS = (".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
+
 
 class LockFormat(Enum):
     """The formats of lock files. ``REQUIREMENTS``: a requirement file in which each line is pinned."""
@@ -98,6 +100,11 @@ class LockedFile:
         """Whether it is a wheel, by its name."""
         return self.filename.endswith(".whl")
 
+    @property
+    def is_sdist(self) -> bool:
+        """Whether it is a source distribution, by its name; an egg or an installer is neither."""
+        return self.filename.endswith(_SDIST_ENDINGS)
+
     def place(self, environment: Environment) -> tuple[int, tuple[int, str]] | None:
         """Return how well a wheel fits, lower is better: its tag, then its build tag."""
         wheel = _parse_wheel(self.filename)
@@ -121,7 +128,7 @@ def choose(files: Iterable[LockedFile], environment: Environment) -> LockedFile 
     placed = [(place, file) for file in known if (place := file.place(environment)) is not None]
     if placed:
         return min(placed, key=lambda pair: pair[0])[1]
-    return next((file for file in known if not file.is_wheel), None)
+    return next((file for file in known if file.is_sdist), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

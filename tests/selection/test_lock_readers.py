@@ -447,6 +447,15 @@ def test_a_bad_lock_fails_alone(read, name, text, problem):
     assert found.problem.isprintable()
 
 
+def test_eggs_and_installers_are_never_chosen(read):
+    """Of an old release without a wheel that fits, the source distribution is chosen, whatever else is listed."""
+    names = ("a-1-py2.7.egg", "a-1.win32-py2.7.exe", "a-1.zip", "a-1-cp27-none-any.whl")
+    files = ", ".join(f'{{ file = "{name}", hash = "sha256:{A}" }}' for name in names)
+    text = f'{PACKAGE}files = [{files}]\n[metadata]\nlock-version = "2.1"\n'
+    assert packages_of(read({"poetry.lock": text})) == {"a 1": "a-1.zip"}
+    assert packages_of(read({"poetry.lock": text.replace("a-1.zip", "a-1.msi")})) == {"a 1": None}
+
+
 def test_formats_by_name(read):
     """The format is that of the file's name."""
     text = f"version = 1\n{PACKAGE}{REGISTRY}"

@@ -19,7 +19,7 @@ import typer
 
 from mirror.cli.commands.configuration.client_config import client_address
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_error, write_out
+from mirror.cli.outcome import close_output, write_error, write_out
 from mirror.cli.text import safe
 from mirror.errors import TreeError, shown_text
 from mirror.exit_codes import ExitCode
@@ -149,7 +149,10 @@ def _write_text(text: str) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode())
         sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        close_output()  # the reader has seen enough
     except OSError as exc:
+        close_output()
         problem = f"can't be written: {exc.strerror}"
         raise TreeError(path="standard output", problem=problem) from exc
 
