@@ -24,7 +24,7 @@ import msgspec
 from mirror.bundle import manifest, signing
 from mirror.bundle.hashing import HashingFile, Written
 from mirror.bundle.leaving import load_leaving, render_leaving
-from mirror.bundle.medium import Medium, open_medium
+from mirror.bundle.medium import OpenMedium, open_medium
 from mirror.bundle.planning import page_list_path, plan_update
 from mirror.bundle.receive import (
     ATTACHED,
@@ -277,7 +277,7 @@ def write_bundle(
     return written.sha256
 
 
-def _prepare(plan: Plan, medium: Medium) -> None:
+def _prepare(plan: Plan, medium: OpenMedium) -> None:
     """Make sure that its folder has only files of this bundle."""
     if plan.meta("directory") == str(medium.path) and medium.names():
         return
@@ -292,7 +292,7 @@ def _prepare(plan: Plan, medium: Medium) -> None:
     plan.keep(directory=str(medium.path), signed="")
 
 
-def _remove_own(medium: Medium) -> None:
+def _remove_own(medium: OpenMedium) -> None:
     """Remove the files of an earlier run that did not get far."""
     own = {*ATTACHED, BUNDLE_JSON, BUNDLE_SIG, manifest.SUMS}
     names = medium.names()
@@ -305,7 +305,7 @@ def _remove_own(medium: Medium) -> None:
         medium.remove(name)
 
 
-def _check_space(plan: Plan, medium: Medium) -> None:
+def _check_space(plan: Plan, medium: OpenMedium) -> None:
     items = sum(plan.count_items(kind)[0] for kind in ("blob", "sidecar", "page"))
     there = sum(medium.size(volume_name(volume.number)) or 0 for volume in plan.volumes())
     needed = total_bytes(plan) + items * _LINE_BYTES + _SPARE_BYTES - there
@@ -315,7 +315,7 @@ def _check_space(plan: Plan, medium: Medium) -> None:
         raise full_disk_error(str(medium.path), "too little space", advice)
 
 
-def _write_attached(plan: Plan, medium: Medium, head: manifest.Head, key: Signing) -> list[Written]:
+def _write_attached(plan: Plan, medium: OpenMedium, head: manifest.Head, key: Signing) -> list[Written]:
     program = _write_program(plan, medium, PROGRAM)
     attached = [program, *_sign_program(plan, medium, program, key, "program")]
     text = manifest.readme(head, medium.path.name, is_signed=key.key is not None)
@@ -326,7 +326,7 @@ def _write_attached(plan: Plan, medium: Medium, head: manifest.Head, key: Signin
     return attached
 
 
-def _write_program(plan: Plan, medium: Medium, name: str) -> Written:
+def _write_program(plan: Plan, medium: OpenMedium, name: str) -> Written:
     """Write a program of the far side, and keep a private copy to be signed."""
     program = manifest.program(name)
     path = plan.path.with_name(name)
@@ -335,7 +335,7 @@ def _write_program(plan: Plan, medium: Medium, name: str) -> Written:
     return medium.write(name, [program])
 
 
-def _sign_program(plan: Plan, medium: Medium, written: Written, key: Signing, mark: str) -> list[Written]:
+def _sign_program(plan: Plan, medium: OpenMedium, written: Written, key: Signing, mark: str) -> list[Written]:
     """Write the signature of a program, where there is a key."""
     name = f"{written.name}.sig"
     path = plan.path.with_name(written.name)
@@ -347,7 +347,9 @@ def _sign_program(plan: Plan, medium: Medium, written: Written, key: Signing, ma
     return [medium.write(name, [signature])]
 
 
-def _write_manifest(plan: Plan, medium: Medium, head: manifest.Head, attached: list[Written], key: Signing) -> Written:
+def _write_manifest(
+    plan: Plan, medium: OpenMedium, head: manifest.Head, attached: list[Written], key: Signing
+) -> Written:
     """Write ``bundle.json``, the sums and then the signature; it is signed before it is copied to
     the medium.
 

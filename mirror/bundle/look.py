@@ -36,7 +36,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """Projects with other pages and no new files."""
 
 
-class Look(msgspec.Struct, kw_only=True):
+class Inspection(msgspec.Struct, kw_only=True):
     """The contents of a bundle, and its faults."""
 
     manifest: receive.Manifest
@@ -115,7 +115,7 @@ def find_bundles(directories: Sequence[Path]) -> list[Path]:
         raise BundleError(problem=str(exc)) from exc
 
 
-def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
+def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Inspection:
     """Read a bundle's manifest. Raises ``BundleError`` where it can't be believed at all."""
     data = b""
     problems: list[str] = []
@@ -137,7 +137,7 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Look:
         _check_server(media, value, trust, problems)
     names = [volume.name for volume in value.volumes]
     here = [name for name in names if any((medium / name).exists() for medium in media)]
-    return Look(
+    return Inspection(
         manifest=value,
         digest=hashlib.sha256(data).hexdigest(),
         signer=signer,
@@ -231,7 +231,7 @@ def _signers(media: Sequence[Path], data: bytes, trust: Path | None, problems: l
     return [], False
 
 
-def verify(look: Look, media: Sequence[Path], told: Told) -> Look:
+def verify(look: Inspection, media: Sequence[Path], told: Told) -> Inspection:
     """Hash every file of a bundle, and each item in it, and add the faults."""
     problems = list(look.problems)
     for medium in media:

@@ -28,7 +28,7 @@ _NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.ENXIO})
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-class Medium:
+class OpenMedium:
     """An open folder. Every method raises ``TreeError`` where the disk refuses."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -112,7 +112,7 @@ class Medium:
 
 
 @contextlib.contextmanager
-def open_medium(path: Path, *, make: bool = False) -> Iterator[Medium]:
+def open_medium(path: Path, *, make: bool = False) -> Iterator[OpenMedium]:
     """Open a bundle's folder; ``make``: create a missing one.
 
     Raises ``TreeError`` for a link or another kind of file.
@@ -124,6 +124,6 @@ def open_medium(path: Path, *, make: bool = False) -> Iterator[Medium]:
                 path.mkdir()
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        yield Medium(path, descriptor)
+        yield OpenMedium(path, descriptor)
     finally:
         os.close(descriptor)

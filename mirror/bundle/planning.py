@@ -38,18 +38,18 @@ class _Hashes(msgspec.Struct):
     sha256: str
 
 
-class _File(msgspec.Struct, rename="kebab"):
+class _FileToSend(msgspec.Struct, rename="kebab"):
     filename: str
     hashes: _Hashes
     size: int
     core_metadata: _Hashes | None = None
 
 
-class _Page(msgspec.Struct):
-    files: list[_File]
+class _PageToSend(msgspec.Struct):
+    files: list[_FileToSend]
 
 
-_decode_page = msgspec.json.Decoder(_Page).decode
+_decode_page = msgspec.json.Decoder(_PageToSend).decode
 
 
 class ChangedProject(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,7 +194,7 @@ async def _plan_files(
     await anyio.to_thread.run_sync(lambda: plan.add_items(_with_sizes(layout, wanted)))
 
 
-def _read_pages(simple: Path, projects: Sequence[ChangedProject]) -> list[_Page]:
+def _read_pages(simple: Path, projects: Sequence[ChangedProject]) -> list[_PageToSend]:
     pages = []
     for project in projects:
         path = simple / project.name / JSON_V1
@@ -209,7 +209,7 @@ def _read_pages(simple: Path, projects: Sequence[ChangedProject]) -> list[_Page]
     return pages
 
 
-def _blob_path(file: _File) -> str:
+def _blob_path(file: _FileToSend) -> str:
     sha256 = file.hashes.sha256
     return f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/{file.filename}"
 

@@ -43,7 +43,7 @@ _PAGE = re.compile(r"simple/(?:[a-z0-9]+(?:-[a-z0-9]+)*/)?index\.(?:html|v1_html
 Wants = Callable[[str], bool]
 
 
-class Damage(msgspec.Struct, frozen=True, kw_only=True):
+class ReportedDamage(msgspec.Struct, frozen=True, kw_only=True):
     """Damage found by the far side. ``path`` is its unchecked text: it may be anything."""
 
     path: str
@@ -60,7 +60,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     state_digest: str | None = None
     free_bytes: int | None = None
-    damage: tuple[Damage, ...] = ()
+    damage: tuple[ReportedDamage, ...] = ()
 
 
 def read_receipt(path: Path) -> Receipt:

@@ -158,7 +158,7 @@ def text_answer(status: int, sentence: str, headers: Mapping[str, str] = {}) -> 
 # --- the tree -----------------------------------------------------------------------------------
 
 
-class Tree:
+class FarTree:
     """``ROOT/public``, read without following links."""
 
     def __init__(self, root: str) -> None:
@@ -374,7 +374,7 @@ def _position(digits: str) -> int:
 # --- answers ------------------------------------------------------------------------------------
 
 
-def answer_for(tree: Tree, request: Request) -> Answer:
+def answer_for(tree: FarTree, request: Request) -> Answer:
     """Return the answer to a request. Raises ``Declined``."""
     if request.method not in {"GET", "HEAD"}:
         sentence = "this index takes no uploads: it is read by GET and HEAD"
@@ -395,7 +395,7 @@ def answer_for(tree: Tree, request: Request) -> Answer:
     return _page(tree, state, rest, request)
 
 
-def _health(tree: Tree, word: str) -> Answer:
+def _health(tree: FarTree, word: str) -> Answer:
     if word == "ready":
         descriptor = tree.open_file(*(tree.state_of(None, "") or ("simple",)), PAGE_NAMES[HTML])
         if descriptor is None:
@@ -404,7 +404,7 @@ def _health(tree: Tree, word: str) -> Answer:
     return text_answer(200, "ready" if word == "ready" else "alive")
 
 
-def _page(tree: Tree, state: tuple[str, ...], rest: Optional[str], request: Request) -> Answer:
+def _page(tree: FarTree, state: tuple[str, ...], rest: Optional[str], request: Request) -> Answer:
     """Return a page of the index, or the redirect to it."""
     if rest is None:
         _existing(tree, (*state, PAGE_NAMES[HTML]))
@@ -436,14 +436,14 @@ def _page(tree: Tree, state: tuple[str, ...], rest: Optional[str], request: Requ
     return _page_answer(page, form, tree, request)
 
 
-def _existing(tree: Tree, parts: Sequence[str]) -> tuple[os.stat_result, bytes]:
+def _existing(tree: FarTree, parts: Sequence[str]) -> tuple[os.stat_result, bytes]:
     found = tree.read_page(parts)
     if found is None:
         raise Declined(404, "not here")
     return found
 
 
-def _page_answer(page: tuple[os.stat_result, bytes], form: str, tree: Tree, request: Request) -> Answer:
+def _page_answer(page: tuple[os.stat_result, bytes], form: str, tree: FarTree, request: Request) -> Answer:
     zipped = takes_gzip(request.headers.get("accept-encoding", ""))
     etag, body = tree.encoded(*page, form=form, zipped=zipped)
     headers = {**_PAGE_HEADERS, "Content-Type": form, "ETag": etag}
@@ -459,7 +459,7 @@ def _redirect(location: str, request: Request) -> Answer:
     return Answer(301, {"Location": target, "Content-Type": "text/plain"}, b"")
 
 
-def _file(tree: Tree, rest: str, request: Request) -> Answer:
+def _file(tree: FarTree, rest: str, request: Request) -> Answer:
     """Return a file or its metadata, or a part of it."""
     found = _BLOB.match(rest)
     descriptor = None
@@ -498,7 +498,7 @@ def _file(tree: Tree, rest: str, request: Request) -> Answer:
 # --- the page for people ------------------------------------------------------------------------
 
 
-def _overview(tree: Tree, request: Request) -> Answer:
+def _overview(tree: FarTree, request: Request) -> Answer:
     """Return a plain page that lists the projects; ``?q=`` narrows it."""
     text = ""
     for part in request.query.split("&"):
@@ -545,7 +545,7 @@ def _overview(tree: Tree, request: Request) -> Answer:
     return Answer(304, headers, b"") if is_known(etag, request) else Answer(200, headers, body)
 
 
-def _project_names(tree: Tree) -> list[str]:
+def _project_names(tree: FarTree) -> list[str]:
     state = tree.state_of(None, "")
     page = tree.read_page((*state, PAGE_NAMES[JSON])) if state else None
     try:
@@ -555,7 +555,7 @@ def _project_names(tree: Tree) -> list[str]:
         return []
 
 
-def _what_arrived(tree: Tree) -> list[str]:
+def _what_arrived(tree: FarTree) -> list[str]:
     """Return the receiver's record of the served state in words, where it can be read."""
     state = tree.state_of(None, "")
     name = state[1] if state and len(state) == 3 else ""
@@ -576,7 +576,7 @@ def _what_arrived(tree: Tree) -> list[str]:
 class FarServer:
     """Listens until ``stop``; one thread for each connection."""
 
-    def __init__(self, tree: Tree, listening: socket.socket) -> None:
+    def __init__(self, tree: FarTree, listening: socket.socket) -> None:
         self.tree = tree
         self._listening = listening
         self._condition = threading.Condition()
@@ -849,7 +849,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if os.path.lexists(os.path.join(own, "bundle.json")):
         sentence = "run ROOT/serve.py, which receive.py checked and installed"
         return _fail(2, f"this copy of serve.py lies in a bundle: {sentence}")
-    tree = Tree(os.path.abspath(arguments.root))
+    tree = FarTree(os.path.abspath(arguments.root))
     if not os.path.isdir(tree.public):
         advice = "receive a bundle first, or name another root by --root"
         return _fail(6, f"{tree.public} is not there: {advice}")
@@ -871,7 +871,7 @@ def _print_target() -> int:
     return 0
 
 
-def _serve(tree: Tree, listening: socket.socket) -> int:
+def _serve(tree: FarTree, listening: socket.socket) -> int:
     server = FarServer(tree, listening)
     ended: list[int] = []
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mirror.bundle.hashing import HashingFile, Written
-from mirror.bundle.medium import Medium
+from mirror.bundle.medium import OpenMedium
 from mirror.bundle.receive import BLOCK, volume_name
 from mirror.errors import BundleError
 from mirror.state.frozen.plan import Member, Plan, PlannedItem, Volume
@@ -113,7 +113,7 @@ def _padded(size: int) -> int:
     return size + -size % BLOCK
 
 
-def write_volumes(plan: Plan, sources: Callable[[str], Path], medium: Medium, told: Told) -> None:
+def write_volumes(plan: Plan, sources: Callable[[str], Path], medium: OpenMedium, told: Told) -> None:
     """Write the volumes that are not complete, each durable before it counts.
 
     Raises ``TreeError``, ``BundleError``.
@@ -130,7 +130,9 @@ def write_volumes(plan: Plan, sources: Callable[[str], Path], medium: Medium, to
         plan.record_volume(volume.number, written.sha256)
 
 
-def _write_volume(plan: Plan, volume: Volume, sources: Callable[[str], Path], medium: Medium, told: Told) -> Written:
+def _write_volume(
+    plan: Plan, volume: Volume, sources: Callable[[str], Path], medium: OpenMedium, told: Told
+) -> Written:
     with medium.create(volume_name(volume.number), told) as out:
         for member in plan.iter_members(volume.number):
             out.write(render_header(member.name, member.size))

@@ -17,7 +17,7 @@ from mirror.core.distributions import is_foreign, metadata_to_fetch
 from mirror.core.labels import merged_labels
 from mirror.core.model import Digests, Labels, ListedFile, ProjectMeta, ProjectPage
 from mirror.core.names import STRONG_DIGESTS, Sha256, digests_to_compare
-from mirror.core.policy import Refusal, Selected
+from mirror.core.policy import FileRefusal, Selected
 
 
 class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +114,7 @@ class ProjectChange(msgspec.Struct, frozen=True, kw_only=True):
     returned: tuple[HeldFile, ...] = ()
     """Absent in an earlier reading and listed again."""
     remove: tuple[Removal, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[FileRefusal, ...] = ()
     meta: ProjectMeta | None = None
     """The page's own keys, where they changed."""
 
@@ -145,7 +145,7 @@ def diff_page(
     if meta.status == "quarantined":
         removals = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
         return ProjectChange(remove=removals, meta=meta if meta != old_meta else None)
-    work = _Work()
+    work = _ChangeDraft()
     for file in selected.files.values():
         known = held.get(file.filename)
         if known is None:
@@ -195,7 +195,7 @@ def diff_unchanged(held: Mapping[str, HeldFile], *, cycle: int) -> ProjectChange
     return ProjectChange(remove=removals)
 
 
-class _Work:
+class _ChangeDraft:
     """The growing lists of one comparison."""
 
     __slots__ = ("fetch", "metadata", "missing", "refuse", "rehash", "relabel", "remove", "returned", "touch")
@@ -212,14 +212,14 @@ class _Work:
         self.remove: list[Removal] = []
 
 
-def _judge_absence(known: HeldFile, cycle: int, work: _Work) -> None:
+def _judge_absence(known: HeldFile, cycle: int, work: _ChangeDraft) -> None:
     if known.absent_since is None:
         work.missing.append(known)
     elif known.absent_since < cycle:
         work.remove.append(Removal(held=known, kind=RemovalKind.ABSENT))
 
 
-def _keep_refused(known: HeldFile, labels: Labels | None, work: _Work, *, is_html: bool) -> None:
+def _keep_refused(known: HeldFile, labels: Labels | None, work: _ChangeDraft, *, is_html: bool) -> None:
     """A file that is listed and must not be touched stays as it is held, with the labels that it has now: a yank."""
     if known.absent_since is not None:
         work.returned.append(known)
@@ -238,7 +238,7 @@ def may_offer(metadata: Digests, first: str | None) -> bool:
 
 
 def _compare(
-    file: ListedFile, known: HeldFile, work: _Work, metadata: Digests, *, is_html: bool, keep_replaced: bool
+    file: ListedFile, known: HeldFile, work: _ChangeDraft, metadata: Digests, *, is_html: bool, keep_replaced: bool
 ) -> None:
     if known.absent_since is not None:
         work.returned.append(known)

@@ -32,7 +32,7 @@ BRAKE_MIN_FILES = 5
 """Number of files that may always leave the pages within the window of the brake."""
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+class FileRefusal(msgspec.Struct, frozen=True, kw_only=True):
     """A wanted file that can't be taken, found without a request."""
 
     filename: str
@@ -53,7 +53,7 @@ class Selected(msgspec.Struct, frozen=True, kw_only=True):
     configuration such as ``exclude-files``, or another word that names the rule."""
     claims: tuple[str, ...] = ()
     """Listed filenames that the file patterns leave out: an overlay may not add them either."""
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[FileRefusal, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -134,8 +134,8 @@ class Selection:
         first. ``claimed`` are the filenames that belong to the ``owners`` when this index is an overlay.
         """
         files: dict[str, ListedFile] = {}
-        refusals: dict[str, Refusal] = {
-            r.name: Refusal(filename=r.name, reason=r.reason, detail=r.cause, labels=r.labels) for r in page.refused
+        refusals: dict[str, FileRefusal] = {
+            r.name: FileRefusal(filename=r.name, reason=r.reason, detail=r.cause, labels=r.labels) for r in page.refused
         }
         left_out: dict[str, str] = {}
         repeated: list[str] = []
@@ -252,14 +252,16 @@ def _with_yank_of(other: ListedFile, chosen: ListedFile) -> ListedFile:
     return msgspec.structs.replace(chosen, labels=labels)
 
 
-def _refuse_unhashed(files: dict[str, ListedFile]) -> dict[str, Refusal]:
+def _refuse_unhashed(files: dict[str, ListedFile]) -> dict[str, FileRefusal]:
     """Remove the files without a strong digest from ``files`` and return the refusals."""
     weak = [f for f in files.values() if strongest_digest(f.digests) is None]
     for file in weak:
         del files[file.filename]
     detail = 'listed without a sha256 or stronger, and unhashed = "refuse"'
     return {
-        f.filename: Refusal(filename=f.filename, reason=Reason.REFUSED_UNHASHED, detail=detail, file=f, labels=f.labels)
+        f.filename: FileRefusal(
+            filename=f.filename, reason=Reason.REFUSED_UNHASHED, detail=detail, file=f, labels=f.labels
+        )
         for f in weak
     }
 

@@ -47,7 +47,7 @@ from mirror.holdings.opening import check_user, opened_holdings, opened_holdings
 from mirror.jobs.bundle_sites import drop_unfinished, load_bundles
 from mirror.logs import get_logger
 from mirror.state.frozen.plan import Plan, open_plan
-from mirror.state.frozen.snapshots import Kind, SnapshotRow, load_snapshots
+from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow, load_snapshots
 from mirror.tree.layout import Layout
 from mirror.tree.lock import hold
 from mirror.upkeep.snapshot import clear_interrupted, freeze_pin, load_revision_to_freeze, remove
@@ -190,7 +190,7 @@ async def _continued_pin(holdings: Holdings, site: str, order: Order, basis: Bas
     """
     await clear_interrupted(holdings)
     newest = await load_revision_to_freeze(holdings.store, order.snapshot)
-    for pin in await load_snapshots(holdings.store, Kind.PIN):
+    for pin in await load_snapshots(holdings.store, FrozenKind.PIN):
         if pin.name.rpartition("-")[0] != site:
             continue
         with open_plan(plan_path(holdings.layout, pin.name)) as plan:

@@ -15,7 +15,7 @@ from mirror.config import Config
 from mirror.holdings.opening import opened_holdings, opened_holdings_for_reading
 from mirror.state.frozen.plan import open_plan
 from mirror.state.frozen.shipments import ShipmentRow, load_shipments, record_acknowledged
-from mirror.state.frozen.snapshots import Kind, SnapshotRow, load_snapshots
+from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow, load_snapshots
 from mirror.tree.lock import hold
 from mirror.upkeep.snapshot import remove
 
@@ -29,7 +29,7 @@ async def load_bundles(config: Config, site: str | None) -> list[ShipmentRow]:
 async def load_unfinished(config: Config, site: str | None) -> list[tuple[str, SnapshotRow]]:
     """Return the bundles that were begun and not completed: site and pin."""
     async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
-        pins = [(pin.name.rpartition("-")[0], pin) for pin in await load_snapshots(holdings.store, Kind.PIN)]
+        pins = [(pin.name.rpartition("-")[0], pin) for pin in await load_snapshots(holdings.store, FrozenKind.PIN)]
     return [(name, pin) for name, pin in pins if site in {None, name}]
 
 
@@ -43,7 +43,7 @@ async def drop_unfinished(config: Config, site: str, *, wait_s: float) -> list[s
     """Drop the unfinished bundle of a site; return the folders that were written to."""
     places = []
     async with opened_holdings(config.mirror, config.limits, wait_s=wait_s) as holdings:
-        for pin in await load_snapshots(holdings.store, Kind.PIN):
+        for pin in await load_snapshots(holdings.store, FrozenKind.PIN):
             if pin.name.rpartition("-")[0] != site:
                 continue
             with open_plan(plan_path(holdings.layout, pin.name)) as plan:

@@ -24,7 +24,7 @@ from mirror.logs import get_logger
 from mirror.publishing.mended import MendedPages
 from mirror.publishing.snapshot_pages import renew_snapshots
 from mirror.state.entries.pages import (
-    Closing,
+    PageSeen,
     PageState,
     load_last_revision,
     load_marked,
@@ -61,7 +61,7 @@ class Publisher:
         self._mended = MendedPages(holdings.store, holdings.layout)
         self._joining: dict[ProjectName, int] = {}
         self._leaving: set[ProjectName] = set()
-        self._waiting: list[Closing] = []
+        self._waiting: list[PageSeen] = []
         self._root_next_s = time.monotonic() + _ROOT_PAUSE_S
 
     async def publish_marked(self) -> None:
@@ -86,7 +86,7 @@ class Publisher:
         await self.finish()
         await renew_snapshots(store, self._holdings.files, cycle=self._holdings.cycle)
 
-    async def publish(self, names: Collection[ProjectName], closings: Sequence[Closing]) -> None:
+    async def publish(self, names: Collection[ProjectName], closings: Sequence[PageSeen]) -> None:
         """Write the pages of these projects, and enter the closings as soon as the order of writes allows it."""
         done: list[tuple[ProjectName, int]] = []
         joins = False

@@ -43,7 +43,7 @@ class JoinedHeaders(Mapping[str, str]):
         return len(set(self._headers))
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class ByteRange(msgspec.Struct, frozen=True, kw_only=True):
     """The bytes from ``first`` up to ``end``, without ``end``."""
 
     first: int
@@ -65,7 +65,7 @@ def is_unchanged(headers: Mapping[str, str], *, etag: str, modified: float) -> b
 
 def select_part(
     headers: Mapping[str, str], *, size: int, etag: str, modified: float
-) -> Part | Unsatisfiable | None:
+) -> ByteRange | Unsatisfiable | None:
     """Return the part that a request asks for; None: the whole, also where several or malformed ones are asked for."""
     asked = headers.get("Range")
     found = _ONE_RANGE.fullmatch(asked.strip()) if asked is not None else None
@@ -80,22 +80,22 @@ def select_part(
         return None
     if int(first) >= size:
         return Unsatisfiable()
-    return Part(first=int(first), end=min(int(last) + 1, size) if last else size)
+    return ByteRange(first=int(first), end=min(int(last) + 1, size) if last else size)
 
 
-def _open_part(first: str, size: int) -> Part | Unsatisfiable:
+def _open_part(first: str, size: int) -> ByteRange | Unsatisfiable:
     """Return the part from ``first`` on, for a last byte far past the end."""
     if not first:
-        return Part(first=0, end=size) if size else Unsatisfiable()
-    return Part(first=int(first), end=size) if int(first) < size else Unsatisfiable()
+        return ByteRange(first=0, end=size) if size else Unsatisfiable()
+    return ByteRange(first=int(first), end=size) if int(first) < size else Unsatisfiable()
 
 
-def _suffix(last: str, size: int) -> Part | Unsatisfiable | None:
+def _suffix(last: str, size: int) -> ByteRange | Unsatisfiable | None:
     if not last:
         return None
     if not int(last) or not size:
         return Unsatisfiable()
-    return Part(first=max(size - int(last), 0), end=size)
+    return ByteRange(first=max(size - int(last), 0), end=size)
 
 
 def _is_same(if_range: str | None, *, etag: str, modified: float) -> bool:

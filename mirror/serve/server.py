@@ -21,8 +21,8 @@ from mirror.metrics import CONTENT_TYPE
 from mirror.serve.answers import no_store, not_found, plain
 from mirror.serve.blobs import BlobJudge
 from mirror.serve.conditions import (
+    ByteRange,
     JoinedHeaders,
-    Part,
     Unsatisfiable,
     format_date,
     is_unchanged,
@@ -227,7 +227,7 @@ def _file_answer(
         return answer
     if part is None:
         return FileAnswer(descriptor, first=0, end=size, status=HTTPStatus.OK, headers=headers)
-    assert isinstance(part, Part)
+    assert isinstance(part, ByteRange)
     headers["Content-Range"] = f"bytes {part.first}-{part.end - 1}/{size}"
     return FileAnswer(
         descriptor,

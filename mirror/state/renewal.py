@@ -16,7 +16,7 @@ from mirror.core.distributions import is_wheel, sdist_project
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.render_pages import RENDERER
 from mirror.state.entries.offered import BlobKey, KnownMetadata, Offered, enter_offered
-from mirror.state.frozen.snapshots import Kind
+from mirror.state.frozen.snapshots import FrozenKind
 from mirror.state.listing.columns import FORGET_VALIDATORS
 from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.parameters import chunks, marks
@@ -179,7 +179,7 @@ async def load_outdated_snapshots(store: Store) -> list[str]:
     """Return the snapshots whose pages another version of the renderer wrote, by name."""
     return await store.values(
         "SELECT name FROM snapshot WHERE kind = ? AND ready = 1 AND renderer != ? ORDER BY name",
-        (Kind.SNAPSHOT.value, RENDERER),
+        (FrozenKind.SNAPSHOT.value, RENDERER),
     )
 
 
@@ -188,7 +188,7 @@ async def record_snapshots_renewed(store: Store, names: Collection[str]) -> None
     async with store.transaction() as tx:
         await tx.executemany(
             "UPDATE snapshot SET renderer = ? WHERE kind = ? AND name = ?",
-            [(RENDERER, Kind.SNAPSHOT.value, name) for name in names],
+            [(RENDERER, FrozenKind.SNAPSHOT.value, name) for name in names],
         )
 
 

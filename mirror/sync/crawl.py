@@ -18,7 +18,7 @@ from mirror.core.kept_links import is_incomplete
 from mirror.core.model import Digests, ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName, Sha256, digests_to_compare, normalize_project
 from mirror.core.origins import origin_of_url
-from mirror.core.policy import FOREIGN_NAME, Refusal, Selected, digest_of_needed, narrow
+from mirror.core.policy import FOREIGN_NAME, FileRefusal, Selected, digest_of_needed, narrow
 from mirror.core.root_links import resolve_address
 from mirror.errors import (
     AccessDenied,
@@ -37,14 +37,14 @@ from mirror.errors import (
 from mirror.logs import get_logger
 from mirror.state.entries.claims import OwnerClaims, load_owner_claims
 from mirror.state.entries.held import HeldBlob, load_blobs, load_held
-from mirror.state.entries.pages import Closing
+from mirror.state.entries.pages import PageSeen
 from mirror.state.listing.due import Due, ProjectRow, load_due
 from mirror.state.listing.roots import RootChange, record_root
 from mirror.state.listing.sources import forget_root_validators, forget_serials, record_identity, record_root_read
 from mirror.state.missing.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.missing.left_out import left_out_rows, load_left_out
 from mirror.sync.echoes import without_own_secrets
-from mirror.sync.page_batches import Found, PageBatches
+from mirror.sync.page_batches import PageBatches, PageResult
 from mirror.sync.work import Cycle, FileWorkers, IndexRun, Job, PendingRemoval, ProjectWork, asked_wait_s
 from mirror.upstream.index import PageLook, Read, Unchanged
 from mirror.upstream.memory import PageLease
@@ -288,7 +288,7 @@ class _Crawler:
         self._run.counters.projects_unchanged += 1
         return True
 
-    async def look(self, row: ProjectRow, found: Found | None = None) -> None:
+    async def look(self, row: ProjectRow, found: PageResult | None = None) -> None:
         """Read one project's page. A failure of one page never stops the others.
 
         ``found``: a worker's result; the index's reachability was recorded on its arrival.
@@ -334,7 +334,7 @@ class _Crawler:
         await record_identity(self._cycle.store, run.source, had_credential=had_credential)
         run.source = msgspec.structs.replace(run.source, had_credential=had_credential)
 
-    async def _judge(self, row: ProjectRow, found: Found | None, lease: PageLease) -> ProjectWork | None:
+    async def _judge(self, row: ProjectRow, found: PageResult | None, lease: PageLease) -> ProjectWork | None:
         """Return the work that the page asks for, or None where it is unchanged and nothing is
         open.
         """
@@ -380,7 +380,7 @@ class _Crawler:
 
     async def _judge_unchanged(self, row: ProjectRow, look: Unchanged, known: Validators | None) -> ProjectWork | None:
         validators = _with_serial(look.validators, row)
-        closing = Closing(
+        closing = PageSeen(
             project=row.id,
             validators=validators,
             selection=self._selection_of(row),
@@ -454,7 +454,7 @@ class _Crawler:
         if not claims.is_complete:
             # The owner may claim any filename until its page is read: nothing new until then.
             change = msgspec.structs.replace(change, fetch=tuple(f for f in change.fetch if f.replaces is not None))
-        closing = Closing(
+        closing = PageSeen(
             project=row.id,
             validators=_with_serial(look.validators, row),
             selection=self._selection_of(row),
@@ -509,7 +509,7 @@ class _Crawler:
         work.jobs, work.failures = jobs, tuple(failures)
         return resting
 
-    def _refused_files(self, work: ProjectWork, refusals: Sequence[Refusal], *, known: int) -> list[Failure]:
+    def _refused_files(self, work: ProjectWork, refusals: Sequence[FileRefusal], *, known: int) -> list[Failure]:
         """Return the failures of files that can't be taken, one by one while there is room for them in the ledger.
 
         ``known``: rows of this page that are in the ledger already.
@@ -526,7 +526,7 @@ class _Crawler:
             failures.append(work.failure(_MORE, Reason.BAD_FILE, detail))
         return failures
 
-    async def _failed(self, row: ProjectRow, error: MirrorError, found: Found | None) -> ProjectWork | None:
+    async def _failed(self, row: ProjectRow, error: MirrorError, found: PageResult | None) -> ProjectWork | None:
         run = self._run
         if isinstance(error, AccessDenied) and error.ends_index:
             run.end(error)
@@ -561,7 +561,7 @@ class _Crawler:
         work.failures = (work.failure("", reason, detail, wait_s=wait_s),)
         return work
 
-    def _work(self, row: ProjectRow, change: ProjectChange, closing: Closing | None) -> ProjectWork:
+    def _work(self, row: ProjectRow, change: ProjectChange, closing: PageSeen | None) -> ProjectWork:
         return ProjectWork(run=self._run, row=row, change=change, closing=closing, is_reread=self._is_reread)
 
     def _plan_removal(self, work: ProjectWork, removals: Sequence[Removal], *, withdrawn: str | None = None) -> None:
@@ -601,7 +601,7 @@ class _Crawler:
 
 
 async def fetch_page(
-    run: IndexRun, row: ProjectRow, known: Validators | None, lease: PageLease, found: Found | None = None
+    run: IndexRun, row: ProjectRow, known: Validators | None, lease: PageLease, found: PageResult | None = None
 ) -> PageLook | None:
     """Read a page, or take a worker's result; None for one that is older than the published one."""
     look = await run.client.fetch_project(row.name, known, row.address, lease) if found is None else found.look()
@@ -641,7 +641,7 @@ async def has_digests(cycle: Cycle, sha256: Sha256, filename: str, expected: Dig
     return True
 
 
-def _refused(work: ProjectWork, refusal: Refusal) -> Failure:
+def _refused(work: ProjectWork, refusal: FileRefusal) -> Failure:
     return Failure(
         source=work.run.source.id,
         project=work.row.name,

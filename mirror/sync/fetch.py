@@ -34,13 +34,22 @@ from mirror.logs import get_logger
 from mirror.state.entries.held import HeldBlob
 from mirror.sync.crawl import adopt_held, has_digests
 from mirror.sync.fetch_keys import staging_key
-from mirror.sync.record import Adopted, Arrived, Begun, Completed, Delivered, Failed, Recorder, Verified
+from mirror.sync.record import (
+    Begun,
+    BlobPlaced,
+    BlobReused,
+    DigestCompared,
+    Failed,
+    FileStaged,
+    MetadataFetched,
+    Recorder,
+)
 from mirror.sync.work import Cycle, FileWorkers, IndexRun, Job, ProjectWork, asked_wait_s
 from mirror.tree.files import PlacedBlob
 from mirror.upstream.download import FileRequest
 from mirror.upstream.memory import PageLease
 from mirror.workers.concurrency import next_of, work_through
-from mirror.workers.messages import Outcome
+from mirror.workers.messages import JobOutcome
 from mirror.workers.pool import StuckWorker, are_worthwhile
 from mirror.workers.transfer import FetchJob, fetch_job_metadata, fetch_to_staging
 
@@ -103,7 +112,7 @@ class Fetcher:
         offered = blob.metadata_sha256 if is_there or is_wheel(blob.filename) else None
         is_wanted = not is_there and may_offer(listed, blob.first_metadata)
         work.pending += is_wanted
-        await self._recorder.put(Adopted(work=work, fetch=fetch, size=blob.size, metadata_sha256=offered))
+        await self._recorder.put(BlobReused(work=work, fetch=fetch, size=blob.size, metadata_sha256=offered))
         if is_wanted:
             held = HeldFile(
                 id=0, filename=blob.filename, sha256=blob.sha256, size=blob.size, digests=(), url="", labels=Labels()
@@ -177,7 +186,7 @@ class Fetcher:
             self._unanswered -= 1
             self._close_workers_if_done()
 
-    async def _take_outcome(self, work: ProjectWork, fetch: Fetch, outcome: Outcome) -> None:
+    async def _take_outcome(self, work: ProjectWork, fetch: Fetch, outcome: JobOutcome) -> None:
         if outcome.blob is not None:
             self._run.note_answer()
             await self._deliver(work, fetch, outcome.blob, outcome)
@@ -188,8 +197,8 @@ class Fetcher:
         else:
             await self._put_bug(work, fetch, outcome.bug or "")
 
-    async def _deliver(self, work: ProjectWork, fetch: Fetch, blob: PlacedBlob, outcome: Outcome) -> None:
-        delivered = Delivered(work=work, fetch=fetch, blob=blob, metadata=outcome.metadata)
+    async def _deliver(self, work: ProjectWork, fetch: Fetch, blob: PlacedBlob, outcome: JobOutcome) -> None:
+        delivered = BlobPlaced(work=work, fetch=fetch, blob=blob, metadata=outcome.metadata)
         if not outcome.has_large_metadata:
             await self._recorder.put(delivered)
             return
@@ -213,7 +222,7 @@ class Fetcher:
         for (work, fetch), outcome in await self._workers.stop():
             if outcome.blob is not None:
                 await self._recorder.put(
-                    Delivered(work=work, fetch=fetch, blob=outcome.blob, metadata=outcome.metadata)
+                    BlobPlaced(work=work, fetch=fetch, blob=outcome.blob, metadata=outcome.metadata)
                 )
 
     # -- here -------------------------------------------------------------------------------------------------------
@@ -229,7 +238,7 @@ class Fetcher:
                 if done:
                     return
                 if self._run.selection.policy.keep_replaced:
-                    await self._recorder.put(Verified(work=work, rehash=wanted, is_same=False))
+                    await self._recorder.put(DigestCompared(work=work, rehash=wanted, is_same=False))
                     return
                 wanted = Fetch(file=wanted.file, replaces=wanted.held)
             await self._download(work, wanted)
@@ -252,14 +261,14 @@ class Fetcher:
         """
         if not await fits_held(self._cycle, wanted):
             return False
-        await self._recorder.put(Verified(work=work, rehash=wanted))
+        await self._recorder.put(DigestCompared(work=work, rehash=wanted))
         return True
 
     async def _complete(self, work: ProjectWork, wanted: FetchMetadata) -> None:
         lease = self._run.session.metadata_memory.lease()
         with lease.body():  # until the recorder has taken it
             metadata = await self._metadata_of(self._job_of(work, Fetch(file=wanted.file)), lease)
-            await self._recorder.put(Completed(work=work, wanted=wanted, metadata=metadata))
+            await self._recorder.put(MetadataFetched(work=work, wanted=wanted, metadata=metadata))
 
     async def _metadata_of(self, job: FetchJob, lease: PageLease) -> bytes | None:
         limit_bytes = self._cycle.files.metadata_limit_bytes
@@ -271,7 +280,7 @@ class Fetcher:
         with lease.body():  # until the recorder has taken the metadata
             staged, metadata = await fetch_to_staging(session, files, self._job_of(work, fetch), lease)
             try:
-                await self._recorder.put(Arrived(work=work, fetch=fetch, staged=staged, metadata=metadata))
+                await self._recorder.put(FileStaged(work=work, fetch=fetch, staged=staged, metadata=metadata))
             except BaseException:
                 await staged.keep()
                 raise

@@ -21,7 +21,7 @@ from mirror.state.listing.due import ProjectRow
 from mirror.sync.work import IndexRun
 from mirror.upstream.index import PageLook, Unchanged
 from mirror.workers.concurrency import next_of, work_through
-from mirror.workers.messages import Outcome, unpack_look
+from mirror.workers.messages import JobOutcome, unpack_look
 from mirror.workers.pool import Workers
 
 _UNDER_WAY = 64
@@ -32,7 +32,7 @@ _BATCH = 32
 """Number of pages in one request."""
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class PageResult(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's result for a page."""
 
     unchanged: Unchanged | None = None
@@ -67,7 +67,7 @@ class PageHandler(Protocol):
     def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
         """Count a page that is as it was; False where it has to be judged all the same."""
 
-    async def look(self, row: ProjectRow, found: Found | None = None) -> None:
+    async def look(self, row: ProjectRow, found: PageResult | None = None) -> None:
         """Judge a worker's result, or read the page. Raises ``StateError``, ``TreeError``."""
 
 
@@ -81,7 +81,7 @@ class PageBatches:
 
     def __init__(self, run: IndexRun, pool: Workers[Any], judge: PageHandler) -> None:
         self._run, self._pool, self._judge = run, pool, judge
-        self._send, self._receive = anyio.create_memory_object_stream[tuple[ProjectRow, Found | None]](math.inf)
+        self._send, self._receive = anyio.create_memory_object_stream[tuple[ProjectRow, PageResult | None]](math.inf)
         self._under_way = 0
         self._enough = 0
         self._has_room = anyio.Event()
@@ -101,13 +101,13 @@ class PageBatches:
 
     async def _ask(self, rows: Sequence[ProjectRow]) -> None:
         self._under_way += len(rows)
-        pages: list[_Page] = []
+        pages: list[_BatchedPage] = []
         for row in rows:
             known = self._judge.known(row)
             if self._judge.is_current(row, known):
                 self._put(row, None)
             else:
-                pages.append(_Page(self, row, known))
+                pages.append(_BatchedPage(self, row, known))
         if not pages:
             return
         try:
@@ -116,7 +116,7 @@ class PageBatches:
             for page in pages:
                 page.answered(None)
 
-    def answered(self, row: ProjectRow, outcome: Outcome | None) -> None:
+    def answered(self, row: ProjectRow, outcome: JobOutcome | None) -> None:
         """Take a page's outcome; without one the page is read here.
 
         Reachability of the index is recorded immediately.
@@ -129,7 +129,7 @@ class PageBatches:
             in_a_row = self._run.count_unreachable()
         else:
             self._run.note_answer()
-        self._put(row, Found(page=outcome.page, error=outcome.error, unreachable_in_a_row=in_a_row))
+        self._put(row, PageResult(page=outcome.page, error=outcome.error, unreachable_in_a_row=in_a_row))
 
     def confirmed(self, row: ProjectRow, known: Validators) -> None:
         """Record that a page is unchanged."""
@@ -137,13 +137,13 @@ class PageBatches:
         if self._judge.note_unchanged(row, known):
             self._done()
         else:
-            self._put(row, Found(unchanged=Unchanged(validators=known, origin=row.page_origin)))
+            self._put(row, PageResult(unchanged=Unchanged(validators=known, origin=row.page_origin)))
 
-    def _put(self, row: ProjectRow, found: Found | None) -> None:
+    def _put(self, row: ProjectRow, found: PageResult | None) -> None:
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # all was cancelled
             self._send.send_nowait((row, found))
 
-    async def _judge_one(self, answer: tuple[ProjectRow, Found | None]) -> None:
+    async def _judge_one(self, answer: tuple[ProjectRow, PageResult | None]) -> None:
         row, found = answer
         await self._judge.look(row, found)
         self._done()
@@ -160,7 +160,7 @@ class PageBatches:
             await self._has_room.wait()
 
 
-class _Page:
+class _BatchedPage:
     """A page for a worker to read."""
 
     __slots__ = ("_beside", "_row", "address", "name", "origin", "validators")
@@ -175,6 +175,6 @@ class _Page:
         assert self.validators is not None
         self._beside.confirmed(self._row, self.validators)
 
-    def answered(self, outcome: Outcome | None) -> None:
+    def answered(self, outcome: JobOutcome | None) -> None:
         """Take the page's outcome; None where no worker could read it."""
         self._beside.answered(self._row, outcome)

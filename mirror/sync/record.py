@@ -57,7 +57,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     work: ProjectWork
 
 
-class Arrived(msgspec.Struct, frozen=True, kw_only=True):
+class FileStaged(msgspec.Struct, frozen=True, kw_only=True):
     """A file is whole and checked. ``metadata``: of a file that is no wheel."""
 
     work: ProjectWork
@@ -71,7 +71,7 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
         return self.staged.in_memory + len(self.metadata or b"")
 
 
-class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+class BlobPlaced(msgspec.Struct, frozen=True, kw_only=True):
     """A worker process has placed a file; it is not durable yet.
 
     ``metadata``: of a file that is no wheel.
@@ -83,7 +83,7 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes | None = None
 
 
-class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+class BlobReused(msgspec.Struct, frozen=True, kw_only=True):
     """A wanted file is held already as a blob."""
 
     work: ProjectWork
@@ -93,7 +93,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
     """A wheel's own; for another file the stored one, if this page lists it."""
 
 
-class Verified(msgspec.Struct, frozen=True, kw_only=True):
+class DigestCompared(msgspec.Struct, frozen=True, kw_only=True):
     """A digest that appeared later was compared with the held bytes."""
 
     work: ProjectWork
@@ -102,7 +102,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """False: the digest is of other bytes, which ``on-replace = "keep"`` refuses."""
 
 
-class Completed(msgspec.Struct, frozen=True, kw_only=True):
+class MetadataFetched(msgspec.Struct, frozen=True, kw_only=True):
     """The metadata of a held file was requested; None where it can't be fetched."""
 
     work: ProjectWork
@@ -120,11 +120,11 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
 _Sidecars = dict[tuple[int, Sha256, str], Sha256]
 """(project id, sha256, filename) -> sha256 of the metadata that its page may offer."""
 
-_Placed = list[tuple[Arrived | Delivered, PlacedBlob]]
-_Refused = list[tuple[Arrived | Delivered, TreeError]]
+_Placed = list[tuple[FileStaged | BlobPlaced, PlacedBlob]]
+_Refused = list[tuple[FileStaged | BlobPlaced, TreeError]]
 _Recorded = Mapping[tuple[str, str], HeldBlob]
 
-Event = Begun | Arrived | Delivered | Adopted | Verified | Completed | Failed
+Event = Begun | FileStaged | BlobPlaced | BlobReused | DigestCompared | MetadataFetched | Failed
 
 
 class Recorder:
@@ -150,9 +150,9 @@ class Recorder:
 
         A cancellation waits too: an event is taken whole or not at all.
         """
-        if isinstance(event, Arrived) and self._waiting_bytes + event.staged.in_memory > _WAITING_BYTES:
+        if isinstance(event, FileStaged) and self._waiting_bytes + event.staged.in_memory > _WAITING_BYTES:
             await anyio.to_thread.run_sync(event.staged.flush)
-        if isinstance(event, Arrived | Completed):
+        if isinstance(event, FileStaged | MetadataFetched):
             # A worker process sends small metadata only.
             await self._wait_for_room(len(event.metadata or b""))
         self._waiting_bytes += _bytes_of(event)
@@ -220,8 +220,8 @@ class Recorder:
         with anyio.CancelScope(shield=True):
             rest = [*batch, *[event async for event in self._receive]]
             await _put_aside(rest)
-            placed = [event for event in rest if not isinstance(event, Arrived)]
-            if any(isinstance(event, Delivered) for event in placed):
+            placed = [event for event in rest if not isinstance(event, FileStaged)]
+            if any(isinstance(event, BlobPlaced) for event in placed):
                 await self._enter_batch(placed)
 
     def _gather(self, batch: list[Event]) -> list[Event]:
@@ -242,8 +242,8 @@ class Recorder:
             work.release()
 
     async def _enter_batch(self, batch: Sequence[Event]) -> list[ProjectWork]:
-        arrived = [e for e in batch if isinstance(e, Arrived)]
-        delivered = [e for e in batch if isinstance(e, Delivered)]
+        arrived = [e for e in batch if isinstance(e, FileStaged)]
+        delivered = [e for e in batch if isinstance(e, BlobPlaced)]
         in_memory = sum(map(_bytes_of, batch))
         try:
             placed, refused = await self._place_all(arrived, delivered)
@@ -256,7 +256,7 @@ class Recorder:
             if draft is None:
                 draft = drafts[event.work.row.id] = _Draft(event.work, self._log)
             draft.add(event)
-        completed = [e for e in batch if isinstance(e, Completed)]
+        completed = [e for e in batch if isinstance(e, MetadataFetched)]
         for event, error in refused:
             failure = event.work.failure(event.fetch.file.filename, error.reason, str(error), event.fetch)
             drafts[event.work.row.id].add(Failed(work=event.work, failure=failure))
@@ -275,7 +275,9 @@ class Recorder:
         await self._complete(completed, offered)
         return [d.work for d in drafts.values()]
 
-    async def _place_all(self, arrived: Sequence[Arrived], delivered: Sequence[Delivered]) -> tuple[_Placed, _Refused]:
+    async def _place_all(
+        self, arrived: Sequence[FileStaged], delivered: Sequence[BlobPlaced]
+    ) -> tuple[_Placed, _Refused]:
         """Move the files to their places that are not there yet, and make all durable.
 
         Return the placed files, in order, and the files whose own directory can't take them.
@@ -319,7 +321,7 @@ class Recorder:
                 refused.append((event, exc))
         return kept
 
-    def _place(self, arrived: Sequence[Arrived], delivered: Sequence[Delivered]) -> tuple[_Placed, _Refused]:
+    def _place(self, arrived: Sequence[FileStaged], delivered: Sequence[BlobPlaced]) -> tuple[_Placed, _Refused]:
         files = self._cycle.files
         placed: _Placed = []
         refused: _Refused = []
@@ -334,7 +336,7 @@ class Recorder:
         return placed, refused
 
     async def _place_metadata(
-        self, completed: Sequence[Completed], brought: Sequence[tuple[Arrived | Delivered, PlacedBlob]]
+        self, completed: Sequence[MetadataFetched], brought: Sequence[tuple[FileStaged | BlobPlaced, PlacedBlob]]
     ) -> _Sidecars:
         """Write fetched metadata into sidecars and make it durable; return the metadata that may be
         offered.
@@ -386,7 +388,7 @@ class Recorder:
             placed.append(PlacedBlob(sha256=sha256, filename=name, size=0, metadata_sha256=digest))
         files.sync(placed)
 
-    async def _complete(self, completed: Sequence[Completed], offered: _Sidecars) -> None:
+    async def _complete(self, completed: Sequence[MetadataFetched], offered: _Sidecars) -> None:
         """Record the metadata of files that were held already, and mark the pages that show it."""
         found: list[tuple[ProjectName, Offered]] = []
         for event in completed:
@@ -440,7 +442,7 @@ class _Draft:
                 self.missing = work.change.missing
                 for failure in work.failures:
                     self._fail(failure)
-            case Adopted(fetch=fetch):
+            case BlobReused(fetch=fetch):
                 blob = PlacedBlob(
                     sha256=Sha256(dict(fetch.file.digests)["sha256"]),
                     filename=fetch.file.filename,
@@ -448,18 +450,18 @@ class _Draft:
                     metadata_sha256=event.metadata_sha256,
                 )
                 self.add_placed(fetch, blob, None)
-            case Verified(rehash=rehash, is_same=is_same):
+            case DigestCompared(rehash=rehash, is_same=is_same):
                 if is_same:
                     self._touched.append(rehash)
                 else:
                     self._refused.append((rehash.held, rehash.file.digests))
                 self._done(rehash.file.filename)
-            case Completed(wanted=wanted):
+            case MetadataFetched(wanted=wanted):
                 self._done(wanted.file.filename)
             case Failed(failure=failure):
                 self._fail(failure)
                 self._finish_one()
-            case Arrived() | Delivered():
+            case FileStaged() | BlobPlaced():
                 pass
 
     def add_placed(self, fetch: Fetch, blob: PlacedBlob, problem: str | None) -> None:
@@ -575,9 +577,9 @@ class _Draft:
 def _bytes_of(event: Event) -> int:
     """Return how many bytes an event takes in memory."""
     match event:
-        case Arrived():
+        case FileStaged():
             return event.in_memory
-        case Delivered() | Completed():
+        case BlobPlaced() | MetadataFetched():
             return len(event.metadata or b"")
     return 0
 
@@ -585,7 +587,7 @@ def _bytes_of(event: Event) -> int:
 async def _put_aside(events: Sequence[Event]) -> None:
     """Keep finished but unplaced files in staging, for the next cycle; no file stays open."""
     for event in events:
-        if isinstance(event, Arrived):
+        if isinstance(event, FileStaged):
             await event.staged.keep()
 
 

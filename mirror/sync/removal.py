@@ -85,7 +85,7 @@ def tell_owner_changed(cycle: Cycle, name: str, *, before: str, after: str) -> N
     _log.warning("project.owner_changed", project=name, before=before, after=after)
 
 
-class Part(Protocol):
+class RemovalScope(Protocol):
     """A part of a cycle whose pages may lose files: an index, or the unclaimed files."""
 
     source: SourceRow
@@ -98,7 +98,7 @@ class Part(Protocol):
         """As in the report."""
 
 
-async def apply_removals(cycle: Cycle, run: Part, publisher: Publisher) -> bool:
+async def apply_removals(cycle: Cycle, run: RemovalScope, publisher: Publisher) -> bool:
     """Apply the pending removals, unless the brake holds them; return whether that was done."""
     exempt, removals = _split(run)
     if cycle.options.allow_shrink:
@@ -117,13 +117,13 @@ async def apply_removals(cycle: Cycle, run: Part, publisher: Publisher) -> bool:
     return True
 
 
-def _split(run: Part) -> tuple[list[PendingRemoval], list[PendingRemoval]]:
+def _split(run: RemovalScope) -> tuple[list[PendingRemoval], list[PendingRemoval]]:
     """Return the removals that bypass the brake, and those that it judges."""
     return [r for r in run.removals if r.is_exempt], [r for r in run.removals if not r.is_exempt]
 
 
 async def _remove(
-    cycle: Cycle, run: Part, removals: Sequence[PendingRemoval], publisher: Publisher, *, files: int
+    cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemoval], publisher: Publisher, *, files: int
 ) -> None:
     """Close the rows of the removed files, write the pages, and record the validators that waited
     for it.
@@ -212,7 +212,7 @@ class _UnclaimedPart:
         return self.source.name
 
 
-async def plan_items(cycle: Cycle, run: Part) -> tuple[list[PlanItem], bool]:
+async def plan_items(cycle: Cycle, run: RemovalScope) -> tuple[list[PlanItem], bool]:
     """Return the removals for ``--dry-run``, and whether the brake would allow them.
 
     They are removed from the copy of the state, so that a later index's claim to the names can be
@@ -224,7 +224,7 @@ async def plan_items(cycle: Cycle, run: Part) -> tuple[list[PlanItem], bool]:
     return await _plan_removals(cycle, run, exempt if is_held else run.removals), not is_held
 
 
-async def _plan_removals(cycle: Cycle, run: Part, removals: Sequence[PendingRemoval]) -> list[PlanItem]:
+async def _plan_removals(cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemoval]) -> list[PlanItem]:
     items = []
     for removal in removals:
         held = (await load_held(cycle.store, [removal.project]))[removal.project]
@@ -252,7 +252,7 @@ def _leaving(index: str, project: ProjectName, held: HeldFile) -> PlanItem:
     )
 
 
-async def _brake(cycle: Cycle, run: Part, removals: Sequence[PendingRemoval], files: int) -> bool:
+async def _brake(cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemoval], files: int) -> bool:
     window = await load_brake_window(
         cycle.store,
         run.source.id,
@@ -273,7 +273,7 @@ async def _brake(cycle: Cycle, run: Part, removals: Sequence[PendingRemoval], fi
     return True
 
 
-async def _close_brake(cycle: Cycle, run: Part) -> None:
+async def _close_brake(cycle: Cycle, run: RemovalScope) -> None:
     if not await has_index_failure(cycle.store, run.source.id):
         return  # an idle cycle writes nothing for it
     await record_failures(cycle.store, (), [(run.source.id, "", "")], now=cycle.clock())
@@ -288,7 +288,7 @@ def _names(removal: PendingRemoval) -> tuple[str, ...]:
     return (*(r.held.filename for r in removal.files), *removal.displaced)
 
 
-def _record(run: Part, removal: PendingRemoval) -> RemovalRecord:
+def _record(run: RemovalScope, removal: PendingRemoval) -> RemovalRecord:
     return RemovalRecord(
         project=removal.project,
         source=run.source.id,

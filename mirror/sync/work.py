@@ -17,7 +17,7 @@ from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
 from mirror.errors import MirrorError, Reason, TreeError, Unavailable
 from mirror.holdings.holdings import Clock, Holdings
-from mirror.state.entries.pages import Closing
+from mirror.state.entries.pages import PageSeen
 from mirror.state.listing.due import ProjectRow
 from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import Failure
@@ -206,7 +206,7 @@ class PendingRemoval:
     meta: ProjectMeta | None = None
     """The page's attributes of the project once it is withdrawn."""
     withdrawn: str | None = None
-    closing: Closing | None = None
+    closing: PageSeen | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -216,7 +216,7 @@ class ProjectWork:
     run: IndexRun
     row: ProjectRow
     change: ProjectChange
-    closing: Closing | None
+    closing: PageSeen | None
     """Recorded when all work is done; None where the page must be read again in the next cycle."""
     closed: tuple[str, ...] = ()
     """Filenames whose ledger rows are to be closed."""

@@ -40,7 +40,7 @@ _READ, _ENTER = 0o004, 0o001
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
-class Damage(Enum):
+class DamageKind(Enum):
     """The kinds of damage to a file on disk."""
 
     MISSING = "missing"
@@ -61,7 +61,7 @@ class Damage(Enum):
 class BlobCheck:
     """The result of checking one blob."""
 
-    damage: Damage | None
+    damage: DamageKind | None
     detail: str = ""
     bytes_read: int = 0
 
@@ -86,33 +86,33 @@ def check_blob(
         for directory in layout.blob_directories(sha256):
             check_directory(directory)
     except PermissionError as exc:
-        return BlobCheck(damage=Damage.MODE, detail=_unreadable(exc))
+        return BlobCheck(damage=DamageKind.MODE, detail=_unreadable(exc))
     except OSError as exc:
         _raise_if_ours(exc, path)
-        return BlobCheck(damage=Damage.MISSING, detail="the file is not there, nor is its directory")
+        return BlobCheck(damage=DamageKind.MISSING, detail="the file is not there, nor is its directory")
     try:
         descriptor = _open_plain(path)
     except FileNotFoundError:
-        return BlobCheck(damage=Damage.MISSING, detail="the file is not there")
+        return BlobCheck(damage=DamageKind.MISSING, detail="the file is not there")
     except PermissionError as exc:
-        return BlobCheck(damage=Damage.MODE, detail=_unreadable(exc))
+        return BlobCheck(damage=DamageKind.MODE, detail=_unreadable(exc))
     except OSError as exc:
-        return BlobCheck(damage=Damage.BYTES, detail=_unreadable(exc))
+        return BlobCheck(damage=DamageKind.BYTES, detail=_unreadable(exc))
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         actual_size = os.fstat(descriptor).st_size
         if actual_size != size:
-            return BlobCheck(damage=Damage.SIZE, detail=f"{size} bytes are recorded, {actual_size} are there")
+            return BlobCheck(damage=DamageKind.SIZE, detail=f"{size} bytes are recorded, {actual_size} are there")
         try:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
             form = "" if is_vouched or actual != sha256 else form_problem(file, filename)
         except OSError as exc:
-            return BlobCheck(damage=Damage.BYTES, detail=_unreadable(exc), bytes_read=size)
+            return BlobCheck(damage=DamageKind.BYTES, detail=_unreadable(exc), bytes_read=size)
     if actual != sha256:
-        return BlobCheck(damage=Damage.BYTES, detail=f"the bytes have sha256 {actual}", bytes_read=size)
+        return BlobCheck(damage=DamageKind.BYTES, detail=f"the bytes have sha256 {actual}", bytes_read=size)
     if form:
-        return BlobCheck(damage=Damage.BAD_FILE, detail=f"the index lists no digest, and {form}", bytes_read=size)
+        return BlobCheck(damage=DamageKind.BAD_FILE, detail=f"the index lists no digest, and {form}", bytes_read=size)
     problem = _sidecar_problem(path, filename, metadata_sha256, metadata_limit_bytes) if metadata_sha256 else ""
-    return BlobCheck(damage=Damage.SIDECAR if problem else None, detail=problem, bytes_read=size)
+    return BlobCheck(damage=DamageKind.SIDECAR if problem else None, detail=problem, bytes_read=size)
 
 
 def _open_plain(path: str) -> int:

@@ -54,7 +54,7 @@ class ArchiveLimitError(WheelError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class _ArchiveMember:
     """The position of a member's compressed bytes, and the size and CRC of the uncompressed ones."""
 
     name: bytes
@@ -105,7 +105,7 @@ def read_dist_infos(source: Buffer | BinaryIO) -> set[str]:
 
 def open_bytes(source: Buffer | BinaryIO) -> Source:
     """Return all of a file as bytes at places."""
-    return _Memory(source) if isinstance(source, Buffer) else _File(source)
+    return _Memory(source) if isinstance(source, Buffer) else _ArchiveFile(source)
 
 
 class _Memory:
@@ -117,7 +117,7 @@ class _Memory:
         return bytes(self._view[offset : offset + length])
 
 
-class _File:
+class _ArchiveFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.size = file.seek(0, os.SEEK_END)
@@ -127,11 +127,11 @@ class _File:
         return self._file.read(length)
 
 
-def _find_metadata(source: Source, filename: str) -> _Member:
+def _find_metadata(source: Source, filename: str) -> _ArchiveMember:
     """Return the one METADATA of the one ``.dist-info`` directory; like for pip, it must be named after the project."""
     directory, shift = _read_directory(source)
     directories: set[bytes] = set()
-    found: list[_Member] = []
+    found: list[_ArchiveMember] = []
     for name, position in _find_dist_info(directory):
         head, _, rest = name.partition(b"/")
         if head.endswith(b".dist-info"):
@@ -211,7 +211,7 @@ def _find_dist_info(directory: bytes) -> list[tuple[bytes, int]]:
     return found
 
 
-def _parse_member(directory: bytes, position: int, name: bytes, shift: int) -> _Member:
+def _parse_member(directory: bytes, position: int, name: bytes, shift: int) -> _ArchiveMember:
     fields = _CENTRAL.unpack_from(directory, position)
     flags, method, crc, packed, size, name_length, extra_length = (fields[i] for i in (5, 6, 9, 10, 11, 12, 13))
     offset = fields[18]
@@ -221,7 +221,7 @@ def _parse_member(directory: bytes, position: int, name: bytes, shift: int) -> _
         size = next(wide) if size == _UNKNOWN_32 else size
         packed = next(wide) if packed == _UNKNOWN_32 else packed
         offset = next(wide) if offset == _UNKNOWN_32 else offset
-    return _Member(name, flags, method, crc, packed, size, offset + shift)
+    return _ArchiveMember(name, flags, method, crc, packed, size, offset + shift)
 
 
 def _zip64_values(extra: bytes) -> Iterator[int]:
@@ -236,7 +236,7 @@ def _zip64_values(extra: bytes) -> Iterator[int]:
     _refuse("a broken zip64 field")
 
 
-def _read_member(source: Source, member: _Member) -> bytes:
+def _read_member(source: Source, member: _ArchiveMember) -> bytes:
     # An offset of 64 bits may be more than a file can be asked for.
     header = source.read(member.offset, _LOCAL.size) if member.offset < source.size else b""
     if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
@@ -257,7 +257,7 @@ def _read_member(source: Source, member: _Member) -> bytes:
     return data
 
 
-def _unpack(packed: bytes, member: _Member) -> bytes:
+def _unpack(packed: bytes, member: _ArchiveMember) -> bytes:
     if member.method == _STORED:
         return packed
     if member.method != _DEFLATED:

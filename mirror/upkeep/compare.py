@@ -12,7 +12,7 @@ from mirror.core.changes import ProjectDifference, compare_project
 from mirror.errors import ConfigError
 from mirror.state.entries.pages import load_last_revision
 from mirror.state.frozen.snapshots import (
-    Kind,
+    FrozenKind,
     is_known,
     load_files_at,
     load_revision_at,
@@ -103,7 +103,7 @@ async def compare(store: Store, first: str, second: str) -> Difference:
 
 async def find_revision(store: Store, text: str) -> int:
     """Return the revision that a text means. Raises ``ConfigError`` where it means none, or none that is still known."""
-    snapshot = await load_snapshot(store, Kind.SNAPSHOT, text)
+    snapshot = await load_snapshot(store, FrozenKind.SNAPSHOT, text)
     if snapshot is not None and snapshot.rebuilt:
         raise ConfigError(where=text, problem="the state was rebuilt since it was made: its history is lost")
     revision = snapshot.revision if snapshot is not None else await _named_revision(store, text)

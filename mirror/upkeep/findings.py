@@ -10,7 +10,7 @@ from mirror.errors import shown_text
 from mirror.logs import get_logger
 from mirror.state.blobs.lost import LostFile
 from mirror.state.blobs.verified import BlobRow
-from mirror.tree.check import Damage
+from mirror.tree.check import DamageKind
 
 _log = get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Scope:
 class Finding:
     """Something on disk that is not as it should be."""
 
-    damage: Damage
+    damage: DamageKind
     path: str
     detail: str
     blob: BlobRow | None = None
@@ -98,7 +98,7 @@ class Verification:
 
     def add(self, finding: Finding) -> None:
         """Add a finding and log it; an unreadable mode is found in two ways, and reported once."""
-        if finding.damage is Damage.MODE:
+        if finding.damage is DamageKind.MODE:
             if finding.path in self.closed:
                 return
             self.closed.add(finding.path)

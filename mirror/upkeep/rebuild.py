@@ -36,11 +36,11 @@ from mirror.state.entries.rebuilt import (
     record_rebuilt_start,
     record_unlisted_blobs,
 )
-from mirror.state.frozen.snapshots import Kind, record_kept_blobs, record_snapshot, record_snapshot_ready
+from mirror.state.frozen.snapshots import FrozenKind, record_kept_blobs, record_snapshot, record_snapshot_ready
 from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.renewal import record_dropped
 from mirror.tree.check import (
-    Damage,
+    DamageKind,
     check_blob,
     iter_outer,
     iter_projects,
@@ -92,7 +92,9 @@ async def _enter_snapshot(holdings: Holdings, name: str) -> None:
     Its history stays unknown.
     """
     simple = snapshot_path(holdings.layout, name) / "simple"
-    row = await record_snapshot(holdings.store, Kind.SNAPSHOT, name, revision=0, now=holdings.clock(), rebuilt=True)
+    row = await record_snapshot(
+        holdings.store, FrozenKind.SNAPSHOT, name, revision=0, now=holdings.clock(), rebuilt=True
+    )
     projects = await anyio.to_thread.run_sync(lambda: sorted(item.name for item in simple.iterdir() if item.is_dir()))
     files = size = 0
     for start in range(0, len(projects), _PAGES_AT_ONCE):
@@ -176,7 +178,7 @@ class _Rebuilder:
             page = read_page(self._layout.simple, directory)
             if page is None:
                 path = str(self._layout.simple / directory)
-                self._into.add(Finding(damage=Damage.PAGE, path=path, detail="no page of ours can be read here"))
+                self._into.add(Finding(damage=DamageKind.PAGE, path=path, detail="no page of ours can be read here"))
                 move_aside(self._layout, path)
                 pages.append(None)
             else:
@@ -220,7 +222,7 @@ class _Rebuilder:
         if check.damage is None:
             return size
         self._into.add(Finding(damage=check.damage, path=path, detail=check.detail))
-        if check.damage is not Damage.MISSING:
+        if check.damage is not DamageKind.MISSING:
             self._damaged.add(path)
         return None
 
@@ -239,7 +241,7 @@ class _Rebuilder:
         if advertised and on_disk != advertised:
             path = self._layout.blob_path(sha256, filename)
             detail = "its sidecar is missing or not what its page advertised"
-            self._into.add(Finding(damage=Damage.SIDECAR, path=path, detail=detail))
+            self._into.add(Finding(damage=DamageKind.SIDECAR, path=path, detail=detail))
             if digest is None:
                 self._into.without_metadata.append(path)
         return digest

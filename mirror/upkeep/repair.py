@@ -19,7 +19,7 @@ from mirror.state.blobs.lost import record_lost, record_pages_damaged, record_si
 from mirror.state.blobs.verified import BlobRow
 from mirror.state.notes import forget_damage
 from mirror.tree.check import (
-    Damage,
+    DamageKind,
     clear_page_place,
     exists,
     move_aside,
@@ -41,17 +41,17 @@ async def repair(holdings: Holdings, found: Verification) -> None:
     """
     found.doing = "mending"
     now = holdings.clock()
-    await anyio.to_thread.run_sync(open_modes, [f.path for f in found.findings if f.damage is Damage.MODE])
-    damaged = [f for f in found.findings if f.damage in {Damage.MISSING, Damage.SIZE, Damage.BYTES}]
+    await anyio.to_thread.run_sync(open_modes, [f.path for f in found.findings if f.damage is DamageKind.MODE])
+    damaged = [f for f in found.findings if f.damage in {DamageKind.MISSING, DamageKind.SIZE, DamageKind.BYTES}]
     blobs = [f.blob for f in damaged if f.blob is not None]
     if blobs:
         found.lost = await record_lost(holdings.store, blobs, cycle=holdings.cycle, now=now)
-    bad = [f.blob for f in found.findings if f.damage is Damage.BAD_FILE and f.blob is not None]
+    bad = [f.blob for f in found.findings if f.damage is DamageKind.BAD_FILE and f.blob is not None]
     if bad:  # their bytes stay like those of any removed file: a snapshot may list them
         found.lost += await record_lost(holdings.store, bad, cycle=holdings.cycle, now=now, keep_blobs=True)
     found.lost += found.lost_to_snapshots
     unfit = await _mend_sidecars(holdings, found)
-    pages = {f.project for f in found.findings if f.damage is Damage.PAGE}
+    pages = {f.project for f in found.findings if f.damage is DamageKind.PAGE}
     await anyio.to_thread.run_sync(_clear_page_places, holdings.layout, pages)
     names = {name for name in pages if name is not None}
     if names:
@@ -60,8 +60,8 @@ async def repair(holdings: Holdings, found: Verification) -> None:
     await publisher.publish_marked()
     if None in pages:
         await publisher.write_root()
-    aside = [f.path for f in damaged if f.damage is not Damage.MISSING]
-    foreign = [f.path for f in found.findings if f.damage is Damage.FOREIGN]
+    aside = [f.path for f in damaged if f.damage is not DamageKind.MISSING]
+    foreign = [f.path for f in found.findings if f.damage is DamageKind.FOREIGN]
     await anyio.to_thread.run_sync(_move_aside, holdings.layout, [*aside, *unfit, *foreign])
     still_lost = {holdings.layout.blob_path(file.sha256, file.filename) for file in found.lost_to_snapshots}
     mended = [f for f in found.findings if f.path not in still_lost]
@@ -70,7 +70,7 @@ async def repair(holdings: Holdings, found: Verification) -> None:
 
 async def _mend_sidecars(holdings: Holdings, found: Verification) -> list[str]:
     """Extract the metadata of wheels again; return the sidecars of wheels without any."""
-    blobs = [f.blob for f in found.findings if f.damage is Damage.SIDECAR and f.blob is not None]
+    blobs = [f.blob for f in found.findings if f.damage is DamageKind.SIDECAR and f.blob is not None]
     if not blobs:
         return []
     await record_unsure(holdings.store, [(blob.sha256, blob.filename) for blob in blobs])

@@ -27,7 +27,7 @@ from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.entries.pages import load_last_revision, load_published
 from mirror.state.frozen.snapshots import (
-    Kind,
+    FrozenKind,
     SnapshotRow,
     count_published,
     load_snapshot,
@@ -59,9 +59,9 @@ async def create_snapshot(holdings: Holdings, name: str, *, note: str = "") -> S
         )
     await clear_interrupted(holdings)
     is_taken = await anyio.to_thread.run_sync(exists, str(disk.snapshot_path(holdings.layout, name)))
-    if is_taken or await load_snapshot(holdings.store, Kind.SNAPSHOT, name):
+    if is_taken or await load_snapshot(holdings.store, FrozenKind.SNAPSHOT, name):
         raise ConfigError(where=name, problem="there is a snapshot of this name; choose another, or delete it first")
-    return await _freeze(holdings, Kind.SNAPSHOT, name, note=note)
+    return await _freeze(holdings, FrozenKind.SNAPSHOT, name, note=note)
 
 
 async def freeze_pin(holdings: Holdings, name: str, *, wants: Wants | None, snapshot: str | None) -> SnapshotRow:
@@ -79,7 +79,7 @@ async def freeze_pin(holdings: Holdings, name: str, *, wants: Wants | None, snap
                 where=snapshot,
                 problem="the state was rebuilt since this snapshot was made, and its history is lost: make a new one",
             )
-    return await _freeze(holdings, Kind.PIN, name, wants=wants, source=source)
+    return await _freeze(holdings, FrozenKind.PIN, name, wants=wants, source=source)
 
 
 async def load_revision_to_freeze(store: Store, snapshot: str | None) -> int:
@@ -89,7 +89,7 @@ async def load_revision_to_freeze(store: Store, snapshot: str | None) -> int:
 
 async def _freeze(
     holdings: Holdings,
-    kind: Kind,
+    kind: FrozenKind,
     name: str,
     *,
     note: str = "",
@@ -160,7 +160,7 @@ async def promote(holdings: Holdings, name: str, channel: str) -> str | None:
 
 async def find_snapshot(store: Store, name: str) -> SnapshotRow:
     """Return a snapshot. Raises ``ConfigError`` where there is none of the name."""
-    row = await load_snapshot(store, Kind.SNAPSHOT, name)
+    row = await load_snapshot(store, FrozenKind.SNAPSHOT, name)
     if row is None or not row.ready:
         raise ConfigError(where=name, problem="there is no snapshot of this name; see `mirror snapshot list`")
     return row
@@ -168,14 +168,14 @@ async def find_snapshot(store: Store, name: str) -> SnapshotRow:
 
 async def clear_interrupted(holdings: Holdings) -> None:
     """Remove the leftovers of a killed run. The tree's lock must be held."""
-    for kind in Kind:
+    for kind in FrozenKind:
         for row in await load_snapshots(holdings.store, kind):
-            is_gone = row.kind is Kind.PIN and not await anyio.to_thread.run_sync(
+            is_gone = row.kind is FrozenKind.PIN and not await anyio.to_thread.run_sync(
                 exists, str(_path(holdings.layout, row))
             )
             if is_gone or not row.ready:
                 await remove(holdings, row)
-    pins = [row.name for row in await load_snapshots(holdings.store, Kind.PIN)]
+    pins = [row.name for row in await load_snapshots(holdings.store, FrozenKind.PIN)]
     await anyio.to_thread.run_sync(disk.sweep_frozen, holdings.layout, pins)
 
 
@@ -187,4 +187,4 @@ def check_name(name: str, what: str) -> None:
 
 
 def _path(layout: Layout, row: SnapshotRow) -> Any:
-    return disk.snapshot_path(layout, row.name) if row.kind is Kind.SNAPSHOT else disk.pin_path(layout, row.name)
+    return disk.snapshot_path(layout, row.name) if row.kind is FrozenKind.SNAPSHOT else disk.pin_path(layout, row.name)

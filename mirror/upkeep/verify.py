@@ -34,7 +34,7 @@ from mirror.state.blobs.verified import (
 from mirror.state.frozen.snapshots import load_lost_blobs
 from mirror.tree.check import (
     BlobCheck,
-    Damage,
+    DamageKind,
     check_blob,
     closed_modes,
     iter_outer,
@@ -178,7 +178,7 @@ class _BlobChecker:
 async def _check_modes(layout: Layout, into: Verification) -> None:
     """Find public files that a web server of another user can't read."""
     for path, detail in await anyio.to_thread.run_sync(closed_modes, layout):
-        into.add(Finding(damage=Damage.MODE, path=path, detail=detail))
+        into.add(Finding(damage=DamageKind.MODE, path=path, detail=detail))
 
 
 async def _check_files(holdings: Holdings, into: Verification) -> None:
@@ -204,7 +204,7 @@ async def _check_snapshots(holdings: Holdings, into: Verification) -> None:
         path = holdings.layout.blob_path(Sha256(sha256), filename)
         if path not in known:
             detail = f"the snapshot {snapshot} lists it; restore it from a backup, or delete the snapshot"
-            into.add(Finding(damage=Damage.MISSING, path=path, detail=detail))
+            into.add(Finding(damage=DamageKind.MISSING, path=path, detail=detail))
             into.lost_to_snapshots.append(
                 LostFile(
                     source=0,

@@ -14,7 +14,7 @@ from mirror.state.entries.pages import PageState, load_marked, load_pages, load_
 from mirror.state.meta import load_meta
 from mirror.state.store import Store
 from mirror.tree.check import (
-    Damage,
+    DamageKind,
     exists,
     foreign_in_project,
     has_bytes,
@@ -44,14 +44,14 @@ async def check_pages(holdings: Holdings, into: Verification) -> None:
             if name in blocked or await _is_page_wrong(store, layout, name):
                 path = layout.project_dir(name)
                 detail = "a page of it is missing or is not what the state says"
-                into.add(Finding(damage=Damage.PAGE, path=path, detail=detail, project=name))
+                into.add(Finding(damage=DamageKind.PAGE, path=path, detail=detail, project=name))
         await add_foreign(
             into, await anyio.to_thread.run_sync(_foreign_in, layout, chunk), "no page of the project has this name"
         )
         into.pages_checked += len(chunk)
     if await _is_root_wrong(store, layout):
         detail = "the root page is missing or is not what the state says"
-        into.add(Finding(damage=Damage.PAGE, path=str(layout.simple), detail=detail))
+        into.add(Finding(damage=DamageKind.PAGE, path=str(layout.simple), detail=detail))
     for found in await anyio.to_thread.run_sync(lambda: list(iter_projects(layout))):
         if found not in published and not (_is_name(found) and await load_pages(store, [ProjectName(found)])):
             await add_foreign(into, [str(layout.simple / found)], "no project of the state has a page here")
@@ -62,7 +62,7 @@ async def add_foreign(into: Verification, paths: Sequence[str], detail: str) -> 
     for path in paths:
         # A command that starts meanwhile writes and removes an empty file to test for write access.
         if await anyio.to_thread.run_sync(exists, path):
-            into.add(Finding(damage=Damage.FOREIGN, path=path, detail=detail))
+            into.add(Finding(damage=DamageKind.FOREIGN, path=path, detail=detail))
 
 
 def _is_name(text: str) -> bool:

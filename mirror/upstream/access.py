@@ -57,7 +57,7 @@ class Credentials(Protocol):
         """Ask for it again, as after a 401. Raises as ``load``."""
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+class RefusedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The index itself answered 401 or 403, or as if it had."""
 
     url: str
@@ -76,7 +76,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 Ask = Callable[[str, Mapping[str, str], Credential | None], Awaitable[bool | None]]
 """Asks for a URL and returns whether the answer is no refusal; None where there was no answer, or a 5xx."""
 
-Judge = Callable[[Refusal], Awaitable[AccessDenied | None]]
+Judge = Callable[[RefusedRequest], Awaitable[AccessDenied | None]]
 """Returns the meaning of a refusal; None where the request is to be repeated with another
 credential.
 """
@@ -182,7 +182,7 @@ class Access:
         found, self.has_let_out = self.has_let_out, False
         return found
 
-    async def judge(self, refusal: Refusal) -> AccessDenied | None:
+    async def judge(self, refusal: RefusedRequest) -> AccessDenied | None:
         """Return the meaning of a refusal; None where the request is to be repeated with another
         credential.
 
@@ -219,13 +219,13 @@ class Access:
                 pass
             yield
 
-    async def _ask_judge(self, judge: Judge, refusal: Refusal) -> AccessDenied | None:
+    async def _ask_judge(self, judge: Judge, refusal: RefusedRequest) -> AccessDenied | None:
         error = await judge(refusal)
         if error is not None and error.ends_index:
             self.denied = error
         return error
 
-    def deny(self, refusal: Refusal) -> AccessDenied:
+    def deny(self, refusal: RefusedRequest) -> AccessDenied:
         """Record that the whole index denies access, and return the error."""
         self.denied = self._denial(refusal, ends_index=True)
         return self.denied
@@ -262,7 +262,7 @@ class Access:
             url=self._root_url, index=self._index_name, status=None, source=self._credentials.describe()
         )
 
-    async def _check(self, refusal: Refusal) -> AccessDenied:
+    async def _check(self, refusal: RefusedRequest) -> AccessDenied:
         lets_in = await self._ask_for_known(refusal)
         self._since_check = 0
         if lets_in is False:
@@ -273,7 +273,7 @@ class Access:
             self._next_check = max(NEXT_CHECK, self._next_check * 2)
         return self._item_or_index(refusal)
 
-    async def _ask_for_known(self, refusal: Refusal) -> bool | None:
+    async def _ask_for_known(self, refusal: RefusedRequest) -> bool | None:
         """Return whether the index still serves pages that it served before; None where no page
         gave an answer.
         """
@@ -291,12 +291,12 @@ class Access:
         self._is_disproved = refused > 0
         return False if refused >= _PAGES_ASKED else None
 
-    def _item_or_index(self, refusal: Refusal) -> AccessDenied:
+    def _item_or_index(self, refusal: RefusedRequest) -> AccessDenied:
         if self.is_unproved and self._in_a_row >= UNPROVED_LIMIT:
             return self.deny(refusal)
         return self._denial(refusal, ends_index=False)
 
-    def _denial(self, refusal: Refusal, *, ends_index: bool) -> AccessDenied:
+    def _denial(self, refusal: RefusedRequest, *, ends_index: bool) -> AccessDenied:
         return AccessDenied(
             url=refusal.url,
             index=self._index_name,

@@ -22,7 +22,7 @@ from mirror.logs import get_logger
 from mirror.upstream.memory import PageLease
 from mirror.upstream.response import Response
 from mirror.upstream.retry import RetryPolicy, pause_before_next
-from mirror.upstream.session import IndexSession, Kind
+from mirror.upstream.session import IndexSession, RequestKind
 
 PROGRESS_BYTES = 64 * 1024
 """A try with at least this many new bytes does not count: a large file over a bad line must
@@ -152,7 +152,7 @@ class _Download:
     async def _try(self) -> None:
         offset = await self._prepare()
         headers = self._headers(offset)
-        async with self._session.get(self._request.url, kind=Kind.FILE, headers=headers) as response:
+        async with self._session.get(self._request.url, kind=RequestKind.FILE, headers=headers) as response:
             await self._accept(response, offset)
             await self._receive(response)
         _check_size(self._request, self._sink.written)
@@ -288,7 +288,7 @@ async def fetch_checked_metadata(
     while True:
         tries += 1
         try:
-            async with session.get(url, kind=Kind.FILE, headers=headers) as response:
+            async with session.get(url, kind=RequestKind.FILE, headers=headers) as response:
                 if response.status != 200:
                     raise NotFound(url=url, status=response.status)
                 body = await response.read_at_most(limit_bytes, lease)

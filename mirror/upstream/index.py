@@ -29,7 +29,7 @@ from mirror.upstream.pages import Body, PageLimit, read_page
 from mirror.upstream.rate import Budget
 from mirror.upstream.response import Response, media_type
 from mirror.upstream.retry import RetryPolicy, pause_before_next
-from mirror.upstream.session import IndexSession, Kind
+from mirror.upstream.session import IndexSession, RequestKind
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 
@@ -130,7 +130,7 @@ class IndexClient:
     async def fetch_flat(self, validators: Validators | None) -> Unchanged | Read[ProjectPage]:
         """Read the flat page at the index's URL as if it were the page of one project."""
         limit = PageLimit(limit_bytes=self._limits.root_page_size, setting="limits.root-page-size")
-        body = await self._fetch(self._url, Kind.ROOT, limit, validators)
+        body = await self._fetch(self._url, RequestKind.ROOT, limit, validators)
         self._session.let_out.note_page("", self._url)
         if isinstance(body, Unchanged):
             return body
@@ -151,7 +151,7 @@ class IndexClient:
 
     async def _fetch_root(self, validators: Validators | None) -> RootLook:
         limit = PageLimit(limit_bytes=self._limits.root_page_size, setting="limits.root-page-size")
-        body = await self._fetch(self._url, Kind.ROOT, limit, validators)
+        body = await self._fetch(self._url, RequestKind.ROOT, limit, validators)
         if isinstance(body, Unchanged):
             return body
 
@@ -177,7 +177,7 @@ class IndexClient:
         """Return whether the index gives any answer, by its root page, which is not read."""
         try:
             async with self._session.get(
-                self._url, kind=Kind.ROOT, headers=_headers(None), budget=Budget(self._policy.budget_s)
+                self._url, kind=RequestKind.ROOT, headers=_headers(None), budget=Budget(self._policy.budget_s)
             ):
                 return True
         except UpstreamError as exc:
@@ -209,7 +209,7 @@ class IndexClient:
         self, name: ProjectName, validators: Validators | None, address: str | None, lease: PageLease
     ) -> PageLook:
         url = resolve_address(self._url, name, address)
-        body = await self._fetch(url, Kind.PAGE, self._page_limit, validators, lease)
+        body = await self._fetch(url, RequestKind.PAGE, self._page_limit, validators, lease)
         if isinstance(body, Unchanged):
             return body
         max_files = self._limits.files_per_project
@@ -231,12 +231,17 @@ class IndexClient:
         return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
     async def _fetch(
-        self, url: str, kind: Kind, limit: PageLimit, validators: Validators | None, lease: PageLease | None = None
+        self,
+        url: str,
+        kind: RequestKind,
+        limit: PageLimit,
+        validators: Validators | None,
+        lease: PageLease | None = None,
     ) -> _Body | Unchanged:
         """Return the body of a page that is not unchanged; tried again within the budget."""
         policy = self._policy
         # A new try of a root page starts within the same time; only the reading itself may take longer.
-        extra_s = ROOT_EXTRA_S if kind is Kind.ROOT else 0.0
+        extra_s = ROOT_EXTRA_S if kind is RequestKind.ROOT else 0.0
         budget = Budget(policy.budget_s + extra_s)
         tries = 0
         while True:
@@ -253,7 +258,7 @@ class IndexClient:
     async def _try(
         self,
         url: str,
-        kind: Kind,
+        kind: RequestKind,
         limit: PageLimit,
         validators: Validators | None,
         budget: Budget,

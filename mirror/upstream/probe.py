@@ -31,7 +31,7 @@ from mirror.upstream.index import ACCEPT, ROOT_EXTRA_S, is_json
 from mirror.upstream.pages import Body, PageLimit, read_page
 from mirror.upstream.rate import Budget
 from mirror.upstream.response import media_type
-from mirror.upstream.session import IndexSession, Kind
+from mirror.upstream.session import IndexSession, RequestKind
 
 HTML_ONLY = "application/vnd.pypi.simple.v1+html, text/html;q=0.5"
 
@@ -40,7 +40,7 @@ _VERSION = re.compile(rb'"api-version"\s*:\s*"([0-9.]{1,9})"|repository-version"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ProbeFinding:
     """One question, its answer, and the meaning of the answer for the mirror."""
 
     name: str
@@ -58,7 +58,7 @@ class Probe:
     """The findings about one index."""
 
     index: str
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[ProbeFinding] = field(default_factory=list)
     error: MirrorError | None = None
     """The error that ended the questions early."""
 
@@ -69,7 +69,9 @@ class Probe:
 
     def add(self, name: str, question: str, answer: str, meaning: str) -> None:
         """Add a finding; an index's text is untrusted."""
-        self.findings.append(Finding(name=name, question=question, answer=shown_text(redact(answer)), meaning=meaning))
+        self.findings.append(
+            ProbeFinding(name=name, question=question, answer=shown_text(redact(answer)), meaning=meaning)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,7 @@ async def _ask_root(
         project = normalize_project(config.projects[0])
         return project, resolve_address(config.url, project, None)
     limit = PageLimit(limit_bytes=limits.root_page_size, setting="limits.root-page-size")
-    answer = await _get(session, config.url, Kind.ROOT, ACCEPT, limit)
+    answer = await _get(session, config.url, RequestKind.ROOT, ACCEPT, limit)
     if config.format == "flat":
         await _say_flat(found, session, config, answer, limit, selection)
         return None
@@ -141,8 +143,8 @@ async def _ask_root(
         f"{count:,} projects, {size:,} bytes in {answer.seconds:.1f} s",
         "read once for each cycle unless it is unchanged",
     )
-    await _ask_formats(found, "root-formats", session, config.url, Kind.ROOT, answer, limit)
-    await _ask_validators(found, "root-validators", session, config.url, Kind.ROOT, answer, limit)
+    await _ask_formats(found, "root-formats", session, config.url, RequestKind.ROOT, answer, limit)
+    await _ask_validators(found, "root-validators", session, config.url, RequestKind.ROOT, answer, limit)
     with_serial = sum(serial is not None for serial in page.projects.values())
     found.add(
         "serials",
@@ -190,8 +192,8 @@ async def _say_flat(
         f"no, {flat.root.unread:,} do not, such as {names}" if names else "yes",
         "a file whose name packaging can't read is left out" if names else "all can be mirrored",
     )
-    await _ask_formats(found, "root-formats", session, config.url, Kind.ROOT, answer, limit)
-    await _ask_validators(found, "root-validators", session, config.url, Kind.ROOT, answer, limit)
+    await _ask_formats(found, "root-formats", session, config.url, RequestKind.ROOT, answer, limit)
+    await _ask_validators(found, "root-validators", session, config.url, RequestKind.ROOT, answer, limit)
     _say_page(found, page)
     files = [
         file
@@ -224,7 +226,7 @@ async def _ask_project(
     selection: Selection,
 ) -> None:
     limit = PageLimit(limit_bytes=limits.page_size, setting="limits.page-size")
-    answer = await _get(session, url, Kind.PAGE, ACCEPT, limit)
+    answer = await _get(session, url, RequestKind.PAGE, ACCEPT, limit)
 
     def from_json(content: Body, *, url: str) -> ProjectPage:
         return parse_json.parse_project_page(content, project=project, url=url, max_files=limits.files_per_project)
@@ -238,8 +240,8 @@ async def _ask_project(
     found.add(
         "project", "Which project is looked at?", f"{project}: {len(page.files)} files", "an example, not a census"
     )
-    await _ask_formats(found, "page-formats", session, url, Kind.PAGE, answer, limit)
-    await _ask_validators(found, "page-validators", session, url, Kind.PAGE, answer, limit)
+    await _ask_formats(found, "page-formats", session, url, RequestKind.PAGE, answer, limit)
+    await _ask_validators(found, "page-validators", session, url, RequestKind.PAGE, answer, limit)
     _say_page(found, page)
     files = list(selection.select(page, {}).files.values())
     if files:
@@ -249,7 +251,7 @@ async def _ask_project(
 
 
 async def _ask_formats(
-    found: Probe, name: str, session: IndexSession, url: str, kind: Kind, preferred: _Answer, limit: PageLimit
+    found: Probe, name: str, session: IndexSession, url: str, kind: RequestKind, preferred: _Answer, limit: PageLimit
 ) -> None:
     offered = {preferred.content_type or "no type"}
     with contextlib.suppress(Unavailable, BadPage):  # 406: it has no HTML
@@ -257,14 +259,14 @@ async def _ask_formats(
     has_json = is_json(preferred.content, preferred.content_type, preferred.url)
     meaning = "JSON is read, with sizes, upload times and serials" if has_json else "only HTML: no sizes, no serials"
     found.add(name, "Which formats are offered?", " and ".join(sorted(offered)), meaning)
-    if kind is Kind.ROOT:
+    if kind is RequestKind.ROOT:
         version = _VERSION.search(preferred.content)
         answer = "not told" if version is None else (version[1] or version[2]).decode()
         found.add("version", "Which version of the API is it?", answer, "major version 1 is understood (PEP 629, 691)")
 
 
 async def _ask_validators(
-    found: Probe, name: str, session: IndexSession, url: str, kind: Kind, first: _Answer, limit: PageLimit
+    found: Probe, name: str, session: IndexSession, url: str, kind: RequestKind, first: _Answer, limit: PageLimit
 ) -> None:
     etag, modified = first.headers.get("ETag"), first.headers.get("Last-Modified")
     conditions = {k: v for k, v in (("If-None-Match", etag), ("If-Modified-Since", modified)) if v}
@@ -324,7 +326,7 @@ def _say_page(found: Probe, page: ProjectPage) -> None:
 async def _ask_file(found: Probe, session: IndexSession, file: ListedFile) -> None:
     headers = {"Accept-Encoding": "identity", "Range": "bytes=0-0"}
     started = time.monotonic()
-    async with session.get(file.url, kind=Kind.FILE, headers=headers, budget=Budget(_BUDGET_S)) as response:
+    async with session.get(file.url, kind=RequestKind.FILE, headers=headers, budget=Budget(_BUDGET_S)) as response:
         status, where = response.status, response.url
     seconds = time.monotonic() - started
     found.add(
@@ -346,13 +348,13 @@ async def _ask_file(found: Probe, session: IndexSession, file: ListedFile) -> No
 async def _get(
     session: IndexSession,
     url: str,
-    kind: Kind,
+    kind: RequestKind,
     accept: str,
     limit: PageLimit,
     conditions: Mapping[str, str] | None = None,
 ) -> _Answer:
     headers = {"Accept": accept, "Accept-Encoding": "gzip", **(conditions or {})}
-    budget = Budget(_BUDGET_S + (ROOT_EXTRA_S if kind is Kind.ROOT else 0.0))
+    budget = Budget(_BUDGET_S + (ROOT_EXTRA_S if kind is RequestKind.ROOT else 0.0))
     started = time.monotonic()
     async with session.get(url, kind=kind, headers=headers, budget=budget) as response:
         content = b"" if response.status == 304 else (await read_page(response, limit))[0]

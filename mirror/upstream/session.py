@@ -44,7 +44,7 @@ from mirror.errors import (
     Withheld,
 )
 from mirror.logs import get_logger, redact, register_secret
-from mirror.upstream.access import Access, Credentials, Judge, LetOut, Refusal
+from mirror.upstream.access import Access, Credentials, Judge, LetOut, RefusedRequest
 from mirror.upstream.addresses import Reach
 from mirror.upstream.answer_words import read_words
 from mirror.upstream.credentials import Credential
@@ -73,7 +73,7 @@ _NOT_LISTED = frozenset({400, 404, 410})
 _PUSHBACKS = frozenset({429, 503})
 
 
-class Kind(Enum):
+class RequestKind(Enum):
     """The kind of a request; a refusal means more on the root, and only the bodies of files are
     counted.
     """
@@ -101,7 +101,7 @@ class _Request:
     """One call of ``get`` on its way: the request, and the deadline that pacing moves."""
 
     url: str
-    kind: Kind
+    kind: RequestKind
     headers: Mapping[str, str]
     scope: anyio.CancelScope
     deadlines: Deadlines
@@ -337,7 +337,7 @@ class IndexSession:
         self._access.let_in(had_credential=self.credentials.kept is not None)
         self._access.succeeded()
 
-    async def judge(self, refusal: Refusal) -> AccessDenied | None:
+    async def judge(self, refusal: RefusedRequest) -> AccessDenied | None:
         """Return the meaning of a refusal that a worker process met.
 
         Raises ``AccessDenied``, ``ConfigError``.
@@ -382,7 +382,7 @@ class IndexSession:
 
     @asynccontextmanager
     async def get(
-        self, url: str, *, kind: Kind, headers: Mapping[str, str], budget: Budget | None = None
+        self, url: str, *, kind: RequestKind, headers: Mapping[str, str], budget: Budget | None = None
     ) -> AsyncIterator[Response]:
         """GET ``url`` and yield the answer: 200, 206, 304, or 416 to a range; its body is read inside the ``with``.
 
@@ -435,7 +435,7 @@ class IndexSession:
         if is_success and not is_sign_in:
             if arrival.began_own:
                 self._access.let_in(had_credential=credential is not None)
-                if request.kind is not Kind.ROOT:  # a root may be open to all
+                if request.kind is not RequestKind.ROOT:  # a root may be open to all
                     self._access.succeeded()
             return response
         if is_sign_in or (arrival.is_own and response.status in _REFUSALS):
@@ -454,16 +454,16 @@ class IndexSession:
 
     async def _refusal(
         self, request: _Request, arrival: _Arrival, credential: Credential | None, before: _Before, *, is_sign_in: bool
-    ) -> Refusal:
+    ) -> RefusedRequest:
         words = "" if is_sign_in else await read_words(arrival.response, asked=(request.url, arrival.response.url))
         await arrival.response.drain()
-        return Refusal(
+        return RefusedRequest(
             url=request.url,
             status=arrival.response.status,
             used=credential,
             words=words,
             is_sign_in=is_sign_in,
-            is_root=request.kind is Kind.ROOT,
+            is_root=request.kind is RequestKind.ROOT,
             is_repeated=before.has_renewed,
         )
 
@@ -476,7 +476,9 @@ class IndexSession:
         budget = Budget(CHECK_S)
         budget.start()
         with anyio.CancelScope() as scope:
-            request = _Request(url, Kind.PAGE, headers, scope, self._deadlines, budget, self.limits.stall_timeout_s)
+            request = _Request(
+                url, RequestKind.PAGE, headers, scope, self._deadlines, budget, self.limits.stall_timeout_s
+            )
             self._deadlines.watch(scope, request.deadline)
             try:
                 arrival = await self._follow(request, credential)
@@ -517,7 +519,7 @@ class IndexSession:
             proxy = self._transport.proxy_for(response.url)
             return Unavailable(url=url, cause=cause_of_proxy(proxy, status), is_final=True)
         if 400 <= status < 500 and status not in _PASSING:
-            if request.kind is Kind.FILE:
+            if request.kind is RequestKind.FILE:
                 return self._not_listed(request, status)
             return BadPage(url=url, cause=f"the server answered {status}")
         if status in _PUSHBACKS:
@@ -528,8 +530,8 @@ class IndexSession:
     def _not_listed(self, request: _Request, status: int) -> NotFound:
         lister = THE_INDEX
         if self.config.list == "config":
-            lister = THE_PAGE if request.kind is Kind.FILE else THE_CONFIGURATION
-        return NotFound(url=request.url, status=status, is_root=request.kind is Kind.ROOT, lister=lister)
+            lister = THE_PAGE if request.kind is RequestKind.FILE else THE_CONFIGURATION
+        return NotFound(url=request.url, status=status, is_root=request.kind is RequestKind.ROOT, lister=lister)
 
     def _denied(self, request: _Request, arrival: _Arrival, words: str) -> AccessDenied:
         """Return a refusal that is not judged: by a host that never gets the credential, or for another reason."""
@@ -543,7 +545,7 @@ class IndexSession:
             had_credential=arrival.is_own and self.credentials.kept is not None,
             host="" if arrival.is_own else urlsplit(arrival.response.url).netloc,
         )
-        return self._access.deny_unread(error) if arrival.is_own and request.kind is Kind.ROOT else error
+        return self._access.deny_unread(error) if arrival.is_own and request.kind is RequestKind.ROOT else error
 
     async def _follow(self, request: _Request, credential: Credential | None) -> _Arrival:
         """Send the request, and again to where each redirect leads; the redirects' own bodies are dropped."""
@@ -566,15 +568,15 @@ class IndexSession:
             is_own = is_own and self._is_own(target, request.kind)
         raise RedirectRefused(url=request.url, target=str(target), cause=f"more than {MAX_REDIRECTS} redirects")
 
-    def _is_own(self, target: URL, kind: Kind) -> bool:
+    def _is_own(self, target: URL, kind: RequestKind) -> bool:
         """Return whether a request may carry the credential."""
         if origin_of(target) == self._origin:
             return True
-        return kind is not Kind.FILE and _origin_text(target) in self._page_origins.own
+        return kind is not RequestKind.FILE and _origin_text(target) in self._page_origins.own
 
-    def _check_origin(self, target: URL, kind: Kind, *, source: str) -> None:
+    def _check_origin(self, target: URL, kind: RequestKind, *, source: str) -> None:
         """Raise ``RedirectRefused`` where a page's origin would not be an allowed one."""
-        if kind is Kind.FILE or _origin_text(target) in self._page_origins.allowed:
+        if kind is RequestKind.FILE or _origin_text(target) in self._page_origins.allowed:
             return
         host = _origin_text(target).partition("://")[2]
         cause = (
@@ -593,7 +595,7 @@ class IndexSession:
         raw = await self._transport.send(target, headers, source=request.url, sent=request.sent)
         request.expect_anything()
         self.statuses[raw.status] = self.statuses.get(raw.status, 0) + 1
-        is_file = request.kind is Kind.FILE and raw.status in _SUCCESSES
+        is_file = request.kind is RequestKind.FILE and raw.status in _SUCCESSES
         watch = _BodyWatch(self, request, self._transport, is_file=is_file)
         response = Response(raw, str(target), stall_timeout_s=self.limits.stall_timeout_s, watch=watch)
         if raw.status not in _SUCCESSES:

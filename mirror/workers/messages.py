@@ -12,7 +12,7 @@ from mirror.core.names import ProjectName
 from mirror.errors import MirrorError
 from mirror.tree.files import PlacedBlob
 from mirror.tree.layout import Layout
-from mirror.upstream.access import Refusal
+from mirror.upstream.access import RefusedRequest
 from mirror.upstream.addresses import Reach
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import PageLook
@@ -37,7 +37,7 @@ class Open(msgspec.Struct, frozen=True, kw_only=True):
     """
 
 
-class Ordered(msgspec.Struct, frozen=True, kw_only=True):
+class FetchOrder(msgspec.Struct, frozen=True, kw_only=True):
     """A file to fetch and the number of its outcome."""
 
     number: int
@@ -55,14 +55,14 @@ The name alone where nothing else is known. A tuple: it is written much faster.
 """
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
+class ReadPages(msgspec.Struct, frozen=True, kw_only=True):
     """Pages to read; the first one has the number ``first``, the others follow."""
 
     first: int
     pages: tuple[KnownPage, ...]
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class JobOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a job: a blob in its place (not durable yet), a page, or an error.
 
     None of them: the page is too large to be sent, or an unexpected exception was raised.
@@ -81,18 +81,18 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The kind of that exception; the log has it."""
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's work since its last report."""
 
     traffic: Traffic | None
     let_out: bool = False
     """Whether the index served a page or a file to it."""
-    outcomes: tuple[Outcome | int, ...] = ()
+    outcomes: tuple[JobOutcome | int, ...] = ()
     """In order of arrival. A number alone: this page is unchanged, by the same validators."""
 
 
 def known_page(name: ProjectName, validators: Validators | None, address: str | None, origin: str | None) -> KnownPage:
-    """Return the fields of a page for a ``Look``."""
+    """Return the fields of a page for a ``ReadPages``."""
     if address is not None or origin is not None:
         known = validators or Validators()
         return (name, known.etag, known.last_modified, known.serial, known.digest, address, origin)
@@ -102,47 +102,47 @@ def known_page(name: ProjectName, validators: Validators | None, address: str | 
 
 
 def validators_of(page: KnownPage) -> Validators | None:
-    """Return the validators of a page of a ``Look``."""
+    """Return the validators of a page of a ``ReadPages``."""
     if len(page) == 1 or page[4] is None:
         return None
     return Validators(etag=page[1], last_modified=page[2], serial=page[3], digest=page[4])
 
 
 def address_of(page: KnownPage) -> str | None:
-    """Return the address of a page of a ``Look``; None for the usual one."""
+    """Return the address of a page of a ``ReadPages``; None for the usual one."""
     return page[5] if len(page) == 7 else None
 
 
 def known_origin_of(page: KnownPage) -> str | None:
-    """Return the earlier origin of a page of a ``Look``; None for the index's own origin."""
+    """Return the earlier origin of a page of a ``ReadPages``; None for the index's own origin."""
     return page[6] if len(page) == 7 else None
 
 
 def pack_look(look: PageLook) -> bytes:
-    """Return the form of a page in an ``Outcome``."""
+    """Return the form of a page in an ``JobOutcome``."""
     return pickle.dumps(look, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def unpack_look(page: bytes) -> PageLook:
-    """Return the page of an ``Outcome``."""
+    """Return the page of an ``JobOutcome``."""
     look: PageLook = pickle.loads(page)  # noqa: S301 - from ourselves
     return look
 
 
-class Said(msgspec.Struct, frozen=True, kw_only=True):
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
     """A line for the log."""
 
     line: str
 
 
-class Refused(msgspec.Struct, frozen=True, kw_only=True):
+class RefusalMet(msgspec.Struct, frozen=True, kw_only=True):
     """The index refused a request; the worker asks for the meaning, by this number."""
 
     number: int
-    refusal: Refusal
+    refusal: RefusedRequest
 
 
-class Judged(msgspec.Struct, frozen=True, kw_only=True):
+class RefusalAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The meaning of a refusal; without an error the request is to be repeated, with the credential
     that was sent before.
     """
@@ -151,7 +151,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     error: MirrorError | None = None
 
 
-class Renewed(msgspec.Struct, frozen=True, kw_only=True):
+class NewCredential(msgspec.Struct, frozen=True, kw_only=True):
     """The credential to use from now on."""
 
     credential: Credential | None

@@ -33,17 +33,17 @@ from mirror.upstream.session import IndexSession
 from mirror.workers.channel import Channel
 from mirror.workers.fork_server import ForkedProcess, ForkServer
 from mirror.workers.messages import (
-    Judged,
-    Look,
+    FetchOrder,
+    JobOutcome,
+    LogLine,
+    NewCredential,
     Open,
-    Ordered,
-    Outcome,
-    Refused,
-    Renewed,
-    Said,
+    ReadPages,
+    RefusalAnswer,
+    RefusalMet,
     Stop,
     Stopped,
-    Told,
+    WorkerReport,
     known_page,
 )
 from mirror.workers.transfer import FetchJob
@@ -106,7 +106,7 @@ class AskedPage(Protocol):
     def confirmed(self) -> None:
         """The page is unchanged, by the same validators."""
 
-    def answered(self, outcome: Outcome | None) -> None:
+    def answered(self, outcome: JobOutcome | None) -> None:
         """Take the page's outcome; None where no worker could read it."""
 
 
@@ -149,11 +149,11 @@ class Workers(Generic[T]):
         self._fork_server, self._session, self._layout = fork_server, session, layout
         self._tasks: TaskGroup | None = None
         self._has_tried = False
-        self._members: list[_Member[T]] = []
+        self._members: list[_Worker[T]] = []
         self._lent = 0
         self._credential: Credential | None = None
         self._room = anyio.Semaphore(0)
-        self._done, self._answers = anyio.create_memory_object_stream[tuple[T, Outcome | None]](math.inf)
+        self._done, self._answers = anyio.create_memory_object_stream[tuple[T, JobOutcome | None]](math.inf)
 
     def attach(self, tasks: TaskGroup) -> None:
         """Run in this task group, which must last until ``close`` or ``stop``."""
@@ -187,7 +187,7 @@ class Workers(Generic[T]):
             for _ in range(count):
                 process = self._fork_server.fork()
                 if process is not None:
-                    self._members.append(await _Member.open(process, self, tasks))
+                    self._members.append(await _Worker.open(process, self, tasks))
                     self._members[-1].channel.send(opened)
         finally:
             if len(self._members) < count:
@@ -231,7 +231,7 @@ class Workers(Generic[T]):
         for page in pages:
             page.answered(None)
 
-    async def next_answer(self) -> tuple[T, Outcome | None]:
+    async def next_answer(self) -> tuple[T, JobOutcome | None]:
         """Return the outcome of a job; None where its worker died first.
 
         Raises ``EndOfStream`` after ``close``.
@@ -260,7 +260,7 @@ class Workers(Generic[T]):
         self._session.slots.take_back(self._lent)
         self._lent = 0
 
-    async def stop(self) -> list[tuple[T, Outcome]]:
+    async def stop(self) -> list[tuple[T, JobOutcome]]:
         """Let the workers keep their interrupted files, and end them; return the finished jobs."""
         self.is_stopping = True
         with anyio.CancelScope(shield=True):
@@ -271,7 +271,7 @@ class Workers(Generic[T]):
                 for member in self._members:
                     await member.has_stopped.wait()
             self.close()
-        finished: list[tuple[T, Outcome]] = []
+        finished: list[tuple[T, JobOutcome]] = []
         with self._answers:
             while True:
                 try:
@@ -281,12 +281,12 @@ class Workers(Generic[T]):
                 if outcome is not None:
                     finished.append((known_by, outcome))
 
-    def answered(self, known_by: T, outcome: Outcome | None) -> None:
+    def answered(self, known_by: T, outcome: JobOutcome | None) -> None:
         """Pass on the outcome of a job."""
         self._room.release()
         self._done.send_nowait((known_by, outcome))
 
-    def note(self, told: Told) -> None:
+    def note(self, told: WorkerReport) -> None:
         """Add a worker's traffic to the counters."""
         if told.traffic is not None:
             self._session.add_traffic(told.traffic)
@@ -297,7 +297,7 @@ class Workers(Generic[T]):
         """Record that the index served a project's page. ``address``: None for the usual one."""
         self._session.let_out.note_page(name, resolve_address(self._session.root_url, name, address))
 
-    async def judge(self, member: _Member[T], refused: Refused) -> None:
+    async def judge(self, member: _Worker[T], refused: RefusalMet) -> None:
         """Judge the refusal that a worker met, and send all workers the current credential."""
         error: MirrorError | None
         try:
@@ -307,17 +307,17 @@ class Workers(Generic[T]):
         except MirrorError as exc:
             error = exc
         if member.is_alive:
-            member.channel.send(Judged(number=refused.number, error=error))
+            member.channel.send(RefusalAnswer(number=refused.number, error=error))
 
-    def _least_busy(self) -> _Member[T] | None:
+    def _least_busy(self) -> _Worker[T] | None:
         return min((m for m in self._members if m.is_alive), key=lambda m: m.load_bytes, default=None)
 
     async def _refresh_credential(self) -> None:
         credential = await self._session.load_credential()
         if credential is not self._credential:
-            self._hand_on(Renewed(credential=credential))
+            self._hand_on(NewCredential(credential=credential))
 
-    def _hand_on(self, renewed: Renewed) -> None:
+    def _hand_on(self, renewed: NewCredential) -> None:
         self._credential = renewed.credential
         for member in self._members:
             if member.is_alive:
@@ -343,7 +343,7 @@ class Workers(Generic[T]):
         )
 
 
-class _Member(Generic[T]):
+class _Worker(Generic[T]):
     """One process of a pool."""
 
     def __init__(self, process: ForkedProcess, pool: Workers[T], tasks: TaskGroup) -> None:
@@ -362,7 +362,7 @@ class _Member(Generic[T]):
         """There from the start: the process may break before anything is sent to it."""
 
     @classmethod
-    async def open(cls, process: ForkedProcess, pool: Workers[T], tasks: TaskGroup) -> _Member[T]:
+    async def open(cls, process: ForkedProcess, pool: Workers[T], tasks: TaskGroup) -> _Worker[T]:
         member = cls(process, pool, tasks)
         await member.channel.connect(process.connection)
         return member
@@ -374,14 +374,14 @@ class _Member(Generic[T]):
         self.pages.update(enumerate(pages, first))
         self.load_bytes += _JOB_BYTES * len(pages)
         known = tuple(known_page(page.name, page.validators, page.address, page.origin) for page in pages)
-        self.channel.send(Look(first=first, pages=known))
+        self.channel.send(ReadPages(first=first, pages=known))
 
     def give(self, job: FetchJob, known_by: T, weight: int) -> None:
         """Let the process do a job."""
         self._last_number += 1
         self.jobs[self._last_number] = (known_by, weight, job)
         self.load_bytes += weight
-        self.channel.send(Ordered(number=self._last_number, job=job))
+        self.channel.send(FetchOrder(number=self._last_number, job=job))
 
     def end(self) -> None:
         """End the worker; its outstanding pages are answered with None, so that this process reads
@@ -437,16 +437,16 @@ class _Member(Generic[T]):
     def _take(self, message: object) -> None:
         self._quiet_ticks = 0
         match message:
-            case Told():
+            case WorkerReport():
                 self._pool.note(message)
                 for outcome in message.outcomes:
                     if isinstance(outcome, int):
                         self._confirmed(outcome)
                     else:
                         self._answered(outcome)
-            case Said():
+            case LogLine():
                 write_line(message.line)
-            case Refused() if not self._pool.is_stopping:
+            case RefusalMet() if not self._pool.is_stopping:
                 self._tasks.start_soon(self._pool.judge, self, message)
             case Stopped():
                 self.has_stopped.set()
@@ -457,7 +457,7 @@ class _Member(Generic[T]):
         self._pool.note_page(page.name, page.address)
         page.confirmed()
 
-    def _answered(self, outcome: Outcome) -> None:
+    def _answered(self, outcome: JobOutcome) -> None:
         page = self.pages.pop(outcome.number, None)
         if page is not None:
             if outcome.page is not None:

@@ -25,25 +25,25 @@ from mirror.errors import AccessDenied, MirrorError, TooLarge, TreeError, lacks_
 from mirror.logs import forward_log, get_logger, register_secret
 from mirror.tree.files import FileStore, PlacedBlob
 from mirror.tree.staging import StagedFile
-from mirror.upstream.access import Refusal
+from mirror.upstream.access import RefusedRequest
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import IndexClient, Read
 from mirror.upstream.session import IndexSession
 from mirror.workers.channel import Channel
 from mirror.workers.concurrency import AdaptiveLimit, next_of, work_through
 from mirror.workers.messages import (
-    Judged,
+    FetchOrder,
+    JobOutcome,
     KnownPage,
-    Look,
+    LogLine,
+    NewCredential,
     Open,
-    Ordered,
-    Outcome,
-    Refused,
-    Renewed,
-    Said,
+    ReadPages,
+    RefusalAnswer,
+    RefusalMet,
     Stop,
     Stopped,
-    Told,
+    WorkerReport,
     address_of,
     known_origin_of,
     pack_look,
@@ -69,7 +69,7 @@ def serve(connection: socket.socket, promises: memoryview, own: int) -> None:
     """Serve the process at the other end of ``connection`` until it closes it."""
 
     async def run() -> None:
-        await _FetchProcess(promises, own).run(connection)
+        await _WorkerProcess(promises, own).run(connection)
 
     anyio.run(run)
 
@@ -91,7 +91,7 @@ class _HandedCredential:
 
     refresh = load  # only the process that judges refusals reads the source
 
-    def take(self, renewed: Renewed) -> None:
+    def take(self, renewed: NewCredential) -> None:
         """Use another one from now on."""
         self.kept = renewed.credential
         if renewed.credential is not None:
@@ -108,45 +108,45 @@ class _Judgement:
         self._channel, self._tell = channel, tell
         self._last_number = 0
         self._answered: dict[int, anyio.Event] = {}
-        self._answers: dict[int, Judged] = {}
+        self._answers: dict[int, RefusalAnswer] = {}
 
-    async def judge(self, refusal: Refusal) -> AccessDenied | None:
+    async def judge(self, refusal: RefusedRequest) -> AccessDenied | None:
         """Return the item's or the index's error; None where the request is to be repeated. Raises ``MirrorError``."""
         self._last_number += 1
         number, answered = self._last_number, anyio.Event()
         self._answered[number] = answered
         self._tell()
-        self._channel.send(Refused(number=number, refusal=refusal))
+        self._channel.send(RefusalMet(number=number, refusal=refusal))
         await answered.wait()
         error = self._answers.pop(number).error
         if error is not None and not isinstance(error, AccessDenied):
             raise error
         return error
 
-    def take(self, judged: Judged) -> None:
+    def take(self, judged: RefusalAnswer) -> None:
         """Pass on an answer."""
         self._answers[judged.number] = judged
         self._answered.pop(judged.number).set()
 
 
-class _FetchProcess:
+class _WorkerProcess:
     """The worker's end of the connection: takes messages, and starts with the first one."""
 
     def __init__(self, promises: memoryview, own: int) -> None:
         self._promises, self._own = promises, own
-        self._send_file, self._files = anyio.create_memory_object_stream[Ordered](math.inf)
+        self._send_file, self._files = anyio.create_memory_object_stream[FetchOrder](math.inf)
         self._send_page, self._pages = anyio.create_memory_object_stream[tuple[int, KnownPage]](math.inf)
         self._opened: Open | None = None
         self._is_open = anyio.Event()
         self._scope = anyio.CancelScope()
         self._credential: _HandedCredential | None = None
         self._judgement: _Judgement | None = None
-        self._work: _Work | None = None
+        self._work: _WorkerJobs | None = None
 
     async def run(self, connection: socket.socket) -> None:
         self._channel = Channel(self._take, lambda: os._exit(0))
         await self._channel.connect(connection)
-        forward_log(lambda line: self._channel.send(Said(line=line)))
+        forward_log(lambda line: self._channel.send(LogLine(line=line)))
         await self._is_open.wait()
         opened = self._opened
         assert opened is not None
@@ -165,14 +165,14 @@ class _FetchProcess:
 
     def _take(self, message: object) -> None:
         match message:
-            case Ordered():
+            case FetchOrder():
                 self._send_file.send_nowait(message)
-            case Look(first=first, pages=pages):
+            case ReadPages(first=first, pages=pages):
                 for number, page in enumerate(pages, first):
                     self._send_page.send_nowait((number, page))
-            case Renewed() if self._credential is not None:
+            case NewCredential() if self._credential is not None:
                 self._credential.take(message)
-            case Judged() if self._judgement is not None:
+            case RefusalAnswer() if self._judgement is not None:
                 self._judgement.take(message)
             case Open():
                 self._opened = message
@@ -211,7 +211,7 @@ class _FetchProcess:
         async with session, anyio.create_task_group() as tasks:
             await session.prepare()
             client = IndexClient(session, opened.index, limits)
-            self._work = work = _Work(self._channel, session, client, files)
+            self._work = work = _WorkerJobs(self._channel, session, client, files)
             tasks.start_soon(work.tell_that_bytes_move)
 
             def width(start: int) -> AdaptiveLimit:
@@ -231,17 +231,17 @@ class _Arrived(msgspec.Struct, frozen=True, kw_only=True):
     has_large_metadata: bool
 
 
-class _Work:
+class _WorkerJobs:
     """Does jobs, and reports their outcomes; failures are judged by the main process."""
 
     def __init__(self, channel: Channel, session: IndexSession, client: IndexClient, files: FileStore) -> None:
         self._channel, self._session, self._client, self._files = channel, session, client, files
         self._arrived: list[_Arrived] = []
         self._arrived_bytes = 0
-        self._outcomes: list[Outcome | int] = []
+        self._outcomes: list[JobOutcome | int] = []
         self._is_about_to_tell = False
 
-    async def fetch(self, ordered: Ordered) -> None:
+    async def fetch(self, ordered: FetchOrder) -> None:
         """Fetch a file."""
         number, job = ordered.number, ordered.job
         filename = job.request.filename
@@ -264,7 +264,7 @@ class _Work:
                 self._arrived_bytes += staged.in_memory + len(metadata or b"")
             else:
                 blob = await self._place_large(staged, filename)
-                outcome = Outcome(number=number, blob=blob, metadata=metadata, has_large_metadata=is_large)
+                outcome = JobOutcome(number=number, blob=blob, metadata=metadata, has_large_metadata=is_large)
                 self._outcomes.append(outcome)
         except Exception as exc:  # noqa: BLE001 - a bug on one file or page is a failure of its project, not of the cycle
             self._outcomes.append(self._failed(number, exc))
@@ -279,11 +279,13 @@ class _Work:
             known = (validators, known_origin_of(page))
             if isinstance(look, Read) or (look.validators, look.origin) != known:
                 packed = pack_look(look)
-                self._outcomes.append(Outcome(number=number, page=packed if len(packed) <= _LARGE_PAGE_BYTES else None))
+                self._outcomes.append(
+                    JobOutcome(number=number, page=packed if len(packed) <= _LARGE_PAGE_BYTES else None)
+                )
             else:
                 self._outcomes.append(number)
         except (TooLarge, MemoryError):
-            self._outcomes.append(Outcome(number=number))  # with the limits of this process
+            self._outcomes.append(JobOutcome(number=number))  # with the limits of this process
         except Exception as exc:  # noqa: BLE001 - as above
             self._outcomes.append(self._failed(number, exc))
         self._tell_soon()
@@ -295,7 +297,7 @@ class _Work:
         traffic = self._session.take_traffic()
         let_out = self._session.take_let_out()
         if outcomes or let_out or traffic is not None:
-            self._channel.send(Told(traffic=traffic, let_out=let_out, outcomes=outcomes))
+            self._channel.send(WorkerReport(traffic=traffic, let_out=let_out, outcomes=outcomes))
 
     def _tell_soon(self) -> None:
         if len(self._arrived) >= _MOST_GATHERED or self._arrived_bytes >= _MOST_GATHERED_BYTES:
@@ -313,16 +315,16 @@ class _Work:
             get_logger(__name__).exception("fetch_process.crashed", index=self._session.name)
             asyncio.get_running_loop().call_soon(os._exit, 1)  # after the line is written
 
-    def _failed(self, number: int, error: Exception) -> Outcome:
+    def _failed(self, number: int, error: Exception) -> JobOutcome:
         if isinstance(error, MirrorError):
-            return Outcome(number=number, error=error)
+            return JobOutcome(number=number, error=error)
         if isinstance(error, MemoryError) or lacks_threads(error):
             # No failure of this file: the main process does the work of a worker that is lost.
             get_logger(__name__).info("fetch_process.failed", index=self._session.name, problem=repr(error))
             asyncio.get_running_loop().call_soon(os._exit, 1)
-            return Outcome(number=number, bug=type(error).__name__)
+            return JobOutcome(number=number, bug=type(error).__name__)
         get_logger(__name__).error("fetch_process.crashed", index=self._session.name, exc_info=error)
-        return Outcome(number=number, bug=type(error).__name__)
+        return JobOutcome(number=number, bug=type(error).__name__)
 
     async def tell_that_bytes_move(self) -> None:
         """Report traffic periodically, also while no file finishes."""
@@ -335,7 +337,7 @@ class _Work:
         for file in arrived:
             try:
                 blob = self._files.place(file.staged, file.filename)
-                outcome = Outcome(
+                outcome = JobOutcome(
                     number=file.number,
                     blob=blob,
                     metadata=file.metadata,

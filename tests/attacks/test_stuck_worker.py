@@ -23,12 +23,12 @@ pytestmark = needs_two_cores
 STOPS = """
 import os, signal, mirror.workers.pool as pool, mirror.workers.process as process
 pool._QUIET_S = 0.5
-real = process._Work.fetch
+real = process._WorkerJobs.fetch
 async def fetch(work, ordered):
     if ordered.job.request.filename.startswith("p3-"):
         os.kill(os.getpid(), signal.SIGSTOP)
     await real(work, ordered)
-process._Work.fetch = fetch
+process._WorkerJobs.fetch = fetch
 """
 """The worker that is to fetch one file stops for ever."""
 

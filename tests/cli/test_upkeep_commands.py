@@ -12,7 +12,7 @@ from mirror_program import Mirror
 from rich.console import Console
 
 from mirror.cli.upkeep_progress import describe_verification, shown_verification
-from mirror.tree.check import Damage
+from mirror.tree.check import DamageKind
 from mirror.upkeep.findings import Finding, Verification
 from simulator import Status, ThreadedSimulator, build_wheel
 
@@ -169,7 +169,7 @@ def test_progress_words() -> None:
     found = Verification(doing="hashing files", blobs_total=1000, bytes_total=4_000_000)
     assert describe_verification(found, 0.1) == "hashing files · 0/1,000 files · 0 B of 4.0 MB"
     found.blobs_checked, found.bytes_checked = 250, 1_000_000
-    found.findings.append(Finding(damage=Damage.MISSING, path="x", detail=""))
+    found.findings.append(Finding(damage=DamageKind.MISSING, path="x", detail=""))
     words = describe_verification(found, 10)
     assert words.startswith("hashing files · 250/1,000 files · 1.0 MB of 4.0 MB · 1 damaged · 100 kB/s · ")
     assert words.endswith(" left")

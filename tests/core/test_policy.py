@@ -6,7 +6,7 @@ import pytest
 from mirror.core.model import IndexPolicy, Labels, ListedFile, ProjectPage, RefusedFile
 from mirror.core.names import ProjectName
 from mirror.core.policy import (
-    Refusal,
+    FileRefusal,
     Selected,
     Selection,
     believable_cutoff,
@@ -72,7 +72,7 @@ def test_files_by_pattern_and_url():
 def test_refused_names_and_warnings_are_passed_on():
     """What the parser refused becomes a refusal of that file; its warnings stay."""
     shown = page(refused=(RefusedFile(name="../a", cause="why"),), warnings=("odd",))
-    refusal = Refusal(filename="../a", reason=Reason.UNSAFE_NAME, detail="why")
+    refusal = FileRefusal(filename="../a", reason=Reason.UNSAFE_NAME, detail="why")
     assert select(IndexPolicy(name="i"), shown) == Selected(files={}, refusals=(refusal,), warnings=("odd",))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.serve.conditions import Part, Unsatisfiable, is_unchanged, select_part
+from mirror.serve.conditions import ByteRange, Unsatisfiable, is_unchanged, select_part
 from mirror.serve.routes import find_route
 from mirror.serve.target import MalformedTargetError, Target, parse_target
 
@@ -15,16 +15,16 @@ DATE, OTHER_DATE = "Fri, 15 Jan 2027 08:00:00 GMT", "Fri, 15 Jan 2027 08:00:01 G
 
 RANGES = {
     "none": ({}, None),
-    "first": ({"Range": "bytes=0-0"}, Part(first=0, end=1)),
-    "middle": ({"Range": "bytes=2-5"}, Part(first=2, end=6)),
-    "spaces": ({"Range": "bytes = 2 - 5"}, Part(first=2, end=6)),
-    "capitals": ({"Range": "Bytes=2-5"}, Part(first=2, end=6)),
-    "open": ({"Range": "bytes=7-"}, Part(first=7, end=10)),
-    "too-far": ({"Range": "bytes=7-99"}, Part(first=7, end=10)),
-    "absurdly-far": ({"Range": f"bytes=7-{'9' * 40}"}, Part(first=7, end=10)),
-    "last": ({"Range": "bytes=-3"}, Part(first=7, end=10)),
-    "last-more-than-all": ({"Range": "bytes=-30"}, Part(first=0, end=10)),
-    "last-absurdly-many": ({"Range": f"bytes=-{'9' * 40}"}, Part(first=0, end=10)),
+    "first": ({"Range": "bytes=0-0"}, ByteRange(first=0, end=1)),
+    "middle": ({"Range": "bytes=2-5"}, ByteRange(first=2, end=6)),
+    "spaces": ({"Range": "bytes = 2 - 5"}, ByteRange(first=2, end=6)),
+    "capitals": ({"Range": "Bytes=2-5"}, ByteRange(first=2, end=6)),
+    "open": ({"Range": "bytes=7-"}, ByteRange(first=7, end=10)),
+    "too-far": ({"Range": "bytes=7-99"}, ByteRange(first=7, end=10)),
+    "absurdly-far": ({"Range": f"bytes=7-{'9' * 40}"}, ByteRange(first=7, end=10)),
+    "last": ({"Range": "bytes=-3"}, ByteRange(first=7, end=10)),
+    "last-more-than-all": ({"Range": "bytes=-30"}, ByteRange(first=0, end=10)),
+    "last-absurdly-many": ({"Range": f"bytes=-{'9' * 40}"}, ByteRange(first=0, end=10)),
     "last-none": ({"Range": "bytes=-0"}, Unsatisfiable()),
     "past-the-end": ({"Range": "bytes=10-"}, Unsatisfiable()),
     "absurdly-past": ({"Range": f"bytes={'9' * 40}-"}, Unsatisfiable()),
@@ -33,10 +33,10 @@ RANGES = {
     "malformed": ({"Range": "bytes=a-b"}, None),
     "empty": ({"Range": "bytes=-"}, None),
     "backwards": ({"Range": "bytes=5-2"}, None),
-    "same-tag": ({"Range": "bytes=0-0", "If-Range": ETAG}, Part(first=0, end=1)),
+    "same-tag": ({"Range": "bytes=0-0", "If-Range": ETAG}, ByteRange(first=0, end=1)),
     "other-tag": ({"Range": "bytes=0-0", "If-Range": '"x"'}, None),
     "weak-tag": ({"Range": "bytes=0-0", "If-Range": f"W/{ETAG}"}, None),
-    "same-date": ({"Range": "bytes=0-0", "If-Range": DATE}, Part(first=0, end=1)),
+    "same-date": ({"Range": "bytes=0-0", "If-Range": DATE}, ByteRange(first=0, end=1)),
     "other-date": ({"Range": "bytes=0-0", "If-Range": OTHER_DATE}, None),
     "no-date": ({"Range": "bytes=0-0", "If-Range": "yesterday"}, None),
 }

@@ -16,7 +16,7 @@ from mirror.errors import TreeError
 from mirror.publishing.publisher import Publisher
 from mirror.state.listing.due import ProjectRow
 from mirror.sync.cycle import run_cycle
-from mirror.sync.record import Arrived, Recorder
+from mirror.sync.record import FileStaged, Recorder
 from mirror.sync.work import Options, ProjectWork
 from mirror.wiring import opened_cycle
 from mirroring import check_tree, failures, offered
@@ -102,7 +102,7 @@ async def test_what_has_arrived_is_entered_or_kept_but_never_both(simulator, mir
             staged = await cycle.files.open_staged(file.filename)
             await staged.write(data[number])
             try:
-                await recorder.put(Arrived(work=work, fetch=Fetch(file=file), staged=staged))
+                await recorder.put(FileStaged(work=work, fetch=Fetch(file=file), staged=staged))
                 handed.append(number)
             except BaseException:
                 await staged.keep()
@@ -249,7 +249,7 @@ async def test_files_that_wait_for_the_disk_hold_little_memory(simulator, mirror
             staged = await cycle.files.open_staged(file.filename)
             await staged.write(data)
             waiting.append(staged)
-            await recorder.put(Arrived(work=work, fetch=Fetch(file=file), staged=staged))
+            await recorder.put(FileStaged(work=work, fetch=Fetch(file=file), staged=staged))
         held = sum(s.in_memory for s in waiting)
         recorder.close()
         await recorder.run()

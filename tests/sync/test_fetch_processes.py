@@ -306,7 +306,7 @@ def test_a_bug_in_telling(threaded_simulator: Simulators, tmp_path: Path) -> Non
     """A process that can't say what it did ends, and its work is done all the same."""
     index = threaded_simulator()
     fill(index)
-    break_it = "import mirror.workers.process as process; process._Work._place_arrived = lambda self: 1 / 0"
+    break_it = "import mirror.workers.process as process; process._WorkerJobs._place_arrived = lambda self: 1 / 0"
     done = Beside(tmp_path, index.url, before=break_it).sync("--json", "--log-level", "debug")
     assert done.returncode == 0, done.stderr
     assert log_of(done, "fetch_process.crashed")

@@ -16,7 +16,7 @@ from mirror_program import Mirror, published, report_of
 from mirror.core.model import Validators
 from mirror.errors import Unavailable
 from mirror.sync.page_batches import PageBatches
-from mirror.workers.messages import Outcome
+from mirror.workers.messages import JobOutcome
 from simulator import Page, Redirect, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def test_failures_in_a_row_are_those_that_came_so() -> None:
     """Whether pages failed one after another is seen when they come, not when somebody has time to judge them."""
     beside = PageBatches(cast("IndexRun", Run()), cast("Workers[Any]", None), cast("PageHandler", Judge()))
     row, known = cast("ProjectRow", None), Validators(etag="x")
-    failed = Outcome(number=1, error=Unavailable(url="http://127.0.0.1/", cause="busy"))
+    failed = JobOutcome(number=1, error=Unavailable(url="http://127.0.0.1/", cause="busy"))
     with beside._send, beside._receive:
         for outcome in (failed, None, failed, failed, None, failed):
             if outcome is None:

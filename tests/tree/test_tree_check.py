@@ -14,7 +14,7 @@ from mirror.core.names import ProjectName, Sha256
 from mirror.errors import TreeError
 from mirror.tree.check import (
     BlobCheck,
-    Damage,
+    DamageKind,
     Leftover,
     check_blob,
     clear_page_place,
@@ -70,7 +70,7 @@ def test_whole_blob(layout: Layout, path: Path) -> None:
 def test_sidecar_over_the_limit(layout: Layout, path: Path) -> None:
     """A sidecar larger than the limit is not read whole, and is no sidecar to be served."""
     Path(f"{path}.metadata").write_bytes(b"m" * 200)
-    assert check(layout, b"m" * 200).damage is Damage.SIDECAR
+    assert check(layout, b"m" * 200).damage is DamageKind.SIDECAR
     assert sidecar_digest(layout, SHA256, NAME, 100) is None
     assert sidecar_digest(layout, SHA256, "other", 100) is None
 
@@ -85,7 +85,7 @@ def test_wheel_that_cannot_be_compared(layout: Layout) -> None:
     Path(f"{path}.metadata").write_bytes(b"m")
     digest = hashlib.sha256(b"m").hexdigest()
     found = check_blob(layout, sha256, path.name, len(data), digest, 100)
-    assert found.damage is Damage.SIDECAR
+    assert found.damage is DamageKind.SIDECAR
     assert "can't be compared with the wheel" in found.detail
     assert wheel_metadata(layout, sha256, path.name, 100) is None
 

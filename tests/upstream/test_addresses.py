@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mirror.errors import RedirectRefused, Unavailable
 from mirror.upstream.addresses import AddressRule, Reach, reach_of, reach_of_host
-from mirror.upstream.session import Kind
+from mirror.upstream.session import RequestKind
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,11 @@ async def test_a_public_index_does_not_lead_to_loopback(serve, open_session):
         # What a public address of the index would have taught; tests stay on loopback.
         session._transport._rule.learn_own_address("1.1.1.1")
         if allow_private:
-            async with session.get(own.url, kind=Kind.FILE, headers={}) as response:
+            async with session.get(own.url, kind=RequestKind.FILE, headers={}) as response:
                 assert await response.read_at_most(99) == b"inside"
         else:
             with pytest.raises(RedirectRefused, match="allow-private"):
-                await session.get(own.url, kind=Kind.FILE, headers={}).__aenter__()
+                await session.get(own.url, kind=RequestKind.FILE, headers={}).__aenter__()
     assert len(inside.requests) == 1
 
 
@@ -146,8 +146,8 @@ async def test_a_name_is_judged_by_what_it_resolves_to(serve, open_session, monk
     session = await open_session(own.url)
     session._transport._rule.learn_own_address("1.1.1.1")
     with pytest.raises(RedirectRefused, match="loopback"):
-        await session.get(own.url, kind=Kind.FILE, headers={}).__aenter__()
+        await session.get(own.url, kind=RequestKind.FILE, headers={}).__aenter__()
     allowed = await open_session(own.url)
     # The same name from an index on loopback: allowed, and nothing listens there.
     with pytest.raises(Unavailable, match="no connection"):
-        await allowed.get(own.url, kind=Kind.FILE, headers={}).__aenter__()
+        await allowed.get(own.url, kind=RequestKind.FILE, headers={}).__aenter__()

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from mirror.errors import AccessDenied
-from mirror.upstream.session import Kind
+from mirror.upstream.session import RequestKind
 
 XML = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>{}</Message></Error>'
 
@@ -47,7 +47,7 @@ async def words_of(serve, open_session, body, content_type, *, query="", headers
     own = await serve(handler)
     session = await open_session(own.url, env=env)
     with pytest.raises(AccessDenied) as caught:
-        async with session.get(f"{own.url}f{query}", kind=Kind.FILE, headers={}):
+        async with session.get(f"{own.url}f{query}", kind=RequestKind.FILE, headers={}):
             pass
     return str(caught.value).partition(" with status 403")[2].removeprefix(": ")
 

@@ -18,7 +18,7 @@ from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.credentials.credential import MalformedSecretError, basic, bearer, jwt_expiry
 from mirror.upstream.credentials.kinds import Command, automatic_pairs
 from mirror.upstream.credentials.parts import MAX_SECRET_BYTES
-from mirror.upstream.session import Kind
+from mirror.upstream.session import RequestKind
 
 USERNAME = "0123abcd/4567ef"  # a pull token's name contains a slash, and goes raw into the header
 SECRET = "correct-horse"
@@ -45,7 +45,7 @@ def lets_in(serve, open_session):
         own = await serve(check)
         session = await open_session(own.url, auth=auth, env=env)
         try:
-            async with session.get(own.url, kind=Kind.ROOT, headers={}) as response:
+            async with session.get(own.url, kind=RequestKind.ROOT, headers={}) as response:
                 return response.status == 200
         except AccessDenied as exc:
             said = str(exc) + repr(exc)

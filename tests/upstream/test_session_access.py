@@ -7,10 +7,10 @@ import pytest
 from aiohttp import web
 
 from mirror.errors import AccessDenied, NotFound
-from mirror.upstream.session import Kind
+from mirror.upstream.session import RequestKind
 
 
-async def status_of(session, url, kind=Kind.PAGE):
+async def status_of(session, url, kind=RequestKind.PAGE):
     try:
         async with session.get(url, kind=kind, headers={}) as response:
             return response.status
@@ -37,7 +37,7 @@ async def test_401_ends_the_index_after_one_request(serve, open_session):
     """A source that has no other secret is not tried again, and nothing more is sent to the index."""
     own = await serve(checking(["right"]))
     session = await open_session(own.url, env={"MIRROR_TEST_USERNAME": "u", "MIRROR_TEST_PASSWORD": "wrong-secret"})
-    first = await status_of(session, own.url, Kind.ROOT)
+    first = await status_of(session, own.url, RequestKind.ROOT)
     second = await status_of(session, own.url + "demo/")
     assert isinstance(first, AccessDenied)
     assert isinstance(second, AccessDenied)
@@ -69,7 +69,7 @@ async def test_401_with_another_wrong_secret_ends_the_index(serve, open_session,
     session = await open_session(
         own.url, auth={"kind": "command", "username": "u", "command": ("sh", "-c", "date +%s%N")}
     )
-    found = await status_of(session, own.url, Kind.ROOT)
+    found = await status_of(session, own.url, RequestKind.ROOT)
     assert isinstance(found, AccessDenied)
     assert (found.ends_index, len(own.requests)) == (True, 2)
 
@@ -102,7 +102,7 @@ async def test_403_on_the_root_ends_the_index(serve, open_session):
 
     own = await serve(forbid)
     session = await open_session(own.url)
-    found = await status_of(session, own.url, Kind.ROOT)
+    found = await status_of(session, own.url, RequestKind.ROOT)
     assert isinstance(found, AccessDenied)
     assert (found.status, found.ends_index) == (403, True)
 
@@ -117,7 +117,7 @@ def scripted(answers):
     return handler
 
 
-async def outcome(session, url, kind=Kind.PAGE):
+async def outcome(session, url, kind=RequestKind.PAGE):
     """Return a status, or whether an ``AccessDenied`` ends the index."""
     found = await status_of(session, url, kind)
     return found.ends_index if isinstance(found, AccessDenied) else found
@@ -159,7 +159,7 @@ async def test_a_success_ends_the_row(serve, open_session):
     with pytest.raises(NotFound):
         await status_of(session, own.url + "missing/")
     await outcome(session, own.url + "x/")
-    assert await outcome(session, own.url, Kind.ROOT) == 200
+    assert await outcome(session, own.url, RequestKind.ROOT) == 200
     del own.requests[:]
     await outcome(session, own.url + "x/")
     assert own.paths == ["/simple/x/", "/simple/", "/simple/a/"]
@@ -275,7 +275,7 @@ async def test_a_foreign_hosts_denial_is_not_the_indexs(serve, open_session):
     session = await open_session(own.url)
     # The very first request may go to another host: the index's own address is then looked up.
     for _ in range(4):
-        found = await status_of(session, f"http://127.0.0.1:{other.port}/f", Kind.FILE)
+        found = await status_of(session, f"http://127.0.0.1:{other.port}/f", RequestKind.FILE)
         assert isinstance(found, AccessDenied)
         assert not found.ends_index
     assert session.denied is None

@@ -18,14 +18,14 @@ from aiohttp import web
 from mirror.errors import AccessDenied, NotFound, TreeError, Unavailable, UpstreamError, Withheld
 from mirror.upstream.rate import Budget
 from mirror.upstream.response import failure_of, is_pushback, media_type
-from mirror.upstream.session import Kind
+from mirror.upstream.session import RequestKind
 
 SECRET = "?sig=very-secret"
 
 
 async def failure(session, url, **options):
     try:
-        async with session.get(url, kind=Kind.FILE, headers={}, **options) as response:
+        async with session.get(url, kind=RequestKind.FILE, headers={}, **options) as response:
             return await response.read_at_most(10**7)
     except UpstreamError as exc:
         found = exc
@@ -293,7 +293,7 @@ async def test_too_many_open_files(serve, open_session, tmp_path):
         if auth["kind"] == "none":
             await session.prepare()
         with no_more_files(), pytest.raises(TreeError, match="LimitNOFILE"):
-            async with session.get(own.url, kind=Kind.FILE, headers={}):
+            async with session.get(own.url, kind=RequestKind.FILE, headers={}):
                 pass
         assert session.denied is None
 

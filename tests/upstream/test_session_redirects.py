@@ -6,13 +6,13 @@ import pytest
 from aiohttp import web
 
 from mirror.errors import RedirectRefused, Unavailable
-from mirror.upstream.session import Kind
+from mirror.upstream.session import RequestKind
 
 BASIC = {"MIRROR_TEST_USERNAME": "org/user", "MIRROR_TEST_PASSWORD": "secret-word"}
 HEADER = "Basic b3JnL3VzZXI6c2VjcmV0LXdvcmQ="
 
 
-async def read(session, url, kind=Kind.FILE, headers=None):
+async def read(session, url, kind=RequestKind.FILE, headers=None):
     async with session.get(url, kind=kind, headers=headers or {}) as response:
         return response.status, response.url, await response.read_at_most(10**6)
 

@@ -11,7 +11,7 @@ from aiohttp import encode_basic_auth, web
 from mirror.errors import ConfigError, RedirectRefused, Unavailable
 from mirror.upstream.proxies import Proxy, ProxyChoice, is_exempt, parse_proxy
 from mirror.upstream.rate import Budget, TokenBucket
-from mirror.upstream.session import Kind
+from mirror.upstream.session import RequestKind
 
 
 async def ok(request):
@@ -19,7 +19,7 @@ async def ok(request):
 
 
 async def read(session, url):
-    async with session.get(url, kind=Kind.FILE, headers={}) as response:
+    async with session.get(url, kind=RequestKind.FILE, headers={}) as response:
         return await response.read_at_most(10**6)
 
 
@@ -301,7 +301,7 @@ async def test_rates_hold_and_do_not_use_up_the_budget(serve, open_session):
     session = await open_session(own.url, limits={"requests_per_second": 20.0, "bytes_per_second": 4000})
     started = anyio.current_time()
     for _ in range(6):
-        async with session.get(own.url, kind=Kind.FILE, headers={}, budget=Budget(0.2)) as response:
+        async with session.get(own.url, kind=RequestKind.FILE, headers={}, budget=Budget(0.2)) as response:
             assert len(await response.read_at_most(10**6)) == 1000
     # 6,000 bytes at 4,000 a second, of which the first second's worth is free.
     assert anyio.current_time() - started > 0.4

@@ -12,7 +12,7 @@ from aiohttp import web
 from mirror.errors import AccessDenied, Unavailable
 from mirror.logs import configure_logging
 from mirror.upstream.download import FileRequest, download
-from mirror.upstream.session import Kind
+from mirror.upstream.session import RequestKind
 
 PASSWORD = "p4ss-w0rd-of-the-index"
 SIGNATURE = "s1gnature-of-the-store"
@@ -50,7 +50,7 @@ async def test_debug_log_has_no_secrets(serve, open_session, new_sink, quick, ev
     with pytest.raises(Unavailable) as unreachable:
         await download(session, request, new_sink(), policy=quick)
     with pytest.raises(AccessDenied) as denied:
-        await session.get(own.url + "denied", kind=Kind.PAGE, headers={}).__aenter__()
+        await session.get(own.url + "denied", kind=RequestKind.PAGE, headers={}).__aenter__()
     said = everything_logged.getvalue() + str(unreachable.value) + repr(session) + str(denied.value)
     assert "request.done" in said
     assert "request.retried" in said

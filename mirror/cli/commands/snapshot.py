@@ -60,13 +60,13 @@ def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
     import anyio
 
     from mirror.holdings.opening import opened_holdings_for_reading
-    from mirror.state.frozen.snapshots import Kind, load_snapshots
+    from mirror.state.frozen.snapshots import FrozenKind, load_snapshots
     from mirror.tree.snapshots import load_channels
 
     async def run() -> tuple[list[SnapshotRow], dict[str, str]]:
         config = options.load_tree_config()
         async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
-            rows = [row for row in await load_snapshots(holdings.store, Kind.SNAPSHOT) if row.ready]
+            rows = [row for row in await load_snapshots(holdings.store, FrozenKind.SNAPSHOT) if row.ready]
             return rows, await anyio.to_thread.run_sync(load_channels, holdings.layout)
 
     rows, channels = anyio.run(run)

@@ -18,7 +18,7 @@ from mirror.errors import Reason
 from mirror.logs import redact
 from mirror.serve.facts.reading import Reading
 from mirror.state.frozen.snapshots import (
-    Kind,
+    FrozenKind,
     SnapshotRow,
     is_known,
     load_files_at,
@@ -247,7 +247,7 @@ def _failure(row: FailureRow, root: Path) -> FailureFacts:
 
 def load_snapshot_rows(reading: Reading) -> list[SnapshotRow]:
     """Return the snapshots whose pages are in place, the newest first."""
-    found = reading.load(lambda store: load_snapshots(store, Kind.SNAPSHOT)) or []
+    found = reading.load(lambda store: load_snapshots(store, FrozenKind.SNAPSHOT)) or []
     return [row for row in reversed(found) if row.ready]
 
 
@@ -257,7 +257,7 @@ def load_difference(reading: Reading, first: str, second: str) -> StateDifferenc
 
 
 async def _load_difference(store: Store, first: str, second: str) -> StateDifference:
-    rows = {row.name: row for row in await load_snapshots(store, Kind.SNAPSHOT) if row.ready}
+    rows = {row.name: row for row in await load_snapshots(store, FrozenKind.SNAPSHOT) if row.ready}
     revisions = []
     for name in (first, second):
         revision = await _revision_of(store, rows, name)

@@ -22,7 +22,7 @@ from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
 
 
-class Closing(msgspec.Struct, frozen=True, kw_only=True):
+class PageSeen(msgspec.Struct, frozen=True, kw_only=True):
     """The values recorded for a project of an index once every change that its page asked for is
     done.
     """
@@ -203,7 +203,7 @@ async def record_published(
     store: Store,
     pages: Collection[tuple[ProjectName, int]],
     gone: Collection[ProjectName],
-    closings: Sequence[Closing],
+    closings: Sequence[PageSeen],
     *,
     root_revision: int | None = None,
 ) -> None:

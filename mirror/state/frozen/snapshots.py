@@ -26,7 +26,7 @@ _UNKNOWN_RENDERER = 0
 """Of pages that were found on the disk."""
 
 
-class Kind(Enum):
+class FrozenKind(Enum):
     """The purpose of a frozen state."""
 
     SNAPSHOT = "snapshot"
@@ -37,7 +37,7 @@ class SnapshotRow(msgspec.Struct, frozen=True, kw_only=True):
     """A frozen state. ``made_at``: seconds since the epoch."""
 
     id: int
-    kind: Kind
+    kind: FrozenKind
     name: str
     revision: int
     made_at: float
@@ -58,13 +58,13 @@ _FILE = (
 _COLUMNS = "id, kind, name, revision, made_at, note, projects, files, bytes, ready, rebuilt"
 
 
-async def load_snapshots(store: Store, kind: Kind) -> list[SnapshotRow]:
+async def load_snapshots(store: Store, kind: FrozenKind) -> list[SnapshotRow]:
     """Return all of a kind, the oldest first, those too that were interrupted."""
     query = f"SELECT {_COLUMNS} FROM snapshot WHERE kind = ? ORDER BY made_at, id"
     return await store.rows_as(SnapshotRow, query, (kind.value,))
 
 
-async def load_snapshot(store: Store, kind: Kind, name: str) -> SnapshotRow | None:
+async def load_snapshot(store: Store, kind: FrozenKind, name: str) -> SnapshotRow | None:
     """Return the one of a name, or None."""
     query = f"SELECT {_COLUMNS} FROM snapshot WHERE kind = ? AND name = ?"
     return await store.row_as(SnapshotRow, query, (kind.value, name))
@@ -72,7 +72,7 @@ async def load_snapshot(store: Store, kind: Kind, name: str) -> SnapshotRow | No
 
 async def record_snapshot(
     store: Store,
-    kind: Kind,
+    kind: FrozenKind,
     name: str,
     *,
     revision: int,

@@ -19,7 +19,7 @@ from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
 
 
-class Part(Enum):
+class WantedAs(Enum):
     """Why a file is wanted."""
 
     SET = "set"
@@ -133,7 +133,7 @@ async def load_wants_of(store: Store, project: str) -> dict[str, tuple[str, ...]
         "SELECT DISTINCT w.filename, r.want FROM wanted w JOIN resolution r ON r.id = w.resolution"
         " WHERE w.project = ? AND w.part != ? ORDER BY 1, 2"
     )
-    for row in await store.rows_as(_WantOfFile, query, (project, Part.EARLIER.value)):
+    for row in await store.rows_as(_WantOfFile, query, (project, WantedAs.EARLIER.value)):
         found.setdefault(row.filename, []).append(row.want)
     return {filename: tuple(wants) for filename, wants in found.items()}
 
@@ -159,7 +159,7 @@ async def record_resolution(store: Store, new: NewResolution, *, cycle: int, now
         )
         if new.files is not None:
             await _replace_set(tx, resolution, new.files)
-        await _insert(tx, resolution, new.sought, Part.SOUGHT)
+        await _insert(tx, resolution, new.sought, WantedAs.SOUGHT)
 
 
 async def _replace_set(tx: Transaction, resolution: int, files: Sequence[WantedFile]) -> None:
@@ -171,11 +171,11 @@ async def _replace_set(tx: Transaction, resolution: int, files: Sequence[WantedF
             "UPDATE wanted SET part = 'earlier' WHERE resolution = ? AND part = 'set'",
             (resolution,),
         )
-    await _insert(tx, resolution, files, Part.SET)
+    await _insert(tx, resolution, files, WantedAs.SET)
 
 
 async def _insert(
-    tx: Transaction, resolution: int, files: Iterable[WantedFile], part: Part
+    tx: Transaction, resolution: int, files: Iterable[WantedFile], part: WantedAs
 ) -> None:
     await tx.executemany(
         "INSERT OR IGNORE INTO wanted (resolution, part, index_name, project, filename) VALUES (?, ?, ?, ?, ?)",

@@ -26,7 +26,7 @@ from anyio.abc import ByteReceiveStream
 
 from mirror.errors import ConfigError, shown_text
 from mirror.upstream.credentials.credential import Credential, basic, bearer
-from mirror.upstream.credentials.parts import NoCredentialError, Part, file_stamp
+from mirror.upstream.credentials.parts import NoCredentialError, SecretSource, file_stamp
 from mirror.upstream.credentials.program_env import CHAINGUARD_PASSWORD, CHAINGUARD_USERNAME
 from mirror.upstream.descriptors import open_files_error
 
@@ -73,8 +73,8 @@ class Nothing:
 class UsernamePassword:
     """``kind = "basic"``."""
 
-    username: Part
-    password: Part
+    username: SecretSource
+    password: SecretSource
     env: Mapping[str, str]
 
     def describe(self) -> str:
@@ -93,7 +93,7 @@ class UsernamePassword:
 class Token:
     """``kind = "bearer"``."""
 
-    token: Part
+    token: SecretSource
     env: Mapping[str, str]
 
     def describe(self) -> str:
@@ -162,7 +162,7 @@ class Keyring:
 
     url: str
     host: str
-    username: Part | None
+    username: SecretSource | None
     where: str
     env: Mapping[str, str]
 
@@ -198,7 +198,7 @@ class Command:
     """``kind = "command"``: the first line of its output; with a user name Basic, without Bearer."""
 
     command: tuple[str, ...]
-    username: Part | None
+    username: SecretSource | None
     env: Mapping[str, str]
     timeout_s: float = COMMAND_TIMEOUT_S
     program_env: Mapping[str, str] | None = None
@@ -312,7 +312,7 @@ async def _run_to_its_end(command: tuple[str, ...], env: Mapping[str, str]) -> C
     return CompletedProcess(command, code, **said)
 
 
-def _stamps(parts: tuple[Part, ...], env: Mapping[str, str]) -> object:
+def _stamps(parts: tuple[SecretSource, ...], env: Mapping[str, str]) -> object:
     try:
         return tuple(file_stamp(part.path(env)) for part in parts)
     except NoCredentialError as exc:

@@ -21,7 +21,7 @@ class NoCredentialError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class SecretSource:
     """The source of one text; exactly one of the first four is set."""
 
     literal: str | None = None

@@ -28,7 +28,7 @@ from mirror.upstream.credentials.kinds import (
     automatic_pairs,
     host_of,
 )
-from mirror.upstream.credentials.parts import NoCredentialError, Part
+from mirror.upstream.credentials.parts import NoCredentialError, SecretSource
 from mirror.upstream.credentials.program_env import program_environment
 
 LOOK_EVERY_S = 1.0
@@ -171,7 +171,7 @@ def _reader(index: IndexConfig, env: Mapping[str, str], indexes: Iterable[IndexC
         case "netrc":
             return netrc
         case "basic" if auth is not None:
-            username, password = _username(auth), _part(auth, "password") or Part(literal="")
+            username, password = _username(auth), _part(auth, "password") or SecretSource(literal="")
             if username is not None:
                 return UsernamePassword(username=username, password=password, env=env)
         case "bearer" if auth is not None:
@@ -191,17 +191,17 @@ def _reader(index: IndexConfig, env: Mapping[str, str], indexes: Iterable[IndexC
     raise ConfigError(where=where, problem="this kind lacks its keys, or is not known")
 
 
-def _username(auth: AuthConfig) -> Part | None:
+def _username(auth: AuthConfig) -> SecretSource | None:
     if auth.username is not None:
-        return Part(literal=auth.username)
+        return SecretSource(literal=auth.username)
     return _part(auth, "username")
 
 
-def _part(auth: AuthConfig, what: str) -> Part | None:
+def _part(auth: AuthConfig, what: str) -> SecretSource | None:
     variable: str | None = getattr(auth, f"{what}_env")
     file: str | None = getattr(auth, f"{what}_file")
     systemd: str | None = getattr(auth, f"{what}_credential")
     if variable is None and file is None and systemd is None:
         return None
     advice = by_hand(credential_names(auth)) if systemd is not None else ""
-    return Part(variable=variable, file=None if file is None else str(file), systemd=systemd, by_hand=advice)
+    return SecretSource(variable=variable, file=None if file is None else str(file), systemd=systemd, by_hand=advice)

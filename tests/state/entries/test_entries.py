@@ -33,7 +33,7 @@ from mirror.state.entries.held import (
 )
 from mirror.state.entries.offered import Offered
 from mirror.state.entries.pages import (
-    Closing,
+    PageSeen,
     PageState,
     load_last_revision,
     load_marked,
@@ -582,8 +582,8 @@ class TestRecordPublished:
             (),
             (),
             [
-                Closing(project=2, validators=validators, selection="s", page_origin="https://other"),
-                Closing(
+                PageSeen(project=2, validators=validators, selection="s", page_origin="https://other"),
+                PageSeen(
                     project=3, validators=validators, selection="s", left_out={"files": (1, '["f"]')}, claims=("c",)
                 ),
             ],
@@ -605,7 +605,9 @@ class TestRecordPublished:
         self, store: Store, projects: None, claims: tuple[str, ...], project: int, forgotten: list[int]
     ) -> None:
         """Later indexes judge a project again when what its owner claims has changed."""
-        closing = Closing(project=project, validators=Validators(digest="d"), selection="s", left_out={}, claims=claims)
+        closing = PageSeen(
+            project=project, validators=Validators(digest="d"), selection="s", left_out={}, claims=claims
+        )
         await record_published(store, (), (), [closing])
         rows = await rows_of(store, "project", "id, digest")
         assert [row[0] for row in rows if row[1] is None] == forgotten

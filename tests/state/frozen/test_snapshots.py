@@ -10,7 +10,7 @@ from mirror.core.model import Labels
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.render_pages import RENDERER
 from mirror.state.frozen.snapshots import (
-    Kind,
+    FrozenKind,
     SnapshotRow,
     count_projects_at,
     count_published,
@@ -62,14 +62,22 @@ async def test_load_snapshots(store: Store) -> None:
     await add(store, "snapshot", name="first", revision=2, made_at=1.0, note="n", projects=3, files=4, bytes=5, ready=0)
     await add(store, "snapshot", name="second", revision=2, made_at=1.0, rebuilt=1)
     await add(store, "snapshot", name="pin", revision=2, made_at=0.0, kind="pin")
-    assert await load_snapshots(store, Kind.SNAPSHOT) == [
+    assert await load_snapshots(store, FrozenKind.SNAPSHOT) == [
         SnapshotRow(
-            id=2, kind=Kind.SNAPSHOT, name="first", revision=2, made_at=1.0, note="n", projects=3, files=4, bytes=5
+            id=2,
+            kind=FrozenKind.SNAPSHOT,
+            name="first",
+            revision=2,
+            made_at=1.0,
+            note="n",
+            projects=3,
+            files=4,
+            bytes=5,
         ),
-        SnapshotRow(id=3, kind=Kind.SNAPSHOT, name="second", revision=2, made_at=1.0, ready=True, rebuilt=True),
-        SnapshotRow(id=1, kind=Kind.SNAPSHOT, name="late", revision=1, made_at=2.0, ready=True),
+        SnapshotRow(id=3, kind=FrozenKind.SNAPSHOT, name="second", revision=2, made_at=1.0, ready=True, rebuilt=True),
+        SnapshotRow(id=1, kind=FrozenKind.SNAPSHOT, name="late", revision=1, made_at=2.0, ready=True),
     ]
-    assert [row.name for row in await load_snapshots(store, Kind.PIN)] == ["pin"]
+    assert [row.name for row in await load_snapshots(store, FrozenKind.PIN)] == ["pin"]
 
 
 async def test_load_snapshot(store: Store) -> None:
@@ -77,18 +85,18 @@ async def test_load_snapshot(store: Store) -> None:
     await add(store, "snapshot", name="s", revision=1, kind="pin")
     await add(store, "snapshot", name="t", revision=2)
     await add(store, "snapshot", name="s", revision=3)
-    assert await load_snapshot(store, Kind.SNAPSHOT, "s") == SnapshotRow(
-        id=3, kind=Kind.SNAPSHOT, name="s", revision=3, made_at=0.0, ready=True
+    assert await load_snapshot(store, FrozenKind.SNAPSHOT, "s") == SnapshotRow(
+        id=3, kind=FrozenKind.SNAPSHOT, name="s", revision=3, made_at=0.0, ready=True
     )
-    assert await load_snapshot(store, Kind.PIN, "t") is None
+    assert await load_snapshot(store, FrozenKind.PIN, "t") is None
 
 
 async def test_record_snapshot(store: Store) -> None:
     """The renderer of pages that were found on the disk is not known."""
-    made = await record_snapshot(store, Kind.SNAPSHOT, "s", revision=1, now=2.0, note="n")
-    assert made == SnapshotRow(id=1, kind=Kind.SNAPSHOT, name="s", revision=1, made_at=2.0, note="n")
-    found = await record_snapshot(store, Kind.PIN, "s", revision=3, now=4.0, rebuilt=True)
-    assert found == SnapshotRow(id=2, kind=Kind.PIN, name="s", revision=3, made_at=4.0, rebuilt=True)
+    made = await record_snapshot(store, FrozenKind.SNAPSHOT, "s", revision=1, now=2.0, note="n")
+    assert made == SnapshotRow(id=1, kind=FrozenKind.SNAPSHOT, name="s", revision=1, made_at=2.0, note="n")
+    found = await record_snapshot(store, FrozenKind.PIN, "s", revision=3, now=4.0, rebuilt=True)
+    assert found == SnapshotRow(id=2, kind=FrozenKind.PIN, name="s", revision=3, made_at=4.0, rebuilt=True)
     assert await rows_of(store, "snapshot", "id, renderer") == [(1, RENDERER), (2, 0)]
 
 
@@ -96,7 +104,7 @@ async def test_record_snapshot_ready(store: Store) -> None:
     """What its pages list is entered in its own row."""
     for name in ("s", "t"):
         await add(store, "snapshot", name=name, revision=1, ready=0)
-    row = await load_snapshot(store, Kind.SNAPSHOT, "s")
+    row = await load_snapshot(store, FrozenKind.SNAPSHOT, "s")
     assert row is not None
     await record_snapshot_ready(store, row, projects=2, files=3, size=4)
     assert await rows_of(store, "snapshot", "name, ready, projects, files, bytes") == [
@@ -107,7 +115,7 @@ async def test_record_snapshot_ready(store: Store) -> None:
 
 async def test_record_kept_blobs_and_gone(store: Store) -> None:
     """A blob is kept once for each snapshot, and forgotten with it."""
-    rows = [await record_snapshot(store, Kind.SNAPSHOT, name, revision=1, now=0.0) for name in "st"]
+    rows = [await record_snapshot(store, FrozenKind.SNAPSHOT, name, revision=1, now=0.0) for name in "st"]
     for row in (rows[0], rows[0], rows[1]):
         await record_kept_blobs(store, row, [(Sha256("a"), "f"), (Sha256("a"), "g")])
     assert await rows_of(store, "kept_blob", "*") == [

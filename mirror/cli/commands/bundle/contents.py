@@ -14,7 +14,7 @@ from mirror.cli.text import counted, safe, size
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from mirror.bundle.look import Look
+    from mirror.bundle.look import Inspection
 
 _MOST_LINES = 200
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
@@ -72,7 +72,7 @@ def verify(
     return ExitCode.PARTIAL if found.volumes_missing else ExitCode.OK
 
 
-def _show_contents(found: Look) -> None:
+def _show_contents(found: Inspection) -> None:
     m = found.manifest
     write_out(f"{m.label}: {m.kind} for the site {m.site}, made {m.created_at} by {m.tool}, chain {m.chain[:8]}…")
     if m.valid_until is not None:

@@ -42,7 +42,7 @@ Next, as root:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
+class _UnitFile:
     """One file to install; ``path`` is relative to the destination."""
 
     path: Path
@@ -79,25 +79,25 @@ def install_units(
     return ExitCode.OK
 
 
-def _files(root: Path, program: Path) -> list[_File]:
+def _files(root: Path, program: Path) -> list[_UnitFile]:
     from mirror.config import render_for_systemd
 
     units = ("mirror.service", "mirror-once.service", "mirror-once.timer", "mirror-serve.service")
     names = (*units, "mirror-serve.socket")
     texts = ((name, _shipped(name).replace(_SHIPPED_PROGRAM, str(program))) for name in names)
-    found = [_File(path=_UNITS / name, text=text) for name, text in texts]
+    found = [_UnitFile(path=_UNITS / name, text=text) for name, text in texts]
     examples = ("credential.conf.example", "root.conf.example")
-    found += [_File(path=_DROP_INS / name, text=_shipped(f"mirror.service.d/{name}")) for name in examples]
+    found += [_UnitFile(path=_DROP_INS / name, text=_shipped(f"mirror.service.d/{name}")) for name in examples]
     if str(root) != _SHIPPED_ROOT:
         text = _shipped("mirror.service.d/root.conf.example").replace("/srv/mirror", str(root))
-        found.append(_File(path=_DROP_INS / "root.conf", text=text))
+        found.append(_UnitFile(path=_DROP_INS / "root.conf", text=text))
     directories = _shipped("mirror.tmpfiles.conf").replace(_SHIPPED_ROOT, str(root))
     return [
         *found,
-        _File(path=Path("etc/sysusers.d/mirror.conf"), text=_shipped("mirror.sysusers.conf")),
-        _File(path=Path("etc/tmpfiles.d/mirror.conf"), text=directories),
-        _File(path=Path("etc/mirror/mirror.toml"), text=render_for_systemd(root), is_users=True),
-        _File(path=Path("etc/mirror/nginx.conf"), text=render_web_config(WebServer.NGINX, root), is_users=True),
+        _UnitFile(path=Path("etc/sysusers.d/mirror.conf"), text=_shipped("mirror.sysusers.conf")),
+        _UnitFile(path=Path("etc/tmpfiles.d/mirror.conf"), text=directories),
+        _UnitFile(path=Path("etc/mirror/mirror.toml"), text=render_for_systemd(root), is_users=True),
+        _UnitFile(path=Path("etc/mirror/nginx.conf"), text=render_web_config(WebServer.NGINX, root), is_users=True),
     ]
 
 
@@ -117,7 +117,7 @@ def _installed_program() -> Path:
     raise ConfigError(where="--program", problem="there is no program `mirror` beside the interpreter; name it")
 
 
-def _install(target: Path, file: _File) -> str:
+def _install(target: Path, file: _UnitFile) -> str:
     """Write one file, whole or not at all; return the outcome in words. Raises ``ConfigError``."""
     data = file.text.encode("utf-8", "surrogateescape")
     try:
