@@ -22,7 +22,6 @@ from mirror.serve.api.objects import (
     ProjectObject,
     ProjectsObject,
     ProjectVersion,
-    StatusObject,
     encode_problem,
 )
 from mirror.serve.facts.projects import FileFacts, load_project_facts
@@ -62,7 +61,7 @@ def answer_status(reading: Reading, config: Config) -> JsonAnswer:
         return _no_state(reading)
     shown = hide_paths_in(status_object(found), config.mirror.root)
     del shown["root"], shown["configuration"]
-    return _encode(msgspec.convert(shown, StatusObject))
+    return JsonAnswer(body=escape_marks_in_json(msgspec.json.encode(shown)))
 
 
 def answer_projects(

@@ -57,6 +57,9 @@ class StatusIndex(msgspec.Struct, frozen=True, kw_only=True):
     files_absent: int
     files_unhashed: int
     files_skipped: int
+    files_unwanted: int
+    unwanted_bytes: int
+    unwanted_since: Time | None
     withheld: int
     failed: int
     last_success: Time | None
@@ -102,6 +105,20 @@ class StatusDisk(msgspec.Struct, frozen=True, kw_only=True):
     days_until_full: float | None
 
 
+class StatusWant(msgspec.Struct, frozen=True, kw_only=True):
+    """The last proof of one want in one target, as in ``mirror check --json``."""
+
+    want: str | None
+    file: str | None
+    target: str
+    installable: bool
+    files: int
+    bytes: int
+    rebuilt: list[str]
+    instead: list[dict[str, str]]
+    gaps: list[dict[str, str]]
+
+
 class StatusNotServed(msgspec.Struct, frozen=True, kw_only=True):
     """A project that its owner lists and nobody serves."""
 
@@ -141,6 +158,7 @@ class StatusObject(msgspec.Struct, frozen=True, kw_only=True):
     upkeep: StatusUpkeep | None
     damage: list[StatusDamage]
     disk: StatusDisk | None
+    wants: list[StatusWant]
     not_served: list[StatusNotServed]
     failures_total: int
     failures: list[StatusFailure]
