@@ -29,10 +29,11 @@ from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user
 from mirror.selection.changes import check_change_of_wants
 from mirror.selection.cycle_needs import CycleNeeds
+from mirror.selection.proof.checking import with_remembered_wants
 from mirror.state.entries.held import has_blobs
 from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
 from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
-from mirror.state.wants.needs import forget_wants
+from mirror.state.wants.needs import forget_wants, load_needed_indexes
 from mirror.sync.needs.listings import ListingCache
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.work import Cycle, IndexRun, Options
@@ -139,13 +140,23 @@ async def with_known_indexes(config: Config) -> Config:
     """Return ``config`` with the indexes that the state remembers, their credentials looked up as by default."""
     async with open_store_for_reading(config.mirror.state) as store:
         known = [s for s in await load_sources(store) if s.configured]
+        needed = await load_needed_indexes(store)
+        config = await with_remembered_wants(config, store)
     for source in known:
         if is_masked(source.url):
             problem = (
                 "the state does not keep its address, which is a secret: pass --config FILE, which names its source"
             )
             raise ConfigError(where=f"index {source.name!r}", problem=problem)
-    indexes = tuple(IndexConfig(name=s.name, url=s.url, format="flat" if s.is_flat else "simple") for s in known)
+    indexes = tuple(
+        IndexConfig(
+            name=s.name,
+            url=s.url,
+            format="flat" if s.is_flat else "simple",
+            select="needed" if s.name in needed and config.wants else "listed",
+        )
+        for s in known
+    )
     return msgspec.structs.replace(config, indexes=indexes)
 
 

@@ -10,12 +10,15 @@ import msgspec
 from mirror.config import Config
 from mirror.errors import ConfigError, MirrorError, NotProved
 from mirror.holdings.holdings import Holdings
+from mirror.holdings.opening import opened_holdings_for_reading
 from mirror.jobs.notify_command import is_worth_notifying
 from mirror.logs import get_logger
 from mirror.selection.proof.checking import prove, questions, with_remembered_wants
 from mirror.selection.proof.prover import Proof
 from mirror.state.notes import WantNote, load_note, record_note
+from mirror.state.store import Store
 from mirror.sync.work import Cycle
+from mirror.tree.layout import Layout
 from mirror.tree.snapshots import NAME, snapshot_path
 
 _log = get_logger(__name__)
@@ -25,7 +28,8 @@ _NAMED = 5
 
 async def prove_wants(
     config: Config,
-    holdings: Holdings,
+    layout: Layout,
+    store: Store | None,
     env: Mapping[str, str],
     *,
     names: Sequence[str] = (),
@@ -34,30 +38,42 @@ async def prove_wants(
 ) -> list[Proof]:
     """Prove wants, or files, from the published pages or a snapshot.
 
-    Raises ``ConfigError``, ``TreeError``, ``StateError``.
+    ``store``: None for a tree without a state, as on the far side. Raises ``ConfigError``,
+    ``TreeError``, ``StateError``.
     """
-    config = await with_remembered_wants(config, holdings.store)
+    config = await with_remembered_wants(config, store)
     asked = await anyio.to_thread.run_sync(questions, config, names, target)
-    simple = holdings.layout.simple
+    simple = layout.simple
     if snapshot is not None:
-        simple = snapshot_path(holdings.layout, snapshot) / "simple"
+        simple = snapshot_path(layout, snapshot) / "simple"
         if not NAME.fullmatch(snapshot) or not await anyio.Path(simple).is_dir():
             raise ConfigError(where="--snapshot", problem=f"there is no snapshot {snapshot!r}")
-    return await prove(
-        asked,
-        holdings.layout,
-        simple,
-        holdings.store,
-        env=env,
-        metadata_limit_bytes=config.limits.metadata_size,
-    )
+    limit = config.limits.metadata_size
+    return await prove(asked, layout, simple, store, env=env, metadata_limit_bytes=limit)
+
+
+async def prove_tree(
+    config: Config,
+    env: Mapping[str, str],
+    *,
+    names: Sequence[str] = (),
+    target: str | None = None,
+    snapshot: str | None = None,
+) -> list[Proof]:
+    """Prove wants from a tree, with its state where it has one."""
+    layout = Layout(config.mirror.root)
+    has_state = await anyio.Path(config.mirror.state).exists()
+    if not has_state and await anyio.Path(layout.simple).is_dir():
+        return await prove_wants(config, layout, None, env, names=names, target=target, snapshot=snapshot)
+    async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
+        return await prove_wants(config, layout, holdings.store, env, names=names, target=target, snapshot=snapshot)
 
 
 async def require_proof(
     config: Config, holdings: Holdings, env: Mapping[str, str], *, snapshot: str | None = None
 ) -> None:
     """Raise ``NotProved`` while a want does not install."""
-    proofs = await prove_wants(config, holdings, env, snapshot=snapshot)
+    proofs = await prove_wants(config, holdings.layout, holdings.store, env, snapshot=snapshot)
     missing = [proof for proof in proofs if not proof.is_installable]
     if missing:
         names = [f"{proof.want} in {proof.target}" for proof in missing[:_NAMED]]
@@ -84,7 +100,7 @@ async def note_proofs(cycle: Cycle, config: Config, env: Mapping[str, str]) -> N
     if noted and not is_changed:
         return
     try:
-        proofs = await prove_wants(config, cycle.holdings, env)
+        proofs = await prove_wants(config, cycle.holdings.layout, cycle.store, env)
     except MirrorError as exc:
         _log.warning("wants.unproved", problem=str(exc))
         return

@@ -85,6 +85,16 @@ def test_commands_speak_of_wants(indexes: Path, tmp_path: Path):
     root = str(tmp_path / "root")
     alone = CliRunner().invoke(app, ["--root", root, "check", "--json"])
     assert (alone.exit_code, json.loads(alone.stdout)["results"][0]["installable"]) == (0, True)
+    state = tmp_path / "root/state.db"
+    repaired = CliRunner().invoke(app, ["--root", root, "verify", "--repair"])
+    assert repaired.exit_code == 0, repaired.output
+    (tmp_path / "bad.lock").write_text("\0")
+    unreadable = CliRunner().invoke(app, ["--config", str(indexes), "check", str(tmp_path / "bad.lock")])
+    assert isinstance(unreadable.exception, ConfigError)
+    aside = state.rename(tmp_path / "aside.db")
+    far = json.loads(run(indexes, "check", "--json"))["results"]
+    assert [one["installable"] for one in far] == [True]
+    aside.rename(state)
     for blob in (tmp_path / "root/public/files").rglob("lib-1.0*.whl"):
         blob.write_bytes(blob.read_bytes()[:-1])
     [result] = json.loads(run(indexes, "check", "apps", "--json", code=5))["results"]

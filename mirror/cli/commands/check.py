@@ -55,12 +55,10 @@ def check(
 async def _prove(options: GlobalOptions, names: list[str], target: str | None, snapshot: str | None) -> list[Proof]:
     import os
 
-    from mirror.holdings.opening import opened_holdings_for_reading
-    from mirror.jobs.prove import prove_wants
+    from mirror.jobs.prove import prove_tree
 
     config = options.load_tree_config()
-    async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
-        return await prove_wants(config, holdings, os.environ, names=names, target=target, snapshot=snapshot)
+    return await prove_tree(config, os.environ, names=names, target=target, snapshot=snapshot)
 
 
 def _lines(proofs: list[Proof]) -> list[str]:

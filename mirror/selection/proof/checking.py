@@ -18,7 +18,7 @@ from mirror.selection.reading import read_file, read_want
 from mirror.selection.resolving.runs import LazyResolver
 from mirror.selection.resolving.uv import open_uv
 from mirror.selection.targets import Environment, environments
-from mirror.selection.wants import Resolution, WantSource
+from mirror.selection.wants import Resolution, UnresolvedFile, WantSource
 from mirror.state.store import Store
 from mirror.state.wants.failures import load_wanted_failures
 from mirror.state.wants.needs import (
@@ -75,9 +75,10 @@ def questions(config: Config, names: Sequence[str], target: str | None) -> list[
                     "there is no target: print the table of this machine with `mirror target here`"
                 )
                 raise ConfigError(where="target", problem=problem)
-            found += _for_targets(
-                (read_file(Path(name), want=None, folder=Path.cwd()),), None, chosen
-            )
+            source = read_file(Path(name), want=None, folder=Path.cwd())
+            if isinstance(source, UnresolvedFile):
+                raise ConfigError(where=name, problem=source.problem)
+            found += _for_targets((source,), None, chosen)
         else:
             raise ConfigError(where=name, problem="neither the name of a want nor a file")
     return found
