@@ -22,6 +22,7 @@ from mirror.exit_codes import ExitCode
 from mirror.state.cycles import CycleRow
 from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import FailureRow
+from mirror.state.notes import Notes, WantNote
 from mirror.state.readers.overview import Held, IndexCounts, IndexOverview, Overview
 from mirror.status.objects import status_object
 from mirror.status.value import CredentialState, Status
@@ -332,6 +333,9 @@ def test_json():
                 "files_absent": 0,
                 "files_unhashed": 0,
                 "files_skipped": 0,
+                "files_unwanted": 0,
+                "unwanted_bytes": 0,
+                "unwanted_since": None,
                 "withheld": 2,
                 "failed": 1,
                 "last_success": "2027-01-15T07:59:00Z",
@@ -343,6 +347,7 @@ def test_json():
         "upkeep": None,
         "damage": [],
         "disk": None,
+        "wants": [],
         "not_served": [],
         "failures_total": 3,
         "failures": [
@@ -358,6 +363,40 @@ def test_json_of_an_idle_mirror():
     assert (given["cycle"], given["working"], given["interrupted"], given["stale"]) == (None, None, 1, None)
     assert (given["indexes"][0]["credential"], given["indexes"][0]["last_success"]) == (None, None)
     assert status_object(status(pid=5))["working"] == {"pid": 5, "cycle": None, "started_at": None}
+
+
+def proof(want: str, target: str, *, installable: bool) -> WantNote:
+    return WantNote(want=want, file=None, target=target, installable=installable, files=1, bytes=2)
+
+
+@pytest.mark.parametrize(
+    ("proofs", "expected"),
+    [
+        pytest.param((), [], id="no want"),
+        pytest.param(
+            (
+                proof("apps", "linux/3.11.2", installable=True),
+                proof("apps", "windows/3.12.1", installable=True),
+                proof("docs", "linux/3.11.2", installable=True),
+            ),
+            ["Wants:      2 wants proved to install in 2 environments"],
+            id="all install",
+        ),
+        pytest.param(
+            (
+                proof("apps", "linux/3.11.2", installable=True),
+                proof("docs", "linux/3.11.2", installable=False),
+            ),
+            ["State:      1 of 2 wants DO NOT INSTALL: see `mirror check`"],
+            id="a gap",
+        ),
+    ],
+)
+def test_wants(proofs, expected):
+    """Proved wants have a line, and a want that does not install is part of the state."""
+    lines = describe_status(status(index(), config=config("main"), notes=Notes(wants=proofs)))
+    about = ("Wants:", "State:      1 of")
+    assert [line for line in lines if line.startswith(about)] == expected
 
 
 # What follows runs the program on a real mirror.
