@@ -24,7 +24,7 @@ from mirror.core.schedule import is_stale
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _DURATION_BUCKETS_S = (1, 5, 15, 60, 300, 900, 1800, 3600, 4 * 3600, 12 * 3600)
-_LAST_COUNTERS = (
+LAST_COUNTERS = (
     "projects_checked",
     "projects_changed",
     "projects_removed",
@@ -35,6 +35,7 @@ _LAST_COUNTERS = (
     "bytes_downloaded",
     "requests",
 )
+"""The counters of a cycle's report that the metrics show."""
 
 
 class IndexFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -309,7 +310,7 @@ def _mirror_families(facts: Facts) -> Iterator[Metric]:
         for word in ("complete", "partial", "aborted"):
             outcome.add_metric([word], int(word == last.outcome))
         yield outcome
-        for counter in _LAST_COUNTERS:
+        for counter in LAST_COUNTERS:
             family = GaugeMetricFamily(
                 f"mirror_last_cycle_{_with_unit(counter)}", "In the last cycle.", labels=["index"]
             )

@@ -93,6 +93,11 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     token_credential: str | None = None
     command: tuple[str, ...] = ()
 
+    @property
+    def runs_program(self) -> bool:
+        """Whether a program is run to read the credential: only when it is needed."""
+        return self.kind in {"command", "keyring"}
+
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """The table ``[service]``: metrics and notifications about the mirror."""

@@ -78,9 +78,6 @@ a pass over an index.
 OVERDUE_TURN_S = 600.0
 """Maximum time for an overdue upkeep although a cycle is due."""
 
-_NOT_ASKED_AGAIN = frozenset({"command", "keyring"})
-"""Kinds of credentials that are not read every few seconds after a refusal."""
-
 _log = get_logger(__name__)
 
 
@@ -254,7 +251,7 @@ class Daemon:
         self._warn_of_ends()
         for name, refused in list(self._denied.items()):
             index = next((i for i in self._config.indexes if i.name == name), None)
-            if index is None or (index.auth is not None and index.auth.kind in _NOT_ASKED_AGAIN):
+            if index is None or (index.auth is not None and index.auth.runs_program):
                 continue
             try:
                 found = await self._credentials[name].load()

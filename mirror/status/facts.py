@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from mirror.config import Config
-from mirror.metrics import CycleFacts, Facts, IndexFacts
+from mirror.metrics import LAST_COUNTERS, CycleFacts, Facts, IndexFacts
 from mirror.state.notes import Notes, load_notes
 from mirror.state.readers.overview import IndexOverview, load_overview
 from mirror.state.store import Store
@@ -59,21 +61,8 @@ def _index_facts(index: IndexOverview, notes: Notes, interval_s: float | None) -
     )
 
 
-class _ReportedIndex(msgspec.Struct):
-    name: str
-    projects_checked: int = 0
-    projects_changed: int = 0
-    projects_removed: int = 0
-    files_new: int = 0
-    files_replaced: int = 0
-    files_removed: int = 0
-    files_failed: int = 0
-    bytes_downloaded: int = 0
-    requests: int = 0
-
-
 class _Reported(msgspec.Struct):
-    indexes: list[_ReportedIndex] = []
+    indexes: list[dict[str, Any]] = []
 
 
 def _counters(report: str | None) -> dict[str, dict[str, int]]:
@@ -81,4 +70,8 @@ def _counters(report: str | None) -> dict[str, dict[str, int]]:
         read = msgspec.json.decode(report or "{}", type=_Reported)
     except msgspec.MsgspecError:
         return {}
-    return {i.name: {k: v for k, v in msgspec.structs.asdict(i).items() if k != "name"} for i in read.indexes}
+    return {
+        index["name"]: {counter: index.get(counter, 0) for counter in LAST_COUNTERS}
+        for index in read.indexes
+        if "name" in index
+    }

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mirror.status.value import CredentialState, Status
 
 _SHOWN_FAILURES = 20
-_NOT_ASKED = frozenset({"command", "keyring"})
-"""Kinds of credentials that ``status`` does not read: it runs nothing and never waits."""
 
 
 def status(
@@ -103,4 +101,4 @@ def _is_not_asked(index: IndexConfig, env: Mapping[str, str]) -> bool:
     if index.auth is None:
         return False
     of_systemd = bool(credential_names(index.auth)) and not env.get("CREDENTIALS_DIRECTORY")
-    return of_systemd or index.auth.kind in _NOT_ASKED
+    return of_systemd or index.auth.runs_program
