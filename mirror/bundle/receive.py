@@ -964,6 +964,15 @@ def sync_directory(path: str, flags: int = os.O_DIRECTORY) -> None:
         os.close(descriptor)
 
 
+def is_there(path: str) -> bool:
+    """Tell whether anything is there, a dangling link too. Raises ``OSError`` where that can't be told."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def make_directory(path: str, mode: int = 0o755) -> None:
     """Make a directory unless it is there; a link in its place is refused."""
     with contextlib.suppress(FileExistsError):
@@ -1058,9 +1067,9 @@ def locked(root: Root) -> Iterator[None]:
 
 def prepare(root: Root) -> None:
     """Make the directories, remove what a killed run left, and try whether links work. Raises ``DiskError``."""
-    if os.path.lexists(f"{root.path}/state.db"):
+    if is_there(f"{root.path}/state.db"):
         raise UsageError(f"{root.path} is the root of a mirror itself: choose another directory for what is received")
-    if os.path.lexists(root.simple) and not os.path.islink(root.simple):
+    if is_there(root.simple) and not os.path.islink(root.simple):
         raise DiskError(f"{root.simple} is no link: it was not made by this program; choose another root")
     for path in (root.staging, root.states):
         make_directory(path, 0o700)
@@ -1198,8 +1207,10 @@ def live_name(root: Root) -> Optional[str]:
     """Return the name of the state that is served."""
     try:
         parts = os.readlink(root.simple).split("/")
-    except OSError:
-        return None
+    except OSError as exc:
+        if exc.errno in {errno.ENOENT, errno.ENOTDIR, errno.EINVAL}:  # the last: it is no link
+            return None
+        raise
     return parts[1] if len(parts) == 3 and parts[0] == "snapshots" and parts[2] == "simple" else None
 
 
@@ -1584,7 +1595,7 @@ def check_text(file: Any, path: str) -> None:
 def read_signature(media: Sequence[Medium]) -> bytes:
     """Return the signature of the bundle. Raises ``Rejected``."""
     paths = [f"{medium.path}/{BUNDLE_SIG}" for medium in media]
-    path = next((path for path in paths if os.path.lexists(path)), paths[0])
+    path = next((path for path in paths if is_there(path)), paths[0])
     try:
         return read_small(path, MAX_SIGNATURE_BYTES)
     except OSError as exc:
@@ -1612,7 +1623,7 @@ def check_attached(media: Sequence[Medium], manifest: Manifest) -> None:
     for medium in media:
         for attached in manifest.attached:
             path = f"{medium.path}/{attached.name}"
-            if not os.path.lexists(path):
+            if not is_there(path):
                 continue
             try:
                 with VolumeStream(path, attached.size) as stream:
@@ -1631,7 +1642,7 @@ def read_server(
 
     ``find`` returns the principals that signed bytes (data, signature). Raises ``Rejected``.
     """
-    folder = next((m.path for m in media if os.path.lexists(f"{m.path}/{SERVER}")), None)
+    folder = next((m.path for m in media if is_there(f"{m.path}/{SERVER}")), None)
     if folder is None:
         return None
     path, signature = f"{folder}/{SERVER}", f"{folder}/{SERVER_SIG}"
@@ -1641,7 +1652,7 @@ def read_server(
         if SERVER in listed:
             if hashlib.sha256(data).hexdigest() != listed[SERVER]:
                 raise Rejected(f"{shown(path)}: its sha256 is not the one in {BUNDLE_JSON}")
-        elif not os.path.lexists(signature):
+        elif not is_there(signature):
             return None
         else:
             try:
@@ -1719,7 +1730,7 @@ class Work:
 
     def has(self, mark: str) -> bool:
         """Tell whether a mark is set."""
-        return os.path.lexists(f"{self.path}/{mark}")
+        return is_there(f"{self.path}/{mark}")
 
     def mark(self, mark: str) -> None:
         """Set a mark; what it speaks of must be on disk already."""
@@ -1753,7 +1764,7 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
     for number, volume in enumerate(manifest.volumes, 1):
         if work.has(_done(number)):
             continue
-        copies = [path for m in media if os.path.lexists(path := f"{m.path}/{volume.name}")]
+        copies = [path for m in media if is_there(path := f"{m.path}/{volume.name}")]
         if not copies:
             missing.append(volume.name)
             continue
@@ -1879,7 +1890,7 @@ def _verify_split(work: Work, manifest: Manifest) -> bool:
             continue
         target = work.target(item)
         if item.sha256 in made:
-            if not os.path.lexists(target):
+            if not is_there(target):
                 _make_parents(target)
                 link_or_copy(made[item.sha256], target)
             continue
@@ -1940,7 +1951,7 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
     is_repair = manifest.kind == "repair"
     if not is_repair:
         # Also where metadata was lost: a kept state may still list it.
-        brought = {path for path in brought if os.path.lexists(os.path.dirname(f"{root.public}/{path}"))}
+        brought = {path for path in brought if is_there(os.path.dirname(f"{root.public}/{path}"))}
     if not brought:
         return tree
     listed = _listed_sidecars(root, kept_states(root, record), brought)
@@ -2003,9 +2014,9 @@ def _files_of(path: str, wanted: dict[str, Any], read: "dict[int, list[Listed]]"
 
 def place_blobs(root: Root, work: Work, manifest: Manifest) -> None:
     """Move blobs that were judged into the tree; they are durable when this returns."""
-    if not os.path.lexists(work.files):
+    if not is_there(work.files):
         return
-    moving = [item for item in manifest.blobs if os.path.lexists(f"{work.path}/{item.path}")]
+    moving = [item for item in manifest.blobs if is_there(f"{work.path}/{item.path}")]
     # Durable before the first file moves: a failed sync is reported only once.
     root.replace(work.placed, "".join(f"{item.sha256}  {item.path}\n" for item in moving).encode())
     moved: list[str] = []
@@ -2045,7 +2056,7 @@ def renew_placed(root: Root) -> None:
     """
     for folder in root.staged(_STAGED):
         listed = f"{folder}/{_PLACED}"
-        if not os.path.lexists(listed):
+        if not is_there(listed):
             continue
         lines = b"".join(_blocks(listed)).decode().splitlines()
         matches = [match for match in map(_PLACED_LINE.match, lines) if match]
@@ -2057,7 +2068,7 @@ def renew_placed(root: Root) -> None:
 def _write_again(root: Root, sha256: str, place: str) -> bool:
     """Replace a file of the tree by a copy; tell whether it is there and whole."""
     path = f"{root.public}/{place}"
-    if not os.path.lexists(path):
+    if not is_there(path):
         return False
     temporary = root.temporary("file")
     shutil.copyfile(path, temporary, follow_symlinks=False)
@@ -2343,7 +2354,7 @@ def apply_update(root: Root, work: Work, record: Optional[Record], entry: Applie
         raise Rejected("the pages are not those that the near side has: a page here is damaged; run --check")
     place_blobs(root, work, manifest)
     state = root.state(entry.name)
-    if os.path.lexists(state):
+    if is_there(state):
         # Of a run that was killed before it was recorded.
         os.rename(state, root.temporary("dropped"))
     os.rename(work.state, state)
@@ -2759,7 +2770,7 @@ def _receive_one(root: Root, media: Sequence[Medium], arguments: argparse.Namesp
         del data
         signer = choose_signer(signers, manifest.site) if signers else ""
         talk.say(f"signed by {shown(signer)}" if signer else "NOT SIGNED: nobody knows who made this bundle")
-        is_fresh = not os.path.lexists(root.simple)
+        is_fresh = not is_there(root.simple)
         is_new = judge(manifest, digest, record, site, new_chain=arguments.new_chain, is_fresh=is_fresh)
         if is_new:
             judge_time(manifest, talk, allow_expired=arguments.allow_expired)
@@ -2804,7 +2815,7 @@ def _apply(
     talk.say("making the new state")
     listing = apply_update(root, work, record, entry, manifest)
     old = record.applied if record else ()
-    is_fresh = not os.path.lexists(root.simple)
+    is_fresh = not is_there(root.simple)
     # Files that nothing lists: of a bundle that never became whole, or of states that no record tells of.
     has_strays = record.sweep if record else not is_fresh
     has_strays = has_strays or len(root.staged(_STAGED)) > 1
@@ -2889,7 +2900,7 @@ def run_status(root: Root) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _locked_record(root: Root) -> Iterator[Record]:
-    if not os.path.lexists(root.record):
+    if not is_there(root.record):
         raise DiskError(f"nothing was received in {root.path} yet")
     with locked(root):
         prepare(root)

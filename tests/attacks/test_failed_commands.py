@@ -90,3 +90,21 @@ def test_kernel_that_hides_failed_syncs(monkeypatch: pytest.MonkeyPatch, site: S
     far.receive_well(site.make(State({**first.projects, "bb": [some_file("bb", "1.0")]}, 2)))
     public = [path for path in (far.root / "public").rglob("*") if not path.is_symlink()]
     assert {path for path in public if path.stat().st_ino not in synced} == set()
+
+
+def test_unpacked_files_that_can_not_be_looked_at(monkeypatch: pytest.MonkeyPatch, site: Site, far: Far) -> None:
+    """What can't be looked at is not taken for absent: a state whose files were not placed is never served."""
+    state = State({"aa": [some_file("aa", "1.0", 5000)]}, 1)
+    bundle, lstat = site.make(state), os.lstat
+
+    def refuse(path: str, **options: object) -> os.stat_result:
+        if str(path).endswith("/files") and "/staging/" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return lstat(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "lstat", refuse)
+        assert far.receive(bundle).code == 6
+    assert not (far.public / "simple").exists()
+    far.receive_well(bundle)
+    far.check_serves(state)

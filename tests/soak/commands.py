@@ -172,6 +172,10 @@ class Commands(Storage):
         """The far side has the second bundle, and only that."""
         self.check_far(2)
 
+    def check_old_far(self) -> None:
+        """The far side has the first bundle still."""
+        self.check_far(1)
+
     def check_far(self, sequence: int) -> None:
         """The far side is whole, with this bundle as its last."""
         self._must("--root", str(self.far), "--check", is_receive=True)
@@ -243,6 +247,7 @@ COMMANDS = {
     "bundle, medium": Command((*_BUNDLE, "--full"), MEDIUM, Commands.check_bundle),
     "acknowledge": Command(("bundle", "acknowledge", "{work}/receipt.json"), ROOT, Commands.check_acknowledged),
     "receive": Command((f"{{work}}/medium/{_SECOND}", *_TRUST), FAR, Commands.check_received, True),
+    "check": Command(("--root", "{work}/far", "--check"), FAR, Commands.check_old_far, True),
     "receive, medium": Command((f"{{work}}/medium/{_SECOND}", *_TRUST), MEDIUM, Commands.check_received, True),
 }
 
