@@ -21,7 +21,9 @@ from mirror.state.shown.search_index import HAS_INDEX
 from mirror.state.store import Store, Transaction
 
 MAX_COUNTED: Final = 10_000
-"""Maximum number of hits that are counted and ranked."""
+"""Maximum number of hits that are counted."""
+MAX_RANKED: Final = 2_000
+"""Maximum number of names of one kind (beginning, or elsewhere) that are ranked."""
 MAX_TERMS: Final = 8
 _CHUNK: Final = 500
 _TRIGRAM: Final = 3
@@ -42,6 +44,15 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     summary: str | None
+
+
+class _Question(msgspec.Struct, frozen=True, kw_only=True):
+    """A condition on projects, and how its hits are counted for less."""
+
+    source: str
+    condition: str
+    values: tuple[str, ...]
+    counted: tuple[str, str] | None = None
 
 
 class Hits(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,34 +169,64 @@ async def load_hits(store: Store, text: str, limit: int) -> Hits:
         total = await store.value(f"SELECT count(*) FROM (SELECT 1 {shown} LIMIT {MAX_COUNTED})")
         return Hits(hits=tuple(hits), total=total)
     whole = "-".join(terms)
-    found = await _begin_with(store, whole)
+    beginning = _Question(
+        source="about a",
+        condition="a.name >= ? AND a.name < ? AND a.shown = 1",
+        values=(whole, whole + _LAST),
+    )
+    questions = [beginning]
     if len(terms) > 1 or len(whole) >= _TRIGRAM:
-        found += await _containing(store, terms)
-    by_name = {hit.name: hit for hit in found}
-    ranked = sorted(by_name.values(), key=lambda hit: rank_name(hit.name, whole))
-    return Hits(hits=tuple(ranked[:limit]), total=min(len(ranked), MAX_COUNTED))
+        questions.append(await _containing(store, terms))
+    found = [await _names(store, question) for question in questions]
+    names = {name for listed in found for name in listed}
+    total = len(names)
+    if any(len(listed) == MAX_RANKED for listed in found):
+        total = max(total, *[await _count(store, question) for question in questions])
+    ranked = sorted(names, key=lambda name: rank_name(name, whole))[:limit]
+    return Hits(hits=await _with_summaries(store, ranked), total=total)
 
 
-async def _begin_with(store: Store, text: str) -> list[Hit]:
-    beginning = f"name >= ? AND name < ? AND shown = 1 ORDER BY name LIMIT {MAX_COUNTED}"
-    query = f"SELECT name, summary FROM about WHERE {beginning}"
-    return await store.rows_as(Hit, query, (text, text + _LAST))
-
-
-async def _containing(store: Store, terms: Sequence[str]) -> list[Hit]:
-    """Return the projects whose words contain each term."""
+async def _containing(store: Store, terms: Sequence[str]) -> _Question:
+    """Return the question for the projects whose words contain each term."""
     contains = " AND ".join(["instr(a.words, ?)"] * len(terms))
-    if await store.value(HAS_INDEX):
-        grams = sorted({gram for term in terms for gram in _trigrams(term)})
-        if grams:
-            question = " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
-            sql = (
-                "SELECT a.name, a.summary FROM search CROSS JOIN about a ON a.id = search.rowid"
-                f" WHERE search MATCH ? AND {contains} LIMIT {MAX_COUNTED}"
-            )
-            return await store.rows_as(Hit, sql, (question, *terms))
-    scan = f"FROM about a WHERE a.shown = 1 AND {contains} LIMIT {MAX_COUNTED}"
-    return await store.rows_as(Hit, f"SELECT a.name, a.summary {scan}", terms)
+    grams = sorted({gram for term in terms for gram in _trigrams(term)})
+    if grams and await store.value(HAS_INDEX):
+        return _Question(
+            source="search CROSS JOIN about a ON a.id = search.rowid",
+            condition=f"search MATCH ? AND {contains}",
+            values=(" AND ".join(map(_quoted, grams)), *terms),
+            counted=("search", "search MATCH ?"),
+        )
+    return _Question(source="about a", condition=f"a.shown = 1 AND {contains}", values=tuple(terms))
+
+
+async def _names(store: Store, question: _Question) -> list[str]:
+    where = f"FROM {question.source} WHERE {question.condition} LIMIT {MAX_RANKED}"
+    return await store.values(f"SELECT a.name {where}", question.values)
+
+
+async def _count(store: Store, question: _Question) -> int:
+    """Return how many hits a question has, up to ``MAX_COUNTED``.
+
+    Of the index without a look at the words: a few may have the letters, but not the text.
+    """
+    source, condition = question.counted or (question.source, question.condition)
+    values = question.values[:1] if question.counted else question.values
+    rows = f"SELECT 1 FROM {source} WHERE {condition} LIMIT {MAX_COUNTED}"
+    return int(await store.value(f"SELECT count(*) FROM ({rows})", values))
+
+
+async def _with_summaries(store: Store, names: Sequence[str]) -> tuple[Hit, ...]:
+    summaries: dict[str, str | None] = {}
+    for chunk in chunks(names):
+        query = f"SELECT name, summary FROM about WHERE name IN ({marks(chunk)})"
+        summaries |= await store.mapping(query, chunk)
+    return tuple(Hit(name=name, summary=summaries.get(name)) for name in names)
+
+
+def _quoted(gram: str) -> str:
+    doubled = gram.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def _trigrams(term: str) -> list[str]:

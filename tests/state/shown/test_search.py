@@ -7,6 +7,7 @@ from state.seeding import add, add_file, add_revisions
 
 from mirror.core.names import ProjectName
 from mirror.state.shown.search import (
+    MAX_RANKED,
     Hit,
     Summary,
     enter_summaries,
@@ -84,6 +85,19 @@ async def test_hits_carry_summaries_and_are_limited(seeded: Store) -> None:
     found = await load_hits(seeded, "flask", 1)
     assert found.hits == (Hit(name="flask", summary=PROJECTS["flask"][1]),)
     assert found.total == 3
+
+
+async def test_many_hits_are_counted_and_the_best_are_ranked(seeded: Store) -> None:
+    """More hits than are ranked are counted; the name itself and those that begin with the text stay first."""
+    many = [(f"a-numpy-{number}",) for number in range(MAX_RANKED + 5)]
+    await seeded.connection.executemany(
+        "INSERT INTO page (name, revision, marked, published) VALUES (?, 1, 0, 1)", many
+    )
+    found = await load_hits(seeded, "numpy", 3)
+    assert [hit.name for hit in found.hits] == ["numpy", "a-numpy-0", "a-numpy-1"]
+    assert found.hits[0].summary == PROJECTS["numpy"][1]
+    assert found.total == MAX_RANKED + 6
+    assert (await load_hits(seeded, "a", 1)).total == MAX_RANKED + 5
 
 
 async def test_the_newest_version_gives_the_summary(store: Store) -> None:
