@@ -95,13 +95,14 @@ class RenderedCache:
 
     def _keep(self, key: Hashable, entry: _KeptEntry) -> None:
         if (old := self._kept.pop(key, None)) is not None:
-            self._bytes -= _cost(old)
+            self._bytes -= _cost(key, old)
         self._kept[key] = entry
-        self._bytes += _cost(entry)
+        self._bytes += _cost(key, entry)
         while self._bytes > self._limit and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= _cost(dropped)
+            other, dropped = self._kept.popitem(last=False)
+            self._bytes -= _cost(other, dropped)
 
 
-def _cost(entry: _KeptEntry) -> int:
-    return _ENTRY_COST + len(entry.rendered.body)
+def _cost(key: Hashable, entry: _KeptEntry) -> int:
+    """Return the bytes of an entry; a client chooses the length of its key."""
+    return _ENTRY_COST + 4 * len(str(key)) + len(entry.rendered.body)
