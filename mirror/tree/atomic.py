@@ -206,7 +206,7 @@ def rename_new(temporary: str, path: str) -> bool:
         if code not in _UNKNOWN_FLAG:
             raise OSError(code, os.strerror(code), temporary, None, path)
     # A file system without it: two writers of one name within a moment are not told apart.
-    if os.path.lexists(path):
+    if is_there(path):
         return False
     os.rename(temporary, path)
     return True
@@ -289,6 +289,17 @@ def make_durable_directory(path: str | Path, mode: int = 0o755) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(path)
         raise
+
+
+def is_there(path: str | Path) -> bool:
+    """Return whether anything is there, a dangling link too. Raises ``OSError`` where that is
+    unknown.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def check_directory(path: str | Path) -> None:

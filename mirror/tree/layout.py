@@ -20,6 +20,7 @@ from typing import Final
 from mirror.core.names import ProjectName, Sha256
 from mirror.tree.atomic import (
     exchange,
+    is_there,
     make_directory,
     make_durable_directory,
     remove_if_there,
@@ -186,7 +187,7 @@ def put_directory(new: str, path: str) -> None:
         _remove_directory(new)
         raise
     for name in os.listdir(old):
-        if os.path.lexists(f"{path}/{name}"):
+        if is_there(f"{path}/{name}"):
             os.unlink(f"{old}/{name}")
         else:
             os.rename(f"{old}/{name}", f"{path}/{name}")

@@ -21,6 +21,7 @@ from mirror.core.render_pages import RenderedPage
 from mirror.tree.atomic import (
     Buffer,
     check_directory,
+    is_there,
     make_directory,
     make_durable_directory,
     remove_if_there,
@@ -132,6 +133,12 @@ def settle(layout: Layout, place: Path, target: Path) -> None:
         sync_below(place)
         os.rename(place, target)
         sync_directory(target.parent)
+
+
+def has_frozen(path: Path) -> bool:
+    """Return whether a snapshot or pin is there."""
+    with tree_errors(path):
+        return is_there(path)
 
 
 def remove_frozen(layout: Layout, path: Path) -> None:

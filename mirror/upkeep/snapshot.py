@@ -171,7 +171,7 @@ async def clear_interrupted(holdings: Holdings) -> None:
     for kind in FrozenKind:
         for row in await load_snapshots(holdings.store, kind):
             is_gone = row.kind is FrozenKind.PIN and not await anyio.to_thread.run_sync(
-                exists, str(_path(holdings.layout, row))
+                disk.has_frozen, _path(holdings.layout, row)
             )
             if is_gone or not row.ready:
                 await remove(holdings, row)
