@@ -1,6 +1,6 @@
 """A fork server: forked while the program is single-threaded, it forks worker processes on request.
 
-Downloads go to worker processes when there are many (``fetch_pool``). To fork a multi-threaded
+Downloads go to worker processes when there are many (``pool``). To fork a multi-threaded
 process is unsafe, and a new interpreter takes 0.3 s for its imports; so the program forks itself
 once, at its start, where that costs some milliseconds. The copy only waits, and ends with its
 parent.
