@@ -18,6 +18,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import tokenize
@@ -37,6 +38,8 @@ _PROJECT = Path(__file__).parent.parent.parent
 _STATE = Path("mirror/state")
 _TESTS = Path("tests/state")
 _QUICK_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+_LONGEST_S = 300
+"""A change that makes a test run for longer is found: the statement's loop does not end."""
 _Change = TypeVar("_Change", "Change", None)
 
 EQUIVALENT = (
@@ -293,15 +296,22 @@ def _fails(copy: Path, tests: Path) -> bool:
     sys.path[0] = str(copy)
     sys.dont_write_bytecode = True
     output = io.StringIO()
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(_LONGEST_S)
     # Nothing but what the tests need: each change costs the start of a pytest.
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     options = ["-x", "-q", "-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider", "--assert=plain"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--basetemp", str(copy / "temporary")]
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         code = pytest.main([*options, str(tests)])
+    signal.alarm(0)
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
         raise AssertionError(output.getvalue())
     return code != pytest.ExitCode.OK
+
+
+def _give_up(*_: object) -> None:
+    raise TimeoutError
 
 
 def try_changes(changes: Sequence[_Change], workers: int, tests: Path = _TESTS) -> list[_Change]:
