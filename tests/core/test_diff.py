@@ -276,3 +276,10 @@ def test_what_should_not_have_been_mirrored_leaves(filename, others, kind):
     """A held file that no client takes, or that is a page's link to a document, leaves at once."""
     entry = msgspec.structs.replace(held(), filename=filename)
     assert diff(None, entry, others=frozenset(others)).remove == (Removal(held=entry, kind=kind),)
+
+
+def test_a_file_that_is_refused_without_labels_stays_as_it_is():
+    """Where a refused file's labels can't be read, the held ones stay; a file that was missing has returned."""
+    entry = held(yanked="bad", absent_since=CYCLE - 1)
+    change = diff(None, entry, refused=(RefusedFile(name="a.whl", cause="why"),))
+    assert (change.relabel, change.remove, change.returned) == ((), (), (entry,))

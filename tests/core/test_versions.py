@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.versions import VersionFiles, group_versions, newest_version, version_of
+from mirror.core.versions import VersionFiles, group_versions, newest_version, parse_version, version_of
 
 
 def test_versions_are_in_the_order_of_pep_440() -> None:
@@ -65,3 +65,8 @@ def test_a_name_tells_its_version(filename, version) -> None:
     """Wheels and source distributions are read; others tell nothing."""
     found = version_of(filename)
     assert (str(found) if found else None) == version
+
+
+def test_a_text_that_is_no_version() -> None:
+    """It is None, and no error."""
+    assert (parse_version("1.0"), parse_version("one")) == (version_of("a-1.0.zip"), None)
