@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -22,6 +24,9 @@ from mirror_program import GUARD_S, clean_environment
 Event = dict[str, Any]
 
 LINE_GUARD_S = 40
+
+HERE, LAST = "TEST=here", "TEST=last"
+"""Messages of a listener to itself: all that was sent before them has been read."""
 
 PROGRAM = "import sys; from mirror.cli import main; sys.exit(main())"
 """As ``python -m mirror``."""
@@ -37,36 +42,52 @@ def get(address: str, path: str) -> tuple[int, str]:
 
 
 class Listener:
-    """What a service manager hears: a datagram socket in a directory, or without one (``@name``)."""
+    """What a service manager hears: a datagram socket in a directory, or without one (``@name``).
+
+    A thread reads what is sent, as a service manager does: pulses must not fill the socket's queue while a test looks
+    elsewhere, since a message that finds it full is dropped.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
         self.heard: list[str] = []
+        self._address = str(path) if isinstance(path, Path) else f"\0{path[1:]}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(GUARD_S)
-        self._socket.bind(str(path) if isinstance(path, Path) else f"\0{path[1:]}")
+        self._socket.bind(self._address)
+        self._messages: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name="listener", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while (message := self._socket.recv(4096).decode()) != LAST:
+            self._messages.put(message)
+
+    def _say(self, message: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(message.encode(), self._address)
 
     def until(self, *words: str) -> list[str]:
         """Return the assignments up to the first that begins with one of these words."""
         before = len(self.heard)
+        ends_at = time.monotonic() + GUARD_S
         while not any(line.startswith(words) for line in self.heard[before:]):
-            self.heard += self._socket.recv(4096).decode().split("\n")
+            self.heard += self._messages.get(timeout=max(0.0, ends_at - time.monotonic())).split("\n")
         return self.heard[before:]
 
     def rest(self) -> list[str]:
         """Return what was sent and not read yet."""
-        self._socket.setblocking(False)
+        self._say(HERE)
         found = []
-        try:
-            while True:
-                found += self._socket.recv(4096).decode().split("\n")
-        except BlockingIOError:
-            return found
-        finally:
-            self._socket.settimeout(GUARD_S)
+        while (message := self._messages.get(timeout=GUARD_S)) != HERE:
+            found += message.split("\n")
+        return found
 
     def close(self) -> None:
-        """Let the socket vanish."""
+        """Let the socket vanish, once."""
+        if not self._reader.is_alive():
+            return
+        self._say(LAST)
+        self._reader.join()
         self._socket.close()
         if isinstance(self.path, Path):
             self.path.unlink(missing_ok=True)
