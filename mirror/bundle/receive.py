@@ -1397,14 +1397,21 @@ def _place_in_order(name: str) -> tuple[bool, int, str]:
     return (numbered is None, int(numbered.group(1)) if numbered else 0, name)
 
 
+def _has_bundle(directory: str) -> bool:
+    """Tell whether a bundle's manifest is in a directory; no other user's folder on the medium is one."""
+    with contextlib.suppress(PermissionError):
+        return is_there(f"{directory}/{BUNDLE_JSON}")
+    return False
+
+
 def _bundles_in(given: str) -> list[str]:
-    if os.path.lexists(f"{given}/{BUNDLE_JSON}"):
+    if _has_bundle(given):
         return [given]
     try:
         names = sorted(os.listdir(given))
     except OSError as exc:
         raise UsageError(f"{shown(given)}: {exc.strerror}") from exc
-    found = [f"{given}/{name}" for name in names if os.path.lexists(f"{given}/{name}/{BUNDLE_JSON}")]
+    found = [f"{given}/{name}" for name in names if _has_bundle(f"{given}/{name}")]
     if not found:
         raise UsageError(f"{shown(given)} is no bundle: there is no {BUNDLE_JSON} in it")
     return found
