@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 from beside_program import Beside, children, grandchildren, is_running, log_of, needs_two_cores, told, used_processes
 from mirror_program import Mirror, published, report_of
 
+from mirroring import check_tree
 from simulator import (
     Corrupt,
     Cut,
@@ -312,3 +314,18 @@ def test_a_bug_in_telling(threaded_simulator: Simulators, tmp_path: Path) -> Non
     assert log_of(done, "fetch_process.crashed")
     assert log_of(done, "fetch_process.lost")
     assert published(tmp_path / "mirror") == offered(index)
+
+
+def test_large_metadata(threaded_simulator: Callable[..., ThreadedSimulator], tmp_path: Path) -> None:
+    """Metadata that a worker process does not send is fetched by the program itself."""
+    index = threaded_simulator(core_metadata=True)
+    metadata = b"Metadata-Version: 2.1\nName: p\nVersion: 1.0\n\n" + b"y" * (1 << 20)
+    listed = {"sha256": hashlib.sha256(metadata).hexdigest()}
+    for number in range(3):
+        sdist = build_sdist(f"p{number}", "1.0")
+        index.state.publish(f"p{number}", *sdist, metadata=metadata, core_metadata=listed)
+    mirror = Beside(tmp_path, index.url)
+    done = mirror.sync("--log-level", "debug")
+    assert (done.returncode, used_processes(done)) == (0, True), done.stderr
+    assert {path.read_bytes() for path in mirror.root.rglob("*.metadata")} == {metadata}
+    check_tree(mirror.root)
