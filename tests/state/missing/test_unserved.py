@@ -199,20 +199,22 @@ def unserved(index: str, project: str, filename: str = "", *, detail: str = "d",
 
 async def test_record_unserved(store: Store) -> None:
     """The table becomes what was found; what is known keeps its time, and only what is new is returned."""
-    found = [unserved("main", "a"), unserved("main", "a", "f"), unserved("main", "b"), unserved("extra", "a")]
+    names = [("main", "a"), ("main", "a", "f"), ("main", "b"), ("extra", "a"), ("main", "d", "f")]
+    found = [unserved(*name) for name in names]
     dated = [msgspec.structs.replace(one, first_at=5.0) for one in found]
     assert await record_unserved(store, found, 5.0) == dated
     before = store.changes
     assert await record_unserved(store, found, 6.0) == []
     assert store.changes == before
     changed = unserved("main", "b", detail="other")
-    assert await record_unserved(store, [found[0], changed, unserved("main", "c")], 7.0) == [
+    assert await record_unserved(store, [found[0], changed, unserved("main", "c"), found[4]], 7.0) == [
         unserved("main", "c", first_at=7.0)
     ]
     assert await rows_of(store, "unserved", "*") == [
         ("main", "a", "", "not-served", "d", 0, 5.0),
         ("main", "b", "", "not-served", "other", 0, 5.0),
         ("main", "c", "", "not-served", "d", 0, 7.0),
+        ("main", "d", "f", "not-served", "d", 0, 5.0),
     ]
     assert await record_unserved(store, [], 8.0) == []
     assert await rows_of(store, "unserved", "*") == []
