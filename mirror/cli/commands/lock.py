@@ -21,6 +21,7 @@ from mirror.cli.commands.configuration.client_config import client_address
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import close_output, write_error, write_out
 from mirror.cli.text import safe
+from mirror.core.amounts import counted
 from mirror.errors import TreeError, shown_text
 from mirror.exit_codes import ExitCode
 
@@ -126,7 +127,7 @@ def _lines(files: tuple[CheckedFile, ...]) -> list[str]:
             index = f" by {item.index}" if item.index else ""
             lines.append(safe(f"{name}: {item.state.value}{index}"))
     total = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
-    return [*lines, f"{len(files)} files: {total}" if files else "no file of this lock is needed"]
+    return [*lines, f"{counted(len(files), 'file')}: {total}" if files else "no file of this lock is needed"]
 
 
 def _file_json(item: CheckedFile) -> dict[str, Any]:

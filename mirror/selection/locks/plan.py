@@ -124,7 +124,9 @@ def _needed_files(
     name = f"{package.project} {package.version or ''}".rstrip()
     if not environments:
         if package.files and not here:
-            plan.problems.append(f"{name}: the mirror holds none of its {len(package.files)} files")
+            plan.problems.append(
+                f"{name}: the mirror holds none of its files ({len(package.files)})"
+            )
         return {file.filename for file in here}
     needed: set[str] = set()
     for environment in environments:
