@@ -323,7 +323,10 @@ def test_an_address_that_only_the_configuration_knows(open_index, tmp_path):
     for line, problem in (
         ('url-env = "INDEX_URL"', "index[0].url-env: the variable INDEX_URL is not set, or empty"),
         ('url-env = "https://s3cret"', "index[0].url-env: expected the name of an environment variable, not its value"),
-        ('url-file = "/nonexistent"', "index[0].url-file: /nonexistent can't be read: No such file or directory"),
+        (
+            'url-file = "/nonexistent/url"',
+            "index[0].url-file: /nonexistent/url can't be read: No such file or directory",
+        ),
         ('url-env = "A"\nurl-file = "B"', "index[0].url-file: url-env is there too; keep one of them"),
     ):
         unset.configure(line)
