@@ -78,7 +78,8 @@ def shown_text(text: str, limit: int = 200) -> str:
     if len(text) <= limit and text.isprintable():
         return text  # nearly all: every value of every log line passes here
     safe = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[:limit]
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in text[:limit]
     )
     return safe if len(text) <= limit else safe + "…"
 
@@ -113,7 +114,10 @@ class MirrorError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let it cross to another process (pickle): an exception is built from positions, these from names."""
-        return _rebuilt, (type(self), {field.name: getattr(self, field.name) for field in fields(self)})
+        return _rebuilt, (
+            type(self),
+            {field.name: getattr(self, field.name) for field in fields(self)},
+        )
 
 
 def _rebuilt(kind: type[MirrorError], values: dict[str, Any]) -> MirrorError:
@@ -263,9 +267,7 @@ class AccessDenied(UpstreamError):
         elif self.status and not self.had_credential:
             advice = f"no credential was found in {self.source}: set one if this index needs one"
         else:
-            advice = (
-                f"credential from {self.source}: check that it is set, has not expired and is entitled to this index"
-            )
+            advice = f"credential from {self.source}: check that it is set, has not expired and is entitled to this index"
         return f"index {self.index!r} {answer} for {shown_url(self.url)}{detail}; {advice}"
 
 

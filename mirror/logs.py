@@ -36,7 +36,13 @@ LEVELS: Final[Mapping[str, int]] = {
     "error": logging.ERROR,
 }
 
-_PRIORITIES: Final[Mapping[str, int]] = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_PRIORITIES: Final[Mapping[str, int]] = {
+    "debug": 7,
+    "info": 6,
+    "warning": 4,
+    "error": 3,
+    "critical": 2,
+}
 """As in syslog."""
 
 MIN_SECRET_LENGTH = 4
@@ -65,7 +71,11 @@ class _Secrets:
     def add(self, text: str) -> None:
         encoded = {quote(text, safe=""), quote(text), quote_plus(text)}
         encoded |= {_PERCENT.sub(lambda found: found[0].lower(), form) for form in encoded}
-        escaped = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1]}
+        escaped = {
+            json.dumps(text)[1:-1],
+            json.dumps(text, ensure_ascii=False)[1:-1],
+            repr(text)[1:-1],
+        }
         forms = {text, *encoded, *escaped}
         if forms <= self._texts:
             return
@@ -109,7 +119,11 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return logger
 
 
-def configure_logging(level: str = "info", format: LogFormat | None = None, stream: TextIO | None = None) -> None:  # noqa: A002
+def configure_logging(
+    level: str = "info",
+    format: LogFormat | None = None,  # noqa: A002
+    stream: TextIO | None = None,
+) -> None:
     """Write events of ``level`` and above to ``stream``: JSON, or lines for people where it is a
     terminal.
 
@@ -121,7 +135,9 @@ def configure_logging(level: str = "info", format: LogFormat | None = None, stre
     import structlog
 
     console = format == "console" or (format is None and _is_terminal(stream or sys.stderr))
-    processors = _processors(console=console, colors=console and _wants_colors(stream or sys.stderr))
+    processors = _processors(
+        console=console, colors=console and _wants_colors(stream or sys.stderr)
+    )
     if _is_journal(stream or sys.stderr):
         processors[-1] = _with_priorities(processors[-1])
     structlog.configure(
@@ -200,12 +216,17 @@ def _to_json(event: object, **_options: Any) -> str:
     return text if text.isascii() else json.dumps(event)
 
 
-def _clean_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _clean_event(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """Make each value of an event fit to be shown, the most important keys first."""
     ordered = {key: event[key] for key in ("timestamp", "level", "event")} | dict(event)
     if _is_clean(ordered):
         return ordered
-    return {shown_text(redact(key)): _clean(value, lines=key == "exception") for key, value in ordered.items()}
+    return {
+        shown_text(redact(key)): _clean(value, lines=key == "exception")
+        for key, value in ordered.items()
+    }
 
 
 def _is_clean(event: Mapping[str, object]) -> bool:
@@ -214,7 +235,12 @@ def _is_clean(event: Mapping[str, object]) -> bool:
     if len(texts) < len(event) and not all(type(v) in _PLAIN for v in event.values()):
         return False
     text = " ".join([*event, *texts])
-    return len(text) <= MAX_TEXT and text.isprintable() and "://" not in text and _SECRETS.hide(text) == text
+    return (
+        len(text) <= MAX_TEXT
+        and text.isprintable()
+        and "://" not in text
+        and _SECRETS.hide(text) == text
+    )
 
 
 def _clean(value: object, *, lines: bool = False) -> object:
@@ -236,7 +262,9 @@ def _clean(value: object, *, lines: bool = False) -> object:
     return _clean(str(value))
 
 
-def _without_module(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _without_module(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """Remove the module's name for people: the event is enough."""
     event.pop("module", None)
     return event
@@ -278,7 +306,9 @@ class _LineSender:
 
     def __init__(self, send: Callable[[str], None]) -> None:
         self.msg = send
-        self.debug = self.info = self.warning = self.error = self.critical = self.exception = self.log = send
+        self.debug = self.info = self.warning = self.error = self.critical = self.exception = (
+            self.log
+        ) = send
 
 
 class _IntoEvents(logging.Handler):
@@ -289,7 +319,9 @@ class _IntoEvents(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):
             message = str(record.msg)
-        get_logger(record.name).log(record.levelno, "library.message", message=message, exc_info=record.exc_info)
+        get_logger(record.name).log(
+            record.levelno, "library.message", message=message, exc_info=record.exc_info
+        )
 
 
 def _route_standard_logging() -> None:
@@ -326,4 +358,6 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _wants_colors(stream: TextIO | None) -> bool:
-    return _is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return (
+        _is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )

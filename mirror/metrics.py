@@ -185,7 +185,9 @@ class Metrics:
         """
         return bytes(generate_latest(self.registry))
 
-    def _add_live(self, answers: Counter[tuple[str, str]], retries: Counter[str], sizes: Counter[str]) -> None:
+    def _add_live(
+        self, answers: Counter[tuple[str, str]], retries: Counter[str], sizes: Counter[str]
+    ) -> None:
         for live in self._live:
             for status, count in dict(live.statuses).items():
                 answers[live.name, str(status)] += count
@@ -203,8 +205,12 @@ class Metrics:
             yield from _mirror_families(self.facts)
         space = self._disk()
         if space is not None:
-            yield GaugeMetricFamily("mirror_disk_size_bytes", "Of the file system that the tree is on.", space[0])
-            yield GaugeMetricFamily("mirror_disk_free_bytes", "What may still be written there.", space[1])
+            yield GaugeMetricFamily(
+                "mirror_disk_size_bytes", "Of the file system that the tree is on.", space[0]
+            )
+            yield GaugeMetricFamily(
+                "mirror_disk_free_bytes", "What may still be written there.", space[1]
+            )
 
     def _collect_counters(self) -> Iterator[Metric]:
         with self._lock:
@@ -220,13 +226,21 @@ class Metrics:
         for labels, count in sorted(answers.items()):
             requests.add_metric(labels, count)
         yield requests
-        yield _counter("mirror_request_retries", "Requests that were tried again.", "index", retries)
-        yield _counter("mirror_downloaded_bytes", "Bytes of files' bodies that came.", "index", sizes)
+        yield _counter(
+            "mirror_request_retries", "Requests that were tried again.", "index", retries
+        )
+        yield _counter(
+            "mirror_downloaded_bytes", "Bytes of files' bodies that came.", "index", sizes
+        )
         yield _counter("mirror_cycles", "Cycles that ended, by outcome.", "outcome", cycles)
         projects = GaugeMetricFamily(
-            "mirror_queue_projects", "Projects that the cycle has still to look at.", labels=["index"]
+            "mirror_queue_projects",
+            "Projects that the cycle has still to look at.",
+            labels=["index"],
         )
-        files = GaugeMetricFamily("mirror_queue_files", "Files that the cycle has still to fetch.", labels=["index"])
+        files = GaugeMetricFamily(
+            "mirror_queue_files", "Files that the cycle has still to fetch.", labels=["index"]
+        )
         for name, waiting_projects, waiting_files in queues:
             projects.add_metric([name], waiting_projects)
             files.add_metric([name], waiting_files)
@@ -265,18 +279,30 @@ def _index_families(facts: Facts, now: float) -> Iterator[Metric]:
         return family
 
     yield each(
-        "mirror_index_last_success_timestamp_seconds", "When it was last read to its end.", lambda i: i.last_success
+        "mirror_index_last_success_timestamp_seconds",
+        "When it was last read to its end.",
+        lambda i: i.last_success,
     )
-    yield each("mirror_index_interval_seconds", "How often it is to be read.", lambda i: i.interval_s)
+    yield each(
+        "mirror_index_interval_seconds", "How often it is to be read.", lambda i: i.interval_s
+    )
     yield each(
         "mirror_index_stale",
         "1 if it was not read for three intervals.",
         lambda i: None if i.interval_s is None else int(facts.is_stale(i, now=now)),
     )
-    yield each("mirror_index_listed_projects", "Projects that it lists.", lambda i: i.listed_projects)
-    yield each("mirror_index_held_projects", "Projects of which files are published.", lambda i: i.held_projects)
+    yield each(
+        "mirror_index_listed_projects", "Projects that it lists.", lambda i: i.listed_projects
+    )
+    yield each(
+        "mirror_index_held_projects",
+        "Projects of which files are published.",
+        lambda i: i.held_projects,
+    )
     yield each("mirror_index_held_files", "Files that are published.", lambda i: i.held_files)
-    yield each("mirror_index_held_bytes", "Bytes of the files that are published.", lambda i: i.held_bytes)
+    yield each(
+        "mirror_index_held_bytes", "Bytes of the files that are published.", lambda i: i.held_bytes
+    )
     yield each(
         "mirror_index_not_offered_names",
         "Names that its configuration asks for and no index lists.",
@@ -288,11 +314,19 @@ def _index_families(facts: Facts, now: float) -> Iterator[Metric]:
         lambda i: i.not_served,
     )
     yield each(
-        "mirror_credential_expiry_timestamp_seconds", "When its credential ends.", lambda i: i.credential_expires
+        "mirror_credential_expiry_timestamp_seconds",
+        "When its credential ends.",
+        lambda i: i.credential_expires,
     )
-    yield each("mirror_credential_usable", "0 if its credential can't be had.", lambda i: int(i.credential_usable))
+    yield each(
+        "mirror_credential_usable",
+        "0 if its credential can't be had.",
+        lambda i: int(i.credential_usable),
+    )
     failures = GaugeMetricFamily(
-        "mirror_index_failures", "Rows of the ledger: what is not held, by reason.", labels=["index", "reason"]
+        "mirror_index_failures",
+        "Rows of the ledger: what is not held, by reason.",
+        labels=["index", "reason"],
     )
     for index in facts.indexes:
         for reason, count in sorted(index.failures.items()):
@@ -303,10 +337,18 @@ def _index_families(facts: Facts, now: float) -> Iterator[Metric]:
 def _mirror_families(facts: Facts) -> Iterator[Metric]:
     last = facts.last_cycle
     if last is not None:
-        yield GaugeMetricFamily("mirror_last_cycle_timestamp_seconds", "When the last cycle ended.", last.finished_at)
-        yield GaugeMetricFamily("mirror_last_cycle_duration_seconds", "How long it took.", last.duration_s)
-        yield GaugeMetricFamily("mirror_last_cycle_exit_code", "What it would have ended with.", last.exit_code)
-        outcome = GaugeMetricFamily("mirror_last_cycle_outcome", "1 for how it ended.", labels=["outcome"])
+        yield GaugeMetricFamily(
+            "mirror_last_cycle_timestamp_seconds", "When the last cycle ended.", last.finished_at
+        )
+        yield GaugeMetricFamily(
+            "mirror_last_cycle_duration_seconds", "How long it took.", last.duration_s
+        )
+        yield GaugeMetricFamily(
+            "mirror_last_cycle_exit_code", "What it would have ended with.", last.exit_code
+        )
+        outcome = GaugeMetricFamily(
+            "mirror_last_cycle_outcome", "1 for how it ended.", labels=["outcome"]
+        )
         for word in ("complete", "partial", "aborted"):
             outcome.add_metric([word], int(word == last.outcome))
         yield outcome
@@ -326,7 +368,9 @@ def _mirror_families(facts: Facts) -> Iterator[Metric]:
         yield installable
     yield GaugeMetricFamily("mirror_damaged_files", "Found damaged, not mended yet.", facts.damaged)
     if facts.upkeep_at is not None:
-        yield GaugeMetricFamily("mirror_last_upkeep_timestamp_seconds", "When prune and scrub ended.", facts.upkeep_at)
+        yield GaugeMetricFamily(
+            "mirror_last_upkeep_timestamp_seconds", "When prune and scrub ended.", facts.upkeep_at
+        )
 
 
 def _with_unit(counter: str) -> str:

@@ -109,7 +109,8 @@ async def opened_cycle(
         await check_user(config.mirror)
     async with contextlib.AsyncExitStack() as stack:
         upstreams = [
-            await stack.enter_async_context(u) for u in _upstreams(config, options, env, credentials, retry_policy)
+            await stack.enter_async_context(u)
+            for u in _upstreams(config, options, env, credentials, retry_policy)
         ]
         if options.dry_run:
             store = await stack.enter_async_context(open_copy(config.mirror.state))
@@ -119,7 +120,9 @@ async def opened_cycle(
             store = await stack.enter_async_context(open_store(config.mirror.state))
             await check_tree_matches(store, layout)
             await check_tree_is_there(store, layout)
-        temporary = await stack.enter_async_context(_temporary(is_needed=options.dry_run and bool(config.wants)))
+        temporary = await stack.enter_async_context(
+            _temporary(is_needed=options.dry_run and bool(config.wants))
+        )
         cycle = await _build_cycle(
             config,
             options,
@@ -144,9 +147,7 @@ async def with_known_indexes(config: Config) -> Config:
         config = await with_remembered_wants(config, store)
     for source in known:
         if is_masked(source.url):
-            problem = (
-                "the state does not keep its address, which is a secret: pass --config FILE, which names its source"
-            )
+            problem = "the state does not keep its address, which is a secret: pass --config FILE, which names its source"
             raise ConfigError(where=f"index {source.name!r}", problem=problem)
     indexes = tuple(
         IndexConfig(
@@ -169,7 +170,9 @@ def _upstreams(
 ) -> Sequence[contextlib.AbstractAsyncContextManager[Upstream]]:
     unknown = set(options.indexes) - {index.name for index in config.indexes}
     if unknown:
-        raise ConfigError(where="--index", problem=f"no index is named {min(unknown)!r} in {config.source}")
+        raise ConfigError(
+            where="--index", problem=f"no index is named {min(unknown)!r} in {config.source}"
+        )
     return [
         _open_upstream(config, index, selection, env, credentials, retry_policy)
         for index, selection in _selections(config)
@@ -191,8 +194,14 @@ async def _open_upstream(
     credentials: Mapping[str, CredentialSource] | None,
     retry_policy: RetryPolicy | None,
 ) -> AsyncIterator[Upstream]:
-    source = credential_source(index, env, config.indexes) if credentials is None else credentials[index.name]
-    async with IndexSession(index, config.limits, source, env, retry_policy=retry_policy) as session:
+    source = (
+        credential_source(index, env, config.indexes)
+        if credentials is None
+        else credentials[index.name]
+    )
+    async with IndexSession(
+        index, config.limits, source, env, retry_policy=retry_policy
+    ) as session:
         denied: MirrorError | None = None
         try:
             await session.prepare()
@@ -203,13 +212,20 @@ async def _open_upstream(
                 raise
             where = source.describe()
             denied = AccessDenied(
-                url=index.url, index=index.name, status=None, source=where, ends_index=True, detail=str(exc)
+                url=index.url,
+                index=index.name,
+                status=None,
+                source=where,
+                ends_index=True,
+                detail=str(exc),
             )
         pages = IndexClient(session, index, config.limits)
         client: IndexClient | FlatClient = pages
         if index.format == "flat":
             client = FlatClient(pages, max_files=config.limits.files_per_project)
-        yield Upstream(config=index, selection=selection, session=session, client=client, denied=denied)
+        yield Upstream(
+            config=index, selection=selection, session=session, client=client, denied=denied
+        )
 
 
 async def _build_cycle(
@@ -225,12 +241,19 @@ async def _build_cycle(
     is_once: bool,
     temporary: Path | None,
 ) -> Cycle:
-    sources = await record_sources(store, [(index.name, _kept_url(index)) for index in config.indexes])
+    sources = await record_sources(
+        store, [(index.name, _kept_url(index)) for index in config.indexes]
+    )
     store.links = {
-        sources[index.name].id: KeptLinks(secret_root=index.url) for index in config.indexes if index.has_secret_url
+        sources[index.name].id: KeptLinks(secret_root=index.url)
+        for index in config.indexes
+        if index.has_secret_url
     }
     report = Report(cycle=0, started_at=clock())
-    known = [await upstream.recalled(sources[upstream.config.name], options, store) for upstream in upstreams]
+    known = [
+        await upstream.recalled(sources[upstream.config.name], options, store)
+        for upstream in upstreams
+    ]
     runs = tuple(_build_run(config, upstream, sources[upstream.config.name]) for upstream in known)
     report.indexes = {run.name: run.counters for run in runs}
     files = FileStore(
@@ -244,7 +267,9 @@ async def _build_cycle(
         config, options, store, layout, env, clock, is_once=is_once, temporary=temporary
     )
     return Cycle(
-        holdings=Holdings(store=store, layout=layout, files=files, pages=pages, clock=clock, cycle=0),
+        holdings=Holdings(
+            store=store, layout=layout, files=files, pages=pages, clock=clock, cycle=0
+        ),
         options=options,
         report=report,
         runs=runs,
@@ -252,7 +277,9 @@ async def _build_cycle(
         has_blobs=await has_blobs(store),
         has_overlays=any(index.overlay for index in config.indexes),
         policies=tuple(index.policy(config.limits) for index in config.indexes),
-        root_digests={index.name: selection.root_digest for index, selection in _selections(config)},
+        root_digests={
+            index.name: selection.root_digest for index, selection in _selections(config)
+        },
         needs=needs,
         listings=listings,
         keep_unwanted_s=config.mirror.keep_unwanted_s,
@@ -302,7 +329,9 @@ async def _temporary(*, is_needed: bool) -> AsyncIterator[Path | None]:
 def _scratch(config: Config, temporary: Path | None) -> FileStore | None:
     if temporary is None:
         return None
-    return FileStore(Layout(temporary), metadata_limit_bytes=config.limits.metadata_size, disk_reserve_bytes=0)
+    return FileStore(
+        Layout(temporary), metadata_limit_bytes=config.limits.metadata_size, disk_reserve_bytes=0
+    )
 
 
 def _kept_url(index: IndexConfig) -> str:
@@ -318,19 +347,25 @@ def _build_run(config: Config, upstream: Upstream, source: SourceRow) -> IndexRu
         client=upstream.client,
         counters=IndexCounters(name=upstream.config.name),
         page_width=AdaptiveLimit(
-            start=limits.pages, maximum=max(limits.pages, limits.max_connections), pushbacks=lambda: session.pushback
+            start=limits.pages,
+            maximum=max(limits.pages, limits.max_connections),
+            pushbacks=lambda: session.pushback,
         ),
         file_width=AdaptiveLimit(
             start=limits.downloads,
             maximum=max(limits.downloads, limits.max_connections),
             pushbacks=lambda: session.pushback,
         ),
-        max_shrink=config.mirror.max_shrink if upstream.config.max_shrink is None else upstream.config.max_shrink,
+        max_shrink=config.mirror.max_shrink
+        if upstream.config.max_shrink is None
+        else upstream.config.max_shrink,
         ended=upstream.denied,
     )
 
 
-async def probe_indexes(config: Config, names: Sequence[str], env: Mapping[str, str]) -> list[Probe]:
+async def probe_indexes(
+    config: Config, names: Sequence[str], env: Mapping[str, str]
+) -> list[Probe]:
     """Ask some indexes of the configuration, or all, for the features that they support.
 
     Raises ``ConfigError``.
@@ -349,4 +384,6 @@ async def probe_indexes(config: Config, names: Sequence[str], env: Mapping[str, 
 def _check_names(config: Config, names: Sequence[str]) -> None:
     unknown = set(names) - {index.name for index in config.indexes}
     if unknown:
-        raise ConfigError(where="--index", problem=f"no index is named {min(unknown)!r} in {config.source}")
+        raise ConfigError(
+            where="--index", problem=f"no index is named {min(unknown)!r} in {config.source}"
+        )

@@ -25,7 +25,13 @@ def unlocked_key(key: Path | None) -> Iterator[None]:
     ``BundleError``.
     """
     agent, add = _program("ssh-agent"), _program("ssh-add")
-    if key is None or agent is None or add is None or not _can_ask() or not signing.is_protected(key):
+    if (
+        key is None
+        or agent is None
+        or add is None
+        or not _can_ask()
+        or not signing.is_protected(key)
+    ):
         yield
         return
     with tempfile.TemporaryDirectory() as place:
@@ -35,7 +41,9 @@ def unlocked_key(key: Path | None) -> Iterator[None]:
                 _wait_for(process, socket)
                 env = {**os.environ, "SSH_AUTH_SOCK": socket}
                 if subprocess.run([add, "-q", str(key)], env=env, check=False).returncode:  # noqa: S603 - fixed words
-                    raise BundleError(problem=f"{key} could not be opened; what ssh-add said stands above")
+                    raise BundleError(
+                        problem=f"{key} could not be opened; what ssh-add said stands above"
+                    )
                 with _variable("SSH_AUTH_SOCK", socket):
                     yield
             finally:

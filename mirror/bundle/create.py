@@ -112,10 +112,13 @@ async def find_basis(store: Store, site: str, *, since: int | None, full: bool) 
     bases = tuple(row for row in made if first is not None and row.sequence >= first)
     if not bases or bases[0].sequence != first:
         known = ", ".join(str(row.sequence) for row in made if row.needed) or "none"
-        raise ConfigError(where="--since", problem=f"no bundle {first} was made for {site}; known are: {known}")
+        raise ConfigError(
+            where="--since", problem=f"no bundle {first} was made for {site}; known are: {known}"
+        )
     if not bases[0].needed:
         raise ConfigError(
-            where="--since", problem=f"the history since bundle {first} was pruned (keep-history); make it with --full"
+            where="--since",
+            problem=f"the history since bundle {first} was pruned (keep-history); make it with --full",
         )
     assert chain is not None
     return Basis(chain=chain, sequence=sequence, bases=bases)
@@ -143,7 +146,11 @@ def is_continued(plan: Plan, order: Order, basis: Basis, *, is_newest: bool) -> 
     bundle may have its number.
     """
     kept = plan.meta("order")
-    if kept is None or msgspec.convert(kept, Order) != order or plan.meta("sequence") != basis.sequence:
+    if (
+        kept is None
+        or msgspec.convert(kept, Order) != order
+        or plan.meta("sequence") != basis.sequence
+    ):
         return False
     if plan.meta("renderer") != RENDERER and not plan.meta("signed"):
         return False
@@ -168,7 +175,14 @@ def clear_begun(plan: Plan, *, is_abandoned: bool = False) -> None:
 
 
 async def make_plan(
-    plan: Plan, store: Store, layout: Layout, pin: SnapshotRow, order: Order, basis: Basis, *, now: float
+    plan: Plan,
+    store: Store,
+    layout: Layout,
+    pin: SnapshotRow,
+    order: Order,
+    basis: Basis,
+    *,
+    now: float,
 ) -> bool:
     """Fill a plan; return whether there is anything to send."""
     plan.forget()
@@ -268,7 +282,12 @@ def write_bundle(
         _prepare(plan, medium)
         _check_space(plan, medium)
         with progress as told:
-            write_volumes(plan, lambda path: (pages if path.startswith("simple/") else public) / path, medium, told)
+            write_volumes(
+                plan,
+                lambda path: (pages if path.startswith("simple/") else public) / path,
+                medium,
+                told,
+            )
         attached = _write_attached(plan, medium, head, key)
         written = _write_manifest(plan, medium, head, attached, key)
         medium.sync()
@@ -315,7 +334,9 @@ def _check_space(plan: Plan, medium: OpenMedium) -> None:
         raise full_disk_error(str(medium.path), "too little space", advice)
 
 
-def _write_attached(plan: Plan, medium: OpenMedium, head: manifest.Head, key: Signing) -> list[Written]:
+def _write_attached(
+    plan: Plan, medium: OpenMedium, head: manifest.Head, key: Signing
+) -> list[Written]:
     program = _write_program(plan, medium, PROGRAM)
     attached = [program, *_sign_program(plan, medium, program, key, "program")]
     text = manifest.readme(head, medium.path.name, is_signed=key.key is not None)
@@ -335,7 +356,9 @@ def _write_program(plan: Plan, medium: OpenMedium, name: str) -> Written:
     return medium.write(name, [program])
 
 
-def _sign_program(plan: Plan, medium: OpenMedium, written: Written, key: Signing, mark: str) -> list[Written]:
+def _sign_program(
+    plan: Plan, medium: OpenMedium, written: Written, key: Signing, mark: str
+) -> list[Written]:
     """Write the signature of a program, where there is a key."""
     name = f"{written.name}.sig"
     path = plan.path.with_name(written.name)
@@ -357,15 +380,24 @@ def _write_manifest(
     """
     server = _write_program(plan, medium, SERVER)
     path = plan.path.with_name(BUNDLE_JSON)
-    with tree_errors(path), path.open("wb", buffering=0) as private, HashingFile(path, private) as out:
+    with (
+        tree_errors(path),
+        path.open("wb", buffering=0) as private,
+        HashingFile(path, private) as out,
+    ):
         for piece in manifest.render_manifest(plan, head, attached):
             out.write(piece)
     written = out.written()
     with tree_errors(path), path.open("rb", buffering=0) as file:
         medium.remove(BUNDLE_SIG)
         if medium.write(BUNDLE_JSON, iter(partial(file.read, _CHUNK), b"")) != written:
-            raise BundleError(problem=f"{path} was changed while it was copied: run the command again")
-        volumes = [Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()]
+            raise BundleError(
+                problem=f"{path} was changed while it was copied: run the command again"
+            )
+        volumes = [
+            Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "")
+            for v in plan.volumes()
+        ]
         listed = [*attached, server, *volumes, written]
         sums = medium.write(manifest.SUMS, [manifest.render_sums(listed)])
         signature = _signature(plan, path, written, key, "signed")
@@ -377,7 +409,9 @@ def _write_manifest(
     return written
 
 
-def _signature(plan: Plan, path: Path, written: Written, signing_key: Signing, mark: str) -> bytes | None:
+def _signature(
+    plan: Plan, path: Path, written: Written, signing_key: Signing, mark: str
+) -> bytes | None:
     """Return the signature of a file in the private part of the mirror; None without a key.
 
     The plan keeps it as ``mark``, so that the same bytes and the same key need one passphrase or
@@ -402,7 +436,9 @@ def _signature(plan: Plan, path: Path, written: Written, signing_key: Signing, m
     return made
 
 
-async def commit(store: Store, layout: Layout, plan: Plan, digest: str, *, bases: Sequence[ShipmentRow]) -> ShipmentRow:
+async def commit(
+    store: Store, layout: Layout, plan: Plan, digest: str, *, bases: Sequence[ShipmentRow]
+) -> ShipmentRow:
     """Record a bundle whose signature is on the medium; return its row of the ledger.
 
     Raises ``BundleError``.
@@ -411,7 +447,9 @@ async def commit(store: Store, layout: Layout, plan: Plan, digest: str, *, bases
     assert head.sequence is not None
     made = await load_shipments(store, head.site)
     if (made[-1].sequence if made else 0) + 1 != head.sequence:
-        raise BundleError(problem=f"another bundle for {head.site} was entered meanwhile; throw this one away")
+        raise BundleError(
+            problem=f"another bundle for {head.site} was entered meanwhile; throw this one away"
+        )
     row = ShipmentRow(
         id=0,
         site=head.site,
@@ -428,7 +466,9 @@ async def commit(store: Store, layout: Layout, plan: Plan, digest: str, *, bases
     await anyio.to_thread.run_sync(partial(_keep_page_list, layout, plan, row))
     await record_shipment(store, row)
     try:
-        await anyio.to_thread.run_sync(_drop_page_lists, layout, [old for old in made if not old.needed])
+        await anyio.to_thread.run_sync(
+            _drop_page_lists, layout, [old for old in made if not old.needed]
+        )
     except TreeError as exc:
         _log.warning("page_lists.left", site=row.site, problem=str(exc))
     _log.info("bundle.entered", site=row.site, sequence=row.sequence, digest=digest)

@@ -28,7 +28,9 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 class HashingFile:
     """An open new file that is written once from start to end, in large pieces, hashed while they are in hand."""
 
-    def __init__(self, path: Path, file: BinaryIO, on_write: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, path: Path, file: BinaryIO, on_write: Callable[[int], None] | None = None
+    ) -> None:
         self._path, self._file, self._on_write = path, file, on_write
         self._buffer = bytearray()
         self._hash = hashlib.sha256()
@@ -41,7 +43,10 @@ class HashingFile:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Write the buffered rest and make it durable, unless it failed; close the file."""
         try:

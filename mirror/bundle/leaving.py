@@ -24,7 +24,9 @@ Leaving = Mapping[str, Sequence[str]]
 """Project -> versions, sorted."""
 
 
-async def load_leaving(plan: Plan, store: Store, bases: Sequence[ShipmentRow], revision: int) -> dict[str, list[str]]:
+async def load_leaving(
+    plan: Plan, store: Store, bases: Sequence[ShipmentRow], revision: int
+) -> dict[str, list[str]]:
     """Return the versions that one of the bases has, and the planned state has not any more."""
     pages = (item.path.split("/") for item, _ in plan.iter_items("page"))
     changed = {parts[1] for parts in pages if len(parts) > 2}

@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
 from packaging.version import InvalidVersion
 
 from mirror.bundle import manifest, receive, signing
@@ -61,7 +66,9 @@ class Inspection(msgspec.Struct, kw_only=True):
             if not item.path.endswith(receive.METADATA_ENDING):
                 project, version = _parse_filename(item.path.rpartition("/")[2])
                 comes.setdefault(project, set()).add(version)
-        pages = {page.path.split("/")[1] for page in self.manifest.pages if page.path.count("/") > 1}
+        pages = {
+            page.path.split("/")[1] for page in self.manifest.pages if page.path.count("/") > 1
+        }
         ordered = {project: sorted(versions) for project, versions in sorted(comes.items())}
         return Changes(comes=ordered, relabelled=sorted(pages - comes.keys()))
 
@@ -122,12 +129,16 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Inspection:
     for medium in media:
         found = _read_manifest(medium, judges_signature=trust is None)
         if data and found != data:
-            raise BundleError(problem=f"{medium / receive.BUNDLE_JSON}: of another bundle than {media[0]}, or changed")
+            raise BundleError(
+                problem=f"{medium / receive.BUNDLE_JSON}: of another bundle than {media[0]}, or changed"
+            )
         data = found
     signers, is_trusted = _signers(media, data, trust, problems)
     try:
         value = receive.parse_manifest(data)
-        signer = receive.choose_signer(signers, value.site) if is_trusted else next(iter(signers), None)
+        signer = (
+            receive.choose_signer(signers, value.site) if is_trusted else next(iter(signers), None)
+        )
     except receive.FormatError as exc:
         raise BundleError(problem=f"{media[0] / receive.BUNDLE_JSON}: {exc}") from exc
     except receive.Rejected as exc:
@@ -163,7 +174,9 @@ def _leaving(media: Sequence[Path], found: receive.Manifest) -> dict[str, list[s
     return None
 
 
-def _check_server(media: Sequence[Path], found: receive.Manifest, trust: Path | None, problems: list[str]) -> None:
+def _check_server(
+    media: Sequence[Path], found: receive.Manifest, trust: Path | None, problems: list[str]
+) -> None:
     """Add a fault where the server in the bundle's folder does not match its signature."""
 
     def find(data: bytes, signature: bytes) -> list[str]:
@@ -198,7 +211,9 @@ def _read_manifest(medium: Path, *, judges_signature: bool) -> bytes:
         raise BundleError(problem=f"{path}: can't be read: {exc.strerror}") from exc
 
 
-def _find_signers(media: Sequence[Path], data: bytes, signature: bytes, trust: Path | None) -> list[str]:
+def _find_signers(
+    media: Sequence[Path], data: bytes, signature: bytes, trust: Path | None
+) -> list[str]:
     """Return the signers of bytes, by the trusted keys or, without any, by any key."""
     if trust is None:
         return [signing.describe_signer_of(data, signature, media[0] / receive.BUNDLE_JSON)]
@@ -211,7 +226,9 @@ def _find_signers(media: Sequence[Path], data: bytes, signature: bytes, trust: P
         return receive.find_signers(data, str(copy), str(trusted), keygen, str(trust))
 
 
-def _signers(media: Sequence[Path], data: bytes, trust: Path | None, problems: list[str]) -> tuple[list[str], bool]:
+def _signers(
+    media: Sequence[Path], data: bytes, trust: Path | None, problems: list[str]
+) -> tuple[list[str], bool]:
     """Return the signers of bytes in memory, and whether the key is trusted; the signature is read
     once.
     """
@@ -244,13 +261,17 @@ def verify(look: Inspection, media: Sequence[Path], told: Told) -> Inspection:
         if place is not None:
             sizes, digests = _members(look.manifest, number)
 
-            def read(stream: receive.VolumeStream, sizes: Any = sizes, digests: Any = digests) -> None:
+            def read(
+                stream: receive.VolumeStream, sizes: Any = sizes, digests: Any = digests
+            ) -> None:
                 for name, pieces in receive.iter_members(stream, sizes):
                     digest = hashlib.sha256()
                     for piece in pieces:
                         digest.update(piece)
                     if digests.get(name, digest.hexdigest()) != digest.hexdigest():
-                        raise receive.MediumError(f"{receive.shown(name)} has other bytes than listed")
+                        raise receive.MediumError(
+                            f"{receive.shown(name)} has other bytes than listed"
+                        )
 
             _check(place / volume.name, volume, problems, told, read)
     return msgspec.structs.replace(look, problems=problems)
@@ -261,7 +282,9 @@ def _check_contents(found: receive.Manifest) -> list[str]:
     digests = {attached.name: attached.sha256 for attached in found.attached}
     if digests.get(manifest.CONTENTS) in {None, manifest.contents_digest(found)}:
         return []
-    return [f"{manifest.CONTENTS}: is not the list of what {receive.BUNDLE_JSON} lists: do not judge the bundle by it"]
+    return [
+        f"{manifest.CONTENTS}: is not the list of what {receive.BUNDLE_JSON} lists: do not judge the bundle by it"
+    ]
 
 
 def _check(
@@ -275,7 +298,9 @@ def _check(
         with receive.VolumeStream(str(path), listed.size, told) as stream:
             read(stream)
             if stream.hexdigest() != listed.sha256:
-                raise receive.MediumError(f"changed: its sha256 is not the one in {receive.BUNDLE_JSON}")
+                raise receive.MediumError(
+                    f"changed: its sha256 is not the one in {receive.BUNDLE_JSON}"
+                )
     except receive.MediumError as exc:
         problems.append(f"{path}: {exc}")
 

@@ -56,7 +56,10 @@ def state_digest(plan: Plan) -> str:
 
 def render_manifest(plan: Plan, head: Head, attached: list[Written]) -> Iterator[bytes]:
     """Yield ``bundle.json``: canonical JSON, keys sorted."""
-    volumes = [Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "") for v in plan.volumes()]
+    volumes = [
+        Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "")
+        for v in plan.volumes()
+    ]
     described = msgspec.to_builtins(head)
     if head.valid_until is None:
         # A receiver that does not know the key refuses the bundle.
@@ -91,7 +94,9 @@ def contents_digest(manifest: Manifest) -> str:
 
 def render_sums(files: list[Written]) -> bytes:
     """Return ``SHA256SUMS`` as coreutils read it."""
-    return "".join(f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda f: f.name)).encode()
+    return "".join(
+        f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda f: f.name)
+    ).encode()
 
 
 def program(name: str) -> bytes:
@@ -116,7 +121,12 @@ def _contents(items: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 
 def _plain_item(item: dict[str, Any]) -> dict[str, Any]:
     volumes = sorted({volume_name(volume) for volume, _, _ in item["parts"]})
-    return {"path": item["path"], "size": item["size"], "sha256": item["sha256"], "volumes": volumes}
+    return {
+        "path": item["path"],
+        "size": item["size"],
+        "sha256": item["sha256"],
+        "volumes": volumes,
+    }
 
 
 def _object(values: dict[str, Any]) -> Iterator[bytes]:

@@ -64,7 +64,9 @@ def page_list_path(layout: Layout, chain: str, sequence: int) -> Path:
     return layout.root / "shipments" / f"{chain}-{sequence:06d}.sha256"
 
 
-async def plan_update(plan: Plan, store: Store, layout: Layout, pin: SnapshotRow, bases: Sequence[ShipmentRow]) -> None:
+async def plan_update(
+    plan: Plan, store: Store, layout: Layout, pin: SnapshotRow, bases: Sequence[ShipmentRow]
+) -> None:
     """Fill the plan with the changes from each of the bases to the pin.
 
     Raises ``BundleError``, ``TreeError``.
@@ -86,7 +88,9 @@ def _compare_pages(plan: Plan, simple: Path, lists: Sequence[Path]) -> list[Chan
     items: list[PlannedItem] = []
     removed: set[str] = set()
     try:
-        for place, group in groupby(iter_page_digests(simple), key=lambda page: page[0].rpartition("/")[0]):
+        for place, group in groupby(
+            iter_page_digests(simple), key=lambda page: page[0].rpartition("/")[0]
+        ):
             here = list(group)
             pages += [(sha256, f"simple/{path}") for path, sha256, _ in here]
             found = [{path: old.take(path) for path, _, _ in here} for old in older]
@@ -183,14 +187,20 @@ async def _plan_files(
             )
             path = _blob_path(file)
             if not is_known:
-                wanted.append(PlannedItem(kind="blob", path=path, size=file.size, sha256=file.hashes.sha256))
+                wanted.append(
+                    PlannedItem(kind="blob", path=path, size=file.size, sha256=file.hashes.sha256)
+                )
             is_new = since.get((file.hashes.sha256, file.filename), 0) > min(oldest, pin.revision)
             # A page may have offered no metadata in between for a file that is no wheel, so the far
             # side may have deleted it.
             is_new = is_new or not is_wheel(file.filename)
             if file.core_metadata is not None and (not is_known or is_new):
                 sidecar = path + METADATA_ENDING
-                wanted.append(PlannedItem(kind="sidecar", path=sidecar, size=-1, sha256=file.core_metadata.sha256))
+                wanted.append(
+                    PlannedItem(
+                        kind="sidecar", path=sidecar, size=-1, sha256=file.core_metadata.sha256
+                    )
+                )
     await anyio.to_thread.run_sync(lambda: plan.add_items(_with_sizes(layout, wanted)))
 
 
@@ -223,4 +233,6 @@ def _with_sizes(layout: Layout, items: Sequence[PlannedItem]) -> Iterator[Planne
         try:
             yield msgspec.structs.replace(item, size=os.stat(path, follow_symlinks=False).st_size)  # noqa: PTH116
         except OSError as exc:
-            raise BundleError(problem=f"{path}: {exc.strerror}; run `mirror verify --repair`") from exc
+            raise BundleError(
+                problem=f"{path}: {exc.strerror}; run `mirror verify --repair`"
+            ) from exc

@@ -119,7 +119,9 @@ _NOT_OF_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of opening a file that say nothing about the file."""
 _SYNCFS_REPORTS = (5, 8)
 """The kernel from which on syncfs returns an error of the disk."""
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK, errno.EXDEV})
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK, errno.EXDEV}
+)
 
 
 # --- what can go wrong -----------------------------------------------------------------------------------------------
@@ -187,7 +189,8 @@ class MediumError(Exception):
 def shown(text: str, limit: int = 300) -> str:
     """Return ``text`` fit for a terminal: what can't be printed is escaped."""
     safe = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii", "replace") for c in text[:limit]
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii", "replace")
+        for c in text[:limit]
     )
     return safe if len(text) <= limit else safe + "…"
 
@@ -197,7 +200,9 @@ def shown(text: str, limit: int = 300) -> str:
 
 def render_json(value: object) -> bytes:
     """Return the canonical bytes of a value: sorted keys, no blanks, ASCII only, one line break at the end."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
     return text.encode("ascii") + b"\n"
 
 
@@ -206,7 +211,9 @@ def parse_json(data: bytes, limit_bytes: int = MAX_MANIFEST_BYTES) -> Any:
     return _parse_json(data, limit_bytes, _unique)
 
 
-def _parse_json(data: bytes, limit_bytes: int, read_object: Callable[[list[tuple[str, Any]]], Any]) -> Any:
+def _parse_json(
+    data: bytes, limit_bytes: int, read_object: Callable[[list[tuple[str, Any]]], Any]
+) -> Any:
     if len(data) > limit_bytes:
         raise FormatError(f"larger than {limit_bytes} bytes")
     try:
@@ -328,7 +335,11 @@ class Manifest(NamedTuple):
     @property
     def label(self) -> str:
         """The bundle's name for people."""
-        return f"{self.site}-repair" if self.sequence is None else bundle_label(self.site, self.sequence)
+        return (
+            f"{self.site}-repair"
+            if self.sequence is None
+            else bundle_label(self.site, self.sequence)
+        )
 
 
 def bundle_label(site: str, sequence: int) -> str:
@@ -353,7 +364,9 @@ def parse_manifest(data: bytes) -> Manifest:
         + (" valid_until" if has_end else ""),
     )
     if top["format"] != FORMAT:
-        raise FormatError(f"format {top['format']!r}: this program knows format {FORMAT}; take a newer receive.py")
+        raise FormatError(
+            f"format {top['format']!r}: this program knows format {FORMAT}; take a newer receive.py"
+        )
     manifest = Manifest(
         kind=_one_of(top["kind"], KINDS),
         tool=_line(top["tool"], "tool"),
@@ -361,9 +374,13 @@ def parse_manifest(data: bytes) -> Manifest:
         valid_until=_moment(top["valid_until"]) if has_end else None,
         site=_matching(top["site"], _SITE, "site"),
         chain=_matching(top["chain"], _CHAIN, "chain"),
-        sequence=None if top["sequence"] is None else _count(top["sequence"], "sequence", at_least=1),
+        sequence=None
+        if top["sequence"] is None
+        else _count(top["sequence"], "sequence", at_least=1),
         base=None if top["base"] is None else _reference(top["base"], "base"),
-        supersedes=tuple(_reference(v, "supersedes") for v in _list(top["supersedes"], "supersedes")),
+        supersedes=tuple(
+            _reference(v, "supersedes") for v in _list(top["supersedes"], "supersedes")
+        ),
         state=_state_of(top["state"]),
         attached=tuple(_shipped(v, "attached") for v in _list(top["attached"], "attached")),
         volumes=tuple(_shipped(v, "volumes") for v in _list(top["volumes"], "volumes")),
@@ -397,8 +414,14 @@ def _item(value: dict[str, Any]) -> Item:
             raise FormatError(f"{shown(path)}: a part is [volume, member, size]")
         member = _line(part[1], path, 1024)
         # One string instead of two for each whole blob.
-        parts.append(Part(_count(part[0], path, 1), path if member == path else member, _count(part[2], path)))
-    return Item(path, _count(value["size"], path), _matching(value["sha256"], _SHA256, path), tuple(parts))
+        parts.append(
+            Part(
+                _count(part[0], path, 1), path if member == path else member, _count(part[2], path)
+            )
+        )
+    return Item(
+        path, _count(value["size"], path), _matching(value["sha256"], _SHA256, path), tuple(parts)
+    )
 
 
 def _items(value: Any, where: str) -> tuple[Item, ...]:
@@ -413,8 +436,15 @@ def _items(value: Any, where: str) -> tuple[Item, ...]:
 
 def _check_chain_fields(manifest: Manifest) -> None:
     if manifest.kind == "repair":
-        if manifest.sequence is not None or manifest.base is None or manifest.supersedes or manifest.removed:
-            raise FormatError("a repair has a base, and neither sequence nor supersedes nor removed")
+        if (
+            manifest.sequence is not None
+            or manifest.base is None
+            or manifest.supersedes
+            or manifest.removed
+        ):
+            raise FormatError(
+                "a repair has a base, and neither sequence nor supersedes nor removed"
+            )
         return
     if manifest.sequence is None:
         raise FormatError("sequence: missing")
@@ -431,7 +461,9 @@ def _check_shipped(manifest: Manifest) -> None:
         raise FormatError(f"attached: expected each of {', '.join(ATTACHED)} at most once")
     for number, volume in enumerate(manifest.volumes, 1):
         if volume.name != volume_name(number):
-            raise FormatError(f"volumes: expected {volume_name(number)}, found {shown(volume.name)}")
+            raise FormatError(
+                f"volumes: expected {volume_name(number)}, found {shown(volume.name)}"
+            )
         if volume.size % BLOCK:
             raise FormatError(f"{volume.name}: its size is no multiple of {BLOCK}")
 
@@ -441,7 +473,11 @@ def _check_blob(item: Item) -> None:
     name = found.group(4) if found else ""
     is_sidecar = name.endswith(METADATA_ENDING)
     plain = name[: -len(METADATA_ENDING)] if is_sidecar else name
-    if not found or not found.group(3).startswith(found.group(1) + found.group(2)) or not is_plain_name(plain):
+    if (
+        not found
+        or not found.group(3).startswith(found.group(1) + found.group(2))
+        or not is_plain_name(plain)
+    ):
         raise FormatError(f"blobs: {shown(item.path)!r} is no path of a blob")
     if not is_sidecar and found.group(3) != item.sha256:
         raise FormatError(f"blobs: {shown(item.path)} does not lie under its own sha256")
@@ -465,7 +501,9 @@ def _check_pages(manifest: Manifest) -> None:
         found = _PAGE.match(item.path)
         if not found:
             raise FormatError(f"pages: {shown(item.path)!r} is no path of a page")
-        names.setdefault(_project(found.group(1)) if found.group(1) else "", set()).add(found.group(2))
+        names.setdefault(_project(found.group(1)) if found.group(1) else "", set()).add(
+            found.group(2)
+        )
     for before, after in zip(manifest.removed, manifest.removed[1:]):
         if before >= after:
             raise FormatError(f"removed: {after} stands twice or not in order")
@@ -473,7 +511,9 @@ def _check_pages(manifest: Manifest) -> None:
         return
     for project, found_names in names.items():
         if len(found_names) != len(PAGE_NAMES):
-            raise FormatError(f"pages: {project or 'the root'} has not all of {', '.join(PAGE_NAMES)}")
+            raise FormatError(
+                f"pages: {project or 'the root'} has not all of {', '.join(PAGE_NAMES)}"
+            )
     for project in manifest.removed:
         if project in names:
             raise FormatError(f"removed: {project} has pages as well")
@@ -492,7 +532,9 @@ def _check_parts(manifest: Manifest) -> None:
             _check_split(item, split)
         for number, part in enumerate(item.parts, 1):
             if part.member != _member_name(item, number) or part.volume > len(used):
-                raise FormatError(f"{shown(item.path)}: part {number} does not lie where it belongs")
+                raise FormatError(
+                    f"{shown(item.path)}: part {number} does not lie where it belongs"
+                )
             if part.member is item.path:
                 used[part.volume - 1] += part.size
             elif shared.setdefault((part.volume, part.member), part.size) != part.size:
@@ -522,13 +564,18 @@ def _state_of(value: Any) -> StateOf:
     found = _keys(value, "state", "bytes digest files pages projects revision")
     return StateOf(
         digest=_matching(found["digest"], _SHA256, "state.digest"),
-        **{key: _count(found[key], f"state.{key}") for key in ("revision", "projects", "files", "bytes", "pages")},
+        **{
+            key: _count(found[key], f"state.{key}")
+            for key in ("revision", "projects", "files", "bytes", "pages")
+        },
     )
 
 
 def _reference(value: Any, where: str) -> Reference:
     found = _keys(value, where, "digest sequence")
-    return Reference(_count(found["sequence"], where, 1), _matching(found["digest"], _SHA256, where))
+    return Reference(
+        _count(found["sequence"], where, 1), _matching(found["digest"], _SHA256, where)
+    )
 
 
 def _shipped(value: Any, where: str) -> Shipped:
@@ -541,7 +588,9 @@ def _keys(value: Any, where: str, names: str) -> dict[str, Any]:
     expected = set(names.split())
     if not isinstance(value, dict) or value.keys() != expected:
         given = sorted(set(value) ^ expected) if isinstance(value, dict) else []
-        raise FormatError(f"{where}: expected exactly {', '.join(sorted(expected))}; differs in {shown(str(given))}")
+        raise FormatError(
+            f"{where}: expected exactly {', '.join(sorted(expected))}; differs in {shown(str(given))}"
+        )
     return value
 
 
@@ -619,7 +668,9 @@ def open_plain(path: str) -> int:
 class VolumeStream:
     """A file of a medium, read once from start to end, hashed on the way. Never reads more than its listed size."""
 
-    def __init__(self, path: str, size: int, on_read: Optional[Callable[[int], None]] = None) -> None:
+    def __init__(
+        self, path: str, size: int, on_read: Optional[Callable[[int], None]] = None
+    ) -> None:
         self._path = path
         self._left = size
         self._buffer = memoryview(b"")
@@ -680,7 +731,9 @@ class VolumeStream:
             self._on_read(len(data))
 
 
-def iter_members(volume: VolumeStream, sizes: dict[str, int]) -> Iterator[tuple[str, Iterator[memoryview]]]:
+def iter_members(
+    volume: VolumeStream, sizes: dict[str, int]
+) -> Iterator[tuple[str, Iterator[memoryview]]]:
     """Yield (name, pieces of bytes) of each member; the pieces must be used up before the next is asked for.
 
     ``sizes`` are the members that the volume must have, each once; it is emptied. Plain files in ustar headers only, and
@@ -782,14 +835,18 @@ def check_ssh_keygen(media: "Sequence[Medium]" = ()) -> str:
     try:
         answer = _ssh_keygen(path, "-Y", "find-principals")
     except OSError as exc:
-        raise UsageError(f"ssh-keygen can't be run ({exc.strerror}): install OpenSSH 8.2 or newer") from exc
+        raise UsageError(
+            f"ssh-keygen can't be run ({exc.strerror}): install OpenSSH 8.2 or newer"
+        ) from exc
     if b"find-principals" not in answer.stderr or b"nsupported" in answer.stderr:
         said = shown(answer.stderr.decode("utf-8", "replace").strip().split("\n")[0])
         raise UsageError(f"ssh-keygen is too old: OpenSSH 8.2 or newer is needed (it said: {said})")
     return path
 
 
-def find_signers(data: Union[bytes, int], signature: str, trust: str, keygen: str, label: str) -> list[str]:
+def find_signers(
+    data: Union[bytes, int], signature: str, trust: str, keygen: str, label: str
+) -> list[str]:
     """Return the principals whose key, trusted in ``trust``, made the signature file over ``data``. Raises ``Rejected``.
 
     ``data``: bytes, or a descriptor that is read from its start. ``signature`` and ``trust`` are read more than once:
@@ -804,8 +861,12 @@ def find_signers(data: Union[bytes, int], signature: str, trust: str, keygen: st
     # What a line excludes is no principal, though ssh-keygen names it among them.
     names = list(dict.fromkeys(name for name in found_names if name and not name.startswith("!")))
     if not names:
-        said = shown(found.stderr.decode("utf-8", "replace").strip().split("\n")[0]).replace(trust, label)
-        raise Rejected(f"{BUNDLE_SIG}: the signature is by no key of {label}" + (f" ({said})" if said else ""))
+        said = shown(found.stderr.decode("utf-8", "replace").strip().split("\n")[0]).replace(
+            trust, label
+        )
+        raise Rejected(
+            f"{BUNDLE_SIG}: the signature is by no key of {label}" + (f" ({said})" if said else "")
+        )
     good, reason = [], b""
     for name in names:
         words = ["-Y", "verify", "-f", trust, "-I", name, "-n", NAMESPACE, "-s", signature]
@@ -816,14 +877,20 @@ def find_signers(data: Union[bytes, int], signature: str, trust: str, keygen: st
     if good:
         return good
     said = shown(reason.decode("utf-8", "replace").strip().split("\n")[0])
-    raise Rejected(f"{BUNDLE_JSON}: changed, or not signed for bundles, by {shown(names[0])} ({said})")
+    raise Rejected(
+        f"{BUNDLE_JSON}: changed, or not signed for bundles, by {shown(names[0])} ({said})"
+    )
 
 
 def _other_principals(signature: str, trust: str, keygen: str) -> list[str]:
     """Return the principals of each line of ``trust`` that may be of the key that made a signature."""
     with open(signature, "rb") as made, open(trust, "rb") as trusted:
         key = _key_in(made.read())
-        lines = [line for line in trusted.read().splitlines() if key in line or b"cert-authority" in line.lower()]
+        lines = [
+            line
+            for line in trusted.read().splitlines()
+            if key in line or b"cert-authority" in line.lower()
+        ]
     found = []
     for line in lines:
         words = ["-Y", "find-principals", "-s", signature, "-f", "/dev/stdin"]
@@ -854,7 +921,9 @@ def choose_signer(signers: Sequence[str], site: str) -> str:
     raise Rejected(f"{BUNDLE_SIG}: {shown(signers[0])} does not sign for the site {shown(site)}")
 
 
-def _ssh_keygen(program: str, *arguments: str, stdin: Union[bytes, int] = b"") -> "subprocess.CompletedProcess[bytes]":
+def _ssh_keygen(
+    program: str, *arguments: str, stdin: Union[bytes, int] = b""
+) -> "subprocess.CompletedProcess[bytes]":
     found = os.environ.get("PATH", os.defpath).split(os.pathsep)
     env = {**os.environ, "LC_ALL": "C", "PATH": os.pathsep.join(filter(os.path.isabs, found))}
     given: dict[str, Any] = {"input": stdin}
@@ -898,7 +967,11 @@ class Root:
     def staged(self, *patterns: re.Pattern[str]) -> list[str]:
         """Return what lies in ``staging`` under names of ours; what the operator put there is not touched."""
         names = sorted(os.listdir(self.staging))
-        return [f"{self.staging}/{name}" for name in names if any(pattern.match(name) for pattern in patterns)]
+        return [
+            f"{self.staging}/{name}"
+            for name in names
+            if any(pattern.match(name) for pattern in patterns)
+        ]
 
     def replace(self, path: str, data: bytes, mode: int = 0o600) -> None:
         """Replace a file, private by default; it is durable when this returns."""
@@ -923,7 +996,9 @@ class Root:
                 descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
                 try:
                     if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
-                        raise OSError(ctypes.get_errno(), "could not be written to the disk", self.path)
+                        raise OSError(
+                            ctypes.get_errno(), "could not be written to the disk", self.path
+                        )
                 finally:
                     os.close(descriptor)
                 return
@@ -1013,7 +1088,9 @@ def read_small(path: str, limit_bytes: int) -> bytes:
         if os.fstat(descriptor).st_size > limit_bytes:
             raise OSError(errno.EFBIG, f"is larger than {limit_bytes} bytes", path)
         data = bytearray()
-        while len(data) <= limit_bytes and (block := file.read(min(_CHUNK, limit_bytes + 1 - len(data)))):
+        while len(data) <= limit_bytes and (
+            block := file.read(min(_CHUNK, limit_bytes + 1 - len(data)))
+        ):
             data += block
     if len(data) > limit_bytes:
         raise OSError(errno.EFBIG, f"is larger than {limit_bytes} bytes", path)
@@ -1032,19 +1109,30 @@ def check_owner(root: Root, words: Sequence[str]) -> None:
             found = os.stat(path)
         except OSError:
             continue
-        group_writes = found.st_mode & stat.S_IWGRP and found.st_gid in {os.getegid(), *os.getgroups()}
+        group_writes = found.st_mode & stat.S_IWGRP and found.st_gid in {
+            os.getegid(),
+            *os.getgroups(),
+        }
         if found.st_uid == user or (path == root.path and group_writes):
             return
         program = [sys.executable, "-I", os.path.abspath(__file__)]
         command = " ".join(shlex.quote(word) for word in [*_run_as(found, user), *program, *words])
-        raise UsageError(f"{path} belongs to another user: run it as its owner, by: {shown(command, 4000)}")
+        raise UsageError(
+            f"{path} belongs to another user: run it as its owner, by: {shown(command, 4000)}"
+        )
 
 
 def _run_as(found: os.stat_result, user: int) -> list[str]:
     try:
         words = ["runuser", "-u", pwd.getpwuid(found.st_uid).pw_name, "--"]
     except KeyError:  # runuser knows names only
-        words = ["setpriv", f"--reuid={found.st_uid}", f"--regid={found.st_gid}", "--clear-groups", "--"]
+        words = [
+            "setpriv",
+            f"--reuid={found.st_uid}",
+            f"--regid={found.st_gid}",
+            "--clear-groups",
+            "--",
+        ]
     return words if user == 0 else ["sudo", *words]
 
 
@@ -1052,13 +1140,17 @@ def _run_as(found: os.stat_result, user: int) -> list[str]:
 def locked(root: Root) -> Iterator[None]:
     """Hold the root's lock, making the root on the way. Raises ``Locked``."""
     os.makedirs(root.path, exist_ok=True)
-    descriptor = os.open(f"{root.path}/receive.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        f"{root.path}/receive.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             if exc.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-                raise Locked(f"another process is working on {root.path}; try again when it is done") from exc
+                raise Locked(
+                    f"another process is working on {root.path}; try again when it is done"
+                ) from exc
             raise
         yield
     finally:
@@ -1068,9 +1160,13 @@ def locked(root: Root) -> Iterator[None]:
 def prepare(root: Root) -> None:
     """Make the directories, remove what a killed run left, and try whether links work. Raises ``DiskError``."""
     if is_there(f"{root.path}/state.db"):
-        raise UsageError(f"{root.path} is the root of a mirror itself: choose another directory for what is received")
+        raise UsageError(
+            f"{root.path} is the root of a mirror itself: choose another directory for what is received"
+        )
     if is_there(root.simple) and not os.path.islink(root.simple):
-        raise DiskError(f"{root.simple} is no link: it was not made by this program; choose another root")
+        raise DiskError(
+            f"{root.simple} is no link: it was not made by this program; choose another root"
+        )
     for path in (root.staging, root.states):
         make_directory(path, 0o700)
     for path in (root.public, root.files, root.snapshots):
@@ -1106,17 +1202,26 @@ def check_space(root: Root, manifest: Manifest, pending: "Sequence[Sequence[Plan
     directories = 0 if manifest.kind == "repair" else manifest.state.projects + 2
     # A blob takes up to two directories of its own.
     inodes = 3 * len(planned) + directories
-    needed = sum(plan.size + -plan.size % unit for plan in planned) + (2 * len(planned) + directories) * unit
+    needed = (
+        sum(plan.size + -plan.size % unit for plan in planned)
+        + (2 * len(planned) + directories) * unit
+    )
     free = found.f_bavail * found.f_frsize
     if found.f_blocks and free < needed + _SPARE_BYTES:
-        raise DiskError(f"{root.path}: {needed + _SPARE_BYTES} bytes are needed, {free} are free: make room")
+        raise DiskError(
+            f"{root.path}: {needed + _SPARE_BYTES} bytes are needed, {free} are free: make room"
+        )
     if found.f_files and found.f_favail < inodes:
-        raise DiskError(f"{root.path}: {inodes} new files are needed, the file system has room for {found.f_favail}")
+        raise DiskError(
+            f"{root.path}: {inodes} new files are needed, the file system has room for {found.f_favail}"
+        )
 
 
 def _seems_held(root: Root, item: Item) -> bool:
     return (
-        len(item.parts) == 1 and item.path.startswith("files/") and _is_there(f"{root.public}/{item.path}", item.size)
+        len(item.parts) == 1
+        and item.path.startswith("files/")
+        and _is_there(f"{root.public}/{item.path}", item.size)
     )
 
 
@@ -1211,7 +1316,9 @@ def live_name(root: Root) -> Optional[str]:
         if exc.errno in {errno.ENOENT, errno.ENOTDIR, errno.EINVAL}:  # the last: it is no link
             return None
         raise
-    return parts[1] if len(parts) == 3 and parts[0] == "snapshots" and parts[2] == "simple" else None
+    return (
+        parts[1] if len(parts) == 3 and parts[0] == "snapshots" and parts[2] == "simple" else None
+    )
 
 
 def recover(root: Root, record: Optional[Record], keep: int) -> Optional[Record]:
@@ -1229,7 +1336,9 @@ def recover(root: Root, record: Optional[Record], keep: int) -> Optional[Record]
 def commit(root: Root, record: Record, entry: Applied, keep: int) -> Record:
     """Record that a state is the newest now; older ones beyond ``keep`` are no longer kept."""
     applied = (*record.applied, entry)
-    done = record._replace(applied=applied[-keep:], next=None, sweep=record.sweep or len(applied) > keep)
+    done = record._replace(
+        applied=applied[-keep:], next=None, sweep=record.sweep or len(applied) > keep
+    )
     save_record(root, done)
     return done
 
@@ -1246,7 +1355,9 @@ def settle_site(given: Optional[str], record: Optional[Record]) -> str:
             raise UsageError(f"--site {given}: what was received here is of the site {record.site}")
         return record.site
     if given is None:
-        raise UsageError("--site is missing: the first time, name the site that this is, as in --site plant")
+        raise UsageError(
+            "--site is missing: the first time, name the site that this is, as in --site plant"
+        )
     return given
 
 
@@ -1266,7 +1377,13 @@ def judge_time(manifest: Manifest, talk: "Talk", *, allow_expired: bool) -> None
 
 
 def judge(
-    manifest: Manifest, digest: str, record: Optional[Record], site: str, *, new_chain: bool, is_fresh: bool
+    manifest: Manifest,
+    digest: str,
+    record: Optional[Record],
+    site: str,
+    *,
+    new_chain: bool,
+    is_fresh: bool,
 ) -> bool:
     """Tell whether the bundle is to be applied; False: it is the one applied last. Raises ``Rejected``."""
     label = manifest.label
@@ -1293,7 +1410,9 @@ def judge(
         assert manifest.base is not None
         if manifest.base != (last.sequence, last.digest):
             base = bundle_label(manifest.site, manifest.base.sequence)
-            raise Rejected(f"this repair mends the state of {base}; this site has {here}: make a new list by --check")
+            raise Rejected(
+                f"this repair mends the state of {base}; this site has {here}: make a new list by --check"
+            )
         return True
     assert manifest.sequence is not None
     if digest == last.digest:
@@ -1302,8 +1421,15 @@ def judge(
         return True
     if manifest.sequence <= last.sequence:
         said = _outdated(manifest, last, here)
-        raise Rejected(said) if manifest.sequence == last.sequence else Misfit(said, manifest.sequence)
-    if manifest.base is None or (last.sequence, last.digest) in (manifest.base, *manifest.supersedes):
+        raise (
+            Rejected(said)
+            if manifest.sequence == last.sequence
+            else Misfit(said, manifest.sequence)
+        )
+    if manifest.base is None or (last.sequence, last.digest) in (
+        manifest.base,
+        *manifest.supersedes,
+    ):
         return True
     raise Misfit(_misfit(manifest, manifest.base, last, here), manifest.sequence)
 
@@ -1347,8 +1473,12 @@ def _misfit(manifest: Manifest, base: Reference, last: Applied, here: str) -> st
             f"{label} builds on {bundle_label(manifest.site, base.sequence)} and does not supersede {here}, which was "
             f"applied here (a fork of the chain): ask the near side for a bundle made with --since {last.sequence}"
         )
-    missing = [bundle_label(manifest.site, n) for n in range(last.sequence + 1, base.sequence + 1)][: _SHOWN + 1]
-    named = ", ".join(missing[:_SHOWN]) + ("" if len(missing) <= _SHOWN else f", … up to {base.sequence:06d}")
+    missing = [bundle_label(manifest.site, n) for n in range(last.sequence + 1, base.sequence + 1)][
+        : _SHOWN + 1
+    ]
+    named = ", ".join(missing[:_SHOWN]) + (
+        "" if len(missing) <= _SHOWN else f", … up to {base.sequence:06d}"
+    )
     return (
         f"{label} builds on {bundle_label(manifest.site, base.sequence)}; this site has {here}. Missing: {named}. "
         f"If that is lost, ask the near side for a bundle made with --since {last.sequence}"
@@ -1388,7 +1518,9 @@ def find_bundles(directories: Sequence[str]) -> list[list[Medium]]:
     groups: dict[str, list[Medium]] = {}
     for given, paths in found:
         for path in paths:
-            groups.setdefault(os.path.basename(os.path.abspath(path)), []).append(Medium(given, path))
+            groups.setdefault(os.path.basename(os.path.abspath(path)), []).append(
+                Medium(given, path)
+            )
     return [groups[name] for name in sorted(groups, key=_place_in_order)]
 
 
@@ -1445,7 +1577,9 @@ def read_trust(root: Root, media: Sequence[Medium], trust: str) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         for medium in media:
             if _is_of_medium(trust, found, medium):
-                raise UsageError(f"{shown(trust)} lies in the bundle: trust must come another way than what it judges")
+                raise UsageError(
+                    f"{shown(trust)} lies in the bundle: trust must come another way than what it judges"
+                )
             if _is_on_mount(root, trust, found, medium):
                 raise UsageError(
                     f"{shown(trust)} lies on the same medium as the bundle: trust must come another way than what it judges"
@@ -1473,12 +1607,15 @@ def _leads_over(path: str, medium: Medium, places: set[str], own: Optional[set[i
     is_apart = own is not None and device not in own
     disk_places = [found for place in places if (found := _place_on_disk(place)) is not None]
     for step in _steps_to(path):
-        if any(_lies_in(step, place) for place in places) or (is_apart and os.lstat(step).st_dev == device):
+        if any(_lies_in(step, place) for place in places) or (
+            is_apart and os.lstat(step).st_dev == device
+        ):
             return True
         found = _place_on_disk(step)
         # The same folder may be mounted in two places.
         if found is not None and any(
-            found[0] == place[0] and os.path.commonpath([found[1], place[1]]) == place[1] for place in disk_places
+            found[0] == place[0] and os.path.commonpath([found[1], place[1]]) == place[1]
+            for place in disk_places
         ):
             return True
     return False
@@ -1512,13 +1649,21 @@ def _place_on_disk(path: str) -> Optional[tuple[str, str]]:
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
             for line in mounts:
-                device, inner, mount = (_MOUNT_ESCAPE.sub(_unescaped, word) for word in line.split(" ")[2:5])
+                device, inner, mount = (
+                    _MOUNT_ESCAPE.sub(_unescaped, word) for word in line.split(" ")[2:5]
+                )
                 # Of several mounts on one folder the last one is seen.
-                if os.path.commonpath([path, mount]) == mount and (best is None or len(mount) >= len(best[2])):
+                if os.path.commonpath([path, mount]) == mount and (
+                    best is None or len(mount) >= len(best[2])
+                ):
                     best = (device, inner, mount)
     except (OSError, ValueError):
         return None
-    return None if best is None else (best[0], os.path.normpath(os.path.join(best[1], os.path.relpath(path, best[2]))))
+    return (
+        None
+        if best is None
+        else (best[0], os.path.normpath(os.path.join(best[1], os.path.relpath(path, best[2]))))
+    )
 
 
 _MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -1582,7 +1727,9 @@ def read_manifest(
         except OSError as exc:
             raise Rejected(f"{shown(path)}: can't be read: {exc.strerror}") from exc
         if first and data != first:
-            raise Rejected(f"{shown(path)}: changed, or of another bundle than {shown(media[0].path)}")
+            raise Rejected(
+                f"{shown(path)}: changed, or of another bundle than {shown(media[0].path)}"
+            )
         first = data
     if signature is not None:
         signers = _find_signers(root, first, signature, trust or b"", keygen, label)
@@ -1606,7 +1753,9 @@ def read_signature(media: Sequence[Medium]) -> bytes:
     try:
         return read_small(path, MAX_SIGNATURE_BYTES)
     except OSError as exc:
-        raise Rejected(f"{shown(path)}: can't be read: {exc.strerror}; an unsigned bundle needs --unsigned") from exc
+        raise Rejected(
+            f"{shown(path)}: can't be read: {exc.strerror}; an unsigned bundle needs --unsigned"
+        ) from exc
 
 
 def _find_signers(
@@ -1785,7 +1934,9 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
             work.mark(_done(number))
             talk.say(f"{volume.name}: verified")
             break
-    lacking = [f"not there yet: {name}: run this again with the medium that has it" for name in missing]
+    lacking = [
+        f"not there yet: {name}: run this again with the medium that has it" for name in missing
+    ]
     # A good copy on another medium makes up for a bad one.
     if told := [problem for number, problem in problems if not work.has(_done(number))]:
         raise Rejected(*told, *lacking)
@@ -1810,7 +1961,9 @@ def plan_volumes(work: Work, manifest: Manifest) -> list[dict[str, Planned]]:
     return plans
 
 
-def _check_space_well(root: Root, work: Work, manifest: Manifest, pending: list[list[Planned]]) -> None:
+def _check_space_well(
+    root: Root, work: Work, manifest: Manifest, pending: list[list[Planned]]
+) -> None:
     """Check the free space; what was unpacked of other bundles goes when it is in the way."""
     others = [path for path in root.staged(_STAGED) if path != work.path]
     if others:
@@ -1822,7 +1975,9 @@ def _check_space_well(root: Root, work: Work, manifest: Manifest, pending: list[
     check_space(root, manifest, pending)
 
 
-def _unpack_volume(root: Root, path: str, volume: Shipped, plans: dict[str, Planned], talk: Talk) -> None:
+def _unpack_volume(
+    root: Root, path: str, volume: Shipped, plans: dict[str, Planned], talk: Talk
+) -> None:
     with VolumeStream(path, volume.size, talk.advance) as stream:
         for name, pieces in iter_members(stream, {name: plan.size for name, plan in plans.items()}):
             _unpack_member(root, plans[name], pieces)
@@ -1934,7 +2089,9 @@ class Tree:
 
     def has(self, path: str, size: Optional[int]) -> bool:
         """Tell whether a file will be there."""
-        return _is_there(f"{self._staged}/{path}", size) or _is_there(f"{self._public}/{path}", size)
+        return _is_there(f"{self._staged}/{path}", size) or _is_there(
+            f"{self._public}/{path}", size
+        )
 
     def sidecar(self, path: str) -> str:
         """Return the sha256 that a sidecar will have; "" where there will be none."""
@@ -1953,7 +2110,9 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
     if not all(tree.has(item.path, item.size) for item in manifest.blobs):
         # Held when their volume was unpacked, and gone since; others have left this place already.
         remove_tree(work.path)
-        raise Incomplete("files went from the tree while this bundle was unpacked: run this again with all its media")
+        raise Incomplete(
+            "files went from the tree while this bundle was unpacked: run this again with all its media"
+        )
     brought = {path for path in tree.sidecars if _is_there(f"{work.path}/{path}", None)}
     is_repair = manifest.kind == "repair"
     if not is_repair:
@@ -1967,7 +2126,11 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
         digests = listed.get(path, {})
         judges = list(digests.items())[:1] if is_repair else list(digests.items())
         # Without a digest ("") what is there is what the state offers; only a repair knows that it is damaged.
-        other = [name for name, sha256 in judges if sha256 != tree.sidecars[path] and (sha256 or not is_repair)]
+        other = [
+            name
+            for name, sha256 in judges
+            if sha256 != tree.sidecars[path] and (sha256 or not is_repair)
+        ]
         if other:
             problems.append(f"{shown(path)}: {other[0]} lists other metadata for this file")
         elif is_repair and not digests:
@@ -1992,7 +2155,9 @@ def kept_states(root: Root, record: Optional[Record]) -> list[str]:
     return [*sorted(name for name in others if name != live), live]
 
 
-def _listed_sidecars(root: Root, states: Sequence[str], paths: set[str]) -> dict[str, dict[str, str]]:
+def _listed_sidecars(
+    root: Root, states: Sequence[str], paths: set[str]
+) -> dict[str, dict[str, str]]:
     """Return for each of some sidecars: name of a kept state -> the sha256 that it lists, "" for none; newest first."""
     found: dict[str, dict[str, str]] = {path: {} for path in paths}
     read: dict[int, list[Listed]] = {}
@@ -2009,14 +2174,18 @@ def _listed_sidecars(root: Root, states: Sequence[str], paths: set[str]) -> dict
     return found
 
 
-def _files_of(path: str, wanted: dict[str, Any], read: "dict[int, list[Listed]]") -> "tuple[int, list[Listed]]":
+def _files_of(
+    path: str, wanted: dict[str, Any], read: "dict[int, list[Listed]]"
+) -> "tuple[int, list[Listed]]":
     """Return a page's inode and which of the wanted sidecars it lists; states share their unchanged pages."""
     with os.fdopen(open_plain(path), "rb") as file:
         inode = os.fstat(file.fileno()).st_ino
         if inode in read:
             return inode, read[inode]
         listed = parse_page(file.read())
-    return inode, [f for f in listed if f.sidecar is not None and f.path + METADATA_ENDING in wanted]
+    return inode, [
+        f for f in listed if f.sidecar is not None and f.path + METADATA_ENDING in wanted
+    ]
 
 
 def place_blobs(root: Root, work: Work, manifest: Manifest) -> None:
@@ -2182,7 +2351,11 @@ class _Ambiguous(dict[str, Any]):
 def _read_page(data: bytes, *, is_new: bool) -> Any:
     """Return a JSON page, in UTF-8 and no other encoding. Raises ``ValueError``."""
     text = data.decode("utf-8")
-    return json.loads(text, object_pairs_hook=_marked, parse_constant=_no_number) if is_new else json.loads(text)
+    return (
+        json.loads(text, object_pairs_hook=_marked, parse_constant=_no_number)
+        if is_new
+        else json.loads(text)
+    )
 
 
 def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -2205,14 +2378,20 @@ def _listed(file: dict[str, Any]) -> Listed:
     link = _LINK.match(file["url"])
     sha256 = file["hashes"]["sha256"]
     name = unquote(link.group(2), errors="strict") if link else ""
-    if not link or link.group(1) != f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/" or not is_plain_name(name):
+    if (
+        not link
+        or link.group(1) != f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/"
+        or not is_plain_name(name)
+    ):
         raise ValueError(f"the link {file['url']!r} does not lead to a blob")
     metadata = file.get("core-metadata", False)
     if name != file.get("filename", name) or any(
         file.get(key, metadata) not in (False, metadata) for key in _OLDER_NAMES
     ):
         raise ValueError(f"{name!r} has another name or other metadata elsewhere on the page")
-    sidecar = None if metadata is False else str(metadata["sha256"]) if isinstance(metadata, dict) else ""
+    sidecar = (
+        None if metadata is False else str(metadata["sha256"]) if isinstance(metadata, dict) else ""
+    )
     return Listed(link.group(1) + name, sha256, _count(file["size"], name), sidecar)
 
 
@@ -2223,7 +2402,9 @@ _HTML_TOKEN = re.compile(
     r"|[^<]+|<!DOCTYPE html>|<!--[^<>]*-->|<title>[^<]*</title>|</?(?:html|head|body|h1|p|br)>|<br ?/>"
     r'|<html lang="[a-z-]+">|<meta charset="[uU][tT][fF]-8" ?/?>|<meta name="[a-z:-]+" content="[^"<>]*" ?/?>'
 )
-_HTML_LINK = re.compile(r"\.\./\.\./(files/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}/)([^/?#]+)#sha256=([0-9a-f]{64})\Z")
+_HTML_LINK = re.compile(
+    r"\.\./\.\./(files/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}/)([^/?#]+)#sha256=([0-9a-f]{64})\Z"
+)
 _HTML_METADATA = re.compile(r' data-(?:core|dist-info)-metadata="([^"]*)"')
 
 
@@ -2246,7 +2427,9 @@ def parse_html(data: bytes) -> list[tuple[str, str, str]]:
         if token.group(1) is not None:
             found.append((token.group(1), token.group(2), html.unescape(token.group(3)).strip()))
     if at != len(text) or "\0" in text:
-        raise FormatError(f"the page has something else than links and plain text: {shown(text[at : at + 60])}")
+        raise FormatError(
+            f"the page has something else than links and plain text: {shown(text[at : at + 60])}"
+        )
     return found
 
 
@@ -2265,8 +2448,12 @@ def check_html(data: bytes, listed: Sequence[Listed]) -> None:
         if text != file.path.rpartition("/")[2]:
             raise FormatError(f"the HTML shows {shown(text)} for a link to {shown(file.path)}")
         for metadata in _HTML_METADATA.findall(labels):
-            if file.sidecar is None or metadata != (f"sha256={file.sidecar}" if file.sidecar else "true"):
-                raise FormatError(f"the HTML has other metadata for {shown(file.path)} than the JSON")
+            if file.sidecar is None or metadata != (
+                f"sha256={file.sidecar}" if file.sidecar else "true"
+            ):
+                raise FormatError(
+                    f"the HTML has other metadata for {shown(file.path)} than the JSON"
+                )
         found.add(file.path)
     if len(found) < len(expected):
         raise FormatError(f"the HTML lists {len(found)} files, the JSON {len(expected)}")
@@ -2281,9 +2468,16 @@ def check_root(data: bytes, projects: Sequence[str], *, is_json: bool) -> None:
             _check_keys(page, page.get("meta"), page["projects"])
         else:
             links = [(_PROJECT_LINK.match(href), text) for href, _, text in parse_html(data)]
-            named = [link.group(1) if link and link.group(1) == _normalised(text) else "" for link, text in links]
+            named = [
+                link.group(1) if link and link.group(1) == _normalised(text) else ""
+                for link, text in links
+            ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise exc if isinstance(exc, FormatError) else FormatError(f"no page of an index: {shown(str(exc))}") from exc
+        raise (
+            exc
+            if isinstance(exc, FormatError)
+            else FormatError(f"no page of an index: {shown(str(exc))}")
+        ) from exc
     if differing := sorted(set(named) ^ set(projects))[:3]:
         raise FormatError(f"lists other projects than have pages: {shown(', '.join(differing))}")
 
@@ -2326,13 +2520,17 @@ def survey(simple: str, listing: Listing, tree: Tree, changed: set[str]) -> tupl
                 problems.append(f"simple/{path}: {exc}")
                 continue
             if is_json and listed is not None:
-                problems += _survey_files(listed, listing, tree, is_changed=f"simple/{path}" in changed)
+                problems += _survey_files(
+                    listed, listing, tree, is_changed=f"simple/{path}" in changed
+                )
             lines.append(f"{known[key]}  simple/{path}\n")
     lines.sort()
     return "".join(lines), problems
 
 
-def _survey_files(files: list[Listed], listing: Listing, tree: Tree, *, is_changed: bool) -> Iterator[str]:
+def _survey_files(
+    files: list[Listed], listing: Listing, tree: Tree, *, is_changed: bool
+) -> Iterator[str]:
     for file in files:
         if listing.add(file.path, file.size) and not tree.has(file.path, file.size):
             yield f"{shown(file.path)}: is listed and not there"
@@ -2341,11 +2539,17 @@ def _survey_files(files: list[Listed], listing: Listing, tree: Tree, *, is_chang
             continue
         if listing.add(sidecar, file.sidecar) and not tree.has(sidecar, None):
             yield f"{shown(sidecar)}: is listed and not there"
-        elif file.sidecar and (is_changed or sidecar in tree.sidecars) and tree.sidecar(sidecar) != file.sidecar:
+        elif (
+            file.sidecar
+            and (is_changed or sidecar in tree.sidecars)
+            and tree.sidecar(sidecar) != file.sidecar
+        ):
             yield f"{shown(sidecar)}: is listed with another sha256 than the one that came"
 
 
-def apply_update(root: Root, work: Work, record: Optional[Record], entry: Applied, manifest: Manifest) -> Listing:
+def apply_update(
+    root: Root, work: Work, record: Optional[Record], entry: Applied, manifest: Manifest
+) -> Listing:
     """Put the new state in place, whole, beside the one that is served; return what it lists.
 
     All of it is judged before anything reaches ``public/``: a bundle that is rejected changes nothing there.
@@ -2353,12 +2557,18 @@ def apply_update(root: Root, work: Work, record: Optional[Record], entry: Applie
     tree = judge_blobs(root, work, record, manifest)
     build_state(root, work, record.last if record and manifest.base is not None else None, manifest)
     listing = Listing()
-    text, problems = survey(f"{work.state}/simple", listing, tree, {item.path for item in manifest.pages})
+    text, problems = survey(
+        f"{work.state}/simple", listing, tree, {item.path for item in manifest.pages}
+    )
     if problems:
         hint = [] if len(problems) <= _SHOWN else [f"… and {len(problems) - _SHOWN} more"]
-        raise Rejected(*problems[:_SHOWN], *hint, "the tree is damaged, or the bundle incomplete: run --check")
+        raise Rejected(
+            *problems[:_SHOWN], *hint, "the tree is damaged, or the bundle incomplete: run --check"
+        )
     if hashlib.sha256(text.encode()).hexdigest() != entry.state:
-        raise Rejected("the pages are not those that the near side has: a page here is damaged; run --check")
+        raise Rejected(
+            "the pages are not those that the near side has: a page here is damaged; run --check"
+        )
     place_blobs(root, work, manifest)
     state = root.state(entry.name)
     if is_there(state):
@@ -2448,7 +2658,11 @@ def _sweep_files(directory: str, shown_path: str, listing: Listing) -> bool:
                 os.rmdir(entry.path)
             else:
                 left += 1
-        elif entry.is_file(follow_symlinks=False) and hash(path) not in listing.paths and _BLOB.match(path):
+        elif (
+            entry.is_file(follow_symlinks=False)
+            and hash(path) not in listing.paths
+            and _BLOB.match(path)
+        ):
             os.unlink(entry.path)
         else:
             # Listed, or nothing that this program could have written.
@@ -2467,7 +2681,11 @@ def load_page_list(root: Root, entry: Applied) -> Optional[dict[str, str]]:
         return None
     if hashlib.sha256(data).hexdigest() != entry.state:
         return None
-    return {match.group(2): match.group(1) for match in map(_HASH_LINE.match, data.decode().splitlines()) if match}
+    return {
+        match.group(2): match.group(1)
+        for match in map(_HASH_LINE.match, data.decode().splitlines())
+        if match
+    }
 
 
 def _blocks(path: str) -> Iterator[bytes]:
@@ -2499,7 +2717,9 @@ def hash_pages(root: Root, entry: Applied) -> dict[str, str]:
 
 def page_list_text(pages: dict[str, str]) -> bytes:
     """Return the list of pages whose sha256 is the state's digest."""
-    return "".join(sorted(f"{sha256}  {path}\n" for path, sha256 in pages.items())).encode("utf-8", "surrogateescape")
+    return "".join(sorted(f"{sha256}  {path}\n" for path, sha256 in pages.items())).encode(
+        "utf-8", "surrogateescape"
+    )
 
 
 def apply_repair(root: Root, work: Work, record: Record, manifest: Manifest) -> None:
@@ -2507,9 +2727,14 @@ def apply_repair(root: Root, work: Work, record: Record, manifest: Manifest) -> 
     entry = record.last
     expected = load_page_list(root, entry)
     if manifest.pages and expected is None:
-        expected = {**hash_pages(root, entry), **{item.path: item.sha256 for item in manifest.pages}}
+        expected = {
+            **hash_pages(root, entry),
+            **{item.path: item.sha256 for item in manifest.pages},
+        }
         if hashlib.sha256(page_list_text(expected)).hexdigest() != entry.state:
-            raise Rejected(f"{root.page_list(entry.name)} is damaged, and this repair does not mend all pages")
+            raise Rejected(
+                f"{root.page_list(entry.name)} is damaged, and this repair does not mend all pages"
+            )
     for item in manifest.pages:
         if expected is not None and expected.get(item.path) != item.sha256:
             raise Rejected(f"{item.path}: is no page of {entry.name}")
@@ -2521,7 +2746,9 @@ def apply_repair(root: Root, work: Work, record: Record, manifest: Manifest) -> 
         own = expected if other is entry else load_page_list(root, other)
         for item in manifest.pages:
             if own is not None and own.get(item.path) == item.sha256:
-                _replace_page(root, f"{root.state(other.name)}/{item.path}", work.target(item), item)
+                _replace_page(
+                    root, f"{root.state(other.name)}/{item.path}", work.target(item), item
+                )
         _mend_link(root, other)
     root.sync(*(root.state(other.name) for other in record.applied))
 
@@ -2615,7 +2842,9 @@ def _page_problem(path: Optional[str], sha256: str, whole: dict[int, str]) -> st
         return "bytes"
 
 
-def _check_blobs_of(root: Root, entry: Applied, bad: dict[str, str], listing: Listing, prefix: str) -> Iterator[Damage]:
+def _check_blobs_of(
+    root: Root, entry: Applied, bad: dict[str, str], listing: Listing, prefix: str
+) -> Iterator[Damage]:
     """Hash what the whole pages of a state list; a damaged page could name anything, and is not believed."""
     for path, place in sorted(find_pages(root, entry).items()):
         if path in bad or not path.endswith("/" + PAGE_NAMES[2]) or path.count("/") != 2:
@@ -2702,7 +2931,12 @@ def install(root: Root, media: Sequence[Medium], manifest: Manifest, *, is_signe
     """Keep ``ROOT/receive.py`` equal to that of the newest verified bundle; else only see that it is there."""
     data = None
     if is_signed and manifest.kind == "update":
-        shipped = [(f"{m.path}/{PROGRAM}", a) for m in media for a in manifest.attached if a.name == PROGRAM]
+        shipped = [
+            (f"{m.path}/{PROGRAM}", a)
+            for m in media
+            for a in manifest.attached
+            if a.name == PROGRAM
+        ]
         for path, attached in shipped:
             with contextlib.suppress(OSError):
                 found = read_small(path, min(attached.size, MAX_PROGRAM_BYTES))
@@ -2756,7 +2990,9 @@ def receive(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, 
     return {**reports[-1], "outcome": next((o for o in outcomes if o != "unchanged"), "unchanged")}
 
 
-def _receive_one(root: Root, media: Sequence[Medium], arguments: argparse.Namespace, talk: Talk) -> dict[str, Any]:
+def _receive_one(
+    root: Root, media: Sequence[Medium], arguments: argparse.Namespace, talk: Talk
+) -> dict[str, Any]:
     check_places(root, media)
     trust = None if arguments.trust is None else read_trust(root, media, arguments.trust)
     keygen = "" if trust is None else check_ssh_keygen(media)
@@ -2776,9 +3012,15 @@ def _receive_one(root: Root, media: Sequence[Medium], arguments: argparse.Namesp
             raise Rejected(f"{shown(media[0].path)}/{BUNDLE_JSON}: {exc}") from exc
         del data
         signer = choose_signer(signers, manifest.site) if signers else ""
-        talk.say(f"signed by {shown(signer)}" if signer else "NOT SIGNED: nobody knows who made this bundle")
+        talk.say(
+            f"signed by {shown(signer)}"
+            if signer
+            else "NOT SIGNED: nobody knows who made this bundle"
+        )
         is_fresh = not is_there(root.simple)
-        is_new = judge(manifest, digest, record, site, new_chain=arguments.new_chain, is_fresh=is_fresh)
+        is_new = judge(
+            manifest, digest, record, site, new_chain=arguments.new_chain, is_fresh=is_fresh
+        )
         if is_new:
             judge_time(manifest, talk, allow_expired=arguments.allow_expired)
         check_attached(media, manifest)
@@ -2818,7 +3060,9 @@ def _apply(
         return record
     assert manifest.sequence is not None
     name = state_name(root, manifest, digest, record)
-    entry = Applied(name, manifest.sequence, digest, manifest.state.digest, manifest.created_at, now())
+    entry = Applied(
+        name, manifest.sequence, digest, manifest.state.digest, manifest.created_at, now()
+    )
     talk.say("making the new state")
     listing = apply_update(root, work, record, entry, manifest)
     old = record.applied if record else ()
@@ -2826,14 +3070,24 @@ def _apply(
     # Files that nothing lists: of a bundle that never became whole, or of states that no record tells of.
     has_strays = record.sweep if record else not is_fresh
     has_strays = has_strays or len(root.staged(_STAGED)) > 1
-    save_record(root, Record(manifest.site, manifest.chain, signer, old, next=entry, sweep=has_strays))
+    save_record(
+        root, Record(manifest.site, manifest.chain, signer, old, next=entry, sweep=has_strays)
+    )
     switch(root, name)
-    record = commit(root, Record(manifest.site, manifest.chain, signer, old, sweep=has_strays), entry, keep)
+    record = commit(
+        root, Record(manifest.site, manifest.chain, signer, old, sweep=has_strays), entry, keep
+    )
     return sweep(root, record, listing, talk) if record.sweep else record
 
 
 def _finish(
-    root: Root, media: Sequence[Medium], manifest: Manifest, record: Record, *, is_new: bool, is_signed: bool
+    root: Root,
+    media: Sequence[Medium],
+    manifest: Manifest,
+    record: Record,
+    *,
+    is_new: bool,
+    is_signed: bool,
 ) -> dict[str, Any]:
     install(root, media, manifest, is_signed=is_signed)
     damage = known_damage(root, record)
@@ -2860,10 +3114,14 @@ def run_check(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str
         lines = [f"{item.problem}: {shown(item.path)}" for item in damage[:_SHOWN]]
         more = [f"… and {len(damage) - _SHOWN} more"] if len(damage) > _SHOWN else []
         if any("simple/" in item.path for item in damage):
-            more.append("what a damaged page lists was not checked: run --check again after the repair")
+            more.append(
+                "what a damaged page lists was not checked: run --check again after the repair"
+            )
         links = [item for item in damage if _is_own_link(item.path)]
         if links:
-            more.append(f"the links that are missing are put back by --rollback {record.last.sequence}")
+            more.append(
+                f"the links that are missing are put back by --rollback {record.last.sequence}"
+            )
         if len(links) < len(damage):
             carried = arguments.list or root.receipt
             more.append(f"carry {carried} to the near side, for `mirror bundle create --repair`")
@@ -2872,7 +3130,9 @@ def run_check(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str
 
 
 def _is_own_link(path: str) -> bool:
-    return path == "simple" or (path.startswith("snapshots/") and path.endswith("/files") and path.count("/") == 2)
+    return path == "simple" or (
+        path.startswith("snapshots/") and path.endswith("/files") and path.count("/") == 2
+    )
 
 
 def run_rollback(root: Root, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -2943,10 +3203,14 @@ def _show(root: Root, report: dict[str, Any]) -> None:
         print(said[outcome])
         print(f"carry {root.receipt} back to the near side")
         return
-    print(f"site {report['site']}, chain {report['chain'][:8]}…, signed by {shown(report['signer']) or 'nobody'}")
+    print(
+        f"site {report['site']}, chain {report['chain'][:8]}…, signed by {shown(report['signer']) or 'nobody'}"
+    )
     for entry in report["applied"]:
         served = "  (served)" if entry["name"] == live else ""
-        print(f"{entry['sequence']:8d}  made {entry['created_at']}  applied {entry['applied_at']}{served}")
+        print(
+            f"{entry['sequence']:8d}  made {entry['created_at']}  applied {entry['applied_at']}{served}"
+        )
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -2970,7 +3234,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for reason in reasons:
         print(f"receive: {reason}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps({"format": FORMAT, "outcome": "failed", **report, "exit_code": code, "reasons": reasons}))
+        print(
+            json.dumps(
+                {
+                    "format": FORMAT,
+                    "outcome": "failed",
+                    **report,
+                    "exit_code": code,
+                    "reasons": reasons,
+                }
+            )
+        )
     elif report:
         _show(Root(arguments.root), report)
     return code
@@ -3047,7 +3321,12 @@ class _PrintTarget(argparse.Action):
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, Any]:
     root, talk = Root(arguments.root), Talk()
-    commands = [arguments.check, arguments.status, arguments.rollback is not None, bool(arguments.directories)]
+    commands = [
+        arguments.check,
+        arguments.status,
+        arguments.rollback is not None,
+        bool(arguments.directories),
+    ]
     if sum(commands) != 1:
         parser.error("expected one of: directories with a bundle, --check, --rollback, --status")
     if arguments.list is not None and not arguments.check:
@@ -3068,7 +3347,9 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict
     if arguments.rollback is not None:
         return run_rollback(root, arguments)
     if (arguments.trust is None) != arguments.unsigned:
-        parser.error("expected --trust ALLOWED_SIGNERS (or --unsigned, and then nobody knows who made the bundle)")
+        parser.error(
+            "expected --trust ALLOWED_SIGNERS (or --unsigned, and then nobody knows who made the bundle)"
+        )
     return receive(root, arguments, talk)
 
 
@@ -3081,20 +3362,58 @@ def _disk_sentence(exc: OSError, root: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Check and apply a bundle on the far side of the gap.")
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Check and apply a bundle on the far side of the gap."
+    )
     add = parser.add_argument
-    add("directories", metavar="DIR", nargs="*", help="where the bundle lies; several when it is spread over media")
+    add(
+        "directories",
+        metavar="DIR",
+        nargs="*",
+        help="where the bundle lies; several when it is spread over media",
+    )
     add("--root", required=True, help="the far tree; made when it is not there")
-    add("--trust", metavar="ALLOWED_SIGNERS", help="the keys that are trusted, as ssh-keygen knows them")
-    add("--site", metavar="NAME", help="the name of this site: needed the first time, and remembered")
+    add(
+        "--trust",
+        metavar="ALLOWED_SIGNERS",
+        help="the keys that are trusted, as ssh-keygen knows them",
+    )
+    add(
+        "--site",
+        metavar="NAME",
+        help="the name of this site: needed the first time, and remembered",
+    )
     add("--unsigned", action="store_true", help="apply a bundle of which nobody knows who made it")
-    add("--new-chain", action="store_true", help="accept a full bundle that does not follow what was applied")
-    add("--allow-expired", action="store_true", help="accept a bundle that should have been applied before")
-    add("--keep", type=_positive, default=DEFAULT_KEEP, metavar="N", help="how many states stay (default %(default)s)")
-    add("--check", action="store_true", help="hash everything that was received; exit code 7 when something is damaged")
+    add(
+        "--new-chain",
+        action="store_true",
+        help="accept a full bundle that does not follow what was applied",
+    )
+    add(
+        "--allow-expired",
+        action="store_true",
+        help="accept a bundle that should have been applied before",
+    )
+    add(
+        "--keep",
+        type=_positive,
+        default=DEFAULT_KEEP,
+        metavar="N",
+        help="how many states stay (default %(default)s)",
+    )
+    add(
+        "--check",
+        action="store_true",
+        help="hash everything that was received; exit code 7 when something is damaged",
+    )
     add("--list", metavar="FILE", help="with --check: write the damage there, for a repair")
     add(
-        "--rollback", type=_positive, nargs="?", const=0, metavar="SEQUENCE", help="serve the state before, or that one"
+        "--rollback",
+        type=_positive,
+        nargs="?",
+        const=0,
+        metavar="SEQUENCE",
+        help="serve the state before, or that one",
     )
     add("--status", action="store_true", help="say what was applied and what is served")
     table = "print the [[target]] table of this machine, for the mirror's configuration"

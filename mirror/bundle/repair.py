@@ -70,13 +70,19 @@ def read_receipt(path: Path) -> Receipt:
     except OSError as exc:
         raise BundleError(problem=f"{path}: {exc.strerror}") from exc
     except (FormatError, msgspec.ValidationError) as exc:
-        raise BundleError(problem=f"{path} is no receipt and no list of the far side: {shown_text(str(exc))}") from exc
+        raise BundleError(
+            problem=f"{path} is no receipt and no list of the far side: {shown_text(str(exc))}"
+        ) from exc
     if receipt.format != 1:
-        raise BundleError(problem=f"{path} has format {receipt.format}, known is 1: update this program")
+        raise BundleError(
+            problem=f"{path} has format {receipt.format}, known is 1: update this program"
+        )
     return receipt
 
 
-def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow], *, is_receipt: bool = False) -> ShipmentRow:
+def find_shipment(
+    receipt: Receipt, made: Sequence[ShipmentRow], *, is_receipt: bool = False
+) -> ShipmentRow:
     """Return the bundle that a receipt names.
 
     Raises ``BundleError`` where this ledger does not have it.
@@ -84,11 +90,16 @@ def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow], *, is_receipt: 
     ``is_receipt``: False accepts a list of damage, which need not name the reached state.
     """
     if is_receipt and receipt.state_digest is None:
-        raise BundleError(problem="this is a list of damage and no receipt: carry back ROOT/receipt.json")
+        raise BundleError(
+            problem="this is a list of damage and no receipt: carry back ROOT/receipt.json"
+        )
     label = shown_text(bundle_label(receipt.site, receipt.sequence))
     for row in made:
         if (row.site, row.chain, row.sequence) == (receipt.site, receipt.chain, receipt.sequence):
-            if row.digest != receipt.digest or receipt.state_digest not in {None, row.state["digest"]}:
+            if row.digest != receipt.digest or receipt.state_digest not in {
+                None,
+                row.state["digest"],
+            }:
                 raise BundleError(
                     problem=f"the far side has another {label} than the one in this ledger: send one made with --full"
                 )
@@ -99,7 +110,9 @@ def find_shipment(receipt: Receipt, made: Sequence[ShipmentRow], *, is_receipt: 
     )
 
 
-def acknowledged_changes(before: Sequence[ShipmentRow], after: Sequence[ShipmentRow], sequence: int) -> list[str]:
+def acknowledged_changes(
+    before: Sequence[ShipmentRow], after: Sequence[ShipmentRow], sequence: int
+) -> list[str]:
     """Return, in sentences, the changes that a receipt for one bundle made in the ledger.
 
     A receipt deletes nothing. It lets ``prune`` forget the history of older bundles, once
@@ -120,7 +133,9 @@ def acknowledged_changes(before: Sequence[ShipmentRow], after: Sequence[Shipment
     else:
         lines.append("it was acknowledged before: nothing is let go of")
     if (old.damage or 0) != (new.damage or 0):
-        lines.append(f"damaged files that it reports: {old.damage or 0} before, {new.damage or 0} now")
+        lines.append(
+            f"damaged files that it reports: {old.damage or 0} before, {new.damage or 0} now"
+        )
     return lines
 
 
@@ -134,7 +149,11 @@ async def find_withheld(store: Store, receipt: Receipt, wants: Wants) -> frozens
         if found is not None:
             asked[damage.path] = (found[3], found[4].removesuffix(METADATA_ENDING))
     owners = await load_owners(store, asked.values())
-    return frozenset(path for path, blob in asked.items() if not any(wants(name) for name in owners.get(blob, ())))
+    return frozenset(
+        path
+        for path, blob in asked.items()
+        if not any(wants(name) for name in owners.get(blob, ()))
+    )
 
 
 def plan_repair(
@@ -203,7 +222,9 @@ def _blob(layout: Layout, path: str) -> PlannedItem | None:
         return None
     if not is_sidecar and sha256 != found[3]:
         return None
-    return PlannedItem(kind="sidecar" if is_sidecar else "blob", path=path, size=size, sha256=sha256)
+    return PlannedItem(
+        kind="sidecar" if is_sidecar else "blob", path=path, size=size, sha256=sha256
+    )
 
 
 def _page(layout: Layout, work: Path, path: str, expected: str | None) -> PlannedItem | None:

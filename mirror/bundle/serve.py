@@ -164,7 +164,9 @@ class FarTree:
     def __init__(self, root: str) -> None:
         self.root = root
         self.public = os.path.join(root, "public")
-        self._cache: OrderedDict[tuple[int, int, int, int, str, bool], tuple[str, bytes]] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int, int, int, str, bool], tuple[str, bytes]] = (
+            OrderedDict()
+        )
         self._cached_bytes = 0
         self._lock = threading.Lock()
 
@@ -208,7 +210,9 @@ class FarTree:
             known = os.fstat(descriptor)
             return (known, file.read(MAX_PAGE_BYTES)) if known.st_size <= MAX_PAGE_BYTES else None
 
-    def encoded(self, known: os.stat_result, data: bytes, *, form: str, zipped: bool) -> tuple[str, bytes]:
+    def encoded(
+        self, known: os.stat_result, data: bytes, *, form: str, zipped: bool
+    ) -> tuple[str, bytes]:
         """Return ETag and bytes of a page in an encoding; both are kept, within a limit."""
         key = (known.st_dev, known.st_ino, known.st_mtime_ns, known.st_size, form, zipped)
         with self._lock:
@@ -345,7 +349,9 @@ def _read_date(text: Optional[str]) -> Optional[float]:
         return None
 
 
-def read_range(request: Request, size: int, etag: str, modified: float) -> Optional[tuple[int, int]]:
+def read_range(
+    request: Request, size: int, etag: str, modified: float
+) -> Optional[tuple[int, int]]:
     """Return offset and count of a requested part, or None for the whole. Raises ``Declined`` (416)."""
     found = _RANGE.match(request.headers.get("range", ""))
     if request.method != "GET" or not found or not (found.group(1) or found.group(2)):
@@ -443,7 +449,9 @@ def _existing(tree: FarTree, parts: Sequence[str]) -> tuple[os.stat_result, byte
     return found
 
 
-def _page_answer(page: tuple[os.stat_result, bytes], form: str, tree: FarTree, request: Request) -> Answer:
+def _page_answer(
+    page: tuple[os.stat_result, bytes], form: str, tree: FarTree, request: Request
+) -> Answer:
     zipped = takes_gzip(request.headers.get("accept-encoding", ""))
     etag, body = tree.encoded(*page, form=form, zipped=zipped)
     headers = {**_PAGE_HEADERS, "Content-Type": form, "ETag": etag}
@@ -637,7 +645,9 @@ class FarServer:
             with self._condition:
                 self._connections -= 1
 
-    def _one(self, connection: socket.socket, client: str, buffer: bytearray, *, is_full: bool) -> bool:
+    def _one(
+        self, connection: socket.socket, client: str, buffer: bytearray, *, is_full: bool
+    ) -> bool:
         """Answer one request; return whether another may follow."""
         try:
             head = _read_head(connection, buffer)
@@ -656,7 +666,9 @@ class FarServer:
         finally:
             self._count_busy(-1)
 
-    def _answer(self, head: bytes, client: str, *, is_full: bool) -> tuple[Optional[Request], Answer]:
+    def _answer(
+        self, head: bytes, client: str, *, is_full: bool
+    ) -> tuple[Optional[Request], Answer]:
         request = None
         try:
             request = parse_request(head)

@@ -64,7 +64,15 @@ def describe_signer_of(data: bytes | int, signature: bytes, path: Path) -> str:
 
 
 def _describe(data: bytes | int, signature: str, path: Path) -> str:
-    command = [receive.find_ssh_keygen(), "-Y", "check-novalidate", "-n", receive.NAMESPACE, "-s", signature]
+    command = [
+        receive.find_ssh_keygen(),
+        "-Y",
+        "check-novalidate",
+        "-n",
+        receive.NAMESPACE,
+        "-s",
+        signature,
+    ]
     given: dict[str, Any] = {"input": data}
     if isinstance(data, int):
         os.lseek(data, 0, os.SEEK_SET)
@@ -91,7 +99,16 @@ def is_hardware(key: Path) -> bool:
 
 def make_key(path: Path, *, protect: bool) -> None:
     """Make an ed25519 key pair; with ``protect``, ``ssh-keygen`` asks for a passphrase. Raises ``BundleError``."""
-    command = [receive.find_ssh_keygen(), "-q", "-t", "ed25519", "-C", "offline-mirror", "-f", str(path)]
+    command = [
+        receive.find_ssh_keygen(),
+        "-q",
+        "-t",
+        "ed25519",
+        "-C",
+        "offline-mirror",
+        "-f",
+        str(path),
+    ]
     done = subprocess.run(command if protect else [*command, "-N", ""], check=False)  # noqa: S603 - fixed words
     if done.returncode:
         raise BundleError(problem=f"ssh-keygen could not make {path}; what it said stands above")

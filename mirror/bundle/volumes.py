@@ -113,7 +113,9 @@ def _padded(size: int) -> int:
     return size + -size % BLOCK
 
 
-def write_volumes(plan: Plan, sources: Callable[[str], Path], medium: OpenMedium, told: Told) -> None:
+def write_volumes(
+    plan: Plan, sources: Callable[[str], Path], medium: OpenMedium, told: Told
+) -> None:
     """Write the volumes that are not complete, each durable before it counts.
 
     Raises ``TreeError``, ``BundleError``.
@@ -140,8 +142,12 @@ def _write_volume(
             out.write(bytes(-member.size % BLOCK))
         out.write(bytes(_END))
     written = out.written()
-    if written.size != volume.size:  # pragma: no cover - the layout and the headers are made by the same code
-        raise BundleError(problem=f"{written.name} became {written.size} bytes long instead of {volume.size}")
+    if (
+        written.size != volume.size
+    ):  # pragma: no cover - the layout and the headers are made by the same code
+        raise BundleError(
+            problem=f"{written.name} became {written.size} bytes long instead of {volume.size}"
+        )
     return written
 
 
@@ -153,10 +159,14 @@ def _copy(member: Member, source: Path, out: HashingFile) -> None:
         except OSError as exc:
             if exc.errno not in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}:
                 raise
-            raise BundleError(problem=f"{source}: {exc.strerror}; run `mirror verify --repair`") from exc
+            raise BundleError(
+                problem=f"{source}: {exc.strerror}; run `mirror verify --repair`"
+            ) from exc
     with tree_errors(source), os.fdopen(descriptor, "rb", buffering=0) as file:
         if os.fstat(descriptor).st_size != member.whole:
-            raise BundleError(problem=f"{source} is damaged: not {member.whole} bytes; run `mirror verify --repair`")
+            raise BundleError(
+                problem=f"{source} is damaged: not {member.whole} bytes; run `mirror verify --repair`"
+            )
         file.seek(member.start)
         digest, left = hashlib.sha256(), member.size
         while left:
@@ -172,4 +182,6 @@ def _copy(member: Member, source: Path, out: HashingFile) -> None:
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256")
     if digest.hexdigest() != member.sha256:
-        raise BundleError(problem=f"{source} is damaged: its bytes have another sha256; run `mirror verify --repair`")
+        raise BundleError(
+            problem=f"{source} is damaged: its bytes have another sha256; run `mirror verify --repair`"
+        )

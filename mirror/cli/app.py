@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import typer
 
-from mirror.cli.commands import check, explain, list_, lock, probe, serve, snapshot, status, sync, upkeep, why
+from mirror.cli.commands import (
+    check,
+    explain,
+    list_,
+    lock,
+    probe,
+    serve,
+    snapshot,
+    status,
+    sync,
+    upkeep,
+    why,
+)
 from mirror.cli.commands.bundle import contents, create, key, receive, sites
 from mirror.cli.commands.configuration import (
     client_config,
@@ -86,7 +98,9 @@ _bundle.command("list")(with_global_options(sites.show))
 _bundle.command("inspect")(with_global_options(contents.inspect))
 _bundle.command("verify")(with_global_options(contents.verify))
 # Unknown options are passed on: they are those of receive.py.
-_bundle.command("receive", context_settings={"ignore_unknown_options": True})(with_global_options(receive.receive))
+_bundle.command("receive", context_settings={"ignore_unknown_options": True})(
+    with_global_options(receive.receive)
+)
 _bundle.command("acknowledge")(with_global_options(sites.acknowledge))
 _bundle.command("forget")(with_global_options(sites.forget))
 _bundle.command("abandon")(with_global_options(sites.abandon))

@@ -11,10 +11,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def shown_bytes(total: int, what: str, console: Console | None = None) -> Iterator[Callable[[int], None]]:
+def shown_bytes(
+    total: int, what: str, console: Console | None = None
+) -> Iterator[Callable[[int], None]]:
     """Show a bar while the block runs, and yield a function that advances it by a number of bytes."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -29,6 +38,8 @@ def shown_bytes(total: int, what: str, console: Console | None = None) -> Iterat
         yield lambda count: progress.advance(task, count)
 
 
-def shown_bytes_if(is_shown: bool, total: int, what: str) -> AbstractContextManager[Callable[[int], None]]:
+def shown_bytes_if(
+    is_shown: bool, total: int, what: str
+) -> AbstractContextManager[Callable[[int], None]]:
     """Show a bar while the block runs, or nothing."""
     return shown_bytes(total, what) if is_shown else nullcontext(lambda _count: None)

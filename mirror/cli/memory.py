@@ -40,11 +40,15 @@ def write_memory_limit() -> None:
 
 
 def _is_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno == errno.ENOMEM
+    ):
         return True
     if isinstance(error, SystemError):
         return any(words in str(error) for words in _WORDS_OF_C)
-    return isinstance(error, ImportError | RuntimeError | OSError) and any(w in str(error).lower() for w in _WORDS)
+    return isinstance(error, ImportError | RuntimeError | OSError) and any(
+        w in str(error).lower() for w in _WORDS
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

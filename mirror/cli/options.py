@@ -55,7 +55,12 @@ class GlobalOptions:
         """Whether a person sees stderr on a terminal that can redraw: progress is shown, and the
         log is shorter.
         """
-        if self.log_format is LogFormat.JSON or os.environ.get("TERM") in {None, "", "dumb", "unknown"}:
+        if self.log_format is LogFormat.JSON or os.environ.get("TERM") in {
+            None,
+            "",
+            "dumb",
+            "unknown",
+        }:
             return False
         try:
             return sys.stderr is not None and sys.stderr.isatty()
@@ -98,7 +103,9 @@ class GlobalOptions:
             found = config_of_root(env=os.environ, root=self.root)
             from mirror.logs import get_logger
 
-            get_logger(__name__).warning("config.ignored", problem=str(exc), root=str(found.mirror.root))
+            get_logger(__name__).warning(
+                "config.ignored", problem=str(exc), root=str(found.mirror.root)
+            )
             return found
 
 
@@ -128,7 +135,10 @@ _PARAMETERS: Mapping[str, Any] = {
             help="Configuration; else $MIRROR_CONFIG, ./mirror.toml, /etc/mirror/mirror.toml.",
         ),
     ],
-    "root": Annotated[Path | None, typer.Option("--root", metavar="DIR", show_default=False, help="Root of the tree.")],
+    "root": Annotated[
+        Path | None,
+        typer.Option("--root", metavar="DIR", show_default=False, help="Root of the tree."),
+    ],
     "wait_s": Annotated[
         float | None,
         typer.Option(
@@ -149,11 +159,19 @@ _PARAMETERS: Mapping[str, Any] = {
     ],
     "log_format": Annotated[
         LogFormat | None,
-        typer.Option("--log-format", show_default=False, help="Default: console on a terminal, else json."),
+        typer.Option(
+            "--log-format", show_default=False, help="Default: console on a terminal, else json."
+        ),
     ],
     "version": Annotated[
         bool | None,
-        typer.Option("--version", is_eager=True, callback=version_option, show_default=False, help="Show the version."),
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=version_option,
+            show_default=False,
+            help="Show the version.",
+        ),
     ],
 }
 
@@ -193,7 +211,9 @@ def _merge(ctx: typer.Context, values: dict[str, Any]) -> GlobalOptions:
     """Remove the global options from ``values`` and let them override the earlier ones."""
     values.pop("version", None)  # its callback has done its work
     given = {field.name: values.pop(field.name, None) for field in fields(GlobalOptions)}
-    merged: dict[str, Any] = ctx.meta.get(_META_KEY, {}) | {k: v for k, v in given.items() if v is not None}
+    merged: dict[str, Any] = ctx.meta.get(_META_KEY, {}) | {
+        k: v for k, v in given.items() if v is not None
+    }
     ctx.meta[_META_KEY] = merged
     return GlobalOptions(**merged)
 
@@ -208,7 +228,9 @@ def _as_typer_function(
     run: Callable[..., None], named: Callable[..., Any], own: list[inspect.Parameter]
 ) -> Callable[..., None]:
     """Give ``run`` the signature that typer reads: the context, ``own``, then the global options."""
-    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    context = inspect.Parameter(
+        "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+    )
     common = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
         for name, annotation in _PARAMETERS.items()

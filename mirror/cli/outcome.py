@@ -77,7 +77,9 @@ def write_out(text: str, *, end: str = "\n") -> None:
         close_output()
     except OSError as exc:
         close_output()
-        raise TreeError(path="standard output", problem=f"can't be written: {exc.strerror}") from exc
+        raise TreeError(
+            path="standard output", problem=f"can't be written: {exc.strerror}"
+        ) from exc
 
 
 def write_json(value: Any) -> None:

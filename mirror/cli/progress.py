@@ -112,7 +112,11 @@ def _doing(run: IndexRun, phase: Phase, fraction: float) -> str:
     if phase is Phase.ROOTS and counters.projects_listed:
         return f"read the root: {counted(counters.projects_listed, 'project')}"
     if phase is not Phase.PROJECTS or counters.projects_looked < counters.projects_due:
-        waits = phase is Phase.PROJECTS and run.selection.policy.overlay and not counters.projects_looked
+        waits = (
+            phase is Phase.PROJECTS
+            and run.selection.policy.overlay
+            and not counters.projects_looked
+        )
         doing: str = "waiting for the indexes before it" if waits else phase.value
         return doing
     return "downloading" if fraction < 1 and counters.files_wanted else "looked at all"
@@ -194,7 +198,9 @@ def render(views: list[View]) -> RenderableType:
         first.add_column(justify="right", no_wrap=True)
         bar = ProgressBar(total=1.0, completed=view.fraction, width=_BAR)
         percent = f"{int(view.fraction * 100)} %"
-        first.add_row(cell(view.name, "bold"), bar, cell(percent), cell(view.doing), cell(view.left))
+        first.add_row(
+            cell(view.name, "bold"), bar, cell(percent), cell(view.doing), cell(view.left)
+        )
         second = Table.grid(padding=(0, 1), expand=True)
         second.add_column(ratio=1, no_wrap=True)
         second.add_column(justify="right", no_wrap=True)

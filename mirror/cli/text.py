@@ -13,7 +13,17 @@ from mirror.core.amounts import ago, counted, duration, size
 from mirror.errors import shown_text
 from mirror.logs import redact
 
-__all__ = ["ago", "counted", "duration", "folded", "remaining", "safe", "size", "stdout_width", "table"]
+__all__ = [
+    "ago",
+    "counted",
+    "duration",
+    "folded",
+    "remaining",
+    "safe",
+    "size",
+    "stdout_width",
+    "table",
+]
 
 _LIMIT = 600
 

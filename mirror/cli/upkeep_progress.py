@@ -32,15 +32,22 @@ class VerificationView:
         from rich.text import Text
 
         return Text(
-            describe_verification(self._found, time.monotonic() - self._started_s), no_wrap=True, overflow="ellipsis"
+            describe_verification(self._found, time.monotonic() - self._started_s),
+            no_wrap=True,
+            overflow="ellipsis",
         )
 
 
 def describe_verification(found: Verification, elapsed_s: float) -> str:
     """Return the progress, the rate, and the estimated time left."""
-    parts = [found.doing, f"{found.blobs_checked:,}/{max(found.blobs_total, found.blobs_checked):,} files"]
+    parts = [
+        found.doing,
+        f"{found.blobs_checked:,}/{max(found.blobs_total, found.blobs_checked):,} files",
+    ]
     if found.bytes_total:
-        parts.append(f"{size(found.bytes_checked)} of {size(max(found.bytes_total, found.bytes_checked))}")
+        parts.append(
+            f"{size(found.bytes_checked)} of {size(max(found.bytes_total, found.bytes_checked))}"
+        )
     if found.pages_checked:
         parts.append(f"{found.pages_checked:,} pages")
     if found.findings:
@@ -61,5 +68,7 @@ def shown_verification(found: Verification, console: Console | None = None) -> I
 
     console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
     view = VerificationView(found)
-    with Live(view, console=console, refresh_per_second=_A_SECOND, transient=True, redirect_stdout=False):
+    with Live(
+        view, console=console, refresh_per_second=_A_SECOND, transient=True, redirect_stdout=False
+    ):
         yield

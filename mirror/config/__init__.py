@@ -10,7 +10,13 @@ their sources.
 from mirror.config.addresses import check_listen, is_loopback_host
 from mirror.config.by_hand import all_credential_names, by_hand, credential_names
 from mirror.config.checks import checked_url
-from mirror.config.loading import config_for_tree, config_of_root, find_config, load_config, missing_sources
+from mirror.config.loading import (
+    config_for_tree,
+    config_of_root,
+    find_config,
+    load_config,
+    missing_sources,
+)
 from mirror.config.settings import (
     AuthConfig,
     AuthKind,
@@ -23,7 +29,13 @@ from mirror.config.settings import (
     SiteConfig,
 )
 from mirror.config.show import effective_toml, json_schema, render_default, render_for_systemd
-from mirror.config.units import format_duration, format_size, parse_duration, parse_ratio, parse_size
+from mirror.config.units import (
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_ratio,
+    parse_size,
+)
 from mirror.config.wants import TargetConfig, WantConfig
 
 __all__ = [

@@ -81,7 +81,9 @@ def check_serve(serve: ServeConfig) -> ServeConfig:
         check_listen(serve.listen, "serve.listen")
     if (serve.certificate is None) != (serve.key is None):
         missing = "key" if serve.key is None else "certificate"
-        raise ConfigError(where=f"serve.{missing}", problem="missing: TLS needs certificate and key")
+        raise ConfigError(
+            where=f"serve.{missing}", problem="missing: TLS needs certificate and key"
+        )
     for proxy in serve.trusted_proxies:
         _check_network(proxy, "serve.trusted-proxies")
     if serve.url is None:

@@ -13,13 +13,22 @@ from mirror.config.settings import AuthConfig, Config
 
 def credential_names(auth: AuthConfig) -> tuple[str, ...]:
     """Return the names in ``$CREDENTIALS_DIRECTORY`` that a credential is read from, each once."""
-    fields = [field.name for field in msgspec.structs.fields(auth) if field.name.endswith("_credential")]
-    return tuple(dict.fromkeys(name for field in fields if (name := getattr(auth, field)) is not None))
+    fields = [
+        field.name for field in msgspec.structs.fields(auth) if field.name.endswith("_credential")
+    ]
+    return tuple(
+        dict.fromkeys(name for field in fields if (name := getattr(auth, field)) is not None)
+    )
 
 
 def all_credential_names(config: Config) -> tuple[str, ...]:
     """Return the names that the credentials of all indexes are read from, each once."""
-    found = (name for index in config.indexes if index.auth is not None for name in credential_names(index.auth))
+    found = (
+        name
+        for index in config.indexes
+        if index.auth is not None
+        for name in credential_names(index.auth)
+    )
     return tuple(dict.fromkeys(found))
 
 

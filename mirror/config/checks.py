@@ -51,7 +51,9 @@ def checked_url(url: str, *, where: str, is_flat: bool = False) -> str:
     """
     parts = split_url(url, where=where)
     if parts.query or "?" in url or "#" in url:
-        raise ConfigError(where=where, problem="expected a URL without query and fragment (? and #)")
+        raise ConfigError(
+            where=where, problem="expected a URL without query and fragment (? and #)"
+        )
     is_document = is_flat or url.lower().endswith((".html", ".htm"))
     return url if url.endswith("/") or is_document else f"{url}/"
 
@@ -61,7 +63,9 @@ def check_variable(name: str, where: str) -> None:
     it is not repeated.
     """
     if not _VARIABLE.fullmatch(name):
-        raise ConfigError(where=where, problem="expected the name of an environment variable, not its value")
+        raise ConfigError(
+            where=where, problem="expected the name of an environment variable, not its value"
+        )
 
 
 def check(config: ConfigFile) -> ConfigFile:
@@ -72,9 +76,14 @@ def check(config: ConfigFile) -> ConfigFile:
     if not config.indexes:
         raise ConfigError(where="index", problem="expected one or more [[index]] tables, got none")
     indexes = tuple(_check_index(index, f"index[{n}]") for n, index in enumerate(config.indexes))
-    twice = next((name for name, count in Counter(index.name for index in indexes).items() if count > 1), None)
+    twice = next(
+        (name for name, count in Counter(index.name for index in indexes).items() if count > 1),
+        None,
+    )
     if twice is not None:
-        raise ConfigError(where="index", problem=f'two indexes are named "{twice}"; names must be unique')
+        raise ConfigError(
+            where="index", problem=f'two indexes are named "{twice}"; names must be unique'
+        )
     check_service(config.service)
     served = check_serve(config.serve)
     for n, site in enumerate(config.sites):
@@ -110,7 +119,9 @@ def _check_wants(config: ConfigFile) -> None:
 
 def _check_selection(config: ConfigFile, index: IndexConfig, where: str) -> None:
     if index.select == "needed" and not config.wants:
-        problem = 'expected one or more [[want]] tables with "needed", got none; "listed" needs none'
+        problem = (
+            'expected one or more [[want]] tables with "needed", got none; "listed" needs none'
+        )
         raise ConfigError(where=f"{where}.select", problem=problem)
     if not index.overlay_targets:
         return
@@ -141,17 +152,25 @@ def _check_name(name: str, where: str) -> None:
 def _check_site(site: SiteConfig, where: str) -> None:
     _check_name(site.name, f"{where}.name")
     if not site.projects:
-        raise ConfigError(where=f"{where}.projects", problem='expected one or more patterns, such as ["*"], got none')
+        raise ConfigError(
+            where=f"{where}.projects",
+            problem='expected one or more patterns, such as ["*"], got none',
+        )
     for key, patterns in (("projects", site.projects), ("exclude-projects", site.exclude_projects)):
         if not all(pattern and pattern.isprintable() for pattern in patterns):
-            raise ConfigError(where=f"{where}.{key}", problem="expected patterns of printable characters, none empty")
+            raise ConfigError(
+                where=f"{where}.{key}",
+                problem="expected patterns of printable characters, none empty",
+            )
 
 
 def _check_index(index: IndexConfig, where: str) -> IndexConfig:
     _check_name(index.name, f"{where}.name")
     url = checked_url(index.url, where=f"{where}.url", is_flat=index.format == "flat")
     if index.format == "flat" and index.list == "config":
-        problem = 'a flat page is the list itself; name the projects with list = "root" and projects'
+        problem = (
+            'a flat page is the list itself; name the projects with list = "root" and projects'
+        )
         raise ConfigError(where=f"{where}.list", problem=problem)
     if index.proxy is not None:
         split_url(index.proxy, where=f"{where}.proxy")
@@ -186,9 +205,15 @@ def _check_patterns(index: IndexConfig, where: str) -> None:
     )
     for key, patterns, needed in lists:
         if needed and not patterns:
-            raise ConfigError(where=f"{where}.{key}", problem='expected one or more patterns, such as ["*"], got none')
+            raise ConfigError(
+                where=f"{where}.{key}",
+                problem='expected one or more patterns, such as ["*"], got none',
+            )
         if not all(pattern and pattern.isprintable() for pattern in patterns):
-            raise ConfigError(where=f"{where}.{key}", problem="expected patterns of printable characters, none empty")
+            raise ConfigError(
+                where=f"{where}.{key}",
+                problem="expected patterns of printable characters, none empty",
+            )
     if index.list == "config":
         _check_names(index.projects, f"{where}.projects")
 
@@ -196,7 +221,9 @@ def _check_patterns(index: IndexConfig, where: str) -> None:
 def _check_names(names: tuple[str, ...], where: str) -> None:
     for name in names:
         if _WILDCARDS.search(name):
-            problem = f'expected plain names with list = "config", got "{shown_text(name, limit=60)}"'
+            problem = (
+                f'expected plain names with list = "config", got "{shown_text(name, limit=60)}"'
+            )
             raise ConfigError(where=where, problem=problem)
         try:
             normalize_project(name)
@@ -207,16 +234,25 @@ def _check_names(names: tuple[str, ...], where: str) -> None:
 def _check_auth(auth: AuthConfig, where: str) -> None:
     used = _USED[auth.kind]
     for group, fields in _SOURCES.items():
-        given = [field.replace("_", "-") for field in fields if getattr(auth, field) not in {None, ()}]
+        given = [
+            field.replace("_", "-") for field in fields if getattr(auth, field) not in {None, ()}
+        ]
         empty = [field for field in given if getattr(auth, field.replace("-", "_")) == ""]
         if auth.kind == "basic" and empty == ["username"]:
             empty = []  # empty on purpose: the password alone is the credential
         if empty:
-            raise ConfigError(where=f"{where}.{empty[0]}", problem="expected a text in quotes, got an empty text")
+            raise ConfigError(
+                where=f"{where}.{empty[0]}", problem="expected a text in quotes, got an empty text"
+            )
         if given and group not in used:
-            raise ConfigError(where=f"{where}.{given[0]}", problem=f'not used with kind = "{auth.kind}"{_hint(group)}')
+            raise ConfigError(
+                where=f"{where}.{given[0]}",
+                problem=f'not used with kind = "{auth.kind}"{_hint(group)}',
+            )
         if len(given) > 1:
-            raise ConfigError(where=f"{where}.{given[1]}", problem=f"{given[0]} is there too; keep one of them")
+            raise ConfigError(
+                where=f"{where}.{given[1]}", problem=f"{given[0]} is there too; keep one of them"
+            )
         if not given and used.get(group):
             keys = ", ".join(field.replace("_", "-") for field in fields)
             one = "" if len(fields) == 1 else "one of "
@@ -232,21 +268,34 @@ def _check_sources(auth: AuthConfig, where: str) -> None:
         if field.endswith("_env") and value is not None:
             check_variable(value, key)
         if field.endswith("_credential") and value is not None and not _CREDENTIAL.fullmatch(value):
-            raise ConfigError(where=key, problem="expected the name of a file in $CREDENTIALS_DIRECTORY")
+            raise ConfigError(
+                where=key, problem="expected the name of a file in $CREDENTIALS_DIRECTORY"
+            )
     if auth.username is not None and (":" in auth.username or not auth.username.isprintable()):
-        raise ConfigError(where=f"{where}.username", problem="expected printable characters without a colon")
+        raise ConfigError(
+            where=f"{where}.username", problem="expected printable characters without a colon"
+        )
     if auth.command and not auth.command[0]:
-        raise ConfigError(where=f"{where}.command", problem="expected a program first, got an empty text")
+        raise ConfigError(
+            where=f"{where}.command", problem="expected a program first, got an empty text"
+        )
 
 
 def _check_transport(index: IndexConfig, where: str) -> None:
     parts = urlsplit(index.url)
     explicit = index.auth is not None and index.auth.kind not in {"auto", "none"}
-    if explicit and parts.scheme == "http" and not is_loopback_host(parts.hostname or "") and not index.allow_insecure:
+    if (
+        explicit
+        and parts.scheme == "http"
+        and not is_loopback_host(parts.hostname or "")
+        and not index.allow_insecure
+    ):
         problem = "credentials would be sent unencrypted; use https, or allow it with allow-insecure = true"
         raise ConfigError(where=f"{where}.url", problem=problem)
 
 
 def _hint(group: str) -> str:
-    kind = {"password": "basic", "username": "basic", "token": "bearer", "command": "command"}[group]
+    kind = {"password": "basic", "username": "basic", "token": "bearer", "command": "command"}[
+        group
+    ]
     return f'; did you mean kind = "{kind}"?'

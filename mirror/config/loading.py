@@ -27,7 +27,11 @@ MAX_FILE_BYTES = 1 << 20
 
 
 def load_config(
-    path: Path | None, *, env: Mapping[str, str], root: Path | None = None, index_url: str | None = None
+    path: Path | None,
+    *,
+    env: Mapping[str, str],
+    root: Path | None = None,
+    index_url: str | None = None,
 ) -> Config:
     """Return the checked configuration of ``--config``, ``--root`` and ``--index-url``. Raises ``ConfigError``.
 
@@ -60,7 +64,9 @@ def config_for_tree(path: Path | None, *, env: Mapping[str, str], root: Path | N
         return load_config(path, env=env, root=root)
     chosen = Path(overrides["root"])
     if any(place.exists() for place in (DEFAULT_FILE, SYSTEM_FILE)):
-        configured = load_config(None, env={k: v for k, v in env.items() if k != "MIRROR_ROOT"}, root=None)
+        configured = load_config(
+            None, env={k: v for k, v in env.items() if k != "MIRROR_ROOT"}, root=None
+        )
         if configured.mirror.root.resolve() == chosen.resolve():
             return configured
     return config_of_root(env=env, root=root)
@@ -80,7 +86,10 @@ def missing_sources(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         f"index[{n}].{sentence}"
         for n, index in enumerate(config.indexes)
-        for sentence in (*_missing_files("", index), *(_missing_of_auth(index.auth, env) if index.auth else ()))
+        for sentence in (
+            *_missing_files("", index),
+            *(_missing_of_auth(index.auth, env) if index.auth else ()),
+        )
     )
 
 
@@ -116,7 +125,9 @@ def _without_file(index_url: str, overrides: dict[str, str]) -> Config:
         mirror=read_struct(MirrorSettings, overrides, where="mirror", base=Path.cwd()),
         indexes=(IndexConfig(name="default", url=checked_url(index_url, where="--index-url")),),
     )
-    return Config(mirror=config.mirror, limits=config.limits, indexes=config.indexes, source="--index-url")
+    return Config(
+        mirror=config.mirror, limits=config.limits, indexes=config.indexes, source="--index-url"
+    )
 
 
 def find_config(path: Path | None, env: Mapping[str, str]) -> Path | None:
@@ -175,7 +186,9 @@ def _missing_of_auth(auth: AuthConfig, env: Mapping[str, str]) -> list[str]:
         if field.name.endswith("_env") and not env.get(value):
             missing.append(f"{key}: the variable {value} is not set")
         if field.name.endswith("_credential") and directory is None:
-            missing.append(f"{key}: $CREDENTIALS_DIRECTORY is not set; systemd sets it with LoadCredential=")
+            missing.append(
+                f"{key}: $CREDENTIALS_DIRECTORY is not set; systemd sets it with LoadCredential="
+            )
         elif field.name.endswith("_credential") and not _is_file(Path(directory or "") / value):
             missing.append(f"{key}: $CREDENTIALS_DIRECTORY has no file {value}")
     return missing

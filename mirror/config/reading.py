@@ -43,7 +43,9 @@ def read_struct(cls: type[S], raw: object, *, where: str, base: Path) -> S:
         path = _join(where, field.encode_name)
         if field.encode_name in raw:
             quiet = cls is AuthConfig or field.encode_name in _NEVER_SHOWN
-            values[field.name] = _read_value(field.type, raw[field.encode_name], where=path, base=base, quiet=quiet)
+            values[field.name] = _read_value(
+                field.type, raw[field.encode_name], where=path, base=base, quiet=quiet
+            )
         elif field.required:
             raise ConfigError(where=path, problem=f"missing: {_missing(field.type)}")
     return cls(**values)
@@ -65,7 +67,9 @@ def struct_of(annotation: Any) -> type[msgspec.Struct] | None:
     """
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return annotation
-    return next((struct for part in typing.get_args(annotation) if (struct := struct_of(part))), None)
+    return next(
+        (struct for part in typing.get_args(annotation) if (struct := struct_of(part))), None
+    )
 
 
 def is_list(annotation: Any) -> bool:
@@ -91,11 +95,16 @@ def _read_value(annotation: Any, value: object, *, where: str, base: Path, quiet
 def _read_tables(cls: type[S], value: object, *, where: str, base: Path) -> tuple[S, ...]:
     if isinstance(value, Mapping):
         raise ConfigError(
-            where=where, problem=f"expected one or more [[{where}]] tables, got [{where}]: double the brackets"
+            where=where,
+            problem=f"expected one or more [[{where}]] tables, got [{where}]: double the brackets",
         )
     if not isinstance(value, list):
-        raise ConfigError(where=where, problem=f"expected one or more [[{where}]] tables, got {_shown(value)}")
-    return tuple(read_struct(cls, table, where=f"{where}[{n}]", base=base) for n, table in enumerate(value))
+        raise ConfigError(
+            where=where, problem=f"expected one or more [[{where}]] tables, got {_shown(value)}"
+        )
+    return tuple(
+        read_struct(cls, table, where=f"{where}[{n}]", base=base) for n, table in enumerate(value)
+    )
 
 
 def _refuse_unknown(raw: Mapping[str, object], *, known: list[str], where: str) -> None:
@@ -108,7 +117,11 @@ def _refuse_unknown(raw: Mapping[str, object], *, known: list[str], where: str) 
             problem = f"secrets stay out of the configuration; use {noun}-env, {noun}-file or {noun}-credential"
             raise ConfigError(where=path, problem=problem)
         similar = difflib.get_close_matches(key.lower().replace("_", "-"), known, n=1)
-        advice = f'did you mean "{similar[0]}"?' if similar else f"known here: {', '.join(sorted(known))}"
+        advice = (
+            f'did you mean "{similar[0]}"?'
+            if similar
+            else f"known here: {', '.join(sorted(known))}"
+        )
         raise ConfigError(where=path, problem=f"unknown key; {advice}")
 
 
@@ -124,7 +137,9 @@ def _expected(info: inspect.Type) -> str:
         case inspect.VarTupleType():
             return 'a list of texts such as ["a", "b"]'
         case inspect.UnionType(types=types):
-            return " or ".join(_expected(part) for part in types if not isinstance(part, inspect.NoneType))
+            return " or ".join(
+                _expected(part) for part in types if not isinstance(part, inspect.NoneType)
+            )
     return "a text in quotes"
 
 

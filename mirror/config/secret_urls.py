@@ -29,14 +29,21 @@ def with_urls(config: ConfigFile, env: Mapping[str, str]) -> ConfigFile:
 def _with_url(index: IndexConfig, where: str, env: Mapping[str, str]) -> IndexConfig:
     named = [key for key in _KEYS if getattr(index, key.replace("-", "_"))]
     if not named:
-        raise ConfigError(where=f"{where}.url", problem="expected a URL such as https://HOST/simple/, http or https")
+        raise ConfigError(
+            where=f"{where}.url",
+            problem="expected a URL such as https://HOST/simple/, http or https",
+        )
     if len(named) > 1:
-        raise ConfigError(where=f"{where}.{named[1]}", problem=f"{named[0]} is there too; keep one of them")
+        raise ConfigError(
+            where=f"{where}.{named[1]}", problem=f"{named[0]} is there too; keep one of them"
+        )
     if named == ["url"]:
         return index
     where = f"{where}.{named[0]}"
     url = _from_variable(index, where, env) if named == ["url-env"] else _from_file(index, where)
-    return msgspec.structs.replace(index, url=checked_url(url, where=where, is_flat=index.format == "flat"))
+    return msgspec.structs.replace(
+        index, url=checked_url(url, where=where, is_flat=index.format == "flat")
+    )
 
 
 def _from_variable(index: IndexConfig, where: str, env: Mapping[str, str]) -> str:

@@ -170,7 +170,9 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     auth: AuthConfig | None = None
 
     def __repr__(self) -> str:
-        return f"IndexConfig(name={self.name!r}, url={'***' if self.has_secret_url else self.url!r})"
+        return (
+            f"IndexConfig(name={self.name!r}, url={'***' if self.has_secret_url else self.url!r})"
+        )
 
     @property
     def has_secret_url(self) -> bool:
@@ -180,7 +182,11 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     def policy(self, limits: Limits) -> IndexPolicy:
         """Return the selection of this index, its project patterns in the form of normalised names."""
         by_config = self.list == "config"
-        projects = map(normalize_project, self.projects) if by_config else map(normalize_pattern, self.projects)
+        projects = (
+            map(normalize_project, self.projects)
+            if by_config
+            else map(normalize_pattern, self.projects)
+        )
         return IndexPolicy(
             name=self.name,
             listed_by_config=by_config,

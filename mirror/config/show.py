@@ -249,7 +249,11 @@ def _object_schema(cls: type[msgspec.Struct], table: str) -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {field.encode_name: _field_schema(field, table) for field in fields},
     }
-    if required := [field.encode_name for field in fields if field.required and field.name not in {"mirror", "root"}]:
+    if required := [
+        field.encode_name
+        for field in fields
+        if field.required and field.name not in {"mirror", "root"}
+    ]:
         schema["required"] = required
     if cls is IndexConfig:
         schema["oneOf"] = [{"required": [key]} for key in ("url", "url-env", "url-file")]

@@ -20,7 +20,14 @@ MAX_DURATION_S = 100 * 365 * 86_400.0
 MAX_SIZE_BYTES = 2**62
 
 _NUMBER = r"([0-9]{1,12}(?:\.[0-9]{1,6})?)"
-_DURATION_UNITS = (("w", 604_800.0), ("d", 86_400.0), ("h", 3_600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001))
+_DURATION_UNITS = (
+    ("w", 604_800.0),
+    ("d", 86_400.0),
+    ("h", 3_600.0),
+    ("m", 60.0),
+    ("s", 1.0),
+    ("ms", 0.001),
+)
 _DURATION = re.compile("".join(f"(?:{_NUMBER}{unit})?" for unit, _ in _DURATION_UNITS))
 _SIZE_UNITS = {
     "": 1,
@@ -49,7 +56,11 @@ def parse_duration(value: object) -> float:
         return 0.0
     if match is None:
         raise ValueError("not a duration")
-    seconds = sum(float(n) * unit_s for n, (_, unit_s) in zip(match.groups(), _DURATION_UNITS, strict=True) if n)
+    seconds = sum(
+        float(n) * unit_s
+        for n, (_, unit_s) in zip(match.groups(), _DURATION_UNITS, strict=True)
+        if n
+    )
     if seconds > MAX_DURATION_S:
         raise ValueError("longer than a hundred years")
     return round(seconds, 3)
@@ -87,7 +98,10 @@ def parse_size(value: object) -> int:
 def format_size(size: int) -> str:
     """Return the shortest exact writing that ``parse_size`` reads as the same number of bytes."""
     for power, prefix in sorted(enumerate("KMGTP", start=1), reverse=True):
-        for unit, factor in ((f"{prefix}iB", 1024**power), (f"{'k' if prefix == 'K' else prefix}B", 1000**power)):
+        for unit, factor in (
+            (f"{prefix}iB", 1024**power),
+            (f"{'k' if prefix == 'K' else prefix}B", 1000**power),
+        ):
             if size and size % factor == 0:
                 return f"{size // factor}{unit}"
     return str(size)
@@ -111,7 +125,12 @@ def parse_ratio(value: object) -> float:
 
 def parse_rate(value: object) -> float:
     """Return a finite number of 0 or more."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or value < 0
+    ):
         raise ValueError("not a rate")
     return float(value)
 
@@ -177,7 +196,10 @@ RATIO = Unit(
     read=lambda value, _base: parse_ratio(value),
     write=lambda ratio: ratio,
     schema={
-        "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "^[0-9.]+ ?%$"}],
+        "anyOf": [
+            {"type": "number", "minimum": 0, "maximum": 1},
+            {"type": "string", "pattern": "^[0-9.]+ ?%$"},
+        ],
         "examples": [0.1, "10%"],
     },
 )

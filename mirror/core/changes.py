@@ -12,7 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
-from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
 
 from mirror.core.model import Labels
 from mirror.core.names import ProjectName
@@ -78,7 +83,9 @@ def compare_project(
         removed=tuple(sorted(before.keys() - after.keys())),
         replaced=replaced,
         yanked=tuple(
-            (f, reason) for f in both if (reason := after[f].yanked) is not None and before[f].yanked != reason
+            (f, reason)
+            for f in both
+            if (reason := after[f].yanked) is not None and before[f].yanked != reason
         ),
         unyanked=tuple(f for f in both if before[f].yanked is not None and after[f].yanked is None),
         relabelled=tuple(f for f in same if before[f].other_labels != after[f].other_labels),

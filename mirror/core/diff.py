@@ -121,7 +121,15 @@ class ProjectChange(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Whether nothing that a page shows changes and nothing is to be fetched."""
-        shown = self.fetch or self.relabel or self.rehash or self.metadata or self.refuse or self.remove or self.meta
+        shown = (
+            self.fetch
+            or self.relabel
+            or self.rehash
+            or self.metadata
+            or self.refuse
+            or self.remove
+            or self.meta
+        )
         return not shown
 
 
@@ -160,7 +168,9 @@ def diff_page(
             continue
         if is_foreign(known.filename, page.name):
             work.remove.append(Removal(held=known, kind=RemovalKind.FOREIGN))
-        elif known.filename in unwanted or (known.filename in listed and known.filename not in refused):
+        elif known.filename in unwanted or (
+            known.filename in listed and known.filename not in refused
+        ):
             work.remove.append(Removal(held=known, kind=RemovalKind.CONFIGURATION))
         elif known.filename in page.others and known.filename not in listed:
             work.remove.append(Removal(held=known, kind=RemovalKind.NO_FILE))
@@ -198,7 +208,17 @@ def diff_unchanged(held: Mapping[str, HeldFile], *, cycle: int) -> ProjectChange
 class _ChangeDraft:
     """The growing lists of one comparison."""
 
-    __slots__ = ("fetch", "metadata", "missing", "refuse", "rehash", "relabel", "remove", "returned", "touch")
+    __slots__ = (
+        "fetch",
+        "metadata",
+        "missing",
+        "refuse",
+        "rehash",
+        "relabel",
+        "remove",
+        "returned",
+        "touch",
+    )
 
     def __init__(self) -> None:
         self.fetch: list[Fetch] = []
@@ -219,7 +239,9 @@ def _judge_absence(known: HeldFile, cycle: int, work: _ChangeDraft) -> None:
         work.remove.append(Removal(held=known, kind=RemovalKind.ABSENT))
 
 
-def _keep_refused(known: HeldFile, labels: Labels | None, work: _ChangeDraft, *, is_html: bool) -> None:
+def _keep_refused(
+    known: HeldFile, labels: Labels | None, work: _ChangeDraft, *, is_html: bool
+) -> None:
     """A file that is listed and must not be touched stays as it is held, with the labels that it has now: a yank."""
     if known.absent_since is not None:
         work.returned.append(known)
@@ -238,7 +260,13 @@ def may_offer(metadata: Digests, first: str | None) -> bool:
 
 
 def _compare(
-    file: ListedFile, known: HeldFile, work: _ChangeDraft, metadata: Digests, *, is_html: bool, keep_replaced: bool
+    file: ListedFile,
+    known: HeldFile,
+    work: _ChangeDraft,
+    metadata: Digests,
+    *,
+    is_html: bool,
+    keep_replaced: bool,
 ) -> None:
     if known.absent_since is not None:
         work.returned.append(known)

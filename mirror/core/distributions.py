@@ -47,7 +47,9 @@ def is_foreign(filename: str, project: ProjectName) -> bool:
     if filename.startswith(f"{project}-"):
         return False
     name = _distribution_name(filename)
-    return name is not None and is_normalized_name(name) and not f"{name}-".startswith(f"{project}-")
+    return (
+        name is not None and is_normalized_name(name) and not f"{name}-".startswith(f"{project}-")
+    )
 
 
 def _distribution_name(filename: str) -> str | None:

@@ -36,7 +36,16 @@ _NAME_ENDS = rb"(?=[ \t\n\f\r/>])"
 _VALUE = rb"""(?:"[^"]*+"|'[^']*+'|[^ \t\n\f\r"'<>=`][^ \t\n\f\r"'<>`]*+)"""
 _ATTRIBUTE = rb"""[^ \t\n\f\r"'<>/=]++(?:""" + _SPACE + rb"*+=" + _SPACE + rb"*+" + _VALUE + rb")?"
 _REST_OF_TAG = rb"(?:[ \t\n\f\r/]++|" + _ATTRIBUTE + rb"){0,256}>"
-_TEXT_ELEMENTS = (b"script", b"style", b"title", b"textarea", b"xmp", b"iframe", b"noembed", b"noframes")
+_TEXT_ELEMENTS = (
+    b"script",
+    b"style",
+    b"title",
+    b"textarea",
+    b"xmp",
+    b"iframe",
+    b"noembed",
+    b"noframes",
+)
 _ODD_ELEMENTS = (b"svg", b"math", b"plaintext", b"template", b"frameset")
 
 
@@ -54,12 +63,18 @@ def _text_element(name: bytes) -> bytes:
 _COMMENT = rb"!--(?:-?>|[^-]*+(?:-(?!->|-!>)[^-]*+)" + _FEW + rb"--!?>)"
 _DECLARATION = rb"(?:!(?!--)|\?|/(?=[^a-z>]))[^>]*+>|/>"
 _OTHER_TAG = (
-    rb"(?!(?:" + b"|".join((*_TEXT_ELEMENTS, *_ODD_ELEMENTS)) + rb")" + _NAME_ENDS + rb")/?[a-z][^ \t\n\f\r/>]*+"
+    rb"(?!(?:"
+    + b"|".join((*_TEXT_ELEMENTS, *_ODD_ELEMENTS))
+    + rb")"
+    + _NAME_ENDS
+    + rb")/?[a-z][^ \t\n\f\r/>]*+"
 ) + _REST_OF_TAG
 _TOKEN = re.compile(
     rb"[^<]*+(?:"
     rb"(?P<wanted><(?:a|base|input|meta)" + _NAME_ENDS + _REST_OF_TAG + rb")"
-    rb"|<(?:" + b"|".join((_OTHER_TAG, _COMMENT, _DECLARATION, *map(_text_element, _TEXT_ELEMENTS))) + rb")"
+    rb"|<(?:"
+    + b"|".join((_OTHER_TAG, _COMMENT, _DECLARATION, *map(_text_element, _TEXT_ELEMENTS)))
+    + rb")"
     rb"|<(?=[^a-z!/?])"
     rb"|(?P<odd><)"
     rb"|\Z)",

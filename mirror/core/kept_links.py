@@ -16,7 +16,21 @@ import msgspec
 from mirror.core.links import parse_base, resolve_link
 
 _ORDINARY_SEGMENTS = frozenset(
-    {"", "-", "+simple", "api", "groups", "index", "packages", "projects", "public", "pypi", "python", "root", "simple"}
+    {
+        "",
+        "-",
+        "+simple",
+        "api",
+        "groups",
+        "index",
+        "packages",
+        "projects",
+        "public",
+        "pypi",
+        "python",
+        "root",
+        "simple",
+    }
 )
 """Segments of a path that many indexes have; to hide them would blank out half of every message."""
 

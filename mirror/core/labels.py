@@ -96,6 +96,9 @@ def merged_labels(new: Labels, old: Labels) -> Labels:
     """Return the labels of a held file that an HTML page lists: those that HTML can't express keep
     their value from the last JSON for the same bytes.
     """
-    texts = {name: label.kept(getattr(new, name), getattr(old, name)) for name, label in TEXT_LABELS.items()}
+    texts = {
+        name: label.kept(getattr(new, name), getattr(old, name))
+        for name, label in TEXT_LABELS.items()
+    }
     extra = new.extra if new.extra != "{}" else old.extra
     return Labels(**texts, yanked=new.yanked, extra=extra)

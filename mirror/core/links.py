@@ -83,7 +83,11 @@ def resolve_link(base: Base, href: str) -> str:
         return f"{scheme}://{authority}{tail}"
     path, mark, query = link.partition("?")
     if not path:
-        return f"{base.origin}{base.path}{mark}{query}" if mark else f"{base.origin}{base.path}{base.query}"
+        return (
+            f"{base.origin}{base.path}{mark}{query}"
+            if mark
+            else f"{base.origin}{base.path}{base.query}"
+        )
     whole = path if path.startswith("/") else base.folder + path
     return f"{base.origin}{_without_dot_segments(whole)}{mark}{query}"
 
@@ -108,7 +112,10 @@ def check_api_version(version: str, *, url: str) -> str | None:
     """Return a warning for a minor version that is not known here (PEP 629). Raises ``BadPage`` unless it is 1.x."""
     numbers = _VERSION.match(version.strip())
     if numbers is None or int(numbers[1]) != 1:
-        raise BadPage(url=url, cause=f"it has the API version {shown_text(version, 40)}, and only 1.x can be read")
+        raise BadPage(
+            url=url,
+            cause=f"it has the API version {shown_text(version, 40)}, and only 1.x can be read",
+        )
     if int(numbers[2] or 0) <= KNOWN_MINOR:
         return None
     return f"the page has the API version {numbers[0]}, newer than 1.{KNOWN_MINOR}: what is new in it may be left out"
@@ -132,7 +139,10 @@ def known_status(status: str) -> str:
 
 def too_many_files(url: str, max_files: int) -> BadPage:
     """Return the error for a page that lists more files than the configuration allows."""
-    return BadPage(url=url, cause=f"it lists more than {max_files} files; raise limits.files-per-project to allow it")
+    return BadPage(
+        url=url,
+        cause=f"it lists more than {max_files} files; raise limits.files-per-project to allow it",
+    )
 
 
 def cause_of(error: Exception) -> str:

@@ -22,7 +22,16 @@ ProjectName = NewType("ProjectName", str)
 Sha256 = NewType("Sha256", str)
 """64 lower-case hexadecimal digits."""
 
-STRONG_DIGESTS = ("sha512", "sha3_512", "blake2b", "sha384", "sha3_384", "sha256", "sha3_256", "blake2s")
+STRONG_DIGESTS = (
+    "sha512",
+    "sha3_512",
+    "blake2b",
+    "sha384",
+    "sha3_384",
+    "sha256",
+    "sha3_256",
+    "blake2s",
+)
 """The digests that count as sha256 or stronger, the strongest first; names as ``hashlib`` knows them."""
 
 WEAK_DIGESTS = ("sha3_224", "sha224", "sha1", "md5")
@@ -62,7 +71,9 @@ def normalize_project(name: str) -> ProjectName:
     if len(name) > MAX_PROJECT_BYTES:
         raise UnsafeName(name=name, cause=f"longer than {MAX_PROJECT_BYTES} bytes")
     if not _PROJECT.match(name):
-        raise UnsafeName(name=name, cause="not the name of a project (letters, digits, '.', '_' and '-')")
+        raise UnsafeName(
+            name=name, cause="not the name of a project (letters, digits, '.', '_' and '-')"
+        )
     return ProjectName(_SEPARATORS.sub("-", name).lower())
 
 
@@ -143,7 +154,9 @@ def read_digests(listed: Iterable[tuple[str, object]]) -> tuple[tuple[str, str],
         digits = value.lower() if isinstance(value, str) else ""
         if len(digits) != HEX_LENGTHS[name] or not _HEX.match(digits):
             said = shown_text(repr(value), 40)
-            malformed[name] = f"its listed {name} is {said} instead of {HEX_LENGTHS[name]} hexadecimal digits"
+            malformed[name] = (
+                f"its listed {name} is {said} instead of {HEX_LENGTHS[name]} hexadecimal digits"
+            )
         elif read.setdefault(name, digits) != digits:
             malformed[name] = f"it is listed with two different {name} digests"
     is_strong = any(name in STRONG_DIGESTS for name in (*read, *malformed))
@@ -161,7 +174,9 @@ def digests_to_compare(digests: Iterable[tuple[str, str]]) -> tuple[tuple[str, s
     """
     offered = dict(digests)
     strong = tuple((name, offered[name]) for name in STRONG_DIGESTS if name in offered)
-    return strong or tuple((name, offered[name]) for name in WEAK_DIGESTS if name in offered and _is_allowed(name))
+    return strong or tuple(
+        (name, offered[name]) for name in WEAK_DIGESTS if name in offered and _is_allowed(name)
+    )
 
 
 def _is_allowed(algorithm: str) -> bool:
@@ -201,4 +216,6 @@ def normalize_pattern(pattern: str) -> str:
     Brackets keep their meaning: text between ``[`` and ``]`` is only lower-cased.
     """
     pieces = re.split(r"(\[[^\]]*\])", pattern)
-    return "".join(p.lower() if p.startswith("[") else _SEPARATORS.sub("-", p).lower() for p in pieces)
+    return "".join(
+        p.lower() if p.startswith("[") else _SEPARATORS.sub("-", p).lower() for p in pieces
+    )

@@ -72,7 +72,9 @@ def json_page_cost(body: Body, *, url: str) -> int:
 def html_page_cost(body: Body, *, url: str) -> int:
     """Return the same for a page in HTML."""
     longest_base = MAX_LINK_LENGTH if _BASE.search(body) else len(url)
-    cost = len(body) * _width_of(body, b"&") + body.count(b"<") * (_TAG_BYTES + max(0, longest_base - _FREE_URL))
+    cost = len(body) * _width_of(body, b"&") + body.count(b"<") * (
+        _TAG_BYTES + max(0, longest_base - _FREE_URL)
+    )
     # The parser itself counts the links that a base lengthens, and stops at the limit.
     return min(cost, PAGE_MEMORY_BYTES) if longest_base != len(url) else cost
 
@@ -89,7 +91,10 @@ def check_json_root(body: Body, *, url: str, max_projects: int) -> None:
 def check_json_items(projects: msgspec.Raw | bytes, *, url: str) -> None:
     """Raise ``TooLarge`` where the list of a root page would take too much memory to be read item by item."""
     text = memoryview(projects)
-    items = sum(bytes(text[start : start + _STEP_BYTES]).count(b",") for start in range(0, len(text), _STEP_BYTES))
+    items = sum(
+        bytes(text[start : start + _STEP_BYTES]).count(b",")
+        for start in range(0, len(text), _STEP_BYTES)
+    )
     if len(text) * 2 + items * _RAW_BYTES > ROOT_MEMORY_BYTES:
         raise too_costly(url, ROOT_MEMORY_BYTES, f"{items} values in {len(text)} bytes")
 

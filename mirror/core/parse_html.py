@@ -67,7 +67,9 @@ _LARGEST_ENCODED_BYTES = 128 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BASE = re.compile(rb"<base[\s/>]", re.IGNORECASE)
 _SERIAL = re.compile(rb"<!--\s*SERIAL\s+([0-9]{1,19})\s*-->\s*\Z", re.IGNORECASE)
-_SCHEME_WITHOUT_HOST = re.compile(r"\s*(?!https?:)[a-z][a-z0-9+.-]*:(?!//)", re.IGNORECASE | re.ASCII)
+_SCHEME_WITHOUT_HOST = re.compile(
+    r"\s*(?!https?:)[a-z][a-z0-9+.-]*:(?!//)", re.IGNORECASE | re.ASCII
+)
 _VERSION_CONTROL = re.compile(r"(?:git|hg|svn|bzr)\+", re.IGNORECASE)
 _END = re.compile(rb"</html\s*>", re.IGNORECASE)
 _COMMENTS = re.compile(rb"\s*(?:<!--(?:[^-]|-(?!->))*-->\s*)*\Z")
@@ -82,9 +84,30 @@ _METAS = frozenset({_VERSION_META, _STATUS_META, _REASON_META})
 
 # A charset is an unchecked header; some of Python's codecs are slow, or no charsets at all.
 _CHARSETS = frozenset(
-    {"us-ascii", "ascii", "iso-8859-1", "latin-1", "iso-8859-2", "iso-8859-15", "utf-16", "utf-16le", "utf-16be"}
+    {
+        "us-ascii",
+        "ascii",
+        "iso-8859-1",
+        "latin-1",
+        "iso-8859-2",
+        "iso-8859-15",
+        "utf-16",
+        "utf-16le",
+        "utf-16be",
+    }
     | {f"windows-{n}" for n in range(1250, 1259)}
-    | {"koi8-r", "koi8-u", "gb2312", "gbk", "gb18030", "big5", "euc-jp", "euc-kr", "shift_jis", "iso-2022-jp"}
+    | {
+        "koi8-r",
+        "koi8-u",
+        "gb2312",
+        "gbk",
+        "gb18030",
+        "big5",
+        "euc-jp",
+        "euc-kr",
+        "shift_jis",
+        "iso-2022-jp",
+    }
 )
 
 
@@ -124,7 +147,9 @@ class _Head:
         if version is not None:
             return check_api_version(version, url=url)
         if self.asks_password:
-            raise BadPage(url=url, cause="it asks for a password: the index wants to be logged in to")
+            raise BadPage(
+                url=url, cause="it asks for a password: the index wants to be logged in to"
+            )
         if not lists_something:
             raise BadPage(url=url, cause="it lists nothing and has no repository version")
         return None
@@ -166,7 +191,9 @@ def parse_project_page(
                 raise too_costly(url, PAGE_MEMORY_BYTES, f"{len(files)} files")
     except OddDocumentError as exc:
         raise BadPage(url=url, cause=str(exc)) from exc
-    lists_something = any(map(_is_telling, files)) or any(DISTRIBUTION.search(file.name) for file in refused)
+    lists_something = any(map(_is_telling, files)) or any(
+        DISTRIBUTION.search(file.name) for file in refused
+    )
     doubts.say(head.check(url=url, lists_something=lists_something))
     is_cut = not has_known_end and not _has_end(html)
     doubts.say(_CUT if is_cut else None)
@@ -218,7 +245,9 @@ def parse_root_page(
         if links.needs_text:
             links = new_links()
             for number, (anchor, text) in enumerate(iter_anchors(html)):
-                _check_links(links, number, url=url, body_bytes=len(html), max_projects=max_projects)
+                _check_links(
+                    links, number, url=url, body_bytes=len(html), max_projects=max_projects
+                )
                 if "href" in anchor:
                     links.add(anchor["href"], text)
         _check_links(links, 0, url=url, body_bytes=len(html), max_projects=max_projects)
@@ -240,7 +269,9 @@ def parse_root_page(
     )
 
 
-def _check_links(links: RootLinks, count: int, *, url: str, body_bytes: int, max_projects: int) -> None:
+def _check_links(
+    links: RootLinks, count: int, *, url: str, body_bytes: int, max_projects: int
+) -> None:
     """Raise ``TooLarge``, ``BadPage`` where a root page takes too much memory or work to be read to its end."""
     if count > _FREE_LINKS + _LINKS_PER_NAME * len(links.projects):
         cause = f"of its first {count} links only {len(links.projects)} name a project anew"
@@ -248,7 +279,9 @@ def _check_links(links: RootLinks, count: int, *, url: str, body_bytes: int, max
     if len(links.projects) > max_projects:
         raise too_many_projects(url, max_projects)
     if body_bytes + links.kept_bytes > ROOT_MEMORY_BYTES:
-        raise too_costly(url, ROOT_MEMORY_BYTES, f"{len(links.projects)} names in {body_bytes} bytes")
+        raise too_costly(
+            url, ROOT_MEMORY_BYTES, f"{len(links.projects)} names in {body_bytes} bytes"
+        )
 
 
 def _has_end(html: Body) -> bool:
@@ -284,7 +317,9 @@ def _base_of(html: Body, url: str) -> Base:
         raise BadPage(url=url, cause=f"its own URL can't be used: {exc}") from exc
     if not _BASE.search(html):
         return base
-    href = next((tag["href"] for name, tag in iter_tags(html) if name == "base" and "href" in tag), None)
+    href = next(
+        (tag["href"] for name, tag in iter_tags(html) if name == "base" and "href" in tag), None
+    )
     if href is None:
         return base
     try:
@@ -293,7 +328,9 @@ def _base_of(html: Body, url: str) -> Base:
         return base
 
 
-def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> ListedFile | RefusedFile | str:
+def _read_anchor(
+    anchor: Mapping[str, str], base: Base, doubts: Doubts
+) -> ListedFile | RefusedFile | str:
     """Return the file that an anchor lists, else the name of the link's target: a folder, a sort
     order, a page, a homepage.
 
@@ -301,7 +338,12 @@ def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> Liste
     that accompanies one.
     """
     href = anchor["href"].strip()
-    if not href or href[0] in "#?" or _SCHEME_WITHOUT_HOST.match(href) or _VERSION_CONTROL.match(href):
+    if (
+        not href
+        or href[0] in "#?"
+        or _SCHEME_WITHOUT_HOST.match(href)
+        or _VERSION_CONTROL.match(href)
+    ):
         return ""
     link, _, fragment = href.partition("#")
     digests: Digests = ()
@@ -340,7 +382,9 @@ def _read_anchor(anchor: Mapping[str, str], base: Base, doubts: Doubts) -> Liste
 def _refused(name: str, error: Exception, anchor: Mapping[str, str], doubts: Doubts) -> RefusedFile:
     reason = Reason.BAD_FILE if isinstance(error, MalformedDigestError) else Reason.UNSAFE_NAME
     labels = _read_labels(anchor, doubts)
-    return RefusedFile(name=shown_filename(name), cause=cause_of(error), reason=reason, labels=labels)
+    return RefusedFile(
+        name=shown_filename(name), cause=cause_of(error), reason=reason, labels=labels
+    )
 
 
 def _is_telling(file: ListedFile) -> bool:

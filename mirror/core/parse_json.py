@@ -71,7 +71,10 @@ _LONGEST_ITEM = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NORMALIZED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z", re.ASCII)
 _NO_LABELS = Labels()
-_UNREADABLE = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
+_UNREADABLE = (
+    ValueError,
+    RecursionError,
+)  # msgspec's errors and UnicodeDecodeError are ValueErrors
 
 _T = TypeVar("_T")
 _object_of_any = msgspec.json.Decoder(dict[str, Any]).decode
@@ -97,7 +100,9 @@ class _RootParts(msgspec.Struct, gc=False):
     files: msgspec.Raw = msgspec.Raw(b"")
 
 
-def parse_project_page(body: Body, *, project: ProjectName | None, url: str, max_files: int = 1_000_000) -> ProjectPage:
+def parse_project_page(
+    body: Body, *, project: ProjectName | None, url: str, max_files: int = 1_000_000
+) -> ProjectPage:
     """Read a project's page; ``project``: None for a flat page, which has files of many.
 
     ``url`` is the page's final one, for relative links. Raises ``BadPage``.
@@ -113,7 +118,9 @@ def parse_project_page(body: Body, *, project: ProjectName | None, url: str, max
     files, refused = _read_files(listed, _base_of(url), doubts)
     is_whole = all(file.name for file in refused)
     if not is_whole:
-        doubts.say("it lists files without a name that can be read: nothing is removed because of this page")
+        doubts.say(
+            "it lists files without a name that can be read: nothing is removed because of this page"
+        )
     return ProjectPage(
         name=project,
         files=files,
@@ -141,13 +148,19 @@ def parse_root_page(body: Body, *, url: str, max_projects: int = 5_000_000) -> R
         raise too_many_projects(url, max_projects)
     broken = unreadable
     if unreadable:
-        doubts.say(f"it lists {unreadable} projects without a name that can be read: nothing is removed because of it")
+        doubts.say(
+            f"it lists {unreadable} projects without a name that can be read: nothing is removed because of it"
+        )
     projects: dict[ProjectName, int | None] = {}
     items.reverse()
     while items:  # emptied on the way: of a large index, the list and the mapping together would be the peak of memory
         item = items.pop()
         try:
-            name = ProjectName(item.name) if _is_normalized(item.name) else normalize_project(item.name)
+            name = (
+                ProjectName(item.name)
+                if _is_normalized(item.name)
+                else normalize_project(item.name)
+            )
         except UnsafeName:
             broken += 1
             continue
@@ -225,7 +238,9 @@ def _check_name(raw: msgspec.Raw | None, *, project: ProjectName, url: str) -> N
     except (*_UNREADABLE, UnsafeName) as exc:
         raise BadPage(url=url, cause=f"its name can't be read: {exc}") from exc
     if other != project:
-        raise BadPage(url=url, cause=f"it is the page of {shown_text(name or '')!r}, not of {project!r}")
+        raise BadPage(
+            url=url, cause=f"it is the page of {shown_text(name or '')!r}, not of {project!r}"
+        )
 
 
 def _serial(value: object) -> int | None:
@@ -266,7 +281,9 @@ def _read_files(
             item = item or _readable_keys(raw)
             name = shown_filename(item.get("filename"))
             labels = _read_labels(item, doubts) if item else None
-            refused.append(RefusedFile(name=name, cause=cause_of(exc), reason=reason, labels=labels))
+            refused.append(
+                RefusedFile(name=name, cause=cause_of(exc), reason=reason, labels=labels)
+            )
     return tuple(files), tuple(refused)
 
 
@@ -275,7 +292,9 @@ def _read_item(raw: msgspec.Raw, doubts: Doubts) -> dict[str, Any]:
     if _length(raw) <= MAX_FILE_BYTES:
         return _object_of_any(raw)
     parts = _decode(raw, dict[str, msgspec.Raw])
-    long = next((key for key in FILE_KEYS & parts.keys() if _length(parts[key]) > MAX_VALUE_BYTES), None)
+    long = next(
+        (key for key in FILE_KEYS & parts.keys() if _length(parts[key]) > MAX_VALUE_BYTES), None
+    )
     if long is not None:
         raise _TooLongError(f"its {long} is longer than {MAX_VALUE_BYTES} bytes")
     if not parts.keys() <= FILE_KEYS:
@@ -323,7 +342,9 @@ def _text(item: Mapping[str, object], key: str) -> str:
 
 
 def _read_labels(item: dict[str, Any], doubts: Doubts) -> Labels:
-    texts = {name: _optional(item, label.key, label.read, doubts) for name, label in TEXT_LABELS.items()}
+    texts = {
+        name: _optional(item, label.key, label.read, doubts) for name, label in TEXT_LABELS.items()
+    }
     labels = Labels(
         **texts,
         yanked=_read_yanked(item.get("yanked"), doubts),
@@ -377,7 +398,9 @@ def _read_status(raw: msgspec.Raw | None, *, url: str) -> dict[str, Any]:
     if raw is not None and _length(raw) > MAX_META_BYTES:
         raise BadPage(url=url, cause=f"its project-status is longer than {MAX_META_BYTES} bytes")
     try:
-        status: dict[str, Any] = _decode(b"null" if raw is None else raw, dict[str, Any] | None) or {}
+        status: dict[str, Any] = (
+            _decode(b"null" if raw is None else raw, dict[str, Any] | None) or {}
+        )
     except _UNREADABLE as exc:
         raise BadPage(url=url, cause=f"its project-status can't be read: {exc}") from exc
     if not isinstance(status.get("status"), str | None):
@@ -397,7 +420,9 @@ def _optional_part(page: Mapping[str, msgspec.Raw], key: str, kind: Any, doubts:
         return None
 
 
-def _optional(item: Mapping[str, Any], key: str, read: Callable[[Any], _T | None], doubts: Doubts) -> _T | None:
+def _optional(
+    item: Mapping[str, Any], key: str, read: Callable[[Any], _T | None], doubts: Doubts
+) -> _T | None:
     """Return the result of ``read`` for a key that may be absent or null; None, counted, where its
     type is wrong.
     """

@@ -65,7 +65,9 @@ class Selected(msgspec.Struct, frozen=True, kw_only=True):
 class Selection:
     """The compiled patterns of one index."""
 
-    def __init__(self, policy: IndexPolicy, earlier: Sequence[IndexPolicy] = (), *, has_overlay: bool = False) -> None:
+    def __init__(
+        self, policy: IndexPolicy, earlier: Sequence[IndexPolicy] = (), *, has_overlay: bool = False
+    ) -> None:
         """Compile ``policy``; ``earlier`` are the policies of the indexes before it,
         ``has_overlay``: one follows it.
         """
@@ -75,9 +77,15 @@ class Selection:
         self._names_file = compile_patterns(policy.files)
         self._excludes_file = compile_patterns(policy.exclude_files)
         self._skips_url = compile_patterns(policy.skip_url_patterns)
-        self._owner_excludes = {e.name: compile_patterns(e.exclude_files) for e in earlier if policy.overlay}
+        self._owner_excludes = {
+            e.name: compile_patterns(e.exclude_files) for e in earlier if policy.overlay
+        }
         self._has_overlay = has_overlay
-        root_rules: list[object] = [policy.projects, policy.exclude_projects, policy.listed_by_config]
+        root_rules: list[object] = [
+            policy.projects,
+            policy.exclude_projects,
+            policy.listed_by_config,
+        ]
         if policy.page_hosts:
             root_rules.append(policy.page_hosts)
         if policy.is_flat:
@@ -121,12 +129,18 @@ class Selection:
 
     def rule_against(self, filename: str, owners: Collection[str] = ()) -> str | None:
         """Return the key of the file patterns that leave ``filename`` out, or None; ``owners`` as above."""
-        if self._excludes_file(filename) or any(self._owner_excludes[owner](filename) for owner in owners):
+        if self._excludes_file(filename) or any(
+            self._owner_excludes[owner](filename) for owner in owners
+        ):
             return EXCLUDE_FILES
         return None if self._names_file(filename) else FILES
 
     def select(
-        self, page: ProjectPage, held: Mapping[str, str], claimed: Collection[str] = (), owners: Collection[str] = ()
+        self,
+        page: ProjectPage,
+        held: Mapping[str, str],
+        claimed: Collection[str] = (),
+        owners: Collection[str] = (),
     ) -> Selected:
         """Choose the wanted files of ``page``.
 
@@ -135,7 +149,8 @@ class Selection:
         """
         files: dict[str, ListedFile] = {}
         refusals: dict[str, FileRefusal] = {
-            r.name: FileRefusal(filename=r.name, reason=r.reason, detail=r.cause, labels=r.labels) for r in page.refused
+            r.name: FileRefusal(filename=r.name, reason=r.reason, detail=r.cause, labels=r.labels)
+            for r in page.refused
         }
         left_out: dict[str, str] = {}
         repeated: list[str] = []
@@ -149,7 +164,9 @@ class Selection:
             else:
                 repeated.append(file.filename)
                 is_held = dict(file.digests).get("sha256") == held.get(file.filename, "")
-                chosen, other = (file, files[file.filename]) if is_held else (files[file.filename], file)
+                chosen, other = (
+                    (file, files[file.filename]) if is_held else (files[file.filename], file)
+                )
                 files[file.filename] = _with_yank_of(other, chosen)
         for refused in page.refused:
             if refused.name in claimed:
@@ -170,7 +187,9 @@ class Selection:
             warnings=(*page.warnings, *_repeated_warning(repeated)),
         )
 
-    def _rule_against_file(self, file: ListedFile, project: ProjectName, owners: Collection[str]) -> str | None:
+    def _rule_against_file(
+        self, file: ListedFile, project: ProjectName, owners: Collection[str]
+    ) -> str | None:
         by_name = self.rule_against(file.filename, owners)
         if by_name is not None:
             return by_name
@@ -214,7 +233,9 @@ def literal_names(patterns: Iterable[str]) -> tuple[str, ...]:
 def compile_selections(policies: Sequence[IndexPolicy]) -> tuple[Selection, ...]:
     """Compile the policies of all indexes, given in the order of the configuration."""
     return tuple(
-        Selection(policy, policies[:i], has_overlay=any(later.overlay for later in policies[i + 1 :]))
+        Selection(
+            policy, policies[:i], has_overlay=any(later.overlay for later in policies[i + 1 :])
+        )
         for i, policy in enumerate(policies)
     )
 
@@ -233,7 +254,9 @@ def enough_published(*, leaving: int, max_shrink: float) -> int:
     """Return a number of published files from which on the brake lets ``leaving`` files go."""
     if leaving <= BRAKE_MIN_FILES:
         return 0
-    return math.floor(leaving / max_shrink) + 1 if max_shrink * _MOST_FILES > leaving else _MOST_FILES
+    return (
+        math.floor(leaving / max_shrink) + 1 if max_shrink * _MOST_FILES > leaving else _MOST_FILES
+    )
 
 
 def _repeated_warning(names: Sequence[str]) -> Iterator[str]:
@@ -260,7 +283,11 @@ def _refuse_unhashed(files: dict[str, ListedFile]) -> dict[str, FileRefusal]:
     detail = 'listed without a sha256 or stronger, and unhashed = "refuse"'
     return {
         f.filename: FileRefusal(
-            filename=f.filename, reason=Reason.REFUSED_UNHASHED, detail=detail, file=f, labels=f.labels
+            filename=f.filename,
+            reason=Reason.REFUSED_UNHASHED,
+            detail=detail,
+            file=f,
+            labels=f.labels,
         )
         for f in weak
     }
@@ -289,7 +316,9 @@ def believable_cutoff(cycle_starts: Iterable[float], *, now: float, keep_s: floa
     return believable_end(cycle_starts, now=now, keep_s=keep_s)[0]
 
 
-def believable_end(cycle_starts: Iterable[float], *, now: float, keep_s: float) -> tuple[float | None, int]:
+def believable_end(
+    cycle_starts: Iterable[float], *, now: float, keep_s: float
+) -> tuple[float | None, int]:
     """Return ``believable_cutoff``, and how many of the newest cycles began after it.
 
     Those cycles count by their order: a file that one of them removed from the pages is kept, also

@@ -98,7 +98,9 @@ def iter_root_html(projects: Iterable[tuple[ProjectName, int]], serial: int) -> 
     """Yield the HTML root page in chunks. ``projects``: (name, revision of its last change), sorted by name."""
     yield _head("Simple index", (("pypi:repository-version", API_VERSION),))
     remaining = iter(projects)
-    while lines := [f'<a href="{name}/">{name}</a><br>\n' for name, _ in islice(remaining, _PROJECTS_PER_CHUNK)]:
+    while lines := [
+        f'<a href="{name}/">{name}</a><br>\n' for name, _ in islice(remaining, _PROJECTS_PER_CHUNK)
+    ]:
         yield "".join(lines).encode()
     yield _foot(serial).encode()
 
@@ -110,13 +112,20 @@ def iter_root_json(projects: Iterable[tuple[ProjectName, int]], serial: int) -> 
     separator = ""
     # A ProjectName needs no escaping: it consists of letters, digits and "-".
     while part := list(islice(remaining, _PROJECTS_PER_CHUNK)):
-        yield (separator + ",".join([f'{{"name":"{name}","_last-serial":{own}}}' for name, own in part])).encode()
+        yield (
+            separator
+            + ",".join([f'{{"name":"{name}","_last-serial":{own}}}' for name, own in part])
+        ).encode()
         separator = ","
     yield b"]}\n"
 
 
 def _project_json(view: ProjectView, files: list[Mapping[str, object]]) -> bytes:
-    meta = {"api-version": API_VERSION, "_last-serial": view.serial, **_extra(view.meta.extra_meta, _META_KEYS)}
+    meta = {
+        "api-version": API_VERSION,
+        "_last-serial": view.serial,
+        **_extra(view.meta.extra_meta, _META_KEYS),
+    }
     page: dict[str, object] = {"meta": meta, "name": view.name}
     status = _shown_status(view.meta)
     if status:
@@ -189,7 +198,9 @@ def _project_html(view: ProjectView, anchors: list[str]) -> bytes:
 
 
 def _head(title: str, metas: Iterable[tuple[str, str]]) -> bytes:
-    lines = "".join(f'<meta name="{name}" content="{_escape(content)}">\n' for name, content in metas)
+    lines = "".join(
+        f'<meta name="{name}" content="{_escape(content)}">\n' for name, content in metas
+    )
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{lines}<title>{title}</title>\n'
         f"</head>\n<body>\n<h1>{title}</h1>\n"

@@ -153,7 +153,9 @@ class RootLinks:
         """Keep an address; of two for one project the usual one, else the first that may be asked."""
         if project not in self.projects or (project in self._unreachable and not is_foreign):
             self.projects[project] = None
-            self.kept_bytes += NAME_BYTES + len(project) + (0 if address is None else NAME_BYTES + len(address))
+            self.kept_bytes += (
+                NAME_BYTES + len(project) + (0 if address is None else NAME_BYTES + len(address))
+            )
             self._unreachable.discard(project)
             self._keep(project, address)
             if is_foreign:

@@ -54,7 +54,10 @@ Schedule = tuple[IndexTurn, ...]
 
 def first_schedule(intervals: Mapping[str, float], *, now_s: float) -> Schedule:
     """Return the schedule of a daemon that starts: everything is due."""
-    return tuple(IndexTurn(name=name, interval_s=interval_s, due_s=now_s) for name, interval_s in intervals.items())
+    return tuple(
+        IndexTurn(name=name, interval_s=interval_s, due_s=now_s)
+        for name, interval_s in intervals.items()
+    )
 
 
 def is_stale(last_success: float | None, *, since: float, interval_s: float, now: float) -> bool:
@@ -78,7 +81,9 @@ def due_indexes(schedule: Schedule, *, now_s: float) -> tuple[str, ...]:
     if next_start_s(schedule) > now_s:
         return ()
     return tuple(
-        turn.name for turn in schedule if turn.due_s <= now_s + (0.0 if turn.failures else TOGETHER * turn.interval_s)
+        turn.name
+        for turn in schedule
+        if turn.due_s <= now_s + (0.0 if turn.failures else TOGETHER * turn.interval_s)
     )
 
 
@@ -97,7 +102,9 @@ def after_cycle(
     The others are due one interval after the start; if the cycle took longer than that,
     immediately, and only once.
     """
-    share = 1.0 + JITTER * (2.0 * random() - 1.0)  # one draw: indexes with one interval stay together
+    share = 1.0 + JITTER * (
+        2.0 * random() - 1.0
+    )  # one draw: indexes with one interval stay together
     turns = []
     for turn in schedule:
         if turn.name not in names:
@@ -106,7 +113,9 @@ def after_cycle(
             failures = turn.failures + 1
             wait_s = retry_delay_s(failures, interval_s=turn.interval_s) * share
             asked_s = min(failed[turn.name] or 0.0, MAX_RETRY_AFTER_S)
-            turns.append(msgspec.structs.replace(turn, due_s=now_s + max(wait_s, asked_s), failures=failures))
+            turns.append(
+                msgspec.structs.replace(turn, due_s=now_s + max(wait_s, asked_s), failures=failures)
+            )
         else:
             due_s = max(started_s + turn.interval_s * share, now_s)
             turns.append(msgspec.structs.replace(turn, due_s=due_s, failures=0))
@@ -122,12 +131,16 @@ def retry_delay_s(failures: int, *, interval_s: float) -> float:
 def hurried(schedule: Schedule, *, now_s: float, names: Collection[str] | None = None) -> Schedule:
     """Return the schedule with some indexes, or all of them, due now."""
     return tuple(
-        msgspec.structs.replace(turn, due_s=min(turn.due_s, now_s)) if names is None or turn.name in names else turn
+        msgspec.structs.replace(turn, due_s=min(turn.due_s, now_s))
+        if names is None or turn.name in names
+        else turn
         for turn in schedule
     )
 
 
-def reloaded(schedule: Schedule, intervals: Mapping[str, float], changed: Collection[str], *, now_s: float) -> Schedule:
+def reloaded(
+    schedule: Schedule, intervals: Mapping[str, float], changed: Collection[str], *, now_s: float
+) -> Schedule:
     """Return the schedule for a new configuration: new and ``changed`` indexes are due now, the
     others keep their turn.
     """
@@ -150,7 +163,9 @@ def shifted(schedule: Schedule, jump_s: float, *, now_s: float) -> Schedule:
     """
     if jump_s <= 0:
         return schedule
-    return tuple(msgspec.structs.replace(turn, due_s=max(turn.due_s - jump_s, now_s)) for turn in schedule)
+    return tuple(
+        msgspec.structs.replace(turn, due_s=max(turn.due_s - jump_s, now_s)) for turn in schedule
+    )
 
 
 class ClockWatch:

@@ -26,7 +26,13 @@ _ARCHITECTURES: Final = {
     "universal2": "x86-64 and ARM64",
     "intel": "Intel",
 }
-_INTERPRETERS: Final = {"cp": "CPython", "pp": "PyPy", "py": "Python", "gp": "GraalPy", "jy": "Jython"}
+_INTERPRETERS: Final = {
+    "cp": "CPython",
+    "pp": "PyPy",
+    "py": "Python",
+    "gp": "GraalPy",
+    "jy": "Jython",
+}
 _OLD_MANYLINUX: Final = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
 _LINUX: Final = re.compile(r"(manylinux|musllinux)_([0-9]+)_([0-9]+)_(\w+)")
 _MANYLINUX: Final = re.compile(r"(manylinux1|manylinux2010|manylinux2014)_(\w+)")
@@ -72,7 +78,9 @@ def _interpreters(pythons: Sequence[str], abis: Sequence[str]) -> list[str]:
         majors = {python[2:3] for python in pythons}
         exact = sorted({f"Python {p[2]}.{p[3:]}" for p in pythons if len(p) > 3})
         if not exact:
-            return ["any Python"] if majors >= {"2", "3"} else [f"Python {m}" for m in sorted(majors)]
+            return (
+                ["any Python"] if majors >= {"2", "3"} else [f"Python {m}" for m in sorted(majors)]
+            )
         return exact
     return [_interpreter(python, abis) for python in pythons]
 

@@ -34,7 +34,10 @@ def without_url_secrets(value: Any) -> Any:
         case list() | tuple():
             return [without_url_secrets(inner) for inner in value]
         case Mapping():
-            return {_text_without_url_secrets(key): without_url_secrets(inner) for key, inner in value.items()}
+            return {
+                _text_without_url_secrets(key): without_url_secrets(inner)
+                for key, inner in value.items()
+            }
     return value
 
 

@@ -48,7 +48,9 @@ class Endpoint:
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
         self._server = Server((host, port), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="metrics", daemon=True
+        )
         self._thread.start()
 
     @property
@@ -128,9 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def _say(self, is_well: bool, text: str) -> None:  # noqa: FBT001 - two words for one answer
-        self._answer(HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, f"{text}\n".encode())
+        self._answer(
+            HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, f"{text}\n".encode()
+        )
 
-    def _answer(self, status: HTTPStatus, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+    def _answer(
+        self, status: HTTPStatus, body: bytes, content_type: str = "text/plain; charset=utf-8"
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))

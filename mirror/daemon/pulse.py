@@ -45,7 +45,9 @@ def ungrouped() -> Iterator[None]:
 class Pulse:
     """The current activity and its progress. ``is_alive`` may be called from another thread."""
 
-    def __init__(self, manager: ServiceManager, *, steady: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, manager: ServiceManager, *, steady: Callable[[], float] = time.monotonic
+    ) -> None:
         self._manager = manager
         self._steady = steady
         self._beat_s = self._moved_s = steady()

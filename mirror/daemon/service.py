@@ -153,7 +153,11 @@ class Daemon:
         tasks.start_soon(self._pulse.run)
         for sentence in missing_sources(self._config, self._env):
             _log.warning("config.incomplete", problem=sentence)
-        _log.info("daemon.started", root=str(self._layout.root), indexes=[i.name for i in self._config.indexes])
+        _log.info(
+            "daemon.started",
+            root=str(self._layout.root),
+            indexes=[i.name for i in self._config.indexes],
+        )
         self._pulse.say(lambda: self._manager.ready("starting the first cycle"))
         tasks.start_soon(self._reload_when_told)
         while True:
@@ -306,14 +310,17 @@ class Daemon:
             self._metrics.is_configuration_current = True
         except MirrorError as exc:
             self._metrics.is_configuration_current = False
-            _log.error("config.refused", problem=str(exc), advice="the old configuration stays in force")
+            _log.error(
+                "config.refused", problem=str(exc), advice="the old configuration stays in force"
+            )
         self._pulse.say(lambda: self._manager.ready(self._pulse.doing))
 
     async def _adopt(self, config: Config) -> None:
         old = self._config
         if (config.mirror.root, config.mirror.state) != (old.mirror.root, old.mirror.state):
             raise ConfigError(
-                where="mirror.root", problem="root and state can't change while running: restart the daemon"
+                where="mirror.root",
+                problem="root and state can't change while running: restart the daemon",
             )
         credentials = _sources(config, self._env, self._credentials, old)
         await self._web.adopt(config)
@@ -321,9 +328,13 @@ class Daemon:
         changed = {index.name for index in config.indexes if before.get(index.name) != index}
         self._config, self._credentials = config, credentials
         names = {index.name for index in config.indexes}
-        self._denied = {name: print_ for name, print_ in self._denied.items() if name in names - changed}
+        self._denied = {
+            name: print_ for name, print_ in self._denied.items() if name in names - changed
+        }
         self._changed |= changed
-        self._schedule = reloaded(self._schedule, _intervals(config), changed, now_s=time.monotonic())
+        self._schedule = reloaded(
+            self._schedule, _intervals(config), changed, now_s=time.monotonic()
+        )
         if self._metrics.facts is not None:
             self._metrics.facts = self._metrics.facts.for_indexes(_intervals(config))
         if config.service.listen_address != old.service.listen_address:
@@ -331,7 +342,9 @@ class Daemon:
         await self._open_endpoint()
         for sentence in missing_sources(config, self._env):
             _log.warning("config.incomplete", problem=sentence)
-        _log.info("config.loaded", source=config.source, indexes=sorted(names), changed=sorted(changed))
+        _log.info(
+            "config.loaded", source=config.source, indexes=sorted(names), changed=sorted(changed)
+        )
 
     # -- one cycle --------------------------------------------------------------------------------------------------
 
@@ -350,7 +363,12 @@ class Daemon:
         except Exception as exc:  # noqa: BLE001 - the border of a cycle: a bug in one must not end the mirror's upkeep
             _log.error("cycle.crashed", exc_info=exc)
         self._schedule = after_cycle(
-            self._schedule, names, failed, started_s=started_s, now_s=time.monotonic(), random=random.random
+            self._schedule,
+            names,
+            failed,
+            started_s=started_s,
+            now_s=time.monotonic(),
+            random=random.random,
         )
         self._schedule = hurried(self._schedule, now_s=time.monotonic(), names=self._changed)
         self._warn_of_ends()
@@ -383,26 +401,37 @@ class Daemon:
         configured = [index.name for index in self._config.indexes]
         there = tuple(name for name in names if name in configured)
         is_whole = not there or len(there) == len(configured)
-        return Options(indexes=() if is_whole else there, is_scheduled=True, all_failures=all_failures)
+        return Options(
+            indexes=() if is_whole else there, is_scheduled=True, all_failures=all_failures
+        )
 
     async def _run_cycle(self, options: Options) -> tuple[Report, int]:
         async with AsyncExitStack() as stack:
             # Not a wait that is right for ever: a credential's file may hang.
             with self._pulse.work(lambda: "reading the credentials", lambda: None):
                 opened = opened_cycle(
-                    self._config, options, env=self._env, credentials=self._credentials, fork_server=self._fork_server
+                    self._config,
+                    options,
+                    env=self._env,
+                    credentials=self._credentials,
+                    fork_server=self._fork_server,
                 )
                 cycle = await stack.enter_async_context(opened)
             self._metrics.watch([_LiveRun(run) for run in cycle.runs])
             started_s = time.monotonic()
             try:
-                with self._pulse.work(lambda: describe_cycle(cycle), lambda: _marker(cycle)), ungrouped():
+                with (
+                    self._pulse.work(lambda: describe_cycle(cycle), lambda: _marker(cycle)),
+                    ungrouped(),
+                ):
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(self._note_progress, cycle)
                         await run_cycle(cycle)
                         tasks.cancel_scope.cancel()
             finally:
-                code = cycle.report.exit_code([ExitCode.SIGTERM] if cycle.report.interrupted else [])
+                code = cycle.report.exit_code(
+                    [ExitCode.SIGTERM] if cycle.report.interrupted else []
+                )
                 self._metrics.cycle_ended(cycle.report.outcome.value, time.monotonic() - started_s)
                 self._remember_denials(cycle)
                 with anyio.CancelScope(shield=True):
@@ -428,11 +457,15 @@ class Daemon:
         return await load_facts(store, self._config, now=time.time(), is_scheduled=True)
 
     async def _record_activity(self, cycle: Cycle, doing: str, since: float) -> None:
-        await record_note(cycle.store, "activity", Activity(pid=os.getpid(), doing=doing, since=since))
+        await record_note(
+            cycle.store, "activity", Activity(pid=os.getpid(), doing=doing, since=since)
+        )
 
     async def _leave_note(self, doing: str) -> None:
         """Record the daemon's activity between two cycles."""
-        note = Activity(pid=os.getpid(), doing=doing, since=time.time(), next_cycle_at=self._next_at())
+        note = Activity(
+            pid=os.getpid(), doing=doing, since=time.time(), next_cycle_at=self._next_at()
+        )
         settings = self._config.mirror
         # Reported elsewhere: a state that can't be written has failed the cycle already.
         with suppress(MirrorError):
@@ -455,7 +488,9 @@ class Daemon:
             return
         # Where each cycle takes longer than the interval one is always due: the upkeep must have its turn all the same.
         least_s = OVERDUE_TURN_S if self._upkeep.is_overdue(facts.upkeep_at or facts.since) else 0.0
-        if self._must_hurry or (not least_s and due_indexes(self._schedule, now_s=time.monotonic())):
+        if self._must_hurry or (
+            not least_s and due_indexes(self._schedule, now_s=time.monotonic())
+        ):
             return
         try:
             is_done = await self._upkeep.run(self._config, lambda: self._until_due(least_s))
@@ -466,11 +501,15 @@ class Daemon:
         found, self._upkeep.found = self._upkeep.found, []
         if is_done or found:
             at = time.time() if is_done else facts.upkeep_at
-            self._metrics.facts = msgspec.structs.replace(facts, upkeep_at=at, damaged=facts.damaged + len(found))
+            self._metrics.facts = msgspec.structs.replace(
+                facts, upkeep_at=at, damaged=facts.damaged + len(found)
+            )
             await write_metrics(self._config, self._metrics)
         if found and self._config.service.notify_command:
             report = {"format": 1, "damage": [finding.as_json() for finding in found]}
-            await run_notify_command(self._config, "damage", msgspec.json.encode(report), ExitCode.DAMAGED, self._env)
+            await run_notify_command(
+                self._config, "damage", msgspec.json.encode(report), ExitCode.DAMAGED, self._env
+            )
 
     # -- status, metrics and notifications -----------------------------------------------------------
 
@@ -478,12 +517,16 @@ class Daemon:
         address = self._config.service.listen_address
         if address is None or self._endpoint is not None:
             return
-        answers = Answers(metrics=self._metrics.render, is_live=self._pulse.is_alive, problems=self._problems)
+        answers = Answers(
+            metrics=self._metrics.render, is_live=self._pulse.is_alive, problems=self._problems
+        )
         try:
             self._endpoint = await anyio.to_thread.run_sync(lambda: Endpoint(*address, answers))
         except OSError as exc:
             problem = exc.strerror or str(exc)
-            _log.error("metrics.unavailable", address=self._config.service.metrics_listen, problem=problem)
+            _log.error(
+                "metrics.unavailable", address=self._config.service.metrics_listen, problem=problem
+            )
         else:
             _log.info("metrics.listening", address=self._endpoint.address)
 
@@ -500,7 +543,9 @@ class Daemon:
         read = {i.name for i in facts.indexes if i.last_success is not None}
         never = [i.name for i in self._config.indexes if i.name not in read]
         stale = [name for name in facts.stale(now=time.time()) if name not in never]
-        return [f"{name}: never read to its end" for name in never] + [f"{name}: stale" for name in stale]
+        return [f"{name}: never read to its end" for name in never] + [
+            f"{name}: stale" for name in stale
+        ]
 
 
 class _LiveRun:
@@ -536,7 +581,10 @@ def describe_cycle(cycle: Cycle) -> str:
     if cycle.phase is not Phase.PROJECTS:
         return words
     total = cycle.report.total
-    looked, due = sum(i.projects_looked for i in cycle.report.indexes.values()), total("projects_due")
+    looked, due = (
+        sum(i.projects_looked for i in cycle.report.indexes.values()),
+        total("projects_due"),
+    )
     return f"{words}, {looked:,} of {due:,}; files {total('files_done'):,} of {total('files_wanted'):,}"
 
 
@@ -552,7 +600,10 @@ def _intervals(config: Config) -> dict[str, float]:
 
 
 def _sources(
-    config: Config, env: Mapping[str, str], kept: Mapping[str, CredentialSource], old: Config | None = None
+    config: Config,
+    env: Mapping[str, str],
+    kept: Mapping[str, CredentialSource],
+    old: Config | None = None,
 ) -> dict[str, CredentialSource]:
     """Return the credential sources of all indexes; those of unchanged indexes are kept, with their
     credentials.
@@ -563,7 +614,9 @@ def _sources(
         # The secrets hidden from a command depend on the other indexes too.
         is_command = index.auth is not None and index.auth.kind == "command"
         is_same = before.get(index.name) == index and (not is_command or old == config)
-        found[index.name] = kept[index.name] if is_same else credential_source(index, env, config.indexes)
+        found[index.name] = (
+            kept[index.name] if is_same else credential_source(index, env, config.indexes)
+        )
     return found
 
 

@@ -91,7 +91,11 @@ class Upkeep:
         return is_done
 
     async def _run(
-        self, config: Config, holdings: Holdings, progress: _Progress, until: Callable[[], Awaitable[None]]
+        self,
+        config: Config,
+        holdings: Holdings,
+        progress: _Progress,
+        until: Callable[[], Awaitable[None]],
     ) -> bool:
         found = Verification()
 
@@ -103,7 +107,10 @@ class Upkeep:
 
         try:
             with (
-                self._pulse.work(lambda: _describe(progress, found), lambda: _marker(progress, found, holdings.store)),
+                self._pulse.work(
+                    lambda: _describe(progress, found),
+                    lambda: _marker(progress, found, holdings.store),
+                ),
                 ungrouped(),
             ):
                 async with anyio.create_task_group() as tasks:
@@ -116,7 +123,11 @@ class Upkeep:
                 progress.checked += found.blobs_checked
                 progress.checked_bytes += found.bytes_checked
                 await self._note_damage(holdings.store, found.findings)
-        if not progress.is_pruned or progress.wanted is None or (found.stopped and progress.checked < progress.wanted):
+        if (
+            not progress.is_pruned
+            or progress.wanted is None
+            or (found.stopped and progress.checked < progress.wanted)
+        ):
             _log.info("upkeep.yielded", checked=progress.checked, wanted=progress.wanted)
             return False
         await self._note_end(holdings.store, progress)
@@ -125,12 +136,16 @@ class Upkeep:
     async def _prune(self, config: Config, holdings: Holdings, progress: _Progress) -> None:
         if progress.is_pruned:
             return
-        retention = Retention(removed_s=config.mirror.keep_removed_s, history_s=config.mirror.keep_history_s)
+        retention = Retention(
+            removed_s=config.mirror.keep_removed_s, history_s=config.mirror.keep_history_s
+        )
         await prune(holdings, retention, into=progress.pruning)
         progress.summaries += await fill_summaries(holdings.store, holdings.layout)
         progress.is_pruned = True
 
-    async def _scrub(self, config: Config, holdings: Holdings, progress: _Progress, found: Verification) -> None:
+    async def _scrub(
+        self, config: Config, holdings: Holdings, progress: _Progress, found: Verification
+    ) -> None:
         share = config.mirror.scrub
         if progress.wanted is not None:
             share *= max(progress.wanted - progress.checked, 0) / max(progress.wanted, 1)

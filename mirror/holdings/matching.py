@@ -24,7 +24,8 @@ def no_state(settings: MirrorSettings, layout: Layout) -> StateError:
             is_damage=True,
         )
     return StateError(
-        path=str(settings.state), problem="there is no mirror here: check --root, or run `mirror sync --once`"
+        path=str(settings.state),
+        problem="there is no mirror here: check --root, or run `mirror sync --once`",
     )
 
 
@@ -56,7 +57,11 @@ async def check_tree_is_there(store: Store, layout: Layout) -> None:
     written = int(await load_meta(store, "root_revision") or 0)
     on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
     if (on_disk or 0) < written:
-        found = "no root page of ours" if on_disk is None else f"an older root page (revision {on_disk})"
+        found = (
+            "no root page of ours"
+            if on_disk is None
+            else f"an older root page (revision {on_disk})"
+        )
         raise StateError(
             path=str(store.path),
             problem=f"{layout.simple} holds {found}, this state wrote revision {written}: the tree was lost, damaged or"

@@ -20,7 +20,13 @@ from mirror.holdings.holdings import Clock, Holdings
 from mirror.holdings.matching import check_tree_matches, no_state
 from mirror.logs import get_logger
 from mirror.state.cycles import load_last_cycle
-from mirror.state.store import Store, check_integrity, is_of_an_older_version, open_store, open_store_for_reading
+from mirror.state.store import (
+    Store,
+    check_integrity,
+    is_of_an_older_version,
+    open_store,
+    open_store_for_reading,
+)
 from mirror.tree.atomic import sync_directory
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
@@ -83,7 +89,11 @@ async def opened_holdings_for_reading(
 async def _upgrade(settings: MirrorSettings, layout: Layout) -> None:
     """Bring a state up to this version, unless a process of an older one may still work on it."""
     with contextlib.suppress(LockHeld, TreeError):
-        async with hold_async(layout.daemon_lock), hold_async(layout.tree_lock), open_store(settings.state):
+        async with (
+            hold_async(layout.daemon_lock),
+            hold_async(layout.tree_lock),
+            open_store(settings.state),
+        ):
             pass
 
 
@@ -97,7 +107,10 @@ async def opened_holdings_for_repair(
     """
     layout = Layout(settings.root)
     await check_user(settings)
-    if not await anyio.Path(layout.simple).is_dir() and not await anyio.Path(settings.state).exists():
+    if (
+        not await anyio.Path(layout.simple).is_dir()
+        and not await anyio.Path(settings.state).exists()
+    ):
         raise await anyio.to_thread.run_sync(no_state, settings, layout)
     await anyio.to_thread.run_sync(create_tree, layout)
     async with hold_async(layout.tree_lock, wait_s=wait_s):
@@ -136,7 +149,9 @@ def set_aside_state(path: Path) -> list[Path]:
     moved = []
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     try:
-        while any(path.with_name(f"{path.name}.damaged-{stamp}{e}").exists() for e in _STATE_ENDINGS):
+        while any(
+            path.with_name(f"{path.name}.damaged-{stamp}{e}").exists() for e in _STATE_ENDINGS
+        ):
             stamp += "x"
         for ending in _STATE_ENDINGS:
             source = path.with_name(path.name + ending)
@@ -154,7 +169,9 @@ def set_aside_state(path: Path) -> list[Path]:
 
 async def _build(limits: Limits, layout: Layout, store: Store, clock: Clock) -> Holdings:
     last = await load_last_cycle(store)
-    files = FileStore(layout, metadata_limit_bytes=limits.metadata_size, disk_reserve_bytes=limits.disk_reserve)
+    files = FileStore(
+        layout, metadata_limit_bytes=limits.metadata_size, disk_reserve_bytes=limits.disk_reserve
+    )
     return Holdings(
         store=store,
         layout=layout,

@@ -55,7 +55,9 @@ async def write_metrics(config: Config, metrics: Metrics) -> None:
         _log.error("metrics.unwritten", path=str(path), problem=exc.problem)
 
 
-async def after_once(cycle: Cycle, config: Config, env: Mapping[str, str], *, version: str) -> Metrics | None:
+async def after_once(
+    cycle: Cycle, config: Config, env: Mapping[str, str], *, version: str
+) -> Metrics | None:
     """Do the work after a cycle of ``--once`` while its state is open; return the metrics to write."""
     try:
         before = (await load_notes(cycle.store)).credentials
@@ -70,7 +72,9 @@ async def after_once(cycle: Cycle, config: Config, env: Mapping[str, str], *, ve
         from mirror.status.facts import load_facts
 
         root = str(config.mirror.root)
-        metrics = Metrics(version=version, clock=cycle.clock, disk=lambda: disk_space(root), is_service=False)
+        metrics = Metrics(
+            version=version, clock=cycle.clock, disk=lambda: disk_space(root), is_service=False
+        )
         metrics.facts = await load_facts(cycle.store, config, now=cycle.clock(), is_scheduled=False)
     except StateError as exc:
         _log.error("notes.unwritten", problem=str(exc))
@@ -86,10 +90,17 @@ def warn_of_end(index: str, source: str, expires_at: float | None, *, now: float
     at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(expires_at))
     if days:
         _log.warning(
-            "credential.expires", within_days=days, advice="renew it", index=index, source=source, expires_at=at
+            "credential.expires",
+            within_days=days,
+            advice="renew it",
+            index=index,
+            source=source,
+            expires_at=at,
         )
     else:
-        _log.error("credential.expired", advice="renew it", index=index, source=source, expires_at=at)
+        _log.error(
+            "credential.expired", advice="renew it", index=index, source=source, expires_at=at
+        )
 
 
 def _credential_note(run: IndexRun, *, now: float) -> CredentialNote:
@@ -98,4 +109,6 @@ def _credential_note(run: IndexRun, *, now: float) -> CredentialNote:
         problem = run.ended.detail or f"the index answered {run.ended.status}"
     expires_at = credentials.kept.expires_at if credentials.kept is not None else None
     days = expiry_step(expires_at, now=now)
-    return CredentialNote(source=credentials.describe(), expires_at=expires_at, problem=problem, days=days)
+    return CredentialNote(
+        source=credentials.describe(), expires_at=expires_at, problem=problem, days=days
+    )

@@ -116,13 +116,22 @@ def create_bundle(request: BundleRequest, dialog: Dialog, *, wait_s: float) -> d
         with open_plan(plan_path(layout, begun.pin.name)) as plan:
             head = head_of(plan)
             directory = bundle_directory(request.to, head)
-            if begun.basis.sequence == 1 and not plan.meta("directory") and not dialog.confirm_first(head, plan):
+            if (
+                begun.basis.sequence == 1
+                and not plan.meta("directory")
+                and not dialog.confirm_first(head, plan)
+            ):
                 anyio.run(partial(drop_unfinished, request.config, request.site, wait_s=wait_s))
-                raise ConfigError(where="--site", problem=f"{request.site} was not confirmed, and no bundle was made")
+                raise ConfigError(
+                    where="--site",
+                    problem=f"{request.site} was not confirmed, and no bundle was made",
+                )
             progress = dialog.progress(total_bytes(plan), f"writing {directory.name}")
             key = Signing(key=request.key, announce=dialog.announce_touch)
             with unlocked_key(request.key):
-                digest = write_bundle(plan, sources_of(layout, begun.pin.name), directory, key, progress)
+                digest = write_bundle(
+                    plan, sources_of(layout, begun.pin.name), directory, key, progress
+                )
             report = {
                 "outcome": "made",
                 **summary(head, plan, directory),
@@ -137,20 +146,30 @@ def create_repair(request: BundleRequest, path: Path, dialog: Dialog) -> dict[st
     """Make a bundle that mends what a far side's list or receipt names; return the report."""
     receipt = mending.read_receipt(path)
     if receipt.site != request.site:
-        raise ConfigError(where="--repair", problem=f"the list is of the site {shown_text(receipt.site)!r}")
+        raise ConfigError(
+            where="--repair", problem=f"the list is of the site {shown_text(receipt.site)!r}"
+        )
     row = mending.find_shipment(receipt, anyio.run(load_bundles, request.config, request.site))
     withheld = anyio.run(_find_withheld, request, receipt)
     layout = Layout(request.config.mirror.root)
     with tempfile.TemporaryDirectory() as temporary, open_plan(Path(temporary) / "plan.db") as plan:
-        left = mending.plan_repair(plan, layout, Path(temporary), receipt, row, request.volume_size, withheld)
+        left = mending.plan_repair(
+            plan, layout, Path(temporary), receipt, row, request.volume_size, withheld
+        )
         head = head_of(plan)
-        report: dict[str, Any] = {"outcome": "nothing", "site": request.site, "not_mended": mending.unmended(left)}
+        report: dict[str, Any] = {
+            "outcome": "nothing",
+            "site": request.site,
+            "not_mended": mending.unmended(left),
+        }
         if plan.volumes():
             directory = bundle_directory(request.to, head)
             progress = dialog.progress(total_bytes(plan), f"writing {directory.name}")
             key = Signing(key=request.key, announce=dialog.announce_touch)
             with unlocked_key(request.key):
-                digest = write_bundle(plan, (layout.public, Path(temporary)), directory, key, progress)
+                digest = write_bundle(
+                    plan, (layout.public, Path(temporary)), directory, key, progress
+                )
             report |= {"outcome": "made", **summary(head, plan, directory), "digest": digest}
             report["signed"] = request.key is not None
     return report
@@ -163,7 +182,9 @@ async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> 
         site = next((s for s in request.config.sites if s.name == request.site), None)
         if site is None:
             await check_known(holdings.store, request.site)
-        basis = await find_basis(holdings.store, request.site, since=request.since, full=request.full)
+        basis = await find_basis(
+            holdings.store, request.site, since=request.since, full=request.full
+        )
         pin = await _continued_pin(holdings, request.site, order, basis)
         if pin is not None:
             return _Begun(pin=pin, order=order, basis=basis)
@@ -176,7 +197,9 @@ async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> 
     settings, limits = request.config.mirror, request.config.limits
     with open_plan(plan_path(layout, pin.name)) as plan:
         async with opened_holdings_for_reading(settings, limits) as holdings:
-            has_news = await make_plan(plan, holdings.store, layout, pin, order, basis, now=time.time())
+            has_news = await make_plan(
+                plan, holdings.store, layout, pin, order, basis, now=time.time()
+            )
     if has_news:
         return _Begun(pin=pin, order=order, basis=basis)
     async with _opened(request.config, wait_s) as holdings:
@@ -184,7 +207,9 @@ async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> 
     return None
 
 
-async def _continued_pin(holdings: Holdings, site: str, order: Order, basis: Basis) -> SnapshotRow | None:
+async def _continued_pin(
+    holdings: Holdings, site: str, order: Order, basis: Basis
+) -> SnapshotRow | None:
     """Return the pin of an interrupted run with this order; pins of other orders for the site are
     removed.
     """
@@ -229,7 +254,9 @@ async def _enter(request: BundleRequest, begun: _Begun, digest: str, *, wait_s: 
 
 async def _find_withheld(request: BundleRequest, receipt: Receipt) -> frozenset[str]:
     site = next((s for s in request.config.sites if s.name == request.site), None)
-    async with opened_holdings_for_reading(request.config.mirror, request.config.limits) as holdings:
+    async with opened_holdings_for_reading(
+        request.config.mirror, request.config.limits
+    ) as holdings:
         if site is None:
             await check_known(holdings.store, request.site)
         if site is None or site.takes_all:

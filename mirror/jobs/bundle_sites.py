@@ -29,7 +29,10 @@ async def load_bundles(config: Config, site: str | None) -> list[ShipmentRow]:
 async def load_unfinished(config: Config, site: str | None) -> list[tuple[str, SnapshotRow]]:
     """Return the bundles that were begun and not completed: site and pin."""
     async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
-        pins = [(pin.name.rpartition("-")[0], pin) for pin in await load_snapshots(holdings.store, FrozenKind.PIN)]
+        pins = [
+            (pin.name.rpartition("-")[0], pin)
+            for pin in await load_snapshots(holdings.store, FrozenKind.PIN)
+        ]
     return [(name, pin) for name, pin in pins if site in {None, name}]
 
 
@@ -66,14 +69,20 @@ def forget(config: Config, site: str, *, wait_s: float) -> tuple[list[str], int]
         return begun, anyio.run(run)
 
 
-async def acknowledge(config: Config, receipt: Path, *, wait_s: float) -> tuple[ShipmentRow, list[str]]:
+async def acknowledge(
+    config: Config, receipt: Path, *, wait_s: float
+) -> tuple[ShipmentRow, list[str]]:
     """Record what the far side has received; return the bundle, and what that changes for others."""
     async with opened_holdings(config.mirror, config.limits, wait_s=wait_s) as holdings:
         found = await anyio.to_thread.run_sync(read_receipt, receipt)
         before = await load_shipments(holdings.store, found.site)
         row = find_shipment(found, before, is_receipt=True)
         await record_acknowledged(
-            holdings.store, row, now=time.time(), free_bytes=found.free_bytes, damage=len(found.damage)
+            holdings.store,
+            row,
+            now=time.time(),
+            free_bytes=found.free_bytes,
+            damage=len(found.damage),
         )
         after = await load_shipments(holdings.store, found.site)
     row = next(r for r in after if r.sequence == row.sequence)

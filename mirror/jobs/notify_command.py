@@ -36,17 +36,31 @@ _log = get_logger(__name__)
 
 def is_worth_notifying(report: Report, exit_code: int) -> bool:
     """Return whether a cycle changed something or failed; one that the daemon stopped did neither."""
-    changed = ("projects_changed", "projects_removed", "files_new", "files_replaced", "files_removed")
-    return not report.interrupted and (bool(exit_code) or any(report.total(counter) for counter in changed))
+    changed = (
+        "projects_changed",
+        "projects_removed",
+        "files_new",
+        "files_replaced",
+        "files_removed",
+    )
+    return not report.interrupted and (
+        bool(exit_code) or any(report.total(counter) for counter in changed)
+    )
 
 
-async def notify_cycle(config: Config, report: Report, exit_code: int, env: Mapping[str, str]) -> None:
+async def notify_cycle(
+    config: Config, report: Report, exit_code: int, env: Mapping[str, str]
+) -> None:
     """Run the notify-command with a cycle's report, if that is wanted and worth it."""
     if config.service.notify_command and is_worth_notifying(report, exit_code):
-        await run_notify_command(config, "cycle", msgspec.json.encode(report.as_json()), exit_code, env)
+        await run_notify_command(
+            config, "cycle", msgspec.json.encode(report.as_json()), exit_code, env
+        )
 
 
-async def run_notify_command(config: Config, event: str, report: bytes, exit_code: int, env: Mapping[str, str]) -> None:
+async def run_notify_command(
+    config: Config, event: str, report: bytes, exit_code: int, env: Mapping[str, str]
+) -> None:
     """Run the notify-command with a report on its standard input; it has a minute. Its secrets are its own."""
     command = config.service.notify_command
     known = program_environment(config.indexes, env)
@@ -58,7 +72,12 @@ async def run_notify_command(config: Config, event: str, report: bytes, exit_cod
     }
     try:
         process = await anyio.open_process(
-            command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, env=environment, start_new_session=True
+            command,
+            stdin=PIPE,
+            stdout=DEVNULL,
+            stderr=PIPE,
+            env=environment,
+            start_new_session=True,
         )
     except (OSError, ValueError) as exc:
         problem = f"can't be started: {getattr(exc, 'strerror', None) or type(exc).__name__}"
@@ -73,10 +92,17 @@ async def run_notify_command(config: Config, event: str, report: bytes, exit_cod
             _end(process)
             await process.aclose()
     if limit.cancelled_caught:
-        _log.warning("notify.failed", command=command[0], problem=f"did not end within {LIMIT_S:g} s: killed")
+        _log.warning(
+            "notify.failed", command=command[0], problem=f"did not end within {LIMIT_S:g} s: killed"
+        )
     elif process.returncode:
         last = output.decode(errors="replace").strip().rpartition("\n")[2]
-        _log.warning("notify.failed", command=command[0], exit_status=process.returncode, said=shown_text(last))
+        _log.warning(
+            "notify.failed",
+            command=command[0],
+            exit_status=process.returncode,
+            said=shown_text(last),
+        )
     else:
         _log.info("notify.done", command=command[0], about=event)
 

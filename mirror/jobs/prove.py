@@ -64,9 +64,13 @@ async def prove_tree(
     layout = Layout(config.mirror.root)
     has_state = await anyio.Path(config.mirror.state).exists()
     if not has_state and await anyio.Path(layout.simple).is_dir():
-        return await prove_wants(config, layout, None, env, names=names, target=target, snapshot=snapshot)
+        return await prove_wants(
+            config, layout, None, env, names=names, target=target, snapshot=snapshot
+        )
     async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
-        return await prove_wants(config, layout, holdings.store, env, names=names, target=target, snapshot=snapshot)
+        return await prove_wants(
+            config, layout, holdings.store, env, names=names, target=target, snapshot=snapshot
+        )
 
 
 async def require_proof(

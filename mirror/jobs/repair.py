@@ -46,7 +46,10 @@ async def check_and_repair(
     except StateError as exc:
         if not exc.is_damage:
             raise
-    async with opened_holdings_for_repair(config.mirror, config.limits, wait_s=wait_s) as (holdings, is_own):
+    async with opened_holdings_for_repair(config.mirror, config.limits, wait_s=wait_s) as (
+        holdings,
+        is_own,
+    ):
         if not is_own:
             found.blobs_checked = found.bytes_checked = found.pages_checked = 0
             found.findings.clear()
@@ -73,7 +76,9 @@ async def _is_offered_no_more(store: Store, file: LostFile, read: Collection[int
     return file.filename not in failed and "" not in failed
 
 
-async def _fetch_lost(config: Config, lost: list[LostFile], *, env: Mapping[str, str], wait_s: float) -> list[LostFile]:
+async def _fetch_lost(
+    config: Config, lost: list[LostFile], *, env: Mapping[str, str], wait_s: float
+) -> list[LostFile]:
     """Run a cycle over the projects that lost files; return the files still missing, recorded in
     the ledger.
     """
@@ -92,6 +97,10 @@ async def _fetch_lost(config: Config, lost: list[LostFile], *, env: Mapping[str,
         held = await load_listed_filenames(cycle.store, names)
         left = [file for file in lost if (file.project, file.filename) not in held]
         read = {run.source.id for run in cycle.runs if run.ended is None}
-        left = [file for file in left if file.was_right or not await _is_offered_no_more(cycle.store, file, read)]
+        left = [
+            file
+            for file in left
+            if file.was_right or not await _is_offered_no_more(cycle.store, file, read)
+        ]
         await record_gone(cycle.store, left, now=time.time())
     return left

@@ -62,7 +62,9 @@ def render_again(page: ProjectPage, may_offer: MayOffer) -> RenderedPage | None:
     whole = tuple(entry for entry in entries if entry is not None)
     if page.refused or len(whole) < len(entries):
         return None
-    return render_project(ProjectView(name=page.name, meta=page.meta, entries=whole, serial=page.serial or 0))
+    return render_project(
+        ProjectView(name=page.name, meta=page.meta, entries=whole, serial=page.serial or 0)
+    )
 
 
 def _entry(project: ProjectName, file: ListedFile, may_offer: MayOffer) -> Entry | None:
@@ -76,4 +78,10 @@ def _entry(project: ProjectName, file: ListedFile, may_offer: MayOffer) -> Entry
         return None
     if metadata is not None and not may_offer(project, file.filename, sha256, metadata):
         metadata = None
-    return Entry(filename=file.filename, sha256=sha256, size=file.size, labels=file.labels, metadata_sha256=metadata)
+    return Entry(
+        filename=file.filename,
+        sha256=sha256,
+        size=file.size,
+        labels=file.labels,
+        metadata_sha256=metadata,
+    )

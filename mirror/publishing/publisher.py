@@ -55,7 +55,9 @@ class Publisher:
     pages stay marked.
     """
 
-    def __init__(self, holdings: Holdings, unwritten: dict[ProjectName, TreeError] | None = None) -> None:
+    def __init__(
+        self, holdings: Holdings, unwritten: dict[ProjectName, TreeError] | None = None
+    ) -> None:
         self._holdings, self._store = holdings, holdings.store
         self._unwritten = {} if unwritten is None else unwritten
         self._mended = MendedPages(holdings.store, holdings.layout)
@@ -78,7 +80,9 @@ class Publisher:
             await record_metadata_settled(store)
         elif written != str(RENDERER):
             await settle_metadata(store)
-            await mark_all_pages(store, cycle=self._holdings.cycle, now=self._holdings.clock(), renderer=RENDERER)
+            await mark_all_pages(
+                store, cycle=self._holdings.cycle, now=self._holdings.clock(), renderer=RENDERER
+            )
         after = ""
         while names := await load_marked(store, after):
             await self.publish(names, ())
@@ -102,7 +106,9 @@ class Publisher:
         if self._waits and time.monotonic() >= self._root_next_s:
             await self.write_root()
 
-    async def _publish_part(self, names: Collection[ProjectName]) -> tuple[list[tuple[ProjectName, int, bool]], bool]:
+    async def _publish_part(
+        self, names: Collection[ProjectName]
+    ) -> tuple[list[tuple[ProjectName, int, bool]], bool]:
         """Write some pages; return name, serial and whether the root lists it already, and whether all were written."""
         pages = await load_pages(self._store, names)
         stay = [p for p in pages if p.stays]
@@ -141,15 +147,21 @@ class Publisher:
         self._joining, self._leaving, self._waiting = {}, set(), []
         store = self._store
         revision = await load_last_revision(store)
-        projects = [(name, serial) for name, serial in await load_published(store) if name not in leaving]
+        projects = [
+            (name, serial) for name, serial in await load_published(store) if name not in leaving
+        ]
         if joining:
             projects = sorted(projects + list(joining.items()))
-        failed = await anyio.to_thread.run_sync(self._write_root, projects, revision, sorted(leaving))
+        failed = await anyio.to_thread.run_sync(
+            self._write_root, projects, revision, sorted(leaving)
+        )
         self._note_unwritten(leaving, failed)
         leaving -= failed.keys()
         await record_unremoved(store, failed.keys())
         await self._mended.written(leaving, root=True)
-        await record_published(store, list(joining.items()), leaving, waiting, root_revision=revision)
+        await record_published(
+            store, list(joining.items()), leaving, waiting, root_revision=revision
+        )
         now_s = time.monotonic()
         self._root_next_s = now_s + max(_ROOT_PAUSE_S, _ROOT_SHARE * (now_s - started_s))
 
@@ -157,7 +169,9 @@ class Publisher:
     def _waits(self) -> bool:
         return bool(self._joining or self._leaving or self._waiting)
 
-    def _note_unwritten(self, tried: Collection[ProjectName], failed: Mapping[ProjectName, TreeError]) -> None:
+    def _note_unwritten(
+        self, tried: Collection[ProjectName], failed: Mapping[ProjectName, TreeError]
+    ) -> None:
         for name in tried:
             self._unwritten.pop(name, None)
         self._unwritten.update(failed)
@@ -176,7 +190,10 @@ class Publisher:
         tree.write_project(view.name, render_project(view), is_durable=page.is_published)
 
     def _write_root(
-        self, projects: Sequence[tuple[ProjectName, int]], revision: int, leaving: Sequence[ProjectName]
+        self,
+        projects: Sequence[tuple[ProjectName, int]],
+        revision: int,
+        leaving: Sequence[ProjectName],
     ) -> dict[ProjectName, TreeError]:
         pages = self._holdings.pages
         pages.write_root(iter_root_html(projects, revision), iter_root_json(projects, revision))
@@ -185,7 +202,9 @@ class Publisher:
         return failed
 
 
-def _each_alone(pages: PageStore, steps: Mapping[ProjectName, Callable[[], None]]) -> dict[ProjectName, TreeError]:
+def _each_alone(
+    pages: PageStore, steps: Mapping[ProjectName, Callable[[], None]]
+) -> dict[ProjectName, TreeError]:
     """Do something for each project; return the errors of those whose own directory is at fault."""
     failed = {}
     for name, step in steps.items():

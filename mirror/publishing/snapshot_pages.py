@@ -87,11 +87,20 @@ def _list_projects(layout: Layout, snapshots: Sequence[str]) -> list[str]:
 
 
 async def _renew_pages(
-    store: Store, layout: Layout, snapshots: Sequence[str], projects: Sequence[str], replace: _Replace
+    store: Store,
+    layout: Layout,
+    snapshots: Sequence[str],
+    projects: Sequence[str],
+    replace: _Replace,
 ) -> None:
     shared = await anyio.to_thread.run_sync(_read_pages, layout, snapshots, projects)
     pages = [s.page for s in shared if s.page is not None]
-    listed = {(dict(f.digests).get("sha256", ""), f.filename) for p in pages for f in p.files if f.metadata}
+    listed = {
+        (dict(f.digests).get("sha256", ""), f.filename)
+        for p in pages
+        for f in p.files
+        if f.metadata
+    }
     beside = await load_offerable(store, listed)
     await anyio.to_thread.run_sync(_write_pages, layout, shared, beside, replace)
 
@@ -123,7 +132,9 @@ def _write_pages(
 ) -> None:
     may_offer = partial(_may_offer, beside)
     for pages in shared:
-        rendered: RenderedPage | None = None if pages.page is None else render_again(pages.page, may_offer)
+        rendered: RenderedPage | None = (
+            None if pages.page is None else render_again(pages.page, may_offer)
+        )
         if rendered is None:
             _log.warning(
                 "snapshot.page_kept",

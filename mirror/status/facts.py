@@ -16,7 +16,11 @@ from mirror.state.store import Store
 async def load_facts(store: Store, config: Config, *, now: float, is_scheduled: bool) -> Facts:
     """Return the facts about the state that the metrics show."""
     overview, notes = await load_overview(store, max_failures=0), await load_notes(store)
-    intervals = {i.name: i.interval_s or config.mirror.interval_s for i in config.indexes} if is_scheduled else {}
+    intervals = (
+        {i.name: i.interval_s or config.mirror.interval_s for i in config.indexes}
+        if is_scheduled
+        else {}
+    )
     last = overview.last_finished
     facts = Facts(
         since=overview.first_cycle_at or now,

@@ -37,12 +37,20 @@ from mirror.status.value import Status
 
 def status_object(status: Status) -> dict[str, Any]:
     """Return the object of ``--json`` (the module's docstring shows it)."""
-    overview, finished, last = status.overview, status.overview.last_finished, status.overview.last_cycle
+    overview, finished, last = (
+        status.overview,
+        status.overview.last_finished,
+        status.overview.last_cycle,
+    )
     working = None
     if status.pid is not None:
         cycle = last if status.is_running else None
         started_at = cycle.started_at if cycle else None
-        working = {"pid": status.pid, "cycle": cycle.id if cycle else None, "started_at": _utc(started_at)}
+        working = {
+            "pid": status.pid,
+            "cycle": cycle.id if cycle else None,
+            "started_at": _utc(started_at),
+        }
     return {
         "format": 1,
         "root": str(status.root),
@@ -140,7 +148,12 @@ def _notes_json(status: Status) -> dict[str, Any]:
             "checked_bytes": upkeep.checked_bytes,
         },
         "damage": [
-            {"path": note.path, "damage": note.damage, "detail": note.detail, "found_at": _utc(note.found_at)}
+            {
+                "path": note.path,
+                "damage": note.damage,
+                "detail": note.detail,
+                "found_at": _utc(note.found_at),
+            }
             for note in status.damage
         ],
         "disk": status.disk

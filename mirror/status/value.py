@@ -84,7 +84,9 @@ class Status:
 
     def configured(self, name: str) -> IndexConfig | None:
         """Return an index of the configuration."""
-        return next((i for i in self.config.indexes if i.name == name), None) if self.config else None
+        return (
+            next((i for i in self.config.indexes if i.name == name), None) if self.config else None
+        )
 
     def is_configured(self, source: SourceRow) -> bool:
         """Whether the index is in the configuration, or was in the last cycle where that is not known."""
@@ -93,7 +95,9 @@ class Status:
     @property
     def configured_names(self) -> frozenset[str]:
         """The indexes of which something is known and that are still in the configuration."""
-        return frozenset(i.source.name for i in self.overview.indexes if self.is_configured(i.source))
+        return frozenset(
+            i.source.name for i in self.overview.indexes if self.is_configured(i.source)
+        )
 
     def stale(self, index: IndexOverview) -> bool | None:
         """Judge one index; None where its interval is not known."""
@@ -109,7 +113,9 @@ class Status:
     @property
     def is_stale(self) -> bool | None:
         """Whether any index is stale."""
-        judged = [stale for index in self.overview.indexes if (stale := self.stale(index)) is not None]
+        judged = [
+            stale for index in self.overview.indexes if (stale := self.stale(index)) is not None
+        ]
         return any(judged) if judged else None
 
     @property
@@ -124,5 +130,9 @@ class Status:
         if finished is not None:
             code = ExitCode(finished.exit_code or 0)
             codes.append(ExitCode.PARTIAL if code in SIGNALS else code)
-        codes += [exit_code_of_index(row.reason) for row in self.overview.ended if row.index in self.configured_names]
+        codes += [
+            exit_code_of_index(row.reason)
+            for row in self.overview.ended
+            if row.index in self.configured_names
+        ]
         return first_of(codes)

@@ -13,7 +13,15 @@ import anyio.to_thread
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from mirror.core.diff import OUTSIDE_BRAKE, Fetch, ProjectChange, Removal, RemovalKind, diff_page, diff_unchanged
+from mirror.core.diff import (
+    OUTSIDE_BRAKE,
+    Fetch,
+    ProjectChange,
+    Removal,
+    RemovalKind,
+    diff_page,
+    diff_unchanged,
+)
 from mirror.core.kept_links import is_incomplete
 from mirror.core.model import Digests, ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName, Sha256, digests_to_compare, normalize_project
@@ -40,12 +48,25 @@ from mirror.state.entries.held import HeldBlob, load_blobs, load_held
 from mirror.state.entries.pages import PageSeen
 from mirror.state.listing.due import Due, ProjectRow, load_due
 from mirror.state.listing.roots import RootChange, record_root
-from mirror.state.listing.sources import forget_root_validators, forget_serials, record_identity, record_root_read
+from mirror.state.listing.sources import (
+    forget_root_validators,
+    forget_serials,
+    record_identity,
+    record_root_read,
+)
 from mirror.state.missing.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.missing.left_out import left_out_rows, load_left_out
 from mirror.sync.echoes import without_own_secrets
 from mirror.sync.page_batches import PageBatches, PageResult
-from mirror.sync.work import Cycle, FileWorkers, IndexRun, Job, PendingRemoval, ProjectWork, asked_wait_s
+from mirror.sync.work import (
+    Cycle,
+    FileWorkers,
+    IndexRun,
+    Job,
+    PendingRemoval,
+    ProjectWork,
+    asked_wait_s,
+)
 from mirror.upstream.index import PageLook, Read, Unchanged
 from mirror.upstream.memory import PageLease
 from mirror.workers.concurrency import work_through
@@ -83,7 +104,9 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
     policy = run.selection.policy
     if policy.listed_by_config:
         page = RootPage(projects={normalize_project(name): None for name in policy.projects})
-        look: Unchanged | Read[RootPage] = Read(page=page, validators=Validators(digest=run.selection.root_digest))
+        look: Unchanged | Read[RootPage] = Read(
+            page=page, validators=Validators(digest=run.selection.root_digest)
+        )
     else:
         is_known = run.source.selection == run.selection.root_digest and not cycle.options.full
         look = await run.client.fetch_root(run.source.validators if is_known else None)
@@ -94,9 +117,13 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
         listed, listing = len(look.page.projects), _with_kept_addresses(cycle, run, look.page)
         is_whole, run.is_root_cut = look.page.is_whole, look.page.is_cut
         if not run.is_root_cut:
-            run.unlisted = frozenset(name for name in cycle.options.projects if name not in listing.projects)
+            run.unlisted = frozenset(
+                name for name in cycle.options.projects if name not in listing.projects
+            )
         if not listed:
-            raise BadPage(url=run.source.url, cause="it lists no project at all, which is never believed")
+            raise BadPage(
+                url=run.source.url, cause="it lists no project at all, which is never believed"
+            )
         _log_oddities(run, look.page)
     else:
         listed, listing, is_whole = run.source.listed, None, True
@@ -139,8 +166,12 @@ def _with_kept_addresses(cycle: Cycle, run: IndexRun, page: RootPage) -> RootPag
     if links is None or links.secret_root is None or not page.addresses:
         return page
     root = links.secret_root
-    kept = {n: links.kept(resolve_address(root, n, address)) for n, address in page.addresses.items()}
-    return msgspec.structs.replace(page, addresses={n: address for n, address in kept.items() if address})
+    kept = {
+        n: links.kept(resolve_address(root, n, address)) for n, address in page.addresses.items()
+    }
+    return msgspec.structs.replace(
+        page, addresses={n: address for n, address in kept.items() if address}
+    )
 
 
 def _log_oddities(run: IndexRun, page: RootPage) -> None:
@@ -155,15 +186,31 @@ def _log_oddities(run: IndexRun, page: RootPage) -> None:
 
 
 def _tell_origin(
-    cycle: Cycle, run: IndexRun, project: ProjectName | None, *, before: str | None, after: str | None
+    cycle: Cycle,
+    run: IndexRun,
+    project: ProjectName | None,
+    *,
+    before: str | None,
+    after: str | None,
 ) -> None:
     """Report a page, the root's where ``project`` is None, whose origin has changed."""
     if before == after:
         return
     own = origin_of_url(run.source.url)
-    event = {"event": "page-origin-changed", "index": run.name, "from": before or own, "to": after or own}
+    event = {
+        "event": "page-origin-changed",
+        "index": run.name,
+        "from": before or own,
+        "to": after or own,
+    }
     cycle.report.events.append(event if project is None else {**event, "project": project})
-    _log.warning("page.origin_changed", index=run.name, project=project, before=before or own, after=after or own)
+    _log.warning(
+        "page.origin_changed",
+        index=run.name,
+        project=project,
+        before=before or own,
+        after=after or own,
+    )
 
 
 def _went_back(previous: Validators | None, current: Validators) -> bool:
@@ -171,7 +218,9 @@ def _went_back(previous: Validators | None, current: Validators) -> bool:
     return before is not None and current.serial is not None and current.serial < before
 
 
-async def crawl(cycle: Cycle, run: IndexRun, due: Due, workers: FileWorkers | None, deliver: Deliver) -> None:
+async def crawl(
+    cycle: Cycle, run: IndexRun, due: Due, workers: FileWorkers | None, deliver: Deliver
+) -> None:
     """Read every page that is due, and deliver the work that it asks for.
 
     Many pages are read by the workers, if there are any.
@@ -183,7 +232,11 @@ async def crawl(cycle: Cycle, run: IndexRun, due: Due, workers: FileWorkers | No
         await PageBatches(run, workers, crawler).look_at_all(rows)
     else:
         await work_through(_Rows(rows).next, crawler.look, run.page_width)
-    if crawler.refusal is not None and run.pages_refused == run.pages_asked and run.session.is_unproved:
+    if (
+        crawler.refusal is not None
+        and run.pages_refused == run.pages_asked
+        and run.session.is_unproved
+    ):
         # A root that is open to all proves nothing: where no page was ever served, the credential
         # is wrong.
         run.end(run.session.deny_all(crawler.refusal))
@@ -225,8 +278,12 @@ async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> Non
 
     crawler = _Crawler(cycle, run, due, deliver_again, is_reread=True)
     for start in range(0, len(names), 500):
-        narrowed = msgspec.structs.replace(due, only=tuple(names[start : start + 500]), trust_serials=False)
-        await work_through(_Rows(load_due(cycle.store, narrowed)).next, crawler.look, run.page_width)
+        narrowed = msgspec.structs.replace(
+            due, only=tuple(names[start : start + 500]), trust_serials=False
+        )
+        await work_through(
+            _Rows(load_due(cycle.store, narrowed)).next, crawler.look, run.page_width
+        )
 
 
 class _Rows:
@@ -252,7 +309,9 @@ class _Rows:
 class _Crawler:
     """Reads single pages of one index."""
 
-    def __init__(self, cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver, *, is_reread: bool = False) -> None:
+    def __init__(
+        self, cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver, *, is_reread: bool = False
+    ) -> None:
         self._cycle, self._run, self._due, self._deliver = cycle, run, due, deliver
         self._is_reread = is_reread
         self.refusal: AccessDenied | None = None
@@ -260,7 +319,11 @@ class _Crawler:
 
     def known(self, row: ProjectRow) -> Validators | None:
         """Return the validators with which a project's page is asked for."""
-        is_of_use = row.selection == self._selection_of(row) and not self._cycle.options.full and not self._is_reread
+        is_of_use = (
+            row.selection == self._selection_of(row)
+            and not self._cycle.options.full
+            and not self._is_reread
+        )
         return row.validators if is_of_use and not row.needs_page else None
 
     def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
@@ -274,7 +337,9 @@ class _Crawler:
     def _selection_of(self, row: ProjectRow) -> str:
         """Return the digest of all that decides which files of a page are wanted."""
         needed = self._needed(row)
-        return self._due.selection if needed is None else digest_of_needed(self._due.selection, needed)
+        return (
+            self._due.selection if needed is None else digest_of_needed(self._due.selection, needed)
+        )
 
     def _needed(self, row: ProjectRow) -> frozenset[str] | None:
         needs = self._cycle.needs
@@ -314,7 +379,9 @@ class _Crawler:
             if lacks_threads(exc):
                 raise
             _log.exception("project.failed", index=run.name, project=row.name)
-            work = self._page_failure(row, Reason.INTERNAL, f"{type(exc).__name__}: a bug of this program, see the log")
+            work = self._page_failure(
+                row, Reason.INTERNAL, f"{type(exc).__name__}: a bug of this program, see the log"
+            )
             lease.release()
         run.counters.projects_checked += 1
         if work is None:
@@ -322,7 +389,9 @@ class _Crawler:
             run.counters.projects_unchanged += 1
             return
         work.lease = lease
-        if work.change.is_empty and not work.failures:  # its page: files of the ledger may be tried again all the same
+        if (
+            work.change.is_empty and not work.failures
+        ):  # its page: files of the ledger may be tried again all the same
             run.counters.projects_unchanged += 1
         elif not work.change.is_empty:
             run.counters.projects_changed += 1
@@ -334,7 +403,9 @@ class _Crawler:
         await record_identity(self._cycle.store, run.source, had_credential=had_credential)
         run.source = msgspec.structs.replace(run.source, had_credential=had_credential)
 
-    async def _judge(self, row: ProjectRow, found: PageResult | None, lease: PageLease) -> ProjectWork | None:
+    async def _judge(
+        self, row: ProjectRow, found: PageResult | None, lease: PageLease
+    ) -> ProjectWork | None:
         """Return the work that the page asks for, or None where it is unchanged and nothing is
         open.
         """
@@ -378,7 +449,9 @@ class _Crawler:
             return None
         return Read(page=page, validators=early.validators, origin=early.origin)
 
-    async def _judge_unchanged(self, row: ProjectRow, look: Unchanged, known: Validators | None) -> ProjectWork | None:
+    async def _judge_unchanged(
+        self, row: ProjectRow, look: Unchanged, known: Validators | None
+    ) -> ProjectWork | None:
         validators = _with_serial(look.validators, row)
         closing = PageSeen(
             project=row.id,
@@ -394,7 +467,9 @@ class _Crawler:
         change = diff_unchanged(held, cycle=self._cycle.id)
         work = self._work(row, change, closing)
         ledger = (
-            await load_project_failures(self._cycle.store, self._run.source.id, row.name) if row.has_failures else {}
+            await load_project_failures(self._cycle.store, self._run.source.id, row.name)
+            if row.has_failures
+            else {}
         )
         work.jobs = [
             Fetch(file=failed.file, replaces=held.get(failed.filename))
@@ -430,14 +505,20 @@ class _Crawler:
         claims = OwnerClaims()
         if self._due.is_overlay:
             claims = await load_owner_claims(cycle.store, row.name, run.source.position)
-        selected = run.selection.select(page, {f: h.sha256 for f, h in held.items()}, claims.names, claims.owners)
+        selected = run.selection.select(
+            page, {f: h.sha256 for f, h in held.items()}, claims.names, claims.owners
+        )
         needed = self._needed(row)
         if needed is not None:
             selected = narrow(selected, needed | held.keys())
         for warning in selected.warnings:
             _log.warning("page.odd", index=run.name, project=row.name, problem=shown_text(warning))
         await self._tell_foreign_names(row, selected)
-        unwanted = frozenset(f for f in held if f in claims.names or not run.selection.wants_filename(f, claims.owners))
+        unwanted = frozenset(
+            f
+            for f in held
+            if f in claims.names or not run.selection.wants_filename(f, claims.owners)
+        )
         if claims.is_withdrawn:
             removals = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
             change = ProjectChange(remove=removals)
@@ -453,7 +534,9 @@ class _Crawler:
             )
         if not claims.is_complete:
             # The owner may claim any filename until its page is read: nothing new until then.
-            change = msgspec.structs.replace(change, fetch=tuple(f for f in change.fetch if f.replaces is not None))
+            change = msgspec.structs.replace(
+                change, fetch=tuple(f for f in change.fetch if f.replaces is not None)
+            )
         closing = PageSeen(
             project=row.id,
             validators=_with_serial(look.validators, row),
@@ -465,11 +548,19 @@ class _Crawler:
         # A page that may have been cut is read again in the next cycle: its validators are not
         # stored.
         work = self._work(row, change, closing if claims.is_complete and page.is_whole else None)
-        ledger = await load_project_failures(cycle.store, run.source.id, row.name) if row.has_failures else {}
+        ledger = (
+            await load_project_failures(cycle.store, run.source.id, row.name)
+            if row.has_failures
+            else {}
+        )
         resting = await self._plan_jobs(work, change, ledger)
         if ledger:
-            still = {j.file.filename for j in work.jobs} | {f.filename for f in work.failures} | resting
-            work.closed = tuple(name for name in ledger if name not in still and (page.is_whole or not name))
+            still = (
+                {j.file.filename for j in work.jobs} | {f.filename for f in work.failures} | resting
+            )
+            work.closed = tuple(
+                name for name in ledger if name not in still and (page.is_whole or not name)
+            )
         self._plan_removal(work, change.remove)
         return work
 
@@ -478,8 +569,15 @@ class _Crawler:
         foreign = [name for name, rule in selected.left_out.items() if rule == FOREIGN_NAME]
         if not foreign:
             return
-        known = {x.rule: x for x in await load_left_out(self._cycle.store, row.id)}.get(FOREIGN_NAME)
-        if known is not None and known.files >= len(foreign) and known.names and set(known.names) <= set(foreign):
+        known = {x.rule: x for x in await load_left_out(self._cycle.store, row.id)}.get(
+            FOREIGN_NAME
+        )
+        if (
+            known is not None
+            and known.files >= len(foreign)
+            and known.names
+            and set(known.names) <= set(foreign)
+        ):
             return
         _log.warning(
             "files.left_out",
@@ -491,7 +589,9 @@ class _Crawler:
             problem="their names are those of another project, so that no client takes them from this one's page",
         )
 
-    async def _plan_jobs(self, work: ProjectWork, change: ProjectChange, ledger: Mapping[str, FailureRow]) -> set[str]:
+    async def _plan_jobs(
+        self, work: ProjectWork, change: ProjectChange, ledger: Mapping[str, FailureRow]
+    ) -> set[str]:
         """Add the jobs and failures to the work; return the refused files that are skipped until
         their next try is due.
         """
@@ -500,7 +600,11 @@ class _Crawler:
         failures = self._refused_files(work, change.refusals, known=len(ledger))
         for fetch in change.fetch:
             failed = ledger.get(fetch.file.filename)
-            if failed is not None and not failed.is_due(self._due.now) and _is_same_refused(failed, fetch.file):
+            if (
+                failed is not None
+                and not failed.is_due(self._due.now)
+                and _is_same_refused(failed, fetch.file)
+            ):
                 resting.add(fetch.file.filename)
             elif detail := await self._too_large(fetch.file):
                 failures.append(work.failure(fetch.file.filename, Reason.TOO_LARGE, detail, fetch))
@@ -509,14 +613,20 @@ class _Crawler:
         work.jobs, work.failures = jobs, tuple(failures)
         return resting
 
-    def _refused_files(self, work: ProjectWork, refusals: Sequence[FileRefusal], *, known: int) -> list[Failure]:
+    def _refused_files(
+        self, work: ProjectWork, refusals: Sequence[FileRefusal], *, known: int
+    ) -> list[Failure]:
         """Return the failures of files that can't be taken, one by one while there is room for them in the ledger.
 
         ``known``: rows of this page that are in the ledger already.
         """
-        unhashed = [r for r in refusals if r.reason is Reason.REFUSED_UNHASHED]  # each can be accepted by its name
+        unhashed = [
+            r for r in refusals if r.reason is Reason.REFUSED_UNHASHED
+        ]  # each can be accepted by its name
         refusals = [r for r in refusals if r.reason is not Reason.REFUSED_UNHASHED]
-        room = min(_MAX_REFUSED_OF_PAGE, max(known, _MAX_REFUSED_OF_INDEX - self._run.refused_files))
+        room = min(
+            _MAX_REFUSED_OF_PAGE, max(known, _MAX_REFUSED_OF_INDEX - self._run.refused_files)
+        )
         named = len(refusals) if len(refusals) <= room else max(room - 1, 0)
         self._run.refused_files += max(0, named - known)
         failures = [_refused(work, refusal) for refusal in (*unhashed, *refusals[:named])]
@@ -526,7 +636,9 @@ class _Crawler:
             failures.append(work.failure(_MORE, Reason.BAD_FILE, detail))
         return failures
 
-    async def _failed(self, row: ProjectRow, error: MirrorError, found: PageResult | None) -> ProjectWork | None:
+    async def _failed(
+        self, row: ProjectRow, error: MirrorError, found: PageResult | None
+    ) -> ProjectWork | None:
         run = self._run
         if isinstance(error, AccessDenied) and error.ends_index:
             run.end(error)
@@ -537,7 +649,9 @@ class _Crawler:
             self.refusal = error
         run.pages_missing += isinstance(error, NotFound)
         if isinstance(error, Unavailable) and not isinstance(error, RefusedElsewhere):
-            await run.note_unreachable(error, in_a_row=found.unreachable_in_a_row if found is not None else None)
+            await run.note_unreachable(
+                error, in_a_row=found.unreachable_in_a_row if found is not None else None
+            )
         elif found is None:
             run.note_answer()
         if isinstance(error, Withheld) and error.is_withdrawal:
@@ -547,31 +661,45 @@ class _Crawler:
     async def _withdrawn(self, row: ProjectRow, error: Withheld) -> ProjectWork:
         """The index withdrew the project: its files leave the pages in this cycle, the blobs stay aside."""
         held = (await load_held(self._cycle.store, [row.id]))[row.id]
-        meta = ProjectMeta(status="quarantined", status_reason=f"withdrawn by the index: {error.code}")
+        meta = ProjectMeta(
+            status="quarantined", status_reason=f"withdrawn by the index: {error.code}"
+        )
         removals = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
         change = ProjectChange(remove=removals, meta=meta if row.withdrawn != error.code else None)
         work = self._work(row, change, None)
         if row.has_failures:
-            work.closed = tuple(await load_project_failures(self._cycle.store, self._run.source.id, row.name))
+            work.closed = tuple(
+                await load_project_failures(self._cycle.store, self._run.source.id, row.name)
+            )
         self._plan_removal(work, removals, withdrawn=error.code)
         return work
 
-    def _page_failure(self, row: ProjectRow, reason: Reason, detail: str, *, wait_s: float = 0.0) -> ProjectWork:
+    def _page_failure(
+        self, row: ProjectRow, reason: Reason, detail: str, *, wait_s: float = 0.0
+    ) -> ProjectWork:
         work = self._work(row, ProjectChange(), None)
         work.failures = (work.failure("", reason, detail, wait_s=wait_s),)
         return work
 
-    def _work(self, row: ProjectRow, change: ProjectChange, closing: PageSeen | None) -> ProjectWork:
-        return ProjectWork(run=self._run, row=row, change=change, closing=closing, is_reread=self._is_reread)
+    def _work(
+        self, row: ProjectRow, change: ProjectChange, closing: PageSeen | None
+    ) -> ProjectWork:
+        return ProjectWork(
+            run=self._run, row=row, change=change, closing=closing, is_reread=self._is_reread
+        )
 
-    def _plan_removal(self, work: ProjectWork, removals: Sequence[Removal], *, withdrawn: str | None = None) -> None:
+    def _plan_removal(
+        self, work: ProjectWork, removals: Sequence[Removal], *, withdrawn: str | None = None
+    ) -> None:
         """Keep removals for the end of the cycle, when the brake knows all of them.
 
         Where one needs no second reading, the page's validators are stored only with it: if the
         brake holds it, the next cycle must read the page again.
         """
         # Also of a project that holds nothing here: later indexes may hold files of it, which are withdrawn with it.
-        is_withdrawal = withdrawn is not None or (work.change.meta or work.row.meta).status == "quarantined"
+        is_withdrawal = (
+            withdrawn is not None or (work.change.meta or work.row.meta).status == "quarantined"
+        )
         meta = work.change.meta if is_withdrawal else None
         exempt = tuple(r for r in removals if r.kind in OUTSIDE_BRAKE)
         judged = tuple(r for r in removals if r.kind not in OUTSIDE_BRAKE)
@@ -592,7 +720,11 @@ class _Crawler:
         if exempt:
             self._run.removals.append(
                 PendingRemoval(
-                    project=work.row.id, name=work.row.name, files=exempt, is_exempt=True, closing=work.closing
+                    project=work.row.id,
+                    name=work.row.name,
+                    files=exempt,
+                    is_exempt=True,
+                    closing=work.closing,
                 )
             )
             work.closing = None
@@ -601,10 +733,18 @@ class _Crawler:
 
 
 async def fetch_page(
-    run: IndexRun, row: ProjectRow, known: Validators | None, lease: PageLease, found: PageResult | None = None
+    run: IndexRun,
+    row: ProjectRow,
+    known: Validators | None,
+    lease: PageLease,
+    found: PageResult | None = None,
 ) -> PageLook | None:
     """Read a page, or take a worker's result; None for one that is older than the published one."""
-    look = await run.client.fetch_project(row.name, known, row.address, lease) if found is None else found.look()
+    look = (
+        await run.client.fetch_project(row.name, known, row.address, lease)
+        if found is None
+        else found.look()
+    )
     if isinstance(look, Read) and _is_stale(look.page, row):
         lease.release()
         look = await run.client.fetch_project(row.name, None, row.address, lease)
@@ -618,9 +758,17 @@ async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, HeldBlob]:
     """Return which of the jobs need no download, by filename, since their blob is held."""
     if not cycle.has_blobs:
         return {}
-    listed = {job.file.filename: dict(job.file.digests) for job in work.jobs if "sha256" in dict(job.file.digests)}
+    listed = {
+        job.file.filename: dict(job.file.digests)
+        for job in work.jobs
+        if "sha256" in dict(job.file.digests)
+    }
     wanted = {(digests["sha256"], filename) for filename, digests in listed.items()}
-    found = {name: held for (_sha, name), held in (await load_blobs(cycle.store, wanted)).items()} if wanted else {}
+    found = (
+        {name: held for (_sha, name), held in (await load_blobs(cycle.store, wanted)).items()}
+        if wanted
+        else {}
+    )
     adopted: dict[str, HeldBlob] = {}
     for filename, held in found.items():
         digests = listed[filename]
@@ -658,7 +806,10 @@ def _is_same_refused(failed: FailureRow, file: ListedFile) -> bool:
     before = failed.file
     if failed.reason is not Reason.DENIED or before is None:
         return False
-    return (before.url.partition("?")[0], before.digests) == (file.url.partition("?")[0], file.digests)
+    return (before.url.partition("?")[0], before.digests) == (
+        file.url.partition("?")[0],
+        file.digests,
+    )
 
 
 def _same_serial(known: Validators, row: ProjectRow) -> bool:
@@ -666,7 +817,11 @@ def _same_serial(known: Validators, row: ProjectRow) -> bool:
 
 
 def _is_stale(page: ProjectPage, row: ProjectRow) -> bool:
-    return page.serial is not None and row.listed_serial is not None and page.serial < row.listed_serial
+    return (
+        page.serial is not None
+        and row.listed_serial is not None
+        and page.serial < row.listed_serial
+    )
 
 
 def _is_older(page: ProjectPage, row: ProjectRow) -> bool:

@@ -24,13 +24,34 @@ import anyio
 import msgspec
 
 from mirror.core.names import ProjectName
-from mirror.errors import ConfigError, DiskFull, MirrorError, Reason, StateError, TreeError, leaves_of, shown_text
+from mirror.errors import (
+    ConfigError,
+    DiskFull,
+    MirrorError,
+    Reason,
+    StateError,
+    TreeError,
+    leaves_of,
+    shown_text,
+)
 from mirror.logs import get_logger, redact
 from mirror.publishing.publisher import Publisher
 from mirror.state.cycles import forget_cycle, record_cycle_end, record_cycle_start
 from mirror.state.listing.due import Due, count_due, has_wanted, load_due, load_listed
-from mirror.state.listing.sources import SourceRow, load_sources, record_identity, record_let_out, record_success
-from mirror.state.missing.ledger import Failure, count_all_failures, count_failures, load_reported, record_failures
+from mirror.state.listing.sources import (
+    SourceRow,
+    load_sources,
+    record_identity,
+    record_let_out,
+    record_success,
+)
+from mirror.state.missing.ledger import (
+    Failure,
+    count_all_failures,
+    count_failures,
+    load_reported,
+    record_failures,
+)
 from mirror.state.readers.overview import load_counts
 from mirror.sync.crawl import Deliver, crawl, look_at_root, reread
 from mirror.sync.fetch import Fetcher, workers_of
@@ -72,7 +93,9 @@ async def run_cycle(cycle: Cycle) -> Report:
     nothing.
     """
     report = cycle.report
-    report.cycle = await record_cycle_start(cycle.store, cycle.clock(), allow_shrink=cycle.options.allow_shrink)
+    report.cycle = await record_cycle_start(
+        cycle.store, cycle.clock(), allow_shrink=cycle.options.allow_shrink
+    )
     cycle.holdings = replace(cycle.holdings, cycle=report.cycle)
     _log.info("cycle.started", cycle=cycle.id, indexes=[run.name for run in cycle.runs])
     is_refused = False
@@ -129,7 +152,11 @@ async def _run_steps(cycle: Cycle) -> None:
             gone = [r.name for r in run.removals if r.leaves]
             if await _take_away(cycle, publisher, run) and gone:
                 await _hand_over(
-                    cycle, publisher, run, gone, [d for d in dues if d[1].source.position > due.source.position]
+                    cycle,
+                    publisher,
+                    run,
+                    gone,
+                    [d for d in dues if d[1].source.position > due.source.position],
                 )
     if cycle.options.dry_run:
         plan_of_cycle(cycle).extend(await plan_orphaned(cycle))
@@ -168,7 +195,11 @@ async def _publish_what_is_held(cycle: Cycle) -> None:
                 removed = await anyio.to_thread.run_sync(cycle.files.sweep_staging)
                 if not removed:
                     raise
-                _log.warning("staging.swept", files=removed, reason="the disk is full, and pages need some room")
+                _log.warning(
+                    "staging.swept",
+                    files=removed,
+                    reason="the disk is full, and pages need some room",
+                )
                 await Publisher(cycle.holdings, cycle.unwritten).publish_marked()
         except (StateError, TreeError) as exc:
             _log.warning("cycle.unpublished", cycle=cycle.id, problem=str(exc))
@@ -206,7 +237,9 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
             tasks.start_soon(look, run)
     cycle.sources = tuple(s for s in await load_sources(cycle.store) if s.configured)
     sources = {s.name: s for s in cycle.sources}
-    never_read = min((s.position for s in sources.values() if _is_unknown(cycle, s)), default=math.inf)
+    never_read = min(
+        (s.position for s in sources.values() if _is_unknown(cycle, s)), default=math.inf
+    )
     dues = []
     for run in cycle.runs:
         run.source = sources[run.name]
@@ -232,7 +265,11 @@ async def _count_due(cycle: Cycle, dues: Sequence[tuple[IndexRun, Due]]) -> None
 
 
 async def _settle_again(
-    cycle: Cycle, needs: Needs, publisher: Publisher, pages: CyclePages, dues: Sequence[tuple[IndexRun, Due]]
+    cycle: Cycle,
+    needs: Needs,
+    publisher: Publisher,
+    pages: CyclePages,
+    dues: Sequence[tuple[IndexRun, Due]],
 ) -> None:
     """Decide again which files are wanted while wanted files turn out to be refused, and fetch what changed."""
     for _ in range(_MAX_SETTLED_AGAIN):
@@ -243,10 +280,16 @@ async def _settle_again(
         for stage in _stages(dues):
             for start in range(0, len(changed), 500):
                 only = tuple(changed[start : start + 500])
-                narrowed = [(run, msgspec.structs.replace(due, only=only)) for run, due in stage if run.ended is None]
+                narrowed = [
+                    (run, msgspec.structs.replace(due, only=only))
+                    for run, due in stage
+                    if run.ended is None
+                ]
                 checked = [run.counters.projects_checked for run, _ in narrowed]
                 await _work_through(cycle, publisher, narrowed)
-                for (run, _), before in zip(narrowed, checked, strict=True):  # each project counts once
+                for (run, _), before in zip(
+                    narrowed, checked, strict=True
+                ):  # each project counts once
                     run.counters.projects_checked = before
                     run.counters.projects_unchanged = max(0, before - run.counters.projects_changed)
 
@@ -257,7 +300,9 @@ async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> Non
     for run in runs:
         if not only and not await has_wanted(cycle.store, run.source.id):
             listed = str(run.counters.projects_listed)
-            cycle.report.events.append({"event": "nothing-wanted", "index": run.name, "listed": listed})
+            cycle.report.events.append(
+                {"event": "nothing-wanted", "index": run.name, "listed": listed}
+            )
             _log.warning("selection.empty", index=run.name, problem=nothing_wanted(listed))
     if not only or len(runs) < len(cycle.runs):
         return  # a root could not be read, so its projects are unknown
@@ -267,18 +312,26 @@ async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> Non
         unlisted -= await load_listed(cycle.store, run.source.id, unlisted - run.unlisted)
     if unlisted and cycle.options.refuses_unlisted:
         names = ", ".join(sorted(unlisted))
-        raise ConfigError(where="--project", problem=f"{indexes} does not list {names}: check the name")
+        raise ConfigError(
+            where="--project", problem=f"{indexes} does not list {names}: check the name"
+        )
     for name in sorted(unlisted):
         detail = f"--project {name}: {indexes} does not list it, or its patterns leave it out: check the name"
-        cycle.report.unlisted.append(shown_failure(runs[0].name, name, "", Reason.NOT_FOUND, detail))
-        _log.warning("project.unlisted", project=name, indexes=[run.name for run in runs], problem=detail)
+        cycle.report.unlisted.append(
+            shown_failure(runs[0].name, name, "", Reason.NOT_FOUND, detail)
+        )
+        _log.warning(
+            "project.unlisted", project=name, indexes=[run.name for run in runs], problem=detail
+        )
 
 
 def _is_unknown(cycle: Cycle, source: SourceRow) -> bool:
     """Return whether the projects that an index owns are unknown: its root was never read, or never
     with these patterns.
     """
-    if any(run.name == source.name and run.ended is None and not run.is_root_cut for run in cycle.runs):
+    if any(
+        run.name == source.name and run.ended is None and not run.is_root_cut for run in cycle.runs
+    ):
         return False  # it was read just now
     return source.root_read is None or source.selection != cycle.root_digests.get(source.name)
 
@@ -287,7 +340,9 @@ def _due(cycle: Cycle, run: IndexRun, *, only_held: bool) -> Due:
     run.counters.waits = only_held
     if only_held:
         _log.warning(
-            "index.waits", index=run.name, reason="the root of an earlier index was never read: no new projects"
+            "index.waits",
+            index=run.name,
+            reason="the root of an earlier index was never read: no new projects",
         )
     return Due(
         source=run.source,
@@ -308,7 +363,9 @@ def _stages(dues: Sequence[tuple[IndexRun, Due]]) -> list[list[tuple[IndexRun, D
     return [owners, *([d] for d in dues if d[1].is_overlay)]
 
 
-async def _work_through(cycle: Cycle, publisher: Publisher, stage: Sequence[tuple[IndexRun, Due]]) -> None:
+async def _work_through(
+    cycle: Cycle, publisher: Publisher, stage: Sequence[tuple[IndexRun, Due]]
+) -> None:
     """Crawl some indexes side by side until all that they ask for is held and published, or in the ledger."""
     if cycle.options.dry_run:
         await plan_stage(cycle, stage)
@@ -370,7 +427,9 @@ async def _hand_over(
         if run.ended is not None:
             continue
         for start in range(0, len(names), 500):
-            narrowed = msgspec.structs.replace(due, only=tuple(names[start : start + 500]), trust_serials=False)
+            narrowed = msgspec.structs.replace(
+                due, only=tuple(names[start : start + 500]), trust_serials=False
+            )
             rows = [row async for chunk in load_due(cycle.store, narrowed) for row in chunk]
             if rows:
                 for row in rows:
@@ -402,7 +461,11 @@ async def _finish(cycle: Cycle) -> None:
         seconds=round(now - report.started_at, 3),
         failures=len(report.failures),
         **{key: report.total(key) for key in COUNTERS},
-        **({"by_index": [i.as_json() for i in report.indexes.values()]} if len(report.indexes) > 1 else {}),
+        **(
+            {"by_index": [i.as_json() for i in report.indexes.values()]}
+            if len(report.indexes) > 1
+            else {}
+        ),
     )
 
 
@@ -433,7 +496,9 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         ledger = [f for f in ledger if not f.project and f.last_at >= report.started_at]
     else:
         report.failures = []
-    report.failures += [shown_failure(f.index, f.project, f.filename, f.reason, f.detail) for f in ledger]
+    report.failures += [
+        shown_failure(f.index, f.project, f.filename, f.reason, f.detail) for f in ledger
+    ]
     if not report.interrupted and report.aborted is None and not cycle.options.is_narrowed:
         await judge_unserved(cycle)
     elif not cycle.options.dry_run:
@@ -441,13 +506,17 @@ async def _record_end(cycle: Cycle, now: float) -> None:
     await add_unserved(cycle)
     if cycle.needs is not None:
         await count_unwanted_of(cycle)
-        report.failures += [shown_failure("", "", "", Reason.UNRESOLVED, detail) for detail in cycle.needs.failures]
+        report.failures += [
+            shown_failure("", "", "", Reason.UNRESOLVED, detail) for detail in cycle.needs.failures
+        ]
     for run in cycle.runs:
         counts = await load_counts(store, run.source.id)
         run.counters.files_absent = counts.absent
         run.counters.files_unhashed = counts.unhashed
         run.counters.files_skipped = counts.skipped
-        run.counters.files_withheld = (await count_failures(store, run.source.id)).get(Reason.WITHHELD, 0)
+        run.counters.files_withheld = (await count_failures(store, run.source.id)).get(
+            Reason.WITHHELD, 0
+        )
     if not report.interrupted and report.aborted is None and not cycle.options.is_narrowed:
         await record_success(store, [run.source.id for run in cycle.runs if run.ended is None], now)
 
@@ -465,7 +534,9 @@ async def record_outcome(cycle: Cycle, exit_code: int) -> None:
             outcome=report.outcome.value,
             exit_code=exit_code,
             problem=None if report.aborted is None else redact(str(report.aborted)),
-            report=msgspec.json.encode(report.as_json() | {"not_served": []}).decode(),  # a table has them
+            report=msgspec.json.encode(
+                report.as_json() | {"not_served": []}
+            ).decode(),  # a table has them
         )
 
 
@@ -475,7 +546,9 @@ async def _report_rest(cycle: Cycle, reported: int) -> None:
         return
     total = await count_all_failures(cycle.store)
     if total > reported:
-        cycle.report.events.append({"event": "failures-cut", "failures": str(total), "reported": str(reported)})
+        cycle.report.events.append(
+            {"event": "failures-cut", "failures": str(total), "reported": str(reported)}
+        )
         problem = "the report has the first ones of each index; `mirror explain` and `mirror list` know all"
         _log.warning("report.cut", failures=total, reported=reported, problem=problem)
 

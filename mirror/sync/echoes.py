@@ -70,7 +70,11 @@ def _clean_file(file: ListedFile) -> ListedFile:
 
 
 def _clean_refused(file: RefusedFile) -> RefusedFile:
-    return file if file.labels is None else msgspec.structs.replace(file, labels=_clean_labels(file.labels))
+    return (
+        file
+        if file.labels is None
+        else msgspec.structs.replace(file, labels=_clean_labels(file.labels))
+    )
 
 
 def _clean_labels(labels: Labels) -> Labels:
@@ -85,7 +89,9 @@ def _clean_labels(labels: Labels) -> Labels:
 
 
 def _clean_meta(meta: ProjectMeta) -> ProjectMeta:
-    versions = None if meta.versions is None else tuple(v for v in meta.versions if not has_secret(v))
+    versions = (
+        None if meta.versions is None else tuple(v for v in meta.versions if not has_secret(v))
+    )
     return msgspec.structs.replace(
         meta,
         status_reason=_clean(meta.status_reason),
@@ -102,5 +108,9 @@ def _clean(text: str | None) -> str | None:
 def _clean_object(encoded: str) -> str:
     """Return a JSON object without the keys whose name or value contains a secret."""
     unknown = msgspec.json.decode(encoded, type=dict[str, Any])
-    kept = {key: value for key, value in unknown.items() if not any(map(has_secret, _iter_texts({key: value})))}
+    kept = {
+        key: value
+        for key, value in unknown.items()
+        if not any(map(has_secret, _iter_texts({key: value})))
+    }
     return canonical_json(kept)

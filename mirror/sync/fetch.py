@@ -70,11 +70,15 @@ _Job = tuple[ProjectWork, Job]
 class Fetcher:
     """The downloads of one index: takes ``ProjectWork``, passes finished files to the recorder."""
 
-    def __init__(self, cycle: Cycle, run: IndexRun, recorder: Recorder, workers: FileWorkers | None) -> None:
+    def __init__(
+        self, cycle: Cycle, run: IndexRun, recorder: Recorder, workers: FileWorkers | None
+    ) -> None:
         """``workers``: take the files where there are many; None: all are fetched in this process."""
         self._cycle, self._run, self._recorder, self._workers = cycle, run, recorder, workers
         self.scope = run.scope
-        self._send, self._receive = anyio.create_memory_object_stream[_Job](max_buffer_size=_WAITING)
+        self._send, self._receive = anyio.create_memory_object_stream[_Job](
+            max_buffer_size=_WAITING
+        )
         self._is_closed = False
         self._files = self._bytes = 0
         self._unanswered = 0
@@ -94,7 +98,9 @@ class Fetcher:
                 continue
             if not isinstance(job, FetchMetadata):
                 self._run.counters.bytes_wanted += job.file.size or 0
-            url, refusal = self._run.refused_links.get((work.row.name, job.file.filename), ("", None))
+            url, refusal = self._run.refused_links.get(
+                (work.row.name, job.file.filename), ("", None)
+            )
             if refusal is not None and url == job.file.url and isinstance(job, Fetch):
                 # its page was read again: an unchanged link has not expired
                 await self._failed(work, job, refusal)
@@ -108,14 +114,24 @@ class Fetcher:
         fetched.
         """
         listed = metadata_to_fetch(fetch.file, work.row.name)
-        is_there = blob.metadata_sha256 is not None and dict(listed).get("sha256") == blob.metadata_sha256
+        is_there = (
+            blob.metadata_sha256 is not None and dict(listed).get("sha256") == blob.metadata_sha256
+        )
         offered = blob.metadata_sha256 if is_there or is_wheel(blob.filename) else None
         is_wanted = not is_there and may_offer(listed, blob.first_metadata)
         work.pending += is_wanted
-        await self._recorder.put(BlobReused(work=work, fetch=fetch, size=blob.size, metadata_sha256=offered))
+        await self._recorder.put(
+            BlobReused(work=work, fetch=fetch, size=blob.size, metadata_sha256=offered)
+        )
         if is_wanted:
             held = HeldFile(
-                id=0, filename=blob.filename, sha256=blob.sha256, size=blob.size, digests=(), url="", labels=Labels()
+                id=0,
+                filename=blob.filename,
+                sha256=blob.sha256,
+                size=blob.size,
+                digests=(),
+                url="",
+                labels=Labels(),
             )
             await self._queue((work, FetchMetadata(held=held, file=fetch.file)))
 
@@ -138,7 +154,9 @@ class Fetcher:
                     self._workers.attach(tasks)
                     tasks.start_soon(self._take_answers, self._workers)
                 task_status.started()
-                await work_through(partial(next_of, self._receive), self._fetch, self._run.file_width)
+                await work_through(
+                    partial(next_of, self._receive), self._fetch, self._run.file_width
+                )
         finally:
             await self._stop_workers()
 
@@ -190,14 +208,18 @@ class Fetcher:
         if outcome.blob is not None:
             self._run.note_answer()
             await self._deliver(work, fetch, outcome.blob, outcome)
-        elif isinstance(outcome.error, TreeError) and not self._cycle.files.fails_alone(outcome.error):
+        elif isinstance(outcome.error, TreeError) and not self._cycle.files.fails_alone(
+            outcome.error
+        ):
             raise outcome.error
         elif outcome.error is not None:
             await self._failed(work, fetch, outcome.error)
         else:
             await self._put_bug(work, fetch, outcome.bug or "")
 
-    async def _deliver(self, work: ProjectWork, fetch: Fetch, blob: PlacedBlob, outcome: JobOutcome) -> None:
+    async def _deliver(
+        self, work: ProjectWork, fetch: Fetch, blob: PlacedBlob, outcome: JobOutcome
+    ) -> None:
         delivered = BlobPlaced(work=work, fetch=fetch, blob=blob, metadata=outcome.metadata)
         if not outcome.has_large_metadata:
             await self._recorder.put(delivered)
@@ -238,7 +260,9 @@ class Fetcher:
                 if done:
                     return
                 if self._run.selection.policy.keep_replaced:
-                    await self._recorder.put(DigestCompared(work=work, rehash=wanted, is_same=False))
+                    await self._recorder.put(
+                        DigestCompared(work=work, rehash=wanted, is_same=False)
+                    )
                     return
                 wanted = Fetch(file=wanted.file, replaces=wanted.held)
             await self._download(work, wanted)
@@ -252,7 +276,12 @@ class Fetcher:
         except Exception as exc:
             if lacks_threads(exc):
                 raise
-            _log.exception("file.failed", index=self._run.name, project=work.row.name, filename=wanted.file.filename)
+            _log.exception(
+                "file.failed",
+                index=self._run.name,
+                project=work.row.name,
+                filename=wanted.file.filename,
+            )
             await self._put_bug(work, wanted, type(exc).__name__)
 
     async def _rehash(self, work: ProjectWork, wanted: Rehash) -> bool:
@@ -278,9 +307,13 @@ class Fetcher:
         session, files = self._run.session, self._cycle.files
         lease = session.metadata_memory.lease()
         with lease.body():  # until the recorder has taken the metadata
-            staged, metadata = await fetch_to_staging(session, files, self._job_of(work, fetch), lease)
+            staged, metadata = await fetch_to_staging(
+                session, files, self._job_of(work, fetch), lease
+            )
             try:
-                await self._recorder.put(FileStaged(work=work, fetch=fetch, staged=staged, metadata=metadata))
+                await self._recorder.put(
+                    FileStaged(work=work, fetch=fetch, staged=staged, metadata=metadata)
+                )
             except BaseException:
                 await staged.keep()
                 raise
@@ -295,7 +328,9 @@ class Fetcher:
             limit_bytes=self._run.selection.policy.file_size_limit,
         )
         metadata = metadata_to_fetch(file, work.row.name)
-        return FetchJob(key=staging_key(self._run.name, work.row.name, file), request=request, metadata=metadata)
+        return FetchJob(
+            key=staging_key(self._run.name, work.row.name, file), request=request, metadata=metadata
+        )
 
     async def _put_bug(self, work: ProjectWork, wanted: Job, kind: str) -> None:
         detail = f"{kind}: a bug of this program, see the log"
@@ -314,7 +349,9 @@ class Fetcher:
         is_new_link = self._note_refused_link(work, fetch, error)
         if is_new_link or (work.is_retry and isinstance(error, NotFound)):
             run.rereads[work.row.name] = work
-        failure = work.failure(fetch.file.filename, error.reason, str(error), fetch, wait_s=asked_wait_s(error))
+        failure = work.failure(
+            fetch.file.filename, error.reason, str(error), fetch, wait_s=asked_wait_s(error)
+        )
         await self._recorder.put(Failed(work=work, failure=failure))
 
     def _note_refused_link(self, work: ProjectWork, fetch: Job, error: MirrorError) -> bool:
@@ -350,7 +387,11 @@ def _note_stuck(cycle: Cycle, run: IndexRun, stuck: StuckWorker) -> None:
     names = [job.request.filename for job in stuck.jobs]
     for job in stuck.jobs:
         cycle.files.leave_alone(job.key, writer=None if stuck.was_killed else stuck.pid)
-    what = "killed" if stuck.was_killed else "can't be killed: look at the disk or network share it waits for"
+    what = (
+        "killed"
+        if stuck.was_killed
+        else "can't be killed: look at the disk or network share it waits for"
+    )
     cycle.report.events.append(
         {
             "event": "worker-stuck",

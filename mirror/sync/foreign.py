@@ -76,4 +76,6 @@ async def plan_foreign(cycle: Cycle) -> list[PlanItem]:
 
 
 async def _find(cycle: Cycle) -> list[OpenFile]:
-    return [file async for file in iter_open_files(cycle.store) if is_foreign(file.filename, file.name)]
+    return [
+        file async for file in iter_open_files(cycle.store) if is_foreign(file.filename, file.name)
+    ]

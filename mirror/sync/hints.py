@@ -29,7 +29,8 @@ _ASKED: Final = (
     " If it is, the index lists what it does not have"
 )
 _ASKED_OF_CONFIGURATION: Final = (
-    ", and so did every page that the configuration names: is the index's url right (devpi's ends in +simple/)?"
+    ", and so did every page that the configuration names: is the index's url right"
+    " (devpi's ends in +simple/)?"
 )
 
 

@@ -81,7 +81,9 @@ class PageBatches:
 
     def __init__(self, run: IndexRun, pool: Workers[Any], judge: PageHandler) -> None:
         self._run, self._pool, self._judge = run, pool, judge
-        self._send, self._receive = anyio.create_memory_object_stream[tuple[ProjectRow, PageResult | None]](math.inf)
+        self._send, self._receive = anyio.create_memory_object_stream[
+            tuple[ProjectRow, PageResult | None]
+        ](math.inf)
         self._under_way = 0
         self._enough = 0
         self._has_room = anyio.Event()
@@ -90,7 +92,9 @@ class PageBatches:
         """Read all pages."""
         most = self._pool.size * _UNDER_WAY
         async with self._receive, self._send, anyio.create_task_group() as tasks:
-            tasks.start_soon(work_through, partial(next_of, self._receive), self._judge_one, self._run.page_width)
+            tasks.start_soon(
+                work_through, partial(next_of, self._receive), self._judge_one, self._run.page_width
+            )
             async for rows in chunks:
                 for start in range(0, len(rows), _BATCH):
                     if self._under_way + _BATCH > most:
@@ -125,11 +129,15 @@ class PageBatches:
             self._put(row, None)
             return
         in_a_row = None
-        if isinstance(outcome.error, Unavailable) and not isinstance(outcome.error, RefusedElsewhere):
+        if isinstance(outcome.error, Unavailable) and not isinstance(
+            outcome.error, RefusedElsewhere
+        ):
             in_a_row = self._run.count_unreachable()
         else:
             self._run.note_answer()
-        self._put(row, PageResult(page=outcome.page, error=outcome.error, unreachable_in_a_row=in_a_row))
+        self._put(
+            row, PageResult(page=outcome.page, error=outcome.error, unreachable_in_a_row=in_a_row)
+        )
 
     def confirmed(self, row: ProjectRow, known: Validators) -> None:
         """Record that a page is unchanged."""
@@ -137,10 +145,14 @@ class PageBatches:
         if self._judge.note_unchanged(row, known):
             self._done()
         else:
-            self._put(row, PageResult(unchanged=Unchanged(validators=known, origin=row.page_origin)))
+            self._put(
+                row, PageResult(unchanged=Unchanged(validators=known, origin=row.page_origin))
+            )
 
     def _put(self, row: ProjectRow, found: PageResult | None) -> None:
-        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # all was cancelled
+        with contextlib.suppress(
+            anyio.BrokenResourceError, anyio.ClosedResourceError
+        ):  # all was cancelled
             self._send.send_nowait((row, found))
 
     async def _judge_one(self, answer: tuple[ProjectRow, PageResult | None]) -> None:

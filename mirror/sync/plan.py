@@ -44,9 +44,13 @@ async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> Non
 
 async def _note_in_copy(cycle: Cycle, work: ProjectWork) -> None:
     """Record an earlier index's listing and claims in the copy of the state, for the later indexes."""
-    removal = next((r for r in work.run.removals if r.project == work.row.id and r.closing is not None), None)
+    removal = next(
+        (r for r in work.run.removals if r.project == work.row.id and r.closing is not None), None
+    )
     closing = work.closing or (removal.closing if removal else None)
-    claims = [work.failure(job.file.filename, Reason.NOT_FOUND, "planned", job) for job in work.jobs]
+    claims = [
+        work.failure(job.file.filename, Reason.NOT_FOUND, "planned", job) for job in work.jobs
+    ]
     await record_failures(cycle.store, (*claims, *work.failures), (), now=cycle.clock())
     if closing is not None:
         await record_published(cycle.store, (), (), [closing])
@@ -58,7 +62,9 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
     wants = await load_wants_of(cycle.store, project) if cycle.needs is not None else {}
     items = []
     for job in work.jobs:
-        if isinstance(job, Rehash) and (work.run.selection.policy.keep_replaced or await fits_held(cycle, job)):
+        if isinstance(job, Rehash) and (
+            work.run.selection.policy.keep_replaced or await fits_held(cycle, job)
+        ):
             continue
         sha256 = dict(job.file.digests).get("sha256")
         is_new = isinstance(job, Fetch) and job.replaces is None
@@ -92,6 +98,8 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
     ]
     for failure in work.failures:
         cycle.report.failures.append(
-            shown_failure(work.run.name, failure.project, failure.filename, failure.reason, failure.detail)
+            shown_failure(
+                work.run.name, failure.project, failure.filename, failure.reason, failure.detail
+            )
         )
     return items

@@ -24,7 +24,13 @@ from mirror.errors import Reason, TreeError
 from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.blobs.durability import record_unsure
-from mirror.state.entries.changes import Placed, ProjectRecord, record_changes, record_missing, record_offered
+from mirror.state.entries.changes import (
+    Placed,
+    ProjectRecord,
+    record_changes,
+    record_missing,
+    record_offered,
+)
 from mirror.state.entries.held import HeldBlob, load_blobs
 from mirror.state.entries.offered import Offered, load_first
 from mirror.state.missing.ledger import Failure, record_failures
@@ -132,7 +138,9 @@ class Recorder:
 
     def __init__(self, cycle: Cycle, publisher: Publisher) -> None:
         self._cycle, self._publisher = cycle, publisher
-        self._send, self._receive = anyio.create_memory_object_stream[Event](max_buffer_size=_WAITING)
+        self._send, self._receive = anyio.create_memory_object_stream[Event](
+            max_buffer_size=_WAITING
+        )
         self._is_closed = False
         self._is_pressing = anyio.Event()
         """Set when there is no room, or no event follows: collecting for longer would only delay
@@ -150,7 +158,10 @@ class Recorder:
 
         A cancellation waits too: an event is taken whole or not at all.
         """
-        if isinstance(event, FileStaged) and self._waiting_bytes + event.staged.in_memory > _WAITING_BYTES:
+        if (
+            isinstance(event, FileStaged)
+            and self._waiting_bytes + event.staged.in_memory > _WAITING_BYTES
+        ):
             await anyio.to_thread.run_sync(event.staged.flush)
         if isinstance(event, FileStaged | MetadataFetched):
             # A worker process sends small metadata only.
@@ -158,7 +169,9 @@ class Recorder:
         self._waiting_bytes += _bytes_of(event)
         try:
             try:
-                self._send.send_nowait(event)  # most of the time there is room: to wait costs several times as much
+                self._send.send_nowait(
+                    event
+                )  # most of the time there is room: to wait costs several times as much
             except anyio.WouldBlock:
                 self._is_pressing.set()
                 with anyio.CancelScope(shield=True):
@@ -258,7 +271,9 @@ class Recorder:
             draft.add(event)
         completed = [e for e in batch if isinstance(e, MetadataFetched)]
         for event, error in refused:
-            failure = event.work.failure(event.fetch.file.filename, error.reason, str(error), event.fetch)
+            failure = event.work.failure(
+                event.fetch.file.filename, error.reason, str(error), event.fetch
+            )
             drafts[event.work.row.id].add(Failed(work=event.work, failure=failure))
         await _put_aside([event for event, _ in refused])
         offered = await self._place_metadata(completed, placed)
@@ -267,7 +282,9 @@ class Recorder:
         entered.set()
         for came, blob in placed:
             problem = _metadata_problem(came.fetch, blob)
-            digest = offered.get((came.work.row.id, blob.sha256, blob.filename), blob.metadata_sha256)
+            digest = offered.get(
+                (came.work.row.id, blob.sha256, blob.filename), blob.metadata_sha256
+            )
             drafts[came.work.row.id].add_placed(
                 came.fetch, msgspec.structs.replace(blob, metadata_sha256=digest), problem
             )
@@ -321,7 +338,9 @@ class Recorder:
                 refused.append((event, exc))
         return kept
 
-    def _place(self, arrived: Sequence[FileStaged], delivered: Sequence[BlobPlaced]) -> tuple[_Placed, _Refused]:
+    def _place(
+        self, arrived: Sequence[FileStaged], delivered: Sequence[BlobPlaced]
+    ) -> tuple[_Placed, _Refused]:
         files = self._cycle.files
         placed: _Placed = []
         refused: _Refused = []
@@ -336,7 +355,9 @@ class Recorder:
         return placed, refused
 
     async def _place_metadata(
-        self, completed: Sequence[MetadataFetched], brought: Sequence[tuple[FileStaged | BlobPlaced, PlacedBlob]]
+        self,
+        completed: Sequence[MetadataFetched],
+        brought: Sequence[tuple[FileStaged | BlobPlaced, PlacedBlob]],
     ) -> _Sidecars:
         """Write fetched metadata into sidecars and make it durable; return the metadata that may be
         offered.
@@ -345,13 +366,20 @@ class Recorder:
         it.
         """
         fetched = [
-            *((e.work, e.wanted.held.sha256, e.wanted.held.filename, e.metadata) for e in completed),
+            *(
+                (e.work, e.wanted.held.sha256, e.wanted.held.filename, e.metadata)
+                for e in completed
+            ),
             *((e.work, blob.sha256, blob.filename, e.metadata) for e, blob in brought),
         ]
-        found = [(work, sha256, name, data) for work, sha256, name, data in fetched if data is not None]
+        found = [
+            (work, sha256, name, data) for work, sha256, name, data in fetched if data is not None
+        ]
         if not found:
             return {}
-        first = await load_first(self._cycle.store, [(sha256, name) for _, sha256, name, _ in found])
+        first = await load_first(
+            self._cycle.store, [(sha256, name) for _, sha256, name, _ in found]
+        )
         offered: _Sidecars = {}
         placed: dict[tuple[Sha256, str], bytes] = {}
         for work, sha256, name, data in found:
@@ -377,14 +405,22 @@ class Recorder:
         """Return the blobs whose recorded sidecar is missing or damaged."""
         has_sidecar = self._cycle.files.has_sidecar
         described = [(b.sha256, b.filename, b.metadata_sha256) for b in recorded]
-        return [(s, name) for s, name, digest in described if digest and not has_sidecar(s, name, digest)]
+        return [
+            (s, name)
+            for s, name, digest in described
+            if digest and not has_sidecar(s, name, digest)
+        ]
 
-    def _place_sidecars(self, found: Mapping[tuple[Sha256, str], bytes], recorded: _Recorded) -> None:
+    def _place_sidecars(
+        self, found: Mapping[tuple[Sha256, str], bytes], recorded: _Recorded
+    ) -> None:
         files = self._cycle.files
         placed = []
         for (sha256, name), data in found.items():
             known = recorded.get((sha256, name))
-            digest = files.place_sidecar(sha256, name, data, recorded=None if known is None else known.metadata_sha256)
+            digest = files.place_sidecar(
+                sha256, name, data, recorded=None if known is None else known.metadata_sha256
+            )
             placed.append(PlacedBlob(sha256=sha256, filename=name, size=0, metadata_sha256=digest))
         files.sync(placed)
 
@@ -395,22 +431,33 @@ class Recorder:
             row, held = event.work.row, event.wanted.held
             digest = offered.get((row.id, held.sha256, held.filename))
             if digest is not None:
-                entered = Offered(sha256=held.sha256, filename=held.filename, project=row.id, metadata_sha256=digest)
+                entered = Offered(
+                    sha256=held.sha256,
+                    filename=held.filename,
+                    project=row.id,
+                    metadata_sha256=digest,
+                )
                 found.append((row.name, entered))
                 event.work.shows = True
         if found:
-            await record_offered(self._cycle.store, found, cycle=self._cycle.id, now=self._cycle.clock())
+            await record_offered(
+                self._cycle.store, found, cycle=self._cycle.id, now=self._cycle.clock()
+            )
 
     async def _record(self, drafts: Sequence[_Draft]) -> None:
         cycle, now = self._cycle, self._cycle.clock()
         records = [d.record() for d in drafts if d.changes or (cycle.has_overlays and d.claims)]
         if records:
-            await record_changes(cycle.store, records, cycle=cycle.id, now=now, has_overlays=cycle.has_overlays)
+            await record_changes(
+                cycle.store, records, cycle=cycle.id, now=now, has_overlays=cycle.has_overlays
+            )
         missing = {d.work.row.id: d.missing for d in drafts if d.missing}
         if missing:
             await record_missing(cycle.store, missing, cycle=cycle.id)
         failures = [f for d in drafts for f in d.failures]
-        await record_failures(cycle.store, failures, [c for d in drafts for c in d.closed()], now=now)
+        await record_failures(
+            cycle.store, failures, [c for d in drafts for c in d.closed()], now=now
+        )
 
     async def _close_finished(self, works: Sequence[ProjectWork]) -> None:
         names = {w.row.name for w in works if w.shows}
@@ -485,11 +532,19 @@ class _Draft:
             self.work.has_placed = True
             run.counters.projects_fetched += 1
         self._log.info(
-            "file.placed", index=run.name, project=self.work.row.name, filename=blob.filename, size=blob.size
+            "file.placed",
+            index=run.name,
+            project=self.work.row.name,
+            filename=blob.filename,
+            size=blob.size,
         )
         if problem:
             _log.warning(
-                "file.metadata", index=run.name, project=self.work.row.name, filename=blob.filename, problem=problem
+                "file.metadata",
+                index=run.name,
+                project=self.work.row.name,
+                filename=blob.filename,
+                problem=problem,
             )
         self._done(blob.filename)
 
@@ -500,7 +555,12 @@ class _Draft:
         return bool(self._placed or self._touched or self._refused) or (
             self._begun
             and bool(
-                change.relabel or change.meta or change.touch or change.refuse or change.missing or change.returned
+                change.relabel
+                or change.meta
+                or change.touch
+                or change.refuse
+                or change.missing
+                or change.returned
             )
         )
 
@@ -597,5 +657,7 @@ def _metadata_problem(fetch: Fetch, blob: PlacedBlob) -> str | None:
         return f"no metadata can be served for it: {blob.metadata_problem}"
     advertised = dict(fetch.file.metadata or ()).get("sha256") if is_wheel(blob.filename) else None
     if advertised and blob.metadata_sha256 and advertised != blob.metadata_sha256:
-        return "the index advertises other metadata than the wheel contains; the wheel's own is served"
+        return (
+            "the index advertises other metadata than the wheel contains; the wheel's own is served"
+        )
     return None

@@ -21,7 +21,12 @@ from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.entries.changes import record_missing
 from mirror.state.entries.held import load_held
-from mirror.state.entries.rebuilt import load_failed_filenames, load_judgeable, load_unclaimed, settle_empty
+from mirror.state.entries.rebuilt import (
+    load_failed_filenames,
+    load_judgeable,
+    load_unclaimed,
+    settle_empty,
+)
 from mirror.state.entries.removals import (
     RemovalRecord,
     count_pages_of,
@@ -63,7 +68,9 @@ async def plan_displaced(cycle: Cycle) -> None:
             continue
         held = (await load_held(cycle.store, [project]))[project]
         if not any(r.project == project for r in run.removals):  # else it leaves as a whole
-            run.removals.append(PendingRemoval(project=project, name=name, displaced=tuple(held), is_displaced=True))
+            run.removals.append(
+                PendingRemoval(project=project, name=name, displaced=tuple(held), is_displaced=True)
+            )
         tell_owner_changed(cycle, name, before=index, after=owner)
 
 
@@ -81,7 +88,9 @@ async def plan_withdrawn(cycle: Cycle) -> None:
 
 def tell_owner_changed(cycle: Cycle, name: str, *, before: str, after: str) -> None:
     """Report that a project's owner has changed: a person should know."""
-    cycle.report.events.append({"event": "owner-changed", "project": name, "from": before, "to": after})
+    cycle.report.events.append(
+        {"event": "owner-changed", "project": name, "from": before, "to": after}
+    )
     _log.warning("project.owner_changed", project=name, before=before, after=after)
 
 
@@ -123,7 +132,12 @@ def _split(run: RemovalScope) -> tuple[list[PendingRemoval], list[PendingRemoval
 
 
 async def _remove(
-    cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemoval], publisher: Publisher, *, files: int
+    cycle: Cycle,
+    run: RemovalScope,
+    removals: Sequence[PendingRemoval],
+    publisher: Publisher,
+    *,
+    files: int,
 ) -> None:
     """Close the rows of the removed files, write the pages, and record the validators that waited
     for it.
@@ -132,11 +146,19 @@ async def _remove(
         return
     now = cycle.clock()
     projects = await count_pages_of(cycle.store, [r.name for r in removals if r.leaves])
-    await record_removals(cycle.store, [_record(run, removal) for removal in removals], cycle=cycle.id, now=now)
+    await record_removals(
+        cycle.store, [_record(run, removal) for removal in removals], cycle=cycle.id, now=now
+    )
     run.counters.files_removed += files
     run.counters.projects_removed += projects
     for removal in removals:
-        _log.info("project.shrunk", index=run.name, project=removal.name, files=_names(removal), leaves=removal.leaves)
+        _log.info(
+            "project.shrunk",
+            index=run.name,
+            project=removal.name,
+            files=_names(removal),
+            leaves=removal.leaves,
+        )
     closings = [r.closing for r in removals if r.closing is not None]
     names = sorted({r.name for r in removals})
     for start in range(0, len(names), 500):
@@ -151,9 +173,14 @@ async def remove_orphaned(cycle: Cycle, publisher: Publisher) -> None:
     orphaned = await load_orphaned(cycle.store)
     counts = Counter(index for _, _, _, index in orphaned)
     for index, projects in counts.items():
-        cycle.report.events.append({"event": "index-left", "index": index, "projects": str(projects)})
+        cycle.report.events.append(
+            {"event": "index-left", "index": index, "projects": str(projects)}
+        )
         _log.warning(
-            "index.left", index=index, projects=projects, advice="its files stay until a cycle with --allow-shrink"
+            "index.left",
+            index=index,
+            projects=projects,
+            advice="its files stay until a cycle with --allow-shrink",
         )
     if not orphaned or not cycle.options.allow_shrink:
         return
@@ -175,12 +202,16 @@ async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
     source = await load_unclaimed(cycle.store)
     if source is None:
         return
-    part = _UnclaimedPart(source=source, counters=IndexCounters(name=source.name), max_shrink=cycle.max_shrink)
+    part = _UnclaimedPart(
+        source=source, counters=IndexCounters(name=source.name), max_shrink=cycle.max_shrink
+    )
     missing: dict[int, list[HeldFile]] = {}
     for project, name in await load_judgeable(cycle.store, source.id):
         still_listed = await load_failed_filenames(cycle.store, name)
         held = [
-            h for h in (await load_held(cycle.store, [project]))[project].values() if h.filename not in still_listed
+            h
+            for h in (await load_held(cycle.store, [project]))[project].values()
+            if h.filename not in still_listed
         ]
         first = [h for h in held if h.absent_since is None]
         second = tuple(
@@ -195,7 +226,9 @@ async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
     if missing:
         await record_missing(cycle.store, missing, cycle=cycle.id)
     await apply_removals(cycle, part, publisher)
-    cycle.report.events.append({"event": "unclaimed", "files": str(sum(len(m) for m in missing.values()))})
+    cycle.report.events.append(
+        {"event": "unclaimed", "files": str(sum(len(m) for m in missing.values()))}
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -224,7 +257,9 @@ async def plan_items(cycle: Cycle, run: RemovalScope) -> tuple[list[PlanItem], b
     return await _plan_removals(cycle, run, exempt if is_held else run.removals), not is_held
 
 
-async def _plan_removals(cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemoval]) -> list[PlanItem]:
+async def _plan_removals(
+    cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemoval]
+) -> list[PlanItem]:
     items = []
     for removal in removals:
         held = (await load_held(cycle.store, [removal.project]))[removal.project]
@@ -248,11 +283,18 @@ async def plan_orphaned(cycle: Cycle) -> list[PlanItem]:
 
 def _leaving(index: str, project: ProjectName, held: HeldFile) -> PlanItem:
     return PlanItem(
-        index=index, project=project, filename=held.filename, action="remove", size=held.size, sha256=held.sha256
+        index=index,
+        project=project,
+        filename=held.filename,
+        action="remove",
+        size=held.size,
+        sha256=held.sha256,
     )
 
 
-async def _brake(cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemoval], files: int) -> bool:
+async def _brake(
+    cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemoval], files: int
+) -> bool:
     window = await load_brake_window(
         cycle.store,
         run.source.id,
@@ -267,9 +309,13 @@ async def _brake(cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemo
         f" {run.max_shrink:g} allows: {_described(removals)}. Nothing was removed. If that is right, run"
         " `mirror sync --once --allow-shrink`; else look at the index and at its selection"
     )
-    failure = Failure(source=run.source.id, project="", filename="", reason=Reason.SHRINK, detail=detail)
+    failure = Failure(
+        source=run.source.id, project="", filename="", reason=Reason.SHRINK, detail=detail
+    )
     await record_failures(cycle.store, [failure], (), now=cycle.clock())
-    _log.error("brake.held", index=run.name, files=leaving, published=window.published, detail=detail)
+    _log.error(
+        "brake.held", index=run.name, files=leaving, published=window.published, detail=detail
+    )
     return True
 
 
@@ -281,7 +327,9 @@ async def _close_brake(cycle: Cycle, run: RemovalScope) -> None:
 
 async def _count_files(cycle: Cycle, removals: Sequence[PendingRemoval]) -> int:
     whole = [r.project for r in removals if r.leaves]
-    return sum(len(_names(r)) for r in removals if not r.leaves) + await load_files_of(cycle.store, whole)
+    return sum(len(_names(r)) for r in removals if not r.leaves) + await load_files_of(
+        cycle.store, whole
+    )
 
 
 def _names(removal: PendingRemoval) -> tuple[str, ...]:

@@ -67,7 +67,13 @@ class IndexCounters:
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""
-        hidden = {"projects_due", "projects_confirmed", "files_wanted", "files_done", "bytes_wanted"}
+        hidden = {
+            "projects_due",
+            "projects_confirmed",
+            "files_wanted",
+            "files_done",
+            "bytes_wanted",
+        }
         hidden |= {"projects_fetched", "waits"}
         return {key: getattr(self, key) for key in self.__slots__ if key not in hidden}
 
@@ -152,7 +158,11 @@ class Report:
     @property
     def outcome(self) -> Outcome:
         """Judge the cycle."""
-        if self.aborted or self.interrupted or (self.ended and len(self.ended) == len(self.indexes)):
+        if (
+            self.aborted
+            or self.interrupted
+            or (self.ended and len(self.ended) == len(self.indexes))
+        ):
             return Outcome.ABORTED
         if self.ended or any(f.reason is not Reason.WITHHELD for f in self.failures):
             return Outcome.PARTIAL
@@ -181,7 +191,8 @@ class Report:
             "indexes": [i.as_json() for i in self.indexes.values()],
             "failures": [f.as_json() for f in self.failures],
             "not_served": [
-                {"index": one.index, "project": one.project, "detail": one.detail} for one in self.not_served
+                {"index": one.index, "project": one.project, "detail": one.detail}
+                for one in self.not_served
             ],
             "events": self.events,
         }
@@ -203,5 +214,9 @@ def shown_failure(index: str, project: str, filename: str, reason: Reason, detai
     Secrets are removed, since an index may repeat them.
     """
     return Shown(
-        index=index or None, project=project or None, filename=filename or None, reason=reason, detail=redact(detail)
+        index=index or None,
+        project=project or None,
+        filename=filename or None,
+        reason=reason,
+        detail=redact(detail),
     )

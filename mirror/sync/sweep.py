@@ -32,7 +32,9 @@ _KEPT_S = 7 * 86_400.0
 
 async def sweep_before(cycle: Cycle) -> None:
     """Remove temporary files, and partial ones that are too old to be continued."""
-    removed = await anyio.to_thread.run_sync(lambda: cycle.files.sweep_abandoned(older_than_s=_KEPT_S))
+    removed = await anyio.to_thread.run_sync(
+        lambda: cycle.files.sweep_abandoned(older_than_s=_KEPT_S)
+    )
     if removed:
         _log.info("staging.swept", files=removed)
 
@@ -68,11 +70,15 @@ async def sweep_after(cycle: Cycle) -> None:
     page can know. Each file in the ledger is tried again.
     """
     report = cycle.report
-    was_whole = cycle.options.sees_all and not (report.interrupted or report.aborted or cycle.options.dry_run)
+    was_whole = cycle.options.sees_all and not (
+        report.interrupted or report.aborted or cycle.options.dry_run
+    )
     if not was_whole or any(run.ended for run in cycle.runs) or await has_page_failure(cycle.store):
         return
     is_kept = await anyio.to_thread.run_sync(cycle.files.find_kept)
-    keys = [key async for found in iter_failed_files(cycle.store) if is_kept(key := staging_key(*found))]
+    keys = [
+        key async for found in iter_failed_files(cycle.store) if is_kept(key := staging_key(*found))
+    ]
     removed = await anyio.to_thread.run_sync(cycle.files.sweep_staging, keys)
     if removed:
         _log.info("staging.swept", files=removed)

@@ -59,7 +59,9 @@ async def judge_unserved(cycle: Cycle) -> None:
             detail=one.detail,
         )
     if len(new) > _LOGGED:
-        _log.warning("projects.not_served", more=len(new) - _LOGGED, advice="`mirror status` names them")
+        _log.warning(
+            "projects.not_served", more=len(new) - _LOGGED, advice="`mirror status` names them"
+        )
 
 
 async def note_unwritten(cycle: Cycle) -> None:
@@ -68,7 +70,9 @@ async def note_unwritten(cycle: Cycle) -> None:
     others = [one for one in known if one.reason is not Reason.STORAGE]
     still = [one for one in known if one.reason is Reason.STORAGE]
     marked = (
-        {name for chunk in [await load_marked(cycle.store, "", len(still) + 1)] for name in chunk} if still else set()
+        {name for chunk in [await load_marked(cycle.store, "", len(still) + 1)] for name in chunk}
+        if still
+        else set()
     )
     found = {one.key: one for one in still if one.project in marked}
     found |= {one.key: one for one in await _unwritten(cycle)}
@@ -79,9 +83,19 @@ async def _unwritten(cycle: Cycle) -> list[Unserved]:
     found = []
     for name, error in cycle.unwritten.items():
         index, is_withdrawn = await load_owner(cycle.store, name)
-        what = "withdrawn by the index, and STILL PUBLISHED: its page can't be written: " if is_withdrawn else ""
+        what = (
+            "withdrawn by the index, and STILL PUBLISHED: its page can't be written: "
+            if is_withdrawn
+            else ""
+        )
         found.append(
-            Unserved(index=index, project=name, reason=Reason.STORAGE, detail=f"{what}{error}", is_literal=True)
+            Unserved(
+                index=index,
+                project=name,
+                reason=Reason.STORAGE,
+                detail=f"{what}{error}",
+                is_literal=True,
+            )
         )
     return found
 
@@ -121,7 +135,9 @@ async def _not_served(cycle: Cycle) -> list[Unserved]:
     for project in await load_skipped_projects(cycle.store):
         if project.index not in policies:
             continue
-        others = [name for name in project.others if name in policies and not policies[name].overlay]
+        others = [
+            name for name in project.others if name in policies and not policies[name].overlay
+        ]
         found.append(
             Unserved(
                 index=project.index,
@@ -143,9 +159,17 @@ async def _still_asked_for(cycle: Cycle) -> list[Unserved]:
     """Return the earlier judgement of names that the configuration still contains: they can't be
     judged again now.
     """
-    asked = {name for policy in cycle.policies for name in literal_names((*policy.projects, *policy.files))}
+    asked = {
+        name
+        for policy in cycle.policies
+        for name in literal_names((*policy.projects, *policy.files))
+    }
     known = await load_unserved(cycle.store)
-    return [one for one in known if one.reason is Reason.NOT_OFFERED and (one.filename or one.project) in asked]
+    return [
+        one
+        for one in known
+        if one.reason is Reason.NOT_OFFERED and (one.filename or one.project) in asked
+    ]
 
 
 async def _projects_not_offered(cycle: Cycle) -> list[Unserved]:
@@ -183,7 +207,11 @@ async def _files_not_offered(cycle: Cycle) -> list[Unserved]:
         place = await load_file_place(cycle.store, name, projects, overlays=overlays)
         if place.is_had or not place.is_known:
             continue
-        found.append(_missing_file(name, policy, projects, rule=place.rule, index=place.index, project=place.project))
+        found.append(
+            _missing_file(
+                name, policy, projects, rule=place.rule, index=place.index, project=place.project
+            )
+        )
     return found
 
 

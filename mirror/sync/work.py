@@ -122,7 +122,9 @@ class IndexRun:
     """Those that the index itself refused."""
     pages_missing: int = 0
     """Those that it does not have."""
-    refused_links: dict[tuple[ProjectName, str], tuple[str, MirrorError]] = field(default_factory=dict)
+    refused_links: dict[tuple[ProjectName, str], tuple[str, MirrorError]] = field(
+        default_factory=dict
+    )
     """Links with a query that were refused in this cycle, by project and filename: the same one is not asked for again."""
     refused_link_bytes: int = 0
     """Length of the links in ``refused_links``."""
@@ -248,7 +250,13 @@ class ProjectWork:
             self.lease.release()
 
     def failure(
-        self, filename: str, reason: Reason, detail: str, job: Job | None = None, *, wait_s: float = 0.0
+        self,
+        filename: str,
+        reason: Reason,
+        detail: str,
+        job: Job | None = None,
+        *,
+        wait_s: float = 0.0,
     ) -> Failure:
         """Return a ledger row for one file of this project, or its page."""
         return Failure(

@@ -73,7 +73,9 @@ class tree_errors:  # noqa: N801 - reads like a function, and is on the path of 
     def __enter__(self) -> None:
         """Nothing to do."""
 
-    def __exit__(self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(
+        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
+    ) -> None:
         """Raise the ``TreeError`` for an ``OSError``; let everything else pass."""
         if isinstance(exc, OSError):
             raise tree_error(exc, self.path) from exc
@@ -98,7 +100,9 @@ def tree_error(exc: OSError, path: str | Path) -> TreeError:
 def full_disk_error(path: str, what: str, advice: str) -> TreeError:
     """Return the ``TreeError`` for a disk that is full, or full up to the reserve; names the free space."""
     free = free_bytes(path)
-    return DiskFull(path=path, problem=f"{what}{'' if free is None else f' ({free} bytes free)'}; {advice}")
+    return DiskFull(
+        path=path, problem=f"{what}{'' if free is None else f' ({free} bytes free)'}; {advice}"
+    )
 
 
 def free_bytes(path: str | Path) -> int | None:
@@ -347,7 +351,9 @@ def reports_failed_syncs() -> bool:
     """Return whether syncfs reports a failure: Linux does since 5.8. Before, only fsync does."""
     numbers = os.uname().release.split(".", 2)[:2]
     try:
-        version = tuple(int("".join(itertools.takewhile(str.isdigit, number))) for number in numbers)
+        version = tuple(
+            int("".join(itertools.takewhile(str.isdigit, number))) for number in numbers
+        )
     except ValueError:
         return False
     return version >= _SYNCFS_REPORTS

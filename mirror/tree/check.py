@@ -30,7 +30,13 @@ from mirror.tree.atomic import (
     tree_errors,
 )
 from mirror.tree.file_form import form_problem
-from mirror.tree.layout import METADATA_ENDING, PRIVATE_DIRECTORY, PUBLIC_DIRECTORY, PUBLIC_FILE, Layout
+from mirror.tree.layout import (
+    METADATA_ENDING,
+    PRIVATE_DIRECTORY,
+    PUBLIC_DIRECTORY,
+    PUBLIC_FILE,
+    Layout,
+)
 from mirror.tree.pages import PAGE_NAMES
 from mirror.tree.wheel import WheelError, extract_metadata
 
@@ -89,7 +95,9 @@ def check_blob(
         return BlobCheck(damage=DamageKind.MODE, detail=_unreadable(exc))
     except OSError as exc:
         _raise_if_ours(exc, path)
-        return BlobCheck(damage=DamageKind.MISSING, detail="the file is not there, nor is its directory")
+        return BlobCheck(
+            damage=DamageKind.MISSING, detail="the file is not there, nor is its directory"
+        )
     try:
         descriptor = _open_plain(path)
     except FileNotFoundError:
@@ -101,18 +109,32 @@ def check_blob(
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         actual_size = os.fstat(descriptor).st_size
         if actual_size != size:
-            return BlobCheck(damage=DamageKind.SIZE, detail=f"{size} bytes are recorded, {actual_size} are there")
+            return BlobCheck(
+                damage=DamageKind.SIZE, detail=f"{size} bytes are recorded, {actual_size} are there"
+            )
         try:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
             form = "" if is_vouched or actual != sha256 else form_problem(file, filename)
         except OSError as exc:
             return BlobCheck(damage=DamageKind.BYTES, detail=_unreadable(exc), bytes_read=size)
     if actual != sha256:
-        return BlobCheck(damage=DamageKind.BYTES, detail=f"the bytes have sha256 {actual}", bytes_read=size)
+        return BlobCheck(
+            damage=DamageKind.BYTES, detail=f"the bytes have sha256 {actual}", bytes_read=size
+        )
     if form:
-        return BlobCheck(damage=DamageKind.BAD_FILE, detail=f"the index lists no digest, and {form}", bytes_read=size)
-    problem = _sidecar_problem(path, filename, metadata_sha256, metadata_limit_bytes) if metadata_sha256 else ""
-    return BlobCheck(damage=DamageKind.SIDECAR if problem else None, detail=problem, bytes_read=size)
+        return BlobCheck(
+            damage=DamageKind.BAD_FILE,
+            detail=f"the index lists no digest, and {form}",
+            bytes_read=size,
+        )
+    problem = (
+        _sidecar_problem(path, filename, metadata_sha256, metadata_limit_bytes)
+        if metadata_sha256
+        else ""
+    )
+    return BlobCheck(
+        damage=DamageKind.SIDECAR if problem else None, detail=problem, bytes_read=size
+    )
 
 
 def _open_plain(path: str) -> int:
@@ -188,7 +210,9 @@ def wheel_metadata(layout: Layout, sha256: Sha256, filename: str, limit_bytes: i
             return None
 
 
-def sidecar_digest(layout: Layout, sha256: Sha256, filename: str, limit_bytes: int) -> Sha256 | None:
+def sidecar_digest(
+    layout: Layout, sha256: Sha256, filename: str, limit_bytes: int
+) -> Sha256 | None:
     """Return the sha256 of a blob's sidecar, or None where there is none that is fit to be served."""
     try:
         data = _read_plain(layout.sidecar_path(sha256, filename), limit_bytes)
@@ -239,7 +263,11 @@ def scan_blobs(layout: Layout, outer: str) -> list[Unknown]:
         if not inners:
             found.append(_empty(middle.path))
         for inner in inners:
-            is_ours = len(inner.name) == 64 and set(inner.name) <= _HEX and inner.is_dir(follow_symlinks=False)
+            is_ours = (
+                len(inner.name) == 64
+                and set(inner.name) <= _HEX
+                and inner.is_dir(follow_symlinks=False)
+            )
             if not is_ours or not inner.name.startswith(outer + middle.name):
                 found.append(_foreign(inner))
                 continue
@@ -279,7 +307,9 @@ def _in_blob_directory(item: os.DirEntry[str], sha256: str) -> Unknown:
         except FileNotFoundError:  # pragma: no cover - it vanished just now
             return Unknown(path=item.path, sha256=sha256, name=item.name, size=0)
     is_directory = stat.S_ISDIR(found.st_mode)
-    return Unknown(path=item.path, sha256=sha256, name=item.name, size=found.st_size, is_directory=is_directory)
+    return Unknown(
+        path=item.path, sha256=sha256, name=item.name, size=found.st_size, is_directory=is_directory
+    )
 
 
 def sort_unknown(
@@ -295,7 +325,9 @@ def sort_unknown(
     for item in found:
         if (item.sha256, item.name) in known:
             continue
-        if item.name.endswith(METADATA_ENDING) and known.get((item.sha256, item.name.removesuffix(METADATA_ENDING))):
+        if item.name.endswith(METADATA_ENDING) and known.get(
+            (item.sha256, item.name.removesuffix(METADATA_ENDING))
+        ):
             continue
         if not item.sha256 or (item.is_directory and item.name):
             foreign.append(item.path)

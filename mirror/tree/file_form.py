@@ -23,7 +23,11 @@ _MAGIC: Final[tuple[tuple[tuple[str, ...], tuple[bytes, ...], str], ...]] = (
     ((".tar.bz2", ".tbz"), (b"BZh",), "bzip2"),
     ((".tar.xz", ".txz"), (b"\xfd7zXZ\0",), "xz"),
     ((".tar.z",), (b"\x1f\x9d", b"\x1f\xa0"), "compress"),
-    ((".tar.zst",), (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16))), "zstd"),
+    (
+        (".tar.zst",),
+        (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16))),
+        "zstd",
+    ),
     ((".exe",), (b"MZ",), "Windows program"),
     ((".msi",), (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",), "Windows installer"),
     ((".rpm",), (b"\xed\xab\xee\xdb",), "RPM package"),

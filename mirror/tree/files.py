@@ -125,7 +125,9 @@ class FileStore:
         self._kept: set[str] | None = None
         self._open: set[str] = set()
 
-    async def open_staged(self, key: str, algorithms: Collection[str] = (), *, resume: bool = True) -> StagedFile:
+    async def open_staged(
+        self, key: str, algorithms: Collection[str] = (), *, resume: bool = True
+    ) -> StagedFile:
         """Return a sink for the file of this ``key``, with the bytes that an earlier try left, if
         ``resume``.
 
@@ -144,7 +146,12 @@ class FileStore:
                 self._kept.add(stem)
 
         staged = StagedFile(
-            f"{self._staging}/{stem}", key, algorithms, self._reserve, closed, in_threads=self._in_threads
+            f"{self._staging}/{stem}",
+            key,
+            algorithms,
+            self._reserve,
+            closed,
+            in_threads=self._in_threads,
         )
         if stem in kept:
             kept.discard(stem)
@@ -166,7 +173,12 @@ class FileStore:
         self._open.add(stem)
         if writer is not None:
             note = f"{writer} {_start_of(writer)}".encode()
-            replace_file(f"{self._staging}/{stem}{STUCK_ENDING}", note, mode=PRIVATE_FILE, tmp_dir=self._staging)
+            replace_file(
+                f"{self._staging}/{stem}{STUCK_ENDING}",
+                note,
+                mode=PRIVATE_FILE,
+                tmp_dir=self._staging,
+            )
 
     def place(self, staged: StagedFile, filename: str) -> PlacedBlob:
         """Move a complete, checked file to its place, and write a wheel's metadata next to it; not
@@ -240,7 +252,9 @@ class FileStore:
             return False
         return os.access(files, os.W_OK | os.X_OK)
 
-    def place_sidecar(self, sha256: Sha256, filename: str, data: bytes, *, recorded: Sha256 | None = None) -> Sha256:
+    def place_sidecar(
+        self, sha256: Sha256, filename: str, data: bytes, *, recorded: Sha256 | None = None
+    ) -> Sha256:
         """Write a blob's sidecar and return its digest. Unless the blob is a wheel, it must be the
         metadata that the state knows as its first.
 
@@ -259,7 +273,9 @@ class FileStore:
         with tree_errors(path):
             try:
                 with os.fdopen(open_plain(path), "rb") as file:
-                    return hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False)).hexdigest()
+                    return hashlib.file_digest(
+                        file, partial(hashlib.new, algorithm, usedforsecurity=False)
+                    ).hexdigest()
             except FileNotFoundError:
                 return None
 
@@ -277,7 +293,10 @@ class FileStore:
                     sync_file(path + METADATA_ENDING)
             directories.update(dict.fromkeys(reversed(self.layout.blob_directories(blob.sha256))))
         # The deepest first: a name is durable only with all the names above it.
-        for directory in (*sorted(directories, key=len, reverse=True), *([str(self.layout.files)] if placed else [])):
+        for directory in (
+            *sorted(directories, key=len, reverse=True),
+            *([str(self.layout.files)] if placed else []),
+        ):
             sync_directory(directory)
 
     def write_anew(self, sha256: Sha256, filename: str) -> None:
@@ -306,7 +325,9 @@ class FileStore:
         """
         sha256, filename, sidecar = blob.sha256, blob.filename, blob.metadata_sha256
         has_bytes = _holds(self.layout.blob_path(sha256, filename), sha256, blob.size)
-        if not has_bytes or (sidecar is not None and not self.has_sidecar(sha256, filename, sidecar)):
+        if not has_bytes or (
+            sidecar is not None and not self.has_sidecar(sha256, filename, sidecar)
+        ):
             return False
         self.write_anew(sha256, filename)
         return True
@@ -357,7 +378,9 @@ class FileStore:
                 stem, ending = os.path.splitext(item.name)
                 if ending == STUCK_ENDING and stem in wanted:
                     continue
-                if item.is_dir(follow_symlinks=False) or (ending in {PART_ENDING, RECORD_ENDING} and stem in wanted):
+                if item.is_dir(follow_symlinks=False) or (
+                    ending in {PART_ENDING, RECORD_ENDING} and stem in wanted
+                ):
                     continue
                 removed += remove_if_there(item.path)
         self._kept = None if self._kept is None else self._kept & wanted
@@ -386,7 +409,10 @@ class FileStore:
                 if os.path.splitext(item.name)[0] in in_use:
                     continue
                 is_partial = os.path.splitext(item.name)[1] in {PART_ENDING, RECORD_ENDING}
-                if is_partial and abs(now_s - item.stat(follow_symlinks=False).st_mtime) < older_than_s:
+                if (
+                    is_partial
+                    and abs(now_s - item.stat(follow_symlinks=False).st_mtime) < older_than_s
+                ):
                     continue
                 removed += remove_if_there(item.path)
         self._kept = None
@@ -418,7 +444,9 @@ class FileStore:
     def _find_kept(self) -> set[str]:
         with tree_errors(self._staging), os.scandir(self._staging) as found:
             names = [item.name for item in found if item.is_file(follow_symlinks=False)]
-        found_stems = {name.removesuffix(PART_ENDING) for name in names if name.endswith(PART_ENDING)}
+        found_stems = {
+            name.removesuffix(PART_ENDING) for name in names if name.endswith(PART_ENDING)
+        }
         in_use = {name for name in names if name.endswith(STUCK_ENDING)} and self._stems_in_use()
         self._open |= in_use  # so that a file of the same key gets another stem
         return found_stems - in_use
@@ -429,7 +457,11 @@ class FileStore:
         with tree_errors(self._staging), os.scandir(self._staging) as found:
             for item in found:
                 stem, ending = os.path.splitext(item.name)
-                if ending == STUCK_ENDING and item.is_file(follow_symlinks=False) and _is_in_use(item.path):
+                if (
+                    ending == STUCK_ENDING
+                    and item.is_file(follow_symlinks=False)
+                    and _is_in_use(item.path)
+                ):
                     stems.add(stem)
         return stems
 
@@ -463,7 +495,9 @@ class FileStore:
             try:
                 data = extract_metadata(file, placed.filename, self.metadata_limit_bytes)
             except WheelError as exc:  # it was read a moment ago
-                raise TreeError(path=path, problem=f"it has changed while it was placed: {exc}") from exc
+                raise TreeError(
+                    path=path, problem=f"it has changed while it was placed: {exc}"
+                ) from exc
         self.place_sidecar(placed.sha256, placed.filename, data, recorded=recorded)
 
     def _remove_aside(self, aside: str) -> None:

@@ -97,7 +97,13 @@ def _wrong_user(path: Path, found: os.stat_result, user: int) -> WrongUser:
     if owner is not None:
         run_as = ["runuser", "-u", owner, "--"]
     else:  # runuser knows names only
-        run_as = ["setpriv", f"--reuid={found.st_uid}", f"--regid={found.st_gid}", "--clear-groups", "--"]
+        run_as = [
+            "setpriv",
+            f"--reuid={found.st_uid}",
+            f"--regid={found.st_gid}",
+            "--clear-groups",
+            "--",
+        ]
     if user != 0:
         run_as.insert(0, "sudo")
     return WrongUser(

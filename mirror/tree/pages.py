@@ -48,7 +48,9 @@ _NO_PAGE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.ENXI
 """Errors of opening a path where there is no file, or a link, a directory, a pipe or a socket."""
 
 # File systems without hard links, or with too many of them; some refuse them to all but the owner.
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+_NO_LINKS: Final = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+)
 _HEAD_BYTES: Final = 512
 _ROOT_SERIAL = re.compile(rb'"_last-serial":\s*([0-9]{1,18})[,}]')
 _COPY_BYTES: Final = 1024 * 1024
@@ -62,7 +64,9 @@ class PageStore:
         self._staging = str(layout.staging)
         self._simple = str(layout.simple)
 
-    def write_project(self, name: ProjectName, page: RenderedPage, *, is_durable: bool = True) -> None:
+    def write_project(
+        self, name: ProjectName, page: RenderedPage, *, is_durable: bool = True
+    ) -> None:
         """Replace a project's three pages.
 
         ``is_durable``: a directory that exists is durable. Else a failed sync may have left it, and

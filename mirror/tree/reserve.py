@@ -32,7 +32,9 @@ class Reserve:
     is this process's index.
     """
 
-    def __init__(self, place: str, reserve_bytes: int, *, promises: memoryview | None = None, own: int = 0) -> None:
+    def __init__(
+        self, place: str, reserve_bytes: int, *, promises: memoryview | None = None, own: int = 0
+    ) -> None:
         self._place = place
         self._reserve_bytes = reserve_bytes
         self._promises = memoryview(array("q", [0])) if promises is None else promises
@@ -79,7 +81,12 @@ class Reserve:
             )
         if announced_bytes is None and written_bytes > room:
             had_little = self._fits_an_empty_disk(2 * at_first)
-            raise NoRoom(size_bytes=written_bytes, is_announced=False, room_bytes=room, is_disk_full=had_little)
+            raise NoRoom(
+                size_bytes=written_bytes,
+                is_announced=False,
+                room_bytes=room,
+                is_disk_full=had_little,
+            )
 
     def _fits_an_empty_disk(self, needed_bytes: int) -> bool:
         """Return whether the bytes and the reserve together fit on the whole disk."""
@@ -105,7 +112,11 @@ class Reserve:
         """Return the bytes that may still be written, or None where the file system gave no answer
         yet.
         """
-        return None if self._free_bytes is None else self._free_bytes - sum(self._promises) - self._reserve_bytes
+        return (
+            None
+            if self._free_bytes is None
+            else self._free_bytes - sum(self._promises) - self._reserve_bytes
+        )
 
     def _is_enough(self, needed_bytes: int) -> bool:
         room = self._room()
@@ -123,6 +134,8 @@ class _Promise:
     def __enter__(self) -> None:
         """Nothing to do: the bytes are reserved already."""
 
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
         """Settle it."""
         self._reserve.settle(self._bytes)

@@ -22,7 +22,9 @@ _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SIMPLE_LINK: Final = re.compile(r"snapshots/([a-z0-9][a-z0-9-]{0,62})/simple/?")
 _CHANNEL_LINK: Final = re.compile(r"\.\./snapshots/([a-z0-9][a-z0-9-]{0,62})/?")
-_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL})
+_NOT_THERE: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL}
+)
 """Errors of opening a missing file, or a path with a link, a pipe or a socket in it."""
 
 
@@ -82,7 +84,9 @@ class _Walk:
 
     def enter(self, name: str, *, follows: bool = False) -> None:
         """Enter one directory; a link is refused unless ``follows``."""
-        inner = os.open(name, _DIRECTORY if follows else _DIRECTORY | os.O_NOFOLLOW, dir_fd=self.descriptor)
+        inner = os.open(
+            name, _DIRECTORY if follows else _DIRECTORY | os.O_NOFOLLOW, dir_fd=self.descriptor
+        )
         os.close(self.descriptor)
         self.descriptor = inner
 
@@ -93,7 +97,9 @@ class _Walk:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
         os.close(self.descriptor)
 
 

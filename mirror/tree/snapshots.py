@@ -88,7 +88,9 @@ def freeze_pages(
     return place
 
 
-def replace_pages(layout: Layout, directories: Sequence[str], page: RenderedPage, *, always: bool = False) -> None:
+def replace_pages(
+    layout: Layout, directories: Sequence[str], page: RenderedPage, *, always: bool = False
+) -> None:
     """Replace a project's pages in some frozen states, which share them as links.
 
     ``always``: pages that are the same already are replaced too, since a failed sync may have left
@@ -108,7 +110,9 @@ def replace_pages(layout: Layout, directories: Sequence[str], page: RenderedPage
 def _replace(layout: Layout, directory: str, page: RenderedPage, *, always: bool) -> None:
     check_directory(directory)
     wanted = ((HTML, page.html), (JSON_V1, page.json))
-    if not always and all(has_bytes(f"{directory}/{name}", [data]) for name, data in (*wanted, (HTML_V1, page.html))):
+    if not always and all(
+        has_bytes(f"{directory}/{name}", [data]) for name, data in (*wanted, (HTML_V1, page.html))
+    ):
         return
     for name, data in wanted:
         replace_file(f"{directory}/{name}", data, mode=PUBLIC_FILE, tmp_dir=layout.staging)
@@ -177,7 +181,9 @@ def promote(layout: Layout, snapshot: str, channel: str) -> None:
         os.symlink(f"../snapshots/{snapshot}", temporary)
         try:
             if path.exists() and not path.is_symlink():
-                raise FileExistsError(17, "something that is no channel stands there; move it away", str(path))
+                raise FileExistsError(
+                    17, "something that is no channel stands there; move it away", str(path)
+                )
             os.rename(temporary, path)
         finally:
             remove_if_there(temporary)
@@ -192,7 +198,9 @@ def load_channels(layout: Layout) -> dict[str, str]:
             names = sorted(os.listdir(place))
         except FileNotFoundError:
             return {}
-        return {n: os.path.basename(os.readlink(place / n)) for n in names if os.path.islink(place / n)}
+        return {
+            n: os.path.basename(os.readlink(place / n)) for n in names if os.path.islink(place / n)
+        }
 
 
 def list_snapshots(layout: Layout) -> list[str]:
@@ -204,7 +212,11 @@ def list_snapshots(layout: Layout) -> list[str]:
         except FileNotFoundError:
             return []
         return [
-            n for n in found if NAME.fullmatch(n) and (place / n / "simple").is_dir() and not (place / n).is_symlink()
+            n
+            for n in found
+            if NAME.fullmatch(n)
+            and (place / n / "simple").is_dir()
+            and not (place / n).is_symlink()
         ]
 
 
@@ -216,7 +228,9 @@ def iter_page_digests(simple: Path) -> Iterator[tuple[str, str, int]]:
         # With the slash, since "a-b/" sorts before "a/" as the paths do; the root's pages sort
         # among the projects.
         for place in sorted([*places, *PAGE_NAMES]):
-            for path in [place] if place in PAGE_NAMES else [f"{place}{page}" for page in PAGE_NAMES]:
+            for path in (
+                [place] if place in PAGE_NAMES else [f"{place}{page}" for page in PAGE_NAMES]
+            ):
                 yield path, *_digest(f"{simple}/{path}")
 
 

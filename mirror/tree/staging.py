@@ -116,7 +116,9 @@ class StagedFile:
         """Record that only the disk bounds this body, and its announced length. Raises ``NoRoom``."""
         self._is_unlisted, self._announced = True, announced_bytes
         if announced_bytes is not None and announced_bytes > BLOCK_BYTES:
-            await anyio.to_thread.run_sync(self._reserve.check_unlisted, self.written, announced_bytes)
+            await anyio.to_thread.run_sync(
+                self._reserve.check_unlisted, self.written, announced_bytes
+            )
 
     async def write(self, chunk: bytes) -> None:
         """Write the next bytes; waits for a thread once for each block, or does its work."""
@@ -321,7 +323,12 @@ class StagedFile:
 
     def _write_record(self) -> None:
         record = msgspec.json.encode(_Record(key=self._key, etag=self.etag))
-        replace_file(self._path + RECORD_ENDING, record, mode=PRIVATE_FILE, tmp_dir=os.path.dirname(self._path))
+        replace_file(
+            self._path + RECORD_ENDING,
+            record,
+            mode=PRIVATE_FILE,
+            tmp_dir=os.path.dirname(self._path),
+        )
         self._recorded_etag = self.etag
 
     def _read_etag(self) -> str | None:

@@ -88,7 +88,9 @@ def extract_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int)
     if member.flags & _REFUSED_FLAGS:
         _refuse("METADATA is encrypted or patched")
     if member.size_bytes > limit_bytes:
-        _refuse(f"METADATA has {member.size_bytes} bytes, more than metadata-size allows ({limit_bytes})")
+        _refuse(
+            f"METADATA has {member.size_bytes} bytes, more than metadata-size allows ({limit_bytes})"
+        )
     return _read_member(opened, member)
 
 
@@ -166,7 +168,11 @@ def _read_end(source: Source) -> tuple[int, int, int, int]:
     start = max(0, source.size - _END.size - _LONGEST_COMMENT)
     tail = source.read(start, source.size - start)
     plain = len(tail) - _END.size
-    at = plain if tail[plain : plain + 4] == b"PK\5\6" and tail.endswith(b"\0\0") else tail.rfind(b"PK\5\6")
+    at = (
+        plain
+        if tail[plain : plain + 4] == b"PK\5\6" and tail.endswith(b"\0\0")
+        else tail.rfind(b"PK\5\6")
+    )
     if at < 0 or len(tail) - at < _END.size:
         _refuse("no zip archive")
     _, _, _, _, entries, length, offset, _ = _END.unpack_from(tail, at)
@@ -180,7 +186,11 @@ def _read_end64(source: Source, end: int) -> tuple[int, int, int, int] | None:
     if start < 0:
         return None
     records = source.read(start, end - start)
-    if len(records) < end - start or records[_END64.size : _END64.size + 4] != b"PK\6\7" or records[:4] != b"PK\6\6":
+    if (
+        len(records) < end - start
+        or records[_END64.size : _END64.size + 4] != b"PK\6\7"
+        or records[:4] != b"PK\6\6"
+    ):
         return None
     _, _, _, _, _, _, _, entries, length, offset = _END64.unpack_from(records)
     return start, entries, length, offset
@@ -213,7 +223,9 @@ def _find_dist_info(directory: bytes) -> list[tuple[bytes, int]]:
 
 def _parse_member(directory: bytes, position: int, name: bytes, shift: int) -> _ArchiveMember:
     fields = _CENTRAL.unpack_from(directory, position)
-    flags, method, crc, packed, size, name_length, extra_length = (fields[i] for i in (5, 6, 9, 10, 11, 12, 13))
+    flags, method, crc, packed, size, name_length, extra_length = (
+        fields[i] for i in (5, 6, 9, 10, 11, 12, 13)
+    )
     offset = fields[18]
     if _UNKNOWN_32 in {packed, size, offset}:
         extra_at = position + _CENTRAL.size + name_length

@@ -96,7 +96,9 @@ async def compare(store: Store, first: str, second: str) -> Difference:
     async for names in load_touched(store, found.first_revision, found.second_revision):
         before = await load_files_at(store, names, found.first_revision)
         after = await load_files_at(store, names, found.second_revision)
-        changes = (compare_project(name, before.get(name, {}), after.get(name, {})) for name in names)
+        changes = (
+            compare_project(name, before.get(name, {}), after.get(name, {})) for name in names
+        )
         found.projects += [change for change in changes if change is not None]
     return found
 
@@ -105,15 +107,19 @@ async def find_revision(store: Store, text: str) -> int:
     """Return the revision that a text means. Raises ``ConfigError`` where it means none, or none that is still known."""
     snapshot = await load_snapshot(store, FrozenKind.SNAPSHOT, text)
     if snapshot is not None and snapshot.rebuilt:
-        raise ConfigError(where=text, problem="the state was rebuilt since it was made: its history is lost")
+        raise ConfigError(
+            where=text, problem="the state was rebuilt since it was made: its history is lost"
+        )
     revision = snapshot.revision if snapshot is not None else await _named_revision(store, text)
     if revision is None:
         raise ConfigError(
-            where=text, problem='expected a snapshot\'s name, "now", a cycle ("cycle:7") or a date ("2026-01-31")'
+            where=text,
+            problem='expected a snapshot\'s name, "now", a cycle ("cycle:7") or a date ("2026-01-31")',
         )
     if not await is_known(store, revision):
         raise ConfigError(
-            where=text, problem="its history was pruned (keep-history); take a later state, or a snapshot"
+            where=text,
+            problem="its history was pruned (keep-history); take a later state, or a snapshot",
         )
     return revision
 
@@ -125,7 +131,9 @@ async def _named_revision(store: Store, text: str) -> int | None:
     if number != text and number.isascii() and number.isdigit() and len(number) < 16:
         revision = await load_revision_of_cycle(store, int(number))
         if revision is None:
-            raise ConfigError(where=text, problem="there was no such cycle; `mirror status` tells the last one")
+            raise ConfigError(
+                where=text, problem="there was no such cycle; `mirror status` tells the last one"
+            )
         return revision
     at = _parse_date(text)
     return None if at is None else await load_revision_at(store, at)

@@ -19,16 +19,24 @@ _log = get_logger(__name__)
 _MOST_NOTED = 1000
 
 
-async def note_damage(store: Store, findings: Sequence[Finding], *, now: float, is_all: bool = False) -> None:
+async def note_damage(
+    store: Store, findings: Sequence[Finding], *, now: float, is_all: bool = False
+) -> None:
     """Add findings to the known damage; with ``is_all`` nothing else is damaged. One that was known keeps its time."""
     known = {note.path: note for note in (await load_notes(store)).damage}
     found = {shown_path(f.path): _as_note(f, now) for f in findings}
-    found |= {path: note for path, note in known.items() if path in found and note.damage == found[path].damage}
+    found |= {
+        path: note
+        for path, note in known.items()
+        if path in found and note.damage == found[path].damage
+    }
     kept = found if is_all else known | found
     await record_note(store, "damage", list(kept.values())[:_MOST_NOTED])
 
 
-async def note_verification(store: Store, found: Verification, *, now: float, is_whole: bool) -> None:
+async def note_verification(
+    store: Store, found: Verification, *, now: float, is_whole: bool
+) -> None:
     """Record the findings of a verification; a reader without write access to the state records
     nothing.
     """

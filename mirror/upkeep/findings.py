@@ -50,7 +50,11 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""
-        return {"damage": self.damage.value, "path": shown_path(self.path), "detail": shown_text(self.detail)}
+        return {
+            "damage": self.damage.value,
+            "path": shown_path(self.path),
+            "detail": shown_text(self.detail),
+        }
 
 
 @dataclass(slots=True, kw_only=True)

@@ -115,11 +115,19 @@ async def prune(holdings: Holdings, retention: Retention, *, into: Pruning) -> P
         await anyio.to_thread.run_sync(remove_leftover, holdings.layout, leftover)
         into.leftovers += 1
         into.leftover_bytes += leftover.size
-    _log.info("tree.pruned", blobs=into.blobs, bytes=into.bytes, leftovers=into.leftovers, entries=into.entries)
+    _log.info(
+        "tree.pruned",
+        blobs=into.blobs,
+        bytes=into.bytes,
+        leftovers=into.leftovers,
+        entries=into.entries,
+    )
     return into
 
 
-def _end_of(keep_s: float, cycles: list[tuple[int, float]], now: float) -> tuple[float | None, int | None]:
+def _end_of(
+    keep_s: float, cycles: list[tuple[int, float]], now: float
+) -> tuple[float | None, int | None]:
     """Return the time before which a retention has ended, and the first cycle within it, if there
     is one.
     """

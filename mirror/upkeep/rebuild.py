@@ -36,7 +36,12 @@ from mirror.state.entries.rebuilt import (
     record_rebuilt_start,
     record_unlisted_blobs,
 )
-from mirror.state.frozen.snapshots import FrozenKind, record_kept_blobs, record_snapshot, record_snapshot_ready
+from mirror.state.frozen.snapshots import (
+    FrozenKind,
+    record_kept_blobs,
+    record_snapshot,
+    record_snapshot_ready,
+)
 from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.renewal import record_dropped
 from mirror.tree.check import (
@@ -68,7 +73,9 @@ async def rebuild(holdings: Holdings, *, into: Verification) -> None:
     now = holdings.clock()
     serial = await anyio.to_thread.run_sync(holdings.pages.root_serial)
     # Without the root the last revision is unknown: the time in seconds is beyond any.
-    source = await record_rebuilt_start(holdings.store, revision=int(now) if serial is None else serial, now=now)
+    source = await record_rebuilt_start(
+        holdings.store, revision=int(now) if serial is None else serial, now=now
+    )
     worker = _Rebuilder(holdings, source, now, into)
     names = await anyio.to_thread.run_sync(lambda: list(iter_projects(holdings.layout)))
     for start in range(0, len(names), _PAGES_AT_ONCE):
@@ -83,7 +90,12 @@ async def rebuild(holdings: Holdings, *, into: Verification) -> None:
     await publisher.finish()
     # Only now: until then the old pages listed it.
     await anyio.to_thread.run_sync(worker.move_damaged)
-    _log.warning("state.rebuilt", path=str(holdings.store.path), files=into.blobs_checked, damaged=len(into.findings))
+    _log.warning(
+        "state.rebuilt",
+        path=str(holdings.store.path),
+        files=into.blobs_checked,
+        damaged=len(into.findings),
+    )
 
 
 async def _enter_snapshot(holdings: Holdings, name: str) -> None:
@@ -95,11 +107,15 @@ async def _enter_snapshot(holdings: Holdings, name: str) -> None:
     row = await record_snapshot(
         holdings.store, FrozenKind.SNAPSHOT, name, revision=0, now=holdings.clock(), rebuilt=True
     )
-    projects = await anyio.to_thread.run_sync(lambda: sorted(item.name for item in simple.iterdir() if item.is_dir()))
+    projects = await anyio.to_thread.run_sync(
+        lambda: sorted(item.name for item in simple.iterdir() if item.is_dir())
+    )
     files = size = 0
     for start in range(0, len(projects), _PAGES_AT_ONCE):
         chunk = projects[start : start + _PAGES_AT_ONCE]
-        pages = await anyio.to_thread.run_sync(lambda names: [read_page(simple, n) for n in names], chunk)
+        pages = await anyio.to_thread.run_sync(
+            lambda names: [read_page(simple, n) for n in names], chunk
+        )
         listed = [file for page in pages if page is not None for file in page.files]
         blobs = [(check_sha256(dict(file.digests)["sha256"]), file.filename) for file in listed]
         await record_kept_blobs(holdings.store, row, blobs)
@@ -120,7 +136,11 @@ class _Rebuilder:
 
     async def enter_projects(self, directories: Sequence[str]) -> None:
         """Record the files that some projects' pages list and the disk still holds."""
-        found = [p for p in await anyio.to_thread.run_sync(self._read_pages, directories) if p is not None]
+        found = [
+            p
+            for p in await anyio.to_thread.run_sync(self._read_pages, directories)
+            if p is not None
+        ]
         pages = [page for page, _ in found]
         current = {page.name for page, is_current in found if is_current}
         self._into.pages_checked += len(pages)
@@ -133,7 +153,12 @@ class _Rebuilder:
             if whole is not None:
                 placed[page.name].append(whole)
 
-        listed = ((page, file) for page in pages for file in page.files if not is_foreign(file.filename, page.name))
+        listed = (
+            (page, file)
+            for page in pages
+            for file in page.files
+            if not is_foreign(file.filename, page.name)
+        )
         await _side_by_side(listed, enter)
         empty = {page.name for page in pages if not page.files}
         names = [page.name for page in pages]
@@ -158,7 +183,9 @@ class _Rebuilder:
             found = await anyio.to_thread.run_sync(self._find_unlisted, outer, set(known))
             await record_unlisted_blobs(self._store, found, now=self._now)
 
-        outers = await anyio.to_thread.run_sync(lambda: [o for o, is_ours in iter_outer(self._layout) if is_ours])
+        outers = await anyio.to_thread.run_sync(
+            lambda: [o for o, is_ours in iter_outer(self._layout) if is_ours]
+        )
         await _side_by_side(outers, enter)
 
     def move_damaged(self) -> None:
@@ -178,14 +205,20 @@ class _Rebuilder:
             page = read_page(self._layout.simple, directory)
             if page is None:
                 path = str(self._layout.simple / directory)
-                self._into.add(Finding(damage=DamageKind.PAGE, path=path, detail="no page of ours can be read here"))
+                self._into.add(
+                    Finding(
+                        damage=DamageKind.PAGE, path=path, detail="no page of ours can be read here"
+                    )
+                )
                 move_aside(self._layout, path)
                 pages.append(None)
             else:
                 pages.append((page, is_of_this_renderer(self._layout.simple, directory)))
         return pages
 
-    def _check_listed(self, project: ProjectName, file: ListedFile, *, is_current: bool) -> Placed | None:
+    def _check_listed(
+        self, project: ProjectName, file: ListedFile, *, is_current: bool
+    ) -> Placed | None:
         try:
             sha256 = check_sha256(dict(file.digests)["sha256"])
         except (KeyError, ValueError):
@@ -203,12 +236,20 @@ class _Rebuilder:
                 )
             )
             return None
-        metadata = self._mend_metadata(sha256, file.filename, dict(file.metadata or ()).get("sha256"))
+        metadata = self._mend_metadata(
+            sha256, file.filename, dict(file.metadata or ()).get("sha256")
+        )
         may_offer = is_wheel(file.filename) or (is_current and belongs_to(file.filename, project))
         if metadata is not None and not may_offer:
             self._dropped.append((sha256, file.filename))
             metadata = None
-        own = ListedFile(filename=file.filename, url="", digests=(("sha256", sha256),), size=size, labels=file.labels)
+        own = ListedFile(
+            filename=file.filename,
+            url="",
+            digests=(("sha256", sha256),),
+            size=size,
+            labels=file.labels,
+        )
         return Placed(file=own, sha256=sha256, size=size, metadata_sha256=metadata)
 
     def _check_bytes(self, sha256: Sha256, filename: str, size: int | None) -> int | None:
@@ -226,7 +267,9 @@ class _Rebuilder:
             self._damaged.add(path)
         return None
 
-    def _mend_metadata(self, sha256: Sha256, filename: str, advertised: str | None) -> Sha256 | None:
+    def _mend_metadata(
+        self, sha256: Sha256, filename: str, advertised: str | None
+    ) -> Sha256 | None:
         """Return the sha256 of a trusted sidecar: the wheel's own, or the one that the page
         advertised.
         """
@@ -246,11 +289,18 @@ class _Rebuilder:
                 self._into.without_metadata.append(path)
         return digest
 
-    def _find_unlisted(self, outer: str, known: set[tuple[str, str]]) -> list[tuple[str, str, int, str | None]]:
+    def _find_unlisted(
+        self, outer: str, known: set[tuple[str, str]]
+    ) -> list[tuple[str, str, int, str | None]]:
         found: list[tuple[str, str, int, str | None]] = []
         for item in scan_blobs(self._layout, outer):
             is_sidecar = item.name.endswith(METADATA_ENDING)
-            if not item.sha256 or item.is_directory or is_sidecar or (item.sha256, item.name) in known:
+            if (
+                not item.sha256
+                or item.is_directory
+                or is_sidecar
+                or (item.sha256, item.name) in known
+            ):
                 continue
             if item.path in self._damaged:
                 continue

@@ -41,14 +41,22 @@ async def repair(holdings: Holdings, found: Verification) -> None:
     """
     found.doing = "mending"
     now = holdings.clock()
-    await anyio.to_thread.run_sync(open_modes, [f.path for f in found.findings if f.damage is DamageKind.MODE])
-    damaged = [f for f in found.findings if f.damage in {DamageKind.MISSING, DamageKind.SIZE, DamageKind.BYTES}]
+    await anyio.to_thread.run_sync(
+        open_modes, [f.path for f in found.findings if f.damage is DamageKind.MODE]
+    )
+    damaged = [
+        f
+        for f in found.findings
+        if f.damage in {DamageKind.MISSING, DamageKind.SIZE, DamageKind.BYTES}
+    ]
     blobs = [f.blob for f in damaged if f.blob is not None]
     if blobs:
         found.lost = await record_lost(holdings.store, blobs, cycle=holdings.cycle, now=now)
     bad = [f.blob for f in found.findings if f.damage is DamageKind.BAD_FILE and f.blob is not None]
     if bad:  # their bytes stay like those of any removed file: a snapshot may list them
-        found.lost += await record_lost(holdings.store, bad, cycle=holdings.cycle, now=now, keep_blobs=True)
+        found.lost += await record_lost(
+            holdings.store, bad, cycle=holdings.cycle, now=now, keep_blobs=True
+        )
     found.lost += found.lost_to_snapshots
     unfit = await _mend_sidecars(holdings, found)
     pages = {f.project for f in found.findings if f.damage is DamageKind.PAGE}
@@ -63,14 +71,18 @@ async def repair(holdings: Holdings, found: Verification) -> None:
     aside = [f.path for f in damaged if f.damage is not DamageKind.MISSING]
     foreign = [f.path for f in found.findings if f.damage is DamageKind.FOREIGN]
     await anyio.to_thread.run_sync(_move_aside, holdings.layout, [*aside, *unfit, *foreign])
-    still_lost = {holdings.layout.blob_path(file.sha256, file.filename) for file in found.lost_to_snapshots}
+    still_lost = {
+        holdings.layout.blob_path(file.sha256, file.filename) for file in found.lost_to_snapshots
+    }
     mended = [f for f in found.findings if f.path not in still_lost]
     await forget_damage(holdings.store, [shown_path(f.path) for f in mended])
 
 
 async def _mend_sidecars(holdings: Holdings, found: Verification) -> list[str]:
     """Extract the metadata of wheels again; return the sidecars of wheels without any."""
-    blobs = [f.blob for f in found.findings if f.damage is DamageKind.SIDECAR and f.blob is not None]
+    blobs = [
+        f.blob for f in found.findings if f.damage is DamageKind.SIDECAR and f.blob is not None
+    ]
     if not blobs:
         return []
     await record_unsure(holdings.store, [(blob.sha256, blob.filename) for blob in blobs])
@@ -85,13 +97,22 @@ async def _mend_sidecars(holdings: Holdings, found: Verification) -> list[str]:
     return unfit
 
 
-def _write_sidecars(holdings: Holdings, blobs: Sequence[BlobRow]) -> list[tuple[BlobRow, Sha256 | None]]:
+def _write_sidecars(
+    holdings: Holdings, blobs: Sequence[BlobRow]
+) -> list[tuple[BlobRow, Sha256 | None]]:
     mended: list[tuple[BlobRow, Sha256 | None]] = []
     for blob in blobs:
         data = None
         if blob.filename.endswith(".whl"):
-            data = wheel_metadata(holdings.layout, blob.sha256, blob.filename, holdings.files.metadata_limit_bytes)
-        mended.append((blob, None if data is None else write_sidecar(holdings, blob.sha256, blob.filename, data)))
+            data = wheel_metadata(
+                holdings.layout, blob.sha256, blob.filename, holdings.files.metadata_limit_bytes
+            )
+        mended.append(
+            (
+                blob,
+                None if data is None else write_sidecar(holdings, blob.sha256, blob.filename, data),
+            )
+        )
     return mended
 
 

@@ -55,16 +55,24 @@ async def create_snapshot(holdings: Holdings, name: str, *, note: str = "") -> S
     check_name(name, "snapshot")
     if name == NOW:
         raise ConfigError(
-            where=name, problem=f"`mirror snapshot diff` calls the newest state {NOW}: choose another name"
+            where=name,
+            problem=f"`mirror snapshot diff` calls the newest state {NOW}: choose another name",
         )
     await clear_interrupted(holdings)
-    is_taken = await anyio.to_thread.run_sync(exists, str(disk.snapshot_path(holdings.layout, name)))
+    is_taken = await anyio.to_thread.run_sync(
+        exists, str(disk.snapshot_path(holdings.layout, name))
+    )
     if is_taken or await load_snapshot(holdings.store, FrozenKind.SNAPSHOT, name):
-        raise ConfigError(where=name, problem="there is a snapshot of this name; choose another, or delete it first")
+        raise ConfigError(
+            where=name,
+            problem="there is a snapshot of this name; choose another, or delete it first",
+        )
     return await _freeze(holdings, FrozenKind.SNAPSHOT, name, note=note)
 
 
-async def freeze_pin(holdings: Holdings, name: str, *, wants: Wants | None, snapshot: str | None) -> SnapshotRow:
+async def freeze_pin(
+    holdings: Holdings, name: str, *, wants: Wants | None, snapshot: str | None
+) -> SnapshotRow:
     """Freeze the published files, or a snapshot, for a bundle that is made from it without the
     tree's lock.
 
@@ -84,7 +92,11 @@ async def freeze_pin(holdings: Holdings, name: str, *, wants: Wants | None, snap
 
 async def load_revision_to_freeze(store: Store, snapshot: str | None) -> int:
     """Return the revision that a pin made now would have."""
-    return await load_last_revision(store) if snapshot is None else (await find_snapshot(store, snapshot)).revision
+    return (
+        await load_last_revision(store)
+        if snapshot is None
+        else (await find_snapshot(store, snapshot)).revision
+    )
 
 
 async def _freeze(
@@ -101,18 +113,29 @@ async def _freeze(
     simple = layout.simple if source is None else disk.snapshot_path(layout, source.name) / "simple"
     revision = await load_last_revision(store) if source is None else source.revision
     if not revision:
-        raise ConfigError(where=str(layout.root), problem="nothing is published yet: run `mirror sync --once` first")
+        raise ConfigError(
+            where=str(layout.root),
+            problem="nothing is published yet: run `mirror sync --once` first",
+        )
     if source is None:
         listed = await load_published(store)
     else:
         listed = await anyio.to_thread.run_sync(_read_root, simple)
     chosen = listed if wants is None else [(n, serial) for n, serial in listed if wants(n)]
-    row = await record_snapshot(store, kind, name, revision=revision, now=holdings.clock(), note=note)
-    root = None if len(chosen) == len(listed) else (iter_root_html(chosen, revision), iter_root_json(chosen, revision))
+    row = await record_snapshot(
+        store, kind, name, revision=revision, now=holdings.clock(), note=note
+    )
+    root = (
+        None
+        if len(chosen) == len(listed)
+        else (iter_root_html(chosen, revision), iter_root_json(chosen, revision))
+    )
     freeze = partial(disk.freeze_pages, layout, simple, [n for n, _ in chosen], root)
     place = await anyio.to_thread.run_sync(freeze)
     await anyio.to_thread.run_sync(disk.settle, layout, place, _path(layout, row))
-    files, size = await count_published(store, revision, None if root is None else [n for n, _ in chosen])
+    files, size = await count_published(
+        store, revision, None if root is None else [n for n, _ in chosen]
+    )
     await record_snapshot_ready(store, row, projects=len(chosen), files=files, size=size)
     _log.info("snapshot.made", kind=kind.value, name=name, revision=revision, projects=len(chosen))
     return msgspec.structs.replace(row, projects=len(chosen), files=files, bytes=size, ready=True)
@@ -123,7 +146,9 @@ def _read_root(simple: Any) -> list[tuple[ProjectName, int]]:
     try:
         page = parse_json.parse_root_page(path.read_bytes(), url="file:///")
     except (OSError, BadPage) as exc:
-        raise TreeError(path=str(path), problem=f"the snapshot can't be read ({exc}); delete it") from exc
+        raise TreeError(
+            path=str(path), problem=f"the snapshot can't be read ({exc}); delete it"
+        ) from exc
     return sorted((name, serial or 0) for name, serial in page.projects.items())
 
 
@@ -135,7 +160,8 @@ async def delete_snapshot(holdings: Holdings, name: str) -> SnapshotRow:
     shown_by = [channel for channel, snapshot in channels.items() if snapshot == name]
     if shown_by:
         raise ConfigError(
-            where=name, problem=f"the channel {shown_by[0]} shows it; promote another snapshot to that channel first"
+            where=name,
+            problem=f"the channel {shown_by[0]} shows it; promote another snapshot to that channel first",
         )
     await remove(holdings, row)
     return row
@@ -162,7 +188,9 @@ async def find_snapshot(store: Store, name: str) -> SnapshotRow:
     """Return a snapshot. Raises ``ConfigError`` where there is none of the name."""
     row = await load_snapshot(store, FrozenKind.SNAPSHOT, name)
     if row is None or not row.ready:
-        raise ConfigError(where=name, problem="there is no snapshot of this name; see `mirror snapshot list`")
+        raise ConfigError(
+            where=name, problem="there is no snapshot of this name; see `mirror snapshot list`"
+        )
     return row
 
 
@@ -187,4 +215,8 @@ def check_name(name: str, what: str) -> None:
 
 
 def _path(layout: Layout, row: SnapshotRow) -> Any:
-    return disk.snapshot_path(layout, row.name) if row.kind is FrozenKind.SNAPSHOT else disk.pin_path(layout, row.name)
+    return (
+        disk.snapshot_path(layout, row.name)
+        if row.kind is FrozenKind.SNAPSHOT
+        else disk.pin_path(layout, row.name)
+    )

@@ -10,7 +10,13 @@ import anyio.to_thread
 
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.project_metadata import parse_summary
-from mirror.state.shown.search import Summary, load_unread, load_wheels, newest_first, record_summaries
+from mirror.state.shown.search import (
+    Summary,
+    load_unread,
+    load_wheels,
+    newest_first,
+    record_summaries,
+)
 from mirror.state.store import Store
 from mirror.tree.atomic import open_plain
 from mirror.tree.layout import Layout

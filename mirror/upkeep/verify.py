@@ -151,7 +151,9 @@ class _BlobChecker:
             self._whole.append(blob)
         elif await load_blob(self._store, blob.sha256, blob.filename) == current:
             path = self._layout.blob_path(blob.sha256, blob.filename)
-            self._into.add(Finding(damage=found.damage, path=path, detail=found.detail, blob=current))
+            self._into.add(
+                Finding(damage=found.damage, path=path, detail=found.detail, blob=current)
+            )
 
     async def _look(self, blob: BlobRow) -> BlobCheck:
         # Only read, so it may be left alone when the run is interrupted.
@@ -171,7 +173,9 @@ class _BlobChecker:
         try:
             if whole:
                 await record_verified(self._store, whole, self._stamp)
-        except StateError as exc:  # a reader of a state that it may not write: the result is the same
+        except (
+            StateError
+        ) as exc:  # a reader of a state that it may not write: the result is the same
             _log.debug("verify.not_recorded", problem=str(exc))
 
 
@@ -185,7 +189,9 @@ async def _check_files(holdings: Holdings, into: Verification) -> None:
     """Find foreign files among the blobs."""
     for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(holdings.layout))):
         if not is_ours:
-            await add_foreign(into, [str(holdings.layout.files / outer)], "nothing of ours lies here")
+            await add_foreign(
+                into, [str(holdings.layout.files / outer)], "nothing of ours lies here"
+            )
             continue
         # First the disk, then the state: a file that a cycle adds in between then has its row.
         found = await anyio.to_thread.run_sync(scan_blobs, holdings.layout, outer)

@@ -46,15 +46,21 @@ async def check_pages(holdings: Holdings, into: Verification) -> None:
                 detail = "a page of it is missing or is not what the state says"
                 into.add(Finding(damage=DamageKind.PAGE, path=path, detail=detail, project=name))
         await add_foreign(
-            into, await anyio.to_thread.run_sync(_foreign_in, layout, chunk), "no page of the project has this name"
+            into,
+            await anyio.to_thread.run_sync(_foreign_in, layout, chunk),
+            "no page of the project has this name",
         )
         into.pages_checked += len(chunk)
     if await _is_root_wrong(store, layout):
         detail = "the root page is missing or is not what the state says"
         into.add(Finding(damage=DamageKind.PAGE, path=str(layout.simple), detail=detail))
     for found in await anyio.to_thread.run_sync(lambda: list(iter_projects(layout))):
-        if found not in published and not (_is_name(found) and await load_pages(store, [ProjectName(found)])):
-            await add_foreign(into, [str(layout.simple / found)], "no project of the state has a page here")
+        if found not in published and not (
+            _is_name(found) and await load_pages(store, [ProjectName(found)])
+        ):
+            await add_foreign(
+                into, [str(layout.simple / found)], "no project of the state has a page here"
+            )
 
 
 async def add_foreign(into: Verification, paths: Sequence[str], detail: str) -> None:
@@ -80,7 +86,9 @@ def _foreign_in(layout: Layout, names: Sequence[ProjectName]) -> list[str]:
     return [path for name in names for path in foreign_in_project(layout, name)]
 
 
-async def _wrong_pages(store: Store, layout: Layout, names: Collection[ProjectName]) -> list[ProjectName]:
+async def _wrong_pages(
+    store: Store, layout: Layout, names: Collection[ProjectName]
+) -> list[ProjectName]:
     pages = await _settled_pages(store, names)
     return await anyio.to_thread.run_sync(_compare_pages, layout, pages)
 
@@ -108,7 +116,9 @@ def _compare_pages(layout: Layout, pages: Sequence[PageState]) -> list[ProjectNa
         rendered = render_project(page.view)
         directory = layout.project_dir(page.view.name)
         expected = ((HTML, rendered.html), (HTML_V1, rendered.html), (JSON_V1, rendered.json))
-        if not is_directory(directory) or not all(has_bytes(f"{directory}/{name}", [data]) for name, data in expected):
+        if not is_directory(directory) or not all(
+            has_bytes(f"{directory}/{name}", [data]) for name, data in expected
+        ):
             wrong.append(page.view.name)
     return wrong
 
@@ -127,11 +137,17 @@ async def _settled_root(store: Store) -> tuple[list[tuple[ProjectName, int]], in
     """Return the root page's projects and its serial; None while one is to be written."""
     written = int(await load_meta(store, "root_revision") or 0)
     projects = await load_published(store)
-    is_due = not written or await load_marked(store, "", 1) or any(serial > written for _, serial in projects)
+    is_due = (
+        not written
+        or await load_marked(store, "", 1)
+        or any(serial > written for _, serial in projects)
+    )
     return None if is_due else (projects, written)
 
 
-def _is_other_root(layout: Layout, projects: Sequence[tuple[ProjectName, int]], written: int) -> bool:
+def _is_other_root(
+    layout: Layout, projects: Sequence[tuple[ProjectName, int]], written: int
+) -> bool:
     root = str(layout.simple)
     if (PageStore(layout).root_serial() or 0) > written:
         return False  # just written, and about to be entered

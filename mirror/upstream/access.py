@@ -117,7 +117,13 @@ class Access:
     """The access to one index."""
 
     def __init__(
-        self, index_name: str, root_url: str, credentials: Credentials, ask: Ask, *, judge: Judge | None = None
+        self,
+        index_name: str,
+        root_url: str,
+        credentials: Credentials,
+        ask: Ask,
+        *,
+        judge: Judge | None = None,
     ) -> None:
         """``judge``: judges refusals in place of this process, where another one does."""
         self.denied: AccessDenied | None = None
@@ -194,7 +200,9 @@ class Access:
                 return await self._ask_judge(self._judge_elsewhere, refusal)
             self.check(refusal.url)
             if not refusal.is_repeated and _differs(await self.load(), refusal.used):
-                return None  # another request was refused before, and its check found this credential
+                return (
+                    None  # another request was refused before, and its check found this credential
+                )
             self.let_out.note_refused(refusal.url)
             if not (refusal.is_root or self._is_check_due(refusal.status)):
                 self._count()
@@ -259,7 +267,10 @@ class Access:
 
     def _lost(self) -> CredentialLost:
         return CredentialLost(
-            url=self._root_url, index=self._index_name, status=None, source=self._credentials.describe()
+            url=self._root_url,
+            index=self._index_name,
+            status=None,
+            source=self._credentials.describe(),
         )
 
     async def _check(self, refusal: RefusedRequest) -> AccessDenied:

@@ -158,7 +158,9 @@ class AddressRule:
         if self._allow_all:
             return None
         if reach is Reach.FORBIDDEN:
-            what = "a link-local, multicast or reserved address, or that of a cloud's metadata service"
+            what = (
+                "a link-local, multicast or reserved address, or that of a cloud's metadata service"
+            )
             return f"{what}; allow-private = true would allow it"
         # Until the index was reached it counts as global: the strictest rule.
         if reach < (Reach.GLOBAL if self._own is None else self._own):

@@ -67,7 +67,9 @@ def _message_of(body: str, response: Response) -> str:
         found = _TITLE.search(body) or _HEADING.search(body)
         return _one_line(html.unescape(found[1])) if found is not None else ""
     # Some servers label a bare sentence as HTML.
-    return _one_line(body) if kind in {"text/plain", "text/html", ""} and "\ufffd" not in body else ""
+    return (
+        _one_line(body) if kind in {"text/plain", "text/html", ""} and "\ufffd" not in body else ""
+    )
 
 
 def _json_messages(text: str) -> list[str]:
@@ -111,5 +113,9 @@ def _without_queries(text: str, asked: Iterable[str]) -> str:
 def _parts_of_query(query: str) -> list[str]:
     """Return a query and its values in each spelling in which an answer may repeat them, the longest first."""
     values = [query, *(part.partition("=")[2] or part for part in re.split("[&;]", query))]
-    spelled = {text for value in values for text in (value, unquote(value), unquote_plus(value), html.escape(value))}
+    spelled = {
+        text
+        for value in values
+        for text in (value, unquote(value), unquote_plus(value), html.escape(value))
+    }
     return sorted((text for text in spelled if len(text) >= _LEAST_HIDDEN), key=len, reverse=True)

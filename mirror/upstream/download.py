@@ -17,7 +17,15 @@ import msgspec
 
 from mirror.core.model import Digests
 from mirror.core.names import STRONG_DIGESTS, digests_to_compare, strongest_digest
-from mirror.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch, TooLarge, Unavailable, shown_url
+from mirror.errors import (
+    DigestMismatch,
+    IntegrityError,
+    NotFound,
+    SizeMismatch,
+    TooLarge,
+    Unavailable,
+    shown_url,
+)
 from mirror.logs import get_logger
 from mirror.upstream.memory import PageLease
 from mirror.upstream.response import Response
@@ -105,7 +113,9 @@ async def download(
 class _Download:
     """The tries of one file."""
 
-    def __init__(self, session: IndexSession, request: FileRequest, sink: Sink, policy: RetryPolicy) -> None:
+    def __init__(
+        self, session: IndexSession, request: FileRequest, sink: Sink, policy: RetryPolicy
+    ) -> None:
         self._session = session
         self._request = request
         self._sink = sink
@@ -152,7 +162,9 @@ class _Download:
     async def _try(self) -> None:
         offset = await self._prepare()
         headers = self._headers(offset)
-        async with self._session.get(self._request.url, kind=RequestKind.FILE, headers=headers) as response:
+        async with self._session.get(
+            self._request.url, kind=RequestKind.FILE, headers=headers
+        ) as response:
             await self._accept(response, offset)
             await self._receive(response)
         _check_size(self._request, self._sink.written)
@@ -192,7 +204,10 @@ class _Download:
             self._sink.etag = _strong_etag(response)
         else:
             await self._restart()
-            raise Unavailable(url=self._request.url, cause=f"the server answered {response.status} instead of the file")
+            raise Unavailable(
+                url=self._request.url,
+                cause=f"the server answered {response.status} instead of the file",
+            )
         length = response.content_length
         total = None if length is None else self._sink.written + length
         if total is not None:
@@ -207,27 +222,38 @@ class _Download:
         if not is_right or (total is not None and self._request.size not in {None, total}):
             await self._restart()
             raise Unavailable(
-                url=self._request.url, cause="the server answered with another range than the one asked for"
+                url=self._request.url,
+                cause="the server answered with another range than the one asked for",
             )
 
     def _check_announced(self, total: int) -> None:
         request = self._request
         if request.limit_bytes and total > request.limit_bytes:
-            raise TooLarge(url=request.url, limit_bytes=request.limit_bytes, setting=request.setting)
+            raise TooLarge(
+                url=request.url, limit_bytes=request.limit_bytes, setting=request.setting
+            )
         if request.size is not None and total != request.size:
-            raise SizeMismatch(filename=request.filename, expected_bytes=request.size, actual_bytes=total)
+            raise SizeMismatch(
+                filename=request.filename, expected_bytes=request.size, actual_bytes=total
+            )
 
     async def _receive(self, response: Response) -> None:
         request, sink = self._request, self._sink
         while chunk := await response.read_chunk():
             total = sink.written + len(chunk)
             if request.size is not None and total > request.size:
-                raise SizeMismatch(filename=request.filename, expected_bytes=request.size, actual_bytes=total)
+                raise SizeMismatch(
+                    filename=request.filename, expected_bytes=request.size, actual_bytes=total
+                )
             if request.limit_bytes and total > request.limit_bytes:
-                raise TooLarge(url=request.url, limit_bytes=request.limit_bytes, setting=request.setting)
+                raise TooLarge(
+                    url=request.url, limit_bytes=request.limit_bytes, setting=request.setting
+                )
             await sink.write(chunk)
         if request.size is not None and sink.written < request.size and not response.has_known_end:
-            raise Unavailable(url=request.url, cause="the connection closed before the listed size had come")
+            raise Unavailable(
+                url=request.url, cause="the connection closed before the listed size had come"
+            )
 
     async def _restart(self) -> None:
         await self._sink.restart()
@@ -253,11 +279,15 @@ async def fetch_metadata(
         _log.warning("metadata.refused", url=shown_url(url), cause=cause)
         return None
     try:
-        return await fetch_checked_metadata(session, url, digests, limit_bytes, policy=policy, lease=lease)
+        return await fetch_checked_metadata(
+            session, url, digests, limit_bytes, policy=policy, lease=lease
+        )
     except NotFound:
         return None
     except TooLarge:
-        _log.warning("metadata.refused", url=shown_url(url), cause="larger than limits.metadata-size")
+        _log.warning(
+            "metadata.refused", url=shown_url(url), cause="larger than limits.metadata-size"
+        )
     except DigestMismatch:
         _log.warning("metadata.refused", url=shown_url(url), cause="other bytes than advertised")
     return None
@@ -281,7 +311,9 @@ async def fetch_checked_metadata(
     if lease is None:
         own = session.metadata_memory.lease()
         with own.body():
-            return await fetch_checked_metadata(session, url, digests, limit_bytes, policy=policy, lease=own)
+            return await fetch_checked_metadata(
+                session, url, digests, limit_bytes, policy=policy, lease=own
+            )
     policy = policy or session.retry_policy
     headers = {"Accept-Encoding": "identity"}
     tries = 0
@@ -294,17 +326,27 @@ async def fetch_checked_metadata(
                 body = await response.read_at_most(limit_bytes, lease)
         except Unavailable as exc:
             await pause_before_next(
-                exc, tries_made=tries, remaining_s=policy.budget_s, policy=policy, allowance=session.allowance
+                exc,
+                tries_made=tries,
+                remaining_s=policy.budget_s,
+                policy=policy,
+                allowance=session.allowance,
             )
             session.retries += 1
             continue
         if body is None:
             raise TooLarge(url=url, limit_bytes=limit_bytes, setting="limits.metadata-size")
-        wrong = next((pair for pair in digests_to_compare(digests) if _digest_of(body, pair[0]) != pair[1]), None)
+        wrong = next(
+            (pair for pair in digests_to_compare(digests) if _digest_of(body, pair[0]) != pair[1]),
+            None,
+        )
         if wrong is not None:
             filename = url.rpartition("/")[2]
             raise DigestMismatch(
-                filename=filename, algorithm=wrong[0], expected=wrong[1], actual=_digest_of(body, wrong[0])
+                filename=filename,
+                algorithm=wrong[0],
+                expected=wrong[1],
+                actual=_digest_of(body, wrong[0]),
             )
         return body
 
@@ -316,28 +358,41 @@ def _digest_of(body: bytes, algorithm: str) -> str:
 def _is_complete(request: FileRequest, sink: Sink) -> bool:
     """Whether all that an interrupted download kept is already the whole file, by its strong digests."""
     strong = _strong_digests(request.digests)
-    is_right = request.size in {None, sink.written} and all(sink.hexdigest(a) == digits for a, digits in strong)
+    is_right = request.size in {None, sink.written} and all(
+        sink.hexdigest(a) == digits for a, digits in strong
+    )
     return bool(strong) and is_right
 
 
 def _strong_digests(digests: Digests) -> Digests:
-    return tuple((algorithm, digits) for algorithm, digits in digests if algorithm in STRONG_DIGESTS)
+    return tuple(
+        (algorithm, digits) for algorithm, digits in digests if algorithm in STRONG_DIGESTS
+    )
 
 
 def _check_size(request: FileRequest, written: int) -> None:
     if request.size is not None and written != request.size:
-        raise SizeMismatch(filename=request.filename, expected_bytes=request.size, actual_bytes=written)
+        raise SizeMismatch(
+            filename=request.filename, expected_bytes=request.size, actual_bytes=written
+        )
 
 
 def _check_digest(request: FileRequest, sink: Sink) -> None:
     for algorithm, expected in digests_to_compare(request.digests):
         actual = sink.hexdigest(algorithm)
         if actual != expected:
-            raise DigestMismatch(filename=request.filename, algorithm=algorithm, expected=expected, actual=actual)
+            raise DigestMismatch(
+                filename=request.filename, algorithm=algorithm, expected=expected, actual=actual
+            )
 
 
 def _strong_etag(response: Response) -> str | None:
     etag = response.headers.get("ETag")
-    if not etag or not etag.startswith('"') or len(etag) > _ETAG_CHARS or not (etag.isascii() and etag.isprintable()):
+    if (
+        not etag
+        or not etag.startswith('"')
+        or len(etag) > _ETAG_CHARS
+        or not (etag.isascii() and etag.isprintable())
+    ):
         return None
     return etag

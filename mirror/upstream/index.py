@@ -89,7 +89,12 @@ class IndexClient:
     """Whether only one process can read the pages."""
 
     def __init__(
-        self, session: IndexSession, config: IndexConfig, limits: Limits, *, policy: RetryPolicy | None = None
+        self,
+        session: IndexSession,
+        config: IndexConfig,
+        limits: Limits,
+        *,
+        policy: RetryPolicy | None = None,
     ) -> None:
         self._session = session
         self._url = config.url
@@ -159,7 +164,9 @@ class IndexClient:
 
         def parse() -> RootPage:
             if is_json(body.content, body.content_type, body.url):
-                return parse_json.parse_root_page(body.content, url=body.url, max_projects=max_projects)
+                return parse_json.parse_root_page(
+                    body.content, url=body.url, max_projects=max_projects
+                )
             return parse_html.parse_root_page(
                 body.content,
                 url=body.url,
@@ -177,7 +184,10 @@ class IndexClient:
         """Return whether the index gives any answer, by its root page, which is not read."""
         try:
             async with self._session.get(
-                self._url, kind=RequestKind.ROOT, headers=_headers(None), budget=Budget(self._policy.budget_s)
+                self._url,
+                kind=RequestKind.ROOT,
+                headers=_headers(None),
+                budget=Budget(self._policy.budget_s),
             ):
                 return True
         except UpstreamError as exc:
@@ -206,7 +216,11 @@ class IndexClient:
         return look
 
     async def _fetch_project(
-        self, name: ProjectName, validators: Validators | None, address: str | None, lease: PageLease
+        self,
+        name: ProjectName,
+        validators: Validators | None,
+        address: str | None,
+        lease: PageLease,
     ) -> PageLook:
         url = resolve_address(self._url, name, address)
         body = await self._fetch(url, RequestKind.PAGE, self._page_limit, validators, lease)
@@ -216,7 +230,9 @@ class IndexClient:
 
         def parse() -> ProjectPage:
             if is_json(body.content, body.content_type, body.url):
-                return parse_json.parse_project_page(body.content, project=name, url=body.url, max_files=max_files)
+                return parse_json.parse_project_page(
+                    body.content, project=name, url=body.url, max_files=max_files
+                )
             return parse_html.parse_project_page(
                 body.content,
                 project=name,
@@ -251,7 +267,11 @@ class IndexClient:
             except Unavailable as exc:
                 remaining_s = budget.remaining_s() - extra_s
                 await pause_before_next(
-                    exc, tries_made=tries, remaining_s=remaining_s, policy=policy, allowance=self._session.allowance
+                    exc,
+                    tries_made=tries,
+                    remaining_s=remaining_s,
+                    policy=policy,
+                    allowance=self._session.allowance,
                 )
                 self._session.retries += 1
 
@@ -264,13 +284,23 @@ class IndexClient:
         budget: Budget,
         lease: PageLease | None,
     ) -> _Body | Unchanged:
-        async with self._session.get(url, kind=kind, headers=_headers(validators), budget=budget) as response:
+        async with self._session.get(
+            url, kind=kind, headers=_headers(validators), budget=budget
+        ) as response:
             if response.status == 304:
                 if validators is None:
-                    raise Unavailable(url=url, cause="the server answered 304 without having been asked for changes")
-                return Unchanged(validators=_confirmed(validators, response), origin=self._origin_of(response))
+                    raise Unavailable(
+                        url=url,
+                        cause="the server answered 304 without having been asked for changes",
+                    )
+                return Unchanged(
+                    validators=_confirmed(validators, response), origin=self._origin_of(response)
+                )
             if response.status != 200:
-                raise Unavailable(url=url, cause=f"the server answered {response.status} to a request for a whole page")
+                raise Unavailable(
+                    url=url,
+                    cause=f"the server answered {response.status} to a request for a whole page",
+                )
             content, digest = await read_page(response, limit, lease)
             kind_of_page, charset = media_type(response.headers)
             body = _Body(
@@ -298,7 +328,9 @@ class IndexClient:
 
 def _read_flat(body: _Body) -> ProjectPage:
     if is_json(body.content, body.content_type, body.url):
-        return parse_json.parse_project_page(body.content, project=None, url=body.url, max_files=_ALL)
+        return parse_json.parse_project_page(
+            body.content, project=None, url=body.url, max_files=_ALL
+        )
     return parse_html.parse_project_page(
         body.content,
         project=ANY,
@@ -319,13 +351,18 @@ def is_json(content: Body, content_type: str, url: str) -> bool:
     found = _SIMPLE_API.match(content_type)
     if found is not None:
         if found[1] != "1":
-            raise BadPage(url=url, cause=f"it has major version {found[1]} of the API, only 1 is understood")
+            raise BadPage(
+                url=url, cause=f"it has major version {found[1]} of the API, only 1 is understood"
+            )
         return found[2] == "json"
     if content_type in {"application/json", "text/html"}:
         return content_type == "application/json"
     first = bytes(content[:1024]).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if first not in {b"{", b"<"}:
-        raise BadPage(url=url, cause=f"its Content-Type {content_type!r} is no page's, and it does not look like one")
+        raise BadPage(
+            url=url,
+            cause=f"its Content-Type {content_type!r} is no page's, and it does not look like one",
+        )
     return first == b"{"
 
 
@@ -349,7 +386,9 @@ async def _cost_of(body: _Body) -> int:
     """Return how much memory a page's values may take. Raises ``TooLarge`` where that is too much."""
     cost = await _in_thread(partial(_page_cost, body), body)
     if cost > PAGE_MEMORY_BYTES:
-        raise too_costly(body.url, PAGE_MEMORY_BYTES, f"{len(body.content)} bytes of many small values")
+        raise too_costly(
+            body.url, PAGE_MEMORY_BYTES, f"{len(body.content)} bytes of many small values"
+        )
     return cost
 
 
@@ -381,10 +420,16 @@ def _confirmed(validators: Validators, response: Response) -> Validators:
 
 
 def _validators_of(body: _Body, serial: int | None) -> Validators:
-    return Validators(etag=body.etag, last_modified=body.last_modified, serial=serial, digest=body.digest)
+    return Validators(
+        etag=body.etag, last_modified=body.last_modified, serial=serial, digest=body.digest
+    )
 
 
 def _validator(response: Response, name: str) -> str | None:
     """Return a header that is fit to be sent back, or None."""
     value = response.headers.get(name)
-    return value if value and len(value) <= _VALIDATOR_CHARS and value.isascii() and value.isprintable() else None
+    return (
+        value
+        if value and len(value) <= _VALIDATOR_CHARS and value.isascii() and value.isprintable()
+        else None
+    )

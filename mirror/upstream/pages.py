@@ -37,7 +37,9 @@ class PageLimit:
     setting: str
 
 
-async def read_page(response: Response, limit: PageLimit, lease: PageLease | None = None) -> tuple[Body, str]:
+async def read_page(
+    response: Response, limit: PageLimit, lease: PageLease | None = None
+) -> tuple[Body, str]:
     """Return the decoded body and its sha256. ``lease`` holds the room that the body needs.
 
     Raises ``TooLarge``, ``BadPage`` (an encoding that was not asked for, or is damaged) or ``Unavailable`` (cut, or no
@@ -46,20 +48,30 @@ async def read_page(response: Response, limit: PageLimit, lease: PageLease | Non
     url = response.url
     decoder = _decoder(response.headers.get("Content-Encoding", ""), url)
     digest = hashlib.sha256()
-    body = bytearray()  # no list of pieces: each may be a single byte, and joining them would take the room twice
+    body = (
+        bytearray()
+    )  # no list of pieces: each may be a single byte, and joining them would take the room twice
     while chunk := await response.read_chunk():
         if response.received > limit.limit_bytes:
             raise TooLarge(url=url, limit_bytes=limit.limit_bytes, setting=limit.setting)
-        for piece in [chunk] if decoder is None else decoder.pieces(chunk, room=limit.limit_bytes - len(body)):
+        for piece in (
+            [chunk]
+            if decoder is None
+            else decoder.pieces(chunk, room=limit.limit_bytes - len(body))
+        ):
             length = len(body) + len(piece)
             if length > limit.limit_bytes:
                 raise TooLarge(url=url, limit_bytes=limit.limit_bytes, setting=limit.setting)
             if lease is not None and length > FREE_BYTES and not lease.covers(length):
-                await response.wait_for(lease.hold_body(min(max(4 * length, length), limit.limit_bytes)))
+                await response.wait_for(
+                    lease.hold_body(min(max(4 * length, length), limit.limit_bytes))
+                )
             digest.update(piece)
             body += piece
             if len(piece) == _PIECE_BYTES:
-                await checkpoint()  # a small answer may decode for seconds, and others must go on meanwhile
+                await (
+                    checkpoint()
+                )  # a small answer may decode for seconds, and others must go on meanwhile
     if decoder is not None:
         decoder.finish()
     return bytes(body) if len(body) <= FREE_BYTES else body, digest.hexdigest()
@@ -91,7 +103,9 @@ class Decoder:
                 try:
                     piece = inflate.decompress(step, _PIECE_BYTES)
                 except zlib.error:
-                    raise BadPage(url=self._url, cause="its gzip or deflate encoding is damaged") from None
+                    raise BadPage(
+                        url=self._url, cause="its gzip or deflate encoding is damaged"
+                    ) from None
                 step = inflate.unconsumed_tail
                 if inflate.eof:
                     step = inflate.unused_data
@@ -105,7 +119,9 @@ class Decoder:
             raise BadPage(url=self._url, cause="bytes follow the end of its deflate encoding")
         self._members += 1
         if self._members > _FREE_MEMBERS + self._decoded // _MEMBER_BYTES:
-            raise BadPage(url=self._url, cause="its gzip encoding has too many members for what they bring")
+            raise BadPage(
+                url=self._url, cause="its gzip encoding has too many members for what they bring"
+            )
         return zlib.decompressobj(_GZIP if self._is_gzip else _deflate_form(first))
 
     def finish(self) -> None:

@@ -36,7 +36,9 @@ from mirror.upstream.session import IndexSession, RequestKind
 HTML_ONLY = "application/vnd.pypi.simple.v1+html, text/html;q=0.5"
 
 _BUDGET_S = 60.0
-_VERSION = re.compile(rb'"api-version"\s*:\s*"([0-9.]{1,9})"|repository-version"\s+content="([0-9.]{1,9})"')
+_VERSION = re.compile(
+    rb'"api-version"\s*:\s*"([0-9.]{1,9})"|repository-version"\s+content="([0-9.]{1,9})"'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +67,18 @@ class Probe:
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""
         error = redact(str(self.error)) if self.error is not None else None
-        return {"index": self.index, "findings": [f.as_json() for f in self.findings], "error": error}
+        return {
+            "index": self.index,
+            "findings": [f.as_json() for f in self.findings],
+            "error": error,
+        }
 
     def add(self, name: str, question: str, answer: str, meaning: str) -> None:
         """Add a finding; an index's text is untrusted."""
         self.findings.append(
-            ProbeFinding(name=name, question=question, answer=shown_text(redact(answer)), meaning=meaning)
+            ProbeFinding(
+                name=name, question=question, answer=shown_text(redact(answer)), meaning=meaning
+            )
         )
 
 
@@ -89,7 +97,9 @@ class _Answer:
         return media_type(self.headers)[0]
 
 
-async def probe(session: IndexSession, config: IndexConfig, limits: Limits, selection: Selection) -> Probe:
+async def probe(
+    session: IndexSession, config: IndexConfig, limits: Limits, selection: Selection
+) -> Probe:
     """Ask an index every question.
 
     The first unanswered one ends the probe; earlier findings are in the result.
@@ -114,7 +124,11 @@ def _say_credential(found: Probe, session: IndexSession) -> None:
         answer, meaning = f"from {kept.source}", "its end is not known: watch for exit code 3"
     else:
         days = (kept.expires_at - time.time()) / 86_400
-        answer = f"from {kept.source}, ends in {days:.1f} days" if days > 0 else f"from {kept.source}, EXPIRED"
+        answer = (
+            f"from {kept.source}, ends in {days:.1f} days"
+            if days > 0
+            else f"from {kept.source}, EXPIRED"
+        )
         meaning = "`mirror status` and the daemon warn 14, 7, 3 and 1 days before"
     found.add("credential", "Which credential is sent?", answer, meaning)
 
@@ -124,7 +138,12 @@ async def _ask_root(
 ) -> tuple[ProjectName, str] | None:
     """Ask about the root page; return a project to go on with and the URL of its page."""
     if config.list == "config":
-        found.add("root", "Is there a root page?", "not asked", 'list = "config" names the projects itself')
+        found.add(
+            "root",
+            "Is there a root page?",
+            "not asked",
+            'list = "config" names the projects itself',
+        )
         project = normalize_project(config.projects[0])
         return project, resolve_address(config.url, project, None)
     limit = PageLimit(limit_bytes=limits.root_page_size, setting="limits.root-page-size")
@@ -133,7 +152,9 @@ async def _ask_root(
         await _say_flat(found, session, config, answer, limit, selection)
         return None
     from_html = partial(
-        parse_html.parse_root_page, index_url=config.url, origins=page_origins(config.url, config.page_hosts)
+        parse_html.parse_root_page,
+        index_url=config.url,
+        origins=page_origins(config.url, config.page_hosts),
     )
     page = _parse(answer, parse_json.parse_root_page, from_html)
     count, size = len(page.projects), len(answer.content)
@@ -144,7 +165,9 @@ async def _ask_root(
         "read once for each cycle unless it is unchanged",
     )
     await _ask_formats(found, "root-formats", session, config.url, RequestKind.ROOT, answer, limit)
-    await _ask_validators(found, "root-validators", session, config.url, RequestKind.ROOT, answer, limit)
+    await _ask_validators(
+        found, "root-validators", session, config.url, RequestKind.ROOT, answer, limit
+    )
     with_serial = sum(serial is not None for serial in page.projects.values())
     found.add(
         "serials",
@@ -157,7 +180,12 @@ async def _ask_root(
     _say_addresses(found, page)
     wanted = [name for name in page.projects if selection.wants_project(name)]
     if not wanted:
-        found.add("project", "Which project is looked at?", "none", "the root lists nothing that is wanted")
+        found.add(
+            "project",
+            "Which project is looked at?",
+            "none",
+            "the root lists nothing that is wanted",
+        )
         return None
     project = min(wanted)
     return project, resolve_address(config.url, project, page.addresses.get(project))
@@ -193,7 +221,9 @@ async def _say_flat(
         "a file whose name packaging can't read is left out" if names else "all can be mirrored",
     )
     await _ask_formats(found, "root-formats", session, config.url, RequestKind.ROOT, answer, limit)
-    await _ask_validators(found, "root-validators", session, config.url, RequestKind.ROOT, answer, limit)
+    await _ask_validators(
+        found, "root-validators", session, config.url, RequestKind.ROOT, answer, limit
+    )
     _say_page(found, page)
     files = [
         file
@@ -229,7 +259,9 @@ async def _ask_project(
     answer = await _get(session, url, RequestKind.PAGE, ACCEPT, limit)
 
     def from_json(content: Body, *, url: str) -> ProjectPage:
-        return parse_json.parse_project_page(content, project=project, url=url, max_files=limits.files_per_project)
+        return parse_json.parse_project_page(
+            content, project=project, url=url, max_files=limits.files_per_project
+        )
 
     def from_html(content: Body, *, url: str, charset: str | None) -> ProjectPage:
         return parse_html.parse_project_page(
@@ -238,7 +270,10 @@ async def _ask_project(
 
     page = _parse(answer, from_json, from_html)
     found.add(
-        "project", "Which project is looked at?", f"{project}: {len(page.files)} files", "an example, not a census"
+        "project",
+        "Which project is looked at?",
+        f"{project}: {len(page.files)} files",
+        "an example, not a census",
     )
     await _ask_formats(found, "page-formats", session, url, RequestKind.PAGE, answer, limit)
     await _ask_validators(found, "page-validators", session, url, RequestKind.PAGE, answer, limit)
@@ -247,30 +282,56 @@ async def _ask_project(
     if files:
         await _ask_file(found, session, min(files, key=lambda f: f.size or 1 << 62))
     else:
-        found.add("file", "How are files delivered?", "not asked", "the page lists no file that is wanted")
+        found.add(
+            "file", "How are files delivered?", "not asked", "the page lists no file that is wanted"
+        )
 
 
 async def _ask_formats(
-    found: Probe, name: str, session: IndexSession, url: str, kind: RequestKind, preferred: _Answer, limit: PageLimit
+    found: Probe,
+    name: str,
+    session: IndexSession,
+    url: str,
+    kind: RequestKind,
+    preferred: _Answer,
+    limit: PageLimit,
 ) -> None:
     offered = {preferred.content_type or "no type"}
     with contextlib.suppress(Unavailable, BadPage):  # 406: it has no HTML
         offered.add((await _get(session, url, kind, HTML_ONLY, limit)).content_type or "no type")
     has_json = is_json(preferred.content, preferred.content_type, preferred.url)
-    meaning = "JSON is read, with sizes, upload times and serials" if has_json else "only HTML: no sizes, no serials"
+    meaning = (
+        "JSON is read, with sizes, upload times and serials"
+        if has_json
+        else "only HTML: no sizes, no serials"
+    )
     found.add(name, "Which formats are offered?", " and ".join(sorted(offered)), meaning)
     if kind is RequestKind.ROOT:
         version = _VERSION.search(preferred.content)
         answer = "not told" if version is None else (version[1] or version[2]).decode()
-        found.add("version", "Which version of the API is it?", answer, "major version 1 is understood (PEP 629, 691)")
+        found.add(
+            "version",
+            "Which version of the API is it?",
+            answer,
+            "major version 1 is understood (PEP 629, 691)",
+        )
 
 
 async def _ask_validators(
-    found: Probe, name: str, session: IndexSession, url: str, kind: RequestKind, first: _Answer, limit: PageLimit
+    found: Probe,
+    name: str,
+    session: IndexSession,
+    url: str,
+    kind: RequestKind,
+    first: _Answer,
+    limit: PageLimit,
 ) -> None:
     etag, modified = first.headers.get("ETag"), first.headers.get("Last-Modified")
     conditions = {k: v for k, v in (("If-None-Match", etag), ("If-Modified-Since", modified)) if v}
-    has = " and ".join(word for word, value in (("ETag", etag), ("Last-Modified", modified)) if value) or "none"
+    has = (
+        " and ".join(word for word, value in (("ETag", etag), ("Last-Modified", modified)) if value)
+        or "none"
+    )
     question = "Are there validators, and does it answer 304?"
     if not conditions:
         found.add(name, question, has, "pages are read again in full and compared by digest")
@@ -280,7 +341,12 @@ async def _ask_validators(
         found.add(name, question, f"{has}; yes", "an unchanged page costs no body")
     else:
         same = "the same bytes" if again.content == first.content else "other bytes"
-        found.add(name, question, f"{has}; no, {same}", "pages are read again in full and compared by digest")
+        found.add(
+            name,
+            question,
+            f"{has}; no, {same}",
+            "pages are read again in full and compared by digest",
+        )
 
 
 def _say_page(found: Probe, page: ProjectPage) -> None:
@@ -290,7 +356,9 @@ def _say_page(found: Probe, page: ProjectPage) -> None:
         "hashes",
         "Do files have sha256 or stronger?",
         f"{strong} of {len(files)}",
-        "what comes is checked against it" if strong == len(files) else 'see unhashed = "pin" or "refuse"',
+        "what comes is checked against it"
+        if strong == len(files)
+        else 'see unhashed = "pin" or "refuse"',
     )
     sizes = sum(f.size is not None for f in files)
     found.add(
@@ -305,7 +373,9 @@ def _say_page(found: Probe, page: ProjectPage) -> None:
         "page-serial",
         "Does the page have a serial?",
         "no" if page.serial is None else str(page.serial),
-        "compared with the root's" if page.serial is not None else "serials of the root are not used for it",
+        "compared with the root's"
+        if page.serial is not None
+        else "serials of the root are not used for it",
     )
     times = sum(f.labels.upload_time is not None for f in files)
     found.add(
@@ -326,14 +396,18 @@ def _say_page(found: Probe, page: ProjectPage) -> None:
 async def _ask_file(found: Probe, session: IndexSession, file: ListedFile) -> None:
     headers = {"Accept-Encoding": "identity", "Range": "bytes=0-0"}
     started = time.monotonic()
-    async with session.get(file.url, kind=RequestKind.FILE, headers=headers, budget=Budget(_BUDGET_S)) as response:
+    async with session.get(
+        file.url, kind=RequestKind.FILE, headers=headers, budget=Budget(_BUDGET_S)
+    ) as response:
         status, where = response.status, response.url
     seconds = time.monotonic() - started
     found.add(
         "ranges",
         "Can a download be resumed (Range)?",
         f"{'yes' if status == 206 else 'no'} ({status} in {seconds:.1f} s)",
-        "an interrupted download goes on" if status == 206 else "an interrupted download begins again",
+        "an interrupted download goes on"
+        if status == 206
+        else "an interrupted download begins again",
     )
     before, after = urlsplit(file.url).netloc, urlsplit(where).netloc
     if before != urlsplit(session.root_url).netloc:
@@ -342,7 +416,12 @@ async def _ask_file(found: Probe, session: IndexSession, file: ListedFile) -> No
         answer = f"by a redirect to {after}"
     else:
         answer = "by the index itself"
-    found.add("redirects", "Who delivers files?", answer, "the credential goes to the index's own host only")
+    found.add(
+        "redirects",
+        "Who delivers files?",
+        answer,
+        "the credential goes to the index's own host only",
+    )
 
 
 async def _get(

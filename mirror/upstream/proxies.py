@@ -71,7 +71,9 @@ def parse_proxy(text: str, *, where: str) -> Proxy:
     try:
         authorization = encode_basic_auth(username, password)
     except ValueError:
-        raise ConfigError(where=where, problem="a proxy's user name can't contain a colon") from None
+        raise ConfigError(
+            where=where, problem="a proxy's user name can't contain a colon"
+        ) from None
     register_secret(password)
     register_secret(authorization.removeprefix("Basic "))
     return Proxy(url=address, authorization=authorization)
@@ -84,7 +86,11 @@ def is_exempt(host: str, port: int, no_proxy: str) -> bool:
         if item == "*":
             return True
         domain, colon, listed_port = item.rpartition(":")
-        if not colon or not listed_port.isdigit() or (domain.count(":") and not domain.endswith("]")):
+        if (
+            not colon
+            or not listed_port.isdigit()
+            or (domain.count(":") and not domain.endswith("]"))
+        ):
             # No port, or a bare IPv6 address.
             domain, listed_port = item, str(port)
         domain = domain.removeprefix("*").removeprefix(".").strip("[]")

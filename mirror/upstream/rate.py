@@ -84,7 +84,9 @@ class TokenBucket:
             return 0.0
         now = loop_time()
         if self._filled_at is not None:
-            self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._per_second)
+            self._tokens = min(
+                self._burst, self._tokens + (now - self._filled_at) * self._per_second
+            )
         self._filled_at = now
         self._tokens -= units
         if self._tokens >= 0:

@@ -81,9 +81,20 @@ class BodyWatch(Protocol):
 class Response:
     """An answer whose body is still to be read. ``url`` is the final one, after redirects."""
 
-    __slots__ = ("_peeked", "_raw", "_stall_timeout_s", "_waited_s", "_watch", "received", "status", "url")
+    __slots__ = (
+        "_peeked",
+        "_raw",
+        "_stall_timeout_s",
+        "_waited_s",
+        "_watch",
+        "received",
+        "status",
+        "url",
+    )
 
-    def __init__(self, raw: aiohttp.ClientResponse, url: str, *, stall_timeout_s: float, watch: BodyWatch) -> None:
+    def __init__(
+        self, raw: aiohttp.ClientResponse, url: str, *, stall_timeout_s: float, watch: BodyWatch
+    ) -> None:
         self._raw = raw
         self._stall_timeout_s = stall_timeout_s
         self._watch = watch
@@ -109,7 +120,10 @@ class Response:
         """Whether a cut body would be noticed: it has a length, or announced chunks (RFC 9112,
         6.3).
         """
-        return self.content_length is not None or "chunked" in self._raw.headers.get("Transfer-Encoding", "").lower()
+        return (
+            self.content_length is not None
+            or "chunked" in self._raw.headers.get("Transfer-Encoding", "").lower()
+        )
 
     async def read_chunk(self) -> bytes:
         """Return the next bytes of the body, empty at its end.
@@ -146,9 +160,14 @@ class Response:
         if not chunk:
             return chunk
         self.received += len(chunk)
-        if self._waited_s > self._stall_timeout_s and self.received < MIN_BYTES_PER_S * self._waited_s:
+        if (
+            self._waited_s > self._stall_timeout_s
+            and self.received < MIN_BYTES_PER_S * self._waited_s
+        ):
             self._watch.note_failure(TimeoutError())
-            raise Unavailable(url=self.url, cause=f"the body came slower than {MIN_BYTES_PER_S} bytes a second")
+            raise Unavailable(
+                url=self.url, cause=f"the body came slower than {MIN_BYTES_PER_S} bytes a second"
+            )
         await self._watch.take(len(chunk))
         return chunk
 
@@ -194,9 +213,14 @@ def failure_of(exc: Exception, url: str, *, timeout_s: float) -> MirrorError:
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
         said = exc.certificate_error
         cause = getattr(said, "verify_message", None) or "it does not fit the host"
-        return Unavailable(url=url, cause=f"its TLS certificate is not trusted ({cause}); ca-file adds an authority")
+        return Unavailable(
+            url=url,
+            cause=f"its TLS certificate is not trusted ({cause}); ca-file adds an authority",
+        )
     cause_of_connect = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
-    return open_files_error(cause_of_connect) or Unavailable(url=url, cause=_cause_of(exc, timeout_s))
+    return open_files_error(cause_of_connect) or Unavailable(
+        url=url, cause=_cause_of(exc, timeout_s)
+    )
 
 
 def cause_of_stall(timeout_s: float) -> str:
@@ -213,7 +237,10 @@ def cause_of_proxy(proxy: str | None, status: int) -> str:
 
 def is_pushback(exc: Exception) -> bool:
     """Whether a failure may mean that the upstream has too much to do: a timeout, a reset, a cut body."""
-    if isinstance(exc, TimeoutError | aiohttp.ServerConnectionError | aiohttp.ClientPayloadError | ConnectionError):
+    if isinstance(
+        exc,
+        TimeoutError | aiohttp.ServerConnectionError | aiohttp.ClientPayloadError | ConnectionError,
+    ):
         return True
     # aiohttp wraps a reset into an OSError of its own kind, which is no ConnectionError.
     return isinstance(exc, OSError) and exc.errno in _RESETS

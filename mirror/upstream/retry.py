@@ -57,7 +57,12 @@ class Allowance:
 
 
 async def pause_before_next(
-    error: Unavailable, *, tries_made: int, remaining_s: float, policy: RetryPolicy, allowance: Allowance
+    error: Unavailable,
+    *,
+    tries_made: int,
+    remaining_s: float,
+    policy: RetryPolicy,
+    allowance: Allowance,
 ) -> None:
     """Wait by the policy and ``Retry-After``, or raise ``error`` with the number of tries after the
     last one.
@@ -66,11 +71,20 @@ async def pause_before_next(
     pause_s = max(jittered_s, error.retry_after_s or 0.0)
     if isinstance(error, RefusedElsewhere):
         raise error
-    if error.is_final or tries_made >= policy.tries or pause_s >= remaining_s or not allowance.take():
+    if (
+        error.is_final
+        or tries_made >= policy.tries
+        or pause_s >= remaining_s
+        or not allowance.take()
+    ):
         raise Unavailable(
             url=error.url, cause=error.cause, attempts=tries_made, retry_after_s=error.retry_after_s
         ) from None
     _log.info(
-        "request.retried", url=shown_url(error.url), cause=error.cause, tries=tries_made, pause_s=round(pause_s, 1)
+        "request.retried",
+        url=shown_url(error.url),
+        cause=error.cause,
+        tries=tries_made,
+        pause_s=round(pause_s, 1),
     )
     await anyio.sleep(pause_s)

@@ -123,7 +123,9 @@ class _Request:
         """Return the error for the expiry of the current deadline."""
         if self.stall_s:
             return Unavailable(url=self.shown_url, cause=cause_of_stall(self.stall_s))
-        limit_s = self.headers_limit_s or (self.budget.limit_s if self.budget is not None else math.inf)
+        limit_s = self.headers_limit_s or (
+            self.budget.limit_s if self.budget is not None else math.inf
+        )
         return Unavailable(url=self.url, cause=f"no complete answer within {limit_s:g} s")
 
     def expect_headers_within(self, limit_s: float) -> None:
@@ -262,7 +264,10 @@ class IndexSession:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._deadlines.close()
         await self._transport.__aexit__(kind, error, trace)
@@ -351,7 +356,11 @@ class IndexSession:
     def take_traffic(self) -> Traffic | None:
         """Return the traffic since the last call, or None."""
         before = self._told
-        if (self.requests, self.body_bytes, self.pushback) == (before.requests, before.body_bytes, before.pushback):
+        if (self.requests, self.body_bytes, self.pushback) == (
+            before.requests,
+            before.body_bytes,
+            before.pushback,
+        ):
             return None
         self._told = Traffic(
             requests=self.requests,
@@ -382,7 +391,12 @@ class IndexSession:
 
     @asynccontextmanager
     async def get(
-        self, url: str, *, kind: RequestKind, headers: Mapping[str, str], budget: Budget | None = None
+        self,
+        url: str,
+        *,
+        kind: RequestKind,
+        headers: Mapping[str, str],
+        budget: Budget | None = None,
     ) -> AsyncIterator[Response]:
         """GET ``url`` and yield the answer: 200, 206, 304, or 416 to a range; its body is read inside the ``with``.
 
@@ -393,7 +407,9 @@ class IndexSession:
             if budget is not None:
                 budget.start()
             with anyio.CancelScope() as scope:
-                request = _Request(url, kind, headers, scope, self._deadlines, budget, self.limits.stall_timeout_s)
+                request = _Request(
+                    url, kind, headers, scope, self._deadlines, budget, self.limits.stall_timeout_s
+                )
                 self._deadlines.watch(scope, request.deadline)
                 try:
                     started = time.monotonic()
@@ -431,7 +447,9 @@ class IndexSession:
         arrival = await self._follow(request, credential)
         response = arrival.response
         is_sign_in = arrival.is_own and arrival.was_redirected and await leads_to_sign_in(response)
-        is_success = response.status in _SUCCESSES or (response.status == 416 and "Range" in request.headers)
+        is_success = response.status in _SUCCESSES or (
+            response.status == 416 and "Range" in request.headers
+        )
         if is_success and not is_sign_in:
             if arrival.began_own:
                 self._access.let_in(had_credential=credential is not None)
@@ -439,7 +457,9 @@ class IndexSession:
                     self._access.succeeded()
             return response
         if is_sign_in or (arrival.is_own and response.status in _REFUSALS):
-            refusal = await self._refusal(request, arrival, credential, before, is_sign_in=is_sign_in)
+            refusal = await self._refusal(
+                request, arrival, credential, before, is_sign_in=is_sign_in
+            )
             with request.paused():
                 error = await self._access.judge(refusal)
             if error is not None:
@@ -453,9 +473,19 @@ class IndexSession:
         return None
 
     async def _refusal(
-        self, request: _Request, arrival: _Arrival, credential: Credential | None, before: _Before, *, is_sign_in: bool
+        self,
+        request: _Request,
+        arrival: _Arrival,
+        credential: Credential | None,
+        before: _Before,
+        *,
+        is_sign_in: bool,
     ) -> RefusedRequest:
-        words = "" if is_sign_in else await read_words(arrival.response, asked=(request.url, arrival.response.url))
+        words = (
+            ""
+            if is_sign_in
+            else await read_words(arrival.response, asked=(request.url, arrival.response.url))
+        )
         await arrival.response.drain()
         return RefusedRequest(
             url=request.url,
@@ -467,7 +497,9 @@ class IndexSession:
             is_repeated=before.has_renewed,
         )
 
-    async def _ask(self, url: str, headers: Mapping[str, str], credential: Credential | None) -> bool | None:
+    async def _ask(
+        self, url: str, headers: Mapping[str, str], credential: Credential | None
+    ) -> bool | None:
         """Request a page that the index served before, without reading it, in the place of a
         refused request.
 
@@ -477,13 +509,21 @@ class IndexSession:
         budget.start()
         with anyio.CancelScope() as scope:
             request = _Request(
-                url, RequestKind.PAGE, headers, scope, self._deadlines, budget, self.limits.stall_timeout_s
+                url,
+                RequestKind.PAGE,
+                headers,
+                scope,
+                self._deadlines,
+                budget,
+                self.limits.stall_timeout_s,
             )
             self._deadlines.watch(scope, request.deadline)
             try:
                 arrival = await self._follow(request, credential)
                 is_own = arrival.is_own
-                is_sign_in = is_own and arrival.was_redirected and await leads_to_sign_in(arrival.response)
+                is_sign_in = (
+                    is_own and arrival.was_redirected and await leads_to_sign_in(arrival.response)
+                )
             except RedirectRefused:
                 return True
             except Unavailable:
@@ -531,7 +571,9 @@ class IndexSession:
         lister = THE_INDEX
         if self.config.list == "config":
             lister = THE_PAGE if request.kind is RequestKind.FILE else THE_CONFIGURATION
-        return NotFound(url=request.url, status=status, is_root=request.kind is RequestKind.ROOT, lister=lister)
+        return NotFound(
+            url=request.url, status=status, is_root=request.kind is RequestKind.ROOT, lister=lister
+        )
 
     def _denied(self, request: _Request, arrival: _Arrival, words: str) -> AccessDenied:
         """Return a refusal that is not judged: by a host that never gets the credential, or for another reason."""
@@ -545,7 +587,11 @@ class IndexSession:
             had_credential=arrival.is_own and self.credentials.kept is not None,
             host="" if arrival.is_own else urlsplit(arrival.response.url).netloc,
         )
-        return self._access.deny_unread(error) if arrival.is_own and request.kind is RequestKind.ROOT else error
+        return (
+            self._access.deny_unread(error)
+            if arrival.is_own and request.kind is RequestKind.ROOT
+            else error
+        )
 
     async def _follow(self, request: _Request, credential: Credential | None) -> _Arrival:
         """Send the request, and again to where each redirect leads; the redirects' own bodies are dropped."""
@@ -566,7 +612,9 @@ class IndexSession:
             target = next_target(target, location)
             self._check_origin(target, request.kind, source=request.url)
             is_own = is_own and self._is_own(target, request.kind)
-        raise RedirectRefused(url=request.url, target=str(target), cause=f"more than {MAX_REDIRECTS} redirects")
+        raise RedirectRefused(
+            url=request.url, target=str(target), cause=f"more than {MAX_REDIRECTS} redirects"
+        )
 
     def _is_own(self, target: URL, kind: RequestKind) -> bool:
         """Return whether a request may carry the credential."""
@@ -585,19 +633,27 @@ class IndexSession:
         )
         raise RedirectRefused(url=source, target=str(target), cause=cause)
 
-    async def _send(self, request: _Request, target: URL, credential: Credential | None) -> Response:
+    async def _send(
+        self, request: _Request, target: URL, credential: Credential | None
+    ) -> Response:
         """Send one request and return its answer, for any status."""
         await request.pace(self._request_rate, 1)
         self.requests += 1
         started = time.monotonic()
-        headers = request.headers if credential is None else {**request.headers, "Authorization": credential.header}
+        headers = (
+            request.headers
+            if credential is None
+            else {**request.headers, "Authorization": credential.header}
+        )
         request.expect_headers_within(self._headers_limit_s)
         raw = await self._transport.send(target, headers, source=request.url, sent=request.sent)
         request.expect_anything()
         self.statuses[raw.status] = self.statuses.get(raw.status, 0) + 1
         is_file = request.kind is RequestKind.FILE and raw.status in _SUCCESSES
         watch = _BodyWatch(self, request, self._transport, is_file=is_file)
-        response = Response(raw, str(target), stall_timeout_s=self.limits.stall_timeout_s, watch=watch)
+        response = Response(
+            raw, str(target), stall_timeout_s=self.limits.stall_timeout_s, watch=watch
+        )
         if raw.status not in _SUCCESSES:
             self._log_answer("request.answered", response, started)
         return response
@@ -625,11 +681,23 @@ class IndexSession:
 class _BodyWatch:
     """Looks after the reading of one body (``BodyWatch``)."""
 
-    __slots__ = ("_is_file", "_request", "_session", "expect_anything", "expect_bytes_within", "note_failure")
+    __slots__ = (
+        "_is_file",
+        "_request",
+        "_session",
+        "expect_anything",
+        "expect_bytes_within",
+        "note_failure",
+    )
 
-    def __init__(self, session: IndexSession, request: _Request, transport: Transport, *, is_file: bool) -> None:
+    def __init__(
+        self, session: IndexSession, request: _Request, transport: Transport, *, is_file: bool
+    ) -> None:
         self._session, self._request, self._is_file = session, request, is_file
-        self.expect_bytes_within, self.expect_anything = request.expect_bytes_within, request.expect_anything
+        self.expect_bytes_within, self.expect_anything = (
+            request.expect_bytes_within,
+            request.expect_anything,
+        )
         self.note_failure = transport.note_failure
 
     async def take(self, length: int) -> None:

@@ -18,9 +18,22 @@ PEEK_BYTES: Final = 64 * 1024
 _VERSION = b"pypi:repository-version"
 _PASSWORD = re.compile(rb"<input\b[^>]{0,1000}\btype\s*=\s*[\"']?password\b", re.IGNORECASE)
 _FORM = re.compile(rb"<form\b", re.IGNORECASE)
-_TITLE = re.compile(rb"<title\b[^>]{0,200}>[^<]{0,200}\b(?:sign|log)[\s-]?(?:in|on)\b", re.IGNORECASE)
+_TITLE = re.compile(
+    rb"<title\b[^>]{0,200}>[^<]{0,200}\b(?:sign|log)[\s-]?(?:in|on)\b", re.IGNORECASE
+)
 _ADDRESSES: Final = frozenset(
-    {"login", "log-in", "signin", "sign-in", "sign_in", "sso", "saml", "saml2", "oauth2", "authorize"}
+    {
+        "login",
+        "log-in",
+        "signin",
+        "sign-in",
+        "sign_in",
+        "sso",
+        "saml",
+        "saml2",
+        "oauth2",
+        "authorize",
+    }
 )
 
 

@@ -40,7 +40,9 @@ def parse_target(text: str, *, source: str) -> URL:
             raise RedirectRefused(url=source, target=text, cause="it names no usable host")
         # The part after the authority is cut out of the text: joining the parsed parts again would
         # change bytes.
-        path_and_query = escaped[len(parts.scheme) + len("://") + len(parts.netloc) :].partition("#")[0]
+        path_and_query = escaped[len(parts.scheme) + len("://") + len(parts.netloc) :].partition(
+            "#"
+        )[0]
         target = URL(f"{parts.scheme}://{authority}{path_and_query}", encoded=True)
         origin_of(target)
     except ValueError:
@@ -89,4 +91,6 @@ def _escape(text: str) -> str:
     """Return ``text`` with characters that no URL may contain percent-encoded, as browsers do;
     others are untouched.
     """
-    return _NOT_IN_URLS.sub(lambda found: quote(found[0].encode("utf-8", "surrogateescape"), safe=""), text.strip())
+    return _NOT_IN_URLS.sub(
+        lambda found: quote(found[0].encode("utf-8", "surrogateescape"), safe=""), text.strip()
+    )

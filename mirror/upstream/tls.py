@@ -17,7 +17,9 @@ _VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_CERT", "REQUESTS_CA_BUNDLE")
 """Files or folders of authorities that are trusted instead of the system's; all that are set count."""
 
 
-def create_tls_context(index: IndexConfig, *, env: Mapping[str, str], is_own: bool) -> ssl.SSLContext:
+def create_tls_context(
+    index: IndexConfig, *, env: Mapping[str, str], is_own: bool
+) -> ssl.SSLContext:
     """Return the context for the index's own origin, or for foreign ones; blocking (it reads files).
 
     Raises ``ConfigError`` that names the key or variable whose file can't be used.
@@ -57,4 +59,7 @@ def _with_authorities(env: Mapping[str, str]) -> ssl.SSLContext:
 
 def _refuse(where: str, path: str | Path | None, exc: OSError) -> NoReturn:
     cause = exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
-    raise ConfigError(where=where, problem=f"{path} can't be used: {cause or 'not a certificate or key in PEM form'}")
+    raise ConfigError(
+        where=where,
+        problem=f"{path} can't be used: {cause or 'not a certificate or key in PEM form'}",
+    )

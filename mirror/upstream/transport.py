@@ -28,7 +28,14 @@ from mirror.config import IndexConfig, Limits
 from mirror.errors import RedirectRefused, Unavailable
 from mirror.upstream.addresses import AddressRule, Reach, reach_of, reach_of_host
 from mirror.upstream.proxies import Proxy, ProxyChoice
-from mirror.upstream.response import TRANSPORT_FAILURES, PeerResponse, cause_of_proxy, failure_of, is_pushback, on_sent
+from mirror.upstream.response import (
+    TRANSPORT_FAILURES,
+    PeerResponse,
+    cause_of_proxy,
+    failure_of,
+    is_pushback,
+    on_sent,
+)
 from mirror.upstream.targets import Origin, origin_of
 from mirror.upstream.tls import create_tls_context
 
@@ -82,7 +89,10 @@ class Transport:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
 
@@ -106,7 +116,9 @@ class Transport:
         if not is_own:
             await self._check_host(target, source)
         proxy = self._proxies.for_origin(*origin)
-        context: ssl.SSLContext | bool = True  # never used: aiohttp's own would know no authorities (mirror.upstream)
+        context: ssl.SSLContext | bool = (
+            True  # never used: aiohttp's own would know no authorities (mirror.upstream)
+        )
         if target.scheme == "https":
             context = await self._tls_for(is_own=is_own)
         elif proxy is not None and proxy.url.startswith("https:"):
@@ -128,7 +140,9 @@ class Transport:
         except TRANSPORT_FAILURES as exc:
             if attempts.refused is not None and not attempts.tried:
                 of_name = "the name of the index now resolves to " if is_own else ""
-                raise RedirectRefused(url=source, target=str(target), cause=of_name + attempts.refused) from None
+                raise RedirectRefused(
+                    url=source, target=str(target), cause=of_name + attempts.refused
+                ) from None
             if isinstance(exc, aiohttp.ClientHttpProxyError) and exc.status in _PROXY_REFUSALS:
                 cause = cause_of_proxy(None if proxy is None else proxy.url, exc.status)
                 raise Unavailable(url=source, cause=cause, is_final=True) from None
@@ -165,12 +179,16 @@ class Transport:
 
     async def _check_host(self, target: URL, source: str) -> None:
         """Raise ``RedirectRefused`` where the text of a foreign URL already names an address that is not allowed."""
-        await self.own_reach()  # a file's link may be followed before the index itself was asked in this run
+        await (
+            self.own_reach()
+        )  # a file's link may be followed before the index itself was asked in this run
         cause = self._rule.refusal_of_host(target.raw_host or "")
         if cause is not None:
             raise RedirectRefused(url=source, target=str(target), cause=cause)
 
-    async def _open(self, socket_factory: aiohttp.SocketFactoryType | None) -> aiohttp.ClientSession:
+    async def _open(
+        self, socket_factory: aiohttp.SocketFactoryType | None
+    ) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._limits.max_connections,
@@ -222,7 +240,9 @@ class _Resolver(aiohttp.ThreadedResolver):
         return found
 
 
-def _plain_headers(headers: Mapping[str, str], proxy: Proxy | None, target: URL) -> Mapping[str, str]:
+def _plain_headers(
+    headers: Mapping[str, str], proxy: Proxy | None, target: URL
+) -> Mapping[str, str]:
     if proxy is None or proxy.authorization is None or target.scheme == "https":
         return headers
     # Without a tunnel the proxy reads the request itself.

@@ -28,7 +28,10 @@ class Channel(asyncio.Protocol):
 
     @classmethod
     async def open(
-        cls, connection: socket.socket, on_message: Callable[[object], None], on_end: Callable[[], None]
+        cls,
+        connection: socket.socket,
+        on_message: Callable[[object], None],
+        on_end: Callable[[], None],
     ) -> Self:
         """Take over a connected socket of the kind that ``socketpair`` makes."""
         channel = cls(on_message, on_end)
@@ -68,7 +71,11 @@ class Channel(asyncio.Protocol):
         self._received += data
         start = 0
         while len(self._received) - start >= _LENGTH_BYTES:
-            end = start + _LENGTH_BYTES + int.from_bytes(self._received[start : start + _LENGTH_BYTES], "big")
+            end = (
+                start
+                + _LENGTH_BYTES
+                + int.from_bytes(self._received[start : start + _LENGTH_BYTES], "big")
+            )
             if len(self._received) < end:
                 break
             message = pickle.loads(memoryview(self._received)[start + _LENGTH_BYTES : end])  # noqa: S301 - from ourselves

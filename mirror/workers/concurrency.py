@@ -61,7 +61,9 @@ async def next_of(waiting: MemoryObjectReceiveStream[T]) -> T:
 
 
 async def work_through(
-    next_item: Callable[[], Awaitable[T]], work: Callable[[T], Awaitable[None]], width: AdaptiveLimit
+    next_item: Callable[[], Awaitable[T]],
+    work: Callable[[T], Awaitable[None]],
+    width: AdaptiveLimit,
 ) -> None:
     """Call ``work`` for each item, ``width.target`` concurrently, until ``next_item`` raises
     ``anyio.EndOfStream``.

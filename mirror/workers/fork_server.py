@@ -48,10 +48,14 @@ class ForkServer:
     ``promises`` are numbers shared by the parent (the first) and each worker: see ``tree.reserve``.
     """
 
-    def __init__(self, control: socket.socket, promises: memoryview, pids: memoryview | None = None) -> None:
+    def __init__(
+        self, control: socket.socket, promises: memoryview, pids: memoryview | None = None
+    ) -> None:
         """``pids``: where each forked process finds the place for its number."""
         self.promises = promises
-        self.pids = memoryview(bytearray(_SLOTS * _NUMBER_BYTES)).cast("q") if pids is None else pids
+        self.pids = (
+            memoryview(bytearray(_SLOTS * _NUMBER_BYTES)).cast("q") if pids is None else pids
+        )
         self._control = control
         self._free = list(range(1, _SLOTS))
         self._alive: set[ForkedProcess] = set()
@@ -153,7 +157,9 @@ def started_fork_server(serve: Serve) -> Iterator[ForkServer | None]:
         _run(partial(_fork_on_demand, control, serve, promises, pids))
     theirs.close()
     os.close(stderr)
-    writer = threading.Thread(target=_write_lines, args=(log_end,), name="log of workers", daemon=True)
+    writer = threading.Thread(
+        target=_write_lines, args=(log_end,), name="log of workers", daemon=True
+    )
     writer.start()
     fork_server = ForkServer(ours, promises, pids)
     try:
@@ -161,7 +167,9 @@ def started_fork_server(serve: Serve) -> Iterator[ForkServer | None]:
     finally:
         fork_server.close()
         _wait_for(pid)
-        writer.join(_LAST_LINES_S)  # it ends with the last worker; one that can't be killed may stay
+        writer.join(
+            _LAST_LINES_S
+        )  # it ends with the last worker; one that can't be killed may stay
 
 
 def _above_streams(descriptor: int) -> int:
@@ -212,7 +220,9 @@ def _wait_for(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def _fork_on_demand(control: socket.socket, serve: Serve, promises: memoryview, pids: memoryview) -> None:
+def _fork_on_demand(
+    control: socket.socket, serve: Serve, promises: memoryview, pids: memoryview
+) -> None:
     for number in _OURS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)

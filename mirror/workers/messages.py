@@ -91,7 +91,9 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """In order of arrival. A number alone: this page is unchanged, by the same validators."""
 
 
-def known_page(name: ProjectName, validators: Validators | None, address: str | None, origin: str | None) -> KnownPage:
+def known_page(
+    name: ProjectName, validators: Validators | None, address: str | None, origin: str | None
+) -> KnownPage:
     """Return the fields of a page for a ``ReadPages``."""
     if address is not None or origin is not None:
         known = validators or Validators()

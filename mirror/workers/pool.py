@@ -153,7 +153,9 @@ class Workers(Generic[T]):
         self._lent = 0
         self._credential: Credential | None = None
         self._room = anyio.Semaphore(0)
-        self._done, self._answers = anyio.create_memory_object_stream[tuple[T, JobOutcome | None]](math.inf)
+        self._done, self._answers = anyio.create_memory_object_stream[tuple[T, JobOutcome | None]](
+            math.inf
+        )
 
     def attach(self, tasks: TaskGroup) -> None:
         """Run in this task group, which must last until ``close`` or ``stop``."""
@@ -295,7 +297,9 @@ class Workers(Generic[T]):
 
     def note_page(self, name: ProjectName, address: str | None) -> None:
         """Record that the index served a project's page. ``address``: None for the usual one."""
-        self._session.let_out.note_page(name, resolve_address(self._session.root_url, name, address))
+        self._session.let_out.note_page(
+            name, resolve_address(self._session.root_url, name, address)
+        )
 
     async def judge(self, member: _Worker[T], refused: RefusalMet) -> None:
         """Judge the refusal that a worker met, and send all workers the current credential."""
@@ -310,7 +314,9 @@ class Workers(Generic[T]):
             member.channel.send(RefusalAnswer(number=refused.number, error=error))
 
     def _least_busy(self) -> _Worker[T] | None:
-        return min((m for m in self._members if m.is_alive), key=lambda m: m.load_bytes, default=None)
+        return min(
+            (m for m in self._members if m.is_alive), key=lambda m: m.load_bytes, default=None
+        )
 
     async def _refresh_credential(self) -> None:
         credential = await self._session.load_credential()
@@ -373,7 +379,9 @@ class _Worker(Generic[T]):
         self._last_number += len(pages)
         self.pages.update(enumerate(pages, first))
         self.load_bytes += _JOB_BYTES * len(pages)
-        known = tuple(known_page(page.name, page.validators, page.address, page.origin) for page in pages)
+        known = tuple(
+            known_page(page.name, page.validators, page.address, page.origin) for page in pages
+        )
         self.channel.send(ReadPages(first=first, pages=known))
 
     def give(self, job: FetchJob, known_by: T, weight: int) -> None:

@@ -135,7 +135,9 @@ class _WorkerProcess:
     def __init__(self, promises: memoryview, own: int) -> None:
         self._promises, self._own = promises, own
         self._send_file, self._files = anyio.create_memory_object_stream[FetchOrder](math.inf)
-        self._send_page, self._pages = anyio.create_memory_object_stream[tuple[int, KnownPage]](math.inf)
+        self._send_page, self._pages = anyio.create_memory_object_stream[tuple[int, KnownPage]](
+            math.inf
+        )
         self._opened: Open | None = None
         self._is_open = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -156,7 +158,9 @@ class _WorkerProcess:
         except MirrorError as exc:
             # The worker could not start; the main process then does the work itself, and reports
             # the cause there.
-            get_logger(__name__).info("fetch_process.failed", index=opened.index.name, problem=str(exc))
+            get_logger(__name__).info(
+                "fetch_process.failed", index=opened.index.name, problem=str(exc)
+            )
             return
         if self._work is not None:
             self._work.tell()
@@ -215,10 +219,16 @@ class _WorkerProcess:
             tasks.start_soon(work.tell_that_bytes_move)
 
             def width(start: int) -> AdaptiveLimit:
-                return AdaptiveLimit(start=start, maximum=limits.max_connections, pushbacks=lambda: session.pushback)
+                return AdaptiveLimit(
+                    start=start, maximum=limits.max_connections, pushbacks=lambda: session.pushback
+                )
 
-            tasks.start_soon(work_through, partial(next_of, self._files), work.fetch, width(limits.downloads))
-            tasks.start_soon(work_through, partial(next_of, self._pages), work.look, width(limits.pages))
+            tasks.start_soon(
+                work_through, partial(next_of, self._files), work.fetch, width(limits.downloads)
+            )
+            tasks.start_soon(
+                work_through, partial(next_of, self._pages), work.look, width(limits.pages)
+            )
 
 
 class _Arrived(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,7 +244,9 @@ class _Arrived(msgspec.Struct, frozen=True, kw_only=True):
 class _WorkerJobs:
     """Does jobs, and reports their outcomes; failures are judged by the main process."""
 
-    def __init__(self, channel: Channel, session: IndexSession, client: IndexClient, files: FileStore) -> None:
+    def __init__(
+        self, channel: Channel, session: IndexSession, client: IndexClient, files: FileStore
+    ) -> None:
         self._channel, self._session, self._client, self._files = channel, session, client, files
         self._arrived: list[_Arrived] = []
         self._arrived_bytes = 0
@@ -264,7 +276,9 @@ class _WorkerJobs:
                 self._arrived_bytes += staged.in_memory + len(metadata or b"")
             else:
                 blob = await self._place_large(staged, filename)
-                outcome = JobOutcome(number=number, blob=blob, metadata=metadata, has_large_metadata=is_large)
+                outcome = JobOutcome(
+                    number=number, blob=blob, metadata=metadata, has_large_metadata=is_large
+                )
                 self._outcomes.append(outcome)
         except Exception as exc:  # noqa: BLE001 - a bug on one file or page is a failure of its project, not of the cycle
             self._outcomes.append(self._failed(number, exc))
@@ -280,7 +294,9 @@ class _WorkerJobs:
             if isinstance(look, Read) or (look.validators, look.origin) != known:
                 packed = pack_look(look)
                 self._outcomes.append(
-                    JobOutcome(number=number, page=packed if len(packed) <= _LARGE_PAGE_BYTES else None)
+                    JobOutcome(
+                        number=number, page=packed if len(packed) <= _LARGE_PAGE_BYTES else None
+                    )
                 )
             else:
                 self._outcomes.append(number)
@@ -320,10 +336,14 @@ class _WorkerJobs:
             return JobOutcome(number=number, error=error)
         if isinstance(error, MemoryError) or lacks_threads(error):
             # No failure of this file: the main process does the work of a worker that is lost.
-            get_logger(__name__).info("fetch_process.failed", index=self._session.name, problem=repr(error))
+            get_logger(__name__).info(
+                "fetch_process.failed", index=self._session.name, problem=repr(error)
+            )
             asyncio.get_running_loop().call_soon(os._exit, 1)
             return JobOutcome(number=number, bug=type(error).__name__)
-        get_logger(__name__).error("fetch_process.crashed", index=self._session.name, exc_info=error)
+        get_logger(__name__).error(
+            "fetch_process.crashed", index=self._session.name, exc_info=error
+        )
         return JobOutcome(number=number, bug=type(error).__name__)
 
     async def tell_that_bytes_move(self) -> None:

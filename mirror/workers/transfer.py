@@ -90,5 +90,7 @@ async def fetch_job_metadata(
     except UpstreamError as exc:
         if isinstance(exc, AccessDenied) and exc.ends_index:
             raise
-        _log.warning("metadata.failed", index=session.name, filename=job.request.filename, cause=str(exc))
+        _log.warning(
+            "metadata.failed", index=session.name, filename=job.request.filename, cause=str(exc)
+        )
         return None

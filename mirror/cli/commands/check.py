@@ -52,7 +52,9 @@ def check(
     return ExitCode.OK if all(proof.is_installable for proof in proofs) else ExitCode.PARTIAL
 
 
-async def _prove(options: GlobalOptions, names: list[str], target: str | None, snapshot: str | None) -> list[Proof]:
+async def _prove(
+    options: GlobalOptions, names: list[str], target: str | None, snapshot: str | None
+) -> list[Proof]:
     import os
 
     from mirror.jobs.prove import prove_tree
@@ -78,7 +80,8 @@ def _lines(proofs: list[Proof]) -> list[str]:
             named = f"{about}: {gap.reason.value}" if about else gap.reason.value
             lines.append(safe(f"  {named}: {gap.detail}"))
         lines += [
-            safe(f"  {one.project} {one.version} instead of {one.hidden}: {one.reason.value}") for one in proof.instead
+            safe(f"  {one.project} {one.version} instead of {one.hidden}: {one.reason.value}")
+            for one in proof.instead
         ]
         lines += [safe(f"  rebuilt: {filename}") for filename in proof.rebuilt]
     return lines

@@ -21,12 +21,19 @@ if TYPE_CHECKING:
     from mirror.state.readers.lookup import ProjectPart
     from mirror.state.store import Store
 
-_LOOKS_LIKE_A_FILE = re.compile(r".+\.(whl|egg|zip|tar|tgz|tbz|txz|gz|bz2|xz|Z|zst|exe|msi|rpm|deb|dmg|asc|sig)$")
+_LOOKS_LIKE_A_FILE = re.compile(
+    r".+\.(whl|egg|zip|tar|tgz|tbz|txz|gz|bz2|xz|Z|zst|exe|msi|rpm|deb|dmg|asc|sig)$"
+)
 
 
 def explain(
     options: GlobalOptions,
-    name: Annotated[str, typer.Argument(metavar="PROJECT|FILE", show_default=False, help="A project or a file name.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROJECT|FILE", show_default=False, help="A project or a file name."
+        ),
+    ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
@@ -53,7 +60,11 @@ async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
         left_at = await load_last_published(store, project.name, filename) if filename else None
         by_file = await load_wants_of(store, project.name)
         needed = await load_needed_indexes(store)
-    wants = by_file.get(filename, ()) if filename else sorted({w for names in by_file.values() for w in names})
+    wants = (
+        by_file.get(filename, ())
+        if filename
+        else sorted({w for names in by_file.values() for w in names})
+    )
     if as_json:
         shown = project_json(project, wants)
         if filename:
@@ -72,8 +83,14 @@ def _words_of_wants(wants: Sequence[str], *, is_needed_only: bool) -> list[str]:
     from mirror.cli.text import safe
 
     if wants:
-        return [safe(f"Needed by the wants: {', '.join(wants)}; `mirror why` names the requirements.")]
-    return ["No want needs it, and only needed files of its index are mirrored."] if is_needed_only else []
+        return [
+            safe(f"Needed by the wants: {', '.join(wants)}; `mirror why` names the requirements.")
+        ]
+    return (
+        ["No want needs it, and only needed files of its index are mirrored."]
+        if is_needed_only
+        else []
+    )
 
 
 async def _find(store: Store, name: str) -> tuple[ProjectPart, str]:
@@ -90,9 +107,14 @@ async def _find(store: Store, name: str) -> tuple[ProjectPart, str]:
     except UnsafeName as exc:
         as_project = None
         problem = str(exc)
-    if as_project is not None and (await is_known_project(store, as_project) or not _LOOKS_LIKE_A_FILE.match(name)):
+    if as_project is not None and (
+        await is_known_project(store, as_project) or not _LOOKS_LIKE_A_FILE.match(name)
+    ):
         return await load_project(store, sources, unserved, as_project), ""
-    candidates = [await load_project(store, sources, unserved, project) for project in projects_of_filename(name)]
+    candidates = [
+        await load_project(store, sources, unserved, project)
+        for project in projects_of_filename(name)
+    ]
     if not candidates:
         if as_project is None:
             raise ConfigError(where="PROJECT|FILE", problem=problem)

@@ -30,11 +30,18 @@ def show(
     options: GlobalOptions,
     pattern: Annotated[
         str,
-        typer.Argument(metavar="[PATTERN]", show_default=False, help='Only these projects; as in projects: "zope.*".'),
+        typer.Argument(
+            metavar="[PATTERN]",
+            show_default=False,
+            help='Only these projects; as in projects: "zope.*".',
+        ),
     ] = "*",
     *,
     fallback: Annotated[
-        bool, typer.Option("--fallback", help="Only what the first index lacks: one requirement for each version.")
+        bool,
+        typer.Option(
+            "--fallback", help="Only what the first index lacks: one requirement for each version."
+        ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
@@ -76,7 +83,11 @@ async def _print(options: GlobalOptions, pattern: str, as_json: bool) -> None:
                 objects = ",".join(msgspec.json.encode(one).decode() for one in shown)
                 _write(f"{',' if found else ''}{objects}")
             else:
-                write_out("\n".join(safe(line) for line in _table(chunk, wants, needed, has_head=not found)))
+                write_out(
+                    "\n".join(
+                        safe(line) for line in _table(chunk, wants, needed, has_head=not found)
+                    )
+                )
             found += len(chunk)
     if as_json:
         write_out("]}")
@@ -93,15 +104,23 @@ def project_json(project: ProjectPart, wants: Sequence[str] = ()) -> dict[str, A
     """Return a project's object. ``wants``: the names of the wants that need it."""
     return {
         "project": project.name,
-        "indexes": [{"name": part.index, "lists": part.lists, "owns": part.owns} for part in project.indexes],
+        "indexes": [
+            {"name": part.index, "lists": part.lists, "owns": part.owns} for part in project.indexes
+        ],
         "held": [file.filename for file in project.held],
-        "left_out": [{"filename": filename, "rule": rule} for filename, rule, _ in project.left_out()],
+        "left_out": [
+            {"filename": filename, "rule": rule} for filename, rule, _ in project.left_out()
+        ],
         "wants": list(wants),
     }
 
 
 def _table(
-    projects: list[ProjectPart], wants: Mapping[str, object], needed: Collection[str], *, has_head: bool
+    projects: list[ProjectPart],
+    wants: Mapping[str, object],
+    needed: Collection[str],
+    *,
+    has_head: bool,
 ) -> list[str]:
     from mirror.cli.text import table
 

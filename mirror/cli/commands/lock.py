@@ -70,7 +70,9 @@ def check(
 def rewrite(
     options: GlobalOptions,
     file: _FILE,
-    to: Annotated[str, typer.Option("--to", metavar="URL", help="The mirror's index, up to /simple/.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="The mirror's index, up to /simple/.")
+    ],
     target: _TARGET = None,
     all_platforms: _ALL = False,
     output: Annotated[
@@ -127,7 +129,10 @@ def _lines(files: tuple[CheckedFile, ...]) -> list[str]:
             index = f" by {item.index}" if item.index else ""
             lines.append(safe(f"{name}: {item.state.value}{index}"))
     total = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
-    return [*lines, f"{counted(len(files), 'file')}: {total}" if files else "no file of this lock is needed"]
+    return [
+        *lines,
+        f"{counted(len(files), 'file')}: {total}" if files else "no file of this lock is needed",
+    ]
 
 
 def _file_json(item: CheckedFile) -> dict[str, Any]:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def probe(
     options: GlobalOptions,
     index: Annotated[
-        str | None, typer.Argument(metavar="[INDEX or URL]", show_default=False, help="Default: every index.")
+        str | None,
+        typer.Argument(metavar="[INDEX or URL]", show_default=False, help="Default: every index."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
@@ -38,14 +39,19 @@ def probe(
     env = dict(os.environ)
     if index is not None and "://" in index:
         # Nothing is written, so the root is of no matter.
-        config, names = load_config(None, env=env, root=options.root or Path(os.sep), index_url=index), []
+        config, names = (
+            load_config(None, env=env, root=options.root or Path(os.sep), index_url=index),
+            [],
+        )
     else:
         config, names = options.load_config(), [index] if index is not None else []
     found = anyio.run(probe_indexes, config, names, env)
     if json:
         import msgspec
 
-        write_out(msgspec.json.encode({"format": 1, "indexes": [one.as_json() for one in found]}).decode())
+        write_out(
+            msgspec.json.encode({"format": 1, "indexes": [one.as_json() for one in found]}).decode()
+        )
     else:
         write_out("\n".join(line for one in found for line in _describe(one)))
     return first_of(exit_code_for(one.error) for one in found if one.error is not None)
@@ -58,7 +64,11 @@ def _describe(found: Probe) -> list[str]:
     rows += [(finding.name, safe(finding.answer), finding.meaning) for finding in found.findings]
     width = stdout_width()
     if width is not None and width < max(map(len, table(rows))):
-        lines = [line for f in found.findings for line in (f"{f.name}: {safe(f.answer)}", f"  {f.meaning}")]
+        lines = [
+            line
+            for f in found.findings
+            for line in (f"{f.name}: {safe(f.answer)}", f"  {f.meaning}")
+        ]
     else:
         lines = table(rows)
     if found.error is not None:

@@ -49,7 +49,9 @@ def serve(
     config = options.load_tree_config()
     root, settings = config.mirror.root, config.serve
     check_root(root)
-    address, where = (listen, "--listen") if listen else (settings.listen or DEFAULT, "serve.listen")
+    address, where = (
+        (listen, "--listen") if listen else (settings.listen or DEFAULT, "serve.listen")
+    )
     check_listen(address, where)
     setup = make_setup(config)
     sockets = inherited_sockets(os.environ) or bind(address, where=where)

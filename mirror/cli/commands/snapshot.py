@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from mirror.upkeep.compare import Difference
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
-_NAME = Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and hyphens.")]
+_NAME = Annotated[
+    str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and hyphens.")
+]
 _REQUIRE_PROOF = Annotated[
-    bool, typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7).")
+    bool,
+    typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7)."),
 ]
 _SHOWN = 200
 _FILES_SHOWN = 10
@@ -66,7 +69,11 @@ def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
     async def run() -> tuple[list[SnapshotRow], dict[str, str]]:
         config = options.load_tree_config()
         async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
-            rows = [row for row in await load_snapshots(holdings.store, FrozenKind.SNAPSHOT) if row.ready]
+            rows = [
+                row
+                for row in await load_snapshots(holdings.store, FrozenKind.SNAPSHOT)
+                if row.ready
+            ]
             return rows, await anyio.to_thread.run_sync(load_channels, holdings.layout)
 
     rows, channels = anyio.run(run)
@@ -96,9 +103,14 @@ def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
 def diff(
     options: GlobalOptions,
     first: Annotated[
-        str, typer.Argument(metavar="FROM", help='A snapshot, "cycle:7", or a date such as 2026-01-31 (UTC).')
+        str,
+        typer.Argument(
+            metavar="FROM", help='A snapshot, "cycle:7", or a date such as 2026-01-31 (UTC).'
+        ),
     ],
-    second: Annotated[str, typer.Argument(metavar="TO", help='Likewise; by default "now".')] = "now",
+    second: Annotated[
+        str, typer.Argument(metavar="TO", help='Likewise; by default "now".')
+    ] = "now",
     json: _JSON = False,
 ) -> ExitCode:
     """Say what changed between two states: projects, versions, files, yanks, replaced bytes."""
@@ -177,7 +189,9 @@ def _difference_lines(found: Difference) -> list[str]:
     if not found.projects:
         return [f"nothing changed from {found.first} to {found.second}"]
     counts = ", ".join(
-        f"{count:,} {key.replace('_', ' ')}" for key, count in totals.items() if count and key != "bytes_added"
+        f"{count:,} {key.replace('_', ' ')}"
+        for key, count in totals.items()
+        if count and key != "bytes_added"
     )
     lines = [f"from {found.first} to {found.second}: {counts} ({size(totals['bytes_added'])} new)"]
     for project in found.projects[:_SHOWN]:
@@ -189,13 +203,21 @@ def _difference_lines(found: Difference) -> list[str]:
 
 def _project_lines(project: ProjectDifference) -> list[str]:
     what = "new project" if project.is_new else "project left" if project.is_gone else "changed"
-    versions = [f"+{v}" for v in project.versions_added] + [f"-{v}" for v in project.versions_removed]
-    lines = [f"{project.name}: {what}" + (f" (versions {' '.join(versions[:_FILES_SHOWN])})" if versions else "")]
+    versions = [f"+{v}" for v in project.versions_added] + [
+        f"-{v}" for v in project.versions_removed
+    ]
+    lines = [
+        f"{project.name}: {what}"
+        + (f" (versions {' '.join(versions[:_FILES_SHOWN])})" if versions else "")
+    ]
     parts: tuple[tuple[str, list[str]], ...] = (
         ("new", list(project.added)),
         ("removed", list(project.removed)),
         ("other bytes under the same name", list(project.replaced)),
-        ("yanked", [f"{name}" + (f" ({reason})" if reason else "") for name, reason in project.yanked]),
+        (
+            "yanked",
+            [f"{name}" + (f" ({reason})" if reason else "") for name, reason in project.yanked],
+        ),
         ("no longer yanked", list(project.unyanked)),
         ("other labels", list(project.relabelled)),
     )
@@ -219,7 +241,9 @@ def _row_json(row: SnapshotRow, channels: list[str]) -> dict[str, Any]:
     }
 
 
-async def _require_proof(options: GlobalOptions, holdings: Holdings, *, snapshot: str | None = None) -> None:
+async def _require_proof(
+    options: GlobalOptions, holdings: Holdings, *, snapshot: str | None = None
+) -> None:
     import os
 
     from mirror.jobs.prove import require_proof

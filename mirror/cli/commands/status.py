@@ -28,7 +28,9 @@ _SHOWN_FAILURES = 20
 
 
 def status(
-    options: GlobalOptions, *, json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False
+    options: GlobalOptions,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
     """Show what is held, how fresh it is and what failed."""
     import anyio
@@ -90,7 +92,9 @@ async def _load_credentials(
             found[index.name] = CredentialState(source=source.describe(), problem=exc.problem)
         else:
             if credential is not None:
-                found[index.name] = CredentialState(source=credential.source, expires_at=credential.expires_at)
+                found[index.name] = CredentialState(
+                    source=credential.source, expires_at=credential.expires_at
+                )
     return found
 
 

@@ -32,21 +32,31 @@ _LEAVE_S = 2.0
 def sync(
     options: GlobalOptions,
     once: Annotated[bool, typer.Option("--once", help="Run one cycle, then exit.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and change nothing.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Read every page again.")] = False,
     index: Annotated[
-        list[str] | None, typer.Option("--index", metavar="NAME", help="Only this index; repeatable.")
+        list[str] | None,
+        typer.Option("--index", metavar="NAME", help="Only this index; repeatable."),
     ] = None,
     project: Annotated[
-        list[str] | None, typer.Option("--project", metavar="NAME", help="Only this project; repeatable.")
+        list[str] | None,
+        typer.Option("--project", metavar="NAME", help="Only this project; repeatable."),
     ] = None,
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Lift the removal brake for this cycle.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one report object on stdout.")
+    ] = False,
     index_url: Annotated[
         str | None,
-        typer.Option("--index-url", metavar="URL", help="Mirror this index into --root, without a configuration file."),
+        typer.Option(
+            "--index-url",
+            metavar="URL",
+            help="Mirror this index into --root, without a configuration file.",
+        ),
     ] = None,
 ) -> ExitCode:
     """Keep the mirror up to date: a service, or one cycle with --once."""
@@ -99,17 +109,27 @@ def _refuse_unwanted(config: Config, names: Sequence[ProjectName], indexes: Sequ
     from mirror.core.policy import compile_selections
 
     selections = compile_selections([index.policy(config.limits) for index in config.indexes])
-    asked = [selection for selection in selections if not indexes or selection.policy.name in indexes]
+    asked = [
+        selection for selection in selections if not indexes or selection.policy.name in indexes
+    ]
     for name in names:
-        rules = [f"{s.rule_against_project(name)} of {s.policy.name}" for s in asked if not s.wants_project(name)]
+        rules = [
+            f"{s.rule_against_project(name)} of {s.policy.name}"
+            for s in asked
+            if not s.wants_project(name)
+        ]
         if asked and len(rules) == len(asked):
-            raise ConfigError(where="--project", problem=f"{name} is left out by {' and by '.join(rules)}")
+            raise ConfigError(
+                where="--project", problem=f"{name} is left out by {' and by '.join(rules)}"
+            )
 
 
 def _refuse_without_once(given: Mapping[str, object]) -> None:
     for option, value in given.items():
         if value:
-            raise ConfigError(where=option, problem="only together with --once; without it this is the daemon")
+            raise ConfigError(
+                where=option, problem="only together with --once; without it this is the daemon"
+            )
 
 
 def _serve(options: GlobalOptions, index_url: str | None) -> ExitCode:
@@ -160,7 +180,11 @@ def _leave_soon(code: ExitCode) -> None:
 
 
 async def _sync_once(
-    options: GlobalOptions, config: Config, wanted: Options, fork_server: ForkServer | None, into: OnceResult
+    options: GlobalOptions,
+    config: Config,
+    wanted: Options,
+    fork_server: ForkServer | None,
+    into: OnceResult,
 ) -> ExitCode:
     import os
 

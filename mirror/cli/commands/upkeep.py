@@ -26,16 +26,30 @@ _SHOWN = 20
 def verify(
     options: GlobalOptions,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Move damage aside, rebuild what can be, fetch the rest again.")
+        bool,
+        typer.Option(
+            "--repair", help="Move damage aside, rebuild what can be, fetch the rest again."
+        ),
     ] = False,
     sample: Annotated[
-        str, typer.Option("--sample", metavar="SHARE", help='Only a part, such as "5%", the longest unverified first.')
+        str,
+        typer.Option(
+            "--sample",
+            metavar="SHARE",
+            help='Only a part, such as "5%", the longest unverified first.',
+        ),
     ] = "100%",
     not_since: Annotated[
         str | None,
-        typer.Option("--older-than", metavar="DURATION", help="Only what was not verified for so long: resumes a run."),
+        typer.Option(
+            "--older-than",
+            metavar="DURATION",
+            help="Only what was not verified for so long: resumes a run.",
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one report object on stdout.")
+    ] = False,
 ) -> ExitCode:
     """Hash the tree again and compare it with the state."""
     import anyio
@@ -47,7 +61,9 @@ def verify(
         share = parse_ratio(sample)
         age_s = parse_duration(not_since) if not_since is not None else None
     except ValueError as exc:
-        raise ConfigError(where="mirror verify", problem=f"--sample or --older-than: {exc}") from exc
+        raise ConfigError(
+            where="mirror verify", problem=f"--sample or --older-than: {exc}"
+        ) from exc
     if not share:
         raise ConfigError(where="--sample", problem='expected a share such as "5%", more than 0')
     scope = Scope(share=share, not_since=None if age_s is None else time.time() - age_s)
@@ -62,8 +78,12 @@ def verify(
 
 def prune(
     options: GlobalOptions,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go and change nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go and change nothing.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one report object on stdout.")
+    ] = False,
 ) -> ExitCode:
     """Delete what nothing lists and whose retention has ended."""
     import anyio
@@ -78,7 +98,9 @@ def prune(
         verb = "would go" if dry_run else "deleted"
         parts = [f"{counted(gone.blobs, 'file')} ({size(gone.bytes)}) whose retention has ended"]
         if gone.leftovers:
-            parts.append(f"{counted(gone.leftovers, 'leftover')} ({size(gone.leftover_bytes)}) that no row knows")
+            parts.append(
+                f"{counted(gone.leftovers, 'leftover')} ({size(gone.leftover_bytes)}) that no row knows"
+            )
         if gone.entries:
             parts.append(f"{counted(gone.entries, 'row')} of old history")
         write_out(f"{verb}: {', '.join(parts)}")
@@ -99,7 +121,9 @@ async def _verify(options: GlobalOptions, scope: Scope, repair: bool) -> Verific
         if not repair:
             await check(config, scope, found)
             return found
-        error = await check_and_repair(config, scope, env=dict(os.environ), wait_s=options.wait_s, into=found)
+        error = await check_and_repair(
+            config, scope, env=dict(os.environ), wait_s=options.wait_s, into=found
+        )
         if error is not None:
             write_error(f"error: what was lost could not be fetched now: {error}")
     return found
@@ -107,7 +131,12 @@ async def _verify(options: GlobalOptions, scope: Scope, repair: bool) -> Verific
 
 def _verification_json(found: Verification, *, repair: bool) -> dict[str, Any]:
     remaining = [
-        {"index": file.index, "project": file.project, "filename": file.filename, "sha256": file.sha256}
+        {
+            "index": file.index,
+            "project": file.project,
+            "filename": file.filename,
+            "sha256": file.sha256,
+        }
         for file in found.lost
     ]
     return found.as_json() | {
@@ -123,10 +152,14 @@ def _show_verification(found: Verification, *, repair: bool) -> None:
     from mirror.upkeep.findings import is_of_snapshot, shown_path
 
     for finding in found.findings[:_SHOWN]:
-        write_out(f"{finding.damage.value}: {shown_path(finding.path)}: {shown_text(finding.detail)}")
+        write_out(
+            f"{finding.damage.value}: {shown_path(finding.path)}: {shown_text(finding.detail)}"
+        )
     _say_more(found.findings)
     for path in found.without_metadata[:_SHOWN]:
-        write_out(f"without metadata until a cycle fetches it again, if its index still offers it: {path}")
+        write_out(
+            f"without metadata until a cycle fetches it again, if its index still offers it: {path}"
+        )
     _say_more(found.without_metadata)
     for file in found.lost[:_SHOWN]:
         where = file.index if is_of_snapshot(file) else f"{file.project}, index {file.index}"
@@ -145,9 +178,13 @@ def _show_verification(found: Verification, *, repair: bool) -> None:
     if not found.findings:
         write_out(f"{checked}: all whole")
     elif repair:
-        write_out(f"{checked}: {len(found.findings)} damaged, {found.repaired} mended, {len(found.lost)} still missing")
+        write_out(
+            f"{checked}: {len(found.findings)} damaged, {found.repaired} mended, {len(found.lost)} still missing"
+        )
     else:
-        write_out(f"{checked}: {len(found.findings)} damaged; `mirror verify --repair` mends what can be mended")
+        write_out(
+            f"{checked}: {len(found.findings)} damaged; `mirror verify --repair` mends what can be mended"
+        )
 
 
 def _advice(file: LostFile) -> str:

@@ -19,7 +19,11 @@ def why(
     options: GlobalOptions,
     name: Annotated[
         str,
-        typer.Argument(metavar="PROJECT[==VERSION]", show_default=False, help="A project, or one version of it."),
+        typer.Argument(
+            metavar="PROJECT[==VERSION]",
+            show_default=False,
+            help="A project, or one version of it.",
+        ),
     ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,

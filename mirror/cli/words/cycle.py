@@ -67,7 +67,11 @@ def _index_line(index: IndexCounters, ended: MirrorError | None) -> str:
     if index.waits:
         waits = "waits, since the root of an earlier index was never read: no new project comes from it until then"
         return f"{index.name}: {done + '; ' if done else ''}{waits}{failed}"
-    nothing = f"nothing new in {counted(index.projects_listed, 'project')}" if index.projects_listed else "not read"
+    nothing = (
+        f"nothing new in {counted(index.projects_listed, 'project')}"
+        if index.projects_listed
+        else "not read"
+    )
     return f"{index.name}: {done or nothing}{failed}"
 
 
@@ -147,7 +151,9 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
                         " make sure that you expect that"
                     )
                 case "page-origin-changed":
-                    page = f"the page of {event['project']}" if "project" in event else "the root page"
+                    page = (
+                        f"the page of {event['project']}" if "project" in event else "the root page"
+                    )
                     lines.append(
                         f"Warning: {event['index']}: {page} now comes from {event['to']} instead of"
                         f" {event['from']}: make sure that you expect that"
@@ -160,14 +166,18 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
                         " `mirror explain PROJECT` knows all of a project"
                     )
                 case "names-unread":
-                    lines.append(f"Warning: {event['index']}: {unread_names(event['files'], event['names'])}")
+                    lines.append(
+                        f"Warning: {event['index']}: {unread_names(event['files'], event['names'])}"
+                    )
                 case "index-left":
                     lines.append(
                         f"Warning: index {event['index']} left the configuration; its {event['projects']} projects stay"
                         " until a cycle with --allow-shrink"
                     )
                 case _:
-                    lines.append(f"Note: {', '.join(f'{key}: {value}' for key, value in event.items())}")
+                    lines.append(
+                        f"Note: {', '.join(f'{key}: {value}' for key, value in event.items())}"
+                    )
         if len(known) > _NAMED:
             lines.append(f"Warning: {kind} for {len(known) - _NAMED:,} more")
     return lines
@@ -188,13 +198,19 @@ def _is_told(failure: Shown, report: Report) -> bool:
 
 def failure_lines(failures: Iterable[Shown]) -> list[str]:
     """Return a line for each reason: the number, the names, and the advice; withheld ones last."""
-    order = [Reason.STORAGE, *(r for r in Reason if r not in {Reason.STORAGE, Reason.WITHHELD}), Reason.WITHHELD]
+    order = [
+        Reason.STORAGE,
+        *(r for r in Reason if r not in {Reason.STORAGE, Reason.WITHHELD}),
+        Reason.WITHHELD,
+    ]
     by_reason: dict[Reason, list[Shown]] = {}
     for failure in failures:
         by_reason.setdefault(failure.reason, []).append(failure)
     lines = [_reason_line(reason, by_reason[reason]) for reason in order if reason in by_reason]
     if len(lines) > _FAILURE_LINES:
-        lines[_FAILURE_LINES - 1 :] = [f"and {counted(len(lines) - _FAILURE_LINES + 1, 'more kind')} of failure"]
+        lines[_FAILURE_LINES - 1 :] = [
+            f"and {counted(len(lines) - _FAILURE_LINES + 1, 'more kind')} of failure"
+        ]
     return lines
 
 
@@ -224,7 +240,10 @@ def _outcome_lines(report: Report, place: Place) -> list[str]:
     from mirror.sync.report import Outcome
 
     if report.aborted is not None:
-        return [f"Stopped: {report.aborted}", "What was finished is kept; run the same again once that is put right."]
+        return [
+            f"Stopped: {report.aborted}",
+            "What was finished is kept; run the same again once that is put right.",
+        ]
     if report.interrupted:
         return ["Interrupted. What was finished is kept; the next run goes on from there."]
     match report.outcome:

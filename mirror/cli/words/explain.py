@@ -29,7 +29,11 @@ def describe_project(project: ProjectPart, selections: Mapping[str, Selection]) 
 
 
 def describe_file(
-    project: ProjectPart, filename: str, selections: Mapping[str, Selection], *, left_at: float | None
+    project: ProjectPart,
+    filename: str,
+    selections: Mapping[str, Selection],
+    *,
+    left_at: float | None,
 ) -> list[str]:
     """Return whether a file is held and why not; ``left_at``: when it left the pages, if it was there."""
     lines = [f"File {filename} of project {project.name}"]
@@ -52,7 +56,11 @@ def _part(part: IndexPart, project: ProjectPart, selections: Mapping[str, Select
     if not part.root_known:
         return "its root was never read, so nobody knows what it lists"
     if not part.lists:
-        return "does not list it" if selection is not None else "does not list it, or its patterns leave it out"
+        return (
+            "does not list it"
+            if selection is not None
+            else "does not list it, or its patterns leave it out"
+        )
     if not part.wanted:
         return "lists it; its project patterns leave it out"
     return f"lists it{_ownership(part, project, selection)}{_look(part)}"
@@ -85,7 +93,9 @@ def _held(project: ProjectPart) -> Iterator[str]:
     total = sum(file.size for file in project.held)
     yield f"Held ({counted(len(project.held), 'file')}, {size(total)}):"
     for file in project.held[:_SHOWN]:
-        absent = "; missing upstream, served until the next look confirms it" if file.is_absent else ""
+        absent = (
+            "; missing upstream, served until the next look confirms it" if file.is_absent else ""
+        )
         yield f"  {file.filename} ({file.index}, {size(file.size)}{absent})"
     yield from _more(len(project.held))
 
@@ -130,7 +140,9 @@ def _more(count: int) -> Iterator[str]:
         yield f"  and {count - _SHOWN:,} more"
 
 
-def _file(project: ProjectPart, filename: str, selections: Mapping[str, Selection]) -> Iterator[str]:
+def _file(
+    project: ProjectPart, filename: str, selections: Mapping[str, Selection]
+) -> Iterator[str]:
     held = next((file for file in project.held if file.filename == filename), None)
     if held is not None:
         yield f"Held, from {held.index}: {size(held.size)}, sha256 {held.sha256}"
@@ -160,7 +172,9 @@ def _not_listed(project: ProjectPart, selections: Mapping[str, Selection]) -> It
     readers = [part for part in project.indexes if part.lists and part.wanted]
     if not readers:
         yield f"Not held: no index is known to list project {project.name}:"
-        yield from (f"  {part.index}: {_part(part, project, selections)}" for part in project.indexes)
+        yield from (
+            f"  {part.index}: {_part(part, project, selections)}" for part in project.indexes
+        )
         return
     yield "Not held:"
     for part in readers:

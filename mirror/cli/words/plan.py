@@ -68,9 +68,18 @@ def _wants(report: Report) -> list[str]:
     """Return one line for each want and target: what comes, and what is missing."""
     if not report.want_plans:
         return []
-    rows = [(one.want, one.file or "-", one.target, f"{one.files:,}", size(one.size)) for one in report.want_plans]
-    lines = table([("WANT", "FILE", "TARGET", "FETCH", "TO DOWNLOAD"), *rows], right=frozenset({3, 4}))
-    gaps = [f"want {one.want}, target {one.target}: {gap}" for one in report.want_plans for gap in one.gaps]
+    rows = [
+        (one.want, one.file or "-", one.target, f"{one.files:,}", size(one.size))
+        for one in report.want_plans
+    ]
+    lines = table(
+        [("WANT", "FILE", "TARGET", "FETCH", "TO DOWNLOAD"), *rows], right=frozenset({3, 4})
+    )
+    gaps = [
+        f"want {one.want}, target {one.target}: {gap}"
+        for one in report.want_plans
+        for gap in one.gaps
+    ]
     return [*lines, *gaps, ""]
 
 
@@ -82,7 +91,9 @@ def _room(report: Report, items: Sequence[PlanItem]) -> list[str]:
     for item in items:
         sums.add(item)
     unsized = f"; {counted(sums.unsized, 'file')} without a listed size" if sums.unsized else ""
-    return [f"To download: {size(sums.size)} listed{unsized}; {size(report.free_bytes)} free on the disk."]
+    return [
+        f"To download: {size(sums.size)} listed{unsized}; {size(report.free_bytes)} free on the disk."
+    ]
 
 
 def _table_lines(items: Sequence[PlanItem], by_project: dict[tuple[str, str], _Sum]) -> list[str]:
@@ -105,7 +116,9 @@ def _largest(by_project: dict[tuple[str, str], _Sum]) -> list[str]:
     return ["", *table([head, *rows], right=frozenset(range(1, len(head)))), "Every item: --json"]
 
 
-def _summed(items: Iterable[PlanItem], key: Callable[[PlanItem], tuple[str, str]]) -> dict[tuple[str, str], _Sum]:
+def _summed(
+    items: Iterable[PlanItem], key: Callable[[PlanItem], tuple[str, str]]
+) -> dict[tuple[str, str], _Sum]:
     sums: dict[tuple[str, str], _Sum] = {}
     for item in items:
         sums.setdefault(key(item), _Sum()).add(item)

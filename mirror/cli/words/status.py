@@ -67,7 +67,9 @@ def _state(status: Status) -> Iterator[str]:
     overview = status.overview
     unread = sorted({row.index for row in overview.ended if row.index in status.configured_names})
     stale = [index.source.name for index in overview.indexes if status.stale(index)]
-    missing = [one for one in overview.unserved if one.is_literal and one.reason is not Reason.STORAGE]
+    missing = [
+        one for one in overview.unserved if one.is_literal and one.reason is not Reason.STORAGE
+    ]
     failed = overview.failed - sum(index.withheld for index in overview.indexes)
     failed -= len(overview.ended) + len(overview.brakes) + len(missing)
     if status.damage:
@@ -229,7 +231,11 @@ def _waits_for(status: Status, index: IndexOverview) -> str:
     """Return the earlier index whose root was never read; empty where there is none."""
     if not status.is_configured(index.source):
         return ""
-    earlier = (other.source for other in status.overview.indexes if other.source.position < index.source.position)
+    earlier = (
+        other.source
+        for other in status.overview.indexes
+        if other.source.position < index.source.position
+    )
     return next((s.name for s in earlier if s.root_read is None and status.is_configured(s)), "")
 
 
@@ -261,7 +267,9 @@ def _credential(credential: CredentialState, now: float) -> str:
 
 def _failures(status: Status) -> Iterator[str]:
     overview = status.overview
-    missing = [one for one in overview.unserved if one.is_literal and one.reason is not Reason.STORAGE]
+    missing = [
+        one for one in overview.unserved if one.is_literal and one.reason is not Reason.STORAGE
+    ]
     elsewhere = {Reason.SHRINK, Reason.NOT_OFFERED, Reason.NOT_SERVED}
     shown = [row for row in overview.failures if row.reason not in elsewhere]
     if not shown:
@@ -272,7 +280,9 @@ def _failures(status: Status) -> Iterator[str]:
     for row in shown:
         yield from _failure(row, status.now)
     yield "What to do (`mirror sync --once` tries all of it again at once):"
-    advised = [f"  {row.reason.value}: {advice_for(row.reason, is_index=not row.project)}" for row in shown]
+    advised = [
+        f"  {row.reason.value}: {advice_for(row.reason, is_index=not row.project)}" for row in shown
+    ]
     yield from dict.fromkeys(advised)
 
 

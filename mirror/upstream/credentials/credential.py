@@ -54,7 +54,9 @@ def basic(username: str, password: str, *, source: str) -> Credential:
     # Where one half is empty, the other one is the secret.
     register_secret(password or username)
     register_secret(encoded)
-    return Credential(header=f"Basic {encoded}", expires_at=jwt_expiry(password or username), source=source)
+    return Credential(
+        header=f"Basic {encoded}", expires_at=jwt_expiry(password or username), source=source
+    )
 
 
 def bearer(token: str, *, source: str) -> Credential:
@@ -72,7 +74,9 @@ def jwt_expiry(secret: str) -> float | None:
     if len(parts) != 3 or len(parts[1]) > 65536:
         return None
     try:
-        claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        claims = msgspec.json.decode(
+            base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
+        )
     except (ValueError, binascii.Error, RecursionError):
         return None
     expiry = claims.get("exp") if isinstance(claims, dict) else None

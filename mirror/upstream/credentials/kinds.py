@@ -84,8 +84,12 @@ class UsernamePassword:
         return _stamps((self.username, self.password), self.env)
 
     async def read(self) -> Credential | None:
-        username = await anyio.to_thread.run_sync(self.username.load, self.env, abandon_on_cancel=True)
-        password = await anyio.to_thread.run_sync(self.password.load, self.env, abandon_on_cancel=True)
+        username = await anyio.to_thread.run_sync(
+            self.username.load, self.env, abandon_on_cancel=True
+        )
+        password = await anyio.to_thread.run_sync(
+            self.password.load, self.env, abandon_on_cancel=True
+        )
         return basic(username, password, source=self.describe())
 
 
@@ -143,9 +147,13 @@ class Netrc:
             return None
         except netrc.NetrcParseError as exc:
             # The parser's own message quotes the word that it stumbled over, which may be a password.
-            raise ConfigError(where=self.where, problem=f"{path}, line {exc.lineno}: not a valid netrc") from None
+            raise ConfigError(
+                where=self.where, problem=f"{path}, line {exc.lineno}: not a valid netrc"
+            ) from None
         except UnicodeDecodeError:
-            raise ConfigError(where=self.where, problem=f"{path}: not a valid netrc (not text)") from None
+            raise ConfigError(
+                where=self.where, problem=f"{path}: not a valid netrc (not text)"
+            ) from None
         except OSError as exc:
             if (full := open_files_error(exc)) is not None:
                 raise full from None
@@ -180,16 +188,22 @@ class Keyring:
             import keyring
             import keyring.errors
         except ImportError:
-            problem = 'kind = "keyring" needs the keyring library: pip install "offline-mirror[keyring]"'
+            problem = (
+                'kind = "keyring" needs the keyring library: pip install "offline-mirror[keyring]"'
+            )
             raise ConfigError(where=self.where, problem=problem) from None
         username = None if self.username is None else self.username.load(self.env)
         try:
             for service in (self.url, self.host):
                 found = keyring.get_credential(service, username)
                 if found is not None and found.password:
-                    return basic(found.username or username or "", found.password, source=self.describe())
+                    return basic(
+                        found.username or username or "", found.password, source=self.describe()
+                    )
         except (keyring.errors.KeyringError, RuntimeError, OSError, *_NO_BACKEND) as exc:
-            raise NoCredentialError(f"the keyring could not be asked ({type(exc).__name__})") from None
+            raise NoCredentialError(
+                f"the keyring could not be asked ({type(exc).__name__})"
+            ) from None
         raise NoCredentialError(f"the keyring has no entry for {self.url} or {self.host}")
 
 
@@ -214,15 +228,21 @@ class Command:
         secret = await self._run()
         if self.username is None:
             return bearer(secret, source=self.describe())
-        username = await anyio.to_thread.run_sync(self.username.load, self.env, abandon_on_cancel=True)
+        username = await anyio.to_thread.run_sync(
+            self.username.load, self.env, abandon_on_cancel=True
+        )
         return basic(username, secret, source=self.describe())
 
     async def _run(self) -> str:
         try:
             with anyio.fail_after(self.timeout_s):
-                done = await _run_to_its_end(self.command, self.env if self.program_env is None else self.program_env)
+                done = await _run_to_its_end(
+                    self.command, self.env if self.program_env is None else self.program_env
+                )
         except TimeoutError:
-            raise NoCredentialError(f"{self.describe()} did not end within {self.timeout_s:g} s") from None
+            raise NoCredentialError(
+                f"{self.describe()} did not end within {self.timeout_s:g} s"
+            ) from None
         except (OSError, ValueError) as exc:
             if (full := open_files_error(exc)) is not None:
                 raise full from None
@@ -230,14 +250,18 @@ class Command:
             raise NoCredentialError(f"{self.describe()} could not be started: {cause}") from None
         if done.returncode != 0:
             said = _last_line(done.stderr, secrets=done.stdout)
-            raise NoCredentialError(f"{self.describe()} ended with exit status {done.returncode}{said}")
+            raise NoCredentialError(
+                f"{self.describe()} ended with exit status {done.returncode}{said}"
+            )
         secret = done.stdout.partition(b"\n")[0].strip()
         if not secret:
             raise NoCredentialError(f"{self.describe()} printed nothing")
         try:
             return secret.decode()
         except UnicodeDecodeError:
-            raise NoCredentialError(f"{self.describe()} printed something that is not UTF-8 text") from None
+            raise NoCredentialError(
+                f"{self.describe()} printed something that is not UTF-8 text"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +291,9 @@ class Automatic:
         missing = [name for name in pair if not self.env.get(name)]
         if missing:
             other = pair[0] if missing[0] == pair[1] else pair[1]
-            raise ConfigError(where=self.where, problem=f"${other} is set, but ${missing[0]} is not: set both")
+            raise ConfigError(
+                where=self.where, problem=f"${other} is set, but ${missing[0]} is not: set both"
+            )
         return basic(self.env[pair[0]], self.env[pair[1]], source=self.describe())
 
     def _pair(self) -> tuple[str, str] | None:
@@ -289,7 +315,9 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-async def _run_to_its_end(command: tuple[str, ...], env: Mapping[str, str]) -> CompletedProcess[bytes]:
+async def _run_to_its_end(
+    command: tuple[str, ...], env: Mapping[str, str]
+) -> CompletedProcess[bytes]:
     """Run a program.
 
     A background process that it leaves, such as an agent, may hold its output open: that is not
@@ -301,7 +329,9 @@ async def _run_to_its_end(command: tuple[str, ...], env: Mapping[str, str]) -> C
         async for chunk in stream:
             said[name] += chunk
 
-    async with await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env) as process:
+    async with await anyio.open_process(
+        command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         async with anyio.create_task_group() as tasks:
@@ -334,7 +364,9 @@ def _last_line(stderr: bytes, *, secrets: bytes) -> str:
     """Return the last line of a command's error output, without any line that it printed as a
     secret.
     """
-    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()
+    ]
     if not lines:
         return ""
     last = lines[-1]

@@ -49,7 +49,9 @@ class SecretSource:
             return None
         directory = env.get("CREDENTIALS_DIRECTORY")
         if not directory:
-            raise NoCredentialError(f"{self.describe()}: $CREDENTIALS_DIRECTORY is not set; {self.by_hand}")
+            raise NoCredentialError(
+                f"{self.describe()}: $CREDENTIALS_DIRECTORY is not set; {self.by_hand}"
+            )
         return Path(directory) / self.systemd
 
     def load(self, env: Mapping[str, str]) -> str:

@@ -34,9 +34,15 @@ def program_environment(
     for index in indexes:
         for struct in (index, index.auth):
             if struct is not None:
-                keys = [field.name for field in msgspec.structs.fields(struct) if field.name.endswith("_env")]
+                keys = [
+                    field.name
+                    for field in msgspec.structs.fields(struct)
+                    if field.name.endswith("_env")
+                ]
                 hidden |= {name for key in keys if (name := getattr(struct, key))}
-    proxies = {name for name, value in env.items() if _OF_A_PROXY.fullmatch(name) and _has_user_info(value)}
+    proxies = {
+        name for name, value in env.items() if _OF_A_PROXY.fullmatch(name) and _has_user_info(value)
+    }
     if own is not None and proxies:
         proxies -= _own_proxy(own, env)
     return {

@@ -105,7 +105,10 @@ class CredentialSource:
         if self._clock() < self._look_at:
             return False
         self._look_at = self._clock() + LOOK_EVERY_S
-        return await anyio.to_thread.run_sync(self._reader.stamp, abandon_on_cancel=True) != self._stamp
+        return (
+            await anyio.to_thread.run_sync(self._reader.stamp, abandon_on_cancel=True)
+            != self._stamp
+        )
 
     async def _read(self) -> None:
         where = f"index {self._index.name!r}: auth"
@@ -132,7 +135,11 @@ class CredentialSource:
 
     def _refuse_plain_http(self) -> None:
         index = self._index
-        if index.url.startswith("https:") or index.allow_insecure or is_loopback_host(host_of(index.url)):
+        if (
+            index.url.startswith("https:")
+            or index.allow_insecure
+            or is_loopback_host(host_of(index.url))
+        ):
             return
         problem = (
             f"the credential from {self.describe()} would go over plain http; use https, "
@@ -171,7 +178,10 @@ def _reader(index: IndexConfig, env: Mapping[str, str], indexes: Iterable[IndexC
         case "netrc":
             return netrc
         case "basic" if auth is not None:
-            username, password = _username(auth), _part(auth, "password") or SecretSource(literal="")
+            username, password = (
+                _username(auth),
+                _part(auth, "password") or SecretSource(literal=""),
+            )
             if username is not None:
                 return UsernamePassword(username=username, password=password, env=env)
         case "bearer" if auth is not None:
@@ -182,9 +192,16 @@ def _reader(index: IndexConfig, env: Mapping[str, str], indexes: Iterable[IndexC
             return Keyring(url=index.url, host=host, username=_username(auth), where=where, env=env)
         case "command" if auth is not None and auth.command:
             without_secrets = program_environment(indexes, env, own=index)
-            return Command(command=tuple(auth.command), username=_username(auth), env=env, program_env=without_secrets)
+            return Command(
+                command=tuple(auth.command),
+                username=_username(auth),
+                env=env,
+                program_env=without_secrets,
+            )
         case "auto":
-            return Automatic(pairs=automatic_pairs(index.name, host), fallback=netrc, where=where, env=env)
+            return Automatic(
+                pairs=automatic_pairs(index.name, host), fallback=netrc, where=where, env=env
+            )
         case _:
             pass
     # ``config`` checks this first; repeated for code that builds an IndexConfig by hand.
@@ -204,4 +221,6 @@ def _part(auth: AuthConfig, what: str) -> SecretSource | None:
     if variable is None and file is None and systemd is None:
         return None
     advice = by_hand(credential_names(auth)) if systemd is not None else ""
-    return SecretSource(variable=variable, file=None if file is None else str(file), systemd=systemd, by_hand=advice)
+    return SecretSource(
+        variable=variable, file=None if file is None else str(file), systemd=systemd, by_hand=advice
+    )

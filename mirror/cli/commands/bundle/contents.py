@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 _MOST_LINES = 200
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
-_MEDIA = Annotated[list[Path], typer.Argument(metavar="DIR", help="The bundle; several when it is spread over media.")]
+_MEDIA = Annotated[
+    list[Path],
+    typer.Argument(metavar="DIR", help="The bundle; several when it is spread over media."),
+]
 
 
 def inspect(
@@ -45,7 +48,8 @@ def verify(
     options: GlobalOptions,
     directories: _MEDIA,
     trust: Annotated[
-        Path | None, typer.Option("--trust", metavar="ALLOWED_SIGNERS", help="The keys that are trusted.")
+        Path | None,
+        typer.Option("--trust", metavar="ALLOWED_SIGNERS", help="The keys that are trusted."),
     ] = None,
     json: _JSON = False,
 ) -> ExitCode:
@@ -66,7 +70,10 @@ def verify(
         for problem in found.problems:
             write_error(f"error: {problem}")
         if not found.problems:
-            write_out("everything that lies here is whole" + ("" if found.is_trusted else "; trust was not checked"))
+            write_out(
+                "everything that lies here is whole"
+                + ("" if found.is_trusted else "; trust was not checked")
+            )
     if found.problems:
         return ExitCode.DAMAGED
     return ExitCode.PARTIAL if found.volumes_missing else ExitCode.OK
@@ -74,7 +81,9 @@ def verify(
 
 def _show_contents(found: Inspection) -> None:
     m = found.manifest
-    write_out(f"{m.label}: {m.kind} for the site {m.site}, made {m.created_at} by {m.tool}, chain {m.chain[:8]}…")
+    write_out(
+        f"{m.label}: {m.kind} for the site {m.site}, made {m.created_at} by {m.tool}, chain {m.chain[:8]}…"
+    )
     if m.valid_until is not None:
         write_out(f"to be applied until {m.valid_until}")
     if m.base is None:
@@ -82,7 +91,9 @@ def _show_contents(found: Inspection) -> None:
     else:
         write_out(f"builds on {', '.join(str(r.sequence) for r in (m.base, *m.supersedes))}")
     total = sum(item.size for item in m.blobs)
-    write_out(f"brings {counted(len(m.blobs), 'file')} ({size(total)}), {counted(len(m.pages), 'page')}")
+    write_out(
+        f"brings {counted(len(m.blobs), 'file')} ({size(total)}), {counted(len(m.pages), 'page')}"
+    )
     if m.removed:
         write_out(f"takes away {counted(len(m.removed), 'project')}: {', '.join(m.removed[:20])}")
     changes = found.changes()
@@ -97,11 +108,16 @@ def _show_contents(found: Inspection) -> None:
         write_out(f"  leaves   {safe(project)} {safe(', '.join(versions))}")
     for project in m.removed[:_MOST_LINES]:
         write_out(f"  goes     {project}")
-    more = sum(max(len(names) - _MOST_LINES, 0) for names in (changes.comes, relabelled, leaving, m.removed))
+    more = sum(
+        max(len(names) - _MOST_LINES, 0)
+        for names in (changes.comes, relabelled, leaving, m.removed)
+    )
     if more:
         write_out(f"  … and {counted(more, 'more line')}: --json lists all")
     state = m.state
-    write_out(f"leads to {counted(state.projects, 'project')}, {counted(state.files, 'file')} ({size(state.bytes)})")
+    write_out(
+        f"leads to {counted(state.projects, 'project')}, {counted(state.files, 'file')} ({size(state.bytes)})"
+    )
     trusted = "" if found.is_trusted else " (not compared with a trust file)"
     unsigned = "THE SIGNATURE IS NOT GOOD" if found.is_signed else "NOT SIGNED"
     write_out(f"signed by {safe(found.signer)}{trusted}" if found.signer else unsigned)

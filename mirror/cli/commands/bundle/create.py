@@ -24,42 +24,77 @@ if TYPE_CHECKING:
 
 _LONGEST_S = 100 * 366 * 86400
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
+_SITE = Annotated[
+    str, typer.Option("--site", metavar="NAME", help="For which place beyond the gap.")
+]
+_TO = Annotated[
+    Path, typer.Option("--to", metavar="DIR", help="The medium: a folder is made below it.")
+]
+_KEY = Annotated[
+    Path | None,
+    typer.Option(
+        "--key", metavar="FILE", help="Signs it; else the site's key of the configuration."
+    ),
+]
+_UNSIGNED = Annotated[
+    bool, typer.Option("--unsigned", help="Do not sign it: the far side refuses that.")
+]
+_VOLUME_SIZE = Annotated[
+    str,
+    typer.Option(
+        "--volume-size", metavar="SIZE", help="The largest file; the default suits FAT media."
+    ),
+]
+_SNAPSHOT = Annotated[
+    str | None,
+    typer.Option("--snapshot", metavar="NAME", help="Send this state instead of the newest."),
+]
+_SINCE = Annotated[
+    int | None,
+    typer.Option("--since", metavar="SEQUENCE", help="Build on an older bundle: media got lost."),
+]
+_FULL = Annotated[bool, typer.Option("--full", help="Everything, for a new site or a new start.")]
+_REPAIR = Annotated[
+    Path | None,
+    typer.Option(
+        "--repair", metavar="LIST", help="Mend what the far side's list or receipt names."
+    ),
+]
+_VALID_FOR = Annotated[
+    str | None,
+    typer.Option(
+        "--valid-for",
+        metavar="DURATION",
+        help="How long it may be applied; needs a receive.py of 0.2.",
+    ),
+]
+_LOCAL = Annotated[
+    bool,
+    typer.Option("--local", help="Make it on the file system of /, where no medium is mounted."),
+]
+_REQUIRE_PROOF = Annotated[
+    bool,
+    typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7)."),
+]
 
 
 def create(
     options: GlobalOptions,
-    site: Annotated[str, typer.Option("--site", metavar="NAME", help="For which place beyond the gap.")],
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The medium: a folder is made below it.")],
-    key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="Signs it; else the site's key of the configuration.")
-    ] = None,
-    unsigned: Annotated[bool, typer.Option("--unsigned", help="Do not sign it: the far side refuses that.")] = False,
-    volume_size: Annotated[
-        str, typer.Option("--volume-size", metavar="SIZE", help="The largest file; the default suits FAT media.")
-    ] = "4GB",
-    snapshot: Annotated[
-        str | None, typer.Option("--snapshot", metavar="NAME", help="Send this state instead of the newest.")
-    ] = None,
-    since: Annotated[
-        int | None, typer.Option("--since", metavar="SEQUENCE", help="Build on an older bundle: media got lost.")
-    ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Everything, for a new site or a new start.")] = False,
-    repair: Annotated[
-        Path | None, typer.Option("--repair", metavar="LIST", help="Mend what the far side's list or receipt names.")
-    ] = None,
-    valid_for: Annotated[
-        str | None,
-        typer.Option("--valid-for", metavar="DURATION", help="How long it may be applied; needs a receive.py of 0.2."),
-    ] = None,
-    local: Annotated[
-        bool, typer.Option("--local", help="Make it on the file system of /, where no medium is mounted.")
-    ] = False,
-    require_proof: Annotated[
-        bool, typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7).")
-    ] = False,
+    site: _SITE,
+    to: _TO,
+    key: _KEY = None,
+    unsigned: _UNSIGNED = False,
+    volume_size: _VOLUME_SIZE = "4GB",
+    snapshot: _SNAPSHOT = None,
+    since: _SINCE = None,
+    full: _FULL = False,
+    repair: _REPAIR = None,
+    valid_for: _VALID_FOR = None,
+    local: _LOCAL = False,
+    require_proof: _REQUIRE_PROOF = False,
     json: _JSON = False,
 ) -> ExitCode:
-    """Make a bundle of what leads a site from its last bundle to now."""
+    """Create a bundle with everything that changed since the site's last bundle."""
     import anyio
 
     from mirror.holdings.opening import check_user
@@ -110,15 +145,24 @@ def _make(options: GlobalOptions, request: BundleRequest, repair: Path | None) -
 
 
 def _check_together(
-    *, full: bool, since: int | None, repair: Path | None, snapshot: str | None, valid_for: str | None
+    *,
+    full: bool,
+    since: int | None,
+    repair: Path | None,
+    snapshot: str | None,
+    valid_for: str | None,
 ) -> None:
     """Raise ``ConfigError`` for options that exclude each other."""
     if sum((full, since is not None, repair is not None)) > 1:
         raise ConfigError(where="--full, --since, --repair", problem="expected one of them")
     if repair is not None and snapshot is not None:
-        raise ConfigError(where="--snapshot", problem="a repair mends what was sent; expected no snapshot")
+        raise ConfigError(
+            where="--snapshot", problem="a repair mends what was sent; expected no snapshot"
+        )
     if repair is not None and valid_for is not None:
-        raise ConfigError(where="--valid-for", problem="a repair fits one state only; expected no duration")
+        raise ConfigError(
+            where="--valid-for", problem="a repair fits one state only; expected no duration"
+        )
 
 
 def _find_site(config: Config, site: str) -> SiteConfig | None:
@@ -126,7 +170,9 @@ def _find_site(config: Config, site: str) -> SiteConfig | None:
     table = next((s for s in config.sites if s.name == site), None)
     if table is None and config.sites:
         known = ", ".join(s.name for s in config.sites)
-        write_error(f"warning: the configuration has no [[site]] {site}, so it gets everything; it has: {known}")
+        write_error(
+            f"warning: the configuration has no [[site]] {site}, so it gets everything; it has: {known}"
+        )
     return table
 
 
@@ -138,11 +184,14 @@ def _find_key(key: Path | None, *, unsigned: bool) -> Path | None:
         return None
     if key is None:
         raise ConfigError(
-            where="--key", problem="missing: name a key (`mirror bundle key FILE` makes one), or --unsigned"
+            where="--key",
+            problem="missing: name a key (`mirror bundle key FILE` makes one), or --unsigned",
         )
     signing.check_tool()
     if not key.exists() and not key.with_name(f"{key.name}.pub").exists():
-        raise ConfigError(where="--key", problem=f"{key} is not there; `mirror bundle key {key}` makes one")
+        raise ConfigError(
+            where="--key", problem=f"{key} is not there; `mirror bundle key {key}` makes one"
+        )
     return key
 
 
@@ -150,7 +199,9 @@ def _check_target(to: Path, *, local: bool) -> None:
     try:
         place, top = to.stat(), Path("/").stat()
     except OSError as exc:
-        raise ConfigError(where="--to", problem=f"{to}: {exc.strerror}; mount the medium, or make the folder") from exc
+        raise ConfigError(
+            where="--to", problem=f"{to}: {exc.strerror}; mount the medium, or make the folder"
+        ) from exc
     if not to.is_dir():
         raise ConfigError(where="--to", problem=f"{to} is no folder")
     if place.st_dev == top.st_dev and not local:
@@ -177,10 +228,16 @@ def _show_unacknowledged(config: Config, site: str) -> None:
 
     rows = anyio.run(load_bundles, config, site)
     done = max((row.sequence for row in rows if row.acknowledged_at is not None), default=None)
-    waiting = [str(row.sequence) for row in rows if row.acknowledged_at is None and row.sequence > (done or 0)]
+    waiting = [
+        str(row.sequence)
+        for row in rows
+        if row.acknowledged_at is None and row.sequence > (done or 0)
+    ]
     if waiting:
         again = "--full" if done is None else f"--since {done}"
-        write_error(f"not acknowledged yet: {', '.join(waiting)}; if a medium was lost, make a bundle with {again}")
+        write_error(
+            f"not acknowledged yet: {', '.join(waiting)}; if a medium was lost, make a bundle with {again}"
+        )
 
 
 def _valid_for(text: str | None) -> float | None:
@@ -204,7 +261,9 @@ def _volume_size(text: str) -> int:
     except ValueError as exc:
         raise ConfigError(where="--volume-size", problem='expected a size such as "4GB"') from exc
     if value < SMALLEST_VOLUME:
-        raise ConfigError(where="--volume-size", problem=f"expected at least {SMALLEST_VOLUME} bytes")
+        raise ConfigError(
+            where="--volume-size", problem=f"expected at least {SMALLEST_VOLUME} bytes"
+        )
     return value
 
 
@@ -242,4 +301,6 @@ def _show_created(report: dict[str, Any]) -> None:
             f"to be applied until {report['valid_until']}; the far side needs the receive.py in it, or a newer one:"
             " older ones refuse it"
         )
-    write_out("carry it across; README.txt in it tells what to do there, receipt.json is what comes back")
+    write_out(
+        "carry it across; README.txt in it tells what to do there, receipt.json is what comes back"
+    )

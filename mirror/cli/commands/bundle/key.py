@@ -17,15 +17,24 @@ _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on 
 
 def key(
     options: GlobalOptions,  # noqa: ARG001 - every command takes them
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="The private key; made unless it is there.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The private key; made unless it is there.")
+    ],
     principal: Annotated[
-        str, typer.Option("--principal", metavar="NAME", help="What the key is called on the far side.")
+        str,
+        typer.Option("--principal", metavar="NAME", help="What the key is called on the far side."),
     ] = "mirror",
     site: Annotated[
-        str | None, typer.Option("--site", metavar="NAME", help="The key signs for this site only; else for all.")
+        str | None,
+        typer.Option(
+            "--site", metavar="NAME", help="The key signs for this site only; else for all."
+        ),
     ] = None,
     no_passphrase: Annotated[
-        bool, typer.Option("--no-passphrase", help="Do not ask for one: for a key that only a service reads.")
+        bool,
+        typer.Option(
+            "--no-passphrase", help="Do not ask for one: for a key that only a service reads."
+        ),
     ] = False,
     json: _JSON = False,
 ) -> ExitCode:
@@ -34,7 +43,11 @@ def key(
     from mirror.upkeep.snapshot import check_name
 
     signing.check_tool()
-    if not principal.isascii() or not principal.isprintable() or any(c in principal for c in ' ",*?!'):
+    if (
+        not principal.isascii()
+        or not principal.isprintable()
+        or any(c in principal for c in ' ",*?!')
+    ):
         raise ConfigError(where="--principal", problem="expected a plain word")
     if site is not None:
         check_name(site, "site")
@@ -51,9 +64,19 @@ def key(
     except OSError as exc:
         raise BundleError(problem=f"{trust}: {exc.strerror}") from exc
     if json:
-        report = {"format": 1, "key": str(path), "made": is_new, "allowed_signers": str(trust), "line": line.strip()}
+        report = {
+            "format": 1,
+            "key": str(path),
+            "made": is_new,
+            "allowed_signers": str(trust),
+            "line": line.strip(),
+        }
         write_json(report)
     else:
-        write_out(f"{'made' if is_new else 'found'} {path}; sign with `mirror bundle create --key {path}`")
-        write_out(f"carry {trust} to the far side, not on the media of the bundles: it says whom to trust there")
+        write_out(
+            f"{'made' if is_new else 'found'} {path}; sign with `mirror bundle create --key {path}`"
+        )
+        write_out(
+            f"carry {trust} to the far side, not on the media of the bundles: it says whom to trust there"
+        )
     return ExitCode.OK

@@ -14,7 +14,10 @@ def receive(
     options: GlobalOptions,
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="DIR… [OPTIONS]", help="As of receive.py: see `mirror bundle receive -- --help`."),
+        typer.Argument(
+            metavar="DIR… [OPTIONS]",
+            help="As of receive.py: see `mirror bundle receive -- --help`.",
+        ),
     ],
 ) -> ExitCode:
     """Apply a bundle on the far side; the same as receive.py, for hosts where this program is installed."""

@@ -23,7 +23,9 @@ _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on 
 
 def show(
     options: GlobalOptions,
-    site: Annotated[str | None, typer.Option("--site", metavar="NAME", help="Only this one.")] = None,
+    site: Annotated[
+        str | None, typer.Option("--site", metavar="NAME", help="Only this one.")
+    ] = None,
     json: _JSON = False,
 ) -> ExitCode:
     """List what was made for each site, what the far side has acknowledged, and what was begun and not completed."""
@@ -38,10 +40,14 @@ def show(
         for name, pin in anyio.run(load_unfinished, config, site)
     ]
     if json:
-        write_json({"format": 1, "bundles": [_shipment_json(row) for row in rows], "unfinished": begun})
+        write_json(
+            {"format": 1, "bundles": [_shipment_json(row) for row in rows], "unfinished": begun}
+        )
         return ExitCode.OK
     if not rows:
-        write_out("no bundles; make one with `mirror bundle create --site NAME --to DIR --key FILE`")
+        write_out(
+            "no bundles; make one with `mirror bundle create --site NAME --to DIR --key FILE`"
+        )
     else:
         head = ("site", "bundle", "made", "builds on", "size", "acknowledged", "damage")
         lines = [
@@ -67,7 +73,9 @@ def show(
 
 def acknowledge(
     options: GlobalOptions,
-    receipt: Annotated[Path, typer.Argument(metavar="RECEIPT", help="receipt.json from the far side.")],
+    receipt: Annotated[
+        Path, typer.Argument(metavar="RECEIPT", help="receipt.json from the far side.")
+    ],
     json: _JSON = False,
 ) -> ExitCode:
     """Enter in the ledger what the far side has received."""
@@ -84,7 +92,9 @@ def acknowledge(
         for line in changes:
             write_out(line)
         if row.damage:
-            write_out(f"it reports {counted(row.damage, 'damaged file')}: mirror bundle create --repair {receipt} …")
+            write_out(
+                f"it reports {counted(row.damage, 'damaged file')}: mirror bundle create --repair {receipt} …"
+            )
     return ExitCode.OK
 
 
@@ -99,7 +109,8 @@ def forget(
     begun, bundles = forget_site(options.load_tree_config(), site, wait_s=options.wait_s)
     if not begun and not bundles:
         raise ConfigError(
-            where="SITE", problem=f"no bundle was made for {safe(site)}; `mirror bundle list` shows all sites"
+            where="SITE",
+            problem=f"no bundle was made for {safe(site)}; `mirror bundle list` shows all sites",
         )
     if json:
         write_json({"format": 1, "outcome": "forgotten", "site": site, "bundles": bundles})
@@ -122,7 +133,8 @@ def abandon(
     places = abandon_bundle(options.load_tree_config(), site, wait_s=options.wait_s)
     if not places:
         raise ConfigError(
-            where="SITE", problem=f"nothing was begun for {safe(site)}; `mirror bundle list` shows what was"
+            where="SITE",
+            problem=f"nothing was begun for {safe(site)}; `mirror bundle list` shows what was",
         )
     written = [place for place in places if place]
     if json:

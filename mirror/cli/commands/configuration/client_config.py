@@ -17,7 +17,9 @@ from mirror.exit_codes import ExitCode
 _DEFAULT_LISTEN = "127.0.0.1:8080"
 """Where `mirror serve` listens if nothing else is configured."""
 _EVERY_ADDRESS = ("0.0.0.0:", "[::]:")
-_NOTE_ON_EVERY_ADDRESS = "# The server listens on each address of its machine: for other machines name one by --url.\n"
+_NOTE_ON_EVERY_ADDRESS = (
+    "# The server listens on each address of its machine: for other machines name one by --url.\n"
+)
 
 Client = Enum("Client", {name.upper(): name for name in CLIENTS}, type=str)  # type: ignore[misc]
 
@@ -25,7 +27,10 @@ Client = Enum("Client", {name.upper(): name for name in CLIENTS}, type=str)  # t
 def client_config(
     options: GlobalOptions,
     client: Annotated[
-        Client | None, typer.Argument(metavar="[CLIENT]", show_default=False, help=f"One of {', '.join(CLIENTS)}.")
+        Client | None,
+        typer.Argument(
+            metavar="[CLIENT]", show_default=False, help=f"One of {', '.join(CLIENTS)}."
+        ),
     ] = None,
     *,
     url: Annotated[
@@ -75,5 +80,8 @@ def _configured_url(options: GlobalOptions) -> tuple[str, str]:
     scheme = "https" if serve.certificate is not None else "http"
     for every in _EVERY_ADDRESS:
         if listen.startswith(every):
-            return f"{scheme}://127.0.0.1:{listen.removeprefix(every)}/simple/", _NOTE_ON_EVERY_ADDRESS
+            return (
+                f"{scheme}://127.0.0.1:{listen.removeprefix(every)}/simple/",
+                _NOTE_ON_EVERY_ADDRESS,
+            )
     return f"{scheme}://{listen}/simple/", ""

@@ -42,7 +42,8 @@ Wrote {file}. Next:
 def init(
     options: GlobalOptions,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", show_default=False, help="Default: mirror.toml.")
+        Path | None,
+        typer.Argument(metavar="[FILE]", show_default=False, help="Default: mirror.toml."),
     ] = None,
     systemd: Annotated[
         bool, typer.Option("--systemd", help="One that fits the units of `mirror install-units`.")
@@ -68,13 +69,23 @@ def init(
     text = render_for_systemd(root, **tables) if systemd else render_default(root, **tables)
     _write_new(target, text.encode("utf-8", "surrogateescape"))
     if systemd:
-        names = " and ".join(f"/etc/mirror/{n}" for n in all_credential_names(load_config(target, env={})))
+        names = " and ".join(
+            f"/etc/mirror/{n}" for n in all_credential_names(load_config(target, env={}))
+        )
         given = "" if root == DEFAULT_ROOT else f" --root {shlex.quote(str(root))}"
-        write_out(_NEXT_STEPS_OF_SERVICE.format(file=shown_text(str(target)), names=names, option=shown_text(given)))
+        write_out(
+            _NEXT_STEPS_OF_SERVICE.format(
+                file=shown_text(str(target)), names=names, option=shown_text(given)
+            )
+        )
         return ExitCode.OK
     option = "" if target == DEFAULT_FILE else f" --config {target}"
     variables = "CHAINGUARD_PYTHON_IDENTITY_ID and CHAINGUARD_PYTHON_TOKEN"
-    write_out(_NEXT_STEPS.format(file=shown_text(str(target)), option=shown_text(option), variables=variables))
+    write_out(
+        _NEXT_STEPS.format(
+            file=shown_text(str(target)), option=shown_text(option), variables=variables
+        )
+    )
     return ExitCode.OK
 
 
@@ -116,13 +127,19 @@ def check(
     warnings = (*missing, *_unusable(config, missing))
     names = [index.name for index in config.indexes]
     if as_json:
-        write_out(json.dumps({"format": 1, "source": config.source, "indexes": names, "warnings": warnings}))
+        write_out(
+            json.dumps(
+                {"format": 1, "source": config.source, "indexes": names, "warnings": warnings}
+            )
+        )
         return ExitCode.OK
     for warning in warnings:
         write_error(f"warning: {shown_text(warning)}")
     if (of_systemd := all_credential_names(config)) and not os.environ.get("CREDENTIALS_DIRECTORY"):
         write_error(f"by hand: {by_hand(of_systemd)}")
-    write_out(f"{shown_text(config.source)}: ok, {len(names)} {'index' if len(names) == 1 else 'indexes'}")
+    write_out(
+        f"{shown_text(config.source)}: ok, {len(names)} {'index' if len(names) == 1 else 'indexes'}"
+    )
     return ExitCode.OK
 
 
@@ -153,8 +170,14 @@ async def _unusable_credentials(config: Config, missing: Sequence[str]) -> list[
         except ConfigError as exc:
             found.append(f"{where}: {exc.problem}")
         else:
-            if credential is not None and credential.expires_at is not None and credential.expires_at <= time.time():
-                found.append(f"{where}: the credential from {credential.source} has expired; renew it")
+            if (
+                credential is not None
+                and credential.expires_at is not None
+                and credential.expires_at <= time.time()
+            ):
+                found.append(
+                    f"{where}: the credential from {credential.source} has expired; renew it"
+                )
     return found
 
 
@@ -195,7 +218,9 @@ def _write_new(target: Path, data: bytes) -> None:
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except FileExistsError as exc:
-        raise ConfigError(where=shown, problem="is there already, and is never written over") from exc
+        raise ConfigError(
+            where=shown, problem="is there already, and is never written over"
+        ) from exc
     except OSError as exc:
         raise ConfigError(where=shown, problem=f"can't be written: {exc.strerror}") from exc
     try:

@@ -16,7 +16,12 @@ from typing import Annotated
 
 import typer
 
-from mirror.cli.commands.configuration.web_config import DEFAULT_ROOT, WebServer, check_plain, render_web_config
+from mirror.cli.commands.configuration.web_config import (
+    DEFAULT_ROOT,
+    WebServer,
+    check_plain,
+    render_web_config,
+)
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_error, write_out
 from mirror.errors import ConfigError, shown_text
@@ -54,12 +59,18 @@ class _UnitFile:
 def install_units(
     options: GlobalOptions,
     destdir: Annotated[
-        Path, typer.Option("--destdir", metavar="DIR", help="Install below this directory, for packagers.")
+        Path,
+        typer.Option(
+            "--destdir", metavar="DIR", help="Install below this directory, for packagers."
+        ),
     ] = Path("/"),
     program: Annotated[
         Path | None,
         typer.Option(
-            "--program", metavar="FILE", show_default=False, help="What the units start. Default: this program."
+            "--program",
+            metavar="FILE",
+            show_default=False,
+            help="What the units start. Default: this program.",
         ),
     ] = None,
 ) -> ExitCode:
@@ -69,7 +80,9 @@ def install_units(
     check_plain(root, "--root")
     check_plain(started, "--program")
     if str(started).startswith(_HIDDEN_PLACES):
-        write_error(f"warning: the units can't see {started} (ProtectHome=yes); install the program below /opt or /usr")
+        write_error(
+            f"warning: the units can't see {started} (ProtectHome=yes); install the program below /opt or /usr"
+        )
     for file in _files(root, started):
         _say(destdir / file.path, _install(destdir / file.path, file))
     for name in _LINKED_DROP_INS:
@@ -87,7 +100,10 @@ def _files(root: Path, program: Path) -> list[_UnitFile]:
     texts = ((name, _shipped(name).replace(_SHIPPED_PROGRAM, str(program))) for name in names)
     found = [_UnitFile(path=_UNITS / name, text=text) for name, text in texts]
     examples = ("credential.conf.example", "root.conf.example")
-    found += [_UnitFile(path=_DROP_INS / name, text=_shipped(f"mirror.service.d/{name}")) for name in examples]
+    found += [
+        _UnitFile(path=_DROP_INS / name, text=_shipped(f"mirror.service.d/{name}"))
+        for name in examples
+    ]
     if str(root) != _SHIPPED_ROOT:
         text = _shipped("mirror.service.d/root.conf.example").replace("/srv/mirror", str(root))
         found.append(_UnitFile(path=_DROP_INS / "root.conf", text=text))
@@ -96,8 +112,14 @@ def _files(root: Path, program: Path) -> list[_UnitFile]:
         *found,
         _UnitFile(path=Path("etc/sysusers.d/mirror.conf"), text=_shipped("mirror.sysusers.conf")),
         _UnitFile(path=Path("etc/tmpfiles.d/mirror.conf"), text=directories),
-        _UnitFile(path=Path("etc/mirror/mirror.toml"), text=render_for_systemd(root), is_users=True),
-        _UnitFile(path=Path("etc/mirror/nginx.conf"), text=render_web_config(WebServer.NGINX, root), is_users=True),
+        _UnitFile(
+            path=Path("etc/mirror/mirror.toml"), text=render_for_systemd(root), is_users=True
+        ),
+        _UnitFile(
+            path=Path("etc/mirror/nginx.conf"),
+            text=render_web_config(WebServer.NGINX, root),
+            is_users=True,
+        ),
     ]
 
 
@@ -114,7 +136,9 @@ def _installed_program() -> Path:
     for found in (started, beside):
         if found.name == "mirror" and found.is_file() and os.access(found, os.X_OK):
             return found
-    raise ConfigError(where="--program", problem="there is no program `mirror` beside the interpreter; name it")
+    raise ConfigError(
+        where="--program", problem="there is no program `mirror` beside the interpreter; name it"
+    )
 
 
 def _install(target: Path, file: _UnitFile) -> str:
@@ -168,7 +192,9 @@ def _link(path: Path, target: str) -> str:
         _make_directories(path.parent)
         path.symlink_to(target)
     except OSError as exc:
-        raise ConfigError(where=shown_text(str(path)), problem=f"can't be made: {exc.strerror}") from exc
+        raise ConfigError(
+            where=shown_text(str(path)), problem=f"can't be made: {exc.strerror}"
+        ) from exc
     return f"linked to {target}"
 
 

@@ -33,7 +33,9 @@ _NAME = Annotated[str, typer.Argument(metavar="NAME", help="The want.")]
 def add(
     options: GlobalOptions,
     name: _NAME,
-    requirements: Annotated[list[str], typer.Argument(metavar="REQUIREMENT...", help='Such as "fastapi[all]>=0.115".')],
+    requirements: Annotated[
+        list[str], typer.Argument(metavar="REQUIREMENT...", help='Such as "fastapi[all]>=0.115".')
+    ],
     json: _JSON = False,
 ) -> ExitCode:
     """Add requirements to a want of the configuration, or a new want; comments stay."""
