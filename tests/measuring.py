@@ -20,8 +20,11 @@ TESTS = Path(__file__).parent
 UNMEASURED = frozenset({"attacks", "clients", "docs", "faults", "kill", "systemd"})
 """Folders whose tests run without coverage."""
 
-MEASURED_PROGRAMS = frozenset({"cli", "daemon", "serve", "sync"})
+MEASURED_PROGRAMS = frozenset({"cli", "daemon", "selection", "serve", "sync", "upstream"})
 """Folders where the programs that a test starts, and their worker processes, are measured too."""
+
+MEASURED_FILES = frozenset({"clients/test_serve_program.py"})
+"""Files of other folders that are measured with the programs that they start."""
 
 
 class Measuring:
@@ -35,11 +38,12 @@ class Measuring:
     @contextlib.contextmanager
     def of_test(self, path: Path) -> Iterator[None]:
         """Measure a test of this file as its folder wants it."""
-        folder = path.relative_to(TESTS).parts[0]
+        place = path.relative_to(TESTS)
+        folder, is_named = place.parts[0], place.as_posix() in MEASURED_FILES
         with contextlib.ExitStack() as paused:
-            if folder not in MEASURED_PROGRAMS:
+            if folder not in MEASURED_PROGRAMS and not is_named:
                 paused.enter_context(self._unmeasured_programs())
-            if folder in UNMEASURED:
+            if folder in UNMEASURED and not is_named:
                 paused.enter_context(_unmeasured_process())
             yield
 
