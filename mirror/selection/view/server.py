@@ -55,9 +55,9 @@ class ResolverView:
 
     def _check(self, request: web.Request) -> RunAnswers:
         given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(request.match_info["secret"], self._path):
+        if not _is_equal(request.match_info["secret"], self._path):
             raise web.HTTPNotFound
-        if not hmac.compare_digest(given.encode(), self._authorization.encode()):
+        if not _is_equal(given, self._authorization):
             raise web.HTTPUnauthorized(headers={"WWW-Authenticate": 'Basic realm="view"'})
         answers = self._runs.get(request.match_info["run"])
         if answers is None:
@@ -65,7 +65,7 @@ class ResolverView:
         return answers
 
     async def page(self, request: web.Request) -> web.Response:
-        """UvAnswer the page of a project."""
+        """Return the page of a project."""
         answers = self._check(request)
         try:
             page = await answers.page(normalize_project(request.match_info["project"]))
@@ -80,7 +80,7 @@ class ResolverView:
         )
 
     async def file(self, request: web.Request) -> web.Response:
-        """UvAnswer the metadata of a file; its bytes are never served."""
+        """Return the metadata of a file; its bytes are never served."""
         answers = self._check(request)
         name = request.match_info["name"]
         if not name.endswith(_METADATA):
@@ -92,6 +92,11 @@ class ResolverView:
         if text is None:
             raise web.HTTPNotFound
         return web.Response(body=text, headers={"Cache-Control": "max-age=600"})
+
+
+def _is_equal(given: str, expected: str) -> bool:
+    """Compare in constant time; any text may be given, surrogates too."""
+    return hmac.compare_digest(given.encode(errors="surrogatepass"), expected.encode())
 
 
 @contextlib.asynccontextmanager
