@@ -331,4 +331,5 @@ def test_parse_basic():
     """The password goes on behind the first colon."""
     assert parse_basic(header("a", "b:c")) == (b"a", b"b:c")
     assert parse_basic(None) is None
+    assert parse_basic(header("a", "b\0c")) is None
     assert parse_basic("Basic é") is None

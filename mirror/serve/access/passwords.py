@@ -165,7 +165,8 @@ def parse_basic(header: str | None) -> tuple[bytes, bytes] | None:
     except (binascii.Error, UnicodeEncodeError):
         return None
     user, colon, password = decoded.partition(b":")
-    return (user, password) if colon else None
+    # No user or password of an htpasswd file has a NUL, and older bcrypt raises for one.
+    return (user, password) if colon and b"\0" not in decoded else None
 
 
 def _load(path: Path) -> Users:
