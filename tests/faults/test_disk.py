@@ -374,7 +374,7 @@ def test_a_cycle_that_a_full_disk_ends_publishes_what_it_holds(
     disk: Callable[..., Disk], tmp_path: Path, index: ThreadedSimulator, reserve: int
 ) -> None:
     """The pages name each file that the state holds, and nothing is left marked; status says why it ended."""
-    small = disk(f"size={12 * MIB}")
+    small = disk(f"size={(12 + reserve) * MIB}")
     mirror = mirror_on(small, tmp_path, index, limits=f'disk-reserve = "{reserve}MiB"\ndownloads = 1')
     publish(index, 24, MIB)
     sentence = told(mirror.sync())
