@@ -5,15 +5,13 @@ Reading only. A blob whose only entries were withdrawn is not among them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import msgspec
 
-from mirror.state.parameters import marks
+from mirror.state.parameters import chunks, marks
 from mirror.state.rows import Columns
 from mirror.state.store import Store
-
-_CHUNK = 500
 
 
 class ServedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +38,7 @@ class _BlobColumns(Columns, frozen=True):
 async def load_served_files(store: Store, projects: Collection[str]) -> list[ServedFile]:
     """Return the held files of some projects: published ones first, of earlier indexes first."""
     found: list[ServedFile] = []
-    for chunk in _chunks(projects):
+    for chunk in chunks(tuple(dict.fromkeys(projects))):
         found += await store.rows_as(
             ServedFile,
             'SELECT p.name AS project, e.filename, e.sha256, b.size, s.name AS "index",'
@@ -62,7 +60,7 @@ async def load_blobs_without_entries(
 ) -> dict[str, list[tuple[str, int]]]:
     """Return the blobs of some sha256 that no entry names any more: sha256 -> names and sizes."""
     found: dict[str, list[tuple[str, int]]] = {}
-    for chunk in _chunks(digests):
+    for chunk in chunks(tuple(dict.fromkeys(digests))):
         rows = await store.rows_as(
             _BlobColumns,
             f"SELECT sha256, filename, size FROM blob WHERE sha256 IN ({marks(chunk)})"
@@ -75,9 +73,3 @@ async def load_blobs_without_entries(
         for row in rows:
             found.setdefault(row.sha256, []).append((row.filename, row.size))
     return found
-
-
-def _chunks(values: Collection[str]) -> Iterator[tuple[str, ...]]:
-    ordered = tuple(dict.fromkeys(values))
-    for start in range(0, len(ordered), _CHUNK):
-        yield ordered[start : start + _CHUNK]

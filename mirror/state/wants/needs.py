@@ -15,6 +15,7 @@ import msgspec
 
 from mirror.core.names import ProjectName
 from mirror.state.meta import load_meta
+from mirror.state.parameters import chunks, marks
 from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
 
@@ -307,13 +308,12 @@ class NamedRow(msgspec.Struct, frozen=True, kw_only=True):
 async def load_named(store: Store, names: Sequence[str]) -> list[NamedRow]:
     """Return the rows of some projects in all indexes whose roots list them."""
     found: list[NamedRow] = []
-    for start in range(0, len(names), 500):
-        chunk = names[start : start + 500]
+    for chunk in chunks(names):
         found += await store.rows_as(
             NamedRow,
             "SELECT p.id, p.name, p.source, p.absent_since IS NOT NULL AS is_absent FROM project p"
             " JOIN source s ON s.id = p.source WHERE s.configured = 1 AND p.listed = 1 AND p.wanted = 1"
-            f" AND p.name IN ({','.join('?' * len(chunk))})",
+            f" AND p.name IN ({marks(chunk)})",
             tuple(chunk),
         )
     return found
@@ -327,12 +327,11 @@ class _WantOfProject(Columns, frozen=True):
 async def load_wants_by_project(store: Store, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the wants that need files of some projects, by project."""
     found: dict[str, list[str]] = {}
-    for start in range(0, len(names), 500):
-        chunk = names[start : start + 500]
+    for chunk in chunks(names):
         rows = await store.rows_as(
             _WantOfProject,
             "SELECT DISTINCT w.project, r.want FROM wanted w JOIN resolution r ON r.id = w.resolution"
-            f" WHERE w.part != 'earlier' AND w.project IN ({','.join('?' * len(chunk))})"
+            f" WHERE w.part != 'earlier' AND w.project IN ({marks(chunk)})"
             " ORDER BY 1, 2",
             tuple(chunk),
         )
