@@ -15,7 +15,8 @@ from mirror.core.versions import VersionFiles, Yanked, group_versions, newest_ve
 from mirror.serve.facts.reading import Reading
 from mirror.serve.facts.tree_pages import ListedBlob, PublishedPage, load_project_page
 from mirror.state.listing.sources import load_sources
-from mirror.state.missing.unserved import load_unserved
+from mirror.state.missing.ledger import FailureRow
+from mirror.state.missing.unserved import Unserved, load_unserved
 from mirror.state.readers.lookup import IndexPart, ProjectPart, load_project
 from mirror.state.shown.origins import FirstSeen, load_origins, load_shown, load_summary
 from mirror.state.store import Store
@@ -242,25 +243,15 @@ def _index(part: IndexPart) -> IndexShare:
 
 
 def _missing(part: ProjectPart) -> tuple[MissingFacts, ...]:
-    found = [
-        MissingFacts(
-            filename=row.filename or None,
-            index=index.index,
-            reason=row.reason.value,
-            detail=row.detail,
-            advice=advice_for(row.reason, is_index=False),
-        )
-        for index in part.indexes
-        for row in index.failures
-    ]
-    found += [
-        MissingFacts(
-            filename=one.filename or None,
-            index=one.index,
-            reason=one.reason.value,
-            detail=one.detail,
-            advice=advice_for(one.reason, is_index=False),
-        )
-        for one in part.unserved
-    ]
-    return tuple(found)
+    failed = [_missing_file(index.index, row) for index in part.indexes for row in index.failures]
+    return (*failed, *(_missing_file(one.index, one) for one in part.unserved))
+
+
+def _missing_file(index: str, row: FailureRow | Unserved) -> MissingFacts:
+    return MissingFacts(
+        filename=row.filename or None,
+        index=index,
+        reason=row.reason.value,
+        detail=row.detail,
+        advice=advice_for(row.reason, is_index=False),
+    )
