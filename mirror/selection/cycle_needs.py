@@ -24,9 +24,9 @@ from mirror.logs import get_logger
 from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.reading import read_want
 from mirror.selection.resolving.locked import resolve_lock
+from mirror.selection.resolving.program import NO_UV, Uv, find_uv, open_uv
 from mirror.selection.resolving.results import ChosenFile, Result, failed
 from mirror.selection.resolving.runs import LazyResolver, Void, policy_of
-from mirror.selection.resolving.uv import NO_UV, Uv, find_uv, open_uv
 from mirror.selection.targets import Environment, environments
 from mirror.selection.view.tables import build_table, rows_of
 from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile, WantSource
@@ -123,6 +123,8 @@ class CycleNeeds:
         self._fetched: set[tuple[Key, WantedFile]] = set()
         """Files of sets that are not held when the cycle's pages are read."""
         self.cycle = 0
+        self._rounds = 0
+        """How often wanted files were decided in this cycle: part of the view's address."""
         self.resolved = 0
         """Number of resolutions that the cycle computed again."""
         self.failures: list[str] = []
@@ -167,7 +169,7 @@ class CycleNeeds:
             await forget_resolutions(self._store, gone)
         if any(isinstance(job.source, Resolution) for job in self._jobs.values()):
             try:
-                self._uv = await open_uv(self._env)
+                self._uv = await open_uv(self._env, self._store, records=True)
             except ConfigError as exc:
                 if self._is_once:
                     raise
@@ -243,7 +245,9 @@ class CycleNeeds:
         names |= {name for job in self._jobs.values() for name in _names_in(job.source)}
         await pages.see([ProjectName(name) for name in sorted(names)])
         limit = anyio.CapacityLimiter(os.cpu_count() or 1)
-        async with LazyResolver(self._uv, pages, name=f"c{self.cycle}") as resolver:
+        self._rounds += 1
+        name = f"c{self.cycle}-{self._rounds}"
+        async with LazyResolver(self._uv, pages, name=name) as resolver:
 
             async def judge(job: _WantJob) -> None:
                 async with limit:

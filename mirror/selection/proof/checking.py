@@ -15,8 +15,8 @@ from mirror.selection.gaps import Gap, GapReason, reason_of_ledger
 from mirror.selection.proof.prover import Known, Proof, Prover
 from mirror.selection.proof.published import Published
 from mirror.selection.reading import read_file, read_want
+from mirror.selection.resolving.program import open_uv
 from mirror.selection.resolving.runs import LazyResolver
-from mirror.selection.resolving.uv import open_uv
 from mirror.selection.targets import Environment, environments
 from mirror.selection.wants import Resolution, UnresolvedFile, WantSource
 from mirror.state.store import Store
@@ -104,7 +104,8 @@ async def prove(
 ) -> list[Proof]:
     """Prove each question from the pages below ``simple``. Raises ``ConfigError``, ``TreeError``."""
     published = Published(layout, simple, metadata_limit_bytes=metadata_limit_bytes)
-    uv = await open_uv(env) if any(isinstance(one.source, Resolution) for one in asked) else None
+    has_requirements = any(isinstance(one.source, Resolution) for one in asked)
+    uv = await open_uv(env, store) if has_requirements else None
     known = await _load_known(store, asked)
     proofs = []
     async with LazyResolver(uv, published, name="check") as resolver:

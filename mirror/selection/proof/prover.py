@@ -20,9 +20,9 @@ from mirror.selection.gaps import Gap, GapReason, Instead
 from mirror.selection.proof.judge import Damaged, check_bytes, judge
 from mirror.selection.proof.published import Published, sha256_of
 from mirror.selection.resolving.locked import digests_of
+from mirror.selection.resolving.program import NO_UV
 from mirror.selection.resolving.results import ChosenFile, Result
 from mirror.selection.resolving.runs import LazyResolver, policy_of
-from mirror.selection.resolving.uv import NO_UV
 from mirror.selection.targets import Environment
 from mirror.selection.view.tables import read_distribution
 from mirror.selection.wants import (

@@ -27,8 +27,9 @@ from mirror.core.names import ProjectName
 from mirror.errors import MirrorError
 from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.resolving.explaining import explain_gaps, explain_instead, shown_words
+from mirror.selection.resolving.program import Uv
 from mirror.selection.resolving.results import Result, failed, union
-from mirror.selection.resolving.uv import ResolverFailed, Uv, UvAnswer, run_uv
+from mirror.selection.resolving.uv import ResolverFailed, UvAnswer, run_uv
 from mirror.selection.resolving.walk import counts, read_requirement, walk
 from mirror.selection.resolving.widening import (
     file_of,
@@ -37,7 +38,13 @@ from mirror.selection.resolving.widening import (
     with_newest,
 )
 from mirror.selection.targets import Environment
-from mirror.selection.view.answers import MAX_NAMES, Offers, RunAnswers, TooManyNames
+from mirror.selection.view.answers import (
+    MAX_NAMES,
+    Offers,
+    RunAnswers,
+    SharedAnswers,
+    TooManyNames,
+)
 from mirror.selection.view.server import ResolverView, served_view
 from mirror.selection.view.tables import Sdists, ShownVersion
 from mirror.selection.wants import RequirementLine, Resolution
@@ -95,6 +102,8 @@ class Resolver:
         self._uv, self._view, self._offers = uv, view, offers
         self._folder, self._name = folder, name
         self._numbers = itertools.count(1)
+        self._shared: dict[str, SharedAnswers] = {}
+        """By their address in the view."""
 
     async def resolve(
         self, source: Resolution, environments: Sequence[Environment], policy: Policy
@@ -112,13 +121,26 @@ class Resolver:
             environment = _next_of(environments, done, source)
             if environment is None:
                 return results
-            answers = RunAnswers(self._offers, environment, policy.sdists)
+            answers = self._answers(environment, policy)
             result = await self._resolve_one(source, environment, answers)
             result = _with_unproved(result, answers, policy)
             if result.is_resolved:
                 result = await self._widened(result, source, environment, answers, policy)
             results.append(result)
             done.append((environment, answers))
+
+    def _answers(self, environment: Environment, policy: Policy) -> RunAnswers:
+        """Return the answers for a new run; runs for one environment share what they read."""
+        address = self._address(environment, policy.sdists)
+        if address not in self._shared:
+            self._shared[address] = SharedAnswers(self._offers, environment, policy.sdists)
+        return RunAnswers(self._shared[address])
+
+    def _address(self, environment: Environment, sdists: Sdists) -> str:
+        """Return the address of an environment in the view: it names the cycle and the target."""
+        target = environment.name.replace("/", "-")
+        kind = "wheels" if sdists == "never" else "all"
+        return f"{self._name}-{target}-{environment.release}-{kind}"
 
     async def _widened(
         self,
@@ -131,7 +153,7 @@ class Resolver:
         """Add the files that a want needs beyond the resolution itself."""
 
         async def run(asked: Resolution, where: Environment) -> tuple[Result, RunAnswers]:
-            told = RunAnswers(self._offers, where, policy.sdists)
+            told = self._answers(where, policy)
             found = await self._resolve_one(asked, where, told)
             return _with_unproved(found, told, policy), told
 
@@ -186,7 +208,8 @@ class Resolver:
         number = next(self._numbers)
         folder = self._folder / f"run-{number}"
         await anyio.to_thread.run_sync(folder.mkdir)
-        with self._view.answering(f"{self._name}-{number}", answers) as url:
+        address = self._address(environment, answers.shared.sdists)
+        with self._view.answering(address, answers) as url:
             answer = await run_uv(
                 self._uv,
                 lines,

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -22,7 +21,7 @@ import anyio.to_thread
 import msgspec
 from anyio.abc import ByteReceiveStream, Process
 
-from mirror.errors import ConfigError, shown_text
+from mirror.selection.resolving.program import Uv
 from mirror.selection.targets import Environment
 
 LIMIT_S = 600.0
@@ -31,12 +30,7 @@ MEMORY_BYTES = 2 << 30
 """Maximum address space of one run."""
 _OUTPUT_BYTES = 16 << 20
 """Maximum length of the resolver's answer, and of its words."""
-_VERSION_S = 60.0
 
-NO_UV = (
-    "the resolver uv is not there: install the extra `resolve` (`pip install 'offline-mirror[resolve]'`),"
-    " or name the program in MIRROR_UV"
-)
 _LAUNCHER = (
     "import ctypes, os, resource, signal, sys\n"
     "ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)\n"
@@ -59,41 +53,6 @@ class UvAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Its output: ``name==version``."""
     words: str
     """Its text on stderr, without secrets."""
-
-
-class Uv(msgspec.Struct, frozen=True, kw_only=True):
-    """The resolver's program."""
-
-    path: str
-    version: str
-
-
-def find_uv(env: Mapping[str, str]) -> str | None:
-    """Return the path of uv: as ``MIRROR_UV`` names it, next to our interpreter, or on ``PATH``.
-
-    Raises ``ConfigError`` where the named one is not there.
-    """
-    if named := env.get("MIRROR_UV"):
-        if not os.access(named, os.X_OK) or not Path(named).is_file():
-            problem = f"{shown_text(named)} is not a program that can be run"
-            raise ConfigError(where="MIRROR_UV", problem=problem)
-        return named
-    neighbour = Path(sys.executable).parent / "uv"
-    if neighbour.is_file() and os.access(neighbour, os.X_OK):
-        return str(neighbour)
-    return shutil.which("uv", path=env.get("PATH", os.defpath))
-
-
-async def open_uv(env: Mapping[str, str]) -> Uv | None:
-    """Return the resolver with its version, or None where there is none. Raises ``ConfigError``."""
-    path = await anyio.to_thread.run_sync(find_uv, env)
-    if path is None:
-        return None
-    with anyio.move_on_after(_VERSION_S):
-        answer = await anyio.run_process([path, "--version"], env={"PATH": os.defpath}, check=False)
-        if answer.returncode == 0:
-            return Uv(path=path, version=answer.stdout.decode(errors="replace").strip())
-    raise ConfigError(where="uv", problem=f"{shown_text(path)} does not run: `uv --version` failed")
 
 
 async def run_uv(

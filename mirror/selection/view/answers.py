@@ -1,14 +1,12 @@
-"""The answers of one run of the resolver: the tables of the projects that it asks for, on demand, and
-their metadata.
+"""The answers of the view: the tables of the projects that a run of the resolver asks for, on demand,
+and their metadata.
 
-Invariants: a name is answered once in a run, and stays answered so; an answer that can't be had for a
+Invariants: a name is answered once at an address, and stays answered so; an answer that can't be had for a
 reason that is not the project's own makes the run void at once, since the answer would be wrong.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from typing import Protocol
 
 import anyio
@@ -67,77 +65,47 @@ class TooManyNames(Exception):
     """A resolution has asked for more projects than any real one needs."""
 
 
-class RunAnswers:
-    """The answers of the view in one run."""
+class SharedAnswers:
+    """The answers at one address of the view: for one environment, equal for each run that reads it.
+
+    Runs share the resolver's cache, which knows a file by its name below the address.
+    """
 
     def __init__(self, offers: Offers, environment: Environment, sdists: Sdists) -> None:
-        self._offers, self.environment, self._sdists = offers, environment, sdists
+        self.offers, self.environment, self.sdists = offers, environment, sdists
         self.tables: dict[ProjectName, VersionTable] = {}
-        """Of all names that were asked for, also of those that no index lists."""
         self.metadata: dict[tuple[ProjectName, Version], FileMetadata] = {}
-        self.void: Exception | None = None
-        """Why the run counts for nothing."""
-        self.has_failed = anyio.Event()
-        """Set with ``void``: the resolver is ended at once."""
         self._pages: dict[ProjectName, bytes] = {}
         self._texts: dict[tuple[ProjectName, Version], bytes] = {}
-        self._sdists_read: Counter[ProjectName] = Counter()
-        self._locks: dict[ProjectName, anyio.Lock] = {}
+        self._locks: dict[object, anyio.Lock] = {}
 
     async def table(self, project: ProjectName) -> VersionTable:
-        """Return the table of a project, read at the first call. Raises ``MirrorError``."""
+        """Return the table of a project, built at the first call. Raises ``MirrorError``."""
         async with self._locks.setdefault(project, anyio.Lock()):
             known = self.tables.get(project)
             if known is None:
-                if len(self.tables) >= MAX_NAMES:
-                    raise TooManyNames
-                listing = await self._offers.look(project)
-                known = build_table(listing, self.environment, self._sdists)
-                self.tables[project] = known
+                listing = await self.offers.look(project)
+                known = self.tables[project] = build_table(listing, self.environment, self.sdists)
         return known
 
-    async def page(self, project: ProjectName) -> bytes | None:
-        """Return the page of a project, or None for a name that no index lists."""
-        try:
-            table = await self.table(project)
-        except (MirrorError, TooManyNames) as exc:
-            self._fail(exc)
-            raise
-        if not table.listing.is_listed:
-            return None
+    def page(self, project: ProjectName) -> bytes:
+        """Return the page of a project whose table is built; it stays the same at this address."""
         if project not in self._pages:
-            self._pages[project] = render_page(table)
+            self._pages[project] = render_page(self.tables[project])
         return self._pages[project]
 
-    async def metadata_text(self, alias: str) -> bytes | None:
-        """Return the metadata of the file that is shown under an alias name; None for an unknown one."""
-        found = version_of_alias(alias)
-        if found is None:
-            return None
-        project, version = found
-        table = self.tables.get(project)
-        shown = table.shown.get(version) if table is not None else None
-        if shown is None or alias != alias_of(project, shown.version):
-            return None
-        text = self._texts.get((project, version))
-        if text is None:
-            try:
-                text = await self._read(project, shown)
-            except MirrorError as exc:
-                self._fail(exc)
-                raise
-            self._texts[project, version] = text
-        return text
+    async def text(self, project: ProjectName, shown: ShownVersion) -> bytes:
+        """Return the metadata of a version for the resolver. Raises ``MirrorError``."""
+        key = (project, shown.version)
+        async with self._locks.setdefault(key, anyio.Lock()):
+            if key not in self._texts:
+                self._texts[key] = await self._read(project, shown)
+        return self._texts[key]
 
     async def _read(self, project: ProjectName, shown: ShownVersion) -> bytes:
         version = shown.version
-        if not shown.is_wheel:
-            self._sdists_read[project] += 1
-            if self._sdists_read[project] > MAX_SDISTS:
-                detail = f"{project} {version}: {MAX_SDISTS} source distributions were read before"
-                return self._pass(project, shown, GapReason.UNPROVED, detail)
         try:
-            data = await self._offers.metadata(project, shown.offer)
+            data = await self.offers.metadata(project, shown.offer)
             read = read_metadata(data, project, version)
         except MetadataRefused as exc:
             reason = reason_of_ledger(exc.hidden.reason)
@@ -148,27 +116,100 @@ class RunAnswers:
             )
             return self._pass(project, shown, reason, words)
         except MetadataProblem as exc:
-            return self._pass(
-                project, shown, GapReason.FAILED, f"bad-file: {shown.offer.file.filename}: {exc}"
-            )
+            words = f"bad-file: {shown.offer.file.filename}: {exc}"
+            return self._pass(project, shown, GapReason.FAILED, words)
         if not self.environment.admits(read.requires_python):
-            detail = f"{project} {version} requires Python {read.requires_python}, not {self.environment.release}"
-            return self._pass(project, shown, GapReason.REQUIRES_PYTHON, detail)
+            asked = read.requires_python
+            words = f"{project} {version} requires Python {asked}, not {self.environment.release}"
+            return self._pass(project, shown, GapReason.REQUIRES_PYTHON, words)
         self.metadata[project, version] = read
         return render_metadata(read, project, version)
 
     def _pass(
         self, project: ProjectName, shown: ShownVersion, reason: GapReason, detail: str
     ) -> bytes:
-        """Move a version to those that are passed over."""
-        table, version = self.tables[project], shown.version
-        passed = Passed(version=version, reason=reason, detail=detail, offers=(shown.offer,))
-        self.tables[project] = msgspec.structs.replace(
-            table,
-            shown={v: one for v, one in table.shown.items() if v != version},
-            passed={**table.passed, version: passed},
-        )
-        return render_refused(project, version)
+        self.tables[project] = _without(self.tables[project], shown, reason, detail)
+        return render_refused(project, shown.version)
+
+
+class RunAnswers:
+    """The answers of the view in one run: what this run asked for, and why it may count for nothing."""
+
+    def __init__(self, shared: SharedAnswers) -> None:
+        self.shared, self.environment = shared, shared.environment
+        self.tables: dict[ProjectName, VersionTable] = {}
+        """Of all names that were asked for, also of those that no index lists."""
+        self.metadata: dict[tuple[ProjectName, Version], FileMetadata] = {}
+        self.void: Exception | None = None
+        """Why the run counts for nothing."""
+        self.has_failed = anyio.Event()
+        """Set with ``void``: the resolver is ended at once."""
+        self._sdists_read: dict[ProjectName, set[Version]] = {}
+        self._limited: dict[ProjectName, list[ShownVersion]] = {}
+        """Source distributions beyond the limit of this run."""
+
+    async def page(self, project: ProjectName) -> bytes | None:
+        """Return the page of a project, or None for a name that no index lists."""
+        try:
+            table = await self.shared.table(project)
+            if project not in self.tables and len(self.tables) >= MAX_NAMES:
+                raise TooManyNames
+        except (MirrorError, TooManyNames) as exc:
+            self._fail(exc)
+            raise
+        self._take(project)
+        return self.shared.page(project) if table.listing.is_listed else None
+
+    async def metadata_text(self, alias: str) -> bytes | None:
+        """Return the metadata of the file that is shown under an alias name; None for an unknown one."""
+        found = version_of_alias(alias)
+        if found is None:
+            return None
+        project, version = found
+        table = self.shared.tables.get(project)
+        shown = self._shown(table, version) if table is not None else None
+        if shown is None or alias != alias_of(project, shown.version):
+            return None
+        if self._is_beyond(project, shown):
+            self._take(project)
+            return render_refused(project, version)
+        try:
+            text = await self.shared.text(project, shown)
+        except MirrorError as exc:
+            self._fail(exc)
+            raise
+        if (read := self.shared.metadata.get((project, version))) is not None:
+            self.metadata[project, version] = read
+        self._take(project)
+        return text
+
+    def _shown(self, table: VersionTable, version: Version) -> ShownVersion | None:
+        """Return a version as the page shows it, also one whose metadata was refused since."""
+        if version in table.shown:
+            return table.shown[version]
+        passed = table.passed.get(version)
+        return passed.shown if passed is not None else None
+
+    def _is_beyond(self, project: ProjectName, shown: ShownVersion) -> bool:
+        """Return whether this run has read enough source distributions of a project."""
+        if shown.is_wheel:
+            return False
+        read = self._sdists_read.setdefault(project, set())
+        if shown.version not in read and len(read) >= MAX_SDISTS:
+            self._limited.setdefault(project, []).append(shown)
+            return True
+        read.add(shown.version)
+        return False
+
+    def _take(self, project: ProjectName) -> None:
+        """Remember the table of a project as this run sees it."""
+        table = self.shared.tables[project]
+        for shown in self._limited.get(project, ()):
+            detail = (
+                f"{project} {shown.version}: {MAX_SDISTS} source distributions were read before"
+            )
+            table = _without(table, shown, GapReason.UNPROVED, detail)
+        self.tables[project] = table
 
     def _fail(self, error: Exception) -> None:
         if self.void is None:
@@ -176,6 +217,16 @@ class RunAnswers:
             self.has_failed.set()
 
 
-def names_of(answers: RunAnswers) -> Mapping[ProjectName, VersionTable]:
-    """Return the tables by name, in their order: equal runs ask in any order."""
-    return {name: answers.tables[name] for name in sorted(answers.tables)}
+def _without(
+    table: VersionTable, shown: ShownVersion, reason: GapReason, detail: str
+) -> VersionTable:
+    """Return a table in which a shown version is passed over."""
+    version = shown.version
+    passed = Passed(
+        version=version, reason=reason, detail=detail, offers=(shown.offer,), shown=shown
+    )
+    return msgspec.structs.replace(
+        table,
+        shown={v: one for v, one in table.shown.items() if v != version},
+        passed={**table.passed, version: passed},
+    )

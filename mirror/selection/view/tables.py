@@ -75,6 +75,8 @@ class Passed(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     offers: tuple[Offer, ...] = ()
     """The files that would be chosen if they could be had."""
+    shown: ShownVersion | None = None
+    """As the resolver saw it on the page, before its metadata was refused."""
 
 
 class VersionTable(msgspec.Struct, frozen=True, kw_only=True):

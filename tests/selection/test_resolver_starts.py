@@ -1,0 +1,74 @@
+"""When the resolver is started, and what its runs share."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from wanting import WantingMirror, add
+
+
+@pytest.fixture
+async def index(simulator):
+    return await simulator(core_metadata=True)
+
+
+class Started:
+    """A program in front of uv that counts how it is started; ``take`` returns the words since the last call."""
+
+    def __init__(self, folder: Path) -> None:
+        self.program, self._log = folder / "uv", folder / "started.log"
+        neighbour = Path(sys.executable).parent / "uv"
+        uv = neighbour if neighbour.exists() else shutil.which("uv")
+        self.program.write_text(f'#!/bin/sh\necho "$1 $2" >> {self._log}\nexec {uv} "$@"\n')
+        self.program.chmod(0o755)
+
+    def take(self) -> list[str]:
+        lines = self._log.read_text().split("\n")[:-1] if self._log.exists() else []
+        self._log.unlink(missing_ok=True)
+        return [line.strip() for line in lines]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Started:
+    return Started(tmp_path)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, index, started: Started) -> WantingMirror:
+    mirror = WantingMirror(tmp_path / "mirror", {"main": index})
+    mirror.env = {"MIRROR_UV": str(started.program)}
+    return mirror
+
+
+async def test_an_idle_cycle_starts_no_program(index, mirror, started):
+    """The version of uv is remembered by its file; another file is asked for its version once."""
+    add(index, "app", "1.0")
+    mirror.want("app")
+    await mirror.cycle()
+    assert started.take() == ["--version", "pip compile"]
+    await mirror.cycle()
+    assert started.take() == []
+    started.program.write_bytes(started.program.read_bytes() + b"# a newer one\n")
+    await mirror.cycle()
+    assert started.take() == ["--version"]
+
+
+async def test_runs_share_a_cache_and_nothing_else(index, mirror, started):
+    """Each want is known to depend on the names that it asked for itself, although runs for one target share a cache."""
+    add(index, "one", "1.0", "both", "first")
+    add(index, "two", "1.0", "both", "second")
+    for name in ("both", "first", "second"):
+        add(index, name, "1.0")
+    mirror.wants = mirror.wanted("one", name="a") + mirror.wanted("two", name="b")
+    await mirror.cycle()
+    asked = "SELECT r.want, a.project FROM asked a JOIN resolution r ON r.id = a.resolution ORDER BY 1, 2"
+    names = {"a": ("both", "first", "one"), "b": ("both", "second", "two")}
+    assert mirror.query(asked) == [(want, name) for want in names for name in names[want]]
+    started.take()
+    add(index, "first", "2.0")
+    await mirror.cycle()
+    assert started.take() == ["pip compile"]
+    assert "first-2.0-py3-none-any.whl" in mirror.names()
