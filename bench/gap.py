@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mirror.core.model import Entry, ProjectView
 from mirror.core.names import ProjectName, Sha256
-from mirror.core.render_pages import iter_root_html, iter_root_json, render_project
+from mirror.core.pages.render_pages import iter_root_html, iter_root_json, render_project
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.pages import PageStore
 

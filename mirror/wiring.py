@@ -21,7 +21,7 @@ import anyio.to_thread
 import msgspec
 
 from mirror.config import Config, IndexConfig
-from mirror.core.kept_links import KeptLinks, is_masked, masked_root
+from mirror.core.files.kept_links import KeptLinks, is_masked, masked_root
 from mirror.core.policy import Selection, compile_selections
 from mirror.errors import AccessDenied, ConfigError, MirrorError
 from mirror.holdings.holdings import Clock, Holdings

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from mirror.core.unknown_keys import without_url_secrets_json
+from mirror.core.pages.unknown_keys import without_url_secrets_json
 from mirror.state.schema import MIGRATIONS
 
 

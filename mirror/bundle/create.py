@@ -36,7 +36,7 @@ from mirror.bundle.receive import (
     volume_name,
 )
 from mirror.bundle.volumes import Told, lay_out, write_volumes
-from mirror.core.render_pages import RENDERER
+from mirror.core.pages.render_pages import RENDERER
 from mirror.errors import BundleError, ConfigError, TreeError
 from mirror.logs import get_logger
 from mirror.state.frozen.plan import Plan

@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
-from mirror.core.distributions import is_wheel
+from mirror.core.files.distributions import is_wheel
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import BundleError, TreeError
 from mirror.state.frozen.plan import Plan, PlannedItem

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mirror import __version__
-from mirror.core.direction_marks import escape_marks
+from mirror.core.words.direction_marks import escape_marks
 from mirror.errors import MirrorError, TreeError, leaves_of
 from mirror.logs import error_priority, redact
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from mirror.core.amounts import ago, counted, duration, size
+from mirror.core.words.amounts import ago, counted, duration, size
 from mirror.errors import shown_text
 from mirror.logs import redact
 

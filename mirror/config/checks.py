@@ -15,8 +15,8 @@ import msgspec
 
 from mirror.config.addresses import check_serve, check_service, is_loopback_host, split_url
 from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, SiteConfig
+from mirror.core.files.origins import page_origins
 from mirror.core.names import normalize_project
-from mirror.core.origins import page_origins
 from mirror.errors import ConfigError, UnsafeName, shown_text
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

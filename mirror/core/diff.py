@@ -13,8 +13,8 @@ from enum import Enum
 
 import msgspec
 
-from mirror.core.distributions import is_foreign, metadata_to_fetch
-from mirror.core.labels import merged_labels
+from mirror.core.files.distributions import is_foreign, metadata_to_fetch
+from mirror.core.files.labels import merged_labels
 from mirror.core.model import Digests, Labels, ListedFile, ProjectMeta, ProjectPage
 from mirror.core.names import STRONG_DIGESTS, Sha256, digests_to_compare
 from mirror.core.policy import FileRefusal, Selected

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from mirror.core.distributions import is_foreign
+from mirror.core.files.distributions import is_foreign
 from mirror.core.model import IndexPolicy, Labels, ListedFile, ProjectPage
 from mirror.core.names import ProjectName, compile_patterns, strongest_digest
 from mirror.errors import Reason

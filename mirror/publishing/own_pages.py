@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mirror.core import parse_html, parse_json
 from mirror.core.model import Entry, ListedFile, ProjectPage, ProjectView
 from mirror.core.names import ProjectName, Sha256, check_sha256, normalize_project
-from mirror.core.render_pages import RenderedPage, render_project
+from mirror.core.pages import parse_html, parse_json
+from mirror.core.pages.render_pages import RenderedPage, render_project
 from mirror.errors import BadPage, UnsafeName
 from mirror.tree.check import read_page_file
 from mirror.tree.pages import HTML, JSON_V1

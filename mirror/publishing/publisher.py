@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from mirror.core.names import ProjectName
-from mirror.core.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
+from mirror.core.pages.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
 from mirror.errors import TreeError
 from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger

@@ -19,7 +19,7 @@ import msgspec
 
 from mirror.core.model import ProjectPage
 from mirror.core.names import ProjectName, Sha256
-from mirror.core.render_pages import RenderedPage
+from mirror.core.pages.render_pages import RenderedPage
 from mirror.logs import get_logger
 from mirror.publishing.own_pages import read_page, render_again
 from mirror.state.blobs.durability import load_ended_by_storage

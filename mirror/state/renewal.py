@@ -12,9 +12,9 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from mirror.core.distributions import is_wheel, sdist_project
+from mirror.core.files.distributions import is_wheel, sdist_project
 from mirror.core.names import ProjectName, Sha256
-from mirror.core.render_pages import RENDERER
+from mirror.core.pages.render_pages import RENDERER
 from mirror.state.entries.offered import BlobKey, KnownMetadata, Offered, enter_offered
 from mirror.state.frozen.snapshots import FrozenKind
 from mirror.state.listing.columns import FORGET_VALIDATORS

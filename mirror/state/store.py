@@ -19,8 +19,8 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.core.kept_links import ABSOLUTE_LINKS, KeptLinks
-from mirror.core.unknown_keys import without_url_secrets_json
+from mirror.core.files.kept_links import ABSOLUTE_LINKS, KeptLinks
+from mirror.core.pages.unknown_keys import without_url_secrets_json
 from mirror.errors import StateError
 from mirror.state.rows import mapping_of, structs_of, values_of
 from mirror.state.schema import MIGRATIONS, SCHEMA_VERSION

@@ -22,12 +22,12 @@ from mirror.core.diff import (
     diff_page,
     diff_unchanged,
 )
-from mirror.core.kept_links import is_incomplete
+from mirror.core.files.kept_links import is_incomplete
+from mirror.core.files.origins import origin_of_url
 from mirror.core.model import Digests, ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName, Sha256, digests_to_compare, normalize_project
-from mirror.core.origins import origin_of_url
+from mirror.core.pages.root_links import resolve_address
 from mirror.core.policy import FOREIGN_NAME, FileRefusal, Selected, digest_of_needed, narrow
-from mirror.core.root_links import resolve_address
 from mirror.errors import (
     AccessDenied,
     BadPage,

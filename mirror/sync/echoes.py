@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from mirror.core.labels import TEXT_LABELS
+from mirror.core.files.labels import TEXT_LABELS
 from mirror.core.model import Labels, ListedFile, ProjectMeta, ProjectPage, RefusedFile
-from mirror.core.unknown_keys import canonical_json
+from mirror.core.pages.unknown_keys import canonical_json
 from mirror.logs import has_secret
 
 

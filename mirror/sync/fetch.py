@@ -17,7 +17,7 @@ import msgspec
 from anyio.abc import TaskStatus
 
 from mirror.core.diff import Fetch, FetchMetadata, HeldFile, Rehash, may_offer
-from mirror.core.distributions import is_wheel, metadata_to_fetch
+from mirror.core.files.distributions import is_wheel, metadata_to_fetch
 from mirror.core.model import Labels
 from mirror.errors import (
     AccessDenied,

@@ -7,7 +7,7 @@ bring this removal about, so it bypasses the removal brake.
 
 from __future__ import annotations
 
-from mirror.core.distributions import is_foreign
+from mirror.core.files.distributions import is_foreign
 from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.entries.held import OpenFile, iter_open_files

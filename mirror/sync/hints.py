@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from mirror.core.root_links import FLAT_CAUSE
+from mirror.core.pages.root_links import FLAT_CAUSE
 from mirror.errors import (
     THE_CONFIGURATION,
     THE_INDEX,

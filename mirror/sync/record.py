@@ -17,7 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from mirror.core.diff import Fetch, FetchMetadata, HeldFile, Rehash
-from mirror.core.distributions import is_wheel
+from mirror.core.files.distributions import is_wheel
 from mirror.core.model import Digests
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import Reason, TreeError

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from mirror.core.names import ProjectName
-from mirror.core.render_pages import RenderedPage
+from mirror.core.pages.render_pages import RenderedPage
 from mirror.errors import DiskFull, TreeError
 from mirror.tree.atomic import (
     FEW,

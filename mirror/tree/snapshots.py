@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from mirror.core.names import ProjectName
-from mirror.core.render_pages import RenderedPage
+from mirror.core.pages.render_pages import RenderedPage
 from mirror.tree.atomic import (
     Buffer,
     check_directory,

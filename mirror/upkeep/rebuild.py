@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import ObjectReceiveStream
 
-from mirror.core.distributions import belongs_to, is_foreign, is_wheel
+from mirror.core.files.distributions import belongs_to, is_foreign, is_wheel
 from mirror.core.model import ListedFile, ProjectPage
 from mirror.core.names import ProjectName, Sha256, check_filename, check_sha256
 from mirror.errors import StateError, TreeError, UnsafeName, leaves_of

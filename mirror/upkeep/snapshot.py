@@ -18,9 +18,9 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.core import parse_json
 from mirror.core.names import ProjectName
-from mirror.core.render_pages import iter_root_html, iter_root_json
+from mirror.core.pages import parse_json
+from mirror.core.pages.render_pages import iter_root_html, iter_root_json
 from mirror.errors import BadPage, ConfigError, TreeError
 from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger

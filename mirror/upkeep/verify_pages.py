@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import anyio.to_thread
 
 from mirror.core.names import ProjectName, normalize_project
-from mirror.core.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
+from mirror.core.pages.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
 from mirror.errors import UnsafeName
 from mirror.holdings.holdings import Holdings
 from mirror.state.entries.pages import PageState, load_marked, load_pages, load_published

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 import anyio
 
-from mirror.core.flat import FlatPage, group_files, validators_of_part
-from mirror.core.links import too_many_files
+from mirror.core.files.links import too_many_files
 from mirror.core.model import ProjectPage, Validators
 from mirror.core.names import ProjectName
+from mirror.core.pages.flat import FlatPage, group_files, validators_of_part
 from mirror.upstream.index import IndexClient, PageLook, Read, RootLook, Unchanged
 from mirror.upstream.memory import PageLease
 

@@ -16,13 +16,18 @@ import anyio.to_thread
 import msgspec
 
 from mirror.config import IndexConfig, Limits
-from mirror.core import parse_html, parse_json
-from mirror.core.flat import ANY
+from mirror.core.files.origins import origin_of_url, page_origins
 from mirror.core.model import ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName
-from mirror.core.origins import origin_of_url, page_origins
-from mirror.core.page_cost import PAGE_MEMORY_BYTES, html_page_cost, json_page_cost, too_costly
-from mirror.core.root_links import resolve_address
+from mirror.core.pages import parse_html, parse_json
+from mirror.core.pages.flat import ANY
+from mirror.core.pages.page_cost import (
+    PAGE_MEMORY_BYTES,
+    html_page_cost,
+    json_page_cost,
+    too_costly,
+)
+from mirror.core.pages.root_links import resolve_address
 from mirror.errors import BadPage, TooLarge, Unavailable, UpstreamError
 from mirror.upstream.memory import PageLease, PageMemory
 from mirror.upstream.pages import Body, PageLimit, read_page

@@ -13,7 +13,7 @@ from typing import Final
 
 import anyio
 
-from mirror.core.page_cost import PAGE_MEMORY_BYTES
+from mirror.core.pages.page_cost import PAGE_MEMORY_BYTES
 
 _BODIES_BYTES: Final = 256 << 20
 """Maximum of all bodies of pages; the oldest one may go beyond it, up to the limit of one page."""

@@ -18,13 +18,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mirror.config import IndexConfig, Limits
-from mirror.core import parse_html, parse_json
-from mirror.core.flat import ANY, group_files
+from mirror.core.files.origins import page_origins
 from mirror.core.model import ListedFile, ProjectPage, RootPage
 from mirror.core.names import ProjectName, normalize_project, strongest_digest
-from mirror.core.origins import page_origins
+from mirror.core.pages import parse_html, parse_json
+from mirror.core.pages.flat import ANY, group_files
+from mirror.core.pages.root_links import resolve_address
 from mirror.core.policy import Selection
-from mirror.core.root_links import resolve_address
 from mirror.errors import BadPage, MirrorError, Unavailable, shown_text
 from mirror.logs import redact
 from mirror.upstream.index import ACCEPT, ROOT_EXTRA_S, is_json

@@ -27,8 +27,8 @@ from yarl import URL
 
 from mirror.config import IndexConfig, Limits
 from mirror.core.backoff import parse_retry_after
-from mirror.core.kept_links import secret_segments
-from mirror.core.origins import origin_of_url, page_origins
+from mirror.core.files.kept_links import secret_segments
+from mirror.core.files.origins import origin_of_url, page_origins
 from mirror.errors import (
     THE_CONFIGURATION,
     THE_INDEX,

@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 
 from mirror.core.model import Validators
 from mirror.core.names import ProjectName
-from mirror.core.root_links import resolve_address
+from mirror.core.pages.root_links import resolve_address
 from mirror.errors import MirrorError
 from mirror.logs import get_logger, write_line
 from mirror.tree.layout import Layout

@@ -30,7 +30,7 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     request: FileRequest
     metadata: Digests = ()
-    """Digests of the metadata to be fetched with it (``core.distributions.metadata_to_fetch``)."""
+    """Digests of the metadata to be fetched with it (``core.files.distributions.metadata_to_fetch``)."""
 
 
 async def fetch_to_staging(

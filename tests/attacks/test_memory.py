@@ -18,10 +18,10 @@ from anyio import create_task_group, wait_all_tasks_blocked
 from beside_program import Beside, log_of
 from mirror_program import Mirror, published, report_of
 
-from mirror.core import parse_html
 from mirror.core.model import IndexPolicy
 from mirror.core.names import ProjectName
-from mirror.core.page_cost import (
+from mirror.core.pages import parse_html
+from mirror.core.pages.page_cost import (
     MAX_FILE_BYTES,
     MAX_META_BYTES,
     MAX_VALUE_BYTES,
@@ -31,9 +31,9 @@ from mirror.core.page_cost import (
     html_page_cost,
     json_page_cost,
 )
-from mirror.core.parse_html import parse_project_page as parse_html_page
-from mirror.core.parse_html import parse_root_page as parse_html_root
-from mirror.core.parse_json import parse_project_page, parse_root_page
+from mirror.core.pages.parse_html import parse_project_page as parse_html_page
+from mirror.core.pages.parse_html import parse_root_page as parse_html_root
+from mirror.core.pages.parse_json import parse_project_page, parse_root_page
 from mirror.core.policy import compile_selections
 from mirror.errors import BadPage, Reason, TooLarge
 from mirror.upstream.memory import PageMemory

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mirror.config import AuthConfig
-from mirror.core.unknown_keys import canonical_json
+from mirror.core.pages.unknown_keys import canonical_json
 from mirror.logs import redact
 from mirroring import Mirror
 from simulator import build_wheel

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mirror.core.names import ProjectName
-from mirror.core.parse_html import parse_project_page
+from mirror.core.pages.parse_html import parse_project_page
 from mirror.errors import BadPage, Reason
 from mirroring import Mirror, counters, failures, offered
 from simulator import JSON_TYPE, Page, Simulator, Unframed, build_wheel

@@ -18,7 +18,7 @@ import uv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.core.upload_time import is_readable_time
+from mirror.core.files.upload_time import is_readable_time
 from mirroring import Mirror, failures
 from simulator import Simulator, build_wheel
 

@@ -240,7 +240,7 @@ def test_a_root_that_hides_or_invents_a_project(site: Site, far: Far) -> None:
 
 def test_pages_of_both_renderers_are_accepted(site: Site, far: Far) -> None:
     """Pages with data-dist-info-metadata, as the first release wrote them, and pages without it are applied."""
-    from mirror.core.render_pages import _foot, _head
+    from mirror.core.pages.render_pages import _foot, _head
 
     class Old(State):
         @property

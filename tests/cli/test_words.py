@@ -8,7 +8,7 @@ from mirror.cli.text import folded, remaining, safe, table
 from mirror.cli.words.cycle import Place, describe_cycle, failure_lines
 from mirror.cli.words.missing import missing_lines
 from mirror.cli.words.plan import describe_plan
-from mirror.core.advice import ADVICE
+from mirror.core.words.advice import ADVICE
 from mirror.errors import AccessDenied, Reason, TreeError
 from mirror.sync.report import IndexCounters, PlanItem, Report, Shown
 

@@ -17,7 +17,7 @@ from clients.interpreters import installed_client
 from mirror_program import call, clean_environment
 
 from mirror.cli import main
-from mirror.core.client_config import CLIENTS
+from mirror.core.words.client_config import CLIENTS
 from simulator import ThreadedSimulator
 
 PROJECT = '[project]\nname = "app"\nversion = "0"\nrequires-python = ">=3.10"\ndependencies = ["demo-app"]\n'

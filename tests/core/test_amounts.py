@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.advice import ADVICE, INDEX_DENIED, advice_for
-from mirror.core.amounts import ago, counted, duration, size
 from mirror.core.times import utc_text
+from mirror.core.words.advice import ADVICE, INDEX_DENIED, advice_for
+from mirror.core.words.amounts import ago, counted, duration, size
 from mirror.errors import Reason
 
 SIZES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.build_requires import DEFAULT_BUILD, read_build_requires
+from mirror.core.files.build_requires import DEFAULT_BUILD, read_build_requires
 
 DECLARED = {
     "none": (None, DEFAULT_BUILD),

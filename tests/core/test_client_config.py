@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.client_config import CLIENTS, ClientAddress, render_client_config
+from mirror.core.words.client_config import CLIENTS, ClientAddress, render_client_config
 
 URL = "http://mirror.example:8080/simple/"
 TRUST = {

@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from mirror.core.direction_marks import HTML_REFERENCES, escape_marks, escape_marks_in_json
+from mirror.core.words.direction_marks import HTML_REFERENCES, escape_marks, escape_marks_in_json
 from mirror.errors import shown_text
 
 MARKS = [

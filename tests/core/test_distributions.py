@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.distributions import belongs_to, is_foreign, metadata_to_fetch
+from mirror.core.files.distributions import belongs_to, is_foreign, metadata_to_fetch
 from mirror.core.model import ListedFile
 from mirror.core.names import ProjectName
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.flat import ANY, group_files, project_of_filename, validators_of_part
-from mirror.core.parse_html import parse_project_page
+from mirror.core.pages.flat import ANY, group_files, project_of_filename, validators_of_part
+from mirror.core.pages.parse_html import parse_project_page
 
 PROJECTS = {
     "tide_tables-1.2+cpu-cp311-cp311-linux_x86_64.whl": "tide-tables",

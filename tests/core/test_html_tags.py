@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
-from mirror.core import html_tags
-from mirror.core.html_tags import ODD_LIMIT_BYTES, OddDocumentError, Tag, iter_anchors, iter_tags
+from mirror.core.pages import html_tags
+from mirror.core.pages.html_tags import ODD_LIMIT_BYTES, OddDocumentError, Tag, iter_anchors, iter_tags
 
 FILLING = b"<p>text</p>\n" * (ODD_LIMIT_BYTES // 12 + 1)
 """Makes a document too large to be read whole."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.kept_links import KeptLinks, is_incomplete, is_masked, masked_root, secret_segments
+from mirror.core.files.kept_links import KeptLinks, is_incomplete, is_masked, masked_root, secret_segments
 
 ROOT = "https://index.example/t0k%2Fen/simple/"
 SECRET = KeptLinks(secret_root=ROOT)

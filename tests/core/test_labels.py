@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from mirror.core.changes import PublishedFile, compare_project
-from mirror.core.labels import FILE_KEYS, TEXT_LABELS, merged_labels
+from mirror.core.files.labels import FILE_KEYS, TEXT_LABELS, merged_labels
 from mirror.core.model import Entry, Labels, ProjectMeta, ProjectView
 from mirror.core.names import ProjectName, Sha256
-from mirror.core.parse_html import parse_project_page as parse_html
-from mirror.core.parse_json import parse_project_page as parse_json
-from mirror.core.render_pages import render_project
+from mirror.core.pages.parse_html import parse_project_page as parse_html
+from mirror.core.pages.parse_json import parse_project_page as parse_json
+from mirror.core.pages.render_pages import render_project
 
 NAME = ProjectName("demo")
 URL = "https://index/simple/demo/"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mirror.core.links import Base, Doubts, check_api_version, is_https, last_segment, parse_base, resolve_link
+from mirror.core.files.links import Base, Doubts, check_api_version, is_https, last_segment, parse_base, resolve_link
 from mirror.errors import BadPage
 
 PAGE = "https://packages.example/simple/demo/"

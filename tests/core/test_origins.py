@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.origins import page_origins
+from mirror.core.files.origins import page_origins
 
 ALLOWED = {
     "https": ("https://index.example/simple/", (), {"https://index.example"}),

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mirror.core import parse_html, parse_json
 from mirror.core.model import Labels, ListedFile, ProjectMeta, RefusedFile
 from mirror.core.names import ProjectName
-from mirror.core.page_cost import (
+from mirror.core.pages import parse_html, parse_json
+from mirror.core.pages.page_cost import (
     MAX_FILE_BYTES,
     MAX_META_BYTES,
     MAX_VALUE_BYTES,

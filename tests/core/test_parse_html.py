@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mirror.core.model import Labels, ListedFile, ProjectMeta, ProjectPage, RefusedFile, RootPage
 from mirror.core.names import ProjectName
-from mirror.core.parse_html import parse_project_page, parse_root_page
+from mirror.core.pages.parse_html import parse_project_page, parse_root_page
 from mirror.errors import BadPage, Reason
 
 PAGES = Path(__file__).parents[1] / "pages"

@@ -30,10 +30,10 @@ from pypi_simple import ProjectPage as OraclePage
 
 from mirror.core.model import ListedFile
 from mirror.core.names import ProjectName, normalize_project
-from mirror.core.parse_html import parse_project_page as parse_html_page
-from mirror.core.parse_html import parse_root_page as parse_html_root
-from mirror.core.parse_json import parse_project_page as parse_json_page
-from mirror.core.parse_json import parse_root_page as parse_json_root
+from mirror.core.pages.parse_html import parse_project_page as parse_html_page
+from mirror.core.pages.parse_html import parse_root_page as parse_html_root
+from mirror.core.pages.parse_json import parse_project_page as parse_json_page
+from mirror.core.pages.parse_json import parse_root_page as parse_json_root
 
 PAGES = Path(__file__).parents[1] / "pages"
 ROOT = "https://packages.example/simple/"

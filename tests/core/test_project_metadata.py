@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.core.names import ProjectName
-from mirror.core.project_metadata import (
+from mirror.core.files.project_metadata import (
     MAX_SUMMARY,
     Dependency,
     ProjectMetadata,
@@ -15,6 +14,7 @@ from mirror.core.project_metadata import (
     parse_project_metadata,
     parse_summary,
 )
+from mirror.core.names import ProjectName
 
 WHOLE = """\
 Metadata-Version: 2.4

@@ -15,8 +15,8 @@ from pypi_simple import ProjectPage
 
 from mirror.core.model import Entry, Labels, ProjectMeta, ProjectView
 from mirror.core.names import ProjectName, Sha256
-from mirror.core.render_pages import blob_url, iter_root_html, iter_root_json, render_project
-from mirror.core.unknown_keys import canonical_json
+from mirror.core.pages.render_pages import blob_url, iter_root_html, iter_root_json, render_project
+from mirror.core.pages.unknown_keys import canonical_json
 
 A = Sha256("a" * 64)
 B = Sha256("b" * 64)

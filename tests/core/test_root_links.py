@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from mirror.core.files.origins import page_origins
 from mirror.core.model import RootPage
 from mirror.core.names import ProjectName
-from mirror.core.origins import page_origins
-from mirror.core.parse_html import parse_root_page
-from mirror.core.root_links import resolve_address
+from mirror.core.pages.parse_html import parse_root_page
+from mirror.core.pages.root_links import resolve_address
 from mirror.errors import BadPage
 
 GROUP = "http://127.0.0.1:80/api/v4/groups/tide/-/packages/pypi/simple/"

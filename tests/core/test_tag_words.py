@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.core.tag_words import describe_file, expand_tags
+from mirror.core.words.tag_words import describe_file, expand_tags
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.unknown_keys import canonical_json, without_url_secrets_json
+from mirror.core.pages.unknown_keys import canonical_json, without_url_secrets_json
 
 TEXTS = {
     "no URL": ("a?b", "a?b"),

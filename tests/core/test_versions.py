@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.core.versions import VersionFiles, group_versions, newest_version, parse_version, version_of
+from mirror.core.files.versions import VersionFiles, group_versions, newest_version, parse_version, version_of
 
 
 def test_versions_are_in_the_order_of_pep_440() -> None:

@@ -6,7 +6,7 @@ import pytest
 from state.seeding import add, add_revisions, rows_of
 
 from mirror.core.names import ProjectName, Sha256
-from mirror.core.render_pages import RENDERER
+from mirror.core.pages.render_pages import RENDERER
 from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.renewal import (
     load_dropped,

@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 from state.seeding import add, rows_of
 
-from mirror.core.kept_links import ABSOLUTE_LINKS, KeptLinks
+from mirror.core.files.kept_links import ABSOLUTE_LINKS, KeptLinks
 from mirror.errors import StateError
 from mirror.state import store as module
 from mirror.state.parameters import chunks, marks

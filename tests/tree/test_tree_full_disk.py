@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 from mirror.core.names import ProjectName
-from mirror.core.render_pages import RenderedPage
+from mirror.core.pages.render_pages import RenderedPage
 from mirror.errors import TreeError
 from mirror.tree.atomic import free_bytes, replace_file, sync_directory, sync_file_system
 from mirror.tree.files import FileStore

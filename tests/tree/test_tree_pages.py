@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mirror.core.names import ProjectName
-from mirror.core.render_pages import RenderedPage, iter_root_html, iter_root_json
+from mirror.core.pages.render_pages import RenderedPage, iter_root_html, iter_root_json
 from mirror.errors import TreeError
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.pages import PAGE_NAMES, PageStore

@@ -66,7 +66,7 @@ async def _prove(
 def _lines(proofs: list[Proof]) -> list[str]:
     """Return one line for each proof, and one for each gap below it."""
     from mirror.cli.text import safe
-    from mirror.core.amounts import counted, size
+    from mirror.core.words.amounts import counted, size
 
     lines = []
     for proof in proofs:

@@ -21,7 +21,7 @@ from mirror.cli.commands.configuration.client_config import client_address
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import close_output, write_error, write_out
 from mirror.cli.text import safe
-from mirror.core.amounts import counted
+from mirror.core.words.amounts import counted
 from mirror.errors import TreeError, shown_text
 from mirror.exit_codes import ExitCode
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mirror.cli.text import counted, safe, size
 from mirror.cli.words.missing import missing_lines
-from mirror.core.advice import advice_for
+from mirror.core.words.advice import advice_for
 from mirror.errors import MirrorError, Reason
 
 if TYPE_CHECKING:

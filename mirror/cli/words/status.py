@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mirror.cli.text import ago, counted, duration, safe, size, table
 from mirror.cli.words.cycle import unread_names
 from mirror.cli.words.missing import missing_lines
-from mirror.core.advice import advice_for
+from mirror.core.words.advice import advice_for
 from mirror.errors import Reason
 from mirror.exit_codes import SIGNALS
 from mirror.state.listing.sources import UNCLAIMED

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from mirror.core.build_requires import read_build_requires
+from mirror.core.files.build_requires import read_build_requires
 from mirror.core.model import ListedFile
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.offers import Hidden, MetadataRefused, Offer, ProjectOffers
-from mirror.core.parse_json import parse_project_page
+from mirror.core.pages.parse_json import parse_project_page
 from mirror.errors import Reason, TreeError, UpstreamError
 from mirror.tree.layout import Layout
 from mirror.tree.needed.metadata import (

@@ -26,7 +26,7 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-from mirror.core.distributions import is_wheel
+from mirror.core.files.distributions import is_wheel
 from mirror.core.names import ProjectName
 from mirror.core.offers import Offer, ProjectOffers
 from mirror.selection.gaps import GapReason, reason_of_ledger

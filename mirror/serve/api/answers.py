@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from mirror.config import Config
-from mirror.core.direction_marks import escape_marks_in_json
 from mirror.core.names import ProjectName
 from mirror.core.times import utc_text
+from mirror.core.words.direction_marks import escape_marks_in_json
 from mirror.serve.api.objects import (
     ChangesObject,
     ListedChange,

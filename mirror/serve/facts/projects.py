@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from mirror.core.advice import advice_for
+from mirror.core.files.project_metadata import ProjectMetadata, parse_project_metadata
+from mirror.core.files.versions import VersionFiles, Yanked, group_versions, newest_version
 from mirror.core.names import ProjectName
-from mirror.core.project_metadata import ProjectMetadata, parse_project_metadata
-from mirror.core.tag_words import describe_file, expand_tags
-from mirror.core.versions import VersionFiles, Yanked, group_versions, newest_version
+from mirror.core.words.advice import advice_for
+from mirror.core.words.tag_words import describe_file, expand_tags
 from mirror.serve.facts.reading import Reading
 from mirror.serve.facts.tree_pages import ListedBlob, PublishedPage, load_project_page
 from mirror.state.listing.sources import load_sources

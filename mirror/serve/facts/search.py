@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from mirror.core.files.versions import Yanked, group_versions, newest_version
 from mirror.core.names import ProjectName
-from mirror.core.versions import Yanked, group_versions, newest_version
 from mirror.serve.facts.reading import Reading
 from mirror.serve.facts.tree_pages import NameList, load_project_page
 from mirror.state.shown.origins import load_files

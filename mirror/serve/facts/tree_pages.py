@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mirror.core.files.versions import Yanked
 from mirror.core.names import ProjectName
-from mirror.core.versions import Yanked
 from mirror.serve.facts.reading import Reading
 
 _JSON_PAGE = "index.v1_json"

@@ -11,9 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from mirror.config import Config
-from mirror.core.advice import advice_for
 from mirror.core.changes import ProjectDifference, compare_project
-from mirror.core.versions import version_of
+from mirror.core.files.versions import version_of
+from mirror.core.words.advice import advice_for
 from mirror.errors import Reason
 from mirror.logs import redact
 from mirror.serve.facts.reading import Reading

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from markupsafe import Markup, escape
 
 from mirror.config import is_loopback_host
-from mirror.core.client_config import ClientAddress
+from mirror.core.words.client_config import ClientAddress
 
 INDEX_MARK: Final = Markup("\0index\0")
 """The address of the index."""

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from mirror.core.amounts import counted, size
+from mirror.core.words.amounts import counted, size
 from mirror.errors import Reason, shown_url
 from mirror.state.readers.overview import IndexOverview
 from mirror.status.value import Status

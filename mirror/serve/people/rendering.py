@@ -15,9 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mirror import __version__
-from mirror.core.amounts import counted, duration, size
-from mirror.core.direction_marks import escape_marks
 from mirror.core.times import utc_text
+from mirror.core.words.amounts import counted, duration, size
+from mirror.core.words.direction_marks import escape_marks
 from mirror.serve.people.static_files import STATIC_FILES
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")

@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from mirror.config import Config
-from mirror.core.client_config import CLIENTS, render_client_config
 from mirror.core.names import ProjectName
+from mirror.core.words.client_config import CLIENTS, render_client_config
 from mirror.errors import TreeError
 from mirror.serve.facts.arrivals import load_arrivals
 from mirror.serve.facts.projects import ProjectFacts, VersionFacts, load_project_facts

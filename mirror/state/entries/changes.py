@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from mirror.core.diff import HeldFile, Relabel
-from mirror.core.distributions import is_wheel
-from mirror.core.kept_links import KeptLinks
+from mirror.core.files.distributions import is_wheel
+from mirror.core.files.kept_links import KeptLinks
 from mirror.core.model import Digests, ListedFile, ProjectMeta
 from mirror.core.names import ProjectName, Sha256, strongest_digest
 from mirror.state.entries.claims import forget_later_indexes

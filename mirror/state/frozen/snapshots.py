@@ -16,7 +16,7 @@ import msgspec
 from mirror.core.changes import PublishedFile
 from mirror.core.model import Labels
 from mirror.core.names import ProjectName, Sha256
-from mirror.core.render_pages import RENDERER
+from mirror.core.pages.render_pages import RENDERER
 from mirror.state.entries.labels import label_columns
 from mirror.state.parameters import chunks, marks
 from mirror.state.rows import Columns, Count

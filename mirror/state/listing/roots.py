@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 
 import msgspec
 
-from mirror.core.kept_links import KeptLinks
+from mirror.core.files.kept_links import KeptLinks
 from mirror.core.model import RootPage
 from mirror.core.names import ProjectName
 from mirror.state.listing.columns import FORGET_VALIDATORS, ProjectKey

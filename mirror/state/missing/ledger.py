@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 
 import msgspec
 
-from mirror.core.kept_links import KeptLinks, is_incomplete
+from mirror.core.files.kept_links import KeptLinks, is_incomplete
 from mirror.core.model import ListedFile
 from mirror.core.names import ProjectName
 from mirror.errors import Reason

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import anyio.to_thread
 import msgspec
 
-from mirror.core.kept_links import KeptLinks
+from mirror.core.files.kept_links import KeptLinks
 from mirror.core.model import ListedFile, ProjectPage
 from mirror.tree.needed.cache import Cache
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeVar
 
 import anyio.to_thread
 
-from mirror.core.distributions import is_wheel
+from mirror.core.files.distributions import is_wheel
 from mirror.core.names import ProjectName, Sha256, strongest_digest
 from mirror.core.offers import Hidden, MetadataRefused, Offer
 from mirror.errors import (

@@ -15,8 +15,8 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.core.build_requires import read_build_requires
 from mirror.core.diff import HeldFile
+from mirror.core.files.build_requires import read_build_requires
 from mirror.core.model import ListedFile, ProjectPage, Validators
 from mirror.core.names import ProjectName
 from mirror.core.offers import HIDING, Hidden, Offer, ProjectOffers

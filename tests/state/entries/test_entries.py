@@ -9,7 +9,7 @@ import pytest
 from state.seeding import add, add_file, add_revisions, rows_of
 
 from mirror.core.diff import HeldFile, Relabel
-from mirror.core.kept_links import KeptLinks
+from mirror.core.files.kept_links import KeptLinks
 from mirror.core.model import Entry, Labels, ListedFile, ProjectMeta, ProjectView, Validators
 from mirror.core.names import ProjectName, Sha256
 from mirror.state.entries.changes import (

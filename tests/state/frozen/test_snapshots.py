@@ -8,7 +8,7 @@ from state.seeding import add, add_file, add_revisions, rows_of
 from mirror.core.changes import PublishedFile
 from mirror.core.model import Labels
 from mirror.core.names import ProjectName, Sha256
-from mirror.core.render_pages import RENDERER
+from mirror.core.pages.render_pages import RENDERER
 from mirror.state.frozen.snapshots import (
     FrozenKind,
     SnapshotRow,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from state.seeding import add, rows_of
 
-from mirror.core.kept_links import KeptLinks
+from mirror.core.files.kept_links import KeptLinks
 from mirror.core.model import Labels, ListedFile
 from mirror.core.names import ProjectName
 from mirror.errors import Reason

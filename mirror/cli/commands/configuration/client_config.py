@@ -10,7 +10,7 @@ import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
-from mirror.core.client_config import CLIENTS, ClientAddress, render_client_config
+from mirror.core.words.client_config import CLIENTS, ClientAddress, render_client_config
 from mirror.errors import ConfigError
 from mirror.exit_codes import ExitCode
 

@@ -28,10 +28,10 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-from mirror.core.direction_marks import HTML_REFERENCES, escape_marks_in_json
-from mirror.core.labels import FILE_KEYS, TEXT_LABELS
+from mirror.core.files.labels import FILE_KEYS, TEXT_LABELS
 from mirror.core.model import Entry, ProjectMeta, ProjectView
 from mirror.core.names import ProjectName, Sha256
+from mirror.core.words.direction_marks import HTML_REFERENCES, escape_marks_in_json
 
 RENDERER: Final = 3
 

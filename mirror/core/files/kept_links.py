@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from mirror.core.links import parse_base, resolve_link
+from mirror.core.files.links import parse_base, resolve_link
 
 _ORDINARY_SEGMENTS = frozenset(
     {

@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
-from mirror.core.links import is_https
+from mirror.core.files.links import is_https
+from mirror.core.files.upload_time import is_readable_time
 from mirror.core.model import Labels
-from mirror.core.upload_time import is_readable_time
 
 
 class TextLabel(msgspec.Struct, frozen=True, kw_only=True):

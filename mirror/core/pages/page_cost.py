@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from mirror.core.links import MAX_LINK_LENGTH
+from mirror.core.files.links import MAX_LINK_LENGTH
 from mirror.errors import TooLarge
 
 PAGE_MEMORY_BYTES: Final = 800 << 20

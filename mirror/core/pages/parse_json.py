@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mirror.core.flat import ANY
-from mirror.core.labels import FILE_KEYS, TEXT_LABELS
-from mirror.core.links import (
+from mirror.core.files.labels import FILE_KEYS, TEXT_LABELS
+from mirror.core.files.links import (
     MAX_INTEGER,
     Base,
     Doubts,
@@ -47,7 +46,8 @@ from mirror.core.names import (
     normalize_project,
     read_digests,
 )
-from mirror.core.page_cost import (
+from mirror.core.pages.flat import ANY
+from mirror.core.pages.page_cost import (
     MAX_FILE_BYTES,
     MAX_META_BYTES,
     MAX_VALUE_BYTES,
@@ -57,8 +57,8 @@ from mirror.core.page_cost import (
     check_json_root,
     too_many_projects,
 )
-from mirror.core.root_links import FLAT_CAUSE
-from mirror.core.unknown_keys import canonical_json
+from mirror.core.pages.root_links import FLAT_CAUSE
+from mirror.core.pages.unknown_keys import canonical_json
 from mirror.errors import BadPage, Reason, UnsafeName, shown_text
 
 MAX_DEPTH = 32

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mirror.core.links import parse_base
+from mirror.core.files.links import parse_base
 
 _PORT = re.compile(r":[0-9]+\Z")
 

@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, unquote_to_bytes
 
-from mirror.core.html_tags import OddDocumentError, Tag, iter_anchors, iter_tags
-from mirror.core.labels import FILE_KEYS, TEXT_LABELS, TextLabel
-from mirror.core.links import (
+from mirror.core.files.labels import FILE_KEYS, TEXT_LABELS, TextLabel
+from mirror.core.files.links import (
     MAX_INTEGER,
     Base,
     Doubts,
@@ -28,6 +27,7 @@ from mirror.core.links import (
     shown_filename,
     too_many_files,
 )
+from mirror.core.files.origins import PageOrigins, page_origins
 from mirror.core.model import (
     Digests,
     Labels,
@@ -44,8 +44,8 @@ from mirror.core.names import (
     known_digests,
     read_digests,
 )
-from mirror.core.origins import PageOrigins, page_origins
-from mirror.core.page_cost import (
+from mirror.core.pages.html_tags import OddDocumentError, Tag, iter_anchors, iter_tags
+from mirror.core.pages.page_cost import (
     MAX_FILE_BYTES,
     PAGE_MEMORY_BYTES,
     ROOT_MEMORY_BYTES,
@@ -53,8 +53,8 @@ from mirror.core.page_cost import (
     too_costly,
     too_many_projects,
 )
-from mirror.core.root_links import DISTRIBUTION, FILE, RootLinks
-from mirror.core.unknown_keys import canonical_json
+from mirror.core.pages.root_links import DISTRIBUTION, FILE, RootLinks
+from mirror.core.pages.unknown_keys import canonical_json
 from mirror.errors import BadPage, Reason, UnsafeName
 
 _FREE_LINKS = 100_000

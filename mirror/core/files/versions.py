@@ -10,7 +10,7 @@ import msgspec
 from packaging.version import InvalidVersion, Version
 
 from mirror.core.changes import file_version
-from mirror.core.distributions import is_wheel
+from mirror.core.files.distributions import is_wheel
 
 _SDIST_ENDINGS: Final = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".tar.Z")
 _CACHED: Final = 200_000

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from mirror.core.links import Base, parse_base, resolve_link
+from mirror.core.files.links import Base, parse_base, resolve_link
+from mirror.core.files.origins import PageOrigins, origin_of_url
 from mirror.core.names import ProjectName, normalize_project
-from mirror.core.origins import PageOrigins, origin_of_url
-from mirror.core.page_cost import NAME_BYTES
+from mirror.core.pages.page_cost import NAME_BYTES
 from mirror.errors import BadPage, UnsafeName, shown_text
 
 _ENDING = r"\.(?:whl|egg|zip|tar|tgz|tbz|txz|tar\.(?:gz|bz2|xz|z|zst)|exe|msi|rpm|deb|dmg)"

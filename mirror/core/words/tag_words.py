@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from mirror.core.distributions import WHEEL_ENDING
+from mirror.core.files.distributions import WHEEL_ENDING
 
 MAX_TAGS: Final = 200
 """Maximum number of tags that a compressed set of them is expanded to."""

@@ -1,0 +1,1 @@
+"""Texts for people: amounts, advice, client configurations, tags of wheels; pure."""
