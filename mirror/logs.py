@@ -5,8 +5,9 @@ fragment; a registered secret appears as ``***``; text from an index can't contr
 forge a line. Tracebacks pass the same way and never show local variables. A log that can't be
 written stops nothing.
 
-structlog takes 0.1 s of CPU to import, so that this module imports it only where it is used;
-msgspec likewise.
+The form for a terminal is structlog's, which takes 0.1 s of CPU to import (with rich and pygments):
+it is imported for that form only. msgspec is imported with the first line, so that ``--version``
+goes without it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 from urllib.parse import quote, quote_plus
 
 from mirror.errors import shown_text, shown_url
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger, Processor
 
 LogFormat = Literal["console", "json"]
 
@@ -111,12 +111,80 @@ def redact(text: str) -> str:
     return _URL.sub(lambda match: shown_url(match[0]), hidden) if "://" in hidden else hidden
 
 
-def get_logger(name: str) -> FilteringBoundLogger:
-    """Return the logger of a module. It follows ``configure_logging`` also when that is called later."""
-    import structlog
+Event = dict[str, Any]
+Renderer = Callable[[Event], str]
 
-    logger: FilteringBoundLogger = structlog.get_logger(module=name)
-    return logger
+
+class _Output:
+    """The level, the form and the place of all lines: one for the whole process, as ``_Secrets``."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget a configuration."""
+        self.is_configured = False
+        self.level: int = logging.INFO
+        self.render: Renderer = _to_json
+        self.write: Callable[[str], None] = _LineWriter(None).write
+
+
+class EventLogger:
+    """Writes events of one module, with the values bound to it."""
+
+    __slots__ = ("_bound",)
+
+    def __init__(self, bound: Mapping[str, Any]) -> None:
+        self._bound = bound
+
+    def bind(self, **values: Any) -> EventLogger:
+        """Return a logger that adds these values to each event."""
+        return EventLogger({**self._bound, **values})
+
+    def is_enabled_for(self, level: int) -> bool:
+        """Return whether events of a level of ``logging`` are written."""
+        return level >= _OUTPUT.level
+
+    def debug(self, event: str, **values: Any) -> None:
+        """Log an event for whoever searches for a fault."""
+        if _OUTPUT.level <= logging.DEBUG:
+            self._write("debug", event, values)
+
+    def info(self, event: str, **values: Any) -> None:
+        """Log a change."""
+        if _OUTPUT.level <= logging.INFO:
+            self._write("info", event, values)
+
+    def warning(self, event: str, **values: Any) -> None:
+        """Log a thing that was retried or skipped."""
+        if _OUTPUT.level <= logging.WARNING:
+            self._write("warning", event, values)
+
+    def error(self, event: str, **values: Any) -> None:
+        """Log a failure that needs a person."""
+        if _OUTPUT.level <= logging.ERROR:
+            self._write("error", event, values)
+
+    def exception(self, event: str, **values: Any) -> None:
+        """Log a failure with the exception that is being handled."""
+        self.error(event, **{"exc_info": True, **values})
+
+    def log(self, level: int, event: str, **values: Any) -> None:
+        """Log an event at a level of ``logging``."""
+        if _OUTPUT.level <= level:
+            self._write(logging.getLevelName(level).lower(), event, values)
+
+    def _write(self, level: str, event: str, values: Event) -> None:
+        timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        full = {"timestamp": timestamp, "level": level, "event": event, **self._bound, **values}
+        if "exc_info" in full:
+            _add_traceback(full, full.pop("exc_info"))
+        _OUTPUT.write(_OUTPUT.render(_clean_event(full)))
+
+
+def get_logger(name: str) -> EventLogger:
+    """Return the logger of a module. It follows ``configure_logging`` also when that is called later."""
+    return EventLogger({"module": name})
 
 
 def configure_logging(
@@ -132,21 +200,13 @@ def configure_logging(
     priority (sd-daemon(3)). The standard library's logging, which aiohttp and asyncio use, is
     written the same way from WARNING on.
     """
-    import structlog
-
     console = format == "console" or (format is None and _is_terminal(stream or sys.stderr))
-    processors = _processors(
-        console=console, colors=console and _wants_colors(stream or sys.stderr)
-    )
+    render = _console_renderer(colors=_wants_colors(stream or sys.stderr)) if console else _to_json
     if _is_journal(stream or sys.stderr):
-        processors[-1] = _with_priorities(processors[-1])
-    structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=lambda *_names: _LineWriter(stream),
-        # A cached logger would keep the level and the stream of an earlier configuration.
-        cache_logger_on_first_use=False,
-    )
+        render = _with_priorities(render)
+    _OUTPUT.level, _OUTPUT.render = LEVELS[level], render
+    _OUTPUT.write = _LineWriter(stream).write
+    _OUTPUT.is_configured = True
     _route_standard_logging()
 
 
@@ -154,78 +214,76 @@ def forward_log(send: Callable[[str], None]) -> None:
     """Pass each finished line to ``send`` instead of writing it; level and format stay as
     configured.
     """
-    import structlog
-
-    structlog.configure(logger_factory=lambda *_names: _LineSender(send))
+    _OUTPUT.write = send
 
 
 def write_log_here() -> None:
     """Undo ``forward_log``: write to standard error again, in the configured format."""
-    import structlog
-
-    structlog.configure(logger_factory=lambda *_names: _LineWriter(None))
+    _OUTPUT.write = _LineWriter(None).write
 
 
 def write_line(line: str) -> None:
     """Write a finished line of a worker process, which may not have known all secrets."""
-    _LineWriter(None).msg(_SECRETS.hide(line))
+    _LineWriter(None).write(_SECRETS.hide(line))
 
 
 def use_default_logging() -> None:
     """Configure the log unless that was done: for failures before the command line is read."""
-    import structlog
-
-    if not structlog.is_configured():
+    if not _OUTPUT.is_configured:
         configure_logging()
 
 
-def _processors(*, console: bool, colors: bool) -> list[Processor]:
-    import structlog
+def _console_renderer(*, colors: bool) -> Renderer:
+    import structlog  # 0.1 s: for the form of people only
 
-    first: list[Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # Not structlog's own tracebacks: those show local variables, and secrets live there.
-        structlog.processors.format_exc_info,
-        _clean_event,
-    ]
-    if not console:
-        return [*first, structlog.processors.JSONRenderer(serializer=_to_json)]
     renderer = structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
     )
-    return [*first, _without_module, renderer]
 
-
-def _with_priorities(renderer: Processor) -> Processor:
-    """Return a renderer that begins each line as the journal wants it: a traceback has many."""
-
-    def render(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
-        priority = _PRIORITIES.get(str(event.get("level")), 6)
-        text = str(renderer(logger, method, event))
-        return "\n".join(f"<{priority}>{line}" for line in text.split("\n"))
+    def render(event: Event) -> str:
+        event.pop("module", None)  # for people the event is enough
+        return str(renderer(None, event["level"], event))
 
     return render
 
 
-def _to_json(event: object, **_options: Any) -> str:
+def _with_priorities(render: Renderer) -> Renderer:
+    """Return a renderer that begins each line as the journal wants it: a traceback has many."""
+
+    def render_lines(event: Event) -> str:
+        priority = _PRIORITIES.get(str(event.get("level")), 6)
+        return "\n".join(f"<{priority}>{line}" for line in render(event).split("\n"))
+
+    return render_lines
+
+
+def _add_traceback(event: Event, exc_info: object) -> None:
+    """Add the traceback of an exception, of ``sys.exc_info()`` or, for True, of the one being handled.
+
+    It never shows local variables: secrets live there.
+    """
+    error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["exception"] = "".join(traceback.format_exception(error)).rstrip("\n")
+
+
+def _to_json(event: Event) -> str:
     """Return JSON in ASCII, which every stream takes; a cycle writes a line for each file, so the fast encoder first."""
-    import msgspec
+    import msgspec  # not needed for --version and --help
 
     text = msgspec.json.encode(event).decode()
     return text if text.isascii() else json.dumps(event)
 
 
-def _clean_event(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Make each value of an event fit to be shown, the most important keys first."""
-    ordered = {key: event[key] for key in ("timestamp", "level", "event")} | dict(event)
-    if _is_clean(ordered):
-        return ordered
+def _clean_event(event: Event) -> Event:
+    """Make each value of an event fit to be shown."""
+    if _is_clean(event):
+        return event
     return {
         shown_text(redact(key)): _clean(value, lines=key == "exception")
-        for key, value in ordered.items()
+        for key, value in event.items()
     }
 
 
@@ -262,21 +320,14 @@ def _clean(value: object, *, lines: bool = False) -> object:
     return _clean(str(value))
 
 
-def _without_module(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Remove the module's name for people: the event is enough."""
-    event.pop("module", None)
-    return event
-
-
 class _LineWriter:
-    """Writes whole lines. Every method name of a level is the same ``msg``, as structlog asks."""
+    """Writes whole lines."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
-    def msg(self, line: str) -> None:
+    def write(self, line: str) -> None:
+        """Write a line, whatever becomes of it."""
         stream = self._stream or sys.stderr
         # A reader of the log that went away, or a full disk under it, must not stop a cycle in its middle.
         with contextlib.suppress(OSError, ValueError):
@@ -286,8 +337,6 @@ class _LineWriter:
                     stream.flush()
                 except BrokenPipeError:
                     _lead_nowhere(stream)
-
-    debug = info = warning = error = critical = exception = log = msg
 
 
 def _lead_nowhere(stream: TextIO) -> None:
@@ -301,14 +350,7 @@ def _lead_nowhere(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-class _LineSender:
-    """Hands lines to a function, under the name of each level as ``_LineWriter``."""
-
-    def __init__(self, send: Callable[[str], None]) -> None:
-        self.msg = send
-        self.debug = self.info = self.warning = self.error = self.critical = self.exception = (
-            self.log
-        ) = send
+_OUTPUT: Final = _Output()
 
 
 class _IntoEvents(logging.Handler):

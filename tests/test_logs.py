@@ -11,9 +11,9 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from logged import reset_logging
 
 from mirror import logs
 from mirror.logs import configure_logging, get_logger, redact, register_secret
@@ -34,7 +34,7 @@ def fresh(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     handlers = list(logging.getLogger().handlers)
     yield
-    structlog.reset_defaults()
+    reset_logging()
     logging.getLogger().handlers[:] = handlers
 
 
@@ -302,7 +302,7 @@ def test_a_log_that_cannot_be_written_stops_nothing():
 
 def test_default_configuration_only_when_there_is_none():
     """What fails before the command line is read is logged with the defaults; a configuration stays as it is."""
-    structlog.reset_defaults()
+    reset_logging()
     logs.use_default_logging()
     stream = io.StringIO()
     configure_logging("error", "json", stream)

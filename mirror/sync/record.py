@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -21,7 +20,7 @@ from mirror.core.files.distributions import is_wheel
 from mirror.core.model import Digests
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import Reason, TreeError
-from mirror.logs import get_logger
+from mirror.logs import EventLogger, get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.blobs.durability import record_unsure
 from mirror.state.entries.changes import (
@@ -37,9 +36,6 @@ from mirror.state.missing.ledger import Failure, record_failures
 from mirror.sync.work import Cycle, ProjectWork
 from mirror.tree.files import PlacedBlob
 from mirror.tree.staging import StagedFile
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 _log = get_logger(__name__)
 
@@ -469,7 +465,7 @@ class Recorder:
 class _Draft:
     """The records of one batch for one project."""
 
-    def __init__(self, work: ProjectWork, log: FilteringBoundLogger) -> None:
+    def __init__(self, work: ProjectWork, log: EventLogger) -> None:
         self.work = work
         self._log = log
         self.failures: list[Failure] = []

@@ -11,8 +11,8 @@ import signal
 import time
 
 import pytest
+from logged import captured_events
 from mirror_program import Mirror
-from structlog.testing import capture_logs
 
 import mirroring
 from mirror.config import AuthConfig, Config, IndexConfig, MirrorSettings, ServiceConfig
@@ -37,7 +37,7 @@ async def test_notify_command_that_hangs(tmp_path, monkeypatch):
     """A command that does not end is killed with what it has started, and that is one warning."""
     monkeypatch.setattr(notify_command, "LIMIT_S", 0.3)
     config = config_of(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
-    with capture_logs() as logs:
+    with captured_events() as logs:
         await notify_command.run_notify_command(config, "cycle", b"{}", 0, dict(os.environ))
     child = int((tmp_path / "pid").read_text())
     with contextlib.suppress(ProcessLookupError):
@@ -52,7 +52,7 @@ async def test_notify_command_that_hangs(tmp_path, monkeypatch):
 async def test_notify_command_that_leaves_something_running(tmp_path):
     """What a command starts in the background is its own affair: nobody waits for it, and it goes on."""
     config = config_of(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/pid; echo done >&2; exit $MIRROR_EXIT_CODE")
-    with capture_logs() as logs:
+    with captured_events() as logs:
         await notify_command.run_notify_command(config, "cycle", b"{}", 3, dict(os.environ))
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     assert [(event["event"], event["exit_status"], event["said"]) for event in logs] == [("notify.failed", 3, "done")]
@@ -60,7 +60,7 @@ async def test_notify_command_that_leaves_something_running(tmp_path):
 
 async def test_notify_command_that_does_not_read(tmp_path):
     """A report that is larger than a pipe holds does not keep a command from ending well."""
-    with capture_logs() as logs:
+    with captured_events() as logs:
         await notify_command.run_notify_command(
             config_of(tmp_path, "exec <&-; sleep 0"), "cycle", b"x" * 2_000_000, 0, dict(os.environ)
         )

@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from structlog.testing import capture_logs
+from logged import captured_events
 
 from mirror.daemon import endpoint
 from mirror.daemon.endpoint import Answers, Endpoint
@@ -138,9 +138,9 @@ def test_address_that_is_taken(served):
 def test_bug_is_told(served, health):
     """An answer that crashes is an error in the log, and the next one is given."""
     health.is_live = False
-    with capture_logs() as logs, pytest.raises(http.client.RemoteDisconnected):
+    with captured_events() as logs, pytest.raises(http.client.RemoteDisconnected):
         ask(served, "GET", "/metrics")
-    assert [(event["event"], event["log_level"]) for event in logs] == [("metrics.crashed", "error")]
+    assert [(event["event"], event["level"]) for event in logs] == [("metrics.crashed", "error")]
     health.is_live = True
     assert ask(served, "GET", "/live")[0] == 200
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import logging
 import os
 import random
@@ -19,9 +20,9 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-import structlog
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from mirror.logs import configure_logging
 from soak import history, hostile
 from soak.bundles import tamper_many
 from soak.commands import Commands, all_command_cases
@@ -37,7 +38,7 @@ def main() -> int:
     """Run both, print what was done, and return the exit code."""
     options = _options()
     # What the program says is in the way here, and so is what the simulator says of clients that were killed.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    configure_logging("error", "json", io.StringIO())
     logging.disable(logging.CRITICAL)
     os.environ.setdefault("HYPOTHESIS_PROFILE", "soak")
     figures: Counter[str] = Counter()

@@ -32,7 +32,6 @@ import anyio.to_thread  # noqa: F401
 import msgspec  # noqa: F401
 import pytest
 import pytest_asyncio.plugin  # noqa: F401
-import structlog  # noqa: F401
 
 _PROJECT = Path(__file__).parent.parent.parent
 _STATE = Path("mirror/state")

@@ -6,8 +6,8 @@ import base64
 import io
 
 import pytest
-import structlog
 from aiohttp import web
+from logged import reset_logging
 
 from mirror.errors import AccessDenied, Unavailable
 from mirror.logs import configure_logging
@@ -24,7 +24,7 @@ def everything_logged():
     stream = io.StringIO()
     configure_logging("debug", "json", stream)
     yield stream
-    structlog.reset_defaults()
+    reset_logging()
 
 
 async def test_debug_log_has_no_secrets(serve, open_session, new_sink, quick, everything_logged):
