@@ -30,6 +30,7 @@ from mirror.holdings.opening import check_user
 from mirror.selection.changes import check_change_of_wants
 from mirror.selection.cycle_needs import CycleNeeds
 from mirror.selection.proof.checking import with_remembered_wants
+from mirror.selection.targets import environments
 from mirror.state.entries.held import has_blobs
 from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
 from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
@@ -180,8 +181,20 @@ def _upstreams(
     ]
 
 
+def _platform_tags(config: Config) -> frozenset[str]:
+    """Return the tags of all targets where a rule asks for them."""
+    if config.rules.platforms != "targets":
+        return frozenset()
+    return frozenset(
+        str(tag)
+        for target in config.targets
+        for environment in environments(target)
+        for tag in environment.tags
+    )
+
+
 def _selections(config: Config) -> list[tuple[IndexConfig, Selection]]:
-    selections = compile_selections([index.policy(config.limits) for index in config.indexes])
+    selections = compile_selections(config.policies(_platform_tags(config)))
     return list(zip(config.indexes, selections, strict=True))
 
 
@@ -276,7 +289,7 @@ async def _build_cycle(
         max_shrink=config.mirror.max_shrink,
         has_blobs=await has_blobs(store),
         has_overlays=any(index.overlay for index in config.indexes),
-        policies=tuple(index.policy(config.limits) for index in config.indexes),
+        policies=config.policies(_platform_tags(config)),
         root_digests={
             index.name: selection.root_digest for index, selection in _selections(config)
         },

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mirror.config.addresses import check_serve, check_service, is_loopback_host, split_url
+from mirror.config.rules import check_rules, effective
 from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, SiteConfig
 from mirror.core.files.origins import page_origins
 from mirror.core.names import normalize_project
@@ -90,7 +91,17 @@ def check(config: ConfigFile) -> ConfigFile:
         _check_site(site, f"site[{n}]")
     _check_unique("site", [site.name for site in config.sites])
     _check_wants(config)
+    _check_rules(config)
     return msgspec.structs.replace(config, indexes=indexes, serve=served)
+
+
+def _check_rules(config: ConfigFile) -> None:
+    has_targets = bool(config.targets)
+    check_rules(config.rules, "rules", has_targets=has_targets)
+    for n, index in enumerate(config.indexes):
+        if index.rules is not None:
+            rules = effective(config.rules, index.rules)
+            check_rules(rules, f"index[{n}].rules", has_targets=has_targets)
 
 
 def _check_wants(config: ConfigFile) -> None:

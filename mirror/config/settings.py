@@ -7,16 +7,18 @@ by these declarations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from mirror.config import units
+from mirror.config.rules import IndexRulesConfig, RulesConfig, effective, judged_rules
 from mirror.config.wants import TargetConfig, WantConfig
 from mirror.core.model import IndexPolicy
 from mirror.core.names import compile_patterns, normalize_pattern, normalize_project
+from mirror.core.rules.model import NO_RULES, Rules
 
 AuthKind = Literal["auto", "none", "basic", "bearer", "netrc", "keyring", "command"]
 
@@ -168,6 +170,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     allow_insecure: bool = False
     allow_private: bool = False
     auth: AuthConfig | None = None
+    rules: IndexRulesConfig | None = None
 
     def __repr__(self) -> str:
         return (
@@ -179,7 +182,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
         """Whether the path of ``url`` is a secret, read from a variable or a file."""
         return self.url_env is not None or self.url_file is not None
 
-    def policy(self, limits: Limits) -> IndexPolicy:
+    def policy(self, limits: Limits, rules: Rules = NO_RULES) -> IndexPolicy:
         """Return the selection of this index, its project patterns in the form of normalised names."""
         by_config = self.list == "config"
         projects = (
@@ -202,6 +205,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
             file_size_limit=limits.file_size,
             page_hosts=self.page_hosts,
             is_flat=self.format == "flat",
+            rules=rules,
         )
 
 
@@ -234,6 +238,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     serve: ServeConfig = ServeConfig()
     indexes: tuple[IndexConfig, ...] = msgspec.field(name="index")
     sites: tuple[SiteConfig, ...] = msgspec.field(default=(), name="site")
+    rules: RulesConfig = RulesConfig()
     targets: tuple[TargetConfig, ...] = msgspec.field(default=(), name="target")
     wants: tuple[WantConfig, ...] = msgspec.field(default=(), name="want")
 
@@ -251,6 +256,21 @@ class Config(ConfigFile, frozen=True, kw_only=True):
     def selects_needed(self, index: IndexConfig) -> bool:
         """Return whether only the files of this index are mirrored that a want needs."""
         return index.select == "needed" or (index.select is None and bool(self.wants))
+
+    def policies(self, platform_tags: Iterable[str]) -> tuple[IndexPolicy, ...]:
+        """Return the selection of each index with its rules.
+
+        ``platform_tags``: the tags of all targets, for ``platforms = "targets"``.
+        """
+        tags = frozenset(platform_tags)
+        return tuple(
+            index.policy(self.limits, judged_rules(self.rules_of(index), tags))
+            for index in self.indexes
+        )
+
+    def rules_of(self, index: IndexConfig) -> RulesConfig:
+        """Return the rules of an index: its own keys, else those of ``[rules]``."""
+        return effective(self.rules, index.rules)
 
     def targets_of(self, want: WantConfig) -> tuple[TargetConfig, ...]:
         """Return the targets in which a want must install."""

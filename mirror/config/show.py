@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from msgspec.structs import FieldInfo
 
 from mirror.config.explain import EXPLAINED
 from mirror.config.reading import is_list, struct_of, unit_of
+from mirror.config.rules import IndexRulesConfig, RulesConfig
 from mirror.config.settings import (
     AuthConfig,
     Config,
@@ -57,6 +59,8 @@ _SITE = SiteConfig(name="plant")
 _TARGET = TargetConfig(name="linux", python=("3.11", "3.13"), platforms=("linux-x86_64",))
 _WANT = WantConfig(name="apps", requirements=("fastapi[all]", "pandas>=2"))
 
+_INDEX_RULES = IndexRulesConfig(min_age_s=3 * 86_400.0, newest=3, exclude_vulnerable="malicious")
+
 _HEADER = """\
 # The configuration of `mirror`. Keys that are commented out show their defaults or an example.
 # Check it with `mirror config check`, see what counts with `mirror config show`.
@@ -79,6 +83,13 @@ _EXAMPLES: dict[str, object] = {
     "macos": DEFAULT_MACOS,
     "want.files": ("wants/*.txt", "app/uv.lock"),
     "want.targets": ("linux",),
+    "urgent": ("urllib3", "our-*"),
+    "not-after": date(2026, 11, 1),
+    "pre-releases": "where-needed",
+    "rules.yanked": "where-pinned",
+    "rules.versions": ("numpy>=1.26", "django<5"),
+    "advisories": Path("/var/lib/osv"),
+    "ignore-advisories": ("GHSA-aaaa-bbbb-cccc",),
     "extras": ("all",),
     "groups": ("dev",),
     "accept-unproved": ("docopt",),
@@ -119,6 +130,8 @@ def effective_toml(config: Config, *, hides_arguments: bool = False) -> str:
         tables.append(("[service]", config.service))
     if config.serve != ServeConfig():
         tables.append(("[serve]", config.serve))
+    if config.rules != RulesConfig():
+        tables.append(("[rules]", config.rules))
     lines: list[str] = []
     tables += [("[[index]]", index) for index in config.indexes]
     tables += [("[[target]]", target) for target in config.targets]
@@ -128,6 +141,8 @@ def effective_toml(config: Config, *, hides_arguments: bool = False) -> str:
         lines += [header, *_key_lines(struct, hides_arguments=hides_arguments), ""]
         if isinstance(struct, IndexConfig) and struct.auth is not None:
             lines += ["[index.auth]", *_key_lines(struct.auth, hides_arguments=hides_arguments), ""]
+        if isinstance(struct, IndexConfig) and struct.rules is not None:
+            lines += ["[index.rules]", *_key_lines(struct.rules, hides_arguments=False), ""]
     return "\n".join(lines)
 
 
@@ -163,6 +178,8 @@ def render_default(
         "\n".join(["[serve]", *_explained_lines(ServeConfig(), "serve")]),
         "\n".join(["[[index]]", *_explained_lines(index, "index")]),
         "\n".join(["[index.auth]", *_explained_lines(auth, "auth")]),
+        _commented_block(_INDEX_RULES, "rules", "[index.rules]"),
+        "\n".join(["[rules]", *_explained_lines(RulesConfig(), "rules")]),
         _block(target, "target") if target else _commented_block(_TARGET, "target"),
         _block(want, "want") if want else _commented_block(_WANT, "want"),
         _commented_block(_SITE, "site"),
@@ -231,10 +248,10 @@ def _block(struct: msgspec.Struct, table: str) -> str:
     return "\n".join([f"[[{table}]]", *_explained_lines(struct, table)])
 
 
-def _commented_block(struct: msgspec.Struct, table: str) -> str:
+def _commented_block(struct: msgspec.Struct, table: str, header: str | None = None) -> str:
     """Return an example table of which every line is commented out."""
     lines = (f"# {line.removeprefix('# ')}" for line in _explained_lines(struct, table))
-    return "\n".join([f"# [[{table}]]", *lines])
+    return "\n".join([f"# {header or f'[[{table}]]'}", *lines])
 
 
 def _written(field: FieldInfo, value: Any) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from mirror.core.names import ProjectName, Sha256
+from mirror.core.rules.model import NO_RULES, Rules
 from mirror.errors import Reason
 
 Digests = tuple[tuple[str, str], ...]
@@ -175,3 +176,4 @@ class IndexPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Other hosts whose pages the root may link."""
     is_flat: bool = False
     """The root is a page of files."""
+    rules: Rules = NO_RULES

@@ -92,19 +92,20 @@ class Selection:
             root_rules.append("flat")
         self.root_digest = _digest(root_rules)
         """Identifies the rules that decide which projects of the root are wanted."""
-        self.page_digest = _digest(
-            [
-                _RULES,
-                policy.files,
-                policy.exclude_files,
-                policy.skip_url_patterns,
-                policy.refuse_unhashed,
-                policy.keep_replaced,
-                policy.overlay,
-                has_overlay,
-                [e.exclude_files for e in earlier] if policy.overlay else [],
-            ]
-        )
+        page_rules: list[object] = [
+            _RULES,
+            policy.files,
+            policy.exclude_files,
+            policy.skip_url_patterns,
+            policy.refuse_unhashed,
+            policy.keep_replaced,
+            policy.overlay,
+            has_overlay,
+            [e.exclude_files for e in earlier] if policy.overlay else [],
+        ]
+        if (rules := policy.rules.text()) is not None:
+            page_rules.append(rules)
+        self.page_digest = _digest(page_rules)
         """Identifies the rules that decide which files of a page are wanted; stored with the page's
         validators.
         """

@@ -93,7 +93,7 @@ REFUSED = {
     "unknown-table": ("[sevice]\n", 'sevice: unknown key; did you mean "service"?'),
     "future-table": (
         '[[web]]\nname = "x"\n',
-        "web: unknown key; known here: index, limits, mirror, serve, service, site, target, want",
+        "web: unknown key; known here: index, limits, mirror, rules, serve, service, site, target, want",
     ),
     "site-name": (
         '[[index]]\nname = "a"\nurl = "https://a/"\n[[site]]\nname = "The Plant"\n',

@@ -24,6 +24,7 @@ from mirror.config import (
     render_default,
 )
 from mirror.config.explain import EXPLAINED
+from mirror.config.rules import RulesConfig
 from mirror.config.show import toml_value
 
 
@@ -62,6 +63,7 @@ def test_default_file_explains_every_key():
         "service": ServiceConfig,
         "serve": ServeConfig,
         "index": IndexConfig,
+        "rules": RulesConfig,
     }
     tables |= {"target": TargetConfig, "want": WantConfig, "site": SiteConfig, "auth": AuthConfig}
     keys = {table: [field.encode_name for field in msgspec.structs.fields(struct)] for table, struct in tables.items()}
@@ -69,7 +71,7 @@ def test_default_file_explains_every_key():
     lines = render_default().splitlines()
     for table, explained in EXPLAINED.items():
         for key, sentence in explained.items():
-            if (table, key) != ("index", "auth"):
+            if (table, key) not in {("index", "auth"), ("index", "rules")}:
                 assert any(
                     line.removeprefix("# ").startswith(f"{key} = ") and line.endswith(f"  # {sentence}")
                     for line in lines
@@ -81,6 +83,9 @@ def test_default_file_shows_what_loads(load):
     rest, _, others = render_default().partition("# [[target]]\n")
     target, _, others = others.partition("# [[want]]\n")
     want, _, site = others.partition("# [[site]]\n")
+    rest, _, others = rest.partition("# [index.rules]\n")
+    of_index, _, rules = others.partition("[rules]\n")
+    rest += "[rules]\n" + rules
     lines = rest.splitlines()
     tried = 0
     for n, line in enumerate(lines):
@@ -98,9 +103,13 @@ def test_default_file_shows_what_loads(load):
                 text = text.replace("# key", "key")
             if "overlay-targets" in line:
                 text = text.replace("# overlay = false", "overlay = true") + uncommented("target", target)
+            if "platforms" in line:
+                text = text.replace('"all"', '"targets"') + uncommented("target", target)
             load(text)
             tried += 1
-    assert tried >= 42
+    assert tried >= 53
+    of_index = "\n".join(line.removeprefix("# ") for line in of_index.splitlines())
+    load(rest.replace("\n[rules]", f"\n[index.rules]\n{of_index}\n[rules]").replace("# advisories", "advisories"))
     tables = uncommented("target", target) + uncommented("want", want) + uncommented("site", site)
     loaded = load(rest + tables)
     assert [t.name for t in (*loaded.targets, *loaded.wants, *loaded.sites)] == ["linux", "apps", "plant"]

@@ -48,6 +48,7 @@ _TABLE_HEADS = {
     "serve": "`[serve]`",
     "index": "`[[index]]`, one table for each index",
     "auth": "`[index.auth]`",
+    "rules": "`[rules]`, and `[index.rules]` with other values for one index",
     "target": "`[[target]]`, one table for each kind of machine on which wants must install",
     "want": "`[[want]]`, one table for each set of packages that must be installable",
     "site": "`[[site]]`, one table for each place beyond the gap",
@@ -124,7 +125,7 @@ def _tables(properties: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         described = schema.get("items", schema)["properties"]
         yield name, described
         for key, value in described.items():
-            if _is_table(value):
+            if _is_table(value) and key not in properties:
                 yield key, value.get("items", value)["properties"]
 
 

@@ -1,0 +1,1 @@
+"""Rules: which listed files may come in, and when. Pure: time, first sights and advisories are arguments."""
