@@ -46,8 +46,8 @@ from mirror.tree.pages import PageStore
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient
+from mirror.upstream.limits.retry import RetryPolicy
 from mirror.upstream.probe import Probe, probe
-from mirror.upstream.retry import RetryPolicy
 from mirror.upstream.session import IndexSession
 from mirror.workers.concurrency import AdaptiveLimit
 from mirror.workers.fork_server import ForkServer

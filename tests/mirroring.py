@@ -30,7 +30,7 @@ from mirror.config import AuthConfig, Config, IndexConfig, Limits, MirrorSetting
 from mirror.sync.cycle import record_outcome, run_cycle
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, Options
-from mirror.upstream.retry import RetryPolicy
+from mirror.upstream.limits.retry import RetryPolicy
 from mirror.wiring import opened_cycle
 from simulator import Simulator
 

@@ -68,7 +68,7 @@ from mirror.sync.work import (
     asked_wait_s,
 )
 from mirror.upstream.index import PageLook, Read, Unchanged
-from mirror.upstream.memory import PageLease
+from mirror.upstream.limits.memory import PageLease
 from mirror.workers.concurrency import work_through
 from mirror.workers.pool import are_worthwhile
 

@@ -47,7 +47,7 @@ from mirror.sync.record import (
 from mirror.sync.work import Cycle, FileWorkers, IndexRun, Job, ProjectWork, asked_wait_s
 from mirror.tree.files import PlacedBlob
 from mirror.upstream.download import FileRequest
-from mirror.upstream.memory import PageLease
+from mirror.upstream.limits.memory import PageLease
 from mirror.workers.concurrency import next_of, work_through
 from mirror.workers.messages import JobOutcome
 from mirror.workers.pool import StuckWorker, are_worthwhile

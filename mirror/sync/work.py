@@ -28,7 +28,7 @@ from mirror.sync.report import IndexCounters, Report
 from mirror.tree.files import FileStore
 from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient
-from mirror.upstream.memory import PageLease
+from mirror.upstream.limits.memory import PageLease
 from mirror.upstream.session import IndexSession
 from mirror.workers.concurrency import AdaptiveLimit
 from mirror.workers.fork_server import ForkServer

@@ -27,9 +27,9 @@ from mirror.errors import (
     shown_url,
 )
 from mirror.logs import get_logger
-from mirror.upstream.memory import PageLease
+from mirror.upstream.limits.memory import PageLease
+from mirror.upstream.limits.retry import RetryPolicy, pause_before_next
 from mirror.upstream.response import Response
-from mirror.upstream.retry import RetryPolicy, pause_before_next
 from mirror.upstream.session import IndexSession, RequestKind
 
 PROGRESS_BYTES = 64 * 1024

@@ -15,7 +15,7 @@ from mirror.core.model import ProjectPage, Validators
 from mirror.core.names import ProjectName
 from mirror.core.pages.flat import FlatPage, group_files, validators_of_part
 from mirror.upstream.index import IndexClient, PageLook, Read, RootLook, Unchanged
-from mirror.upstream.memory import PageLease
+from mirror.upstream.limits.memory import PageLease
 
 
 class FlatClient:

@@ -29,11 +29,11 @@ from mirror.core.pages.page_cost import (
 )
 from mirror.core.pages.root_links import resolve_address
 from mirror.errors import BadPage, TooLarge, Unavailable, UpstreamError
-from mirror.upstream.memory import PageLease, PageMemory
+from mirror.upstream.limits.memory import PageLease, PageMemory
+from mirror.upstream.limits.rate import Budget
+from mirror.upstream.limits.retry import RetryPolicy, pause_before_next
 from mirror.upstream.pages import Body, PageLimit, read_page
-from mirror.upstream.rate import Budget
 from mirror.upstream.response import Response, media_type
-from mirror.upstream.retry import RetryPolicy, pause_before_next
 from mirror.upstream.session import IndexSession, RequestKind
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"

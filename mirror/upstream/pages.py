@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from anyio.lowlevel import checkpoint
 
 from mirror.errors import BadPage, TooLarge, Unavailable
-from mirror.upstream.memory import PageLease
+from mirror.upstream.limits.memory import PageLease
 from mirror.upstream.response import FREE_BYTES, Response
 
 _GZIP = 16 + zlib.MAX_WBITS

@@ -28,8 +28,8 @@ from mirror.core.policy import Selection
 from mirror.errors import BadPage, MirrorError, Unavailable, shown_text
 from mirror.logs import redact
 from mirror.upstream.index import ACCEPT, ROOT_EXTRA_S, is_json
+from mirror.upstream.limits.rate import Budget
 from mirror.upstream.pages import Body, PageLimit, read_page
-from mirror.upstream.rate import Budget
 from mirror.upstream.response import media_type
 from mirror.upstream.session import IndexSession, RequestKind
 

@@ -19,8 +19,8 @@ import anyio
 from multidict import CIMultiDictProxy
 
 from mirror.errors import MirrorError, Unavailable
-from mirror.upstream.descriptors import open_files_error
-from mirror.upstream.memory import PageLease
+from mirror.upstream.connections.descriptors import open_files_error
+from mirror.upstream.limits.memory import PageLease
 
 MIN_BYTES_PER_S = 1024
 """Minimum average rate of a body after the first stall-timeout; a slower one is given up."""

@@ -45,16 +45,22 @@ from mirror.errors import (
 )
 from mirror.logs import get_logger, redact, register_secret
 from mirror.upstream.access import Access, Credentials, Judge, LetOut, RefusedRequest
-from mirror.upstream.addresses import Reach
 from mirror.upstream.answer_words import read_words
+from mirror.upstream.connections.addresses import Reach
+from mirror.upstream.connections.targets import (
+    OwnUrls,
+    next_target,
+    origin_of,
+    parse_target,
+    refuse_downgrade,
+)
+from mirror.upstream.connections.transport import Transport
 from mirror.upstream.credentials import Credential
-from mirror.upstream.memory import METADATA_BYTES, PageMemory
-from mirror.upstream.rate import Budget, Deadlines, Slots, TokenBucket, loop_time
+from mirror.upstream.limits.memory import METADATA_BYTES, PageMemory
+from mirror.upstream.limits.rate import Budget, Deadlines, Slots, TokenBucket, loop_time
+from mirror.upstream.limits.retry import Allowance, RetryPolicy
 from mirror.upstream.response import DRAIN_BYTES, Response, cause_of_proxy, cause_of_stall
-from mirror.upstream.retry import Allowance, RetryPolicy
 from mirror.upstream.sign_in import is_sign_in as leads_to_sign_in
-from mirror.upstream.targets import OwnUrls, next_target, origin_of, parse_target, refuse_downgrade
-from mirror.upstream.transport import Transport
 
 MAX_REDIRECTS = 5
 

@@ -13,10 +13,10 @@ from mirror.errors import MirrorError
 from mirror.tree.files import PlacedBlob
 from mirror.tree.layout import Layout
 from mirror.upstream.access import RefusedRequest
-from mirror.upstream.addresses import Reach
+from mirror.upstream.connections.addresses import Reach
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import PageLook
-from mirror.upstream.retry import RetryPolicy
+from mirror.upstream.limits.retry import RetryPolicy
 from mirror.upstream.session import Traffic
 from mirror.workers.transfer import FetchJob
 

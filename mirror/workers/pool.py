@@ -27,7 +27,7 @@ from mirror.core.pages.root_links import resolve_address
 from mirror.errors import MirrorError
 from mirror.logs import get_logger, write_line
 from mirror.tree.layout import Layout
-from mirror.upstream.addresses import Reach
+from mirror.upstream.connections.addresses import Reach
 from mirror.upstream.credentials import Credential
 from mirror.upstream.session import IndexSession
 from mirror.workers.channel import Channel

@@ -18,7 +18,7 @@ from mirror.tree.file_form import form_problem
 from mirror.tree.files import FileStore
 from mirror.tree.staging import StagedFile
 from mirror.upstream.download import FileRequest, algorithms_for, download, fetch_metadata
-from mirror.upstream.memory import PageLease
+from mirror.upstream.limits.memory import PageLease
 from mirror.upstream.session import IndexSession
 
 _log = get_logger(__name__)

@@ -36,7 +36,7 @@ from mirror.core.pages.parse_html import parse_root_page as parse_html_root
 from mirror.core.pages.parse_json import parse_project_page, parse_root_page
 from mirror.core.policy import compile_selections
 from mirror.errors import BadPage, Reason, TooLarge
-from mirror.upstream.memory import PageMemory
+from mirror.upstream.limits.memory import PageMemory
 from mirror.upstream.pages import Decoder
 from simulator import ThreadedSimulator, build_wheel
 

@@ -10,7 +10,7 @@ import pytest
 from beside_program import Beside, log_of, needs_two_cores, used_processes
 from mirror_program import Done, report_of
 
-from mirror.upstream.addresses import Reach, reach_of
+from mirror.upstream.connections.addresses import Reach, reach_of
 from simulator import ThreadedSimulator, build_wheel
 
 Simulators = Callable[..., ThreadedSimulator]
@@ -20,7 +20,7 @@ FILES = 80
 REBOUND = """
 import mmap, socket
 from ipaddress import ip_network
-from mirror.upstream import addresses
+from mirror.upstream.connections import addresses
 addresses._LOOPBACK = (ip_network("127.0.0.1/32"), ip_network("::1/128"))
 addresses._NOT_GLOBAL += (ip_network("127.0.0.3/32"),)
 real, answers = socket.getaddrinfo, {answers}

@@ -16,7 +16,7 @@ from mirror_program import call, clean_environment
 from mirror.config import AuthConfig
 from mirror.errors import Unavailable
 from mirror.sync.cycle import run_cycle
-from mirror.upstream.retry import Allowance, RetryPolicy, pause_before_next
+from mirror.upstream.limits.retry import Allowance, RetryPolicy, pause_before_next
 from mirroring import failures, offered
 from simulator import (
     Announce,

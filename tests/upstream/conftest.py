@@ -17,7 +17,7 @@ from aiohttp import web
 
 from mirror.config import AuthConfig, IndexConfig, Limits
 from mirror.upstream.credentials import credential_source
-from mirror.upstream.retry import RetryPolicy
+from mirror.upstream.limits.retry import RetryPolicy
 from mirror.upstream.session import IndexSession
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from mirror.errors import RedirectRefused, Unavailable
-from mirror.upstream.addresses import AddressRule, Reach, reach_of, reach_of_host
+from mirror.upstream.connections.addresses import AddressRule, Reach, reach_of, reach_of_host
 from mirror.upstream.session import RequestKind
 
 

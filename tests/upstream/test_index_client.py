@@ -17,8 +17,8 @@ from mirror.core.model import ListedFile, ProjectMeta, ProjectPage, RootPage, Va
 from mirror.core.names import ProjectName
 from mirror.errors import BadPage, NotFound, TooLarge, Unavailable
 from mirror.upstream.index import IndexClient, Read, Unchanged, is_json
+from mirror.upstream.limits.retry import RetryPolicy
 from mirror.upstream.pages import Decoder
-from mirror.upstream.retry import RetryPolicy
 
 NAME = ProjectName("demo")
 V1_JSON = "application/vnd.pypi.simple.v1+json"

@@ -11,7 +11,7 @@ from anyio import create_task_group
 from anyio.lowlevel import checkpoint
 
 from mirror.upstream.download import fetch_metadata
-from mirror.upstream.memory import METADATA_BYTES
+from mirror.upstream.limits.memory import METADATA_BYTES
 
 MIB = 1 << 20
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mirror.upstream.targets import OwnUrls, origin_of, parse_target
+from mirror.upstream.connections.targets import OwnUrls, origin_of, parse_target
 
 ROOTS = [
     "http://127.0.0.1:8080/simple/",

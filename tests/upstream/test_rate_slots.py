@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from mirror.upstream.rate import Slots
+from mirror.upstream.limits.rate import Slots
 
 
 async def hold(slots: Slots, held: list[int], let_go: anyio.Event) -> None:

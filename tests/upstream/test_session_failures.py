@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from mirror.errors import AccessDenied, NotFound, TreeError, Unavailable, UpstreamError, Withheld
-from mirror.upstream.rate import Budget
+from mirror.upstream.limits.rate import Budget
 from mirror.upstream.response import failure_of, is_pushback, media_type
 from mirror.upstream.session import RequestKind
 

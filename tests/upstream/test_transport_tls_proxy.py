@@ -9,8 +9,8 @@ import pytest
 from aiohttp import encode_basic_auth, web
 
 from mirror.errors import ConfigError, RedirectRefused, Unavailable
-from mirror.upstream.proxies import Proxy, ProxyChoice, is_exempt, parse_proxy
-from mirror.upstream.rate import Budget, TokenBucket
+from mirror.upstream.connections.proxies import Proxy, ProxyChoice, is_exempt, parse_proxy
+from mirror.upstream.limits.rate import Budget, TokenBucket
 from mirror.upstream.session import RequestKind
 
 

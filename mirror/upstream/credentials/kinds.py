@@ -25,10 +25,10 @@ import anyio.to_thread
 from anyio.abc import ByteReceiveStream
 
 from mirror.errors import ConfigError, shown_text
+from mirror.upstream.connections.descriptors import open_files_error
 from mirror.upstream.credentials.credential import Credential, basic, bearer
 from mirror.upstream.credentials.parts import NoCredentialError, SecretSource, file_stamp
 from mirror.upstream.credentials.program_env import CHAINGUARD_PASSWORD, CHAINGUARD_USERNAME
-from mirror.upstream.descriptors import open_files_error
 
 COMMAND_TIMEOUT_S = 30.0
 DRAIN_S = 1.0

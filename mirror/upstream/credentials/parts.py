@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.upstream.descriptors import open_files_error
+from mirror.upstream.connections.descriptors import open_files_error
 
 MAX_SECRET_BYTES = 1024 * 1024
 """A larger file is no secret, but a mistaken path."""

@@ -26,8 +26,10 @@ from yarl import URL
 from mirror import __version__
 from mirror.config import IndexConfig, Limits
 from mirror.errors import RedirectRefused, Unavailable
-from mirror.upstream.addresses import AddressRule, Reach, reach_of, reach_of_host
-from mirror.upstream.proxies import Proxy, ProxyChoice
+from mirror.upstream.connections.addresses import AddressRule, Reach, reach_of, reach_of_host
+from mirror.upstream.connections.proxies import Proxy, ProxyChoice
+from mirror.upstream.connections.targets import Origin, origin_of
+from mirror.upstream.connections.tls import create_tls_context
 from mirror.upstream.response import (
     TRANSPORT_FAILURES,
     PeerResponse,
@@ -36,8 +38,6 @@ from mirror.upstream.response import (
     is_pushback,
     on_sent,
 )
-from mirror.upstream.targets import Origin, origin_of
-from mirror.upstream.tls import create_tls_context
 
 USER_AGENT = f"offline-mirror/{__version__} (+python aiohttp)"
 
