@@ -2,7 +2,7 @@
 
 ::
 
-    python3 -I ROOT/serve.py [--root ROOT] [--listen HOST:PORT]
+    python3 -I ROOT/serve.py [--root ROOT] [--listen HOST:PORT] [--wishes FILE]
 
 The server reads ``ROOT/public`` for about ten people: one thread for each connection, no TLS, no
 passwords. A web server does more; both serve the same addresses. The program travels in each bundle
@@ -10,15 +10,16 @@ with ``receive.py``, which puts it into the root.
 
 Invariants: only plain files at their right places are opened, and no link is followed but
 ``simple`` and ``channels/<name>`` where they lead to a snapshot; a page is read whole, so it is the
-old or the new one; nothing that a client sends ends in a traceback, in 403 or in 5xx.
+old or the new one; nothing that a client sends ends in a traceback, in 403 or in 5xx; nothing is
+written but the list of wishes, and that list holds names of projects alone.
 
-Exit codes: 0 stopped by SIGTERM · 2 wrong usage, or an address that can't be used · 6 the tree is
-not there · 130 stopped by SIGINT.
+Exit codes: 0 stopped by SIGTERM · 2 wrong usage, an address or a list that can't be used · 6 the
+tree is not there · 130 stopped by SIGINT.
 """
 
 # It travels to hosts with Python 3.9: nothing newer may be used, though a linter proposes it.
 # ruff: noqa: S603, T201, UP007, UP041, UP045
-# ruff: noqa: PTH100, PTH112, PTH115, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH100, PTH105, PTH108, PTH112, PTH115, PTH116, PTH118, PTH120, PTH123, PTH208
 
 # The first statement that runs: ``sys`` is part of the interpreter and read from no file. Nothing
 # else may be imported before this guard, ``__future__`` neither, since Python looks for every
@@ -35,6 +36,7 @@ if __name__ == "__main__" and not sys.flags.isolated:
 import argparse
 import contextlib
 import email.utils
+import fcntl
 import gzip
 import hashlib
 import html
@@ -56,7 +58,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional, Union
 from urllib.parse import quote, unquote_to_bytes
 
-SERVE_FORMAT = 1
+SERVE_FORMAT = 2
 """Number of this form of the program; only a higher one replaces an installed program."""
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
@@ -75,6 +77,9 @@ MAX_HEADER_BYTES = 32 * 1024
 MAX_PAGE_BYTES = 1 << 30
 MAX_CACHE_BYTES = 64 << 20
 MAX_SHOWN = 500
+MAX_WISHES = 1_000
+MAX_WISH_LENGTH = 64
+MAX_WISH_BYTES = 1 << 20
 HEADER_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 60.0
 STALL_TIMEOUT_S = 60.0
@@ -89,6 +94,7 @@ _BLOB = re.compile(r"/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})/([^/]+)\Z")
 _PAGE_FILE = re.compile(r"/(?:([^/]+)/)?(index\.html|index\.v1_html|index\.v1_json)\Z")
 _PROJECT = re.compile(r"([^/]+)(/?)\Z")
 _NORMALISED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
+_NAME_AS_WRITTEN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?\Z")
 _TO_STATE = re.compile(rf"snapshots/({_NAME})/simple\Z")
 _TO_SNAPSHOT = re.compile(rf"(?:\.\./)?snapshots/({_NAME})/?\Z")
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*([0-9]*)[ \t]*-[ \t]*([0-9]*)[ \t]*\Z", re.IGNORECASE)
@@ -578,14 +584,154 @@ def _what_arrived(tree: FarTree) -> list[str]:
         return [f"Served is {name}."] if name else []
 
 
+# --- wishes -------------------------------------------------------------------------------------
+
+
+class WishList:
+    """A file of the names that clients asked for and that are not in the tree, one a line.
+
+    Several processes may write to it. A name is added whole or not at all.
+    """
+
+    def __init__(self, path: str, tree: FarTree) -> None:
+        self.path = os.path.abspath(path)
+        self._tree = tree
+        self._lock = threading.Lock()
+        self._known: frozenset[str] = frozenset()
+        self._is_closed = False
+        self._seen: object = None
+
+    def check(self) -> None:
+        """Remove the names that are in the tree by now. Raises ``ValueError`` and ``OSError``."""
+        public = os.path.realpath(self._tree.public)
+        if os.path.commonpath([public, os.path.realpath(self.path)]) == public:
+            raise ValueError("it lies below public/, which everybody reads; name another place")
+        self._drop_those_here()
+
+    def record(self, name: str) -> None:
+        """Add a name that is not in the tree, unless it is known or there is no room."""
+        root = self._page_status(PAGE_NAMES[HTML])
+        if root is None or len(name) > MAX_WISH_LENGTH:
+            return
+        with self._lock:
+            if self._seen == (self._status(), root) and (self._is_closed or name in self._known):
+                return
+            if self._is_here(name):
+                return
+            try:
+                self._is_closed = not self._add(name)
+                if self._is_closed and self._drop_those_here():
+                    self._is_closed = not self._add(name)
+            except (OSError, ValueError) as exc:
+                self._is_closed = True
+                _say(
+                    f"wishes are not recorded: {self.path}: {getattr(exc, 'strerror', None) or exc}"
+                )
+            self._seen = (self._status(), root)
+
+    def _add(self, name: str) -> bool:
+        """Add a name; return whether it is in the list."""
+        with self._opened() as file:
+            there = self._read(file)
+            size = os.fstat(file).st_size
+            if name not in there and len(there) < MAX_WISHES:
+                is_open_line = size > 0 and os.pread(file, 1, size - 1) not in (b"\n", b"\r")
+                line = f"\n{name}\n" if is_open_line else f"{name}\n"
+                if os.pwrite(file, line.encode(), size) < len(line):
+                    os.ftruncate(file, size)
+                    raise OSError("the disk is full")
+                there.append(name)
+            self._known = frozenset(there)
+            return name in self._known
+
+    def _drop_those_here(self) -> bool:
+        """Remove the names that are in the tree by now; return whether there were any."""
+        with self._opened() as file:
+            there = self._read(file)
+            kept = [name for name in there if not self._is_here(name)]
+            if len(kept) < len(there):
+                self._replace("".join(f"{name}\n" for name in kept).encode())
+            return len(kept) < len(there)
+
+    def _replace(self, data: bytes) -> None:
+        new = f"{self.path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
+            file.write(data)
+        os.replace(new, self.path)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Yield a descriptor of the file, which no other process changes meanwhile."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        while True:
+            file = os.open(self.path, flags, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # Another process may have replaced the file before this one had the lock.
+                if os.fstat(file).st_nlink:
+                    yield file
+                    return
+            finally:
+                os.close(file)
+
+    def _read(self, file: int) -> list[str]:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError("expected a plain file")
+        names = os.pread(file, MAX_WISH_BYTES, 0).decode("utf-8", "replace").split()
+        if len(names) > MAX_WISHES or not all(map(_NORMALISED.match, names)):
+            raise ValueError("it is no list of wishes; delete it, or name another file")
+        return names
+
+    def _is_here(self, name: str) -> bool:
+        return self._page_status(name, PAGE_NAMES[HTML]) is not None
+
+    def _page_status(self, *parts: str) -> object:
+        state = self._tree.state_of(None, "") or ("simple",)
+        descriptor = self._tree.open_file(*state, *parts)
+        if descriptor is None:
+            return None
+        try:
+            return _signature(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+
+    def _status(self) -> object:
+        try:
+            return _signature(os.stat(self.path))
+        except OSError:
+            return None
+
+
+def _signature(known: os.stat_result) -> tuple[int, int, int, int]:
+    return known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns
+
+
+def asked_name(request: Request) -> Optional[str]:
+    """Return the normalised name of the project whose page a request asked for."""
+    found = _PLACE.match(request.path)
+    if not found or found.group(3) != "simple" or request.method not in {"GET", "HEAD"}:
+        return None
+    rest = found.group(4) or "/"
+    place = _PAGE_FILE.match(rest) or _PROJECT.match(rest[1:])
+    asked = place.group(1) if place else None
+    if asked is None or not _NAME_AS_WRITTEN.match(asked):
+        return None
+    return re.sub(r"[-_.]+", "-", asked).lower()
+
+
 # --- connections --------------------------------------------------------------------------------
 
 
 class FarServer:
     """Listens until ``stop``; one thread for each connection."""
 
-    def __init__(self, tree: FarTree, listening: socket.socket) -> None:
-        self.tree = tree
+    def __init__(
+        self, tree: FarTree, listening: socket.socket, wishes: Optional[WishList] = None
+    ) -> None:
+        self.tree, self._wishes = tree, wishes
         self._listening = listening
         self._condition = threading.Condition()
         self._connections = 0
@@ -677,6 +823,10 @@ class FarServer:
                 raise Declined(429, sentence, Retry_After="1", Connection="close")
             return request, answer_for(self.tree, request)
         except Declined as exc:
+            if self._wishes is not None and request is not None and exc.answer.status == 404:
+                name = asked_name(request)
+                if name is not None:
+                    self._wishes.record(name)
             return request, exc.answer
         except OSError as exc:
             _log(f"{client} {exc}")
@@ -854,6 +1004,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     add = parser.add_argument
     add("--root", default=own, help="the far tree (default: where this program lies)")
     add("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="default: %(default)s")
+    add("--wishes", metavar="FILE", help="keep the names that were asked for and are not here")
     add("--target", action="store_true", help="print the [[target]] table of this machine")
     arguments = parser.parse_args(argv)
     if arguments.target:
@@ -865,6 +1016,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if not os.path.isdir(tree.public):
         advice = "receive a bundle first, or name another root by --root"
         return _fail(6, f"{tree.public} is not there: {advice}")
+    wishes = WishList(arguments.wishes, tree) if arguments.wishes is not None else None
+    if wishes is not None:
+        try:
+            wishes.check()
+        except (OSError, ValueError) as exc:
+            return _fail(2, f"--wishes: {wishes.path}: {getattr(exc, 'strerror', None) or exc}")
     try:
         listening = open_socket(arguments.listen)
     except ValueError as exc:
@@ -872,7 +1029,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except OSError as exc:
         reason = exc.strerror or exc
         return _fail(2, f"{arguments.listen}: {reason}; choose another address by --listen")
-    return _serve(tree, listening)
+    return _serve(tree, listening, wishes)
 
 
 def _print_target() -> int:
@@ -883,8 +1040,8 @@ def _print_target() -> int:
     return 0
 
 
-def _serve(tree: FarTree, listening: socket.socket) -> int:
-    server = FarServer(tree, listening)
+def _serve(tree: FarTree, listening: socket.socket, wishes: Optional[WishList]) -> int:
+    server = FarServer(tree, listening, wishes)
     ended: list[int] = []
 
     def stop(number: int, _frame: Any) -> None:
@@ -897,6 +1054,9 @@ def _serve(tree: FarTree, listening: socket.socket) -> int:
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {tree.public} at http://{shown}:{port}/", flush=True)
     _say("for about ten people: put nginx or another web server in front of many")
+    if wishes is not None:
+        leaves = "read the list before it is carried out of this network"
+        _say(f"names that are not here are kept in {wishes.path}, without clients; {leaves}")
     if not _is_loopback(host):
         what = f"whoever reaches {shown}:{port} reads everything, and can be sent something else"
         _say(f"no TLS and no passwords: {what}")

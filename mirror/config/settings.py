@@ -130,6 +130,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """Addresses and networks whose ``X-Forwarded-*`` headers count."""
     url: str | None = None
     """The base address by which clients reach the server; ends in ``/``."""
+    wishes: bool = False
+    """Whether names are recorded that clients asked for and that are not in the tree."""
     workers: WorkerCount = 1
     connections_per_client: ConnectionCount = 100
     """0: no limit."""

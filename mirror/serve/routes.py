@@ -37,6 +37,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Named by its file; else to be negotiated."""
     redirect: str | None = None
     """The right address, relative to the one that was asked for, where that is another spelling."""
+    project: ProjectName | None = None
+    """None for the root page."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +166,7 @@ def _page(scope: tuple[str, ...], rest: list[str], target: Target) -> Route:
         page = _page(scope, rest[:-1], msgspec.structs.replace(target, has_slash=True))
         if not isinstance(page, Page) or page.redirect is not None:
             return NoRoute()
-        return Page(place=page.place, form=_PAGE_FILES[rest[-1]])
+        return Page(place=page.place, form=_PAGE_FILES[rest[-1]], project=page.project)
     if not rest:
         return Page(place=simple, redirect=None if target.has_slash else "simple/")
     if len(rest) > 1:
@@ -173,9 +175,8 @@ def _page(scope: tuple[str, ...], rest: list[str], target: Target) -> Route:
         name = normalize_project(rest[0])
     except UnsafeName:
         return NoRoute()
-    return Page(
-        place=(*simple, name), redirect=_redirect(name, rest[0], has_slash=target.has_slash)
-    )
+    redirect = _redirect(name, rest[0], has_slash=target.has_slash)
+    return Page(place=(*simple, name), redirect=redirect, project=name)
 
 
 def _redirect(name: ProjectName, asked: str, *, has_slash: bool) -> str | None:

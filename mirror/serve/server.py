@@ -47,6 +47,7 @@ from mirror.serve.routes import (
 )
 from mirror.serve.sending import FileAnswer
 from mirror.serve.target import MalformedTargetError, Target, parse_target
+from mirror.serve.wishes import WishRecorder
 from mirror.state.shown.served import Verdict
 from mirror.tree.served import ServedTree
 
@@ -73,9 +74,11 @@ class IndexServer:
         judge: BlobJudge,
         people: PeopleServer,
         numbers: Callable[[], bytes],
+        wishes: WishRecorder | None = None,
     ) -> None:
         """``numbers``: renders this server's own metrics."""
         self._tree, self._judge, self._people, self._numbers = tree, judge, people, numbers
+        self._wishes = wishes
         self._pages = PageCache()
         self._metadata = MetadataTags()
 
@@ -91,9 +94,12 @@ class IndexServer:
             client = str(request.get("client") or "unix")
             _log.debug("request.malformed", client=client, problem=str(exc))
             return plain(HTTPStatus.BAD_REQUEST, f"It is malformed: {exc}.\n")
+        route = find_route(target)
         try:
-            return await self._route(request, target, find_route(target))
+            return await self._route(request, target, route)
         except FileNotFoundError:
+            if self._wishes is not None and isinstance(route, Page) and route.project is not None:
+                await self._wishes.record(route.project, follows_owner=self._judge.has_state)
             return not_found()
         except OSError as exc:
             if isinstance(exc, ConnectionError):

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from mirror.config import Config
+from mirror.holdings.wishes import WishFile, served_wishes
 from mirror.logs import get_logger
 from mirror.serve.access.passwords import PasswordFile, Passwords
 from mirror.serve.access.proxies import Proxies
@@ -30,6 +31,7 @@ from mirror.serve.server import IndexServer
 from mirror.serve.shared import Counters, render_numbers
 from mirror.serve.state_warning import StateWarning
 from mirror.serve.tls import Certificate
+from mirror.serve.wishes import WishRecorder
 from mirror.state.shown.served import BlobState
 from mirror.tree.layout import Layout
 from mirror.tree.served import ServedTree
@@ -73,8 +75,11 @@ class Worker:
         self._judge = BlobJudge(setup.state, warning)
         self._people = PeopleServer(setup.config, tree, warning, setup.proxies)
         self._passwords = Passwords(setup.passwords) if setup.passwords is not None else None
+        self._wishes = None
+        if setup.config.serve.wishes:
+            self._wishes = WishRecorder(WishFile(served_wishes(setup.layout)), tree)
         server = IndexServer(
-            tree, self._judge, self._people, lambda: render_numbers(counters.shared)
+            tree, self._judge, self._people, lambda: render_numbers(counters.shared), self._wishes
         )
         gate = Gate(server.answer, proxies=setup.proxies, passwords=self._passwords)
         self._connections = Connections(gate.answer, limits=setup.limits, counters=counters)
@@ -110,6 +115,8 @@ class Worker:
         watching.cancel()
         if self._passwords is not None:
             self._passwords.close()
+        if self._wishes is not None:
+            self._wishes.close()
         self._judge.close()
         self._people.close()
 

@@ -16,8 +16,8 @@ SECOND = State({"aa": [some_file("aa", "1.0"), some_file("aa", "2.0")]}, 2)
 
 def other(number: int, mark: str = "") -> bytes:
     """Return the server in another format, with other bytes."""
-    assert b"\nSERVE_FORMAT = 1\n" in SERVER
-    return SERVER.replace(b"\nSERVE_FORMAT = 1\n", f"\nSERVE_FORMAT = {number}\n".encode()) + mark.encode()
+    assert b"\nSERVE_FORMAT = 2\n" in SERVER
+    return SERVER.replace(b"\nSERVE_FORMAT = 2\n", f"\nSERVE_FORMAT = {number}\n".encode()) + mark.encode()
 
 
 def installed(far: Far) -> bytes | None:

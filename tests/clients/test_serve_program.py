@@ -408,3 +408,40 @@ def test_many_at_once(server, root):
     assert (answer.status, answer.body) == (200, data)
     for connection in idle:
         connection.close()
+
+
+def test_wishes_are_kept_in_a_file_of_their_own(root: Path, tmp_path: Path) -> None:
+    """The names that were asked for and are not here, once each; on the tree nothing is written, and the list is bounded."""
+    path = tmp_path / "wishes.txt"
+    full = ["many", *(f"n{number}" for number in range(996))]
+    path.write_text("".join(f"{name}\n" for name in full))
+    before = sorted(root.rglob("*"))
+    with started(root, tmp_path / "work", words=("--wishes", str(path))) as server:
+        for asked in ("Foo_Bar/", "foo.bar", "many/", "no%20name/", "a" * 65, "bar/index.v1_json", "foo/bar", "foo//"):
+            server.get(f"/simple/{asked}")
+        server.get("/channels/stable/simple/baz/")
+        assert path.read_text().splitlines() == [*full[1:], "foo-bar", "bar", "baz"]
+        for name in ("one", "two"):
+            assert server.get(f"/simple/{name}/").status == 404
+        assert path.read_text().splitlines() == [*full[1:], "foo-bar", "bar", "baz", "one"]
+    assert sorted(root.rglob("*")) == before
+    assert not path.stat().st_mode & 0o077
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("public/wishes.txt", "it lies below public/, which everybody reads; name another place"),
+        ("public/simple/wishes.txt", "it lies below public/, which everybody reads; name another place"),
+        ("serve.py", "it is no list of wishes; delete it, or name another file"),
+        ("none/wishes.txt", "No such file or directory"),
+        ("secret", "Is a directory"),
+    ],
+)
+def test_a_list_that_can_not_be_used(root: Path, capsys: pytest.CaptureFixture[str], place: str, problem: str) -> None:
+    """A list in what is served, or a file that is something else: exit code 2, and nothing is touched."""
+    before = sorted(root.rglob("*"))
+    assert program.main(["--root", str(root), "--wishes", str(root / place)]) == 2
+    assert capsys.readouterr().err == f"serve: --wishes: {root / place}: {problem}\n"
+    assert sorted(root.rglob("*")) == before
+    assert (root / "serve.py").read_bytes() == PROGRAM.read_bytes()
