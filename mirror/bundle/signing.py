@@ -30,7 +30,8 @@ def check_tool() -> None:
 
 def sign_file(path: Path, key: Path) -> bytes:
     """Return the signature of a private file, of any size. ``ssh-keygen`` may ask on the terminal. Raises ``BundleError``."""
-    command = [receive.find_ssh_keygen(), "-Y", "sign", "-f", str(key), "-n", receive.NAMESPACE]
+    words = ["-q", "-Y", "sign", "-f", str(key), "-n", receive.NAMESPACE]
+    command = [receive.find_ssh_keygen(), *words]
     with path.open("rb") as file:
         done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=False)  # noqa: S603 - fixed words
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):

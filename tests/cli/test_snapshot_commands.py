@@ -41,7 +41,7 @@ def test_the_life_of_a_snapshot_in_words(mirror):
     mirror.sync_well()
     lines = run(mirror, "diff", "january").stdout.splitlines()
     assert lines[0].startswith(
-        "from january to now: 1 projects added, 1 projects changed, 2 versions added, 2 files added, 1 files yanked ("
+        "from january to now: 1 project added, 1 project changed, 2 versions added, 2 files added, 1 file yanked ("
     )
     assert lines[1:] == [
         "alpha: changed (versions +2.0)",

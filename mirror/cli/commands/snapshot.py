@@ -189,9 +189,7 @@ def _difference_lines(found: Difference) -> list[str]:
     if not found.projects:
         return [f"nothing changed from {found.first} to {found.second}"]
     counts = ", ".join(
-        f"{count:,} {key.replace('_', ' ')}"
-        for key, count in totals.items()
-        if count and key != "bytes_added"
+        _total(key, count) for key, count in totals.items() if count and key != "bytes_added"
     )
     lines = [f"from {found.first} to {found.second}: {counts} ({size(totals['bytes_added'])} new)"]
     for project in found.projects[:_SHOWN]:
@@ -199,6 +197,12 @@ def _difference_lines(found: Difference) -> list[str]:
     if len(found.projects) > _SHOWN:
         lines.append(f"… and {len(found.projects) - _SHOWN:,} more projects; --json lists all")
     return lines
+
+
+def _total(key: str, count: int) -> str:
+    """Return a count of the totals in words: ``1 project added``."""
+    things, _, change = key.partition("_")
+    return f"{counted(count, things.removesuffix('s'))} {change}"
 
 
 def _project_lines(project: ProjectDifference) -> list[str]:
