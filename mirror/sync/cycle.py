@@ -53,16 +53,16 @@ from mirror.state.missing.ledger import (
     record_failures,
 )
 from mirror.state.readers.overview import load_counts
-from mirror.sync.crawl import Deliver, crawl, look_at_root, reread
 from mirror.sync.fetch import Fetcher, workers_of
-from mirror.sync.foreign import plan_foreign, remove_foreign
-from mirror.sync.hints import add_hint, ask_for_address
 from mirror.sync.needs.leaving import count_unwanted_of, drain_unwanted, plan_unwanted
 from mirror.sync.needs.pages import CyclePages
 from mirror.sync.needs.protocol import Needs
+from mirror.sync.pages.crawl import Deliver, crawl, look_at_root, reread
+from mirror.sync.pages.hints import add_hint, ask_for_address
 from mirror.sync.plan import plan_of_cycle, plan_stage
 from mirror.sync.record import Recorder
-from mirror.sync.removal import (
+from mirror.sync.removals.foreign import plan_foreign, remove_foreign
+from mirror.sync.removals.removal import (
     apply_removals,
     plan_displaced,
     plan_items,
@@ -73,9 +73,9 @@ from mirror.sync.removal import (
     settle_unclaimed,
     tell_owner_changed,
 )
+from mirror.sync.removals.sweep import renew_unsure, sweep_after, sweep_before
+from mirror.sync.removals.unserved import add_unserved, judge_unserved, note_unwritten
 from mirror.sync.report import COUNTERS, Report, nothing_wanted, shown_failure
-from mirror.sync.sweep import renew_unsure, sweep_after, sweep_before
-from mirror.sync.unserved import add_unserved, judge_unserved, note_unwritten
 from mirror.sync.work import Cycle, IndexRun, Phase, asked_wait_s
 
 _log = get_logger(__name__)

@@ -14,8 +14,8 @@ from mirror.state.entries.pages import record_published
 from mirror.state.listing.due import Due
 from mirror.state.missing.ledger import record_failures
 from mirror.state.wants.needs import load_wants_of
-from mirror.sync.crawl import adopt_held, crawl
 from mirror.sync.fetch import fits_held
+from mirror.sync.pages.crawl import adopt_held, crawl
 from mirror.sync.report import PlanItem, shown_failure
 from mirror.sync.work import Cycle, IndexRun, ProjectWork
 

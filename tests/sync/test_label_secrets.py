@@ -7,7 +7,7 @@ import pytest
 from mirror.core.model import Labels, ListedFile, ProjectPage
 from mirror.core.names import ProjectName
 from mirror.logs import register_secret
-from mirror.sync.echoes import without_own_secrets
+from mirror.sync.pages.echoes import without_own_secrets
 
 SECRET = "secret-of-the-labels-test"
 

@@ -15,13 +15,13 @@ from mirror_program import Mirror, published, report_of
 
 from mirror.core.model import Validators
 from mirror.errors import Unavailable
-from mirror.sync.page_batches import PageBatches
+from mirror.sync.pages.page_batches import PageBatches
 from mirror.workers.messages import JobOutcome
 from simulator import Page, Redirect, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
 
 if TYPE_CHECKING:
     from mirror.state.listing.due import ProjectRow
-    from mirror.sync.page_batches import PageHandler
+    from mirror.sync.pages.page_batches import PageHandler
     from mirror.sync.work import IndexRun
     from mirror.workers.pool import Workers
 

@@ -27,9 +27,9 @@ from mirror.state.entries.held import load_held
 from mirror.state.listing.due import Due, ProjectRow, load_due
 from mirror.state.missing.ledger import FailureRow, load_project_failures
 from mirror.state.wants.needs import NamedRow, load_named
-from mirror.sync.crawl import fetch_page
-from mirror.sync.echoes import without_own_secrets
 from mirror.sync.needs.metadata import MetadataReader
+from mirror.sync.pages.crawl import fetch_page
+from mirror.sync.pages.echoes import without_own_secrets
 from mirror.sync.work import Cycle, EarlyLook, IndexRun
 from mirror.upstream.index import Unchanged
 from mirror.workers.concurrency import work_through

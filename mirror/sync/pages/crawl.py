@@ -56,8 +56,8 @@ from mirror.state.listing.sources import (
 )
 from mirror.state.missing.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.missing.left_out import left_out_rows, load_left_out
-from mirror.sync.echoes import without_own_secrets
-from mirror.sync.page_batches import PageBatches, PageResult
+from mirror.sync.pages.echoes import without_own_secrets
+from mirror.sync.pages.page_batches import PageBatches, PageResult
 from mirror.sync.work import (
     Cycle,
     FileWorkers,

@@ -1,0 +1,1 @@
+"""The last stage of a cycle: remove files and leftovers, and report projects that nobody serves."""
