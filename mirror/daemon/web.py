@@ -24,8 +24,8 @@ from anyio.abc import Process, TaskGroup
 from mirror.config import Config
 from mirror.errors import ConfigError
 from mirror.logs import LogFormat, get_logger
-from mirror.serve.addresses import bind
-from mirror.serve.spec import MODULE, ServerAnswer, ServerSpec, encode_spec
+from mirror.serve.connections.addresses import bind
+from mirror.serve.processes.spec import MODULE, ServerAnswer, ServerSpec, encode_spec
 from mirror.upstream.credentials.program_env import program_environment
 
 START_LIMIT_S: Final = 60.0

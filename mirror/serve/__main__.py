@@ -12,9 +12,9 @@ from mirror.errors import ConfigError
 from mirror.exit_codes import ExitCode
 from mirror.logs import configure_logging, get_logger
 from mirror.notify import ServiceManager
-from mirror.serve.setup import make_setup, urls_of, warn_of_plain_passwords
-from mirror.serve.spec import ServerAnswer, decode_spec
-from mirror.serve.supervisor import Supervisor
+from mirror.serve.processes.setup import make_setup, urls_of, warn_of_plain_passwords
+from mirror.serve.processes.spec import ServerAnswer, decode_spec
+from mirror.serve.processes.supervisor import Supervisor
 
 _STDIN, _STDOUT = 0, 1
 

@@ -15,9 +15,9 @@ from aiohttp.web_request import BaseRequest
 from mirror.serve.access.passwords import Admission, Passwords
 from mirror.serve.access.proxies import Proxies
 from mirror.serve.answers import plain, too_many
-from mirror.serve.protocol import Connection
-from mirror.serve.routes import Live, Ready, find_route
-from mirror.serve.target import MalformedTargetError, parse_target
+from mirror.serve.connections.protocol import Connection
+from mirror.serve.requests.routes import Live, Ready, find_route
+from mirror.serve.requests.target import MalformedTargetError, parse_target
 
 RETRY_S: Final = 5
 _CHALLENGE: Final = 'Basic realm="Python packages", charset="UTF-8"'

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from mirror.serve.negotiation import Form
+from mirror.serve.requests.negotiation import Form
 
 KEPT_BYTES: Final = 64 << 20
 _INLINE_BYTES: Final = 512 << 10

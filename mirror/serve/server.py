@@ -20,7 +20,9 @@ from mirror.logs import get_logger
 from mirror.metrics import CONTENT_TYPE
 from mirror.serve.answers import no_store, not_found, plain
 from mirror.serve.blobs import BlobJudge
-from mirror.serve.conditions import (
+from mirror.serve.pages import MetadataTags, PageCache
+from mirror.serve.people.server import PeopleServer, answer_static
+from mirror.serve.requests.conditions import (
     ByteRange,
     JoinedHeaders,
     Unsatisfiable,
@@ -28,10 +30,8 @@ from mirror.serve.conditions import (
     is_unchanged,
     select_part,
 )
-from mirror.serve.negotiation import Form, select_form, takes_gzip
-from mirror.serve.pages import MetadataTags, PageCache
-from mirror.serve.people.server import PeopleServer, answer_static
-from mirror.serve.routes import (
+from mirror.serve.requests.negotiation import Form, select_form, takes_gzip
+from mirror.serve.requests.routes import (
     PAGE_FILES,
     File,
     ForeignApi,
@@ -45,8 +45,8 @@ from mirror.serve.routes import (
     Static,
     find_route,
 )
+from mirror.serve.requests.target import MalformedTargetError, Target, parse_target
 from mirror.serve.sending import FileAnswer
-from mirror.serve.target import MalformedTargetError, Target, parse_target
 from mirror.serve.wishes import WishRecorder
 from mirror.state.shown.served import Verdict
 from mirror.tree.served import ServedTree

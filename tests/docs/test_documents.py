@@ -12,7 +12,7 @@ from docs.reference import FOLDER, PAGES
 from mirror.errors import Reason
 from mirror.exit_codes import ExitCode
 from mirror.metrics import CycleFacts, Facts, IndexFacts, Metrics
-from mirror.serve.shared import SharedCounters, render_numbers
+from mirror.serve.connections.shared import SharedCounters, render_numbers
 from mirror.sync.report import COUNTERS, PlanItem
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.serve.conditions import ByteRange, Unsatisfiable, is_unchanged, select_part
-from mirror.serve.routes import find_route
-from mirror.serve.target import MalformedTargetError, Target, parse_target
+from mirror.serve.requests.conditions import ByteRange, Unsatisfiable, is_unchanged, select_part
+from mirror.serve.requests.routes import find_route
+from mirror.serve.requests.target import MalformedTargetError, Target, parse_target
 
 ETAG, MODIFIED = '"abc"', 1_800_000_000.5
 DATE, OTHER_DATE = "Fri, 15 Jan 2027 08:00:00 GMT", "Fri, 15 Jan 2027 08:00:01 GMT"

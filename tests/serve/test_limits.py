@@ -9,9 +9,9 @@ import socket
 import pytest
 from serve_program import Server, read_answer
 
-IMPATIENT = "import mirror.serve.protocol as p; p.HEADER_LIMIT_S = p.STALL_LIMIT_S = {limit_s}"
+IMPATIENT = "import mirror.serve.connections.protocol as p; p.HEADER_LIMIT_S = p.STALL_LIMIT_S = {limit_s}"
 ELSEWHERE = (
-    "import ipaddress, mirror.serve.protocol as p;"
+    "import ipaddress, mirror.serve.connections.protocol as p;"
     " p.parse_address = lambda text: ipaddress.ip_address('2001:db8::1' if next(n) % 2 else '2001:db8::2')"
 )
 COUNT = "import itertools; n = itertools.count(); "
@@ -94,7 +94,7 @@ def test_reload_while_a_transfer_goes_on(own, large):
 
 def test_end_cuts_a_transfer(own, large):
     """A transfer that does not end within some seconds is cut."""
-    program = "import mirror.serve.worker as w, mirror.serve.supervisor as s; w.END_LIMIT_S = s.END_LIMIT_S = 0.3"
+    program = "import mirror.serve.processes.worker as w, mirror.serve.processes.supervisor as s; w.END_LIMIT_S = s.END_LIMIT_S = 0.3"
     with Server(own.mirror, program=program) as server, server.connect() as connection:
         connection.sendall(f"GET {large} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert connection.recv(8) == b"HTTP/1.1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.serve.negotiation import Form, select_form, takes_gzip
+from mirror.serve.requests.negotiation import Form, select_form, takes_gzip
 
 V = "application/vnd.pypi.simple."
 PIP = f"{V}v1+json, {V}v1+html; q=0.1, text/html; q=0.01"

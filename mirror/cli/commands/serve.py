@@ -42,9 +42,14 @@ def serve(
 
     from mirror.config import check_listen
     from mirror.notify import ServiceManager
-    from mirror.serve.addresses import DEFAULT, bind, inherited_sockets
-    from mirror.serve.setup import check_root, make_setup, urls_of, warn_of_plain_passwords
-    from mirror.serve.supervisor import Supervisor
+    from mirror.serve.connections.addresses import DEFAULT, bind, inherited_sockets
+    from mirror.serve.processes.setup import (
+        check_root,
+        make_setup,
+        urls_of,
+        warn_of_plain_passwords,
+    )
+    from mirror.serve.processes.supervisor import Supervisor
 
     config = options.load_tree_config()
     root, settings = config.mirror.root, config.serve

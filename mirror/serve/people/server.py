@@ -28,20 +28,20 @@ from mirror.serve.api.answers import (
     parse_number,
 )
 from mirror.serve.api.objects import render_schema
-from mirror.serve.conditions import is_unchanged
+from mirror.serve.connections.protocol import Connection
 from mirror.serve.facts.reading import Reading
 from mirror.serve.facts.tree_pages import NameList, load_project_page
-from mirror.serve.negotiation import takes_gzip
 from mirror.serve.people import views
 from mirror.serve.people.address import put_address
 from mirror.serve.people.kept import Rendered, RenderedCache
 from mirror.serve.people.metrics import MirrorMetrics
 from mirror.serve.people.static_files import STATIC_FILES
 from mirror.serve.people.views import Site
-from mirror.serve.protocol import Connection
-from mirror.serve.routes import Api, PeopleView, ShownRoute, Static
+from mirror.serve.requests.conditions import is_unchanged
+from mirror.serve.requests.negotiation import takes_gzip
+from mirror.serve.requests.routes import Api, PeopleView, ShownRoute, Static
+from mirror.serve.requests.target import Target
 from mirror.serve.state_warning import StateWarning
-from mirror.serve.target import Target
 from mirror.tree.layout import Layout
 from mirror.tree.served import ServedTree
 

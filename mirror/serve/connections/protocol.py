@@ -21,10 +21,10 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_server import Server
 
 from mirror.logs import get_logger
-from mirror.serve.addresses import Address, Network, client_key, parse_address
+from mirror.serve.connections.addresses import Address, Network, client_key, parse_address
+from mirror.serve.connections.shared import Counters
+from mirror.serve.requests.target import shown_path
 from mirror.serve.sending import FileAnswer, unacknowledged
-from mirror.serve.shared import Counters
-from mirror.serve.target import shown_path
 
 HEADER_LIMIT_S: Final = 10.0
 STALL_LIMIT_S: Final = 60.0

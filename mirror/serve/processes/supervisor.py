@@ -22,8 +22,8 @@ import msgspec
 
 from mirror.logs import get_logger
 from mirror.notify import ServiceManager
-from mirror.serve.shared import SharedCounters
-from mirror.serve.worker import END_LIMIT_S, Setup, run_worker
+from mirror.serve.connections.shared import SharedCounters
+from mirror.serve.processes.worker import END_LIMIT_S, Setup, run_worker
 
 _SIGNALS: Final = frozenset(
     {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1}

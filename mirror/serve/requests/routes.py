@@ -14,8 +14,8 @@ import msgspec
 
 from mirror.core.names import ProjectName, Sha256, check_filename, check_sha256, normalize_project
 from mirror.errors import UnsafeName
-from mirror.serve.negotiation import Form
-from mirror.serve.target import Target
+from mirror.serve.requests.negotiation import Form
+from mirror.serve.requests.target import Target
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _METADATA: Final = ".metadata"

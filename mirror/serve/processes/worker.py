@@ -24,13 +24,13 @@ from mirror.logs import get_logger
 from mirror.serve.access.passwords import PasswordFile, Passwords
 from mirror.serve.access.proxies import Proxies
 from mirror.serve.blobs import BlobJudge
+from mirror.serve.connections.protocol import ConnectionLimits, Connections
+from mirror.serve.connections.shared import Counters, render_numbers
+from mirror.serve.connections.tls import Certificate
 from mirror.serve.gate import Gate
 from mirror.serve.people.server import PeopleServer
-from mirror.serve.protocol import ConnectionLimits, Connections
 from mirror.serve.server import IndexServer
-from mirror.serve.shared import Counters, render_numbers
 from mirror.serve.state_warning import StateWarning
-from mirror.serve.tls import Certificate
 from mirror.serve.wishes import WishRecorder
 from mirror.state.shown.served import BlobState
 from mirror.tree.layout import Layout

@@ -9,12 +9,12 @@ from mirror.config import Config, is_loopback_host
 from mirror.config.settings import ServeConfig
 from mirror.errors import TreeError
 from mirror.logs import get_logger
-from mirror.serve import protocol
 from mirror.serve.access.passwords import PasswordFile
 from mirror.serve.access.proxies import Proxies
-from mirror.serve.addresses import address_of
-from mirror.serve.tls import Certificate
-from mirror.serve.worker import Setup
+from mirror.serve.connections import protocol
+from mirror.serve.connections.addresses import address_of
+from mirror.serve.connections.tls import Certificate
+from mirror.serve.processes.worker import Setup
 from mirror.state.shown.served import BlobState
 from mirror.tree.layout import Layout
 

@@ -1,0 +1,1 @@
+"""The processes that answer: their set-up, their supervisor, and one of them."""

@@ -1,0 +1,1 @@
+"""A request, read: its target, its route, the form and the part that it asks for. Pure."""
