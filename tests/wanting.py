@@ -10,7 +10,10 @@ from anyio import to_thread
 
 from mirror.config import Config, TargetConfig, WantConfig
 from mirror.holdings.opening import opened_holdings_for_reading
+from mirror.jobs.prove import note_proofs
 from mirror.selection.proof.checking import prove, questions
+from mirror.sync.cycle import run_cycle
+from mirror.sync.report import Report
 from mirroring import Mirror
 from simulator import Simulator
 from simulator.wheels import build_wheel
@@ -37,6 +40,15 @@ class WantingMirror(Mirror):
     @property
     def config(self) -> Config:
         return msgspec.structs.replace(super().config, targets=self.targets, wants=self.wants)
+
+    async def proved_cycle(self) -> Report:
+        """Run one cycle with the proofs that follow it, as ``--once`` and the daemon do."""
+        self.clock.advance(60.0)
+        async with self.opened() as cycle:
+            report = await run_cycle(cycle)
+            await note_proofs(cycle, self.config, self.env)
+        self.exit_code = int(report.exit_code())
+        return report
 
     def names(self) -> set[str]:
         """Return the names of all published files."""

@@ -13,10 +13,11 @@ from mirror.holdings.holdings import Holdings
 from mirror.holdings.opening import opened_holdings_for_reading
 from mirror.jobs.notify_command import is_worth_notifying
 from mirror.logs import get_logger
+from mirror.selection.proof.answers import Proof
 from mirror.selection.proof.checking import prove, questions, with_remembered_wants
-from mirror.selection.proof.prover import Proof
 from mirror.state.notes import WantNote, load_note, record_note
 from mirror.state.store import Store
+from mirror.state.wants.proofs import load_proofs, record_proofs
 from mirror.sync.work import Cycle
 from mirror.tree.layout import Layout
 from mirror.tree.snapshots import NAME, snapshot_path
@@ -35,8 +36,11 @@ async def prove_wants(
     names: Sequence[str] = (),
     target: str | None = None,
     snapshot: str | None = None,
+    after_cycle: bool = False,
 ) -> list[Proof]:
     """Prove wants, or files, from the published pages or a snapshot.
+
+    ``after_cycle``: proofs are recorded, and only those run whose rows changed.
 
     ``store``: None for a tree without a state, as on the far side. Raises ``ConfigError``,
     ``TreeError``, ``StateError``.
@@ -48,8 +52,15 @@ async def prove_wants(
         simple = snapshot_path(layout, snapshot) / "simple"
         if not NAME.fullmatch(snapshot) or not await anyio.Path(simple).is_dir():
             raise ConfigError(where="--snapshot", problem=f"there is no snapshot {snapshot!r}")
-    limit = config.limits.metadata_size
-    return await prove(asked, layout, simple, store, env=env, metadata_limit_bytes=limit)
+    return await prove(
+        asked,
+        layout,
+        simple,
+        store,
+        env=env,
+        metadata_limit_bytes=config.limits.metadata_size,
+        after_cycle=after_cycle,
+    )
 
 
 async def prove_tree(
@@ -98,13 +109,15 @@ async def note_proofs(cycle: Cycle, config: Config, env: Mapping[str, str]) -> N
     if not config.wants:
         if await load_note(cycle.store, "want_proofs", tuple[WantNote, ...]):
             await record_note(cycle.store, "want_proofs", [])
+            await record_proofs(cycle.store, [], (await load_proofs(cycle.store)).keys())
         return
     noted = await load_note(cycle.store, "want_proofs", tuple[WantNote, ...])
-    is_changed = is_worth_notifying(report, 0) or bool(cycle.needs and cycle.needs.resolved)
+    is_changed = is_worth_notifying(report, 0) or bool(cycle.needs and cycle.needs.has_changed)
     if noted and not is_changed:
         return
     try:
-        proofs = await prove_wants(config, cycle.holdings.layout, cycle.store, env)
+        layout = cycle.holdings.layout
+        proofs = await prove_wants(config, layout, cycle.store, env, after_cycle=True)
     except MirrorError as exc:
         _log.warning("wants.unproved", problem=str(exc))
         return

@@ -7,7 +7,6 @@ resolution: the earlier set stays, and the ledger has the index's own reason.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
@@ -23,12 +22,12 @@ from mirror.errors import ConfigError, MirrorError, StateError, TreeError
 from mirror.logs import get_logger
 from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.reading import read_want
+from mirror.selection.resolving.inputs import Asked, Inputs, digest_of_listings, inputs_of
 from mirror.selection.resolving.locked import resolve_lock
 from mirror.selection.resolving.program import NO_UV, Uv, find_uv, open_uv
 from mirror.selection.resolving.results import ChosenFile, Result, failed
 from mirror.selection.resolving.runs import LazyResolver, Void, policy_of
 from mirror.selection.targets import Environment, environments
-from mirror.selection.view.tables import build_table, rows_of
 from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile, WantSource
 from mirror.state.store import Store
 from mirror.state.wants.needs import (
@@ -50,9 +49,6 @@ from mirror.state.wants.needs import (
 from mirror.state.wants.unwanted import record_needed
 
 _log = get_logger(__name__)
-
-_TABLES = 1
-"""The version of the view's rules. Another one has everything resolved again."""
 
 
 class WantedPages(Protocol):
@@ -77,16 +73,7 @@ class WantedPages(Protocol):
         """
 
     async def corrected(self, project: ProjectName, offer: Offer) -> bool:
-        """Return whether a held file has other metadata than its index offered before it was held."""
-
-
-class _Inputs(msgspec.Struct, frozen=True, kw_only=True):
-    """The digests of the inputs of a resolution."""
-
-    listings: str
-    """Of all listings as they are: equal where nothing at all changed."""
-    rows: str
-    """Of the rows that the view showed."""
+        """Return whether a held file has other metadata than its index offered before."""
 
 
 class _WantJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +114,8 @@ class CycleNeeds:
         """How often wanted files were decided in this cycle: part of the view's address."""
         self.resolved = 0
         """Number of resolutions that the cycle computed again."""
+        self.has_changed = False
+        """Whether a resolution was computed again, or belongs to no want any more."""
         self.failures: list[str] = []
         """One sentence for each want that can't be resolved."""
 
@@ -166,6 +155,7 @@ class CycleNeeds:
         known = await load_resolutions(self._store)
         gone = [stored.id for key, stored in known.items() if key not in self._jobs]
         if gone:
+            self.has_changed = True
             await forget_resolutions(self._store, gone)
         if any(isinstance(job.source, Resolution) for job in self._jobs.values()):
             try:
@@ -179,7 +169,7 @@ class CycleNeeds:
         return changed
 
     async def settle_again(self, pages: WantedPages) -> frozenset[ProjectName]:
-        """Decide again after files could not be had, or have other dependencies than their index offered."""
+        """Decide again after files were refused, or turned out to have other dependencies."""
         if self._is_narrowed or not self._fetched:
             return frozenset()
         missing = set(await load_missing(self._store))
@@ -199,7 +189,7 @@ class CycleNeeds:
         return changed
 
     async def finish(self) -> None:
-        """Let earlier sets go whose new sets are held, and name the wants that can't be resolved."""
+        """Let earlier sets go whose new sets are held; name the wants that can't be resolved."""
         if self._is_narrowed:
             known = await load_resolutions(self._store)
             self._results = {key: decode_result(stored) for key, stored in known.items()}
@@ -286,7 +276,7 @@ class CycleNeeds:
                     self._results[job.key] = result
                     return
             result = await self._resolve(pages, resolver, job)
-            inputs = await self._inputs(pages, job, result.releases, result.names)
+            inputs = await inputs_of(self._asked(job), result.releases, result.names, pages)
         except (StateError, TreeError):
             raise
         except Void as exc:
@@ -297,6 +287,7 @@ class CycleNeeds:
             return
         self._results[job.key] = result
         self.resolved += 1
+        self.has_changed = True
         await record_resolution(
             self._store,
             NewResolution(
@@ -325,7 +316,7 @@ class CycleNeeds:
         gap = Gap(project="", requirement=requirement, reason=GapReason.FAILED, detail=words)
         result = msgspec.structs.replace(failed((gap,)), is_void=True)
         self._results[job.key] = result
-        inputs = msgspec.json.encode(_Inputs(listings="", rows="")).decode()
+        inputs = msgspec.json.encode(Inputs(listings="", rows="")).decode()
         new = NewResolution(
             key=job.key,
             inputs=inputs,
@@ -345,10 +336,11 @@ class CycleNeeds:
         """Return whether a recorded result still holds."""
         if result.is_void:
             return False
-        before = msgspec.json.decode(stored.inputs, type=_Inputs)
-        if before.listings == await self._digest_of_listings(pages, job, names):
+        before = msgspec.json.decode(stored.inputs, type=Inputs)
+        asked = self._asked(job)
+        if before.listings == await digest_of_listings(asked, names, pages):
             return True
-        now = await self._inputs(pages, job, result.releases, names)
+        now = await inputs_of(asked, result.releases, names, pages)
         if before.rows != now.rows:
             return False
         await record_inputs(
@@ -377,48 +369,15 @@ class CycleNeeds:
             case LockedSet() as lock:
                 return await resolve_lock(lock, job.environments, job.want, pages)
 
-    async def _inputs(
-        self, pages: WantedPages, job: _WantJob, releases: Sequence[str], names: Sequence[str]
-    ) -> _Inputs:
-        listings = await self._digest_of_listings(pages, job, names)
-        chosen = [one for one in job.environments if one.release in releases]
-        rows = [self._static(job)]
-        for name in sorted(names):
-            listing = await pages.look(ProjectName(name))
-            if job.want.wheels == "all" or job.want.sdists == "always":
-                rows.append([name, listing.digest])  # files beyond those that are shown
-            rows += [
-                [name, one.release, rows_of(build_table(listing, one, job.want.sdists))]
-                for one in chosen
-            ]
-        return _Inputs(listings=listings, rows=_digest(rows))
-
-    async def _digest_of_listings(
-        self, pages: WantedPages, job: _WantJob, names: Sequence[str]
-    ) -> str:
-        digests = [[name, await pages.digest(ProjectName(name))] for name in sorted(names)]
-        return _digest([self._static(job), digests])
-
-    def _static(self, job: _WantJob) -> list[object]:
-        """Return all on which a resolution depends except the listings."""
-        return [
-            _TABLES,
-            self._uv.version if self._uv is not None else None,
-            _described(job.source),
-            [
-                job.want.sdists,
-                job.want.versions,
-                job.want.wheels,
-                job.want.accept_unproved,
-                job.want.lock_platforms,
-                job.want.on_rebuilt,
-            ],
-            [
-                [one.release, one.uv_python_platform, len(one.tags), str(one.tags[0])]
-                for one in job.environments
-            ],
-            _digest([str(tag) for tag in job.environments[0].tags]),
-        ]
+    def _asked(self, job: _WantJob) -> Asked:
+        return Asked(
+            source=job.source,
+            want=job.want,
+            environments=job.environments,
+            uv_version=self._uv.version if self._uv is not None else None,
+            sdists=job.want.sdists,
+            counts_all_files=job.want.wheels == "all" or job.want.sdists == "always",
+        )
 
     async def _is_corrected(self, pages: WantedPages, file: WantedFile) -> bool:
         try:
@@ -484,16 +443,6 @@ def _names_in(source: WantSource) -> list[str]:
             return []
 
 
-def _described(source: WantSource) -> list[object]:
-    match source:
-        case Resolution(lines=lines, constraints=constraints):
-            return [[line.text for line in lines], [line.text for line in constraints]]
-        case LockedSet():
-            return [repr(source)]
-        case UnresolvedFile(problem=problem):
-            return [problem]
-
-
 def _wanted(file: ChosenFile) -> WantedFile:
     return WantedFile(index=file.index, project=file.project, filename=file.filename)
 
@@ -514,7 +463,3 @@ def _tell(job: _WantJob, result: Result) -> None:
         _log.warning("want.unresolved", **facts, gaps=gaps)
     for item in result.instead:
         _log.warning("want.instead", **facts, **item.as_json())
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()

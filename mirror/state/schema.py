@@ -238,6 +238,12 @@ MIGRATIONS: tuple[str, ...] = (
     -- The cycle since which only needed files of an index are mirrored; null: its patterns decide.
     ALTER TABLE source ADD COLUMN needed_since INTEGER;
     """,
+    """
+    -- The proof that a want installs in a target: the digest of the published rows that it was shown, and its answer.
+    CREATE TABLE proof (
+        want TEXT NOT NULL, file TEXT NOT NULL, target TEXT NOT NULL, inputs TEXT NOT NULL, answer TEXT NOT NULL,
+        PRIMARY KEY (want, file, target)) WITHOUT ROWID;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

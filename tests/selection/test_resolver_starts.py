@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from wanting import WantingMirror, add
+from wanting import WantingMirror, add, proofs
 
 
 @pytest.fixture
@@ -72,3 +72,30 @@ async def test_runs_share_a_cache_and_nothing_else(index, mirror, started):
     await mirror.cycle()
     assert started.take() == ["pip compile"]
     assert "first-2.0-py3-none-any.whl" in mirror.names()
+
+
+async def test_a_proof_is_run_again_only_where_its_rows_changed(index, mirror, started):
+    """After a cycle one want's page changed: its resolution and its proof run, and no other. A proof by hand reads the
+    bytes again although no row changed; what was damaged is judged again after the next change.
+    """
+    for name in ("one", "two"):
+        add(index, name, "1.0")
+    mirror.wants = mirror.wanted("one", name="a") + mirror.wanted("two", name="b")
+    await mirror.proved_cycle()
+    assert started.take() == ["--version", *["pip compile"] * 4]
+    add(index, "one", "2.0")
+    report = await mirror.proved_cycle()
+    assert started.take() == ["pip compile"] * 2
+    assert [(proof["want"], proof["installable"]) for proof in report.wants] == [("a", True), ("b", True)]
+    add(index, "two", "1.0", tag="cp312-cp312-win_amd64")  # of no target
+    await mirror.proved_cycle()
+    assert started.take() == []
+    [blob] = mirror.root.rglob("two-1.0-py3-none-any.whl")
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[:-1])
+    assert [[gap["reason"] for gap in proof["gaps"]] for proof in await proofs(mirror)] == [[], ["damaged"]]
+    assert started.take() == []
+    mirror.wants = mirror.wanted("one", name="a")
+    report = await mirror.proved_cycle()
+    assert [proof["want"] for proof in report.wants] == ["a"]
+    assert mirror.query("SELECT want FROM proof") == [("a",)]

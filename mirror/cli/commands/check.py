@@ -15,7 +15,7 @@ from mirror.cli.outcome import write_out
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from mirror.selection.proof.prover import Proof
+    from mirror.selection.proof.answers import Proof
 
 
 def check(

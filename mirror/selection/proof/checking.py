@@ -1,4 +1,4 @@
-"""The use case behind ``mirror check`` and the gates: prove the wants of a configuration, or files."""
+"""``mirror check`` and the gates: prove the wants of a configuration, or files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from mirror.core.offers import HIDING
 from mirror.errors import ConfigError, Reason
 from mirror.selection.cycle_needs import by_name, decode_result
 from mirror.selection.gaps import Gap, GapReason, reason_of_ledger
-from mirror.selection.proof.prover import Known, Proof, Prover
+from mirror.selection.proof.answers import Known, Proof, proof_of
+from mirror.selection.proof.prover import SDISTS, Prover
 from mirror.selection.proof.published import Published
+from mirror.selection.proof.reuse import reusable, stored_proof
 from mirror.selection.reading import read_file, read_want
-from mirror.selection.resolving.program import open_uv
+from mirror.selection.resolving.inputs import Asked
+from mirror.selection.resolving.program import Uv, open_uv
 from mirror.selection.resolving.runs import LazyResolver
 from mirror.selection.targets import Environment, environments
-from mirror.selection.wants import Resolution, UnresolvedFile, WantSource
+from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile, WantSource
 from mirror.state.store import Store
 from mirror.state.wants.failures import load_wanted_failures
 from mirror.state.wants.needs import (
@@ -28,6 +31,7 @@ from mirror.state.wants.needs import (
     load_remembered,
     load_resolutions,
 )
+from mirror.state.wants.proofs import StoredProof, load_proofs, record_proofs
 from mirror.tree.layout import Layout
 
 
@@ -38,9 +42,15 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     want: WantConfig | None
     environments: tuple[Environment, ...]
 
+    @property
+    def key(self) -> Key:
+        """The resolution of the last cycle, and the last proof, for the same want and target."""
+        file = self.source.file or ""
+        return Key(want=self.source.want or "", file=file, target=self.environments[0].name)
+
 
 async def with_remembered_wants(config: Config, store: Store | None) -> Config:
-    """Return a configuration with the wants and targets of the last cycle, where it has none itself."""
+    """Return a configuration; without wants and targets, with those of the last cycle."""
     if config.wants or config.targets or store is None:
         return config
     remembered = await load_remembered(store)
@@ -60,7 +70,10 @@ def questions(config: Config, names: Sequence[str], target: str | None) -> list[
     if target is not None and target not in {one.name for one in config.targets}:
         raise ConfigError(where="--target", problem=f"no target is named {target!r}")
     if not names and not config.wants:
-        problem = "there is no want to check: add one with `mirror want add NAME REQUIREMENT`, or name a file"
+        problem = (
+            "there is no want to check: add one with `mirror want add NAME REQUIREMENT`,"
+            " or name a file"
+        )
         raise ConfigError(where="want", problem=problem)
     found: list[Question] = []
     for name in names or known:
@@ -101,20 +114,53 @@ async def prove(
     *,
     env: Mapping[str, str],
     metadata_limit_bytes: int,
+    after_cycle: bool = False,
 ) -> list[Proof]:
-    """Prove each question from the pages below ``simple``. Raises ``ConfigError``, ``TreeError``."""
+    """Prove each question from the pages below ``simple``. Raises ``ConfigError``, ``TreeError``.
+
+    A proof whose rows are unchanged since the last cycle is not run again; the bytes of its files
+    are read again. ``after_cycle``: not even these, unless a file was damaged; the proofs are
+    recorded.
+    """
     published = Published(layout, simple, metadata_limit_bytes=metadata_limit_bytes)
     has_requirements = any(isinstance(one.source, Resolution) for one in asked)
-    uv = await open_uv(env, store) if has_requirements else None
+    uv = await open_uv(env, store, records=after_cycle) if has_requirements else None
     known = await _load_known(store, asked)
+    earlier = await load_proofs(store) if store is not None else {}
+    kept: dict[Key, StoredProof] = {}
     proofs = []
     async with LazyResolver(uv, published, name="check") as resolver:
         prover = Prover(
             published, resolver if uv else None, metadata_limit_bytes=metadata_limit_bytes
         )
         for one, facts in zip(asked, known, strict=True):
-            proofs.append(await prover.prove(one.source, one.environments, facts, one.want))
+            asks = _asked(one, uv)
+            before = await reusable(earlier.get(one.key), asks, published)
+            if before is None:
+                answer = await prover.answer(one.source, one.environments, one.want)
+            elif after_cycle and not before.is_damaged:
+                answer = before
+            else:
+                answer = await prover.judged(before, one.source, one.environments)
+            if after_cycle and one.want is not None and answer.names:
+                kept[one.key] = await stored_proof(one.key, answer, asks, published)
+            base = Proof(want=one.source.want, file=one.source.file, target=one.key.target)
+            proofs.append(proof_of(base, answer, facts))
+    if after_cycle and store is not None:
+        new = [proof for key, proof in kept.items() if earlier.get(key) != proof]
+        await record_proofs(store, new, earlier.keys() - kept.keys())
     return proofs
+
+
+def _asked(question: Question, uv: Uv | None) -> Asked:
+    return Asked(
+        source=question.source,
+        want=question.want,
+        environments=question.environments,
+        uv_version=uv.version if uv is not None else None,
+        sdists=SDISTS,
+        counts_all_files=isinstance(question.source, LockedSet),
+    )
 
 
 async def _load_known(store: Store | None, asked: Sequence[Question]) -> list[Known]:
@@ -138,10 +184,7 @@ async def _load_known(store: Store | None, asked: Sequence[Question]) -> list[Kn
         failures.setdefault(file.project, gap)
     found = []
     for one in asked:
-        key = Key(
-            want=one.source.want or "", file=one.source.file or "", target=one.environments[0].name
-        )
-        before = stored.get(key)
+        before = stored.get(one.key)
         result = decode_result(before) if before is not None else None
         names = {gap.project for gap in result.gaps} if result is not None else set()
         names |= (

@@ -43,20 +43,28 @@ class Published:
         self._known: dict[ProjectName, ProjectOffers] = {}
 
     async def look(self, project: ProjectName) -> ProjectOffers:
-        """Return the published files of a project. Raises ``TreeError`` for a page that can't be read."""
+        """Return the published files of a project. Raises ``TreeError``."""
         if project not in self._known:
             self._known[project] = await anyio.to_thread.run_sync(self.read, project)
         return self._known[project]
 
+    async def digest(self, project: ProjectName) -> str:
+        """Return the digest of a project's published page. Raises ``TreeError``."""
+        if project in self._known:
+            return self._known[project].digest
+
+        def read() -> str:
+            data = self._page(project)
+            return "" if data is None else hashlib.sha256(data).hexdigest()
+
+        return await anyio.to_thread.run_sync(read)
+
     def read(self, project: ProjectName) -> ProjectOffers:
         """Return the published files of a project; blocks. Raises ``TreeError``."""
         path = self._simple / project / JSON_V1
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
+        data = self._page(project)
+        if data is None:
             return ProjectOffers(project=project)
-        except OSError as exc:
-            raise TreeError(path=str(path), problem=f"can't be read: {exc.strerror}") from exc
         try:
             page = parse_project_page(
                 data, project=project, url=f"{_BASE}/{project}/", max_files=_MAX_FILES
@@ -67,8 +75,18 @@ class Published:
         digest = hashlib.sha256(data).hexdigest()
         return ProjectOffers(project=project, offers=tuple(offers), digest=digest, owner=TREE)
 
+    def _page(self, project: ProjectName) -> bytes | None:
+        """Return the bytes of a page, or None where there is none. Raises ``TreeError``."""
+        path = self._simple / project / JSON_V1
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise TreeError(path=str(path), problem=f"can't be read: {exc.strerror}") from exc
+
     async def metadata(self, project: ProjectName, offer: Offer) -> bytes:  # noqa: ARG002 - as Offers has it
-        """Return the metadata of a published file, out of its own bytes. Raises ``MetadataRefused``."""
+        """Return the metadata in a published file's own bytes. Raises ``MetadataRefused``."""
         sha256, filename = sha256_of(offer.file), offer.file.filename
         try:
             if sha256 is None:

@@ -1,1 +1,1 @@
-"""The view that the resolver reads: which file of each version an environment gets, and the server."""
+"""The view that the resolver reads: the file of each version for an environment, and the server."""

@@ -1,8 +1,8 @@
-"""The answers of the view: the tables of the projects that a run of the resolver asks for, on demand,
-and their metadata.
+"""The answers of the view: the tables of the projects that a run of the resolver asks for, and their
+metadata, on demand.
 
-Invariants: a name is answered once at an address, and stays answered so; an answer that can't be had for a
-reason that is not the project's own makes the run void at once, since the answer would be wrong.
+Invariants: a name is answered once at an address, and stays answered so; an answer that
+can't be had for a reason that is not the project's own makes the run void at once.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class TooManyNames(Exception):
 
 
 class SharedAnswers:
-    """The answers at one address of the view: for one environment, equal for each run that reads it.
+    """The answers at one address of the view: for one environment, equal for each run.
 
     Runs share the resolver's cache, which knows a file by its name below the address.
     """
@@ -133,7 +133,7 @@ class SharedAnswers:
 
 
 class RunAnswers:
-    """The answers of the view in one run: what this run asked for, and why it may count for nothing."""
+    """The answers of the view in one run: what it asked for, and why it may count for nothing."""
 
     def __init__(self, shared: SharedAnswers) -> None:
         self.shared, self.environment = shared, shared.environment
@@ -161,7 +161,7 @@ class RunAnswers:
         return self.shared.page(project) if table.listing.is_listed else None
 
     async def metadata_text(self, alias: str) -> bytes | None:
-        """Return the metadata of the file that is shown under an alias name; None for an unknown one."""
+        """Return the metadata of the file that has an alias name; None for an unknown one."""
         found = version_of_alias(alias)
         if found is None:
             return None

@@ -43,6 +43,8 @@ class Needs(Protocol):
 
     resolved: int
     """Number of resolutions that the cycle computed again."""
+    has_changed: bool
+    """Whether a resolution was computed again, or belongs to no want any more."""
     failures: list[str]
     """One sentence for each want that can't be resolved, after ``finish``."""
 
