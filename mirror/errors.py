@@ -36,9 +36,8 @@ carry secrets: they pass ``shown_url`` and ``shown_text`` before they reach a me
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, dataclass_transform
 from urllib.parse import urlsplit
 
 
@@ -103,28 +102,51 @@ def leaves_of(error: BaseException) -> tuple[BaseException, ...]:
     return (error,)
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass_transform(kw_only_default=True, eq_default=False)
 class MirrorError(Exception):
-    """The root of all errors that this program raises on purpose."""
+    """The root of all errors that this program raises on purpose.
+
+    The annotations of a class are its fields, given by name, as in a dataclass. Thirty dataclasses would
+    compile code for each of them at every start, 0.02 s of CPU.
+    """
 
     reason: ClassVar[Reason] = Reason.INTERNAL
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._fields = tuple(dict.fromkeys((*cls._fields, *cls.__annotations__)))
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__()
+        kind = type(self)
+        missing = [name for name in self._fields if name not in values and not hasattr(kind, name)]
+        unknown = values.keys() - set(self._fields)
+        if missing or unknown:
+            wrong = ", ".join([*missing, *sorted(unknown)])
+            raise TypeError(f"{kind.__name__}: fields that are missing or unknown: {wrong}")
+        self.__dict__.update(values)
 
     def __str__(self) -> str:  # pragma: no cover - every subclass has its own sentence
         return type(self).__name__
 
+    def replaced(self, **values: Any) -> Self:
+        """Return the same error with other values of some fields."""
+        return type(self)(**{name: getattr(self, name) for name in self._fields} | values)
+
+    def __repr__(self) -> str:
+        values = (f"{name}={getattr(self, name)!r}" for name in self._fields)
+        return f"{type(self).__name__}({', '.join(values)})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Let it cross to another process (pickle): an exception is built from positions, these from names."""
-        return _rebuilt, (
-            type(self),
-            {field.name: getattr(self, field.name) for field in fields(self)},
-        )
+        return _rebuilt, (type(self), {name: getattr(self, name) for name in self._fields})
 
 
 def _rebuilt(kind: type[MirrorError], values: dict[str, Any]) -> MirrorError:
     return kind(**values)
 
 
-@dataclass(kw_only=True, eq=False)
 class ConfigError(MirrorError):
     """Wrong usage or configuration.
 
@@ -138,7 +160,6 @@ class ConfigError(MirrorError):
         return f"{self.where}: {self.problem}" if self.where else self.problem
 
 
-@dataclass(kw_only=True, eq=False)
 class WrongUser(ConfigError):
     """A command that writes was run by another user than the owner of the state; nothing was touched.
 
@@ -160,7 +181,6 @@ class WrongUser(ConfigError):
         )
 
 
-@dataclass(kw_only=True, eq=False)
 class LockHeld(MirrorError):
     """Another process holds a lock of this mirror."""
 
@@ -172,7 +192,6 @@ class LockHeld(MirrorError):
         return f"{holder} is working on this mirror ({self.path}); wait for it, or pass --wait DURATION"
 
 
-@dataclass(kw_only=True, eq=False)
 class UpstreamError(MirrorError):
     """One request to an index could not be answered usefully. ``url`` may be raw; it is shown without its secrets."""
 
@@ -180,7 +199,6 @@ class UpstreamError(MirrorError):
     url: str
 
 
-@dataclass(kw_only=True, eq=False)
 class Unavailable(UpstreamError):
     """No usable answer within the budget of tries."""
 
@@ -195,7 +213,6 @@ class Unavailable(UpstreamError):
         return f"{shown_url(self.url)} could not be fetched{tries}: {shown_text(self.cause)}"
 
 
-@dataclass(kw_only=True, eq=False)
 class RefusedElsewhere(Unavailable):
     """The host that an index redirects to has answered 401 or 403, also when the index was asked
     once more.
@@ -211,14 +228,12 @@ class RefusedElsewhere(Unavailable):
         return f"{shown_url(self.url)} can't be had: {shown_text(self.cause)}{words}"
 
 
-@dataclass(kw_only=True, eq=False)
 class MissingElsewhere(RefusedElsewhere):
     """The same with 404."""
 
     reason = Reason.NOT_FOUND
 
 
-@dataclass(kw_only=True, eq=False)
 class AccessDenied(UpstreamError):
     """401 or 403, or a credential that can't be read.
 
@@ -271,7 +286,6 @@ class AccessDenied(UpstreamError):
         return f"index {self.index!r} {answer} for {shown_url(self.url)}{detail}; {advice}"
 
 
-@dataclass(kw_only=True, eq=False)
 class CredentialLost(AccessDenied):
     """An index that was read with a credential would be read without one now, and may show strangers less."""
 
@@ -296,7 +310,6 @@ def although_listed(lister: str) -> str:
     return f" although {lister} lists it; it is tried again"
 
 
-@dataclass(kw_only=True, eq=False)
 class NotFound(UpstreamError):
     """400, 404 or 410 for a page or file that the index lists, or for its root page; of a file, other 4xx as well."""
 
@@ -318,7 +331,6 @@ class NotFound(UpstreamError):
         return f"{shown_url(self.url)} was not found: the server answered {self.status}{listed}"
 
 
-@dataclass(kw_only=True, eq=False)
 class Withheld(UpstreamError):
     """409: the index lists it and does not give it out. ``code`` is its own word, such as POLICY_COOLDOWN."""
 
@@ -334,7 +346,6 @@ class Withheld(UpstreamError):
         return f"{shown_url(self.url)} is withheld by the index ({shown_text(self.code or 'no reason given')})"
 
 
-@dataclass(kw_only=True, eq=False)
 class BadPage(UpstreamError):
     """An answer that is not a page of the simple repository API."""
 
@@ -347,7 +358,6 @@ class BadPage(UpstreamError):
         return f"{shown_url(self.url)} is not a page of a simple index: {shown_text(self.cause, 500)}{hint}"
 
 
-@dataclass(kw_only=True, eq=False)
 class RedirectRefused(UpstreamError):
     """A redirect or link that leads where it must not."""
 
@@ -359,7 +369,6 @@ class RedirectRefused(UpstreamError):
         return f"{shown_url(self.url)} leads to {shown_url(self.target)}: {shown_text(self.cause, 500)}"
 
 
-@dataclass(kw_only=True, eq=False)
 class TooLarge(UpstreamError):
     """Over a limit. ``setting`` is the configuration key that raises it."""
 
@@ -375,12 +384,10 @@ class TooLarge(UpstreamError):
         return f"{shown_url(self.url)} is larger than {self.limit_bytes} bytes; raise {self.setting} to allow it"
 
 
-@dataclass(kw_only=True, eq=False)
 class IntegrityError(MirrorError):
     """Bytes or names that must not be published."""
 
 
-@dataclass(kw_only=True, eq=False)
 class DigestMismatch(IntegrityError):
     """The bytes have another digest than the index lists."""
 
@@ -397,7 +404,6 @@ class DigestMismatch(IntegrityError):
         )
 
 
-@dataclass(kw_only=True, eq=False)
 class SizeMismatch(IntegrityError):
     """The body has another length than the index lists."""
 
@@ -413,7 +419,6 @@ class SizeMismatch(IntegrityError):
         )
 
 
-@dataclass(kw_only=True, eq=False)
 class BadFile(IntegrityError):
     """The index lists no digest, and the bytes don't match the file's name.
 
@@ -431,7 +436,6 @@ class BadFile(IntegrityError):
         )
 
 
-@dataclass(kw_only=True, eq=False)
 class UnhashedRefused(IntegrityError):
     """The index lists no sha256 or stronger, and its configuration refuses such files."""
 
@@ -442,7 +446,6 @@ class UnhashedRefused(IntegrityError):
         return f'{shown_text(self.filename)}: listed without a sha256 or stronger, and unhashed = "refuse"'
 
 
-@dataclass(kw_only=True, eq=False)
 class UnsafeName(IntegrityError):
     """A name that must not become a path."""
 
@@ -454,7 +457,6 @@ class UnsafeName(IntegrityError):
         return f"the name {shown_text(self.name)!r} is refused: {self.cause}"
 
 
-@dataclass(kw_only=True, eq=False)
 class NoRoom(MirrorError):
     """A body whose size is not listed takes more of the disk than one file may.
 
@@ -485,7 +487,6 @@ class NoRoom(MirrorError):
         )
 
 
-@dataclass(kw_only=True, eq=False)
 class StateError(MirrorError):
     """``state.db`` is missing, damaged, of a newer version, or can't be written.
 
@@ -503,7 +504,6 @@ class StateError(MirrorError):
         return f"{self.path}: {self.problem}"
 
 
-@dataclass(kw_only=True, eq=False)
 class TreeError(MirrorError):
     """The tree can't be written or read.
 
@@ -524,14 +524,12 @@ class TreeError(MirrorError):
         return f"{self.path}: {self.problem}"
 
 
-@dataclass(kw_only=True, eq=False)
 class DiskFull(TreeError):
     """The disk is full, or full up to the reserve."""
 
     reason = Reason.NO_SPACE
 
 
-@dataclass(kw_only=True, eq=False)
 class NotProved(MirrorError):
     """A proof was required, and some wants don't install; nothing was made."""
 
@@ -545,7 +543,6 @@ class NotProved(MirrorError):
         return f"refused: {names}{more} can't be installed ({shown_text(self.gap, 400)}); `mirror check` names each gap"
 
 
-@dataclass(kw_only=True, eq=False)
 class BundleError(MirrorError):
     """A bundle can't be made, is damaged, or does not fit its target.
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -28,9 +29,6 @@ from mirror.holdings.holdings import Clock, Holdings
 from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user
 from mirror.selection.changes import check_change_of_wants
-from mirror.selection.cycle_needs import CycleNeeds
-from mirror.selection.proof.checking import with_remembered_wants
-from mirror.selection.targets import environments
 from mirror.state.entries.held import has_blobs
 from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
 from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
@@ -47,10 +45,13 @@ from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient
 from mirror.upstream.limits.retry import RetryPolicy
-from mirror.upstream.probe import Probe, probe
 from mirror.upstream.session import IndexSession
 from mirror.workers.concurrency import AdaptiveLimit
 from mirror.workers.fork_server import ForkServer
+
+if TYPE_CHECKING:
+    from mirror.selection.cycle_needs import CycleNeeds
+    from mirror.upstream.probe import Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +143,8 @@ async def opened_cycle(
 
 async def with_known_indexes(config: Config) -> Config:
     """Return ``config`` with the indexes that the state remembers, their credentials looked up as by default."""
+    from mirror.selection.proof.checking import with_remembered_wants  # as for ``CycleNeeds``
+
     async with open_store_for_reading(config.mirror.state) as store:
         known = [s for s in await load_sources(store) if s.configured]
         needed = await load_needed_indexes(store)
@@ -185,6 +188,8 @@ def _platform_tags(config: Config) -> frozenset[str]:
     """Return the tags of all targets where a rule asks for them."""
     if config.rules.platforms != "targets":
         return frozenset()
+    from mirror.selection.targets import environments  # as for ``CycleNeeds``
+
     return frozenset(
         str(tag)
         for target in config.targets
@@ -319,6 +324,8 @@ async def _build_needs(
     if not config.wants:
         await forget_wants(store)
         return None, None
+    from mirror.selection.cycle_needs import CycleNeeds  # resolving takes 0.05 s to import
+
     needs = CycleNeeds(config, store, env=env, clock=clock, is_narrowed=not options.sees_all)
     await needs.load(needs_uv=is_once)
     return ListingCache(Cache(layout.cache, writes_to=temporary and temporary / "cache")), needs
@@ -383,6 +390,8 @@ async def probe_indexes(
 
     Raises ``ConfigError``.
     """
+    from mirror.upstream.probe import probe  # for one command only
+
     _check_names(config, names)
     found = []
     for index, selection in _selections(config):

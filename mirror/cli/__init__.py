@@ -46,8 +46,14 @@ def _run(arguments: list[str]) -> int:
         return 0
     from typer.main import get_command
 
-    from mirror.cli.app import app
+    from mirror.cli.groups import group_of
     from mirror.cli.outcome import close_output
+
+    frequent = group_of(arguments[0]) if arguments else None
+    if frequent is None:
+        from mirror.cli.app import app
+    else:
+        app = frequent
 
     try:
         # Not app(), which installs an exception hook of its own; not standalone, where typer prints

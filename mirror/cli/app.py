@@ -5,8 +5,6 @@ A command is a function that takes the ``GlobalOptions`` first and returns an ``
 
 from __future__ import annotations
 
-import typer
-
 from mirror.cli.commands import (
     check,
     explain,
@@ -29,22 +27,10 @@ from mirror.cli.commands.configuration import (
     want,
     web_config,
 )
-from mirror.cli.options import group_callback, with_global_options
+from mirror.cli.groups import PROGRAM_HELP, group
+from mirror.cli.options import with_global_options
 
-
-def _group(help_text: str, *, add_completion: bool = False) -> typer.Typer:
-    """Return an empty group of commands that takes the global options."""
-    group = typer.Typer(
-        rich_markup_mode=None,  # rich would cost more than all the rest of --help
-        pretty_exceptions_enable=False,  # they show local variables, and secrets live there
-        pretty_exceptions_show_locals=False,
-        add_completion=add_completion,
-    )
-    group.callback(invoke_without_command=True)(group_callback(help_text))
-    return group
-
-
-app = _group("A verified, servable copy of Python package indexes.", add_completion=True)
+app = group(PROGRAM_HELP, add_completion=True)
 app.command("sync")(with_global_options(sync.sync))
 app.command("status")(with_global_options(status.status))
 app.command("list")(with_global_options(list_.show))
@@ -60,30 +46,30 @@ app.command("client-config")(with_global_options(client_config.client_config))
 app.command("web-config")(with_global_options(web_config.web_config))
 app.command("install-units")(with_global_options(install_units.install_units))
 
-_config = _group("Check, show and describe the configuration.")
+_config = group("Check, show and describe the configuration.")
 _config.command("check")(with_global_options(config.check))
 _config.command("show")(with_global_options(config.show))
 _config.command("schema")(with_global_options(config.schema))
 app.add_typer(_config, name="config")
 
-_target = _group("Environments in which packages must install.")
+_target = group("Environments in which packages must install.")
 _target.command("list")(with_global_options(target.show_all))
 _target.command("show")(with_global_options(target.show))
 _target.command("here")(with_global_options(target.here))
 app.add_typer(_target, name="target")
 
-_want = _group("What must be installable.")
+_want = group("What must be installable.")
 _want.command("add")(with_global_options(want.add))
 _want.command("remove")(with_global_options(want.remove))
 _want.command("list")(with_global_options(want.show))
 app.add_typer(_want, name="want")
 
-_lock = _group("Lock files that were made outside.")
+_lock = group("Lock files that were made outside.")
 _lock.command("check")(with_global_options(lock.check))
 _lock.command("rewrite")(with_global_options(lock.rewrite))
 app.add_typer(_lock, name="lock")
 
-_snapshot = _group("Named states of the tree, and channels that show one of them.")
+_snapshot = group("Named states of the tree, and channels that show one of them.")
 _snapshot.command("create")(with_global_options(snapshot.create))
 _snapshot.command("list")(with_global_options(snapshot.show))
 _snapshot.command("diff")(with_global_options(snapshot.diff))
@@ -91,7 +77,7 @@ _snapshot.command("promote")(with_global_options(snapshot.promote))
 _snapshot.command("delete")(with_global_options(snapshot.delete))
 app.add_typer(_snapshot, name="snapshot")
 
-_bundle = _group("Carry changes across an air gap.")
+_bundle = group("Carry changes across an air gap.")
 _bundle.command("key")(with_global_options(key.key))
 _bundle.command("create")(with_global_options(create.create))
 _bundle.command("list")(with_global_options(sites.show))

@@ -1,4 +1,4 @@
-"""Check a tree, mend it, and fetch lost files again, as ``mirror verify`` does it."""
+"""Mend a tree, and fetch lost files again, as ``mirror verify --repair`` does it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 
 from mirror.config import Config
 from mirror.errors import MirrorError, StateError
-from mirror.holdings.opening import opened_holdings_for_reading, opened_holdings_for_repair
+from mirror.holdings.opening import opened_holdings_for_repair
+from mirror.jobs.check import check
 from mirror.jobs.once import OnceResult, run_and_record
 from mirror.state.blobs.lost import LostFile, record_gone
 from mirror.state.entries.held import load_listed_filenames
@@ -18,18 +19,11 @@ from mirror.upkeep.damage import note_verification
 from mirror.upkeep.findings import Scope, Verification, is_of_snapshot
 from mirror.upkeep.rebuild import rebuild
 from mirror.upkeep.repair import repair
-from mirror.upkeep.verify import check_again, verify
+from mirror.upkeep.verify import check_again
 from mirror.wiring import opened_cycle, with_known_indexes
 
 _MOST_NAMED = 500
 """Maximum number of projects that are named to a narrowed cycle."""
-
-
-async def check(config: Config, scope: Scope, found: Verification) -> None:
-    """Check the tree without a lock."""
-    async with opened_holdings_for_reading(config.mirror, config.limits, may_note=True) as holdings:
-        await verify(holdings, scope, into=found)
-        await note_verification(holdings.store, found, now=time.time(), is_whole=scope.is_all)
 
 
 async def check_and_repair(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mirror.core.model import Entry, ListedFile, ProjectPage, ProjectView
 from mirror.core.names import ProjectName, Sha256, check_sha256, normalize_project
-from mirror.core.pages import parse_html, parse_json
+from mirror.core.pages import parse_json
 from mirror.core.pages.render_pages import RenderedPage, render_project
 from mirror.errors import BadPage, UnsafeName
 from mirror.tree.check import read_page_file
@@ -38,6 +38,8 @@ def read_page(simple: Path, directory: str) -> ProjectPage | None:
             body = read_page_file(str(simple / directory / page))
             if page.endswith("json"):
                 return parse_json.parse_project_page(body, project=name, url=url)
+            from mirror.core.pages import parse_html  # its parser takes 0.02 s to import
+
             return parse_html.parse_project_page(body, project=name, url=url)
         except (OSError, BadPage):
             continue

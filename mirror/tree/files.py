@@ -29,7 +29,7 @@ from typing import Protocol
 import anyio.to_thread
 import msgspec
 
-from mirror.core.files.project_metadata import parse_summary
+from mirror.core.files.summary import parse_summary
 from mirror.core.names import Sha256
 from mirror.errors import DiskFull, TreeError
 from mirror.tree.atomic import (

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import anyio
 import anyio.to_thread
 
-from mirror.core.files.project_metadata import parse_summary
+from mirror.core.files.summary import parse_summary
 from mirror.core.names import ProjectName, Sha256
 from mirror.state.shown.search import (
     Summary,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import anyio
@@ -161,7 +161,7 @@ class Access:
         """Raise ``AccessDenied`` for ``url`` if the index has denied access before."""
         if self.denied is not None:
             # A copy: one exception raised in many tasks would collect all their tracebacks.
-            raise replace(self.denied, url=url)
+            raise self.denied.replaced(url=url)
 
     async def load(self) -> Credential | None:
         """Return the credential to send.
@@ -240,7 +240,7 @@ class Access:
 
     def deny_unread(self, error: AccessDenied) -> AccessDenied:
         """The same for an item's refusal that turned out to be meant for all."""
-        self.denied = replace(error, ends_index=True)
+        self.denied = error.replaced(ends_index=True)
         return self.denied
 
     def _is_check_due(self, status: int) -> bool:

@@ -19,7 +19,7 @@ from mirror.config import IndexConfig, Limits
 from mirror.core.files.origins import origin_of_url, page_origins
 from mirror.core.model import ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName
-from mirror.core.pages import parse_html, parse_json
+from mirror.core.pages import parse_json
 from mirror.core.pages.flat import ANY
 from mirror.core.pages.page_cost import (
     PAGE_MEMORY_BYTES,
@@ -172,6 +172,8 @@ class IndexClient:
                 return parse_json.parse_root_page(
                     body.content, url=body.url, max_projects=max_projects
                 )
+            from mirror.core.pages import parse_html  # its parser takes 0.02 s to import
+
             return parse_html.parse_root_page(
                 body.content,
                 url=body.url,
@@ -238,6 +240,8 @@ class IndexClient:
                 return parse_json.parse_project_page(
                     body.content, project=name, url=body.url, max_files=max_files
                 )
+            from mirror.core.pages import parse_html  # as above
+
             return parse_html.parse_project_page(
                 body.content,
                 project=name,
@@ -336,6 +340,8 @@ def _read_flat(body: _Body) -> ProjectPage:
         return parse_json.parse_project_page(
             body.content, project=None, url=body.url, max_files=_ALL
         )
+    from mirror.core.pages import parse_html  # as above
+
     return parse_html.parse_project_page(
         body.content,
         project=ANY,

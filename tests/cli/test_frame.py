@@ -42,9 +42,9 @@ def run(monkeypatch):
     """Run a program of one group and one command, ``try``, that does what the test says."""
 
     def run(command, arguments: Sequence[str] = ("try",)) -> int:
-        app = app_module._group("A test.")
+        app = app_module.group("A test.")
         app.command("try")(with_global_options(command))
-        group = app_module._group("A group.")
+        group = app_module.group("A group.")
         group.command("try")(with_global_options(command))
         app.add_typer(group, name="group")
         monkeypatch.setattr(app_module, "app", app)

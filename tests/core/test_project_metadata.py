@@ -7,13 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.core.files.project_metadata import (
-    MAX_SUMMARY,
     Dependency,
     ProjectMetadata,
     is_web_address,
     parse_project_metadata,
-    parse_summary,
 )
+from mirror.core.files.summary import MAX_SUMMARY, parse_summary
 from mirror.core.names import ProjectName
 
 WHOLE = """\

@@ -14,17 +14,12 @@ import msgspec
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 
+from mirror.core.files.summary import NO_VALUE, one_line, parse_summary, plain_text
 from mirror.core.names import ProjectName, normalize_project
 from mirror.errors import UnsafeName
 
-MAX_SUMMARY: Final = 512
-_MAX_LINE: Final = 2_000
 _MAX_DESCRIPTION: Final = 200_000
 _MAX_ITEMS: Final = 1_000
-_SUMMARY: Final = re.compile(rb"^Summary:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
-_END_OF_HEADERS: Final = re.compile(rb"\r?\n\r?\n")
-_BLANKS: Final = re.compile(r"\s+")
-_NO_SUMMARY: Final = "UNKNOWN"
 _ADDRESS: Final = re.compile(r"\s*<[^<>]*>\s*")
 
 
@@ -53,15 +48,6 @@ class ProjectMetadata(msgspec.Struct, frozen=True, kw_only=True):
     dependencies: tuple[Dependency, ...] = ()
 
 
-def parse_summary(data: bytes) -> str:
-    """Return the summary in the headers of METADATA; empty where there is none."""
-    found = _END_OF_HEADERS.search(data)
-    headers = data[: found.start()] if found else data
-    summary = _SUMMARY.search(headers)
-    text = _line(summary[1].decode("utf-8", "replace"), MAX_SUMMARY) if summary else ""
-    return "" if text == _NO_SUMMARY else text
-
-
 def parse_project_metadata(data: bytes) -> ProjectMetadata:
     """Return the values of METADATA; fields that can't be read are left out."""
     try:
@@ -71,12 +57,12 @@ def parse_project_metadata(data: bytes) -> ProjectMetadata:
         return ProjectMetadata(summary=parse_summary(data))
     return ProjectMetadata(
         summary=parse_summary(data),
-        license=_line(raw.get("license_expression") or _license_of(raw)),
+        license=one_line(raw.get("license_expression") or _license_of(raw)),
         author=_author(raw),
-        description=_text(raw.get("description"))[:_MAX_DESCRIPTION].strip("\n"),
-        requires_python=_line(raw.get("requires_python")),
+        description=plain_text(raw.get("description"))[:_MAX_DESCRIPTION].strip("\n"),
+        requires_python=one_line(raw.get("requires_python")),
         keywords=_keywords(raw.get("keywords")),
-        classifiers=tuple(_line(one) for one in _items(raw, "classifiers")),
+        classifiers=tuple(one_line(one) for one in _items(raw, "classifiers")),
         links=_links(raw),
         dependencies=tuple(_dependency(one) for one in _items(raw, "requires_dist")),
     )
@@ -86,44 +72,34 @@ def _items(raw: Mapping[str, Any], key: str) -> list[str]:
     return [str(one) for one in (raw.get(key) or ())][:_MAX_ITEMS]
 
 
-def _line(text: Any, limit: int = _MAX_LINE) -> str:
-    """Return a text as one line."""
-    return _BLANKS.sub(" ", _text(text)).strip()[:limit]
-
-
-def _text(value: Any) -> str:
-    """Return a text without lone surrogates, as which the parser keeps bytes that are no UTF-8."""
-    return str(value or "").encode("utf-8", "replace").decode()
-
-
 def _license_of(raw: Mapping[str, Any]) -> str:
     """Return the licence as one line; of a whole text the classifiers' names, or its first line."""
     lines = str(raw.get("license") or "").strip().splitlines()
-    if len(lines) == 1 and lines[0] != _NO_SUMMARY:
+    if len(lines) == 1 and lines[0] != NO_VALUE:
         return lines[0]
     prefix = "License :: "
     classifiers = (one for one in _items(raw, "classifiers") if one.startswith(prefix))
     named = [one.split(" :: ")[-1] for one in classifiers]
-    return ", ".join(named) or (lines[0] if lines and lines[0] != _NO_SUMMARY else "")
+    return ", ".join(named) or (lines[0] if lines and lines[0] != NO_VALUE else "")
 
 
 def _author(raw: Mapping[str, Any]) -> str:
     """Return names, without addresses of mail where there is a name."""
     for key in ("author", "author_email", "maintainer", "maintainer_email"):
-        text = _line(raw.get(key))
-        if text and text != _NO_SUMMARY:
-            return _line(_ADDRESS.sub("", text)) or text
+        text = one_line(raw.get(key))
+        if text and text != NO_VALUE:
+            return one_line(_ADDRESS.sub("", text)) or text
     return ""
 
 
 def _keywords(found: Any) -> tuple[str, ...]:
     items = found if isinstance(found, list) else str(found or "").split(",")
-    return tuple(word for one in items if (word := _line(one)))[:_MAX_ITEMS]
+    return tuple(word for one in items if (word := one_line(one)))[:_MAX_ITEMS]
 
 
 def _links(raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     found = {"Homepage": str(raw.get("home_page") or ""), **dict(raw.get("project_urls") or {})}
-    named = ((_line(label, 80), _line(url)) for label, url in list(found.items())[:100])
+    named = ((one_line(label, 80), one_line(url)) for label, url in list(found.items())[:100])
     return tuple((label or "Link", url) for label, url in named if is_web_address(url))
 
 
@@ -138,7 +114,7 @@ def is_web_address(url: str) -> bool:
 
 
 def _dependency(text: str) -> Dependency:
-    shown = _line(text)
+    shown = one_line(text)
     try:
         requirement = Requirement(shown)
         project = normalize_project(requirement.name)

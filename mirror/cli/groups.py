@@ -1,0 +1,47 @@
+"""Groups of commands, and the groups of one command for those that run often.
+
+A timer runs ``sync --once`` and ``verify`` every few minutes, and a monitor ``status``. To import all
+other commands and to describe them to typer takes 0.05 s of CPU, a tenth of an idle cycle; the group
+of one command understands the same arguments for that command.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from mirror.cli.options import group_callback, with_global_options
+
+PROGRAM_HELP = "A verified, servable copy of Python package indexes."
+
+
+def group(help_text: str, *, add_completion: bool = False) -> typer.Typer:
+    """Return an empty group of commands that takes the global options."""
+    group = typer.Typer(
+        rich_markup_mode=None,  # rich would cost more than all the rest of --help
+        pretty_exceptions_enable=False,  # they show local variables, and secrets live there
+        pretty_exceptions_show_locals=False,
+        add_completion=add_completion,
+    )
+    group.callback(invoke_without_command=True)(group_callback(help_text))
+    return group
+
+
+def group_of(command: str) -> typer.Typer | None:
+    """Return a group with only this command, or None where it is none of those that run often."""
+    app = group(PROGRAM_HELP)
+    match command:
+        case "sync":
+            from mirror.cli.commands.sync import sync
+
+            app.command("sync")(with_global_options(sync))
+        case "status":
+            from mirror.cli.commands.status import status
+
+            app.command("status")(with_global_options(status))
+        case "verify":
+            from mirror.cli.commands.upkeep import verify
+
+            app.command("verify")(with_global_options(verify))
+        case _:
+            return None
+    return app
