@@ -11,17 +11,98 @@ import os
 import socket
 import struct
 import termios
+from http import HTTPStatus
 from typing import Final
 
+import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_request import BaseRequest
 
+from mirror.serve.answers import plain
+from mirror.serve.requests.conditions import (
+    ByteRange,
+    JoinedHeaders,
+    Unsatisfiable,
+    format_date,
+    is_unchanged,
+    select_part,
+)
+
+FILE_CACHING: Final = "max-age=31536000, immutable"
 _AT_ONCE: Final = 1 << 20
 _PIECE: Final = 256 << 10
 
 
-class FileAnswer(web.StreamResponse):
+class PlannedPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a file that answers a request, with status and headers."""
+
+    first: int
+    end: int
+    status: HTTPStatus
+    headers: dict[str, str]
+
+
+def plan_part(
+    request: BaseRequest, *, size: int, modified: float, etag: str
+) -> web.Response | PlannedPart:
+    """Return the part of a file that a request asks for, or an answer without it (304, 416)."""
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "ETag": etag,
+        "Last-Modified": format_date(modified),
+        "Cache-Control": FILE_CACHING,
+        "Accept-Ranges": "bytes",
+    }
+    headers_in = JoinedHeaders(request.headers)
+    if is_unchanged(headers_in, etag=etag, modified=modified):
+        return unchanged(headers)
+    part = None
+    if request.method == "GET":  # the only method with ranges (RFC 9110, 14.2)
+        part = select_part(headers_in, size=size, etag=etag, modified=modified)
+    if isinstance(part, Unsatisfiable):
+        answer = plain(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            "The range begins past the end of the file.\n",
+        )
+        answer.headers["Content-Range"] = f"bytes */{size}"
+        return answer
+    if part is None:
+        return PlannedPart(first=0, end=size, status=HTTPStatus.OK, headers=headers)
+    assert isinstance(part, ByteRange)
+    headers["Content-Range"] = f"bytes {part.first}-{part.end - 1}/{size}"
+    status = HTTPStatus.PARTIAL_CONTENT
+    return PlannedPart(first=part.first, end=part.end, status=status, headers=headers)
+
+
+def unchanged(headers: dict[str, str]) -> web.Response:
+    """Return the answer to a client that has this representation."""
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name not in {"Content-Type", "Content-Encoding"}
+    }
+    return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=kept)
+
+
+class BodyAnswer(web.StreamResponse):
+    """An answer whose body is read while it is sent."""
+
+    @property
+    def position(self) -> int:
+        """Up to where the connection has taken the body."""
+        raise NotImplementedError
+
+    @property
+    def sent_bytes(self) -> int:
+        """How many bytes were sent."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Give up: the connection is gone."""
+
+
+class FileAnswer(BodyAnswer):
     """A part of an open file as an answer; the descriptor is closed when it was sent or failed."""
 
     def __init__(

@@ -24,7 +24,7 @@ from mirror.logs import get_logger
 from mirror.serve.connections.addresses import Address, Network, client_key, parse_address
 from mirror.serve.connections.shared import Counters
 from mirror.serve.requests.target import shown_path
-from mirror.serve.sending import FileAnswer, unacknowledged
+from mirror.serve.sending import BodyAnswer, unacknowledged
 
 HEADER_LIMIT_S: Final = 10.0
 STALL_LIMIT_S: Final = 60.0
@@ -142,7 +142,7 @@ class Connection(RequestHandler):
             self._server.counters.leave(self._key)
             self._key = None
         self.end_request()
-        if isinstance(self._answer, FileAnswer):
+        if isinstance(self._answer, BodyAnswer):
             self._answer.stop()
         super().connection_lost(exc)
 
@@ -200,7 +200,7 @@ class Connection(RequestHandler):
         if transport is None or connection is None:
             return
         waiting = transport.get_write_buffer_size() + unacknowledged(connection)
-        sent = self._answer.position if isinstance(self._answer, FileAnswer) else 0
+        sent = self._answer.position if isinstance(self._answer, BodyAnswer) else 0
         marker = (waiting, sent)
         if not waiting or marker != self._marker:
             self._marker, self._moved_s = marker, now_s
@@ -317,7 +317,7 @@ class _AccessLog(AbstractAccessLogger):
         return True
 
     def log(self, request: BaseRequest, response: web.StreamResponse, time: float) -> None:
-        if isinstance(response, FileAnswer):
+        if isinstance(response, BodyAnswer):
             sent = response.sent_bytes
         else:
             has_body = request.method != "HEAD" and response.status != HTTPStatus.NOT_MODIFIED

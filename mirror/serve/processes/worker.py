@@ -71,17 +71,9 @@ class Worker:
 
     def __init__(self, setup: Setup, sockets: list[socket.socket], counters: Counters) -> None:
         self._sockets, self._certificate = sockets, setup.certificate
-        tree, warning = ServedTree(setup.layout), StateWarning()
-        self._judge = BlobJudge(setup.state, warning)
-        self._people = PeopleServer(setup.config, tree, warning, setup.proxies)
         self._passwords = Passwords(setup.passwords) if setup.passwords is not None else None
-        self._wishes = None
-        if setup.config.serve.wishes:
-            self._wishes = WishRecorder(WishFile(served_wishes(setup.layout)), tree)
-        server = IndexServer(
-            tree, self._judge, self._people, lambda: render_numbers(counters.shared), self._wishes
-        )
-        gate = Gate(server.answer, proxies=setup.proxies, passwords=self._passwords)
+        self._server = _open_server(setup, lambda: render_numbers(counters.shared))
+        gate = Gate(self._server.answer, proxies=setup.proxies, passwords=self._passwords)
         self._connections = Connections(gate.answer, limits=setup.limits, counters=counters)
         self._adopting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -115,10 +107,7 @@ class Worker:
         watching.cancel()
         if self._passwords is not None:
             self._passwords.close()
-        if self._wishes is not None:
-            self._wishes.close()
-        self._judge.close()
-        self._people.close()
+        self._server.close()
 
     def _listen(self, listening: socket.socket) -> None:
         if not self._told.done():
@@ -161,6 +150,16 @@ class Worker:
                 connection.transport.abort()
         for task in self._adopting:
             task.cancel()
+
+
+def _open_server(setup: Setup, numbers: Callable[[], bytes]) -> IndexServer:
+    tree, warning = ServedTree(setup.layout), StateWarning()
+    judge = BlobJudge(setup.state, warning)
+    people = PeopleServer(setup.config, tree, warning, setup.proxies)
+    wishes = None
+    if setup.config.serve.wishes:
+        wishes = WishRecorder(WishFile(served_wishes(setup.layout)), tree)
+    return IndexServer(tree, judge, people, numbers, wishes)
 
 
 def run_worker(
