@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,8 +53,7 @@ if TYPE_CHECKING:
     from mirror.upstream.probe import Probe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
+class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """One configured index with its open session."""
 
     config: IndexConfig
@@ -78,7 +76,7 @@ class Upstream:
         try:
             await self.session.require_credential()
         except AccessDenied as exc:
-            return replace(self, denied=exc)
+            return msgspec.structs.replace(self, denied=exc)
         return self
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from mirror.cli.text import counted, remaining, safe, size
 from mirror.sync.work import Phase
@@ -30,8 +31,7 @@ _BAR = 16
 _NAME = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(msgspec.Struct, frozen=True, kw_only=True):
     """One index as it is shown."""
 
     name: str

@@ -591,7 +591,9 @@ def describe_cycle(cycle: Cycle) -> str:
 def _marker(cycle: Cycle) -> object:
     """Return a value that changes whenever a cycle makes progress."""
     sessions = [(run.session.requests, run.session.body_bytes) for run in cycle.runs]
-    counted = [tuple(getattr(i, key) for key in i.__slots__) for i in cycle.report.indexes.values()]
+    counted = [
+        tuple(getattr(i, key) for key in i.__struct_fields__) for i in cycle.report.indexes.values()
+    ]
     return cycle.phase, cycle.store.changes, sessions, counted
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from mirror.state.store import Store
 from mirror.tree.files import FileStore
@@ -18,8 +19,7 @@ class Clock(Protocol):
         """Return the time now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holdings:
+class Holdings(msgspec.Struct, frozen=True, kw_only=True):
     """State and tree of one mirror, open for one command or cycle."""
 
     store: Store

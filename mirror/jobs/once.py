@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
 
 import anyio
+import msgspec
 
 from mirror import __version__
 from mirror.config import Config
@@ -23,14 +23,13 @@ Progress = Callable[[Cycle], AbstractAsyncContextManager[None]]
 """Shows a cycle while it runs."""
 
 
-@dataclass(slots=True, kw_only=True)
-class OnceResult:
+class OnceResult(msgspec.Struct, kw_only=True):
     """The result of one cycle, also where it was cancelled."""
 
     report: Report | None = None
     """None where the cycle could not be opened."""
     exit_code: ExitCode | None = None
-    caught: list[ExitCode] = field(default_factory=list)
+    caught: list[ExitCode] = msgspec.field(default_factory=list)
     """The exit codes of the signals that stopped it."""
 
 

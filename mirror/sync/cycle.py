@@ -17,7 +17,6 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -96,7 +95,7 @@ async def run_cycle(cycle: Cycle) -> Report:
     report.cycle = await record_cycle_start(
         cycle.store, cycle.clock(), allow_shrink=cycle.options.allow_shrink
     )
-    cycle.holdings = replace(cycle.holdings, cycle=report.cycle)
+    cycle.holdings = msgspec.structs.replace(cycle.holdings, cycle=report.cycle)
     _log.info("cycle.started", cycle=cycle.id, indexes=[run.name for run in cycle.runs])
     is_refused = False
     try:

@@ -7,9 +7,10 @@ runs, so that a progress display can read them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+import msgspec
 
 from mirror.core.offers import WantPlan
 from mirror.core.times import utc_text
@@ -26,8 +27,7 @@ class Outcome(Enum):
     ABORTED = "aborted"
 
 
-@dataclass(slots=True, kw_only=True)
-class IndexCounters:
+class IndexCounters(msgspec.Struct, kw_only=True):
     """The counts of one index.
 
     Names as in the report; ``*_due``, ``*_wanted`` and ``*_done`` serve the progress display.
@@ -75,15 +75,14 @@ class IndexCounters:
             "bytes_wanted",
         }
         hidden |= {"projects_fetched", "waits"}
-        return {key: getattr(self, key) for key in self.__slots__ if key not in hidden}
+        return {key: getattr(self, key) for key in self.__struct_fields__ if key not in hidden}
 
 
 COUNTERS = tuple(key for key in IndexCounters(name="").as_json() if key != "name")
 """The names of the report's counters."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A failure as the report shows it; null where it is about a page or a whole index."""
 
     index: str | None
@@ -103,8 +102,7 @@ class Shown:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanItem:
+class PlanItem(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a plan (``--dry-run``)."""
 
     index: str
@@ -118,34 +116,33 @@ class PlanItem:
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of the report."""
-        return {key: getattr(self, key) for key in self.__slots__}
+        return {key: getattr(self, key) for key in self.__struct_fields__}
 
 
-@dataclass(slots=True, kw_only=True)
-class Report:
+class Report(msgspec.Struct, kw_only=True):
     """A cycle's report, live while it runs."""
 
     cycle: int
     started_at: float
-    indexes: dict[str, IndexCounters] = field(default_factory=dict)
+    indexes: dict[str, IndexCounters] = msgspec.field(default_factory=dict)
     finished_at: float | None = None
-    failures: list[Shown] = field(default_factory=list)
-    unlisted: list[Shown] = field(default_factory=list)
+    failures: list[Shown] = msgspec.field(default_factory=list)
+    unlisted: list[Shown] = msgspec.field(default_factory=list)
     """Projects that were asked for by name and that no index lists; never in the ledger."""
-    not_served: list[Shown] = field(default_factory=list)
+    not_served: list[Shown] = msgspec.field(default_factory=list)
     """Projects that their owner lists and nobody serves, also those that are in ``failures``."""
     plan: list[PlanItem] | None = None
-    wants: list[dict[str, Any]] = field(default_factory=list)
+    wants: list[dict[str, Any]] = msgspec.field(default_factory=list)
     """The proofs after a cycle that changed something, as ``mirror check`` prints them."""
-    want_plans: list[WantPlan] = field(default_factory=list)
+    want_plans: list[WantPlan] = msgspec.field(default_factory=list)
     """For a plan: the files that come for each want and target."""
     free_bytes: int | None = None
     """Free bytes on the disk, for a plan."""
-    events: list[dict[str, str]] = field(default_factory=list)
+    events: list[dict[str, str]] = msgspec.field(default_factory=list)
     """Events that a person should know in addition to counters and failures, such as
     ``owner-changed``.
     """
-    ended: dict[str, MirrorError] = field(default_factory=dict)
+    ended: dict[str, MirrorError] = msgspec.field(default_factory=dict)
     """The indexes whose part ended early, with why."""
     aborted: MirrorError | None = None
     """The error that stopped the whole cycle."""

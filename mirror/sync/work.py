@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 
 import anyio
+import msgspec
 
 from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Removal
 from mirror.core.model import IndexPolicy, ProjectMeta, ProjectPage, Validators
@@ -61,8 +61,7 @@ class Phase(Enum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a cycle, set by its caller."""
 
     full: bool = False
@@ -94,8 +93,7 @@ class Options:
         return not (self.indexes or self.projects)
 
 
-@dataclass(slots=True, kw_only=True)
-class IndexRun:
+class IndexRun(msgspec.Struct, kw_only=True):
     """One index's part of one cycle."""
 
     source: SourceRow
@@ -107,14 +105,14 @@ class IndexRun:
     file_width: AdaptiveLimit
     max_shrink: float
     """The part of its files that may leave the pages within 24 hours."""
-    removals: list[PendingRemoval] = field(default_factory=list)
+    removals: list[PendingRemoval] = msgspec.field(default_factory=list)
     unlisted: frozenset[ProjectName] = frozenset()
     """Projects that a narrowed cycle names and the root, which was just read, does not list."""
     is_root_cut: bool = False
     """Its root was read this time, and may have been cut on the way: the index may own more
     projects.
     """
-    rereads: dict[ProjectName, ProjectWork] = field(default_factory=dict)
+    rereads: dict[ProjectName, ProjectWork] = msgspec.field(default_factory=dict)
     """Projects whose page must be read again: a retry from the ledger, or a link that ended, found it outdated."""
     pages_asked: int = 0
     """Pages of projects that were asked for in this part."""
@@ -122,7 +120,7 @@ class IndexRun:
     """Those that the index itself refused."""
     pages_missing: int = 0
     """Those that it does not have."""
-    refused_links: dict[tuple[ProjectName, str], tuple[str, MirrorError]] = field(
+    refused_links: dict[tuple[ProjectName, str], tuple[str, MirrorError]] = msgspec.field(
         default_factory=dict
     )
     """Links with a query that were refused in this cycle, by project and filename: the same one is not asked for again."""
@@ -130,12 +128,12 @@ class IndexRun:
     """Length of the links in ``refused_links``."""
     refused_files: int = 0
     """Number of files in the ledger that can't be taken, before and in this cycle."""
-    looked: dict[ProjectName, EarlyLook] = field(default_factory=dict)
+    looked: dict[ProjectName, EarlyLook] = msgspec.field(default_factory=dict)
     """Pages that were asked for early in this cycle, since a want may need them."""
-    fruitless: Counter[ProjectName] = field(default_factory=Counter)
+    fruitless: Counter[ProjectName] = msgspec.field(default_factory=Counter)
     """How often in a row a page was read again without bringing a file."""
     ended: MirrorError | None = None
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    scope: anyio.CancelScope = msgspec.field(default_factory=anyio.CancelScope)
     _unreachable: int = 0
     _ask_at: int = _UNREACHABLE_IN_A_ROW
 
@@ -177,8 +175,7 @@ class IndexRun:
         return await self.client.answers()
 
 
-@dataclass(slots=True, kw_only=True)
-class EarlyLook:
+class EarlyLook(msgspec.Struct, kw_only=True):
     """The look at a page that a want may need; it is not asked for again in this cycle."""
 
     validators: Validators | None = None
@@ -188,8 +185,7 @@ class EarlyLook:
     error: MirrorError | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingRemoval:
+class PendingRemoval(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is to leave the pages at the end of the cycle, if the brake allows it."""
 
     project: int
@@ -211,8 +207,7 @@ class PendingRemoval:
     closing: PageSeen | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class ProjectWork:
+class ProjectWork(msgspec.Struct, kw_only=True):
     """One project of one index whose page asks for something, until all of it is held or in the ledger."""
 
     run: IndexRun
@@ -223,7 +218,7 @@ class ProjectWork:
     closed: tuple[str, ...] = ()
     """Filenames whose ledger rows are to be closed."""
     failures: tuple[Failure, ...] = ()
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[Job] = msgspec.field(default_factory=list)
     is_reread: bool = False
     """The page was read again in the same cycle, since links of it had ended."""
     brought: int = 0
@@ -275,8 +270,7 @@ def asked_wait_s(error: MirrorError) -> float:
     return (error.retry_after_s or 0.0) if isinstance(error, Unavailable) else 0.0
 
 
-@dataclass(slots=True, kw_only=True)
-class Cycle:
+class Cycle(msgspec.Struct, kw_only=True):
     """Everything that one cycle works with."""
 
     holdings: Holdings
@@ -289,10 +283,10 @@ class Cycle:
     """Whether an index of the configuration adds files to the projects of another."""
     policies: tuple[IndexPolicy, ...] = ()
     """Of each configured index, in their order, also where the cycle is narrowed."""
-    root_digests: Mapping[str, str] = field(default_factory=dict)
+    root_digests: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Of each configured index, also where the cycle is narrowed: which projects of its root are wanted."""
     phase: Phase = Phase.REPAIR
-    unwritten: dict[ProjectName, TreeError] = field(default_factory=dict)
+    unwritten: dict[ProjectName, TreeError] = msgspec.field(default_factory=dict)
     """The projects whose pages could not be written or removed: their pages stay marked."""
     sources: tuple[SourceRow, ...] = ()
     """Each configured index after the roots were read, in their order."""

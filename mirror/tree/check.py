@@ -14,9 +14,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+import msgspec
 
 from mirror.core.names import ProjectName, Sha256
 from mirror.tree.atomic import (
@@ -63,8 +64,7 @@ class DamageKind(Enum):
     """Its mode keeps it from being read, by this user or by a web server of another user."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobCheck:
+class BlobCheck(msgspec.Struct, frozen=True, kw_only=True):
     """The result of checking one blob."""
 
     damage: DamageKind | None
@@ -221,8 +221,7 @@ def sidecar_digest(
     return Sha256(hashlib.sha256(data).hexdigest()) if len(data) <= limit_bytes else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True, kw_only=True):
     """Something below ``files`` that may belong to nothing."""
 
     path: str
@@ -233,8 +232,7 @@ class Unknown:
     is_directory: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
+class Leftover(msgspec.Struct, frozen=True, kw_only=True):
     """A file in a blob's directory without a row, or an empty directory, as a kill may leave it."""
 
     path: str

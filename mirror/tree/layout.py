@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from mirror.core.names import ProjectName, Sha256
 from mirror.tree.atomic import (
@@ -41,8 +42,7 @@ _CHILD_LENGTH: Final = {2: 4, 4: 64}
 """Length of a digest's part that names a directory -> that of the directories in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     """The paths below one root. Names and digests were checked when they were made (``core.names``)."""
 
     root: Path

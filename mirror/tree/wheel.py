@@ -17,8 +17,9 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Final, NoReturn, Protocol
+
+import msgspec
 
 from mirror.tree.atomic import Buffer
 
@@ -53,8 +54,7 @@ class ArchiveLimitError(WheelError):
     """The archive may be whole: it has more entries than are read."""
 
 
-@dataclass(frozen=True, slots=True)
-class _ArchiveMember:
+class _ArchiveMember(msgspec.Struct, frozen=True):
     """The position of a member's compressed bytes, and the size and CRC of the uncompressed ones."""
 
     name: bytes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from mirror.core.names import ProjectName
 from mirror.errors import shown_text
@@ -18,8 +19,7 @@ SNAPSHOT = "snapshot "
 """Marks a file that only a snapshot lists, in the place of its index (``state.blobs``)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """The share of the tree to check."""
 
     share: float = 1.0
@@ -38,8 +38,7 @@ class Scope:
         return self.is_whole and self.not_since is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something on disk that is not as it should be."""
 
     damage: DamageKind
@@ -57,8 +56,7 @@ class Finding:
         }
 
 
-@dataclass(slots=True, kw_only=True)
-class Verification:
+class Verification(msgspec.Struct, kw_only=True):
     """The progress and findings of a run; live while it runs."""
 
     doing: str = "reading the state"
@@ -73,14 +71,14 @@ class Verification:
     """The state was lost and has been rebuilt from the tree."""
     leftovers: int = 0
     """Whole files that no row knows, as a kill may leave them: no damage, ``prune`` takes them away."""
-    findings: list[Finding] = field(default_factory=list)
-    lost: list[LostFile] = field(default_factory=list)
+    findings: list[Finding] = msgspec.field(default_factory=list)
+    lost: list[LostFile] = msgspec.field(default_factory=list)
     """Files removed from the pages and still missing."""
-    lost_to_snapshots: list[LostFile] = field(default_factory=list)
+    lost_to_snapshots: list[LostFile] = msgspec.field(default_factory=list)
     """Files that snapshots list and that are known to be lost."""
-    closed: set[str] = field(default_factory=set)
+    closed: set[str] = msgspec.field(default_factory=set)
     """The paths whose mode keeps them from being read."""
-    without_metadata: list[str] = field(default_factory=list)
+    without_metadata: list[str] = msgspec.field(default_factory=list)
     """Files whose damaged metadata could not be made again: their pages no longer advertise any."""
 
     @property

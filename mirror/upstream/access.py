@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import anyio
@@ -82,17 +81,16 @@ credential.
 """
 
 
-@dataclass(slots=True)
-class LetOut:
+class LetOut(msgspec.Struct):
     """Pages that an index has served, in this cycle or an earlier one."""
 
     asks_root: bool = True
     """False where the index has no root page (``list = "config"``)."""
-    root_headers: Mapping[str, str] = field(default_factory=dict)
+    root_headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The validators of the root, as headers."""
-    pages: dict[str, str] = field(default_factory=dict)
+    pages: dict[str, str] = msgspec.field(default_factory=dict)
     """Project -> URL of its page; the page served last is the last one."""
-    refused: set[str] = field(default_factory=set)
+    refused: set[str] = msgspec.field(default_factory=set)
     """Those URLs that were refused in this part."""
 
     def note_page(self, name: str, url: str) -> None:

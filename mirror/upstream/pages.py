@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 from anyio.lowlevel import checkpoint
 
 from mirror.errors import BadPage, TooLarge, Unavailable
@@ -29,8 +29,7 @@ _MEMBER_BYTES = 4096
 Body = bytes | bytearray
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageLimit:
+class PageLimit(msgspec.Struct, frozen=True, kw_only=True):
     """The largest page, decoded, and the configuration's key for it."""
 
     limit_bytes: int

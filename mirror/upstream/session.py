@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from types import TracebackType
@@ -102,8 +101,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     statuses: dict[int, int] = {}
 
 
-@dataclass(slots=True)
-class _Request:
+class _Request(msgspec.Struct):
     """One call of ``get`` on its way: the request, and the deadline that pacing moves."""
 
     url: str
@@ -184,8 +182,7 @@ class _Request:
             self.deadlines.watch(self.scope, self.budget.deadline)
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
+class _Arrival(msgspec.Struct, frozen=True):
     """The answer at the end of a chain of redirects."""
 
     response: Response
@@ -196,8 +193,7 @@ class _Arrival:
     was_redirected: bool
 
 
-@dataclass(slots=True)
-class _Before:
+class _Before(msgspec.Struct):
     """Why a request was repeated already."""
 
     has_renewed: bool = False

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final, Generic, Protocol, TypeVar
 
 import anyio
@@ -342,7 +341,7 @@ class Workers(Generic[T]):
                 page_size=min(limits.page_size, _PAGE_BYTES),
             ),
             layout=self._layout,
-            retry_policy=replace(policy, spare=policy.spare // count),
+            retry_policy=msgspec.structs.replace(policy, spare=policy.spare // count),
             credential=self._credential,
             credential_from=session.credentials.describe(),
             own_reach=own_reach,

@@ -6,11 +6,11 @@ import asyncio
 import json
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mirroring import Mirror, check_tree, failures
 from simulator import HTML_TYPE, HTML_V1_TYPE, JSON_TYPE, Page, Simulator, Status, build_sdist, build_wheel

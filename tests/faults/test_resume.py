@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 
 import pytest
 from mirror_program import Mirror as Program
 from mirror_program import published
+from msgspec.structs import replace
 
 from mirroring import counters, failures, offered
 from simulator import Corrupt, Cut, Relabel, Stall, Status, build_sdist

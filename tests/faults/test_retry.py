@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import random
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import anyio
 import pytest
 from mirror_program import call, clean_environment
+from msgspec.structs import replace
 
 from mirror.config import AuthConfig
 from mirror.errors import Unavailable

@@ -7,9 +7,10 @@ lines fit a screen however many failures there are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from mirror.cli.text import counted, safe, size
 from mirror.cli.words.missing import missing_lines
@@ -24,8 +25,7 @@ _NAMED = 3
 _NAMES_WIDTH = 300
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where the mirror is, for the commands that are proposed."""
 
     simple: str

@@ -12,9 +12,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
+
+import msgspec
 
 from mirror.core.names import check_filename
 from mirror.errors import BadPage, UnsafeName, shown_text
@@ -42,8 +43,7 @@ _HOST = re.compile(rf"({_LABEL}(?:\.{_LABEL})*\.?|\[[0-9a-f:.]+\])(?::([0-9]{{0,
 _VERSION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?\Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
+class Base(msgspec.Struct, frozen=True, kw_only=True):
     """The URL that the links of a page are relative to, taken apart. Made by ``parse_base`` only."""
 
     scheme: str

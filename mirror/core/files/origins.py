@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from mirror.core.files.links import parse_base
 
 _PORT = re.compile(r":[0-9]+\Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageOrigins:
+class PageOrigins(msgspec.Struct, frozen=True, kw_only=True):
     """The origins of one index's pages. Made by ``page_origins``."""
 
     index: str

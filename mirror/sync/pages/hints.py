@@ -5,9 +5,10 @@ Nothing is probed.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from mirror.core.pages.root_links import FLAT_CAUSE
 from mirror.errors import (
@@ -56,7 +57,7 @@ async def ask_for_address(cycle: Cycle) -> None:
         after = _ASKED_OF_CONFIGURATION if lister == THE_CONFIGURATION else _ASKED
         await reword_missing_pages(cycle.store, run.source.id, before, after)
         cycle.report.failures = [
-            replace(shown, detail=shown.detail.replace(before, after))
+            msgspec.structs.replace(shown, detail=shown.detail.replace(before, after))
             if (shown.index, shown.filename, shown.reason) == (run.name, None, Reason.NOT_FOUND)
             else shown
             for shown in cycle.report.failures

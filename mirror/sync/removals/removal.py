@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from mirror.core.diff import HeldFile, Removal, RemovalKind
 from mirror.core.names import ProjectName
@@ -231,14 +232,13 @@ async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
     )
 
 
-@dataclass(slots=True, kw_only=True)
-class _UnclaimedPart:
+class _UnclaimedPart(msgspec.Struct, kw_only=True):
     """The rebuilt, unclaimed files, as a part of the cycle that has removals."""
 
     source: SourceRow
     counters: IndexCounters
     max_shrink: float
-    removals: list[PendingRemoval] = field(default_factory=list)
+    removals: list[PendingRemoval] = msgspec.field(default_factory=list)
 
     @property
     def name(self) -> str:

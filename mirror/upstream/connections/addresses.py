@@ -18,10 +18,10 @@ import errno
 import ipaddress
 import socket
 from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+import msgspec
 from aiohttp import AddrInfoType
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -116,8 +116,7 @@ def reach_of_host(host: str) -> Reach | None:
         return None
 
 
-@dataclass(slots=True)
-class Attempts:
+class Attempts(msgspec.Struct):
     """The outcome of one request's connects; some addresses of a name may be refused and others
     tried.
     """

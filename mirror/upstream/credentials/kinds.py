@@ -14,7 +14,6 @@ import netrc
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, CompletedProcess
 from typing import Protocol
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
+import msgspec
 from anyio.abc import ByteReceiveStream
 
 from mirror.errors import ConfigError, shown_text
@@ -55,8 +55,7 @@ class Reader(Protocol):
         """Read it; None where this kind may be without one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Nothing:
+class Nothing(msgspec.Struct, frozen=True):
     """``kind = "none"``."""
 
     def describe(self) -> str:
@@ -69,8 +68,7 @@ class Nothing:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsernamePassword:
+class UsernamePassword(msgspec.Struct, frozen=True, kw_only=True):
     """``kind = "basic"``."""
 
     username: SecretSource
@@ -93,8 +91,7 @@ class UsernamePassword:
         return basic(username, password, source=self.describe())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
+class Token(msgspec.Struct, frozen=True, kw_only=True):
     """``kind = "bearer"``."""
 
     token: SecretSource
@@ -111,8 +108,7 @@ class Token:
         return bearer(token, source=self.describe())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Netrc:
+class Netrc(msgspec.Struct, frozen=True, kw_only=True):
     """``kind = "netrc"``: the entry for the host, else its ``default`` entry."""
 
     host: str
@@ -164,8 +160,7 @@ class Netrc:
         return basic(login, password or "", source=self.describe())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keyring:
+class Keyring(msgspec.Struct, frozen=True, kw_only=True):
     """``kind = "keyring"``: asked for the index's URL, then for its host, as pip does."""
 
     url: str
@@ -207,8 +202,7 @@ class Keyring:
         raise NoCredentialError(f"the keyring has no entry for {self.url} or {self.host}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(msgspec.Struct, frozen=True, kw_only=True):
     """``kind = "command"``: the first line of its output; with a user name Basic, without Bearer."""
 
     command: tuple[str, ...]
@@ -264,8 +258,7 @@ class Command:
             ) from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Automatic:
+class Automatic(msgspec.Struct, frozen=True, kw_only=True):
     """``kind = "auto"``: the index's two variables, for Chainguard its own two, then netrc, then none."""
 
     pairs: tuple[tuple[str, str], ...]

@@ -8,9 +8,9 @@ its successes (``Allowance``).
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
 import anyio
+import msgspec
 
 from mirror.core.backoff import delay_s
 from mirror.errors import RefusedElsewhere, Unavailable, shown_url
@@ -19,8 +19,7 @@ from mirror.logs import get_logger
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Number of tries and pauses between them.
 
     A pause that would go past ``budget_s`` ends the tries immediately.
