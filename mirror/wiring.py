@@ -22,8 +22,10 @@ import msgspec
 
 from mirror.config import Config, IndexConfig
 from mirror.core.files.kept_links import KeptLinks, is_masked, masked_root
+from mirror.core.model import ProjectPage
+from mirror.core.names import ProjectName
 from mirror.core.policy import Selection, compile_selections
-from mirror.errors import AccessDenied, ConfigError, MirrorError
+from mirror.errors import AccessDenied, ConfigError, MirrorError, UpstreamError
 from mirror.holdings.holdings import Clock, Holdings
 from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user
@@ -42,7 +44,7 @@ from mirror.tree.needed.cache import Cache
 from mirror.tree.pages import PageStore
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.flat import FlatClient
-from mirror.upstream.index import IndexClient
+from mirror.upstream.index import IndexClient, Read
 from mirror.upstream.limits.retry import RetryPolicy
 from mirror.upstream.session import IndexSession
 from mirror.workers.concurrency import AdaptiveLimit
@@ -398,6 +400,33 @@ async def probe_indexes(
                 index, config.limits, credential_source(index, env, config.indexes), env
             ) as session:
                 found.append(await probe(session, index, config.limits, selection))
+    return found
+
+
+async def read_project_pages(
+    config: Config,
+    asked: Mapping[str, Mapping[ProjectName, str | None]],
+    env: Mapping[str, str],
+) -> dict[ProjectName, ProjectPage | MirrorError]:
+    """Ask indexes for the pages of some projects, outside of a cycle; nothing is recorded.
+
+    ``asked``: by index, the projects with the addresses of their pages, None for the usual one.
+    """
+    found: dict[ProjectName, ProjectPage | MirrorError] = {}
+    for index, selection in _selections(config):
+        if index.name not in asked:
+            continue
+        async with _open_upstream(config, index, selection, env, None, None) as upstream:
+            for name, address in asked[index.name].items():
+                try:
+                    if upstream.denied is not None:
+                        raise upstream.denied
+                    look = await upstream.client.fetch_project(name, None, address)
+                except UpstreamError as exc:
+                    found[name] = exc
+                else:
+                    assert isinstance(look, Read)  # without validators nothing is unchanged
+                    found[name] = look.page
     return found
 
 

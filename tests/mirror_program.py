@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -217,3 +218,28 @@ def published(root: Path) -> dict[str, dict[str, bytes]]:
 def contents(directory: Path) -> dict[str, bytes]:
     """Return path -> bytes of all that lies below a directory."""
     return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+def on_terminal(mirror: Mirror, words: list[str], answers: dict[bytes, str]) -> tuple[int, bytes]:
+    """Run the program on a terminal of its own, with an answer for each prompt; return its exit code and what it wrote."""
+    env = clean_environment(mirror.work, TERM="xterm")
+    pid, terminal = os.forkpty()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-m", "mirror", *words], env)
+    said, seen = b"", 0
+    while True:
+        select.select([terminal], [], [])
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not data:
+            break
+        said += data
+        for prompt, answer in answers.items():
+            if prompt in said[seen:] and said.rstrip(b" ").endswith((b":", b"]")):
+                os.write(terminal, answer.encode())
+                seen = len(said)
+                break
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said

@@ -23,6 +23,7 @@ from mirror.cli.commands.configuration import (
     client_config,
     config,
     install_units,
+    review,
     target,
     want,
     web_config,
@@ -62,6 +63,7 @@ _want = group("What must be installable.")
 _want.command("add")(with_global_options(want.add))
 _want.command("remove")(with_global_options(want.remove))
 _want.command("list")(with_global_options(want.show))
+_want.command("review")(with_global_options(review.review))
 app.add_typer(_want, name="want")
 
 _lock = group("Lock files that were made outside.")

@@ -35,6 +35,16 @@ def test_it_is_installed(site: Site, far: Far, lists_server: bool) -> None:
     far.check_serves(FIRST)
 
 
+def test_wishes_are_in_no_receipt(site: Site, far: Far) -> None:
+    """A list of wishes beside the tree stays there: a person carries it, the receiver names nothing of it."""
+    far.receive_well(site.make(FIRST, server=SERVER))
+    for name in ("wishes.txt", "wishes-carried.txt"):
+        (far.root / name).write_text("a-wish-of-somebody\n")
+    far.receive_well(site.make(SECOND, server=SERVER))
+    assert "wish" not in (far.root / "receipt.json").read_text()
+    assert (far.root / "wishes.txt").read_text() == "a-wish-of-somebody\n"
+
+
 def test_only_a_newer_format_replaces_it(site: Site, far: Far) -> None:
     """Equal and older formats leave what is there; a damaged one and one without a format are replaced; repairs do nothing."""
     far.receive_well(site.make(FIRST, server=other(3)))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import select
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from mirror_program import Mirror, clean_environment
+from mirror_program import Mirror, on_terminal
 
 from simulator import build_sdist, build_wheel
 
@@ -147,28 +144,3 @@ def test_a_passphrase_is_asked_once(mirror):
     code, said = on_terminal(mirror, words, {b"Make it?": "y\n", b"Enter passphrase": f"{PASSPHRASE}\n"})
     assert (code, said.count(b"Enter passphrase")) == (0, 1), said
     assert "signed by ED25519" in run(mirror, "inspect", mirror.work / "usb").stdout
-
-
-def on_terminal(mirror: Mirror, words: list[str], answers: dict[bytes, str]) -> tuple[int, bytes]:
-    """Run the program on a terminal of its own, with an answer for each prompt; return its exit code and what it wrote."""
-    env = clean_environment(mirror.work, TERM="xterm")
-    pid, terminal = os.forkpty()
-    if pid == 0:
-        os.execve(sys.executable, [sys.executable, "-m", "mirror", *words], env)
-    said, seen = b"", 0
-    while True:
-        select.select([terminal], [], [])
-        try:
-            data = os.read(terminal, 4096)
-        except OSError:
-            break
-        if not data:
-            break
-        said += data
-        for prompt, answer in answers.items():
-            if prompt in said[seen:] and said.rstrip(b" ").endswith((b":", b"]")):
-                os.write(terminal, answer.encode())
-                seen = len(said)
-                break
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said

@@ -29,3 +29,11 @@ def is_readable_time(text: str) -> bool:
         return False
     offset = moment.utcoffset() or timedelta()
     return moment.replace(tzinfo=UTC) - _EPOCH - offset <= _LATEST
+
+
+def upload_seconds(text: str | None) -> float | None:
+    """Return a listed upload time in seconds since the epoch; None where there is none to read."""
+    if text is None or not is_readable_time(text):
+        return None
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()

@@ -180,6 +180,16 @@ async def load_last_published(store: Store, name: str, filename: str) -> float |
     return None if when is None else float(when)
 
 
+async def load_address(store: Store, index: str, name: str) -> str | None:
+    """Return where an index has a project's page, relative to its URL; None for the usual place."""
+    found = await store.values(
+        "SELECT p.address FROM project p JOIN source s ON s.id = p.source"
+        " WHERE s.name = ? AND p.name = ?",
+        (index, name),
+    )
+    return next(iter(found), None)
+
+
 async def is_known_project(store: Store, name: str) -> bool:
     """Return whether the state has a project of this name."""
     return bool(await store.value("SELECT EXISTS (SELECT 1 FROM project WHERE name = ?)", (name,)))

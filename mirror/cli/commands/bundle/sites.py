@@ -16,6 +16,7 @@ from mirror.errors import ConfigError
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    from mirror.jobs.wishes import TakenWishes
     from mirror.state.frozen.shipments import ShipmentRow
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
@@ -74,28 +75,64 @@ def show(
 def acknowledge(
     options: GlobalOptions,
     receipt: Annotated[
-        Path, typer.Argument(metavar="RECEIPT", help="receipt.json from the far side.")
-    ],
+        Path | None, typer.Argument(metavar="[RECEIPT]", help="receipt.json from the far side.")
+    ] = None,
+    wishes: Annotated[
+        Path | None,
+        typer.Option(
+            "--wishes",
+            metavar="FILE",
+            help="Names that were asked for there: `mirror want review` shows them.",
+        ),
+    ] = None,
     json: _JSON = False,
 ) -> ExitCode:
-    """Enter in the ledger what the far side has received."""
+    """Enter in the ledger what the far side has received; take over the wishes of its clients."""
     import anyio
 
     from mirror.jobs.bundle_sites import acknowledge as record_receipt
+    from mirror.jobs.wishes import read_list, take_wishes
 
+    if receipt is None and wishes is None:
+        problem = "name a receipt, a list of wishes by --wishes FILE, or both"
+        raise ConfigError(where="RECEIPT", problem=problem)
     config = options.load_tree_config()
-    row, changes = anyio.run(partial(record_receipt, config, receipt, wait_s=options.wait_s))
+    names = read_list(wishes) if wishes is not None else ()
+    report: dict[str, Any] = {"format": 1}
+    lines: list[str] = []
+    if receipt is not None:
+        row, changes = anyio.run(partial(record_receipt, config, receipt, wait_s=options.wait_s))
+        report |= {"bundle": _shipment_json(row), "changes": changes}
+        lines += _acknowledged_lines(row, changes, receipt)
+    if wishes is not None:
+        taken = anyio.run(take_wishes, config, names)
+        no_room = list(taken.no_room)
+        report["wishes"] = {"new": list(taken.new), "known": taken.known, "no_room": no_room}
+        lines += _wish_lines(taken)
     if json:
-        write_json({"format": 1, "bundle": _shipment_json(row), "changes": changes})
+        write_json(report)
     else:
-        write_out(f"bundle {row.sequence} is acknowledged by {row.site}")
-        for line in changes:
-            write_out(line)
-        if row.damage:
-            write_out(
-                f"it reports {counted(row.damage, 'damaged file')}: mirror bundle create --repair {receipt} …"
-            )
+        write_out("\n".join(lines))
     return ExitCode.OK
+
+
+def _acknowledged_lines(row: ShipmentRow, changes: list[str], receipt: Path) -> list[str]:
+    lines = [f"bundle {row.sequence} is acknowledged by {row.site}", *changes]
+    if row.damage:
+        damage = counted(row.damage, "damaged file")
+        lines.append(f"it reports {damage}: mirror bundle create --repair {receipt} …")
+    return lines
+
+
+def _wish_lines(taken: TakenWishes) -> list[str]:
+    known = f"; {taken.known:,} more were known" if taken.known else ""
+    new = counted(len(taken.new), "new name")
+    lines = [f"{new}{known}: see `mirror want review`"]
+    if taken.no_room:
+        first = ", ".join(taken.no_room[:5])
+        names = counted(len(taken.no_room), "name")
+        lines.append(f"no room for {names} ({first}): review the list, then take the file again")
+    return lines
 
 
 def forget(

@@ -44,10 +44,10 @@ def add(
 
     for requirement in requirements:
         check_requirement(requirement, "REQUIREMENT")
-    path = _configuration(options)
-    listed = _listed_indexes(options.load_config())
-    edited = add_requirements(_read(path), name, requirements, listed=listed)
-    _replace(options, path, edited)
+    path = configuration_path(options)
+    listed = listed_indexes(options.load_config())
+    edited = add_requirements(read_configuration(path), name, requirements, listed=listed)
+    replace_configuration(options, path, edited)
     _print(edited, as_json=json)
     return ExitCode.OK
 
@@ -64,10 +64,10 @@ def remove(
     """Remove a want, or some of its requirements, from the configuration; comments stay."""
     from mirror.selection.editing import remove_requirements
 
-    path = _configuration(options)
+    path = configuration_path(options)
     options.load_config()
-    edited = remove_requirements(_read(path), name, requirements or ())
-    _replace(options, path, edited)
+    edited = remove_requirements(read_configuration(path), name, requirements or ())
+    replace_configuration(options, path, edited)
     _print(edited, as_json=json)
     return ExitCode.OK
 
@@ -105,7 +105,7 @@ def _want_row(config: Config, number: int) -> tuple[str, str, str, str]:
     return want.name, safe(requirements) or "-", safe(", ".join(want.files)) or "-", targets
 
 
-def _configuration(options: GlobalOptions) -> Path:
+def configuration_path(options: GlobalOptions) -> Path:
     """Return the file to edit. Raises ``ConfigError``."""
     from mirror.config import find_config
 
@@ -116,7 +116,7 @@ def _configuration(options: GlobalOptions) -> Path:
     return found
 
 
-def _listed_indexes(config: Config) -> list[str]:
+def listed_indexes(config: Config) -> list[str]:
     """Return the indexes whose files are published by patterns: a first want would unwant them."""
     if config.wants:
         return []
@@ -140,7 +140,8 @@ async def _published_indexes(state: Path) -> set[str]:
         return {source.name for source in await load_sources(store) if source.id in held}
 
 
-def _read(path: Path) -> str:
+def read_configuration(path: Path) -> str:
+    """Return the text of a configuration. Raises ``ConfigError``."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return file.read()
@@ -148,7 +149,7 @@ def _read(path: Path) -> str:
         raise ConfigError(where=str(path), problem=f"can't be read: {exc.strerror}") from exc
 
 
-def _replace(options: GlobalOptions, path: Path, edited: EditedConfig) -> None:
+def replace_configuration(options: GlobalOptions, path: Path, edited: EditedConfig) -> None:
     """Replace a configuration by one that was checked: whole or not at all, with its permissions."""
     from mirror.config import load_config
 

@@ -1,0 +1,249 @@
+"""``mirror want review``: a person looks at the wishes, and says which of them become wanted.
+
+Without a name all wishes are shown as the state knows them; no index is asked. The index that owns
+a chosen name is asked for its page. ``--json`` prints one object::
+
+    {"format": 1, "wishes": [{"project": "flask", "from": "carried", "state": "listed", "reason": null,
+     "indexes": [{"name": "pypi", "lists": true, "owns": true}], "wants": [], "page": {"since":
+     "2010-04-16T14:31:00Z", "young": false, "files": 120, "newest": "3.1.0", "status": "active"},
+     "problem": null}], "changes": ["want apps: flask added"]}
+
+``from``: carried, served. ``state``: listed, coming (its index is mirrored without wants), held,
+wanted, left-out, unread, not-listed. ``page`` is null for a name that was not chosen or is not
+listed; ``young``: the first file is younger than 30 days, null where no upload times are listed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_json, write_out
+from mirror.cli.text import folded, safe, stdout_width
+from mirror.errors import AccessDenied, ConfigError, MirrorError, Unavailable, UnsafeName
+from mirror.exit_codes import ExitCode, exit_code_for, first_of
+
+if TYPE_CHECKING:
+    from mirror.config import Config
+    from mirror.core.names import ProjectName
+    from mirror.jobs.wishes import PageFacts, Wish
+
+    Pages = dict[ProjectName, PageFacts | MirrorError]
+
+
+def review(
+    options: GlobalOptions,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="The wishes to look at; without: show all."),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option("--into", metavar="WANT", help="Add the named wishes to this want."),
+    ] = None,
+    accept_young: Annotated[
+        bool,
+        typer.Option("--accept-young", help="Also those that exist for less than 30 days."),
+    ] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Remove the named wishes from the list.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
+) -> ExitCode:
+    """Show the names that were asked for and are not here; want some of them, or drop them."""
+    import anyio
+
+    from mirror.jobs.wishes import load_wishes
+
+    if (into is not None or drop) and not names:
+        raise ConfigError(where="NAME", problem="name the wishes; nothing is chosen by itself")
+    if into is not None and drop:
+        raise ConfigError(where="--into, --drop", problem="expected one of them")
+    config = options.load_config()
+    wishes = anyio.run(load_wishes, config)
+    chosen = _find(wishes, names or ())
+    if not chosen and not json and options.is_interactive and _has_keyboard():
+        return _ask(options, config, wishes)
+    if drop:
+        return _drop(config, chosen, as_json=json)
+    pages = _look(config, chosen)
+    changes = [] if into is None else _want(options, config, into, chosen, pages, accept_young)
+    _show(chosen or wishes, pages, changes, is_chosen=bool(chosen), as_json=json)
+    return _exit_code(page for page in pages.values() if isinstance(page, MirrorError))
+
+
+def _exit_code(errors: Iterable[MirrorError]) -> ExitCode:
+    """Return the exit code for pages that could not be had: 5 where only these pages are missing."""
+    return first_of(
+        exit_code_for(error)
+        if isinstance(error, Unavailable) or (isinstance(error, AccessDenied) and error.ends_index)
+        else ExitCode.PARTIAL
+        for error in errors
+    )
+
+
+def _has_keyboard() -> bool:
+    import sys
+
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _find(wishes: Sequence[Wish], names: Sequence[str]) -> list[Wish]:
+    """Return the wishes of these names. Raises ``ConfigError`` for a name that is not among them."""
+    from mirror.core.names import normalize_project
+
+    known = {wish.project: wish for wish in wishes}
+    found: dict[str, Wish] = {}
+    for name in names:
+        try:
+            project = normalize_project(name)
+        except UnsafeName as exc:
+            raise ConfigError(where="NAME", problem=str(exc)) from exc
+        if project not in known:
+            problem = f"{project} is not among the wishes; `mirror want add` needs no wish"
+            raise ConfigError(where="NAME", problem=problem)
+        found[project] = known[project]
+    return list(found.values())
+
+
+def _look(config: Config, chosen: Sequence[Wish]) -> Pages:
+    import anyio
+
+    from mirror.jobs.wishes import look_at
+
+    return anyio.run(look_at, config, chosen, dict(os.environ)) if chosen else {}
+
+
+def _want(
+    options: GlobalOptions,
+    config: Config,
+    want: str,
+    chosen: Sequence[Wish],
+    pages: Pages,
+    accept_young: bool,
+) -> Sequence[str]:
+    """Add chosen wishes to a want, and remove them from the list; return the changes in words.
+
+    Raises ``ConfigError`` for a wish that no root lists, and for a young one unless it is accepted.
+    """
+    from mirror.jobs.wishes import PageFacts
+
+    now, wanted = time.time(), []
+    for wish in chosen:
+        page = pages.get(wish.project)
+        if page is None:
+            problem = f"{wish.project} can't be wanted now: `mirror want review` says why"
+            raise ConfigError(where="NAME", problem=problem)
+        if isinstance(page, PageFacts):
+            if page.is_young(now) and not accept_young:
+                problem = f"{wish.project} exists for less than 30 days: --accept-young wants it"
+                raise ConfigError(where="NAME", problem=problem)
+            wanted.append(wish.project)
+    return _approve(options, config, want, wanted) if wanted else ()
+
+
+def _approve(
+    options: GlobalOptions, config: Config, want: str, names: Sequence[ProjectName]
+) -> Sequence[str]:
+    import anyio
+
+    from mirror.cli.commands.configuration.want import (
+        configuration_path,
+        listed_indexes,
+        read_configuration,
+        replace_configuration,
+    )
+    from mirror.jobs.wishes import forget_wishes
+    from mirror.selection.editing import add_requirements
+
+    path = configuration_path(options)
+    listed = listed_indexes(config)
+    edited = add_requirements(read_configuration(path), want, names, listed=listed)
+    replace_configuration(options, path, edited)
+    anyio.run(forget_wishes, config, names)
+    return edited.changes
+
+
+def _drop(config: Config, chosen: Sequence[Wish], *, as_json: bool) -> ExitCode:
+    import anyio
+
+    from mirror.jobs.wishes import forget_wishes
+
+    gone = anyio.run(forget_wishes, config, [wish.project for wish in chosen])
+    changes = [f"{name}: removed from the wishes" for name in gone]
+    _show(chosen, {}, changes, is_chosen=True, as_json=as_json)
+    return ExitCode.OK
+
+
+def _show(
+    wishes: Sequence[Wish],
+    pages: Pages,
+    changes: Sequence[str],
+    *,
+    is_chosen: bool,
+    as_json: bool,
+) -> None:
+    from mirror.cli.words.wishes import describe_chosen, describe_wishes
+    from mirror.jobs.wishes import wish_object
+
+    if as_json:
+        shown = [wish_object(wish, pages.get(wish.project)) for wish in wishes]
+        write_json({"format": 1, "wishes": shown, "changes": list(changes)})
+        return
+    if changes and not pages:  # removed ones: nothing was looked at
+        lines = []
+    elif is_chosen:
+        lines = describe_chosen(wishes, pages, now=time.time())
+    else:
+        lines = describe_wishes(wishes)
+    lines += [safe(change) for change in changes]
+    write_out("\n".join(folded(lines, stdout_width())))
+
+
+# --- on a terminal ------------------------------------------------------------------------------
+
+
+def _ask(options: GlobalOptions, config: Config, wishes: Sequence[Wish]) -> ExitCode:
+    """Go through the wishes that a root lists, one by one; nothing happens without a yes."""
+    from mirror.cli.words.wishes import describe_chosen, describe_wishes
+    from mirror.jobs.wishes import PageFacts, WishState
+
+    write_out("\n".join(folded(describe_wishes(wishes), stdout_width())))
+    errors: list[MirrorError] = []
+    for wish in wishes:
+        if wish.state is not WishState.LISTED:
+            continue
+        if not typer.confirm(f"Ask {wish.owner} about {wish.project}?", err=True):
+            continue
+        pages = _look(config, [wish])
+        lines = describe_chosen([wish], pages, now=time.time())
+        write_out("\n".join(folded(lines, stdout_width())))
+        page = pages.get(wish.project)
+        if isinstance(page, MirrorError):
+            errors.append(page)
+        elif isinstance(page, PageFacts):
+            _decide(options, config, wish)
+            config = options.load_config()
+    return _exit_code(errors)
+
+
+def _decide(options: GlobalOptions, config: Config, wish: Wish) -> None:
+    """Ask whether a wish becomes wanted, and by which want; else whether it stays in the list."""
+    import anyio
+
+    from mirror.jobs.wishes import forget_wishes
+
+    known = [want.name for want in config.wants]
+    names = f" ({', '.join(known)}, or a new one)" if known else ""
+    question = f"Name the want to add {wish.project} to{names}; empty: none"
+    want = typer.prompt(question, default="", show_default=False, err=True).strip()
+    if want:
+        changes = _approve(options, config, want, [wish.project])
+        write_out("\n".join(safe(change) for change in changes))
+    elif typer.confirm(f"Remove {wish.project} from the wishes?", err=True):
+        anyio.run(forget_wishes, config, [wish.project])
