@@ -16,7 +16,7 @@ from mirror.core.names import ProjectName, strongest_digest
 
 WHEEL_ENDING = ".whl"
 
-_SDIST_ENDINGS = (
+SDIST_ENDINGS = (
     ".tar.gz",
     ".zip",
     ".tgz",
@@ -59,7 +59,7 @@ def _distribution_name(filename: str) -> str | None:
             return parse_wheel_filename(filename)[0]
         except (InvalidWheelFilename, InvalidVersion):
             return None
-    for ending in _SDIST_ENDINGS:
+    for ending in SDIST_ENDINGS:
         if filename.endswith(ending):
             return sdist_project(f"{filename[: -len(ending)]}.tar.gz")
     return None

@@ -1,0 +1,1 @@
+"""Advisories of an OSV database: read, joined, and compared with files by name. Pure."""

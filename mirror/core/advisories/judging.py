@@ -1,0 +1,228 @@
+"""The judgement of files by advisories: what stays out, what leaves, and what is reported.
+
+An ``AdvisoryBook`` holds the advisories in force, an ``AdvisoryRule`` the choice of one index:
+which level counts, and what is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Final
+
+import msgspec
+from packaging.version import Version
+
+from mirror.core.advisories.joining import Advisory
+from mirror.core.advisories.ranges import Hit, Part
+from mirror.core.advisories.severity import Level
+from mirror.core.distributions import SDIST_ENDINGS, is_wheel
+from mirror.core.names import ProjectName, normalize_project
+from mirror.core.versions import parse_version, version_of
+from mirror.errors import UnsafeName
+
+_REMEMBERED: Final = 4096
+"""Number of projects whose advisories stay decoded."""
+_SHOWN: Final = 5
+_BLOCKED: Final = "the advisories were never read"
+_decoder = msgspec.json.Decoder(tuple[Advisory, ...])
+
+
+class Exclusion(Enum):
+    """Which advisories count, by the key ``exclude-vulnerable``."""
+
+    NONE = "none"
+    MALICIOUS = "malicious"
+    CRITICAL = "critical"
+    HIGH = "high"
+    ALL = "all"
+
+    def counts(self, level: int) -> bool:
+        """Return whether an advisory of this level counts."""
+        return self in _LEAST and level >= _LEAST[self]
+
+
+_LEAST: Final = {
+    Exclusion.MALICIOUS: Level.MALICIOUS,
+    Exclusion.CRITICAL: Level.CRITICAL,
+    Exclusion.HIGH: Level.HIGH,
+    Exclusion.ALL: Level.UNKNOWN,
+}
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What the advisories say of one file."""
+
+    ids: tuple[str, ...]
+    """Of the records that count, sorted."""
+    level: Level
+    """The worst."""
+    fixed: str | None = None
+    """The first later version that none of the advisories names; None where they name none."""
+
+
+class _Known:
+    """One advisory, ready to be compared with many files of one project."""
+
+    def __init__(self, advisory: Advisory) -> None:
+        self.ids, self.names, self.level = advisory.ids, advisory.names, advisory.level
+        self._parts = tuple(map(Part, advisory.parts))
+
+    def compare(self, version: Version | None) -> Hit:
+        found = {part.compare(version) for part in self._parts}
+        return next((hit for hit in (Hit.HIT, Hit.UNJUDGED) if hit in found), Hit.NONE)
+
+    @property
+    def fixed(self) -> list[Version]:
+        return [at for part in self._parts for one in part.ranges for at in one.fixed]
+
+
+class AdvisoryBook:
+    """The advisories in force, by project; kept as JSON until a project is asked for."""
+
+    def __init__(self, advisories: Mapping[str, bytes]) -> None:
+        self._encoded = advisories
+        self._read: dict[str, tuple[_Known, ...]] = {}
+
+    @property
+    def projects(self) -> Collection[str]:
+        """The projects that any advisory is about."""
+        return self._encoded.keys()
+
+    def of(self, project: str) -> tuple[_Known, ...]:
+        """Return the advisories about one project."""
+        encoded = self._encoded.get(project)
+        if encoded is None:
+            return ()
+        if project not in self._read:
+            if len(self._read) >= _REMEMBERED:
+                self._read.clear()
+            self._read[project] = tuple(map(_Known, _decoder.decode(encoded)))
+        return self._read[project]
+
+
+def encode_advisories(advisories: Sequence[Advisory]) -> bytes:
+    """Return the advisories of one project in the form of an ``AdvisoryBook``."""
+    return msgspec.json.encode(advisories)
+
+
+class AdvisoryRule:
+    """The rules of one index about advisories."""
+
+    def __init__(
+        self,
+        book: AdvisoryBook,
+        excludes: Exclusion,
+        ignored: Iterable[str] = (),
+        *,
+        is_blocked: bool = False,
+    ) -> None:
+        """``is_blocked``: no database was ever read, so that nothing new may come in."""
+        self.exclusion = excludes
+        self.is_blocked = is_blocked and excludes is not Exclusion.NONE
+        self._book = book
+        self._ignored = frozenset(name.lower() for name in ignored)
+
+    @property
+    def text(self) -> str:
+        """The rule as a text: another one judges all files again."""
+        return " ".join((self.exclusion.value, *sorted(self._ignored)))
+
+    def advised(self, project: ProjectName, filenames: Iterable[str]) -> dict[str, str]:
+        """Return which of a project's files stay out unless they are held, each with the reason."""
+        if self.is_blocked:
+            return dict.fromkeys(filenames, _BLOCKED)
+        counted = self._counted(project, self.exclusion.counts)
+        if not counted:
+            return {}
+        found = {}
+        for filename in filenames:
+            version = version_in(filename, project)
+            hits = [one for one in counted if one.compare(version) is Hit.HIT]
+            if hits:
+                found[filename] = _described(hits)
+        return found
+
+    def withdraws(self, project: ProjectName, filename: str) -> bool:
+        """Return whether a file leaves the pages although it is held: it is malware."""
+        return self.exclusion is not Exclusion.NONE and self._is_hit(
+            project, filename, _is_malicious
+        )
+
+    def find(self, project: ProjectName, filename: str) -> Finding | None:
+        """Return what is to be reported of a held or needed file; with ``none``, of any level."""
+        counted = self._counted(project, self._is_reported)
+        version = version_in(filename, project) if counted else None
+        hits = [one for one in counted if one.compare(version) is Hit.HIT]
+        if not hits:
+            return None
+        return Finding(
+            ids=tuple(sorted({one for hit in hits for one in hit.ids})),
+            level=Level(max(hit.level for hit in hits)),
+            fixed=_first_fixed(version, hits, counted),
+        )
+
+    def is_unjudged(self, project: ProjectName, filename: str) -> bool:
+        """Return whether an advisory names the public version of a local build, and none the build."""
+        counted = self._counted(project, self._is_reported)
+        version = version_in(filename, project) if counted else None
+        found = {one.compare(version) for one in counted}
+        return Hit.UNJUDGED in found and Hit.HIT not in found
+
+    def _is_reported(self, level: int) -> bool:
+        return self.exclusion is Exclusion.NONE or self.exclusion.counts(level)
+
+    def _counted(self, project: ProjectName, counts: Callable[[int], bool]) -> list[_Known]:
+        return [
+            one
+            for one in self._book.of(project)
+            if counts(one.level) and self._ignored.isdisjoint(one.names)
+        ]
+
+    def _is_hit(self, project: ProjectName, filename: str, counts: Callable[[int], bool]) -> bool:
+        counted = self._counted(project, counts)
+        version = version_in(filename, project) if counted else None
+        return any(one.compare(version) is Hit.HIT for one in counted)
+
+
+def version_in(filename: str, project: ProjectName) -> Version | None:
+    """Return the version in the name of a file of ``project``; None where it is none by PEP 440.
+
+    The project tells where the version begins: ``foo-1.0-1.tar.gz`` is a post-release of ``foo``.
+    """
+    stem = next((filename[: -len(e)] for e in SDIST_ENDINGS if filename.endswith(e)), None)
+    parts = (filename if stem is None else stem).split("-")
+    for end in (1,) if is_wheel(filename) else range(1, len(parts)):
+        if _is_name("-".join(parts[:end]), project):
+            rest = parts[end:]
+            texts = rest[:1] if stem is None else ["-".join(rest), *rest[:1]]
+            return next((v for v in map(parse_version, texts) if v is not None), None)
+    return version_of(filename)
+
+
+def _is_name(text: str, project: ProjectName) -> bool:
+    try:
+        return normalize_project(text) == project
+    except UnsafeName:
+        return False
+
+
+def _first_fixed(
+    version: Version | None, hits: Sequence[_Known], counted: Sequence[_Known]
+) -> str | None:
+    """Return the first later version in which a hit is fixed, and which nothing that counts names."""
+    if version is None:
+        return None
+    later = sorted({at for hit in hits for at in hit.fixed if at > version})
+    clean = (at for at in later if all(one.compare(at) is not Hit.HIT for one in counted))
+    return next(map(str, clean), None)
+
+
+def _described(hits: Sequence[_Known]) -> str:
+    ids = sorted({one for hit in hits for one in hit.ids})
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return f"{Level(max(hit.level for hit in hits)).word}: {', '.join(ids[:_SHOWN])}{more}"
+
+
+def _is_malicious(level: int) -> bool:
+    return level >= Level.MALICIOUS

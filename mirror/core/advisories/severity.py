@@ -1,0 +1,65 @@
+"""The level of an advisory: by a word of its database, else by its CVSS scores."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Final
+
+_LONGEST_VECTOR: Final = 512
+_WORDS: Final = {"critical": 4, "high": 3, "moderate": 2, "medium": 2, "low": 1}
+
+
+class Level(IntEnum):
+    """How bad an advisory is, from the mildest to the worst."""
+
+    UNKNOWN = 0
+    """It has no severity that can be read."""
+    LOW = 1
+    MODERATE = 2
+    HIGH = 3
+    CRITICAL = 4
+    MALICIOUS = 5
+    """It is malware."""
+
+    @property
+    def word(self) -> str:
+        """The level as reports show it."""
+        return self.name.lower()
+
+
+def level_of_word(word: object) -> Level:
+    """Return the level that a database names by a word; ``UNKNOWN`` for any other value."""
+    return Level(_WORDS.get(word.strip().lower(), 0)) if isinstance(word, str) else Level.UNKNOWN
+
+
+def level_of_vectors(vectors: Iterable[str]) -> Level:
+    """Return the level of the highest base score among CVSS vectors of versions 2 to 4."""
+    return max(map(_level_of_vector, vectors), default=Level.UNKNOWN)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _level_of_vector(vector: str) -> Level:
+    score = _base_score(vector.strip()) if len(vector) <= _LONGEST_VECTOR else None
+    if score is None:
+        return Level.UNKNOWN
+    if score >= 9.0:
+        return Level.CRITICAL
+    if score >= 7.0:
+        return Level.HIGH
+    return Level.MODERATE if score >= 4.0 else Level.LOW
+
+
+def _base_score(vector: str) -> float | None:
+    """Return the base score of a vector, from 0 to 10; None for a text that is none."""
+    import cvss  # 0.06 s: only where a database has scores
+
+    try:
+        if vector.startswith("CVSS:4"):
+            return float(cvss.CVSS4(vector).base_score)
+        if vector.startswith("CVSS:"):
+            return float(cvss.CVSS3(vector).scores()[0])
+        return float(cvss.CVSS2(vector.strip("()")).scores()[0])
+    except cvss.CVSSError:
+        return None
