@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mirror.core.advisories.osv import Record
+from mirror.core.advisories.osv import OsvRecord
 from mirror.core.advisories.ranges import Affected
 
 
@@ -27,7 +27,7 @@ class Advisory(msgspec.Struct, frozen=True, array_like=True):
     parts: tuple[Affected, ...]
 
 
-def join_records(records: Sequence[Record]) -> dict[str, list[Advisory]]:
+def join_records(records: Sequence[OsvRecord]) -> dict[str, list[Advisory]]:
     """Return the advisories by project, in the order of their ids."""
     live = [record for record in records if not record.is_withdrawn]
     by_name: dict[str, list[int]] = defaultdict(list)
@@ -45,11 +45,11 @@ def join_records(records: Sequence[Record]) -> dict[str, list[Advisory]]:
     return {project: sorted(of, key=lambda one: one.ids) for project, of in found.items()}
 
 
-def _names(record: Record) -> set[str]:
+def _names(record: OsvRecord) -> set[str]:
     return {name.lower() for name in (record.id, *record.aliases)}
 
 
-def _group_of(first: int, live: Sequence[Record], by_name: dict[str, list[int]]) -> set[int]:
+def _group_of(first: int, live: Sequence[OsvRecord], by_name: dict[str, list[int]]) -> set[int]:
     """Return the numbers of all records that are joined with one, itself among them."""
     group, todo = {first}, [first]
     while todo:
@@ -62,7 +62,7 @@ def _group_of(first: int, live: Sequence[Record], by_name: dict[str, list[int]])
     return group
 
 
-def _advisories_of(group: Sequence[Record]) -> list[tuple[str, Advisory]]:
+def _advisories_of(group: Sequence[OsvRecord]) -> list[tuple[str, Advisory]]:
     names = tuple(sorted({name for record in group for name in _names(record)}))
     level = max(record.level for record in group)
     parts: dict[str, list[Affected]] = defaultdict(list)

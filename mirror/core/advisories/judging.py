@@ -7,18 +7,18 @@ which level counts, and what is ignored.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from enum import Enum
 from typing import Final
 
 import msgspec
 from packaging.version import Version
 
 from mirror.core.advisories.joining import Advisory
-from mirror.core.advisories.ranges import Hit, Part
-from mirror.core.advisories.severity import Level
-from mirror.core.distributions import SDIST_ENDINGS, is_wheel
+from mirror.core.advisories.ranges import AffectedVersions, Meaning
+from mirror.core.advisories.severity import Severity
+from mirror.core.files.distributions import SDIST_ENDINGS, is_wheel
+from mirror.core.files.versions import parse_version, version_of
 from mirror.core.names import ProjectName, normalize_project
-from mirror.core.versions import parse_version, version_of
+from mirror.core.rules.model import Level
 from mirror.errors import UnsafeName
 
 _REMEMBERED: Final = 4096
@@ -28,49 +28,38 @@ _BLOCKED: Final = "the advisories were never read"
 _decoder = msgspec.json.Decoder(tuple[Advisory, ...])
 
 
-class Exclusion(Enum):
-    """Which advisories count, by the key ``exclude-vulnerable``."""
-
-    NONE = "none"
-    MALICIOUS = "malicious"
-    CRITICAL = "critical"
-    HIGH = "high"
-    ALL = "all"
-
-    def counts(self, level: int) -> bool:
-        """Return whether an advisory of this level counts."""
-        return self in _LEAST and level >= _LEAST[self]
-
-
 _LEAST: Final = {
-    Exclusion.MALICIOUS: Level.MALICIOUS,
-    Exclusion.CRITICAL: Level.CRITICAL,
-    Exclusion.HIGH: Level.HIGH,
-    Exclusion.ALL: Level.UNKNOWN,
+    Level.MALICIOUS: Severity.MALICIOUS,
+    Level.CRITICAL: Severity.CRITICAL,
+    Level.HIGH: Severity.HIGH,
+    Level.ALL: Severity.UNKNOWN,
 }
+"""The mildest severity that counts."""
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """What the advisories say of one file."""
 
     ids: tuple[str, ...]
     """Of the records that count, sorted."""
-    level: Level
+    level: Severity
     """The worst."""
     fixed: str | None = None
     """The first later version that none of the advisories names; None where they name none."""
 
 
-class _Known:
+class _KnownAdvisory:
     """One advisory, ready to be compared with many files of one project."""
 
     def __init__(self, advisory: Advisory) -> None:
         self.ids, self.names, self.level = advisory.ids, advisory.names, advisory.level
-        self._parts = tuple(map(Part, advisory.parts))
+        self._parts = tuple(map(AffectedVersions, advisory.parts))
 
-    def compare(self, version: Version | None) -> Hit:
+    def compare(self, version: Version | None) -> Meaning:
         found = {part.compare(version) for part in self._parts}
-        return next((hit for hit in (Hit.HIT, Hit.UNJUDGED) if hit in found), Hit.NONE)
+        return next(
+            (hit for hit in (Meaning.MEANT, Meaning.UNJUDGED) if hit in found), Meaning.OTHER
+        )
 
     @property
     def fixed(self) -> list[Version]:
@@ -82,14 +71,14 @@ class AdvisoryBook:
 
     def __init__(self, advisories: Mapping[str, bytes]) -> None:
         self._encoded = advisories
-        self._read: dict[str, tuple[_Known, ...]] = {}
+        self._read: dict[str, tuple[_KnownAdvisory, ...]] = {}
 
     @property
     def projects(self) -> Collection[str]:
         """The projects that any advisory is about."""
         return self._encoded.keys()
 
-    def of(self, project: str) -> tuple[_Known, ...]:
+    def of(self, project: str) -> tuple[_KnownAdvisory, ...]:
         """Return the advisories about one project."""
         encoded = self._encoded.get(project)
         if encoded is None:
@@ -97,7 +86,7 @@ class AdvisoryBook:
         if project not in self._read:
             if len(self._read) >= _REMEMBERED:
                 self._read.clear()
-            self._read[project] = tuple(map(_Known, _decoder.decode(encoded)))
+            self._read[project] = tuple(map(_KnownAdvisory, _decoder.decode(encoded)))
         return self._read[project]
 
 
@@ -112,14 +101,14 @@ class AdvisoryRule:
     def __init__(
         self,
         book: AdvisoryBook,
-        excludes: Exclusion,
+        excludes: Level,
         ignored: Iterable[str] = (),
         *,
         is_blocked: bool = False,
     ) -> None:
         """``is_blocked``: no database was ever read, so that nothing new may come in."""
         self.exclusion = excludes
-        self.is_blocked = is_blocked and excludes is not Exclusion.NONE
+        self.is_blocked = is_blocked and excludes is not Level.NONE
         self._book = book
         self._ignored = frozenset(name.lower() for name in ignored)
 
@@ -132,33 +121,31 @@ class AdvisoryRule:
         """Return which of a project's files stay out unless they are held, each with the reason."""
         if self.is_blocked:
             return dict.fromkeys(filenames, _BLOCKED)
-        counted = self._counted(project, self.exclusion.counts)
+        counted = self._counted(project, self._counts)
         if not counted:
             return {}
         found = {}
         for filename in filenames:
             version = version_in(filename, project)
-            hits = [one for one in counted if one.compare(version) is Hit.HIT]
+            hits = [one for one in counted if one.compare(version) is Meaning.MEANT]
             if hits:
                 found[filename] = _described(hits)
         return found
 
     def withdraws(self, project: ProjectName, filename: str) -> bool:
         """Return whether a file leaves the pages although it is held: it is malware."""
-        return self.exclusion is not Exclusion.NONE and self._is_hit(
-            project, filename, _is_malicious
-        )
+        return self.exclusion is not Level.NONE and self._is_hit(project, filename, _is_malicious)
 
-    def find(self, project: ProjectName, filename: str) -> Finding | None:
+    def find(self, project: ProjectName, filename: str) -> Advice | None:
         """Return what is to be reported of a held or needed file; with ``none``, of any level."""
         counted = self._counted(project, self._is_reported)
         version = version_in(filename, project) if counted else None
-        hits = [one for one in counted if one.compare(version) is Hit.HIT]
+        hits = [one for one in counted if one.compare(version) is Meaning.MEANT]
         if not hits:
             return None
-        return Finding(
+        return Advice(
             ids=tuple(sorted({one for hit in hits for one in hit.ids})),
-            level=Level(max(hit.level for hit in hits)),
+            level=Severity(max(hit.level for hit in hits)),
             fixed=_first_fixed(version, hits, counted),
         )
 
@@ -167,12 +154,15 @@ class AdvisoryRule:
         counted = self._counted(project, self._is_reported)
         version = version_in(filename, project) if counted else None
         found = {one.compare(version) for one in counted}
-        return Hit.UNJUDGED in found and Hit.HIT not in found
+        return Meaning.UNJUDGED in found and Meaning.MEANT not in found
+
+    def _counts(self, level: int) -> bool:
+        return self.exclusion in _LEAST and level >= _LEAST[self.exclusion]
 
     def _is_reported(self, level: int) -> bool:
-        return self.exclusion is Exclusion.NONE or self.exclusion.counts(level)
+        return self.exclusion is Level.NONE or self._counts(level)
 
-    def _counted(self, project: ProjectName, counts: Callable[[int], bool]) -> list[_Known]:
+    def _counted(self, project: ProjectName, counts: Callable[[int], bool]) -> list[_KnownAdvisory]:
         return [
             one
             for one in self._book.of(project)
@@ -182,7 +172,7 @@ class AdvisoryRule:
     def _is_hit(self, project: ProjectName, filename: str, counts: Callable[[int], bool]) -> bool:
         counted = self._counted(project, counts)
         version = version_in(filename, project) if counted else None
-        return any(one.compare(version) is Hit.HIT for one in counted)
+        return any(one.compare(version) is Meaning.MEANT for one in counted)
 
 
 def version_in(filename: str, project: ProjectName) -> Version | None:
@@ -208,21 +198,21 @@ def _is_name(text: str, project: ProjectName) -> bool:
 
 
 def _first_fixed(
-    version: Version | None, hits: Sequence[_Known], counted: Sequence[_Known]
+    version: Version | None, hits: Sequence[_KnownAdvisory], counted: Sequence[_KnownAdvisory]
 ) -> str | None:
     """Return the first later version in which a hit is fixed, and which nothing that counts names."""
     if version is None:
         return None
     later = sorted({at for hit in hits for at in hit.fixed if at > version})
-    clean = (at for at in later if all(one.compare(at) is not Hit.HIT for one in counted))
+    clean = (at for at in later if all(one.compare(at) is not Meaning.MEANT for one in counted))
     return next(map(str, clean), None)
 
 
-def _described(hits: Sequence[_Known]) -> str:
+def _described(hits: Sequence[_KnownAdvisory]) -> str:
     ids = sorted({one for hit in hits for one in hit.ids})
     more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return f"{Level(max(hit.level for hit in hits)).word}: {', '.join(ids[:_SHOWN])}{more}"
+    return f"{Severity(max(hit.level for hit in hits)).word}: {', '.join(ids[:_SHOWN])}{more}"
 
 
 def _is_malicious(level: int) -> bool:
-    return level >= Level.MALICIOUS
+    return level >= Severity.MALICIOUS

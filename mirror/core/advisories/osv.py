@@ -23,7 +23,7 @@ from mirror.core.advisories.ranges import (
     Event,
     is_unbounded,
 )
-from mirror.core.advisories.severity import Level, level_of_vectors, level_of_word
+from mirror.core.advisories.severity import Severity, severity_of_vectors, severity_of_word
 from mirror.core.names import ProjectName, normalize_project
 from mirror.errors import UnsafeName, shown_text
 
@@ -42,7 +42,7 @@ class BadRecord(Exception):
     """A file of the database is no record; the text says why."""
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
+class OsvRecord(msgspec.Struct, frozen=True, array_like=True):
     """A record as the state keeps it."""
 
     id: str
@@ -105,7 +105,7 @@ _decoder = msgspec.json.Decoder(_Osv)
 _specific_decoder = msgspec.json.Decoder(_Specific | None)
 
 
-def parse_record(data: bytes) -> Record:
+def parse_record(data: bytes) -> OsvRecord:
     """Return one record. Raises ``BadRecord``."""
     try:
         osv = _decoder.decode(data)
@@ -120,16 +120,16 @@ def parse_record(data: bytes) -> Record:
     word = _word(osv.database_specific)
     listed = [(one, _project_of(one)) for one in osv.affected or ()]
     parts = [
-        _read_affected(one, project, is_malware=is_malware, has_word=word is not Level.UNKNOWN)
+        _read_affected(one, project, is_malware=is_malware, has_word=word is not Severity.UNKNOWN)
         for one, project in listed
         if project is not None
     ]
-    return Record(
+    return OsvRecord(
         id=osv.id,
         aliases=tuple(alias for alias in osv.aliases or () if _ID.match(alias)),
         is_withdrawn=bool(osv.withdrawn),
         level=max(
-            Level.MALICIOUS if is_malware else Level.UNKNOWN,
+            Severity.MALICIOUS if is_malware else Severity.UNKNOWN,
             word or _level_of_scores(osv.severity),
         ),
         modified=_seconds(osv.modified),
@@ -181,16 +181,16 @@ def _events(events: Sequence[_Event]) -> tuple[Event, ...]:
     return tuple(found)
 
 
-def _word(specific: msgspec.Raw) -> Level:
+def _word(specific: msgspec.Raw) -> Severity:
     """Return the level that a database names in its own part of a record."""
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = _specific_decoder.decode(specific)
-        return level_of_word(None if found is None else found.severity)
-    return Level.UNKNOWN
+        return severity_of_word(None if found is None else found.severity)
+    return Severity.UNKNOWN
 
 
-def _level_of_scores(scores: Sequence[_Severity] | None) -> Level:
-    return level_of_vectors(one.score for one in scores or () if one.type.startswith("CVSS"))
+def _level_of_scores(scores: Sequence[_Severity] | None) -> Severity:
+    return severity_of_vectors(one.score for one in scores or () if one.type.startswith("CVSS"))
 
 
 def _seconds(text: str | None) -> float:

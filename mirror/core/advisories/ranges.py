@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from packaging.version import Version
 
-from mirror.core.versions import parse_version
+from mirror.core.files.versions import parse_version
 
 INTRODUCED: Final = "introduced"
 FIXED: Final = "fixed"
@@ -29,13 +29,13 @@ _END: Final = "*"
 """As ``limit``: after every version."""
 
 
-class Hit(Enum):
+class Meaning(Enum):
     """Whether an advisory is about a file."""
 
-    NONE = "none"
+    OTHER = "other"
     UNJUDGED = "unjudged"
     """It names the public version of a local build, which may be patched."""
-    HIT = "hit"
+    MEANT = "meant"
 
 
 class Affected(msgspec.Struct, frozen=True, array_like=True):
@@ -81,7 +81,7 @@ class Range:
         return [at for kind, at in self._events if kind == FIXED and at is not None]
 
 
-class Part:
+class AffectedVersions:
     """What one record says of one project, ready to be compared with many files."""
 
     def __init__(self, affected: Affected) -> None:
@@ -91,19 +91,19 @@ class Part:
         )
         self.ranges = tuple(map(Range, affected.ranges))
 
-    def compare(self, version: Version | None) -> Hit:
+    def compare(self, version: Version | None) -> Meaning:
         """Return whether a file is meant, by the version in its name; None: it has none by PEP 440."""
         if version is None:
-            return Hit.HIT if self._affected.is_whole else Hit.NONE
+            return Meaning.MEANT if self._affected.is_whole else Meaning.OTHER
         if self._affected.is_whole and (self._affected.is_malware or version.local is None):
-            return Hit.HIT
+            return Meaning.MEANT
         is_in_range = any(one.holds(version) for one in self.ranges)
         if version in self._versions:
-            return Hit.HIT
+            return Meaning.MEANT
         if version.local is None:
-            return Hit.HIT if is_in_range else Hit.NONE
+            return Meaning.MEANT if is_in_range else Meaning.OTHER
         if any(one.names(version) and one.holds(version) for one in self.ranges):
-            return Hit.HIT
+            return Meaning.MEANT
         public = Version(version.public)
         is_near = (
             self._affected.is_whole
@@ -111,7 +111,7 @@ class Part:
             or public in self._versions
             or any(one.holds(public) for one in self.ranges)
         )
-        return Hit.UNJUDGED if is_near else Hit.NONE
+        return Meaning.UNJUDGED if is_near else Meaning.OTHER
 
 
 def is_unbounded(events: Iterable[Event]) -> bool:

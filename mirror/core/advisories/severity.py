@@ -11,7 +11,7 @@ _LONGEST_VECTOR: Final = 512
 _WORDS: Final = {"critical": 4, "high": 3, "moderate": 2, "medium": 2, "low": 1}
 
 
-class Level(IntEnum):
+class Severity(IntEnum):
     """How bad an advisory is, from the mildest to the worst."""
 
     UNKNOWN = 0
@@ -29,26 +29,28 @@ class Level(IntEnum):
         return self.name.lower()
 
 
-def level_of_word(word: object) -> Level:
+def severity_of_word(word: object) -> Severity:
     """Return the level that a database names by a word; ``UNKNOWN`` for any other value."""
-    return Level(_WORDS.get(word.strip().lower(), 0)) if isinstance(word, str) else Level.UNKNOWN
+    return (
+        Severity(_WORDS.get(word.strip().lower(), 0)) if isinstance(word, str) else Severity.UNKNOWN
+    )
 
 
-def level_of_vectors(vectors: Iterable[str]) -> Level:
+def severity_of_vectors(vectors: Iterable[str]) -> Severity:
     """Return the level of the highest base score among CVSS vectors of versions 2 to 4."""
-    return max(map(_level_of_vector, vectors), default=Level.UNKNOWN)
+    return max(map(_severity_of_vector, vectors), default=Severity.UNKNOWN)
 
 
 @functools.lru_cache(maxsize=10_000)
-def _level_of_vector(vector: str) -> Level:
+def _severity_of_vector(vector: str) -> Severity:
     score = _base_score(vector.strip()) if len(vector) <= _LONGEST_VECTOR else None
     if score is None:
-        return Level.UNKNOWN
+        return Severity.UNKNOWN
     if score >= 9.0:
-        return Level.CRITICAL
+        return Severity.CRITICAL
     if score >= 7.0:
-        return Level.HIGH
-    return Level.MODERATE if score >= 4.0 else Level.LOW
+        return Severity.HIGH
+    return Severity.MODERATE if score >= 4.0 else Severity.LOW
 
 
 def _base_score(vector: str) -> float | None:

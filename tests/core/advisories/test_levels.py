@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.core.advisories.joining import join_records
-from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule, Exclusion, encode_advisories
+from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule, encode_advisories
 from mirror.core.advisories.osv import BadRecord, parse_record
-from mirror.core.advisories.severity import Level, level_of_vectors
+from mirror.core.advisories.severity import Severity, severity_of_vectors
+from mirror.core.rules.model import Level
 
 V2 = "AV:N/AC:L/Au:N/C:P/I:P/A:P"  # 7.5
 V3 = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"  # 9.8
@@ -90,13 +91,13 @@ LEVELS = {
 def test_level(records, level):
     """The word of the database counts, else the highest score; of joined records the worst."""
     book = book_of(*records)
-    assert AdvisoryRule(book, Exclusion.NONE).find("foo", FILE).level.word == level
+    assert AdvisoryRule(book, Level.NONE).find("foo", FILE).level.word == level
     least = {"malicious": 5, "critical": 4, "high": 3, "all": 0}
     for key, rank in least.items():
-        rule = AdvisoryRule(book, Exclusion(key))
-        assert bool(rule.advised("foo", [FILE])) is (Level[level.upper()] >= rank), key
+        rule = AdvisoryRule(book, Level(key))
+        assert bool(rule.advised("foo", [FILE])) is (Severity[level.upper()] >= rank), key
         assert rule.withdraws("foo", FILE) is (level == "malicious")
-    none = AdvisoryRule(book, Exclusion.NONE)
+    none = AdvisoryRule(book, Level.NONE)
     assert none.advised("foo", [FILE]) == {}
     assert not none.withdraws("foo", FILE)
 
@@ -107,7 +108,7 @@ def test_ignoring_one_ignores_all(ignored):
     book = book_of(
         record("A", aliases=["CVE-1"]), record("B", aliases=["CVE-1", "CVE-2"]), record("C", versions=["2.0"])
     )
-    rule = AdvisoryRule(book, Exclusion.ALL, [ignored])
+    rule = AdvisoryRule(book, Level.ALL, [ignored])
     assert rule.advised("foo", [FILE, "foo-2.0.tar.gz"]) == {"foo-2.0.tar.gz": "unknown: C"}
     assert rule.find("foo", FILE) is None
 
@@ -126,7 +127,7 @@ FIXED = {
 @pytest.mark.parametrize(("records", "fixed"), FIXED.values(), ids=FIXED)
 def test_first_fixed_version(records, fixed):
     """The first later version counts in which an advisory is fixed and which none that counts names."""
-    found = AdvisoryRule(book_of(*records), Exclusion.ALL).find("foo", FILE)
+    found = AdvisoryRule(book_of(*records), Level.ALL).find("foo", FILE)
     assert (found.ids, found.fixed) == (tuple(sorted(one["id"] for one in records)), fixed)
 
 
@@ -174,4 +175,4 @@ def test_names_that_no_index_can_list_are_passed_over():
 )
 def test_any_text_may_stand_for_a_vector(text, start):
     """A score that can't be read is none, whatever text stands there."""
-    assert level_of_vectors([start + text]) in set(Level)
+    assert severity_of_vectors([start + text]) in set(Severity)

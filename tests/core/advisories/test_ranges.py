@@ -11,8 +11,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from mirror.core.advisories.joining import join_records
-from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule, Exclusion, encode_advisories
+from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule, encode_advisories
 from mirror.core.advisories.osv import parse_record
+from mirror.core.rules.model import Level
 
 ZERO = {"introduced": "0"}
 
@@ -21,7 +22,7 @@ def rule_of(*records, level="all", ignored=()):
     """Return the rule of an index over these records."""
     joined = join_records([parse_record(json.dumps(record).encode()) for record in records])
     book = AdvisoryBook({project: encode_advisories(of) for project, of in joined.items()})
-    return AdvisoryRule(book, Exclusion(level), ignored)
+    return AdvisoryRule(book, Level(level), ignored)
 
 
 def record(*events, record_id="GHSA-1", name="foo", versions=None, kind="ECOSYSTEM", **more):

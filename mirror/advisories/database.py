@@ -1,0 +1,249 @@
+"""An OSV database on the disk: what lies in it, and which of its files have changed.
+
+Nothing in the database is trusted. It is read whole or not at all: where one file can't be read,
+or is no record, ``DatabaseError`` names it. A file that is known by its stamp is not opened again.
+Blocking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Protocol
+
+import msgspec
+
+from mirror.core.advisories.osv import MAX_RECORD_BYTES, BadRecord, OsvRecord, parse_record
+from mirror.errors import shown_text
+
+MAX_FILES: Final = 2_000_000
+"""Maximum number of records; the database of all ecosystems has less than half of it."""
+MAX_BYTES: Final = 32 << 30
+"""Maximum number of bytes of all records together."""
+MAX_DEPTH: Final = 16
+"""Maximum depth of folders."""
+MAX_DIRECTORY_BYTES: Final = 256 << 20
+"""Maximum size of a zip's own directory, which is kept in memory while it is read."""
+_TOO_FRESH_NS: Final = 50_000_000
+"""A file that was written so shortly before it was read may change again under the same stamp."""
+_ENDING: Final = ".json"
+
+
+class DatabaseError(Exception):
+    """The database can't be read whole; the text says which file of it, and why."""
+
+
+class DatabaseMissing(DatabaseError):
+    """There is nothing at its path."""
+
+
+class ReadRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One record and the stamp of its file; an empty stamp is never equal."""
+
+    stamp: str
+    record: OsvRecord
+
+
+class Database(Protocol):
+    """A database that is open; two implementations: a folder and a zip."""
+
+    @property
+    def stamp(self) -> str:
+        """Text that changes with any file of it; empty where that can't be known."""
+
+    def files(self) -> Mapping[str, str]:
+        """Return each file of a record: its name, and its own stamp."""
+
+    def read(self, name: str) -> bytes:
+        """Return one file, at most ``MAX_RECORD_BYTES``."""
+
+
+@contextmanager
+def open_database(path: Path) -> Iterator[Database]:
+    """Open the folder or zip at ``path``. Raises ``DatabaseError``."""
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError as exc:
+        raise DatabaseMissing(f"{path} is not there") from exc
+    except OSError as exc:
+        raise DatabaseError(f"{path} can't be read: {exc.strerror}") from exc
+    if stat.S_ISDIR(kind):
+        yield _Folder(path)
+    elif stat.S_ISREG(kind):
+        with _open_zip(path) as archive:
+            yield archive
+    else:
+        raise DatabaseError(f"{path} is neither a folder nor a zip")
+
+
+def read_changed(database: Database, known: Mapping[str, str]) -> Iterator[tuple[str, ReadRecord]]:
+    """Yield the records whose files have another stamp than in ``known``: (name, record).
+
+    Raises ``DatabaseError`` for the first file that can't be read.
+    """
+    total = 0
+    for name, stamp in database.files().items():
+        if stamp and known.get(name) == stamp:
+            continue
+        data = database.read(name)
+        total += len(data)
+        if total > MAX_BYTES:
+            raise DatabaseError(f"more than {MAX_BYTES >> 30} GiB of records")
+        try:
+            yield name, ReadRecord(stamp=stamp, record=parse_record(data))
+        except BadRecord as exc:
+            raise DatabaseError(f"{shown_text(name)}: {exc}") from exc
+
+
+class _Folder:
+    """Files that end in ``.json``, in folders of any name that does not begin with a dot."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files: dict[str, str] | None = None
+
+    @property
+    def stamp(self) -> str:
+        files = self.files()
+        if not all(files.values()):
+            return ""
+        listed = (f"{name}\0{files[name]}\0".encode() for name in sorted(files))
+        return f"folder {hashlib.sha256(b''.join(listed)).hexdigest()}"
+
+    def files(self) -> Mapping[str, str]:
+        if self._files is None:
+            self._files = {}
+            try:
+                self._list("", 0)
+            except OSError as exc:
+                where = shown_text(os.fsdecode(exc.filename or self._path))
+                raise DatabaseError(f"{where} can't be read: {exc.strerror}") from exc
+        return self._files
+
+    def _list(self, folder: str, depth: int) -> None:
+        assert self._files is not None
+        if depth > MAX_DEPTH:
+            raise DatabaseError(f"folders deeper than {MAX_DEPTH}: {shown_text(folder)}")
+        with os.scandir(self._path / folder) as found:
+            for item in found:
+                name = f"{folder}{item.name}"
+                if item.name.startswith("."):
+                    continue
+                if item.is_dir(follow_symlinks=False):
+                    self._list(f"{name}/", depth + 1)
+                elif item.name.endswith(_ENDING) or item.is_dir():
+                    _check_name(name)
+                    self._files[name] = _stamp_of(name, item.stat(follow_symlinks=False))
+                    if len(self._files) > MAX_FILES:
+                        raise DatabaseError(f"more than {MAX_FILES} records")
+
+    def read(self, name: str) -> bytes:
+        try:
+            with open(self._path / name, "rb", opener=_open_plainly) as file:
+                data = file.read(MAX_RECORD_BYTES + 1)
+        except OSError as exc:
+            raise DatabaseError(f"{shown_text(name)} can't be read: {exc.strerror}") from exc
+        return _bounded(name, data)
+
+
+def _stamp_of(name: str, found: os.stat_result) -> str:
+    if not stat.S_ISREG(found.st_mode):
+        raise DatabaseError(f"{shown_text(name)} is a link or no plain file")
+    if time.time_ns() - found.st_ctime_ns < _TOO_FRESH_NS:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+
+
+def _check_name(name: str) -> None:
+    if not name.isprintable():  # neither is a byte that is no UTF-8
+        raise DatabaseError(f"{shown_text(name)} is no name that can be shown")
+
+
+def _open_plainly(path: str, flags: int) -> int:
+    """Open a file without following a link, and without waiting for a pipe."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+class _Zip:
+    """The members of an archive that end in ``.json``."""
+
+    def __init__(self, archive: zipfile.ZipFile, stamp: str) -> None:
+        self.stamp = stamp
+        self._archive = archive
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        members = archive.infolist()
+        if len(members) > MAX_FILES:
+            raise DatabaseError(f"more than {MAX_FILES} members")
+        for member in members:
+            if member.filename.endswith(_ENDING) and not member.is_dir():
+                _check_name(member.filename)
+                if member.filename in self._members:
+                    raise DatabaseError(f"two members are named {shown_text(member.filename)}")
+                self._members[member.filename] = member
+
+    def files(self) -> Mapping[str, str]:
+        return {name: f"{m.file_size} {m.CRC}" for name, m in self._members.items()}
+
+    def read(self, name: str) -> bytes:
+        try:
+            with self._archive.open(self._members[name]) as file:
+                data = file.read(MAX_RECORD_BYTES + 1)
+                if len(data) <= MAX_RECORD_BYTES:
+                    data += file.read(1)  # the end is where its checksum is compared
+        except (*_BROKEN, RuntimeError) as exc:  # RuntimeError: it is encrypted
+            raise DatabaseError(
+                f"{shown_text(name)} can't be read: {shown_text(str(exc))}"
+            ) from exc
+        return _bounded(name, data)
+
+
+_BROKEN: Final = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+)
+
+
+class _BoundedFile:
+    """A file of which no more than a bounded part is read at once: a zip's directory is one part."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size > MAX_DIRECTORY_BYTES:
+            raise DatabaseError(f"a directory of {size} bytes, more than {MAX_DIRECTORY_BYTES}")
+        return self._file.read(size if size >= 0 else MAX_DIRECTORY_BYTES)
+
+
+@contextmanager
+def _open_zip(path: Path) -> Iterator[_Zip]:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+            stamp = _stamp_of(path.name, os.fstat(file.fileno()))
+            bounded: Any = _BoundedFile(file)
+            archive = _Zip(stack.enter_context(zipfile.ZipFile(bounded)), stamp and f"zip {stamp}")
+        except _BROKEN as exc:
+            raise DatabaseError(f"{path} can't be read as a zip: {shown_text(str(exc))}") from exc
+        yield archive
+
+
+def _bounded(name: str, data: bytes) -> bytes:
+    if len(data) > MAX_RECORD_BYTES:
+        raise DatabaseError(f"{shown_text(name)} has more than {MAX_RECORD_BYTES} bytes")
+    return data

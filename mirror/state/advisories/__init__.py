@@ -1,0 +1,1 @@
+"""The advisories in force, and the files that they name."""

@@ -1,0 +1,184 @@
+"""Files that advisories name: held and vulnerable, not judged, or withdrawn from the pages.
+
+A withdrawn file keeps its listing in ``deferred``, so that it comes back without a request, and
+without a download, once no advisory names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from enum import Enum
+
+import msgspec
+
+from mirror.core.advisories.severity import Severity
+from mirror.core.files.kept_links import is_incomplete
+from mirror.core.model import Labels, ListedFile
+from mirror.core.names import ProjectName
+from mirror.core.rules.model import EXCLUDE_VULNERABLE
+from mirror.state.entries.labels import decode_digests, label_columns
+from mirror.state.parameters import chunks, marks
+from mirror.state.rows import Columns
+from mirror.state.store import Store, Transaction
+
+_AT_ONCE = 200
+
+
+class AdvisedKind(Enum):
+    """What an advisory means for a file."""
+
+    VULNERABLE = "vulnerable"
+    UNJUDGED = "unjudged"
+    """It names the public version of a local build."""
+    WITHDRAWN = "withdrawn"
+    """It is malware: no page may list it."""
+
+
+class PublishedName(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of one index that is published, or once was."""
+
+    project: int
+    source: int
+    name: ProjectName
+    filename: str
+    is_open: bool
+    """Whether a page lists it now."""
+
+
+class AdvisedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of one index that advisories name."""
+
+    project: int
+    name: ProjectName
+    filename: str
+    kind: AdvisedKind
+    ids: tuple[str, ...]
+    level: Severity
+    fixed: str | None = None
+
+
+async def load_unjudged_projects(store: Store) -> list[ProjectName]:
+    """Return some projects whose files were not compared with their advisories yet."""
+    query = "SELECT project FROM advisory WHERE judged = 0 ORDER BY project LIMIT ?"
+    return await store.values(query, (_AT_ONCE,))
+
+
+async def load_projects_changed_since(store: Store, revision: int) -> list[ProjectName]:
+    """Return the projects with advisories that have new files since a revision."""
+    return await store.values(
+        "SELECT DISTINCT p.name FROM entry e JOIN project p ON p.id = e.project"
+        " WHERE e.valid_from > ? AND EXISTS (SELECT 1 FROM advisory a WHERE a.project = p.name)",
+        (revision,),
+    )
+
+
+async def load_published_names(
+    store: Store, names: Collection[ProjectName]
+) -> list[PublishedName]:
+    """Return the files of some projects that were ever published, and are still known."""
+    found: list[PublishedName] = []
+    for chunk in chunks(names):
+        found += await store.rows_as(
+            PublishedName,
+            "SELECT p.id AS project, p.source, p.name, e.filename,"
+            " max(e.valid_to IS NULL) AS is_open"
+            " FROM project p JOIN entry e ON e.project = p.id"
+            f" WHERE p.name IN ({marks(chunk)}) GROUP BY p.id, e.filename",
+            chunk,
+        )
+    return found
+
+
+class _EntryColumns(Columns, frozen=True):
+    project: int
+    source: int
+    filename: str
+    url: str
+    digests: str
+    sha256: str
+    size: int
+    labels: Labels
+
+
+async def record_listings(store: Store, files: Sequence[PublishedName]) -> None:
+    """Keep the listings of published files that are withdrawn next."""
+    async with store.transaction() as tx:
+        for chunk in chunks(sorted({file.project for file in files})):
+            rows = await tx.rows_as(
+                _EntryColumns,
+                f"SELECT project, source, filename, url, digests, sha256, size, {label_columns()}"
+                f" FROM entry WHERE valid_to IS NULL AND project IN ({marks(chunk)})",
+                chunk,
+            )
+            wanted = {(file.project, file.filename) for file in files}
+            await tx.executemany(
+                "INSERT OR REPLACE INTO deferred (project, filename, source, rule, listed,"
+                " needs_page, next_at) VALUES (?, ?, ?, ?, ?, ?, 0)",
+                [
+                    (row.project, row.filename, row.source, EXCLUDE_VULNERABLE, *_listing(row))
+                    for row in rows
+                    if (row.project, row.filename) in wanted
+                ],
+            )
+
+
+def _listing(row: _EntryColumns) -> tuple[str, bool]:
+    """Return a published file as its index lists it, with the digest by which its blob is found."""
+    digests = {**dict(decode_digests(row.digests)), "sha256": row.sha256}
+    file = ListedFile(
+        filename=row.filename,
+        url=row.url,
+        digests=tuple(sorted(digests.items())),
+        size=row.size,
+        labels=row.labels,
+    )
+    return msgspec.json.encode(file).decode(), is_incomplete(row.url)
+
+
+async def record_advised(
+    store: Store,
+    names: Collection[ProjectName],
+    files: Sequence[AdvisedFile],
+    *,
+    has_news: bool,
+) -> None:
+    """Record what the advisories say of the files of some projects, all of which were judged.
+
+    ``has_news``: the advisories are other ones, so that what they kept out is judged again.
+    """
+    async with store.transaction() as tx:
+        for chunk in chunks(names):
+            of = f"project IN (SELECT id FROM project WHERE name IN ({marks(chunk)}))"
+            await tx.execute(f"DELETE FROM advised WHERE {of}", chunk)
+            if has_news:
+                await tx.execute(
+                    f"UPDATE deferred SET next_at = 0 WHERE rule = ? AND {of}",
+                    (EXCLUDE_VULNERABLE, *chunk),
+                )
+            await tx.execute(
+                f"UPDATE advisory SET judged = 1 WHERE project IN ({marks(chunk)})", chunk
+            )
+            await tx.execute(
+                f"DELETE FROM advisory WHERE advisories = '[]' AND project IN ({marks(chunk)})",
+                chunk,
+            )
+        await tx.executemany(
+            "INSERT OR REPLACE INTO advised (project, filename, kind, ids, level, fixed)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    one.project,
+                    one.filename,
+                    one.kind.value,
+                    msgspec.json.encode(one.ids).decode(),
+                    int(one.level),
+                    one.fixed,
+                )
+                for one in files
+            ],
+        )
+
+
+async def free_all(tx: Transaction) -> None:
+    """Have everything judged again that advisories keep out."""
+    await tx.execute("UPDATE deferred SET next_at = 0 WHERE rule = ?", (EXCLUDE_VULNERABLE,))
