@@ -1,4 +1,4 @@
-"""An OSV database on the disk: what lies in it, and which of its files have changed.
+"""An OSV database on the disk: its files, and which of them have changed.
 
 Nothing in the database is trusted. It is read whole or not at all: where one file can't be read,
 or is no record, ``DatabaseError`` names it. A file that is known by its stamp is not opened again.
@@ -215,7 +215,7 @@ _BROKEN: Final = (
 
 
 class _BoundedFile:
-    """A file of which no more than a bounded part is read at once: a zip's directory is one part."""
+    """A file that is read in bounded parts: a zip's directory is one part."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

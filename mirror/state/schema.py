@@ -245,18 +245,22 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (want, file, target)) WITHOUT ROWID;
     """,
     """
-    -- The advisories in force: each file of the database as it was read, and what all of them say of a project, as JSON.
+    -- The advisories in force: each file of the database as it was read, and the advisories by project.
     CREATE TABLE osv_record (
-        path TEXT PRIMARY KEY, stamp TEXT NOT NULL, id TEXT NOT NULL, record TEXT NOT NULL) WITHOUT ROWID;
+        path TEXT PRIMARY KEY, stamp TEXT NOT NULL, id TEXT NOT NULL, record TEXT NOT NULL
+    ) WITHOUT ROWID;
     -- judged: the files of the project have been compared with them.
     CREATE TABLE advisory (
-        project TEXT PRIMARY KEY, advisories TEXT NOT NULL, judged INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+        project TEXT PRIMARY KEY, advisories TEXT NOT NULL, judged INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
     CREATE INDEX advisory_unjudged ON advisory (project) WHERE judged = 0;
-    -- Files of an index that advisories name. kind: vulnerable; unjudged, a local build; withdrawn, malware that no page
-    -- may list. ids: a JSON array. fixed: the first version in which it is fixed.
+    -- Files of an index that advisories name. kind: vulnerable; unjudged, a local build;
+    -- withdrawn, malware that no page may list. ids: a JSON array. fixed: the first version in
+    -- which it is fixed.
     CREATE TABLE advised (
         project INTEGER NOT NULL REFERENCES project(id), filename TEXT NOT NULL, kind TEXT NOT NULL,
-        ids TEXT NOT NULL, level INTEGER NOT NULL, fixed TEXT, PRIMARY KEY (project, filename)) WITHOUT ROWID;
+        ids TEXT NOT NULL, level INTEGER NOT NULL, fixed TEXT, PRIMARY KEY (project, filename)
+    ) WITHOUT ROWID;
     CREATE INDEX advised_kind ON advised (kind, project);
     """,
 )

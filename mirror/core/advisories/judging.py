@@ -1,7 +1,7 @@
-"""The judgement of files by advisories: what stays out, what leaves, and what is reported.
+"""The judgement of files by advisories: which stay out, which leave, and which are reported.
 
 An ``AdvisoryBook`` holds the advisories in force, an ``AdvisoryRule`` the choice of one index:
-which level counts, and what is ignored.
+which level counts, and which advisories are ignored.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LEAST: Final = {
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """What the advisories say of one file."""
+    """The advisories that count for one file."""
 
     ids: tuple[str, ...]
     """Of the records that count, sorted."""
@@ -137,7 +137,7 @@ class AdvisoryRule:
         return self.exclusion is not Level.NONE and self._is_hit(project, filename, _is_malicious)
 
     def find(self, project: ProjectName, filename: str) -> Advice | None:
-        """Return what is to be reported of a held or needed file; with ``none``, of any level."""
+        """Return the advisories that are reported of a held or needed file; with ``none``, all."""
         counted = self._counted(project, self._is_reported)
         version = version_in(filename, project) if counted else None
         hits = [one for one in counted if one.compare(version) is Meaning.MEANT]
@@ -150,7 +150,7 @@ class AdvisoryRule:
         )
 
     def is_unjudged(self, project: ProjectName, filename: str) -> bool:
-        """Return whether an advisory names the public version of a local build, and none the build."""
+        """Return whether advisories name a local build by its public version alone."""
         counted = self._counted(project, self._is_reported)
         version = version_in(filename, project) if counted else None
         found = {one.compare(version) for one in counted}
@@ -200,7 +200,7 @@ def _is_name(text: str, project: ProjectName) -> bool:
 def _first_fixed(
     version: Version | None, hits: Sequence[_KnownAdvisory], counted: Sequence[_KnownAdvisory]
 ) -> str | None:
-    """Return the first later version in which a hit is fixed, and which nothing that counts names."""
+    """Return the first later version in which a hit is fixed and which no advisory names."""
     if version is None:
         return None
     later = sorted({at for hit in hits for at in hit.fixed if at > version})

@@ -1,4 +1,4 @@
-"""One record of an OSV database: from its JSON to what the mirror needs of it.
+"""One record of an OSV database: from its JSON to the parts that the mirror needs.
 
 The bytes are not trusted. A record that can't be read raises ``BadRecord``; text that is shown
 later (ids) is checked here. https://ossf.github.io/osv-schema/

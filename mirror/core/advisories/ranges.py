@@ -39,7 +39,7 @@ class Meaning(Enum):
 
 
 class Affected(msgspec.Struct, frozen=True, array_like=True):
-    """What one record says of one project."""
+    """The statement of one record about one project."""
 
     project: str
     versions: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class Range:
 
 
 class AffectedVersions:
-    """What one record says of one project, ready to be compared with many files."""
+    """The statement of one record about one project, ready to be compared with many files."""
 
     def __init__(self, affected: Affected) -> None:
         self._affected = affected
@@ -92,7 +92,7 @@ class AffectedVersions:
         self.ranges = tuple(map(Range, affected.ranges))
 
     def compare(self, version: Version | None) -> Meaning:
-        """Return whether a file is meant, by the version in its name; None: it has none by PEP 440."""
+        """Return whether a file is meant, by the version in its name; None: it has none."""
         if version is None:
             return Meaning.MEANT if self._affected.is_whole else Meaning.OTHER
         if self._affected.is_whole and (self._affected.is_malware or version.local is None):
@@ -126,7 +126,7 @@ def _ordered(events: Sequence[Event]) -> list[tuple[str, Version | None]]:
     """Return the events by version; None: before every version.
 
     An end that is no version by PEP 440 ends nothing, and a beginning that is none begins before
-    every version: what can't be read keeps out more, not less. At one version, ``last_affected``
+    every version: an unreadable event keeps out more, not less. At one version, ``last_affected``
     comes after ``introduced``: that version alone is meant.
     """
     read = [

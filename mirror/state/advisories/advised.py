@@ -6,7 +6,7 @@ without a download, once no advisory names it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from enum import Enum
 
 import msgspec
@@ -25,7 +25,7 @@ _AT_ONCE = 200
 
 
 class AdvisedKind(Enum):
-    """What an advisory means for a file."""
+    """The meaning of an advisory for a file."""
 
     VULNERABLE = "vulnerable"
     UNJUDGED = "unjudged"
@@ -72,9 +72,7 @@ async def load_projects_changed_since(store: Store, revision: int) -> list[Proje
     )
 
 
-async def load_published_names(
-    store: Store, names: Collection[ProjectName]
-) -> list[PublishedName]:
+async def load_published_names(store: Store, names: Sequence[ProjectName]) -> list[PublishedName]:
     """Return the files of some projects that were ever published, and are still known."""
     found: list[PublishedName] = []
     for chunk in chunks(names):
@@ -89,7 +87,7 @@ async def load_published_names(
     return found
 
 
-class _EntryColumns(Columns, frozen=True):
+class _ListedEntry(Columns, frozen=True):
     project: int
     source: int
     filename: str
@@ -105,7 +103,7 @@ async def record_listings(store: Store, files: Sequence[PublishedName]) -> None:
     async with store.transaction() as tx:
         for chunk in chunks(sorted({file.project for file in files})):
             rows = await tx.rows_as(
-                _EntryColumns,
+                _ListedEntry,
                 f"SELECT project, source, filename, url, digests, sha256, size, {label_columns()}"
                 f" FROM entry WHERE valid_to IS NULL AND project IN ({marks(chunk)})",
                 chunk,
@@ -122,7 +120,7 @@ async def record_listings(store: Store, files: Sequence[PublishedName]) -> None:
             )
 
 
-def _listing(row: _EntryColumns) -> tuple[str, bool]:
+def _listing(row: _ListedEntry) -> tuple[str, bool]:
     """Return a published file as its index lists it, with the digest by which its blob is found."""
     digests = {**dict(decode_digests(row.digests)), "sha256": row.sha256}
     file = ListedFile(
@@ -137,14 +135,14 @@ def _listing(row: _EntryColumns) -> tuple[str, bool]:
 
 async def record_advised(
     store: Store,
-    names: Collection[ProjectName],
+    names: Sequence[ProjectName],
     files: Sequence[AdvisedFile],
     *,
     has_news: bool,
 ) -> None:
-    """Record what the advisories say of the files of some projects, all of which were judged.
+    """Record the advised files of some projects, all of whose files were judged.
 
-    ``has_news``: the advisories are other ones, so that what they kept out is judged again.
+    ``has_news``: the advisories are other ones, so that the files that they kept out are judged again.
     """
     async with store.transaction() as tx:
         for chunk in chunks(names):

@@ -1,4 +1,4 @@
-"""The records of the advisory database as they were taken last, and what they say of each project.
+"""The records of the advisory database as they were taken last, and the advisories by project.
 
 A database is taken whole, in one transaction, or not at all.
 """
@@ -94,7 +94,7 @@ async def take_database(
     """Record the files that changed, and join the records; return the note as it was recorded.
 
     Projects whose advisories changed are marked to be judged. ``is_first``: nothing was in force,
-    so that whatever was kept out is judged again.
+    so that every file that was kept out is judged again.
     """
     async with store.transaction() as tx:
         await tx.executemany("DELETE FROM osv_record WHERE path = ?", [(path,) for path in gone])
