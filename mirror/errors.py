@@ -27,6 +27,7 @@
     ├── StateError                  state.db is missing, damaged, newer or can't be written
     ├── TreeError                   the tree can't be written: read-only, no permission
     │   └── DiskFull                the disk is full, or full up to the reserve
+    │       └── StoreFull           the object store is full
     ├── NotProved                   a want does not install, and a proof was required
     └── BundleError                 a bundle can't be made, is damaged, or does not fit
 
@@ -528,6 +529,10 @@ class DiskFull(TreeError):
     """The disk is full, or full up to the reserve."""
 
     reason = Reason.NO_SPACE
+
+
+class StoreFull(DiskFull):
+    """The object store has no room for more."""
 
 
 class NotProved(MirrorError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,6 +22,7 @@ from measuring import Measuring
 
 from mirror import logs
 from simulator import Simulator, ThreadedSimulator
+from storing import ObjectStore, Prefix, start_seaweedfs
 
 # The same examples each time, so that a change is judged by what it changes; `make soak` plays ever new ones.
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
@@ -134,3 +136,17 @@ def threaded_simulator() -> Iterator[Callable[..., ThreadedSimulator]]:
             return running.enter_context(ThreadedSimulator(*arguments, **options))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A real object store, shared by all tests of this process."""
+    store = start_seaweedfs(tmp_path_factory.mktemp("store"))
+    yield store
+    store.stop()
+
+
+@pytest.fixture
+def prefix(object_store: ObjectStore) -> Prefix:
+    """The place of one test in the object store."""
+    return object_store.prefix(f"t/{secrets.token_hex(6)}")

@@ -15,9 +15,17 @@ import msgspec
 
 from mirror.config.addresses import check_serve, check_service, is_loopback_host, split_url
 from mirror.config.rules import check_rules, effective
-from mirror.config.settings import AuthConfig, AuthKind, ConfigFile, IndexConfig, SiteConfig
+from mirror.config.settings import (
+    AuthConfig,
+    AuthKind,
+    ConfigFile,
+    IndexConfig,
+    MirrorSettings,
+    SiteConfig,
+)
 from mirror.core.files.origins import page_origins
 from mirror.core.names import normalize_project
+from mirror.core.store_address import parse_store_address
 from mirror.errors import ConfigError, UnsafeName, shown_text
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -85,6 +93,7 @@ def check(config: ConfigFile) -> ConfigFile:
         raise ConfigError(
             where="index", problem=f'two indexes are named "{twice}"; names must be unique'
         )
+    mirror = _check_tree(config.mirror)
     check_service(config.service)
     served = check_serve(config.serve)
     for n, site in enumerate(config.sites):
@@ -92,7 +101,18 @@ def check(config: ConfigFile) -> ConfigFile:
     _check_unique("site", [site.name for site in config.sites])
     _check_wants(config)
     _check_rules(config)
-    return msgspec.structs.replace(config, indexes=indexes, serve=served)
+    return msgspec.structs.replace(config, mirror=mirror, indexes=indexes, serve=served)
+
+
+def _check_tree(settings: MirrorSettings) -> MirrorSettings:
+    """Check the address of a store; it is never repeated, since it may carry a secret."""
+    if settings.tree is None:
+        return settings
+    try:
+        address = parse_store_address(settings.tree)
+    except ValueError as exc:
+        raise ConfigError(where="mirror.tree", problem=f"expected {exc}") from exc
+    return msgspec.structs.replace(settings, tree=str(address))
 
 
 def _check_rules(config: ConfigFile) -> None:

@@ -11,13 +11,19 @@ from mirror.config.wants import DEFAULT_GLIBC, DEFAULT_MACOS, MAX_NEWEST, PLATFO
 EXPLAINED: Mapping[str, Mapping[str, str]] = {
     "mirror": {
         "root": "staging/ and public/ live here, on one file system",
-        "state": "the database; by default state.db in root; keep it on a local disk where root is on a network one",
+        "state": "the database; by default state.db in root;"
+        " keep it on a local disk where root is on a network one",
         "interval": "between the starts of two cycles of the daemon",
         "keep-removed": "how long a file that nothing lists is kept",
         "keep-history": "how long closed entries are kept that no snapshot or shipment needs",
         "keep-unwanted": "how long files stay published that no want needs: old locks go on working",
-        "max-shrink": "the removal brake: the part of an index's files that may leave the pages within 24 hours",
-        "scrub": "the part of the tree that the daemon hashes again each day",
+        "max-shrink": "the removal brake: the part of an index's files that may leave the pages"
+        " within 24 hours",
+        "scrub": "the part of the tree that the daemon hashes again each day;"
+        ' on a store the default is "0"',
+        "tree": "an object store for what public/ holds, instead of the disk (extra store)",
+        "staging-size": "the most that staging takes of the local disk with such a tree",
+        "single-writer": "true: you guarantee one writer, where the store ignores conditions",
     },
     "limits": {
         "pages": "project pages under way at once, per index, at the start; adapts",

@@ -18,7 +18,14 @@ from mirror.config import units
 from mirror.config.checks import check, checked_url
 from mirror.config.reading import read_struct
 from mirror.config.secret_urls import with_urls
-from mirror.config.settings import AuthConfig, Config, ConfigFile, IndexConfig, MirrorSettings
+from mirror.config.settings import (
+    REMEMBERED_TREE,
+    AuthConfig,
+    Config,
+    ConfigFile,
+    IndexConfig,
+    MirrorSettings,
+)
 from mirror.errors import ConfigError
 
 DEFAULT_FILE = Path("mirror.toml")
@@ -77,7 +84,7 @@ def config_of_root(*, env: Mapping[str, str], root: Path | None) -> Config:
 
     Raises ``ConfigError``.
     """
-    settings = read_struct(MirrorSettings, _overrides(env, root), where="mirror", base=Path.cwd())
+    settings = _settings_of_root(_overrides(env, root))
     return Config(mirror=settings, indexes=(), source="--root")
 
 
@@ -122,12 +129,17 @@ def _without_file(index_url: str, overrides: dict[str, str]) -> Config:
     if "root" not in overrides:
         raise ConfigError(where="--index-url", problem="needs --root DIR beside it")
     config = ConfigFile(
-        mirror=read_struct(MirrorSettings, overrides, where="mirror", base=Path.cwd()),
+        mirror=_settings_of_root(overrides),
         indexes=(IndexConfig(name="default", url=checked_url(index_url, where="--index-url")),),
     )
     return Config(
         mirror=config.mirror, limits=config.limits, indexes=config.indexes, source="--index-url"
     )
+
+
+def _settings_of_root(overrides: dict[str, str]) -> MirrorSettings:
+    settings = read_struct(MirrorSettings, overrides, where="mirror", base=Path.cwd())
+    return msgspec.structs.replace(settings, tree=REMEMBERED_TREE)
 
 
 def find_config(path: Path | None, env: Mapping[str, str]) -> Path | None:

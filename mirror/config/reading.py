@@ -25,7 +25,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 SECRET_KEYS = ("password", "token", "secret", "api-key", "api_key")
 """Keys under which a user might try to write a secret."""
 
-_NEVER_SHOWN = frozenset({"url", "proxy"})
+_NEVER_SHOWN = frozenset({"url", "proxy", "tree"})
 """Keys whose values may carry user info."""
 
 

@@ -19,6 +19,7 @@ from mirror.config.wants import TargetConfig, WantConfig
 from mirror.core.model import IndexPolicy
 from mirror.core.names import compile_patterns, normalize_pattern, normalize_project
 from mirror.core.rules.model import NO_RULES, Rules
+from mirror.core.store_address import StoreAddress, parse_store_address
 
 AuthKind = Literal["auto", "none", "basic", "bearer", "netrc", "keyring", "command"]
 
@@ -37,6 +38,9 @@ ConnectionCount = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
 MIB = 1 << 20
 GIB = 1 << 30
 
+REMEMBERED_TREE = ""
+"""``tree`` where no configuration was read: the state knows where its tree is."""
+
 
 class MirrorSettings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """The table ``[mirror]``."""
@@ -48,12 +52,31 @@ class MirrorSettings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     keep_history_s: Duration = msgspec.field(default=365 * 86_400.0, name="keep-history")
     keep_unwanted_s: Duration = msgspec.field(default=90 * 86_400.0, name="keep-unwanted")
     max_shrink: Ratio = 0.1
-    scrub: Ratio = 0.01
+    scrub: Ratio | None = None
+    """None: by default (``scrub_share``)."""
+    tree: str | None = None
+    """The address of an object store; None: ``public/`` in the root; empty: as the state knows it
+    (``REMEMBERED_TREE``).
+    """
+    staging_size: PositiveSize = 20 * GIB
+    single_writer: bool = False
 
     @property
     def state(self) -> Path:
         """The database: as configured, else ``state.db`` in the root."""
         return self.state_file or self.root / "state.db"
+
+    @property
+    def scrub_share(self) -> float:
+        """The part of the tree that the daemon hashes again each day: of a store nothing, unless configured."""
+        if self.scrub is not None:
+            return self.scrub
+        return 0.01 if self.tree is None else 0.0
+
+    @property
+    def store_address(self) -> StoreAddress | None:
+        """The configured address of an object store, which was checked."""
+        return parse_store_address(self.tree) if self.tree else None
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):

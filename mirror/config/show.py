@@ -71,6 +71,8 @@ _EXAMPLES: dict[str, object] = {
     "state": DEFAULT_ROOT / "state.db",
     "interval": 3600.0,
     "max-shrink": 1.0,
+    "scrub": 0.01,
+    "tree": "s3://bucket/prefix",
     "metrics-listen": "127.0.0.1:9140",
     "metrics-file": Path("/var/lib/prometheus/node-exporter/mirror.prom"),
     "notify-command": ("/etc/mirror/notify",),
@@ -124,7 +126,12 @@ def effective_toml(config: Config, *, hides_arguments: bool = False) -> str:
     ``hides_arguments``: show the program of a command and the number of its arguments only: one of
     them may be a secret.
     """
-    mirror = msgspec.structs.replace(config.mirror, state_file=config.mirror.state)
+    mirror = msgspec.structs.replace(
+        config.mirror,
+        state_file=config.mirror.state,
+        scrub=config.mirror.scrub_share,
+        tree=config.mirror.tree or None,
+    )
     tables: list[tuple[str, msgspec.Struct]] = [("[mirror]", mirror), ("[limits]", config.limits)]
     if config.service != ServiceConfig():
         tables.append(("[service]", config.service))

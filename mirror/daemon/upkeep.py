@@ -146,7 +146,7 @@ class Upkeep:
     async def _scrub(
         self, config: Config, holdings: Holdings, progress: _Progress, found: Verification
     ) -> None:
-        share = config.mirror.scrub
+        share = config.mirror.scrub_share
         if progress.wanted is not None:
             share *= max(progress.wanted - progress.checked, 0) / max(progress.wanted, 1)
         if found.stopped:

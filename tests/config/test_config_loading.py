@@ -16,6 +16,7 @@ from mirror.config import (
     load_config,
     missing_sources,
 )
+from mirror.config.settings import REMEMBERED_TREE
 from mirror.core.model import IndexPolicy
 from mirror.errors import ConfigError
 
@@ -37,7 +38,7 @@ def test_defaults_are_those_of_the_contract():
     """The defaults are what the documentation says."""
     settings = MirrorSettings(root=Path("/r"))
     assert (settings.state, settings.interval_s, settings.keep_removed_s) == (Path("/r/state.db"), 900, 2_592_000)
-    assert (settings.keep_history_s, settings.max_shrink, settings.scrub) == (31_536_000, 0.1, 0.01)
+    assert (settings.keep_history_s, settings.max_shrink, settings.scrub_share) == (31_536_000, 0.1, 0.01)
     assert msgspec.structs.asdict(Limits()) == {
         "pages": 16,
         "downloads": 16,
@@ -323,7 +324,7 @@ def test_without_a_file(tmp_path, monkeypatch):
     env = {"MIRROR_CONFIG": "mirror.toml", "MIRROR_INTERVAL": "1m"}
     loaded = load_config(Path("mirror.toml"), env=env, root=Path("r"), index_url="http://a.example/simple")
     assert loaded == Config(
-        mirror=MirrorSettings(root=tmp_path / "r", interval_s=60),
+        mirror=MirrorSettings(root=tmp_path / "r", interval_s=60, tree=REMEMBERED_TREE),
         indexes=(IndexConfig(name="default", url="http://a.example/simple/"),),
         source="--index-url",
     )
@@ -340,7 +341,11 @@ def test_a_root_alone_is_enough(tmp_path, monkeypatch):
     """A command that works from --root alone has default settings there, and no indexes."""
     monkeypatch.chdir(tmp_path)
     found = config_for_tree(None, env={}, root=Path("r"))
-    assert (found.mirror, found.indexes, found.source) == (MirrorSettings(root=tmp_path / "r"), (), "--root")
+    assert (found.mirror, found.indexes, found.source) == (
+        MirrorSettings(root=tmp_path / "r", tree=REMEMBERED_TREE),
+        (),
+        "--root",
+    )
 
 
 def test_a_usual_file_counts_for_its_own_tree_only(tmp_path, monkeypatch):

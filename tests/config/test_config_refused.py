@@ -159,7 +159,7 @@ REFUSED = {
     "control-character-in-key": (
         '[mirror]\n"a\\u001b[31m" = 1\n',
         "mirror.a\\x1b[31m: unknown key; known here: "
-        "interval, keep-history, keep-removed, keep-unwanted, max-shrink, root, scrub, state",
+        "interval, keep-history, keep-removed, keep-unwanted, max-shrink, root, scrub, single-writer, staging-size, state, tree",
     ),
     "ratio-of-an-index": (
         INDEX + "max-shrink = 2\n",

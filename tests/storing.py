@@ -1,0 +1,208 @@
+"""A real object store for tests: one SeaweedFS for each test process, started when a test first asks for it.
+
+It ends with the test process, however that ends.
+
+Each test works below a prefix of its own. Readers use the engine's own HTTP, not what is tested.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+BUCKET = "mirror"
+_SECRETS = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "SKTEST-0123456789"}
+_START_S = 60.0
+
+
+@dataclass
+class ObjectStore:
+    """A running engine."""
+
+    endpoint: str
+    process: subprocess.Popen[bytes]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables by which ``mirror`` reaches it."""
+        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1", **_SECRETS}
+
+    def prefix(self, name: str) -> Prefix:
+        """Return a place in it for one test."""
+        return Prefix(self, name)
+
+    def stop(self) -> None:
+        """End it: it keeps nothing that a test needs."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Prefix:
+    """The objects below one prefix, read and changed without the code under test."""
+
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        from obstore.store import S3Store
+
+        self.store, self.name = store, name
+        self.address = f"s3://{BUCKET}/{name}"
+        self.env = store.env
+        self._objects = S3Store(
+            BUCKET,
+            prefix=name,
+            endpoint=store.endpoint,
+            access_key_id=_SECRETS["AWS_ACCESS_KEY_ID"],
+            secret_access_key=_SECRETS["AWS_SECRET_ACCESS_KEY"],
+            region="us-east-1",
+            client_options={"allow_http": True},
+        )
+
+    def keys(self) -> list[str]:
+        """Return all keys, sorted."""
+        import obstore
+
+        return sorted(meta["path"] for some in obstore.list(self._objects) for meta in some)
+
+    def etags(self) -> dict[str, str]:
+        """Return key -> ETag."""
+        import obstore
+
+        return {meta["path"]: str(meta["e_tag"]) for some in obstore.list(self._objects) for meta in some}
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes of an object."""
+        import obstore
+
+        return bytes(obstore.get(self._objects, key).bytes())
+
+    def attributes(self, key: str) -> dict[str, str]:
+        """Return the headers and the metadata of an object."""
+        import obstore
+
+        return dict(obstore.get(self._objects, key).attributes)
+
+    def write(self, key: str, data: bytes, **attributes: str) -> None:
+        """Write an object, as somebody else."""
+        import obstore
+
+        obstore.put(self._objects, key, data, attributes=attributes or None, use_multipart=False)
+
+    def remove(self, *keys: str) -> None:
+        """Remove objects, as somebody else."""
+        import obstore
+
+        obstore.delete(self._objects, list(keys))
+
+
+def start_seaweedfs(folder: Path) -> ObjectStore:
+    """Start an engine in one process, with a bucket."""
+    names = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
+    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    folder.mkdir(parents=True, exist_ok=True)
+    credentials = {"accessKey": _SECRETS["AWS_ACCESS_KEY_ID"], "secretKey": _SECRETS["AWS_SECRET_ACCESS_KEY"]}
+    identities = [
+        {"name": "anonymous", "actions": [f"Read:{BUCKET}"]},
+        {"name": "m", "credentials": [credentials], "actions": ["Admin", "Read", "List", "Tagging", "Write"]},
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    sockets = Path("/tmp") / f"weed-{ports['s3']}"
+    options = {
+        "dir": folder,
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "master.port": ports["master"],
+        "master.port.grpc": ports["master_grpc"],
+        "master.telemetry": "false",
+        "master.volumeSizeLimitMB": 64,
+        "volume.port": ports["volume"],
+        "volume.port.grpc": ports["volume_grpc"],
+        "volume.max": 100,
+        "volume.preStopSeconds": 0,
+        "filer.port": ports["filer"],
+        "filer.port.grpc": ports["filer_grpc"],
+        "filer.localSocket": f"{sockets}-f",
+        "s3.port": ports["s3"],
+        "s3.port.grpc": ports["s3_grpc"],
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.localSocket": f"{sockets}-s",
+        "s3.config": folder / "s3.json",
+        "s3.autoCreateBucket": "false",
+    }
+    program = Path(sys.executable).with_name("weed")
+    with (folder / "weed.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                program,
+                "-logtostderr=true",
+                "server",
+                "-filer",
+                "-s3",
+                *(f"-{k}={v}" for k, v in options.items()),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+            start_new_session=True,
+        )
+    store = ObjectStore(f"http://127.0.0.1:{ports['s3']}", process)
+    try:
+        _make_bucket(store, ports["filer"], folder)
+    except BaseException:
+        store.stop()
+        raise
+    return store
+
+
+def _make_bucket(store: ObjectStore, filer: int, folder: Path) -> None:
+    """Make the bucket, which is a folder of the filer, as soon as the engine takes it."""
+    deadline = time.monotonic() + _START_S
+    while True:
+        try:
+            if _post(filer, f"/buckets/{BUCKET}/") == 201 and _takes_objects(store):
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        if store.process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("SeaweedFS did not start: " + (folder / "weed.log").read_text()[-2000:])
+        time.sleep(0.1)
+
+
+def _post(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("POST", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def _takes_objects(store: ObjectStore) -> bool:
+    try:
+        Prefix(store, "started").write("x", b"x")
+    except Exception:  # noqa: BLE001 - not yet
+        return False
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
