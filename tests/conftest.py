@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
-from measuring import Measuring
 
+from harness.coverage_scope import Measuring
 from mirror import logs
 from simulator import Simulator, ThreadedSimulator
 from storing import ObjectStore, Prefix, start_seaweedfs

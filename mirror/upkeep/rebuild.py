@@ -3,7 +3,7 @@
 The pages list the published files with their labels, the blobs are hashed again, the metadata of
 wheels is extracted from them again. Pages carry no upstream URLs, so the entries belong to no index
 at first: the next cycle claims them by project, name and sha256 without downloading intact files.
-Unclaimed files are removed after two cycles and within the brake (``sync.removal``). The retention
+Unclaimed files are removed after two cycles and within the brake (``sync.removals``). The retention
 of unlisted files starts over. A rebuild that was interrupted is noticed, and starts over.
 """
 

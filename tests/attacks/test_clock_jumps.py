@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.in_process import DAY_S, Mirror, check_tree
 from mirror.core.policy import believable_cutoff, believable_end
 from mirror.holdings.opening import opened_holdings
 from mirror.upkeep.prune import Pruning, Retention, plan_prune, prune
-from mirroring import DAY_S, Mirror, check_tree
 from simulator import build_wheel
 
 CENTURY_S = 100 * 365 * DAY_S

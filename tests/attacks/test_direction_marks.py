@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirror_program import Mirror
 from pypi_simple import ProjectPage
 
+from harness.program import Mirror
 from simulator import Status, ThreadedSimulator, build_wheel
 
 MARK = "\u202e"

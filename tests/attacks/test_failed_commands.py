@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bundle.handmade import Far, Site, State, some_file
 from soak.commands import COMMANDS, CommandCase, Commands
 from soak.history import QUICK_DISK
 from soak.storage import compiler
+
+from harness.handmade_bundles import Far, Site, State, some_file
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler for the library that lets calls fail")
 

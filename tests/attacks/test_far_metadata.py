@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle.handmade import Far, File, Site, State, canonical, sha256, some_file
 
+from harness.handmade_bundles import Far, File, Site, State, canonical, sha256, some_file
 from mirror.bundle import receive as program
 
 SDIST = File("aa-1.0.tar.gz", b"an sdist" * 100, metadata=b"Name: aa\nVersion: 1.0\n")

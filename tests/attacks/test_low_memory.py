@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from beside_program import Beside
-from mirror_program import Mirror, call
 
+from harness.program import Mirror, call
+from harness.worker_program import Beside
 from simulator import ThreadedSimulator, build_wheel
 
 pytestmark = pytest.mark.usefixtures("unmeasured")  # coverage itself needs memory

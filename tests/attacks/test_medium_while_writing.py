@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gap import SITE, SMALLEST_VOLUME, Gap, make_key, sha256
 
+from harness.bundles import SITE, SMALLEST_VOLUME, Gap, make_key, sha256
 from mirror.bundle import receive
 from mirror.errors import BundleError, TreeError
 from simulator import build_wheel

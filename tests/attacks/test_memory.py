@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from anyio import create_task_group, wait_all_tasks_blocked
-from beside_program import Beside, log_of
-from mirror_program import Mirror, published, report_of
 
+from harness.program import Mirror, published, report_of
+from harness.worker_program import Beside, log_of
 from mirror.core.model import IndexPolicy
 from mirror.core.names import ProjectName
 from mirror.core.pages import parse_html

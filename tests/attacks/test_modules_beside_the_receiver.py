@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle.handmade import PROGRAM, Far, Site, State, some_file
+
+from harness.handmade_bundles import PROGRAM, Far, Site, State, some_file
 
 FIRST = State({"aa": [some_file("aa", "1.0")]}, 1)
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")

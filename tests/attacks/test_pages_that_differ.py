@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from bundle.handmade import Far, File, Site, State, sha256, some_file
+
+from harness.handmade_bundles import Far, File, Site, State, sha256, some_file
 
 AA, BB = some_file("aa", "1.0"), some_file("aa", "2.0")
 BASE = State({"aa": [some_file("aa", "0.1")]}, 1)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from beside_program import Beside, needs_two_cores, used_processes
-from older_version import write_old_pages
-from upkeep import blob_of, in_real_time, lose_state, repair, sidecar_of, verify
 
-from mirroring import Mirror, counters, failures, query
+from harness.in_process import Mirror, counters, failures, query
+from harness.older_version import write_old_pages
+from harness.upkeep import blob_of, in_real_time, lose_state, repair, sidecar_of, verify
+from harness.worker_program import Beside, needs_two_cores, used_processes
 from simulator import Simulator, ThreadedSimulator, build_sdist, build_wheel
 
 Start = Callable[..., Awaitable[Simulator]]

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gap import Gap, make_key
-from older_version import make_old_state, plant, write_old_pages
-from snapshotting import promote, shown, snapshot
-from upkeep import blob_of, in_real_time, prune, repair, sidecar_of, verify
 
+from harness.bundles import Gap, make_key
+from harness.in_process import Mirror, counters, failures, read_json
+from harness.older_version import make_old_state, plant, write_old_pages
+from harness.snapshots import promote, shown, snapshot
+from harness.upkeep import blob_of, in_real_time, prune, repair, sidecar_of, verify
 from mirror.publishing.publisher import Publisher
-from mirroring import Mirror, counters, failures, read_json
 from simulator import Simulator, ThreadedSimulator, build_sdist, build_wheel
 
 Start = Callable[..., Awaitable[Simulator]]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mirror_program import Mirror
 
+from harness.program import Mirror
 from mirror.config import load_config
 from mirror.upstream.credentials.program_env import program_environment
 from simulator import ThreadedSimulator, build_wheel

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from beside_program import Beside, log_of, needs_two_cores, used_processes
-from mirror_program import Done, report_of
 
+from harness.program import Done, report_of
+from harness.worker_program import Beside, log_of, needs_two_cores, used_processes
 from mirror.upstream.connections.addresses import Reach, reach_of
 from simulator import ThreadedSimulator, build_wheel
 

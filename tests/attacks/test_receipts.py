@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from gap import SITE, Gap, make_key
 
+from harness.bundles import SITE, Gap, make_key
 from mirror.bundle.repair import acknowledged_changes, find_shipment, read_receipt
 from mirror.bundle.signing import allowed_signer
 from mirror.errors import BundleError

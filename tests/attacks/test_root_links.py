@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mirror_program import Mirror, contents
 
+from harness.program import Mirror, contents
 from mirror.errors import TreeError
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.owner import check_places

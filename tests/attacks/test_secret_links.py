@@ -7,12 +7,12 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from upkeep import blob_of, flip, in_real_time, repair
 
+from harness.in_process import Mirror, failures, offered, requests
+from harness.upkeep import blob_of, flip, in_real_time, repair
 from mirror.config import AuthConfig
 from mirror.state.schema import MIGRATIONS
 from mirror.state.store import open_store
-from mirroring import Mirror, failures, offered, requests
 from simulator import Corrupt, build_sdist, build_wheel
 
 SIGNATURE = "X-Amz-Signature=5f2b1ec0ffee"

@@ -9,10 +9,10 @@ from urllib.parse import quote, quote_plus
 import msgspec
 import pytest
 
+from harness.in_process import Mirror
 from mirror.config import AuthConfig
 from mirror.core.pages.unknown_keys import canonical_json
 from mirror.logs import redact
-from mirroring import Mirror
 from simulator import build_wheel
 
 WHEEL = build_wheel("demo", "1.0")

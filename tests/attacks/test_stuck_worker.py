@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from beside_program import Beside, is_running, log_of, needs_two_cores
-from mirror_program import events_of, published, report_of
 
+from harness.program import events_of, published, report_of
+from harness.worker_program import Beside, is_running, log_of, needs_two_cores
 from mirror.tree.atomic import reports_failed_syncs
 from mirror.tree.files import FileStore, _stem
 from mirror.tree.layout import Layout, create_tree

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle.handmade import NAMESPACE, PROGRAM, Far, Signer, Site, State, some_file
+
+from harness.handmade_bundles import NAMESPACE, PROGRAM, Far, Signer, Site, State, some_file
 
 FIRST = State({"aa": [some_file("aa", "1.0")]}, 1)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mirroring import Mirror, failures, requests
+from harness.in_process import Mirror, failures, requests
 from simulator import Simulator, build_sdist, build_wheel
 
 Simulators = Callable[..., Awaitable[Simulator]]

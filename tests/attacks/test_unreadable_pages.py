@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from harness.in_process import Mirror, counters, failures, offered
 from mirror.core.names import ProjectName
 from mirror.core.pages.parse_html import parse_project_page
 from mirror.errors import BadPage, Reason
-from mirroring import Mirror, counters, failures, offered
 from simulator import JSON_TYPE, Page, Simulator, Unframed, build_wheel
 
 Simulators = Callable[..., Awaitable[Simulator]]

@@ -18,8 +18,8 @@ import uv
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.in_process import Mirror, failures
 from mirror.core.files.upload_time import is_readable_time
-from mirroring import Mirror, failures
 from simulator import Simulator, build_wheel
 
 Simulators = Callable[..., Awaitable[Simulator]]

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle.handmade import PROGRAM, Far, Site, State, some_file
+
+from harness.handmade_bundles import PROGRAM, Far, Site, State, some_file
 
 FIRST = State({"aa": [some_file("aa", "1.0")]}, 1)
 LIMIT_BYTES = 512 << 20

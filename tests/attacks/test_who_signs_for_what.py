@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle.handmade import PROGRAM, Far, Signer, Site, State, run, some_file
+
+from harness.handmade_bundles import PROGRAM, Far, Signer, Site, State, run, some_file
 
 FIRST = State({"aa": [some_file("aa", "1.0")]}, 1)
 SECOND = State({"aa": [some_file("aa", "1.0"), some_file("aa", "2.0")]}, 2)

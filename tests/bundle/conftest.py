@@ -1,5 +1,5 @@
 """A signer for all tests, and a site with a far side for each."""
 
-from bundle.handmade import far, signer, site
+from harness.handmade_bundles import far, signer, site
 
 __all__ = ["far", "signer", "site"]

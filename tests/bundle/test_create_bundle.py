@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gap import SITE, SMALLEST_VOLUME, Gap, flip, make_key, sha256
-from snapshotting import delete, snapshot
 
+from harness.bundles import SITE, SMALLEST_VOLUME, Gap, flip, make_key, sha256
+from harness.in_process import DAY_S
+from harness.snapshots import delete, snapshot
 from mirror.bundle import receive, signing
 from mirror.config import SiteConfig
 from mirror.errors import BundleError, ConfigError, StateError, TreeError
-from mirroring import DAY_S
 from simulator import build_sdist, build_wheel
 
 
@@ -269,7 +269,8 @@ def test_a_snapshot_is_sent_instead_of_the_newest_state(gap):
 def test_prune_keeps_what_a_later_bundle_needs(gap):
     """History since the last bundle stays past keep-history; that before an acknowledged one goes."""
     from anyio import run
-    from upkeep import prune
+
+    from harness.upkeep import prune
 
     gap.carry()
     change(gap)
@@ -309,7 +310,8 @@ def test_a_full_bundle_mends_any_state_of_the_chain(gap):
 def test_a_new_chain_after_a_lost_state_needs_to_be_accepted(gap):
     """A ledger that was lost begins a new chain, which the far side takes only with --new-chain."""
     from anyio import run
-    from upkeep import lose_state, repair
+
+    from harness.upkeep import lose_state, repair
 
     gap.carry()
     lose_state(gap.mirror)
@@ -464,7 +466,8 @@ def test_damage_on_the_near_side_is_found_before_it_is_sent(gap, what):
 def test_sidecars_that_change_are_sent_again(gap):
     """A sidecar that a repair made anew crosses although its blob has not changed."""
     from anyio import run
-    from upkeep import repair
+
+    from harness.upkeep import repair
 
     gap.carry()
     blob = next(p for p in sorted((gap.mirror.root / "public/files").rglob("alpha*.whl")))

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from gap import SITE, SMALLEST_VOLUME, Gap, flip, make_key
 
+from harness.bundles import SITE, SMALLEST_VOLUME, Gap, flip, make_key
 from mirror.bundle import look, signing
 from mirror.bundle.planning import page_list_path
 from mirror.bundle.repair import read_receipt
@@ -166,7 +166,8 @@ def test_a_repair_of_what_is_damaged_here_too_is_not_made(gap):
 def test_pages_are_mended_from_a_snapshot_when_the_live_ones_have_changed(gap):
     """The very page that was sent is found in a snapshot."""
     from anyio import run
-    from snapshotting import snapshot
+
+    from harness.snapshots import snapshot
 
     gap.carry()
     run(snapshot, gap.mirror, "sent")

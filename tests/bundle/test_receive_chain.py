@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundle.handmade import Far, Made, Signer, Site, State, canonical, read_tree, some_file
+
+from harness.handmade_bundles import Far, Made, Signer, Site, State, canonical, read_tree, some_file
 
 A, B, C, D = (some_file(name, "1.0") for name in ("aa", "bb", "cc", "dd"))
 A2 = some_file("aa", "2.0")
@@ -383,7 +384,7 @@ def test_a_page_must_not_list_what_does_not_come(site: Site, far: Far) -> None:
         manifest["blobs"] = [item for item in manifest["blobs"] if not item["path"].startswith(C.path)]
 
     def without(_: int, members: list) -> bytes:
-        from bundle.handmade import tar_of
+        from harness.handmade_bundles import tar_of
 
         return tar_of(_, [m for m in members if not m[0].name.startswith(C.path)])
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle.handmade import Far, Site, State, canonical, some_file
+
+from harness.handmade_bundles import Far, Site, State, canonical, some_file
 
 A, A2, B = some_file("aa", "1.0", 3000), some_file("aa", "2.0"), some_file("bb", "1.0")
 FIRST = State({"aa": [A], "bb": [B]}, 1)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import uv
-from bundle.handmade import Far, File, Site, State
-from mirror_program import Serving, call_well, clean_environment
 
+from harness.handmade_bundles import Far, File, Site, State
+from harness.program import Serving, call_well, clean_environment
 from simulator import build_sdist, build_wheel
 from simulator.wheels import wheel_metadata
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle.handmade import Far, File, Signer, Site, State, canonical, sha256, some_file, tar_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.handmade_bundles import Far, File, Signer, Site, State, canonical, sha256, some_file, tar_of
 from mirror.bundle.receive import FormatError, Manifest, parse_json, parse_manifest, parse_page, render_json
 
 A, B = some_file("aa", "1.0"), some_file("bb", "1.0", 9000)

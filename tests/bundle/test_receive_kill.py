@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bundle.handmade import Far, Site, State, read_tree, run, some_file
+
+from harness.handmade_bundles import Far, Site, State, read_tree, run, some_file
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -28,8 +29,8 @@ DRIVER = """\
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from bundle.handmade import Far, read_tree
-from bundle.killing import kill_everywhere
+from harness.handmade_bundles import Far, read_tree
+from harness.bundle_kills import kill_everywhere
 task = json.loads(sys.argv[2])
 
 def live(root):
@@ -142,12 +143,12 @@ def test_a_repair_killed_everywhere(work: Path) -> None:
     made = site.repair([*paths, "simple/bb/index.v1_json"])
     arguments = [str(made.path), "--root", "ROOT", "--site", "lab", "--unsigned"]
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from bundle import killing\n"
-        "killing.check_public = lambda public: None\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from harness import bundle_kills\n"
+        "bundle_kills.check_public = lambda public: None\n"
         "def check(root):\n"
-        "    assert killing.program.main(['--root', str(root), '--check']) == 0\n"
+        "    assert bundle_kills.program.main(['--root', str(root), '--check']) == 0\n"
         "    assert list((root / 'staging').iterdir()) == []\n"
-        "print(killing.kill_everywhere(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:], look=lambda root: None, check=check),"
+        "print(bundle_kills.kill_everywhere(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:], look=lambda root: None, check=check),"
         " file=sys.__stderr__)\n"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parents[1]), far, work, *arguments]
@@ -165,15 +166,15 @@ def test_another_bundle_after_a_kill(work: Path) -> None:
     saving = site.make(states[2], since=1)
     script = (
         "import json, os, shutil, subprocess, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
-        "from bundle import killing\n"
+        "from harness import bundle_kills\n"
         "far, root, lost, saving = (Path(a) for a in sys.argv[2:])\n"
         "for step in range(1, 1000):\n"
         "    shutil.rmtree(root, ignore_errors=True)\n"
         "    subprocess.run(['cp', '-a', far, root], check=True)\n"
-        "    status = killing.in_child([str(lost), '--root', str(root), '--unsigned'], kill_at=step)\n"
-        "    code = killing.in_child([str(saving), '--root', str(root), '--unsigned'], kill_at=None)\n"
+        "    status = bundle_kills.in_child([str(lost), '--root', str(root), '--unsigned'], kill_at=step)\n"
+        "    code = bundle_kills.in_child([str(saving), '--root', str(root), '--unsigned'], kill_at=None)\n"
         "    assert os.waitstatus_to_exitcode(code) == 0, step\n"
-        "    killing.check_public(root / 'public')\n"
+        "    bundle_kills.check_public(root / 'public')\n"
         "    record = json.loads((root / 'receive.json').read_bytes())\n"
         "    kept = [entry['name'] for entry in record['applied']]\n"
         "    assert sorted(p.name for p in (root / 'public/snapshots').iterdir()) == kept, step\n"
@@ -205,10 +206,8 @@ def test_a_rollback_killed_everywhere(work: Path) -> None:
         root = Far(work / "root", far)
         shutil.rmtree(root.root, ignore_errors=True)
         subprocess.run(["cp", "-a", far, root.root], check=True)
-        script = (
-            "import sys; sys.path.insert(0, sys.argv[1]); from bundle import killing; killing.arm(int(sys.argv[2]))\n"
-        )
-        script += "sys.exit(killing.program.main(sys.argv[3:]))"
+        script = "import sys; sys.path.insert(0, sys.argv[1]); from harness import bundle_kills; bundle_kills.arm(int(sys.argv[2]))\n"
+        script += "sys.exit(bundle_kills.program.main(sys.argv[3:]))"
         command = [
             sys.executable,
             "-c",

@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bundle.handmade import Far, File, Made, Signer, Site, State, read_tree, some_file
 
+from harness.handmade_bundles import Far, File, Made, Signer, Site, State, read_tree, some_file
 from mirror.bundle import receive as program
 
 FIRST = State({"aa": [some_file("aa", "1.0", 5000)], "bb": [some_file("bb", "1.0", 40_000)]}, 1)

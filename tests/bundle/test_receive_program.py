@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle.handmade import PROGRAM, Far, Signer, Site, State, read_tree, run, some_file
+
+from harness.handmade_bundles import PROGRAM, Far, Signer, Site, State, read_tree, run, some_file
 
 FIRST = State({"aa": [some_file("aa", "1.0")], "bb": [some_file("bb", "1.0", 100_000)]}, 1)
 SECOND = State({"aa": [some_file("aa", "1.0"), some_file("aa", "2.0")]}, 2)
@@ -271,7 +272,7 @@ def test_the_report_as_json(site: Site, far: Far) -> None:
 
 def driven(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the program after a script has prepared its process."""
-    code = f"import sys; sys.path.insert(0, sys.argv[1]); from bundle.handmade import program\n{script}\n"
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); from harness.handmade_bundles import program\n{script}\n"
     code += "sys.exit(program.main(sys.argv[2:]))"
     words = [sys.executable, "-c", code, Path(__file__).parents[1], *arguments]
     return subprocess.run([str(w) for w in words], check=False, capture_output=True, text=True)
@@ -341,7 +342,7 @@ def test_a_disk_that_becomes_full(site: Site, far: Far) -> None:
     driver = far.root.parent / "driver.py"
     driver.write_text(
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from bundle.handmade import program\n"
+        "from harness.handmade_bundles import program\n"
         "program.check_space = lambda *_: open(sys.argv[2] + '/filler', 'wb', buffering=0).write(bytes(1 << 26))\n"
         "sys.exit(program.main(sys.argv[3:]))\n"
     )

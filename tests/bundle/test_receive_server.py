@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from bundle.handmade import PROGRAM, Far, Signer, Site, State, some_file
+
+from harness.handmade_bundles import PROGRAM, Far, Signer, Site, State, some_file
 
 SERVER = PROGRAM.with_name("serve.py").read_bytes()
 FIRST = State({"aa": [some_file("aa", "1.0")]}, 1)

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle.handmade import PROGRAM, Far, Signer, Site, State, some_file
+
+from harness.handmade_bundles import PROGRAM, Far, Signer, Site, State, some_file
 
 STATES = [State({"aa": [some_file("aa", f"{n}.0")]}, n) for n in range(1, 13)]
 

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from bundle.handmade import Far, Signer, Site, State, run, some_file
+
+from harness.handmade_bundles import Far, Signer, Site, State, run, some_file
 
 FIRST = State({"aa": [some_file("aa", "1.0")]}, 1)
 SECOND = State({"aa": [some_file("aa", "1.0"), some_file("aa", "2.0")]}, 2)

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from bundle.handmade import Far, Made, Signer, Site, State, some_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from harness.handmade_bundles import Far, Made, Signer, Site, State, some_file
 
 FIRST = State({"aa": [some_file("aa", "1.0", 3000)], "bb": [some_file("bb", "1.0", 20_000)]}, 1)
 SECOND = State({**FIRST.projects, "cc": [some_file("cc", "1.0", 9000)]}, 2)

@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from gap import SMALLEST_VOLUME, Gap, flip, make_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from snapshotting import shown
 
+from harness.bundles import SMALLEST_VOLUME, Gap, flip, make_key
+from harness.snapshots import shown
 from mirror.bundle import receive as far_program
 from mirror.errors import BundleError
 from simulator import ThreadedSimulator, build_wheel

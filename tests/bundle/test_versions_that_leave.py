@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from gap import Gap, make_key
 
+from harness.bundles import Gap, make_key
 from mirror.bundle import look
 from mirror.cli.commands.bundle.contents import _show_contents
 from simulator import build_wheel

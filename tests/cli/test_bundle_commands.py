@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from mirror_program import Mirror, call
 
+from harness.program import Mirror, call
 from mirror.bundle import signing
 from simulator import build_wheel
 

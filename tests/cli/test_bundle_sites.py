@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mirror_program import Mirror, on_terminal
 
+from harness.program import Mirror, on_terminal
 from simulator import build_sdist, build_wheel
 
 PASSPHRASE = "correct horse"

@@ -6,8 +6,8 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from mirror_program import contents
 
+from harness.program import contents
 from mirror.cli import main
 from mirror.selection.reading import load_source
 from simulator import build_sdist, build_wheel

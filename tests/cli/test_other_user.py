@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mirror_program import Mirror, call, clean_environment
 
+from harness.program import Mirror, call, clean_environment
 from mirror.errors import WrongUser
 from mirror.tree.owner import check_owner
 from simulator import ThreadedSimulator, build_wheel

@@ -14,8 +14,8 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote
 
 import pytest
-from mirror_program import Done, Mirror, published
 
+from harness.program import Done, Mirror, published
 from simulator import JSON_TYPE, Corrupt, Page, Redirect, Status, build_sdist, build_wheel
 
 pytestmark = pytest.mark.usefixtures("unmeasured")

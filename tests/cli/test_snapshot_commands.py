@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from mirror_program import Mirror
 
+from harness.program import Mirror
 from simulator import build_wheel
 
 
@@ -111,7 +111,7 @@ def test_pip_and_file_urls_take_a_snapshot_as_an_index(mirror, tmp_path):
     """An installer gets an older version from the snapshot's own index, by file://, with nothing else to ask."""
     import sys
 
-    from mirror_program import call, clean_environment
+    from harness.program import call, clean_environment
 
     run(mirror, "create", "one")
     mirror.upstream.state.publish("alpha", *build_wheel("alpha", "2.0"))

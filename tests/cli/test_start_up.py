@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from mirror_program import clean_environment
+
+from harness.program import clean_environment
 
 LIBRARIES = {
     "aiohttp",

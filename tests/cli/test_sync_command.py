@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirror_program import Mirror, Running, contents, counters, events_of, published, report_of
 
+from harness.program import Mirror, Running, contents, counters, events_of, published, report_of
 from simulator import JSON_TYPE, Page, Stall, build_sdist, build_wheel
 
 USERNAME, PASSWORD = "org/token", "a-pass-word"

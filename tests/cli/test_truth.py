@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from older_state import downgrade
 
+from harness.older_state import downgrade
 from mirror.cli import main
 from mirror.exit_codes import ExitCode
 from mirror.tree.lock import hold

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mirror_program import Mirror
 from rich.console import Console
 
+from harness.program import Mirror
 from mirror.cli.upkeep_progress import describe_verification, shown_verification
 from mirror.tree.check import DamageKind
 from mirror.upkeep.findings import Finding, Verification

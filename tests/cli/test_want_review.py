@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirror_program import Mirror, on_terminal
 from typer.testing import CliRunner
 
+from harness.program import Mirror, on_terminal
 from mirror.cli.app import app
 from mirror.errors import MirrorError
 from mirror.exit_codes import exit_code_for

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import uv
-from mirror_program import Done, Mirror, Serving, call, call_well, clean_environment
 
+from harness.program import Done, Mirror, Serving, call, call_well, clean_environment
 from mirror.bundle import serve as program
 from simulator import IndexState, ThreadedSimulator, build_sdist, build_wheel
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import uv
 from clients.conftest import PASSWORD, USERNAME, Served, fill, serve
-from clients.interpreters import installed_client
-from mirror_program import call, clean_environment
 
+from harness.interpreters import installed_client
+from harness.program import call, clean_environment
 from mirror.cli import main
 from mirror.core.words.client_config import CLIENTS
 from simulator import ThreadedSimulator

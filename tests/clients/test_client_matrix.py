@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from clients.conftest import PASSWORD, USERNAME, Served, mirror_of, serve
-from clients.interpreters import installed_client
-from mirror_program import call, clean_environment
 
+from harness.interpreters import installed_client
+from harness.program import call, clean_environment
 from simulator import ThreadedSimulator, build_wheel
 
 PIPS = {

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 import uv
-from clients.interpreters import installed_client
-from mirror_program import Mirror, call, call_well, clean_environment
 
+from harness.interpreters import installed_client
+from harness.program import Mirror, call, call_well, clean_environment
 from mirror.bundle import serve
 from mirror.cli import main
 from simulator import IndexState, ThreadedSimulator, build_sdist, build_wheel

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import uv
 from clients.conftest import Client, Served
-from clients.web_servers import WebServer, started_server
-from mirror_program import Mirror, Serving, call_well, clean_environment
-from serve_program import Server
 
+from harness.program import Mirror, Serving, call_well, clean_environment
+from harness.server import Server
+from harness.web_servers import WebServer, started_server
 from simulator import ThreadedSimulator, build_wheel
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/own-packages.md").read_text()

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import uv
-from mirror_program import Mirror, Serving, call_well, clean_environment, counters, published
 
+from harness.program import Mirror, Serving, call_well, clean_environment, counters, published
 from simulator import build_sdist, build_wheel
 
 USERNAME, PASSWORD = "org/reader", "sw0rdfish:%+ü"

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 from clients.conftest import PASSWORD, USERNAME, Served, fill, mirror_of
-from clients.interpreters import find_interpreter
-from clients.web_servers import Answer, WebServer
-from mirror_program import GUARD_S, Serving, clean_environment
 
+from harness.interpreters import find_interpreter
+from harness.program import GUARD_S, Serving, clean_environment
+from harness.web_servers import Answer, WebServer
 from mirror.bundle import serve as program
 from simulator import ThreadedSimulator, build_wheel
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mirror_program import Mirror, Serving, call_well, clean_environment, published
 
+from harness.program import Mirror, Serving, call_well, clean_environment, published
 from simulator import build_sdist, build_wheel
 
 SERVE = """\

@@ -7,8 +7,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
-from mirror_program import counters
-
+from harness.program import counters
 from simulator import build_wheel
 
 PROJECT = """\

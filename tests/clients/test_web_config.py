@@ -10,8 +10,8 @@ from urllib.parse import urljoin
 
 import pytest
 from clients.conftest import PASSWORD, USERNAME, Served, fill, mirror_of
-from clients.web_servers import SERVERS, WebServer, web_server
 
+from harness.web_servers import SERVERS, WebServer, web_server
 from mirror.cli import main
 from simulator import ThreadedSimulator, build_wheel
 

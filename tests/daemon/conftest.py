@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from daemon_program import Daemon, Listener
 
+from harness.daemon import Daemon, Listener
 from simulator import build_wheel
 
 

@@ -12,9 +12,9 @@ import time
 
 import pytest
 from logged import captured_events
-from mirror_program import Mirror
 
-import mirroring
+from harness import in_process
+from harness.program import Mirror
 from mirror.config import AuthConfig, Config, IndexConfig, MirrorSettings, ServiceConfig
 from mirror.jobs import notify_command
 from mirror.state.store import open_store
@@ -112,7 +112,7 @@ async def test_counters_of_another_version(tmp_path, simulator):
     """A report in the state that can't be read has no counters; everything else is told."""
     index = await simulator()
     index.state.publish("demo", *build_wheel("demo", "1.0"))
-    mirror = mirroring.Mirror(tmp_path / "mirror", {"main": index})
+    mirror = in_process.Mirror(tmp_path / "mirror", {"main": index})
     await mirror.cycle()
     async with open_store(mirror.root / "state.db") as store:
         async with store.transaction() as write:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 import pytest
-from daemon_program import Daemon, get
-from mirror_program import clean_environment, published
 
+from harness.daemon import Daemon, get
+from harness.program import clean_environment, published
 from mirror.tree.lock import hold
 from simulator import Stall, Status, build_wheel, unavailable
 

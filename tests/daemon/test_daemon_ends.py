@@ -7,9 +7,9 @@ import select
 import signal
 
 import pytest
-from daemon_program import Daemon, get
-from mirror_program import Mirror
 
+from harness.daemon import Daemon, get
+from harness.program import Mirror
 from simulator import Stall, unavailable
 
 DEAF = """\

@@ -13,9 +13,9 @@ import time
 import urllib.error
 
 import pytest
-from daemon_program import Daemon, Listener, get
-from mirror_program import clean_environment
 
+from harness.daemon import Daemon, Listener, get
+from harness.program import clean_environment
 from mirror.tree.lock import hold
 from simulator import Stall, Status, build_wheel
 

@@ -6,8 +6,8 @@ import os
 import signal
 
 import pytest
-from daemon_program import Daemon, Listener, get
 
+from harness.daemon import Daemon, Listener, get
 from mirror.tree.lock import hold
 from simulator import Stall, build_wheel
 

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from daemon_program import Daemon, get
-from mirror_program import GUARD_S
 
+from harness.daemon import Daemon, get
+from harness.program import GUARD_S
 from simulator import Stall, Status, build_wheel
 
 ANY_PORT = '[serve]\nlisten = "127.0.0.1:0"\n'

@@ -6,8 +6,8 @@ import os
 import socket
 
 import pytest
-from daemon_program import Listener
 
+from harness.daemon import Listener
 from mirror.daemon.pulse import Pulse, ungrouped
 from mirror.errors import ConfigError
 from mirror.notify import ServiceManager, without_manager

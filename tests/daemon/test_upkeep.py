@@ -5,13 +5,13 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from harness.in_process import DAY_S, Mirror
 from mirror.daemon.pulse import Pulse
 from mirror.daemon.upkeep import Upkeep
 from mirror.notify import ServiceManager
 from mirror.state.notes import load_notes
 from mirror.state.store import open_store
 from mirror.tree.lock import hold
-from mirroring import DAY_S, Mirror
 from simulator import build_wheel
 
 

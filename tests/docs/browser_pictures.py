@@ -18,9 +18,8 @@ from playwright.sync_api import sync_playwright
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from mirror_program import Mirror  # noqa: E402
-from serve_program import Server  # noqa: E402
-
+from harness.program import Mirror  # noqa: E402
+from harness.server import Server  # noqa: E402
 from simulator import IndexState, ThreadedSimulator, build_sdist, build_wheel  # noqa: E402
 
 IMAGES = REPOSITORY / "docs/images"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mirroring import Mirror
+from harness.in_process import Mirror
 from simulator import Simulator
 
 

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from upkeep import repair, verify
 
-from mirroring import Mirror, failures, offered, published
+from harness.in_process import Mirror, failures, offered, published
+from harness.upkeep import repair, verify
 from simulator import build_sdist, build_wheel, withheld
 
 

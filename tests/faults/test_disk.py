@@ -15,8 +15,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mirror_program import Done, Mirror, call, clean_environment, contents, published
 
+from harness.program import Done, Mirror, call, clean_environment, contents, published
 from simulator import Endless, ThreadedSimulator, build_wheel
 
 Simulators = Callable[..., ThreadedSimulator]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mirroring import Mirror, check_tree, failures
+from harness.in_process import Mirror, check_tree, failures
 from simulator import HTML_TYPE, HTML_V1_TYPE, JSON_TYPE, Page, Simulator, Status, build_sdist, build_wheel
 
 WHOLE_CYCLES = settings(

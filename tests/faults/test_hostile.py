@@ -14,13 +14,13 @@ import zipfile
 import zlib
 
 import pytest
-from mirror_program import call, clean_environment
 
+from harness.in_process import failures, offered
+from harness.program import call, clean_environment
 from mirror import logs
 from mirror.cli.words.cycle import Place, describe_cycle
 from mirror.errors import TreeError
 from mirror.sync.cycle import run_cycle
-from mirroring import failures, offered
 from simulator import (
     JSON_TYPE,
     Announce,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mirror_program import Mirror, Running
 
+from harness.program import Mirror, Running
 from simulator import Stall, ThreadedSimulator, build_wheel
 
 Simulators = Callable[..., ThreadedSimulator]

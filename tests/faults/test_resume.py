@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 
 import pytest
-from mirror_program import Mirror as Program
-from mirror_program import published
 from msgspec.structs import replace
 
-from mirroring import counters, failures, offered
+from harness.in_process import counters, failures, offered
+from harness.program import Mirror as Program
+from harness.program import published
 from simulator import Corrupt, Cut, Relabel, Stall, Status, build_sdist
 
 MIB = 1 << 20

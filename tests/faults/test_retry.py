@@ -10,14 +10,14 @@ from email.utils import format_datetime
 
 import anyio
 import pytest
-from mirror_program import call, clean_environment
 from msgspec.structs import replace
 
+from harness.in_process import failures, offered
+from harness.program import call, clean_environment
 from mirror.config import AuthConfig
 from mirror.errors import Unavailable
 from mirror.sync.cycle import run_cycle
 from mirror.upstream.limits.retry import Allowance, RetryPolicy, pause_before_next
-from mirroring import failures, offered
 from simulator import (
     Announce,
     Corrupt,

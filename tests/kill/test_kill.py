@@ -14,7 +14,7 @@ import pytest
 from soak.killing import LARGE_BYTES, Killing, check_disk, kill_many
 from soak.program import STEPS
 
-from mirroring import check_tree, offered, query
+from harness.in_process import check_tree, offered, query
 from simulator import Stall
 
 CYCLE_STEPS = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from wanting import WantingMirror, add, proofs
 
+from harness.in_process import failures, requests
+from harness.wants import WantingMirror, add, proofs
 from mirror.config import TargetConfig
-from mirroring import failures, requests
 from simulator import Status, build_sdist, build_wheel, withheld
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wanting import WantingMirror, add, proofs
-
+from harness.in_process import failures, requests
+from harness.wants import WantingMirror, add, proofs
 from mirror.config import TargetConfig
-from mirroring import failures, requests
 
 
 async def test_closure_of_one_requirement(tmp_path: Path, simulator) -> None:

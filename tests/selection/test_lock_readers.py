@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from locking import LINUX, MAC, packages_of
 
+from harness.locks import LINUX, MAC, packages_of
 from mirror.selection.wants import LockedFile, LockedSet, LockFormat, UnresolvedFile
 
 A, B = "a" * 64, "b" * 64

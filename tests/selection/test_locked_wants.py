@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from wanting import WantingMirror, add, proofs
 
+from harness.in_process import failures
+from harness.wants import WantingMirror, add, proofs
 from mirror.config import WantConfig
-from mirroring import failures
 from simulator import build_wheel
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from wanting import WantingMirror, add
 
-from mirroring import failures
+from harness.in_process import failures
+from harness.wants import WantingMirror, add
 from simulator import build_sdist
 
 

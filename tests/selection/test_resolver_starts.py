@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from wanting import WantingMirror, add, proofs
+
+from harness.wants import WantingMirror, add, proofs
 
 
 @pytest.fixture

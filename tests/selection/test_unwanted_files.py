@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from wanting import WantingMirror, add
 
+from harness.in_process import DAY_S, counters
+from harness.wants import WantingMirror, add
 from mirror.errors import ConfigError
-from mirroring import DAY_S, counters
 
 
 @pytest.fixture

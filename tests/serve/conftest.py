@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serve.people_tree import people_tree
-from serve_program import Server, Tree, made_tree
+
+from harness.people_tree import people_tree
+from harness.server import Server, Tree, made_tree
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from urllib.parse import urljoin
 
 import jsonschema
 import pytest
-from serve.people_tree import SCRIPT
+
+from harness.people_tree import SCRIPT
 
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 ADDRESSES = {

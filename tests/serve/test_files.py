@@ -8,8 +8,8 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from serve_program import JSON, Server
 
+from harness.server import JSON, Server
 from simulator import build_wheel
 
 WHEEL = "demo_app-1.0-py3-none-any.whl"

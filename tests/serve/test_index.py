@@ -7,7 +7,8 @@ import json
 from urllib.parse import urljoin
 
 import pytest
-from serve_program import HTML, JSON, Server
+
+from harness.server import HTML, JSON, Server
 
 CSP = "default-src 'none'; sandbox allow-downloads"
 

@@ -7,7 +7,8 @@ import signal
 import socket
 
 import pytest
-from serve_program import Server, read_answer
+
+from harness.server import Server, read_answer
 
 IMPATIENT = "import mirror.serve.connections.protocol as p; p.HEADER_LIMIT_S = p.STALL_LIMIT_S = {limit_s}"
 ELSEWHERE = (

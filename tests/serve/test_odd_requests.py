@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from serve_program import JSON, Server
+
+from harness.server import JSON, Server
 
 LARGE = {
     "target": b"GET /" + b"a" * 900_000 + b" HTTP/1.1\r\n",

@@ -10,8 +10,8 @@ import time
 
 import bcrypt
 import pytest
-from serve_program import Server
 
+from harness.server import Server
 from mirror.errors import ConfigError
 from mirror.serve.access import passwords as module
 from mirror.serve.access.htpasswd import HtpasswdError, Users, parse_htpasswd

@@ -10,9 +10,9 @@ from urllib.parse import urljoin, urlsplit
 from xml.etree import ElementTree as ET
 
 import pytest
-from serve.people_tree import QUOTES, SCRIPT
-from serve_program import Server
 
+from harness.people_tree import QUOTES, SCRIPT
+from harness.server import Server
 from simulator import build_wheel
 
 POLICY = (

@@ -6,8 +6,8 @@ import ipaddress
 
 import pytest
 from multidict import CIMultiDict
-from serve_program import Server, read_answer
 
+from harness.server import Server, read_answer
 from mirror.serve.access.proxies import Proxies
 
 TRUSTED = Proxies(["10.0.0.0/8", "2001:db8::/32"])

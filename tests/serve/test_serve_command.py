@@ -10,9 +10,9 @@ import sys
 
 import pytest
 import uv
-from mirror_program import call_well, clean_environment
-from serve_program import Server
 
+from harness.program import call_well, clean_environment
+from harness.server import Server
 from simulator import build_wheel
 
 

@@ -8,7 +8,8 @@ import ssl
 import subprocess
 
 import pytest
-from serve_program import Server, made_tree
+
+from harness.server import Server, made_tree
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 

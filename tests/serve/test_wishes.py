@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from serve_program import Server, Tree
+
+from harness.server import Server, Tree
 
 NOT_WISHES = [
     "/simple/demo-app/",  # it is here

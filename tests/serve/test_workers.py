@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 
-from mirror_program import GUARD_S, clean_environment
-from serve_program import Server, read_answer
+from harness.program import GUARD_S, clean_environment
+from harness.server import Server, read_answer
 
 
 def _workers(server: Server) -> set[int]:

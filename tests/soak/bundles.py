@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from bundle.handmade import PAGES, Far, File, Signer, Site, State, some_file
+from harness.handmade_bundles import PAGES, Far, File, Signer, Site, State, some_file
 
 SDIST = File("aa-1.0.tar.gz", b"an sdist" * 100, metadata=b"Name: aa\nVersion: 1.0\n")
 FIRST = {"aa": [SDIST, some_file("aa", "1.1")], "bb": [some_file("bb", "1.0")]}

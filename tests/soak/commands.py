@@ -15,9 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.handmade import NAMESPACE
-
-from mirroring import check_tree, query
+from harness.handmade_bundles import NAMESPACE
+from harness.in_process import check_tree, query
 from soak.killing import check_disk
 from soak.storage import ERRORS, Storage
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mirroring import DAY_S, Mirror, published
+from harness.in_process import DAY_S, Mirror, published
 from simulator import Corrupt, Simulator, Status, unavailable, withheld
 from simulator import Page as PageFault
 from soak.model import Model, Offer, Page, World

@@ -20,8 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import repeat
 from pathlib import Path
 
-from mirror_program import clean_environment, published
-
+from harness.program import clean_environment, published
 from simulator import build_wheel
 
 LIMIT_BYTES = 2 << 30

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urldefrag
 
-from mirroring import check_tree, offered, published, query
+from harness.in_process import check_tree, offered, published, query
 from simulator import Drip, ThreadedSimulator, build_sdist, build_wheel
 from soak.program import STEPS
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from mirroring import check_tree, offered, query
+from harness.in_process import check_tree, offered, query
 from soak.killing import LARGE_BYTES, Killing, check_disk
 
 ERRORS = tuple(errno.__dict__[name] for name in ("ENOSPC", "EIO", "EACCES", "EROFS", "EMFILE", "EDQUOT"))

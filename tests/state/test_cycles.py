@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from state.seeding import add, rows_of
 
+from harness.state_rows import add, rows_of
 from mirror.state.cycles import (
     CycleRow,
     forget_cycle,

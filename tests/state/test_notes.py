@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-from state.seeding import add, add_revisions, rows_of
 
+from harness.state_rows import add, add_revisions, rows_of
 from mirror.core.schedule import DiskSample
 from mirror.state.notes import (
     Activity,

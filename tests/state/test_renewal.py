@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from state.seeding import add, add_revisions, rows_of
 
+from harness.state_rows import add, add_revisions, rows_of
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.pages.render_pages import RENDERER
 from mirror.state.listing.sources import UNCLAIMED

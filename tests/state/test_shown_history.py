@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from state.seeding import add, add_file, add_revisions
 
+from harness.state_rows import add, add_file, add_revisions
 from mirror.core.names import ProjectName
 from mirror.state.shown.history import (
     Action,

@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from state.seeding import add, rows_of
 
+from harness.state_rows import add, rows_of
 from mirror.core.files.kept_links import ABSOLUTE_LINKS, KeptLinks
 from mirror.errors import StateError
 from mirror.state import store as module

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from harness.in_process import check_tree, failures, offered
 from mirror.core.diff import Fetch, ProjectChange
 from mirror.core.model import ListedFile, ProjectMeta
 from mirror.core.names import ProjectName
@@ -19,7 +20,6 @@ from mirror.sync.cycle import run_cycle
 from mirror.sync.record import FileStaged, Recorder
 from mirror.sync.work import Options, ProjectWork
 from mirror.wiring import opened_cycle
-from mirroring import check_tree, failures, offered
 from simulator import Status, build_sdist, build_wheel, withheld
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirroring import failures, offered, requests
+from harness.in_process import failures, offered, requests
 from simulator import Status, build_sdist, build_wheel, unavailable, withheld
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from harness.in_process import DAY_S, check_tree, counters, offered
 from mirror.holdings.opening import opened_holdings
 from mirror.upkeep.prune import Pruning, Retention, prune
-from mirroring import DAY_S, check_tree, counters, offered
 from simulator import build_wheel, unavailable
 
 YEAR_S = 365 * DAY_S

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from beside_program import Beside, needs_two_cores, used_processes
-from mirror_program import published, report_of
-from upkeep import damage, in_real_time, repair, verify
 
-from mirroring import counters, failures
+from harness.in_process import counters, failures
+from harness.program import published, report_of
+from harness.upkeep import damage, in_real_time, repair, verify
+from harness.worker_program import Beside, needs_two_cores, used_processes
 from simulator import Page, ThreadedSimulator, Unframed, build_sdist, build_wheel
 
 PROJECT = "tide-tables"

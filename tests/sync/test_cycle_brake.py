@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from older_state import downgrade
 
-from mirroring import DAY_S, Mirror, failures, offered
+from harness.in_process import DAY_S, Mirror, failures, offered
+from harness.older_state import downgrade
 from simulator import Page, build_wheel, unavailable
 
 NOTHING = Page(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from mirroring import Mirror, counters, failures, offered
+from harness.in_process import Mirror, counters, failures, offered
 from simulator import build_sdist, build_wheel
 
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"

@@ -6,8 +6,8 @@ import sqlite3
 
 import pytest
 
+from harness.in_process import Mirror, failures, offered
 from mirror.config import AuthConfig
-from mirroring import Mirror, failures, offered
 from simulator import build_wheel
 
 VARIABLES = {"MIRROR_MAIN_USERNAME": "user", "MIRROR_MAIN_PASSWORD": "secret"}

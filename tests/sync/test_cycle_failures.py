@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.in_process import Mirror, counters, failures, offered, requests
 from mirror.config import AuthConfig
-from mirroring import Mirror, counters, failures, offered, requests
 from simulator import Corrupt, Page, Resize, Status, build_sdist, build_wheel, unavailable
 
 GOOD = build_wheel("good", "1.0")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.in_process import failures, offered
 from mirror.config import AuthConfig
-from mirroring import failures, offered
 from simulator import Page, Redirect, Status, build_wheel
 
 SIGN_IN = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirroring import counters, offered, requests
+from harness.in_process import counters, offered, requests
 from simulator import build_sdist, build_wheel, wheel_metadata
 
 

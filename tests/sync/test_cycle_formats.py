@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from mirroring import failures, offered, requests
+from harness.in_process import failures, offered, requests
 from simulator import Redirect, Status, build_sdist, build_wheel, unavailable, wheel_metadata, withheld
 
 WHEEL = build_wheel("alpha", "1.0")

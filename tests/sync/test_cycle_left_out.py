@@ -6,7 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 
-from mirroring import offered
+from harness.in_process import offered
 from simulator import build_sdist, build_wheel
 
 WHEEL, SDIST = build_wheel("lib", "1.0"), build_sdist("lib", "1.0")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mirroring import counters, failures
+from harness.in_process import counters, failures
 from simulator import Page, build_wheel
 
 PROJECT = "tide-tables"

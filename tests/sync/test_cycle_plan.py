@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirroring import counters, failures
+from harness.in_process import counters, failures
 from simulator import Page, Status, build_sdist, build_wheel
 
 ALPHA = [build_wheel("alpha", f"{n}.0") for n in range(4)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.in_process import DAY_S, Mirror, counters, failures, offered, requests
 from mirror.config import AuthConfig
-from mirroring import DAY_S, Mirror, counters, failures, offered, requests
 from simulator import Status, build_sdist, build_wheel
 
 POLICY = "was stopped by policy no-unscanned, ticket SEC-12"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirroring import counters, offered, requests
+from harness.in_process import counters, offered, requests
 from simulator import Page, Status, build_sdist, build_wheel, unavailable
 
 WHEEL = build_wheel("alpha", "1.0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirroring import counters, failures, offered, requests
+from harness.in_process import counters, failures, offered, requests
 from simulator import build_sdist, build_wheel
 
 KINDS = pytest.mark.parametrize("serials", [True, False], ids=["serials", "no-serials"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirroring import counters, failures
+from harness.in_process import counters, failures
 from simulator import Status, build_sdist, build_wheel, withheld
 
 WHEEL = build_wheel("lib", "1.0")

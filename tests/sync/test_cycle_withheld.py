@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirroring import counters, failures, offered, requests
+from harness.in_process import counters, failures, offered, requests
 from simulator import Corrupt, build_sdist, build_wheel, withheld
 
 WHEEL = build_wheel("alpha", "1.0")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from beside_program import Beside, needs_two_cores, used_processes
-from mirror_program import published
 
-from mirroring import counters, failures, offered
+from harness.in_process import counters, failures, offered
+from harness.program import published
+from harness.worker_program import Beside, needs_two_cores, used_processes
 from simulator import Status, ThreadedSimulator, build_wheel
 
 PROJECT = "tide-tables"

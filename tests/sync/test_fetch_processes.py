@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from beside_program import Beside, children, grandchildren, is_running, log_of, needs_two_cores, told, used_processes
-from mirror_program import Mirror, published, report_of
 
-from mirroring import check_tree
+from harness.in_process import check_tree
+from harness.program import Mirror, published, report_of
+from harness.worker_program import (
+    Beside,
+    children,
+    grandchildren,
+    is_running,
+    log_of,
+    needs_two_cores,
+    told,
+    used_processes,
+)
 from simulator import (
     Corrupt,
     Cut,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirroring import Mirror, counters, failures, offered, requests
+from harness.in_process import Mirror, counters, failures, offered, requests
 from simulator import Page, Simulator, build_sdist, build_wheel, unavailable
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirroring import Mirror, failures, offered
+from harness.in_process import Mirror, failures, offered
 from simulator import Page, Redirect, Simulator, build_wheel
 
 EVIL = build_wheel("alpha", "9.0")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from beside_program import Beside, grandchildren, log_of, needs_two_cores, told, used_processes
-from mirror_program import Mirror, published, report_of
 
+from harness.program import Mirror, published, report_of
+from harness.worker_program import Beside, grandchildren, log_of, needs_two_cores, told, used_processes
 from mirror.core.model import Validators
 from mirror.errors import Unavailable
 from mirror.sync.pages.page_batches import PageBatches

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from beside_program import Beside, needs_two_cores, told
-from mirror_program import Mirror, report_of
 
+from harness.program import Mirror, report_of
+from harness.worker_program import Beside, needs_two_cores, told
 from simulator import Page, Redirect, Status, build_wheel
 
 pytestmark = [needs_two_cores, pytest.mark.usefixtures("unmeasured")]

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from upkeep import blob, blob_of, fill, prune, sidecar_of, verify
 
+from harness.in_process import DAY_S, Mirror, check_tree, offered
+from harness.upkeep import blob, blob_of, fill, prune, sidecar_of, verify
 from mirror.state.blobs.prunable import load_prunable, record_pruned
 from mirror.state.store import open_store
-from mirroring import DAY_S, Mirror, check_tree, offered
 from simulator import Simulator
 
 Start = Callable[..., Awaitable[Simulator]]

@@ -14,7 +14,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from upkeep import (
+
+from harness.in_process import DAY_S, Mirror, check_tree, offered, published
+from harness.upkeep import (
     blob,
     blob_of,
     damage,
@@ -29,12 +31,10 @@ from upkeep import (
     verify,
     with_sdist,
 )
-
 from mirror.errors import MirrorError, StateError
 from mirror.state.blobs.verified import load_known_files
 from mirror.state.entries.rebuilt import record_rebuilt_start
 from mirror.state.store import open_store
-from mirroring import DAY_S, Mirror, check_tree, offered, published
 from simulator import Simulator, build_wheel
 
 Start = Callable[..., Awaitable[Simulator]]

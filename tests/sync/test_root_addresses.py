@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from older_state import downgrade
 
-from mirroring import failures, offered, requests
+from harness.in_process import failures, offered, requests
+from harness.older_state import downgrade
 from simulator import Page, build_wheel
 
 GROUP = "/api/v4/groups/tide/-/packages/pypi"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from snapshotting import compare, delete, opened, promote, shown, snapshot
-from upkeep import blob_of, damage, flip, lose_state, prune, repair, verify
 
+from harness.in_process import DAY_S, Mirror
+from harness.snapshots import compare, delete, opened, promote, shown, snapshot
+from harness.upkeep import blob_of, damage, flip, lose_state, prune, repair, verify
 from mirror.errors import ConfigError
 from mirror.upkeep import snapshot as work
-from mirroring import DAY_S, Mirror
 from simulator import build_wheel
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mirroring import offered
+from harness.in_process import offered
 from simulator import Status, build_wheel, unavailable
 
 DAY_S = 86_400.0

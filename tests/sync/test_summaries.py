@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from older_state import downgrade
-
+from harness.in_process import Mirror
+from harness.older_state import downgrade
 from mirror.holdings.opening import opened_holdings
 from mirror.state.schema import MIGRATIONS
 from mirror.upkeep.summaries import fill_summaries
-from mirroring import Mirror
 from simulator import Simulator, build_sdist, build_wheel
 
 Start = Callable[..., Awaitable[Simulator]]

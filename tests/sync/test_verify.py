@@ -10,13 +10,25 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from upkeep import blob, blob_of, damage, fill, flip, in_real_time, quarantined, repair, sidecar_of, verify, with_sdist
 
+from harness.in_process import DAY_S, Mirror, check_tree, offered
+from harness.upkeep import (
+    blob,
+    blob_of,
+    damage,
+    fill,
+    flip,
+    in_real_time,
+    quarantined,
+    repair,
+    sidecar_of,
+    verify,
+    with_sdist,
+)
 from mirror.errors import StateError
 from mirror.state.blobs.verified import count_blobs, load_oldest_verified, open_window
 from mirror.state.store import open_store
 from mirror.upkeep.findings import Scope, Verification
-from mirroring import DAY_S, Mirror, check_tree, offered
 from simulator import Simulator, Stall, Status
 
 Start = Callable[..., Awaitable[Simulator]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from mirror_program import Mirror
 
+from harness.program import Mirror
 from simulator import Status, build_wheel
 
 

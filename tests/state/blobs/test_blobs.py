@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import pytest
-from state.seeding import add, add_file, add_revisions, rows_of
 
+from harness.state_rows import add, add_file, add_revisions, rows_of
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import Reason
 from mirror.state.blobs.lost import LostFile, record_gone, record_lost, record_pages_damaged, record_sidecars

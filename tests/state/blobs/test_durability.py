@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from state.seeding import add, rows_of
 
+from harness.state_rows import add, rows_of
 from mirror.core.names import Sha256
 from mirror.state.blobs.durability import (
     UnsureBlob,

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from state.seeding import add, add_file, add_revisions, rows_of
 
+from harness.state_rows import add, add_file, add_revisions, rows_of
 from mirror.core.diff import HeldFile, Relabel
 from mirror.core.files.kept_links import KeptLinks
 from mirror.core.model import Entry, Labels, ListedFile, ProjectMeta, ProjectView, Validators

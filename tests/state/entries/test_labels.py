@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from state.seeding import add, add_file
 
+from harness.state_rows import add, add_file
 from mirror.core.diff import Relabel
 from mirror.core.model import Labels, ListedFile
 from mirror.core.names import ProjectName, Sha256

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from state.seeding import add, add_revisions, rows_of
-
+from harness.state_rows import add, add_revisions, rows_of
 from mirror.core.names import Sha256
 from mirror.state.entries.offered import Offered, enter_offered, first_metadata, load_first, offers_metadata
 from mirror.state.store import Store

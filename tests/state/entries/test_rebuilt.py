@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from state.seeding import add, add_file, add_revisions, rows_of
 
+from harness.state_rows import add, add_file, add_revisions, rows_of
 from mirror.core.names import ProjectName
 from mirror.state.entries.rebuilt import (
     enter_unclaimed_projects,

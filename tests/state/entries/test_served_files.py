@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from state.seeding import add, add_file
 
+from harness.state_rows import add, add_file
 from mirror.state.entries.served_files import ServedFile, load_blobs_without_entries, load_served_files
 from mirror.state.store import Store
 

@@ -13,8 +13,8 @@ import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from soak.history import QUICK_DISK
-from state.seeding import add
 
+from harness.state_rows import add
 from mirror.core.diff import Relabel
 from mirror.core.model import Labels, ListedFile
 from mirror.core.names import ProjectName, Sha256

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-from state.seeding import add, rows_of
 
+from harness.state_rows import add, rows_of
 from mirror.state.frozen.shipments import (
     ShipmentRow,
     load_chain,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from state.seeding import add, add_file, add_revisions, rows_of
 
+from harness.state_rows import add, add_file, add_revisions, rows_of
 from mirror.core.changes import PublishedFile
 from mirror.core.model import Labels
 from mirror.core.names import ProjectName, Sha256

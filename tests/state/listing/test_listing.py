@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from state.seeding import add, add_file, add_revisions, rows_of
 
+from harness.state_rows import add, add_file, add_revisions, rows_of
 from mirror.core.model import ProjectMeta, RootPage, Validators
 from mirror.core.names import ProjectName
 from mirror.state.listing.due import Due, ProjectRow, count_due, has_wanted, load_due, load_listed

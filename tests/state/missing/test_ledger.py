@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from state.seeding import add, rows_of
 
+from harness.state_rows import add, rows_of
 from mirror.core.files.kept_links import KeptLinks
 from mirror.core.model import Labels, ListedFile
 from mirror.core.names import ProjectName

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from state.seeding import add, add_file, add_revisions
 
+from harness.state_rows import add, add_file, add_revisions
 from mirror.core.names import ProjectName
 from mirror.errors import Reason
 from mirror.state.listing.sources import load_sources

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-from state.seeding import add, add_file, add_revisions
 
+from harness.state_rows import add, add_file, add_revisions
 from mirror.errors import Reason
 from mirror.state.readers.overview import Held, load_held_counts, load_overview
 from mirror.state.store import Store

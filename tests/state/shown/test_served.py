@@ -10,8 +10,8 @@ from typing import Any
 
 import anyio.to_thread
 import pytest
-from state.seeding import add, add_file
 
+from harness.state_rows import add, add_file
 from mirror.core.names import Sha256
 from mirror.errors import StateError
 from mirror.state.schema import SCHEMA_VERSION

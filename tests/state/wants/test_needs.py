@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from state.seeding import add, add_file, rows_of
 
+from harness.state_rows import add, add_file, rows_of
 from mirror.core.names import ProjectName
 from mirror.errors import Reason
 from mirror.state.store import Store

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from state.seeding import add, add_file, rows_of
 
+from harness.state_rows import add, add_file, rows_of
 from mirror.core.names import ProjectName
 from mirror.state.store import Store
 from mirror.state.wants.unwanted import (

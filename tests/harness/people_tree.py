@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from mirror_program import Mirror
-from serve_program import Tree
-
+from harness.program import Mirror
+from harness.server import Tree
 from simulator import ThreadedSimulator, build_sdist, build_wheel
 
 SCRIPT = "<script>planted()</script><img src=x onerror=planted()>"

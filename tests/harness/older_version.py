@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 
-from mirroring import Mirror
+from harness.in_process import Mirror
 
 
 def write_old_pages(mirror: Mirror, directory: str, metadata: Mapping[str, bytes]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from coverage import Coverage
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 
 UNMEASURED = frozenset({"attacks", "clients", "docs", "faults", "kill", "systemd"})
 """Folders whose tests run without coverage."""

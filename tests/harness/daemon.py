@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import forking
-from mirror_program import GUARD_S, clean_environment
+from harness import forked_program
+from harness.program import GUARD_S, clean_environment
 
 Event = dict[str, Any]
 
@@ -108,7 +108,7 @@ class Daemon:
         self.before = ""
         self.is_forked = True
         self._variables = variables
-        self._process: subprocess.Popen[str] | forking.Forked | None = None
+        self._process: subprocess.Popen[str] | forked_program.Forked | None = None
         work.mkdir(parents=True, exist_ok=True)
 
     def configure(self, *indexes: str, mirror: str = "", service: str = "") -> None:
@@ -121,7 +121,7 @@ class Daemon:
     def __enter__(self) -> Self:
         command = [sys.executable, "-c", f"{self.before}\n{PROGRAM}", "sync", "--config", str(self.config)]
         environment = clean_environment(self.work, **self._variables)
-        self._process = forking.start(
+        self._process = forked_program.start(
             [*command, *self.arguments], env=environment, cwd=self.work, is_forked=self.is_forked
         )
         return self

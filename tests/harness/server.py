@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import forking
 import msgspec
-from mirror_program import GUARD_S, Mirror, clean_environment
 
+from harness import forked_program
+from harness.program import GUARD_S, Mirror, clean_environment
 from simulator import ThreadedSimulator, build_sdist, build_wheel
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -54,7 +54,7 @@ class Server:
         self._heard = threading.Condition()
 
     def __enter__(self) -> Self:
-        self.process = forking.start(self._command, env=self._env, cwd=self._mirror.work)
+        self.process = forked_program.start(self._command, env=self._env, cwd=self._mirror.work)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         assert self.process.stdout is not None

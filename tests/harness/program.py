@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
-import forking
+from harness import forked_program
 
 GUARD_S = 240
 """How long a process may take before a test gives up: a guard against hanging, not a measure."""
@@ -37,7 +37,7 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
 
 def call(command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path) -> Done:
     """Run a program to its end."""
-    return forking.run([str(word) for word in command], env=env, cwd=cwd, timeout=GUARD_S)
+    return forked_program.run([str(word) for word in command], env=env, cwd=cwd, timeout=GUARD_S)
 
 
 def call_well(command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path) -> Done:
@@ -51,7 +51,7 @@ def call_well(command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Pat
 class Running:
     """A ``mirror`` process under way."""
 
-    process: subprocess.Popen[str] | forking.Forked
+    process: subprocess.Popen[str] | forked_program.Forked
 
     def end(self, number: signal.Signals | None = None) -> Done:
         """Send a signal, if one is given, and return how the process ended."""
@@ -122,7 +122,7 @@ class Mirror:
         """Start ``mirror sync --once``; used as ``with``."""
         environment = self._environment(variables)
         command = [str(word) for word in self._command(self._sync(arguments))]
-        return Running(forking.start(command, env=environment, cwd=self.work))
+        return Running(forked_program.start(command, env=environment, cwd=self.work))
 
     def sync_well(self, *arguments: str | Path, **variables: str) -> dict[str, Any]:
         """Run a cycle that must be complete, and return its report."""

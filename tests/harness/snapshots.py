@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from harness.in_process import Mirror, published
 from mirror.holdings.holdings import Holdings
 from mirror.holdings.opening import opened_holdings
 from mirror.state.frozen.snapshots import SnapshotRow
 from mirror.upkeep import snapshot as work
 from mirror.upkeep.compare import compare as run_compare
-from mirroring import Mirror, published
 
 
 @contextlib.asynccontextmanager
@@ -47,7 +47,7 @@ async def compare(mirror: Mirror, first: str, second: str = "now") -> dict[str, 
 
 def shown(place: Path) -> dict[str, dict[str, str]]:
     """Return what an index below ``place`` lists, project -> filename -> sha256; every byte is checked."""
-    from mirroring import _check_files, read_json
+    from harness.in_process import _check_files, read_json
 
     simple = place / "simple"
     names = [p["name"] for p in read_json(simple / "index.v1_json")["projects"]]

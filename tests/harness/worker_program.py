@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirror_program import Done, Mirror, events_of
+
+from harness.program import Done, Mirror, events_of
 
 needs_two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core needs no second process")
 

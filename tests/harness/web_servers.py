@@ -16,7 +16,8 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-from mirror_program import GUARD_S, call_well, clean_environment
+
+from harness.program import GUARD_S, call_well, clean_environment
 
 SERVERS = ("nginx", "caddy", "apache")
 _PROGRAMS = {"nginx": "nginx", "caddy": "caddy", "apache": "apache2"}

@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.handmade import check_public
-
+from harness.handmade_bundles import check_public
 from mirror.bundle import receive as program
 
 CHANGES = ("mkdir", "link", "symlink", "rename", "replace", "unlink", "rmdir", "write", "fsync", "ftruncate")

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 from anyio import to_thread
 
+from harness.in_process import Mirror
 from mirror.config import Config, TargetConfig, WantConfig
 from mirror.holdings.opening import opened_holdings_for_reading
 from mirror.jobs.prove import note_proofs
 from mirror.selection.proof.checking import prove, questions
 from mirror.sync.cycle import run_cycle
 from mirror.sync.report import Report
-from mirroring import Mirror
 from simulator import Simulator
 from simulator.wheels import build_wheel
 

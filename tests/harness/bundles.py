@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from snapshotting import shown
 
+from harness.in_process import Mirror
+from harness.snapshots import shown
 from mirror.bundle import receive as far_program
 from mirror.bundle.volumes import SMALLEST_VOLUME
 from mirror.config import SiteConfig
 from mirror.jobs import bundle_create
 from mirror.jobs.bundle_create import BundleRequest, Dialog
-from mirroring import Mirror
 from simulator import ThreadedSimulator
 
 SITE = "plant"

@@ -6,13 +6,13 @@ import os
 import time
 from pathlib import Path
 
+from harness.in_process import DAY_S, Mirror
 from mirror.holdings.opening import opened_holdings, opened_holdings_for_reading
 from mirror.jobs.repair import check_and_repair
 from mirror.upkeep.findings import Scope, Verification
 from mirror.upkeep.prune import Pruning, Retention, plan_prune
 from mirror.upkeep.prune import prune as run_prune
 from mirror.upkeep.verify import verify as run_verify
-from mirroring import DAY_S, Mirror
 from simulator import Simulator, build_sdist, build_wheel
 
 
