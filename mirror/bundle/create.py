@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -23,14 +23,16 @@ import msgspec
 
 from mirror.bundle import manifest, signing
 from mirror.bundle.hashing import HashingFile, Written
-from mirror.bundle.leaving import load_leaving, render_leaving
 from mirror.bundle.medium import OpenMedium, open_medium
 from mirror.bundle.planning import page_list_path, plan_update
+from mirror.bundle.readme.leaving import load_leaving, render_leaving
+from mirror.bundle.readme.proof import WantProof, render_proof, render_section
 from mirror.bundle.receive import (
     ATTACHED,
     BUNDLE_JSON,
     BUNDLE_SIG,
     PROGRAM,
+    PROOF,
     SERVER,
     bundle_label,
     volume_name,
@@ -183,8 +185,12 @@ async def make_plan(
     basis: Basis,
     *,
     now: float,
+    prove: Callable[[], Awaitable[Sequence[WantProof]]],
 ) -> bool:
-    """Fill a plan; return whether there is anything to send."""
+    """Fill a plan; return whether there is anything to send.
+
+    ``prove`` returns the proofs of wants from the pages of the pin.
+    """
     plan.forget()
     await plan_update(plan, store, layout, pin, basis.bases)
     if not _has_news(plan, order, basis):
@@ -211,6 +217,8 @@ async def make_plan(
         valid_until=None if order.valid_for_s is None else _time(now + order.valid_for_s),
     )
     plan.keep(leaving=await load_leaving(plan, store, basis.bases, pin.revision))
+    proofs = await prove()
+    plan.keep(proof=render_proof(proofs, made_at=_time(now)).decode() if proofs else None)
     # Last: a plan with an order is complete.
     plan.keep(head=head, made_at=now, renderer=RENDERER)
     plan.keep(order=order, sequence=basis.sequence)
@@ -288,8 +296,9 @@ def write_bundle(
                 medium,
                 told,
             )
-        attached = _write_attached(plan, medium, head, key)
-        written = _write_manifest(plan, medium, head, attached, key)
+        proof = _write_proof(plan, medium)
+        attached = _write_attached(plan, medium, head, key, proof)
+        written = _write_manifest(plan, medium, head, attached, key, proof)
         medium.sync()
     sync_directory(directory.parent)
     _log.info("bundle.written", path=str(directory), digest=written.sha256, bytes=total_bytes(plan))
@@ -313,7 +322,7 @@ def _prepare(plan: Plan, medium: OpenMedium) -> None:
 
 def _remove_own(medium: OpenMedium) -> None:
     """Remove the files of an earlier run that did not get far."""
-    own = {*ATTACHED, BUNDLE_JSON, BUNDLE_SIG, manifest.SUMS}
+    own = {*ATTACHED, BUNDLE_JSON, BUNDLE_SIG, PROOF, manifest.SUMS}
     names = medium.names()
     foreign = [name for name in names if name not in own and not Path(name).match("volume-*.tar")]
     if foreign:
@@ -334,12 +343,22 @@ def _check_space(plan: Plan, medium: OpenMedium) -> None:
         raise full_disk_error(str(medium.path), "too little space", advice)
 
 
+def _write_proof(plan: Plan, medium: OpenMedium) -> Written | None:
+    text = plan.meta("proof")
+    if text is None:
+        medium.remove(PROOF)
+        return None
+    return medium.write(PROOF, [text.encode()])
+
+
 def _write_attached(
-    plan: Plan, medium: OpenMedium, head: manifest.Head, key: Signing
+    plan: Plan, medium: OpenMedium, head: manifest.Head, key: Signing, proof: Written | None
 ) -> list[Written]:
     program = _write_program(plan, medium, PROGRAM)
     attached = [program, *_sign_program(plan, medium, program, key, "program")]
     text = manifest.readme(head, medium.path.name, is_signed=key.key is not None)
+    if proof is not None:
+        text += render_section(plan.meta("proof").encode(), proof)
     leaving = plan.meta("leaving")
     text += "" if leaving is None else render_leaving(leaving)
     attached.append(medium.write(manifest.README, [text.encode()]))
@@ -371,12 +390,17 @@ def _sign_program(
 
 
 def _write_manifest(
-    plan: Plan, medium: OpenMedium, head: manifest.Head, attached: list[Written], key: Signing
+    plan: Plan,
+    medium: OpenMedium,
+    head: manifest.Head,
+    attached: list[Written],
+    key: Signing,
+    proof: Written | None,
 ) -> Written:
     """Write ``bundle.json``, the sums and then the signature; it is signed before it is copied to
     the medium.
 
-    The server is not listed: receivers of 0.1 refuse a bundle that lists a file of another name.
+    Server and proof are not listed: receivers of 0.1 refuse a bundle that lists other names.
     """
     server = _write_program(plan, medium, SERVER)
     path = plan.path.with_name(BUNDLE_JSON)
@@ -398,12 +422,13 @@ def _write_manifest(
             Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "")
             for v in plan.volumes()
         ]
-        listed = [*attached, server, *volumes, written]
+        unlisted = [server] if proof is None else [server, proof]
+        listed = [*attached, *unlisted, *volumes, written]
         sums = medium.write(manifest.SUMS, [manifest.render_sums(listed)])
         signature = _signature(plan, path, written, key, "signed")
     signatures = _sign_program(plan, medium, server, key, "server")
     signatures += [] if signature is None else [medium.write(BUNDLE_SIG, [signature])]
-    for copied in [*attached, server, written, sums, *signatures]:
+    for copied in [*attached, *unlisted, written, sums, *signatures]:
         medium.compare(copied)
     path.unlink()
     return written

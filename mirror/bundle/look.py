@@ -26,7 +26,8 @@ from packaging.utils import (
 from packaging.version import InvalidVersion
 
 from mirror.bundle import manifest, receive, signing
-from mirror.bundle.leaving import parse_leaving
+from mirror.bundle.readme.leaving import parse_leaving
+from mirror.bundle.readme.proof import read_results
 from mirror.errors import BundleError, ConfigError
 
 Told = Callable[[int], None]
@@ -53,6 +54,8 @@ class Inspection(msgspec.Struct, kw_only=True):
     """Whether there is a signature, good or bad."""
     leaving: dict[str, list[str]] | None
     """Project -> versions that leave; None where the bundle does not say so."""
+    wants: list[dict[str, Any]] | None
+    """The results of the proof in the bundle, as of ``mirror check``; None where it has none."""
     volumes_here: list[str]
     volumes_missing: list[str]
     problems: list[str]
@@ -95,6 +98,7 @@ class Inspection(msgspec.Struct, kw_only=True):
             "comes": self.changes().comes,
             "changes": self.changes().relabelled,
             "leaves": self.leaving,
+            "wants": self.wants,
             "signer": self.signer,
             "trusted": self.is_trusted,
             "volumes": [volume.name for volume in m.volumes],
@@ -155,6 +159,7 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Inspection:
         is_trusted=is_trusted,
         is_signed=(media[0] / receive.BUNDLE_SIG).exists(),
         leaving=_leaving(media, value),
+        wants=read_results(media, value, problems),
         volumes_here=here,
         volumes_missing=[name for name in names if name not in here],
         problems=problems,

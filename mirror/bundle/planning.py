@@ -185,7 +185,7 @@ async def _plan_files(
                 and held.sha256 == file.hashes.sha256
                 for known, files in zip(project.known, older, strict=True)
             )
-            path = _blob_path(file)
+            path = blob_place(file.hashes.sha256, file.filename)
             if not is_known:
                 wanted.append(
                     PlannedItem(kind="blob", path=path, size=file.size, sha256=file.hashes.sha256)
@@ -219,9 +219,9 @@ def _read_pages(simple: Path, projects: Sequence[ChangedProject]) -> list[_PageT
     return pages
 
 
-def _blob_path(file: _FileToSend) -> str:
-    sha256 = file.hashes.sha256
-    return f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/{file.filename}"
+def blob_place(sha256: str, filename: str) -> str:
+    """Return the path of a blob in the tree, as bundles and pages name it."""
+    return f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/{filename}"
 
 
 def _with_sizes(layout: Layout, items: Sequence[PlannedItem]) -> Iterator[PlannedItem]:

@@ -12,6 +12,7 @@ It answers for the format of bundles (the near side imports its reader from here
     ROOT/serve.py                            the server of the tree, from a bundle that was accepted
     ROOT/receive.py  receive.json (what was applied)  receive.lock  receipt.json (to be carried back)
     ROOT/states/bundle-NNNNNN.sha256         the pages of each kept state, as sha256sum writes them
+    ROOT/states/bundle-NNNNNN.proof.json     whether each want installs from that state
     ROOT/staging/                            unpacked volumes, states in the making
     ROOT/public/files/<aa>/<bb>/<sha256>/…   blobs
     ROOT/public/snapshots/bundle-NNNNNN/     simple/… and files -> ../../files
@@ -76,7 +77,10 @@ BUNDLE_SIG = "bundle.json.sig"
 PROGRAM = "receive.py"
 SERVER = "serve.py"
 SERVER_SIG = "serve.py.sig"
-ATTACHED = ("receive.py", "receive.py.sig", "README.txt", "CONTENTS.json", SERVER, SERVER_SIG)
+README = "README.txt"
+PROOF = "PROOF.json"
+PROOF_LINE = "The proof is PROOF.json, sha256 {sha256}."
+ATTACHED = ("receive.py", "receive.py.sig", README, "CONTENTS.json", SERVER, SERVER_SIG)
 """The names that a manifest may list. The near side does not list the server, since receivers of 0.1 would
 refuse the bundle: the signature of the server itself counts."""
 PAGE_NAMES = ("index.html", "index.v1_html", "index.v1_json")
@@ -88,6 +92,7 @@ MAX_SIGNATURE_BYTES = 64 * 1024
 MAX_TRUST_BYTES = 4 * 1024 * 1024
 MAX_PROGRAM_BYTES = 4 * 1024 * 1024
 MAX_STATE_BYTES = 16 * 1024 * 1024
+MAX_PROOF_BYTES = 64 * 1024 * 1024
 MAX_INTEGER = 1 << 53
 MAX_DEPTH = 16
 MAX_FILENAME_BYTES = 240
@@ -112,6 +117,7 @@ _PAGE = re.compile(r"simple/(?:([a-z0-9-]+)/)?(index\.html|index\.v1_html|index\
 _STATE_NAME = re.compile(r"bundle-[0-9]{6,16}(?:-[0-9a-f]{8})?\Z")
 _LINK = re.compile(r"\.\./\.\./(files/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}/)([^/?#]+)\Z")
 _FOR_SITE = re.compile(r"@site:([^@]*)\Z")
+_PROOF_LINE = re.compile(rb"^The proof is PROOF\.json, sha256 ([0-9a-f]{64})\.$", re.MULTILINE)
 _SERVE_FORMAT = re.compile(rb"^SERVE_FORMAT = ([0-9]{1,6})$", re.MULTILINE)
 _STAGED = re.compile(r"bundle-[0-9a-f]{64}\Z")
 _TEMPORARY = re.compile(r"(?:dropped|file|link|page|probe|signature)-[0-9a-f]{16}\Z")
@@ -959,6 +965,10 @@ class Root:
     def page_list(self, name: str) -> str:
         """Return the path of the list of a state's pages."""
         return f"{self.states}/{name}.sha256"
+
+    def proof(self, name: str) -> str:
+        """Return the path of the proof that came with a state."""
+        return f"{self.states}/{name}.proof.json"
 
     def temporary(self, kind: str) -> str:
         """Return a fresh path in ``staging``; what lies there is removed by the next run."""
@@ -1824,6 +1834,132 @@ def read_server(
     return data
 
 
+def read_proof(
+    media: Sequence[Medium], manifest: Manifest, say: Callable[[str], None]
+) -> Optional[bytes]:
+    """Return the proof of the bundle, whose digest the listed ``README.txt`` names; or None. Raises ``Rejected``."""
+    digest = _digest_of_proof(media, manifest)
+    if digest is None:
+        return None
+    path = next((f"{m.path}/{PROOF}" for m in media if is_there(f"{m.path}/{PROOF}")), None)
+    if path is None:
+        say(f"{PROOF} is not on the medium: nobody can show here which wants install")
+        return None
+    try:
+        data = read_small(path, MAX_PROOF_BYTES)
+    except OSError as exc:
+        raise Rejected(f"{shown(path)}: can't be read: {exc.strerror}") from exc
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise Rejected(f"{shown(path)}: changed: its sha256 is not the one in {README}")
+    try:
+        parse_proof(data)
+    except FormatError as exc:
+        say(f"{PROOF} can't be shown: {exc}; a newer receive.py may read it")
+        return None
+    return data
+
+
+def _digest_of_proof(media: Sequence[Medium], manifest: Manifest) -> Optional[str]:
+    listed = next((item for item in manifest.attached if item.name == README), None)
+    if listed is None or listed.size > MAX_PROOF_BYTES:
+        return None
+    for medium in media:
+        with contextlib.suppress(OSError):
+            data = read_small(f"{medium.path}/{README}", listed.size)
+            found = _PROOF_LINE.findall(data)
+            if found and hashlib.sha256(data).hexdigest() == listed.sha256:
+                return str(found[0].decode())
+    return None
+
+
+def parse_proof(data: bytes) -> dict[str, Any]:
+    """Return a proof: its files, and a result for each want and target. Raises ``FormatError``.
+
+    Keys of newer versions are left out.
+    """
+    try:
+        proof = parse_json(data, MAX_PROOF_BYTES)
+        files = [_line(path, "files", 1024) for path in _list(proof["files"], "files")]
+        results = [_proved(one, len(files)) for one in _list(proof["results"], "results")]
+    except (KeyError, TypeError) as exc:
+        raise FormatError(f"no proof: {type(exc).__name__} {exc}") from exc
+    return {"files": files, "results": results}
+
+
+def _proved(value: dict[str, Any], files: int) -> dict[str, Any]:
+    """Return the result for one want and target."""
+    if not isinstance(value["installable"], bool):
+        raise FormatError("installable: expected true or false")
+    needs = [_count(number, "needs") for number in _list(value["needs"], "needs")]
+    if any(number >= files for number in needs):
+        raise FormatError("needs: a number of no file")
+    gaps = [
+        {key: _text(gap[key], key) for key in ("project", "requirement", "reason", "detail")}
+        for gap in _list(value["gaps"], "gaps")
+    ]
+    return {
+        "want": None if value["want"] is None else _text(value["want"], "want"),
+        "file": None if value["file"] is None else _text(value["file"], "file"),
+        "target": _text(value["target"], "target"),
+        "installable": value["installable"],
+        "files": _count(value["files"], "files"),
+        "bytes": _count(value["bytes"], "bytes"),
+        "gaps": gaps,
+        "needs": needs,
+    }
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise FormatError(f"{where}: expected text")
+    return value
+
+
+def describe_want(result: dict[str, Any]) -> str:
+    """Return one line: a want, a target, and whether it installs there, or its first gap."""
+    name = shown(str(result["want"] or result["file"]))
+    if result["want"] and result["file"]:
+        name = f"{name} ({shown(result['file'])})"
+    place = f"{name} in {shown(result['target'])}"
+    if result["installable"]:
+        return f"{place}: installs, {result['files']} files"
+    gap = result["gaps"][0] if result["gaps"] else {"requirement": "", "project": "", "reason": "?"}
+    what = shown(gap["requirement"] or gap["project"])
+    more = len(result["gaps"]) - 1
+    rest = f", and {more} more" if more > 0 else ""
+    return f"{place}: DOES NOT INSTALL: {what} {shown(gap['reason'])}".replace("  ", " ") + rest
+
+
+def load_proof(root: Root, name: Optional[str]) -> dict[str, Any]:
+    """Return the proof that is kept with a state; an empty one where there is none that can be read."""
+    if name is not None:
+        with contextlib.suppress(OSError, FormatError):
+            return parse_proof(read_small(root.proof(name), MAX_PROOF_BYTES))
+    return {"files": [], "results": []}
+
+
+def wants_of(root: Root) -> dict[str, Any]:
+    """Return the results of the served state's proof as a part of a report; nothing where there is none."""
+    results = load_proof(root, live_name(root))["results"]
+    shown_keys = [{k: v for k, v in result.items() if k != "needs"} for result in results]
+    return {"wants": shown_keys} if shown_keys else {}
+
+
+def hurt_wants(root: Root, name: str, damage: "Sequence[Damage]") -> list[str]:
+    """Return a line for each want that takes a damaged file."""
+    proof = load_proof(root, name)
+    hurt = {item.path for item in damage}
+    lines = []
+    for result in proof["results"]:
+        paths = [proof["files"][n] for n in result["needs"] if proof["files"][n] in hurt]
+        if paths:
+            where = f"{shown(str(result['want'] or result['file']))} in {shown(result['target'])}"
+            lines.append(
+                f"{where} does not install: {shown(paths[0].rpartition('/')[2])} is damaged"
+            )
+    return lines
+
+
 # --- unpacking -------------------------------------------------------------------------------------------------------
 
 
@@ -2618,8 +2754,9 @@ def sweep(root: Root, record: Record, listing: Optional[Listing], talk: Talk) ->
             sync_directory(root.snapshots)
             remove_tree(dropped)
     for name in os.listdir(root.states):
-        if name.endswith(".sha256") and name[: -len(".sha256")] not in kept:
-            os.unlink(f"{root.states}/{name}")
+        for ending in (".sha256", ".proof.json"):
+            if name.endswith(ending) and name[: -len(ending)] not in kept:
+                os.unlink(f"{root.states}/{name}")
     found = listing or Listing()
     try:
         for entry in record.applied if listing is None else record.applied[:-1]:
@@ -3024,6 +3161,7 @@ def _receive_one(
         if is_new:
             judge_time(manifest, talk, allow_expired=arguments.allow_expired)
         check_attached(media, manifest)
+        proof = read_proof(media, manifest, talk.say)
         server = None
         if trust is not None:
             label = shown(arguments.trust or "")
@@ -3033,7 +3171,9 @@ def _receive_one(
                 lambda data, signature: _find_signers(root, data, signature, trust, keygen, label),
             )
         if is_new:
-            record = _apply(root, media, manifest, digest, record, signer, arguments.keep, talk)
+            record = _apply(
+                root, media, manifest, digest, record, signer, arguments.keep, talk, proof
+            )
         assert record is not None
         if record.sweep:
             record = sweep(root, record, None, talk)
@@ -3051,6 +3191,7 @@ def _apply(
     signer: str,
     keep: int,
     talk: Talk,
+    proof: Optional[bytes],
 ) -> Record:
     work = Work(root, digest)
     unpack(root, work, media, manifest, talk)
@@ -3065,6 +3206,9 @@ def _apply(
     )
     talk.say("making the new state")
     listing = apply_update(root, work, record, entry, manifest)
+    remove_tree(root.proof(name))
+    if proof is not None:
+        root.replace(root.proof(name), proof)
     old = record.applied if record else ()
     is_fresh = not is_there(root.simple)
     # Files that nothing lists: of a bundle that never became whole, or of states that no record tells of.
@@ -3098,7 +3242,8 @@ def _finish(
     for path in root.staged(_STAGED, _TEMPORARY):
         remove_tree(path)
     outcome = ("mended" if manifest.kind == "repair" else "applied") if is_new else "unchanged"
-    return {**receipt, "outcome": outcome, "live": live_name(root), "signer": record.signer}
+    found = {**receipt, "outcome": outcome, "live": live_name(root), "signer": record.signer}
+    return {**found, **wants_of(root)}
 
 
 def run_check(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, Any]:
@@ -3113,6 +3258,7 @@ def run_check(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str
     if damage:
         lines = [f"{item.problem}: {shown(item.path)}" for item in damage[:_SHOWN]]
         more = [f"… and {len(damage) - _SHOWN} more"] if len(damage) > _SHOWN else []
+        more += hurt_wants(root, record.last.name, damage)[:_SHOWN]
         if any("simple/" in item.path for item in damage):
             more.append(
                 "what a damaged page lists was not checked: run --check again after the repair"
@@ -3126,7 +3272,8 @@ def run_check(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str
             carried = arguments.list or root.receipt
             more.append(f"carry {carried} to the near side, for `mirror bundle create --repair`")
         raise Rejected(*lines, *more)
-    return {**receipt, "outcome": "whole", "live": live_name(root), "signer": record.signer}
+    found = {**receipt, "outcome": "whole", "live": live_name(root), "signer": record.signer}
+    return {**found, **wants_of(root)}
 
 
 def _is_own_link(path: str) -> bool:
@@ -3187,6 +3334,7 @@ def _summary(root: Root, record: Record) -> dict[str, Any]:
         "live": live_name(root),
         "applied": [entry._asdict() for entry in record.applied],
         "free_bytes": free_bytes(root.path),
+        **wants_of(root),
     }
 
 
@@ -3201,6 +3349,7 @@ def _show(root: Root, report: dict[str, Any]) -> None:
             "whole": f"everything that {label} and the kept states list is whole",
         }
         print(said[outcome])
+        _show_wants(report.get("wants", []))
         print(f"carry {root.receipt} back to the near side")
         return
     print(
@@ -3211,6 +3360,16 @@ def _show(root: Root, report: dict[str, Any]) -> None:
         print(
             f"{entry['sequence']:8d}  made {entry['created_at']}  applied {entry['applied_at']}{served}"
         )
+    _show_wants(report.get("wants", []))
+
+
+def _show_wants(wants: Sequence[dict[str, Any]]) -> None:
+    """Print which wants install by the proof of the served state: first those that don't."""
+    for result in sorted(wants, key=lambda one: bool(one["installable"]))[:_SHOWN]:
+        print(describe_want(result))
+    if len(wants) > _SHOWN:
+        good = sum(bool(one["installable"]) for one in wants)
+        print(f"in all {good} of {len(wants)} install; --status --json names each")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -58,7 +58,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional, Union
 from urllib.parse import quote, unquote_to_bytes
 
-SERVE_FORMAT = 2
+SERVE_FORMAT = 3
 """Number of this form of the program; only a higher one replaces an installed program."""
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
@@ -73,6 +73,7 @@ LATEST = {
 METADATA_ENDING = ".metadata"
 
 MAX_CONNECTIONS = 200
+_MAX_PROOF_BYTES = 64 << 20
 MAX_HEADER_BYTES = 32 * 1024
 MAX_PAGE_BYTES = 1 << 30
 MAX_CACHE_BYTES = 64 << 20
@@ -539,6 +540,7 @@ def _overview(tree: FarTree, request: Request) -> Answer:
         f"uv pip install --default-index {html.escape(index)} PROJECT</pre>",
         "<p>A lock file that was made elsewhere names other addresses. Rewrite it on a machine that",
         f"has the program: <code>mirror lock rewrite FILE --to {html.escape(index)}</code></p>",
+        *_what_installs(tree),
         f"<h2>{len(hits)} of {len(names)} projects</h2>",
         '<form action="./"><label>Name contains',
         f'<input name="q" type="search" value="{html.escape(text)}"></label>',
@@ -582,6 +584,31 @@ def _what_arrived(tree: FarTree) -> list[str]:
         return [f"{bundle}, made {entry['created_at']}, {signer}, applied {entry['applied_at']}."]
     except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError):
         return [f"Served is {name}."] if name else []
+
+
+def _what_installs(tree: FarTree) -> list[str]:
+    """Return the proof that came with the served state as a table, where it can be read."""
+    state = tree.state_of(None, "")
+    name = state[1] if state and len(state) == 3 else ""
+    rows = []
+    try:
+        with open(os.path.join(tree.root, "states", f"{name}.proof.json"), "rb") as file:
+            proof = json.loads(file.read(_MAX_PROOF_BYTES))
+        for result in proof["results"]:
+            about = [str(result[key]) for key in ("want", "file") if result[key] is not None]
+            gaps = [
+                f"{gap['requirement'] or gap['project']}: {gap['reason']}: {gap['detail']}"
+                for gap in result["gaps"]
+            ]
+            answer = f"yes, {int(result['files'])} files" if result["installable"] else "no"
+            cells = (" ".join(about), str(result["target"]), answer, "; ".join(gaps))
+            rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    head = "<tr><th>Want</th><th>Target</th><th>Installs</th><th>What is missing</th></tr>"
+    more = f"<p>{len(rows) - MAX_SHOWN} more are not shown.</p>" if len(rows) > MAX_SHOWN else ""
+    lines = [f"<tr>{row}</tr>" for row in rows[:MAX_SHOWN]]
+    return ["<h2>What installs</h2><table>", head, *lines, "</table>", more] if rows else []
 
 
 # --- wishes -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -38,14 +38,18 @@ from mirror.bundle.create import (
     write_bundle,
 )
 from mirror.bundle.manifest import Head
+from mirror.bundle.planning import blob_place
+from mirror.bundle.readme.proof import WantProof
 from mirror.bundle.repair import Receipt, find_withheld
 from mirror.bundle.volumes import Told
 from mirror.config import Config
-from mirror.errors import ConfigError, StateError, TreeError, shown_text
+from mirror.errors import ConfigError, MirrorError, StateError, TreeError, shown_text
 from mirror.holdings.holdings import Holdings
 from mirror.holdings.opening import check_user, opened_holdings, opened_holdings_for_reading
 from mirror.jobs.bundle_sites import drop_unfinished, load_bundles
+from mirror.jobs.prove import prove_wants
 from mirror.logs import get_logger
+from mirror.selection.proof.checking import ProofMode, with_remembered_wants
 from mirror.state.frozen.plan import Plan, open_plan
 from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow, load_snapshots
 from mirror.tree.layout import Layout
@@ -69,6 +73,8 @@ class BundleRequest(msgspec.Struct, frozen=True, kw_only=True):
     since: int | None = None
     full: bool = False
     valid_for_s: float | None = None
+    env: Mapping[str, str] = {}
+    """Where the resolver is found, for the proof of wants."""
 
 
 def _go_on(_head: Head, _plan: Plan) -> bool:
@@ -198,13 +204,50 @@ async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> 
     with open_plan(plan_path(layout, pin.name)) as plan:
         async with opened_holdings_for_reading(settings, limits) as holdings:
             has_news = await make_plan(
-                plan, holdings.store, layout, pin, order, basis, now=time.time()
+                plan,
+                holdings.store,
+                layout,
+                pin,
+                order,
+                basis,
+                now=time.time(),
+                prove=partial(_prove, request, holdings, sources_of(layout, pin.name)[1]),
             )
     if has_news:
         return _Begun(pin=pin, order=order, basis=basis)
     async with _opened(request.config, wait_s) as holdings:
         await remove(holdings, pin)
     return None
+
+
+async def _prove(request: BundleRequest, holdings: Holdings, pages: Path) -> Sequence[WantProof]:
+    """Prove the wants from the pages of a bundle; none where there are none, or no proof is possible."""
+    config, layout = await with_remembered_wants(request.config, holdings.store), holdings.layout
+    if not config.wants:
+        return ()
+    try:
+        proofs = await prove_wants(
+            config,
+            layout,
+            holdings.store,
+            request.env,
+            simple=pages / "simple",
+            mode=ProofMode.FOR_BUNDLE,
+        )
+    except MirrorError as exc:
+        _log.warning("bundle.unproved", site=request.site, problem=str(exc))
+        return ()
+    return [
+        WantProof(
+            result=proof.as_json(),
+            files=tuple(
+                blob_place(sha256, file.filename)
+                for file in proof.unique_files
+                if (sha256 := dict(file.digests).get("sha256"))
+            ),
+        )
+        for proof in proofs
+    ]
 
 
 async def _continued_pin(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import anyio.to_thread
 import msgspec
@@ -14,7 +15,12 @@ from mirror.holdings.opening import opened_holdings_for_reading
 from mirror.jobs.notify_command import is_worth_notifying
 from mirror.logs import get_logger
 from mirror.selection.proof.answers import Proof
-from mirror.selection.proof.checking import prove, questions, with_remembered_wants
+from mirror.selection.proof.checking import (
+    ProofMode,
+    prove,
+    questions,
+    with_remembered_wants,
+)
 from mirror.state.notes import WantNote, load_note, record_note
 from mirror.state.store import Store
 from mirror.state.wants.proofs import load_proofs, record_proofs
@@ -36,18 +42,19 @@ async def prove_wants(
     names: Sequence[str] = (),
     target: str | None = None,
     snapshot: str | None = None,
-    after_cycle: bool = False,
+    simple: Path | None = None,
+    mode: ProofMode = ProofMode.BY_HAND,
 ) -> list[Proof]:
     """Prove wants, or files, from the published pages or a snapshot.
 
-    ``after_cycle``: proofs are recorded, and only those run whose rows changed.
+    ``simple``: other pages of the same tree.
 
     ``store``: None for a tree without a state, as on the far side. Raises ``ConfigError``,
     ``TreeError``, ``StateError``.
     """
     config = await with_remembered_wants(config, store)
     asked = await anyio.to_thread.run_sync(questions, config, names, target)
-    simple = layout.simple
+    simple = simple or layout.simple
     if snapshot is not None:
         simple = snapshot_path(layout, snapshot) / "simple"
         if not NAME.fullmatch(snapshot) or not await anyio.Path(simple).is_dir():
@@ -59,7 +66,7 @@ async def prove_wants(
         store,
         env=env,
         metadata_limit_bytes=config.limits.metadata_size,
-        after_cycle=after_cycle,
+        mode=mode,
     )
 
 
@@ -117,7 +124,7 @@ async def note_proofs(cycle: Cycle, config: Config, env: Mapping[str, str]) -> N
         return
     try:
         layout = cycle.holdings.layout
-        proofs = await prove_wants(config, layout, cycle.store, env, after_cycle=True)
+        proofs = await prove_wants(config, layout, cycle.store, env, mode=ProofMode.AFTER_CYCLE)
     except MirrorError as exc:
         _log.warning("wants.unproved", problem=str(exc))
         return

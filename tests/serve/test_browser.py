@@ -33,6 +33,7 @@ PAGES = [
     "changes/",
     "snapshots/?from=first&to=now",
     "failures/",
+    "wants/",
     "setup/",
 ]
 LOOKS = [("light", 1440, True), ("dark", 1440, False), ("dark", 360, True), ("light", 360, False)]

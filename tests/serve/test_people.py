@@ -30,6 +30,7 @@ PAGES = [
     "/snapshots/",
     "/snapshots/?from=first&to=now",
     "/failures/",
+    "/wants/",
     "/setup/",
 ]
 

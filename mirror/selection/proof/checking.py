@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 
 import msgspec
@@ -33,6 +34,17 @@ from mirror.state.wants.needs import (
 )
 from mirror.state.wants.proofs import StoredProof, load_proofs, record_proofs
 from mirror.tree.layout import Layout
+
+
+class ProofMode(Enum):
+    """How much of a proof is done again, and whether it is recorded."""
+
+    BY_HAND = "by-hand"
+    """The bytes of all files are read again."""
+    AFTER_CYCLE = "after-cycle"
+    """The bytes are read where rows changed or a file was damaged; proofs are recorded."""
+    FOR_BUNDLE = "for-bundle"
+    """As after a cycle, and nothing is recorded."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,17 +126,16 @@ async def prove(
     *,
     env: Mapping[str, str],
     metadata_limit_bytes: int,
-    after_cycle: bool = False,
+    mode: ProofMode = ProofMode.BY_HAND,
 ) -> list[Proof]:
     """Prove each question from the pages below ``simple``. Raises ``ConfigError``, ``TreeError``.
 
-    A proof whose rows are unchanged since the last cycle is not run again; the bytes of its files
-    are read again. ``after_cycle``: not even these, unless a file was damaged; the proofs are
-    recorded.
+    A proof whose rows are unchanged since the last cycle is not run again.
     """
+    records = mode is ProofMode.AFTER_CYCLE
     published = Published(layout, simple, metadata_limit_bytes=metadata_limit_bytes)
     has_requirements = any(isinstance(one.source, Resolution) for one in asked)
-    uv = await open_uv(env, store, records=after_cycle) if has_requirements else None
+    uv = await open_uv(env, store, records=records) if has_requirements else None
     known = await _load_known(store, asked)
     earlier = await load_proofs(store) if store is not None else {}
     kept: dict[Key, StoredProof] = {}
@@ -138,15 +149,15 @@ async def prove(
             before = await reusable(earlier.get(one.key), asks, published)
             if before is None:
                 answer = await prover.answer(one.source, one.environments, one.want)
-            elif after_cycle and not before.is_damaged:
+            elif mode is not ProofMode.BY_HAND and not before.is_damaged:
                 answer = before
             else:
                 answer = await prover.judged(before, one.source, one.environments)
-            if after_cycle and one.want is not None and answer.names:
+            if records and one.want is not None and answer.names:
                 kept[one.key] = await stored_proof(one.key, answer, asks, published)
             base = Proof(want=one.source.want, file=one.source.file, target=one.key.target)
             proofs.append(proof_of(base, answer, facts))
-    if after_cycle and store is not None:
+    if records and store is not None:
         new = [proof for key, proof in kept.items() if earlier.get(key) != proof]
         await record_proofs(store, new, earlier.keys() - kept.keys())
     return proofs

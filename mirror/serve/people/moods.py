@@ -81,6 +81,20 @@ def judge_whole(status: Status) -> Mood:
     return Mood(mood="good", word="whole", detail="Everything wanted and offered is held.")
 
 
+def judge_wants(status: Status) -> Mood | None:
+    """Return whether the wants install in all their targets; None without a proof."""
+    notes = status.notes.wants if status.notes is not None else ()
+    if not notes:
+        return None
+    names = {(note.want, note.file) for note in notes}
+    bad = {(note.want, note.file) for note in notes if not note.installable}
+    if not bad:
+        word, detail = "install", f"{counted(len(names), 'want')} proved in all targets."
+        return Mood(mood="good", word=word, detail=detail, address="wants/")
+    detail = f"{len(bad):,} of {counted(len(names), 'want')} do not install."
+    return Mood(mood="bad", word="gaps", detail=detail, address="wants/")
+
+
 def judge_room(status: Status) -> RoomMood | None:
     """Return the room on the disk of the tree."""
     if status.disk is None:

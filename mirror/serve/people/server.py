@@ -63,6 +63,7 @@ _SLOW: Final = frozenset(
         PeopleView.CHANGES,
         PeopleView.FEED,
         PeopleView.FAILURES,
+        PeopleView.WANTS,
         PeopleView.SNAPSHOTS,
         Api.STATUS,
         Api.CHANGES,
@@ -167,6 +168,8 @@ def _plan(
             return (shown.kind, *pair), partial(views.snapshots_page, reading, site, *pair)
         case PeopleView.FAILURES:
             return (shown.kind,), partial(views.failures_page, reading, site)
+        case PeopleView.WANTS:
+            return (shown.kind,), partial(views.wants_page, reading, site)
         case PeopleView.FEED:
             return (shown.kind,), partial(views.changes_feed, reading)
         case _:

@@ -19,6 +19,7 @@ from mirror.serve.facts.projects import ProjectFacts, VersionFacts, load_project
 from mirror.serve.facts.reading import Reading
 from mirror.serve.facts.search import load_search_facts
 from mirror.serve.facts.tree_pages import NameList
+from mirror.serve.facts.wants import load_want_facts
 from mirror.serve.facts.whole import (
     CycleNews,
     failure_groups,
@@ -32,7 +33,7 @@ from mirror.serve.facts.whole import (
 from mirror.serve.people.address import INDEX_MARK, TRUST_MARK, client_address
 from mirror.serve.people.chart import draw_growth
 from mirror.serve.people.kept import Rendered
-from mirror.serve.people.moods import index_lines, judge_fresh, judge_room, judge_whole
+from mirror.serve.people.moods import index_lines, judge_fresh, judge_room, judge_wants, judge_whole
 from mirror.serve.people.rendering import render
 from mirror.state.frozen.snapshots import SnapshotRow
 from mirror.status.value import Status
@@ -70,6 +71,7 @@ def overview_page(reading: Reading, site: Site) -> Rendered:
         "fresh": judge_fresh(status),
         "whole": judge_whole(status),
         "disk": judge_room(status),
+        "wants": judge_wants(status),
         "chart": draw_growth(load_growth_facts(reading), now=status.now),
         "news": load_news(reading, before=None, limit=_LATEST_CYCLES),
         "held_projects": sum(one.projects for one in held),
@@ -257,6 +259,13 @@ def failures_page(reading: Reading, site: Site) -> Rendered:
             "damage": _damage(status, site.layout.root),
         }
     return _page(reading, "failures.html", "../", "Failures", values)
+
+
+def wants_page(reading: Reading, site: Site) -> Rendered:
+    """Return the page of the wants: targets, gaps, and what to do."""
+    wants = load_want_facts(reading, site.layout.root)
+    values = {"wants": wants, "installable": sum(one.is_installable for one in wants or ())}
+    return _page(reading, "wants.html", "../", "Wants", values)
 
 
 def _damage(status: Status, root: Path) -> list[dict[str, str]]:

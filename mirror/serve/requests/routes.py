@@ -76,6 +76,7 @@ class PeopleView(Enum):
     CHANGES = "changes"
     SNAPSHOTS = "snapshots"
     FAILURES = "failures"
+    WANTS = "wants"
     SETUP = "setup"
     FEED = "changes.atom"
 
@@ -130,7 +131,13 @@ _FIXED: Final[dict[tuple[str, ...], Route]] = {
 }
 _VIEWS: Final[dict[tuple[str, ...], PeopleView]] = {
     (view.value,): view
-    for view in (PeopleView.CHANGES, PeopleView.SNAPSHOTS, PeopleView.FAILURES, PeopleView.SETUP)
+    for view in (
+        PeopleView.CHANGES,
+        PeopleView.SNAPSHOTS,
+        PeopleView.FAILURES,
+        PeopleView.WANTS,
+        PeopleView.SETUP,
+    )
 }
 
 

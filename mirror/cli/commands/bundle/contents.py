@@ -80,6 +80,8 @@ def verify(
 
 
 def _show_contents(found: Inspection) -> None:
+    from mirror.bundle.receive import describe_want
+
     m = found.manifest
     write_out(
         f"{m.label}: {m.kind} for the site {m.site}, made {m.created_at} by {m.tool}, chain {m.chain[:8]}…"
@@ -114,6 +116,8 @@ def _show_contents(found: Inspection) -> None:
     )
     if more:
         write_out(f"  … and {counted(more, 'more line')}: --json lists all")
+    for result in (found.wants or [])[:_MOST_LINES]:
+        write_out(f"  want     {safe(describe_want(result))}")
     state = m.state
     write_out(
         f"leads to {counted(state.projects, 'project')}, {counted(state.files, 'file')} ({size(state.bytes)})"

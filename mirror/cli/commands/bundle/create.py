@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -120,6 +121,7 @@ def create(
         since=since,
         full=full,
         valid_for_s=_valid_for(valid_for),
+        env=dict(os.environ),
     )
     report = _make(options, request, repair)
     if json:
@@ -212,8 +214,6 @@ def _check_target(to: Path, *, local: bool) -> None:
 
 
 async def _prove(config: Config, snapshot: str | None) -> None:
-    import os
-
     from mirror.holdings.opening import opened_holdings_for_reading
     from mirror.jobs.prove import require_proof
 
