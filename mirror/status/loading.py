@@ -11,6 +11,7 @@ from mirror.config import Config
 from mirror.core.schedule import DiskSample
 from mirror.state.notes import CredentialNote, load_notes
 from mirror.state.readers.overview import load_overview
+from mirror.state.readers.sizes import load_sizes
 from mirror.state.store import Store
 from mirror.status.value import CredentialState, Status
 from mirror.tree.atomic import disk_space
@@ -34,6 +35,7 @@ async def load_status(store: Store, config: Config, *, max_failures: int | None)
         daemon_pid=_working_pid(layout.daemon_lock),
         locked_at=locked_since(layout.tree_lock),
         disk=_disk_now(config.mirror.root, now),
+        sizes=await load_sizes(store),
     )
 
 

@@ -16,6 +16,8 @@ null::
      "upkeep": {"finished_at": "…Z", "pruned": 1, "pruned_bytes": 1, "checked": 1, "checked_bytes": 1},
      "damage": [{"path": "files/…", "damage": "bytes", "detail": "…", "found_at": "…Z"}],
      "disk": {"free_bytes": 1, "size_bytes": 1, "growth_bytes_per_day": 1, "days_until_full": 1.0},
+     "want_bytes": [{"want": "apps", "files": 1, "bytes": 1, "own_bytes": 1}],     own: of files that no other want needs
+     "largest_projects": [{"index": "default", "project": "p", "files": 1, "bytes": 1}],        the ten largest
      "wants": [{"want": "apps", "file": null, "target": "linux/3.12/linux-x86_64", "installable": true, …}],   as check
      "not_served": [{"index": "default", "project": "p", "detail": "…"}],
      "failures_total": 1, "failures": [{"index": "default", "project": "p", "filename": "p-1.tar.gz", "reason":
@@ -32,6 +34,7 @@ import msgspec
 from mirror.core.times import utc_text
 from mirror.errors import Reason, shown_url
 from mirror.state.readers.overview import IndexOverview
+from mirror.state.readers.sizes import Sizes
 from mirror.status.value import Status
 
 
@@ -69,6 +72,7 @@ def status_object(status: Status) -> dict[str, Any]:
         "interrupted": status.interrupted,
         "indexes": [_index_json(status, index) for index in overview.indexes],
         **_notes_json(status),
+        **_sizes_json(status.sizes),
         "wants": [msgspec.to_builtins(note) for note in status.notes.wants] if status.notes else [],
         "not_served": [
             {"index": one.index, "project": one.project, "detail": one.detail}
@@ -92,6 +96,19 @@ def status_object(status: Status) -> dict[str, Any]:
                 "next_at": _utc(row.next_at),
             }
             for row in overview.failures
+        ],
+    }
+
+
+def _sizes_json(sizes: Sizes) -> dict[str, Any]:
+    return {
+        "want_bytes": [
+            {"want": one.want, "files": one.files, "bytes": one.size, "own_bytes": one.own_size}
+            for one in sizes.wants
+        ],
+        "largest_projects": [
+            {"index": one.index, "project": one.project, "files": one.files, "bytes": one.size}
+            for one in sizes.projects
         ],
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.config import Config, IndexConfig
@@ -12,6 +12,7 @@ from mirror.exit_codes import SIGNALS, ExitCode, exit_code_of_index, first_of
 from mirror.state.listing.sources import SourceRow
 from mirror.state.notes import Activity, DamageNote, Notes
 from mirror.state.readers.overview import IndexOverview, Overview
+from mirror.state.readers.sizes import Sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class Status:
     """When the process that works on the mirror took the lock."""
     disk: DiskSample | None = None
     """Now."""
+    sizes: Sizes = field(default_factory=Sizes)
 
     @property
     def activity(self) -> Activity | None:

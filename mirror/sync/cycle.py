@@ -52,6 +52,7 @@ from mirror.state.missing.ledger import (
     record_failures,
 )
 from mirror.state.readers.overview import load_counts
+from mirror.state.wants.unwanted import load_newly_unwanted, mark_unwanted
 from mirror.sync.fetch import Fetcher, workers_of
 from mirror.sync.needs.leaving import count_unwanted_of, drain_unwanted, plan_unwanted
 from mirror.sync.needs.pages import CyclePages
@@ -130,6 +131,8 @@ async def _run_steps(cycle: Cycle) -> None:
     dues = await _look_at_roots(cycle)
     pages = CyclePages(cycle, dues)
     if cycle.needs is not None:
+        if cycle.options.dry_run:
+            await mark_unwanted(cycle.store)
         await cycle.needs.settle(pages, cycle=cycle.id)
     await _count_due(cycle, dues)
     await _tell_what_is_not_there(cycle, [run for run, _ in dues])
@@ -158,13 +161,7 @@ async def _run_steps(cycle: Cycle) -> None:
                     [d for d in dues if d[1].source.position > due.source.position],
                 )
     if cycle.options.dry_run:
-        plan_of_cycle(cycle).extend(await plan_orphaned(cycle))
-        cycle.report.free_bytes = await anyio.to_thread.run_sync(cycle.files.free_bytes)
-        plan_of_cycle(cycle).extend(await plan_foreign(cycle))
-        if cycle.needs is not None:
-            await cycle.needs.finish()
-            cycle.report.want_plans = await cycle.needs.planned()
-        plan_of_cycle(cycle).extend(await plan_unwanted(cycle, keep_s=cycle.keep_unwanted_s))
+        await _plan_rest(cycle)
         return
     await remove_orphaned(cycle, publisher)
     await settle_unclaimed(cycle, publisher)
@@ -173,6 +170,18 @@ async def _run_steps(cycle: Cycle) -> None:
         await drain_unwanted(cycle, publisher, keep_s=cycle.keep_unwanted_s)
     await publisher.publish_marked()
     await sweep_after(cycle)
+
+
+async def _plan_rest(cycle: Cycle) -> None:
+    """Add to the plan what a cycle does after its pages are read."""
+    plan_of_cycle(cycle).extend(await plan_orphaned(cycle))
+    cycle.report.free_bytes = await anyio.to_thread.run_sync(cycle.files.free_bytes)
+    plan_of_cycle(cycle).extend(await plan_foreign(cycle))
+    if cycle.needs is not None:
+        await cycle.needs.finish()
+        cycle.report.want_plans = await cycle.needs.planned()
+        cycle.report.newly_unwanted = await load_newly_unwanted(cycle.store)
+    plan_of_cycle(cycle).extend(await plan_unwanted(cycle, keep_s=cycle.keep_unwanted_s))
 
 
 async def _publish_what_is_held(cycle: Cycle) -> None:

@@ -17,6 +17,7 @@ from mirror.core.times import utc_text
 from mirror.errors import MirrorError, Reason
 from mirror.exit_codes import ExitCode, exit_code_for, exit_code_of_failure, first_of
 from mirror.logs import redact
+from mirror.state.wants.unwanted import NewlyUnwanted
 
 
 class Outcome(Enum):
@@ -136,6 +137,8 @@ class Report(msgspec.Struct, kw_only=True):
     """The proofs after a cycle that changed something, as ``mirror check`` prints them."""
     want_plans: list[WantPlan] = msgspec.field(default_factory=list)
     """For a plan: the files that come for each want and target."""
+    newly_unwanted: list[NewlyUnwanted] = msgspec.field(default_factory=list)
+    """For a plan: the files that no want would need any more, by index."""
     free_bytes: int | None = None
     """Free bytes on the disk, for a plan."""
     events: list[dict[str, str]] = msgspec.field(default_factory=list)
@@ -197,7 +200,23 @@ class Report(msgspec.Struct, kw_only=True):
             shown["wants"] = self.wants
         if self.plan is not None:
             shown["plan"] = [item.as_json() for item in self.plan]
+            shown["want_plans"] = [_want_plan_json(one) for one in self.want_plans]
+            shown["unwanted"] = [
+                {"index": one.index, "files": one.files, "bytes": one.size}
+                for one in self.newly_unwanted
+            ]
         return shown
+
+
+def _want_plan_json(plan: WantPlan) -> dict[str, Any]:
+    return {
+        "want": plan.want,
+        "file": plan.file,
+        "target": plan.target,
+        "files": plan.files,
+        "bytes": plan.size,
+        "gaps": list(plan.gaps),
+    }
 
 
 def nothing_wanted(listed: str) -> str:

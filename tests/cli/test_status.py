@@ -347,6 +347,8 @@ def test_json():
         "upkeep": None,
         "damage": [],
         "disk": None,
+        "want_bytes": [],
+        "largest_projects": [],
         "wants": [],
         "not_served": [],
         "failures_total": 3,

@@ -261,6 +261,7 @@ PLANS = {
             "a      p              -        -        -       1            -",
             "TOTAL  1 project      -        -        -       1            -",
             "",
+            "a: 1 file to remove from the pages, 1.0 kB; deleted after keep-removed, unless a snapshot needs them.",
             "Interrupted. What was finished is kept; the next run goes on from there.",
             NOT_CHANGED,
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -78,8 +79,10 @@ def test_commands_speak_of_wants(indexes: Path, tmp_path: Path):
         "instead": [],
         "gaps": [],
     }
-    [noted] = json.loads(run(indexes, "status", "--json"))["wants"]
+    status = json.loads(run(indexes, "status", "--json"))
+    [noted] = status["wants"]
     assert (noted["want"], noted["installable"]) == ("apps", True)
+    assert status["want_bytes"] == [{"want": "apps", "files": 2, "bytes": size, "own_bytes": size}]
     run(indexes, "snapshot", "create", "good", "--require-proof")
     run(indexes, "snapshot", "promote", "good", "--channel", "stable", "--require-proof")
     root = str(tmp_path / "root")
@@ -104,3 +107,47 @@ def test_commands_speak_of_wants(indexes: Path, tmp_path: Path):
     assert exit_code_for(refused.exception) == 7
     unknown = CliRunner().invoke(app, ["--config", str(indexes), "check", "nothing-of-this-name"])
     assert isinstance(unknown.exception, ConfigError)
+
+
+def plan_of(config: Path, *, code: int = 0) -> dict[str, Any]:
+    """Return the plan of a dry run: its items by action, and what comes and goes for wants."""
+    report = json.loads(run(config, "sync", "--once", "--dry-run", "--json", code=code))
+    actions: dict[str, list[str]] = {}
+    for item in report["plan"]:
+        assert item["size"] > 0
+        actions.setdefault(item["action"], []).append(item["filename"])
+    shown = {action: sorted(names) for action, names in actions.items()}
+    shown["unwanted"] = [(one["index"], one["files"]) for one in report["unwanted"]]
+    assert all(one["bytes"] > 0 for one in report["unwanted"])
+    shown["wants"] = {(one["want"], one["target"]): one["files"] for one in report["want_plans"]}
+    return {key: value for key, value in shown.items() if value}
+
+
+def test_a_dry_run_shows_what_a_change_brings_and_lets_go(indexes: Path, tmp_path: Path):
+    """A want more, less or narrower, a target more, a rule: bytes that come, leave, or are needed by no want any more."""
+    run(indexes, "sync", "--once")
+    text, on_linux = indexes.read_text(), "linux/3.12.4/linux-x86_64"
+    assert plan_of(indexes) == {"wants": {("apps", on_linux): 0}}
+    (tmp_path / "wants.txt").write_text("app\nother\n")
+    assert plan_of(indexes) == {"fetch": ["other-1.0-py3-none-any.whl"], "wants": {("apps", on_linux): 1}}
+    (tmp_path / "wants.txt").write_text("lib\nother\n")  # app stays until other is held, and is named all the same
+    assert plan_of(indexes) == {
+        "fetch": ["other-1.0-py3-none-any.whl"],
+        "wants": {("apps", on_linux): 1},
+        "unwanted": [("second", 1)],
+    }
+    said = run(indexes, "sync", "--once", "--dry-run")
+    assert "second: 1 file that no want would need any more, " in said
+    (tmp_path / "wants.txt").write_text("app\n")
+    more = '[[want]]\nname = "more"\nrequirements = ["lib"]\ntargets = ["mac"]\n'
+    mac = '[[target]]\nname = "mac"\npython = ["3.12.4"]\nplatforms = ["macos-arm64"]\n'
+    indexes.write_text(f"{text}{mac}{more}")
+    on_mac = "mac/3.12.4/macos-arm64"
+    wants = {("apps", on_linux): 0, ("apps", on_mac): 0, ("more", on_mac): 0}
+    assert plan_of(indexes) == {"wants": wants}
+    indexes.write_text(text.replace('name = "first"', 'name = "first"\nexclude-files = ["lib-*"]'))
+    assert plan_of(indexes, code=5)["remove"] == ["lib-1.0-py3-none-any.whl"]  # apps needs it: unresolved
+    said = run(indexes, "sync", "--once", "--dry-run", code=5)
+    assert "first: 1 file to remove from the pages, " in said
+    indexes.write_text(text)
+    assert plan_of(indexes) == {"wants": {("apps", on_linux): 0}}  # a plan changes nothing

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mirror.cli.text import counted, safe, size, table
 from mirror.cli.words.cycle import Place, describe_warnings
 
 if TYPE_CHECKING:
     from mirror.sync.report import PlanItem, Report
+
+K = TypeVar("K", bound=str | tuple[str, str])
 
 MAX_PROJECTS = 40
 """A larger plan is summed up, since ``--json`` has every item."""
@@ -28,6 +30,7 @@ class _Sum:
     replace: int = 0
     relabel: int = 0
     remove: int = 0
+    removed_size: int = 0
     size: int = 0
     unsized: int = 0
 
@@ -36,6 +39,8 @@ class _Sum:
         if item.action in {"fetch", "replace"}:
             self.size += item.size or 0
             self.unsized += item.size is None
+        if item.action == "remove":
+            self.removed_size += item.size or 0
 
     def cells(self) -> tuple[str, ...]:
         counts = (self.fetch, self.replace, self.relabel, self.remove)
@@ -58,6 +63,7 @@ def describe_plan(report: Report, place: Place) -> list[str]:
         lines.append("Nothing to do: the mirror has all that is wanted and offered.")
     lines += _wants(report)
     lines += _room(report, items)
+    lines += _leaving(report, items)
     lines += describe_warnings(report, place)
     if items:
         lines.append("Nothing was changed. The same command without --dry-run does it.")
@@ -96,6 +102,23 @@ def _room(report: Report, items: Sequence[PlanItem]) -> list[str]:
     ]
 
 
+def _leaving(report: Report, items: Sequence[PlanItem]) -> list[str]:
+    """Return the bytes that leave the pages, and those that no want would need any more."""
+    sums = _summed(items, lambda item: item.index)
+    lines = [
+        f"{index}: {counted(one.remove, 'file')} to remove from the pages,"
+        f" {size(one.removed_size)}; deleted after keep-removed, unless a snapshot needs them."
+        for index, one in sums.items()
+        if one.remove
+    ]
+    lines += [
+        f"{one.index}: {counted(one.files, 'file')} that no want would need any more,"
+        f" {size(one.size)}; published until the end of keep-unwanted."
+        for one in report.newly_unwanted
+    ]
+    return lines
+
+
 def _table_lines(items: Sequence[PlanItem], by_project: dict[tuple[str, str], _Sum]) -> list[str]:
     total = _summed(items, lambda _: ("TOTAL", counted(len(by_project), "project")))
     shown = by_project
@@ -116,10 +139,8 @@ def _largest(by_project: dict[tuple[str, str], _Sum]) -> list[str]:
     return ["", *table([head, *rows], right=frozenset(range(1, len(head)))), "Every item: --json"]
 
 
-def _summed(
-    items: Iterable[PlanItem], key: Callable[[PlanItem], tuple[str, str]]
-) -> dict[tuple[str, str], _Sum]:
-    sums: dict[tuple[str, str], _Sum] = {}
+def _summed(items: Iterable[PlanItem], key: Callable[[PlanItem], K]) -> dict[K, _Sum]:
+    sums: dict[K, _Sum] = {}
     for item in items:
         sums.setdefault(key(item), _Sum()).add(item)
     return sums

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mirror.cli.text import ago, counted, duration, safe, size, table
 from mirror.cli.words.cycle import unread_names
 from mirror.cli.words.missing import missing_lines
+from mirror.cli.words.sizes import size_tables
 from mirror.core.words.advice import advice_for
 from mirror.errors import Reason
 from mirror.exit_codes import SIGNALS
@@ -35,7 +36,7 @@ OUTCOMES = {
 
 def describe_status(status: Status) -> list[str]:
     """Return all lines of ``mirror status``."""
-    lines = [*_head(status), "", *_index_table(status)]
+    lines = [*_head(status), "", *_index_table(status), *size_tables(status.sizes)]
     for part in (_notes(status), _credentials(status), _failures(status)):
         found = list(part)
         if found:

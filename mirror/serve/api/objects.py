@@ -144,6 +144,24 @@ class StatusFailure(msgspec.Struct, frozen=True, kw_only=True):
     next_at: Time | None
 
 
+class StatusWantBytes(msgspec.Struct, frozen=True, kw_only=True):
+    """The published files of a want; ``own_bytes``: of those that no other want needs."""
+
+    want: str
+    files: int
+    bytes: int
+    own_bytes: int
+
+
+class StatusLargest(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the ten largest projects."""
+
+    index: str
+    project: str
+    files: int
+    bytes: int
+
+
 class StatusObject(msgspec.Struct, frozen=True, kw_only=True):
     """``/-/api/v1/status``: as ``mirror status --json``, without paths of the host."""
 
@@ -158,6 +176,8 @@ class StatusObject(msgspec.Struct, frozen=True, kw_only=True):
     upkeep: StatusUpkeep | None
     damage: list[StatusDamage]
     disk: StatusDisk | None
+    want_bytes: list[StatusWantBytes]
+    largest_projects: list[StatusLargest]
     wants: list[StatusWant]
     not_served: list[StatusNotServed]
     failures_total: int

@@ -68,6 +68,7 @@ def overview_page(reading: Reading, site: Site) -> Rendered:
     size = sum(one.size for one in held)
     values |= {
         "status": {"indexes": index_lines(status)},
+        "sizes": status.sizes,
         "fresh": judge_fresh(status),
         "whole": judge_whole(status),
         "disk": judge_room(status),

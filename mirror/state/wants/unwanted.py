@@ -29,6 +29,8 @@ class UnwantedFile(msgspec.Struct, frozen=True, kw_only=True):
     project: int
     name: ProjectName
     filename: str
+    size: int
+    sha256: str
     since: int
 
 
@@ -81,13 +83,49 @@ async def count_unwanted(store: Store, source: int) -> UnwantedCount:
     return UnwantedCount(files=count.files, size=count.size, since=next(iter(started), None))
 
 
+class NewlyUnwanted(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of an index that were needed before a plan, and that no want needs after it."""
+
+    index: str
+    files: int
+    size: int
+
+
+_OPEN_UNWANTED = (
+    " FROM entry e JOIN project p ON p.id = e.project JOIN source s ON s.id = e.source"
+    " WHERE e.valid_to IS NULL AND s.needed_since IS NOT NULL AND NOT EXISTS (SELECT 1"
+    " FROM wanted w WHERE w.project = p.name AND w.filename = e.filename"
+    " AND w.index_name = s.name"
+)
+
+
+async def mark_unwanted(store: Store) -> None:
+    """Remember in this connection which files no want needs now; for ``load_newly_unwanted``."""
+    async with store.transaction() as tx:
+        await tx.execute("CREATE TEMP TABLE unwanted_before (id INTEGER PRIMARY KEY)")
+        await tx.execute(f"INSERT INTO unwanted_before SELECT e.id{_OPEN_UNWANTED})")
+
+
+async def load_newly_unwanted(store: Store) -> list[NewlyUnwanted]:
+    """Return the published files that no want needs any more since ``mark_unwanted``.
+
+    Those count that are kept only until a new set is held.
+    """
+    return await store.rows_as(
+        NewlyUnwanted,
+        'SELECT s.name AS "index", count(*) AS files, sum(e.size) AS size'
+        f"{_OPEN_UNWANTED} AND w.part != 'earlier')"
+        " AND e.id NOT IN (SELECT id FROM unwanted_before) GROUP BY s.id ORDER BY s.position",
+    )
+
+
 async def load_ended(
     store: Store, source: int, *, last_cycle: int, limit: int
 ) -> list[UnwantedFile]:
     """Return the files that were dropped in ``last_cycle`` or before it, the longest unwanted first."""
     return await store.rows_as(
         UnwantedFile,
-        f"SELECT p.id AS project, p.name, e.filename, {_SINCE} AS since{_UNWANTED}"
+        f"SELECT p.id AS project, p.name, e.filename, e.size, e.sha256, {_SINCE} AS since{_UNWANTED}"
         f" AND {_SINCE} <= :last ORDER BY since, p.name, e.filename LIMIT :limit",
         {"source": source, "last": last_cycle, "limit": limit},
     )

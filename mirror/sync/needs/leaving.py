@@ -59,8 +59,8 @@ async def plan_unwanted(cycle: Cycle, *, keep_s: float) -> list[PlanItem]:
             project=file.name,
             filename=file.filename,
             action="remove",
-            size=None,
-            sha256=None,
+            size=file.size,
+            sha256=file.sha256,
         )
         for run in cycle.runs
         if run.ended is None
