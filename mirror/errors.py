@@ -131,17 +131,26 @@ class MirrorError(Exception):
     def __str__(self) -> str:  # pragma: no cover - every subclass has its own sentence
         return type(self).__name__
 
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        """Return the names of all fields."""
+        return cls._fields
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of all fields."""
+        return {name: getattr(self, name) for name in self._fields}
+
     def replaced(self, **values: Any) -> Self:
         """Return the same error with other values of some fields."""
-        return type(self)(**{name: getattr(self, name) for name in self._fields} | values)
+        return type(self)(**self.values() | values)
 
     def __repr__(self) -> str:
-        values = (f"{name}={getattr(self, name)!r}" for name in self._fields)
+        values = (f"{name}={value!r}" for name, value in self.values().items())
         return f"{type(self).__name__}({', '.join(values)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let it cross to another process (pickle): an exception is built from positions, these from names."""
-        return _rebuilt, (type(self), {name: getattr(self, name) for name in self._fields})
+        return _rebuilt, (type(self), self.values())
 
 
 def _rebuilt(kind: type[MirrorError], values: dict[str, Any]) -> MirrorError:

@@ -1,24 +1,46 @@
-"""Messages between two processes of this program, in order; both ends are trusted, so that they may
-contain any value.
+"""Messages between two processes of this program, in order, as MessagePack.
+
+Invariant: each end decodes only the types of messages that it expects, strictly. Bytes that are none
+of them end the connection, and run no code: a worker reads answers of an index, and what it sends is
+no more trusted than they are.
 """
 
 from __future__ import annotations
 
 import asyncio
-import pickle
 import socket
 import threading
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Any, Final, Self
+
+import msgspec
+
+from mirror.logs import get_logger
+
+_log = get_logger(__name__)
 
 _LENGTH_BYTES: Final = 4
+
+
+class Codec(msgspec.Struct, frozen=True, kw_only=True):
+    """The bytes of the messages at one end."""
+
+    encode: Callable[[object], bytes]
+    decode: Callable[[memoryview], Any]
+    """Of the messages that the other end may send. Raises ``msgspec.DecodeError`` for all others."""
 
 
 class Channel(asyncio.Protocol):
     """One end of a connected socket. ``on_message`` and ``on_end`` are called in the event loop, and must not wait."""
 
-    def __init__(self, on_message: Callable[[object], None], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_message: Callable[[Any], None],
+        on_end: Callable[[], None],
+        codec: Codec,
+    ) -> None:
         self._on_message, self._on_end = on_message, on_end
+        self._encode, self._decode = codec.encode, codec.decode
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -30,11 +52,12 @@ class Channel(asyncio.Protocol):
     async def open(
         cls,
         connection: socket.socket,
-        on_message: Callable[[object], None],
+        on_message: Callable[[Any], None],
         on_end: Callable[[], None],
+        codec: Codec,
     ) -> Self:
         """Take over a connected socket of the kind that ``socketpair`` makes."""
-        channel = cls(on_message, on_end)
+        channel = cls(on_message, on_end, codec)
         await channel.connect(connection)
         return channel
 
@@ -47,7 +70,7 @@ class Channel(asyncio.Protocol):
         if threading.get_ident() != self._thread:
             self._loop.call_soon_threadsafe(self.send, message)
             return
-        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        data = self._encode(message)
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent += (len(data).to_bytes(_LENGTH_BYTES, "big"), data)
@@ -78,7 +101,13 @@ class Channel(asyncio.Protocol):
             )
             if len(self._received) < end:
                 break
-            message = pickle.loads(memoryview(self._received)[start + _LENGTH_BYTES : end])  # noqa: S301 - from ourselves
+            try:
+                message = self._decode(memoryview(self._received)[start + _LENGTH_BYTES : end])
+            except msgspec.DecodeError as exc:
+                _log.error("channel.malformed", problem=str(exc))
+                self._received.clear()
+                self.close()
+                return
             start = end
             self._on_message(message)
         if start:

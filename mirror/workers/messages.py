@@ -1,13 +1,20 @@
-"""Messages between a worker process and the main process of the cycle (sent through ``channel``)."""
+"""Messages between a worker process and the main process of the cycle (sent through ``channel``).
+
+All are MessagePack of known types. One part is pickled: the configuration in ``Open``, which only the
+main process sends, to a copy of itself.
+"""
 
 from __future__ import annotations
 
 import pickle
+from functools import cache
+from typing import Any, get_type_hints
 
 import msgspec
 
+from mirror import errors
 from mirror.config import IndexConfig, Limits
-from mirror.core.model import Validators
+from mirror.core.model import ProjectPage, Validators
 from mirror.core.names import ProjectName
 from mirror.errors import MirrorError
 from mirror.tree.files import PlacedBlob
@@ -15,14 +22,21 @@ from mirror.tree.layout import Layout
 from mirror.upstream.access import RefusedRequest
 from mirror.upstream.connections.addresses import Reach
 from mirror.upstream.credentials import Credential
-from mirror.upstream.index import PageLook
+from mirror.upstream.index import PageLook, Read, Unchanged
 from mirror.upstream.limits.retry import RetryPolicy
 from mirror.upstream.session import Traffic
+from mirror.workers.channel import Codec
 from mirror.workers.transfer import FetchJob
 
+_LARGEST = 2**63 - 1
 
-class Open(msgspec.Struct, frozen=True, kw_only=True):
-    """The first message to a fetch process: whose files it fetches, and how."""
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
+    """One message, or a part of one that may also be another: an array that begins with its type's name."""
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose files a fetch process fetches, and how."""
 
     index: IndexConfig
     limits: Limits
@@ -37,32 +51,65 @@ class Open(msgspec.Struct, frozen=True, kw_only=True):
     """
 
 
-class FetchOrder(msgspec.Struct, frozen=True, kw_only=True):
+class Open(Message, frozen=True, kw_only=True):
+    """The first message to a fetch process."""
+
+    orders: bytes
+    """``Orders``, pickled: the configuration has values that only Python has."""
+
+    @classmethod
+    def of(cls, orders: Orders) -> Open:
+        """Return the message for some orders."""
+        return cls(orders=pickle.dumps(orders, protocol=pickle.HIGHEST_PROTOCOL))
+
+    def read(self) -> Orders:
+        """Return the orders; in the worker only."""
+        orders: Orders = pickle.loads(self.orders)  # noqa: S301 - from the main process
+        return orders
+
+
+class FetchOrder(Message, frozen=True, kw_only=True):
     """A file to fetch and the number of its outcome."""
 
     number: int
     job: FetchJob
 
 
-KnownPage = (
-    tuple[ProjectName]
-    | tuple[ProjectName, str | None, str | None, int | None, str | None]
-    | tuple[ProjectName, str | None, str | None, int | None, str | None, str | None, str | None]
-)
-"""A project, the validators of its page, its address and its origin, where they are not the usual ones.
+class KnownPage(msgspec.Struct, frozen=True, array_like=True):
+    """A project, the validators of its page, its address and its origin, where they are not the usual ones."""
 
-The name alone where nothing else is known. A tuple: it is written much faster.
-"""
+    name: ProjectName
+    etag: str | None = None
+    last_modified: str | None = None
+    serial: int | None = None
+    digest: str | None = None
+    """None: there are no validators."""
+    address: str | None = None
+    """None: the usual one."""
+    origin: str | None = None
+    """None: the index's own."""
+
+    @property
+    def validators(self) -> Validators | None:
+        """The validators of the page."""
+        if self.digest is None:
+            return None
+        return Validators(
+            etag=self.etag,
+            last_modified=self.last_modified,
+            serial=self.serial,
+            digest=self.digest,
+        )
 
 
-class ReadPages(msgspec.Struct, frozen=True, kw_only=True):
+class ReadPages(Message, frozen=True, kw_only=True):
     """Pages to read; the first one has the number ``first``, the others follow."""
 
     first: int
     pages: tuple[KnownPage, ...]
 
 
-class JobOutcome(msgspec.Struct, frozen=True, kw_only=True):
+class JobOutcome(Message, frozen=True, kw_only=True):
     """The outcome of a job: a blob in its place (not durable yet), a page, or an error.
 
     None of them: the page is too large to be sent, or an unexpected exception was raised.
@@ -81,7 +128,7 @@ class JobOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The kind of that exception; the log has it."""
 
 
-class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerReport(Message, frozen=True, kw_only=True):
     """A worker's work since its last report."""
 
     traffic: Traffic | None
@@ -95,56 +142,58 @@ def known_page(
     name: ProjectName, validators: Validators | None, address: str | None, origin: str | None
 ) -> KnownPage:
     """Return the fields of a page for a ``ReadPages``."""
-    if address is not None or origin is not None:
-        known = validators or Validators()
-        return (name, known.etag, known.last_modified, known.serial, known.digest, address, origin)
     if validators is None:
-        return (name,)
-    return (name, validators.etag, validators.last_modified, validators.serial, validators.digest)
+        return KnownPage(name, address=address, origin=origin)
+    return KnownPage(
+        name,
+        validators.etag,
+        validators.last_modified,
+        validators.serial,
+        validators.digest,
+        address,
+        origin,
+    )
 
 
-def validators_of(page: KnownPage) -> Validators | None:
-    """Return the validators of a page of a ``ReadPages``."""
-    if len(page) == 1 or page[4] is None:
-        return None
-    return Validators(etag=page[1], last_modified=page[2], serial=page[3], digest=page[4])
+class _PackedLook(msgspec.Struct, frozen=True, array_like=True):
+    read: Read[ProjectPage] | None
+    unchanged: Unchanged | None
 
 
-def address_of(page: KnownPage) -> str | None:
-    """Return the address of a page of a ``ReadPages``; None for the usual one."""
-    return page[5] if len(page) == 7 else None
-
-
-def known_origin_of(page: KnownPage) -> str | None:
-    """Return the earlier origin of a page of a ``ReadPages``; None for the index's own origin."""
-    return page[6] if len(page) == 7 else None
+_LOOKS = msgspec.msgpack.Decoder(_PackedLook)
+_PACK = msgspec.msgpack.Encoder()
 
 
 def pack_look(look: PageLook) -> bytes:
     """Return the form of a page in an ``JobOutcome``."""
-    return pickle.dumps(look, protocol=pickle.HIGHEST_PROTOCOL)
+    if isinstance(look, Read):
+        return _PACK.encode(_PackedLook(look, None))
+    return _PACK.encode(_PackedLook(None, look))
 
 
 def unpack_look(page: bytes) -> PageLook:
-    """Return the page of an ``JobOutcome``."""
-    look: PageLook = pickle.loads(page)  # noqa: S301 - from ourselves
+    """Return the page of an ``JobOutcome``. Raises ``msgspec.ValidationError``."""
+    packed = _LOOKS.decode(page)
+    look = packed.read or packed.unchanged
+    if look is None:
+        raise msgspec.ValidationError("no page")
     return look
 
 
-class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+class LogLine(Message, frozen=True, kw_only=True):
     """A line for the log."""
 
     line: str
 
 
-class RefusalMet(msgspec.Struct, frozen=True, kw_only=True):
+class RefusalMet(Message, frozen=True, kw_only=True):
     """The index refused a request; the worker asks for the meaning, by this number."""
 
     number: int
     refusal: RefusedRequest
 
 
-class RefusalAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class RefusalAnswer(Message, frozen=True, kw_only=True):
     """The meaning of a refusal; without an error the request is to be repeated, with the credential
     that was sent before.
     """
@@ -153,15 +202,78 @@ class RefusalAnswer(msgspec.Struct, frozen=True, kw_only=True):
     error: MirrorError | None = None
 
 
-class NewCredential(msgspec.Struct, frozen=True, kw_only=True):
+class NewCredential(Message, frozen=True, kw_only=True):
     """The credential to use from now on."""
 
     credential: Credential | None
 
 
-class Stop(msgspec.Struct, frozen=True):
+class Stop(Message, frozen=True):
     """Give up unfinished jobs, keep their partial files, and reply with ``Stopped``."""
 
 
-class Stopped(msgspec.Struct, frozen=True):
+class Stopped(Message, frozen=True):
     """No message follows."""
+
+
+class _SentError(msgspec.Struct, frozen=True, array_like=True):
+    """An error, by the name of its class and the values of its fields."""
+
+    kind: str
+    values: dict[str, Any]
+
+    @classmethod
+    def of(cls, error: MirrorError) -> _SentError:
+        """Return the form of an error in a message."""
+        values = {name: _sendable(value) for name, value in error.values().items()}
+        return cls(type(error).__name__, values)
+
+    def read(self) -> MirrorError:
+        """Return the error. Raises ``ValueError`` where it is none of this program."""
+        kind, values = _error_type(self.kind)
+        return kind(**msgspec.structs.asdict(msgspec.convert(self.values, values)))
+
+
+def _sendable(value: object) -> object:
+    """Return a value as MessagePack has it: a path may hold other bytes than UTF-8, a header any number."""
+    if type(value) is str:
+        return value.encode("utf-8", "backslashreplace").decode()
+    if type(value) is int:
+        return max(-_LARGEST, min(value, _LARGEST))
+    return value
+
+
+@cache
+def _error_type(name: str) -> tuple[type[MirrorError], type[msgspec.Struct]]:
+    """Return a kind of error, and the type of its fields, by which they are checked. Raises ``ValueError``."""
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, MirrorError)):
+        raise ValueError(f"{name!r} is no error")  # noqa: TRY004 - a value of a message
+    hints = get_type_hints(kind)
+    fields = [(field, hints[field]) for field in kind.field_names()]
+    return kind, msgspec.defstruct(f"{name}Values", fields, forbid_unknown_fields=True)
+
+
+def _encode_other(value: object) -> object:
+    if isinstance(value, MirrorError):
+        return _SentError.of(value)
+    raise NotImplementedError(f"no message has a {type(value).__name__}")
+
+
+def _decode_other(kind: type, value: object) -> object:
+    if kind is MirrorError:
+        return msgspec.convert(value, _SentError).read()
+    raise NotImplementedError(f"no message has a {kind.__name__}")
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_other)
+_TO_WORKER = Open | FetchOrder | ReadPages | RefusalAnswer | NewCredential | Stop
+_FROM_WORKER = WorkerReport | LogLine | RefusalMet | Stopped
+MAIN_END = Codec(
+    encode=_ENCODER.encode,
+    decode=msgspec.msgpack.Decoder(_FROM_WORKER, dec_hook=_decode_other).decode,
+)
+WORKER_END = Codec(
+    encode=_ENCODER.encode,
+    decode=msgspec.msgpack.Decoder(_TO_WORKER, dec_hook=_decode_other).decode,
+)

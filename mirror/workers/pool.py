@@ -32,11 +32,13 @@ from mirror.upstream.session import IndexSession
 from mirror.workers.channel import Channel
 from mirror.workers.fork_server import ForkedProcess, ForkServer
 from mirror.workers.messages import (
+    MAIN_END,
     FetchOrder,
     JobOutcome,
     LogLine,
     NewCredential,
     Open,
+    Orders,
     ReadPages,
     RefusalAnswer,
     RefusalMet,
@@ -331,7 +333,7 @@ class Workers(Generic[T]):
     def _opened(self, count: int, share: int, own_reach: Reach | None) -> Open:
         session = self._session
         limits, policy = session.limits, session.retry_policy
-        return Open(
+        orders = Orders(
             index=session.config,
             limits=msgspec.structs.replace(
                 limits,
@@ -346,6 +348,7 @@ class Workers(Generic[T]):
             credential_from=session.credentials.describe(),
             own_reach=own_reach,
         )
+        return Open.of(orders)
 
 
 class _Worker(Generic[T]):
@@ -363,7 +366,7 @@ class _Worker(Generic[T]):
         self._quiet_ticks = 0
         self._is_stuck = False
         self._has_ended = anyio.Event()
-        self.channel = Channel(self._take, self._lost)
+        self.channel = Channel(self._take, self._lost, MAIN_END)
         """There from the start: the process may break before anything is sent to it."""
 
     @classmethod

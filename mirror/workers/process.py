@@ -32,22 +32,21 @@ from mirror.upstream.session import IndexSession
 from mirror.workers.channel import Channel
 from mirror.workers.concurrency import AdaptiveLimit, next_of, work_through
 from mirror.workers.messages import (
+    WORKER_END,
     FetchOrder,
     JobOutcome,
     KnownPage,
     LogLine,
     NewCredential,
     Open,
+    Orders,
     ReadPages,
     RefusalAnswer,
     RefusalMet,
     Stop,
     Stopped,
     WorkerReport,
-    address_of,
-    known_origin_of,
     pack_look,
-    validators_of,
 )
 from mirror.workers.transfer import fetch_to_staging
 
@@ -77,7 +76,7 @@ def serve(connection: socket.socket, promises: memoryview, own: int) -> None:
 class _HandedCredential:
     """The credential that the main process sends."""
 
-    def __init__(self, opened: Open) -> None:
+    def __init__(self, opened: Orders) -> None:
         self.kept = opened.credential
         self._described = opened.credential_from
         if self.kept is not None:
@@ -138,7 +137,7 @@ class _WorkerProcess:
         self._send_page, self._pages = anyio.create_memory_object_stream[tuple[int, KnownPage]](
             math.inf
         )
-        self._opened: Open | None = None
+        self._opened: Orders | None = None
         self._is_open = anyio.Event()
         self._scope = anyio.CancelScope()
         self._credential: _HandedCredential | None = None
@@ -146,7 +145,7 @@ class _WorkerProcess:
         self._work: _WorkerJobs | None = None
 
     async def run(self, connection: socket.socket) -> None:
-        self._channel = Channel(self._take, lambda: os._exit(0))
+        self._channel = Channel(self._take, lambda: os._exit(0), WORKER_END)
         await self._channel.connect(connection)
         forward_log(lambda line: self._channel.send(LogLine(line=line)))
         await self._is_open.wait()
@@ -179,8 +178,8 @@ class _WorkerProcess:
             case RefusalAnswer() if self._judgement is not None:
                 self._judgement.take(message)
             case Open():
-                self._opened = message
-                self._credential = _HandedCredential(message)
+                self._opened = orders = message.read()
+                self._credential = _HandedCredential(orders)
                 self._judgement = _Judgement(self._channel, self._tell)
                 self._is_open.set()
             case Stop():
@@ -191,7 +190,7 @@ class _WorkerProcess:
         if self._work is not None:
             self._work.tell_or_end()
 
-    async def _begin(self, opened: Open) -> None:
+    async def _begin(self, opened: Orders) -> None:
         assert self._credential is not None
         assert self._judgement is not None
         limits = opened.limits
@@ -288,9 +287,9 @@ class _WorkerJobs:
         """Read a page."""
         number, page = asked
         try:
-            validators = validators_of(page)
-            look = await self._client.fetch_project(page[0], validators, address_of(page))
-            known = (validators, known_origin_of(page))
+            validators = page.validators
+            look = await self._client.fetch_project(page.name, validators, page.address)
+            known = (validators, page.origin)
             if isinstance(look, Read) or (look.validators, look.origin) != known:
                 packed = pack_look(look)
                 self._outcomes.append(

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
-from dataclasses import Field, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror import errors
-from mirror.workers.channel import Channel
+from mirror.workers.channel import Channel, Codec
+from mirror.workers.messages import MAIN_END, WORKER_END, LogLine, RefusalAnswer, Stopped
+
+ANY = Codec(encode=msgspec.msgpack.encode, decode=msgspec.msgpack.decode)
 
 
-async def connected() -> tuple[Channel, Channel, list[object], anyio.Event]:
+async def connected(
+    first_codec: Codec = ANY, second_codec: Codec = ANY
+) -> tuple[Channel, Channel, list[object], anyio.Event]:
     """Return two ends, what the second has received, and the event of its end."""
     received: list[object] = []
     ended = anyio.Event()
     one, other = socket.socketpair()
-    first = await Channel.open(one, lambda _: None, lambda: None)
-    second = await Channel.open(other, received.append, ended.set)
+    first = await Channel.open(one, lambda _: None, lambda: None, first_codec)
+    second = await Channel.open(other, received.append, ended.set, second_codec)
     return first, second, received, ended
 
 
@@ -38,7 +44,7 @@ async def until(received: list[object], count: int) -> None:
         await anyio.lowlevel.checkpoint()
 
 
-@given(st.lists(st.one_of(st.binary(max_size=300), st.integers(), st.text(max_size=50)), max_size=30))
+@given(st.lists(st.one_of(st.binary(max_size=300), st.integers(-(2**63), 2**63), st.text(max_size=50)), max_size=30))
 def test_messages_come_whole_and_in_order(messages: list[object]) -> None:
     """Whatever is sent arrives as it was, one after the other."""
 
@@ -77,21 +83,70 @@ async def test_end_is_told() -> None:
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MirrorError)]
 
 
-def _value_of(field: Field[Any]) -> object:
-    if str(field.type).startswith("tuple"):
-        return (field.name,)
-    return field.name if str(field.type).startswith("str") else 1
+def _value_of(name: str, hint: Any) -> object:
+    text = str(hint)
+    if text.startswith("tuple"):
+        return (name,)
+    return name if "str" in text else True if hint is bool else 1
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 async def test_errors_cross(kind: type[errors.MirrorError]) -> None:
     """Every error of the program arrives with all that it says."""
-    first, second, received, _ = await connected()
-    error = kind(**{field.name: _value_of(field) for field in fields(kind)})
-    first.send(error)
+    first, second, received, _ = await connected(MAIN_END, WORKER_END)
+    hints = get_type_hints(kind)
+    error = kind(**{name: _value_of(name, hints[name]) for name in kind.field_names()})
+    first.send(RefusalAnswer(number=1, error=error))
     await until(received, 1)
-    (arrived,) = received
+    arrived = received[0].error
     assert type(arrived) is kind
-    assert vars(arrived) == vars(error)
+    assert arrived.values() == error.values()
     assert str(arrived) == str(error)
     await closed(first, second)
+
+
+async def test_odd_values_of_an_error_cross() -> None:
+    """A path that is no UTF-8 and a number of any size arrive, as a text and a number that can be shown."""
+    first, second, received, _ = await connected(MAIN_END, WORKER_END)
+    first.send(RefusalAnswer(number=1, error=errors.TreeError(path="/a\udcff", problem="x")))
+    first.send(RefusalAnswer(number=2, error=errors.SizeMismatch(filename="a", expected_bytes=10**30, actual_bytes=1)))
+    await until(received, 2)
+    assert [str(message.error) for message in received] == [
+        str(errors.TreeError(path="/a\\udcff", problem="x")),
+        str(errors.SizeMismatch(filename="a", expected_bytes=2**63 - 1, actual_bytes=1)),
+    ]
+    await closed(first, second)
+
+
+class Evil:
+    """A value that would run code where pickle reads it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("code of a worker has run",))
+
+
+NOT_MESSAGES = {
+    "pickle": pickle.dumps(Evil()),
+    "another type": msgspec.msgpack.encode(["FetchOrder", 1, "x"]),
+    "no message": msgspec.msgpack.encode({"line": "x"}),
+    "a wrong field": msgspec.msgpack.encode(["LogLine", 5]),
+    "an error that is none": msgspec.msgpack.encode(
+        ["WorkerReport", None, False, [["JobOutcome", 1, None, None, False, None, ["Evil", {}], None]]]
+    ),
+    "an error with other fields": msgspec.msgpack.encode(
+        ["WorkerReport", None, False, [["JobOutcome", 1, None, None, False, None, ["NoRoom", {"x": 1}], None]]]
+    ),
+}
+
+
+@pytest.mark.parametrize("sent", NOT_MESSAGES.values(), ids=NOT_MESSAGES)
+async def test_other_bytes_of_a_worker_end_it(sent: bytes) -> None:
+    """What is no message of a worker runs nothing in the main process, and is the worker's end; what came before counts."""
+    raw = Codec(encode=bytes, decode=WORKER_END.decode)
+    worker, main, received, ended = await connected(raw, MAIN_END)
+    worker.send(MAIN_END.encode(LogLine(line="a")))
+    worker.send(sent)
+    worker.send(MAIN_END.encode(Stopped()))
+    await ended.wait()
+    assert received == [LogLine(line="a")]
+    await closed(worker, main)
