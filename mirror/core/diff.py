@@ -18,6 +18,7 @@ from mirror.core.files.labels import merged_labels
 from mirror.core.model import Digests, Labels, ListedFile, ProjectMeta, ProjectPage
 from mirror.core.names import STRONG_DIGESTS, Sha256, digests_to_compare
 from mirror.core.policy import FileRefusal, Selected
+from mirror.core.rules.model import NEWEST
 
 
 class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,8 @@ class RemovalKind(Enum):
     """
     FOREIGN = "foreign"
     """It is named after another project, so that no client takes it."""
+    DISPLACED = "displaced"
+    """Newer versions take its place (``newest``), once they are held."""
 
 
 OUTSIDE_BRAKE = frozenset({RemovalKind.NO_FILE, RemovalKind.FOREIGN})
@@ -166,12 +169,17 @@ def diff_page(
     for known in held.values():
         if known.filename in selected.files:
             continue
+        if known.filename in selected.kept:
+            _keep_refused(known, selected.kept[known.filename], work, is_html=page.is_html)
+            continue
         if is_foreign(known.filename, page.name):
             work.remove.append(Removal(held=known, kind=RemovalKind.FOREIGN))
         elif known.filename in unwanted or (
             known.filename in listed and known.filename not in refused
         ):
-            work.remove.append(Removal(held=known, kind=RemovalKind.CONFIGURATION))
+            is_displaced = selected.left_out.get(known.filename) == NEWEST
+            kind = RemovalKind.DISPLACED if is_displaced else RemovalKind.CONFIGURATION
+            work.remove.append(Removal(held=known, kind=kind))
         elif known.filename in page.others and known.filename not in listed:
             work.remove.append(Removal(held=known, kind=RemovalKind.NO_FILE))
         elif known.filename in listed:
@@ -270,7 +278,7 @@ def _compare(
 ) -> None:
     if known.absent_since is not None:
         work.returned.append(known)
-    verdict = _same_bytes(file, known)
+    verdict = same_bytes(file, known)
     is_same_html = is_html and verdict is not False
     labels = merged_labels(file.labels, known.labels) if is_same_html else file.labels
     if labels != known.labels:
@@ -290,7 +298,7 @@ def _compare(
         work.refuse.append((known, file.digests))
 
 
-def _same_bytes(file: ListedFile, known: HeldFile) -> bool | Digests:
+def same_bytes(file: ListedFile, known: HeldFile) -> bool | Digests:
     """Return whether the listing still describes the held bytes, or the digests of the blob that
     decide it.
     """

@@ -16,6 +16,8 @@ import msgspec
 from mirror.core.files.distributions import is_foreign
 from mirror.core.model import IndexPolicy, Labels, ListedFile, ProjectPage
 from mirror.core.names import ProjectName, compile_patterns, strongest_digest
+from mirror.core.rules.judge import Judgement, RuleBook, RuleFacts, RuleVerdict, Sight
+from mirror.core.rules.model import EXCLUDE_VULNERABLE, MIN_AGE, NO_RULES
 from mirror.errors import Reason
 
 FILES, EXCLUDE_FILES, SKIP_URL_PATTERNS = "files", "exclude-files", "skip-url-patterns"
@@ -43,6 +45,18 @@ class FileRefusal(msgspec.Struct, frozen=True, kw_only=True):
     """Labels from the page, where they can be read: a held file of this name takes them on."""
 
 
+class Deferral(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that the cooldown or an advisory keeps out, with all that judging it again needs."""
+
+    file: ListedFile
+    verdict: RuleVerdict
+
+    @property
+    def next_at(self) -> float | None:
+        """When it is judged again; None: only a new database of advisories decides."""
+        return self.verdict.until if self.verdict.rule == MIN_AGE else None
+
+
 class Selected(msgspec.Struct, frozen=True, kw_only=True):
     """The policy's decision about the files of one page."""
 
@@ -55,6 +69,12 @@ class Selected(msgspec.Struct, frozen=True, kw_only=True):
     """Listed filenames that the file patterns leave out: an overlay may not add them either."""
     refusals: tuple[FileRefusal, ...] = ()
     warnings: tuple[str, ...] = ()
+    deferred: Mapping[str, Deferral] = {}
+    """The left-out files that are judged again later, by file name."""
+    kept: Mapping[str, Labels] = {}
+    """Held files whose replacements wait: they stay, with the labels that the page lists."""
+    sights: Mapping[Sight, float] = {}
+    """First sights to record."""
 
     @property
     def skipped(self) -> int:
@@ -81,6 +101,7 @@ class Selection:
             e.name: compile_patterns(e.exclude_files) for e in earlier if policy.overlay
         }
         self._has_overlay = has_overlay
+        self.rules = RuleBook(policy.rules)
         root_rules: list[object] = [
             policy.projects,
             policy.exclude_projects,
@@ -142,8 +163,11 @@ class Selection:
         held: Mapping[str, str],
         claimed: Collection[str] = (),
         owners: Collection[str] = (),
+        facts: RuleFacts | None = None,
     ) -> Selected:
         """Choose the wanted files of ``page``.
+
+        ``facts``: what the rules ask for; without it the patterns alone decide.
 
         ``held`` maps held filenames to their sha256: of several offers for one filename the held one is taken, else the
         first. ``claimed`` are the filenames that belong to the ``owners`` when this index is an overlay.
@@ -178,6 +202,11 @@ class Selection:
         for name in refusals.keys() & files.keys():
             repeated.append(name)
             del refusals[name]
+        judged = Judgement()
+        if facts is not None and self.policy.rules != NO_RULES:
+            judged = self.rules.judge(page.name, files, facts)
+        left_out |= {name: verdict.rule for name, verdict in judged.out.items()}
+        barred = {name: files.pop(name) for name in judged.out}
         if self.policy.refuse_unhashed:
             refusals.update(_refuse_unhashed(files))
         return Selected(
@@ -186,6 +215,9 @@ class Selection:
             claims=self._claims(left_out),
             refusals=tuple(refusals.values()),
             warnings=(*page.warnings, *_repeated_warning(repeated)),
+            deferred=deferrals(barred, judged.out),
+            kept={n: f.labels for n, f in barred.items() if judged.out[n].keeps_held},
+            sights=judged.sights,
         )
 
     def _rule_against_file(
@@ -204,12 +236,24 @@ class Selection:
         """
         if not self._has_overlay:
             return ()
-        return tuple(name for name, rule in left_out.items() if rule in {FILES, EXCLUDE_FILES})
+        unclaimed = {FOREIGN_NAME, SKIP_URL_PATTERNS}
+        return tuple(name for name, rule in left_out.items() if rule not in unclaimed)
 
     def too_large(self, file: ListedFile) -> bool:
         """Return whether the listed size is over the limit of this index."""
         limit = self.policy.file_size_limit
         return bool(limit) and file.size is not None and file.size > limit
+
+
+def deferrals(
+    files: Mapping[str, ListedFile], out: Mapping[str, RuleVerdict]
+) -> dict[str, Deferral]:
+    """Return the files to judge again, of those that a rule keeps out."""
+    return {
+        name: Deferral(file=file, verdict=out[name])
+        for name, file in files.items()
+        if name in out and out[name].rule in {MIN_AGE, EXCLUDE_VULNERABLE}
+    }
 
 
 def narrow(selected: Selected, names: Collection[str]) -> Selected:

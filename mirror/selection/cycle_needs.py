@@ -141,6 +141,10 @@ class CycleNeeds:
         """Return the wanted files of a project; None where the patterns alone decide."""
         return self._wanted.get((index, project), frozenset()) if index in self._needed else None
 
+    def wanted_of(self, index: str, project: ProjectName) -> frozenset[str]:
+        """Return the files of a project that a want needs, also where the patterns decide."""
+        return self._wanted.get((index, project), frozenset())
+
     def narrows(self, index: str) -> bool:
         """Return whether only needed files of an index are mirrored."""
         return index in self._needed

@@ -70,3 +70,9 @@ async def load_killed_before(store: Store) -> int | None:
         " AND id > coalesce((SELECT max(id) FROM cycle WHERE finished_at IS NOT NULL), 0)"
     )
     return None if found is None else int(found)
+
+
+async def has_clock_gone_back(store: Store) -> bool:
+    """Return whether the cycle that began last began earlier, by the clock, than the one before it."""
+    starts = await store.values("SELECT started_at FROM cycle ORDER BY id DESC LIMIT 2")
+    return len(starts) == 2 and starts[0] < starts[1]

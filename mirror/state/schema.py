@@ -263,6 +263,42 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE INDEX advised_kind ON advised (kind, project);
     """,
+    """
+    -- Files that the cooldown or an advisory keeps out, with their listing as in the ledger.
+    -- next_at: when each is judged again; null: once there is a new database of advisories.
+    -- after: the rule that keeps it out even then.
+    CREATE TABLE deferred (
+        project INTEGER NOT NULL REFERENCES project(id), filename TEXT NOT NULL,
+        source INTEGER NOT NULL, rule TEXT NOT NULL, after TEXT NOT NULL DEFAULT '', listed TEXT NOT NULL, next_at REAL,
+        needs_page INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (project, filename)) WITHOUT ROWID;
+    CREATE INDEX deferred_next ON deferred (source, next_at, rule) WHERE next_at IS NOT NULL;
+    -- When a digest of a file was listed first.
+    -- digest: its algorithm and digits, or what stands for them.
+    CREATE TABLE first_sight (
+        project INTEGER NOT NULL REFERENCES project(id), filename TEXT NOT NULL,
+        digest TEXT NOT NULL, seen_at REAL NOT NULL, PRIMARY KEY (project, filename, digest)) WITHOUT ROWID;
+    -- Names under which a file was published, once its row is deleted with the history.
+    CREATE TABLE published_name (
+        project INTEGER NOT NULL, filename TEXT NOT NULL,
+        PRIMARY KEY (project, filename)) WITHOUT ROWID;
+    CREATE TRIGGER entry_forgotten AFTER DELETE ON entry BEGIN
+        INSERT OR IGNORE INTO published_name (project, filename)
+            VALUES (old.project, old.filename); END;
+    -- How many files of an index each rule leaves out: the sum of its rows in left_out.
+    CREATE TABLE left_out_total (
+        source INTEGER NOT NULL, rule TEXT NOT NULL, files INTEGER NOT NULL,
+        PRIMARY KEY (source, rule)) WITHOUT ROWID;
+    INSERT INTO left_out_total (source, rule, files)
+        SELECT p.source, l.rule, sum(l.files) FROM project p JOIN left_out l ON l.project = p.id
+        GROUP BY 1, 2;
+    CREATE TRIGGER left_out_entered AFTER INSERT ON left_out BEGIN
+        INSERT INTO left_out_total (source, rule, files)
+            SELECT source, new.rule, new.files FROM project WHERE id = new.project
+            ON CONFLICT (source, rule) DO UPDATE SET files = files + excluded.files; END;
+    CREATE TRIGGER left_out_forgotten AFTER DELETE ON left_out BEGIN
+        UPDATE left_out_total SET files = files - old.files WHERE rule = old.rule
+            AND source = (SELECT source FROM project WHERE id = old.project); END;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

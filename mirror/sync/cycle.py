@@ -35,7 +35,12 @@ from mirror.errors import (
 )
 from mirror.logs import get_logger, redact
 from mirror.publishing.publisher import Publisher
-from mirror.state.cycles import forget_cycle, record_cycle_end, record_cycle_start
+from mirror.state.cycles import (
+    forget_cycle,
+    has_clock_gone_back,
+    record_cycle_end,
+    record_cycle_start,
+)
 from mirror.state.listing.due import Due, count_due, has_wanted, load_due, load_listed
 from mirror.state.listing.sources import (
     SourceRow,
@@ -44,6 +49,7 @@ from mirror.state.listing.sources import (
     record_let_out,
     record_success,
 )
+from mirror.state.missing.deferred import judge_all_again
 from mirror.state.missing.ledger import (
     Failure,
     count_all_failures,
@@ -59,8 +65,10 @@ from mirror.sync.needs.pages import CyclePages
 from mirror.sync.needs.protocol import Needs
 from mirror.sync.pages.crawl import Deliver, crawl, look_at_root, reread
 from mirror.sync.pages.hints import add_hint, ask_for_address
+from mirror.sync.pages.ruling import report_rules
 from mirror.sync.plan import plan_of_cycle, plan_stage
 from mirror.sync.record import Recorder
+from mirror.sync.removals.displaced import keep_undisplaced
 from mirror.sync.removals.foreign import plan_foreign, remove_foreign
 from mirror.sync.removals.removal import (
     apply_removals,
@@ -122,11 +130,7 @@ async def run_cycle(cycle: Cycle) -> Report:
 
 async def _run_steps(cycle: Cycle) -> None:
     publisher = Publisher(cycle.holdings, cycle.unwritten)
-    if not cycle.options.dry_run:
-        await sweep_before(cycle)
-        await renew_unsure(cycle)
-        await publisher.publish_marked()
-        await remove_foreign(cycle, publisher)
+    await _repair(cycle, publisher)
     cycle.phase = Phase.ROOTS
     dues = await _look_at_roots(cycle)
     pages = CyclePages(cycle, dues)
@@ -147,6 +151,7 @@ async def _run_steps(cycle: Cycle) -> None:
     await plan_withdrawn(cycle)
     cycle.phase = Phase.REMOVALS
     if not cycle.options.dry_run:
+        await keep_undisplaced(cycle, publisher)
         # else a closing that waits for the root would undo the forgetting of a removal
         await publisher.flush()
     for run, due in dues:
@@ -182,6 +187,17 @@ async def _plan_rest(cycle: Cycle) -> None:
         cycle.report.want_plans = await cycle.needs.planned()
         cycle.report.newly_unwanted = await load_newly_unwanted(cycle.store)
     plan_of_cycle(cycle).extend(await plan_unwanted(cycle, keep_s=cycle.keep_unwanted_s))
+
+
+async def _repair(cycle: Cycle, publisher: Publisher) -> None:
+    """Publish what an earlier cycle left marked, and mend what a wrong clock or version has left."""
+    if await has_clock_gone_back(cycle.store):
+        await judge_all_again(cycle.store, now=cycle.judged_at)
+    if not cycle.options.dry_run:
+        await sweep_before(cycle)
+        await renew_unsure(cycle)
+        await publisher.publish_marked()
+        await remove_foreign(cycle, publisher)
 
 
 async def _publish_what_is_held(cycle: Cycle) -> None:
@@ -352,13 +368,18 @@ def _due(cycle: Cycle, run: IndexRun, *, only_held: bool) -> Due:
             index=run.name,
             reason="the root of an earlier index was never read: no new projects",
         )
+    is_needed = cycle.needs is not None and cycle.needs.narrows(run.name)
     return Due(
         source=run.source,
         selection=run.selection.page_digest,
         trust_serials=not cycle.options.full,
         only_held=only_held,
         is_overlay=run.selection.policy.overlay and run.source.position > 0,
-        is_needed=cycle.needs is not None and cycle.needs.narrows(run.name),
+        is_needed=is_needed,
+        judged_at=cycle.judged_at,
+        judges_wanted=cycle.needs is not None
+        and not is_needed
+        and run.selection.rules.depends_on_needs,
         only=cycle.options.projects,
         unlisted=tuple(run.unlisted),
         now=math.inf if cycle.options.all_failures else cycle.clock(),
@@ -525,6 +546,7 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         run.counters.files_withheld = (await count_failures(store, run.source.id)).get(
             Reason.WITHHELD, 0
         )
+    await report_rules(cycle)
     if not report.interrupted and report.aborted is None and not cycle.options.is_narrowed:
         await record_success(store, [run.source.id for run in cycle.runs if run.ended is None], now)
 

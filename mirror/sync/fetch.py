@@ -33,7 +33,8 @@ from mirror.errors import (
 from mirror.logs import get_logger
 from mirror.state.entries.held import HeldBlob
 from mirror.sync.fetch_keys import staging_key
-from mirror.sync.pages.crawl import adopt_held, has_digests
+from mirror.sync.pages.crawl import adopt_held
+from mirror.sync.pages.ruling import has_digests
 from mirror.sync.record import (
     Begun,
     BlobPlaced,

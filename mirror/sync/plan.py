@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mirror.core.diff import Fetch, FetchMetadata, Rehash
+from mirror.core.rules.model import NO_RULES
 from mirror.errors import Reason
 from mirror.state.entries.pages import record_published
 from mirror.state.listing.due import Due
@@ -33,7 +34,7 @@ async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> Non
 
     async def note(work: ProjectWork) -> None:
         plan.extend(await _plan_of(cycle, work))
-        if len(cycle.runs) > 1:
+        if len(cycle.runs) > 1 or work.run.selection.policy.rules != NO_RULES:
             await _note_in_copy(cycle, work)
         work.release()
 

@@ -32,6 +32,7 @@ from mirror.state.entries.changes import (
 )
 from mirror.state.entries.held import HeldBlob, load_blobs
 from mirror.state.entries.offered import Offered, load_first
+from mirror.state.missing.deferred import ProjectSights, record_sights
 from mirror.state.missing.ledger import Failure, record_failures
 from mirror.sync.work import Cycle, ProjectWork
 from mirror.tree.files import PlacedBlob
@@ -447,6 +448,7 @@ class Recorder:
             await record_changes(
                 cycle.store, records, cycle=cycle.id, now=now, has_overlays=cycle.has_overlays
             )
+        await record_sights(cycle.store, [d.sights for d in drafts if d.sights.seen])
         missing = {d.work.row.id: d.missing for d in drafts if d.missing}
         if missing:
             await record_missing(cycle.store, missing, cycle=cycle.id)
@@ -543,6 +545,13 @@ class _Draft:
                 problem=problem,
             )
         self._done(blob.filename)
+
+    @property
+    def sights(self) -> ProjectSights:
+        """The first sights to record."""
+        work = self.work
+        seen = work.sights if self._begun else {}
+        return ProjectSights(project=work.row.id, seen=seen, listed=work.sighted)
 
     @property
     def changes(self) -> bool:

@@ -6,7 +6,7 @@ runs, so that a progress display can read them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -58,6 +58,10 @@ class IndexCounters(msgspec.Struct, kw_only=True):
     bytes_wanted: int = 0
     projects_fetched: int = 0
     """In how many projects a new or replaced file was placed."""
+    left_out: Mapping[str, int] | None = None
+    """Number of listed files that each rule of ``[rules]`` keeps out; None without rules."""
+    cooldown_until: float | None = None
+    """When the next cooldown ends."""
     waits: bool = False
     """Whether no new project of it may be added, since the root of an earlier index was never read."""
 
@@ -75,8 +79,12 @@ class IndexCounters(msgspec.Struct, kw_only=True):
             "files_done",
             "bytes_wanted",
         }
-        hidden |= {"projects_fetched", "waits"}
-        return {key: getattr(self, key) for key in self.__struct_fields__ if key not in hidden}
+        hidden |= {"projects_fetched", "waits", "left_out", "cooldown_until"}
+        shown = {key: getattr(self, key) for key in self.__struct_fields__ if key not in hidden}
+        if self.left_out is not None:
+            until = None if self.cooldown_until is None else utc_text(self.cooldown_until)
+            shown |= {"left_out": dict(self.left_out), "cooldown_until": until}
+        return shown
 
 
 COUNTERS = tuple(key for key in IndexCounters(name="").as_json() if key != "name")
@@ -222,6 +230,12 @@ def _want_plan_json(plan: WantPlan) -> dict[str, Any]:
 def nothing_wanted(listed: str) -> str:
     """Return the message about an index whose projects the patterns leave out, all of them."""
     return f"nothing of {listed} listed projects is wanted: check projects = […] and exclude-projects of this index"
+
+
+def nothing_admitted(event: Mapping[str, str]) -> str:
+    """Return the message about an index of which the rules leave no file (``all-left-out``)."""
+    until = f"; the next cooldown ends {event['until']}" if "until" in event else ""
+    return f"the rules leave out every file of {event['index']}: {event['rules']}{until}"
 
 
 def shown_failure(index: str, project: str, filename: str, reason: Reason, detail: str) -> Shown:

@@ -5,7 +5,7 @@ through it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 import anyio
@@ -15,6 +15,7 @@ from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Remova
 from mirror.core.model import IndexPolicy, ProjectMeta, ProjectPage, Validators
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
+from mirror.core.rules.judge import Sight
 from mirror.errors import MirrorError, Reason, TreeError, Unavailable
 from mirror.holdings.holdings import Clock, Holdings
 from mirror.state.entries.pages import PageSeen
@@ -219,6 +220,10 @@ class ProjectWork(msgspec.Struct, kw_only=True):
     """Filenames whose ledger rows are to be closed."""
     failures: tuple[Failure, ...] = ()
     jobs: list[Job] = msgspec.field(default_factory=list)
+    sights: Mapping[Sight, float] = msgspec.field(default_factory=dict)
+    """First sights to record with the beginning of the work."""
+    sighted: Sequence[Sight] = ()
+    """All files of the page that was read, as first sights know them."""
     is_reread: bool = False
     """The page was read again in the same cycle, since links of it had ended."""
     brought: int = 0
@@ -305,6 +310,11 @@ class Cycle(msgspec.Struct, kw_only=True):
     def id(self) -> int:
         """Its number; 0 until it has begun."""
         return self.holdings.cycle
+
+    @property
+    def judged_at(self) -> float:
+        """The time at which rules judge files: the start, so that the whole cycle judges alike."""
+        return self.report.started_at
 
     @property
     def store(self) -> Store:

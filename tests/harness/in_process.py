@@ -26,7 +26,8 @@ from urllib.parse import unquote
 
 from pypi_simple import ProjectPage
 
-from mirror.config import AuthConfig, Config, IndexConfig, Limits, MirrorSettings
+from mirror.config import AuthConfig, Config, IndexConfig, Limits, MirrorSettings, TargetConfig
+from mirror.config.rules import RulesConfig
 from mirror.sync.cycle import record_outcome, run_cycle
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, Options
@@ -95,6 +96,9 @@ class Mirror:
         self.clock = Clock()
         self.env: dict[str, str] = {}
         self.settings: dict[str, Any] = {}
+        self.rules: dict[str, Any] = {}
+        """Fields of ``RulesConfig``."""
+        self.targets: tuple[TargetConfig, ...] = ()
         self.limits: dict[str, Any] = {"disk_reserve": 0, "pages": 4, "downloads": 4}
         self.indexes = {
             name: {"url": s.url, "auth": AuthConfig(kind="none"), **options} for name, s in simulators.items()
@@ -116,6 +120,8 @@ class Mirror:
             limits=Limits(**self.limits),
             indexes=tuple(IndexConfig(name=name, **options) for name, options in self.indexes.items()),
             source="a test",
+            rules=RulesConfig(**self.rules),
+            targets=self.targets,
         )
 
     async def cycle(self, **options: Any) -> Report:

@@ -126,20 +126,26 @@ def _stuck_worker(event: Mapping[str, str]) -> str:
     )
 
 
+def _empty_index(event: dict[str, str]) -> str:
+    from mirror.sync.report import nothing_admitted, nothing_wanted
+
+    if event["event"] == "all-left-out":
+        return nothing_admitted(event)
+    return f"{event['index']}: {nothing_wanted(event['listed'])}"
+
+
 def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
     """Return lines on the events that a person should know besides counters and failures.
 
     Many events of one kind are summed up.
     """
-    from mirror.sync.report import nothing_wanted
-
     lines = []
     for kind, group in groupby(sorted(events, key=lambda e: e["event"]), key=lambda e: e["event"]):
         known = list(group)
         for event in known[:_NAMED]:
             match kind:
-                case "nothing-wanted":
-                    lines.append(f"Warning: {event['index']}: {nothing_wanted(event['listed'])}")
+                case "nothing-wanted" | "all-left-out":
+                    lines.append(f"Warning: {_empty_index(event)}")
                 case "all-pages-missing":
                     lines.append(
                         f"Warning: {event['index']}: every page answered that it is not there: is the index's url right?"
@@ -264,7 +270,7 @@ def _nothing_read(report: Report) -> str:
 
 
 def _complete(report: Report, place: Place) -> str:
-    if any(event["event"] == "nothing-wanted" for event in report.events):
+    if any(event["event"] in {"nothing-wanted", "all-left-out"} for event in report.events):
         return "Mirror complete for what is wanted, which is less than it seems: see the warning."
     if report.cycle == 1 and report.total("files_new"):
         from pathlib import Path

@@ -16,6 +16,7 @@ from mirror.state.entries.claims import FORGET_OVERLAYS_OF_CLAIMS, encode_claims
 from mirror.state.entries.labels import label_columns
 from mirror.state.entries.offered import offers_metadata
 from mirror.state.listing.columns import META_COLUMNS, validator_values
+from mirror.state.missing.deferred import DeferredFile, enter_deferred
 from mirror.state.missing.left_out import LeftOutRows, enter_left_out
 from mirror.state.parameters import marks
 from mirror.state.rows import Columns
@@ -34,7 +35,12 @@ class PageSeen(msgspec.Struct, frozen=True, kw_only=True):
     """The origin of the page; None for the index's own origin."""
     left_out: LeftOutRows | None = None
     """The listed files that are not wanted; None: as before, since the page was confirmed unchanged."""
-    claims: tuple[str, ...] = ()
+    claims: tuple[str, ...] | None = None
+    """None: as before."""
+    source: int = 0
+    """The index; needed for ``deferred``."""
+    deferred: tuple[DeferredFile, ...] | None = None
+    """The files to judge again later; None: as before."""
 
 
 async def mark_pages(tx: Transaction, names: Iterable[ProjectName], revision: int) -> None:
@@ -232,13 +238,16 @@ async def record_published(
                 for c in closings
             ],
         )
-        read = [(encode_claims(c.claims), c.project) for c in closings if c.left_out is not None]
+        read = [(encode_claims(c.claims), c.project) for c in closings if c.claims is not None]
         await tx.executemany(
             FORGET_OVERLAYS_OF_CLAIMS, [(project, claims, project) for claims, project in read]
         )
         await tx.executemany("UPDATE project SET claims = ? WHERE id = ?", read)
         await enter_left_out(
             tx, {c.project: c.left_out for c in closings if c.left_out is not None}
+        )
+        await enter_deferred(
+            tx, {c.project: (c.source, c.deferred) for c in closings if c.deferred is not None}
         )
 
 

@@ -120,10 +120,14 @@ async def load_judgeable(store: Store, source: int) -> list[tuple[int, ProjectNa
 
 
 async def load_failed_filenames(store: Store, name: ProjectName) -> set[str]:
-    """Return the files of a project that an index lists and that could not be fetched: held copies
-    of them stay.
+    """Return the files of a project that an index lists and that could not be fetched, or not yet:
+    held copies of them stay.
     """
-    query = "SELECT filename FROM failure WHERE project = ? AND filename != ''"
+    query = (
+        "SELECT filename FROM failure WHERE project = ?1 AND filename != ''"
+        " UNION SELECT d.filename FROM project p JOIN deferred d ON d.project = p.id"
+        " WHERE p.name = ?1"
+    )
     return set(await store.values(query, (name,)))
 
 

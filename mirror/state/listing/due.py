@@ -34,6 +34,8 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
     has_entries: bool
     has_absent: bool
     has_failures: bool
+    has_deferred: bool = False
+    """Whether a file that a rule kept out is judged again now."""
     needs_page: bool = False
     """Whether a ledger item is due whose link had a query: only the page has the file's current
     link.
@@ -57,6 +59,10 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     """
     now: float = 0.0
     """Ledger items whose next try is later are not due."""
+    judged_at: float = 0.0
+    """Deferred files whose next judgement is later are not due."""
+    judges_wanted: bool = False
+    """Whether a rule judges files otherwise where a want needs them."""
     is_needed: bool = False
     """Only projects that a resolution asked for, or of which something is published or failed."""
 
@@ -71,7 +77,8 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
             "SELECT p.id, p.name, p.listed_serial, p.etag, p.last_modified, p.serial, p.digest,"
             f" p.selection, p.withdrawn, p.address, p.page_origin, {META_COLUMNS},"
             f" {_HAS_ENTRIES} AS has_entries, {_HAS_ABSENT} AS has_absent,"
-            f" {_HAS_FAILURES} AS has_failures, {_NEEDS_PAGE} AS needs_page"
+            f" {_HAS_FAILURES} AS has_failures, {_HAS_DEFERRED} AS has_deferred,"
+            f" {_NEEDS_PAGE} AS needs_page"
             f" FROM {_rows_of(due)} WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK}",
             parameters | {"after": after},
         )
@@ -116,15 +123,24 @@ async def load_listed(
 _HAS_ENTRIES = "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)"
 _HAS_ABSENT = "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.absent_since IS NOT NULL AND e.valid_to IS NULL)"
 _HAS_FAILURES = "EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name)"
+_HAS_DEFERRED = (
+    "EXISTS (SELECT 1 FROM deferred d WHERE d.project = p.id AND d.next_at <= :judged_at)"
+)
 _NEEDS_PAGE = (
-    "EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name"
+    "(EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name"
     " AND f.needs_page = 1"
     " AND (f.next_at <= :now OR f.last_at > :now))"
+    " OR EXISTS (SELECT 1 FROM deferred d WHERE d.project = p.id AND d.needs_page = 1"
+    " AND d.next_at <= :judged_at))"
 )
 _IS_ABSENT = (
     "p.id IN (SELECT project FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL)"
 )
 _IS_DUE_FAILURE = "p.name IN (SELECT project FROM failure WHERE source = :source AND (next_at <= :now OR last_at > :now))"
+_IS_DUE_DEFERRED = (
+    "p.id IN (SELECT project FROM deferred WHERE source = :source AND next_at <= :judged_at)"
+)
+_IS_WANTED = "p.name IN (SELECT project FROM wanted WHERE index_name = :index_name)"
 _IS_NOT_RESTING = (
     "p.name NOT IN (SELECT project FROM failure WHERE source = :source AND filename = ''"
     " AND reason = 'denied'"
@@ -156,6 +172,7 @@ def _owned_condition(due: Due) -> tuple[str, dict[str, object]]:
     parameters: dict[str, object] = {
         "source": due.source.id,
         "now": due.now,
+        "judged_at": due.judged_at,
         "position": due.source.position,
     }
     if due.source.position and not due.is_overlay:
@@ -188,9 +205,10 @@ def _open_condition(due: Due) -> tuple[str, dict[str, object]]:
         return "1", {}  # with needs, each project has a selection of its own
     condition = (
         "(p.digest IS NULL OR p.serial IS NULL OR p.serial IS NOT p.listed_serial"
-        f" OR p.selection IS NOT :selection OR {_IS_ABSENT} OR {_IS_DUE_FAILURE})"
+        f" OR p.selection IS NOT :selection OR {_IS_ABSENT} OR {_IS_DUE_FAILURE}"
+        f" OR {_IS_DUE_DEFERRED}{f' OR {_IS_WANTED}' if due.judges_wanted else ''})"
     )
-    return condition, {"selection": due.selection}
+    return condition, {"selection": due.selection, "index_name": due.source.name}
 
 
 class _ProjectColumns(ValidatorColumns, frozen=True):
@@ -202,6 +220,7 @@ class _ProjectColumns(ValidatorColumns, frozen=True):
     has_entries: int
     has_absent: int
     has_failures: int
+    has_deferred: int
     needs_page: int
     address: str | None
     page_origin: str | None
@@ -220,6 +239,7 @@ def _project_row(row: _ProjectColumns) -> ProjectRow:
         has_entries=bool(row.has_entries),
         has_absent=bool(row.has_absent),
         has_failures=bool(row.has_failures),
+        has_deferred=bool(row.has_deferred),
         needs_page=bool(row.needs_page),
         address=row.address,
         page_origin=row.page_origin,

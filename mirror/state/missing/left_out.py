@@ -7,7 +7,7 @@ names for one project. Rows are written when a page was read and its left-out fi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 import msgspec
@@ -66,11 +66,8 @@ async def load_left_out(store: Store, project: int) -> tuple[LeftOut, ...]:
 
 async def count_left_out(store: Store, source: int) -> dict[str, int]:
     """Return how many files of one index each rule leaves out."""
-    return await store.mapping(
-        "SELECT l.rule, sum(l.files) FROM project p CROSS JOIN left_out l ON l.project = p.id"
-        " WHERE p.source = ? AND p.skipped > 0 GROUP BY l.rule ORDER BY l.rule",
-        (source,),
-    )
+    query = "SELECT rule, files FROM left_out_total WHERE source = ? AND files > 0 ORDER BY rule"
+    return await store.mapping(query, (source,))
 
 
 def left_out_rows(left_out: Mapping[str, str]) -> LeftOutRows:
@@ -82,6 +79,28 @@ def left_out_rows(left_out: Mapping[str, str]) -> LeftOutRows:
     return {
         rule: (count, msgspec.json.encode(names[rule]).decode()) for rule, count in counts.items()
     }
+
+
+def judged_again(known: Iterable[LeftOut], rules: Mapping[str, tuple[str, str]]) -> LeftOutRows:
+    """Return the rows of one project after some files were judged again.
+
+    ``rules``: the rule before and after, by file name; an empty one leaves the file in.
+    """
+    counts = Counter({one.rule: one.files for one in known})
+    names = {one.rule: set(one.names) for one in known}
+    for filename, (before, after) in rules.items():
+        counts[before] -= 1
+        names.get(before, set()).discard(filename)
+        counts[after] += 1
+        names.setdefault(after, set()).add(filename)
+    room = MAX_NAMES
+    rows: LeftOutRows = {}
+    for rule in sorted(counts):
+        if rule and counts[rule] > 0:
+            shown = sorted(names.get(rule, ()))[:room]
+            room -= len(shown)
+            rows[rule] = (counts[rule], msgspec.json.encode(shown).decode())
+    return rows
 
 
 class _LeftOutColumns(Columns, frozen=True):

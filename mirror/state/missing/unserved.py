@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from mirror.core.names import ProjectName
+from mirror.core.rules.model import RULE_KEYS
 from mirror.errors import Reason
 from mirror.state.missing.left_out import load_left_out
 from mirror.state.rows import Columns
@@ -45,6 +46,9 @@ class SkippedProject(msgspec.Struct, frozen=True, kw_only=True):
     """Later indexes that list it too."""
 
 
+_RULES = ", ".join(f"'{key}'" for key in RULE_KEYS)
+
+
 class _SkippedColumns(Columns, frozen=True):
     index_name: str
     name: ProjectName
@@ -52,7 +56,11 @@ class _SkippedColumns(Columns, frozen=True):
 
 
 async def load_skipped_projects(store: Store) -> list[SkippedProject]:
-    """Return the projects whose owner's files are all left out, and of which no index has a file or a failure."""
+    """Return the projects whose owner's files the patterns all leave out, and of which no index has
+    a file or a failure.
+
+    What a rule of ``[rules]`` leaves out, the report counts.
+    """
     listed_by = (
         "FROM project o JOIN source t ON t.id = o.source"
         " WHERE o.name = p.name AND t.configured = 1 AND o.listed = 1 AND o.wanted = 1"
@@ -65,6 +73,8 @@ async def load_skipped_projects(store: Store) -> list[SkippedProject]:
         " FROM source s CROSS JOIN project p ON p.source = s.id"
         " WHERE s.configured = 1 AND p.skipped > 0 AND p.listed = 1 AND p.wanted = 1"
         " AND p.withdrawn IS NULL AND p.status != 'quarantined'"
+        " AND NOT EXISTS (SELECT 1 FROM left_out l WHERE l.project = p.id"
+        f" AND l.rule IN ({_RULES}))"
         " AND NOT EXISTS (SELECT 1 FROM project q JOIN entry e ON e.project = q.id"
         " AND e.valid_to IS NULL"
         " WHERE q.name = p.name)"

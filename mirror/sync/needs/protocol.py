@@ -57,6 +57,9 @@ class Needs(Protocol):
     def files_of(self, index: str, project: ProjectName) -> frozenset[str] | None:
         """Return the wanted files of a project; None where the patterns alone decide."""
 
+    def wanted_of(self, index: str, project: ProjectName) -> frozenset[str]:
+        """Return the files of a project that a want needs, also where the patterns decide."""
+
     def narrows(self, index: str) -> bool:
         """Return whether only needed files of an index are mirrored."""
 

@@ -16,6 +16,7 @@ from anyio.lowlevel import checkpoint
 from mirror.core.diff import (
     OUTSIDE_BRAKE,
     Fetch,
+    HeldFile,
     ProjectChange,
     Removal,
     RemovalKind,
@@ -24,7 +25,7 @@ from mirror.core.diff import (
 )
 from mirror.core.files.kept_links import is_incomplete
 from mirror.core.files.origins import origin_of_url
-from mirror.core.model import Digests, ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
+from mirror.core.model import ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName, Sha256, digests_to_compare, normalize_project
 from mirror.core.pages.root_links import resolve_address
 from mirror.core.policy import FOREIGN_NAME, FileRefusal, Selected, digest_of_needed, narrow
@@ -58,6 +59,13 @@ from mirror.state.missing.ledger import Failure, FailureRow, load_project_failur
 from mirror.state.missing.left_out import left_out_rows, load_left_out
 from mirror.sync.pages.echoes import without_own_secrets
 from mirror.sync.pages.page_batches import PageBatches, PageResult
+from mirror.sync.pages.ruling import (
+    deferred_rows,
+    facts_of,
+    has_digests,
+    judge_again,
+    sights_of,
+)
 from mirror.sync.work import (
     Cycle,
     FileWorkers,
@@ -337,6 +345,8 @@ class _Crawler:
     def _selection_of(self, row: ProjectRow) -> str:
         """Return the digest of all that decides which files of a page are wanted."""
         needed = self._needed(row)
+        if needed is None and self._due.judges_wanted and self._cycle.needs is not None:
+            needed = self._cycle.needs.wanted_of(self._run.name, row.name) or None
         return (
             self._due.selection if needed is None else digest_of_needed(self._due.selection, needed)
         )
@@ -347,7 +357,8 @@ class _Crawler:
 
     def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
         """Count an unchanged page, unless something of it is open; return whether nothing is."""
-        if row.has_absent or row.has_failures or _with_serial(known, row) != known:
+        is_open = row.has_absent or row.has_failures or row.has_deferred
+        if is_open or _with_serial(known, row) != known:
             return False
         self._run.counters.projects_checked += 1
         self._run.counters.projects_unchanged += 1
@@ -459,7 +470,7 @@ class _Crawler:
             selection=self._selection_of(row),
             page_origin=look.origin,
         )
-        if not (row.has_absent or row.has_failures):
+        if not (row.has_absent or row.has_failures or row.has_deferred):
             if validators == known and look.origin == row.page_origin:
                 return None
             return self._work(row, ProjectChange(), closing)
@@ -471,19 +482,51 @@ class _Crawler:
             if row.has_failures
             else {}
         )
-        work.jobs = [
+        removals = list(change.remove)
+        if row.has_deferred or ledger:
+            removals += await self._release(work, held, ledger)
+        work.jobs += [
             Fetch(file=failed.file, replaces=held.get(failed.filename))
             for failed in ledger.values()
             if failed.file is not None
             and not is_incomplete(failed.file.url)
             and self._is_due(failed)
+            and failed.filename not in work.closed
             and not await self._too_large(failed.file)
         ]
         work.is_retry = True
         if "" in ledger:
-            work.closed = ("",)
-        self._plan_removal(work, change.remove)
+            work.closed = (*work.closed, "")
+        self._plan_removal(work, removals)
         return work
+
+    async def _release(
+        self, work: ProjectWork, held: Mapping[str, HeldFile], ledger: Mapping[str, FailureRow]
+    ) -> list[Removal]:
+        """Judge deferred files again, from the state; return the removals that follow."""
+        released = await judge_again(self._cycle, self._run, work.row, held, ledger)
+        if released is None:
+            return []
+        needed = self._needed(work.row)
+        fetch = [
+            Fetch(file=file, replaces=held.get(file.filename))
+            for file in released.fetch
+            if needed is None or file.filename in needed
+        ]
+        work.change = msgspec.structs.replace(work.change, fetch=tuple(fetch))
+        await self._plan_jobs(work, work.change, ledger)
+        work.closed = tuple(sorted(released.barred))
+        work.sights = released.sights
+        if released.changes:
+            assert work.closing is not None
+            work.closing = msgspec.structs.replace(
+                work.closing,
+                source=self._run.source.id,
+                left_out=released.left_out,
+                deferred=released.deferred,
+            )
+        gone = {removal.held.filename for removal in work.change.remove}
+        return [one for one in released.remove if one.held.filename not in gone]
 
     def _is_due(self, failed: FailureRow) -> bool:
         return failed.reason is not Reason.REFUSED_UNHASHED and failed.is_due(self._due.now)
@@ -505,8 +548,9 @@ class _Crawler:
         claims = OwnerClaims()
         if self._due.is_overlay:
             claims = await load_owner_claims(cycle.store, row.name, run.source.position)
+        facts = await facts_of(cycle, run, row, page, held)
         selected = run.selection.select(
-            page, {f: h.sha256 for f, h in held.items()}, claims.names, claims.owners
+            page, {f: h.sha256 for f, h in held.items()}, claims.names, claims.owners, facts
         )
         needed = self._needed(row)
         if needed is not None:
@@ -544,10 +588,14 @@ class _Crawler:
             page_origin=look.origin,
             left_out=left_out_rows(selected.left_out),
             claims=selected.claims,
+            source=run.source.id,
+            deferred=deferred_rows(selected.deferred),
         )
         # A page that may have been cut is read again in the next cycle: its validators are not
         # stored.
         work = self._work(row, change, closing if claims.is_complete and page.is_whole else None)
+        if selected.sights:
+            work.sights, work.sighted = selected.sights, sights_of(page)
         ledger = (
             await load_project_failures(cycle.store, run.source.id, row.name)
             if row.has_failures
@@ -776,17 +824,6 @@ async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, HeldBlob]:
         if not others or await has_digests(cycle, Sha256(digests["sha256"]), filename, others):
             adopted[filename] = held
     return adopted
-
-
-async def has_digests(cycle: Cycle, sha256: Sha256, filename: str, expected: Digests) -> bool:
-    """Return whether held bytes have all of these digests too."""
-    for algorithm, digits in expected:
-        actual = await anyio.to_thread.run_sync(
-            cycle.files.hash_blob, sha256, filename, algorithm, abandon_on_cancel=True
-        )
-        if actual != digits:
-            return False
-    return True
 
 
 def _refused(work: ProjectWork, refusal: FileRefusal) -> Failure:

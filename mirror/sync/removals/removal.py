@@ -362,6 +362,7 @@ def _described(removals: Sequence[PendingRemoval]) -> str:
         RemovalKind.ABSENT: "absent in two looks",
         RemovalKind.CONFIGURATION: "left out by the configuration",
         RemovalKind.WITHDRAWN: "withdrawn by the index",
+        RemovalKind.DISPLACED: "displaced by newer versions",
     }
     parts = [f"{count} {words[kind]}" for kind, count in kinds.items()]
     whole = sum(r.leaves for r in removals)

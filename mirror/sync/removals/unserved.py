@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from mirror.core.model import IndexPolicy
 from mirror.core.names import ProjectName, projects_of_filename
 from mirror.core.policy import Selection, literal_names
+from mirror.core.rules.model import RULE_KEYS
 from mirror.errors import Reason
 from mirror.logs import get_logger
 from mirror.state.entries.pages import load_marked
@@ -205,7 +206,7 @@ async def _files_not_offered(cycle: Cycle) -> list[Unserved]:
     for name, policy in sorted(asked.items(), key=lambda item: item[0]):
         projects = projects_of_filename(name)
         place = await load_file_place(cycle.store, name, projects, overlays=overlays)
-        if place.is_had or not place.is_known:
+        if place.is_had or not place.is_known or place.rule in RULE_KEYS:
             continue
         found.append(
             _missing_file(

@@ -1,0 +1,297 @@
+"""Which listed files of one project the rules keep out, and until when.
+
+Pure: the time, the first sights and the advisories are facts that the caller hands in. Of several
+rules that keep a file out the first in the order of ``RULE_KEYS`` is named. The cooldown
+(``min-age``) and ``not-after`` judge only what is not held; ``newest`` judges last, of what all
+other rules leave. What a want needs is judged by the defaults of wants, and not by ``newest`` and
+``platforms``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from mirror.core.files.distributions import is_wheel
+from mirror.core.files.upload_time import is_readable_time
+from mirror.core.files.versions import parse_version, version_of
+from mirror.core.model import ListedFile
+from mirror.core.names import ProjectName, compile_patterns
+from mirror.core.rules.model import (
+    EXCLUDE_VULNERABLE,
+    MIN_AGE,
+    NEWEST,
+    NOT_AFTER,
+    PLATFORMS,
+    PRE_RELEASES,
+    VERSIONS,
+    YANKED,
+    Admitted,
+    Rules,
+)
+
+Sight = tuple[str, str]
+"""A file name and the digest with which an index lists it (``sight_of``)."""
+
+
+class RuleFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about the files of one project, beyond their listing."""
+
+    now: float = 0.0
+    """Seconds since 1970."""
+    sights: Mapping[Sight, float] = {}
+    """When each listed digest was seen first."""
+    held: Collection[str] = ()
+    """Names under which the pages publish a file, also one with other bytes than the listed ones."""
+    replaced: Collection[str] = ()
+    """Those of ``held`` of which the index lists other bytes."""
+    known: Collection[str] = ()
+    """Names under which a file was ever published: the listed upload time counts for nothing."""
+    needed: Collection[str] | None = ()
+    """Names that a want needs; None: wants alone decide, all files are judged as theirs."""
+    advised: Mapping[str, str] = {}
+    """Names that an advisory keeps out, each with words about it."""
+    listed: Collection[str] = ()
+    """All names that the index lists, for «no other version»."""
+
+
+class RuleVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a file is kept out."""
+
+    rule: str
+    """The key of the configuration."""
+    until: float | None = None
+    """The end of the cooldown; None where the file is in none."""
+    after: str = ""
+    """The rule that keeps the file out at the end of the cooldown too; empty: none does."""
+    keeps_held: bool = False
+    """The file that is published under this name stays: only time keeps its replacement out."""
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdicts about the files of one project."""
+
+    out: Mapping[str, RuleVerdict] = {}
+    """By file name; a file without a verdict may come in."""
+    sights: Mapping[Sight, float] = {}
+    """First sights to record, with their times."""
+
+
+class RuleBook:
+    """The rules of one index, compiled."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self._is_urgent = compile_patterns(rules.urgent)
+        self._versions: dict[ProjectName, list[SpecifierSet]] = {}
+        for project, text in rules.versions:
+            self._versions.setdefault(project, []).append(SpecifierSet(text))
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether a rule asks for the age of files."""
+        return self.rules.min_age_s > 0 or self.rules.not_after is not None
+
+    @property
+    def depends_on_needs(self) -> bool:
+        """Whether a rule of patterns judges a file otherwise where a want needs it."""
+        rules = self.rules
+        return (
+            rules.newest > 0
+            or rules.platform_tags is not None
+            or rules.pre_releases is Admitted.WHERE_NEEDED
+            or rules.yanked is Admitted.WHERE_PINNED
+        )
+
+    def judge(
+        self,
+        project: ProjectName,
+        files: Mapping[str, ListedFile],
+        facts: RuleFacts,
+        known: Mapping[str, str] | None = None,
+    ) -> Judgement:
+        """Judge the files that the patterns leave.
+
+        ``known``: the rules that kept files out when the page was read (empty: none), instead of
+        those that depend on the whole page, which is not here.
+        """
+        sights: dict[Sight, float] = {}
+        lasting = self._lasting(project, files, facts) if known is None else known
+        ends = self._ends(project, files, facts, sights)
+        out: dict[str, RuleVerdict] = {}
+        for name in files:
+            rules = self._rules_of(name, ends.get(name), lasting.get(name, ""), facts)
+            if rules:
+                out[name] = _verdict(rules, ends.get(name), is_held=name in facts.held)
+        self._displace(files, facts, out)
+        return Judgement(out=out, sights=sights)
+
+    def _rules_of(
+        self, name: str, dates: _Dates | None, lasting: str, facts: RuleFacts
+    ) -> list[str]:
+        """Return all rules that keep a file out, in the order in which they are named."""
+        found = []
+        if dates is not None:
+            found += [MIN_AGE] if dates.until is not None else []
+            found += [NOT_AFTER] if dates.is_late else []
+        if lasting:
+            found.append(lasting)
+        if name in facts.advised and (name not in facts.held or name in facts.replaced):
+            found.append(EXCLUDE_VULNERABLE)
+        return found
+
+    def _lasting(
+        self, project: ProjectName, files: Mapping[str, ListedFile], facts: RuleFacts
+    ) -> dict[str, str]:
+        """Return the rules that no passing time changes while the page is the same."""
+        rules, found = self.rules, dict[str, str]()
+        specifiers = self._versions.get(project, [])
+        only_pre_releases = rules.pre_releases is Admitted.WHERE_NEEDED and not any(
+            version is not None and not version.is_prerelease
+            for version in map(version_of, facts.listed or files)
+        )
+        for name, file in files.items():
+            version = version_of(name)
+            if version is None:
+                continue
+            is_needed = facts.needed is None or name in facts.needed
+            if version.is_prerelease and self._bars_pre_release(
+                is_needed=is_needed, only_pre_releases=only_pre_releases
+            ):
+                found[name] = PRE_RELEASES
+            elif file.labels.yanked is not None and self._bars_yanked(is_needed=is_needed):
+                found[name] = YANKED
+            elif not all(one.contains(version, prereleases=True) for one in specifiers):
+                found[name] = VERSIONS
+            elif not is_needed and self._fits_no_target(name):
+                found[name] = PLATFORMS
+        return found
+
+    def _fits_no_target(self, name: str) -> bool:
+        tags = self.rules.platform_tags
+        return tags is not None and is_wheel(name) and tags.isdisjoint(_tags_of(name))
+
+    def _bars_pre_release(self, *, is_needed: bool, only_pre_releases: bool) -> bool:
+        match self.rules.pre_releases:
+            case Admitted.NEVER:
+                return True
+            case Admitted.WHERE_NEEDED:
+                return not is_needed and not only_pre_releases
+        return False
+
+    def _bars_yanked(self, *, is_needed: bool) -> bool:
+        match self.rules.yanked:
+            case Admitted.NEVER:
+                return True
+            case Admitted.WHERE_PINNED:
+                return not is_needed
+        return False
+
+    def _ends(
+        self,
+        project: ProjectName,
+        files: Mapping[str, ListedFile],
+        facts: RuleFacts,
+        sights: dict[Sight, float],
+    ) -> dict[str, _Dates]:
+        """Return what the rules about the age of files say of those that are not held."""
+        if not self.is_dated:
+            return {}
+        age_s = 0.0 if self._is_urgent(project) else self.rules.min_age_s
+        limit = self.rules.not_after
+        if not age_s and limit is None:
+            return {}
+        found = {}
+        for name, file in files.items():
+            if name in facts.held and name not in facts.replaced:
+                continue
+            since = None if name in facts.known else time_of(file.labels.upload_time)
+            if since is None:
+                sight = name, sight_of(file)
+                since = min(facts.sights.get(sight, facts.now), facts.now)
+                if facts.sights.get(sight) != since:
+                    sights[sight] = since
+            end = since + age_s
+            until = end if age_s and end > facts.now else None
+            is_late = limit is not None and since >= limit
+            if until is not None or is_late:
+                found[name] = _Dates(until=until, is_late=is_late)
+        return found
+
+    def _displace(
+        self, files: Mapping[str, ListedFile], facts: RuleFacts, out: dict[str, RuleVerdict]
+    ) -> None:
+        """Keep out the files of all but the newest versions, of those that all other rules leave."""
+        most = self.rules.newest
+        if not most or facts.needed is None:
+            return
+        counted = [n for n in files if n not in out or out[n].keeps_held]
+        versions = {name: version for name in counted if (version := public_version(name))}
+        newest = frozenset(itertools.islice(sorted(set(versions.values()), reverse=True), most))
+        for name, version in versions.items():
+            if version in newest or name in facts.needed:
+                continue
+            before = out.get(name)
+            out[name] = (
+                RuleVerdict(rule=NEWEST)
+                if before is None
+                else msgspec.structs.replace(before, after=NEWEST, keeps_held=False)
+            )
+
+
+class _Dates(msgspec.Struct, frozen=True, kw_only=True):
+    """What the age of a file says."""
+
+    until: float | None
+    is_late: bool
+
+
+def _verdict(rules: list[str], dates: _Dates | None, *, is_held: bool) -> RuleVerdict:
+    first, *others = rules
+    lasting = [rule for rule in others if rule != EXCLUDE_VULNERABLE]
+    return RuleVerdict(
+        rule=first,
+        until=None if dates is None else dates.until,
+        after=lasting[0] if lasting else "",
+        keeps_held=is_held and set(rules) <= {MIN_AGE, NOT_AFTER, EXCLUDE_VULNERABLE},
+    )
+
+
+def public_version(filename: str) -> Version | None:
+    """Return the version in a file name without its local part."""
+    version = version_of(filename)
+    return version if version is None or version.local is None else parse_version(version.public)
+
+
+def sight_of(file: ListedFile) -> str:
+    """Return what identifies the bytes of a file as an index lists them.
+
+    Without a digest its size and upload time do, as where a replacement is recognised.
+    """
+    digests = dict(file.digests)
+    for algorithm in ("sha256", "sha384", "sha512"):
+        if algorithm in digests:
+            return f"{algorithm}:{digests[algorithm]}"
+    weak = [f"{algorithm}:{digits}" for algorithm, digits in file.digests]
+    return " ".join([*weak, f"size:{file.size}", f"time:{file.labels.upload_time}"])
+
+
+def time_of(text: str | None) -> float | None:
+    """Return an upload time in seconds since 1970; None for one that clients can't read."""
+    if text is None or not is_readable_time(text):
+        return None
+    return (datetime.fromisoformat(text) - _EPOCH).total_seconds()
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _tags_of(filename: str) -> Iterable[str]:
+    """Yield the tags of a wheel, such as ``cp311-cp311-linux_x86_64``."""
+    parts = filename.removesuffix(".whl").lower().rsplit("-", 3)[1:]
+    return ("-".join(tag) for tag in itertools.product(*(part.split(".") for part in parts)))

@@ -1,0 +1,234 @@
+"""The facts that the rules of an index ask for, and the second judgement of files that waited.
+
+A file whose cooldown has ended is judged from the state alone: no page is asked for. What only the
+whole page decides was decided when it was read, and is kept with the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import anyio.to_thread
+import msgspec
+
+from mirror.core.diff import HeldFile, Removal, RemovalKind, same_bytes
+from mirror.core.model import Digests, ListedFile, ProjectPage
+from mirror.core.names import Sha256
+from mirror.core.policy import Deferral, deferrals
+from mirror.core.rules.judge import RuleFacts, Sight, sight_of
+from mirror.core.rules.model import NEWEST, NO_RULES, RULE_KEYS
+from mirror.core.times import utc_text
+from mirror.logs import get_logger
+from mirror.state.listing.due import ProjectRow
+from mirror.state.missing.deferred import (
+    DeferredFile,
+    has_files,
+    load_deferred,
+    load_published_names,
+    load_sights,
+    next_end,
+)
+from mirror.state.missing.ledger import FailureRow
+from mirror.state.missing.left_out import LeftOutRows, count_left_out, judged_again, load_left_out
+from mirror.sync.report import nothing_admitted
+from mirror.sync.work import Cycle, IndexRun
+
+_log = get_logger(__name__)
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a second judgement of one project, from the state."""
+
+    fetch: tuple[ListedFile, ...] = ()
+    """Files that may come in now."""
+    barred: frozenset[str] = frozenset()
+    """Files of the ledger that a rule keeps out by now."""
+    remove: tuple[Removal, ...] = ()
+    """Held files that newer versions displace."""
+    deferred: tuple[DeferredFile, ...] = ()
+    """All files of the project that are judged again later."""
+    left_out: LeftOutRows = {}
+    sights: Mapping[Sight, float] = {}
+    changes: bool = True
+    """Whether other files are left out than before."""
+
+
+async def facts_of(
+    cycle: Cycle,
+    run: IndexRun,
+    row: ProjectRow,
+    page: ProjectPage,
+    held: Mapping[str, HeldFile],
+    *,
+    by_wants: bool = False,
+) -> RuleFacts | None:
+    """Return what the rules ask for about the files of a page; None where there are no rules.
+
+    ``by_wants``: the files are judged as those that a want may need, whoever needs them.
+    """
+    book = run.selection.rules
+    if book.rules == NO_RULES:
+        return None
+    names = [file.filename for file in page.files]
+    facts = RuleFacts(
+        now=cycle.judged_at,
+        held=held.keys(),
+        needed=None if by_wants else _needed(cycle, run, row),
+        listed=names,
+    )
+    if not book.is_dated:
+        return facts
+    return msgspec.structs.replace(
+        facts,
+        sights=await load_sights(cycle.store, row.id),
+        known=await load_published_names(cycle.store, row.id) | held.keys(),
+        replaced=await _replaced(cycle, run, page, held),
+    )
+
+
+def _needed(cycle: Cycle, run: IndexRun, row: ProjectRow) -> Collection[str] | None:
+    """Return the files that wants need beside the patterns; None where wants alone decide."""
+    needs = cycle.needs
+    if needs is None:
+        return ()
+    return None if needs.narrows(run.name) else needs.wanted_of(run.name, row.name)
+
+
+async def _replaced(
+    cycle: Cycle, run: IndexRun, page: ProjectPage, held: Mapping[str, HeldFile]
+) -> set[str]:
+    """Return the held files of which the index lists other bytes, and nothing but those."""
+    if run.selection.policy.keep_replaced:
+        return set()  # they are never fetched
+    found: dict[str, bool] = {}
+    for file in page.files:
+        known = held.get(file.filename)
+        if known is None:
+            continue
+        verdict = same_bytes(file, known)
+        if isinstance(verdict, tuple):
+            verdict = await has_digests(cycle, known.sha256, known.filename, verdict)
+        # of several offers the held one is taken
+        found[file.filename] = found.get(file.filename, True) and not verdict
+    return {name for name, is_other in found.items() if is_other}
+
+
+async def has_digests(cycle: Cycle, sha256: Sha256, filename: str, expected: Digests) -> bool:
+    """Return whether held bytes have all of these digests too."""
+    for algorithm, digits in expected:
+        actual = await anyio.to_thread.run_sync(
+            cycle.files.hash_blob, sha256, filename, algorithm, abandon_on_cancel=True
+        )
+        if actual != digits:
+            return False
+    return True
+
+
+async def judge_again(
+    cycle: Cycle,
+    run: IndexRun,
+    row: ProjectRow,
+    held: Mapping[str, HeldFile],
+    ledger: Mapping[str, FailureRow],
+) -> Released | None:
+    """Judge the deferred files of a project whose page is unchanged, and those of the ledger.
+
+    None where there are no rules.
+    """
+    book = run.selection.rules
+    waiting = {one.filename: one for one in await load_deferred(cycle.store, row.id, run.source.id)}
+    if book.rules == NO_RULES and not waiting:
+        return None
+    failed = {name: one.file for name, one in ledger.items() if one.file is not None}
+    listed = {n: listed_of(one) for n, one in held.items() if one.absent_since is None}
+    files = {**listed, **failed, **{name: one.file for name, one in waiting.items()}}
+    facts = RuleFacts(
+        now=cycle.judged_at,
+        held=held.keys(),
+        replaced=held.keys() & (waiting.keys() | failed.keys()),
+        needed=_needed(cycle, run, row),
+    )
+    if book.is_dated:
+        facts = msgspec.structs.replace(
+            facts,
+            sights=await load_sights(cycle.store, row.id),
+            known=await load_published_names(cycle.store, row.id) | held.keys(),
+        )
+    judged = book.judge(row.name, files, facts, {name: w.after for name, w in waiting.items()})
+    out = judged.out
+    released = [one.file for name, one in waiting.items() if name not in out]
+    displaced = [
+        Removal(held=known, kind=RemovalKind.DISPLACED)
+        for name, known in held.items()
+        if name in out and NEWEST in {out[name].rule, out[name].after}
+    ]
+    still = deferrals({name: files[name] for name in (*waiting, *failed)}, out)
+    rules = {
+        name: (
+            waiting[name].rule if name in waiting else "",
+            out[name].rule if name in out else "",
+        )
+        for name in (*waiting, *failed, *(one.held.filename for one in displaced))
+    }
+    deferred = deferred_rows(still)
+    return Released(
+        fetch=tuple(released),
+        barred=frozenset(failed.keys() & out.keys()),
+        remove=tuple(displaced),
+        deferred=deferred,
+        changes=bool(displaced)
+        or deferred != tuple(waiting.values())
+        or any(before != after for before, after in rules.values()),
+        left_out=judged_again(await load_left_out(cycle.store, row.id), rules),
+        sights=judged.sights,
+    )
+
+
+def deferred_rows(waiting: Mapping[str, Deferral]) -> tuple[DeferredFile, ...]:
+    """Return deferred files in the form of the state."""
+    return tuple(
+        DeferredFile(
+            filename=name,
+            rule=one.verdict.rule,
+            after=one.verdict.after,
+            file=one.file,
+            next_at=one.next_at,
+        )
+        for name, one in sorted(waiting.items())
+    )
+
+
+def sights_of(page: ProjectPage) -> list[Sight]:
+    """Return what first sights of a page's files are known by."""
+    return [(file.filename, sight_of(file)) for file in page.files]
+
+
+def listed_of(held: HeldFile) -> ListedFile:
+    """Return a held file as its index lists it."""
+    return ListedFile(
+        filename=held.filename,
+        url=held.url,
+        digests=held.digests,
+        size=held.size,
+        labels=held.labels,
+    )
+
+
+async def report_rules(cycle: Cycle) -> None:
+    """Count what the rules of each index leave out, and report an index of which they leave nothing."""
+    for run in cycle.runs:
+        if run.selection.policy.rules == NO_RULES:
+            continue
+        counts = await count_left_out(cycle.store, run.source.id)
+        of_rules = {rule: counts[rule] for rule in RULE_KEYS if rule in counts}
+        run.counters.left_out = of_rules
+        run.counters.cooldown_until = await next_end(cycle.store, run.source.id)
+        if not of_rules or run.ended is not None or await has_files(cycle.store, run.source.id):
+            continue
+        rules = ", ".join(f"{rule} {count}" for rule, count in of_rules.items())
+        event = {"event": "all-left-out", "index": run.name, "rules": rules}
+        until = run.counters.cooldown_until
+        if until is not None:
+            event["until"] = utc_text(until)
+        cycle.report.events.append(event)
+        _log.warning("rules.leave_nothing", index=run.name, problem=nothing_admitted(event))

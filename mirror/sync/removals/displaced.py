@@ -1,0 +1,58 @@
+"""Versions that newer ones displace (``newest``) stay until the newer ones are held.
+
+A newer version that is withheld or fails for days must not leave the mirror without the older one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from mirror.core.diff import RemovalKind
+from mirror.core.rules.judge import public_version
+from mirror.publishing.publisher import Publisher
+from mirror.state.entries.held import load_held
+from mirror.sync.work import Cycle, IndexRun, PendingRemoval
+
+
+async def keep_undisplaced(cycle: Cycle, publisher: Publisher) -> None:
+    """Drop the removals of versions whose successors are not held, at the end of all downloads."""
+    for run in cycle.runs:
+        if run.selection.rules.rules.newest and run.ended is None:
+            await _keep_of_index(cycle, run, publisher)
+
+
+async def _keep_of_index(cycle: Cycle, run: IndexRun, publisher: Publisher) -> None:
+    kept: list[PendingRemoval] = []
+    closings = []
+    for removal in run.removals:
+        if not any(one.kind is RemovalKind.DISPLACED for one in removal.files):
+            kept.append(removal)
+            continue
+        held = (await load_held(cycle.store, [removal.project]))[removal.project]
+        leaving = {one.held.filename for one in removal.files}
+        stays = _without_successors(leaving, held.keys(), run.selection.rules.rules.newest)
+        files = tuple(
+            one
+            for one in removal.files
+            if one.kind is not RemovalKind.DISPLACED or one.held.filename not in stays
+        )
+        if files or removal.meta is not None:
+            kept.append(msgspec.structs.replace(removal, files=files))
+        elif removal.closing is not None:
+            closings.append(removal.closing)
+    run.removals = kept
+    await publisher.publish((), closings)
+
+
+def _without_successors(leaving: Collection[str], held: Collection[str], newest: int) -> set[str]:
+    """Return the leaving files of which fewer newer versions than ``newest`` are held and stay."""
+    staying = {public_version(name) for name in held if name not in leaving} - {None}
+    found = set()
+    for name in leaving:
+        version = public_version(name)
+        newer = [one for one in staying if version is None or (one is not None and one > version)]
+        if len(newer) < newest:
+            found.add(name)
+    return found
