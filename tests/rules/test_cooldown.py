@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from harness.mirroring import DAY_S, Mirror, counters, requests
+from harness.in_process import DAY_S, Mirror, counters, requests
 from simulator import Status, build_sdist
 
 

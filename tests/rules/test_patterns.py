@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.mirroring import DAY_S, Mirror, counters, failures
+from harness.in_process import DAY_S, Mirror, counters, failures
 from mirror.config import TargetConfig
 from simulator import build_sdist, build_wheel, withheld
 
