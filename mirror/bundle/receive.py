@@ -1156,12 +1156,10 @@ def locked(root: Root) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            if exc.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-                raise Locked(
-                    f"another process is working on {root.path}; try again when it is done"
-                ) from exc
-            raise
+        except BlockingIOError as exc:
+            raise Locked(
+                f"another process is working on {root.path}; try again when it is done"
+            ) from exc
         yield
     finally:
         os.close(descriptor)
