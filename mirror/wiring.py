@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,9 +110,13 @@ async def opened_cycle(
     if not options.dry_run:
         await check_user(config.mirror)
     async with contextlib.AsyncExitStack() as stack:
-        upstreams = [
-            await stack.enter_async_context(u)
-            for u in _upstreams(config, options, env, credentials, retry_policy)
+        _check_names(config, options.indexes)
+        upstreams, resting = [
+            [
+                await stack.enter_async_context(one)
+                for one in _upstreams(config, names, env, credentials, retry_policy)
+            ]
+            for names in (_read_names(config, options), _resting_names(config, options))
         ]
         if options.dry_run:
             store = await stack.enter_async_context(open_copy(config.mirror.state))
@@ -138,6 +142,8 @@ async def opened_cycle(
             temporary=temporary,
         )
         cycle.scratch = _scratch(config, temporary)
+        sources = {source.name: source for source in await load_sources(store)}
+        cycle.resting = tuple(_build_run(config, one, sources[one.config.name]) for one in resting)
         yield cycle
 
 
@@ -165,22 +171,29 @@ async def with_known_indexes(config: Config) -> Config:
     return msgspec.structs.replace(config, indexes=indexes)
 
 
+def _read_names(config: Config, options: Options) -> frozenset[str]:
+    """Return the indexes that a cycle reads."""
+    return frozenset(options.indexes) or frozenset(index.name for index in config.indexes)
+
+
+def _resting_names(config: Config, options: Options) -> frozenset[str]:
+    """Return the indexes that a cycle of the daemon does not read, and that its wants may need."""
+    if not config.wants or options.is_narrowed:
+        return frozenset()
+    return frozenset(index.name for index in config.indexes) - _read_names(config, options)
+
+
 def _upstreams(
     config: Config,
-    options: Options,
+    names: Collection[str],
     env: Mapping[str, str],
     credentials: Mapping[str, CredentialSource] | None,
     retry_policy: RetryPolicy | None,
 ) -> Sequence[contextlib.AbstractAsyncContextManager[Upstream]]:
-    unknown = set(options.indexes) - {index.name for index in config.indexes}
-    if unknown:
-        raise ConfigError(
-            where="--index", problem=f"no index is named {min(unknown)!r} in {config.source}"
-        )
     return [
         _open_upstream(config, index, selection, env, credentials, retry_policy)
         for index, selection in _selections(config)
-        if not options.indexes or index.name in options.indexes
+        if index.name in names
     ]
 
 
@@ -326,7 +339,7 @@ async def _build_needs(
         return None, None
     from mirror.selection.cycle_needs import CycleNeeds  # resolving takes 0.05 s to import
 
-    needs = CycleNeeds(config, store, env=env, clock=clock, is_narrowed=not options.sees_all)
+    needs = CycleNeeds(config, store, env=env, clock=clock, is_narrowed=options.is_narrowed)
     await needs.load(needs_uv=is_once)
     return ListingCache(Cache(layout.cache, writes_to=temporary and temporary / "cache")), needs
 

@@ -370,7 +370,8 @@ class Daemon:
             now_s=time.monotonic(),
             random=random.random,
         )
-        self._schedule = hurried(self._schedule, now_s=time.monotonic(), names=self._changed)
+        hurry = self._changed | (report.waits_for if report is not None else frozenset())
+        self._schedule = hurried(self._schedule, now_s=time.monotonic(), names=hurry)
         self._warn_of_ends()
         words = self._waiting_words()
         self._pulse.wait(words)

@@ -103,6 +103,8 @@ class CycleNeeds:
         self._wanted: dict[tuple[str, str], frozenset[str]] = {}
         self._jobs: dict[Key, _WantJob] = {}
         self._results: dict[Key, Result] = {}
+        self._computed: set[Key] = set()
+        """The resolutions that this cycle computed again."""
         self._uv: Uv | None = None
         self._no_uv = NO_UV
         """Why there is no resolver."""
@@ -205,6 +207,11 @@ class CycleNeeds:
             if result.is_failure
         ]
 
+    async def waits_for(self) -> frozenset[str]:
+        """Return the indexes of which the sets of this cycle's resolutions need files."""
+        missing = await load_missing(self._store) if self._computed else []
+        return frozenset(file.index for key, file in missing if key in self._computed)
+
     async def planned(self) -> list[WantPlan]:
         """Return the files that a cycle would fetch for each want and target."""
         missing: dict[Key, set[str]] = {}
@@ -292,6 +299,7 @@ class CycleNeeds:
         self._results[job.key] = result
         self.resolved += 1
         self.has_changed = True
+        self._computed.add(job.key)
         await record_resolution(
             self._store,
             NewResolution(

@@ -133,7 +133,7 @@ async def _run_steps(cycle: Cycle) -> None:
     await _repair(cycle, publisher)
     cycle.phase = Phase.ROOTS
     dues = await _look_at_roots(cycle)
-    pages = CyclePages(cycle, dues)
+    pages = CyclePages(cycle, dues, _rest(cycle))
     if cycle.needs is not None:
         if cycle.options.dry_run:
             await mark_unwanted(cycle.store)
@@ -172,6 +172,7 @@ async def _run_steps(cycle: Cycle) -> None:
     await settle_unclaimed(cycle, publisher)
     if cycle.needs is not None:
         await cycle.needs.finish()
+        cycle.report.waits_for = await cycle.needs.waits_for() & {run.name for run in cycle.resting}
         await drain_unwanted(cycle, publisher, keep_s=cycle.keep_unwanted_s)
     await publisher.publish_marked()
     await sweep_after(cycle)
@@ -261,9 +262,7 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
             tasks.start_soon(look, run)
     cycle.sources = tuple(s for s in await load_sources(cycle.store) if s.configured)
     sources = {s.name: s for s in cycle.sources}
-    never_read = min(
-        (s.position for s in sources.values() if _is_unknown(cycle, s)), default=math.inf
-    )
+    never_read = _never_read(cycle)
     dues = []
     for run in cycle.runs:
         run.source = sources[run.name]
@@ -278,6 +277,24 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
         run.refused_files = known.get(Reason.UNSAFE_NAME, 0) + known.get(Reason.BAD_FILE, 0)
         dues.append((run, due))
     return dues
+
+
+def _never_read(cycle: Cycle) -> float:
+    """Return the position of the first index whose root was never read."""
+    unknown = [source.position for source in cycle.sources if _is_unknown(cycle, source)]
+    return min(unknown, default=math.inf)
+
+
+def _rest(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
+    """Return the indexes that this cycle does not read, with the projects that they list."""
+    sources = {source.name: source for source in cycle.sources}
+    never_read = _never_read(cycle)
+    for run in cycle.resting:
+        run.source = sources[run.name]
+    return [
+        (run, _due_of(cycle, run, only_held=run.source.position > never_read))
+        for run in cycle.resting
+    ]
 
 
 async def _count_due(cycle: Cycle, dues: Sequence[tuple[IndexRun, Due]]) -> None:
@@ -368,6 +385,10 @@ def _due(cycle: Cycle, run: IndexRun, *, only_held: bool) -> Due:
             index=run.name,
             reason="the root of an earlier index was never read: no new projects",
         )
+    return _due_of(cycle, run, only_held=only_held)
+
+
+def _due_of(cycle: Cycle, run: IndexRun, *, only_held: bool) -> Due:
     is_needed = cycle.needs is not None and cycle.needs.narrows(run.name)
     return Due(
         source=run.source,

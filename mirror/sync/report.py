@@ -143,6 +143,8 @@ class Report(msgspec.Struct, kw_only=True):
     plan: list[PlanItem] | None = None
     wants: list[dict[str, Any]] = msgspec.field(default_factory=list)
     """The proofs after a cycle that changed something, as ``mirror check`` prints them."""
+    waits_for: frozenset[str] = frozenset()
+    """Indexes that the cycle did not read, and whose files its wants need now."""
     want_plans: list[WantPlan] = msgspec.field(default_factory=list)
     """For a plan: the files that come for each want and target."""
     newly_unwanted: list[NewlyUnwanted] = msgspec.field(default_factory=list)

@@ -283,6 +283,8 @@ class Cycle(msgspec.Struct, kw_only=True):
     report: Report
     runs: tuple[IndexRun, ...]
     max_shrink: float
+    resting: tuple[IndexRun, ...] = ()
+    """Indexes that this cycle does not read, as they were read last: wants may need their files."""
     has_blobs: bool = True
     has_overlays: bool = False
     """Whether an index of the configuration adds files to the projects of another."""

@@ -84,14 +84,37 @@ def extract_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int)
     ``limit_bytes``; ``OSError`` of the file.
     """
     opened = open_bytes(source)
-    member = _find_metadata(opened, filename)
+    return _read_bounded(opened, _find_metadata(opened, filename), limit_bytes)
+
+
+def extract_member(
+    source: Buffer | BinaryIO, name: str, limit_bytes: int, *, depth: int
+) -> bytes | None:
+    """Return the bytes of the one member of a zip archive with this file name, ``depth`` parts deep.
+
+    None where there is none. Raises ``WheelError``, ``OSError`` of the file.
+    """
+    opened = open_bytes(source)
+    directory, shift = _read_directory(opened)
+    ending = f"/{name}".encode()
+    found = [
+        _parse_member(directory, position, path, shift)
+        for path, position in _find_entries(directory, name.encode())
+        if path.endswith(ending) and path.count(b"/") == depth - 1
+    ]
+    if len(found) > 1:
+        _refuse(f"{len(found)} {name} members")
+    return _read_bounded(opened, found[0], limit_bytes) if found else None
+
+
+def _read_bounded(source: Source, member: _ArchiveMember, limit_bytes: int) -> bytes:
+    label = _label(member)
     if member.flags & _REFUSED_FLAGS:
-        _refuse("METADATA is encrypted or patched")
+        _refuse(f"{label} is encrypted or patched")
     if member.size_bytes > limit_bytes:
-        _refuse(
-            f"METADATA has {member.size_bytes} bytes, more than metadata-size allows ({limit_bytes})"
-        )
-    return _read_member(opened, member)
+        limit = f"more than metadata-size allows ({limit_bytes})"
+        _refuse(f"{label} has {member.size_bytes} bytes, {limit}")
+    return _read_member(source, member)
 
 
 def read_dist_infos(source: Buffer | BinaryIO) -> set[str]:
@@ -101,7 +124,7 @@ def read_dist_infos(source: Buffer | BinaryIO) -> set[str]:
     too large to be read.
     """
     directory, _shift = _read_directory(open_bytes(source))
-    heads = (name.partition(b"/")[0] for name, _position in _find_dist_info(directory))
+    heads = (name.partition(b"/")[0] for name, _position in _find_entries(directory, b".dist-info"))
     return {head.decode("utf-8", "replace") for head in heads if head.endswith(b".dist-info")}
 
 
@@ -134,7 +157,7 @@ def _find_metadata(source: Source, filename: str) -> _ArchiveMember:
     directory, shift = _read_directory(source)
     directories: set[bytes] = set()
     found: list[_ArchiveMember] = []
-    for name, position in _find_dist_info(directory):
+    for name, position in _find_entries(directory, b".dist-info"):
         head, _, rest = name.partition(b"/")
         if head.endswith(b".dist-info"):
             directories.add(head)
@@ -196,8 +219,8 @@ def _read_end64(source: Source, end: int) -> tuple[int, int, int, int] | None:
     return start, entries, length, offset
 
 
-def _find_dist_info(directory: bytes) -> list[tuple[bytes, int]]:
-    """Return name and position of each entry with ``.dist-info`` in its name; others are ignored.
+def _find_entries(directory: bytes, part: bytes) -> list[tuple[bytes, int]]:
+    """Return name and position of each entry with ``part`` in its name; others are ignored.
 
     The count in the end record may be wrong, so entries are counted here too.
     """
@@ -212,7 +235,7 @@ def _find_dist_info(directory: bytes) -> list[tuple[bytes, int]]:
         if name_at > end or directory[position : position + 4] != b"PK\1\2":
             _refuse("a broken directory")
         name_length, extra_length, comment_length = _LENGTHS.unpack_from(directory, position + 28)
-        if directory.find(b".dist-info", name_at, name_at + name_length) >= 0:
+        if directory.find(part, name_at, name_at + name_length) >= 0:
             # Other readers end a name at its first NUL.
             found.append((directory[name_at : name_at + name_length].partition(b"\0")[0], position))
         position = name_at + name_length + extra_length + comment_length
@@ -252,20 +275,20 @@ def _read_member(source: Source, member: _ArchiveMember) -> bytes:
     # An offset of 64 bits may be more than a file can be asked for.
     header = source.read(member.offset, _LOCAL.size) if member.offset < source.size else b""
     if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
-        _refuse("METADATA is not where the directory says")
+        _refuse(f"{_label(member)} is not where the directory says")
     name_length, extra_length = struct.unpack_from("<2H", header, 26)
     name_at = member.offset + _LOCAL.size
     if source.read(name_at, name_length).partition(b"\0")[0] != member.name:
-        _refuse("METADATA has another name in its own header")
+        _refuse(f"{_label(member)} has another name in its own header")
     # Deflate lengthens incompressible data by a few bytes only.
     if member.packed_bytes > member.size_bytes + member.size_bytes // 100 + 1024:
-        _refuse("METADATA is packed into more bytes than it has")
+        _refuse(f"{_label(member)} is packed into more bytes than it has")
     packed = source.read(name_at + name_length + extra_length, member.packed_bytes)
     if len(packed) != member.packed_bytes:
-        _refuse("METADATA is cut")
+        _refuse(f"{_label(member)} is cut")
     data = _unpack(packed, member)
     if len(data) != member.size_bytes or zlib.crc32(data) != member.crc:
-        _refuse("METADATA is damaged")
+        _refuse(f"{_label(member)} is damaged")
     return data
 
 
@@ -273,13 +296,20 @@ def _unpack(packed: bytes, member: _ArchiveMember) -> bytes:
     if member.method == _STORED:
         return packed
     if member.method != _DEFLATED:
-        _refuse(f"METADATA is packed by method {member.method}; only stored and deflated are read")
+        _refuse(
+            f"{_label(member)} is packed by method {member.method}; only stored and deflated are read"
+        )
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         # One byte more than declared is enough to see that there is more.
         return inflate.decompress(packed, member.size_bytes + 1)
     except zlib.error as exc:
-        raise WheelError(f"METADATA can't be unpacked: {exc}") from exc
+        raise WheelError(f"{_label(member)} can't be unpacked: {exc}") from exc
+
+
+def _label(member: _ArchiveMember) -> str:
+    """Return the file name of a member, for words."""
+    return member.name.rpartition(b"/")[2].decode("utf-8", "replace")
 
 
 def _normalize(name: str) -> str:

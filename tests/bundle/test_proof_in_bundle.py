@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from gap import Gap, flip, make_key
-from wanting import WantingMirror, add
 
+from harness.bundles import Gap, flip, make_key
+from harness.wants import WantingMirror, add
 from mirror.bundle import look
 from mirror.bundle.serve import FarTree, Request, answer_for
 

@@ -166,12 +166,12 @@ async def test_gaps_are_named_and_the_rest_goes_on(index, mirror):
 async def test_a_source_distribution_where_no_wheel_is(index, mirror):
     """It is mirrored with its dependencies and what building it takes, to any depth; ``never``: a gap."""
     index.state.publish("src", *build_sdist("src", "1.0", requires=["lib"], build_requires=["backend>=2"]))
-    index.state.publish("backend", *build_sdist("backend", "2.0", build_requires=["tool"]))
+    index.state.publish("backend", *build_sdist("backend", "2.0", build_requires=["tool"], ending=".zip"))
     for name in ("lib", "tool"):
         add(index, name, "1.0")
     mirror.want("src")
     await mirror.cycle()
-    wanted = {"src-1.0.tar.gz", "backend-2.0.tar.gz", wheel("lib", "1.0"), wheel("tool", "1.0")}
+    wanted = {"src-1.0.tar.gz", "backend-2.0.zip", wheel("lib", "1.0"), wheel("tool", "1.0")}
     assert mirror.names() == wanted
     [proof] = await proofs(mirror)
     assert (proof["installable"], proof["files"]) == (True, 4)

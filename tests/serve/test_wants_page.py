@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from anyio import to_thread
-from wanting import WantingMirror, add
 
+from harness.wants import WantingMirror, add
 from mirror.config import TargetConfig
 from mirror.serve.facts.reading import Reading
 from mirror.serve.facts.tree_pages import NameList

@@ -89,8 +89,13 @@ def build_sdist(
     build_requires: Sequence[str] = (),
     metadata: bytes | None = None,
     size_pad: int = 0,
+    ending: str = ".tar.gz",
+    extra_files: Mapping[str, bytes] | None = None,
 ) -> tuple[str, bytes]:
-    """Return (filename, bytes) of a ``.tar.gz`` source distribution that pip can build without a network."""
+    """Return (filename, bytes) of a source distribution that pip can build without a network.
+
+    ``ending``: ``.tar.gz`` or ``.zip``.
+    """
     module = _escape(name)
     top = f"{module}-{version}"
     wheel_name, wheel = build_wheel(name, version, requires=requires, requires_python=requires_python)
@@ -104,7 +109,8 @@ def build_sdist(
     }
     if size_pad:
         files["padding.bin"] = _padding(name, version, size_pad)
-    return f"{top}.tar.gz", _tar_gz({f"{top}/{path}": data for path, data in files.items()})
+    members = {f"{top}/{path}": data for path, data in (files | dict(extra_files or {})).items()}
+    return f"{top}{ending}", _zip(members) if ending == ".zip" else _tar_gz(members)
 
 
 def core_metadata(

@@ -76,7 +76,7 @@ async def count_unwanted_of(cycle: Cycle) -> None:
 
 async def _last_ended(cycle: Cycle, keep_s: float) -> int | None:
     """Return the newest cycle whose dropped files may leave now."""
-    if cycle.needs is None or not cycle.options.sees_all:
+    if cycle.needs is None or cycle.options.is_narrowed:
         return None
     starts = await load_cycle_starts(cycle.store)
     cutoff, newer = believable_end([at for _, at in starts], now=cycle.clock(), keep_s=keep_s)

@@ -43,15 +43,23 @@ _KEPT_FILES = 100_000
 class CyclePages:
     """Implements ``sync.needs.Pages`` for one cycle."""
 
-    def __init__(self, cycle: Cycle, dues: Sequence[tuple[IndexRun, Due]]) -> None:
+    def __init__(
+        self,
+        cycle: Cycle,
+        dues: Sequence[tuple[IndexRun, Due]],
+        resting: Sequence[tuple[IndexRun, Due]] = (),
+    ) -> None:
+        """``resting``: indexes that this cycle does not read; only unknown pages are asked for."""
         self._cycle = cycle
-        self._dues = {run.source.id: (run, due) for run, due in dues}
+        ordered = sorted([*dues, *resting], key=lambda pair: pair[0].source.position)
+        self._dues = {run.source.id: (run, due) for run, due in ordered}
+        self._resting = {run.name for run, _ in resting}
         self._seen: dict[ProjectName, anyio.Event] = {}
         """The names that were asked for, each with the end of its reading."""
         self._named: dict[ProjectName, dict[int, NamedRow]] = {}
         self._rows: dict[tuple[int, ProjectName], ProjectRow] = {}
         self._kept_files = 0
-        self._metadata = MetadataReader(cycle, {run.name: run for run, _ in dues})
+        self._metadata = MetadataReader(cycle, {run.name: run for run, _ in ordered})
 
     async def see(self, names: Collection[ProjectName]) -> None:
         """Ask for the pages of some projects, several at the same time."""
@@ -116,6 +124,8 @@ class CyclePages:
             and row.listed_serial in {None, known.serial}
             and known.serial
         ):
+            return EarlyLook(validators=known, origin=row.page_origin, page=self._kept(page))
+        if page is not None and run.name in self._resting:
             return EarlyLook(validators=known, origin=row.page_origin, page=self._kept(page))
         lease = run.client.memory.lease()
         try:

@@ -63,6 +63,9 @@ class Needs(Protocol):
     def narrows(self, index: str) -> bool:
         """Return whether only needed files of an index are mirrored."""
 
+    async def waits_for(self) -> frozenset[str]:
+        """Return the indexes of which the sets of this cycle's resolutions need files."""
+
     async def planned(self) -> list[WantPlan]:
         """Return the files that a cycle would fetch for each want and target."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from mirror.core.names import Sha256
 from mirror.errors import TreeError
 from mirror.tree.atomic import Buffer, open_plain
 from mirror.tree.layout import Layout
-from mirror.tree.wheel import WheelError, extract_metadata
+from mirror.tree.wheel import WheelError, extract_member, extract_metadata
 
 _MAX_MEMBERS = 200_000
 _MAX_BYTES = 4 << 30
@@ -116,25 +117,46 @@ def read_sdist_member(
     """
     opened = _opened(source)
     opened.seek(0)
-    if filename.endswith(".zip"):
-        raise MetadataUnreadable("source distributions in zip files are not read")
+    read = _read_zip_member if filename.lower().endswith(".zip") else _read_tar_member
+    return read(opened, member, limit_bytes, depth)
+
+
+def _read_tar_member(opened: BinaryIO, member: str, limit_bytes: int, depth: int) -> bytes:
     try:
         with tarfile.open(fileobj=opened, mode="r:*") as archive:
             for number, found in enumerate(archive):
                 if number > _MAX_MEMBERS or found.offset > _MAX_BYTES:
                     break
-                path = PurePosixPath(found.name)
-                if path.name == member and len(path.parts) == depth and found.isfile():
-                    if found.size > limit_bytes:
-                        raise MetadataUnreadable(
-                            f"its {member} has {found.size} bytes, more than metadata-size allows"
-                        )
+                if _is_member(found.name, member, depth) and found.isfile():
+                    _check_size(member, found.size, limit_bytes)
                     extracted = archive.extractfile(found)
                     assert extracted is not None
                     return bytes(extracted.read())
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, MemoryError) as exc:
         raise MetadataUnreadable(f"it can't be unpacked: {type(exc).__name__}") from exc
     raise MemberMissing(f"it has no {member}")
+
+
+def _read_zip_member(opened: BinaryIO, member: str, limit_bytes: int, depth: int) -> bytes:
+    try:
+        data = extract_member(opened, member, limit_bytes, depth=depth)
+    except (WheelError, OSError, struct.error, ValueError, MemoryError) as exc:
+        words = str(exc) if isinstance(exc, WheelError) else type(exc).__name__
+        raise MetadataUnreadable(f"it can't be unpacked: {words}") from exc
+    if data is None:
+        raise MemberMissing(f"it has no {member}")
+    return data
+
+
+def _is_member(name: str, member: str, depth: int) -> bool:
+    path = PurePosixPath(name)
+    return path.name == member and len(path.parts) == depth
+
+
+def _check_size(member: str, size: int, limit_bytes: int) -> None:
+    if size > limit_bytes:
+        problem = f"its {member} has {size} bytes, more than metadata-size allows"
+        raise MetadataUnreadable(problem)
 
 
 def _opened(source: Buffer | BinaryIO) -> BinaryIO:
