@@ -1,8 +1,11 @@
-"""``mirror probe``: ask an index for its features, and print their consequences for a mirror of it.
+"""``mirror probe``: ask an index or an object store for its features, and print their consequences
+for a mirror of it or in it.
 
 ``--json`` prints one object: ``{"format": 1, "indexes": [{"index": "default", "findings": [{"name":
-"serials", "question": "…", "answer": "…", "meaning": "…"}], "error": null}]}``. The exit code is
-that of the first error of an index.
+"serials", "question": "…", "answer": "…", "meaning": "…"}], "error": null}]}``; for a store
+``{"format": 1, "stores": [{"store": "s3://…", "findings": […], "policies": {"anonymous": {…},
+"reader": {…}, "writer": {…}}, "lifecycle": {…}, "error": null}]}``. The exit code is that of the
+first error.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from mirror.cli.outcome import write_out
 from mirror.exit_codes import ExitCode, exit_code_for, first_of
 
 if TYPE_CHECKING:
+    from mirror.tree.probing.findings import StoreProbe
     from mirror.upstream.probe import Probe
 
 
@@ -23,11 +27,17 @@ def probe(
     options: GlobalOptions,
     index: Annotated[
         str | None,
-        typer.Argument(metavar="[INDEX or URL]", show_default=False, help="Default: every index."),
+        typer.Argument(
+            metavar="[INDEX or URL]",
+            show_default=False,
+            help="Default: every index. s3://BUCKET/PREFIX: an object store for the tree.",
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Ask an index what it supports."""
+    """Ask an index, or an object store, what it supports."""
+    if index is not None and index.startswith("s3:"):
+        return _probe_store(index, json=json)
     import os
     from pathlib import Path
 
@@ -53,11 +63,56 @@ def probe(
             msgspec.json.encode({"format": 1, "indexes": [one.as_json() for one in found]}).decode()
         )
     else:
-        write_out("\n".join(line for one in found for line in _describe(one)))
+        write_out("\n".join(line for one in found for line in _describe(f"Index {one.index}", one)))
     return first_of(exit_code_for(one.error) for one in found if one.error is not None)
 
 
-def _describe(found: Probe) -> list[str]:
+def _probe_store(text: str, *, json: bool) -> ExitCode:
+    import os
+
+    import msgspec
+
+    from mirror.config import parse_tree
+    from mirror.tree.probing.questions import probe_store
+
+    found = probe_store(parse_tree(text, where="URL"), dict(os.environ))
+    if json:
+        write_out(msgspec.json.encode({"format": 1, "stores": [found.as_json()]}).decode())
+    else:
+        write_out("\n".join([*_describe(f"Store {found.address}", found), *_rules(found)]))
+    return exit_code_for(found.error) if found.error is not None else ExitCode.OK
+
+
+def _rules(found: StoreProbe) -> list[str]:
+    """Return the policies and the lifecycle rule to set, ready to paste."""
+    import msgspec
+
+    bucket, policies = found.address.bucket, found.policies()
+    parts = (
+        (
+            "Lifecycle rule; save as lifecycle.json, then",
+            (
+                f"aws s3api put-bucket-lifecycle-configuration --bucket {bucket}"
+                " --lifecycle-configuration file://lifecycle.json"
+            ),
+            found.lifecycle(),
+        ),
+        (
+            "Only where anybody may read: the bucket's policy; save as policy.json, then",
+            f"aws s3api put-bucket-policy --bucket {bucket} --policy file://policy.json",
+            policies["anonymous"],
+        ),
+        ("Policy of the user as which the mirror writes:", "", policies["writer"]),
+        ("Policy of the user as which `mirror serve --tree` reads:", "", policies["reader"]),
+    )
+    lines: list[str] = []
+    for title, command, value in parts:
+        shown = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        lines += [title, *([f"  {command}"] if command else []), "", shown, ""]
+    return lines
+
+
+def _describe(title: str, found: Probe | StoreProbe) -> list[str]:
     from mirror.cli.text import folded, safe, stdout_width, table
 
     rows = [("QUESTION", "ANSWER", "WHAT IT MEANS")]
@@ -73,4 +128,4 @@ def _describe(found: Probe) -> list[str]:
         lines = table(rows)
     if found.error is not None:
         lines.append(f"ended: {safe(str(found.error))}")
-    return folded([f"Index {found.index}", *lines, ""], width)
+    return folded([title, *lines, ""], width)
