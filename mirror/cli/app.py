@@ -15,6 +15,7 @@ from mirror.cli.commands import (
     snapshot,
     status,
     sync,
+    tree,
     upkeep,
     why,
 )
@@ -46,6 +47,10 @@ app.command("init")(with_global_options(config.init))
 app.command("client-config")(with_global_options(client_config.client_config))
 app.command("web-config")(with_global_options(web_config.web_config))
 app.command("install-units")(with_global_options(install_units.install_units))
+
+_tree = group("Move a tree between disks and object stores.")
+_tree.command("copy")(with_global_options(tree.copy))
+app.add_typer(_tree, name="tree")
 
 _config = group("Check, show and describe the configuration.")
 _config.command("check")(with_global_options(config.check))

@@ -11,11 +11,13 @@ from mirror.config.addresses import check_listen, is_loopback_host
 from mirror.config.by_hand import all_credential_names, by_hand, credential_names
 from mirror.config.checks import checked_url
 from mirror.config.loading import (
+    config_for_address,
     config_for_tree,
     config_of_root,
     find_config,
     load_config,
     missing_sources,
+    parse_tree,
 )
 from mirror.config.settings import (
     AuthConfig,
@@ -54,6 +56,7 @@ __all__ = [
     "by_hand",
     "check_listen",
     "checked_url",
+    "config_for_address",
     "config_for_tree",
     "config_of_root",
     "credential_names",
@@ -68,6 +71,7 @@ __all__ = [
     "parse_duration",
     "parse_ratio",
     "parse_size",
+    "parse_tree",
     "render_default",
     "render_for_systemd",
 ]

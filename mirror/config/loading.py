@@ -26,6 +26,7 @@ from mirror.config.settings import (
     IndexConfig,
     MirrorSettings,
 )
+from mirror.core.store_address import StoreAddress, parse_store_address
 from mirror.errors import ConfigError
 
 DEFAULT_FILE = Path("mirror.toml")
@@ -86,6 +87,27 @@ def config_of_root(*, env: Mapping[str, str], root: Path | None) -> Config:
     """
     settings = _settings_of_root(_overrides(env, root))
     return Config(mirror=settings, indexes=(), source="--root")
+
+
+def config_for_address(path: Path | None, *, env: Mapping[str, str]) -> Config:
+    """Return the configuration of a command that needs an object store and no root.
+
+    A file that is named, or stands in a usual place, counts; else all is as by default. Raises
+    ``ConfigError``.
+    """
+    if find_config(path, env) is not None:
+        return load_config(path, env=env)
+    return Config(mirror=MirrorSettings(root=Path("/nonexistent")), indexes=(), source="--tree")
+
+
+def parse_tree(text: str, *, where: str) -> StoreAddress:
+    """Return the address of a tree in an object store. Raises ``ConfigError``, which does not repeat
+    it: it may carry a secret.
+    """
+    try:
+        return parse_store_address(text)
+    except ValueError as exc:
+        raise ConfigError(where=where, problem=f"expected {exc}") from None
 
 
 def missing_sources(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:

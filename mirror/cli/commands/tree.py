@@ -1,0 +1,64 @@
+"""``mirror tree``: move a tree between disks and object stores.
+
+``copy --json`` prints one object: ``{"format": 1, "projects": 1, "snapshots": 0, "files": 2, "copied":
+2, "present": 0, "bytes_copied": 3, "damage": [{"path": "…", "detail": "…"}]}``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_out
+from mirror.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from mirror.upkeep.copying.copy import CopyReport
+
+
+def copy(
+    options: GlobalOptions,  # noqa: ARG001 - every command takes them
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A root, or s3://BUCKET/PREFIX.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="Likewise: empty, or an interrupted copy.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
+) -> ExitCode:
+    """Copy a tree to another disk or object store, verified; an interrupted copy goes on."""
+    import os
+
+    from mirror.jobs.tree_copy import copy_between
+
+    report = copy_between(source, target, env=dict(os.environ))
+    if json:
+        import msgspec
+
+        write_out(msgspec.json.encode(report.as_json()).decode())
+    else:
+        write_out("\n".join(_describe(report, source, target)))
+    return ExitCode.DAMAGED if report.damage else ExitCode.OK
+
+
+def _describe(report: CopyReport, source: str, target: str) -> list[str]:
+    from mirror.cli.text import safe
+    from mirror.core.words.amounts import counted, size
+
+    files = counted(report.files, "file")
+    done = f"{report.copied:,} copied ({size(report.bytes_copied)})"
+    if report.present:
+        done += f", {report.present:,} of an earlier run"
+    lines = [f"{counted(report.projects, 'project')} with {files}: {done}"]
+    if report.snapshots:
+        lines.append(f"{counted(report.snapshots, 'snapshot')} with them")
+    if not report.damage:
+        where = safe(target)
+        lines.append(f"{where} is whole. Before a root writes there: `mirror tree adopt`")
+        return lines
+    lines += [f"damaged: {safe(one.path)}: {one.detail}" for one in report.damage]
+    lines.append(
+        f"The copy is unfinished: repair {safe(source)} with `mirror verify --repair`,"
+        " then run it again; it goes on where it was."
+    )
+    return lines
