@@ -73,7 +73,7 @@ def check_service(service: ServiceConfig) -> None:
 
 
 def check_serve(serve: ServeConfig) -> ServeConfig:
-    """Return ``[serve]`` with its URL ending in a slash.
+    """Return ``[serve]`` with its URLs ending in a slash.
 
     Raises ``ConfigError`` for values that can't work.
     """
@@ -86,13 +86,22 @@ def check_serve(serve: ServeConfig) -> ServeConfig:
         )
     for proxy in serve.trusted_proxies:
         _check_network(proxy, "serve.trusted-proxies")
-    if serve.url is None:
-        return serve
-    parts = split_url(serve.url, where="serve.url", path="")
-    if parts.query or "?" in serve.url or "#" in serve.url:
+    return msgspec.structs.replace(
+        serve,
+        url=_base_address(serve.url, where="serve.url"),
+        store_url=_base_address(serve.store_url, where="serve.store-url"),
+    )
+
+
+def _base_address(url: str | None, *, where: str) -> str | None:
+    """Return a base address with a slash at its end."""
+    if url is None:
+        return None
+    parts = split_url(url, where=where, path="")
+    if parts.query or "?" in url or "#" in url:
         problem = "expected a URL without query and fragment (? and #)"
-        raise ConfigError(where="serve.url", problem=problem)
-    return msgspec.structs.replace(serve, url=f"{serve.url.rstrip('/')}/")
+        raise ConfigError(where=where, problem=problem)
+    return f"{url.rstrip('/')}/"
 
 
 def _check_network(text: str, where: str) -> None:

@@ -54,6 +54,7 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "trusted-proxies": "addresses and networks of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix count",
         "url": "how clients reach the server: its base address, for pages and `mirror client-config`",
         "wishes": "true: keep the names that were asked for and are not here, in wishes.txt below root, without clients",
+        "store-url": "how clients reach the object store of the tree: files are redirected there; else they are streamed",
         "workers": "processes that answer requests",
         "connections-per-client": "connections of a client, behind a proxy its requests; 0: no limit; loopback is not counted",
     },

@@ -155,6 +155,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """The base address by which clients reach the server; ends in ``/``."""
     wishes: bool = False
     """Whether names are recorded that clients asked for and that are not in the tree."""
+    store_url: str | None = None
+    """The base address by which clients reach the object store of the tree; ends in ``/``."""
     workers: WorkerCount = 1
     connections_per_client: ConnectionCount = 100
     """0: no limit."""

@@ -101,6 +101,7 @@ _EXAMPLES: dict[str, object] = {
     "htpasswd": Path("/etc/mirror/htpasswd"),
     "trusted-proxies": ("10.0.0.0/8",),
     "serve.url": "https://pypi.example/",
+    "store-url": "https://store.example/",
     "serve.key": Path("/etc/mirror/server.key"),
     "certificate": Path("/etc/mirror/server.pem"),
     "client-cert": Path("/etc/mirror/client.pem"),

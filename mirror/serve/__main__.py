@@ -31,7 +31,7 @@ def main() -> ExitCode:
     for listening in sockets:
         listening.set_inheritable(False)
     try:
-        setup = make_setup(config)
+        setup = make_setup(config, store=config.mirror.store_address)
     except ConfigError as exc:
         _answer(ServerAnswer(where=exc.where, problem=exc.problem))
         return ExitCode.USAGE

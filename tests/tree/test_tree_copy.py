@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio.to_thread
 import pytest
+from mirroring import Mirror
 from snapshotting import promote, snapshot
 
 from mirror.cli import main
@@ -15,7 +16,6 @@ from mirror.errors import TreeError
 from mirror.exit_codes import ExitCode
 from mirror.jobs.tree_copy import copy_between
 from mirror.upkeep.copying.copy import CopyReport
-from mirroring import Mirror
 from simulator import build_sdist, build_wheel
 from storing import Prefix
 

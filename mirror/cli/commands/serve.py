@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from mirror.config import Config
+    from mirror.core.store_address import StoreAddress
 
 _MOST_WORKERS = 32
 
@@ -36,6 +40,15 @@ def serve(
             help="Processes that answer requests. Default: serve.workers.",
         ),
     ] = None,
+    tree: Annotated[
+        str | None,
+        typer.Option(
+            "--tree",
+            metavar="URL",
+            show_default=False,
+            help="Serve the tree at this address, s3://BUCKET/PREFIX: stateless, without a root.",
+        ),
+    ] = None,
 ) -> ExitCode:
     """Serve the tree to pip, uv and other clients until a signal ends it."""
     import os
@@ -44,21 +57,19 @@ def serve(
     from mirror.notify import ServiceManager
     from mirror.serve.connections.addresses import DEFAULT, bind, inherited_sockets
     from mirror.serve.processes.setup import (
-        check_root,
         make_setup,
         urls_of,
         warn_of_plain_passwords,
     )
     from mirror.serve.processes.supervisor import Supervisor
 
-    config = options.load_tree_config()
-    root, settings = config.mirror.root, config.serve
-    check_root(root)
+    config, store = _load(options, tree)
+    settings = config.serve
     address, where = (
         (listen, "--listen") if listen else (settings.listen or DEFAULT, "serve.listen")
     )
     check_listen(address, where)
-    setup = make_setup(config)
+    setup = make_setup(config, store=store)
     sockets = inherited_sockets(os.environ) or bind(address, where=where)
     warn_of_plain_passwords(sockets, settings)
     manager = ServiceManager(os.environ)
@@ -68,8 +79,25 @@ def serve(
     def started() -> None:
         from mirror.logs import get_logger
 
-        write_out(f"Serving {root} at {' and '.join(addresses)}")
-        get_logger(__name__).info("serve.started", root=str(root), addresses=addresses)
+        shown = str(store or config.mirror.root)
+        write_out(f"Serving {shown} at {' and '.join(addresses)}")
+        get_logger(__name__).info("serve.started", root=shown, addresses=addresses)
 
     supervisor.run(started)
     return ExitCode.OK
+
+
+def _load(options: GlobalOptions, tree: str | None) -> tuple[Config, StoreAddress | None]:
+    """Return the configuration and the object store to serve from; None: the root."""
+    import os
+
+    from mirror.config import config_for_address, parse_tree
+    from mirror.serve.processes.setup import check_root
+
+    if tree is None:
+        config = options.load_tree_config()
+        if config.mirror.store_address is None:
+            check_root(config.mirror.root)
+        return config, config.mirror.store_address
+    address = parse_tree(tree, where="--tree")
+    return config_for_address(options.config, env=os.environ), address

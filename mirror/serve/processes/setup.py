@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 from mirror.config import Config, is_loopback_host
 from mirror.config.settings import ServeConfig
+from mirror.core.store_address import StoreAddress
 from mirror.errors import TreeError
 from mirror.logs import get_logger
 from mirror.serve.access.passwords import PasswordFile
@@ -17,12 +19,18 @@ from mirror.serve.connections.tls import Certificate
 from mirror.serve.processes.worker import Setup
 from mirror.state.shown.served import BlobState
 from mirror.tree.layout import Layout
+from mirror.tree.objects.client import check_engine
 
 _log = get_logger(__name__)
 
 
-def make_setup(config: Config) -> Setup:
-    """Read certificate and passwords. Raises ``ConfigError`` for files that can't be used."""
+def make_setup(config: Config, *, store: StoreAddress | None = None) -> Setup:
+    """Read certificate and passwords. Raises ``ConfigError`` for files that can't be used.
+
+    ``store``: the tree in an object store, instead of the one below the root.
+    """
+    if store is not None:
+        check_engine(store, os.environ)
     serve, certificate = config.serve, None
     if serve.certificate is not None and serve.key is not None:
         certificate = Certificate(serve.certificate, serve.key)
@@ -34,6 +42,7 @@ def make_setup(config: Config) -> Setup:
         passwords=PasswordFile(serve.htpasswd) if serve.htpasswd is not None else None,
         proxies=proxies,
         state=BlobState(config.mirror.state),
+        store=store,
         limits=protocol.ConnectionLimits(
             connections_per_client=serve.connections_per_client,
             header_s=protocol.HEADER_LIMIT_S,

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from mirror.config import Config
+from mirror.core.store_address import StoreAddress
 from mirror.holdings.wishes import WishFile, served_wishes
 from mirror.logs import get_logger
 from mirror.serve.access.passwords import PasswordFile, Passwords
@@ -28,6 +29,7 @@ from mirror.serve.connections.protocol import ConnectionLimits, Connections
 from mirror.serve.connections.shared import Counters, render_numbers
 from mirror.serve.connections.tls import Certificate
 from mirror.serve.gate import Gate
+from mirror.serve.objects.server import ObjectServer, open_object_server
 from mirror.serve.people.server import PeopleServer
 from mirror.serve.server import IndexServer
 from mirror.serve.state_warning import StateWarning
@@ -57,6 +59,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     proxies: Proxies
     certificate: Certificate | None = None
     passwords: PasswordFile | None = None
+    store: StoreAddress | None = None
+    """The tree in an object store, instead of the one in ``layout``."""
 
     def refresh(self, *, always: bool = False) -> None:
         """Read certificate and passwords again where their files changed, or ``always``."""
@@ -152,7 +156,10 @@ class Worker:
             task.cancel()
 
 
-def _open_server(setup: Setup, numbers: Callable[[], bytes]) -> IndexServer:
+def _open_server(setup: Setup, numbers: Callable[[], bytes]) -> IndexServer | ObjectServer:
+    """Open the tree: here, after the fork, since a client of a store does not survive one."""
+    if setup.store is not None:
+        return open_object_server(setup.store, setup.config.serve.store_url, numbers)
     tree, warning = ServedTree(setup.layout), StateWarning()
     judge = BlobJudge(setup.state, warning)
     people = PeopleServer(setup.config, tree, warning, setup.proxies)

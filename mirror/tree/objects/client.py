@@ -346,6 +346,12 @@ class _Watched:
         return True
 
 
+def check_engine(address: StoreAddress, env: Mapping[str, str]) -> None:
+    """Raise ``ConfigError`` where no client could be opened; opens none. Blocking."""
+    _load_library()
+    engine_settings(address, env)
+
+
 def _load_library() -> Any:
     """Return obstore. Imported late: it is an extra, and most mirrors lie on a disk."""
     try:
