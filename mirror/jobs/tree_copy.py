@@ -16,7 +16,7 @@ from mirror.upkeep.copying.store import StoreSource, StoreTarget
 
 
 def copy_between(source: str, target: str, *, env: Mapping[str, str]) -> CopyReport:
-    """Copy a tree and return what was done. Blocking. Raises ``ConfigError``, ``TreeError``."""
+    """Copy a tree and return the report. Blocking. Raises ``ConfigError``, ``TreeError``."""
     report = CopyReport()
     opened_source, opened_target = _source(source, env), _target(target, env)
     copy_tree(opened_source, opened_target, report)

@@ -11,7 +11,7 @@ from typing import Final
 LIVE: Final = b"../../files/"
 SNAPSHOT: Final = b"../../../../files/"
 
-# What stands before a link that the renderer wrote. No text of an index can contain it: a quotation
+# The bytes before a link that the renderer wrote. No text of an index can contain it: a quotation
 # mark is written as a reference in HTML, and with a backslash in JSON.
 _BEFORE: Final = (b'<a href="', b'"url":"')
 

@@ -2,7 +2,7 @@
 it.
 
 Invariants: while the store is away, pages, files and ``ready`` are 503, and nothing old is sent in
-their place; a missing object is 404, whatever the store answers for it.
+their place; a missing object is 404.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class ObjectPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ObjectReader(Protocol):
-    """What the server reads of a store. Blocking; raises ``FileNotFoundError`` or ``MirrorError``."""
+    """Reads of a store. Blocking; raises ``FileNotFoundError`` or ``MirrorError``."""
 
     def status(self, key: str) -> StoredObject:
         """Return the status of an object."""

@@ -15,7 +15,7 @@ from mirror.tree.objects.client import Conflict, ObjectClient
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine did."""
+    """The results of conditional puts."""
 
     creates_once: bool
     """The second creator of a key was refused, and the first was not."""
@@ -32,7 +32,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
         return self.creates_once and self.refuses_stale and self.accepts_right
 
     def describe(self) -> str:
-        """Return what is wrong, in words; empty where nothing is."""
+        """Return the faults in words; empty without one."""
         faults = (
             (self.creates_once, "a second creator of a key is not refused"),
             (self.refuses_stale, "a put over another ETag is not refused"),

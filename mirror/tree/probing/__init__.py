@@ -1,5 +1,5 @@
-"""What an object store does, found out by doing it in a scratch key below the prefix.
+"""Find out by trying it in a scratch key how an object store behaves.
 
 ``requests`` sends single requests, also ones that no client library would send; ``questions`` asks
-and judges; what was written is removed, also after an error.
+and judges; scratch keys are removed, also after an error.
 """

@@ -1,4 +1,4 @@
-"""What a probe of a store found: questions, answers and what each means for a mirror."""
+"""The findings of a probe of a store: questions, answers, and their consequences for a mirror."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StoreProbe(msgspec.Struct, kw_only=True):
         }
 
     def policies(self) -> dict[str, Any]:
-        """Return the policies to set: who may what."""
+        """Return the policies to set."""
         return {
             "anonymous": anonymous_policy(self.address),
             "reader": reader_policy(self.address),

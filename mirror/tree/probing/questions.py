@@ -1,7 +1,7 @@
 """The questions to a store, each answered by doing it in a scratch key.
 
 Anonymous readers are judged below ``files/`` and ``simple/``, since a policy opens just these; the
-rest below ``.probe-…/``. What was written is removed, also after an error.
+rest below ``.probe-…/``. All of them are removed, also after an error.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _Scratch:
         return key
 
     def remove(self, found: StoreProbe) -> None:
-        """Remove everything; what stays is named."""
+        """Remove all scratch keys; log those that can't be removed."""
         if not self._keys:
             return
         keys = list(dict.fromkeys(self._keys))

@@ -42,7 +42,7 @@ class CopyDamage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CopyReport(msgspec.Struct, kw_only=True):
-    """What a copy did; filled while it goes on."""
+    """The results of a copy, filled while it goes on."""
 
     projects: int = 0
     snapshots: int = 0
@@ -182,7 +182,7 @@ def _read_pages(
 
 
 def _read_page(source: CopySource, scope: str, name: ProjectName) -> _Spooled | str:
-    """Return a page with its files, or what is wrong with it."""
+    """Return a page with its files, or the fault of the page."""
     problem = ""
     for _ in range(_READS):
         found = source.page(scope, name)

@@ -1,4 +1,4 @@
-"""What a copy reads and writes: pages, files, snapshots and channels of a tree, wherever it lies.
+"""The two ends of a copy: pages, files, snapshots and channels of a tree on a disk or in a store.
 
 Methods block, are called in threads, and raise ``TreeError``.
 """
