@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from logged import reset_logging
 
+from harness.logged import reset_logging
 from mirror import logs
 from mirror.logs import configure_logging, get_logger, redact, register_secret
 

@@ -21,13 +21,20 @@ from mirror.upkeep.rebuild import rebuild
 from mirror.upkeep.repair import repair
 from mirror.upkeep.verify import check_again
 from mirror.wiring import opened_cycle, with_known_indexes
+from mirror.workers.fork_server import ForkServer
 
 _MOST_NAMED = 500
 """Maximum number of projects that are named to a narrowed cycle."""
 
 
 async def check_and_repair(
-    config: Config, scope: Scope, *, env: Mapping[str, str], wait_s: float, into: Verification
+    config: Config,
+    scope: Scope,
+    *,
+    env: Mapping[str, str],
+    wait_s: float,
+    into: Verification,
+    fork_server: ForkServer | None = None,
 ) -> MirrorError | None:
     """Mend the tree under its lock, then fetch the lost files by a cycle narrowed to their
     projects; return the error of that cycle.
@@ -36,7 +43,7 @@ async def check_and_repair(
     """
     found = into
     try:
-        await check(config, scope, found)
+        await check(config, scope, found, fork_server)
     except StateError as exc:
         if not exc.is_damage:
             raise

@@ -13,8 +13,9 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
+from io import FileIO
 from pathlib import Path
 
 import msgspec
@@ -44,6 +45,11 @@ from mirror.tree.wheel import WheelError, extract_metadata
 _HEX = frozenset("0123456789abcdef")
 _NAME_BYTES = 200
 _READ, _ENTER = 0o004, 0o001
+_SMALL_BYTES = 8 << 20
+"""Of a file that is read whole, then hashed."""
+_CHUNK_BYTES = 1 << 20
+_TOLD_BYTES = 16 << 20
+"""Hashed between two reports of progress: some hundredths of a second."""
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -72,6 +78,10 @@ class BlobCheck(msgspec.Struct, frozen=True, kw_only=True):
     bytes_read: int = 0
 
 
+Progress = Callable[[int], None]
+"""Takes a number of bytes that were hashed since the last call; raises to give up."""
+
+
 def check_blob(
     layout: Layout,
     sha256: Sha256,
@@ -81,11 +91,12 @@ def check_blob(
     metadata_limit_bytes: int,
     *,
     is_vouched: bool = True,
+    progress: Progress | None = None,
 ) -> BlobCheck:
     """Hash a blob again and compare its sidecar, in constant memory.
 
     ``is_vouched``: the index lists a digest of it; else the blob must have the form that its name
-    requires.
+    requires. ``progress`` is called while a large file is hashed.
     """
     path = layout.blob_path(sha256, filename)
     try:
@@ -113,28 +124,48 @@ def check_blob(
                 damage=DamageKind.SIZE, detail=f"{size} bytes are recorded, {actual_size} are there"
             )
         try:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
-            form = "" if is_vouched or actual != sha256 else form_problem(file, filename)
+            content, actual = _hash(file, size, progress)
+            form = "" if is_vouched or actual != sha256 else form_problem(content, filename)
         except OSError as exc:
             return BlobCheck(damage=DamageKind.BYTES, detail=_unreadable(exc), bytes_read=size)
-    if actual != sha256:
-        return BlobCheck(
-            damage=DamageKind.BYTES, detail=f"the bytes have sha256 {actual}", bytes_read=size
-        )
-    if form:
-        return BlobCheck(
-            damage=DamageKind.BAD_FILE,
-            detail=f"the index lists no digest, and {form}",
-            bytes_read=size,
-        )
-    problem = (
-        _sidecar_problem(path, filename, metadata_sha256, metadata_limit_bytes)
-        if metadata_sha256
-        else ""
-    )
-    return BlobCheck(
-        damage=DamageKind.SIDECAR if problem else None, detail=problem, bytes_read=size
-    )
+        damage, problem = None, ""
+        if actual != sha256:
+            damage, problem = DamageKind.BYTES, f"the bytes have sha256 {actual}"
+        elif form:
+            damage, problem = DamageKind.BAD_FILE, f"the index lists no digest, and {form}"
+        elif metadata_sha256:
+            problem = _sidecar_problem(
+                content, path, filename, metadata_sha256, metadata_limit_bytes
+            )
+            damage = DamageKind.SIDECAR if problem else None
+    return BlobCheck(damage=damage, detail=problem, bytes_read=size)
+
+
+def _hash(file: FileIO, size: int, progress: Progress | None) -> tuple[bytes | FileIO, str]:
+    """Return the content of a file, and its sha256: a small one as bytes, so that what is read of them
+    is what was hashed; a large one as the file.
+    """
+    if size <= _SMALL_BYTES:
+        data = _read_up_to(file.fileno(), size)
+        return data, hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
+    untold = 0
+    while count := file.readinto(buffer):
+        digest.update(buffer[:count])
+        untold += count
+        if progress is not None and untold >= _TOLD_BYTES:
+            progress(untold)
+            untold = 0
+    return file, digest.hexdigest()
+
+
+def _read_up_to(descriptor: int, size: int) -> bytes:
+    """Return the bytes of a regular file up to ``size``, and one more where there is one."""
+    data = os.read(descriptor, size + 1)
+    while 0 < len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
+        data += more
+    return data
 
 
 def _open_plain(path: str) -> int:
@@ -163,7 +194,9 @@ def _unreadable(exc: OSError) -> str:
     return f"it can't be read: {exc.strerror}"
 
 
-def _sidecar_problem(path: str, filename: str, metadata_sha256: str, limit_bytes: int) -> str:
+def _sidecar_problem(
+    content: bytes | FileIO, path: str, filename: str, metadata_sha256: str, limit_bytes: int
+) -> str:
     """Return the fault of a sidecar that pages advertise; empty for a good one."""
     try:
         data = _read_plain(path + METADATA_ENDING, limit_bytes)
@@ -173,7 +206,7 @@ def _sidecar_problem(path: str, filename: str, metadata_sha256: str, limit_bytes
         return "its sidecar has other bytes than recorded"
     if filename.endswith(".whl"):
         try:
-            if _extract(path, filename, limit_bytes) != data:
+            if extract_metadata(content, filename, limit_bytes) != data:
                 return "its sidecar disagrees with the wheel"
         except (WheelError, OSError) as exc:
             return f"its sidecar can't be compared with the wheel: {exc}"
@@ -182,8 +215,11 @@ def _sidecar_problem(path: str, filename: str, metadata_sha256: str, limit_bytes
 
 def _read_plain(path: str, limit_bytes: int) -> bytes:
     """Return the bytes of a regular file that is no link, one byte more than the limit at most."""
-    with os.fdopen(_open_plain(path), "rb", buffering=0) as file:
-        return b"".join(iter(lambda: file.read(limit_bytes + 1), b""))[: limit_bytes + 1]
+    descriptor = _open_plain(path)
+    try:
+        return _read_up_to(descriptor, min(os.fstat(descriptor).st_size, limit_bytes))
+    finally:
+        os.close(descriptor)
 
 
 def read_page_file(path: str) -> bytes:

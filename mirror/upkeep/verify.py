@@ -8,10 +8,8 @@ damage. ``upkeep.repair`` mends.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncIterator
-from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -44,15 +42,29 @@ from mirror.tree.check import (
 from mirror.tree.layout import Layout
 from mirror.upkeep.findings import SNAPSHOT, Finding, Scope, Verification
 from mirror.upkeep.verify_pages import add_foreign, check_pages
+from mirror.workers.checking import BATCH_BYTES, BATCH_FILES, BlobQuestion, Checkers
+from mirror.workers.fork_server import ForkServer
 
 _log = get_logger(__name__)
 
+_MANY_BLOBS = 200
+_MANY_BYTES = 64 << 20
+"""Blobs and bytes above which processes check them: to fork them takes as long as to check some dozens."""
 _NOTED_AT_ONCE = 500
 _NOTED_EVERY_S = 10.0
 
 
-async def verify(holdings: Holdings, scope: Scope, *, into: Verification) -> Verification:
-    """Check the tree and add each finding to ``into``; nothing is mended."""
+async def verify(
+    holdings: Holdings,
+    scope: Scope,
+    *,
+    into: Verification,
+    fork_server: ForkServer | None = None,
+) -> Verification:
+    """Check the tree and add each finding to ``into``; nothing is mended.
+
+    ``fork_server``: of processes that check the blobs, where there are many.
+    """
     store = holdings.store
     window = await open_window(store, now=holdings.clock(), before=scope.not_since)
     count, size = await count_blobs(store, window)
@@ -60,7 +72,8 @@ async def verify(holdings: Holdings, scope: Scope, *, into: Verification) -> Ver
     into.blobs_total = count if limit is None else min(count, limit)
     into.bytes_total = size if limit is None or not count else size * into.blobs_total // count
     into.doing = "hashing files"
-    checker = _BlobChecker(holdings, window.stamp, into)
+    is_large = into.blobs_total > _MANY_BLOBS or into.bytes_total > _MANY_BYTES
+    checker = _BlobChecker(holdings, window.stamp, into, fork_server if is_large else None)
     await checker.check(load_oldest_verified(store, window, limit=limit))
     if scope.is_whole:
         await _check_all_but_blobs(holdings, into)
@@ -100,53 +113,67 @@ async def _check_all_but_blobs(holdings: Holdings, into: Verification) -> None:
 
 
 class _BlobChecker:
-    """Checks blobs side by side, as many as there are cores."""
+    """Checks blobs in batches, and records those that are whole."""
 
-    def __init__(self, holdings: Holdings, stamp: float, into: Verification) -> None:
+    def __init__(
+        self,
+        holdings: Holdings,
+        stamp: float,
+        into: Verification,
+        fork_server: ForkServer | None = None,
+    ) -> None:
         self._store, self._layout = holdings.store, holdings.layout
         self._limit_bytes = holdings.files.metadata_limit_bytes
         self._stamp, self._into = stamp, into
+        self._fork_server = fork_server
         self._whole: list[BlobRow] = []
         self._noted_s = time.monotonic()
 
     async def check(self, blobs: AsyncIterator[BlobRow]) -> None:
         """Check blobs, and record those that are whole now and then."""
-        cores = len(os.sched_getaffinity(0))
-        send, receive = anyio.create_memory_object_stream[BlobRow](cores)
+        checkers = Checkers(self._layout, self._limit_bytes, self._note_bytes)
         try:
+            if self._fork_server is not None:
+                await checkers.start(self._fork_server)
+            send, receive = anyio.create_memory_object_stream[list[BlobRow]](0)
             async with anyio.create_task_group() as tasks, send:
-                for _ in range(cores):
-                    tasks.start_soon(self._work, receive.clone())
+                for _ in range(checkers.width):
+                    tasks.start_soon(self._work, checkers, receive.clone())
                 receive.close()
-                async for blob in blobs:
+                async for batch in _batches(blobs):
                     if self._into.stopped:
                         break
-                    await send.send(blob)
+                    await send.send(batch)
         except* (StateError, TreeError) as group:
             raise leaves_of(group)[0] from group
         finally:
+            checkers.close()
             with anyio.CancelScope(shield=True):
                 await self._note()
 
-    async def _work(self, blobs: ObjectReceiveStream[BlobRow]) -> None:
-        async with blobs:
-            async for blob in blobs:
-                await self._check_one(blob)
+    async def _work(self, checkers: Checkers, batches: ObjectReceiveStream[list[BlobRow]]) -> None:
+        async with batches:
+            async for batch in batches:
+                await self._check_batch(checkers, batch)
                 is_time = time.monotonic() - self._noted_s > _NOTED_EVERY_S
                 if len(self._whole) >= _NOTED_AT_ONCE or is_time:
                     await self._note()
 
-    async def _check_one(self, blob: BlobRow) -> None:
-        found = await self._look(blob)
-        self._into.blobs_checked += 1
-        self._into.bytes_checked += found.bytes_read
-        current: BlobRow | None = blob
-        if found.damage is not None:
-            # A cycle or a prune may have run in between: the state's current row decides.
-            current = await load_blob(self._store, blob.sha256, blob.filename)
-            if current is None:
-                return
-            found = await self._look(current)
+    async def _check_batch(self, checkers: Checkers, batch: list[BlobRow]) -> None:
+        found = await checkers.check([_question(blob) for blob in batch])
+        for blob, check in zip(batch, found, strict=True):
+            self._into.blobs_checked += 1
+            if check.damage is None:
+                self._whole.append(blob)
+            else:
+                await self._check_again(blob)
+
+    async def _check_again(self, blob: BlobRow) -> None:
+        """Check a blob that seems damaged by the state's current row: a cycle or a prune may have run in between."""
+        current = await load_blob(self._store, blob.sha256, blob.filename)
+        if current is None:
+            return
+        found = await anyio.to_thread.run_sync(self._look, current, abandon_on_cancel=True)
         if found.damage is None:
             self._whole.append(blob)
         elif await load_blob(self._store, blob.sha256, blob.filename) == current:
@@ -155,18 +182,19 @@ class _BlobChecker:
                 Finding(damage=found.damage, path=path, detail=found.detail, blob=current)
             )
 
-    async def _look(self, blob: BlobRow) -> BlobCheck:
-        # Only read, so it may be left alone when the run is interrupted.
-        return await anyio.to_thread.run_sync(
-            partial(check_blob, is_vouched=blob.is_vouched),
+    def _look(self, blob: BlobRow) -> BlobCheck:
+        return check_blob(
             self._layout,
             blob.sha256,
             blob.filename,
             blob.size,
             blob.metadata_sha256,
             self._limit_bytes,
-            abandon_on_cancel=True,
+            is_vouched=blob.is_vouched,
         )
+
+    def _note_bytes(self, count: int) -> None:
+        self._into.bytes_checked += count
 
     async def _note(self) -> None:
         whole, self._whole, self._noted_s = self._whole, [], time.monotonic()
@@ -177,6 +205,30 @@ class _BlobChecker:
             StateError
         ) as exc:  # a reader of a state that it may not write: the result is the same
             _log.debug("verify.not_recorded", problem=str(exc))
+
+
+async def _batches(blobs: AsyncIterator[BlobRow]) -> AsyncIterator[list[BlobRow]]:
+    """Yield blobs in batches of one hand-over; a large one alone."""
+    batch: list[BlobRow] = []
+    size = 0
+    async for blob in blobs:
+        if batch and (len(batch) == BATCH_FILES or size + blob.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(blob)
+        size += blob.size
+    if batch:
+        yield batch
+
+
+def _question(blob: BlobRow) -> BlobQuestion:
+    return BlobQuestion(
+        sha256=blob.sha256,
+        filename=blob.filename,
+        size=blob.size,
+        metadata_sha256=blob.metadata_sha256,
+        is_vouched=blob.is_vouched,
+    )
 
 
 async def _check_modes(layout: Layout, into: Verification) -> None:

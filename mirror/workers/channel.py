@@ -19,7 +19,7 @@ from mirror.logs import get_logger
 
 _log = get_logger(__name__)
 
-_LENGTH_BYTES: Final = 4
+LENGTH_BYTES: Final = 4
 
 
 class Codec(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class Channel(asyncio.Protocol):
         data = self._encode(message)
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._unsent += (len(data).to_bytes(_LENGTH_BYTES, "big"), data)
+        self._unsent += (len(data).to_bytes(LENGTH_BYTES, "big"), data)
 
     def close(self) -> None:
         """Close the connection; the other end sees its end."""
@@ -93,16 +93,16 @@ class Channel(asyncio.Protocol):
         """Pass on each complete message (asyncio)."""
         self._received += data
         start = 0
-        while len(self._received) - start >= _LENGTH_BYTES:
+        while len(self._received) - start >= LENGTH_BYTES:
             end = (
                 start
-                + _LENGTH_BYTES
-                + int.from_bytes(self._received[start : start + _LENGTH_BYTES], "big")
+                + LENGTH_BYTES
+                + int.from_bytes(self._received[start : start + LENGTH_BYTES], "big")
             )
             if len(self._received) < end:
                 break
             try:
-                message = self._decode(memoryview(self._received)[start + _LENGTH_BYTES : end])
+                message = self._decode(memoryview(self._received)[start + LENGTH_BYTES : end])
             except msgspec.DecodeError as exc:
                 _log.error("channel.malformed", problem=str(exc))
                 self._received.clear()

@@ -11,9 +11,9 @@ import signal
 import time
 
 import pytest
-from logged import captured_events
 
 from harness import in_process
+from harness.logged import captured_events
 from harness.program import Mirror
 from mirror.config import AuthConfig, Config, IndexConfig, MirrorSettings, ServiceConfig
 from mirror.jobs import notify_command

@@ -9,8 +9,8 @@ import sys
 import threading
 
 import pytest
-from logged import captured_events
 
+from harness.logged import captured_events
 from mirror.daemon import endpoint
 from mirror.daemon.endpoint import Answers, Endpoint
 

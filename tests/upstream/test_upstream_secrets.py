@@ -7,8 +7,8 @@ import io
 
 import pytest
 from aiohttp import web
-from logged import reset_logging
 
+from harness.logged import reset_logging
 from mirror.errors import AccessDenied, Unavailable
 from mirror.logs import configure_logging
 from mirror.upstream.download import FileRequest, download

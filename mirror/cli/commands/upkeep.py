@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mirror.state.blobs.lost import LostFile
     from mirror.upkeep.findings import Scope, Verification
+    from mirror.workers.fork_server import ForkServer
 
 _SHOWN = 20
 
@@ -56,6 +57,8 @@ def verify(
 
     from mirror.config import parse_duration, parse_ratio
     from mirror.upkeep.findings import Scope
+    from mirror.workers.checking import serve
+    from mirror.workers.fork_server import started_fork_server
 
     try:
         share = parse_ratio(sample)
@@ -67,7 +70,8 @@ def verify(
     if not share:
         raise ConfigError(where="--sample", problem='expected a share such as "5%", more than 0')
     scope = Scope(share=share, not_since=None if age_s is None else time.time() - age_s)
-    found = anyio.run(_verify, options, scope, repair)
+    with started_fork_server(serve) as fork_server:
+        found = anyio.run(_verify, options, scope, repair, fork_server)
     left = found.lost if repair else found.findings
     if json:
         write_json(_verification_json(found, repair=repair))
@@ -107,7 +111,9 @@ def prune(
     return ExitCode.OK
 
 
-async def _verify(options: GlobalOptions, scope: Scope, repair: bool) -> Verification:
+async def _verify(
+    options: GlobalOptions, scope: Scope, repair: bool, fork_server: ForkServer | None
+) -> Verification:
     import os
     from contextlib import nullcontext
 
@@ -119,12 +125,17 @@ async def _verify(options: GlobalOptions, scope: Scope, repair: bool) -> Verific
     found = Verification()
     with shown_verification(found) if options.is_interactive else nullcontext():
         if not repair:
-            await check(config, scope, found)
+            await check(config, scope, found, fork_server)
             return found
         from mirror.jobs.repair import check_and_repair  # with all that asks an index: 0.15 s
 
         error = await check_and_repair(
-            config, scope, env=dict(os.environ), wait_s=options.wait_s, into=found
+            config,
+            scope,
+            env=dict(os.environ),
+            wait_s=options.wait_s,
+            into=found,
+            fork_server=fork_server,
         )
         if error is not None:
             write_error(f"error: what was lost could not be fetched now: {error}")
