@@ -14,9 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.cases import CASES, QUICK, Bench, Result
+from bench.cases import CASES, QUICK
 from bench.corpus import Shape
 from bench.plot import draw
+from bench.records import Bench, Result
 from bench.report import RESULTS, as_json, change_lines, goal_lines, load_last, markdown, save, table_lines
 
 
@@ -40,6 +41,7 @@ def main() -> None:
             rounds=options.rounds or (3 if options.quick else 5),
             is_quick=options.quick,
             is_full=options.full,
+            is_tiny=options.tiny,
             bandersnatch=bandersnatch,
             slow_every=options.slow_every or (3 if options.quick else 1),
         )

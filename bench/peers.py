@@ -15,7 +15,7 @@ from bench.measure import OURS, Contender
 from bench.upstream import PASSWORD, USER, Upstream
 
 HERE = Path(__file__).parents[1]
-_CREDENTIAL = {"MIRROR_DEFAULT_USERNAME": USER, "MIRROR_DEFAULT_PASSWORD": PASSWORD}
+CREDENTIAL = {"MIRROR_DEFAULT_USERNAME": USER, "MIRROR_DEFAULT_PASSWORD": PASSWORD}
 _OWN = {"PYTHONPATH": str(HERE)}
 
 
@@ -43,7 +43,7 @@ def mirror(
         ],
         prepare=prepare,
         check=lambda directory: check_mirror(directory, shape),
-        environment=_CREDENTIAL | _OWN,
+        environment=CREDENTIAL | _OWN,
         server=server,
         keeps=keeps,
     )  # fmt: skip

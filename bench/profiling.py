@@ -10,9 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 from bench import peers
-from bench.cases import LARGE, SMALL, Bench
 from bench.corpus import Shape
 from bench.measure import run_once
+from bench.records import LARGE, SMALL, Bench
 
 _SHOWN = 40
 _PER_SECOND = 250

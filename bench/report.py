@@ -8,8 +8,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Result
 from bench.measure import OURS
+from bench.records import Result
 
 RESULTS = Path(__file__).parent / "results"
 _COLUMNS = ("wall s", "CPU s", "peak MiB", "requests", "MiB", "ours/theirs", "from … to", "of CPU")

@@ -1,20 +1,27 @@
-"""«Your own packages»: pypiserver beside `mirror serve`, as the page says, for pip and uv; a foreign namesake never wins."""
+"""«Your own packages»: pypiserver or devpi beside `mirror serve`, as the page says, for pip and uv; a foreign namesake
+never wins.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 import socket
+import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import uv
 from clients.conftest import Client, Served
 
-from harness.program import Mirror, Serving, call_well, clean_environment
+from harness.interpreters import installed_client
+from harness.program import GUARD_S, Mirror, Serving, call_well, clean_environment
 from harness.server import Server
 from harness.web_servers import WebServer, started_server
 from simulator import ThreadedSimulator, build_wheel
@@ -52,16 +59,63 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield server.url
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Serving]:
+@dataclass(frozen=True)
+class Own:
     """The site's own index, with ``acme-tools`` 1.0, which requires a project of the mirror."""
-    packages = tmp_path / "packages"
-    packages.mkdir()
+
+    kind: str
+    base: str
+    """Its address, without a path."""
+    simple: str
+    """Its simple page."""
+
+
+@pytest.fixture(scope="module", params=["pypiserver", "devpi"])
+def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
+    """The index, served by one of the two programs."""
+    work = tmp_path_factory.mktemp("own")
     filename, data = build_wheel("acme-tools", "1.0", requires=["demo-lib"])
-    (packages / filename).write_bytes(data)
-    command = [sys.executable, "-W", "ignore", "-c", OWN, packages, "0"]
-    with Serving(command, work=tmp_path / "own", env=clean_environment(tmp_path)) as serving:
-        yield serving
+    (work / "dist").mkdir()
+    (work / "dist" / filename).write_bytes(data)
+    with _devpi(work) if request.param == "devpi" else _pypiserver(work) as base:
+        simple = f"{base}/root/own/+simple/" if request.param == "devpi" else f"{base}/simple/"
+        yield Own(request.param, base, simple)
+
+
+@contextmanager
+def _pypiserver(work: Path) -> Iterator[str]:
+    command = [sys.executable, "-W", "ignore", "-c", OWN, work / "dist", "0"]
+    with Serving(command, work=work / "served", env=clean_environment(work)) as serving:
+        yield serving.greeting.strip().rstrip("/")
+
+
+@contextmanager
+def _devpi(work: Path) -> Iterator[str]:
+    """Follow the page's commands, with other paths and ports."""
+    programs = installed_client("devpi", "devpi-server devpi-client", (13, 12, 11)).parent
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        port = chosen.getsockname()[1]
+    env = clean_environment(work) | {"PATH": f"{programs}:/usr/bin:/bin", "PYTHONWARNINGS": "ignore"}
+    text = block("console", "devpi-init").replace("/srv/devpi", str(work / "devpi"))
+    text = text.replace("8081", str(port)).replace("dist/acme_tools", f"{work}/dist/acme_tools")
+    _, init, server, *rest = (shlex.split(line) for line in text.replace("$ ", "").splitlines())
+    call_well([programs / init[0], *init[1:]], env=env, cwd=work)
+    log = (work / "devpi.log").open("wb")
+    with (
+        log,
+        subprocess.Popen([programs / server[0], *server[1:]], env=env, cwd=work, stdout=log, stderr=log) as process,
+    ):
+        try:
+            until_s = time.monotonic() + GUARD_S
+            while process.poll() is None and time.monotonic() < until_s:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.05)
+            for command in rest:
+                call_well([programs / command[0], *command[1:]], env=env, cwd=work)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
 
 
 def port_of(url: str) -> str:
@@ -69,18 +123,28 @@ def port_of(url: str) -> str:
 
 
 @contextmanager
-def in_front(own: str, mirrored: str, work: Path) -> Iterator[WebServer]:
+def in_front(own: str, mirrored: str, work: Path, *, kind: str = "pypiserver") -> Iterator[WebServer]:
     """Start nginx as the page has it, between an own index and a mirror."""
-    text = block("nginx").replace("127.0.0.1:8081", f"127.0.0.1:{port_of(own)}")
+    text = block("nginx", "server {")
+    if kind == "devpi":
+        text = _with_locations(text, block("nginx", "devpi first"))
+    text = text.replace("127.0.0.1:8081", f"127.0.0.1:{port_of(own)}")
     text = text.replace("127.0.0.1:8082", f"127.0.0.1:{port_of(mirrored)}")
     work.mkdir()
     with started_server("nginx", text, work) as front:
         yield front
 
 
+def _with_locations(text: str, others: str) -> str:
+    """Return the server with other locations for the own index, as the page tells the reader to do."""
+    text = re.sub(r"    # A project's page: .*?(?=    # All else)", "", text, flags=re.DOTALL)
+    text = re.sub(r"    location @mirror \{.*?\n    \}\n", "", text, flags=re.DOTALL)
+    return text.rstrip().removesuffix("}") + others + "}\n"
+
+
 def test_web_server_in_front(mirrored, own, client: Client, tmp_path):
     """Pip and uv get each project from the right index by one address."""
-    with in_front(own.greeting, mirrored, tmp_path / "nginx") as front:
+    with in_front(own.base, mirrored, tmp_path / "nginx", kind=own.kind) as front:
         served = Served("nginx", front.url, None)
         assert client.install_well(served, "Acme_Tools") == {"acme_tools": "1.0", "demo_lib": "1.0"}
         assert front.get("/simple/absent/").status == 404
@@ -99,14 +163,14 @@ def test_explicit_index_of_uv(mirrored, own, uv_client: Client):
     """The client takes the project from the index that is named for it, and all else from the mirror."""
     project = '[project]\nname = "inside"\nversion = "0.1"\nrequires-python = ">=3.11"\ndependencies = ["acme-tools"]\n'
     text = block("toml", "explicit = true").replace("https://pypi.example/", mirrored)
-    text = text.replace("https://own.example/", own.greeting.strip())
+    text = text.replace("https://own.example/simple/", own.simple)
     (uv_client.work / "pyproject.toml").write_text(f"{project}\n{text}")
     # With the configuration of the project, which the other tests ignore.
     env = {name: value for name, value in uv_client.environment().items() if name != "UV_NO_CONFIG"}
     call_well([uv.find_uv_bin(), "lock"], env=env, cwd=uv_client.work)
     lock = tomllib.loads((uv_client.work / "uv.lock").read_text())
     found = {package["name"]: (package["version"], package["source"].get("registry")) for package in lock["package"]}
-    assert found["acme-tools"] == ("1.0", f"{own.greeting.strip()}simple/")
+    assert found["acme-tools"] == ("1.0", own.simple)
     assert found["demo-lib"] == ("1.0", f"{mirrored}simple/")
 
 
@@ -117,7 +181,7 @@ def test_mirror_that_reads_it(own, tmp_path):
         for name in ("acme-tools", "acme-other"):
             index.state.publish(name, *build_wheel(name, "99.0"))
         mirror = Mirror(tmp_path / "mirror")
-        text = block("toml", "exclude-projects").replace("http://127.0.0.1:8081/", own.greeting.strip())
+        text = block("toml", "exclude-projects").replace("http://127.0.0.1:8081/simple/", own.simple)
         text = text.replace("https://libraries.cgr.dev/python/simple/", index.url)
         head = f'[mirror]\nroot = "{mirror.root}"\n[limits]\ndisk-reserve = 0\n'
         mirror.config.write_text(f"{head}\n{text}")
