@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serve_program import HTML, JSON, Server, Tree
 
+from harness.server import HTML, JSON, Server, Tree
 from mirror.jobs.tree_copy import copy_between
 from storing import ObjectStore, Prefix
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import anyio.to_thread
 import pytest
-from mirroring import Mirror
-from snapshotting import promote, snapshot
 
+from harness.in_process import Mirror
+from harness.snapshots import promote, snapshot
 from mirror.cli import main
 from mirror.errors import TreeError
 from mirror.exit_codes import ExitCode
