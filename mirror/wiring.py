@@ -21,6 +21,7 @@ import anyio.to_thread
 import msgspec
 
 from mirror.config import Config, IndexConfig
+from mirror.config.rules import judged_rules
 from mirror.core.files.kept_links import KeptLinks, is_masked, masked_root
 from mirror.core.model import ProjectPage
 from mirror.core.names import ProjectName
@@ -34,6 +35,7 @@ from mirror.state.entries.held import has_blobs
 from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
 from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
 from mirror.state.wants.needs import forget_wants, load_needed_indexes
+from mirror.sync.advisories.settings import AdvisorySettings
 from mirror.sync.needs.listings import ListingCache
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.work import Cycle, IndexRun, Options
@@ -314,6 +316,11 @@ async def _build_cycle(
         needs=needs,
         listings=listings,
         keep_unwanted_s=config.mirror.keep_unwanted_s,
+        advisories=AdvisorySettings(
+            path=config.rules.advisories,
+            rules=judged_rules(config.rules),
+            sites={site.name: site.wants() for site in config.sites},
+        ),
         fork_server=fork_server,
     )
 

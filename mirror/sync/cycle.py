@@ -18,6 +18,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, Final
 
 import anyio
 import msgspec
@@ -59,6 +60,9 @@ from mirror.state.missing.ledger import (
 )
 from mirror.state.readers.overview import load_counts
 from mirror.state.wants.unwanted import load_newly_unwanted, mark_unwanted
+from mirror.sync.advisories.reporting import report_advisories
+from mirror.sync.advisories.taking import take_advisories
+from mirror.sync.advisories.withdrawing import judge_by_advisories, judge_new_files
 from mirror.sync.fetch import Fetcher, workers_of
 from mirror.sync.needs.leaving import count_unwanted_of, drain_unwanted, plan_unwanted
 from mirror.sync.needs.pages import CyclePages
@@ -92,6 +96,10 @@ _MAX_SETTLED_AGAIN = 5
 """Maximum number of times that one cycle decides again which files are wanted, since files were refused."""
 _MAX_REPORTED = 200_000
 """Maximum number of failures in a cycle's report; the ledger has all of them."""
+_OF_TABLES: Final[dict[str, list[Any]]] = {
+    key: [] for key in ("not_served", "vulnerable", "not_judged", "withdrawn")
+}
+"""The parts of a report that tables of the state have: they are not recorded with it."""
 
 
 async def run_cycle(cycle: Cycle) -> Report:
@@ -131,6 +139,9 @@ async def run_cycle(cycle: Cycle) -> Report:
 async def _run_steps(cycle: Cycle) -> None:
     publisher = Publisher(cycle.holdings, cycle.unwritten)
     await _repair(cycle, publisher)
+    note = await take_advisories(cycle)
+    if note is not None:  # before any request: malware leaves, whether an index can be read or not
+        await judge_by_advisories(cycle, publisher, note)
     cycle.phase = Phase.ROOTS
     dues = await _look_at_roots(cycle)
     pages = CyclePages(cycle, dues, _rest(cycle))
@@ -559,6 +570,8 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         report.failures += [
             shown_failure("", "", "", Reason.UNRESOLVED, detail) for detail in cycle.needs.failures
         ]
+    await judge_new_files(cycle)
+    await report_advisories(cycle)
     for run in cycle.runs:
         counts = await load_counts(store, run.source.id)
         run.counters.files_absent = counts.absent
@@ -585,9 +598,7 @@ async def record_outcome(cycle: Cycle, exit_code: int) -> None:
             outcome=report.outcome.value,
             exit_code=exit_code,
             problem=None if report.aborted is None else redact(str(report.aborted)),
-            report=msgspec.json.encode(
-                report.as_json() | {"not_served": []}
-            ).decode(),  # a table has them
+            report=msgspec.json.encode(report.as_json() | _OF_TABLES).decode(),
         )
 
 

@@ -17,6 +17,7 @@ from mirror.core.times import utc_text
 from mirror.errors import MirrorError, Reason
 from mirror.exit_codes import ExitCode, exit_code_for, exit_code_of_failure, first_of
 from mirror.logs import redact
+from mirror.state.advisories.vulnerable import VulnerableFile
 from mirror.state.wants.unwanted import NewlyUnwanted
 
 
@@ -128,6 +129,25 @@ class PlanItem(msgspec.Struct, frozen=True, kw_only=True):
         return {key: getattr(self, key) for key in self.__struct_fields__}
 
 
+class WithdrawnShown(msgspec.Struct, frozen=True, kw_only=True):
+    """A withdrawn file as the report shows it, with the places that still have it."""
+
+    project: str
+    filename: str
+    snapshots: tuple[str, ...]
+    channels: tuple[str, ...]
+    sites: tuple[str, ...]
+
+
+class AdvisoryReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Which advisories are in force."""
+
+    taken: bool
+    """Whether the database that is there now could be taken."""
+    date: str | None
+    """The newest change of a record in force; None where nothing was ever taken."""
+
+
 class Report(msgspec.Struct, kw_only=True):
     """A cycle's report, live while it runs."""
 
@@ -151,6 +171,14 @@ class Report(msgspec.Struct, kw_only=True):
     """For a plan: the files that no want would need any more, by index."""
     free_bytes: int | None = None
     """Free bytes on the disk, for a plan."""
+    advisories: AdvisoryReport | None = None
+    """None where the configuration has no advisories."""
+    advisory_problem: str | None = None
+    """Why the database of advisories was not taken."""
+    vulnerable: list[VulnerableFile] = msgspec.field(default_factory=list)
+    not_judged: list[str] = msgspec.field(default_factory=list)
+    """Local builds of versions that advisories name."""
+    withdrawn: list[WithdrawnShown] = msgspec.field(default_factory=list)
     events: list[dict[str, str]] = msgspec.field(default_factory=list)
     """Events that a person should know in addition to counters and failures, such as
     ``owner-changed``.
@@ -174,7 +202,11 @@ class Report(msgspec.Struct, kw_only=True):
             or (self.ended and len(self.ended) == len(self.indexes))
         ):
             return Outcome.ABORTED
-        if self.ended or any(f.reason is not Reason.WITHHELD for f in self.failures):
+        if (
+            self.ended
+            or self.advisory_problem
+            or any(f.reason is not Reason.WITHHELD for f in self.failures)
+        ):
             return Outcome.PARTIAL
         return Outcome.COMPLETE
 
@@ -182,6 +214,8 @@ class Report(msgspec.Struct, kw_only=True):
         """Return the exit code of the cycle. ``caught``: the codes of signals that stopped it."""
         errors = [*self.ended.values(), *([] if self.aborted is None else [self.aborted])]
         codes = [*caught, *map(exit_code_for, errors)]
+        if self.advisory_problem:
+            codes.append(ExitCode.PARTIAL)
         for failure in self.failures:
             code = exit_code_of_failure(failure.reason)
             # counted by its error, above; a want has no index
@@ -206,6 +240,12 @@ class Report(msgspec.Struct, kw_only=True):
             ],
             "events": self.events,
         }
+        if self.advisories is not None:
+            shown["advisories"] = msgspec.to_builtins(self.advisories)
+            shown["vulnerable"] = [one.as_json() for one in self.vulnerable]
+            shown["not_judged"] = self.not_judged
+        if self.advisories is not None or self.withdrawn:
+            shown["withdrawn"] = [msgspec.to_builtins(one) for one in self.withdrawn]
         if self.wants:
             shown["wants"] = self.wants
         if self.plan is not None:

@@ -11,11 +11,13 @@ from enum import Enum
 import anyio
 import msgspec
 
+from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule
 from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Removal
 from mirror.core.model import IndexPolicy, ProjectMeta, ProjectPage, Validators
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
 from mirror.core.rules.judge import Sight
+from mirror.core.rules.model import Level
 from mirror.errors import MirrorError, Reason, TreeError, Unavailable
 from mirror.holdings.holdings import Clock, Holdings
 from mirror.state.entries.pages import PageSeen
@@ -23,6 +25,7 @@ from mirror.state.listing.due import ProjectRow
 from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import Failure
 from mirror.state.store import Store
+from mirror.sync.advisories.settings import AdvisorySettings, Judges
 from mirror.sync.needs.listings import ListingCache
 from mirror.sync.needs.protocol import Needs
 from mirror.sync.report import IndexCounters, Report
@@ -133,6 +136,10 @@ class IndexRun(msgspec.Struct, kw_only=True):
     """Pages that were asked for early in this cycle, since a want may need them."""
     fruitless: Counter[ProjectName] = msgspec.field(default_factory=Counter)
     """How often in a row a page was read again without bringing a file."""
+    advisories: AdvisoryRule = msgspec.field(
+        default_factory=lambda: AdvisoryRule(AdvisoryBook({}), Level.NONE)
+    )
+    """Which of its files the advisories in force keep out."""
     ended: MirrorError | None = None
     scope: anyio.CancelScope = msgspec.field(default_factory=anyio.CancelScope)
     _unreachable: int = 0
@@ -292,6 +299,9 @@ class Cycle(msgspec.Struct, kw_only=True):
     """Of each configured index, in their order, also where the cycle is narrowed."""
     root_digests: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Of each configured index, also where the cycle is narrowed: which projects of its root are wanted."""
+    advisories: AdvisorySettings = AdvisorySettings()
+    judges: Judges = Judges()
+    """The judgement by advisories, once they were taken."""
     phase: Phase = Phase.REPAIR
     unwritten: dict[ProjectName, TreeError] = msgspec.field(default_factory=dict)
     """The projects whose pages could not be written or removed: their pages stay marked."""

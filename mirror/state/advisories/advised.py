@@ -180,3 +180,57 @@ async def record_advised(
 async def free_all(tx: Transaction) -> None:
     """Have everything judged again that advisories keep out."""
     await tx.execute("UPDATE deferred SET next_at = 0 WHERE rule = ?", (EXCLUDE_VULNERABLE,))
+
+
+class ReportedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A published file that an advisory names."""
+
+    project: ProjectName
+    filename: str
+    ids: tuple[str, ...]
+    level: Severity
+    fixed: str | None
+
+
+_PUBLISHED = (
+    "FROM advised a JOIN project p ON p.id = a.project JOIN entry e ON e.project = a.project"
+    " AND e.filename = a.filename AND e.valid_to IS NULL WHERE a.kind = ?"
+)
+
+
+async def load_published_advised(
+    store: Store, kind: AdvisedKind, *, limit: int, project: ProjectName | None = None
+) -> list[ReportedFile]:
+    """Return the published files that advisories name, of all projects or of one, by name."""
+    where, values = ("", ()) if project is None else (" AND p.name = ?", (project,))
+    return await store.rows_as(
+        ReportedFile,
+        f"SELECT p.name AS project, a.filename, a.ids, a.level, a.fixed {_PUBLISHED}{where}"
+        " ORDER BY p.name, a.filename LIMIT ?",
+        (kind.value, *values, limit),
+    )
+
+
+async def count_published_advised(store: Store, kind: AdvisedKind) -> int:
+    """Return how many published files advisories name."""
+    return int(await store.value(f"SELECT count(*) {_PUBLISHED}", (kind.value,)))
+
+
+class NeededFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a want needs and that is not published."""
+
+    index_name: str
+    project: ProjectName
+    filename: str
+
+
+async def load_needed_unpublished(store: Store) -> list[NeededFile]:
+    """Return the files of projects with advisories that wants need and no page lists."""
+    return await store.rows_as(
+        NeededFile,
+        "SELECT DISTINCT w.index_name, w.project, w.filename FROM advisory a"
+        " CROSS JOIN wanted w ON w.project = a.project WHERE w.part != 'earlier'"
+        " AND NOT EXISTS (SELECT 1 FROM project p JOIN entry e ON e.project = p.id"
+        " AND e.filename = w.filename AND e.valid_to IS NULL WHERE p.name = w.project)"
+        " ORDER BY 2, 3",
+    )

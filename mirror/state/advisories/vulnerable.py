@@ -1,0 +1,67 @@
+"""Published files that advisories name, as reports show them. Reading only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from packaging.version import Version
+
+from mirror.core.advisories.judging import version_in
+from mirror.core.files.versions import parse_version
+from mirror.core.names import ProjectName
+from mirror.state.advisories.advised import AdvisedKind, ReportedFile, load_published_advised
+from mirror.state.entries.held import load_listed_filenames
+from mirror.state.store import Store
+
+
+class VulnerableFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A held or needed file that advisories name."""
+
+    project: str
+    filename: str
+    advisories: tuple[str, ...]
+    level: str
+    fixed: str | None
+    """The first version in which it is fixed; None where the advisories name none."""
+    fixed_held: bool
+    """Whether a page lists a file of that version."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object of reports."""
+        shown: dict[str, Any] = msgspec.to_builtins(self)
+        return shown
+
+
+async def load_vulnerable(
+    store: Store, *, limit: int, project: ProjectName | None = None
+) -> list[VulnerableFile]:
+    """Return the published files that advisories name, of all projects or of one, by name."""
+    found = await load_published_advised(
+        store, AdvisedKind.VULNERABLE, limit=limit, project=project
+    )
+    return await with_fixed_held(store, found)
+
+
+async def with_fixed_held(store: Store, files: Iterable[ReportedFile]) -> list[VulnerableFile]:
+    """Return the files as they are reported, each with whether its fixed version is held."""
+    held: dict[str, set[Version]] = {}
+    shown = []
+    for one in sorted(files, key=lambda file: (file.project, file.filename)):
+        if one.project not in held:
+            names = await load_listed_filenames(store, [one.project])
+            versions = (version_in(filename, one.project) for _, filename in names)
+            held[one.project] = {version for version in versions if version is not None}
+        fixed = None if one.fixed is None else parse_version(one.fixed)
+        shown.append(
+            VulnerableFile(
+                project=one.project,
+                filename=one.filename,
+                advisories=one.ids,
+                level=one.level.word,
+                fixed=one.fixed,
+                fixed_held=fixed in held[one.project],
+            )
+        )
+    return shown

@@ -1,0 +1,175 @@
+"""Takes the advisory database of the configuration into the state, whole or not at all.
+
+A database that can't be read whole, or that lost too many of its records, is not taken: the one
+before stays in force, the cycle goes on, and its exit code says so.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import anyio.from_thread
+import anyio.to_thread
+import msgspec
+
+from mirror.advisories.database import (
+    DatabaseError,
+    DatabaseMissing,
+    open_database,
+    read_changed,
+)
+from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule
+from mirror.core.rules.model import Rules
+from mirror.errors import ConfigError
+from mirror.logs import get_logger
+from mirror.state.advisories.records import (
+    AdvisoryNote,
+    ChangedFile,
+    KnownFile,
+    load_advisory_note,
+    load_book,
+    load_known_files,
+    record_advisory_note,
+    take_database,
+)
+from mirror.state.store import Store
+from mirror.sync.advisories.settings import Judges
+from mirror.sync.work import Cycle
+
+_log = get_logger(__name__)
+
+_MAX_LOST = 0.1
+"""Part of its records that a database may lose at once."""
+
+
+class _News(msgspec.Struct, frozen=True, kw_only=True):
+    """The difference between the database and the one in force."""
+
+    stamp: str
+    changed: tuple[ChangedFile, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+async def take_advisories(cycle: Cycle) -> AdvisoryNote | None:
+    """Take the database, if it is another one; set the judges of the cycle; return which is in force.
+
+    Raises ``ConfigError`` where nothing is at its path and nothing was ever taken.
+    """
+    path, note = cycle.advisories.path, await load_advisory_note(cycle.store)
+    if path is not None:
+        note = await _renew(cycle, path, note)
+    is_blocked = path is not None and note is None
+    is_in_force = path is not None and note is not None
+    book = await load_book(cycle.store) if is_in_force else AdvisoryBook({})
+
+    def rule(rules: Rules) -> AdvisoryRule:
+        level, ignored = rules.exclude_vulnerable, rules.ignore_advisories
+        return AdvisoryRule(book, level, ignored, is_blocked=is_blocked)
+
+    of_index = {policy.name: rule(policy.rules) for policy in cycle.policies}
+    cycle.judges = Judges(of_index=of_index, others=rule(cycle.advisories.rules))
+    for run in cycle.runs:
+        run.advisories = cycle.judges.of(run.name)
+    return note
+
+
+async def _renew(cycle: Cycle, path: Path, note: AdvisoryNote | None) -> AdvisoryNote | None:
+    """Return which database is in force once that at ``path`` was read."""
+    store, report = cycle.store, cycle.report
+    try:
+        news = await _read(cycle, path, note)
+    except DatabaseMissing as exc:
+        if note is None:
+            raise ConfigError(
+                where="rules.advisories",
+                problem=f"{exc}; expected an OSV database, a folder or a zip of JSON",
+            ) from exc
+        problem = str(exc)
+    except DatabaseError as exc:
+        problem = str(exc)
+    else:
+        return await _take(store, path, note, news, now=cycle.clock())
+    in_force = "nothing new comes in" if note is None else "the last judgement stays"
+    report.advisory_problem = f"the advisories were not taken, {in_force}: {problem}"
+    _log.error("advisories.refused", problem=report.advisory_problem)
+    if note is not None:
+        note = msgspec.structs.replace(note, problem=problem)
+        await record_advisory_note(store, note)
+    return note
+
+
+async def _take(
+    store: Store, path: Path, note: AdvisoryNote | None, news: _News | None, *, now: float
+) -> AdvisoryNote:
+    """Record the news, if there are any."""
+    if note is not None and (news is None or not (news.changed or news.gone)):
+        stamp = note.stamp if news is None else news.stamp
+        same = msgspec.structs.replace(note, path=str(path), stamp=stamp, problem=None)
+        await record_advisory_note(store, same)
+        return same
+    assert news is not None
+    before = note or AdvisoryNote(path="", stamp="", records=0, date=0.0, taken_at=0.0)
+    new = msgspec.structs.replace(
+        before, path=str(path), stamp=news.stamp, taken_at=now, problem=None
+    )
+    taken = await take_database(store, new, news.changed, news.gone, is_first=note is None)
+    _log.info(
+        "advisories.taken",
+        path=str(path),
+        records=taken.records,
+        changed=len(news.changed),
+        gone=len(news.gone),
+    )
+    return taken
+
+
+async def _read(cycle: Cycle, path: Path, note: AdvisoryNote | None) -> _News | None:
+    """Return the news of the database at ``path``; None where its stamp is the one that is known."""
+    may_shrink = cycle.options.allow_shrink
+
+    def known() -> list[KnownFile]:
+        return anyio.from_thread.run(load_known_files, cycle.store)
+
+    def read() -> _News | None:
+        with open_database(path) as database:
+            stamp = database.stamp
+            if note is not None and stamp and stamp == note.stamp:
+                return None
+            names = database.files()
+            if not names:
+                raise DatabaseError(f"{path} holds no record: no file in it ends in .json")
+            before = known()
+            stamps = {one.path: one.stamp for one in before}
+            changed = tuple(
+                ChangedFile(
+                    path=name,
+                    stamp=found.stamp,
+                    id=found.record.id,
+                    record=msgspec.json.encode(found.record),
+                )
+                for name, found in read_changed(database, stamps)
+            )
+            gone = tuple(one.path for one in before if one.path not in names)
+            _check_loss(before, changed, gone, may_shrink=may_shrink)
+            return _News(stamp=stamp, changed=changed, gone=gone)
+
+    return await anyio.to_thread.run_sync(partial(read), abandon_on_cancel=False)
+
+
+def _check_loss(
+    before: list[KnownFile],
+    changed: tuple[ChangedFile, ...],
+    gone: tuple[str, ...],
+    *,
+    may_shrink: bool,
+) -> None:
+    """Raise ``DatabaseError`` for a database that lost more than a tenth of its records."""
+    other = {one.path for one in changed}.union(gone)
+    ids = {one.id for one in before}
+    lost = ids - {one.id for one in before if one.path not in other} - {one.id for one in changed}
+    if len(lost) > _MAX_LOST * len(ids) and not may_shrink:
+        raise DatabaseError(
+            f"{len(lost)} of {len(ids)} records are gone, more than a tenth; if that is right, run"
+            " `mirror sync --once --allow-shrink`"
+        )
