@@ -29,6 +29,7 @@
     │   └── DiskFull                the disk is full, or full up to the reserve
     │       └── StoreFull           the object store is full
     ├── NotProved                   a want does not install, and a proof was required
+    ├── StillWithdrawn              a snapshot has withdrawn files, and nobody accepted them
     └── BundleError                 a bundle can't be made, is damaged, or does not fit
 
 Fields first; the sentence is built in ``__str__``. URLs and texts from an index are attacker-controlled and may
@@ -555,6 +556,22 @@ class NotProved(MirrorError):
         more = f" and {self.more:,} more" if self.more else ""
         names = ", ".join(map(shown_text, self.wants))
         return f"refused: {names}{more} can't be installed ({shown_text(self.gap, 400)}); `mirror check` names each gap"
+
+
+class StillWithdrawn(MirrorError):
+    """A snapshot still has withdrawn files; nothing was made or promoted."""
+
+    snapshot: str
+    files: tuple[str, ...]
+    more: int
+
+    def __str__(self) -> str:
+        more = f" and {self.more:,} more" if self.more else ""
+        names = ", ".join(map(shown_text, self.files))
+        return (
+            f"refused: the snapshot {self.snapshot} still has withdrawn files ({names}{more});"
+            " make a new one, or repeat the command with --accept-withdrawn"
+        )
 
 
 class BundleError(MirrorError):

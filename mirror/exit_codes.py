@@ -15,6 +15,7 @@ from mirror.errors import (
     NotProved,
     Reason,
     StateError,
+    StillWithdrawn,
     TreeError,
     UpstreamError,
 )
@@ -70,7 +71,7 @@ def exit_code_for(error: MirrorError) -> ExitCode:
             return ExitCode.LOCKED
         case StateError() | TreeError():
             return ExitCode.STORAGE
-        case BundleError() | NotProved():
+        case BundleError() | NotProved() | StillWithdrawn():
             return ExitCode.DAMAGED
         case AccessDenied(ends_index=False):
             return ExitCode.PARTIAL

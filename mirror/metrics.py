@@ -77,6 +77,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """When the mirror's first cycle began, or now."""
     indexes: tuple[IndexFacts, ...] = ()
     last_cycle: CycleFacts | None = None
+    advisories: tuple[float | None, Mapping[str, int]] | None = None
+    """When the advisories in force were changed last, and the number of files by what they say."""
     wants: tuple[tuple[str, str, str, bool], ...] = ()
     """Want, file, target, and whether it installs."""
     damaged: int = 0
@@ -366,6 +368,18 @@ def _mirror_families(facts: Facts) -> Iterator[Metric]:
         for want, file, target, is_installable in facts.wants:
             installable.add_metric([want, file, target], float(is_installable))
         yield installable
+    if facts.advisories is not None:
+        date, counts = facts.advisories
+        if date is not None:
+            yield GaugeMetricFamily(
+                "mirror_advisories_timestamp_seconds", "The newest advisory in force.", date
+            )
+        advised = GaugeMetricFamily(
+            "mirror_advised_files", "Files that advisories name.", labels=["kind"]
+        )
+        for kind, count in counts.items():
+            advised.add_metric([kind], count)
+        yield advised
     yield GaugeMetricFamily("mirror_damaged_files", "Found damaged, not mended yet.", facts.damaged)
     if facts.upkeep_at is not None:
         yield GaugeMetricFamily(

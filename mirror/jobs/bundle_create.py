@@ -50,11 +50,19 @@ from mirror.jobs.bundle_sites import drop_unfinished, load_bundles
 from mirror.jobs.prove import prove_wants
 from mirror.logs import get_logger
 from mirror.selection.proof.checking import ProofMode, with_remembered_wants
+from mirror.state.advisories.withdrawn import load_withdrawn_of
 from mirror.state.frozen.plan import Plan, open_plan
 from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow, load_snapshots
 from mirror.tree.layout import Layout
 from mirror.tree.lock import hold
-from mirror.upkeep.snapshot import clear_interrupted, freeze_pin, load_revision_to_freeze, remove
+from mirror.upkeep.snapshot import (
+    check_withdrawn,
+    clear_interrupted,
+    find_snapshot,
+    freeze_pin,
+    load_revision_to_freeze,
+    remove,
+)
 
 _log = get_logger(__name__)
 
@@ -75,6 +83,8 @@ class BundleRequest(msgspec.Struct, frozen=True, kw_only=True):
     valid_for_s: float | None = None
     env: Mapping[str, str] = {}
     """Where the resolver is found, for the proof of wants."""
+    accepts_withdrawn: bool = False
+    """Whether a snapshot with withdrawn files may be sent."""
 
 
 def _go_on(_head: Head, _plan: Plan) -> bool:
@@ -191,7 +201,13 @@ async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> 
         basis = await find_basis(
             holdings.store, request.site, since=request.since, full=request.full
         )
-        pin = await _continued_pin(holdings, request.site, order, basis)
+        if request.snapshot is not None and not request.accepts_withdrawn:
+            await check_withdrawn(
+                holdings.store, await find_snapshot(holdings.store, request.snapshot)
+            )
+        pin = await _continued_pin(
+            holdings, request.site, order, basis, accepts_withdrawn=request.accepts_withdrawn
+        )
         if pin is not None:
             return _Begun(pin=pin, order=order, basis=basis)
         pin = await freeze_pin(
@@ -251,18 +267,20 @@ async def _prove(request: BundleRequest, holdings: Holdings, pages: Path) -> Seq
 
 
 async def _continued_pin(
-    holdings: Holdings, site: str, order: Order, basis: Basis
+    holdings: Holdings, site: str, order: Order, basis: Basis, *, accepts_withdrawn: bool
 ) -> SnapshotRow | None:
     """Return the pin of an interrupted run with this order; pins of other orders for the site are
-    removed.
+    removed, and those of which files were withdrawn since.
     """
     await clear_interrupted(holdings)
     newest = await load_revision_to_freeze(holdings.store, order.snapshot)
     for pin in await load_snapshots(holdings.store, FrozenKind.PIN):
         if pin.name.rpartition("-")[0] != site:
             continue
+        is_sound = accepts_withdrawn or not await load_withdrawn_of(holdings.store, pin)
         with open_plan(plan_path(holdings.layout, pin.name)) as plan:
-            if is_continued(plan, order, basis, is_newest=pin.revision == newest):
+            is_newest = pin.revision == newest
+            if is_sound and is_continued(plan, order, basis, is_newest=is_newest):
                 return pin
             clear_begun(plan)
         await remove(holdings, pin)

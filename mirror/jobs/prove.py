@@ -21,6 +21,9 @@ from mirror.selection.proof.checking import (
     questions,
     with_remembered_wants,
 )
+from mirror.state.advisories.vulnerable import load_vulnerable
+from mirror.state.advisories.withdrawn import load_withdrawn_of
+from mirror.state.frozen.snapshots import FrozenKind, load_snapshot
 from mirror.state.notes import WantNote, load_note, record_note
 from mirror.state.store import Store
 from mirror.state.wants.proofs import load_proofs, record_proofs
@@ -31,6 +34,7 @@ from mirror.tree.snapshots import NAME, snapshot_path
 _log = get_logger(__name__)
 
 _NAMED = 5
+_MAX_ADVISED = 100_000
 
 
 async def prove_wants(
@@ -59,7 +63,7 @@ async def prove_wants(
         simple = snapshot_path(layout, snapshot) / "simple"
         if not NAME.fullmatch(snapshot) or not await anyio.Path(simple).is_dir():
             raise ConfigError(where="--snapshot", problem=f"there is no snapshot {snapshot!r}")
-    return await prove(
+    proofs = await prove(
         asked,
         layout,
         simple,
@@ -68,6 +72,31 @@ async def prove_wants(
         metadata_limit_bytes=config.limits.metadata_size,
         mode=mode,
     )
+    return proofs if store is None else await _with_advice(store, proofs, snapshot)
+
+
+async def _with_advice(store: Store, proofs: Sequence[Proof], snapshot: str | None) -> list[Proof]:
+    """Return the proofs with their files that advisories name, and those that are withdrawn."""
+    vulnerable = await load_vulnerable(store, limit=_MAX_ADVISED)
+    by_name = {(one.project, one.filename): one for one in vulnerable}
+    row = None
+    if snapshot is not None:
+        row = await load_snapshot(store, FrozenKind.SNAPSHOT, snapshot)
+    withdrawn = set() if row is None else set(await load_withdrawn_of(store, row))
+    return [
+        msgspec.structs.replace(
+            proof,
+            vulnerable=tuple(
+                by_name[file.project, file.filename]
+                for file in proof.unique_files
+                if (file.project, file.filename) in by_name
+            ),
+            withdrawn=tuple(
+                file.filename for file in proof.unique_files if file.filename in withdrawn
+            ),
+        )
+        for proof in proofs
+    ]
 
 
 async def prove_tree(

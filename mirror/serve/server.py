@@ -156,7 +156,7 @@ class IndexServer:
     async def _file(self, request: BaseRequest, file: File) -> web.StreamResponse:
         verdict = await self._judge.judge(file.sha256, file.filename)
         if verdict is Verdict.WITHDRAWN:
-            reason = "its index has withdrawn the project"
+            reason = "it is withdrawn: by its index, or by an advisory"
             _log.info("file.refused", filename=file.filename, sha256=file.sha256, reason=reason)
         if verdict is not Verdict.SERVED:
             return not_found()

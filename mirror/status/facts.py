@@ -9,7 +9,7 @@ import msgspec
 from mirror.config import Config
 from mirror.metrics import LAST_COUNTERS, CycleFacts, Facts, IndexFacts
 from mirror.state.notes import Notes, load_notes
-from mirror.state.readers.overview import IndexOverview, load_overview
+from mirror.state.readers.overview import IndexOverview, Overview, load_overview
 from mirror.state.store import Store
 
 
@@ -30,6 +30,7 @@ async def load_facts(store: Store, config: Config, *, now: float, is_scheduled: 
             if index.source.configured
         ),
         damaged=len(notes.damage),
+        advisories=_advisory_facts(overview),
         wants=tuple((w.want or "", w.file or "", w.target, w.installable) for w in notes.wants),
         upkeep_at=notes.upkeep.at if notes.upkeep else None,
     )
@@ -45,6 +46,18 @@ async def load_facts(store: Store, config: Config, *, now: float, is_scheduled: 
             counters=_counters(last.report),
         ),
     )
+
+
+def _advisory_facts(overview: Overview) -> tuple[float | None, dict[str, int]] | None:
+    found = overview.advisories
+    if found is None:
+        return None
+    counts = {
+        "vulnerable": found.vulnerable,
+        "not-judged": found.not_judged,
+        "withdrawn": found.withdrawn,
+    }
+    return found.date, counts
 
 
 def _index_facts(index: IndexOverview, notes: Notes, interval_s: float | None) -> IndexFacts:

@@ -19,6 +19,8 @@ null::
      "want_bytes": [{"want": "apps", "files": 1, "bytes": 1, "own_bytes": 1}],     own: of files that no other want needs
      "largest_projects": [{"index": "default", "project": "p", "files": 1, "bytes": 1}],        the ten largest
      "wants": [{"want": "apps", "file": null, "target": "linux/3.12/linux-x86_64", "installable": true, …}],   as check
+     "advisories": {"date": "…Z", "taken": true, "problem": null, "taken_at": "…Z", "records": 1,   null without any
+       "vulnerable": 1, "not_judged": 0, "withdrawn": 0, "withdrawn_somewhere": 0},
      "not_served": [{"index": "default", "project": "p", "detail": "…"}],
      "failures_total": 1, "failures": [{"index": "default", "project": "p", "filename": "p-1.tar.gz", "reason":
        "not-found", "detail": "…", "url": "https://…", "hashes": {"sha256": "…"}, "size": 1, "first_at": "…Z",
@@ -33,6 +35,7 @@ import msgspec
 
 from mirror.core.times import utc_text
 from mirror.errors import Reason, shown_url
+from mirror.state.advisories.summary import AdvisorySummary
 from mirror.state.readers.overview import IndexOverview
 from mirror.state.readers.sizes import Sizes
 from mirror.status.value import Status
@@ -74,6 +77,7 @@ def status_object(status: Status) -> dict[str, Any]:
         **_notes_json(status),
         **_sizes_json(status.sizes),
         "wants": [msgspec.to_builtins(note) for note in status.notes.wants] if status.notes else [],
+        "advisories": _advisories_json(overview.advisories),
         "not_served": [
             {"index": one.index, "project": one.project, "detail": one.detail}
             for one in overview.unserved
@@ -143,6 +147,22 @@ def _index_json(status: Status, index: IndexOverview) -> dict[str, Any]:
     if source.unread:
         shown["names_unread"] = {"files": source.unread, "names": list(source.unread_names)}
     return shown
+
+
+def _advisories_json(found: AdvisorySummary | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "date": _utc(found.date),
+        "taken": found.problem is None,
+        "problem": found.problem,
+        "taken_at": _utc(found.taken_at),
+        "records": found.records,
+        "vulnerable": found.vulnerable,
+        "not_judged": found.not_judged,
+        "withdrawn": found.withdrawn,
+        "withdrawn_somewhere": found.withdrawn_somewhere,
+    }
 
 
 def _notes_json(status: Status) -> dict[str, Any]:

@@ -21,10 +21,11 @@ import msgspec
 from mirror.core.names import ProjectName
 from mirror.core.pages import parse_json
 from mirror.core.pages.render_pages import iter_root_html, iter_root_json
-from mirror.errors import BadPage, ConfigError, TreeError
+from mirror.errors import BadPage, ConfigError, StillWithdrawn, TreeError
 from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
+from mirror.state.advisories.withdrawn import load_withdrawn_of
 from mirror.state.entries.pages import load_last_revision, load_published
 from mirror.state.frozen.snapshots import (
     FrozenKind,
@@ -46,6 +47,7 @@ _log = get_logger(__name__)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2})?Z?)?")
 
 NOW = "now"
+_NAMED = 5
 
 Wants = Callable[[ProjectName], bool]
 
@@ -174,14 +176,29 @@ async def remove(holdings: Holdings, row: SnapshotRow) -> None:
     _log.info("snapshot.removed", kind=row.kind.value, name=row.name)
 
 
-async def promote(holdings: Holdings, name: str, channel: str) -> str | None:
-    """Let a channel show a snapshot; return the one that it showed before."""
+async def promote(
+    holdings: Holdings, name: str, channel: str, *, accepts_withdrawn: bool = False
+) -> str | None:
+    """Let a channel show a snapshot; return the one that it showed before.
+
+    Raises ``StillWithdrawn`` for one with withdrawn files, unless they are accepted.
+    """
     check_name(channel, "channel")
     row = await find_snapshot(holdings.store, name)
+    if not accepts_withdrawn:
+        await check_withdrawn(holdings.store, row)
     before = (await anyio.to_thread.run_sync(disk.load_channels, holdings.layout)).get(channel)
     await anyio.to_thread.run_sync(disk.promote, holdings.layout, row.name, channel)
     _log.info("channel.promoted", channel=channel, snapshot=name, before=before)
     return before
+
+
+async def check_withdrawn(store: Store, row: SnapshotRow) -> None:
+    """Raise ``StillWithdrawn`` for a snapshot that has withdrawn files."""
+    files = await load_withdrawn_of(store, row)
+    if files:
+        shown = tuple(files[:_NAMED])
+        raise StillWithdrawn(snapshot=row.name, files=shown, more=len(files) - len(shown))
 
 
 async def find_snapshot(store: Store, name: str) -> SnapshotRow:

@@ -66,6 +66,7 @@ async def _prove(
 def _lines(proofs: list[Proof]) -> list[str]:
     """Return one line for each proof, and one for each gap below it."""
     from mirror.cli.text import safe
+    from mirror.cli.words.advisories import vulnerable_words
     from mirror.core.words.amounts import counted, size
 
     lines = []
@@ -84,4 +85,6 @@ def _lines(proofs: list[Proof]) -> list[str]:
             for one in proof.instead
         ]
         lines += [safe(f"  rebuilt: {filename}") for filename in proof.rebuilt]
+        lines += [safe(f"  vulnerable: {vulnerable_words(one)}") for one in proof.vulnerable]
+        lines += [safe(f"  withdrawn: {filename}") for filename in proof.withdrawn]
     return lines

@@ -25,6 +25,13 @@ _REQUIRE_PROOF = Annotated[
     bool,
     typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7)."),
 ]
+_ACCEPT_WITHDRAWN = Annotated[
+    bool,
+    typer.Option(
+        "--accept-withdrawn",
+        help="Promote it although files of it are withdrawn (else exit code 7).",
+    ),
+]
 _SHOWN = 200
 _FILES_SHOWN = 10
 
@@ -137,6 +144,7 @@ def promote(
     name: _NAME,
     channel: Annotated[str, typer.Option("--channel", metavar="CHANNEL", help="Such as stable.")],
     require_proof: _REQUIRE_PROOF = False,
+    accept_withdrawn: _ACCEPT_WITHDRAWN = False,
     json: _JSON = False,
 ) -> ExitCode:
     """Let a channel show a snapshot, at once for all readers; an older one again is the way back."""
@@ -148,7 +156,7 @@ def promote(
         async with _opened(options) as holdings:
             if require_proof:
                 await _require_proof(options, holdings, snapshot=name)
-            return await work.promote(holdings, name, channel)
+            return await work.promote(holdings, name, channel, accepts_withdrawn=accept_withdrawn)
 
     before = anyio.run(run)
     if json:

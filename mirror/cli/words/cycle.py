@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mirror.cli.text import counted, safe, size
+from mirror.cli.words.advisories import advisory_lines
 from mirror.cli.words.missing import missing_lines
 from mirror.core.words.advice import advice_for
 from mirror.errors import MirrorError, Reason
@@ -109,6 +110,7 @@ def _state_line(index: IndexCounters) -> str:
 def _warning_lines(report: Report) -> list[str]:
     return [
         *_event_lines(report.events),
+        *advisory_lines(report),
         *(f"Warning: {missing.detail}" for missing in report.unlisted),
         *missing_lines((*report.failures, *report.not_served)),
         *failure_lines(f for f in report.failures if not _is_told(f, report)),

@@ -59,6 +59,7 @@ def _head(status: Status) -> Iterator[str]:
     elif status.interrupted is not None:
         yield f"Now:        cycle {status.interrupted} was interrupted; the next one goes on from there"
     yield from _wants(status)
+    yield from _advisories(status)
     yield from _daemon(status)
     yield from _disk(status)
 
@@ -111,6 +112,24 @@ def _wants(status: Status) -> Iterator[str]:
         names = len({note.want for note in notes})
         environments = counted(len({note.target for note in notes}), "environment")
         yield f"Wants:      {counted(names, 'want')} proved to install in {environments}"
+
+
+def _advisories(status: Status) -> Iterator[str]:
+    """Yield one line on the advisories in force, and what they say of the files."""
+    found = status.overview.advisories
+    if found is None:
+        return
+    parts = ["none was ever read" if found.date is None else f"of {_when(found.date)}"]
+    counts = (
+        (found.vulnerable, "vulnerable"),
+        (found.not_judged, "not judged"),
+        (found.withdrawn, "withdrawn"),
+        (found.withdrawn_somewhere, "withdrawn and still in a snapshot or site"),
+    )
+    parts += [f"{counted(count, 'file')} {words}" for count, words in counts if count]
+    yield f"Advisories: {'; '.join(parts)}"
+    if found.problem is not None:
+        yield f"            {found.problem}"
 
 
 def _daemon(status: Status) -> Iterator[str]:

@@ -11,6 +11,7 @@ import msgspec
 
 from mirror.selection.gaps import Gap, GapReason, Instead
 from mirror.selection.resolving.results import ChosenFile, Result
+from mirror.state.advisories.vulnerable import VulnerableFile
 
 
 class ProvedPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,10 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     rebuilt: tuple[str, ...] = ()
     instead: tuple[Instead, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    vulnerable: tuple[VulnerableFile, ...] = ()
+    """Its files that advisories name; they are held, and install."""
+    withdrawn: tuple[str, ...] = ()
+    """Its files that are withdrawn: a snapshot lists them, and no server gives them out."""
 
     @property
     def is_installable(self) -> bool:
@@ -88,6 +93,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
             "rebuilt": list(self.rebuilt),
             "instead": [item.as_json() for item in self.instead],
             "gaps": [gap.as_json() for gap in self.gaps],
+            "vulnerable": [one.as_json() for one in self.vulnerable],
+            "withdrawn": list(self.withdrawn),
         }
 
 

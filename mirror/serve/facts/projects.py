@@ -14,12 +14,20 @@ from mirror.core.words.advice import advice_for
 from mirror.core.words.tag_words import describe_file, expand_tags
 from mirror.serve.facts.reading import Reading
 from mirror.serve.facts.tree_pages import ListedBlob, PublishedPage, load_project_page
+from mirror.state.advisories.vulnerable import (
+    VulnerableFile,
+    load_not_judged,
+    load_vulnerable,
+    load_withdrawn_by_advisory,
+)
 from mirror.state.listing.sources import load_sources
 from mirror.state.missing.ledger import FailureRow
 from mirror.state.missing.unserved import Unserved, load_unserved
 from mirror.state.readers.lookup import IndexPart, ProjectPart, load_project
 from mirror.state.shown.origins import FirstSeen, load_origins, load_shown, load_summary
 from mirror.state.store import Store
+
+_MAX_ADVISED = 1000
 
 
 class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +98,12 @@ class ProjectFacts(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[MissingFacts, ...]
     left_out: tuple[tuple[str, str], ...]
     """(filename, rule)"""
+    vulnerable: tuple[VulnerableFile, ...]
+    """Published files that advisories name."""
+    not_judged: tuple[str, ...]
+    """Published local builds of versions that advisories name."""
+    withdrawn: tuple[tuple[str, str], ...]
+    """(filename, advisories) of files that advisories took off the pages"""
     metadata: ProjectMetadata
     metadata_version: str | None
     """The version that ``metadata`` and ``dependencies`` are of."""
@@ -112,6 +126,9 @@ class _Known(msgspec.Struct, frozen=True, kw_only=True):
     part: ProjectPart
     origins: Mapping[tuple[str, str], FirstSeen]
     summary: str | None
+    vulnerable: tuple[VulnerableFile, ...]
+    not_judged: tuple[str, ...]
+    withdrawn: tuple[tuple[str, str], ...]
 
 
 def load_project_facts(reading: Reading, name: ProjectName) -> ProjectFacts | None:
@@ -129,6 +146,9 @@ async def _load_known(store: Store, name: ProjectName) -> _Known:
         part=await load_project(store, sources, unserved, name),
         origins=await load_origins(store, name),
         summary=await load_summary(store, name),
+        vulnerable=tuple(await load_vulnerable(store, limit=_MAX_ADVISED, project=name)),
+        not_judged=tuple(await load_not_judged(store, name)),
+        withdrawn=tuple(await load_withdrawn_by_advisory(store, name)),
     )
 
 
@@ -156,6 +176,9 @@ def _facts(
         indexes=tuple(map(_index, part.indexes)) if part else (),
         missing=_missing(part) if part else (),
         left_out=tuple((filename, rule) for filename, rule, _ in part.left_out()) if part else (),
+        vulnerable=known.vulnerable if known else (),
+        not_judged=known.not_judged if known else (),
+        withdrawn=known.withdrawn if known else (),
         metadata=metadata,
         metadata_version=metadata_of[0] if metadata_of else None,
         dependencies=_dependencies(reading, metadata),

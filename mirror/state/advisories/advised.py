@@ -216,6 +216,12 @@ async def count_published_advised(store: Store, kind: AdvisedKind) -> int:
     return int(await store.value(f"SELECT count(*) {_PUBLISHED}", (kind.value,)))
 
 
+async def count_withdrawn(store: Store) -> int:
+    """Return how many files advisories took off the pages."""
+    query = "SELECT count(DISTINCT filename) FROM advised WHERE kind = ?"
+    return int(await store.value(query, (AdvisedKind.WITHDRAWN.value,)))
+
+
 class NeededFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file that a want needs and that is not published."""
 

@@ -18,7 +18,9 @@ from mirror.state.notes import load_note, record_note
 from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
 
-_NOTE = "advisories"
+_NOTE, _PROBLEM = "advisories", "advisory_problem"
+NO_RULES_TEXT = "none"
+"""The rules by which files were judged where the configuration has no advisories."""
 _decoder = msgspec.json.Decoder(OsvRecord)
 
 
@@ -36,8 +38,6 @@ class AdvisoryNote(msgspec.Struct, frozen=True, kw_only=True):
     judged: str = ""
     """The rules by which the files were judged last; empty: they must be judged again."""
     judged_revision: int = 0
-    problem: str | None = None
-    """Why the database that is there now was not taken."""
 
 
 class KnownFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +139,17 @@ async def enter_note(tx: Transaction, note: AdvisoryNote) -> None:
 async def record_advisory_note(store: Store, note: AdvisoryNote) -> None:
     """Record which database is in force; an equal note is not written again."""
     await record_note(store, _NOTE, note)
+
+
+async def load_advisory_problem(store: Store) -> str | None:
+    """Return why the database that is there now was not taken, or None where it was."""
+    return await load_note(store, _PROBLEM, str) or None
+
+
+async def record_advisory_problem(store: Store, problem: str | None) -> None:
+    """Record why the database was not taken."""
+    if problem or await load_advisory_problem(store):
+        await record_note(store, _PROBLEM, problem or "")
 
 
 async def mark_all_unjudged(store: Store) -> None:

@@ -13,7 +13,10 @@ from mirror.core.files.versions import parse_version
 from mirror.core.names import ProjectName
 from mirror.state.advisories.advised import AdvisedKind, ReportedFile, load_published_advised
 from mirror.state.entries.held import load_listed_filenames
+from mirror.state.rows import Columns
 from mirror.state.store import Store
+
+_MAX_NAMES = 1000
 
 
 class VulnerableFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,3 +68,26 @@ async def with_fixed_held(store: Store, files: Iterable[ReportedFile]) -> list[V
             )
         )
     return shown
+
+
+async def load_not_judged(store: Store, project: ProjectName) -> list[str]:
+    """Return the published local builds of a project of versions that advisories name."""
+    kind = AdvisedKind.UNJUDGED
+    found = await load_published_advised(store, kind, limit=_MAX_NAMES, project=project)
+    return [one.filename for one in found]
+
+
+class _WithdrawnColumns(Columns, frozen=True):
+    filename: str
+    ids: tuple[str, ...]
+
+
+async def load_withdrawn_by_advisory(store: Store, project: ProjectName) -> list[tuple[str, str]]:
+    """Return (filename, advisories) of a project's files that advisories took off the pages."""
+    rows = await store.rows_as(
+        _WithdrawnColumns,
+        "SELECT DISTINCT a.filename, a.ids FROM project p JOIN advised a ON a.project = p.id"
+        " WHERE p.name = ? AND a.kind = ? ORDER BY a.filename LIMIT ?",
+        (project, AdvisedKind.WITHDRAWN.value, _MAX_NAMES),
+    )
+    return [(row.filename, ", ".join(row.ids)) for row in rows]

@@ -98,10 +98,18 @@ async def load_withdrawn(
     ]
 
 
-async def load_withdrawn_of(store: Store, snapshot: str) -> list[str]:
-    """Return the withdrawn files that a snapshot still has, sorted."""
-    found = await load_withdrawn(store)
-    return sorted({one.filename for one in found if snapshot in one.snapshots})
+async def load_withdrawn_of(store: Store, snapshot: SnapshotRow) -> list[str]:
+    """Return the withdrawn files that a frozen state still has, sorted."""
+    closed = [
+        *await store.rows_as(_ClosedFile, _BY_ADVISORY),
+        *await store.rows_as(_ClosedFile, _BY_INDEX),
+    ]
+    if not snapshot.rebuilt:
+        revision = snapshot.revision
+        return sorted({f.filename for f in closed if f.valid_from <= revision < f.valid_to})
+    kept = await _load_kept(store) if closed else {}
+    names = (f.filename for f in closed if snapshot.name in kept.get((f.sha256, f.filename), ()))
+    return sorted(set(names))
 
 
 def _snapshots_with(file: _ClosedFile, snapshots: Iterable[SnapshotRow]) -> Iterable[str]:

@@ -48,7 +48,9 @@ async def load_served_files(store: Store, projects: Collection[str]) -> list[Ser
             f" WHERE p.name IN ({marks(chunk)}) AND (e.valid_to IS NULL OR NOT EXISTS ("
             "  SELECT 1 FROM project w JOIN source o ON o.id = w.source"
             "  WHERE w.name = p.name AND o.position <= s.position"
-            "  AND (w.withdrawn IS NOT NULL OR w.status = 'quarantined')))"
+            "  AND (w.withdrawn IS NOT NULL OR w.status = 'quarantined'))"
+            " AND NOT EXISTS (SELECT 1 FROM advised a WHERE a.project = p.id"
+            "  AND a.filename = e.filename AND a.kind = 'withdrawn'))"
             " ORDER BY p.name, e.valid_to IS NOT NULL, s.position, e.id DESC",
             chunk,
         )

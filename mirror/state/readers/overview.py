@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from mirror.errors import Reason
+from mirror.state.advisories.summary import AdvisorySummary, load_advisory_summary
 from mirror.state.cycles import CycleRow, load_killed_before, load_last_cycle
 from mirror.state.listing.sources import SourceRow, load_sources
 from mirror.state.missing.ledger import (
@@ -87,6 +88,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """An unfinished cycle between the last one and the last finished one."""
     ended: tuple[FailureRow, ...] = ()
     """Indexes that could not be read to their end when they were last asked."""
+    advisories: AdvisorySummary | None = None
+    """None where the mirror works without any."""
     unserved: tuple[Unserved, ...] = ()
     """Missing without a failure; literally named projects and files are in ``failures`` too."""
 
@@ -118,6 +121,7 @@ async def load_overview(store: Store, *, max_failures: int | None = None) -> Ove
         brakes=tuple(row for row in of_indexes if row.reason is Reason.SHRINK),
         ended=tuple(row for row in of_indexes if row.reason is not Reason.SHRINK),
         unserved=tuple(unserved),
+        advisories=await load_advisory_summary(store),
     )
 
 

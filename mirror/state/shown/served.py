@@ -15,12 +15,16 @@ from mirror.state.rows import values_of
 from mirror.state.shown.live_reader import LiveReader
 
 # By the name of the project: a withdrawal by the owner also withdraws the files of later indexes.
+_HAS_ADVICE: Final = "SELECT 1 FROM sqlite_master WHERE name = 'advised'"
+_NO_MALWARE: Final = """
+    AND NOT EXISTS (SELECT 1 FROM advised a WHERE a.project = e.project
+        AND a.filename = e.filename AND a.kind = 'withdrawn')"""
 _QUESTION: Final = """
     SELECT e.valid_to IS NULL OR NOT EXISTS (
         SELECT 1 FROM project w JOIN source o ON o.id = w.source
-        WHERE w.name = p.name AND o.position <= s.position AND (w.withdrawn IS NOT NULL OR w.status = 'quarantined'))
+        WHERE w.name = p.name AND o.position <= s.position AND (w.withdrawn IS NOT NULL OR w.status = 'quarantined')){malware}
     FROM entry e JOIN project p ON p.id = e.project JOIN source s ON s.id = p.source
-    WHERE e.sha256 = ?1 AND e.filename = ?2 AND e.valid_to IS {} NULL"""
+    WHERE e.sha256 = ?1 AND e.filename = ?2 AND e.valid_to IS {isnt} NULL"""
 _IS_BLOB: Final = "SELECT 1 FROM blob WHERE sha256 = ? AND filename = ?"
 
 
@@ -54,6 +58,9 @@ class BlobState:
 def _ask(connection: sqlite3.Connection, sha256: Sha256, filename: str) -> Verdict:
     if not values_of(connection.execute(_IS_BLOB, (sha256, filename))):
         return Verdict.UNKNOWN
-    question = f"{_QUESTION.format('')} UNION ALL {_QUESTION.format('NOT')}"
+    # A state of an older version has no advisories yet.
+    malware = _NO_MALWARE if values_of(connection.execute(_HAS_ADVICE)) else ""
+    opened, closed = (_QUESTION.format(isnt=isnt, malware=malware) for isnt in ("", "NOT"))
+    question = f"{opened} UNION ALL {closed}"
     answers = values_of(connection.execute(question, (sha256, filename)))
     return Verdict.SERVED if not answers or any(answers) else Verdict.WITHDRAWN

@@ -31,6 +31,7 @@ from mirror.state.advisories.records import (
     load_book,
     load_known_files,
     record_advisory_note,
+    record_advisory_problem,
     take_database,
 )
 from mirror.state.store import Store
@@ -59,6 +60,7 @@ async def take_advisories(cycle: Cycle) -> AdvisoryNote | None:
     path, note = cycle.advisories.path, await load_advisory_note(cycle.store)
     if path is not None:
         note = await _renew(cycle, path, note)
+    await record_advisory_problem(cycle.store, cycle.report.advisory_problem)
     is_blocked = path is not None and note is None
     is_in_force = path is not None and note is not None
     book = await load_book(cycle.store) if is_in_force else AdvisoryBook({})
@@ -93,9 +95,6 @@ async def _renew(cycle: Cycle, path: Path, note: AdvisoryNote | None) -> Advisor
     in_force = "nothing new comes in" if note is None else "the last judgement stays"
     report.advisory_problem = f"the advisories were not taken, {in_force}: {problem}"
     _log.error("advisories.refused", problem=report.advisory_problem)
-    if note is not None:
-        note = msgspec.structs.replace(note, problem=problem)
-        await record_advisory_note(store, note)
     return note
 
 
@@ -105,14 +104,12 @@ async def _take(
     """Record the news, if there are any."""
     if note is not None and (news is None or not (news.changed or news.gone)):
         stamp = note.stamp if news is None else news.stamp
-        same = msgspec.structs.replace(note, path=str(path), stamp=stamp, problem=None)
+        same = msgspec.structs.replace(note, path=str(path), stamp=stamp)
         await record_advisory_note(store, same)
         return same
     assert news is not None
     before = note or AdvisoryNote(path="", stamp="", records=0, date=0.0, taken_at=0.0)
-    new = msgspec.structs.replace(
-        before, path=str(path), stamp=news.stamp, taken_at=now, problem=None
-    )
+    new = msgspec.structs.replace(before, path=str(path), stamp=news.stamp, taken_at=now)
     taken = await take_database(store, new, news.changed, news.gone, is_first=note is None)
     _log.info(
         "advisories.taken",

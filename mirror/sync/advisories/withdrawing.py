@@ -28,6 +28,7 @@ from mirror.state.advisories.advised import (
     record_listings,
 )
 from mirror.state.advisories.records import (
+    NO_RULES_TEXT,
     AdvisoryNote,
     load_advisory_note,
     mark_all_unjudged,
@@ -48,7 +49,7 @@ _AT_ONCE = 200
 
 async def judge_by_advisories(cycle: Cycle, publisher: Publisher, note: AdvisoryNote) -> None:
     """Judge the files of projects whose advisories changed, or of all after a change of the rules."""
-    text = cycle.judges.text if cycle.advisories.path is not None else "none"
+    text = cycle.judges.text if cycle.advisories.path is not None else NO_RULES_TEXT
     if note.judged != text:
         await mark_all_unjudged(cycle.store)
         note = msgspec.structs.replace(note, judged=text)

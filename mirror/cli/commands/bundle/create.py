@@ -77,6 +77,13 @@ _REQUIRE_PROOF = Annotated[
     bool,
     typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7)."),
 ]
+_ACCEPT_WITHDRAWN = Annotated[
+    bool,
+    typer.Option(
+        "--accept-withdrawn",
+        help="Send a snapshot although files of it are withdrawn (else exit code 7).",
+    ),
+]
 
 
 def create(
@@ -93,6 +100,7 @@ def create(
     valid_for: _VALID_FOR = None,
     local: _LOCAL = False,
     require_proof: _REQUIRE_PROOF = False,
+    accept_withdrawn: _ACCEPT_WITHDRAWN = False,
     json: _JSON = False,
 ) -> ExitCode:
     """Create a bundle with everything that changed since the site's last bundle."""
@@ -122,6 +130,7 @@ def create(
         full=full,
         valid_for_s=_valid_for(valid_for),
         env=dict(os.environ),
+        accepts_withdrawn=accept_withdrawn,
     )
     report = _make(options, request, repair)
     if json:
