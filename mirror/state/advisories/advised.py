@@ -17,6 +17,7 @@ from mirror.core.model import Labels, ListedFile
 from mirror.core.names import ProjectName
 from mirror.core.rules.model import EXCLUDE_VULNERABLE
 from mirror.state.entries.labels import decode_digests, label_columns
+from mirror.state.missing.left_out import enter_left_out, judged_again, load_left_out
 from mirror.state.parameters import chunks, marks
 from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
@@ -98,26 +99,50 @@ class _ListedEntry(Columns, frozen=True):
     labels: Labels
 
 
+class _WaitingName(Columns, frozen=True):
+    project: int
+    filename: str
+
+
 async def record_listings(store: Store, files: Sequence[PublishedName]) -> None:
-    """Keep the listings of published files that are withdrawn next."""
+    """Keep the listings of published files that are withdrawn next, as files that a rule leaves out."""
+    wanted = {(file.project, file.filename) for file in files}
     async with store.transaction() as tx:
         for chunk in chunks(sorted({file.project for file in files})):
+            of = f"project IN ({marks(chunk)})"
             rows = await tx.rows_as(
                 _ListedEntry,
                 f"SELECT project, source, filename, url, digests, sha256, size, {label_columns()}"
-                f" FROM entry WHERE valid_to IS NULL AND project IN ({marks(chunk)})",
+                f" FROM entry WHERE valid_to IS NULL AND {of}",
                 chunk,
             )
-            wanted = {(file.project, file.filename) for file in files}
+            query = f"SELECT project, filename FROM deferred WHERE {of}"
+            waiting = {
+                (o.project, o.filename) for o in await tx.rows_as(_WaitingName, query, chunk)
+            }
+            # A cycle that was killed has entered some of them before.
+            new = [r for r in rows if (r.project, r.filename) in wanted - waiting]
             await tx.executemany(
-                "INSERT OR REPLACE INTO deferred (project, filename, source, rule, listed,"
-                " needs_page, next_at) VALUES (?, ?, ?, ?, ?, ?, 0)",
+                "INSERT INTO deferred (project, filename, source, rule, listed, needs_page,"
+                " next_at) VALUES (?, ?, ?, ?, ?, ?, 0)",
                 [
                     (row.project, row.filename, row.source, EXCLUDE_VULNERABLE, *_listing(row))
-                    for row in rows
-                    if (row.project, row.filename) in wanted
+                    for row in new
                 ],
             )
+            await _leave_out(store, tx, new)
+
+
+async def _leave_out(store: Store, tx: Transaction, rows: Sequence[_ListedEntry]) -> None:
+    """Record that the rule leaves out some files that were published."""
+    by_project: dict[int, dict[str, tuple[str, str]]] = {}
+    for row in rows:
+        by_project.setdefault(row.project, {})[row.filename] = ("", EXCLUDE_VULNERABLE)
+    left_out = {
+        project: judged_again(await load_left_out(store, project), rules)
+        for project, rules in by_project.items()
+    }
+    await enter_left_out(tx, left_out)
 
 
 def _listing(row: _ListedEntry) -> tuple[str, bool]:

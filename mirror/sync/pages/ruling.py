@@ -75,6 +75,7 @@ async def facts_of(
         held=held.keys(),
         needed=None if by_wants else _needed(cycle, run, row),
         listed=names,
+        advised=run.advisories.advised(page.name, names),
     )
     if not book.is_dated:
         return facts
@@ -147,6 +148,7 @@ async def judge_again(
         held=held.keys(),
         replaced=held.keys() & (waiting.keys() | failed.keys()),
         needed=_needed(cycle, run, row),
+        advised=run.advisories.advised(row.name, files),
     )
     if book.is_dated:
         facts = msgspec.structs.replace(
