@@ -19,7 +19,7 @@ null::
      "want_bytes": [{"want": "apps", "files": 1, "bytes": 1, "own_bytes": 1}],     own: of files that no other want needs
      "largest_projects": [{"index": "default", "project": "p", "files": 1, "bytes": 1}],        the ten largest
      "wants": [{"want": "apps", "file": null, "target": "linux/3.12/linux-x86_64", "installable": true, …}],   as check
-     "advisories": {"date": "…Z", "taken": true, "problem": null, "taken_at": "…Z", "records": 1,   null without any
+     "advisories": {"date": "…Z", "taken": true, "problem": null, "taken_at": "…Z", "records": 1,   only where there are any
        "vulnerable": 1, "not_judged": 0, "withdrawn": 0, "withdrawn_somewhere": 0},
      "not_served": [{"index": "default", "project": "p", "detail": "…"}],
      "failures_total": 1, "failures": [{"index": "default", "project": "p", "filename": "p-1.tar.gz", "reason":
@@ -77,7 +77,7 @@ def status_object(status: Status) -> dict[str, Any]:
         **_notes_json(status),
         **_sizes_json(status.sizes),
         "wants": [msgspec.to_builtins(note) for note in status.notes.wants] if status.notes else [],
-        "advisories": _advisories_json(overview.advisories),
+        **_advisories_json(overview.advisories),
         "not_served": [
             {"index": one.index, "project": one.project, "detail": one.detail}
             for one in overview.unserved
@@ -149,10 +149,10 @@ def _index_json(status: Status, index: IndexOverview) -> dict[str, Any]:
     return shown
 
 
-def _advisories_json(found: AdvisorySummary | None) -> dict[str, Any] | None:
+def _advisories_json(found: AdvisorySummary | None) -> dict[str, Any]:
     if found is None:
-        return None
-    return {
+        return {}
+    shown = {
         "date": _utc(found.date),
         "taken": found.problem is None,
         "problem": found.problem,
@@ -163,6 +163,7 @@ def _advisories_json(found: AdvisorySummary | None) -> dict[str, Any] | None:
         "withdrawn": found.withdrawn,
         "withdrawn_somewhere": found.withdrawn_somewhere,
     }
+    return {"advisories": shown}
 
 
 def _notes_json(status: Status) -> dict[str, Any]:

@@ -57,7 +57,12 @@ def test_every_metric_is_described():
     index = IndexFacts(name="main", interval_s=1.0, last_success=1.0, failures={"denied": 1}, credential_expires=1.0)
     metrics = Metrics(version="1", clock=lambda: 2.0, disk=lambda: (2, 1))
     metrics.facts = Facts(
-        since=0.0, indexes=(index,), last_cycle=cycle, upkeep_at=1.0, wants=(("apps", "", "linux", True),)
+        since=0.0,
+        indexes=(index,),
+        last_cycle=cycle,
+        upkeep_at=1.0,
+        wants=(("apps", "", "linux", True),),
+        advisories=(1.0, {"vulnerable": 1}),
     )
     shared = SharedCounters()
     shared.of(0).answered(200, 1)

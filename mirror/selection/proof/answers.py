@@ -83,7 +83,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of ``mirror check``."""
-        return {
+        shown: dict[str, Any] = {
             "want": self.want,
             "file": self.file,
             "target": self.target,
@@ -93,9 +93,12 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
             "rebuilt": list(self.rebuilt),
             "instead": [item.as_json() for item in self.instead],
             "gaps": [gap.as_json() for gap in self.gaps],
-            "vulnerable": [one.as_json() for one in self.vulnerable],
-            "withdrawn": list(self.withdrawn),
         }
+        if self.vulnerable:
+            shown["vulnerable"] = [one.as_json() for one in self.vulnerable]
+        if self.withdrawn:
+            shown["withdrawn"] = list(self.withdrawn)
+        return shown
 
 
 _ONLY_AN_INDEX_KNOWS = frozenset(
