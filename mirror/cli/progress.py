@@ -90,7 +90,7 @@ def fraction_done(counters: IndexCounters, file_bytes: int) -> float:
 def describe(run: IndexRun, cycle: Cycle, estimate: Estimate, now_s: float) -> View:
     """Return how an index is shown at a moment."""
     counters, came = run.counters, run.session.file_bytes
-    begun = cycle.phase not in {Phase.REPAIR, Phase.ROOTS}
+    begun = cycle.phase not in {Phase.REPAIR, Phase.ROOTS, Phase.WANTS}
     fraction = 1.0 if begun and not counters.projects_due else fraction_done(counters, came)
     estimate.note(now_s, fraction, came)
     rate, left_s = estimate.bytes_per_s(), estimate.left_s()
@@ -98,17 +98,19 @@ def describe(run: IndexRun, cycle: Cycle, estimate: Estimate, now_s: float) -> V
     return View(
         name=safe(run.name),
         fraction=fraction,
-        doing=_doing(run, cycle.phase, fraction),
+        doing=_doing(run, cycle, fraction),
         counts=_counts(counters, came),
         rate=f"{size(round(rate))}/s" if rate and is_busy else "",
         left=f"{remaining(left_s)} left" if left_s is not None and is_busy else "",
     )
 
 
-def _doing(run: IndexRun, phase: Phase, fraction: float) -> str:
-    counters = run.counters
+def _doing(run: IndexRun, cycle: Cycle, fraction: float) -> str:
+    counters, phase = run.counters, cycle.phase
     if run.ended is not None:
         return f"stopped: {run.ended.reason.value}"
+    if phase is Phase.WANTS and cycle.needs is not None and cycle.needs.total:
+        return f"{phase.value}: {cycle.needs.judged:,} of {cycle.needs.total:,}"
     if phase is Phase.ROOTS and counters.projects_listed:
         return f"read the root: {counted(counters.projects_listed, 'project')}"
     if phase is not Phase.PROJECTS or counters.projects_looked < counters.projects_due:

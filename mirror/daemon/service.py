@@ -579,6 +579,8 @@ def describe_cycle(cycle: Cycle) -> str:
     """Return the current activity of a cycle in one line."""
     # its number is set with its first row
     words = f"cycle {cycle.id or 'begins'}: {cycle.phase.value}"
+    if cycle.phase is Phase.WANTS and cycle.needs is not None and cycle.needs.total:
+        return f"{words}, {cycle.needs.judged:,} of {cycle.needs.total:,}"
     if cycle.phase is not Phase.PROJECTS:
         return words
     total = cycle.report.total
@@ -595,7 +597,8 @@ def _marker(cycle: Cycle) -> object:
     counted = [
         tuple(getattr(i, key) for key in i.__struct_fields__) for i in cycle.report.indexes.values()
     ]
-    return cycle.phase, cycle.store.changes, sessions, counted
+    needs = (cycle.needs.judged, cycle.needs.beats) if cycle.needs is not None else ()
+    return cycle.phase, cycle.store.changes, sessions, counted, needs
 
 
 def _intervals(config: Config) -> dict[str, float]:

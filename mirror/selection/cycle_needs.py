@@ -50,6 +50,8 @@ from mirror.state.wants.unwanted import record_needed
 
 _log = get_logger(__name__)
 
+_BEAT_S = 5.0
+
 
 class WantedPages(Protocol):
     """The pages that the cycle offers: each page is asked for once."""
@@ -116,6 +118,10 @@ class CycleNeeds:
         """How often wanted files were decided in this cycle: part of the view's address."""
         self.resolved = 0
         """Number of resolutions that the cycle computed again."""
+        self.judged = self.total = 0
+        """Number of resolutions that were judged so far, and of all."""
+        self.beats = 0
+        """Grows while resolvers run, however long one of them takes."""
         self.has_changed = False
         """Whether a resolution was computed again, or belongs to no want any more."""
         self.failures: list[str] = []
@@ -247,6 +253,7 @@ class CycleNeeds:
         await pages.see([ProjectName(name) for name in sorted(names)])
         limit = anyio.CapacityLimiter(os.cpu_count() or 1)
         self._rounds += 1
+        self.judged, self.total = 0, len(self._jobs)
         name = f"c{self.cycle}-{self._rounds}"
         async with LazyResolver(self._uv, pages, name=name) as resolver:
 
@@ -257,10 +264,14 @@ class CycleNeeds:
                     await self._judge(
                         pages, resolver, job, stored, names, is_forced=job.key in forced
                     )
+                    self.judged += 1
 
-            async with anyio.create_task_group() as tasks:
-                for job in self._jobs.values():
-                    tasks.start_soon(judge, job)
+            async with anyio.create_task_group() as beating:
+                beating.start_soon(self._beat)
+                async with anyio.create_task_group() as tasks:
+                    for job in self._jobs.values():
+                        tasks.start_soon(judge, job)
+                beating.cancel_scope.cancel()
         before, self._wanted = self._wanted, await load_wanted(self._store)
         keys = {
             key
@@ -268,6 +279,12 @@ class CycleNeeds:
             if before.get(key) != self._wanted.get(key)
         }
         return frozenset(ProjectName(project) for _, project in keys)
+
+    async def _beat(self) -> None:
+        """Count as progress while resolvers run: each of them ends within its own limit."""
+        while True:
+            await anyio.sleep(_BEAT_S)
+            self.beats += 1
 
     async def _judge(
         self,

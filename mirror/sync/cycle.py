@@ -146,6 +146,7 @@ async def _run_steps(cycle: Cycle) -> None:
     dues = await _look_at_roots(cycle)
     pages = CyclePages(cycle, dues, _rest(cycle))
     if cycle.needs is not None:
+        cycle.phase = Phase.WANTS
         if cycle.options.dry_run:
             await mark_unwanted(cycle.store)
         await cycle.needs.settle(pages, cycle=cycle.id)

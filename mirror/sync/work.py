@@ -60,6 +60,7 @@ class Phase(Enum):
 
     REPAIR = "publishing what was left"
     ROOTS = "reading the root"
+    WANTS = "resolving wants"
     PROJECTS = "looking at projects"
     REMOVALS = "removing and publishing"
     DONE = "done"

@@ -92,6 +92,13 @@ VIEWS = {
     "root": (Run(counters()), Phase.ROOTS, 0.0, "reading the root", ""),
     "root-read": (Run(counters(projects_listed=1)), Phase.ROOTS, 0.0, "read the root: 1 project", ""),
     "nothing-due": (Run(counters(projects_listed=1)), Phase.PROJECTS, 1.0, "looked at all", ""),
+    "wants": (
+        Run(counters()),
+        Phase.WANTS,
+        0.0,
+        "resolving wants: 12 of 1,200",
+        "",
+    ),
     "looking": (
         Run(counters(projects_due=4000, projects_checked=1000)),
         Phase.PROJECTS,
@@ -140,7 +147,8 @@ VIEWS = {
 @pytest.mark.parametrize(("run", "phase", "fraction", "doing", "counts"), VIEWS.values(), ids=VIEWS)
 def test_describe(run, phase, fraction, doing, counts):
     """Each index says what it is doing, and how far it is."""
-    view = describe(run, SimpleNamespace(phase=phase), Estimate(), 0.0)
+    cycle = SimpleNamespace(phase=phase, needs=SimpleNamespace(judged=12, total=1_200))
+    view = describe(run, cycle, Estimate(), 0.0)
     assert view == View(name="main", fraction=fraction, doing=doing, counts=counts, rate="", left="")
 
 

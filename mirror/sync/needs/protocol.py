@@ -43,6 +43,12 @@ class Needs(Protocol):
 
     resolved: int
     """Number of resolutions that the cycle computed again."""
+    judged: int
+    """Number of resolutions that the cycle has judged so far: computed, or found unchanged."""
+    total: int
+    """Number of all resolutions."""
+    beats: int
+    """Grows while resolvers run, however long one of them takes."""
     has_changed: bool
     """Whether a resolution was computed again, or belongs to no want any more."""
     failures: list[str]
