@@ -334,7 +334,8 @@ async def _settle_again(
             for start in range(0, len(changed), 500):
                 only = tuple(changed[start : start + 500])
                 narrowed = [
-                    (run, msgspec.structs.replace(due, only=only))
+                    # what was refused in this cycle is not asked for again
+                    (run, msgspec.structs.replace(due, only=only, now=cycle.clock()))
                     for run, due in stage
                     if run.ended is None
                 ]

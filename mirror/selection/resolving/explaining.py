@@ -28,6 +28,8 @@ _HIDDEN = frozenset(
         GapReason.UNPROVED,
     }
 )
+_REFUSED = frozenset({GapReason.WITHHELD, GapReason.TOO_LARGE, GapReason.FAILED})
+"""The reasons of the hidden versions whose files are asked for again."""
 _SHOWN_VERSIONS = 5
 _WORDS = 600
 
@@ -43,13 +45,12 @@ def explain_gaps(
     passed: list[Passed] = []
     for edge in edges:
         table = tables.get(ProjectName(edge.project))
-        gap, which = _gap_of(edge, table) if table is not None else (None, None)
+        gap, which = _gap_of(edge, table) if table is not None else (None, [])
         if read_requirement(edge.requirement).requirement.url is not None:
-            gap, which = _gap_of_address(edge), None
+            gap, which = _gap_of_address(edge), []
         if gap is not None:
             gaps.setdefault((gap.project, gap.requirement), gap)
-        if which is not None:
-            passed.append(which)
+        passed += which
     if not gaps:
         gaps = {
             (gap.project, gap.requirement): gap
@@ -69,7 +70,7 @@ def explain_instead(
     constraints: Sequence[str],
     tables: Mapping[ProjectName, VersionTable],
 ) -> list[tuple[Instead, tuple[Offer, ...]]]:
-    """Return the older versions that were taken, each with the files of the newest hidden one."""
+    """Return the older versions that were taken, each with the files that it would take instead."""
     found = []
     for project, version in chosen.items():
         newer = [
@@ -88,8 +89,22 @@ def explain_instead(
             item = Instead(
                 project=project, version=str(version), hidden=str(best.version), reason=best.reason
             )
-            found.append((item, best.offers))
+            found.append((item, tuple(o for one in _sought(fitting) for o in one.offers)))
     return found
+
+
+def _sought(passed: Sequence[Passed]) -> list[Passed]:
+    """Return the versions whose files are asked for: the newest, and all that were refused before.
+
+    Those stay in the ledger, and so stay hidden, as long as they are asked for.
+    """
+    best = max(passed, key=lambda one: one.version)
+    return [
+        one
+        for one in passed
+        if one.reason in _REFUSED
+        and (one is best or any(offer.hidden is not None for offer in one.offers))
+    ]
 
 
 def shown_words(words: str) -> str:
@@ -98,8 +113,8 @@ def shown_words(words: str) -> str:
     return shown_text(text or "the resolver has no answer", _WORDS)
 
 
-def _gap_of(edge: Edge, table: VersionTable) -> tuple[Gap | None, Passed | None]:
-    """Return the gap of one requirement alone, and the version that is passed over."""
+def _gap_of(edge: Edge, table: VersionTable) -> tuple[Gap | None, list[Passed]]:
+    """Return the gap of one requirement alone, and the versions that are asked for again."""
 
     def gap(reason: GapReason, detail: str) -> Gap:
         return Gap(project=edge.project, requirement=edge.requirement, reason=reason, detail=detail)
@@ -108,26 +123,24 @@ def _gap_of(edge: Edge, table: VersionTable) -> tuple[Gap | None, Passed | None]
     listing = table.listing
     if not listing.is_listed:
         if listing.rule:
-            return gap(GapReason.LEFT_OUT, listing.rule), None
-        return gap(GapReason.NOT_OFFERED, "no index that may own it lists it"), None
+            return gap(GapReason.LEFT_OUT, listing.rule), []
+        return gap(GapReason.NOT_OFFERED, "no index that may own it lists it"), []
     if listing.rule:
-        return gap(
-            GapReason.NOT_OFFERED, f"{listing.owner} lists it, and it is {listing.rule}"
-        ), None
+        return gap(GapReason.NOT_OFFERED, f"{listing.owner} lists it, and it is {listing.rule}"), []
     shown = list(requirement.specifier.filter(table.shown))
     pins = any(
         one.operator in {"==", "==="} and "*" not in one.version for one in requirement.specifier
     )
     if any(pins or not table.shown[version].is_yanked for version in shown):
-        return None, None
+        return None, []
     if shown:
         detail = f"{edge.project} {max(shown)} is yanked: {table.shown[max(shown)].offer.file.labels.yanked or 'no reason given'}"
-        return gap(GapReason.YANKED, detail), None
+        return gap(GapReason.YANKED, detail), []
     passed = list(requirement.specifier.filter(table.passed))
     if passed:
         best = table.passed[max(passed)]
-        return gap(best.reason, best.detail), best
-    return gap(*_no_version(table, requirement.specifier)), None
+        return gap(best.reason, best.detail), _sought([table.passed[v] for v in passed])
+    return gap(*_no_version(table, requirement.specifier)), []
 
 
 def _gap_of_address(edge: Edge) -> Gap:
