@@ -299,6 +299,13 @@ MIGRATIONS: tuple[str, ...] = (
         UPDATE left_out_total SET files = files - old.files WHERE rule = old.rule
             AND source = (SELECT source FROM project WHERE id = old.project); END;
     """,
+    """
+    -- A blob that is entered with its revision needs no second statement; one entered without gets it as before.
+    DROP TRIGGER blob_entered;
+    CREATE TRIGGER blob_entered AFTER INSERT ON blob WHEN new.metadata_revision = 0 BEGIN
+        UPDATE blob SET metadata_revision = (SELECT coalesce(max(id), 0) FROM revision)
+            WHERE sha256 = new.sha256 AND filename = new.filename; END;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

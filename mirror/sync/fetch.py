@@ -185,7 +185,8 @@ class Fetcher:
                 are_worthwhile(files=self._files, size=self._bytes) and await workers.start()
             ):
                 return False
-            if not await workers.submit(self._job_of(work, fetch), (work, fetch)):
+            job = self._job_of(work, fetch)
+            if not await workers.submit(job, (work, fetch), group=work.row.id):
                 return False
         except MirrorError:
             return False  # of the credential: the download in this process reports it

@@ -161,8 +161,21 @@ def _token(_pid: int) -> str:
     return secrets.token_hex(8)
 
 
-def write_new(path: str, pieces: Iterable[Buffer], mode: int) -> None:
-    """Write a file that must not exist yet. On any failure nothing stays. Raises ``OSError``."""
+def has_default_acl(directory: str | Path) -> bool:
+    """Return whether new files below a directory get other modes than they are made with; True where
+    that is unknown.
+    """
+    try:
+        return bool(os.getxattr(directory, "system.posix_acl_default"))
+    except OSError as exc:
+        return exc.errno not in {errno.ENODATA, errno.ENOTSUP}
+
+
+def write_new(path: str, pieces: Iterable[Buffer], mode: int, *, sets_mode: bool = True) -> None:
+    """Write a file that must not exist yet. On any failure nothing stays. Raises ``OSError``.
+
+    ``sets_mode``: False where neither a umask nor an ACL changes the mode of a new file.
+    """
     descriptor = os.open(path, _CREATE, mode)
     try:
         try:
@@ -170,8 +183,9 @@ def write_new(path: str, pieces: Iterable[Buffer], mode: int) -> None:
             for piece in pieces:
                 write_at(descriptor, piece, offset)
                 offset += len(piece)
-            # The user's umask applies to ``open``; public files must be readable all the same.
-            os.fchmod(descriptor, mode)
+            if sets_mode:
+                # The user's umask applies to ``open``; public files must be readable all the same.
+                os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
     except BaseException:
@@ -254,18 +268,25 @@ def _renameat2() -> Callable[..., int] | None:
     return call
 
 
-def replace_file(path: str | Path, data: Buffer, *, mode: int = 0o644, tmp_dir: str | Path) -> None:
+def replace_file(
+    path: str | Path,
+    data: Buffer,
+    *,
+    mode: int = 0o644,
+    tmp_dir: str | Path,
+    sets_mode: bool = True,
+) -> None:
     """Replace ``path`` by a file with these bytes; readers see the old or the new one. Raises ``TreeError``."""
     with tree_errors(path):
         temporary = temporary_path(tmp_dir)
-        write_new(temporary, (data,), mode)
+        write_new(temporary, (data,), mode, sets_mode=sets_mode)
         rename_into(temporary, str(path))
 
 
-def make_directory(path: str | Path, mode: int = 0o755) -> bool:
+def make_directory(path: str | Path, mode: int = 0o755, *, sets_mode: bool = True) -> bool:
     """Make one directory, whatever the umask, and return True; False where it exists.
 
-    Raises ``OSError``.
+    ``sets_mode``: as in ``write_new``. Raises ``OSError``.
 
     An existing one must be a directory, not a link to one: a link would redirect writes out of the
     tree.
@@ -275,7 +296,8 @@ def make_directory(path: str | Path, mode: int = 0o755) -> bool:
     except FileExistsError:
         check_directory(path)
         return False
-    os.chmod(path, mode)
+    if sets_mode:
+        os.chmod(path, mode)
     return True
 
 

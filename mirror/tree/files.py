@@ -37,6 +37,7 @@ from mirror.tree.atomic import (
     check_directory,
     disk_space,
     free_bytes,
+    has_default_acl,
     is_temporary,
     make_directory,
     open_plain,
@@ -115,9 +116,16 @@ class FileStore:
         promises: memoryview | None = None,
         own: int = 0,
         in_threads: bool = True,
+        has_no_umask: bool = False,
     ) -> None:
-        """``promises`` and ``own``: of all processes that write here (``Reserve``); ``in_threads``: see ``StagedFile``."""
+        """``promises`` and ``own``: of all processes that write here (``Reserve``); ``in_threads``: see ``StagedFile``.
+
+        ``has_no_umask``: this process made its umask 0, so that what it makes has its mode at once:
+        two calls of the system less for each file and directory. An ACL of ``files`` for new
+        files, which those made below it take over, would change modes too; then they are set.
+        """
         self._in_threads = in_threads
+        self._sets_mode = not has_no_umask or has_default_acl(layout.files)
         self.layout = layout
         self._staging = str(layout.staging)
         self.metadata_limit_bytes = metadata_limit_bytes
@@ -193,7 +201,7 @@ class FileStore:
         with tree_errors(path):
             own, problem = self._read_metadata(staged, filename)
             self._make_directories(sha256)
-            aside = staged.move_to(path, self._staging)
+            aside = staged.move_to(path, self._staging, sets_mode=self._sets_mode)
         if own is not None and aside is None:
             self._write_sidecar(sha256, filename, own)
         digest = None if own is None else Sha256(hashlib.sha256(own).hexdigest())
@@ -480,13 +488,19 @@ class FileStore:
             try:
                 check_directory(directory)
             except FileNotFoundError:
-                make_directory(directory)
-        make_directory(inner)
+                make_directory(directory, sets_mode=self._sets_mode)
+        make_directory(inner, sets_mode=self._sets_mode)
 
     def _write_sidecar(self, sha256: Sha256, filename: str, data: bytes) -> None:
         path = self.layout.sidecar_path(sha256, filename)
         with self._reserve.writing(len(data)):
-            replace_file(path, data, mode=PUBLIC_FILE, tmp_dir=self._staging)
+            replace_file(
+                path,
+                data,
+                mode=PUBLIC_FILE,
+                tmp_dir=self._staging,
+                sets_mode=self._sets_mode,
+            )
 
     def _renew_sidecar(self, placed: PlacedBlob, recorded: Sha256 | None) -> None:
         """Take a wheel's metadata out of it again."""

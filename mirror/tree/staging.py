@@ -246,7 +246,7 @@ class StagedFile:
         self.flush()
         return open(self._descriptor, "rb", closefd=False)
 
-    def move_to(self, path: str, staging: str) -> str | None:
+    def move_to(self, path: str, staging: str, *, sets_mode: bool = True) -> str | None:
         """Put the file in its place and close it. Raises ``OSError``, ``TreeError``.
 
         Where its path is taken, the file stays in staging: return its path there.
@@ -254,7 +254,7 @@ class StagedFile:
         aside = temporary_path(staging)
         if self._descriptor is None:
             with self._reserve.writing(self._pending_bytes):
-                write_new(aside, self._pending, PUBLIC_FILE)
+                write_new(aside, self._pending, PUBLIC_FILE, sets_mode=sets_mode)
             try:
                 is_placed = rename_new(aside, path)
             except OSError:

@@ -71,6 +71,8 @@ _PAGE_BYTES: Final = 4 << 20
 """Maximum length of a page that a worker process reads; the process that runs the cycle reads a larger one itself."""
 _JOB_BYTES: Final = 256 * 1024
 """Fixed cost of a file, in byte equivalents; balances the load between workers."""
+_GROUP_BYTES: Final = 32 * _JOB_BYTES
+"""How much more work than the least busy worker the one with the group's other files may have."""
 _LEAST_SHARE: Final = 2
 """Minimum number of connections that make a worker worth its cost."""
 _QUIET_S: Final = 60.0
@@ -152,6 +154,7 @@ class Workers(Generic[T]):
         self._has_tried = False
         self._members: list[_Worker[T]] = []
         self._lent = 0
+        self._last_of_group: tuple[int, _Worker[T]] | None = None
         self._credential: Credential | None = None
         self._room = anyio.Semaphore(0)
         self._done, self._answers = anyio.create_memory_object_stream[tuple[T, JobOutcome | None]](
@@ -206,9 +209,12 @@ class Workers(Generic[T]):
         """How many processes it began with."""
         return len(self._members)
 
-    async def submit(self, job: FetchJob, known_by: T) -> bool:
+    async def submit(self, job: FetchJob, known_by: T, *, group: int = 0) -> bool:
         """Give a job to the least busy worker, waiting while all are full; False where none is
         left.
+
+        Jobs of one ``group`` go to the same worker, so that they are done at about the same time
+        and recorded in one transaction; a large group is shared.
 
         Raises ``MirrorError`` where the credential can't be read, or the index has denied access.
         """
@@ -218,6 +224,11 @@ class Workers(Generic[T]):
         if member is None:
             self._room.release()
             return False
+        last = self._last_of_group
+        if last is not None and last[0] == group and last[1].is_alive:
+            lead_bytes = last[1].load_bytes - member.load_bytes
+            member = last[1] if lead_bytes <= _GROUP_BYTES else member
+        self._last_of_group = (group, member)
         member.give(job, known_by, _JOB_BYTES + (job.request.size or 0))
         return True
 

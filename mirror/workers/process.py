@@ -66,6 +66,7 @@ _TELL_EVERY_S: Final = 0.3
 
 def serve(connection: socket.socket, promises: memoryview, own: int) -> None:
     """Serve the process at the other end of ``connection`` until it closes it."""
+    os.umask(0)  # see FileStore: this process makes nothing but what has its mode by itself
 
     async def run() -> None:
         await _WorkerProcess(promises, own).run(connection)
@@ -201,6 +202,7 @@ class _WorkerProcess:
             promises=self._promises,
             own=self._own,
             in_threads=False,
+            has_no_umask=True,
         )
         session = IndexSession(
             opened.index,

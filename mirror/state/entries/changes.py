@@ -99,8 +99,8 @@ async def _enter_placed(
 ) -> None:
     placed = [(r, p) for r in records for p in r.placed]
     await tx.executemany(
-        "INSERT INTO blob (sha256, filename, size, metadata_sha256, stored, verified)"
-        " VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO blob (sha256, filename, size, metadata_sha256, stored, verified,"
+        " metadata_revision) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (sha256, filename) DO UPDATE SET unlisted_since = NULL,"
         " verified = CASE WHEN verified < 0 THEN excluded.verified ELSE verified END,"
         " metadata_sha256 = coalesce(excluded.metadata_sha256, metadata_sha256)",
@@ -112,6 +112,7 @@ async def _enter_placed(
                 p.metadata_sha256 if is_wheel(p.file.filename) else None,
                 now,
                 now,
+                revision,
             )
             for _, p in placed
         ],
@@ -138,11 +139,14 @@ async def _enter_placed(
     await tx.executemany(
         _INSERT_ENTRY, [_entry_values(r, p, revision, tx.links_of(r.source)) for r, p in placed]
     )
-    await tx.executemany(
-        "UPDATE blob SET unlisted_since = NULL WHERE sha256 = ? AND filename = ?"
-        " AND unlisted_since IS NOT NULL",
-        [(p.sha256, p.file.filename) for _, p in placed],
-    )
+    if open_names:
+        # The first INSERT has ended each blob's retention; a row that was closed since may have begun
+        # it again, for a blob that another project of this transaction has under the same name.
+        await tx.executemany(
+            "UPDATE blob SET unlisted_since = NULL WHERE sha256 = ? AND filename = ?"
+            " AND unlisted_since IS NOT NULL",
+            [(p.sha256, p.file.filename) for _, p in placed],
+        )
 
 
 def _summaries(placed: Sequence[tuple[ProjectRecord, Placed]]) -> list[Summary]:
