@@ -36,6 +36,7 @@ from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, 
 from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
 from mirror.state.wants.needs import forget_wants, load_needed_indexes
 from mirror.sync.advisories.settings import AdvisorySettings
+from mirror.sync.advisories.taking import check_database
 from mirror.sync.needs.listings import ListingCache
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.work import Cycle, IndexRun, Options
@@ -111,6 +112,8 @@ async def opened_cycle(
     layout = Layout(config.mirror.root)
     if not options.dry_run:
         await check_user(config.mirror)
+    if not await anyio.Path(config.mirror.state).exists():
+        await check_database(config.rules.advisories, None)
     async with contextlib.AsyncExitStack() as stack:
         _check_names(config, options.indexes)
         upstreams, resting = [
@@ -128,6 +131,7 @@ async def opened_cycle(
             store = await stack.enter_async_context(open_store(config.mirror.state))
             await check_tree_matches(store, layout)
             await check_tree_is_there(store, layout)
+        await check_database(config.rules.advisories, store)
         temporary = await stack.enter_async_context(
             _temporary(is_needed=options.dry_run and bool(config.wants))
         )

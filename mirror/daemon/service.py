@@ -53,6 +53,7 @@ from mirror.notify import ServiceManager
 from mirror.state.notes import Activity, record_note
 from mirror.state.store import Store, open_store_for_reading
 from mirror.status.facts import load_facts
+from mirror.sync.advisories.taking import check_database
 from mirror.sync.cycle import record_outcome, run_cycle
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, IndexRun, Options, Phase
@@ -186,11 +187,14 @@ class Daemon:
     async def _check_state(self) -> None:
         """Check that state and tree can be used, before the daemon reports that it is ready."""
         settings, limits = self._config.mirror, self._config.limits
+        advisories = self._config.rules.advisories
         try:
             if not await anyio.Path(settings.state).exists():
+                await check_database(advisories, None)
                 await make_state(settings, wait_s=self._wait_s)
             async with opened_holdings(settings, limits, wait_s=self._wait_s) as holdings:
                 await check_tree_is_there(holdings.store, holdings.layout)
+                await check_database(advisories, holdings.store)
                 self._metrics.facts = await self._load_facts(holdings.store)
         except LockHeld as exc:
             # Another command is at work, maybe for hours: a readable state is enough to start.

@@ -8,6 +8,7 @@ import pytest
 
 from harness.advisories import Database, osv
 from harness.in_process import Mirror, requests
+from harness.upkeep import lose_state, repair
 from mirror.config.rules import IndexRulesConfig
 from mirror.errors import ConfigError
 from simulator import Status, build_sdist
@@ -241,3 +242,51 @@ async def test_a_plan_says_what_would_leave(index, mirror, database):
     database.add(osv("MAL-1", "app"))
     assert await mirror.plan() == [("main", "app", "app-1.0.tar.gz", "remove")]
     assert names(mirror) == ["app-1.0.tar.gz"]
+
+
+@pytest.mark.parametrize("step", ["record_removals", "record_advised", "record_advisory_note"])
+async def test_a_cycle_that_is_cut_in_a_withdrawal_is_finished_by_the_next(index, mirror, database, monkeypatch, step):
+    """Whatever was written before: the file leaves once, is counted once, and comes back once it is lifted."""
+    add(index, "1.0", "2.0")
+    await mirror.cycle()
+    database.add(osv("MAL-1", "app", versions=["1.0"]))
+    with monkeypatch.context() as cut:
+
+        async def die(*_arguments, **_options):
+            raise RuntimeError("killed")
+
+        cut.setattr(f"mirror.sync.advisories.withdrawing.{step}", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            await mirror.unchecked_cycle()
+    report = await mirror.cycle()
+    assert names(mirror) == ["app-2.0.tar.gz"]
+    assert shown(report, "indexes")[0]["left_out"] == {"exclude-vulnerable": 1}
+    assert mirror.query("SELECT filename, rule FROM deferred") == [("app-1.0.tar.gz", "exclude-vulnerable")]
+    database.remove("MAL-1")
+    await mirror.cycle()
+    assert names(mirror) == ["app-1.0.tar.gz", "app-2.0.tar.gz"]
+
+
+async def test_a_retry_of_the_ledger_is_judged_as_well(index, mirror, database):
+    """A file that failed before an advisory named it is not tried again."""
+    add(index, "1.0")
+    index.inject(Status(status=500), kind="file")
+    await mirror.cycle()
+    assert mirror.exit_code == 5
+    index.faults.clear()
+    requests(index)
+    database.add(osv("GHSA-a", "app", fixed="2.0", severity="HIGH"))
+    await mirror.cycle()
+    assert (names(mirror), mirror.exit_code, mirror.ledger()) == ([], 0, [])
+    assert requests(index) == [("root", None, None, 304)]
+
+
+async def test_a_state_that_was_lost_is_judged_again(index, mirror, database):
+    """After a rebuild from the tree nothing that was known counts: the database is read and judges all rows."""
+    add(index, "1.0", "2.0")
+    await mirror.cycle()
+    lose_state(mirror)
+    await repair(mirror)
+    database.add(osv("MAL-1", "app", versions=["1.0"]))
+    await mirror.cycle()
+    assert names(mirror) == ["app-2.0.tar.gz"]

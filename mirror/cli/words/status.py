@@ -80,6 +80,8 @@ def _state(status: Status) -> Iterator[str]:
     gaps = sum(not note.installable for note in wants)
     if gaps:
         yield f"{gaps:,} of {counted(len(wants), 'want')} DO NOT INSTALL: see `mirror check`"
+    if overview.advisories is not None and overview.advisories.problem is not None:
+        yield "the database of advisories could NOT BE TAKEN"
     if stale:
         yield f"STALE: {', '.join(stale)}"
     if unread:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import anyio
 import anyio.from_thread
 import anyio.to_thread
 import msgspec
@@ -52,6 +53,22 @@ class _News(msgspec.Struct, frozen=True, kw_only=True):
     gone: tuple[str, ...] = ()
 
 
+async def check_database(path: Path | None, store: Store | None) -> None:
+    """Raise ``ConfigError`` where nothing is at the path, and nothing was ever taken.
+
+    ``store``: None where there is no state yet.
+    """
+    if path is None or await anyio.Path(path).exists():
+        return
+    if store is None or await load_advisory_note(store) is None:
+        raise _nothing_there(f"{path} is not there")
+
+
+def _nothing_there(problem: str) -> ConfigError:
+    expected = "expected an OSV database, a folder or a zip of JSON"
+    return ConfigError(where="rules.advisories", problem=f"{problem}; {expected}")
+
+
 async def take_advisories(cycle: Cycle) -> AdvisoryNote | None:
     """Take the database, if it is another one; set the judges of the cycle; return which is in force.
 
@@ -83,10 +100,7 @@ async def _renew(cycle: Cycle, path: Path, note: AdvisoryNote | None) -> Advisor
         news = await _read(cycle, path, note)
     except DatabaseMissing as exc:
         if note is None:
-            raise ConfigError(
-                where="rules.advisories",
-                problem=f"{exc}; expected an OSV database, a folder or a zip of JSON",
-            ) from exc
+            raise _nothing_there(str(exc)) from exc
         problem = str(exc)
     except DatabaseError as exc:
         problem = str(exc)
