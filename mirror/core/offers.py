@@ -32,7 +32,10 @@ HIDING = frozenset(
 class Hidden(msgspec.Struct, frozen=True, kw_only=True):
     """Why a listed file can't be had."""
 
-    reason: Reason
+    reason: Reason | None = None
+    """As in the ledger; None where a rule hides it."""
+    rule: str = ""
+    """The key of the rule that hides it for now."""
     detail: str
 
 

@@ -101,6 +101,9 @@ class CycleNeeds:
     ) -> None:
         self._config, self._store, self._env, self._clock = config, store, env, clock
         self._is_narrowed = is_narrowed
+        self._pre_releases = any(
+            config.rules_of(index).pre_releases == "always" for index in config.indexes
+        )
         self._needed = {index.name for index in config.indexes if config.selects_needed(index)}
         self._wanted: dict[tuple[str, str], frozenset[str]] = {}
         self._jobs: dict[Key, _WantJob] = {}
@@ -255,7 +258,9 @@ class CycleNeeds:
         self._rounds += 1
         self.judged, self.total = 0, len(self._jobs)
         name = f"c{self.cycle}-{self._rounds}"
-        async with LazyResolver(self._uv, pages, name=name) as resolver:
+        async with LazyResolver(
+            self._uv, pages, name=name, pre_releases=self._pre_releases
+        ) as resolver:
 
             async def judge(job: _WantJob) -> None:
                 async with limit:
@@ -405,7 +410,10 @@ class CycleNeeds:
             environments=job.environments,
             uv_version=self._uv.version if self._uv is not None else None,
             sdists=job.want.sdists,
-            counts_all_files=job.want.wheels == "all" or job.want.sdists == "always",
+            counts_all_files=isinstance(job.source, LockedSet)
+            or job.want.wheels == "all"
+            or job.want.sdists == "always",
+            pre_releases=self._pre_releases,
         )
 
     async def _is_corrected(self, pages: WantedPages, file: WantedFile) -> bool:

@@ -6,6 +6,8 @@ from enum import Enum
 
 import msgspec
 
+from mirror.core.offers import Hidden
+from mirror.core.rules.model import EXCLUDE_VULNERABLE, MIN_AGE
 from mirror.errors import Reason
 
 
@@ -43,6 +45,7 @@ EXPLAINED = frozenset(
 )
 """The gaps that make no cycle partial: somebody decided so, or only time can mend them."""
 
+_OF_RULE = {MIN_AGE: GapReason.COOLDOWN, EXCLUDE_VULNERABLE: GapReason.VULNERABLE}
 _OF_LEDGER = {Reason.WITHHELD: GapReason.WITHHELD, Reason.TOO_LARGE: GapReason.TOO_LARGE}
 
 
@@ -80,6 +83,15 @@ class Instead(msgspec.Struct, frozen=True, kw_only=True):
             "hidden": self.hidden,
             "reason": self.reason.value,
         }
+
+
+def gap_of_hidden(hidden: Hidden) -> tuple[GapReason, str]:
+    """Return the gap of a file that can't be had, and its words."""
+    if hidden.reason is None:
+        return _OF_RULE[hidden.rule], hidden.detail
+    reason = reason_of_ledger(hidden.reason)
+    is_plain = reason is not GapReason.FAILED
+    return reason, hidden.detail if is_plain else f"{hidden.reason.value}: {hidden.detail}"
 
 
 def reason_of_ledger(reason: Reason) -> GapReason:

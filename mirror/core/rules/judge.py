@@ -34,6 +34,7 @@ from mirror.core.rules.model import (
     Admitted,
     Rules,
 )
+from mirror.core.times import utc_text
 
 Sight = tuple[str, str]
 """A file name and the digest with which an index lists it (``sight_of``)."""
@@ -216,7 +217,7 @@ class RuleBook:
                 since = min(facts.sights.get(sight, facts.now), facts.now)
                 if facts.sights.get(sight) != since:
                     sights[sight] = since
-            end = since + age_s
+            end = min(since + age_s, _LAST_S)
             until = end if age_s and end > facts.now else None
             is_late = limit is not None and since >= limit
             if until is not None or is_late:
@@ -262,6 +263,14 @@ def _verdict(rules: list[str], dates: _Dates | None, *, is_held: bool) -> RuleVe
     )
 
 
+def words_of_rule(filename: str, index: str, verdict: RuleVerdict) -> str:
+    """Return a sentence on a file that a rule of an index keeps out."""
+    if verdict.until is not None:
+        until = utc_text(verdict.until)
+        return f"{filename} of {index} is in cooldown until {until} ({MIN_AGE})"
+    return f"{filename} is left out by {verdict.rule} of {index}"
+
+
 def public_version(filename: str) -> Version | None:
     """Return the version in a file name without its local part."""
     version = version_of(filename)
@@ -289,6 +298,8 @@ def time_of(text: str | None) -> float | None:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_S = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).total_seconds()
+"""The last end of a cooldown: an index may list any time."""
 
 
 def _tags_of(filename: str) -> Iterable[str]:

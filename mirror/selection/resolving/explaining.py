@@ -12,7 +12,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from mirror.core.names import ProjectName
-from mirror.core.offers import Offer
+from mirror.core.offers import Offer, ProjectOffers
+from mirror.core.rules.model import RULE_KEYS
 from mirror.errors import shown_text
 from mirror.selection.gaps import Gap, GapReason, Instead
 from mirror.selection.resolving.walk import Edge, read_requirement
@@ -155,12 +156,15 @@ def _gap_of_address(edge: Edge) -> Gap:
 
 def _no_version(table: VersionTable, specifier: SpecifierSet) -> tuple[GapReason, str]:
     listing = table.listing
+    barred = _left_out_by_rule(listing, specifier)
+    if barred is not None:
+        return GapReason.LEFT_OUT, barred
     if listing.left_out and not table.shown and not table.passed:
         rules = ", ".join(sorted(set(listing.left_out.values())))
-        barred = f", {' and '.join(listing.later)} may not own it" if listing.later else ""
+        others = f", {' and '.join(listing.later)} may not own it" if listing.later else ""
         return (
             GapReason.NOT_SERVED,
-            f"{listing.owner} lists it, all its files are left out by {rules}{barred}",
+            f"{listing.owner} lists it, all its files are left out by {rules}{others}",
         )
     for filename, rule in sorted(listing.left_out.items(), reverse=True):
         read = read_distribution(filename)
@@ -175,6 +179,20 @@ def _no_version(table: VersionTable, specifier: SpecifierSet) -> tuple[GapReason
         else f"{listing.owner} lists no file that installs"
     )
     return GapReason.NO_VERSION, offers
+
+
+def _left_out_by_rule(listing: ProjectOffers, specifier: SpecifierSet) -> str | None:
+    """Return words on the newest file that a requirement asks for and a rule leaves out."""
+    found = []
+    for filename, rule in listing.left_out.items():
+        read = read_distribution(filename)
+        is_asked = read is not None and specifier.contains(read.version, prereleases=True)
+        if read is not None and is_asked and rule.partition(" of ")[0] in RULE_KEYS:
+            found.append((read.version, filename, rule))
+    if not found:
+        return None
+    _, filename, rule = max(found)
+    return f"{filename} is left out by {rule}"
 
 
 def _conflicts(

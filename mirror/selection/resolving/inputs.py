@@ -52,6 +52,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     sdists: Sdists
     counts_all_files: bool
     """Whether files count that the view does not show: other wheels, source distributions."""
+    pre_releases: bool = False
+    """Whether pre-releases are taken like other versions."""
 
     def described(self) -> list[object]:
         """Return all on which the answer depends except the listings."""
@@ -81,6 +83,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
                 for one in self.environments
             ],
             _digest([str(tag) for tag in self.environments[0].tags]),
+            *(["pre-releases"] if self.pre_releases else []),
         ]
 
 

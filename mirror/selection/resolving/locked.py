@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 from mirror.config import WantConfig
 from mirror.core.names import ProjectName
 from mirror.core.offers import Offer, ProjectOffers
-from mirror.selection.gaps import Gap, GapReason, reason_of_ledger
+from mirror.selection.gaps import Gap, GapReason, gap_of_hidden
 from mirror.selection.resolving.results import ChosenFile, Result, failed, union
 from mirror.selection.targets import Environment
 from mirror.selection.view.answers import Offers
@@ -124,11 +124,7 @@ def _judged(
         digests=offer.file.digests,
     )
     if offer.hidden is not None:
-        reason = reason_of_ledger(offer.hidden.reason)
-        words = offer.hidden.detail
-        if reason is GapReason.FAILED:
-            words = f"{offer.hidden.reason.value}: {words}"
-        return _Found(sought=chosen, gap=_gap(package, reason, words))
+        return _Found(sought=chosen, gap=_gap(package, *gap_of_hidden(offer.hidden)))
     if not has_other_bytes(offer, digests):
         return _Found(file=chosen)
     if want.on_rebuilt == "refuse":

@@ -96,11 +96,19 @@ class Resolver:
     """Starts uv against the view, for the resolutions of one cycle or one proof."""
 
     def __init__(
-        self, uv: Uv, view: ResolverView, offers: Offers, folder: Path, *, name: str
+        self,
+        uv: Uv,
+        view: ResolverView,
+        offers: Offers,
+        folder: Path,
+        *,
+        name: str,
+        pre_releases: bool = False,
     ) -> None:
         """``folder``: of this process alone. ``name``: the cycle's, part of each address."""
         self._uv, self._view, self._offers = uv, view, offers
         self._folder, self._name = folder, name
+        self._pre_releases = pre_releases
         self._numbers = itertools.count(1)
         self._shared: dict[str, SharedAnswers] = {}
         """By their address in the view."""
@@ -219,6 +227,7 @@ class Resolver:
                 url=url,
                 hidden=self._view.secrets,
                 stop=answers.has_failed,
+                pre_releases=self._pre_releases,
             )
         match answers.void:
             case MirrorError() as error:
@@ -232,8 +241,12 @@ class Resolver:
 class LazyResolver:
     """A resolver that is started when the first resolution needs it: an idle cycle starts none."""
 
-    def __init__(self, uv: Uv | None, offers: Offers, *, name: str) -> None:
+    def __init__(
+        self, uv: Uv | None, offers: Offers, *, name: str, pre_releases: bool = False
+    ) -> None:
+        """``pre_releases``: they are taken like other versions."""
         self._uv, self._offers, self._name = uv, offers, name
+        self._pre_releases = pre_releases
         self._stack = contextlib.AsyncExitStack()
         self._lock = anyio.Lock()
         self._resolver: Resolver | None = None
@@ -260,7 +273,12 @@ class LazyResolver:
                 )
                 view = await self._stack.enter_async_context(served_view())
                 self._resolver = Resolver(
-                    self._uv, view, self._offers, Path(self._folder), name=self._name
+                    self._uv,
+                    view,
+                    self._offers,
+                    Path(self._folder),
+                    name=self._name,
+                    pre_releases=self._pre_releases,
                 )
         return self._resolver
 

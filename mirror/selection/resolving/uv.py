@@ -65,8 +65,9 @@ async def run_uv(
     url: str,
     hidden: Sequence[str],
     stop: anyio.Event,
+    pre_releases: bool = False,
 ) -> UvAnswer:
-    """Resolve requirement lines for one environment.
+    """Resolve requirement lines for one environment; ``pre_releases`` are then like other versions.
 
     ``folder``: for this run alone, with the cycle's cache next to it. ``hidden``: texts to remove
     from its words. ``stop``: ends the run at once. Raises ``ResolverFailed``.
@@ -84,6 +85,7 @@ async def run_uv(
             uv.path,
         ),
         *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"),
+        *(("--prerelease", "allow") if pre_releases else ()),
         *("--python", sys.executable, "--python-version", environment.uv_python_version),
         *(
             "--python-platform",

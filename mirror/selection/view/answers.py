@@ -16,7 +16,7 @@ from packaging.version import Version
 from mirror.core.names import ProjectName
 from mirror.core.offers import MetadataRefused, Offer, ProjectOffers
 from mirror.errors import MirrorError
-from mirror.selection.gaps import GapReason, reason_of_ledger
+from mirror.selection.gaps import GapReason, gap_of_hidden
 from mirror.selection.targets import Environment
 from mirror.selection.view.metadata import (
     FileMetadata,
@@ -108,12 +108,7 @@ class SharedAnswers:
             data = await self.offers.metadata(project, shown.offer)
             read = read_metadata(data, project, version)
         except MetadataRefused as exc:
-            reason = reason_of_ledger(exc.hidden.reason)
-            words = (
-                f"{exc.hidden.reason.value}: {exc.hidden.detail}"
-                if reason is GapReason.FAILED
-                else exc.hidden.detail
-            )
+            reason, words = gap_of_hidden(exc.hidden)
             return self._pass(project, shown, reason, words)
         except MetadataProblem as exc:
             words = f"bad-file: {shown.offer.file.filename}: {exc}"

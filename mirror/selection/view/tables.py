@@ -29,7 +29,7 @@ from packaging.version import InvalidVersion, Version
 from mirror.core.files.distributions import is_wheel
 from mirror.core.names import ProjectName
 from mirror.core.offers import Offer, ProjectOffers
-from mirror.selection.gaps import GapReason, reason_of_ledger
+from mirror.selection.gaps import GapReason, gap_of_hidden
 from mirror.selection.targets import Environment
 
 Sdists = Literal["never", "where-no-wheel", "always"]
@@ -234,12 +234,7 @@ def _passed(
         best = max(admitted, key=_Candidate.order)
         hidden = best.offer.hidden
         assert hidden is not None
-        reason = reason_of_ledger(hidden.reason)
-        words = (
-            f"{hidden.reason.value}: {hidden.detail}"
-            if reason is GapReason.FAILED
-            else hidden.detail
-        )
+        reason, words = gap_of_hidden(hidden)
         return Passed(version=version, reason=reason, detail=words, offers=(best.offer,))
     if fitting:
         asked = fitting[0].offer.file.labels.requires_python

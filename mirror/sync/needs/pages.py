@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import anyio
 import anyio.to_thread
@@ -17,19 +17,24 @@ import msgspec
 
 from mirror.core.diff import HeldFile
 from mirror.core.files.build_requires import read_build_requires
+from mirror.core.files.versions import version_of
 from mirror.core.model import ListedFile, ProjectPage, Validators
 from mirror.core.names import ProjectName
 from mirror.core.offers import HIDING, Hidden, Offer, ProjectOffers
 from mirror.core.policy import Selected
+from mirror.core.rules.judge import words_of_rule
+from mirror.core.rules.model import NO_RULES, PRE_RELEASES, Admitted
 from mirror.errors import MirrorError, Reason, StateError, TreeError, Unavailable, Withheld
 from mirror.logs import get_logger
 from mirror.state.entries.held import load_held
 from mirror.state.listing.due import Due, ProjectRow, load_due
+from mirror.state.missing.deferred import load_deferred_names
 from mirror.state.missing.ledger import FailureRow, load_project_failures
 from mirror.state.wants.needs import NamedRow, load_named
 from mirror.sync.needs.metadata import MetadataReader
 from mirror.sync.pages.crawl import fetch_page
 from mirror.sync.pages.echoes import without_own_secrets
+from mirror.sync.pages.ruling import facts_of
 from mirror.sync.work import Cycle, EarlyLook, IndexRun
 from mirror.upstream.index import Unchanged
 from mirror.workers.concurrency import work_through
@@ -187,6 +192,7 @@ class CyclePages:
             published = (
                 sorted(await self._published_only(run, project, row)) if row.has_absent else []
             )
+            waiting = await self._waiting(run, row)
             parts.append(
                 [
                     run.name,
@@ -196,6 +202,7 @@ class CyclePages:
                     hidden,
                     row.meta.status,
                     published,
+                    *([waiting] if waiting else []),
                 ]
             )
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
@@ -296,19 +303,40 @@ class CyclePages:
             row.id
         ]  # a download may have ended since
         digests = {name: one.sha256 for name, one in held.items()}
-        selected = run.selection.select(page, digests, claimed, owners)
+        facts = await facts_of(self._cycle, run, row, page, held, by_wants=True)
+        selected = run.selection.select(page, digests, claimed, owners, facts)
         ledger = await self._ledger(run, row)
-        offers = [
-            _offer(run, file, ledger.get(file.filename), held) for file in selected.files.values()
-        ]
+        left_out = dict(selected.left_out)
+        files, barred = self._without_pre_releases(run, selected.files)
+        left_out |= dict.fromkeys(barred, PRE_RELEASES)
+        offers = [_offer(run, file, ledger.get(file.filename), held) for file in files]
         offers += _refused_offers(run, selected)
+        offers += _waiting_offers(run, selected, held)
         offers += [
             _published(run, held[name])
             for name in await self._published_only(run, project, row)
             if name not in claimed
         ]
         claimed.update(selected.files, selected.claims, (r.filename for r in selected.refusals))
-        return offers, dict(selected.left_out)
+        waiting = selected.deferred.keys()
+        return offers, {n: rule for n, rule in left_out.items() if n not in waiting}
+
+    def _without_pre_releases(
+        self, run: IndexRun, files: Mapping[str, ListedFile]
+    ) -> tuple[list[ListedFile], list[str]]:
+        """Return the files that the resolver may see, and the pre-releases that it may not.
+
+        Where another index says ``always``, the resolver takes pre-releases of all: those of this
+        index are then shown only where it lists no other version.
+        """
+        others = [policy.rules.pre_releases for policy in self._cycle.policies]
+        own = run.selection.policy.rules.pre_releases
+        if Admitted.ALWAYS not in others or own is Admitted.ALWAYS:
+            return list(files.values()), []
+        versions = {name: version_of(name) for name in files}
+        has_final = any(v is not None and not v.is_prerelease for v in versions.values())
+        barred = [n for n, v in versions.items() if has_final and v is not None and v.is_prerelease]
+        return [file for name, file in files.items() if name not in barred], barred
 
     async def _published_only(
         self, run: IndexRun, project: ProjectName, row: ProjectRow
@@ -323,6 +351,17 @@ class CyclePages:
         wanted = needs.files_of(run.name, project) if needs is not None else None
         held = (await load_held(self._cycle.store, [row.id]))[row.id]
         return [name for name in held if name not in listed and (wanted is None or name in wanted)]
+
+    async def _waiting(self, run: IndexRun, row: ProjectRow) -> list[list[str]]:
+        """Return the files that a rule still keeps out, as the last judgement of the page has them."""
+        if run.selection.policy.rules == NO_RULES:
+            return []
+        now = self._cycle.judged_at
+        return [
+            [one.filename, one.rule]
+            for one in await load_deferred_names(self._cycle.store, row.id)
+            if one.next_at is None or one.next_at > now
+        ]
 
     async def _ledger(self, run: IndexRun, row: ProjectRow) -> dict[str, FailureRow]:
         # loaded each time: a download may have failed since the page was read
@@ -356,6 +395,9 @@ def _offer(
             f"{file.filename} has {file.size} bytes, more than limits.file-size allows ({limit})"
         )
         hidden = Hidden(reason=Reason.TOO_LARGE, detail=detail)
+    if run.selection.policy.rules.yanked is Admitted.ALWAYS:
+        labels = msgspec.structs.replace(file.labels, yanked=None)
+        file = msgspec.structs.replace(file, labels=labels)
     return Offer(
         index=run.name,
         file=file,
@@ -376,6 +418,22 @@ def _refused_offers(run: IndexRun, selected: Selected) -> list[Offer]:
         for refusal in selected.refusals
         if refusal.filename
     ]
+
+
+def _waiting_offers(run: IndexRun, selected: Selected, held: dict[str, HeldFile]) -> list[Offer]:
+    """Return the offers of files that the cooldown or an advisory keeps out: hidden for now.
+
+    Where the pages publish other bytes under the name, these are offered as before.
+    """
+    offers = []
+    for name, one in selected.deferred.items():
+        if name in selected.kept and name in held:
+            known = msgspec.structs.replace(held[name], labels=selected.kept[name])
+            offers.append(_published(run, known))
+            continue
+        hidden = Hidden(rule=one.verdict.rule, detail=words_of_rule(name, run.name, one.verdict))
+        offers.append(Offer(index=run.name, file=one.file, hidden=hidden, targets=_targets_of(run)))
+    return offers
 
 
 def _published(run: IndexRun, held: HeldFile) -> Offer:
