@@ -94,6 +94,11 @@ def gap_of_hidden(hidden: Hidden) -> tuple[GapReason, str]:
     return reason, hidden.detail if is_plain else f"{hidden.reason.value}: {hidden.detail}"
 
 
+def reason_of_rule(rule: str) -> GapReason:
+    """Return the gap of a file that a rule keeps out."""
+    return _OF_RULE.get(rule, GapReason.LEFT_OUT)
+
+
 def reason_of_ledger(reason: Reason) -> GapReason:
     """Return the gap of a file that stands in the ledger."""
     return _OF_LEDGER.get(reason, GapReason.FAILED)

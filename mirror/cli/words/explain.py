@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from mirror.cli.text import counted, safe, size
 from mirror.core.names import ProjectName
+from mirror.core.rules.model import MIN_AGE
+from mirror.state.readers.lookup import words_of_cooldown
 
 if TYPE_CHECKING:
     from mirror.core.policy import Selection
@@ -106,7 +108,7 @@ def _left_out(project: ProjectPart) -> Iterator[str]:
     if named or unnamed:
         yield f"Left out ({counted(len(named) + unnamed, 'file')}):"
     for filename, rule, index in named[:_SHOWN]:
-        yield f"  {filename}: {rule} of {index}"
+        yield f"  {filename}: {rule} of {index}{words_of_cooldown(project, index, filename)}"
     yield from _more(len(named))
     yield from (f"  {line}" for line in _unnamed(project))
 
@@ -148,6 +150,9 @@ def _file(
         yield f"Held, from {held.index}: {size(held.size)}, sha256 {held.sha256}"
         if held.is_absent:
             yield "The last look at its page missed it; it leaves if the next look confirms that."
+        for part in project.indexes:
+            if until := words_of_cooldown(project, part.index, filename):
+                yield f"{part.index} lists other bytes of it now, which {MIN_AGE} leaves out{until}."
         return
     found = [*_against(project, filename)]
     yield from found
@@ -164,7 +169,8 @@ def _against(project: ProjectPart, filename: str) -> Iterator[str]:
                 yield f"Not held: {row.reason.value} at {part.index}: {detail}"
         for one in part.left_out:
             if filename in one.names:
-                yield f"Not held: {part.index} lists it, and {one.rule} leaves it out."
+                until = words_of_cooldown(project, part.index, filename)
+                yield f"Not held: {part.index} lists it, and {one.rule} leaves it out{until}."
 
 
 def _not_listed(project: ProjectPart, selections: Mapping[str, Selection]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from mirror.cli.text import ago, counted, duration, safe, size, table
 from mirror.cli.words.cycle import unread_names
 from mirror.cli.words.missing import missing_lines
 from mirror.cli.words.sizes import size_tables
+from mirror.core.times import utc_text
 from mirror.core.words.advice import advice_for
 from mirror.errors import Reason
 from mirror.exit_codes import SIGNALS
@@ -221,6 +222,8 @@ def _notes_on(status: Status, index: IndexOverview) -> Iterator[str]:
         yield f"{name}: {counted(counts.unhashed, 'file')} listed without a strong digest"
     if counts.skipped:
         yield f"{name}: {counted(counts.skipped, 'file')} left out by the configuration{_rules(index)}"
+    if index.cooldown_until is not None:
+        yield f"{name}: the next cooldown of a file ends {utc_text(index.cooldown_until)}"
     if index.source.unread:
         yield f"{name}: {unread_names(str(index.source.unread), ', '.join(index.source.unread_names))}"
     if name == UNCLAIMED and index.held.files:

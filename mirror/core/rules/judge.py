@@ -263,12 +263,11 @@ def _verdict(rules: list[str], dates: _Dates | None, *, is_held: bool) -> RuleVe
     )
 
 
-def words_of_rule(filename: str, index: str, verdict: RuleVerdict) -> str:
-    """Return a sentence on a file that a rule of an index keeps out."""
-    if verdict.until is not None:
-        until = utc_text(verdict.until)
-        return f"{filename} of {index} is in cooldown until {until} ({MIN_AGE})"
-    return f"{filename} is left out by {verdict.rule} of {index}"
+def words_of_rule(filename: str, index: str, rule: str, until: float | None) -> str:
+    """Return a sentence on a file that a rule of an index keeps out; ``until``: of a cooldown."""
+    if rule == MIN_AGE and until is not None:
+        return f"{filename} of {index} is in cooldown until {utc_text(until)} ({MIN_AGE})"
+    return f"{filename} is left out by {rule} of {index}"
 
 
 def public_version(filename: str) -> Version | None:

@@ -4,13 +4,17 @@ proof, which adds the reasons of the last cycle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from packaging.requirements import InvalidRequirement
+from packaging.specifiers import SpecifierSet
 
 from mirror.selection.gaps import Gap, GapReason, Instead
 from mirror.selection.resolving.results import ChosenFile, Result
+from mirror.selection.resolving.walk import read_requirement
+from mirror.selection.view.tables import Distribution, read_distribution
 from mirror.state.advisories.vulnerable import VulnerableFile
 
 
@@ -45,6 +49,14 @@ class ProofAnswer(msgspec.Struct, frozen=True, kw_only=True):
         return any(gap.reason is GapReason.DAMAGED for part in self.parts for gap in part.judged)
 
 
+class Barred(msgspec.Struct, frozen=True, kw_only=True):
+    """A listed file that a rule of the configuration keeps out."""
+
+    filename: str
+    reason: GapReason
+    detail: str
+
+
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """The facts of the state beyond the pages."""
 
@@ -54,6 +66,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """Wanted files that are not held, by project, each as a gap."""
     listed: Mapping[str, str] = {}
     """The index that lists a project, by project."""
+    barred: Mapping[str, tuple[Barred, ...]] = {}
+    """Files that rules keep out, by project."""
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +140,21 @@ def proof_of(base: Proof, answer: ProofAnswer, known: Known) -> Proof:
     )
 
 
+def _barred(gap: Gap, files: Sequence[Barred]) -> Barred | None:
+    """Return the newest file that a requirement asks for and a rule keeps out."""
+    try:
+        specifier = read_requirement(gap.requirement).requirement.specifier
+    except InvalidRequirement:
+        return None
+    found = [(read.version, n) for n, one in enumerate(files) if (read := _read(one, specifier))]
+    return files[max(found)[1]] if found else None
+
+
+def _read(one: Barred, specifier: SpecifierSet) -> Distribution | None:
+    read = read_distribution(one.filename)
+    return read if read and specifier.contains(read.version, prereleases=True) else None
+
+
 def _with_reason(gap: Gap, known: Known) -> Gap:
     """Return a gap with the reason that the last cycle knows for it."""
     if gap.reason not in _ONLY_AN_INDEX_KNOWS:
@@ -134,6 +163,9 @@ def _with_reason(gap: Gap, known: Known) -> Gap:
         same = next((one for one in known.result.gaps if one.project == gap.project), None)
         if same is not None:
             return msgspec.structs.replace(gap, reason=same.reason, detail=same.detail)
+    barred = _barred(gap, known.barred.get(gap.project, ()))
+    if barred is not None:
+        return msgspec.structs.replace(gap, reason=barred.reason, detail=barred.detail)
     failure = known.failures.get(gap.project)
     if failure is not None:
         return msgspec.structs.replace(gap, reason=failure.reason, detail=failure.detail)

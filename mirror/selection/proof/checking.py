@@ -10,10 +10,11 @@ import msgspec
 
 from mirror.config import Config, TargetConfig, WantConfig
 from mirror.core.offers import HIDING
+from mirror.core.rules.judge import words_of_rule
 from mirror.errors import ConfigError, Reason
 from mirror.selection.cycle_needs import by_name, decode_result
-from mirror.selection.gaps import Gap, GapReason, reason_of_ledger
-from mirror.selection.proof.answers import Known, Proof, proof_of
+from mirror.selection.gaps import Gap, GapReason, reason_of_ledger, reason_of_rule
+from mirror.selection.proof.answers import Barred, Known, Proof, ProofAnswer, proof_of
 from mirror.selection.proof.prover import SDISTS, Prover
 from mirror.selection.proof.published import Published
 from mirror.selection.proof.reuse import reusable, stored_proof
@@ -23,6 +24,7 @@ from mirror.selection.resolving.program import Uv, open_uv
 from mirror.selection.resolving.runs import LazyResolver
 from mirror.selection.targets import Environment, environments
 from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile, WantSource
+from mirror.state.missing.barred import load_barred
 from mirror.state.store import Store
 from mirror.state.wants.failures import load_wanted_failures
 from mirror.state.wants.needs import (
@@ -156,7 +158,7 @@ async def prove(
             if records and one.want is not None and answer.names:
                 kept[one.key] = await stored_proof(one.key, answer, asks, published)
             base = Proof(want=one.source.want, file=one.source.file, target=one.key.target)
-            proofs.append(proof_of(base, answer, facts))
+            proofs.append(proof_of(base, answer, await _with_barred(store, facts, answer)))
     if records and store is not None:
         new = [proof for key, proof in kept.items() if earlier.get(key) != proof]
         await record_proofs(store, new, earlier.keys() - kept.keys())
@@ -207,6 +209,19 @@ async def _load_known(store: Store | None, asked: Sequence[Question]) -> list[Kn
             Known(result=result, failures=failures, listed=await _listed(store, sorted(names)))
         )
     return found
+
+
+async def _with_barred(store: Store | None, known: Known, answer: ProofAnswer) -> Known:
+    """Return the facts with the files that rules keep out, of the projects of gaps."""
+    names = {gap.project for part in answer.parts for gap in part.gaps if gap.project}
+    if store is None or not names:
+        return known
+    barred: dict[str, list[Barred]] = {}
+    for row in await load_barred(store, sorted(names)):
+        detail = words_of_rule(row.filename, row.index, row.rule, row.until)
+        one = Barred(filename=row.filename, reason=reason_of_rule(row.rule), detail=detail)
+        barred.setdefault(row.project, []).append(one)
+    return msgspec.structs.replace(known, barred={n: tuple(b) for n, b in barred.items()})
 
 
 async def _listed(store: Store, names: Sequence[str]) -> dict[str, str]:

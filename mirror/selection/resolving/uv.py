@@ -73,28 +73,7 @@ async def run_uv(
     from its words. ``stop``: ends the run at once. Raises ``ResolverFailed``.
     """
     await anyio.to_thread.run_sync(_write_input, folder, lines, constraints)
-    command = [
-        *(
-            sys.executable,
-            "-I",
-            "-S",
-            "-c",
-            _LAUNCHER,
-            str(os.getpid()),
-            str(MEMORY_BYTES),
-            uv.path,
-        ),
-        *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"),
-        *(("--prerelease", "allow") if pre_releases else ()),
-        *("--python", sys.executable, "--python-version", environment.uv_python_version),
-        *(
-            "--python-platform",
-            environment.uv_python_platform,
-            "--cache-dir",
-            str(folder.parent / "cache"),
-        ),
-        *("--constraints", str(folder / "constraints.txt"), str(folder / "requirements.in")),
-    ]
+    command = _command(uv, environment, folder, pre_releases=pre_releases)
     env = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder),
@@ -127,6 +106,21 @@ async def run_uv(
         line.strip() for line in out.splitlines() if line.strip() and not line.startswith("#")
     )
     return UvAnswer(code=code, lines=plain, words=words)
+
+
+def _command(uv: Uv, environment: Environment, folder: Path, *, pre_releases: bool) -> list[str]:
+    """Return the command of one run, which begins with the launcher."""
+    launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(MEMORY_BYTES))
+    return [
+        *launcher,
+        uv.path,
+        *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"),
+        *(("--prerelease", "allow") if pre_releases else ()),
+        *("--python", sys.executable, "--python-version", environment.uv_python_version),
+        *("--python-platform", environment.uv_python_platform),
+        *("--cache-dir", str(folder.parent / "cache")),
+        *("--constraints", str(folder / "constraints.txt"), str(folder / "requirements.in")),
+    ]
 
 
 def _write_input(folder: Path, lines: Sequence[str], constraints: Sequence[str]) -> None:

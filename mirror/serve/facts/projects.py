@@ -23,7 +23,7 @@ from mirror.state.advisories.vulnerable import (
 from mirror.state.listing.sources import load_sources
 from mirror.state.missing.ledger import FailureRow
 from mirror.state.missing.unserved import Unserved, load_unserved
-from mirror.state.readers.lookup import IndexPart, ProjectPart, load_project
+from mirror.state.readers.lookup import IndexPart, ProjectPart, load_project, words_of_cooldown
 from mirror.state.shown.origins import FirstSeen, load_origins, load_shown, load_summary
 from mirror.state.store import Store
 
@@ -97,7 +97,7 @@ class ProjectFacts(msgspec.Struct, frozen=True, kw_only=True):
     indexes: tuple[IndexShare, ...]
     missing: tuple[MissingFacts, ...]
     left_out: tuple[tuple[str, str], ...]
-    """(filename, rule)"""
+    """(filename, rule), where it is in cooldown with its end."""
     vulnerable: tuple[VulnerableFile, ...]
     """Published files that advisories name."""
     not_judged: tuple[str, ...]
@@ -175,13 +175,20 @@ def _facts(
         versions=tuple(_version(group, files, known.origins if known else {}) for group in groups),
         indexes=tuple(map(_index, part.indexes)) if part else (),
         missing=_missing(part) if part else (),
-        left_out=tuple((filename, rule) for filename, rule, _ in part.left_out()) if part else (),
+        left_out=_left_out(part) if part else (),
         vulnerable=known.vulnerable if known else (),
         not_judged=known.not_judged if known else (),
         withdrawn=known.withdrawn if known else (),
         metadata=metadata,
         metadata_version=metadata_of[0] if metadata_of else None,
         dependencies=_dependencies(reading, metadata),
+    )
+
+
+def _left_out(part: ProjectPart) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (filename, f"{rule}{words_of_cooldown(part, index, filename)}")
+        for filename, rule, index in part.left_out()
     )
 
 

@@ -6,13 +6,16 @@ Reading only, for ``mirror list`` and ``mirror explain``; no index is asked.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 import msgspec
 
 from mirror.core.names import ProjectName
+from mirror.core.rules.model import MIN_AGE
+from mirror.core.times import utc_text
 from mirror.errors import Reason
 from mirror.state.listing.sources import SourceRow
+from mirror.state.missing.deferred import load_deferred_names
 from mirror.state.missing.ledger import FailureRow, load_project_failures
 from mirror.state.missing.left_out import LeftOut, load_left_out
 from mirror.state.missing.unserved import Unserved
@@ -53,6 +56,8 @@ class IndexPart(msgspec.Struct, frozen=True, kw_only=True):
     """How many files of its page are left out."""
     left_out: tuple[LeftOut, ...]
     failures: tuple[FailureRow, ...]
+    cooldowns: Mapping[str, float] = {}
+    """When the cooldown of a file ends, by file name."""
 
     @property
     def unnamed(self) -> int:
@@ -75,16 +80,23 @@ class ProjectPart(msgspec.Struct, frozen=True, kw_only=True):
 
     def left_out(self) -> list[tuple[str, str, str]]:
         """Return (filename, rule, index) of the left-out files not held from another index, by
-        filename.
+        filename; of a held one, where a rule keeps out other bytes for now.
         """
         held = {file.filename for file in self.held}
         found: dict[str, tuple[str, str, str]] = {}
         for part in self.indexes:
             for one in part.left_out:
                 for name in one.names:
-                    if name not in held:
+                    if name not in held or one.rule == MIN_AGE:
                         found.setdefault(name, (name, one.rule, part.index))
         return sorted(found.values())
+
+
+def words_of_cooldown(project: ProjectPart, index: str, filename: str) -> str:
+    """Return until when a file is in cooldown, as words that follow its rule; else nothing."""
+    ends = (part.cooldowns.get(filename) for part in project.indexes if part.index == index)
+    end = next(ends, None)
+    return "" if end is None else f", until {utc_text(end)}"
 
 
 async def iter_projects(
@@ -241,4 +253,10 @@ async def _part(
         withdrawn=row.withdrawn if row is not None else None,
         left_out=await load_left_out(store, row.id) if row is not None and row.skipped else (),
         failures=tuple(failures.values()),
+        cooldowns=await _cooldowns(store, row.id) if row is not None and row.skipped else {},
     )
+
+
+async def _cooldowns(store: Store, project: int) -> dict[str, float]:
+    deferred = await load_deferred_names(store, project)
+    return {d.filename: d.next_at for d in deferred if d.rule == MIN_AGE and d.next_at is not None}

@@ -15,6 +15,7 @@ from mirror.errors import Reason
 from mirror.state.advisories.summary import AdvisorySummary, load_advisory_summary
 from mirror.state.cycles import CycleRow, load_killed_before, load_last_cycle
 from mirror.state.listing.sources import SourceRow, load_sources
+from mirror.state.missing.deferred import next_end
 from mirror.state.missing.ledger import (
     FailureRow,
     count_failures,
@@ -54,6 +55,8 @@ class IndexOverview(msgspec.Struct, frozen=True, kw_only=True):
     """How many rows of the ledger have which reason, and names that are literally asked for and missing."""
     left_out: Mapping[str, int] = {}
     """Number of its files that each rule leaves out, where known."""
+    cooldown_until: float | None = None
+    """When the next cooldown of a file ends."""
     not_offered: int = 0
     """How many names no index lists, of those that its configuration asks for."""
     not_served: int = 0
@@ -138,6 +141,7 @@ async def _load_index(
         counts=await load_counts(store, source.id),
         failures=failures,
         left_out=await count_left_out(store, source.id),
+        cooldown_until=await next_end(store, source.id),
         not_offered=reasons[Reason.NOT_OFFERED],
         not_served=reasons[Reason.NOT_SERVED],
         unwanted=await count_unwanted(store, source.id),

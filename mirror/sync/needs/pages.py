@@ -431,7 +431,9 @@ def _waiting_offers(run: IndexRun, selected: Selected, held: dict[str, HeldFile]
             known = msgspec.structs.replace(held[name], labels=selected.kept[name])
             offers.append(_published(run, known))
             continue
-        hidden = Hidden(rule=one.verdict.rule, detail=words_of_rule(name, run.name, one.verdict))
+        rule = one.verdict.rule
+        words = words_of_rule(name, run.name, rule, one.verdict.until)
+        hidden = Hidden(rule=rule, detail=words)
         offers.append(Offer(index=run.name, file=one.file, hidden=hidden, targets=_targets_of(run)))
     return offers
 
