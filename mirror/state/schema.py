@@ -269,14 +269,16 @@ MIGRATIONS: tuple[str, ...] = (
     -- after: the rule that keeps it out even then.
     CREATE TABLE deferred (
         project INTEGER NOT NULL REFERENCES project(id), filename TEXT NOT NULL,
-        source INTEGER NOT NULL, rule TEXT NOT NULL, after TEXT NOT NULL DEFAULT '', listed TEXT NOT NULL, next_at REAL,
+        source INTEGER NOT NULL, rule TEXT NOT NULL, after TEXT NOT NULL DEFAULT '',
+        listed TEXT NOT NULL, next_at REAL,
         needs_page INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (project, filename)) WITHOUT ROWID;
     CREATE INDEX deferred_next ON deferred (source, next_at, rule) WHERE next_at IS NOT NULL;
     -- When a digest of a file was listed first.
     -- digest: its algorithm and digits, or what stands for them.
     CREATE TABLE first_sight (
         project INTEGER NOT NULL REFERENCES project(id), filename TEXT NOT NULL,
-        digest TEXT NOT NULL, seen_at REAL NOT NULL, PRIMARY KEY (project, filename, digest)) WITHOUT ROWID;
+        digest TEXT NOT NULL, seen_at REAL NOT NULL,
+        PRIMARY KEY (project, filename, digest)) WITHOUT ROWID;
     -- Names under which a file was published, once its row is deleted with the history.
     CREATE TABLE published_name (
         project INTEGER NOT NULL, filename TEXT NOT NULL,

@@ -152,7 +152,8 @@ def _file(
             yield "The last look at its page missed it; it leaves if the next look confirms that."
         for part in project.indexes:
             if until := words_of_cooldown(project, part.index, filename):
-                yield f"{part.index} lists other bytes of it now, which {MIN_AGE} leaves out{until}."
+                rest = f"which {MIN_AGE} leaves out{until}"
+                yield f"{part.index} lists other bytes of it now, {rest}."
         return
     found = [*_against(project, filename)]
     yield from found
