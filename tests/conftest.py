@@ -20,6 +20,7 @@ from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
 from harness.coverage_scope import Measuring
+from harness.quick_disk import QUICK_DISK
 from mirror import logs
 from simulator import Simulator, ThreadedSimulator
 from storing import ObjectStore, Prefix, start_seaweedfs
@@ -30,6 +31,9 @@ settings.register_profile(
     "soak", deadline=None, print_blob=True, max_examples=5_000, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+if QUICK_DISK is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", QUICK_DISK)
 
 MAY_BLOCK = (
     # An import inside a coroutine reads its file once; what is imported late keeps the start of the program fast.

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from soak.commands import COMMANDS, CommandCase, Commands
-from soak.history import QUICK_DISK
 from soak.storage import compiler
 
 from harness.handmade_bundles import Far, Site, State, some_file
+from harness.quick_disk import QUICK_DISK
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler for the library that lets calls fail")
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from soak.history import QUICK_DISK
 from soak.storage import FIRST, UPDATE, Case, Storage, compiler
+
+from harness.quick_disk import QUICK_DISK
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler for the library that lets calls fail")
 

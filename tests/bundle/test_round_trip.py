@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.bundles import SMALLEST_VOLUME, Gap, flip, make_key
+from harness.quick_disk import QUICK_DISK
 from harness.snapshots import shown
 from mirror.bundle import receive as far_program
 from mirror.errors import BundleError
@@ -224,7 +225,7 @@ def key(tmp_path_factory) -> Path:
 @given(history=HISTORIES)
 def test_any_history_ends_with_two_equal_trees(history, key):
     """After any history, one more bundle that starts where the far side is makes it equal the near side, byte for byte."""
-    work = Path(tempfile.mkdtemp())
+    work = Path(tempfile.mkdtemp(dir=QUICK_DISK))
     try:
         with ThreadedSimulator() as upstream:
             upstream.state.publish("keeper", *build_wheel("keeper", "1.0"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -13,13 +12,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from harness.in_process import Mirror, check_tree, failures
+from harness.quick_disk import QUICK_DISK
 from simulator import HTML_TYPE, HTML_V1_TYPE, JSON_TYPE, Page, Simulator, Status, build_sdist, build_wheel
 
 WHOLE_CYCLES = settings(
     max_examples=max(20, settings.default.max_examples // 2), suppress_health_check=[HealthCheck.too_slow]
 )
 """A cycle takes as long as hundreds of inputs of a parser."""
-QUICK_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 GOOD = build_wheel("good", "1.0")
 EVIL = build_sdist("evil", "1.0")

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from harness.quick_disk import QUICK_DISK
 from mirror.logs import configure_logging
 from soak import history, hostile
 from soak.bundles import tamper_many
@@ -77,7 +78,7 @@ def _options() -> argparse.Namespace:
 def _kill(kills: int, first_seed: int, figures: Counter[str]) -> int:
     violations = 0
     for number, done in enumerate(range(0, kills, _AT_ONCE)):
-        with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as work:
+        with tempfile.TemporaryDirectory(dir=QUICK_DISK) as work:
             killing = Killing(Path(work), first_seed + number)
             try:
                 with killing:
@@ -93,7 +94,7 @@ def _kill(kills: int, first_seed: int, figures: Counter[str]) -> int:
 
 def _tamper(count: int, first_seed: int, figures: Counter[str]) -> int:
     """Let the far side receive hostile bundles of a trusted key."""
-    with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as work:
+    with tempfile.TemporaryDirectory(dir=QUICK_DISK) as work:
         figures.update(tamper_many(Path(work), count, first_seed))
     return figures["tampered bundles fell"]
 
@@ -104,7 +105,7 @@ def _fail_storage(first_seed: int, most: int, figures: Counter[str]) -> int:
         print("  storage errors: left out" + ("" if compiler() else ", since there is no C compiler"))
         return 0
     tried = fell = 0
-    with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as work, Storage(Path(work)) as storage:
+    with tempfile.TemporaryDirectory(dir=QUICK_DISK) as work, Storage(Path(work)) as storage:
         storage.prepare()
         cases = all_cases(storage, random.Random(first_seed))
         for case in cases[:most]:
@@ -114,7 +115,7 @@ def _fail_storage(first_seed: int, most: int, figures: Counter[str]) -> int:
             except AssertionError:
                 traceback.print_exc()
                 fell += 1
-    with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as work, Commands(Path(work)) as commands:
+    with tempfile.TemporaryDirectory(dir=QUICK_DISK) as work, Commands(Path(work)) as commands:
         commands.prepare()
         for command_case in all_command_cases(commands, random.Random(first_seed))[:most]:
             tried += 1
@@ -170,7 +171,7 @@ def _answer(wanted: str) -> int:
     for name, make in hostile.HOSTILE.items():
         if wanted not in name:
             continue
-        with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as directory:
+        with tempfile.TemporaryDirectory(dir=QUICK_DISK) as directory:
             done = hostile.try_case(make(), Path(directory) / "work")
         outcomes["fell" if done.problem else "held"] += 1
         figures = f"{done.peak_bytes >> 20} MiB in the largest process, {done.cpu_s:.0f} s of CPU"
@@ -195,7 +196,7 @@ def _play(count: int, first_seed: int, figures: Counter[str]) -> int:
         figures["faults injected"] += sum(
             event.what.endswith("fault") and event.value is not None for r in one.rounds for event in r.events
         )
-        with tempfile.TemporaryDirectory(dir=history.QUICK_DISK) as directory:
+        with tempfile.TemporaryDirectory(dir=QUICK_DISK) as directory:
             asyncio.run(history.play(one, Path(directory) / "mirror"))
 
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,6 @@ from soak.model import Model, Offer, Page, World
 NAMES = ("first", "second")
 PROJECTS = ("a-one", "b-two", "c-three")
 VERSIONS = (1, 2, 3, 4)
-
-QUICK_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""Where histories are played: no power is lost here, so no disk need be waited for."""
 
 ROOT_FAULTS = {
     "outage": unavailable(503, retry_after="3600"),

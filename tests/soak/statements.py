@@ -33,10 +33,11 @@ import msgspec  # noqa: F401
 import pytest
 import pytest_asyncio.plugin  # noqa: F401
 
+from harness.quick_disk import QUICK_DISK
+
 _PROJECT = Path(__file__).parent.parent.parent
 _STATE = Path("mirror/state")
 _TESTS = Path("tests/state")
-_QUICK_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 _LONGEST_S = 300
 """A change that makes a test run for longer is found: the statement's loop does not end."""
 _Change = TypeVar("_Change", "Change", None)
@@ -274,7 +275,7 @@ def find_failure(change: Change | None, tests: Sequence[Path] = (_TESTS,)) -> bo
 
     The caller's process is used up: the copy is imported in it.
     """
-    with tempfile.TemporaryDirectory(dir=_QUICK_DISK) as directory:
+    with tempfile.TemporaryDirectory(dir=QUICK_DISK) as directory:
         copy = Path(directory)
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(_PROJECT / "mirror", copy / "mirror", ignore=ignored)

@@ -7,7 +7,9 @@ import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, settings
-from soak.history import QUICK_DISK, History, histories, play
+from soak.history import History, histories, play
+
+from harness.quick_disk import QUICK_DISK
 
 
 # ``make soak`` plays many more and counts them. A history takes too long to be shrunk here: a line that plays it again is

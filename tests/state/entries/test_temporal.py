@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from soak.history import QUICK_DISK
 
+from harness.quick_disk import QUICK_DISK
 from harness.state_rows import add
 from mirror.core.diff import Relabel
 from mirror.core.model import Labels, ListedFile
