@@ -300,6 +300,8 @@ def choose_form(accept: Optional[str], query: str) -> str:
     if accept is None or not accept.strip():
         return HTML
     ranges = dict(_accepted(accept))
+    if not ranges:
+        return HTML
     scored = []
     for offer in (HTML, HTML_V1, JSON):
         names = [offer, *(latest for latest, newest in LATEST.items() if newest == offer)]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from aiohttp import web
+
+NO_UPLOADS: Final = "This index takes no uploads: it answers GET and HEAD.\n"
+ALLOWED: Final = {"Allow": "GET, HEAD"}
 
 A = TypeVar("A", bound=web.StreamResponse)
 
@@ -13,6 +16,13 @@ A = TypeVar("A", bound=web.StreamResponse)
 def plain(status: HTTPStatus, text: str) -> web.Response:
     """Return an answer of one line that no cache keeps."""
     return no_store(web.Response(status=status, text=text))
+
+
+def no_uploads() -> web.Response:
+    """Return the answer to another method than GET and HEAD."""
+    answer = plain(HTTPStatus.METHOD_NOT_ALLOWED, NO_UPLOADS)
+    answer.headers.update(ALLOWED)
+    return answer
 
 
 def not_found() -> web.Response:

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from mirror.logs import get_logger
-from mirror.serve.answers import not_found, plain
+from mirror.serve.answers import no_uploads, not_found, plain
 from mirror.serve.requests.conditions import format_date
 from mirror.serve.requests.negotiation import Form
 from mirror.serve.requests.routes import Route, find_route
@@ -25,7 +25,6 @@ FOREIGN_API: Final = (
     "This API is not here. Installers use /simple/PROJECT/;"
     " the facts about a project are at /-/api/v1/projects/PROJECT.\n"
 )
-_NO_UPLOADS: Final = "This index takes no uploads: it answers GET and HEAD.\n"
 _log = get_logger(__name__)
 
 RouteAnswer = Callable[[BaseRequest, Target, Route], Awaitable[web.StreamResponse]]
@@ -34,9 +33,7 @@ RouteAnswer = Callable[[BaseRequest, Target, Route], Awaitable[web.StreamRespons
 async def answered(request: BaseRequest, answer_route: RouteAnswer) -> web.StreamResponse:
     """Return the answer to a request; what is missing is 404, what can't be read 503."""
     if request.method not in {"GET", "HEAD"}:
-        answer = plain(HTTPStatus.METHOD_NOT_ALLOWED, _NO_UPLOADS)
-        answer.headers["Allow"] = "GET, HEAD"
-        return answer
+        return no_uploads()
     try:
         target = parse_target(request.message.path)
     except MalformedTargetError as exc:

@@ -42,3 +42,12 @@ def test_head_has_no_ranges(server: Server, tree) -> None:
     target, data = tree.files["demo_app-1.0-py3-none-any.whl"]
     answer = server.get(target, {"Range": "bytes=0-1"}, method="HEAD")
     assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(data)))
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PURGE", "BREW", "get", "X-Y"])
+def test_other_methods(server: Server, method: str) -> None:
+    """Another method is 405, also one that nobody knows; the answer says that there are no uploads."""
+    answer = server.get("/simple/", method=method)
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+    assert answer.text == "This index takes no uploads: it answers GET and HEAD.\n"
+    assert server.send(b"\0\0 / HTTP/1.1\r\nHost: x\r\n\r\n").status == 400

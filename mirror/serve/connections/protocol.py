@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,11 +17,13 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import BadHttpMethod
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_server import Server
 
 from mirror.logs import get_logger
+from mirror.serve.answers import ALLOWED, NO_UPLOADS
 from mirror.serve.connections.addresses import Address, Network, client_key, parse_address
 from mirror.serve.connections.shared import Counters
 from mirror.serve.requests.target import shown_path
@@ -31,6 +34,8 @@ STALL_LIMIT_S: Final = 60.0
 WATCH_EVERY_S: Final = 5.0
 _KEEPALIVE_S: Final = 75.0
 _DISCARD_S: Final = 2.0
+_OTHER_METHOD: Final = re.compile(r"b['\"][A-Za-z0-9!#$%&*+.^_|~-]{1,40} [^ ]+ HTTP/1\.[01]['\"]")
+"""A whole request line in the message of aiohttp's parser, which repeats it."""
 _LINGER_S: Final = 30.0
 """How long the body of a request that is refused is read, so that the client sees the answer."""
 
@@ -229,9 +234,11 @@ class Connection(RequestHandler):
         request: BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - the parser's message repeats the client's text
+        message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer a request that the parser refused (400), or a bug (500)."""
+        """Answer a request that the parser refused (400; 405 for a method that it does not know),
+        or a bug (500).
+        """
         if status < 500:
             _log.debug("request.malformed", client=str(self.address), problem=type(exc).__name__)
         else:
@@ -248,6 +255,8 @@ class Connection(RequestHandler):
             "X-Content-Type-Options": "nosniff",
             "Server": "mirror",
         }
+        if isinstance(exc, BadHttpMethod) and _OTHER_METHOD.search(message or ""):
+            status, text, headers = 405, NO_UPLOADS, headers | ALLOWED
         answer = _LastAnswer(status=status, text=text, headers=headers)
         answer.force_close()
         return answer
