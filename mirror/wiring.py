@@ -297,7 +297,7 @@ async def _build_cycle(
         layout,
         metadata_limit_bytes=config.limits.metadata_size,
         disk_reserve_bytes=config.limits.disk_reserve,
-        promises=fork_server.promises if fork_server is not None else None,
+        pending_bytes=fork_server.pending_bytes if fork_server is not None else None,
     )
     pages = PageStore(layout)
     listings, needs = await _build_needs(

@@ -113,12 +113,12 @@ class FileStore:
         *,
         metadata_limit_bytes: int,
         disk_reserve_bytes: int,
-        promises: memoryview | None = None,
-        own: int = 0,
+        pending_bytes: memoryview | None = None,
+        slot: int = 0,
         in_threads: bool = True,
         has_no_umask: bool = False,
     ) -> None:
-        """``promises`` and ``own``: of all processes that write here (``Reserve``); ``in_threads``: see ``StagedFile``.
+        """``pending_bytes`` and ``slot``: of all processes that write here (``Reserve``); ``in_threads``: see ``StagedFile``.
 
         ``has_no_umask``: this process made its umask 0, so that what it makes has its mode at once:
         two calls of the system less for each file and directory. An ACL of ``files`` for new
@@ -129,7 +129,9 @@ class FileStore:
         self.layout = layout
         self._staging = str(layout.staging)
         self.metadata_limit_bytes = metadata_limit_bytes
-        self._reserve = Reserve(str(layout.files), disk_reserve_bytes, promises=promises, own=own)
+        self._reserve = Reserve(
+            str(layout.files), disk_reserve_bytes, pending_bytes=pending_bytes, slot=slot
+        )
         self._kept: set[str] | None = None
         self._open: set[str] = set()
 

@@ -28,23 +28,30 @@ _LITTLE_BYTES: Final = 8 << 20
 class Reserve:
     """The reserve of the disk at ``place``.
 
-    ``promises``: unwritten bytes as 64-bit numbers, one for each process that writes there; ``own``
+    ``pending_bytes``: unwritten bytes as 64-bit numbers, one for each process that writes there; ``slot``
     is this process's index.
     """
 
     def __init__(
-        self, place: str, reserve_bytes: int, *, promises: memoryview | None = None, own: int = 0
+        self,
+        place: str,
+        reserve_bytes: int,
+        *,
+        pending_bytes: memoryview | None = None,
+        slot: int = 0,
     ) -> None:
         self._place = place
         self._reserve_bytes = reserve_bytes
-        self._promises = memoryview(array("q", [0])) if promises is None else promises
-        self._own = own
+        self._pending_bytes = (
+            memoryview(array("q", [0])) if pending_bytes is None else pending_bytes
+        )
+        self._slot = slot
         self._lock = threading.Lock()
         self._free_bytes: int | None = None
         self._asked_again_at_s = 0.0
         self._room_at_first: int | None = None
 
-    def writing(self, needed_bytes: int) -> _Promise:
+    def writing(self, needed_bytes: int) -> _Writing:
         """Return a context in which ``needed_bytes`` may be written.
 
         Raises ``TreeError`` if they would use up the reserve.
@@ -55,8 +62,8 @@ class Reserve:
             if not self._is_enough(needed_bytes):
                 what = f"{needed_bytes} bytes more would use up the reserve of {self._reserve_bytes} bytes"
                 raise full_disk_error(self._place, what, "free some space, or lower `disk-reserve`")
-            self._promises[self._own] += needed_bytes
-        return _Promise(self, needed_bytes)
+            self._pending_bytes[self._slot] += needed_bytes
+        return _Writing(self, needed_bytes)
 
     def check_unlisted(self, written_bytes: int, announced_bytes: int | None) -> None:
         """Raise ``NoRoom`` where a body of unlisted size has to end, so that it does not stop
@@ -93,14 +100,14 @@ class Reserve:
         space = disk_space(self._place)
         return space is not None and needed_bytes + self._reserve_bytes <= space[0]
 
-    def settle(self, promised_bytes: int) -> None:
+    def settle(self, reserved_bytes: int) -> None:
         """Subtract bytes that are written, or never will be; the system counts them at the next
         query.
         """
         with self._lock:
-            self._promises[self._own] -= promised_bytes
+            self._pending_bytes[self._slot] -= reserved_bytes
             if self._free_bytes is not None:
-                self._free_bytes -= promised_bytes
+                self._free_bytes -= reserved_bytes
 
     def _ask(self) -> None:
         self._free_bytes = free_bytes(self._place)
@@ -115,7 +122,7 @@ class Reserve:
         return (
             None
             if self._free_bytes is None
-            else self._free_bytes - sum(self._promises) - self._reserve_bytes
+            else self._free_bytes - sum(self._pending_bytes) - self._reserve_bytes
         )
 
     def _is_enough(self, needed_bytes: int) -> bool:
@@ -123,13 +130,13 @@ class Reserve:
         return room is None or room >= needed_bytes
 
 
-class _Promise:
+class _Writing:
     """Some bytes that may be written until the end of the ``with``."""
 
     __slots__ = ("_bytes", "_reserve")
 
-    def __init__(self, reserve: Reserve, promised_bytes: int) -> None:
-        self._reserve, self._bytes = reserve, promised_bytes
+    def __init__(self, reserve: Reserve, reserved_bytes: int) -> None:
+        self._reserve, self._bytes = reserve, reserved_bytes
 
     def __enter__(self) -> None:
         """Nothing to do: the bytes are reserved already."""

@@ -77,9 +77,9 @@ class GaveUpError(Exception):
     """Nobody waits for the result any more."""
 
 
-def serve(connection: socket.socket, promises: memoryview, own: int) -> None:
+def serve(connection: socket.socket, pending_bytes: memoryview, slot: int) -> None:
     """Check the blobs of each order, until the other end closes the connection."""
-    del promises, own  # nothing is written
+    del pending_bytes, slot  # nothing is written
     ended = select.poll()
     ended.register(connection, select.POLLRDHUP | select.POLLHUP)
 

@@ -45,14 +45,14 @@ own number.
 class ForkServer:
     """The parent's end.
 
-    ``promises`` are numbers shared by the parent (the first) and each worker: see ``tree.reserve``.
+    ``pending_bytes`` are numbers shared by the parent (the first) and each worker: see ``tree.reserve``.
     """
 
     def __init__(
-        self, control: socket.socket, promises: memoryview, pids: memoryview | None = None
+        self, control: socket.socket, pending_bytes: memoryview, pids: memoryview | None = None
     ) -> None:
         """``pids``: where each forked process finds the place for its number."""
-        self.promises = promises
+        self.pending_bytes = pending_bytes
         self.pids = (
             memoryview(bytearray(_SLOTS * _NUMBER_BYTES)).cast("q") if pids is None else pids
         )
@@ -84,7 +84,7 @@ class ForkServer:
     def forget(self, process: ForkedProcess, slot: int) -> None:
         """Let another process have the number of one that has ended."""
         self._alive.discard(process)
-        self.promises[slot] = 0
+        self.pending_bytes[slot] = 0
         self._free.append(slot)
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ def started_fork_server(serve: Serve) -> Iterator[ForkServer | None]:
     if len(os.sched_getaffinity(0)) < 2 or threading.active_count() > 1:
         yield None
         return
-    promises = memoryview(mmap.mmap(-1, _SLOTS * _NUMBER_BYTES)).cast("q")
+    pending_bytes = memoryview(mmap.mmap(-1, _SLOTS * _NUMBER_BYTES)).cast("q")
     pids = memoryview(mmap.mmap(-1, _SLOTS * _NUMBER_BYTES)).cast("q")
     ours, theirs = socket.socketpair()
     log_end, stderr = os.pipe()
@@ -154,14 +154,14 @@ def started_fork_server(serve: Serve) -> Iterator[ForkServer | None]:
         ours.close()
         control = socket.socket(fileno=_above_streams(theirs.detach()))
         _leave_streams(_above_streams(stderr))
-        _run(partial(_fork_on_demand, control, serve, promises, pids))
+        _run(partial(_fork_on_demand, control, serve, pending_bytes, pids))
     theirs.close()
     os.close(stderr)
     writer = threading.Thread(
         target=_write_lines, args=(log_end,), name="log of workers", daemon=True
     )
     writer.start()
-    fork_server = ForkServer(ours, promises, pids)
+    fork_server = ForkServer(ours, pending_bytes, pids)
     try:
         yield fork_server
     finally:
@@ -221,7 +221,7 @@ def _wait_for(pid: int) -> None:
 
 
 def _fork_on_demand(
-    control: socket.socket, serve: Serve, promises: memoryview, pids: memoryview
+    control: socket.socket, serve: Serve, pending_bytes: memoryview, pids: memoryview
 ) -> None:
     for number in _OURS:
         signal.signal(number, signal.SIG_IGN)
@@ -239,7 +239,7 @@ def _fork_on_demand(
                 pids[said[0]] = os.getpid()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 control.close()
-                _run(partial(serve, connection, promises, said[0]))
+                _run(partial(serve, connection, pending_bytes, said[0]))
         connection.close()
     with contextlib.suppress(ChildProcessError):
         while True:

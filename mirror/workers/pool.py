@@ -153,7 +153,7 @@ class Workers(Generic[T]):
         self._tasks: TaskGroup | None = None
         self._has_tried = False
         self._members: list[_Worker[T]] = []
-        self._lent = 0
+        self._reserved = 0
         self._last_of_group: tuple[int, _Worker[T]] | None = None
         self._credential: Credential | None = None
         self._room = anyio.Semaphore(0)
@@ -185,8 +185,8 @@ class Workers(Generic[T]):
         own_reach = await self._session.own_reach()
         if own_reach is None and not self._session.hides_peers:
             return False  # each worker would trust its own first look-up of the index's name
-        await self._session.slots.lend(share * count)
-        self._lent = share * count
+        await self._session.slots.reserve(share * count)
+        self._reserved = share * count
         self._room = anyio.Semaphore(count * _WINDOW, fast_acquire=True)
         opened = self._opened(count, share, own_reach)
         try:
@@ -271,8 +271,8 @@ class Workers(Generic[T]):
         for member in self._members:
             member.end()
         self._done.close()
-        self._session.slots.take_back(self._lent)
-        self._lent = 0
+        self._session.slots.release(self._reserved)
+        self._reserved = 0
 
     async def stop(self) -> list[tuple[T, JobOutcome]]:
         """Let the workers keep their interrupted files, and end them; return the finished jobs."""

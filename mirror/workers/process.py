@@ -64,12 +64,12 @@ _TELL_EVERY_S: Final = 0.3
 """How often traffic is reported while no file finishes."""
 
 
-def serve(connection: socket.socket, promises: memoryview, own: int) -> None:
+def serve(connection: socket.socket, pending_bytes: memoryview, slot: int) -> None:
     """Serve the process at the other end of ``connection`` until it closes it."""
     os.umask(0)  # see FileStore: this process makes nothing but what has its mode by itself
 
     async def run() -> None:
-        await _WorkerProcess(promises, own).run(connection)
+        await _WorkerProcess(pending_bytes, slot).run(connection)
 
     anyio.run(run)
 
@@ -132,8 +132,8 @@ class _Judgement:
 class _WorkerProcess:
     """The worker's end of the connection: takes messages, and starts with the first one."""
 
-    def __init__(self, promises: memoryview, own: int) -> None:
-        self._promises, self._own = promises, own
+    def __init__(self, pending_bytes: memoryview, slot: int) -> None:
+        self._pending_bytes, self._slot = pending_bytes, slot
         self._send_file, self._files = anyio.create_memory_object_stream[FetchOrder](math.inf)
         self._send_page, self._pages = anyio.create_memory_object_stream[tuple[int, KnownPage]](
             math.inf
@@ -199,8 +199,8 @@ class _WorkerProcess:
             opened.layout,
             metadata_limit_bytes=limits.metadata_size,
             disk_reserve_bytes=limits.disk_reserve,
-            promises=self._promises,
-            own=self._own,
+            pending_bytes=self._pending_bytes,
+            slot=self._slot,
             in_threads=False,
             has_no_umask=True,
         )

@@ -18,19 +18,19 @@ PROGRAM = """\
 import os, socket, sys
 from mirror.workers.fork_server import started_fork_server
 
-def serve(connection, promises, own):
-    promises[own] += 7
-    connection.sendall(b"%d %d" % (os.getpid(), own))
+def serve(connection, pending_bytes, slot):
+    pending_bytes[slot] += 7
+    connection.sendall(b"%d %d" % (os.getpid(), slot))
     connection.recv(1)
 
 with started_fork_server(serve) as fork_server:
     one, other = fork_server.fork(), fork_server.fork()
     said = [process.connection.recv(100).split() for process in (one, other)]
     assert said[0] != said[1] and os.getpid() not in [int(pid) for pid, _ in said]
-    assert [fork_server.promises[int(own)] for _, own in said] == [7, 7]
+    assert [fork_server.pending_bytes[int(slot)] for _, slot in said] == [7, 7]
     one.end()
     one.end()
-    assert fork_server.promises[int(said[0][1])] == 0
+    assert fork_server.pending_bytes[int(said[0][1])] == 0
     assert other.connection.fileno() >= 0
 print(*[pid.decode() for pid, _ in said])
 """
@@ -50,7 +50,7 @@ def control() -> tuple[socket.socket, socket.socket]:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core needs no second process")
 def test_processes_serve_and_end() -> None:
-    """Each process has a socket and a number of its own, shares its promises, and is gone after the ``with``."""
+    """Each process has a socket and a number of its own, shares the pending bytes, and is gone after the ``with``."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     for pid in done.stdout.split():

@@ -63,15 +63,15 @@ def test_written_bytes_count_until_the_system_is_asked_again(tmp_path: Path, fre
 
 def test_other_processes_promises_count(tmp_path: Path, free: list[int]) -> None:
     """What other processes were allowed counts as well: all write their sums where the others see them."""
-    promises = memoryview(array("q", [0, 0]))
-    ours = Reserve(str(tmp_path), 6 * MIB, promises=promises, own=0)
-    theirs = Reserve(str(tmp_path), 6 * MIB, promises=promises, own=1)
+    pending_bytes = memoryview(array("q", [0, 0]))
+    ours = Reserve(str(tmp_path), 6 * MIB, pending_bytes=pending_bytes, slot=0)
+    theirs = Reserve(str(tmp_path), 6 * MIB, pending_bytes=pending_bytes, slot=1)
     with theirs.writing(3 * MIB):
         with pytest.raises(TreeError):
             ours.writing(2 * MIB)
         with ours.writing(MIB):
-            assert promises.tolist() == [MIB, 3 * MIB]
-    assert promises.tolist() == [0, 0]
+            assert pending_bytes.tolist() == [MIB, 3 * MIB]
+    assert pending_bytes.tolist() == [0, 0]
 
 
 def test_threads_together_keep_the_reserve(tmp_path: Path, free: list[int]) -> None:

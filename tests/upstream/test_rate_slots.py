@@ -24,13 +24,13 @@ async def settle() -> None:
 async def test_free_ones_are_lent_at_once() -> None:
     """What nobody uses is lent without a wait, and what is taken back can be used again."""
     slots, held, let_go = Slots(3), [], anyio.Event()
-    await slots.lend(2)
+    await slots.reserve(2)
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
             tasks.start_soon(hold, slots, held, let_go)
         await settle()
         assert len(held) == 1
-        slots.take_back(2)
+        slots.release(2)
         await settle()
         assert len(held) == 3
         let_go.set()
@@ -47,11 +47,11 @@ async def test_a_loan_comes_before_those_who_wait() -> None:
             tasks.start_soon(hold, slots, held, rest)
         lent = anyio.Event()
 
-        async def lend() -> None:
-            await slots.lend(2)
+        async def reserve() -> None:
+            await slots.reserve(2)
             lent.set()
 
-        tasks.start_soon(lend)
+        tasks.start_soon(reserve)
         await settle()
         assert not lent.is_set()
         first.set()
@@ -68,7 +68,7 @@ async def test_a_loan_that_is_given_up_leaves_all() -> None:
         tasks.start_soon(hold, slots, held, rest)
         await settle()
         with anyio.move_on_after(0) as scope:
-            await slots.lend(2)
+            await slots.reserve(2)
         assert scope.cancelled_caught
         tasks.start_soon(hold, slots, held, first)
         await settle()

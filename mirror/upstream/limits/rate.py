@@ -26,39 +26,39 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._semaphore = anyio.Semaphore(count, fast_acquire=True)
-        self._owed = 0
-        self._is_paid = anyio.Event()
+        self._reserving = 0
+        self._is_reserved = anyio.Event()
 
     async def __aenter__(self) -> None:
         """Wait for one."""
         await self._semaphore.acquire()
 
     async def __aexit__(self, *_: object) -> None:
-        """Let it go."""
-        if not self._owed:
+        """Release it, or give it to the reservation that waits."""
+        if not self._reserving:
             self._semaphore.release()
             return
-        self._owed -= 1
-        if not self._owed:
-            self._is_paid.set()
+        self._reserving -= 1
+        if not self._reserving:
+            self._is_reserved.set()
 
-    async def lend(self, count: int) -> None:
+    async def reserve(self, count: int) -> None:
         """Reserve ``count`` slots, waiting until they are free; one reservation at a time."""
-        self._owed = count
-        while self._owed and self._semaphore.value:
+        self._reserving = count
+        while self._reserving and self._semaphore.value:
             self._semaphore.acquire_nowait()
-            self._owed -= 1
-        if not self._owed:
+            self._reserving -= 1
+        if not self._reserving:
             return
-        self._is_paid = anyio.Event()
+        self._is_reserved = anyio.Event()
         try:
-            await self._is_paid.wait()
+            await self._is_reserved.wait()
         except BaseException:
-            paid, self._owed = count - self._owed, 0
-            self.take_back(paid)
+            reserved, self._reserving = count - self._reserving, 0
+            self.release(reserved)
             raise
 
-    def take_back(self, count: int) -> None:
+    def release(self, count: int) -> None:
         """Release reserved slots."""
         for _ in range(count):
             self._semaphore.release()
@@ -79,7 +79,7 @@ class TokenBucket:
         return self._per_second <= 0
 
     async def take(self, units: float) -> float:
-        """Take ``units`` and return the seconds waited. More than the burst may be taken: it is paid for in time."""
+        """Take ``units`` and return the seconds waited. More than the burst may be taken: the wait pays for it."""
         if self.is_off:
             return 0.0
         now = loop_time()
