@@ -350,7 +350,14 @@ async def _build_needs(
         return None, None
     from mirror.selection.cycle_needs import CycleNeeds  # resolving takes 0.05 s to import
 
-    needs = CycleNeeds(config, store, env=env, clock=clock, is_narrowed=options.is_narrowed)
+    needs = CycleNeeds(
+        config,
+        store,
+        env=env,
+        clock=clock,
+        is_narrowed=options.is_narrowed,
+        place=(temporary or layout.root) / "cache",
+    )
     await needs.load(needs_uv=is_once)
     return ListingCache(Cache(layout.cache, writes_to=temporary and temporary / "cache")), needs
 

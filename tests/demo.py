@@ -77,6 +77,33 @@ def _run(work: Path) -> None:
         _say(5, "Install again.")
         _show(_install(root, work / "second"))
         _expect_versions(work)
+        _want(index, work)
+
+
+def _want(index: ThreadedSimulator, work: Path) -> None:
+    """Mirror what one requirements.txt needs, and prove that it installs."""
+    _say(6, "Mirror only what a requirements.txt needs, and prove that it installs on this machine.")
+    (work / "requirements.txt").write_text("demo-app\n")
+    _show("$ cat requirements.txt\n   demo-app")
+    credential = {"MIRROR_DEMO_USERNAME": USER, "MIRROR_DEMO_PASSWORD": PASSWORD}
+    mirror = [sys.executable, "-m", "mirror"]
+    target = _call([*mirror, "target", "here"], {})
+    config = work / "needed.toml"
+    config.write_text(_NEEDED.format(root=work / "needed", url=index.url, target=target))
+    _show(f"$ mirror target here\n{_indented(target)}")
+    report = json.loads(_call([*mirror, "--config", str(config), "sync", "--once", "--json"], credential))
+    _expect(report, files_new=2, files_failed=0, projects_listed=3)
+    _show(f"$ mirror sync --once\n   {_words(report)}: demo-tool is needed by nobody")
+    index.take_requests()
+    proof = _call([*mirror, "--config", str(config), "check"], {})
+    if "installs: 2 files" not in proof or index.requests:
+        raise DemoError(f"the proof says otherwise, or asked the index: {proof}")
+    _show(f"$ mirror check\n{_indented(proof)}")
+    _show(_install(work / "needed", work / "third"))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"   {line}" for line in text.strip().splitlines())
 
 
 def _publish_first(index: ThreadedSimulator) -> None:
@@ -176,6 +203,20 @@ def _show(text: str) -> None:
     print(f"   {text}", flush=True)
 
 
+_NEEDED = """\
+[mirror]
+root = "{root}"
+
+[[index]]
+name = "demo"
+url = "{url}"
+
+{target}
+[[want]]
+name = "demo"
+files = ["requirements.txt"]
+"""
+
 _WITH_YOUR_OWN = """
 All of it went as shown. The same with your own index:
 
@@ -183,6 +224,12 @@ All of it went as shown. The same with your own index:
    .venv/bin/mirror sync --once --index-url https://INDEX/simple/ --root ./mirror --dry-run
    .venv/bin/mirror sync --once --index-url https://INDEX/simple/ --root ./mirror
    pip install --index-url "file://$PWD/mirror/public/simple/" PROJECT
+
+or exactly what a project needs, with a proof:
+
+   .venv/bin/mirror init --from requirements.txt      # or uv.lock, pyproject.toml, …: writes mirror.toml; then edit it
+   .venv/bin/mirror sync --once
+   .venv/bin/mirror check
 
 or with a configuration file, to choose projects and to use several indexes:
 

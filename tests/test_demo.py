@@ -13,4 +13,5 @@ def test_demo_goes_as_it_says() -> None:
     done = subprocess.run([sys.executable, str(script)], check=False, text=True, capture_output=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Hello from demo-app 1.0, with demo-lib 1.1" in done.stdout
+    assert "installs: 2 files" in done.stdout
     assert "a-secret-of-the-demo" not in done.stdout

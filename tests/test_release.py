@@ -125,10 +125,11 @@ def test_refused(tmp_path, checkout, key):
 
 
 def test_locks_name_every_dependency():
-    """Each dependency of the project is pinned by digest in the lock that the container installs from."""
+    """Each dependency of the project, and the resolver, is pinned by digest in the lock that the container installs from."""
     import tomllib
 
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["resolve"]]
     names = {re.match(r"[A-Za-z0-9._-]+", line)[0] for line in declared}
     lock = (ROOT / "requirements.lock").read_text()
     pinned = dict(re.findall(r"^([A-Za-z0-9._-]+)==[^\n]*\n((?: +--hash=[^\n]+\n)+)", lock, re.MULTILINE))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import anyio
@@ -98,7 +99,10 @@ class CycleNeeds:
         env: Mapping[str, str],
         clock: Callable[[], float],
         is_narrowed: bool,
+        place: Path | None = None,
     ) -> None:
+        """``place``: the folder for the resolver's files; None: the system's."""
+        self._place = place
         self._config, self._store, self._env, self._clock = config, store, env, clock
         self._is_narrowed = is_narrowed
         self._pre_releases = any(
@@ -259,7 +263,7 @@ class CycleNeeds:
         self.judged, self.total = 0, len(self._jobs)
         name = f"c{self.cycle}-{self._rounds}"
         async with LazyResolver(
-            self._uv, pages, name=name, pre_releases=self._pre_releases
+            self._uv, pages, name=name, place=self._place, pre_releases=self._pre_releases
         ) as resolver:
 
             async def judge(job: _WantJob) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from harness.wants import WantingMirror, add, proofs
+from mirror.errors import TreeError
 
 
 @pytest.fixture
@@ -100,3 +102,20 @@ async def test_a_proof_is_run_again_only_where_its_rows_changed(index, mirror, s
     report = await mirror.proved_cycle()
     assert [proof["want"] for proof in report.wants] == ["a"]
     assert mirror.query("SELECT want FROM proof") == [("a",)]
+
+
+async def test_a_system_without_a_temporary_folder(index, mirror, tmp_path, monkeypatch):
+    """A cycle keeps the resolver's files in its own root, and removes what a killed one left there."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    left = mirror.root / "cache/mirror-resolve-left"
+    left.mkdir(parents=True)
+    add(index, "app", "1.0")
+    mirror.want("app")
+    await mirror.proved_cycle()
+    assert mirror.names() == {"app-1.0-py3-none-any.whl"}
+    assert not list((mirror.root / "cache").glob("mirror-resolve-*"))
+    add(index, "app", "2.0")
+    await mirror.proved_cycle()
+    mirror.want("app>=1")
+    with pytest.raises(TreeError, match="set TMPDIR"):
+        await proofs(mirror)

@@ -142,7 +142,8 @@ async def prove(
     earlier = await load_proofs(store) if store is not None else {}
     kept: dict[Key, StoredProof] = {}
     proofs = []
-    async with LazyResolver(uv, published, name="check") as resolver:
+    place = layout.cache if records else None
+    async with LazyResolver(uv, published, name="check", place=place) as resolver:
         prover = Prover(
             published, resolver if uv else None, metadata_limit_bytes=metadata_limit_bytes
         )

@@ -24,7 +24,7 @@ from packaging.version import Version
 
 from mirror.config import WantConfig
 from mirror.core.names import ProjectName
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, TreeError
 from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.resolving.explaining import explain_gaps, explain_instead, shown_words
 from mirror.selection.resolving.program import Uv
@@ -48,7 +48,9 @@ from mirror.selection.view.answers import (
 from mirror.selection.view.server import ResolverView, served_view
 from mirror.selection.view.tables import Sdists, ShownVersion
 from mirror.selection.wants import RequirementLine, Resolution
+from mirror.tree.layout import PRIVATE_DIRECTORY
 
+_FOLDER = "mirror-resolve-"
 _MAX_PINS = 5
 """Maximum number of runs in which pins on yanked releases are added."""
 _CHANGING = ("python_full_version", "implementation_version")
@@ -242,10 +244,19 @@ class LazyResolver:
     """A resolver that is started when the first resolution needs it: an idle cycle starts none."""
 
     def __init__(
-        self, uv: Uv | None, offers: Offers, *, name: str, pre_releases: bool = False
+        self,
+        uv: Uv | None,
+        offers: Offers,
+        *,
+        name: str,
+        place: Path | None = None,
+        pre_releases: bool = False,
     ) -> None:
-        """``pre_releases``: they are taken like other versions."""
-        self._uv, self._offers, self._name = uv, offers, name
+        """``place``: the folder for its files, of this process alone; None: the system's.
+
+        ``pre_releases``: they are taken like other versions.
+        """
+        self._uv, self._offers, self._name, self._place = uv, offers, name, place
         self._pre_releases = pre_releases
         self._stack = contextlib.AsyncExitStack()
         self._lock = anyio.Lock()
@@ -268,9 +279,7 @@ class LazyResolver:
         async with self._lock:
             if self._resolver is None:
                 assert self._uv is not None
-                self._folder = await anyio.to_thread.run_sync(
-                    partial(tempfile.mkdtemp, prefix="mirror-resolve-")
-                )
+                self._folder = await anyio.to_thread.run_sync(_make_folder, self._place)
                 view = await self._stack.enter_async_context(served_view())
                 self._resolver = Resolver(
                     self._uv,
@@ -281,6 +290,23 @@ class LazyResolver:
                     pre_releases=self._pre_releases,
                 )
         return self._resolver
+
+
+def _make_folder(place: Path | None) -> str:
+    """Return a new folder for the resolver's files; those of a killed process are removed.
+
+    Raises ``TreeError``.
+    """
+    try:
+        if place is not None:
+            place.mkdir(PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            for left in place.glob(f"{_FOLDER}*"):
+                shutil.rmtree(left, ignore_errors=True)
+        return tempfile.mkdtemp(prefix=_FOLDER, dir=place)
+    except OSError as exc:
+        path = str(place or "the system's temporary folder")
+        problem = f"the resolver's files can't be written there ({exc.strerror}): set TMPDIR"
+        raise TreeError(path=path, problem=problem) from exc
 
 
 def questions_of(answers: RunAnswers, source: Resolution) -> tuple[frozenset[str], frozenset[str]]:

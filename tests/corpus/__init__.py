@@ -1,0 +1,1 @@
+"""Facts of real projects, from which the tests make an index."""
