@@ -6,6 +6,7 @@
     ├── ConfigError                 wrong usage or configuration; nothing was touched
     │   └── WrongUser               a command that writes, run by another user than the owner of the state
     ├── LockHeld                    another process works on this mirror
+    │   └── StoreLocked             another process writes to its object store
     ├── UpstreamError               one request could not be answered usefully
     │   ├── Unavailable             no connection, cut, stalled, 5xx, 429: tried again until the budget ended
     │   │   └── RefusedElsewhere    401 or 403 of the host that an index redirects to
@@ -26,6 +27,7 @@
     ├── NoRoom                      a file of unlisted size that the disk has no room for
     ├── StateError                  state.db is missing, damaged, newer or can't be written
     ├── TreeError                   the tree can't be written: read-only, no permission
+    │   ├── KeyRefused              a name that can't be a key of the object store
     │   └── DiskFull                the disk is full, or full up to the reserve
     │       └── StoreFull           the object store is full
     ├── NotProved                   a want does not install, and a proof was required
@@ -201,6 +203,15 @@ class LockHeld(MirrorError):
     def __str__(self) -> str:
         holder = f"process {self.pid}" if self.pid else "another process"
         return f"{holder} is working on this mirror ({self.path}); wait for it, or pass --wait DURATION"
+
+
+class StoreLocked(LockHeld):
+    """Another process writes to the object store, or wrote there last. ``path``: of the object."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
 
 
 class UpstreamError(MirrorError):
@@ -539,6 +550,10 @@ class DiskFull(TreeError):
     """The disk is full, or full up to the reserve."""
 
     reason = Reason.NO_SPACE
+
+
+class KeyRefused(TreeError):
+    """A name can't be a key of the object store."""
 
 
 class StoreFull(DiskFull):

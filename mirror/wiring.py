@@ -8,6 +8,7 @@ any request is made, and the lock is held during every write.
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import tempfile
 import time
@@ -20,7 +21,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mirror.config import Config, IndexConfig
+from mirror.config import Config, IndexConfig, MirrorSettings
 from mirror.config.rules import judged_rules
 from mirror.core.files.kept_links import KeptLinks, is_masked, masked_root
 from mirror.core.model import ProjectPage
@@ -30,6 +31,12 @@ from mirror.errors import AccessDenied, ConfigError, MirrorError, UpstreamError
 from mirror.holdings.holdings import Clock, Holdings
 from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user
+from mirror.holdings.tree_opening import (
+    OpenTree,
+    create_local,
+    load_conditions,
+    open_tree,
+)
 from mirror.selection.changes import check_change_of_wants
 from mirror.state.entries.held import has_blobs
 from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
@@ -44,7 +51,6 @@ from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
 from mirror.tree.needed.cache import Cache
-from mirror.tree.pages import PageStore
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient, Read
@@ -123,15 +129,18 @@ async def opened_cycle(
             ]
             for names in (_read_names(config, options), _resting_names(config, options))
         ]
-        if options.dry_run:
-            store = await stack.enter_async_context(open_copy(config.mirror.state))
-        else:
-            await anyio.to_thread.run_sync(create_tree, layout)
-            await stack.enter_async_context(hold_async(layout.tree_lock, wait_s=wait_s))
-            store = await stack.enter_async_context(open_store(config.mirror.state))
-            await check_tree_matches(store, layout)
-            await check_tree_is_there(store, layout)
+        opened = _opened_state(config.mirror, is_dry=options.dry_run, wait_s=wait_s)
+        store = await stack.enter_async_context(opened)
         await check_database(config.rules.advisories, store)
+        tree = await open_tree(
+            store,
+            config.mirror,
+            config.limits,
+            wait_s=wait_s if credentials is None else math.inf,  # the daemon waits by itself
+            pending_bytes=fork_server.pending_bytes if fork_server is not None else None,
+            env=env,
+        )
+        stack.push_async_callback(tree.writer.end)
         temporary = await stack.enter_async_context(
             _temporary(is_needed=options.dry_run and bool(config.wants))
         )
@@ -140,6 +149,7 @@ async def opened_cycle(
             options,
             layout,
             store,
+            tree,
             upstreams,
             env,
             clock,
@@ -151,6 +161,23 @@ async def opened_cycle(
         sources = {source.name: source for source in await load_sources(store)}
         cycle.resting = tuple(_build_run(config, one, sources[one.config.name]) for one in resting)
         yield cycle
+
+
+@contextlib.asynccontextmanager
+async def _opened_state(
+    settings: MirrorSettings, *, is_dry: bool, wait_s: float
+) -> AsyncIterator[Store]:
+    """Yield the state with the root's lock held, or a copy of it for a dry run."""
+    if is_dry:
+        async with open_copy(settings.state) as store:
+            yield store
+        return
+    layout = Layout(settings.root)
+    await anyio.to_thread.run_sync(create_local, settings)
+    async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
+        await check_tree_matches(store, layout)
+        await check_tree_is_there(store, layout)
+        yield store
 
 
 async def with_known_indexes(config: Config) -> Config:
@@ -270,6 +297,7 @@ async def _build_cycle(
     options: Options,
     layout: Layout,
     store: Store,
+    tree: OpenTree,
     upstreams: Sequence[Upstream],
     env: Mapping[str, str],
     clock: Clock,
@@ -293,19 +321,19 @@ async def _build_cycle(
     ]
     runs = tuple(_build_run(config, upstream, sources[upstream.config.name]) for upstream in known)
     report.indexes = {run.name: run.counters for run in runs}
-    files = FileStore(
-        layout,
-        metadata_limit_bytes=config.limits.metadata_size,
-        disk_reserve_bytes=config.limits.disk_reserve,
-        pending_bytes=fork_server.pending_bytes if fork_server is not None else None,
-    )
-    pages = PageStore(layout)
     listings, needs = await _build_needs(
         config, options, store, layout, env, clock, is_once=is_once, temporary=temporary
     )
     return Cycle(
         holdings=Holdings(
-            store=store, layout=layout, files=files, pages=pages, clock=clock, cycle=0
+            store=store,
+            layout=layout,
+            files=tree.files,
+            pages=tree.pages,
+            writer=tree.writer,
+            client=tree.client,
+            clock=clock,
+            cycle=0,
         ),
         options=options,
         report=report,
@@ -326,6 +354,7 @@ async def _build_cycle(
             sites={site.name: site.wants() for site in config.sites},
         ),
         fork_server=fork_server,
+        conditions=await load_conditions(store, config.mirror),
     )
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 BUCKET = "mirror"
 _SECRETS = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "SKTEST-0123456789"}
@@ -75,6 +76,13 @@ class Prefix:
         import obstore
 
         return {meta["path"]: str(meta["e_tag"]) for some in obstore.list(self._objects) for meta in some}
+
+    def versions(self) -> dict[str, tuple[str, Any]]:
+        """Return key -> ETag and time of the last put."""
+        import obstore
+
+        found = (meta for some in obstore.list(self._objects) for meta in some)
+        return {meta["path"]: (str(meta["e_tag"]), meta["last_modified"]) for meta in found}
 
     def read(self, key: str) -> bytes:
         """Return the bytes of an object."""

@@ -6,10 +6,10 @@ from typing import Protocol
 
 import msgspec
 
+from mirror.holdings.tree import DiskWriter, TreeFiles, TreePages, TreeWriter
 from mirror.state.store import Store
-from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout
-from mirror.tree.pages import PageStore
+from mirror.tree.objects.client import ObjectClient
 
 
 class Clock(Protocol):
@@ -24,8 +24,11 @@ class Holdings(msgspec.Struct, frozen=True, kw_only=True):
 
     store: Store
     layout: Layout
-    files: FileStore
-    pages: PageStore
+    files: TreeFiles
+    pages: TreePages
+    writer: TreeWriter = DiskWriter()
+    client: ObjectClient | None = None
+    """Of the object store that has the tree; None: it lies on the disk."""
     clock: Clock
     cycle: int
     """The number of the cycle under way, or of the last one; rows are recorded with it."""

@@ -9,6 +9,7 @@ from mirror.errors import StateError
 from mirror.state.entries.pages import load_last_revision
 from mirror.state.entries.rebuilt import is_rebuild_unfinished
 from mirror.state.meta import load_meta
+from mirror.state.objects import load_claim
 from mirror.state.store import Store
 from mirror.tree.check import iter_projects
 from mirror.tree.layout import Layout
@@ -23,6 +24,12 @@ def no_state(settings: MirrorSettings, layout: Layout) -> StateError:
             problem="it is missing beside a tree with pages; run `mirror verify --repair` to rebuild it from them",
             is_damage=True,
         )
+    if settings.tree:
+        problem = (
+            f"it is missing; run `mirror sync --once`, or, where {settings.tree} holds a tree that"
+            " this root is to continue, `mirror tree adopt`"
+        )
+        return StateError(path=str(settings.state), problem=problem)
     return StateError(
         path=str(settings.state),
         problem="there is no mirror here: check --root, or run `mirror sync --once`",
@@ -34,6 +41,8 @@ async def check_tree_matches(store: Store, layout: Layout) -> None:
     if await is_rebuild_unfinished(store):
         problem = "its rebuilding was interrupted; run `mirror verify --repair` again"
         raise StateError(path=str(store.path), problem=problem, is_damage=True)
+    if await load_claim(store) is not None:
+        return  # in a store the root page is compared when the lock is taken (``store_writer``)
     on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
     known = max(await load_last_revision(store), int(await load_meta(store, "root_revision") or 0))
     if not known and await anyio.to_thread.run_sync(_has_pages, layout):
@@ -54,6 +63,8 @@ async def check_tree_is_there(store: Store, layout: Layout) -> None:
 
     A cycle asks only for changes since the state, so it would never write those pages again.
     """
+    if await load_claim(store) is not None:
+        return
     written = int(await load_meta(store, "root_revision") or 0)
     on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
     if (on_disk or 0) < written:

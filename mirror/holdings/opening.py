@@ -18,6 +18,7 @@ from mirror.config import Limits, MirrorSettings
 from mirror.errors import LockHeld, StateError, TreeError
 from mirror.holdings.holdings import Clock, Holdings
 from mirror.holdings.matching import check_tree_matches, no_state
+from mirror.holdings.tree_opening import create_local, open_tree
 from mirror.logs import get_logger
 from mirror.state.cycles import load_last_cycle
 from mirror.state.store import (
@@ -28,11 +29,9 @@ from mirror.state.store import (
     open_store_for_reading,
 )
 from mirror.tree.atomic import sync_directory
-from mirror.tree.files import FileStore
-from mirror.tree.layout import Layout, create_tree
+from mirror.tree.layout import Layout
 from mirror.tree.lock import hold_async
 from mirror.tree.owner import check_owner, check_places
-from mirror.tree.pages import PageStore
 
 _log = get_logger(__name__)
 
@@ -50,15 +49,16 @@ async def opened_holdings(
         raise await anyio.to_thread.run_sync(no_state, settings, layout)
     async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
         await check_tree_matches(store, layout)
-        await anyio.to_thread.run_sync(create_tree, layout)
-        yield await _build(limits, layout, store, clock)
+        await anyio.to_thread.run_sync(create_local, settings)
+        async with _built(settings, limits, store, clock, wait_s=wait_s) as holdings:
+            yield holdings
 
 
 async def make_state(settings: MirrorSettings, *, wait_s: float = 0.0) -> None:
     """Make an empty tree with its state. Raises ``LockHeld``, ``TreeError``, or ``StateError`` where pages are there."""
     layout = Layout(settings.root)
     await check_user(settings)
-    await anyio.to_thread.run_sync(create_tree, layout)
+    await anyio.to_thread.run_sync(create_local, settings)
     async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
         await check_tree_matches(store, layout)
 
@@ -83,7 +83,8 @@ async def opened_holdings_for_reading(
         await _upgrade(settings, layout)
     async with open_store_for_reading(settings.state, may_note=may_note) as store:
         await check_tree_matches(store, layout)
-        yield await _build(limits, layout, store, clock)
+        async with _built(settings, limits, store, clock) as holdings:
+            yield holdings
 
 
 async def _upgrade(settings: MirrorSettings, layout: Layout) -> None:
@@ -112,13 +113,16 @@ async def opened_holdings_for_repair(
         and not await anyio.Path(settings.state).exists()
     ):
         raise await anyio.to_thread.run_sync(no_state, settings, layout)
-    await anyio.to_thread.run_sync(create_tree, layout)
+    await anyio.to_thread.run_sync(create_local, settings)
     async with hold_async(layout.tree_lock, wait_s=wait_s):
         is_usable = await _is_usable(settings, layout)
         if not is_usable:
             await anyio.to_thread.run_sync(set_aside_state, settings.state)
-        async with open_store(settings.state) as store:
-            yield await _build(limits, layout, store, clock), is_usable
+        async with (
+            open_store(settings.state) as store,
+            _built(settings, limits, store, clock, wait_s=wait_s, is_repair=True) as holdings,
+        ):
+            yield holdings, is_usable
 
 
 async def check_user(settings: MirrorSettings) -> None:
@@ -167,16 +171,28 @@ def set_aside_state(path: Path) -> list[Path]:
     return moved
 
 
-async def _build(limits: Limits, layout: Layout, store: Store, clock: Clock) -> Holdings:
+@contextlib.asynccontextmanager
+async def _built(
+    settings: MirrorSettings,
+    limits: Limits,
+    store: Store,
+    clock: Clock,
+    *,
+    wait_s: float = 0.0,
+    is_repair: bool = False,
+) -> AsyncIterator[Holdings]:
     last = await load_last_cycle(store)
-    files = FileStore(
-        layout, metadata_limit_bytes=limits.metadata_size, disk_reserve_bytes=limits.disk_reserve
-    )
-    return Holdings(
-        store=store,
-        layout=layout,
-        files=files,
-        pages=PageStore(layout),
-        clock=clock,
-        cycle=last.id if last else 0,
-    )
+    tree = await open_tree(store, settings, limits, wait_s=wait_s, is_repair=is_repair)
+    try:
+        yield Holdings(
+            store=store,
+            layout=Layout(settings.root),
+            files=tree.files,
+            pages=tree.pages,
+            writer=tree.writer,
+            client=tree.client,
+            clock=clock,
+            cycle=last.id if last else 0,
+        )
+    finally:
+        await tree.writer.end()

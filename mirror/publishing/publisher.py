@@ -10,7 +10,7 @@ carries their serials; only joining and leaving projects wait for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import anyio
@@ -21,6 +21,7 @@ from mirror.core.pages.render_pages import RENDERER, iter_root_html, iter_root_j
 from mirror.errors import TreeError
 from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
+from mirror.publishing.fencing import fenced
 from mirror.publishing.mended import MendedPages
 from mirror.publishing.snapshot_pages import renew_snapshots
 from mirror.state.entries.pages import (
@@ -37,7 +38,6 @@ from mirror.state.entries.pages import (
 )
 from mirror.state.meta import load_meta, record_meta
 from mirror.state.renewal import record_metadata_settled, settle_metadata
-from mirror.tree.pages import PageStore
 
 _log = get_logger(__name__)
 
@@ -114,7 +114,8 @@ class Publisher:
         stay = [p for p in pages if p.stays]
         failed: Mapping[ProjectName, TreeError] = {}
         if stay:
-            failed = await anyio.to_thread.run_sync(self._write, stay)
+            async with fenced(self._store, self._holdings.pages, [p.view.name for p in stay]):
+                failed = await anyio.to_thread.run_sync(self._write, stay)
             self._note_unwritten([p.view.name for p in stay], failed)
             stay = [p for p in stay if p.view.name not in failed]
             await self._mended.written([p.view.name for p in stay])
@@ -152,9 +153,10 @@ class Publisher:
         ]
         if joining:
             projects = sorted(projects + list(joining.items()))
-        failed = await anyio.to_thread.run_sync(
-            self._write_root, projects, revision, sorted(leaving)
-        )
+        async with fenced(store, self._holdings.pages, leaving):
+            failed = await anyio.to_thread.run_sync(
+                self._write_root, projects, revision, sorted(leaving)
+            )
         self._note_unwritten(leaving, failed)
         leaving -= failed.keys()
         await record_unremoved(store, failed.keys())
@@ -181,7 +183,7 @@ class Publisher:
     def _write(self, pages: Sequence[PageState]) -> dict[ProjectName, TreeError]:
         """Write the pages of some projects; return those whose own directory does not let it."""
         tree = self._holdings.pages
-        failed = _each_alone(tree, {p.view.name: partial(self._write_one, p) for p in pages})
+        failed = tree.run_each({p.view.name: partial(self._write_one, p) for p in pages})
         tree.sync([p.view.name for p in pages if p.view.name not in failed], root=False)
         return failed
 
@@ -197,21 +199,6 @@ class Publisher:
     ) -> dict[ProjectName, TreeError]:
         pages = self._holdings.pages
         pages.write_root(iter_root_html(projects, revision), iter_root_json(projects, revision))
-        failed = _each_alone(pages, {name: partial(pages.remove_project, name) for name in leaving})
+        failed = pages.run_each({name: partial(pages.remove_project, name) for name in leaving})
         pages.sync([name for name in leaving if name not in failed], root=True)
         return failed
-
-
-def _each_alone(
-    pages: PageStore, steps: Mapping[ProjectName, Callable[[], None]]
-) -> dict[ProjectName, TreeError]:
-    """Do something for each project; return the errors of those whose own directory is at fault."""
-    failed = {}
-    for name, step in steps.items():
-        try:
-            step()
-        except TreeError as exc:
-            if not pages.fails_alone(name, exc):
-                raise
-            failed[name] = exc
-    return failed

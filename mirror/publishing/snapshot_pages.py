@@ -20,6 +20,7 @@ import msgspec
 from mirror.core.model import ProjectPage
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.pages.render_pages import RenderedPage
+from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
 from mirror.publishing.own_pages import read_page, render_again
 from mirror.state.blobs.durability import load_ended_by_storage
@@ -32,7 +33,6 @@ from mirror.state.renewal import (
     record_snapshots_renewed,
 )
 from mirror.state.store import Store
-from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout
 from mirror.tree.pages import JSON_V1
 from mirror.tree.snapshots import replace_pages, snapshot_path, sync_snapshots
@@ -51,7 +51,7 @@ class _Shared(msgspec.Struct, frozen=True, kw_only=True):
     page: ProjectPage | None
 
 
-async def renew_snapshots(store: Store, files: FileStore, *, cycle: int) -> None:
+async def renew_snapshots(store: Store, files: TreeFiles, *, cycle: int) -> None:
     """Do the due work; two small queries where nothing is due.
 
     After a cycle whose writes failed, pages that look right are written again too.
@@ -155,5 +155,5 @@ def _may_offer(
     return may_offer_in(project, filename) and beside.get((sha256, filename)) == metadata
 
 
-def _remove_sidecars(files: FileStore, dropped: Sequence[tuple[Sha256, str]]) -> int:
+def _remove_sidecars(files: TreeFiles, dropped: Sequence[tuple[Sha256, str]]) -> int:
     return sum(files.remove_sidecar(sha256, filename) for sha256, filename in dropped)

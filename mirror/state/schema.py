@@ -308,6 +308,10 @@ MIGRATIONS: tuple[str, ...] = (
         UPDATE blob SET metadata_revision = (SELECT coalesce(max(id), 0) FROM revision)
             WHERE sha256 = new.sha256 AND filename = new.filename; END;
     """,
+    """
+    -- The objects that this root wrote to an object store, with the ETag of each: a page is put only over it.
+    CREATE TABLE object_tag (key TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

@@ -27,6 +27,7 @@ from mirror.core.names import ProjectName
 from mirror.errors import (
     ConfigError,
     DiskFull,
+    LockHeld,
     MirrorError,
     Reason,
     StateError,
@@ -238,7 +239,7 @@ async def _publish_what_is_held(cycle: Cycle) -> None:
                     reason="the disk is full, and pages need some room",
                 )
                 await Publisher(cycle.holdings, cycle.unwritten).publish_marked()
-        except (StateError, TreeError) as exc:
+        except (StateError, TreeError, LockHeld) as exc:
             _log.warning("cycle.unpublished", cycle=cycle.id, problem=str(exc))
 
 
@@ -261,7 +262,7 @@ async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
             return
         try:
             change = await look_at_root(cycle, run)
-        except (StateError, TreeError):
+        except (StateError, TreeError, LockHeld):
             raise
         except MirrorError as exc:
             run.ended = add_hint(exc, run.source.url)
@@ -618,9 +619,9 @@ async def _report_rest(cycle: Cycle, reported: int) -> None:
 
 
 def _storage_error(error: MirrorError | ExceptionGroup[Exception]) -> MirrorError:
-    """Return the error of the disk or the state that stopped a cycle; anything else is a bug and raised again."""
+    """Return the error of the tree or the state that stopped a cycle; anything else is a bug and raised again."""
     errors = leaves_of(error)
-    storage = [one for one in errors if isinstance(one, StateError | TreeError)]
+    storage = [one for one in errors if isinstance(one, StateError | TreeError | LockHeld)]
     if len(storage) < len(errors):
         raise error
-    return storage[0]
+    return next((one for one in storage if isinstance(one, LockHeld)), storage[0])

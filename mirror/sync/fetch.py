@@ -21,6 +21,7 @@ from mirror.core.files.distributions import is_wheel, metadata_to_fetch
 from mirror.core.model import Labels
 from mirror.errors import (
     AccessDenied,
+    LockHeld,
     MirrorError,
     NotFound,
     Reason,
@@ -47,10 +48,11 @@ from mirror.sync.record import (
 )
 from mirror.sync.work import Cycle, FileWorkers, IndexRun, Job, ProjectWork, asked_wait_s
 from mirror.tree.files import PlacedBlob
+from mirror.tree.staging import StagedFile
 from mirror.upstream.download import FileRequest
 from mirror.upstream.limits.memory import PageLease
 from mirror.workers.concurrency import next_of, work_through
-from mirror.workers.messages import JobOutcome
+from mirror.workers.messages import JobOutcome, StorePlace
 from mirror.workers.pool import StuckWorker, are_worthwhile
 from mirror.workers.transfer import FetchJob, fetch_job_metadata, fetch_to_staging
 
@@ -185,9 +187,12 @@ class Fetcher:
                 are_worthwhile(files=self._files, size=self._bytes) and await workers.start()
             ):
                 return False
+            await self._cycle.holdings.writer.begin()
             job = self._job_of(work, fetch)
             if not await workers.submit(job, (work, fetch), group=work.row.id):
                 return False
+        except (StateError, TreeError, LockHeld):
+            raise
         except MirrorError:
             return False  # of the credential: the download in this process reports it
         self._unanswered += 1
@@ -269,7 +274,7 @@ class Fetcher:
                 wanted = Fetch(file=wanted.file, replaces=wanted.held)
             await self._download(work, wanted)
             self._run.note_answer()
-        except (StateError, TreeError):
+        except (StateError, TreeError, LockHeld):
             raise
         except MirrorError as exc:
             await self._failed(work, wanted, exc)
@@ -307,6 +312,7 @@ class Fetcher:
 
     async def _download(self, work: ProjectWork, fetch: Fetch) -> None:
         session, files = self._run.session, self._cycle.files
+        await self._cycle.holdings.writer.begin()
         lease = session.metadata_memory.lease()
         with lease.body():  # until the recorder has taken the metadata
             staged, metadata = await fetch_to_staging(
@@ -314,11 +320,27 @@ class Fetcher:
             )
             try:
                 await self._recorder.put(
-                    FileStaged(work=work, fetch=fetch, staged=staged, metadata=metadata)
+                    await self._placed_early(work, fetch, staged, metadata)
+                    if files.places_early
+                    else FileStaged(work=work, fetch=fetch, staged=staged, metadata=metadata)
                 )
             except BaseException:
                 await staged.keep()
                 raise
+
+    async def _placed_early(
+        self, work: ProjectWork, fetch: Fetch, staged: StagedFile, metadata: bytes | None
+    ) -> BlobPlaced | Failed:
+        """Place a file beside the downloads of others."""
+        files, filename = self._cycle.files, fetch.file.filename
+        try:
+            blob = await anyio.to_thread.run_sync(files.place, staged, filename)
+        except TreeError as exc:
+            if not files.fails_alone(exc):
+                raise
+            await staged.discard()
+            return Failed(work=work, failure=work.failure(filename, exc.reason, str(exc), fetch))
+        return BlobPlaced(work=work, fetch=fetch, blob=blob, metadata=metadata)
 
     def _job_of(self, work: ProjectWork, fetch: Fetch) -> FetchJob:
         file = fetch.file
@@ -381,7 +403,9 @@ def workers_of(cycle: Cycle, run: IndexRun) -> FileWorkers | None:
     if cycle.fork_server is None:
         return None
     note_stuck = partial(_note_stuck, cycle, run)
-    return FileWorkers(cycle.fork_server, run.session, cycle.files.layout, note_stuck)
+    client = cycle.holdings.client
+    place = None if client is None else StorePlace.of(client, cycle.conditions)
+    return FileWorkers(cycle.fork_server, run.session, cycle.files.layout, note_stuck, store=place)
 
 
 def _note_stuck(cycle: Cycle, run: IndexRun, stuck: StuckWorker) -> None:

@@ -20,6 +20,7 @@ from mirror.core.rules.judge import Sight
 from mirror.core.rules.model import Level
 from mirror.errors import MirrorError, Reason, TreeError, Unavailable
 from mirror.holdings.holdings import Clock, Holdings
+from mirror.holdings.tree import TreeFiles
 from mirror.state.entries.pages import PageSeen
 from mirror.state.listing.due import ProjectRow
 from mirror.state.listing.sources import SourceRow
@@ -316,6 +317,8 @@ class Cycle(msgspec.Struct, kw_only=True):
     """How long files stay published that no want needs any more."""
     listings: ListingCache | None = None
     """The listings of the pages that wants may need."""
+    conditions: str = ""
+    """How the engine of an object store takes conditions, for worker processes."""
     fork_server: ForkServer | None = None
     """The fork server of the worker processes; None: everything is done in this process."""
 
@@ -335,7 +338,7 @@ class Cycle(msgspec.Struct, kw_only=True):
         return self.holdings.store
 
     @property
-    def files(self) -> FileStore:
+    def files(self) -> TreeFiles:
         """The files of the tree."""
         return self.holdings.files
 

@@ -107,6 +107,9 @@ class FileStore:
     Methods block and raise ``TreeError``, except ``open_staged``, which is async.
     """
 
+    places_early = False
+    """Files are placed in batches, which share the cost of a sync."""
+
     def __init__(
         self,
         layout: Layout,

@@ -106,11 +106,16 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.root}/public/simple/{name}"
 
 
-def create_tree(layout: Layout) -> None:
-    """Make the directories that are missing, and see that files can be written and moved. Raises ``TreeError``."""
+def create_tree(layout: Layout, *, has_public: bool = True) -> None:
+    """Make the directories that are missing, and see that files can be written and moved.
+
+    ``has_public``: the tree lies here, not in an object store. Raises ``TreeError``.
+    """
     with tree_errors(layout.root):
         _make_root(layout.root)
         _make_or_follow(layout.staging, PRIVATE_DIRECTORY)
+        if not has_public:
+            return
         for directory in (layout.public, layout.simple, layout.files):
             _make_or_follow(directory, PUBLIC_DIRECTORY)
             _probe(layout.staging, directory)

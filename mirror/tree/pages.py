@@ -14,7 +14,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from mirror.core.names import ProjectName
@@ -137,8 +137,7 @@ class PageStore:
                 if exc.errno not in _NO_PAGE:
                     raise
                 return None
-        found = _ROOT_SERIAL.search(head)
-        return int(found[1]) if found else None
+        return serial_in(head)
 
     def sync(self, names: Collection[ProjectName], *, root: bool = True) -> None:
         """Make the pages of these projects durable, written or removed, and the root's if ``root``."""
@@ -159,6 +158,20 @@ class PageStore:
             return False
         return os.access(self._simple, os.W_OK | os.X_OK)
 
+    def run_each(
+        self, steps: Mapping[ProjectName, Callable[[], None]]
+    ) -> dict[ProjectName, TreeError]:
+        """Do something for each project; return the errors of those whose own directory is at fault."""
+        failed = {}
+        for name, step in steps.items():
+            try:
+                step()
+            except TreeError as exc:
+                if not self.fails_alone(name, exc):
+                    raise
+                failed[name] = exc
+        return failed
+
     def _replace(self, directory: str, html: Iterable[Buffer], json: Iterable[Buffer]) -> None:
         """Write all three first, then rename: a full disk leaves all three old ones."""
         staged = [temporary_path(self._staging) for _ in PAGE_NAMES]
@@ -173,6 +186,12 @@ class PageStore:
             for temporary in staged:
                 remove_if_there(temporary)
             raise
+
+
+def serial_in(head: bytes) -> int | None:
+    """Return the serial in the first bytes of a root page; None where it is no page of the mirror."""
+    found = _ROOT_SERIAL.search(head)
+    return int(found[1]) if found else None
 
 
 def _sync_pages(directory: str) -> bool:

@@ -271,6 +271,23 @@ class StagedFile:
         self._close(kept=False)
         return None if is_placed else aside
 
+    def set_aside(self, staging: str) -> str:
+        """Leave the file in staging under a name of its own, close it, and return its path there.
+
+        Raises ``OSError``, ``TreeError``.
+        """
+        aside = temporary_path(staging)
+        if self._descriptor is None:
+            with self._reserve.writing(self._pending_bytes):
+                write_new(aside, self._pending, PRIVATE_FILE)
+        else:
+            self.flush()
+            os.ftruncate(self._descriptor, self._flushed)
+            os.rename(self._part, aside)
+            remove_if_there(self._path + RECORD_ENDING)
+        self._close(kept=False)
+        return aside
+
     def forget(self) -> None:
         """Remove the bytes and close: they are held already, or so few that they are fetched again."""
         if self._descriptor is None:

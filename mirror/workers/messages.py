@@ -16,9 +16,11 @@ from mirror import errors
 from mirror.config import IndexConfig, Limits
 from mirror.core.model import ProjectPage, Validators
 from mirror.core.names import ProjectName
+from mirror.core.store_address import StoreAddress
 from mirror.errors import MirrorError
 from mirror.tree.files import PlacedBlob
 from mirror.tree.layout import Layout
+from mirror.tree.objects.client import ObjectClient
 from mirror.upstream.access import RefusedRequest
 from mirror.upstream.connections.addresses import Reach
 from mirror.upstream.credentials import Credential
@@ -35,6 +37,26 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=Tr
     """One message, or a part of one that may also be another: an array that begins with its type's name."""
 
 
+class StorePlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how a process puts its files, where the tree lies in an object store."""
+
+    address: StoreAddress
+    conditions: str
+    """How the engine takes conditions (``state.objects.Claim``)."""
+    connect_timeout_s: float
+    stall_timeout_s: float
+
+    @classmethod
+    def of(cls, client: ObjectClient, conditions: str) -> StorePlace:
+        """Return the place of a client."""
+        return cls(
+            address=client.address,
+            conditions=conditions,
+            connect_timeout_s=client.connect_timeout_s,
+            stall_timeout_s=client.stall_timeout_s,
+        )
+
+
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """Whose files a fetch process fetches, and how."""
 
@@ -42,6 +64,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     """``max-connections``, ``pages`` and ``downloads`` are its own share."""
     layout: Layout
+    store: StorePlace | None = None
+    """None: the tree lies on the disk."""
     retry_policy: RetryPolicy
     credential: Credential | None
     credential_from: str

@@ -44,6 +44,7 @@ from mirror.workers.messages import (
     RefusalMet,
     Stop,
     Stopped,
+    StorePlace,
     WorkerReport,
     known_page,
 )
@@ -140,8 +141,13 @@ class Workers(Generic[T]):
         session: IndexSession,
         layout: Layout,
         note_stuck: Callable[[StuckWorker], None] = lambda _: None,
+        *,
+        store: StorePlace | None = None,
     ) -> None:
-        """``note_stuck`` is called before the work of a stuck process is answered."""
+        """``note_stuck`` is called before the work of a stuck process is answered. ``store``: where
+        the tree lies, if not on the disk.
+        """
+        self._store = store
         self.note_stuck = note_stuck
         self._watching = anyio.CancelScope()
         self.is_open = True
@@ -354,6 +360,7 @@ class Workers(Generic[T]):
                 page_size=min(limits.page_size, _PAGE_BYTES),
             ),
             layout=self._layout,
+            store=self._store,
             retry_policy=msgspec.structs.replace(policy, spare=policy.spare // count),
             credential=self._credential,
             credential_from=session.credentials.describe(),

@@ -22,8 +22,12 @@ import anyio.to_thread
 import msgspec
 
 from mirror.errors import AccessDenied, MirrorError, TooLarge, TreeError, lacks_threads
+from mirror.holdings.store_writer import WorkerGate
+from mirror.holdings.tree import TreeFiles
 from mirror.logs import forward_log, get_logger, register_secret
 from mirror.tree.files import FileStore, PlacedBlob
+from mirror.tree.objects.client import ObjectClient
+from mirror.tree.objects.files import ObjectFiles
 from mirror.tree.staging import StagedFile
 from mirror.upstream.access import RefusedRequest
 from mirror.upstream.credentials import Credential
@@ -45,6 +49,7 @@ from mirror.workers.messages import (
     RefusalMet,
     Stop,
     Stopped,
+    StorePlace,
     WorkerReport,
     pack_look,
 )
@@ -195,7 +200,7 @@ class _WorkerProcess:
         assert self._credential is not None
         assert self._judgement is not None
         limits = opened.limits
-        files = FileStore(
+        local = FileStore(
             opened.layout,
             metadata_limit_bytes=limits.metadata_size,
             disk_reserve_bytes=limits.disk_reserve,
@@ -204,6 +209,9 @@ class _WorkerProcess:
             in_threads=False,
             has_no_umask=True,
         )
+        files: TreeFiles = local
+        if opened.store is not None:
+            files = await anyio.to_thread.run_sync(_in_store, local, opened.store)
         session = IndexSession(
             opened.index,
             limits,
@@ -232,6 +240,17 @@ class _WorkerProcess:
             )
 
 
+def _in_store(local: FileStore, place: StorePlace) -> TreeFiles:
+    """Open a client of this process's own: one of its parent would hang here."""
+    client = ObjectClient(
+        place.address,
+        os.environ,
+        connect_timeout_s=place.connect_timeout_s,
+        stall_timeout_s=place.stall_timeout_s,
+    )
+    return ObjectFiles(local, client, WorkerGate(place.conditions))
+
+
 class _Arrived(msgspec.Struct, frozen=True, kw_only=True):
     """A small file that is whole and checked, and not in its place yet."""
 
@@ -246,7 +265,7 @@ class _WorkerJobs:
     """Does jobs, and reports their outcomes; failures are judged by the main process."""
 
     def __init__(
-        self, channel: Channel, session: IndexSession, client: IndexClient, files: FileStore
+        self, channel: Channel, session: IndexSession, client: IndexClient, files: TreeFiles
     ) -> None:
         self._channel, self._session, self._client, self._files = channel, session, client, files
         self._arrived: list[_Arrived] = []
@@ -264,7 +283,7 @@ class _WorkerJobs:
                 staged, metadata = await fetch_to_staging(self._session, self._files, job, lease)
                 is_large = metadata is not None and len(metadata) > _LARGE_METADATA_BYTES
                 metadata = None if is_large else metadata
-            if staged.in_memory == staged.written:
+            if staged.in_memory == staged.written and not self._files.places_early:
                 # To hand a small file to a thread would cost more than to place it, and only other downloads wait.
                 arrived = _Arrived(
                     number=number,

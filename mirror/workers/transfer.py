@@ -12,10 +12,10 @@ import msgspec
 from mirror.core.model import Digests
 from mirror.core.names import digests_to_compare
 from mirror.errors import AccessDenied, BadFile, Unavailable, UpstreamError
+from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
 from mirror.tree.atomic import tree_errors
 from mirror.tree.file_form import form_problem
-from mirror.tree.files import FileStore
 from mirror.tree.staging import StagedFile
 from mirror.upstream.download import FileRequest, algorithms_for, download, fetch_metadata
 from mirror.upstream.limits.memory import PageLease
@@ -34,7 +34,7 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def fetch_to_staging(
-    session: IndexSession, files: FileStore, job: FetchJob, lease: PageLease | None = None
+    session: IndexSession, files: TreeFiles, job: FetchJob, lease: PageLease | None = None
 ) -> tuple[StagedFile, bytes | None]:
     """Return the file, whole and checked, and its metadata where that was requested and available.
 

@@ -44,7 +44,8 @@ async def renew_unsure(cycle: Cycle) -> None:
     replacement was not synced, and directories that a failed cycle has made.
     """
     store, files = cycle.store, cycle.files
-    if await load_ended_by_storage(store, cycle.id):
+    is_local = cycle.holdings.client is None
+    if is_local and await load_ended_by_storage(store, cycle.id):
         await _renew_directories(cycle)
     unsure = await load_unsure(store)
     renew = files.renew_if_whole

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 import msgspec
 
 from mirror.core.store_address import StoreAddress
-from mirror.errors import ConfigError, StoreFull, TreeError, shown_text
+from mirror.errors import ConfigError, KeyRefused, StoreFull, TreeError, shown_text
 from mirror.logs import redact
 from mirror.tree.objects.calls import CallHangs, Calls
 from mirror.tree.objects.credentials import allows_http, engine_settings
@@ -75,7 +75,7 @@ class ObjectClient:
     ) -> None:
         """Open nothing yet. Blocking: files of credentials are read. Raises ``ConfigError``."""
         self.address = address
-        self.stall_timeout_s = stall_timeout_s
+        self.connect_timeout_s, self.stall_timeout_s = connect_timeout_s, stall_timeout_s
         self._library = _load_library()
         settings = engine_settings(address, env)
         options: dict[str, Any] = {
@@ -297,6 +297,9 @@ class ObjectClient:
                 f"the store denies access ({_code(exc)}); check its credentials and its policy"
             )
             raise self._error(key, problem) from exc
+        except exceptions.InvalidPathError as exc:
+            problem = f"this name can't be a key of the store: {_code(exc)}"
+            raise KeyRefused(path=self.address.shown(key), problem=problem) from exc
         except exceptions.BaseError as exc:
             raise self._failed(key, exc) from exc
         except OSError as exc:
@@ -306,6 +309,12 @@ class ObjectClient:
         text = str(error)
         if "NoSuchBucket" in text:
             return self._error("", "there is no such bucket; check `tree`")
+        if "/latest/api/token" in text or "/latest/meta-data" in text:
+            problem = (
+                "there are no credentials for the store: set AWS_ACCESS_KEY_ID and"
+                " AWS_SECRET_ACCESS_KEY, or give this machine a role"
+            )
+            return self._error("", problem)
         if _FULL.search(text):
             return StoreFull(
                 path=self.address.shown(key),
