@@ -9,6 +9,8 @@ TMPFILES ?= /etc/tmpfiles.d
 
 VENV := .venv
 BENCH := .venv-bench
+# Of .venv-bench: the newest release of bandersnatch needs 3.12.
+BENCH_PYTHON ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell $(name) --version >/dev/null 2>&1 && echo $(name))) $(PYTHON))
 DOCS := .venv-docs
 BENCH_OPTIONS ?=
 KEY ?=
@@ -104,7 +106,7 @@ $(DOCS)/.ready: docs/requirements.txt
 
 $(BENCH)/.ready: bench/requirements.txt
 	@.ci/system-packages
-	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@test -x $(BENCH)/bin/python || $(BENCH_PYTHON) -m venv $(BENCH)
 	@echo "installing into $(BENCH) …"
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -18,7 +18,18 @@ from bench.cases import CASES, QUICK
 from bench.corpus import Shape
 from bench.plot import draw
 from bench.records import Bench, Result
-from bench.report import RESULTS, as_json, change_lines, goal_lines, load_last, markdown, save, table_lines
+from bench.report import (
+    RESULTS,
+    as_json,
+    change_lines,
+    goal_lines,
+    interpreter,
+    load_last,
+    markdown,
+    save,
+    table_lines,
+    write_page,
+)
 
 
 def main() -> None:
@@ -31,6 +42,7 @@ def main() -> None:
     names = options.case or (QUICK if options.quick else tuple(CASES))
     results: list[Result] = []
     last = load_last(options.results)
+    print(interpreter())
     with (
         tempfile.TemporaryDirectory(prefix="mirror-bench-", dir=options.tmpfs) as fast,
         tempfile.TemporaryDirectory(prefix="mirror-bench-", dir=options.disk) as slow,
@@ -61,6 +73,8 @@ def _keep(last: dict[str, Any], results: list[Result], where: Path) -> None:
     merged = save(where, last, as_json(results))
     (where / "table.md").write_text(markdown(merged))
     (where / "plot.svg").write_text(draw(merged))
+    if where == RESULTS:
+        write_page(merged)
 
 
 def _options() -> argparse.Namespace:

@@ -3,6 +3,7 @@
 ``fill URL DIR``: root page, project pages, files, sha256 inline, rename; no state, no fsync, no metadata, no pages.
 ``fill-durable URL DIR``: the same with one syncfs for each batch.
 ``idle URL ETAGS``: conditional requests; makes the file of ETags where it is missing.
+``hash DIR -``: sha256 of each file that is no metadata, one after the other.
 ``write CORPUS DIR``: the files of a corpus, one syncfs for each batch.
 """
 
@@ -119,6 +120,14 @@ def _write(corpus: Path, target: Path) -> None:
         _syncfs(target)
 
 
+def _hash(place: Path) -> None:
+    for folder, _, names in os.walk(place):
+        for name in names:
+            if not name.endswith(".metadata"):
+                with open(f"{folder}/{name}", "rb", buffering=0) as file:
+                    hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _syncfs(place: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     directory = os.open(place, os.O_RDONLY)
@@ -138,5 +147,7 @@ if __name__ == "__main__":
             asyncio.run(_fill(first, Path(second), is_durable=True))
         case "idle":
             asyncio.run(_idle(first, Path(second)))
+        case "hash":
+            _hash(Path(first))
         case "write":
             _write(Path(first), Path(second))

@@ -162,3 +162,14 @@ def count_syncs(command: Sequence[str], environment: Mapping[str, str], work: Pa
     traced = [strace, "-f", "-qq", "-e", "trace=fsync,fdatasync,syncfs,sync", "-o", str(counted), *command]
     run_once(traced, environment, work / "strace.log")
     return sum("sync" in line and "resumed" not in line for line in counted.read_text().splitlines())
+
+
+def count_calls(command: Sequence[str], environment: Mapping[str, str], work: Path) -> int | None:
+    """Return the number of system calls of a program and its children, in a run of its own; None without strace."""
+    strace = shutil.which("strace")
+    if strace is None:
+        return None
+    counted = work / "calls.txt"
+    run_once([strace, "-c", "-f", "-qq", "-o", str(counted), *command], environment, work / "strace.log")
+    total = counted.read_text().splitlines()[-1].split()
+    return int(total[3])

@@ -27,14 +27,18 @@ def mirror(
     port: int | None = None,
     keeps: bool = False,
     name: str = OURS,
+    config: str = "",
+    holds_all: bool = True,
 ) -> Contender:
-    """``mirror sync --once`` with default settings, its log written to a file."""
+    """``mirror sync --once`` with default settings, its log written to a file. ``config``: more of the configuration, at
+    its end; ``holds_all``: False where that leaves files out.
+    """
     url = upstream.url(server, port)
 
     def prepare(directory: Path) -> None:
         patterns = "" if shape.file_bytes else 'exclude-files = ["*"]\n'
-        config = f'[mirror]\nroot = "{directory}/root"\n\n[[index]]\nname = "default"\nurl = "{url}"\n{patterns}'
-        (directory / "mirror.toml").write_text(config)
+        settings = f'[mirror]\nroot = "{directory}/root"\n\n[[index]]\nname = "default"\nurl = "{url}"\n{patterns}'
+        (directory / "mirror.toml").write_text(settings + config)
 
     return Contender(
         name=name,
@@ -42,7 +46,7 @@ def mirror(
             sys.executable, "-m", "mirror", "sync", "--once", "--config", f"{directory}/mirror.toml", "--json",
         ],
         prepare=prepare,
-        check=lambda directory: check_mirror(directory, shape),
+        check=lambda directory: check_mirror(directory, shape, None if holds_all else 0),
         environment=CREDENTIAL | _OWN,
         server=server,
         keeps=keeps,
@@ -184,6 +188,18 @@ def writer(site: Path, shape: Shape) -> Contender:
         check=lambda directory: check_files(directory / "files", shape),
         environment=_OWN,
     )
+
+
+def verify(tree: Path) -> Contender:
+    """``mirror verify`` of a tree that is there."""
+    command = [sys.executable, "-m", "mirror", "verify", "--root", f"{tree}/root"]
+    return Contender(name=OURS, command=lambda _: command, check=lambda _: None, environment=_OWN)
+
+
+def hash_loop(tree: Path) -> Contender:
+    """One core's loop of hashlib over the same files: no sidecars, no pages, no foreign files."""
+    command = [*_LOOPS, "hash", f"{tree}/root/public/files", "-"]
+    return Contender(name="hashlib", command=lambda _: command, check=lambda _: None, environment=_OWN)
 
 
 def plain_command(name: str, command: Sequence[str]) -> Contender:

@@ -49,7 +49,7 @@ def _profile(work: Path, options: argparse.Namespace) -> Counter[tuple[str, ...]
         ours.prepare(directory)
         if options.case.startswith("idle"):
             run_once(ours.command(directory), ours.environment, directory / "first.log")
-        spied = [options.py_spy, "record", "--threads", "--rate", str(_PER_SECOND), "--output"]
+        spied = [options.py_spy, "record", "--subprocesses", "--threads", "--rate", str(_PER_SECOND), "--output"]
         run = run_once(
             [*spied, str(work / "raw"), "--format", "raw", "--", *ours.command(directory)],
             ours.environment,

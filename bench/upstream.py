@@ -49,6 +49,7 @@ _SERVER = """
         {auth}
         location = /simple {{ try_files /simple/{root} =404; }}
         location = /simple/ {{ try_files /simple/{root} =404; }}
+        {denied}
         location ~ ^/simple/([a-z0-9-]+)/$ {{ try_files /simple/$1.json =404; }}
         location ~ ^/pypi/([a-z0-9-]+)/json$ {{
             types {{ }}
@@ -58,6 +59,10 @@ _SERVER = """
         }}
     }}
 """
+
+
+_DENIED = "location ~ ^/packages/project_[0-9]*7- { return 403; }"
+"""Of the files of one project in ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +110,14 @@ def serving(site: Path, work: Path) -> Iterator[Upstream]:
         raise SystemExit("the benchmark needs nginx; install it (Debian: nginx-light) and try again")
     # Plain: a slow hash of the password for each request would be most of what the server does.
     (work / "htpasswd").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
-    ports = {name: free_port() for name in ("serials", "plain", "open")}
+    ports = {name: free_port() for name in ("serials", "plain", "open", "denying")}
     auth = f'auth_basic "index"; auth_basic_user_file {work}/htpasswd;'
     servers = "".join(
         _SERVER.format(
             port=port,
             auth="" if name == "open" else auth,
-            root=f"root-{'plain' if name == 'plain' else 'serials'}.json",
+            root=f"root-{'plain' if name in {'plain', 'denying'} else 'serials'}.json",
+            denied=_DENIED if name == "denying" else "",
         )
         for name, port in ports.items()
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -58,11 +59,13 @@ def test_one_round_over_a_few_files(tmp_path):
     for name in ("tmpfs", "disk", "results"):
         (tmp_path / name).mkdir()
     places = [f"--{name}={tmp_path / name}" for name in ("tmpfs", "disk", "results")]
-    cases = [f"--case={case}" for case in ("cold-small", "idle-serials", "changed", "load-pages", "search")]
+    cases = [
+        f"--case={case}" for case in ("cold-small", "idle-serials", "changed", "verify-small", "load-pages", "search")
+    ]
     done = run("bench", "--tiny", "--rounds=1", "--keep", *places, *cases)
     assert done.returncode == 0, done.stdout + done.stderr
     kept = json.loads((tmp_path / "results/last.json").read_bytes())
-    assert kept["cases"].keys() == {"cold-small", "idle-serials", "changed", "load-pages", "search"}
+    assert kept["cases"].keys() == {"cold-small", "idle-serials", "changed", "verify-small", "load-pages", "search"}
     cold = kept["cases"]["cold-small"]
     assert cold["figures"]["mirror"]["requests"] == 1 + 30 + 60
     assert cold["figures"]["bare loop"]["requests"] == 1 + 30 + 60
@@ -71,6 +74,8 @@ def test_one_round_over_a_few_files(tmp_path):
     assert kept["cases"]["load-pages"]["figures"].keys() >= {"mirror", "nginx"}
     assert kept["cases"]["load-pages"]["figures"]["mirror"]["requests"] == 1000  # the figures are of so many
     assert kept["cases"]["search"]["figures"]["mirror"]["requests"] == 50 + 20
-    assert "**1 % changed, serials in the root**" in (tmp_path / "results/table.md").read_text()
+    assert kept["cases"]["verify-small"]["figures"].keys() == {"mirror", "hashlib"}
+    assert kept["cases"]["verify-small"]["python"].startswith(f"CPython {platform.python_version()}, with")
+    assert "**1 % changed, serials in the root** (CPython" in (tmp_path / "results/table.md").read_text()
     assert (tmp_path / "results/plot.svg").read_text().startswith("<svg ")
     assert [path.name for name in ("tmpfs", "disk") for path in (tmp_path / name).iterdir()] == []
