@@ -343,5 +343,5 @@ def _serve_beside(
 def _paced(bench: Bench, server: Server, *words: str) -> list[str]:
     return [
         sys.executable, "-m", "bench.load_client", f"127.0.0.1:{server.port}", f"{bench.tmpfs}/{OURS}.targets",
-        "--rate=100", "--connections=20", *words,
+        "--rate=25", "--connections=20", *words,
     ]  # fmt: skip

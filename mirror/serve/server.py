@@ -89,7 +89,7 @@ class IndexServer:
             return await self._answer(request, target, route)
         except FileNotFoundError:
             if self._wishes is not None and isinstance(route, Page) and route.project is not None:
-                await self._wishes.record(route.project, follows_owner=self._judge.has_state)
+                await self._wishes.record(route.project)
             raise
 
     async def _answer(

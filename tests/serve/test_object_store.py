@@ -194,3 +194,14 @@ def test_wrong_use(tree, copied, arguments, variables, said):
     assert said in done.stderr
     assert "Secret" not in done.stderr
     assert not Path(tree.mirror.work, "public").exists()
+
+
+def test_wishes(tree: Tree, copied: Prefix, tmp_path: Path) -> None:
+    """Names that are not in the store are kept beside the root, as for a tree on a disk."""
+    config = tmp_path / "mirror.toml"
+    config.write_text(f"{tree.mirror.config.read_text()}\n[serve]\nwishes = true\n")
+    with Server(tree.mirror, "--tree", copied.address, "--config", config, **copied.env) as server:
+        for name in ("many", "Not_Here", "not-here", "channels/stable"):
+            server.get(f"/simple/{name}/")
+        assert server.get("/channels/stable/simple/nor-this/").status == 404
+    assert (tree.mirror.root / "wishes.txt").read_text() == "not-here\nnor-this\n"

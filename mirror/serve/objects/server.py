@@ -17,7 +17,9 @@ import msgspec
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
+from mirror.core.names import ProjectName
 from mirror.core.store_address import StoreAddress
+from mirror.holdings.wishes import WishFile
 from mirror.metrics import CONTENT_TYPE
 from mirror.serve.answers import no_store, not_found, plain
 from mirror.serve.fronts import (
@@ -50,6 +52,7 @@ from mirror.serve.requests.routes import (
 )
 from mirror.serve.requests.target import Target
 from mirror.serve.sending import unchanged
+from mirror.serve.wishes import WishRecorder
 
 _ROOT: Final = ("simple",)
 _RETRY_S: Final = 5
@@ -59,20 +62,29 @@ class ObjectServer:
     """Answers one process's requests."""
 
     def __init__(
-        self, source: ObjectSource, numbers: Callable[[], bytes], *, redirects: bool
+        self,
+        source: ObjectSource,
+        numbers: Callable[[], bytes],
+        *,
+        redirects: bool,
+        wishes: WishFile | None = None,
     ) -> None:
         """``numbers``: renders this server's own metrics. ``redirects``: as of ``StoredFiles``."""
         self._source, self._numbers = source, numbers
         self._pages = StoredPages(source)
         self._files = StoredFiles(source, redirects=redirects)
         self._list: tuple[str, bytes] = ("", b"")
+        presence = StoredPresence(self._pages)
+        self._wishes = WishRecorder(wishes, presence) if wishes is not None else None
 
     async def answer(self, request: BaseRequest) -> web.StreamResponse:
         """Return the answer to a request."""
         return await answered(request, self._route)
 
     def close(self) -> None:
-        """Start no further call to the store."""
+        """Start no further call to the store; wishes that wait are recorded."""
+        if self._wishes is not None:
+            self._wishes.close()
         self._source.close()
 
     async def _route(
@@ -84,6 +96,10 @@ class ObjectServer:
             answer = unreadable()
             answer.headers["Retry-After"] = str(_RETRY_S)
             return answer
+        except FileNotFoundError:
+            if self._wishes is not None and isinstance(route, Page) and route.project is not None:
+                await self._wishes.record(route.project)
+            raise
 
     async def _answer(
         self, request: BaseRequest, target: Target, route: Route
@@ -144,8 +160,26 @@ class ObjectServer:
         return answer_list(request, self._list[1])
 
 
+class StoredPresence:
+    """Pages of a store: whether one is there."""
+
+    def __init__(self, pages: StoredPages) -> None:
+        self._pages = pages
+
+    async def mark(self, name: ProjectName | None) -> str | None:
+        """Return the ETag of a page; None for no page. Raises ``StoreAway``."""
+        place = _ROOT if name is None else (*_ROOT, name)
+        try:
+            return (await self._pages.page(place, Form.HTML, gzip=False)).etag
+        except FileNotFoundError:
+            return None
+
+
 def open_object_server(
-    address: StoreAddress, store_url: str | None, numbers: Callable[[], bytes]
+    address: StoreAddress,
+    store_url: str | None,
+    numbers: Callable[[], bytes],
+    wishes: WishFile | None = None,
 ) -> ObjectServer:
     """Return the server of one process; the store is first asked by a request.
 
@@ -156,4 +190,6 @@ def open_object_server(
     def open_reader() -> ObjectReader:
         return StoreReader(address, env, store_url=store_url)
 
-    return ObjectServer(ObjectSource(open_reader), numbers, redirects=store_url is not None)
+    return ObjectServer(
+        ObjectSource(open_reader), numbers, redirects=store_url is not None, wishes=wishes
+    )

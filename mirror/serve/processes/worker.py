@@ -33,7 +33,7 @@ from mirror.serve.objects.server import ObjectServer, open_object_server
 from mirror.serve.people.server import PeopleServer
 from mirror.serve.server import IndexServer
 from mirror.serve.state_warning import StateWarning
-from mirror.serve.wishes import WishRecorder
+from mirror.serve.wishes import TreePresence, WishRecorder
 from mirror.state.shown.served import BlobState
 from mirror.tree.layout import Layout
 from mirror.tree.served import ServedTree
@@ -158,14 +158,16 @@ class Worker:
 
 def _open_server(setup: Setup, numbers: Callable[[], bytes]) -> IndexServer | ObjectServer:
     """Open the tree: here, after the fork, since a client of a store does not survive one."""
+    list_of_wishes = WishFile(served_wishes(setup.layout)) if setup.config.serve.wishes else None
     if setup.store is not None:
-        return open_object_server(setup.store, setup.config.serve.store_url, numbers)
+        store_url = setup.config.serve.store_url
+        return open_object_server(setup.store, store_url, numbers, list_of_wishes)
     tree, warning = ServedTree(setup.layout), StateWarning()
     judge = BlobJudge(setup.state, warning)
     people = PeopleServer(setup.config, tree, warning, setup.proxies)
     wishes = None
-    if setup.config.serve.wishes:
-        wishes = WishRecorder(WishFile(served_wishes(setup.layout)), tree)
+    if list_of_wishes is not None:
+        wishes = WishRecorder(list_of_wishes, TreePresence(tree, judge))
     return IndexServer(tree, judge, people, numbers, wishes)
 
 
