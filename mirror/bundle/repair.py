@@ -143,17 +143,28 @@ async def find_withheld(store: Store, receipt: Receipt, wants: Wants) -> frozens
     """Return the blobs and sidecars of a receipt that no project of the site lists: requests for
     them are refused.
     """
-    asked: dict[str, tuple[str, str]] = {}
-    for damage in receipt.damage:
-        found = _BLOB.match(damage.path)
-        if found is not None:
-            asked[damage.path] = (found[3], found[4].removesuffix(METADATA_ENDING))
+    asked = _asked_blobs(receipt)
     owners = await load_owners(store, asked.values())
     return frozenset(
         path
         for path, blob in asked.items()
         if not any(wants(name) for name in owners.get(blob, ()))
     )
+
+
+def find_withdrawn(receipt: Receipt, withdrawn: Container[tuple[str, str]]) -> frozenset[str]:
+    """Return the blobs and sidecars of a receipt that are withdrawn."""
+    return frozenset(path for path, blob in _asked_blobs(receipt).items() if blob in withdrawn)
+
+
+def _asked_blobs(receipt: Receipt) -> dict[str, tuple[str, str]]:
+    """Return (sha256, filename) of the blobs that a receipt names, by path."""
+    asked: dict[str, tuple[str, str]] = {}
+    for damage in receipt.damage:
+        found = _BLOB.match(damage.path)
+        if found is not None:
+            asked[damage.path] = (found[3], found[4].removesuffix(METADATA_ENDING))
+    return asked
 
 
 def plan_repair(

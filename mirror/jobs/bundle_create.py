@@ -40,7 +40,7 @@ from mirror.bundle.create import (
 from mirror.bundle.manifest import Head
 from mirror.bundle.planning import blob_place
 from mirror.bundle.readme.proof import WantProof
-from mirror.bundle.repair import Receipt, find_withheld
+from mirror.bundle.repair import Receipt, find_withdrawn, find_withheld
 from mirror.bundle.volumes import Told
 from mirror.config import Config
 from mirror.errors import ConfigError, MirrorError, StateError, TreeError, shown_text
@@ -50,7 +50,7 @@ from mirror.jobs.bundle_sites import drop_unfinished, load_bundles
 from mirror.jobs.prove import prove_wants
 from mirror.logs import get_logger
 from mirror.selection.proof.checking import ProofMode, with_remembered_wants
-from mirror.state.advisories.withdrawn import load_withdrawn_of
+from mirror.state.advisories.withdrawn import load_withdrawn_blobs, load_withdrawn_of
 from mirror.state.frozen.plan import Plan, open_plan
 from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow, load_snapshots
 from mirror.tree.layout import Layout
@@ -320,9 +320,12 @@ async def _find_withheld(request: BundleRequest, receipt: Receipt) -> frozenset[
     ) as holdings:
         if site is None:
             await check_known(holdings.store, request.site)
+        withdrawn: frozenset[str] = frozenset()
+        if not request.accepts_withdrawn:
+            withdrawn = find_withdrawn(receipt, await load_withdrawn_blobs(holdings.store))
         if site is None or site.takes_all:
-            return frozenset()
-        return await find_withheld(holdings.store, receipt, site.wants())
+            return withdrawn
+        return withdrawn | await find_withheld(holdings.store, receipt, site.wants())
 
 
 def _opened(config: Config, wait_s: float) -> AbstractAsyncContextManager[Holdings]:

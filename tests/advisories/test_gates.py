@@ -122,3 +122,18 @@ def test_a_withdrawn_file_is_served_nowhere_and_shown_as_withdrawn(gap):
     gap.database.add(osv("MAL-1", "alpha", withdrawn="2026-07-01T00:00:00Z"))
     withdrawn(gap)
     assert judge(sha256, FILE) is Verdict.SERVED
+
+
+def test_a_repair_does_not_send_a_withdrawn_file_again(gap):
+    """The far side lost the file, and later the near side withdrew it: it is named as not mended."""
+    gap.carry()
+    path = next((gap.far / "public/files").rglob(FILE))
+    path.unlink()
+    code, told = gap.check()
+    assert (code, len(told["damage"])) == (7, 1)
+    gap.database.add(osv("MAL-1", "alpha"))
+    withdrawn(gap)
+    report = gap.create(repair=gap.work / "damage.json")
+    assert (report["outcome"], len(report["not_mended"])) == ("nothing", 1)
+    report = gap.create(repair=gap.work / "damage.json", accepts_withdrawn=True)
+    assert (report["outcome"], report["not_mended"]) == ("made", [])

@@ -112,6 +112,15 @@ async def load_withdrawn_of(store: Store, snapshot: SnapshotRow) -> list[str]:
     return sorted(set(names))
 
 
+async def load_withdrawn_blobs(store: Store) -> set[tuple[str, str]]:
+    """Return (sha256, filename) of all withdrawn files whose rows are known."""
+    closed = [
+        *await store.rows_as(_ClosedFile, _BY_ADVISORY),
+        *await store.rows_as(_ClosedFile, _BY_INDEX),
+    ]
+    return {(one.sha256, one.filename) for one in closed}
+
+
 def _snapshots_with(file: _ClosedFile, snapshots: Iterable[SnapshotRow]) -> Iterable[str]:
     return (
         one.name
