@@ -50,6 +50,8 @@ async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
     from mirror.cli.commands.list_ import project_json
     from mirror.cli.text import folded, stdout_width
     from mirror.cli.words.explain import describe_file, describe_project
+    from mirror.core.names import ProjectName
+    from mirror.state.advisories.vulnerable import load_advice_words
     from mirror.state.readers.lookup import load_last_published
     from mirror.state.store import open_store_for_reading
     from mirror.state.wants.needs import load_needed_indexes, load_wants_of
@@ -60,6 +62,7 @@ async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
         left_at = await load_last_published(store, project.name, filename) if filename else None
         by_file = await load_wants_of(store, project.name)
         needed = await load_needed_indexes(store)
+        advice = await load_advice_words(store, ProjectName(project.name), project.advised_names())
     wants = (
         by_file.get(filename, ())
         if filename
@@ -72,9 +75,9 @@ async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
         write_out(msgspec.json.encode({"format": 1, "project": shown}).decode())
         return
     selections = _selections(config)
-    lines = describe_project(project, selections)
+    lines = describe_project(project, selections, advice)
     if filename:
-        lines = describe_file(project, filename, selections, left_at=left_at)
+        lines = describe_file(project, filename, selections, left_at=left_at, advice=advice)
     lines += _words_of_wants(wants, is_needed_only=project.owner in needed)
     write_out("\n".join(folded(lines, stdout_width())))
 

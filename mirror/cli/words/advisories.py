@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mirror.cli.text import counted
+from mirror.core.words.advisory_words import words_of_vulnerable
 
 if TYPE_CHECKING:
     from mirror.state.advisories.vulnerable import VulnerableFile
@@ -16,10 +17,8 @@ _SHOWN = 5
 
 def vulnerable_words(file: VulnerableFile) -> str:
     """Return a vulnerable file, its advisories and the version in which it is fixed."""
-    named = f"{file.filename}: {file.level}, {', '.join(file.advisories)}"
-    if file.fixed is None:
-        return f"{named}; no fixed version is named"
-    return f"{named}; fixed in {file.fixed}, which is {'' if file.fixed_held else 'not '}held"
+    words = words_of_vulnerable(file.level, file.advisories, file.fixed, fixed_held=file.fixed_held)
+    return f"{file.filename}: {words}"
 
 
 def advisory_lines(report: Report) -> Iterator[str]:

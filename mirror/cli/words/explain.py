@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mirror.cli.text import counted, safe, size
 from mirror.core.names import ProjectName
-from mirror.core.rules.model import MIN_AGE
+from mirror.core.rules.model import EXCLUDE_VULNERABLE, MIN_AGE
 from mirror.state.readers.lookup import words_of_cooldown
 
 if TYPE_CHECKING:
@@ -17,15 +18,21 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-def describe_project(project: ProjectPart, selections: Mapping[str, Selection]) -> list[str]:
+def describe_project(
+    project: ProjectPart,
+    selections: Mapping[str, Selection],
+    advice: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
     """Return the indexes that list a project, its owner, its held files, and its missing files with
     the reasons.
+
+    ``advice``: words on the files that advisories name.
     """
     lines = [f"Project {project.name}"]
     lines += [f"  {part.index}: {_part(part, project, selections)}" for part in project.indexes]
     lines += [f"  {one.reason.value}: {one.detail}" for one in project.unserved]
-    lines += _held(project)
-    lines += _left_out(project)
+    lines += _held(project, advice)
+    lines += _left_out(project, advice)
     lines += _failures(project)
     return [safe(line) for line in lines]
 
@@ -36,10 +43,13 @@ def describe_file(
     selections: Mapping[str, Selection],
     *,
     left_at: float | None,
+    advice: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """Return whether a file is held and why not; ``left_at``: when it left the pages, if it was there."""
     lines = [f"File {filename} of project {project.name}"]
     lines += [f"  {line}" for line in _file(project, filename, selections)]
+    if filename in advice:
+        lines.append(f"  Advisories: {advice[filename]}")
     if left_at is not None and not any(file.filename == filename for file in project.held):
         from mirror.core.times import utc_text
 
@@ -88,7 +98,7 @@ def _look(part: IndexPart) -> str:
     return ""
 
 
-def _held(project: ProjectPart) -> Iterator[str]:
+def _held(project: ProjectPart, advice: Mapping[str, str]) -> Iterator[str]:
     if not project.held:
         yield "Held: nothing"
         return
@@ -98,17 +108,21 @@ def _held(project: ProjectPart) -> Iterator[str]:
         absent = (
             "; missing upstream, served until the next look confirms it" if file.is_absent else ""
         )
-        yield f"  {file.filename} ({file.index}, {size(file.size)}{absent})"
+        named = f": {advice[file.filename]}" if file.filename in advice else ""
+        yield f"  {file.filename} ({file.index}, {size(file.size)}{absent}){named}"
     yield from _more(len(project.held))
 
 
-def _left_out(project: ProjectPart) -> Iterator[str]:
+def _left_out(project: ProjectPart, advice: Mapping[str, str]) -> Iterator[str]:
     named = project.left_out()
     unnamed = sum(part.unnamed for part in project.indexes)
     if named or unnamed:
         yield f"Left out ({counted(len(named) + unnamed, 'file')}):"
     for filename, rule, index in named[:_SHOWN]:
-        yield f"  {filename}: {rule} of {index}{words_of_cooldown(project, index, filename)}"
+        until = words_of_cooldown(project, index, filename)
+        is_advised = rule == EXCLUDE_VULNERABLE and filename in advice
+        why = f": {advice[filename]}" if is_advised else until
+        yield f"  {filename}: {rule} of {index}{why}"
     yield from _more(len(named))
     yield from (f"  {line}" for line in _unnamed(project))
 

@@ -16,6 +16,7 @@ from mirror.serve.facts.reading import Reading
 from mirror.serve.facts.tree_pages import ListedBlob, PublishedPage, load_project_page
 from mirror.state.advisories.vulnerable import (
     VulnerableFile,
+    load_advice_words,
     load_not_judged,
     load_vulnerable,
     load_withdrawn_by_advisory,
@@ -23,7 +24,7 @@ from mirror.state.advisories.vulnerable import (
 from mirror.state.listing.sources import load_sources
 from mirror.state.missing.ledger import FailureRow
 from mirror.state.missing.unserved import Unserved, load_unserved
-from mirror.state.readers.lookup import IndexPart, ProjectPart, load_project, words_of_cooldown
+from mirror.state.readers.lookup import IndexPart, ProjectPart, load_project, words_of_left_out
 from mirror.state.shown.origins import FirstSeen, load_origins, load_shown, load_summary
 from mirror.state.store import Store
 
@@ -97,7 +98,7 @@ class ProjectFacts(msgspec.Struct, frozen=True, kw_only=True):
     indexes: tuple[IndexShare, ...]
     missing: tuple[MissingFacts, ...]
     left_out: tuple[tuple[str, str], ...]
-    """(filename, rule), where it is in cooldown with its end."""
+    """(filename, rule), with the end of a cooldown, or with the advisories."""
     vulnerable: tuple[VulnerableFile, ...]
     """Published files that advisories name."""
     not_judged: tuple[str, ...]
@@ -129,6 +130,7 @@ class _Known(msgspec.Struct, frozen=True, kw_only=True):
     vulnerable: tuple[VulnerableFile, ...]
     not_judged: tuple[str, ...]
     withdrawn: tuple[tuple[str, str], ...]
+    advice: Mapping[str, str]
 
 
 def load_project_facts(reading: Reading, name: ProjectName) -> ProjectFacts | None:
@@ -142,8 +144,10 @@ def load_project_facts(reading: Reading, name: ProjectName) -> ProjectFacts | No
 
 async def _load_known(store: Store, name: ProjectName) -> _Known:
     sources, unserved = await load_sources(store), await load_unserved(store)
+    part = await load_project(store, sources, unserved, name)
     return _Known(
-        part=await load_project(store, sources, unserved, name),
+        part=part,
+        advice=await load_advice_words(store, name, part.advised_names()),
         origins=await load_origins(store, name),
         summary=await load_summary(store, name),
         vulnerable=tuple(await load_vulnerable(store, limit=_MAX_ADVISED, project=name)),
@@ -175,20 +179,13 @@ def _facts(
         versions=tuple(_version(group, files, known.origins if known else {}) for group in groups),
         indexes=tuple(map(_index, part.indexes)) if part else (),
         missing=_missing(part) if part else (),
-        left_out=_left_out(part) if part else (),
+        left_out=tuple(words_of_left_out(known.part, known.advice)) if known else (),
         vulnerable=known.vulnerable if known else (),
         not_judged=known.not_judged if known else (),
         withdrawn=known.withdrawn if known else (),
         metadata=metadata,
         metadata_version=metadata_of[0] if metadata_of else None,
         dependencies=_dependencies(reading, metadata),
-    )
-
-
-def _left_out(part: ProjectPart) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (filename, f"{rule}{words_of_cooldown(part, index, filename)}")
-        for filename, rule, index in part.left_out()
     )
 
 

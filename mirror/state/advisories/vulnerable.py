@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 from packaging.version import Version
 
-from mirror.core.advisories.judging import version_in
+from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule, version_in
 from mirror.core.files.versions import parse_version
 from mirror.core.names import ProjectName
+from mirror.core.rules.model import Level
+from mirror.core.words.advisory_words import words_of_advisories, words_of_vulnerable
 from mirror.state.advisories.advised import AdvisedKind, ReportedFile, load_published_advised
 from mirror.state.entries.held import load_listed_filenames
 from mirror.state.rows import Columns
@@ -91,3 +93,32 @@ async def load_withdrawn_by_advisory(store: Store, project: ProjectName) -> list
         (project, AdvisedKind.WITHDRAWN.value, _MAX_NAMES),
     )
     return [(row.filename, ", ".join(row.ids)) for row in rows]
+
+
+class _AdvisoriesColumns(Columns, frozen=True):
+    advisories: str
+
+
+async def load_advice_words(
+    store: Store, project: ProjectName, left_out: Iterable[str]
+) -> dict[str, str]:
+    """Return words on a project's files that advisories name: held ones, and these left-out ones."""
+    words = {
+        one.filename: "vulnerable: "
+        + words_of_vulnerable(one.level, one.advisories, one.fixed, fixed_held=one.fixed_held)
+        for one in await load_vulnerable(store, limit=_MAX_NAMES, project=project)
+    }
+    not_judged = "not judged: a local build of a version that an advisory names"
+    words |= dict.fromkeys(await load_not_judged(store, project), not_judged)
+    row = await store.row_as(
+        _AdvisoriesColumns, "SELECT advisories FROM advisory WHERE project = ?", (project,)
+    )
+    if row is not None:
+        rule = AdvisoryRule(AdvisoryBook({project: row.advisories.encode()}), Level.NONE)
+        found = {filename: rule.find(project, filename) for filename in left_out}
+        words |= {
+            filename: words_of_advisories(advice.level.word, advice.ids)
+            for filename, advice in found.items()
+            if advice is not None
+        }
+    return words

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 import msgspec
 
 from mirror.core.names import ProjectName
-from mirror.core.rules.model import MIN_AGE
+from mirror.core.rules.model import EXCLUDE_VULNERABLE, MIN_AGE
 from mirror.core.times import utc_text
 from mirror.errors import Reason
 from mirror.state.listing.sources import SourceRow
@@ -78,6 +78,10 @@ class ProjectPart(msgspec.Struct, frozen=True, kw_only=True):
         """The index that owns it."""
         return next((part.index for part in self.indexes if part.owns), None)
 
+    def advised_names(self) -> list[str]:
+        """Return the names of the files that advisories keep out."""
+        return [name for name, rule, _ in self.left_out() if rule == EXCLUDE_VULNERABLE]
+
     def left_out(self) -> list[tuple[str, str, str]]:
         """Return (filename, rule, index) of the left-out files not held from another index, by
         filename; of a held one, where a rule keeps out other bytes for now.
@@ -90,6 +94,16 @@ class ProjectPart(msgspec.Struct, frozen=True, kw_only=True):
                     if name not in held or one.rule == MIN_AGE:
                         found.setdefault(name, (name, one.rule, part.index))
         return sorted(found.values())
+
+
+def words_of_left_out(project: ProjectPart, advice: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the left-out files, each with its rule and why: until when, or by which advisories."""
+    found = []
+    for filename, rule, index in project.left_out():
+        until = words_of_cooldown(project, index, filename)
+        named = f": {advice[filename]}" if rule == EXCLUDE_VULNERABLE and filename in advice else ""
+        found.append((filename, f"{rule}{until}{named}"))
+    return found
 
 
 def words_of_cooldown(project: ProjectPart, index: str, filename: str) -> str:

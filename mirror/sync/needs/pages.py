@@ -23,12 +23,12 @@ from mirror.core.names import ProjectName
 from mirror.core.offers import HIDING, Hidden, Offer, ProjectOffers
 from mirror.core.policy import Selected
 from mirror.core.rules.judge import words_of_rule
-from mirror.core.rules.model import NO_RULES, PRE_RELEASES, Admitted
+from mirror.core.rules.model import EXCLUDE_VULNERABLE, NO_RULES, PRE_RELEASES, Admitted
 from mirror.errors import MirrorError, Reason, StateError, TreeError, Unavailable, Withheld
 from mirror.logs import get_logger
 from mirror.state.entries.held import load_held
 from mirror.state.listing.due import Due, ProjectRow, load_due
-from mirror.state.missing.deferred import load_deferred_names
+from mirror.state.missing.deferred import DeferredName, load_deferred_names
 from mirror.state.missing.ledger import FailureRow, load_project_failures
 from mirror.state.wants.needs import NamedRow, load_named
 from mirror.sync.needs.metadata import MetadataReader
@@ -357,11 +357,11 @@ class CyclePages:
         if run.selection.policy.rules == NO_RULES:
             return []
         now = self._cycle.judged_at
-        return [
-            [one.filename, one.rule]
-            for one in await load_deferred_names(self._cycle.store, row.id)
-            if one.next_at is None or one.next_at > now
-        ]
+        waiting = await load_deferred_names(self._cycle.store, row.id)
+        # By the advisories that are in force now: they may be newer than that judgement.
+        names = [one.filename for one in waiting if one.rule == EXCLUDE_VULNERABLE]
+        advised = run.advisories.advised(row.name, names)
+        return [[one.filename, one.rule] for one in waiting if _still_waits(one, advised, now)]
 
     async def _ledger(self, run: IndexRun, row: ProjectRow) -> dict[str, FailureRow]:
         # loaded each time: a download may have failed since the page was read
@@ -418,6 +418,12 @@ def _refused_offers(run: IndexRun, selected: Selected) -> list[Offer]:
         for refusal in selected.refusals
         if refusal.filename
     ]
+
+
+def _still_waits(one: DeferredName, advised: Collection[str], now: float) -> bool:
+    if one.rule == EXCLUDE_VULNERABLE:
+        return one.filename in advised
+    return one.next_at is None or one.next_at > now
 
 
 def _waiting_offers(run: IndexRun, selected: Selected, held: dict[str, HeldFile]) -> list[Offer]:
