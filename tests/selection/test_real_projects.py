@@ -1,0 +1,163 @@
+"""Wants over an index of real projects, beside what uv and pip do when they are asked directly."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import pytest
+from corpus.index import load_corpus, publish_corpus
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packaging.pylock import Pylock
+
+from harness.wants import WantingMirror, proofs
+from mirror.config import TargetConfig
+from mirror.selection.targets import Environment, environments
+from simulator import ThreadedSimulator
+
+WANTS = ("fastapi[all]", "pandas", "jupyterlab", "pytest")
+TARGETS = (
+    TargetConfig(name="old", python=("3.11.9",), platforms=("linux-x86_64",), glibc="2.28"),
+    TargetConfig(name="arm", python=("3.13.1",), platforms=("linux-aarch64",), glibc="2.28"),
+    TargetConfig(name="desk", python=("3.12.4",), platforms=("windows-x86_64",)),
+)
+HERE = TargetConfig(
+    name="here",
+    python=(".".join(map(str, sys.version_info[:3])),),
+    platforms=(f"linux-{os.uname().machine}",),
+    glibc="2.28",
+)
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    with ThreadedSimulator(core_metadata=True) as index:
+        publish_corpus(index.state)
+        yield index
+
+
+def uv(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run uv with nothing of this machine's configuration."""
+    program = Path(sys.executable).with_name("uv")
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    command = [program if program.exists() else "uv", *arguments, "--cache-dir", folder / "cache"]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=env)
+
+
+def compiled(url: str, lines: Sequence[str], place: Environment, folder: Path) -> set[str] | None:
+    """Return the wheels that uv and ``packaging.pylock`` choose from the index itself; None where there is no answer."""
+    asked = folder / "asked.in"
+    asked.write_text("".join(f"{line}\n" for line in lines))
+    done = uv(
+        *("pip", "compile", "--quiet", "--format", "pylock.toml", "--only-binary", ":all:", "--default-index", url),
+        *("--python", sys.executable, "--python-version", place.uv_python_version),
+        *("--python-platform", place.uv_python_platform, asked),
+        folder=folder,
+    )
+    if done.returncode:
+        return None
+    lock = Pylock.from_dict(tomllib.loads(done.stdout))
+    chosen = lock.select(environment=place.markers, tags=list(place.tags))
+    return {wheel.filename for _, wheel in chosen}
+
+
+def test_real_requirements_for_three_targets(upstream, tmp_path: Path):
+    """Exactly the files that an independent calculation picks are mirrored; all of it is proved, and installs from the
+    tree where it can run.
+    """
+    mirror = WantingMirror(tmp_path / "mirror", {"main": upstream})
+    mirror.targets = TARGETS
+    mirror.want(*WANTS)
+    report = anyio.run(mirror.cycle)
+    assert report.failures == []
+    folder = tmp_path / "uv"
+    folder.mkdir()
+    places = [environments(target)[0] for target in TARGETS]
+    picked = [compiled(upstream.url, WANTS, place, folder) for place in places]
+    assert mirror.names() == {name for files in picked for name in files or ()}
+    found = anyio.run(proofs, mirror)
+    assert [one["target"].partition("/")[0] for one in found if one["installable"]] == [one.name for one in TARGETS]
+    tree = (mirror.root / "public/simple").as_uri()
+    upstream.take_requests()
+    for place in places:
+        options = ["--python-version", place.uv_python_version, "--python-platform", place.uv_python_platform]
+        done = uv("pip", "install", "--dry-run", "--target", folder / "t", "--only-binary", ":all:", "--default-index",
+                  f"{tree}/", *options, *WANTS, folder=folder)  # fmt: skip
+        # over file:// uv knows no metadata but that of the wheels that it opens: no network is asked
+        assert done.returncode == 0, done.stderr
+    assert upstream.take_requests() == []
+
+
+CORPUS = load_corpus()
+
+
+@st.composite
+def requirements(draw: st.DrawFn) -> list[str]:
+    """Return a few requirements over the corpus, some with bounds that exclude versions."""
+    lines = []
+    for project in draw(st.lists(st.sampled_from(sorted(CORPUS)), min_size=1, max_size=4, unique=True)):
+        bound = draw(st.sampled_from(["", "", "<=", ">=", "==", "<"]))
+        version = draw(st.sampled_from(sorted(CORPUS[project])))
+        lines.append(f"{project}{bound}{version}" if bound else project)
+    return lines
+
+
+@settings(
+    max_examples=max(2, settings.default.max_examples // 50),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(lists=st.lists(requirements(), min_size=3, max_size=4))
+def test_the_closure_is_what_uv_chooses(upstream, lists):
+    """For any requirements the mirrored set equals that of ``uv pip compile`` asked directly, and none where uv has none;
+    pip installs the first of them from the tree.
+    """
+    work = Path(tempfile.mkdtemp())
+    try:
+        mirror = WantingMirror(work / "mirror", {"main": upstream})
+        mirror.targets = (HERE,)
+        mirror.wants = tuple(w for number, lines in enumerate(lists) for w in mirror.wanted(*lines, name=f"w{number}"))
+        anyio.run(mirror.cycle)
+        place = environments(HERE)[0]
+        expected = [compiled(upstream.url, lines, place, work) for lines in lists]
+        query = "SELECT r.want, w.filename FROM wanted w JOIN resolution r ON r.id = w.resolution WHERE w.part = 'set'"
+        rows = mirror.query(query)
+        found = [{name for want, name in rows if want == f"w{number}"} for number in range(len(lists))]
+        assert found == [files or set() for files in expected]
+        first = next((lines for lines, files in zip(lists, expected, strict=True) if files), None)
+        if first is not None:
+            pip = [
+                sys.executable,
+                "-m",
+                "pip",
+                "--isolated",
+                "--disable-pip-version-check",
+                "--no-cache-dir",
+                "install",
+            ]
+            tree = f"{(mirror.root / 'public/simple').as_uri()}/"
+            done = subprocess.run(
+                [
+                    *pip,
+                    "--quiet",
+                    "--no-deps" if len(first) > 3 else "--quiet",
+                    "--index-url",
+                    tree,
+                    "--target",
+                    work / "t",
+                    *first,
+                ],
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
