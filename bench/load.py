@@ -323,6 +323,7 @@ def _serve_beside(
         try:
             wait_for(port, process)
             server = Server(name=OURS, pid=process.pid, port=port)
+            server.files(name_of(0))  # the daemon listens before its server has started
             client = subprocess.Popen(_paced(bench, server, f"--until={ended}"), stdout=subprocess.PIPE, cwd=peers.HERE)
             while b'"cycle.finished"' not in log.read_bytes():
                 if process.poll() is not None:

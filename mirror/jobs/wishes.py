@@ -115,8 +115,13 @@ def read_list(path: Path) -> tuple[ProjectName, ...]:
 
 
 async def take_wishes(config: Config, names: Sequence[ProjectName]) -> TakenWishes:
-    """Add the names of a file from beyond a gap to the list for review. Raises ``TreeError``."""
+    """Add the names of a file from beyond a gap to the list for review.
+
+    Raises ``TreeError``; ``StateError`` where there is no mirror.
+    """
     await check_user(config.mirror)
+    async with open_store_for_reading(config.mirror.state):
+        pass  # a list in a folder that is no mirror would be read by nobody
     file = WishFile(carried_wishes(Layout(config.mirror.root)))
     before = set(await anyio.to_thread.run_sync(file.load))
     no_room = await anyio.to_thread.run_sync(file.add, names)

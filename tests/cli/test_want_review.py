@@ -267,3 +267,7 @@ def test_a_list_is_carried_across(review: Review, tmp_path: Path) -> None:
         review.run("bundle", "acknowledge", str(tmp_path / "receipt.json"), "--wishes", str(path), *root, code=2)
     review.run("bundle", "acknowledge", "--wishes", str(tmp_path / "gone"), *root, code=2)
     review.run("bundle", "acknowledge", *root, code=2)
+    path.write_text("typo\n")
+    (tmp_path / "no-mirror").mkdir()
+    review.run("bundle", "acknowledge", "--wishes", str(path), "--root", str(tmp_path / "no-mirror"), code=6)
+    assert list((tmp_path / "no-mirror").iterdir()) == []
