@@ -68,3 +68,19 @@ async def test_many_targets_at_once(tmp_path: Path, simulator) -> None:
         ("page", "mid", None, 200),
         ("page", "deep", None, 200),
     ]
+
+
+async def test_serials_of_pages_alone_confirm_nothing(tmp_path: Path, simulator) -> None:
+    """Where no root lists serials, those of the pages say nothing: a wanted page is asked for in each cycle."""
+    main = await simulator(serials=True)
+    add(main, "app", "1.0")
+    mirror = WantingMirror(tmp_path / "mirror", {"main": main})
+    mirror.indexes["main"] |= {"list": "config", "projects": ("app",), "select": "needed"}
+    mirror.want("app")
+    await mirror.cycle()
+    main.take_requests()
+    await mirror.cycle()
+    assert requests(main) == [("page", "app", None, 304)]
+    add(main, "app", "2.0")
+    await mirror.cycle()
+    assert mirror.names() == {"app-1.0-py3-none-any.whl", "app-2.0-py3-none-any.whl"}

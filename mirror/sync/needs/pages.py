@@ -126,8 +126,9 @@ class CyclePages:
         if (
             known is not None
             and due.trust_serials
-            and row.listed_serial in {None, known.serial}
-            and known.serial
+            # A page's own serial says nothing where the root lists none to compare it with.
+            and row.listed_serial is not None
+            and row.listed_serial == known.serial
         ):
             return EarlyLook(validators=known, origin=row.page_origin, page=self._kept(page))
         if page is not None and run.name in self._resting:
