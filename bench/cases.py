@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -254,6 +255,47 @@ def start(bench: Bench) -> Result:
     return Result(name="start", title=_of(start), comparison=found, goals=[goal])
 
 
+RULES = """
+[rules]
+min-age = "7d"
+urgent = ["our-*"]
+not-after = "2100-01-01"
+pre-releases = "where-needed"
+yanked = "never"
+newest = 50
+versions = ["nothing<1"]
+platforms = "targets"
+exclude-vulnerable = "all"
+advisories = "{advisories}"
+
+[[target]]
+name = "linux"
+python = ["3.11", "3.12", "3.13"]
+platforms = ["linux-x86_64", "linux-aarch64"]
+"""
+
+
+def ruled(bench: Bench) -> Result:
+    """Cold fill of 1,000 projects with all rules set, tmpfs."""
+    shape = Shape(projects=30 if bench.is_tiny else 1_000, files=3, file_bytes=20 * 1024)
+    advisories = bench.tmpfs / "osv"
+    advisories.mkdir()
+    for number in range(2_000):
+        project = {"ecosystem": "PyPI", "name": f"elsewhere-{number}"}
+        affected = [{"package": project, "versions": ["1.0"]}]
+        record = {"id": f"PYSEC-2026-{number}", "modified": "2026-01-01T00:00:00Z", "affected": affected}
+        (advisories / f"PYSEC-2026-{number}.json").write_text(json.dumps(record))
+    with bench.upstream(shape) as (_, upstream):
+        contenders = [
+            peers.mirror(upstream, shape, config=RULES.format(advisories=advisories)),
+            peers.mirror(upstream, shape, name="no rules"),
+        ]
+        found = compare(contenders, bench.rounds, bench.tmpfs / "run", upstream)
+    shutil.rmtree(advisories)
+    goal = Goal(text="of the time without rules", value=found.ratio("no rules"), limit=1.1)
+    return Result(name="ruled", title=_of(ruled), comparison=found, goals=[goal])
+
+
 CASES: dict[str, Callable[[Bench], Result]] = {
     "start": start,
     "cold-small": cold_small,
@@ -265,6 +307,7 @@ CASES: dict[str, Callable[[Bench], Result]] = {
     **closer.CASES,
     "changed": changed,
     "killed": killed,
+    "ruled": ruled,
     "growth": growth,
     "load-pages": load.load_pages,
     "load-small-files": load.load_small_files,

@@ -295,6 +295,8 @@ class Cycle(msgspec.Struct, kw_only=True):
     resting: tuple[IndexRun, ...] = ()
     """Indexes that this cycle does not read, as they were read last: wants may need their files."""
     has_blobs: bool = True
+    has_sights: bool = True
+    """Whether any file was ever published, or seen and kept out: else no page has first sights."""
     has_overlays: bool = False
     """Whether an index of the configuration adds files to the projects of another."""
     policies: tuple[IndexPolicy, ...] = ()

@@ -137,6 +137,15 @@ async def load_sights(store: Store, project: int) -> dict[Sight, float]:
     return {(row.filename, row.digest): row.seen_at for row in rows}
 
 
+async def has_sights(store: Store) -> bool:
+    """Return whether any first sight is recorded, or follows from a file that was published."""
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM first_sight) OR EXISTS (SELECT 1 FROM entry)"
+        " OR EXISTS (SELECT 1 FROM published_name)"
+    )
+    return bool(await store.value(query))
+
+
 async def load_published_names(store: Store, project: int) -> set[str]:
     """Return the names under which files of a project were published and no longer are."""
     return set(

@@ -77,8 +77,8 @@ async def facts_of(
         listed=names,
         advised=run.advisories.advised(page.name, names),
     )
-    if not book.is_dated:
-        return facts
+    if not book.is_dated or not cycle.has_sights:
+        return facts  # nothing was ever held: nothing has a first sight, and no name is known
     return msgspec.structs.replace(
         facts,
         sights=await load_sights(cycle.store, row.id),
