@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -10,7 +12,7 @@ from harness.advisories import Database, osv
 from harness.in_process import Mirror, requests
 from harness.upkeep import lose_state, repair
 from mirror.config.rules import IndexRulesConfig
-from mirror.errors import ConfigError
+from mirror.errors import ConfigError, DiskFull
 from simulator import Status, build_sdist
 
 
@@ -290,3 +292,25 @@ async def test_a_state_that_was_lost_is_judged_again(index, mirror, database):
     database.add(osv("MAL-1", "app", versions=["1.0"]))
     await mirror.cycle()
     assert names(mirror) == ["app-2.0.tar.gz"]
+
+
+async def test_a_cycle_that_ends_before_it_looks_at_the_database_changes_no_judgement(
+    index, mirror, database, monkeypatch
+):
+    """A full disk at the start, after a cycle that was killed: withdrawn files stay withdrawn."""
+    add(index, "1.0")
+    await mirror.cycle()
+    database.add(osv("MAL-1", "app"))
+    await mirror.cycle()
+    kept = mirror.query("SELECT * FROM advised")
+    with closing(sqlite3.connect(mirror.root / "state.db")) as state, state:
+        state.execute("UPDATE meta SET value = json_set(value, '$.judged_revision', 0) WHERE key = 'advisories'")
+
+    async def full(*_arguments):
+        raise DiskFull(path="staging", problem="the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mirror.sync.cycle.sweep_before", full)
+        await mirror.cycle()
+    assert mirror.exit_code == 6
+    assert mirror.query("SELECT * FROM advised") == kept

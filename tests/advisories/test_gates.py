@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import msgspec
 import pytest
 
 from harness.advisories import Database, osv
@@ -11,6 +12,7 @@ from harness.snapshots import opened, snapshot
 from mirror.cli.words.explain import describe_project
 from mirror.errors import StillWithdrawn
 from mirror.exit_codes import exit_code_for
+from mirror.serve.api.objects import StatusAdvisories
 from mirror.serve.facts.reading import Reading
 from mirror.serve.facts.tree_pages import NameList
 from mirror.serve.people.views import Site, project_page
@@ -138,6 +140,7 @@ def test_a_withdrawn_file_is_served_nowhere_and_shown_as_withdrawn(gap):
             return status_object(await load_status(holdings.store, gap.config, max_failures=5))
 
     shown = anyio.run(status)["advisories"]
+    assert msgspec.to_builtins(msgspec.convert(shown, StatusAdvisories)) == shown
     assert shown["date"] == "2026-06-01T00:00:00Z"
     assert (shown["taken"], shown["vulnerable"], shown["withdrawn"]) == (True, 1, 1)
     gap.database.add(osv("MAL-1", "alpha", withdrawn="2026-07-01T00:00:00Z"))

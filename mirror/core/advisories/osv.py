@@ -36,6 +36,8 @@ _MALWARE: Final = "MAL-"
 _VERSIONED: Final = frozenset({"ECOSYSTEM", "SEMVER"})
 _ID: Final = re.compile(r"[!-~]{1,200}\Z")
 _MAX_DETAIL: Final = 200
+_MAX_EVENTS: Final = 10_000
+"""Maximum number of events for one project; each is compared with each of its files."""
 
 
 class BadRecord(Exception):
@@ -155,6 +157,8 @@ def _read_affected(
     """``has_word``: the record names its severity, so that scores do not count."""
     versions = tuple(affected.versions or ())
     ranges = [one for one in affected.ranges or () if one.events]
+    if sum(len(one.events or ()) for one in ranges) > _MAX_EVENTS:
+        raise BadRecord(f"has more than {_MAX_EVENTS} events for one project")
     read = tuple(_events(one.events or ()) for one in ranges if one.type in _VERSIONED)
     is_bare = is_malware and not versions and not ranges
     scores = () if has_word else affected.severity

@@ -25,6 +25,7 @@ Event = tuple[str, str]
 
 _START: Final = "0"
 """As ``introduced``: before every version."""
+_LONGEST_VERSION: Final = 240
 _END: Final = "*"
 """As ``limit``: after every version."""
 
@@ -56,7 +57,7 @@ class Range:
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._events = _ordered(events)
-        self._limits = [parse_version(text) for kind, text in events if kind == LIMIT]
+        self._limits = [_read_version(text) for kind, text in events if kind == LIMIT]
 
     def holds(self, version: Version) -> bool:
         """Return whether a version is in the range."""
@@ -87,7 +88,7 @@ class AffectedVersions:
     def __init__(self, affected: Affected) -> None:
         self._affected = affected
         self._versions = frozenset(
-            version for text in affected.versions if (version := parse_version(text)) is not None
+            version for text in affected.versions if (version := _read_version(text)) is not None
         )
         self.ranges = tuple(map(Range, affected.ranges))
 
@@ -114,6 +115,11 @@ class AffectedVersions:
         return Meaning.UNJUDGED if is_near else Meaning.OTHER
 
 
+def _read_version(text: str) -> Version | None:
+    """Return a version; None for a text that is none, or longer than a file's name could hold."""
+    return parse_version(text) if len(text) <= _LONGEST_VERSION else None
+
+
 def is_unbounded(events: Iterable[Event]) -> bool:
     """Return whether a range holds every version: from the start, without an end."""
     listed = list(events)
@@ -130,7 +136,7 @@ def _ordered(events: Sequence[Event]) -> list[tuple[str, Version | None]]:
     comes after ``introduced``: that version alone is meant.
     """
     read = [
-        (kind, None if text == _START and kind == INTRODUCED else parse_version(text))
+        (kind, None if text == _START and kind == INTRODUCED else _read_version(text))
         for kind, text in events
         if kind != LIMIT
     ]

@@ -162,6 +162,20 @@ class StatusLargest(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
+class StatusAdvisories(msgspec.Struct, frozen=True, kw_only=True):
+    """The advisories in force, and the number of files that they name."""
+
+    date: Time | None
+    taken: bool
+    problem: str | None
+    taken_at: Time | None
+    records: int
+    vulnerable: int
+    not_judged: int
+    withdrawn: int
+    withdrawn_somewhere: int
+
+
 class StatusObject(msgspec.Struct, frozen=True, kw_only=True):
     """``/-/api/v1/status``: as ``mirror status --json``, without paths of the host."""
 
@@ -182,6 +196,7 @@ class StatusObject(msgspec.Struct, frozen=True, kw_only=True):
     not_served: list[StatusNotServed]
     failures_total: int
     failures: list[StatusFailure]
+    advisories: StatusAdvisories | msgspec.UnsetType = msgspec.UNSET
 
 
 class ListedProject(msgspec.Struct, frozen=True, kw_only=True):

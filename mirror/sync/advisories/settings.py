@@ -31,6 +31,9 @@ class Judges(msgspec.Struct, frozen=True, kw_only=True):
         """Return the rule of one index."""
         return self.of_index.get(index, self.others)
 
+    is_ready: bool = False
+    """Whether the database of this cycle was looked at."""
+
     @property
     def text(self) -> str:
         """All rules as one text: another one judges every file again."""

@@ -87,7 +87,7 @@ async def take_advisories(cycle: Cycle) -> AdvisoryNote | None:
         return AdvisoryRule(book, level, ignored, is_blocked=is_blocked)
 
     of_index = {policy.name: rule(policy.rules) for policy in cycle.policies}
-    cycle.judges = Judges(of_index=of_index, others=rule(cycle.advisories.rules))
+    cycle.judges = Judges(of_index=of_index, others=rule(cycle.advisories.rules), is_ready=True)
     for run in cycle.runs:
         run.advisories = cycle.judges.of(run.name)
     return note

@@ -67,7 +67,7 @@ async def judge_by_advisories(cycle: Cycle, publisher: Publisher, note: Advisory
 async def judge_new_files(cycle: Cycle) -> None:
     """Judge the files that came in since the last time: a local build may need a person's look."""
     note = await load_advisory_note(cycle.store)
-    if note is None or cycle.advisories.path is None:
+    if note is None or cycle.advisories.path is None or not cycle.judges.is_ready:
         return
     revision = await load_last_revision(cycle.store)
     if revision == note.judged_revision:

@@ -149,9 +149,12 @@ def test_first_fixed_version(records, fixed):
         b'{"id": "A", "aliases": "B"}',
         b'{"id": "A"',
         b'{"id": "\xff"}',
+        b'{"id": "A", "affected": [{"package": {"ecosystem": "PyPI", "name": "foo"}, "ranges": [{"type": "GIT", "events": ['
+        + b", ".join([b'{"fixed": "a"}'] * 10_001)
+        + b"]}]}]}",
         b'{"id": "A", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_what_is_no_record(data):
     """A file that is no record is refused by a short text without control characters."""

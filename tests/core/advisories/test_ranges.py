@@ -98,6 +98,12 @@ CASES = {
     "malware-range": (malware(introduced("1.0"), fixed("1.1")), ["1.0"], ["1.1"], ["1.0+x"]),
     "end-that-is-no-version": (record(ZERO, fixed("2004d-final")), ["1.0"], [], []),
     "beginning-that-is-no-version": (record(introduced("odd-one"), fixed("2")), ["1.0"], ["2"], []),
+    "versions-of-very-many-digits": (
+        record(ZERO, fixed("9" * 5000), versions=["1." + "0" * 5000]),
+        ["1.0"],
+        [],
+        ["1+x"],
+    ),
     "name-otherwise-spelled": (record(ZERO, name="Foo"), ["1.0"], [], []),
     "another-name": (record(ZERO, name="bar"), [], ["1.0"], []),
     "suffixed-ecosystem": (
