@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from datetime import UTC, datetime
 
 import pytest
 
-from harness.in_process import DAY_S, Mirror, counters, requests
+from harness.in_process import DAY_S, Mirror, counters, in_another_thread, requests
+from harness.upkeep import lose_state, repair
 from simulator import Status, build_sdist
 
 
@@ -240,5 +243,54 @@ async def test_a_file_that_fails_at_the_end_of_its_cooldown_is_in_the_ledger(ind
     await mirror.cycle()
     assert (names(mirror), mirror.exit_code) == ([], 5)
     assert mirror.query("SELECT count(*) FROM deferred") == [(0,)]
+    await mirror.cycle()
+    assert names(mirror) == [name]
+
+
+async def test_a_kill_after_the_file_came(index, mirror):
+    """The cycle was killed before the end of the page's work was recorded: the next one takes the held file as it is."""
+    name = add(index, mirror, "1.0", age=1)
+    await mirror.cycle()
+    [row] = mirror.query("SELECT * FROM deferred")
+    mirror.clock.advance(7 * DAY_S)
+    await mirror.cycle()
+    put_back(mirror, row)
+    requests(index)
+    report = await mirror.cycle()
+    assert (names(mirror), rules(report)) == ([name], ({}, None))
+    assert ("file", "app", name, 200) not in requests(index)
+    assert mirror.query("SELECT count(*) FROM deferred") == [(0,)]
+
+
+@in_another_thread
+def put_back(mirror, row):
+    with contextlib.closing(sqlite3.connect(mirror.root / "state.db")) as connection, connection:
+        connection.execute(f"INSERT INTO deferred VALUES ({', '.join('?' * len(row))})", row)
+
+
+async def test_a_project_that_leaves_is_waited_for_no_more(index, mirror):
+    """The root lists a project no more: its files in cooldown are forgotten with it."""
+    add(index, mirror, "1.0", age=1)
+    add(index, mirror, "1.0", age=9, project="other")
+    await mirror.cycle()
+    index.state.unlist_project("app")
+    for _ in range(2):
+        report = await mirror.cycle()
+    assert rules(report) == ({}, None)
+    assert mirror.query("SELECT count(*) FROM deferred") == [(0,)]
+
+
+async def test_a_rebuilt_state_removes_nothing(index, mirror):
+    """The state is lost and rebuilt from the tree: files without upload times stay on the pages while they wait again."""
+    mirror.rules = {}
+    name = add(index, mirror, "1.0", age=None)
+    await mirror.cycle()
+    lose_state(mirror)
+    await repair(mirror)
+    mirror.rules = {"min_age_s": 7 * DAY_S}
+    for _ in range(4):
+        await mirror.unchecked_cycle()
+        assert names(mirror) == [name]
+    mirror.clock.advance(7 * DAY_S)
     await mirror.cycle()
     assert names(mirror) == [name]

@@ -18,6 +18,7 @@ from mirror.state.entries.claims import forget_later_indexes
 from mirror.state.entries.pages import mark_pages
 from mirror.state.listing.columns import FORGET_VALIDATORS, ProjectKey
 from mirror.state.listing.sources import UNCLAIMED, load_sources
+from mirror.state.missing.deferred import forget_deferred
 from mirror.state.missing.left_out import forget_left_out
 from mirror.state.parameters import chunks, marks
 from mirror.state.rows import Columns
@@ -238,7 +239,9 @@ async def record_removals(
             " digest = NULL, selection = NULL, claims = NULL WHERE id = ?",
             [(r.project,) for r in removals if r.leaves],
         )
-        await forget_left_out(tx, [r.project for r in removals if r.leaves])
+        leaving = [r.project for r in removals if r.leaves]
+        await forget_left_out(tx, leaving)
+        await forget_deferred(tx, leaving)
         await tx.executemany(
             f"{FORGET_VALIDATORS} id = ?", [(r.project,) for r in removals if r.forgets]
         )

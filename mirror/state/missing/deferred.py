@@ -60,6 +60,11 @@ def _listed_columns(file: ListedFile, links: KeptLinks) -> tuple[str, bool]:
     return msgspec.json.encode(kept).decode(), is_incomplete(kept.url)
 
 
+async def forget_deferred(tx: Transaction, projects: Sequence[int]) -> None:
+    """Forget the deferred files of projects that leave."""
+    await tx.executemany("DELETE FROM deferred WHERE project = ?", [(one,) for one in projects])
+
+
 async def load_deferred(store: Store, project: int, source: int) -> list[DeferredFile]:
     """Return the deferred files of one project of one index, by name."""
     links = store.links_of(source)
@@ -94,7 +99,8 @@ async def load_deferred_names(store: Store, project: int) -> list[DeferredName]:
 async def next_end(store: Store, source: int) -> float | None:
     """Return when the next cooldown of an index ends; None where no file is in one."""
     query = (
-        "SELECT min(next_at) FROM deferred WHERE source = ? AND next_at IS NOT NULL AND rule = ?"
+        "SELECT min(next_at) FROM deferred WHERE source = ? AND rule = ?"
+        " AND next_at > coalesce((SELECT started_at FROM cycle ORDER BY id DESC LIMIT 1), 0)"
     )
     found: float | None = await store.value(query, (source, MIN_AGE))
     return found

@@ -146,7 +146,11 @@ async def judge_again(
     facts = RuleFacts(
         now=cycle.judged_at,
         held=held.keys(),
-        replaced=held.keys() & (waiting.keys() | failed.keys()),
+        replaced={
+            name
+            for name in held.keys() & (waiting.keys() | failed.keys())
+            if same_bytes(files[name], held[name]) is not True
+        },
         needed=_needed(cycle, run, row),
         advised=run.advisories.advised(row.name, files),
     )
@@ -158,7 +162,11 @@ async def judge_again(
         )
     judged = book.judge(row.name, files, facts, {name: w.after for name, w in waiting.items()})
     out = judged.out
-    released = [one.file for name, one in waiting.items() if name not in out]
+    released = [
+        one.file
+        for name, one in waiting.items()
+        if name not in out and (name not in held or name in facts.replaced)
+    ]
     displaced = [
         Removal(held=known, kind=RemovalKind.DISPLACED)
         for name, known in held.items()
