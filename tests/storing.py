@@ -55,6 +55,7 @@ class Prefix:
         self.store, self.name = store, name
         self.address = f"s3://{BUCKET}/{name}"
         self.env = store.env
+        """The variables by which the program under test reaches it; a test may change them."""
         self._objects = S3Store(
             BUCKET,
             prefix=name,

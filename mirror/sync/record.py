@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import anyio.to_thread
@@ -44,6 +45,8 @@ _WAITING = 512
 """Maximum number of queued events."""
 _WAITING_BYTES = 32 * 1024 * 1024
 """Maximum number of bytes of finished files that wait in memory; later files wait in staging."""
+_REPLACED_AT_ONCE = 16
+"""Maximum number of files at a time that are put over others in an object store."""
 _BATCH = 512
 _MANY = 8
 _GATHER_S = 0.05
@@ -324,15 +327,24 @@ class Recorder:
     def _replace(self, placed: _Placed, durable: _Recorded, refused: _Refused) -> _Placed:
         """Move files from staging over files at their paths that are not durable."""
         files = self._cycle.files
-        kept: _Placed = []
-        for event, blob in placed:
-            known = durable.get((blob.sha256, blob.filename))
+
+        def replace(item: tuple[FileStaged | BlobPlaced, PlacedBlob]) -> PlacedBlob | TreeError:
+            blob = item[1]
             try:
-                kept.append((event, blob if blob.aside is None else files.replace(blob, known)))
+                known = durable.get((blob.sha256, blob.filename))
+                return blob if blob.aside is None else files.replace(blob, known)
             except TreeError as exc:
                 if not files.fails_alone(exc):
                     raise
-                refused.append((event, exc))
+                return exc
+
+        kept: _Placed = []
+        with ThreadPoolExecutor(_REPLACED_AT_ONCE if files.places_early else 1) as threads:
+            for (event, _), result in zip(placed, threads.map(replace, placed), strict=True):
+                if isinstance(result, TreeError):
+                    refused.append((event, result))
+                else:
+                    kept.append((event, result))
         return kept
 
     def _place(

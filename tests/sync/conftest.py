@@ -16,10 +16,7 @@ from storing import ObjectStore
 BOTH_TREES = frozenset(
     {
         "test_cycle_first",
-        "test_cycle_removed",
         "test_cycle_replaced",
-        "test_cycle_withheld",
-        "test_cycle_failures",
     }
 )
 """The files whose tests run against a tree on the disk and against one in an object store.

@@ -30,6 +30,7 @@ CALL_S: Final = 15.0
 """Deadline of a call of the lock, of a page and of a delete, tries included."""
 _ANSWER_S: Final = 12.0
 """Until obstore itself gives up, so that its own error is the one that is reported."""
+_RETRIES: Final = 5
 _PART_BYTES: Final = 8 << 20
 _MOST_PARTS: Final = 9_000
 """Maximum number of parts of an upload; engines take 10,000."""
@@ -293,6 +294,8 @@ class ObjectClient:
                 raise self._error("", "there is no such bucket; check `tree`") from exc
             raise _Missing(key) from exc
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as exc:
+            if _FULL.search(str(exc)):
+                raise self._failed(key, exc) from exc
             problem = (
                 f"the store denies access ({_code(exc)}); check its credentials and its policy"
             )
@@ -320,11 +323,14 @@ class ObjectClient:
                 path=self.address.shown(key),
                 problem="the store is full; free some space there or raise its quota",
             )
+        if "timed out" in text or "timeout" in text.partition("retry_timeout")[0]:
+            return self._error(key, "the store gave no answer in time")
         if _SLOW.search(text):
             return self._error(key, "the store is overloaded (503) and was asked several times")
-        return self._error(
-            key, f"the store can't be reached or answers with an error: {_code(error)}"
-        )
+        what = "can't be reached, or gave no answer in time"
+        if "error sending request" not in text:
+            what = "answers with an error"
+        return self._error(key, f"the store {what}: {_code(error)}")
 
     def _error(self, key: str, problem: str) -> TreeError:
         return TreeError(path=self.address.shown(key), problem=problem)
@@ -386,7 +392,7 @@ def _open(
         config={**settings, "checksum_algorithm": "SHA256"},
         client_options={**options, "timeout": timedelta(seconds=timeout_s)},
         retry_config={
-            "max_retries": 5,
+            "max_retries": _RETRIES,
             "retry_timeout": timedelta(seconds=timeout_s),
             "backoff": {
                 "init_backoff": timedelta(milliseconds=100),

@@ -137,6 +137,9 @@ class ObjectPages:
                 etag = self._judge(key)
                 self._gate.enter_for_page()
                 continue
+            except TreeError:
+                self._gate.enter_for_page()  # where the lock was lost, that is the cause
+                raise
             self._tags[key] = self._written[key] = new
             return
         raise self._foreign(key, "somebody else writes it at the same time")

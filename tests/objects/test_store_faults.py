@@ -1,0 +1,194 @@
+"""Faults of a store between it and the program: each is named, nothing is lost, and the next cycle completes."""
+
+import contextlib
+import http.client
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from harness.in_process import offered
+from mirror.tree.objects import client as client_module
+from simulator import build_wheel
+
+_FAULT = "<?xml version='1.0'?><Error><Code>{}</Code><Message>as a test wants it</Message></Error>"
+
+
+class FaultyFront(ThreadingHTTPServer):
+    """A front of the store that passes requests on, or answers some of them by itself."""
+
+    daemon_threads = True
+
+    def __init__(self, endpoint):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.store = endpoint.removeprefix("http://")
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.rule = lambda method, path: None
+        self.requests = []
+        self.stopped = threading.Event()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _pass_on(self):
+        front, method, path = self.server, self.command, self.path
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        front.requests.append((method, path))
+        fault = front.rule(method, path)
+        if fault == "hang":
+            front.stopped.wait()
+            self.close_connection = True
+            return
+        if isinstance(fault, tuple):
+            status, code = fault
+            self._answer(status, [], _FAULT.format(code).encode())
+            return
+        status, headers, data = self._ask(method, path, body)
+        if fault == "lose":  # it was done, and nobody hears of it
+            self.close_connection = True
+            return
+        self._answer(status, headers, data, is_cut=fault == "cut")
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass_on  # noqa: N815 - named by the library
+
+    def _ask(self, method, path, body):
+        connection = http.client.HTTPConnection(self.server.store)
+        with contextlib.closing(connection):
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            hidden = {"connection", "transfer-encoding", "content-length"} - (
+                {"content-length"} if method == "HEAD" else set()
+            )
+            return answer.status, [h for h in answer.getheaders() if h[0].lower() not in hidden], answer.read()
+
+    def _answer(self, status, headers, data, *, is_cut=False):
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        if not any(name.lower() == "content-length" for name, _ in headers):
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[:-5] if is_cut else data)
+        self.close_connection = is_cut
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def front(object_store):
+    started = FaultyFront(object_store.endpoint)
+    thread = threading.Thread(target=started.serve_forever)
+    thread.start()
+    yield started
+    started.stopped.set()
+    started.shutdown()
+    thread.join()
+    started.server_close()
+
+
+@pytest.fixture
+async def mirror(simulator, mirror_of, front, monkeypatch):
+    """A mirror with a first cycle behind it, which reaches its store by the front from then on."""
+    index = await simulator()
+    index.state.publish("alpha", *build_wheel("alpha", "1.0"))
+    made = mirror_of(index)
+    made.index = index
+    await made.cycle()
+    monkeypatch.setattr(client_module, "_RETRIES", 1)
+    made.env["AWS_ENDPOINT_URL"] = front.url
+    made.prefix.env["AWS_ENDPOINT_URL"] = front.url
+    index.state.publish("alpha", *build_wheel("alpha", "2.0"))
+    return made
+
+
+BLOB, PAGE, LOCK = r"/files/.*\.whl$", r"/simple/alpha/", r"/\.lock"
+
+FAULTS = {
+    "full": ("PUT", BLOB, (507, "InsufficientStorage"), "the store is full"),
+    "quota": ("PUT", BLOB, (403, "QuotaExceeded"), "the store is full"),
+    "denied": ("PUT", BLOB, (403, "AccessDenied"), "the store denies access (AccessDenied"),
+    "denied-page": ("PUT", PAGE, (403, "AccessDenied"), "the store denies access (AccessDenied"),
+    "bucket": ("PUT", BLOB, (404, "NoSuchBucket"), "there is no such bucket; check `tree`"),
+    "slow": ("PUT", BLOB, (503, "SlowDown"), "the store is overloaded (503)"),
+    "slow-lock": ("GET", LOCK, (503, "SlowDown"), "the store is overloaded (503)"),
+    "error": ("PUT", PAGE, (500, "InternalError"), "InternalError"),
+    "cut": ("GET", r"/simple-json/index.html", "cut", "simple-json/index.html"),
+    "hang": ("PUT", PAGE, "hang", "gave no answer in time"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_faults(mirror, front, monkeypatch, name):
+    """A fault ends the cycle with exit code 6 and its cause; held files stay published, and the next cycle completes."""
+    verb, pattern, fault, words = FAULTS[name]
+    front.rule = lambda method, path: fault if method == verb and re.search(pattern, path) else None
+    if name == "hang":
+        monkeypatch.setattr(client_module, "_ANSWER_S", 0.5)
+    report = await mirror.unchecked_cycle()
+    assert mirror.exit_code == 6
+    assert words in str(report.aborted)
+    page = json.loads(mirror.prefix.read("simple-json/alpha/index.html"))
+    assert len(page["files"]) >= 1
+    assert mirror.prefix.env["AWS_SECRET_ACCESS_KEY"] not in str(report.aborted)
+    front.rule = lambda method, path: None
+    await mirror.cycle()
+    assert mirror.exit_code == 0
+    assert mirror.files() == offered(mirror.index)
+
+
+@pytest.mark.parametrize("pattern", [BLOB, PAGE, LOCK, r"/simple/index.html"], ids=["blob", "page", "lock", "root"])
+async def test_lost_answers(mirror, front, pattern):
+    """A put that was done although its answer was lost is repeated by the library, and recognised as the own one."""
+    lost = []
+
+    def lose_once(method, path):
+        if method == "PUT" and re.search(pattern, path) and not lost:
+            lost.append(path)
+            return "lose"
+        return None
+
+    front.rule = lose_once
+    await mirror.cycle()
+    assert lost
+    assert mirror.exit_code == 0
+    assert mirror.files() == offered(mirror.index)
+
+
+async def test_slow_down_is_waited_for(mirror, front):
+    """A store that asks for patience once gets it."""
+    seen = []
+
+    def once(method, path):
+        if method == "PUT" and path not in seen:
+            seen.append(path)
+            return (503, "SlowDown")
+        return None
+
+    front.rule = once
+    await mirror.cycle()
+    assert mirror.exit_code == 0
+
+
+async def test_order_of_puts(mirror, front):
+    """Blob, metadata, project page, root page: each is put after the answers of those before it."""
+    await mirror.cycle()
+    puts = [path.partition("/o/")[2].partition("/")[2] for method, path in front.requests if method == "PUT"]
+    kinds = [re.sub(r"files/.*?(\.metadata)?$", r"file\1", p) for p in puts]
+    assert kinds == [
+        ".lock",
+        "file",
+        "file.metadata",
+        "simple/alpha/index.html",
+        "simple-json/alpha/index.html",
+        "simple/index.html",
+        "simple-json/index.html",
+        ".lock",
+    ]
+    assert not any("list-type" in path for _, path in front.requests)
