@@ -396,6 +396,20 @@ def foreign_in_project(layout: Layout, name: ProjectName) -> list[str]:
     return [item.path for item in _entries(directory) if item.name not in PAGE_NAMES]
 
 
+def is_exactly(path: str, expected: bytes) -> bool:
+    """Return whether a regular file that is no link holds exactly these bytes; read at once."""
+    try:
+        descriptor = _open_plain(path)
+    except OSError:
+        return False
+    try:
+        return _read_up_to(descriptor, len(expected)) == expected
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 def has_bytes(path: str, expected: Iterable[bytes]) -> bool:
     """Return whether a regular file that is no link holds exactly these pieces; read piece by piece."""
     try:
@@ -429,7 +443,8 @@ def is_blocked(layout: Layout, name: ProjectName) -> bool:
     if not is_directory(directory):
         return exists(directory)
     pages = (f"{directory}/{page}" for page in PAGE_NAMES)
-    return any(exists(page) and not stat.S_ISREG(_mode(page)) for page in pages)
+    modes = map(_mode, pages)  # 0 where there is none
+    return any(mode and not stat.S_ISREG(mode) for mode in modes)
 
 
 def clear_page_place(layout: Layout, name: ProjectName | None) -> list[Path]:
@@ -447,17 +462,21 @@ def clear_page_place(layout: Layout, name: ProjectName | None) -> list[Path]:
     return moved
 
 
-def closed_modes(layout: Layout) -> list[tuple[str, str]]:
-    """Return (path, fault) of the public files that a web server of another user can't read, by
-    path.
-    """
+def iter_public(layout: Layout) -> Iterator[str]:
+    """Yield all that a web server serves or passes through: the root, ``public``, everything below it."""
+    yield str(layout.root)
+    yield from _public_paths(str(layout.public))
+
+
+def closed_modes(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (path, fault) of the public files that a web server of another user can't read."""
     found = []
-    for path in (str(layout.root), *_public_paths(str(layout.public))):
+    for path in paths:
         mode = _mode(path)
         wanted = _READ if stat.S_ISREG(mode) else _READ | _ENTER if stat.S_ISDIR(mode) else 0
         if mode & wanted != wanted:
             found.append((path, f"mode {stat.S_IMODE(mode):04o}: a web server answers 403 for it"))
-    return sorted(found)
+    return found
 
 
 def _public_paths(directory: str) -> Iterator[str]:

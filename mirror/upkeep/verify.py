@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from itertools import islice
 
 import anyio
 import anyio.to_thread
@@ -36,6 +37,7 @@ from mirror.tree.check import (
     check_blob,
     closed_modes,
     iter_outer,
+    iter_public,
     scan_blobs,
     sort_unknown,
 )
@@ -52,6 +54,7 @@ _MANY_BYTES = 64 << 20
 """Blobs and bytes above which processes check them: to fork them takes as long as to check some dozens."""
 _NOTED_AT_ONCE = 500
 _NOTED_EVERY_S = 10.0
+_MODES_AT_ONCE = 2000
 
 
 async def verify(
@@ -73,8 +76,21 @@ async def verify(
     into.bytes_total = size if limit is None or not count else size * into.blobs_total // count
     into.doing = "hashing files"
     is_large = into.blobs_total > _MANY_BLOBS or into.bytes_total > _MANY_BYTES
-    checker = _BlobChecker(holdings, window.stamp, into, fork_server if is_large else None)
-    await checker.check(load_oldest_verified(store, window, limit=limit))
+    processes = fork_server if is_large else None
+    checker = _BlobChecker(holdings, window.stamp, into, processes)
+    blobs = load_oldest_verified(store, window, limit=limit)
+    if scope.is_whole and processes is not None:
+        # This process waits for the others meanwhile.
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_check_surroundings, holdings, into)
+                await checker.check(blobs)
+                into.doing = "comparing pages"
+        except* (StateError, TreeError) as group:
+            raise leaves_of(group)[0] from group
+        await _check_snapshots(holdings, into)
+        return into
+    await checker.check(blobs)
     if scope.is_whole:
         await _check_all_but_blobs(holdings, into)
     return into
@@ -104,12 +120,16 @@ async def check_again(holdings: Holdings, scope: Scope, *, into: Verification) -
 
 
 async def _check_all_but_blobs(holdings: Holdings, into: Verification) -> None:
-    into.doing = "looking for foreign files"
+    into.doing = "looking for foreign files and comparing pages"
+    await _check_surroundings(holdings, into)
+    await _check_snapshots(holdings, into)
+
+
+async def _check_surroundings(holdings: Holdings, into: Verification) -> None:
+    """Check what is beside the blobs: modes, foreign files, pages."""
     await _check_modes(holdings.layout, into)
     await _check_files(holdings, into)
-    into.doing = "comparing pages"
     await check_pages(holdings, into)
-    await _check_snapshots(holdings, into)
 
 
 class _BlobChecker:
@@ -232,8 +252,21 @@ def _question(blob: BlobRow) -> BlobQuestion:
 
 
 async def _check_modes(layout: Layout, into: Verification) -> None:
-    """Find public files that a web server of another user can't read."""
-    for path, detail in await anyio.to_thread.run_sync(closed_modes, layout):
+    """Find public files that a web server of another user can't read; some at a time, so that a stop
+    is heeded soon.
+    """
+    paths = iter_public(layout)
+
+    def check_some() -> tuple[int, list[tuple[str, str]]]:
+        some = list(islice(paths, _MODES_AT_ONCE))
+        return len(some), closed_modes(some)
+
+    found: list[tuple[str, str]] = []
+    count = 1
+    while count:
+        count, closed = await anyio.to_thread.run_sync(check_some)
+        found += closed
+    for path, detail in sorted(found):
         into.add(Finding(damage=DamageKind.MODE, path=path, detail=detail))
 
 

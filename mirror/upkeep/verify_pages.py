@@ -20,6 +20,7 @@ from mirror.tree.check import (
     has_bytes,
     is_blocked,
     is_directory,
+    is_exactly,
     iter_projects,
 )
 from mirror.tree.layout import Layout
@@ -117,7 +118,7 @@ def _compare_pages(layout: Layout, pages: Sequence[PageState]) -> list[ProjectNa
         directory = layout.project_dir(page.view.name)
         expected = ((HTML, rendered.html), (HTML_V1, rendered.html), (JSON_V1, rendered.json))
         if not is_directory(directory) or not all(
-            has_bytes(f"{directory}/{name}", [data]) for name, data in expected
+            is_exactly(f"{directory}/{name}", data) for name, data in expected
         ):
             wrong.append(page.view.name)
     return wrong
