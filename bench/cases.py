@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import closer, load, peers
+from bench import closer, load, peers, wants
 from bench.corpus import Shape
 from bench.measure import OURS, Comparison, Contender, Run, compare, count_syncs, kill_after, run_once
 from bench.records import Bench, Goal, Result, corpus
@@ -307,6 +307,7 @@ CASES: dict[str, Callable[[Bench], Result]] = {
     **closer.CASES,
     "changed": changed,
     "killed": killed,
+    **wants.CASES,
     "ruled": ruled,
     "growth": growth,
     "load-pages": load.load_pages,

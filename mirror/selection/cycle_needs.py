@@ -492,7 +492,8 @@ def _sentence(key: Key, result: Result) -> str:
     words = "; ".join(
         f"{gap.requirement or gap.project}: {gap.detail}".removeprefix(": ") for gap in result.gaps
     )
-    return f"{key.file}: {words}" if key.file else words
+    has_name = not key.file or words.startswith(key.file)  # with the line, where it has one
+    return words if has_name else f"{key.file}: {words}"
 
 
 def _tell(job: _WantJob, result: Result) -> None:
