@@ -312,6 +312,11 @@ MIGRATIONS: tuple[str, ...] = (
     -- The objects that this root wrote to an object store, with the ETag of each: a page is put only over it.
     CREATE TABLE object_tag (key TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    -- The few projects that their index has withdrawn, among all that it lists.
+    CREATE INDEX project_withdrawn ON project (name)
+        WHERE withdrawn IS NOT NULL OR status = 'quarantined';
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

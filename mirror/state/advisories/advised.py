@@ -77,13 +77,19 @@ async def load_published_names(store: Store, names: Sequence[ProjectName]) -> li
     """Return the files of some projects that were ever published, and are still known."""
     found: list[PublishedName] = []
     for chunk in chunks(names):
+        of_names = (
+            "FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS {} NULL"
+            f" WHERE p.name IN ({marks(chunk)})"
+        )
+        columns = "p.id AS project, p.source, p.name, e.filename"
         found += await store.rows_as(
             PublishedName,
-            "SELECT p.id AS project, p.source, p.name, e.filename,"
-            " max(e.valid_to IS NULL) AS is_open"
-            " FROM project p JOIN entry e ON e.project = p.id"
-            f" WHERE p.name IN ({marks(chunk)}) GROUP BY p.id, e.filename",
-            chunk,
+            # In two halves, since each has an index of its own.
+            f"SELECT {columns}, 1 AS is_open {of_names.format('')}"
+            f" UNION ALL SELECT DISTINCT {columns}, 0 {of_names.format('NOT')}"
+            " AND NOT EXISTS (SELECT 1 FROM entry o WHERE o.project = e.project"
+            " AND o.filename = e.filename AND o.valid_to IS NULL)",
+            (*chunk, *chunk),
         )
     return found
 
@@ -227,7 +233,8 @@ async def load_published_advised(
     store: Store, kind: AdvisedKind, *, limit: int, project: ProjectName | None = None
 ) -> list[ReportedFile]:
     """Return the published files that advisories name, of all projects or of one, by name."""
-    where, values = ("", ()) if project is None else (" AND p.name = ?", (project,))
+    of_project = " AND a.project IN (SELECT id FROM project WHERE name = ?)"
+    where, values = ("", ()) if project is None else (of_project, (project,))
     return await store.rows_as(
         ReportedFile,
         f"SELECT p.name AS project, a.filename, a.ids, a.level, a.fixed {_PUBLISHED}{where}"
