@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -23,6 +23,9 @@ _BLOCK = re.compile(
     r"^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$", re.MULTILINE
 )
 """The regular expression of PEP 723."""
+
+Include = Callable[[Iterable[str]], None]
+"""Adds names of a table to those that are read."""
 
 
 def read_pyproject(
@@ -86,54 +89,73 @@ def _dependencies(project: Table, extras: tuple[str, ...]) -> Iterator[tuple[str
     for text in project.texts("dependencies"):
         yield text, "project.dependencies"
     optional = project.table("optional-dependencies")
-    names = {canonicalize_name(name): name for name in optional.values}
     own_name = canonicalize_name(project.optional_text("name") or "")
-    waiting = [canonicalize_name(extra) for extra in extras]
-    seen: set[str] = set()
-    while waiting:
-        extra = waiting.pop(0)
-        if extra in seen:
-            continue
-        seen.add(extra)
-        if extra not in names:
-            known = ", ".join(sorted(names)) or "there is none"
-            problem = f'has no extra "{shown_text(extra, limit=60)}"; known: {shown_text(known)}'
-            raise project.error(problem, "optional-dependencies")
-        for text in optional.texts(names[extra]):
-            place = f"project.optional-dependencies.{shown_text(names[extra], limit=60)}"
+
+    def read(name: str, include: Include) -> Iterator[tuple[str, str]]:
+        place = f"project.optional-dependencies.{shown_text(name, limit=60)}"
+        for text in optional.texts(name):
             line = parse_requirement(text, origin=f"{project.where}: {place}")
             if line is not None and line.project == own_name:
-                waiting.extend(canonicalize_name(name) for name in sorted(line.requirement.extras))
+                include(sorted(line.requirement.extras))
             else:
                 yield text, place
+
+    def unknown(problem: str) -> ConfigError:
+        return project.error(f"has no extra {problem}", "optional-dependencies")
+
+    yield from _walk(optional, extras, read, unknown)
 
 
 def _of_groups(document: Table, groups: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Yield the requirements of dependency groups (PEP 735), each group that they include once."""
     table = document.table("dependency-groups")
-    names = {canonicalize_name(name): name for name in table.values}
-    waiting = [canonicalize_name(group) for group in groups]
-    seen: set[str] = set()
-    while waiting:
-        group = waiting.pop(0)
-        if group in seen:
-            continue
-        seen.add(group)
-        if group not in names:
-            known = shown_text(", ".join(sorted(names)) or "there is none")
-            problem = f'has no group "{shown_text(group, limit=60)}"; known: {known}'
-            raise ConfigError(where=f"{document.where}: dependency-groups", problem=problem)
-        items = table.values[names[group]]
-        place = f"dependency-groups.{shown_text(names[group], limit=60)}"
+
+    def read(name: str, include: Include) -> Iterator[tuple[str, str]]:
+        items = table.values[name]
+        place = f"dependency-groups.{shown_text(name, limit=60)}"
         for item in items if isinstance(items, list) else [None]:
             match item:
                 case str():
                     yield item, place
                 case {"include-group": str(included), **rest} if not rest:
-                    waiting.append(canonicalize_name(included))
+                    include([included])
                 case _:
                     problem = "expected requirements and { include-group = … }"
-                    raise table.error(problem, names[group])
+                    raise table.error(problem, name)
+
+    def unknown(problem: str) -> ConfigError:
+        where = f"{document.where}: dependency-groups"
+        return ConfigError(where=where, problem=f"has no group {problem}")
+
+    yield from _walk(table, groups, read, unknown)
+
+
+def _walk(
+    table: Table,
+    chosen: tuple[str, ...],
+    read: Callable[[str, Include], Iterator[tuple[str, str]]],
+    unknown: Callable[[str], ConfigError],
+) -> Iterator[tuple[str, str]]:
+    """Yield the requirements of the chosen keys of a table, and of each key that these include, once.
+
+    ``read`` yields those of one key; ``unknown`` makes the error for a key that is not there.
+    """
+    names = {canonicalize_name(name): name for name in table.values}
+    waiting = [canonicalize_name(name) for name in chosen]
+    seen: set[str] = set()
+
+    def include(included: Iterable[str]) -> None:
+        waiting.extend(canonicalize_name(name) for name in included)
+
+    while waiting:
+        key = waiting.pop(0)
+        if key in seen:
+            continue
+        seen.add(key)
+        if key not in names:
+            known = shown_text(", ".join(sorted(names)) or "there is none")
+            raise unknown(f'"{shown_text(key, limit=60)}"; known: {known}')
+        yield from read(names[key], include)
 
 
 def _resolution(

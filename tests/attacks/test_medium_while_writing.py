@@ -55,7 +55,9 @@ def test_bytes_swapped_before_they_are_signed_get_no_signature(gap, name):
     program = tools / "ssh-keygen"
     real = shutil.which("ssh-keygen")
     swap = f"cat {evil} > {place}/{name}"
-    program.write_text(f'#!/bin/sh\ncase " $* " in *" sign "*) [ ! -e {place}/{name} ] || {swap} ;; esac\nexec {real} "$@"\n')
+    program.write_text(
+        f'#!/bin/sh\ncase " $* " in *" sign "*) [ ! -e {place}/{name} ] || {swap} ;; esac\nexec {real} "$@"\n'
+    )
     program.chmod(0o755)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PATH", f"{tools}:{os.environ['PATH']}")

@@ -19,6 +19,8 @@ from mirror.state.wants.unwanted import (
 
 DAY = 86_400.0
 
+SIZES = {"f": 1, "g": 2, "h": 3, "i": 4, "k": 100}
+
 
 @pytest.fixture
 async def files(store: Store) -> None:
@@ -33,9 +35,9 @@ async def files(store: Store) -> None:
     await add(store, "source", name="extra")
     for name, source in (("a", 1), ("b", 1), ("a", 2)):
         await add(store, "project", name=name, source=source)
-    for size, filename in enumerate("fghi", start=1):
-        await add_file(store, filename, "x", size=size)
-    await add_file(store, "k", "x", project=2, size=100)
+    for filename in "fghi":
+        await add_file(store, filename, "x", size=SIZES[filename])
+    await add_file(store, "k", "x", project=2, size=SIZES["k"])
     await add_file(store, "left", "x", size=1000, valid_to=3)
     await add_file(store, "f", "x", project=3, source=2)
     for index, project, filename in (("main", "a", "f"), ("extra", "a", "i"), ("main", "b", "i"), ("main", "a", "x")):
@@ -96,6 +98,8 @@ async def test_load_ended(store: Store, files: None, last_cycle: int, limit: int
             project=projects.get(filename, (1, "a"))[0],
             name=ProjectName(projects.get(filename, (1, "a"))[1]),
             filename=filename,
+            size=SIZES[filename],
+            sha256="x",
             since=4 if filename == "g" else 2,
         )
         for filename in filenames
