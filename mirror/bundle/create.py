@@ -37,6 +37,7 @@ from mirror.bundle.receive import (
     bundle_label,
     volume_name,
 )
+from mirror.bundle.sources import BundleSources
 from mirror.bundle.volumes import Told, lay_out, write_volumes
 from mirror.core.pages.render_pages import RENDERER
 from mirror.errors import BundleError, ConfigError, TreeError
@@ -64,6 +65,7 @@ from mirror.tree.atomic import (
     write_new,
 )
 from mirror.tree.layout import PRIVATE_DIRECTORY, PRIVATE_FILE, Layout
+from mirror.tree.objects.client import ObjectClient
 from mirror.tree.snapshots import pin_path
 
 _log = get_logger(__name__)
@@ -185,6 +187,7 @@ async def make_plan(
     basis: Basis,
     *,
     now: float,
+    sources: BundleSources,
     prove: Callable[[], Awaitable[Sequence[WantProof]]],
 ) -> bool:
     """Fill a plan; return whether there is anything to send.
@@ -192,7 +195,7 @@ async def make_plan(
     ``prove`` returns the proofs of wants from the pages of the pin.
     """
     plan.forget()
-    await plan_update(plan, store, layout, pin, basis.bases)
+    await plan_update(plan, store, layout, pin, basis.bases, sources)
     if not _has_news(plan, order, basis):
         return False
     await anyio.to_thread.run_sync(lay_out, plan, order.volume_size)
@@ -272,30 +275,24 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_bundle(
     plan: Plan,
-    sources: Sequence[Path],
+    sources: BundleSources,
     directory: Path,
     key: Signing,
     progress: AbstractContextManager[Told],
 ) -> str:
     """Write the planned bundle, or its missing parts; return the sha256 of its ``bundle.json``.
 
-    ``sources``: the places of blobs and of pages. ``progress`` is over before anything is signed.
+    ``progress`` is over before anything is signed.
     Signed files are made and signed in the plan's directory, in the mirror's private part, then
     copied: nothing that is read from the medium gets a signature. Raises ``TreeError``,
     ``BundleError``.
     """
-    public, pages = sources
     head = head_of(plan)
     with open_medium(directory, make=True) as medium:
         _prepare(plan, medium)
         _check_space(plan, medium)
         with progress as told:
-            write_volumes(
-                plan,
-                lambda path: (pages if path.startswith("simple/") else public) / path,
-                medium,
-                told,
-            )
+            write_volumes(plan, sources.path, medium, told)
         proof = _write_proof(plan, medium)
         attached = _write_attached(plan, medium, head, key, proof)
         written = _write_manifest(plan, medium, head, attached, key, proof)
@@ -532,9 +529,9 @@ def plan_path(layout: Layout, pin: str) -> Path:
     return pin_path(layout, pin) / "plan.db"
 
 
-def sources_of(layout: Layout, pin: str) -> tuple[Path, Path]:
-    """Return the directories of blobs and of the pin's pages."""
-    return layout.public, pin_path(layout, pin)
+def sources_of(layout: Layout, pin: str, client: ObjectClient | None = None) -> BundleSources:
+    """Return the sources of a bundle; ``client``: of the object store that has the tree."""
+    return BundleSources(layout, pin_path(layout, pin), client)
 
 
 def summary(head: manifest.Head, plan: Plan, directory: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ states' pages are known by their lists of digests, their files by the temporal s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -18,6 +17,7 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
+from mirror.bundle.sources import BundleSources
 from mirror.core.files.distributions import is_wheel
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import BundleError, TreeError
@@ -65,7 +65,12 @@ def page_list_path(layout: Layout, chain: str, sequence: int) -> Path:
 
 
 async def plan_update(
-    plan: Plan, store: Store, layout: Layout, pin: SnapshotRow, bases: Sequence[ShipmentRow]
+    plan: Plan,
+    store: Store,
+    layout: Layout,
+    pin: SnapshotRow,
+    bases: Sequence[ShipmentRow],
+    sources: BundleSources,
 ) -> None:
     """Fill the plan with the changes from each of the bases to the pin.
 
@@ -75,7 +80,8 @@ async def plan_update(
     lists = [page_list_path(layout, base.chain, base.sequence) for base in bases]
     changed = await anyio.to_thread.run_sync(partial(_compare_pages, plan, simple, lists))
     for start in range(0, len(changed), _CHUNK):
-        await _plan_files(plan, store, layout, simple, pin, bases, changed[start : start + _CHUNK])
+        some = changed[start : start + _CHUNK]
+        await _plan_files(plan, store, sources, simple, pin, bases, some)
 
 
 def _compare_pages(plan: Plan, simple: Path, lists: Sequence[Path]) -> list[ChangedProject]:
@@ -163,7 +169,7 @@ class _OlderPages:
 async def _plan_files(
     plan: Plan,
     store: Store,
-    layout: Layout,
+    sources: BundleSources,
     simple: Path,
     pin: SnapshotRow,
     bases: Sequence[ShipmentRow],
@@ -201,7 +207,7 @@ async def _plan_files(
                         kind="sidecar", path=sidecar, size=-1, sha256=file.core_metadata.sha256
                     )
                 )
-    await anyio.to_thread.run_sync(lambda: plan.add_items(_with_sizes(layout, wanted)))
+    await anyio.to_thread.run_sync(lambda: plan.add_items(_with_sizes(sources, wanted)))
 
 
 def _read_pages(simple: Path, projects: Sequence[ChangedProject]) -> list[_PageToSend]:
@@ -224,15 +230,9 @@ def blob_place(sha256: str, filename: str) -> str:
     return f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/{filename}"
 
 
-def _with_sizes(layout: Layout, items: Sequence[PlannedItem]) -> Iterator[PlannedItem]:
+def _with_sizes(sources: BundleSources, items: Sequence[PlannedItem]) -> Iterator[PlannedItem]:
     for item in items:
-        path = layout.public / item.path
         if item.size >= 0:
             yield item
-            continue
-        try:
-            yield msgspec.structs.replace(item, size=os.stat(path, follow_symlinks=False).st_size)  # noqa: PTH116
-        except OSError as exc:
-            raise BundleError(
-                problem=f"{path}: {exc.strerror}; run `mirror verify --repair`"
-            ) from exc
+        else:
+            yield msgspec.structs.replace(item, size=sources.size(item.path))

@@ -8,6 +8,7 @@ by the very bytes that were sent, searched among the live pages, the snapshots a
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import time
@@ -29,6 +30,7 @@ from mirror.bundle.receive import (
     parse_json,
     read_small,
 )
+from mirror.bundle.sources import BundleSources
 from mirror.bundle.volumes import lay_out
 from mirror.errors import BundleError, shown_text
 from mirror.state.frozen.plan import Plan, PlannedItem
@@ -175,6 +177,7 @@ def plan_repair(
     row: ShipmentRow,
     volume_size: int,
     withheld: Container[str],
+    sources: BundleSources,
 ) -> list[str]:
     """Plan the repair of a receipt's damage; return the paths that can't be mended from here.
 
@@ -187,9 +190,9 @@ def plan_repair(
         if damage.problem == "foreign":
             continue
         if _BLOB.match(damage.path):
-            item = None if damage.path in withheld else _blob(layout, damage.path)
+            item = None if damage.path in withheld else _blob(sources, damage.path)
         else:
-            item = _page(layout, work, damage.path, expected.get(damage.path))
+            item = _page(sources, layout, work, damage.path, expected.get(damage.path))
         if item is None:
             left.append(damage.path)
         else:
@@ -220,7 +223,7 @@ def _expected_pages(layout: Layout, row: ShipmentRow, receipt: Receipt) -> dict[
         return {name: line[:64] for line in lines if (name := line[66:].rstrip("\n")) in wanted}
 
 
-def _blob(layout: Layout, path: str) -> PlannedItem | None:
+def _blob(sources: BundleSources, path: str) -> PlannedItem | None:
     found = _BLOB.match(path)
     assert found is not None
     is_sidecar = path.endswith(METADATA_ENDING)
@@ -228,8 +231,8 @@ def _blob(layout: Layout, path: str) -> PlannedItem | None:
     if not is_plain_name(name):
         return None
     try:
-        sha256, size = hash_file(str(layout.public / path))
-    except OSError:
+        sha256, size = hash_file(str(sources.path(path)))
+    except (OSError, BundleError):
         return None
     if not is_sidecar and sha256 != found[3]:
         return None
@@ -238,9 +241,17 @@ def _blob(layout: Layout, path: str) -> PlannedItem | None:
     )
 
 
-def _page(layout: Layout, work: Path, path: str, expected: str | None) -> PlannedItem | None:
+def _page(
+    sources: BundleSources, layout: Layout, work: Path, path: str, expected: str | None
+) -> PlannedItem | None:
     if expected is None:
         return None
+    for data in sources.stored_pages(path):
+        if hashlib.sha256(data).hexdigest() == expected:
+            target = work / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            return PlannedItem(kind="page", path=path, size=len(data), sha256=expected)
     for place in _places(layout):
         try:
             sha256, size = hash_file(str(place / path))

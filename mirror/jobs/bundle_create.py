@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from mirror.bundle.manifest import Head
 from mirror.bundle.planning import blob_place
 from mirror.bundle.readme.proof import WantProof
 from mirror.bundle.repair import Receipt, find_withdrawn, find_withheld
+from mirror.bundle.sources import BundleSources
 from mirror.bundle.volumes import Told
 from mirror.config import Config
 from mirror.errors import ConfigError, MirrorError, StateError, TreeError, shown_text
@@ -55,6 +56,8 @@ from mirror.state.frozen.plan import Plan, open_plan
 from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow, load_snapshots
 from mirror.tree.layout import Layout
 from mirror.tree.lock import hold
+from mirror.tree.objects.client import ObjectClient
+from mirror.tree.snapshots import pin_path
 from mirror.upkeep.snapshot import (
     check_withdrawn,
     clear_interrupted,
@@ -116,6 +119,8 @@ class _Begun(msgspec.Struct, frozen=True, kw_only=True):
     pin: SnapshotRow
     order: Order
     basis: Basis
+    client: ObjectClient | None
+    """Of the object store that has the tree."""
 
 
 def create_bundle(request: BundleRequest, dialog: Dialog, *, wait_s: float) -> dict[str, Any]:
@@ -144,10 +149,9 @@ def create_bundle(request: BundleRequest, dialog: Dialog, *, wait_s: float) -> d
                 )
             progress = dialog.progress(total_bytes(plan), f"writing {directory.name}")
             key = Signing(key=request.key, announce=dialog.announce_touch)
-            with unlocked_key(request.key):
-                digest = write_bundle(
-                    plan, sources_of(layout, begun.pin.name), directory, key, progress
-                )
+            sources = sources_of(layout, begun.pin.name, begun.client)
+            with unlocked_key(request.key), closing(sources):
+                digest = write_bundle(plan, sources, directory, key, progress)
             report = {
                 "outcome": "made",
                 **summary(head, plan, directory),
@@ -166,11 +170,12 @@ def create_repair(request: BundleRequest, path: Path, dialog: Dialog) -> dict[st
             where="--repair", problem=f"the list is of the site {shown_text(receipt.site)!r}"
         )
     row = mending.find_shipment(receipt, anyio.run(load_bundles, request.config, request.site))
-    withheld = anyio.run(_find_withheld, request, receipt)
+    withheld, client = anyio.run(_find_withheld, request, receipt)
     layout = Layout(request.config.mirror.root)
     with tempfile.TemporaryDirectory() as temporary, open_plan(Path(temporary) / "plan.db") as plan:
+        sources = BundleSources(layout, Path(temporary), client)
         left = mending.plan_repair(
-            plan, layout, Path(temporary), receipt, row, request.volume_size, withheld
+            plan, layout, Path(temporary), receipt, row, request.volume_size, withheld, sources
         )
         head = head_of(plan)
         report: dict[str, Any] = {
@@ -182,10 +187,8 @@ def create_repair(request: BundleRequest, path: Path, dialog: Dialog) -> dict[st
             directory = bundle_directory(request.to, head)
             progress = dialog.progress(total_bytes(plan), f"writing {directory.name}")
             key = Signing(key=request.key, announce=dialog.announce_touch)
-            with unlocked_key(request.key):
-                digest = write_bundle(
-                    plan, (layout.public, Path(temporary)), directory, key, progress
-                )
+            with unlocked_key(request.key), closing(sources):
+                digest = write_bundle(plan, sources, directory, key, progress)
             report |= {"outcome": "made", **summary(head, plan, directory), "digest": digest}
             report["signed"] = request.key is not None
     return report
@@ -208,8 +211,9 @@ async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> 
         pin = await _continued_pin(
             holdings, request.site, order, basis, accepts_withdrawn=request.accepts_withdrawn
         )
+        client = holdings.client
         if pin is not None:
-            return _Begun(pin=pin, order=order, basis=basis)
+            return _Begun(pin=pin, order=order, basis=basis, client=client)
         pin = await freeze_pin(
             holdings,
             f"{request.site}-{basis.sequence:06d}",
@@ -227,10 +231,11 @@ async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> 
                 order,
                 basis,
                 now=time.time(),
-                prove=partial(_prove, request, holdings, sources_of(layout, pin.name)[1]),
+                sources=sources_of(layout, pin.name, client),
+                prove=partial(_prove, request, holdings, pin_path(layout, pin.name)),
             )
     if has_news:
-        return _Begun(pin=pin, order=order, basis=basis)
+        return _Begun(pin=pin, order=order, basis=basis, client=client)
     async with _opened(request.config, wait_s) as holdings:
         await remove(holdings, pin)
     return None
@@ -248,6 +253,7 @@ async def _prove(request: BundleRequest, holdings: Holdings, pages: Path) -> Seq
             holdings.store,
             request.env,
             simple=pages / "simple",
+            client=holdings.client,
             mode=ProofMode.FOR_BUNDLE,
         )
     except MirrorError as exc:
@@ -313,7 +319,9 @@ async def _enter(request: BundleRequest, begun: _Begun, digest: str, *, wait_s: 
             _log.warning("pin.left", site=request.site, problem=str(exc))
 
 
-async def _find_withheld(request: BundleRequest, receipt: Receipt) -> frozenset[str]:
+async def _find_withheld(
+    request: BundleRequest, receipt: Receipt
+) -> tuple[frozenset[str], ObjectClient | None]:
     site = next((s for s in request.config.sites if s.name == request.site), None)
     async with opened_holdings_for_reading(
         request.config.mirror, request.config.limits
@@ -324,8 +332,9 @@ async def _find_withheld(request: BundleRequest, receipt: Receipt) -> frozenset[
         if not request.accepts_withdrawn:
             withdrawn = find_withdrawn(receipt, await load_withdrawn_blobs(holdings.store))
         if site is None or site.takes_all:
-            return withdrawn
-        return withdrawn | await find_withheld(holdings.store, receipt, site.wants())
+            return withdrawn, holdings.client
+        withheld = await find_withheld(holdings.store, receipt, site.wants())
+        return withdrawn | withheld, holdings.client
 
 
 def _opened(config: Config, wait_s: float) -> AbstractAsyncContextManager[Holdings]:

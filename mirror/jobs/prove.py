@@ -21,6 +21,7 @@ from mirror.selection.proof.checking import (
     questions,
     with_remembered_wants,
 )
+from mirror.selection.proof.published import DiskPages, PublishedPages, StorePages
 from mirror.state.advisories.vulnerable import load_vulnerable
 from mirror.state.advisories.withdrawn import load_withdrawn_of
 from mirror.state.frozen.snapshots import FrozenKind, load_snapshot
@@ -29,6 +30,9 @@ from mirror.state.store import Store
 from mirror.state.wants.proofs import load_proofs, record_proofs
 from mirror.sync.work import Cycle
 from mirror.tree.layout import Layout
+from mirror.tree.objects.client import ObjectClient
+from mirror.tree.objects.keys import snapshot_keys
+from mirror.tree.objects.opening import tree_opener
 from mirror.tree.snapshots import NAME, snapshot_path
 
 _log = get_logger(__name__)
@@ -47,29 +51,31 @@ async def prove_wants(
     target: str | None = None,
     snapshot: str | None = None,
     simple: Path | None = None,
+    client: ObjectClient | None = None,
     mode: ProofMode = ProofMode.BY_HAND,
 ) -> list[Proof]:
     """Prove wants, or files, from the published pages or a snapshot.
 
-    ``simple``: other pages of the same tree.
+    ``simple``: other pages of the same tree, on the disk. ``client``: of the object store that has
+    the tree.
 
     ``store``: None for a tree without a state, as on the far side. Raises ``ConfigError``,
     ``TreeError``, ``StateError``.
     """
     config = await with_remembered_wants(config, store)
     asked = await anyio.to_thread.run_sync(questions, config, names, target)
-    simple = simple or layout.simple
-    if snapshot is not None:
-        simple = snapshot_path(layout, snapshot) / "simple"
-        if not NAME.fullmatch(snapshot) or not await anyio.Path(simple).is_dir():
-            raise ConfigError(where="--snapshot", problem=f"there is no snapshot {snapshot!r}")
+    if client is not None and simple is None:
+        pages: PublishedPages = await _stored_pages(client, snapshot)
+    else:
+        pages = DiskPages(simple or await _simple_of(layout, snapshot))
     proofs = await prove(
         asked,
-        layout,
-        simple,
+        tree_opener(layout, client),
+        pages,
         store,
         env=env,
         metadata_limit_bytes=config.limits.metadata_size,
+        cache=layout.cache,
         mode=mode,
     )
     return proofs if store is None else await _with_advice(store, proofs, snapshot)
@@ -99,6 +105,26 @@ async def _with_advice(store: Store, proofs: Sequence[Proof], snapshot: str | No
     ]
 
 
+async def _simple_of(layout: Layout, snapshot: str | None) -> Path:
+    """Return the folder of the pages of the tree, or of a snapshot."""
+    if snapshot is None:
+        return layout.simple
+    simple = snapshot_path(layout, snapshot) / "simple"
+    if not NAME.fullmatch(snapshot) or not await anyio.Path(simple).is_dir():
+        raise ConfigError(where="--snapshot", problem=f"there is no snapshot {snapshot!r}")
+    return simple
+
+
+async def _stored_pages(client: ObjectClient, snapshot: str | None) -> StorePages:
+    """Return the pages of a tree in an object store, or of a snapshot there."""
+    if snapshot is not None:
+        key = snapshot_keys(snapshot, None)[1]
+        is_name = NAME.fullmatch(snapshot) is not None
+        if not is_name or await anyio.to_thread.run_sync(client.head, key) is None:
+            raise ConfigError(where="--snapshot", problem=f"there is no snapshot {snapshot!r}")
+    return StorePages(client, snapshot)
+
+
 async def prove_tree(
     config: Config,
     env: Mapping[str, str],
@@ -116,7 +142,14 @@ async def prove_tree(
         )
     async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
         return await prove_wants(
-            config, layout, holdings.store, env, names=names, target=target, snapshot=snapshot
+            config,
+            layout,
+            holdings.store,
+            env,
+            names=names,
+            target=target,
+            snapshot=snapshot,
+            client=holdings.client,
         )
 
 
@@ -124,7 +157,9 @@ async def require_proof(
     config: Config, holdings: Holdings, env: Mapping[str, str], *, snapshot: str | None = None
 ) -> None:
     """Raise ``NotProved`` while a want does not install."""
-    proofs = await prove_wants(config, holdings.layout, holdings.store, env, snapshot=snapshot)
+    proofs = await prove_wants(
+        config, holdings.layout, holdings.store, env, snapshot=snapshot, client=holdings.client
+    )
     missing = [proof for proof in proofs if not proof.is_installable]
     if missing:
         names = [f"{proof.want} in {proof.target}" for proof in missing[:_NAMED]]
@@ -152,8 +187,9 @@ async def note_proofs(cycle: Cycle, config: Config, env: Mapping[str, str]) -> N
     if noted and not is_changed:
         return
     try:
-        layout = cycle.holdings.layout
-        proofs = await prove_wants(config, layout, cycle.store, env, mode=ProofMode.AFTER_CYCLE)
+        layout, client = cycle.holdings.layout, cycle.holdings.client
+        mode = ProofMode.AFTER_CYCLE
+        proofs = await prove_wants(config, layout, cycle.store, env, mode=mode, client=client)
     except MirrorError as exc:
         _log.warning("wants.unproved", problem=str(exc))
         return

@@ -13,8 +13,10 @@ from mirror.config import Config, TargetConfig, WantConfig
 from mirror.holdings.opening import opened_holdings_for_reading
 from mirror.jobs.prove import note_proofs
 from mirror.selection.proof.checking import prove, questions
+from mirror.selection.proof.published import DiskPages
 from mirror.sync.cycle import run_cycle
 from mirror.sync.report import Report
+from mirror.tree.objects.opening import DiskOpener
 from simulator import Simulator
 from simulator.wheels import build_wheel
 
@@ -70,8 +72,8 @@ async def proofs(mirror: WantingMirror) -> list[dict[str, Any]]:
         asked = await to_thread.run_sync(questions, config, [], None)
         found = await prove(
             asked,
-            tree.layout,
-            tree.layout.simple,
+            DiskOpener(tree.layout),
+            DiskPages(tree.layout.simple),
             tree.store,
             env=mirror.env,
             metadata_limit_bytes=1 << 20,

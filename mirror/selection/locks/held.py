@@ -21,7 +21,7 @@ from packaging.version import InvalidVersion, Version
 
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import TreeError
-from mirror.selection.proof.published import Published, sha256_of
+from mirror.selection.proof.published import DiskPages, Published, sha256_of
 from mirror.selection.wants import LockedPackage, LockedSet
 from mirror.state.entries.served_files import (
     ServedFile,
@@ -31,6 +31,7 @@ from mirror.state.entries.served_files import (
 from mirror.state.store import Store
 from mirror.tree.atomic import open_plain
 from mirror.tree.layout import Layout
+from mirror.tree.objects.opening import DiskOpener
 
 _METADATA_LIMIT_BYTES = 16 << 20
 
@@ -122,7 +123,9 @@ def _from_pages(lock: LockedSet, layout: Layout) -> list[ServedFile]:
         raise TreeError(
             path=str(layout.simple), problem="is not there: this is no tree of a mirror"
         )
-    published = Published(layout, layout.simple, metadata_limit_bytes=_METADATA_LIMIT_BYTES)
+    published = Published(
+        DiskOpener(layout), DiskPages(layout.simple), metadata_limit_bytes=_METADATA_LIMIT_BYTES
+    )
     found: list[ServedFile] = []
     for project in dict.fromkeys(package.project for package in lock.packages):
         for offer in published.read(ProjectName(project)).offers:

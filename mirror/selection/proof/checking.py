@@ -16,7 +16,7 @@ from mirror.selection.cycle_needs import by_name, decode_result
 from mirror.selection.gaps import Gap, GapReason, reason_of_ledger, reason_of_rule
 from mirror.selection.proof.answers import Barred, Known, Proof, ProofAnswer, proof_of
 from mirror.selection.proof.prover import SDISTS, Prover
-from mirror.selection.proof.published import Published
+from mirror.selection.proof.published import Published, PublishedPages
 from mirror.selection.proof.reuse import reusable, stored_proof
 from mirror.selection.reading import read_file, read_want
 from mirror.selection.resolving.inputs import Asked
@@ -35,7 +35,7 @@ from mirror.state.wants.needs import (
     load_resolutions,
 )
 from mirror.state.wants.proofs import StoredProof, load_proofs, record_proofs
-from mirror.tree.layout import Layout
+from mirror.tree.objects.opening import TreeOpener
 
 
 class ProofMode(Enum):
@@ -122,27 +122,28 @@ def _for_targets(
 
 async def prove(
     asked: Sequence[Question],
-    layout: Layout,
-    simple: Path,
+    held: TreeOpener,
+    pages: PublishedPages,
     store: Store | None,
     *,
     env: Mapping[str, str],
     metadata_limit_bytes: int,
+    cache: Path | None = None,
     mode: ProofMode = ProofMode.BY_HAND,
 ) -> list[Proof]:
-    """Prove each question from the pages below ``simple``. Raises ``ConfigError``, ``TreeError``.
+    """Prove each question from the published ``pages``. Raises ``ConfigError``, ``TreeError``.
 
     A proof whose rows are unchanged since the last cycle is not run again.
     """
     records = mode is ProofMode.AFTER_CYCLE
-    published = Published(layout, simple, metadata_limit_bytes=metadata_limit_bytes)
+    published = Published(held, pages, metadata_limit_bytes=metadata_limit_bytes)
     has_requirements = any(isinstance(one.source, Resolution) for one in asked)
     uv = await open_uv(env, store, records=records) if has_requirements else None
     known = await _load_known(store, asked)
     earlier = await load_proofs(store) if store is not None else {}
     kept: dict[Key, StoredProof] = {}
     proofs = []
-    place = layout.cache if records else None
+    place = cache if records else None
     async with LazyResolver(uv, published, name="check", place=place) as resolver:
         prover = Prover(
             published, resolver if uv else None, metadata_limit_bytes=metadata_limit_bytes

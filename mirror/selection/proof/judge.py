@@ -8,8 +8,8 @@ the files' own metadata must be met by exactly one chosen version.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
+from typing import BinaryIO
 
 from packaging.tags import Tag
 from packaging.utils import parse_wheel_filename
@@ -23,9 +23,8 @@ from mirror.selection.resolving.walk import read_requirement, walk
 from mirror.selection.targets import Environment
 from mirror.selection.view.metadata import FileMetadata, MetadataProblem, read_metadata
 from mirror.selection.wants import RequirementLine
-from mirror.tree.atomic import open_plain
-from mirror.tree.layout import Layout
 from mirror.tree.needed.metadata import MetadataUnreadable, read_file_metadata
+from mirror.tree.objects.opening import TreeOpener
 
 _BLOCK_BYTES = 1 << 20
 
@@ -38,7 +37,7 @@ def judge(
     files: Sequence[ChosenFile],
     roots: Sequence[RequirementLine],
     environment: Environment,
-    layout: Layout,
+    reader: TreeOpener,
     *,
     metadata_limit_bytes: int,
 ) -> list[Gap]:
@@ -52,7 +51,7 @@ def judge(
             chosen.setdefault(project, []).append(version)
         try:
             found = read_metadata(
-                read_checked(file, layout, metadata_limit_bytes), project, version
+                read_checked(file, reader, metadata_limit_bytes), project, version
             )
         except Damaged as exc:
             gaps.append(_gap(file, GapReason.DAMAGED, str(exc)))
@@ -81,17 +80,44 @@ def judge(
     return gaps
 
 
-def check_bytes(file: ChosenFile, layout: Layout) -> None:
+def check_bytes(file: ChosenFile, held: TreeOpener) -> None:
     """Read a published file whole and compare size and digest. Blocks. Raises ``Damaged``."""
+    _open_checked(file, held).close()
+
+
+def read_checked(file: ChosenFile, held: TreeOpener, limit_bytes: int) -> bytes:
+    """Return the metadata in the bytes of a published file, which are compared with its row.
+
+    Raises ``Damaged``, ``MetadataUnreadable``.
+    """
+    with _open_checked(file, held) as opened:
+        return read_file_metadata(opened, file.filename, limit_bytes)
+
+
+def _open_checked(file: ChosenFile, held: TreeOpener) -> BinaryIO:
+    """Return a published file, open at its start, whose size and digest are right."""
     sha256 = Sha256(dict(file.digests).get("sha256", ""))
-    hasher, size = hashlib.sha256(), 0
     try:
-        with os.fdopen(open_plain(layout.blob_path(sha256, file.filename)), "rb") as opened:
-            while block := opened.read(_BLOCK_BYTES):
-                hasher.update(block)
-                size += len(block)
+        opened = held.open_blob(sha256, file.filename)
     except FileNotFoundError:
         raise Damaged(f"{file.filename} is missing: run `mirror verify --repair`") from None
+    except (OSError, TreeError) as exc:
+        raise Damaged(f"{file.filename} can't be read: {exc}") from exc
+    try:
+        _compare(file, opened, sha256)
+        opened.seek(0)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _compare(file: ChosenFile, opened: BinaryIO, sha256: Sha256) -> None:
+    hasher, size = hashlib.sha256(), 0
+    try:
+        while block := opened.read(_BLOCK_BYTES):
+            hasher.update(block)
+            size += len(block)
     except (OSError, TreeError) as exc:
         raise Damaged(f"{file.filename} can't be read: {exc}") from exc
     if file.size is not None and size != file.size:
@@ -102,17 +128,6 @@ def check_bytes(file: ChosenFile, layout: Layout) -> None:
         raise Damaged(
             f"{file.filename} has other bytes than its page lists: run `mirror verify --repair`"
         )
-
-
-def read_checked(file: ChosenFile, layout: Layout, limit_bytes: int) -> bytes:
-    """Return the metadata in the bytes of a published file, which are compared with its row.
-
-    Raises ``Damaged``, ``MetadataUnreadable``.
-    """
-    check_bytes(file, layout)
-    sha256 = Sha256(dict(file.digests)["sha256"])
-    with os.fdopen(open_plain(layout.blob_path(sha256, file.filename)), "rb") as opened:
-        return read_file_metadata(opened, file.filename, limit_bytes)
 
 
 def _misfits(file: ChosenFile, metadata: FileMetadata, environment: Environment) -> list[Gap]:

@@ -90,12 +90,12 @@ class Prover:
     def _judge(
         self, part: ProvedPart, source: WantSource, environments: Sequence[Environment]
     ) -> ProvedPart:
-        layout = self._published.layout
+        held = self._published.held
         if not isinstance(source, Resolution):
             found = []
             for file in part.files:
                 try:
-                    check_bytes(file, layout)
+                    check_bytes(file, held)
                 except Damaged as exc:
                     text = f"{file.project}=={file.version}"
                     gap = Gap(
@@ -113,7 +113,7 @@ class Prover:
             part.files,
             source.lines,
             environment,
-            layout,
+            held,
             metadata_limit_bytes=self._metadata_limit_bytes,
         )
         return msgspec.structs.replace(part, judged=tuple(gaps))

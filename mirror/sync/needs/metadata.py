@@ -38,6 +38,7 @@ from mirror.tree.needed.metadata import (
     read_held_pyproject,
     read_pyproject,
 )
+from mirror.tree.objects.opening import tree_opener
 from mirror.upstream.download import FileRequest, fetch_checked_metadata
 from mirror.workers.transfer import FetchJob, fetch_to_staging
 
@@ -51,6 +52,7 @@ class MetadataReader:
 
     def __init__(self, cycle: Cycle, runs: Mapping[str, IndexRun]) -> None:
         self._cycle, self._runs = cycle, runs
+        self._held = tree_opener(cycle.holdings.layout, cycle.holdings.client)
         self._in_memory: dict[str, bytes] = {}
 
     async def read(self, project: ProjectName, offer: Offer) -> bytes:
@@ -75,7 +77,7 @@ class MetadataReader:
         if offer.held is not None:
             try:
                 return await anyio.to_thread.run_sync(
-                    read_held_pyproject, files.layout, offer.held, filename, limit
+                    read_held_pyproject, self._held, offer.held, filename, limit
                 )
             except MetadataUnreadable as exc:
                 raise MetadataRefused(Hidden(reason=Reason.BAD_FILE, detail=str(exc))) from exc
@@ -108,7 +110,7 @@ class MetadataReader:
         files, filename = self._cycle.files, offer.file.filename
         try:
             return await anyio.to_thread.run_sync(
-                read_held_metadata, files.layout, sha256, filename, files.metadata_limit_bytes
+                read_held_metadata, self._held, sha256, filename, files.metadata_limit_bytes
             )
         except MetadataUnreadable as exc:
             raise MetadataRefused(Hidden(reason=Reason.BAD_FILE, detail=str(exc))) from exc

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import tarfile
 import zlib
@@ -13,8 +12,8 @@ from typing import BinaryIO
 
 from mirror.core.names import Sha256
 from mirror.errors import TreeError
-from mirror.tree.atomic import Buffer, open_plain
-from mirror.tree.layout import Layout
+from mirror.tree.atomic import Buffer
+from mirror.tree.objects.opening import TreeOpener
 from mirror.tree.wheel import WheelError, extract_member, extract_metadata
 
 _MAX_MEMBERS = 200_000
@@ -31,7 +30,7 @@ class MemberMissing(MetadataUnreadable):
     """A source distribution can be read, and has no such file."""
 
 
-def read_held_metadata(layout: Layout, sha256: Sha256, filename: str, limit_bytes: int) -> bytes:
+def read_held_metadata(held: TreeOpener, sha256: Sha256, filename: str, limit_bytes: int) -> bytes:
     """Return the metadata of a held file: out of its sidecar, else out of its own bytes.
 
     Blocks. Raises ``MetadataUnreadable``.
@@ -39,27 +38,27 @@ def read_held_metadata(layout: Layout, sha256: Sha256, filename: str, limit_byte
     try:
         if filename.endswith(".whl"):
             try:
-                with os.fdopen(open_plain(layout.sidecar_path(sha256, filename)), "rb") as file:
+                with held.open_sidecar(sha256, filename) as file:
                     data = file.read(limit_bytes + 1)
                 if len(data) <= limit_bytes:
                     return data
             except FileNotFoundError:
                 pass
-        with os.fdopen(open_plain(layout.blob_path(sha256, filename)), "rb") as file:
+        with held.open_blob(sha256, filename) as file:
             return read_file_metadata(file, filename, limit_bytes)
     except (OSError, TreeError) as exc:
         raise MetadataUnreadable(f"{filename} can't be read: {exc}") from exc
 
 
 def read_held_pyproject(
-    layout: Layout, sha256: Sha256, filename: str, limit_bytes: int
+    held: TreeOpener, sha256: Sha256, filename: str, limit_bytes: int
 ) -> bytes | None:
     """Return pyproject.toml of a held source distribution, or None where it has none.
 
     Blocks. Raises ``MetadataUnreadable``.
     """
     try:
-        with os.fdopen(open_plain(layout.blob_path(sha256, filename)), "rb") as file:
+        with held.open_blob(sha256, filename) as file:
             return read_pyproject(file, filename, limit_bytes)
     except (OSError, TreeError) as exc:
         raise MetadataUnreadable(f"{filename} can't be read: {exc}") from exc
