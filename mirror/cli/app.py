@@ -50,6 +50,7 @@ app.command("install-units")(with_global_options(install_units.install_units))
 
 _tree = group("Move a tree between disks and object stores.")
 _tree.command("copy")(with_global_options(tree.copy))
+_tree.command("adopt")(with_global_options(tree.adopt))
 app.add_typer(_tree, name="tree")
 
 _config = group("Check, show and describe the configuration.")

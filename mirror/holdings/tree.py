@@ -131,6 +131,9 @@ class TreeWriter(Protocol):
     async def end(self) -> None:
         """Give it back."""
 
+    def enter_for_delete(self) -> None:
+        """See, in a thread, that an object may be deleted now."""
+
 
 class DiskWriter:
     """On a disk the lock of the root is enough, which is held already."""
@@ -139,4 +142,7 @@ class DiskWriter:
         """Nothing to do."""
 
     async def end(self) -> None:
+        """Nothing to do."""
+
+    def enter_for_delete(self) -> None:
         """Nothing to do."""

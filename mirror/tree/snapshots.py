@@ -68,12 +68,9 @@ def freeze_pages(
 
     ``root_pages``: HTML and JSON of the root, where it is another one than the source's. Not durable before ``settle``.
     """
-    place = _private_place(layout)
+    place = begin_frozen(layout)
     with tree_errors(place):
         simple = f"{place}/simple"
-        make_directory(place)
-        make_directory(simple)
-        os.symlink(_FILES_LINK, f"{place}/files")
         for name in names:
             make_directory(f"{simple}/{name}")
             for page in PAGE_NAMES:
@@ -85,6 +82,16 @@ def freeze_pages(
             write_new(f"{simple}/{HTML}", root_pages[0], PUBLIC_FILE)
             link_or_copy(f"{simple}/{HTML}", f"{simple}/{HTML_V1}")
             write_new(f"{simple}/{JSON_V1}", root_pages[1], PUBLIC_FILE)
+    return place
+
+
+def begin_frozen(layout: Layout) -> Path:
+    """Return a new directory in ``pins/`` for frozen pages. Not durable before ``settle``."""
+    place = _private_place(layout)
+    with tree_errors(place):
+        make_directory(place)
+        make_directory(f"{place}/simple")
+        os.symlink(_FILES_LINK, f"{place}/files")
     return place
 
 

@@ -29,6 +29,8 @@ from mirror.state.blobs.verified import BlobRow, load_known_files
 from mirror.state.frozen.shipments import record_shipments_aged
 from mirror.tree.check import Leftover, iter_outer, remove_leftover, scan_blobs, sort_unknown
 from mirror.upkeep.snapshot import clear_interrupted
+from mirror.upkeep.stores.listing import OUTERS, list_files, unknown_of
+from mirror.upkeep.verify import blob_place
 
 _log = get_logger(__name__)
 
@@ -70,35 +72,38 @@ class Pruning:
 
 
 _SHOWN_FILES = 1000
+_CACHED_S = 600.0
+"""The ``max-age`` of pages in an object store."""
 
 
 async def plan_prune(holdings: Holdings, retention: Retention) -> Pruning:
     """Return the files that ``prune`` would delete; changes nothing."""
-    store, layout, now = holdings.store, holdings.layout, holdings.clock()
+    store, now = holdings.store, holdings.clock()
     found = Pruning()
     cycles = await load_cycle_starts(store)
-    cutoff, kept_from = _end_of(retention.removed_s, cycles, now)
+    cutoff, kept_from = _end_of(_kept_s(holdings, retention), cycles, now)
     if cutoff is not None:
         found.blobs, found.bytes = await load_prunable_total(store, cutoff, kept_from=kept_from)
         rows = await load_prunable(store, cutoff, _SHOWN_FILES, kept_from=kept_from)
-        found.files = [layout.blob_path(b.sha256, b.filename) for b in rows]
+        found.files = [blob_place(holdings, b.sha256, b.filename) for b in rows]
     history, kept_from = _end_of(retention.history_s, cycles, now)
     if history is not None:
         found.entries = await count_history(store, history, kept_from=kept_from)
     for leftover in await _find_leftovers(holdings, found):
         found.leftovers += 1
         found.leftover_bytes += leftover.size
-        found.files.append(leftover.path)
+        found.files.append(_shown(holdings, leftover))
     return found
 
 
 async def prune(holdings: Holdings, retention: Retention, *, into: Pruning) -> Pruning:
     """Delete unlisted files whose retention has ended. The tree's lock must be held."""
+    await holdings.writer.begin()
     await clear_interrupted(holdings)
     await Publisher(holdings).publish_marked()
     now = holdings.clock()
     cycles = await load_cycle_starts(holdings.store)
-    cutoff, kept_from = _end_of(retention.removed_s, cycles, now)
+    cutoff, kept_from = _end_of(_kept_s(holdings, retention), cycles, now)
     while cutoff is not None:
         prunable = await load_prunable(holdings.store, cutoff, kept_from=kept_from)
         blobs = await record_pruned(holdings.store, prunable)
@@ -112,7 +117,7 @@ async def prune(holdings: Holdings, retention: Retention, *, into: Pruning) -> P
         await record_shipments_aged(holdings.store, history)
         into.entries = await record_history_pruned(holdings.store, history, kept_from=kept_from)
     for leftover in await _find_leftovers(holdings, into):
-        await anyio.to_thread.run_sync(remove_leftover, holdings.layout, leftover)
+        await anyio.to_thread.run_sync(_remove_leftover, holdings, leftover)
         into.leftovers += 1
         into.leftover_bytes += leftover.size
     _log.info(
@@ -123,6 +128,25 @@ async def prune(holdings: Holdings, retention: Retention, *, into: Pruning) -> P
         entries=into.entries,
     )
     return into
+
+
+def _kept_s(holdings: Holdings, retention: Retention) -> float:
+    """Return how long a blob is kept: in a store at least as long as caches keep a page."""
+    return retention.removed_s if holdings.client is None else max(retention.removed_s, _CACHED_S)
+
+
+def _shown(holdings: Holdings, leftover: Leftover) -> str:
+    if holdings.client is None:
+        return leftover.path
+    return holdings.client.address.shown(leftover.path)
+
+
+def _remove_leftover(holdings: Holdings, leftover: Leftover) -> None:
+    if holdings.client is None:
+        remove_leftover(holdings.layout, leftover)
+        return
+    holdings.writer.enter_for_delete()
+    holdings.client.delete([leftover.path])
 
 
 def _end_of(
@@ -143,6 +167,13 @@ def _remove(holdings: Holdings, blobs: list[BlobRow]) -> None:
 async def _find_leftovers(holdings: Holdings, into: Pruning) -> list[Leftover]:
     """Return the files in blob directories that no row knows, as a kill leaves them."""
     found: list[Leftover] = []
+    if holdings.client is not None:
+        for outer in OUTERS:
+            into.scanned += 1
+            there = await anyio.to_thread.run_sync(list_files, holdings.client, outer)
+            known = await load_known_files(holdings.store, outer)
+            found += sort_unknown(map(unknown_of, there.values()), known)[1]
+        return found
     for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(holdings.layout))):
         into.scanned += 1
         if is_ours:

@@ -29,6 +29,7 @@ from mirror.tree.check import (
 )
 from mirror.tree.layout import Layout
 from mirror.upkeep.findings import Verification, shown_path
+from mirror.upkeep.stores.mend import mend_store
 
 _log = get_logger(__name__)
 
@@ -39,6 +40,9 @@ async def repair(holdings: Holdings, found: Verification) -> None:
 
     The next cycle fetches the files that ``found.lost`` lists afterwards.
     """
+    if holdings.client is not None:
+        await mend_store(holdings, holdings.client, found)
+        return
     found.doing = "mending"
     now = holdings.clock()
     await anyio.to_thread.run_sync(

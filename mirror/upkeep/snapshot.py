@@ -11,17 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
-import anyio
-import anyio.to_thread
 import msgspec
 
 from mirror.core.names import ProjectName
-from mirror.core.pages import parse_json
-from mirror.core.pages.render_pages import iter_root_html, iter_root_json
-from mirror.errors import BadPage, ConfigError, StillWithdrawn, TreeError
+from mirror.errors import ConfigError, StillWithdrawn
 from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
@@ -38,9 +32,8 @@ from mirror.state.frozen.snapshots import (
     record_snapshot_ready,
 )
 from mirror.state.store import Store
-from mirror.tree import snapshots as disk
-from mirror.tree.check import exists
-from mirror.tree.layout import Layout
+from mirror.tree.snapshots import NAME
+from mirror.upkeep.frozen.places import frozen_places
 
 _log = get_logger(__name__)
 
@@ -61,9 +54,7 @@ async def create_snapshot(holdings: Holdings, name: str, *, note: str = "") -> S
             problem=f"`mirror snapshot diff` calls the newest state {NOW}: choose another name",
         )
     await clear_interrupted(holdings)
-    is_taken = await anyio.to_thread.run_sync(
-        exists, str(disk.snapshot_path(holdings.layout, name))
-    )
+    is_taken = await frozen_places(holdings).is_taken(name)
     if is_taken or await load_snapshot(holdings.store, FrozenKind.SNAPSHOT, name):
         raise ConfigError(
             where=name,
@@ -110,55 +101,37 @@ async def _freeze(
     wants: Wants | None = None,
     source: SnapshotRow | None = None,
 ) -> SnapshotRow:
-    store, layout = holdings.store, holdings.layout
+    store, places = holdings.store, frozen_places(holdings)
     await Publisher(holdings).publish_marked()
-    simple = layout.simple if source is None else disk.snapshot_path(layout, source.name) / "simple"
     revision = await load_last_revision(store) if source is None else source.revision
     if not revision:
         raise ConfigError(
-            where=str(layout.root),
+            where=str(holdings.layout.root),
             problem="nothing is published yet: run `mirror sync --once` first",
         )
     if source is None:
         listed = await load_published(store)
     else:
-        listed = await anyio.to_thread.run_sync(_read_root, simple)
+        listed = await places.load_root(source)
     chosen = listed if wants is None else [(n, serial) for n, serial in listed if wants(n)]
+    has_all = len(chosen) == len(listed)
     row = await record_snapshot(
         store, kind, name, revision=revision, now=holdings.clock(), note=note
     )
-    root = (
-        None
-        if len(chosen) == len(listed)
-        else (iter_root_html(chosen, revision), iter_root_json(chosen, revision))
-    )
-    freeze = partial(disk.freeze_pages, layout, simple, [n for n, _ in chosen], root)
-    place = await anyio.to_thread.run_sync(freeze)
-    await anyio.to_thread.run_sync(disk.settle, layout, place, _path(layout, row))
+    await places.freeze(row, source, chosen, has_all=has_all)
     files, size = await count_published(
-        store, revision, None if root is None else [n for n, _ in chosen]
+        store, revision, None if has_all else [n for n, _ in chosen]
     )
     await record_snapshot_ready(store, row, projects=len(chosen), files=files, size=size)
     _log.info("snapshot.made", kind=kind.value, name=name, revision=revision, projects=len(chosen))
     return msgspec.structs.replace(row, projects=len(chosen), files=files, bytes=size, ready=True)
 
 
-def _read_root(simple: Any) -> list[tuple[ProjectName, int]]:
-    path = simple / "index.v1_json"
-    try:
-        page = parse_json.parse_root_page(path.read_bytes(), url="file:///")
-    except (OSError, BadPage) as exc:
-        raise TreeError(
-            path=str(path), problem=f"the snapshot can't be read ({exc}); delete it"
-        ) from exc
-    return sorted((name, serial or 0) for name, serial in page.projects.items())
-
-
 async def delete_snapshot(holdings: Holdings, name: str) -> SnapshotRow:
     """Delete a snapshot. Raises ``ConfigError`` where there is none, or a channel shows it."""
     await clear_interrupted(holdings)
     row = await find_snapshot(holdings.store, name)
-    channels = await anyio.to_thread.run_sync(disk.load_channels, holdings.layout)
+    channels = await frozen_places(holdings).load_channels()
     shown_by = [channel for channel, snapshot in channels.items() if snapshot == name]
     if shown_by:
         raise ConfigError(
@@ -171,7 +144,7 @@ async def delete_snapshot(holdings: Holdings, name: str) -> SnapshotRow:
 
 async def remove(holdings: Holdings, row: SnapshotRow) -> None:
     """Remove a frozen state, and forget it."""
-    await anyio.to_thread.run_sync(disk.remove_frozen, holdings.layout, _path(holdings.layout, row))
+    await frozen_places(holdings).remove(row)
     await record_snapshot_gone(holdings.store, row)
     _log.info("snapshot.removed", kind=row.kind.value, name=row.name)
 
@@ -187,8 +160,9 @@ async def promote(
     row = await find_snapshot(holdings.store, name)
     if not accepts_withdrawn:
         await check_withdrawn(holdings.store, row)
-    before = (await anyio.to_thread.run_sync(disk.load_channels, holdings.layout)).get(channel)
-    await anyio.to_thread.run_sync(disk.promote, holdings.layout, row.name, channel)
+    places = frozen_places(holdings)
+    before = (await places.load_channels()).get(channel)
+    await places.promote(row.name, channel)
     _log.info("channel.promoted", channel=channel, snapshot=name, before=before)
     return before
 
@@ -213,27 +187,18 @@ async def find_snapshot(store: Store, name: str) -> SnapshotRow:
 
 async def clear_interrupted(holdings: Holdings) -> None:
     """Remove the leftovers of a killed run. The tree's lock must be held."""
+    places = frozen_places(holdings)
     for kind in FrozenKind:
         for row in await load_snapshots(holdings.store, kind):
-            is_gone = row.kind is FrozenKind.PIN and not await anyio.to_thread.run_sync(
-                disk.has_frozen, _path(holdings.layout, row)
-            )
+            is_gone = row.kind is FrozenKind.PIN and not await places.has(row)
             if is_gone or not row.ready:
                 await remove(holdings, row)
     pins = [row.name for row in await load_snapshots(holdings.store, FrozenKind.PIN)]
-    await anyio.to_thread.run_sync(disk.sweep_frozen, holdings.layout, pins)
+    await places.sweep(pins)
 
 
 def check_name(name: str, what: str) -> None:
     """Raise ``ConfigError`` unless the name may be a directory of the tree."""
-    if not disk.NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         problem = "expected up to 63 lower-case letters, digits and hyphens, the first no hyphen"
         raise ConfigError(where=f"the name of a {what}", problem=problem)
-
-
-def _path(layout: Layout, row: SnapshotRow) -> Any:
-    return (
-        disk.snapshot_path(layout, row.name)
-        if row.kind is FrozenKind.SNAPSHOT
-        else disk.pin_path(layout, row.name)
-    )

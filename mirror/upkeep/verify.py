@@ -42,7 +42,9 @@ from mirror.tree.check import (
     sort_unknown,
 )
 from mirror.tree.layout import Layout
+from mirror.tree.objects.keys import blob_key
 from mirror.upkeep.findings import SNAPSHOT, Finding, Scope, Verification
+from mirror.upkeep.stores.check import ObjectCheckers, check_object, check_store
 from mirror.upkeep.verify_pages import add_foreign, check_pages
 from mirror.workers.checking import BATCH_BYTES, BATCH_FILES, BlobQuestion, Checkers
 from mirror.workers.fork_server import ForkServer
@@ -127,6 +129,9 @@ async def _check_all_but_blobs(holdings: Holdings, into: Verification) -> None:
 
 async def _check_surroundings(holdings: Holdings, into: Verification) -> None:
     """Check what is beside the blobs: modes, foreign files, pages."""
+    if holdings.client is not None:
+        await check_store(holdings, holdings.client, into)
+        return
     await _check_modes(holdings.layout, into)
     await _check_files(holdings, into)
     await check_pages(holdings, into)
@@ -142,7 +147,7 @@ class _BlobChecker:
         into: Verification,
         fork_server: ForkServer | None = None,
     ) -> None:
-        self._store, self._layout = holdings.store, holdings.layout
+        self._store, self._holdings = holdings.store, holdings
         self._limit_bytes = holdings.files.metadata_limit_bytes
         self._stamp, self._into = stamp, into
         self._fork_server = fork_server
@@ -151,9 +156,14 @@ class _BlobChecker:
 
     async def check(self, blobs: AsyncIterator[BlobRow]) -> None:
         """Check blobs, and record those that are whole now and then."""
-        checkers = Checkers(self._layout, self._limit_bytes, self._note_bytes)
+        holdings, client = self._holdings, self._holdings.client
+        checkers: Checkers | ObjectCheckers = (
+            Checkers(holdings.layout, self._limit_bytes, self._note_bytes)
+            if client is None
+            else ObjectCheckers(client, self._note_bytes)
+        )
         try:
-            if self._fork_server is not None:
+            if self._fork_server is not None and isinstance(checkers, Checkers):
                 await checkers.start(self._fork_server)
             send, receive = anyio.create_memory_object_stream[list[BlobRow]](0)
             async with anyio.create_task_group() as tasks, send:
@@ -171,7 +181,9 @@ class _BlobChecker:
             with anyio.CancelScope(shield=True):
                 await self._note()
 
-    async def _work(self, checkers: Checkers, batches: ObjectReceiveStream[list[BlobRow]]) -> None:
+    async def _work(
+        self, checkers: Checkers | ObjectCheckers, batches: ObjectReceiveStream[list[BlobRow]]
+    ) -> None:
         async with batches:
             async for batch in batches:
                 await self._check_batch(checkers, batch)
@@ -179,7 +191,7 @@ class _BlobChecker:
                 if len(self._whole) >= _NOTED_AT_ONCE or is_time:
                     await self._note()
 
-    async def _check_batch(self, checkers: Checkers, batch: list[BlobRow]) -> None:
+    async def _check_batch(self, checkers: Checkers | ObjectCheckers, batch: list[BlobRow]) -> None:
         found = await checkers.check([_question(blob) for blob in batch])
         for blob, check in zip(batch, found, strict=True):
             self._into.blobs_checked += 1
@@ -197,14 +209,16 @@ class _BlobChecker:
         if found.damage is None:
             self._whole.append(blob)
         elif await load_blob(self._store, blob.sha256, blob.filename) == current:
-            path = self._layout.blob_path(blob.sha256, blob.filename)
+            path = blob_place(self._holdings, blob.sha256, blob.filename)
             self._into.add(
                 Finding(damage=found.damage, path=path, detail=found.detail, blob=current)
             )
 
     def _look(self, blob: BlobRow) -> BlobCheck:
+        if self._holdings.client is not None:
+            return check_object(self._holdings.client, blob)
         return check_blob(
-            self._layout,
+            self._holdings.layout,
             blob.sha256,
             blob.filename,
             blob.size,
@@ -251,6 +265,13 @@ def _question(blob: BlobRow) -> BlobQuestion:
     )
 
 
+def blob_place(holdings: Holdings, sha256: Sha256, filename: str) -> str:
+    """Return the path of a blob, or its address in an object store."""
+    if holdings.client is None:
+        return holdings.layout.blob_path(sha256, filename)
+    return holdings.client.address.shown(blob_key(sha256, filename))
+
+
 async def _check_modes(layout: Layout, into: Verification) -> None:
     """Find public files that a web server of another user can't read; some at a time, so that a stop
     is heeded soon.
@@ -292,7 +313,7 @@ async def _check_snapshots(holdings: Holdings, into: Verification) -> None:
     """
     known = {finding.path for finding in into.findings}
     for snapshot, project, sha256, filename in await load_lost_blobs(holdings.store):
-        path = holdings.layout.blob_path(Sha256(sha256), filename)
+        path = blob_place(holdings, Sha256(sha256), filename)
         if path not in known:
             detail = f"the snapshot {snapshot} lists it; restore it from a backup, or delete the snapshot"
             into.add(Finding(damage=DamageKind.MISSING, path=path, detail=detail))

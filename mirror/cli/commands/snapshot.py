@@ -71,7 +71,7 @@ def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
 
     from mirror.holdings.opening import opened_holdings_for_reading
     from mirror.state.frozen.snapshots import FrozenKind, load_snapshots
-    from mirror.tree.snapshots import load_channels
+    from mirror.upkeep.frozen.places import frozen_places
 
     async def run() -> tuple[list[SnapshotRow], dict[str, str]]:
         config = options.load_tree_config()
@@ -81,7 +81,7 @@ def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
                 for row in await load_snapshots(holdings.store, FrozenKind.SNAPSHOT)
                 if row.ready
             ]
-            return rows, await anyio.to_thread.run_sync(load_channels, holdings.layout)
+            return rows, await frozen_places(holdings).load_channels()
 
     rows, channels = anyio.run(run)
     shown_by = {row.name: sorted(c for c, s in channels.items() if s == row.name) for row in rows}

@@ -1,7 +1,8 @@
 """``mirror tree``: move a tree between disks and object stores.
 
 ``copy --json`` prints one object: ``{"format": 1, "projects": 1, "snapshots": 0, "files": 2, "copied":
-2, "present": 0, "bytes_copied": 3, "damage": [{"path": "…", "detail": "…"}]}``.
+2, "present": 0, "bytes_copied": 3, "damage": [{"path": "…", "detail": "…"}]}``; ``adopt --json``: ``{"format": 1,
+"is_rebuilt": false, "projects": 1, "files": 2, "lost": [], "foreign": []}``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mirror.upkeep.copying.copy import CopyReport
+    from mirror.upkeep.stores.adopt import Adoption
 
 
 def copy(
@@ -39,6 +41,45 @@ def copy(
     else:
         write_out("\n".join(_describe(report, source, target)))
     return ExitCode.DAMAGED if report.damage else ExitCode.OK
+
+
+def adopt(
+    options: GlobalOptions,
+    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
+) -> ExitCode:
+    """Let this root write to the object store of its configuration, which another root has filled."""
+    import os
+    from functools import partial
+
+    import anyio
+
+    from mirror.jobs.adopt import adopt_tree
+    from mirror.upkeep.stores.adopt import Adoption
+
+    config, done = options.load_tree_config(needs_settings=True), Adoption()
+    run = partial(adopt_tree, config, env=dict(os.environ), wait_s=options.wait_s, into=done)
+    anyio.run(run)
+    if json:
+        import msgspec
+
+        write_out(msgspec.json.encode(done.as_json()).decode())
+    else:
+        write_out("\n".join(_describe_adoption(done)))
+    return ExitCode.DAMAGED if done.lost else ExitCode.OK
+
+
+def _describe_adoption(done: Adoption) -> list[str]:
+    from mirror.cli.text import safe
+    from mirror.core.words.amounts import counted
+
+    how = "the state was rebuilt from the pages" if done.is_rebuilt else "the state fits the tree"
+    files = counted(done.files, "file")
+    lines = [f"{counted(done.projects, 'project')} with {files}: {how}"]
+    lines += [f"lost, and taken off its page: {safe(key)}" for key in done.lost]
+    lines += [f"foreign, left alone: {safe(key)}" for key in done.foreign]
+    if done.lost:
+        lines.append("The next `mirror sync` fetches what its index still lists.")
+    return lines
 
 
 def _describe(report: CopyReport, source: str, target: str) -> list[str]:

@@ -26,6 +26,10 @@ FILE_HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": "application/octet-stream",
     "Cache-Control": "max-age=31536000, immutable",
 }
+CHANNEL_HEADERS: Final[Mapping[str, str]] = {
+    "Content-Type": "text/plain; charset=utf-8",
+    "Cache-Control": "no-cache",
+}
 
 
 def blob_key(sha256: Sha256, filename: str) -> str:
@@ -41,3 +45,9 @@ def sidecar_key(sha256: Sha256, filename: str) -> str:
 def page_keys(name: ProjectName) -> tuple[str, str]:
     """Return the keys of a project's HTML and JSON pages."""
     return f"simple/{name}/index.html", f"simple-json/{name}/index.html"
+
+
+def snapshot_keys(snapshot: str, name: ProjectName | None) -> tuple[str, str]:
+    """Return the keys of a project's page in a snapshot, or of its root page: HTML and JSON."""
+    start, end = f"snapshots/{snapshot}", f"{name}/index.html" if name else "index.html"
+    return f"{start}/simple/{end}", f"{start}/simple-json/{end}"

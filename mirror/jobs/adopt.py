@@ -1,0 +1,114 @@
+"""Let this root write to the tree in an object store that another root, or a copy, has filled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from mirror.config import Config, MirrorSettings
+from mirror.config.settings import REMEMBERED_TREE
+from mirror.core.store_address import StoreAddress, parse_store_address
+from mirror.errors import ConfigError, StateError
+from mirror.holdings.holdings import Holdings
+from mirror.holdings.opening import check_user, set_aside_state
+from mirror.holdings.store_writer import StoreWriter
+from mirror.holdings.tree_opening import create_local
+from mirror.state.cycles import load_last_cycle
+from mirror.state.entries.pages import load_last_revision
+from mirror.state.entries.rebuilt import is_rebuild_unfinished
+from mirror.state.objects import load_claim
+from mirror.state.store import check_integrity, open_store, open_store_for_reading
+from mirror.tree.files import FileStore
+from mirror.tree.layout import Layout
+from mirror.tree.lock import hold_async
+from mirror.tree.objects.client import ObjectClient
+from mirror.tree.objects.files import ObjectFiles
+from mirror.tree.objects.pages import ObjectPages
+from mirror.upkeep.stores.adopt import Adoption, adopt, check_adoptable, is_own_tree
+
+
+async def adopt_tree(
+    config: Config, *, env: Mapping[str, str], wait_s: float, into: Adoption
+) -> None:
+    """Take the store's lock and make the state fit the tree.
+
+    Raises ``ConfigError``, ``LockHeld``, ``TreeError``, ``StateError``.
+    """
+    settings = config.mirror
+    await check_user(settings)
+    address = await _address(settings)
+    connect = partial(
+        ObjectClient,
+        address,
+        env,
+        connect_timeout_s=config.limits.connect_timeout_s,
+        stall_timeout_s=config.limits.stall_timeout_s,
+    )
+    client = await anyio.to_thread.run_sync(connect)
+    await anyio.to_thread.run_sync(check_adoptable, client)
+    await anyio.to_thread.run_sync(create_local, settings)
+    layout = Layout(settings.root)
+    async with hold_async(layout.tree_lock, wait_s=wait_s):
+        if not await _fits(settings, client):
+            await anyio.to_thread.run_sync(set_aside_state, settings.state)
+        async with open_store(settings.state) as store:
+            local = FileStore(
+                layout,
+                metadata_limit_bytes=config.limits.metadata_size,
+                disk_reserve_bytes=config.limits.disk_reserve,
+            )
+            writer = StoreWriter(store, client, settings, wait_s=wait_s, may_adopt=True)
+            pages = ObjectPages(client, writer, root=lambda: writer.root)
+            last = await load_last_cycle(store)
+            holdings = Holdings(
+                store=store,
+                layout=layout,
+                files=ObjectFiles(local, client, writer),
+                pages=pages,
+                writer=writer,
+                client=client,
+                clock=time.time,
+                cycle=last.id if last else 0,
+            )
+            await writer.begin()
+            pages.takes_foreign = True
+            try:
+                await adopt(holdings, client, into)
+            finally:
+                await writer.end()
+
+
+async def _address(settings: MirrorSettings) -> StoreAddress:
+    """Return the address of the store. Raises ``ConfigError`` for a tree on the disk."""
+    if settings.store_address is not None:
+        return settings.store_address
+    if settings.tree == REMEMBERED_TREE and await anyio.Path(settings.state).exists():
+        async with open_store_for_reading(settings.state) as store:
+            claim = await load_claim(store)
+        if claim is not None:
+            return parse_store_address(claim.address)
+    problem = (
+        'not set: name the object store, such as tree = "s3://bucket/prefix"; a tree on the disk is'
+        " adopted by `mirror verify --repair`"
+    )
+    raise ConfigError(where="mirror.tree", problem=problem)
+
+
+async def _fits(settings: MirrorSettings, client: ObjectClient) -> bool:
+    """Return whether the rows of the state may stay: it is empty, or it wrote this very tree."""
+    if not await anyio.Path(settings.state).exists():
+        return True
+    try:
+        async with open_store(settings.state) as store:
+            await check_integrity(store)
+            if await is_rebuild_unfinished(store):
+                return False
+            return not await load_last_revision(store) or await is_own_tree(store, client)
+    except StateError as exc:
+        if exc.is_damage:
+            return False
+        raise

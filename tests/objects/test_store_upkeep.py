@@ -1,0 +1,216 @@
+"""Snapshots, channels, verify, prune and adopt where the tree lies in an object store: a real engine, real cycles."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+import anyio.to_thread
+import pytest
+
+from harness.in_process import Mirror
+from harness.snapshots import compare, delete, promote, snapshot
+from harness.upkeep import prune, repair, verify
+from mirror.errors import ConfigError, StoreLocked, TreeError
+from mirror.jobs.adopt import adopt_tree
+from mirror.jobs.tree_copy import copy_between
+from mirror.upkeep.stores.adopt import Adoption
+from simulator import build_sdist, build_wheel
+
+
+@pytest.fixture(autouse=True)
+def variables(object_store, monkeypatch) -> None:
+    """Commands that open the tree by its state read the variables of the process."""
+    for name, value in object_store.env.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+async def upstream(simulator):
+    """Three projects, one with an sdist whose metadata the index offers."""
+    upstream = await simulator()
+    upstream.state.publish("alpha", *build_wheel("alpha", "1.0"))
+    upstream.state.publish("beta", *build_wheel("beta", "1.0"))
+    upstream.state.publish("gamma", *build_sdist("gamma", "1.0"))
+    return upstream
+
+
+@pytest.fixture
+async def mirror(mirror_of, upstream):
+    """A mirror of them after its first cycle."""
+    mirror = mirror_of(upstream)
+    mirror.settings["max_shrink"] = 1.0
+    await mirror.cycle()
+    return mirror
+
+
+async def adopt(mirror, **options) -> Adoption:
+    done = Adoption()
+    await adopt_tree(mirror.config, env=dict(os.environ), wait_s=options.get("wait_s", 0.0), into=done)
+    return done
+
+
+def pages_of(mirror, start: str) -> dict[str, bytes]:
+    prefix = mirror.prefix
+    found = prefix.keys()
+    return {key.removeprefix(start): prefix.read(key) for key in found if key.startswith(start)}
+
+
+async def on_thread(call, *arguments):
+    return await anyio.to_thread.run_sync(call, *arguments)
+
+
+async def test_snapshots_and_channels(mirror, upstream):
+    """A snapshot keeps what it was made from, at its own depth; unchanged pages of the next one are copies of it."""
+    live = await on_thread(pages_of, mirror, "simple/")
+    await snapshot(mirror, "one")
+    shown = await on_thread(pages_of, mirror, "snapshots/one/simple/")
+    assert {key: page.replace(b"../../../../files/", b"../../files/") for key, page in shown.items()} == live
+    assert all(page.count(b"../../files/") == page.count(b"../../../../files/") for page in shown.values())
+    await promote(mirror, "one", "stable")
+    upstream.state.publish("alpha", *build_wheel("alpha", "2.0"))
+    await mirror.cycle()
+    assert await on_thread(pages_of, mirror, "snapshots/one/simple/") == shown
+    await snapshot(mirror, "two")
+    second = await on_thread(pages_of, mirror, "snapshots/two/simple/")
+    assert {key for key in second if second[key] != shown[key]} == {"index.html", "alpha/index.html"}
+    headers = await on_thread(mirror.prefix.attributes, "snapshots/two/simple-json/beta/index.html")
+    assert headers["Content-Type"] == "application/vnd.pypi.simple.v1+json"
+    assert (await compare(mirror, "one", "two"))["totals"]["projects_changed"] == 1
+    assert await promote(mirror, "two", "stable") == "one"
+    assert await on_thread(mirror.prefix.read, "channels/stable") == b"two\n"
+    with pytest.raises(ConfigError, match="the channel stable shows it"):
+        await delete(mirror, "two")
+    await delete(mirror, "one")
+    keys = await on_thread(mirror.prefix.keys)
+    assert not [key for key in keys if key.startswith("snapshots/one/")]
+    with pytest.raises(ConfigError, match="there is a snapshot of this name"):
+        await snapshot(mirror, "two")
+
+
+async def test_verify_and_repair(mirror, upstream):
+    """Every kind of damage is found; a repair moves it aside, and mends what the state or the index knows."""
+    assert (await verify(mirror)).findings == []
+    prefix = mirror.prefix
+    keys = await on_thread(prefix.keys)
+
+    def blob(name: str) -> str:
+        return next(key for key in keys if key.endswith(name))
+
+    def break_all() -> None:
+        alpha, foreign = blob("/alpha-1.0-py3-none-any.whl"), "files/aa/foreign"
+        prefix.write(alpha, prefix.read(alpha)[:-1] + b"!")
+        prefix.remove(blob("/gamma-1.0.tar.gz"))
+        prefix.write(blob("/beta-1.0-py3-none-any.whl.metadata"), b"other")
+        prefix.write("simple/beta/index.html", b"<a href=evil>")
+        prefix.write("simple/index.html", b"<a href=evil>")
+        prefix.write("simple/evil/index.html", b"evil")
+        prefix.write(foreign, b"evil")
+        prefix.write(f"files/ab/ab/{'ab' * 32}/left-1.0.tar.gz", b"left")
+
+    await on_thread(break_all)
+    found = await verify(mirror)
+    kinds = sorted(finding.damage.value for finding in found.findings)
+    assert kinds == ["bytes", "foreign", "foreign", "missing", "page", "page", "sidecar"]
+    assert all(finding.path.startswith(prefix.address) for finding in found.findings)
+    assert found.leftovers == 1
+    mended = await repair(mirror)
+    assert mended.lost == []
+    assert (await verify(mirror)).findings == []
+    aside = [key for key in await on_thread(prefix.keys) if key.startswith(".quarantine/")]
+    assert [key.rpartition("/")[2] for key in aside] == ["alpha-1.0-py3-none-any.whl", "foreign", "index.html"]
+    pruned = await prune(mirror)
+    assert (pruned.leftovers, pruned.blobs) == (1, 0)
+    await mirror.cycle()
+
+
+async def test_prune_keeps_what_caches_may_name(mirror, upstream):
+    """What no page lists any more goes after its retention, and never before caches forget the page."""
+    upstream.state.remove_file("alpha", "alpha-1.0-py3-none-any.whl")
+    upstream.state.publish("alpha", *build_wheel("alpha", "2.0"))
+    await mirror.cycle()
+    await mirror.cycle()
+
+    async def has_old() -> bool:
+        return any("alpha-1.0" in key for key in await on_thread(mirror.prefix.keys))
+
+    mirror.clock.advance(300.0)
+    await prune(mirror, days=0)
+    assert await has_old()
+    for _ in range(8):  # the clock alone ends no retention
+        mirror.clock.advance(200.0)
+        await mirror.cycle()
+    await prune(mirror, days=0)
+    assert not await has_old()
+
+
+async def test_adopt_a_lost_state(mirror):
+    """Without its state a root refuses the tree; adopted, it is rebuilt from the pages and fetches nothing again."""
+    await snapshot(mirror, "one")
+    for path in mirror.root.glob("state.db*"):
+        path.unlink()
+    mirror.forget_copy()
+    await mirror.unchecked_cycle()
+    assert mirror.exit_code == 6
+    done = await adopt(mirror)
+    assert (done.is_rebuilt, done.projects, done.files, done.lost) == (True, 3, 3, [])
+    report = await mirror.cycle()
+    assert report.indexes["main"].bytes_downloaded == 0
+    assert mirror.exit_code == 0
+    assert (await verify(mirror)).findings == []
+    assert (await prune(mirror)).blobs == 0
+
+
+async def test_adopt_by_another_root(mirror, mirror_of, upstream):
+    """The root that was adopted from ends with 8 before it writes, until it adopts in its turn."""
+    other = mirror_of(upstream, root="other")
+    other.prefix = mirror.prefix
+    other.settings["tree"] = mirror.prefix.address
+    await adopt(other)
+    upstream.state.publish("alpha", *build_wheel("alpha", "2.0"))
+    await other.cycle()
+    before = await on_thread(mirror.prefix.keys)
+    await mirror.unchecked_cycle()
+    assert mirror.exit_code == 8
+    assert await on_thread(mirror.prefix.keys) == before
+    done = await adopt(mirror)
+    assert done.is_rebuilt
+    await mirror.cycle()
+    assert mirror.exit_code == 0
+    with pytest.raises(StoreLocked):
+        await snapshot(other, "stale")
+
+
+async def test_adopt_a_copy(object_store, upstream, tmp_path):
+    """A tree that moved from the disk keeps its state: history, snapshots and validators; missing files are named."""
+    prefix = object_store.prefix(f"o/{secrets.token_hex(6)}")
+    mirror = Mirror(tmp_path / "moved", {"main": upstream})
+    mirror.env = prefix.env
+    await mirror.cycle()
+    await snapshot(mirror, "one")
+    copy = await on_thread(lambda: copy_between(str(mirror.root), prefix.address, env=prefix.env))
+    assert copy.damage == []
+    mirror.settings["tree"] = prefix.address
+    with pytest.raises(TreeError, match="mirror tree adopt"):
+        await verify(mirror)
+    lost = next(key for key in await on_thread(prefix.keys) if key.endswith("/beta-1.0-py3-none-any.whl"))
+    await on_thread(prefix.remove, lost)
+    done = await adopt(mirror)
+    assert (done.is_rebuilt, done.lost) == (False, [lost])
+    report = await mirror.unchecked_cycle()
+    assert (report.indexes["main"].files_new, mirror.exit_code) == (1, 0)
+    assert (await compare(mirror, "one"))["from"]["revision"] > 0
+
+
+async def test_nothing_to_adopt(mirror_of, upstream):
+    """An empty prefix, an interrupted copy and a tree on the disk are refused; nothing is written."""
+    mirror = mirror_of(upstream)
+    with pytest.raises(TreeError, match="there is no tree here to adopt"):
+        await adopt(mirror)
+    await on_thread(mirror.prefix.write, ".copy", b"{}")
+    with pytest.raises(TreeError, match="an interrupted copy"):
+        await adopt(mirror)
+    assert await on_thread(mirror.prefix.keys) == [".copy"]
+    mirror.settings.pop("tree")
+    with pytest.raises(ConfigError, match=r"mirror\.tree"):
+        await adopt(mirror)
