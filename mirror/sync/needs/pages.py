@@ -64,6 +64,8 @@ class CyclePages:
         self._named: dict[ProjectName, dict[int, NamedRow]] = {}
         self._rows: dict[tuple[int, ProjectName], ProjectRow] = {}
         self._kept_files = 0
+        self._waiting: dict[tuple[int, ProjectName], list[list[str]]] = {}
+        """The files that a rule keeps out for now, of each project that this cycle has judged."""
         self._metadata = MetadataReader(cycle, {run.name: run for run, _ in ordered})
 
     async def see(self, names: Collection[ProjectName]) -> None:
@@ -193,7 +195,7 @@ class CyclePages:
             published = (
                 sorted(await self._published_only(run, project, row)) if row.has_absent else []
             )
-            waiting = await self._waiting(run, row)
+            waiting = await self._files_that_wait(run, row)
             parts.append(
                 [
                     run.name,
@@ -210,9 +212,10 @@ class CyclePages:
 
     async def look(self, project: ProjectName) -> ProjectOffers:
         """Return a project's listing. Raises ``MirrorError`` where nobody knows it now."""
-        digest = await self.digest(project)
+        await self.see([project])
         sources = self._sources_of(project)
         if not sources:
+            digest = await self.digest(project)
             return ProjectOffers(project=project, digest=digest, rule=self._rule_against(project))
         owner, offers, left_out = self._dues[sources[0]][0].name, [], dict[str, str]()
         claimed: set[str] = set()
@@ -222,7 +225,10 @@ class CyclePages:
             found = await self._offers_of(run, project, claimed, owners)
             if found is None:  # withdrawn: by the owner for all
                 return ProjectOffers(
-                    project=project, digest=digest, owner=owner, rule="withdrawn by the index"
+                    project=project,
+                    digest=await self.digest(project),
+                    owner=owner,
+                    rule="withdrawn by the index",
                 )
             offers += found[0]
             left_out |= {name: f"{rule} of {run.name}" for name, rule in found[1].items()}
@@ -230,7 +236,7 @@ class CyclePages:
         return ProjectOffers(
             project=project,
             offers=tuple(offers),
-            digest=digest,
+            digest=await self.digest(project),  # with the files that were just judged to wait
             owner=owner,
             later=self._later(project, sources),
             left_out=left_out,
@@ -320,6 +326,9 @@ class CyclePages:
         ]
         claimed.update(selected.files, selected.claims, (r.filename for r in selected.refusals))
         waiting = selected.deferred.keys()
+        self._waiting[run.source.id, project] = sorted(
+            [name, one.verdict.rule] for name, one in selected.deferred.items()
+        )
         return offers, {n: rule for n, rule in left_out.items() if n not in waiting}
 
     def _without_pre_releases(
@@ -353,10 +362,14 @@ class CyclePages:
         held = (await load_held(self._cycle.store, [row.id]))[row.id]
         return [name for name in held if name not in listed and (wanted is None or name in wanted)]
 
-    async def _waiting(self, run: IndexRun, row: ProjectRow) -> list[list[str]]:
-        """Return the files that a rule still keeps out, as the last judgement of the page has them."""
+    async def _files_that_wait(self, run: IndexRun, row: ProjectRow) -> list[list[str]]:
+        """Return the files that a rule keeps out for now: as this cycle has judged the page, else
+        as the last one did.
+        """
         if run.selection.policy.rules == NO_RULES:
             return []
+        if (judged := self._waiting.get((run.source.id, row.name))) is not None:
+            return judged
         now = self._cycle.judged_at
         waiting = await load_deferred_names(self._cycle.store, row.id)
         # By the advisories that are in force now: they may be newer than that judgement.
