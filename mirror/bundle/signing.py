@@ -30,7 +30,7 @@ def check_tool() -> None:
 
 def sign_file(path: Path, key: Path) -> bytes:
     """Return the signature of a private file, of any size. ``ssh-keygen`` may ask on the terminal. Raises ``BundleError``."""
-    words = ["-q", "-Y", "sign", "-f", str(key), "-n", receive.NAMESPACE]
+    words = ["-Y", "sign", "-q", "-f", str(key), "-n", receive.NAMESPACE]
     command = [receive.find_ssh_keygen(), *words]
     with path.open("rb") as file:
         done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=False)  # noqa: S603 - fixed words
