@@ -70,4 +70,18 @@ def _unmeasured_process() -> Iterator[None]:
         yield
     finally:
         for coverage in reversed(stopped):
-            coverage.start()
+            _start_again(coverage)
+
+
+def _start_again(coverage: Coverage) -> None:
+    """Go on measuring. The patches of a process stay: each start would add its own to them.
+
+    Among them is a hook that each fork runs once for every start before it, half a minute after
+    some thousand tests.
+    """
+    patches = coverage.get_option("run:patch")
+    coverage.set_option("run:patch", [])
+    try:
+        coverage.start()
+    finally:
+        coverage.set_option("run:patch", patches)
