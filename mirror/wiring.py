@@ -47,6 +47,7 @@ from mirror.sync.advisories.settings import AdvisorySettings
 from mirror.sync.advisories.taking import check_database
 from mirror.sync.needs.listings import ListingCache
 from mirror.sync.report import IndexCounters, Report
+from mirror.sync.staging_room import StagingRoom
 from mirror.sync.work import Cycle, IndexRun, Options
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
@@ -356,6 +357,7 @@ async def _build_cycle(
             sites={site.name: site.wants() for site in config.sites},
         ),
         fork_server=fork_server,
+        room=StagingRoom(tree.files.staging_limit_bytes),
         conditions=await load_conditions(store, config.mirror),
     )
 

@@ -23,6 +23,8 @@ class TreeFiles(Protocol):
 
     layout: Layout
     metadata_limit_bytes: int
+    staging_limit_bytes: int | None
+    """The most that staging may take; None: only the disk limits it."""
 
     @property
     def places_early(self) -> bool:

@@ -111,7 +111,7 @@ async def open_tree(
     client = await anyio.to_thread.run_sync(connect)
     writer = StoreWriter(store, client, settings, wait_s=wait_s, is_repair=is_repair)
     return OpenTree(
-        files=ObjectFiles(local, client, writer),
+        files=ObjectFiles(local, client, writer, staging_limit_bytes=settings.staging_size),
         pages=ObjectPages(client, writer, root=lambda: writer.root),
         writer=writer,
         client=client,

@@ -10,6 +10,7 @@ from pathlib import Path
 from mirror.config import Config
 from mirror.core.schedule import DiskSample
 from mirror.state.notes import CredentialNote, load_notes
+from mirror.state.objects import load_claim
 from mirror.state.readers.overview import load_overview
 from mirror.state.readers.sizes import load_sizes
 from mirror.state.store import Store
@@ -23,9 +24,11 @@ async def load_status(store: Store, config: Config, *, max_failures: int | None)
     """Return the status, with the credentials as the last cycle recorded them."""
     overview = await load_overview(store, max_failures=max_failures)
     notes = await load_notes(store)
+    claim = await load_claim(store)
     layout, now = Layout(config.mirror.root), time.time()
     return Status(
         root=config.mirror.root,
+        tree=None if claim is None else claim.address,
         config=config if config.indexes else None,
         overview=overview,
         now=now,

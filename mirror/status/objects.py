@@ -60,6 +60,7 @@ def status_object(status: Status) -> dict[str, Any]:
     return {
         "format": 1,
         "root": str(status.root),
+        **({} if status.tree is None else {"tree": status.tree}),
         "configuration": status.config.source if status.config else None,
         "exit_code": int(status.exit_code),
         "stale": status.is_stale,

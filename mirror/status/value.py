@@ -41,6 +41,8 @@ class Status:
     daemon_pid: int | None = None
     locked_at: float | None = None
     """When the process that works on the mirror took the lock."""
+    tree: str | None = None
+    """The address of the object store that has the tree; None: it lies on the disk."""
     disk: DiskSample | None = None
     """Now."""
     sizes: Sizes = field(default_factory=Sizes)

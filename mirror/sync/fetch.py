@@ -188,8 +188,7 @@ class Fetcher:
             ):
                 return False
             await self._cycle.holdings.writer.begin()
-            job = self._job_of(work, fetch)
-            if not await workers.submit(job, (work, fetch), group=work.row.id):
+            if not await self._given(workers, work, fetch):
                 return False
         except (StateError, TreeError, LockHeld):
             raise
@@ -198,12 +197,26 @@ class Fetcher:
         self._unanswered += 1
         return True
 
+    async def _given(self, workers: FileWorkers, work: ProjectWork, fetch: Fetch) -> bool:
+        """Give a file to a worker once there is room for it in staging; return whether one takes it."""
+        room, size = self._cycle.room, fetch.file.size
+        await room.take(size)
+        is_given = False
+        try:
+            job = self._job_of(work, fetch)
+            is_given = await workers.submit(job, (work, fetch), group=work.row.id)
+        finally:
+            if not is_given:
+                room.give_back(size)
+        return is_given
+
     async def _take_answers(self, workers: FileWorkers) -> None:
         while True:
             try:
                 (work, fetch), outcome = await workers.next_answer()
             except anyio.EndOfStream:
                 return
+            self._cycle.room.give_back(fetch.file.size)
             if outcome is None:
                 await self._fetch((work, fetch))
             else:
@@ -311,8 +324,15 @@ class Fetcher:
         return await fetch_job_metadata(self._run.session, job, limit_bytes, lease)
 
     async def _download(self, work: ProjectWork, fetch: Fetch) -> None:
-        session, files = self._run.session, self._cycle.files
         await self._cycle.holdings.writer.begin()
+        await self._cycle.room.take(fetch.file.size)
+        try:
+            await self._download_into_room(work, fetch)
+        finally:
+            self._cycle.room.give_back(fetch.file.size)
+
+    async def _download_into_room(self, work: ProjectWork, fetch: Fetch) -> None:
+        session, files = self._run.session, self._cycle.files
         lease = session.metadata_memory.lease()
         with lease.body():  # until the recorder has taken the metadata
             staged, metadata = await fetch_to_staging(
@@ -342,14 +362,24 @@ class Fetcher:
             return Failed(work=work, failure=work.failure(filename, exc.reason, str(exc), fetch))
         return BlobPlaced(work=work, fetch=fetch, blob=blob, metadata=metadata)
 
+    def _size_limit(self) -> tuple[int, str]:
+        """Return the largest size of a file, and the key that sets it; 0: no limit."""
+        limit_bytes = self._run.selection.policy.file_size_limit
+        room = self._cycle.room.limit_bytes
+        if room is not None and not 0 < limit_bytes <= room:
+            return room, "mirror.staging-size"
+        return limit_bytes, "limits.file-size"
+
     def _job_of(self, work: ProjectWork, fetch: Fetch) -> FetchJob:
         file = fetch.file
+        limit_bytes, setting = self._size_limit()
         request = FileRequest(
             filename=file.filename,
             url=file.url,
             size=file.size,
             digests=file.digests,
-            limit_bytes=self._run.selection.policy.file_size_limit,
+            limit_bytes=limit_bytes,
+            setting=setting,
         )
         metadata = metadata_to_fetch(file, work.row.name)
         return FetchJob(

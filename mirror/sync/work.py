@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import partial
 
 import anyio
 import msgspec
@@ -30,6 +31,7 @@ from mirror.sync.advisories.settings import AdvisorySettings, Judges
 from mirror.sync.needs.listings import ListingCache
 from mirror.sync.needs.protocol import Needs
 from mirror.sync.report import IndexCounters, Report
+from mirror.sync.staging_room import StagingRoom
 from mirror.tree.files import FileStore
 from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient
@@ -319,6 +321,8 @@ class Cycle(msgspec.Struct, kw_only=True):
     """How long files stay published that no want needs any more."""
     listings: ListingCache | None = None
     """The listings of the pages that wants may need."""
+    room: StagingRoom = msgspec.field(default_factory=partial(StagingRoom, None))
+    """The room for files in staging."""
     conditions: str = ""
     """How the engine of an object store takes conditions, for worker processes."""
     fork_server: ForkServer | None = None

@@ -107,6 +107,8 @@ class FileStore:
     Methods block and raise ``TreeError``, except ``open_staged``, which is async.
     """
 
+    staging_limit_bytes: int | None = None
+    """Only the disk limits staging, which lies on the tree's own file system."""
     places_early = False
     """Files are placed in batches, which share the cost of a sync."""
 

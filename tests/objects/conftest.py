@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.faulty_front import FaultyFront
 from harness.store_mirror import StoreMirror
 from simulator import Simulator
 from storing import ObjectStore
@@ -21,3 +23,16 @@ def mirror_of(tmp_path: Path, object_store: ObjectStore) -> Callable[..., StoreM
         return StoreMirror(tmp_path / root, {"main": main}, place, **options)
 
     return make
+
+
+@pytest.fixture
+def front(object_store: ObjectStore) -> Iterator[FaultyFront]:
+    """A front of the object store."""
+    started = FaultyFront(object_store.endpoint)
+    thread = threading.Thread(target=started.serve_forever)
+    thread.start()
+    yield started
+    started.stopped.set()
+    started.shutdown()
+    thread.join()
+    started.server_close()

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 
 import msgspec
@@ -381,3 +384,42 @@ async def test_single_writer(index, mirror_of, monkeypatch):
     await mirror.unchecked_cycle()
     assert mirror.exit_code == 6
     await asyncio.sleep(0)
+
+
+async def test_staging_size(simulator, mirror_of):
+    """A file larger than `staging-size` is `too-large`, listed or not, and the key is named; others wait for room."""
+    index = await simulator()
+    for n in range(4):
+        index.state.publish(f"p{n}", *build_wheel(f"p{n}", "1.0", size_pad=3 << 20))
+    index.state.publish("large", *build_wheel("large", "1.0", size_pad=9 << 20))
+    mirror = mirror_of(index)
+    mirror.settings["staging_size"] = 7 << 20
+    report = await mirror.unchecked_cycle()
+    assert mirror.exit_code == 5
+    assert [(f.project, f.reason.value) for f in report.failures] == [("large", "too-large")]
+    assert "mirror.staging-size" in report.failures[0].detail
+    mirror.check()
+    assert set(mirror.files()) == {"p0", "p1", "p2", "p3"}
+
+
+def test_short_processes(prefix):
+    """Short processes that use the store end with their own exit code: none is aborted at its end (soak: a hundred)."""
+    program = (
+        "import os, sys, threading\n"
+        "from mirror.core.store_address import parse_store_address\n"
+        "from mirror.tree.objects.client import ObjectClient\n"
+        "client = ObjectClient(parse_store_address(sys.argv[1]), os.environ)\n"
+        "put = lambda n: client.put(f'{os.getpid()}-{n}', b'x' * 20_000)\n"
+        "threads = [threading.Thread(target=put, args=(n,)) for n in range(4)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "sys.exit(3)\n"
+    )
+    codes, rounds = [], 25 if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else 3
+    for _ in range(rounds):
+        some = [
+            subprocess.Popen([sys.executable, "-c", program, prefix.address], env=os.environ | prefix.env)
+            for _ in range(4)
+        ]
+        codes += [one.wait() for one in some]
+    assert codes == [3] * 4 * rounds
+    assert len(prefix.keys()) == len(codes) * 4

@@ -50,6 +50,7 @@ def main() -> int:
     violations += _fail_storage(options.seed, options.storage_errors, figures)
     violations += _fuzz(options.workers, figures)
     violations += _run_clients(options.workers, figures)
+    violations += _fill_stores(options.workers, figures)
     violations += _change_statements(options.statements, options.seed, figures)
     violations += _answer(options.answers)
     print(f"seed: {options.seed}")
@@ -149,6 +150,31 @@ def _run_clients(workers: str, figures: Counter[str]) -> int:
     done = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False)
     passed = re.search(r"(\d+) passed", done.stdout)
     figures["clients that installed"] += int(passed[1]) if passed else 0
+    if done.returncode:
+        print(done.stdout + done.stderr)
+    return int(done.returncode != 0)
+
+
+def _fill_stores(workers: str, figures: Counter[str]) -> int:
+    """Run the tests of the cycle, and many kills, with the tree in an object store."""
+    if workers == "0":
+        return 0
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        workers,
+        "tests/objects",
+        "tests/sync",
+        "-k",
+        "cycle or objects",
+    ]
+    env = {**os.environ, "MIRROR_TEST_TREE": "store"}
+    done = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False, env=env)
+    passed = re.search(r"(\d+) passed", done.stdout)
+    figures["scenarios on an object store"] += int(passed[1]) if passed else 0
     if done.returncode:
         print(done.stdout + done.stderr)
     return int(done.returncode != 0)

@@ -248,4 +248,5 @@ def _place(options: GlobalOptions, config: Config) -> Place:
         chosen = f"--root {shlex.quote(str(options.root or root))}"
     else:
         chosen = f"--config {shlex.quote(str(options.config))}" if options.config else ""
-    return Place(simple=str(Layout(root).simple), options=chosen)
+    simple = str(Layout(root).simple)
+    return Place(simple=simple, store=config.mirror.tree or None, options=chosen)

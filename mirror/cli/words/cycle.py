@@ -31,6 +31,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     simple: str
     """The root page's directory."""
+    store: str | None = None
+    """The address of the object store that has the tree; None: it lies on the disk."""
     options: str
     """Options that other commands need for this mirror: empty, ``--root DIR`` or ``--config FILE``."""
 
@@ -277,6 +279,8 @@ def _complete(report: Report, place: Place) -> str:
     if report.cycle == 1 and report.total("files_new"):
         from pathlib import Path
 
+        if place.store is not None:
+            return f"Mirror complete. Serve it: mirror serve --tree {place.store}"
         url = f"{Path(place.simple).absolute().as_uri()}/"
         return f"Mirror complete. Try it: pip install --index-url {url} PROJECT"
     return "Mirror complete: everything wanted and offered is held."

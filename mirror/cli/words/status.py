@@ -48,6 +48,8 @@ def describe_status(status: Status) -> list[str]:
 def _head(status: Status) -> Iterator[str]:
     last, finished = status.overview.last_cycle, status.overview.last_finished
     yield f"Mirror:     {status.root}"
+    if status.tree is not None:
+        yield f"Tree:       {status.tree}"
     yield f"State:      {'; '.join(_state(status)) or _well(status)}"
     if finished is None:
         yield "Last cycle: none has come to its end yet"

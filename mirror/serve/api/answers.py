@@ -61,6 +61,7 @@ def answer_status(reading: Reading, config: Config) -> JsonAnswer:
         return _no_state(reading)
     shown = hide_paths_in(status_object(found), config.mirror.root)
     del shown["root"], shown["configuration"]
+    shown.pop("tree", None)
     return JsonAnswer(body=escape_marks_in_json(msgspec.json.encode(shown)))
 
 

@@ -535,6 +535,9 @@ class _Crawler:
         """Return why a file is not fetched because of its listed size; empty where it is fetched."""
         if self._run.selection.too_large(file):
             return f"{file.size} bytes are listed, more than limits.file-size allows"
+        room = self._cycle.room.limit_bytes
+        if room is not None and file.size is not None and file.size > room:
+            return f"{file.size} bytes are listed, more than mirror.staging-size allows ({room})"
         if file.size is None or file.size < _LARGE_BYTES:
             return ""
         disk = await anyio.to_thread.run_sync(self._cycle.files.disk_bytes)

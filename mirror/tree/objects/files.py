@@ -52,8 +52,16 @@ class ObjectFiles:
     places_early = True
     """A file is placed as soon as it was fetched, many at a time: each put waits for its answer."""
 
-    def __init__(self, local: FileStore, client: ObjectClient, gate: WriteGate) -> None:
-        """``local``: has the files in staging."""
+    def __init__(
+        self,
+        local: FileStore,
+        client: ObjectClient,
+        gate: WriteGate,
+        *,
+        staging_limit_bytes: int | None = None,
+    ) -> None:
+        """``local``: has the files in staging; ``staging_limit_bytes``: the most that they may take."""
+        self.staging_limit_bytes = staging_limit_bytes
         self.layout = local.layout
         self.metadata_limit_bytes = local.metadata_limit_bytes
         self._local, self._client, self._gate = local, client, gate
