@@ -111,6 +111,9 @@ class AdvisoryRule:
         self.is_blocked = is_blocked and excludes is not Level.NONE
         self._book = book
         self._ignored = frozenset(name.lower() for name in ignored)
+        self._found_of: ProjectName | None = None
+        self._found: dict[Version | None, Advice | None] = {}
+        """What was found of the last project: a version may have very many files."""
 
     @property
     def text(self) -> str:
@@ -124,12 +127,15 @@ class AdvisoryRule:
         counted = self._counted(project, self._counts)
         if not counted:
             return {}
+        words: dict[Version | None, str] = {}
         found = {}
         for filename in filenames:
             version = version_in(filename, project)
-            hits = [one for one in counted if one.compare(version) is Meaning.MEANT]
-            if hits:
-                found[filename] = _described(hits)
+            if version not in words:
+                hits = [one for one in counted if one.compare(version) is Meaning.MEANT]
+                words[version] = _described(hits) if hits else ""
+            if words[version]:
+                found[filename] = words[version]
         return found
 
     def withdraws(self, project: ProjectName, filename: str) -> bool:
@@ -139,15 +145,14 @@ class AdvisoryRule:
     def find(self, project: ProjectName, filename: str) -> Advice | None:
         """Return the advisories that are reported of a held or needed file; with ``none``, all."""
         counted = self._counted(project, self._is_reported)
-        version = version_in(filename, project) if counted else None
-        hits = [one for one in counted if one.compare(version) is Meaning.MEANT]
-        if not hits:
+        if not counted:
             return None
-        return Advice(
-            ids=tuple(sorted({one for hit in hits for one in hit.ids})),
-            level=Severity(max(hit.level for hit in hits)),
-            fixed=_first_fixed(version, hits, counted),
-        )
+        version = version_in(filename, project)
+        if self._found_of != project:
+            self._found_of, self._found = project, {}
+        if version not in self._found:
+            self._found[version] = _advice(version, counted)
+        return self._found[version]
 
     def is_unjudged(self, project: ProjectName, filename: str) -> bool:
         """Return whether advisories name a local build by its public version alone."""
@@ -195,6 +200,17 @@ def _is_name(text: str, project: ProjectName) -> bool:
         return normalize_project(text) == project
     except UnsafeName:
         return False
+
+
+def _advice(version: Version | None, counted: Sequence[_KnownAdvisory]) -> Advice | None:
+    hits = [one for one in counted if one.compare(version) is Meaning.MEANT]
+    if not hits:
+        return None
+    return Advice(
+        ids=tuple(sorted({one for hit in hits for one in hit.ids})),
+        level=Severity(max(hit.level for hit in hits)),
+        fixed=_first_fixed(version, hits, counted),
+    )
 
 
 def _first_fixed(

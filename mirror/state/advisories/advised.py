@@ -88,7 +88,7 @@ async def load_published_names(store: Store, names: Sequence[ProjectName]) -> li
             f"SELECT {columns}, 1 AS is_open {of_names.format('')}"
             f" UNION ALL SELECT DISTINCT {columns}, 0 {of_names.format('NOT')}"
             " AND NOT EXISTS (SELECT 1 FROM entry o WHERE o.project = e.project"
-            " AND o.filename = e.filename AND o.valid_to IS NULL)",
+            " AND o.filename = e.filename AND o.valid_to IS NULL) ORDER BY 3, 4",
             (*chunk, *chunk),
         )
     return found
