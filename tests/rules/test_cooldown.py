@@ -294,3 +294,15 @@ async def test_a_rebuilt_state_removes_nothing(index, mirror):
     mirror.clock.advance(7 * DAY_S)
     await mirror.cycle()
     assert names(mirror) == [name]
+
+
+async def test_a_link_that_ends_is_read_again(simulator, tmp_path):
+    """A link with a query is not kept: at the end of the cooldown the page is read for the current one."""
+    index = await simulator(signed_links=1000, second_origin=True)
+    mirror = Mirror(tmp_path / "mirror", {"main": index})
+    mirror.rules = {"min_age_s": 7 * DAY_S}
+    name = add(index, mirror, "1.0", age=1)
+    await mirror.cycle()
+    mirror.clock.advance(7 * DAY_S)
+    await mirror.cycle()
+    assert (names(mirror), mirror.exit_code) == ([name], 0)
