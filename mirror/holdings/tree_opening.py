@@ -56,10 +56,10 @@ async def load_store_address(settings: MirrorSettings, store: Store) -> StoreAdd
     if settings.tree == REMEMBERED_TREE:
         return None if known is None else parse_store_address(known)
     if known is None and settings.tree is not None and await _has_pages_on_disk(store):
-        known = str(settings.root / "public")
+        known = str(settings.root)
     if known is None or known == settings.tree:
         return settings.store_address
-    configured = settings.tree or str(settings.root / "public")
+    configured = settings.tree or str(settings.root)
     problem = (
         f"the tree of this state is {known}, and `tree` names {configured}, whose pages would list"
         f" what is not there; put `tree` back, or move the tree by `mirror tree copy {known}"

@@ -11,23 +11,31 @@ import anyio.to_thread
 
 from mirror.config import Config, MirrorSettings
 from mirror.config.settings import REMEMBERED_TREE
+from mirror.core.names import Sha256
+from mirror.core.pages.render_pages import iter_root_json
 from mirror.core.store_address import StoreAddress, parse_store_address
-from mirror.errors import ConfigError, StateError
+from mirror.errors import StateError, TreeError
 from mirror.holdings.holdings import Holdings
 from mirror.holdings.opening import check_user, set_aside_state
 from mirror.holdings.store_writer import StoreWriter
 from mirror.holdings.tree_opening import create_local
+from mirror.jobs.repair import check_and_repair
 from mirror.state.cycles import load_last_cycle
-from mirror.state.entries.pages import load_last_revision
+from mirror.state.entries.pages import load_last_revision, load_published
 from mirror.state.entries.rebuilt import is_rebuild_unfinished
-from mirror.state.objects import load_claim
-from mirror.state.store import check_integrity, open_store, open_store_for_reading
+from mirror.state.meta import load_meta
+from mirror.state.objects import forget_claim, load_claim
+from mirror.state.store import Store, check_integrity, open_store, open_store_for_reading
+from mirror.tree.check import has_bytes
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout
 from mirror.tree.lock import hold_async
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.files import ObjectFiles
 from mirror.tree.objects.pages import ObjectPages
+from mirror.tree.pages import HTML, JSON_V1
+from mirror.upkeep.copying.disk import COPY_MARK
+from mirror.upkeep.findings import Scope, Verification
 from mirror.upkeep.stores.adopt import Adoption, adopt, check_adoptable, is_own_tree
 
 
@@ -41,6 +49,9 @@ async def adopt_tree(
     settings = config.mirror
     await check_user(settings)
     address = await _address(settings)
+    if address is None:
+        await _adopt_disk(config, env=env, wait_s=wait_s, into=into)
+        return
     connect = partial(
         ObjectClient,
         address,
@@ -82,8 +93,50 @@ async def adopt_tree(
                 await writer.end()
 
 
-async def _address(settings: MirrorSettings) -> StoreAddress:
-    """Return the address of the store. Raises ``ConfigError`` for a tree on the disk."""
+async def _adopt_disk(
+    config: Config, *, env: Mapping[str, str], wait_s: float, into: Adoption
+) -> None:
+    """Make the state fit the tree on the disk, whose files are hashed."""
+    settings, layout = config.mirror, Layout(config.mirror.root)
+    if await anyio.Path(layout.root / COPY_MARK).exists():
+        problem = "an interrupted copy lies here: run `mirror tree copy` again until it is whole"
+        raise TreeError(path=str(layout.root), problem=problem)
+    if not await anyio.Path(layout.simple / HTML).exists():
+        problem = "there is no tree here to adopt: check `root` and `tree`"
+        raise TreeError(path=str(layout.public), problem=problem)
+    async with hold_async(layout.tree_lock, wait_s=wait_s):
+        if await anyio.Path(settings.state).exists():
+            is_own = False
+            async with open_store(settings.state) as store:
+                if await load_claim(store) is not None:
+                    is_own = await _wrote(store, layout)
+                    await forget_claim(store)
+                else:
+                    is_own = True
+            if not is_own:
+                await anyio.to_thread.run_sync(set_aside_state, settings.state)
+    found = Verification()
+    error = await check_and_repair(config, Scope(), env=env, wait_s=wait_s, into=found)
+    if error is not None:
+        raise error
+    into.is_rebuilt, into.projects, into.files = (
+        found.rebuilt,
+        found.pages_checked,
+        found.blobs_checked,
+    )
+    into.lost += [layout.blob_path(Sha256(one.sha256), one.filename) for one in found.lost]
+
+
+async def _wrote(store: Store, layout: Layout) -> bool:
+    """Return whether the root page on the disk is the one that this state wrote last."""
+    written = int(await load_meta(store, "root_revision") or 0)
+    expected = list(iter_root_json(await load_published(store), written))
+    path = f"{layout.simple}/{JSON_V1}"
+    return bool(written) and await anyio.to_thread.run_sync(has_bytes, path, expected)
+
+
+async def _address(settings: MirrorSettings) -> StoreAddress | None:
+    """Return the address of the store; None: the tree lies on the disk."""
     if settings.store_address is not None:
         return settings.store_address
     if settings.tree == REMEMBERED_TREE and await anyio.Path(settings.state).exists():
@@ -91,11 +144,7 @@ async def _address(settings: MirrorSettings) -> StoreAddress:
             claim = await load_claim(store)
         if claim is not None:
             return parse_store_address(claim.address)
-    problem = (
-        'not set: name the object store, such as tree = "s3://bucket/prefix"; a tree on the disk is'
-        " adopted by `mirror verify --repair`"
-    )
-    raise ConfigError(where="mirror.tree", problem=problem)
+    return None
 
 
 async def _fits(settings: MirrorSettings, client: ObjectClient) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from mirror.config import Limits, parse_tree
 from mirror.core.store_address import StoreAddress, is_store_address
 from mirror.errors import ConfigError
+from mirror.tree.layout import Layout
+from mirror.tree.lock import hold
 from mirror.tree.objects.client import ObjectClient
 from mirror.upkeep.copying.copy import CopyReport, copy_tree
 from mirror.upkeep.copying.disk import DiskSource, DiskTarget
@@ -15,11 +18,22 @@ from mirror.upkeep.copying.places import CopySource, CopyTarget
 from mirror.upkeep.copying.store import StoreSource, StoreTarget
 
 
-def copy_between(source: str, target: str, *, env: Mapping[str, str]) -> CopyReport:
-    """Copy a tree and return the report. Blocking. Raises ``ConfigError``, ``TreeError``."""
+def copy_between(
+    source: str, target: str, *, env: Mapping[str, str], wait_s: float = 0.0
+) -> CopyReport:
+    """Copy a tree and return the report. Blocking. Raises ``ConfigError``, ``TreeError``,
+    ``LockHeld``.
+    """
     report = CopyReport()
     opened_source, opened_target = _source(source, env), _target(target, env)
-    copy_tree(opened_source, opened_target, report)
+    with contextlib.ExitStack() as stack:
+        if isinstance(opened_target, DiskTarget):
+            opened_source.check()
+            opened_target.check_free(opened_source.address)
+            root = Path(opened_target.address)
+            if root.is_dir():  # of a root that has a state, and its tree in a store
+                stack.enter_context(hold(Layout(root).tree_lock, wait_s=wait_s))
+        copy_tree(opened_source, opened_target, report)
     return report
 
 

@@ -212,5 +212,25 @@ async def test_nothing_to_adopt(mirror_of, upstream):
         await adopt(mirror)
     assert await on_thread(mirror.prefix.keys) == [".copy"]
     mirror.settings.pop("tree")
-    with pytest.raises(ConfigError, match=r"mirror\.tree"):
+    with pytest.raises(TreeError, match="there is no tree here to adopt"):
         await adopt(mirror)
+
+
+async def test_back_to_a_disk(mirror, upstream):
+    """A tree that comes back to the disk of its root keeps the root's state, and is written there after adoption."""
+    await snapshot(mirror, "one")
+    mirror.forget_copy()
+    prefix = mirror.prefix
+    copy = await on_thread(lambda: copy_between(prefix.address, str(mirror.root), env=prefix.env))
+    assert copy.damage == []
+    mirror.settings["tree"] = None
+    with pytest.raises(TreeError, match="mirror tree adopt"):
+        await verify(mirror)
+    done = await adopt(mirror)
+    assert (done.is_rebuilt, done.lost) == (False, [])
+    before = await on_thread(prefix.etags)
+    upstream.state.publish("alpha", *build_wheel("alpha", "2.0"))
+    report = await Mirror.unchecked_cycle(mirror)
+    assert (report.indexes["main"].files_new, mirror.exit_code) == (1, 0)
+    assert (await verify(mirror)).findings == []
+    assert await on_thread(prefix.etags) == before

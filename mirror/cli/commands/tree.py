@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def copy(
-    options: GlobalOptions,  # noqa: ARG001 - every command takes them
+    options: GlobalOptions,
     source: Annotated[str, typer.Argument(metavar="FROM", help="A root, or s3://BUCKET/PREFIX.")],
     target: Annotated[
         str, typer.Argument(metavar="TO", help="Likewise: empty, or an interrupted copy.")
@@ -33,7 +33,7 @@ def copy(
 
     from mirror.jobs.tree_copy import copy_between
 
-    report = copy_between(source, target, env=dict(os.environ))
+    report = copy_between(source, target, env=dict(os.environ), wait_s=options.wait_s)
     if json:
         import msgspec
 
@@ -47,7 +47,7 @@ def adopt(
     options: GlobalOptions,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Let this root write to the object store of its configuration, which another root has filled."""
+    """Let this root write to a tree that another root, or a copy, has filled."""
     import os
     from functools import partial
 

@@ -33,8 +33,24 @@ from mirror.tree.reserve import Reserve
 from mirror.tree.snapshots import list_snapshots, load_channels, promote, snapshot_path
 from mirror.upkeep.copying.places import LIVE, FileKey, PageForms
 
+_OWN: Final = frozenset(
+    {
+        "lost+found",
+        "state.db",
+        "state.db-wal",
+        "state.db-shm",
+        "staging",
+        "cache",
+        "pins",
+        "shipments",
+        "tree.lock",
+        "daemon.lock",
+        "bundle.lock",
+    }
+)
+"""What a root has besides a tree, where its tree lies in an object store."""
 _BLOCK: Final = 1 << 20
-_MARK: Final = "copy.json"
+COPY_MARK: Final = "copy.json"
 
 
 class DiskSource:
@@ -53,7 +69,7 @@ class DiskSource:
         if not self._layout.simple.is_dir():
             problem = "there is no tree here: check FROM, or run `mirror sync --once`"
             raise TreeError(path=str(self._layout.public), problem=problem)
-        if (self._layout.root / _MARK).exists():
+        if (self._layout.root / COPY_MARK).exists():
             problem = "an interrupted copy lies here: finish it first"
             raise TreeError(path=self.address, problem=problem)
 
@@ -107,16 +123,9 @@ class DiskTarget:
 
         Raises ``TreeError`` where something else lies here.
         """
-        root = self._layout.root
-        mark = root / _MARK
+        resumes = self.check_free(source)
+        root, mark = self._layout.root, self._layout.root / COPY_MARK
         with tree_errors(root):
-            found = sorted(set(os.listdir(root)) - {"lost+found"}) if root.exists() else []
-            resumes = _MARK in found
-            if found and not resumes:
-                problem = f"is not empty ({found[0]}), and no interrupted copy: choose another TO"
-                raise TreeError(path=str(root), problem=problem)
-            if resumes:
-                _check_mark(mark, source)
             create_tree(self._layout)
             if not resumes:
                 text = msgspec.json.encode({"format": 1, "from": source})
@@ -126,6 +135,24 @@ class DiskTarget:
             for name in os.listdir(self._layout.staging):
                 remove_if_there(f"{self._layout.staging}/{name}")
         return resumes
+
+    def check_free(self, source: str) -> bool:
+        """Return whether an interrupted copy of ``source`` lies here; nothing is written.
+
+        Raises ``TreeError`` where something else does.
+        """
+        root = self._layout.root
+        with tree_errors(root):
+            found = sorted(set(os.listdir(root)) - _OWN) if root.exists() else []
+            if COPY_MARK in found:
+                _check_mark(root / COPY_MARK, source)
+                return True
+            if found == ["public"] and not os.listdir(self._layout.public):
+                found = []
+            if found:
+                problem = f"is not empty ({found[0]}), and no interrupted copy: choose another TO"
+                raise TreeError(path=str(root), problem=problem)
+        return False
 
     def present(self, outer: str) -> dict[str, int]:
         """Return place -> size of the files below ``files/<outer>`` that an earlier run has copied."""
@@ -196,7 +223,7 @@ class DiskTarget:
                 if place.is_dir():
                     sync_below(place)
             sync_directory(self._layout.public)
-            remove_if_there(self._layout.root / _MARK)
+            remove_if_there(self._layout.root / COPY_MARK)
             sync_directory(self._layout.root)
 
 
