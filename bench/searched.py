@@ -66,16 +66,17 @@ async def _write(root: Path, names: list[str], summaries: list[str]) -> None:
         for start in range(0, len(names), _BATCH):
             part = slice(start, start + _BATCH)
             async with store.transaction() as tx:
+                # Not shown at first, so that each row enters the index of the search once.
+                await tx.executemany(
+                    "INSERT INTO about (name, shown, summary, version, words) VALUES (?, 0, ?, '1.0', ?)",
+                    [
+                        (name, text, f"{name}\n{fold_text(text)}")
+                        for name, text in zip(names[part], summaries[part], strict=True)
+                    ],
+                )
                 await tx.executemany(
                     "INSERT INTO page (name, revision, marked, published) VALUES (?, 1, 0, 1)",
                     [(name,) for name in names[part]],
-                )
-                await tx.executemany(
-                    "UPDATE about SET summary = ?, version = '1.0', words = ? WHERE name = ?",
-                    [
-                        (text, f"{name}\n{fold_text(text)}", name)
-                        for name, text in zip(names[part], summaries[part], strict=True)
-                    ],
                 )
 
 
