@@ -110,7 +110,7 @@ def _verify(bench: Bench, name: str, shape: Shape, limit: float) -> Result:
 
 
 def idle_denied(bench: Bench) -> Result:
-    """Idle cycle with a tenth of the files denied and in the ledger."""
+    """Idle cycle by hand with one file in a hundred denied: each is asked for again."""
     shape = Shape(projects=60 if bench.is_tiny else 1_000, files=3, file_bytes=2 * _KIB)
     with bench.upstream(shape) as (_, upstream):
         denied = peers.mirror(upstream, shape, server="denying", keeps=True)

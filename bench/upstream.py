@@ -61,8 +61,8 @@ _SERVER = """
 """
 
 
-_DENIED = "location ~ ^/packages/project_[0-9]*7- { return 403; }"
-"""Of the files of one project in ten."""
+_DENIED = "location ~ ^/packages/project_[0-9]*77- { return 403; }"
+"""Of the files of one project in a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
