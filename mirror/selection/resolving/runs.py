@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.to_thread
@@ -45,10 +45,12 @@ from mirror.selection.view.answers import (
     SharedAnswers,
     TooManyNames,
 )
-from mirror.selection.view.server import ResolverView, served_view
 from mirror.selection.view.tables import Sdists, ShownVersion
 from mirror.selection.wants import RequirementLine, Resolution
 from mirror.tree.layout import PRIVATE_DIRECTORY
+
+if TYPE_CHECKING:
+    from mirror.selection.view.server import ResolverView
 
 _FOLDER = "mirror-resolve-"
 _MAX_PINS = 5
@@ -280,6 +282,9 @@ class LazyResolver:
             if self._resolver is None:
                 assert self._uv is not None
                 self._folder = await anyio.to_thread.run_sync(_make_folder, self._place)
+                # aiohttp.web takes 0.15 s of CPU to import, and an idle cycle starts no view
+                from mirror.selection.view.server import served_view
+
                 view = await self._stack.enter_async_context(served_view())
                 self._resolver = Resolver(
                     self._uv,
