@@ -10,22 +10,21 @@ import anyio
 import anyio.to_thread
 
 from mirror.config import Config, MirrorSettings
-from mirror.config.settings import REMEMBERED_TREE
 from mirror.core.names import Sha256
 from mirror.core.pages.render_pages import iter_root_json
-from mirror.core.store_address import StoreAddress, parse_store_address
 from mirror.errors import StateError, TreeError
 from mirror.holdings.holdings import Holdings
 from mirror.holdings.opening import check_user, set_aside_state
 from mirror.holdings.store_writer import StoreWriter
 from mirror.holdings.tree_opening import create_local
 from mirror.jobs.repair import check_and_repair
+from mirror.jobs.served_store import find_store
 from mirror.state.cycles import load_last_cycle
 from mirror.state.entries.pages import load_last_revision, load_published
 from mirror.state.entries.rebuilt import is_rebuild_unfinished
 from mirror.state.meta import load_meta
 from mirror.state.objects import forget_claim, load_claim
-from mirror.state.store import Store, check_integrity, open_store, open_store_for_reading
+from mirror.state.store import Store, check_integrity, open_store
 from mirror.tree.check import has_bytes
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout
@@ -48,7 +47,7 @@ async def adopt_tree(
     """
     settings = config.mirror
     await check_user(settings)
-    address = await _address(settings)
+    address = await find_store(settings)
     if address is None:
         await _adopt_disk(config, env=env, wait_s=wait_s, into=into)
         return
@@ -133,18 +132,6 @@ async def _wrote(store: Store, layout: Layout) -> bool:
     expected = list(iter_root_json(await load_published(store), written))
     path = f"{layout.simple}/{JSON_V1}"
     return bool(written) and await anyio.to_thread.run_sync(has_bytes, path, expected)
-
-
-async def _address(settings: MirrorSettings) -> StoreAddress | None:
-    """Return the address of the store; None: the tree lies on the disk."""
-    if settings.store_address is not None:
-        return settings.store_address
-    if settings.tree == REMEMBERED_TREE and await anyio.Path(settings.state).exists():
-        async with open_store_for_reading(settings.state) as store:
-            claim = await load_claim(store)
-        if claim is not None:
-            return parse_store_address(claim.address)
-    return None
 
 
 async def _fits(settings: MirrorSettings, client: ObjectClient) -> bool:

@@ -91,13 +91,17 @@ def _load(options: GlobalOptions, tree: str | None) -> tuple[Config, StoreAddres
     """Return the configuration and the object store to serve from; None: the root."""
     import os
 
+    import anyio
+
     from mirror.config import config_for_address, parse_tree
+    from mirror.jobs.served_store import find_store
     from mirror.serve.processes.setup import check_root
 
     if tree is None:
         config = options.load_tree_config()
-        if config.mirror.store_address is None:
+        store = anyio.run(find_store, config.mirror)
+        if store is None:
             check_root(config.mirror.root)
-        return config, config.mirror.store_address
+        return config, store
     address = parse_tree(tree, where="--tree")
     return config_for_address(options.config, env=os.environ), address
