@@ -8,9 +8,8 @@ resolution: the earlier set stays, and the ledger has the index's own reason.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import anyio
 import anyio.to_thread
@@ -18,7 +17,8 @@ import msgspec
 
 from mirror.config import Config, WantConfig
 from mirror.core.names import ProjectName
-from mirror.core.offers import Offer, ProjectOffers, WantPlan
+from mirror.core.offered_pages import WantedPages
+from mirror.core.offers import WantPlan
 from mirror.errors import ConfigError, MirrorError, StateError, TreeError
 from mirror.logs import get_logger
 from mirror.selection.gaps import Gap, GapReason
@@ -52,31 +52,6 @@ from mirror.state.wants.unwanted import record_needed
 _log = get_logger(__name__)
 
 _BEAT_S = 5.0
-
-
-class WantedPages(Protocol):
-    """The pages that the cycle offers: each page is asked for once."""
-
-    async def see(self, names: Collection[ProjectName]) -> None:
-        """Ask for the pages of some projects, several at the same time."""
-
-    async def digest(self, project: ProjectName) -> str:
-        """Return the digest of a project's listing. Raises ``MirrorError``."""
-
-    async def look(self, project: ProjectName) -> ProjectOffers:
-        """Return a project's listing. Raises ``MirrorError``."""
-
-    async def metadata(self, project: ProjectName, offer: Offer) -> bytes:
-        """Return the core metadata of a file. Raises ``MetadataRefused``, ``MirrorError``."""
-
-    async def build_requires(self, project: ProjectName, offer: Offer) -> tuple[str, ...]:
-        """Return the build requirements of a source distribution.
-
-        Raises ``MetadataRefused``, ``MirrorError``.
-        """
-
-    async def corrected(self, project: ProjectName, offer: Offer) -> bool:
-        """Return whether a held file has other metadata than its index offered before."""
 
 
 class _WantJob(msgspec.Struct, frozen=True, kw_only=True):

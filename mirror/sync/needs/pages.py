@@ -46,7 +46,7 @@ _KEPT_FILES = 100_000
 
 
 class CyclePages:
-    """Implements ``sync.needs.Pages`` for one cycle."""
+    """Implements ``core.offered_pages.WantedPages`` for one cycle."""
 
     def __init__(
         self,

@@ -1,41 +1,16 @@
 """The questions of a cycle to the selection, and its offers to it.
 
-``Needs`` decides which files are wanted; it asks ``Pages`` for listings and metadata, each page at
+``Needs`` decides which files are wanted; it asks ``WantedPages`` for listings and metadata, each page at
 most once in a cycle. Validators, ownership and the ledger stay here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Protocol
 
 from mirror.core.names import ProjectName
-from mirror.core.offers import Offer, ProjectOffers, WantPlan
-
-
-class Pages(Protocol):
-    """The pages of all indexes, as the owner and the overlays of each project list them."""
-
-    async def see(self, names: Collection[ProjectName]) -> None:
-        """Ask for the pages of some projects, several at the same time."""
-
-    async def digest(self, project: ProjectName) -> str:
-        """Return the digest of a project's listing. Raises ``MirrorError``."""
-
-    async def look(self, project: ProjectName) -> ProjectOffers:
-        """Return a project's listing. Raises ``MirrorError`` where nobody knows it now."""
-
-    async def metadata(self, project: ProjectName, offer: Offer) -> bytes:
-        """Return the core metadata of a file. Raises ``MetadataRefused``, ``MirrorError``."""
-
-    async def build_requires(self, project: ProjectName, offer: Offer) -> tuple[str, ...]:
-        """Return the build requirements of a source distribution.
-
-        Raises ``MetadataRefused``, ``MirrorError``.
-        """
-
-    async def corrected(self, project: ProjectName, offer: Offer) -> bool:
-        """Return whether a held file has other metadata than its index offered before it was held."""
+from mirror.core.offered_pages import WantedPages
+from mirror.core.offers import WantPlan
 
 
 class Needs(Protocol):
@@ -54,10 +29,10 @@ class Needs(Protocol):
     failures: list[str]
     """One sentence for each want that can't be resolved, after ``finish``."""
 
-    async def settle(self, pages: Pages, *, cycle: int) -> frozenset[ProjectName]:
+    async def settle(self, pages: WantedPages, *, cycle: int) -> frozenset[ProjectName]:
         """Decide which files are wanted; return the projects whose wanted files changed."""
 
-    async def settle_again(self, pages: Pages) -> frozenset[ProjectName]:
+    async def settle_again(self, pages: WantedPages) -> frozenset[ProjectName]:
         """Decide again after files could not be had; return the projects whose wanted files changed."""
 
     def files_of(self, index: str, project: ProjectName) -> frozenset[str] | None:
