@@ -60,7 +60,7 @@ class Publisher:
     ) -> None:
         self._holdings, self._store = holdings, holdings.store
         self._unwritten = {} if unwritten is None else unwritten
-        self._mended = MendedPages(holdings.store, holdings.layout)
+        self._mended = MendedPages(holdings.store, holdings.layout, holdings.client)
         self._joining: dict[ProjectName, int] = {}
         self._leaving: set[ProjectName] = set()
         self._waiting: list[PageSeen] = []

@@ -34,6 +34,7 @@ from mirror.state.renewal import (
 )
 from mirror.state.store import Store
 from mirror.tree.layout import Layout
+from mirror.tree.objects.files import ObjectFiles
 from mirror.tree.pages import JSON_V1
 from mirror.tree.snapshots import replace_pages, snapshot_path, sync_snapshots
 
@@ -58,7 +59,11 @@ async def renew_snapshots(store: Store, files: TreeFiles, *, cycle: int) -> None
     """
     layout = files.layout
     names = await load_outdated_snapshots(store)
-    if names:
+    if names and isinstance(files, ObjectFiles):
+        advice = "make a new snapshot and delete this one"
+        problem = "its pages in the object store were written under older rules"
+        _log.warning("snapshots.outdated", snapshots=names, problem=problem, advice=advice)
+    elif names:
         replace = partial(replace_pages, always=await load_ended_by_storage(store, cycle))
         projects = await anyio.to_thread.run_sync(_list_projects, layout, names)
         for start in range(0, len(projects), _PAGES_AT_ONCE):

@@ -12,8 +12,11 @@ from harness.in_process import Mirror
 from harness.snapshots import compare, delete, promote, snapshot
 from harness.upkeep import prune, repair, verify
 from mirror.errors import ConfigError, StoreLocked, TreeError
+from mirror.holdings.opening import opened_holdings
 from mirror.jobs.adopt import adopt_tree
 from mirror.jobs.tree_copy import copy_between
+from mirror.state.notes import load_notes
+from mirror.upkeep.damage import note_verification
 from mirror.upkeep.stores.adopt import Adoption
 from simulator import build_sdist, build_wheel
 
@@ -234,3 +237,18 @@ async def test_back_to_a_disk(mirror, upstream):
     assert (report.indexes["main"].files_new, mirror.exit_code) == (1, 0)
     assert (await verify(mirror)).findings == []
     assert await on_thread(prefix.etags) == before
+
+
+async def test_damage_that_a_cycle_mends_is_forgotten(mirror, upstream):
+    """A damaged page that the next change replaces is no damage any more for ``status``."""
+    await on_thread(mirror.prefix.write, "simple/alpha/index.html", b"evil")
+    found = await verify(mirror)
+    async with opened_holdings(mirror.config.mirror, mirror.config.limits) as holdings:
+        await note_verification(holdings.store, found, now=0.0, is_whole=True)
+        assert [note.path for note in (await load_notes(holdings.store)).damage] == [
+            f"{mirror.prefix.address}/simple/alpha"
+        ]
+    mended = await repair(mirror)
+    assert mended.lost == []
+    async with opened_holdings(mirror.config.mirror, mirror.config.limits) as holdings:
+        assert (await load_notes(holdings.store)).damage == ()
