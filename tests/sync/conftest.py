@@ -16,7 +16,6 @@ from storing import ObjectStore
 BOTH_TREES = frozenset(
     {
         "test_cycle_first",
-        "test_cycle_replaced",
     }
 )
 """The files whose tests run against a tree on the disk and against one in an object store.
