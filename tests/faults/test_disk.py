@@ -206,7 +206,7 @@ def test_full_from_the_start(disk: Callable[..., Disk], tmp_path: Path, index: T
 
 def test_state_disk_is_full(disk: Callable[..., Disk], tmp_path: Path, index: ThreadedSimulator) -> None:
     """A state on a full disk of its own stops the cycle: the sentence names the state's path and the free space there."""
-    small, states = disk(f"size={16 * MIB}"), disk(f"size={MIB}", "states")
+    small, states = disk(f"size={16 * MIB}"), disk(f"size={2 * MIB}", "states")
     mirror = mirror_on(small, tmp_path, index, limits='disk-reserve = "0"', mirror=f'state = "{states.place}/state.db"')
     publish(index, 3)
     mirror.sync_well()
