@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.handmade_bundles import PROGRAM, Far, Signer, Site, State, some_file
+from mirror.bundle.serve import SERVE_FORMAT
 
 SERVER = PROGRAM.with_name("serve.py").read_bytes()
 FIRST = State({"aa": [some_file("aa", "1.0")]}, 1)
@@ -17,8 +18,9 @@ SECOND = State({"aa": [some_file("aa", "1.0"), some_file("aa", "2.0")]}, 2)
 
 def other(number: int, mark: str = "") -> bytes:
     """Return the server in another format, with other bytes."""
-    assert b"\nSERVE_FORMAT = 2\n" in SERVER
-    return SERVER.replace(b"\nSERVE_FORMAT = 2\n", f"\nSERVE_FORMAT = {number}\n".encode()) + mark.encode()
+    own = f"\nSERVE_FORMAT = {SERVE_FORMAT}\n".encode()
+    assert own in SERVER
+    return SERVER.replace(own, f"\nSERVE_FORMAT = {number}\n".encode()) + mark.encode()
 
 
 def installed(far: Far) -> bytes | None:
