@@ -20,6 +20,7 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from mirror.core.names import ProjectName, Sha256
+from mirror.core.store_address import parse_store_address
 from mirror.errors import TreeError
 from mirror.selection.proof.published import DiskPages, Published, sha256_of
 from mirror.selection.wants import LockedPackage, LockedSet
@@ -28,10 +29,12 @@ from mirror.state.entries.served_files import (
     load_blobs_without_entries,
     load_served_files,
 )
+from mirror.state.objects import load_claim
 from mirror.state.store import Store
 from mirror.tree.atomic import open_plain
 from mirror.tree.layout import Layout
-from mirror.tree.objects.opening import DiskOpener
+from mirror.tree.objects.client import ObjectClient
+from mirror.tree.objects.opening import DiskOpener, StoreOpener, TreeOpener
 
 _METADATA_LIMIT_BYTES = 16 << 20
 
@@ -39,8 +42,8 @@ _METADATA_LIMIT_BYTES = 16 << 20
 class HeldFiles:
     """The held files of a lock's projects, each by project; published ones come first."""
 
-    def __init__(self, layout: Layout, files: Iterable[ServedFile]) -> None:
-        self._layout = layout
+    def __init__(self, opener: TreeOpener, files: Iterable[ServedFile]) -> None:
+        self._opener = opener
         self._files: Mapping[str, list[ServedFile]] = defaultdict(list)
         for file in files:
             self._files[file.project].append(file)
@@ -82,7 +85,7 @@ class HeldFiles:
             return file.sha256
         key = (file.sha256, file.filename, algorithm)
         if key not in self._digests:
-            self._digests[key] = _hash_blob(self._layout, file, algorithm)
+            self._digests[key] = _hash_blob(self._opener, file, algorithm)
         return self._digests[key]
 
 
@@ -93,7 +96,8 @@ async def load_held(lock: LockedSet, layout: Layout, store: Store | None) -> Hel
     """
     projects = [package.project for package in lock.packages]
     if store is None:
-        return HeldFiles(layout, await anyio.to_thread.run_sync(_from_pages, lock, layout))
+        found = await anyio.to_thread.run_sync(_from_pages, lock, layout)
+        return HeldFiles(DiskOpener(layout), found)
     files = await load_served_files(store, projects)
     listed = _listed_sha256(lock)
     blobs = await load_blobs_without_entries(store, listed)
@@ -104,7 +108,12 @@ async def load_held(lock: LockedSet, layout: Layout, store: Store | None) -> Hel
                 project=project, filename=filename, sha256=sha256, size=size, is_published=False
             )
             files.append(blob)
-    return HeldFiles(layout, files)
+    claim = await load_claim(store)
+    if claim is None:
+        return HeldFiles(DiskOpener(layout), files)
+    address = parse_store_address(claim.address)
+    client = await anyio.to_thread.run_sync(ObjectClient, address, os.environ)
+    return HeldFiles(StoreOpener(client), files)
 
 
 def version_of(filename: str) -> Version | None:
@@ -188,12 +197,10 @@ def _size_of(layout: Layout, sha256: Sha256, filename: str) -> int | None:
         return None
 
 
-def _hash_blob(layout: Layout, file: ServedFile, algorithm: str) -> str | None:
+def _hash_blob(opener: TreeOpener, file: ServedFile, algorithm: str) -> str | None:
     try:
-        with os.fdopen(
-            open_plain(layout.blob_path(Sha256(file.sha256), file.filename)), "rb"
-        ) as blob:
+        with opener.open_blob(Sha256(file.sha256), file.filename) as blob:
             new = partial(hashlib.new, algorithm, usedforsecurity=False)
-            return hashlib.file_digest(blob, new).hexdigest()
+            return hashlib.file_digest(blob, new).hexdigest()  # type: ignore[arg-type]
     except (OSError, ValueError):
         return None
