@@ -33,6 +33,7 @@ from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user
 from mirror.holdings.tree_opening import (
     OpenTree,
+    check_settings,
     create_local,
     load_conditions,
     open_tree,
@@ -118,6 +119,7 @@ async def opened_cycle(
     made.
     """
     layout = Layout(config.mirror.root)
+    await anyio.to_thread.run_sync(check_settings, config.mirror, env)
     if not options.dry_run:
         await check_user(config.mirror)
     if not await anyio.Path(config.mirror.state).exists():

@@ -21,7 +21,7 @@ from mirror.state.objects import load_claim
 from mirror.state.store import Store
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
-from mirror.tree.objects.client import ObjectClient
+from mirror.tree.objects.client import ObjectClient, check_engine
 from mirror.tree.objects.files import ObjectFiles
 from mirror.tree.objects.pages import ObjectPages
 from mirror.tree.pages import PageStore
@@ -35,6 +35,13 @@ class OpenTree(msgspec.Struct, frozen=True, kw_only=True):
     writer: TreeWriter
     client: ObjectClient | None = None
     """Of an object store; None: the tree lies on the disk."""
+
+
+def check_settings(settings: MirrorSettings, env: Mapping[str, str]) -> None:
+    """Raise ``ConfigError`` where the configured store can't be used, before anything is made. Blocking."""
+    address = settings.store_address
+    if address is not None:
+        check_engine(address, env)
 
 
 def create_local(settings: MirrorSettings) -> None:

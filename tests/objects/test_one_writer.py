@@ -13,7 +13,7 @@ import pytest
 
 from harness.in_process import offered
 from mirror.core.store_address import parse_store_address
-from mirror.errors import StoreLocked, TreeError
+from mirror.errors import ConfigError, StoreLocked, TreeError
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.lease import LEASE_S, Lease
 from mirror.tree.objects.pages import REVISION, WRITER
@@ -91,6 +91,20 @@ async def test_foreign_prefix(index, mirror_of):
     assert mirror.exit_code == 6
     assert mirror.prefix.keys() == ["notes.txt"]
     assert mirror.query("SELECT count(*) FROM meta WHERE key = 'tree_address'") == [(0,)]
+
+
+@pytest.mark.parametrize("fault", ["no-extra", "plain-http"])
+async def test_unusable_store(index, mirror_of, monkeypatch, fault):
+    """Without the extra, or over plain http that is not allowed, nothing is touched."""
+    mirror = mirror_of(index)
+    if fault == "no-extra":
+        monkeypatch.setitem(sys.modules, "obstore", None)
+    else:
+        monkeypatch.delitem(mirror.prefix.env, "AWS_ALLOW_HTTP")
+    with pytest.raises(ConfigError, match=r"extra `store`|AWS_ALLOW_HTTP"):
+        async with mirror.opened():
+            pass
+    assert not mirror.root.exists()
 
 
 async def test_lost_state(index, mirror_of):
