@@ -2,7 +2,7 @@
 
 Measuring doubles the time of a test, and each Python program under it takes 0.3 s longer to start. Tests that look at the
 program from outside, or spoil what other tests cover, run unmeasured: attacks, faults, kills, clients, service managers.
-The figures of `make test` come from the rest.
+The figures of `make coverage` come from the rest.
 """
 
 from __future__ import annotations
