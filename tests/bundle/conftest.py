@@ -1,29 +1,8 @@
-"""A signer for all tests, and a site with a far side for each, on the machine's own disk.
-
-The receiver asks whether a bundle and the keys that judge it are on one medium; a disk in memory is one.
-"""
+"""A signer for all tests, and a site with a far side for each, on the machine's own disk."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from harness.handmade_bundles import far, signer, site
+from harness.own_disk import tmp_path_factory
 
-__all__ = ["far", "signer", "site"]
-
-
-@pytest.fixture(scope="session")
-def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.TempPathFactory]:
-    """Make the directories of these tests on the disk where the system has its own."""
-    with tempfile.TemporaryDirectory(prefix="mirror-bundles-") as name:
-        yield pytest.TempPathFactory(
-            given_basetemp=Path(name) / "tests",
-            trace=tmp_path_factory._trace,
-            retention_count=1,
-            retention_policy="failed",
-            _ispytest=True,
-        )
+__all__ = ["far", "signer", "site", "tmp_path_factory"]

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.own_disk import tmp_path_factory
 from harness.program import Mirror, call
 from mirror.bundle import signing
 from simulator import build_wheel
+
+__all__ = ["tmp_path_factory"]
 
 
 @pytest.fixture
