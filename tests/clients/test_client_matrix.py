@@ -57,6 +57,14 @@ soak = pytest.mark.skipif(
     os.environ.get("HYPOTHESIS_PROFILE") != "soak", reason="slow, and needs the network: `make soak` runs it"
 )
 
+INSTALLS = {
+    "poetry": ["install", "--no-root"],
+    "pdm": ["sync", "--no-self"],
+    "pipenv": ["sync"],
+    "uv": ["sync"],
+}
+"""The words by which each manager installs what it has locked."""
+
 
 @pytest.fixture(scope="module")
 def odd_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -104,13 +112,22 @@ def test_pip(places: dict[str, Served], tmp_path: Path, version: str, kind: str)
 @pytest.mark.parametrize("kind", ["static", "nginx", "mirror", "serve.py"])
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_managers(places: dict[str, Served], tmp_path: Path, manager: str, kind: str) -> None:
-    """The newest of each manager locks the project with what its metadata asks for."""
+    """The newest of each manager locks the project with what its metadata asks for, and installs it from there."""
     requirement, filename, text = MANAGERS[manager]
     python = installed_client(manager, requirement, (13, 12, 11, 10))
     (tmp_path / filename).write_text(text.format(url=places[kind].url))
-    env = clean_environment(tmp_path, PIPENV_PYTHON=str(python), PYTHON_KEYRING_BACKEND="keyring.backends.null.Keyring")
-    done = call([python.with_name(manager), "lock"], env=env, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    env = clean_environment(
+        tmp_path,
+        PIPENV_PYTHON=str(python),
+        PIPENV_VENV_IN_PROJECT="1",
+        POETRY_VIRTUALENVS_IN_PROJECT="true",
+        PYTHON_KEYRING_BACKEND="keyring.backends.null.Keyring",
+    )
+    for words in (["lock"], INSTALLS[manager]):
+        done = call([python.with_name(manager), *words], env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    names = sorted(path.name for path in tmp_path.glob(".venv/lib/python*/site-packages/*.dist-info"))
+    assert {"foo_bar-1.0.dist-info", "zope_odd-2.0.dist-info"} <= set(names)
     (lock,) = (path for path in tmp_path.iterdir() if "lock" in path.name.lower())
     locked = re.sub("[-_.]+", "-", lock.read_text().lower())
     assert "foo-bar" in locked
