@@ -60,7 +60,9 @@ class Server:
         assert self.process.stdout is not None
         self.greeting = self.process.stdout.readline()
         found = re.search(r"https?://([0-9.]+):([0-9]+)/", self.greeting)
-        assert found is not None, self.events()
+        if found is None:
+            self.__exit__(None, None, None)
+            raise AssertionError(self.events())
         self.url, self.address = found[0], (found[1], int(found[2]))
         return self
 

@@ -259,8 +259,8 @@ async def test_directory_that_cannot_be_removed(store: FileStore, monkeypatch: p
     def fail(path: str) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
-    monkeypatch.setattr(os, "rmdir", fail)
-    with pytest.raises(TreeError, match="input/output error"):
+    with monkeypatch.context() as patched, pytest.raises(TreeError, match="input/output error"):
+        patched.setattr(os, "rmdir", fail)
         await run(store.remove_blob, sha(SMALL), SDIST)
 
 
