@@ -259,9 +259,10 @@ async def test_directory_that_cannot_be_removed(store: FileStore, monkeypatch: p
     def fail(path: str) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
-    with monkeypatch.context() as patched, pytest.raises(TreeError, match="input/output error"):
+    with monkeypatch.context() as patched:
         patched.setattr(os, "rmdir", fail)
-        await run(store.remove_blob, sha(SMALL), SDIST)
+        with pytest.raises(TreeError, match="input/output error"):
+            await run(store.remove_blob, sha(SMALL), SDIST)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
