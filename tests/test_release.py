@@ -125,11 +125,12 @@ def test_refused(tmp_path, checkout, key):
 
 
 def test_locks_name_every_dependency():
-    """Each dependency of the project, and the resolver, is pinned by digest in the lock that the container installs from."""
+    """Each dependency of the project, the resolver and the store's client are pinned by digest in the lock that the container installs from."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = [*project["dependencies"], *project["optional-dependencies"]["resolve"]]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["resolve"], *extras["store"]]
     names = {re.match(r"[A-Za-z0-9._-]+", line)[0] for line in declared}
     lock = (ROOT / "requirements.lock").read_text()
     pinned = dict(re.findall(r"^([A-Za-z0-9._-]+)==[^\n]*\n((?: +--hash=[^\n]+\n)+)", lock, re.MULTILINE))
