@@ -138,7 +138,7 @@ class FormatError(ValueError):
 
 
 class ReceiveError(Exception):
-    """A failure with its exit code; the sentences say what the operator can do."""
+    """A failure with its exit code; its sentences give the operator's next step."""
 
     code = 1
 
@@ -193,7 +193,7 @@ class MediumError(Exception):
 
 
 def shown(text: str, limit: int = 300) -> str:
-    """Return ``text`` fit for a terminal: what can't be printed is escaped."""
+    """Return ``text`` fit for a terminal: unprintable characters are escaped."""
     safe = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii", "replace")
         for c in text[:limit]
@@ -359,7 +359,7 @@ def volume_name(number: int) -> str:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Read and check ``bundle.json``. Raises ``FormatError``, which says what is wrong."""
+    """Read and check ``bundle.json``. Raises ``FormatError``, which names the fault."""
     value = _parse_json(data, MAX_MANIFEST_BYTES, _object_of_manifest)
     has_end = isinstance(value, dict) and "valid_until" in value
     top = _keys(
@@ -1067,7 +1067,7 @@ def make_directory(path: str, mode: int = 0o755) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a file, link or directory; what is not there is no error."""
+    """Remove a file, link or directory; a missing one is no error."""
     try:
         is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
     except FileNotFoundError:
@@ -1108,9 +1108,9 @@ def read_small(path: str, limit_bytes: int) -> bytes:
 
 
 def check_owner(root: Root, words: Sequence[str]) -> None:
-    """Raise ``UsageError`` for another user than the owner of what was received, or of the root where nothing was yet.
+    """Raise ``UsageError`` for another user than the owner of the received tree, or else of the root.
 
-    What this user writes could later be neither replaced nor served by its owner. A root whose group lets us write does.
+    The owner could neither replace nor serve the files that this user writes. A root whose group lets us write does.
     ``words``: the command line, for the advice.
     """
     user = os.geteuid()
@@ -1166,7 +1166,7 @@ def locked(root: Root) -> Iterator[None]:
 
 
 def prepare(root: Root) -> None:
-    """Make the directories, remove what a killed run left, and try whether links work. Raises ``DiskError``."""
+    """Make the directories, remove the rest of a killed run, and try whether links work. Raises ``DiskError``."""
     if is_there(f"{root.path}/state.db"):
         raise UsageError(
             f"{root.path} is the root of a mirror itself: choose another directory for what is received"
@@ -1202,7 +1202,7 @@ def prepare(root: Root) -> None:
 
 
 def check_space(root: Root, manifest: Manifest, pending: "Sequence[Sequence[Planned]]") -> None:
-    """Raise ``DiskError`` unless there is room for what is still to be unpacked, and for the new state."""
+    """Raise ``DiskError`` unless there is room for the items still to be unpacked, and for the new state."""
     found = os.statvfs(root.path)
     # What the tree seems to hold is hashed and left out later: a full bundle needs room for what is new or damaged.
     planned = [plan for plans in pending for plan in plans if not _seems_held(root, plan.item)]
@@ -1234,7 +1234,7 @@ def _seems_held(root: Root, item: Item) -> bool:
 
 
 def free_bytes(path: str) -> int:
-    """Return what may still be written."""
+    """Return how many bytes may still be written."""
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
 
@@ -1273,7 +1273,7 @@ class Record(NamedTuple):
 
 
 def load_record(root: Root) -> Optional[Record]:
-    """Return what was applied; None where nothing ever was. Raises ``DiskError`` for a damaged record."""
+    """Return the record of applied bundles; None where no bundle ever was. Raises ``DiskError`` for a damaged record."""
     try:
         value = parse_json(read_small(root.record, MAX_STATE_BYTES), MAX_STATE_BYTES)
         top = _keys(value, "receive.json", "applied chain format next signer site sweep")
@@ -1330,7 +1330,7 @@ def live_name(root: Root) -> Optional[str]:
 
 
 def recover(root: Root, record: Optional[Record], keep: int) -> Optional[Record]:
-    """Finish or forget what a killed run had begun, and return the record as it is then."""
+    """Finish or drop the work of a killed run, and return the record as it is then."""
     if record is None:
         return None
     if record.next is not None:
@@ -1609,7 +1609,7 @@ def _is_of_medium(trust: str, found: os.stat_result, medium: Medium) -> bool:
 def _leads_over(path: str, medium: Medium, places: set[str], own: Optional[set[int]]) -> bool:
     """Tell whether a path ends in one of some places, or is a link that lies there, or leads over one.
 
-    ``own``: devices of this host; what lies on the device of a medium that is none of them counts as well.
+    ``own``: devices of this host; a path on the device of a medium that is none of them counts as well.
     """
     device = os.stat(medium.path).st_dev
     is_apart = own is not None and device not in own
@@ -1716,8 +1716,8 @@ def read_manifest(
 ) -> tuple[bytes, list[str]]:
     """Return ``bundle.json``, the same on every medium, and the principals that signed it. Raises ``Rejected``.
 
-    A large one is judged from the medium first, so that what nobody signed does not fill the memory; what counts is the
-    judgement of the bytes in hand.
+    A large one is judged from the medium first, so that an unsigned one does not fill the memory; the
+    judgement of the bytes in hand counts.
     """
     signature = None if trust is None else read_signature(media)
     first, signers = b"", []
@@ -1769,7 +1769,7 @@ def read_signature(media: Sequence[Medium]) -> bytes:
 def _find_signers(
     root: Root, data: Union[bytes, int], signature: bytes, trust: bytes, keygen: str, label: str
 ) -> list[str]:
-    """Have ``ssh-keygen`` judge private copies: what it reads twice must not change in between."""
+    """Have ``ssh-keygen`` judge private copies: bytes that it reads twice must not change in between."""
     copies = [root.temporary("signature"), root.temporary("signature")]
     try:
         for copy, text in zip(copies, (signature, trust)):
@@ -1782,7 +1782,7 @@ def _find_signers(
 
 
 def check_attached(media: Sequence[Medium], manifest: Manifest) -> None:
-    """Compare what lies beside the volumes, on each medium, with the manifest. Raises ``Rejected``, naming each."""
+    """Compare the files beside the volumes, on each medium, with the manifest. Raises ``Rejected``, naming each."""
     problems = []
     for medium in media:
         for attached in manifest.attached:
@@ -1962,7 +1962,7 @@ def hurt_wants(root: Root, name: str, damage: "Sequence[Damage]") -> list[str]:
 
 
 class Talk:
-    """What the operator sees while it works: steps always, percents on a terminal only."""
+    """The lines for the operator while it works: steps always, percents on a terminal only."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
@@ -2001,7 +2001,7 @@ _PLACED = "placed"
 
 
 class Work:
-    """What is unpacked of one bundle, in ``staging``; it stays when a run ends early.
+    """The unpacked items of one bundle, in ``staging``; they stay when a run ends early.
 
     ``volume-NNNN.done`` says that a volume was verified and all of it is on disk; ``verified`` says so of all items.
     """
@@ -2098,7 +2098,7 @@ def plan_volumes(work: Work, manifest: Manifest) -> list[dict[str, Planned]]:
 def _check_space_well(
     root: Root, work: Work, manifest: Manifest, pending: list[list[Planned]]
 ) -> None:
-    """Check the free space; what was unpacked of other bundles goes when it is in the way."""
+    """Check the free space; unpacked items of other bundles are removed where they take it."""
     others = [path for path in root.staged(_STAGED) if path != work.path]
     if others:
         with contextlib.suppress(DiskError):
@@ -2179,7 +2179,7 @@ def _make_parents(path: str) -> None:
 
 
 def _verify_split(work: Work, manifest: Manifest) -> bool:
-    """Hash what came in parts; items with equal bytes share what was put together once. Tell whether there was any."""
+    """Hash the items that came in parts; items with equal bytes share one joined file. Return whether there were any."""
     made: dict[str, str] = {}
     for item in (*manifest.blobs, *manifest.pages):
         if len(item.parts) == 1:
@@ -2211,7 +2211,7 @@ def link_or_copy(source: str, target: str) -> None:
 
 
 class Tree:
-    """The files of the far tree as they will be: what is unpacked and not placed yet, above what is there.
+    """The files of the far tree as they will be: items that are unpacked and not placed yet, above the files that are there.
 
     ``sidecars``: path -> sha256 of the metadata that a bundle brings.
     """
@@ -2238,7 +2238,7 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
     """Return the tree as it will be. Raises ``Rejected`` where something that lies beside a digest would be replaced.
 
     Metadata is not derived from its file's digest. A file keeps the metadata that a kept state lists; other bytes come
-    only in the place of damaged ones, or of what no kept state lists any more.
+    only in the place of damaged ones, or of metadata that no kept state lists any more.
     """
     tree = Tree(root, work, manifest)
     if not all(tree.has(item.path, item.size) for item in manifest.blobs):
@@ -2360,7 +2360,7 @@ def _merge(source: str, target: str, moved: list[str]) -> None:
 
 
 def renew_placed(root: Root) -> None:
-    """Write again, as new files, what an earlier run placed and may not have made durable.
+    """Write again, as new files, the files that an earlier run placed and may not have made durable.
 
     A file whose bytes are lost by now leaves the tree: it is unpacked again.
     """
@@ -2398,7 +2398,7 @@ def _is_there(path: str, size: Optional[int]) -> bool:
 
 
 def build_state(root: Root, work: Work, base: Optional[Applied], manifest: Manifest) -> None:
-    """Make the new state's pages below the work's directory: hard links to the base's pages, and what the bundle brings."""
+    """Make the new state's pages below the work's directory: hard links to the base's pages, and the bundle's own."""
     remove_tree(work.state)
     simple = f"{work.state}/simple"
     _make_parents(f"{simple}/")
@@ -2434,7 +2434,7 @@ def _link_unchanged(base: str, simple: str, left: set[str]) -> None:
 
 
 class Listing:
-    """What the pages of kept states list: hashes of paths, since paths themselves take much memory.
+    """The files that the pages of kept states list: hashes of paths, since paths themselves take much memory.
 
     Two paths with one hash would keep a blob that nobody lists: no harm.
     """
@@ -2462,7 +2462,7 @@ class Listed(NamedTuple):
 
 
 def parse_page(data: bytes, project: str = "", *, is_new: bool = False) -> list[Listed]:
-    """Return what a project's JSON page lists. Raises ``FormatError``, also for a link out of the tree.
+    """Return the files that a project's JSON page lists. Raises ``FormatError``, also for a link out of the tree.
 
     ``project``: whose page it must be. ``is_new``: it was never judged before.
     """
@@ -2543,9 +2543,9 @@ _HTML_METADATA = re.compile(r' data-(?:core|dist-info)-metadata="([^"]*)"')
 
 
 def parse_html(data: bytes) -> list[tuple[str, str, str]]:
-    """Return the links of a page, their ``data-`` attributes as text, and what people read. Raises ``FormatError``.
+    """Return the links of a page, their ``data-`` attributes as text, and the text that people read. Raises ``FormatError``.
 
-    Only what a renderer of this program has ever written is let through: no script, no style, no frame, no form, nothing
+    Only forms that a renderer of this program has ever written are accepted: no script, no style, no frame, no form, nothing
     that a browser or an installer could take for something else.
     """
     try:
@@ -2620,9 +2620,9 @@ _PROJECT_LINK = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)/\Z")
 
 
 def survey(simple: str, listing: Listing, tree: Tree, changed: set[str]) -> tuple[str, list[str]]:
-    """Read every page of a state; return the list of its pages, and what is wrong.
+    """Read every page of a state; return the list of its pages, and the faults.
 
-    Wrong: a page that can't be read or is not what its name says, each file that a page lists and that will not lie in the
+    A fault: a page that can't be read or is another than its name says, each file that a page lists and that will not lie in the
     tree, and each sidecar that will have another sha256 than its page says. Pages that the bundle does not bring
     (``changed``) were judged with their own bundle; of them only links are read.
     """
@@ -2684,7 +2684,7 @@ def _survey_files(
 def apply_update(
     root: Root, work: Work, record: Optional[Record], entry: Applied, manifest: Manifest
 ) -> Listing:
-    """Put the new state in place, whole, beside the one that is served; return what it lists.
+    """Put the new state in place, whole, beside the one that is served; return the files that it lists.
 
     All of it is judged before anything reaches ``public/``: a bundle that is rejected changes nothing there.
     """
@@ -2741,7 +2741,7 @@ def state_name(root: Root, manifest: Manifest, digest: str, record: Optional[Rec
 def sweep(root: Root, record: Record, listing: Optional[Listing], talk: Talk) -> Record:
     """Remove states that are no longer kept, and blobs that no kept state lists; return the record without its mark.
 
-    ``listing``: what the newest state lists, where that is known already. While a kept page can't be read no blob goes.
+    ``listing``: the files that the newest state lists, where they are known already. While a kept page can't be read no blob goes.
     """
     kept = {entry.name for entry in record.applied}
     for name in os.listdir(root.snapshots):
@@ -2842,7 +2842,7 @@ def find_pages(root: Root, entry: Applied) -> dict[str, str]:
 
 
 def hash_pages(root: Root, entry: Applied) -> dict[str, str]:
-    """Return path -> sha256 of what lies in a state's pages; what can't be read is left out."""
+    """Return path -> sha256 of the files in a state's pages; an unreadable one is left out."""
     found = {}
     for path, place in find_pages(root, entry).items():
         with contextlib.suppress(OSError):
@@ -2919,7 +2919,7 @@ def _leads_to(path: str, target: str) -> bool:
 
 
 class Damage(NamedTuple):
-    """What is wrong with a file: ``missing``, ``size``, ``bytes``, or ``foreign`` (it was not received)."""
+    """The fault of a file: ``missing``, ``size``, ``bytes``, or ``foreign`` (it was not received)."""
 
     path: str
     problem: str
@@ -2964,7 +2964,7 @@ def _check_pages_of(root: Root, entry: Applied, whole: dict[int, str]) -> Iterat
 
 
 def _page_problem(path: Optional[str], sha256: str, whole: dict[int, str]) -> str:
-    """Say what is wrong with a page; ``whole`` remembers the inodes that were hashed for a newer state."""
+    """Return the fault of a page; ``whole`` remembers the inodes that were hashed for a newer state."""
     if path is None:
         return "missing"
     try:
@@ -2980,7 +2980,7 @@ def _page_problem(path: Optional[str], sha256: str, whole: dict[int, str]) -> st
 def _check_blobs_of(
     root: Root, entry: Applied, bad: dict[str, str], listing: Listing, prefix: str
 ) -> Iterator[Damage]:
-    """Hash what the whole pages of a state list; a damaged page could name anything, and is not believed."""
+    """Hash the files that the whole pages of a state list; a damaged page could name anything, and is not believed."""
     for path, place in sorted(find_pages(root, entry).items()):
         if path in bad or not path.endswith("/" + PAGE_NAMES[2]) or path.count("/") != 2:
             continue
@@ -3303,7 +3303,7 @@ def run_rollback(root: Root, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_status(root: Root) -> dict[str, Any]:
-    """Return what was applied and what is served; takes no lock."""
+    """Return the applied bundles and the served state; takes no lock."""
     record = load_record(root)
     if record is None or not record.applied:
         raise DiskError(f"nothing was received in {root.path} yet")
