@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
@@ -15,23 +15,26 @@ from typing import Final
 import anyio.to_thread
 
 from mirror.core.names import ProjectName
-from mirror.core.pages.render_pages import RENDERER, iter_root_html, iter_root_json, render_project
+from mirror.core.pages.render_pages import iter_root_html, iter_root_json, render_project
 from mirror.holdings.holdings import Holdings
 from mirror.state.blobs.verified import BlobRow, load_known_files
-from mirror.state.entries.pages import PageState, load_marked, load_pages, load_published
-from mirror.state.meta import load_meta
+from mirror.state.entries.pages import PageState, load_pages, load_published
 from mirror.state.store import Store
 from mirror.tree.check import BlobCheck, DamageKind, sort_unknown
 from mirror.tree.file_form import form_problem
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.keys import ROOT_HTML, ROOT_JSON, blob_key, page_keys, sidecar_key
 from mirror.upkeep.findings import Finding, Verification
+from mirror.upkeep.settled_pages import (
+    PAGES_AT_ONCE,
+    is_page_wrong,
+    is_root_wrong,
+    wrong_pages,
+)
 from mirror.upkeep.stores.listing import OUTERS, list_files, list_pages, unknown_of
 from mirror.workers.checking import BlobQuestion
 
-_PAGES_AT_ONCE: Final = 200
 _THREADS: Final = 16
-_LOOKS: Final = 5
 _READERS: Final = 8
 
 
@@ -116,16 +119,17 @@ async def check_store(holdings: Holdings, client: ObjectClient, into: Verificati
 
 
 async def _check_pages(store: Store, client: ObjectClient, into: Verification) -> None:
+    compare = partial(_compare_pages, client)
     published = [name for name, _ in await load_published(store)]
-    for start in range(0, len(published), _PAGES_AT_ONCE):
-        some = published[start : start + _PAGES_AT_ONCE]
-        for name in await _wrong_pages(store, client, some):
-            if await _is_page_wrong(store, client, name):
+    for start in range(0, len(published), PAGES_AT_ONCE):
+        some = published[start : start + PAGES_AT_ONCE]
+        for name in await wrong_pages(store, compare, some):
+            if await is_page_wrong(store, compare, name):
                 detail = "a page of it is missing or is not what the state says"
                 path = client.address.shown(f"simple/{name}")
                 into.add(Finding(damage=DamageKind.PAGE, path=path, detail=detail, project=name))
         into.pages_checked += len(some)
-    if await _is_root_wrong(store, client):
+    if await is_root_wrong(store, partial(_is_other_root, client)):
         detail = "the root page is missing or is not what the state says"
         path = client.address.shown("simple")
         into.add(Finding(damage=DamageKind.PAGE, path=path, detail=detail))
@@ -146,29 +150,6 @@ def _add_foreign(
         into.add(Finding(damage=DamageKind.FOREIGN, path=path, detail=detail))
 
 
-async def _wrong_pages(
-    store: Store, client: ObjectClient, names: Collection[ProjectName]
-) -> list[ProjectName]:
-    pages = await _settled_pages(store, names)
-    return await anyio.to_thread.run_sync(_compare_pages, client, pages)
-
-
-async def _is_page_wrong(store: Store, client: ObjectClient, name: ProjectName) -> bool:
-    """Check again, until the state was the same before and after the check."""
-    for _ in range(_LOOKS):
-        before = await _settled_pages(store, [name])
-        is_wrong = bool(await anyio.to_thread.run_sync(_compare_pages, client, before))
-        if not is_wrong or await _settled_pages(store, [name]) == before:
-            return is_wrong
-    return False
-
-
-async def _settled_pages(store: Store, names: Collection[ProjectName]) -> list[PageState]:
-    if await load_meta(store, "renderer") != str(RENDERER):
-        return []
-    return [p for p in await load_pages(store, names) if p.is_published and not p.is_marked]
-
-
 def _compare_pages(client: ObjectClient, pages: Sequence[PageState]) -> list[ProjectName]:
     def is_wrong(page: PageState) -> bool:
         rendered = render_project(page.view)
@@ -180,31 +161,8 @@ def _compare_pages(client: ObjectClient, pages: Sequence[PageState]) -> list[Pro
     return [page.view.name for page, bad in zip(pages, wrong, strict=True) if bad]
 
 
-async def _is_root_wrong(store: Store, client: ObjectClient) -> bool:
-    for _ in range(_LOOKS):
-        before = await _settled_root(store)
-        if before is None or not await anyio.to_thread.run_sync(
-            partial(_is_other_root, client, *before)
-        ):
-            return False
-        if await _settled_root(store) == before:
-            return True
-    return False
-
-
-async def _settled_root(store: Store) -> tuple[list[tuple[ProjectName, int]], int] | None:
-    written = int(await load_meta(store, "root_revision") or 0)
-    projects = await load_published(store)
-    is_due = (
-        not written
-        or await load_marked(store, "", 1)
-        or any(serial > written for _, serial in projects)
-    )
-    return None if is_due else (projects, written)
-
-
 def _is_other_root(
-    client: ObjectClient, projects: list[tuple[ProjectName, int]], written: int
+    client: ObjectClient, projects: Sequence[tuple[ProjectName, int]], written: int
 ) -> bool:
     expected = ((ROOT_HTML, iter_root_html), (ROOT_JSON, iter_root_json))
     return any(
