@@ -24,6 +24,13 @@ P = ParamSpec("P")
 _META_KEY = "mirror.options"
 
 
+RequireProof = Annotated[
+    bool,
+    typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7)."),
+]
+"""Of each command that publishes or sends a state of the tree."""
+
+
 class LogLevel(str, Enum):
     """The lowest level that is logged."""
 

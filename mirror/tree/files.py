@@ -206,7 +206,7 @@ class FileStore:
         size = staged.written
         path = self.layout.blob_path(sha256, filename)
         with tree_errors(path):
-            own, problem = self._read_metadata(staged, filename)
+            own, problem = staged.read_metadata(filename, self.metadata_limit_bytes)
             self._make_directories(sha256)
             aside = staged.move_to(path, self._staging, sets_mode=self._sets_mode)
         if own is not None and aside is None:
@@ -479,15 +479,6 @@ class FileStore:
                 ):
                     stems.add(stem)
         return stems
-
-    def _read_metadata(self, staged: StagedFile, filename: str) -> tuple[bytes | None, str | None]:
-        if not filename.endswith(".whl"):
-            return None, None
-        try:
-            with staged.open_source() as source:
-                return extract_metadata(source, filename, self.metadata_limit_bytes), None
-        except WheelError as exc:
-            return None, str(exc)
 
     def _make_directories(self, sha256: Sha256) -> None:
         outer, middle, inner = self.layout.blob_directories(sha256)

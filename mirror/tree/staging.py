@@ -37,6 +37,7 @@ from mirror.tree.atomic import (
 )
 from mirror.tree.layout import PRIVATE_FILE, PUBLIC_FILE
 from mirror.tree.reserve import Reserve
+from mirror.tree.wheel import WheelError, extract_metadata
 
 BLOCK_BYTES: Final = 1024 * 1024
 """Maximum size of the bytes in memory, and of the piece that a thread takes."""
@@ -245,6 +246,16 @@ class StagedFile:
             return contextlib.nullcontext(self._joined())
         self.flush()
         return open(self._descriptor, "rb", closefd=False)
+
+    def read_metadata(self, filename: str, limit_bytes: int) -> tuple[bytes | None, str | None]:
+        """Return a wheel's own METADATA, or the reason why it has none; of another file neither."""
+        if not filename.endswith(".whl"):
+            return None, None
+        try:
+            with self.open_source() as source:
+                return extract_metadata(source, filename, limit_bytes), None
+        except WheelError as exc:
+            return None, str(exc)
 
     def move_to(self, path: str, staging: str, *, sets_mode: bool = True) -> str | None:
         """Put the file in its place and close it. Raises ``OSError``, ``TreeError``.

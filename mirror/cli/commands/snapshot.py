@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mirror.cli.options import GlobalOptions
+from mirror.cli.options import GlobalOptions, RequireProof
 from mirror.cli.outcome import write_json, write_out
 from mirror.cli.text import counted, safe, size, table
 from mirror.exit_codes import ExitCode
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
 _NAME = Annotated[
     str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and hyphens.")
-]
-_REQUIRE_PROOF = Annotated[
-    bool,
-    typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7)."),
 ]
 _ACCEPT_WITHDRAWN = Annotated[
     bool,
@@ -40,7 +36,7 @@ def create(
     options: GlobalOptions,
     name: _NAME,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Why it was made.")] = "",
-    require_proof: _REQUIRE_PROOF = False,
+    require_proof: RequireProof = False,
     json: _JSON = False,
 ) -> ExitCode:
     """Freeze what is published now; it is an index of its own, public/snapshots/NAME/simple/."""
@@ -143,7 +139,7 @@ def promote(
     options: GlobalOptions,
     name: _NAME,
     channel: Annotated[str, typer.Option("--channel", metavar="CHANNEL", help="Such as stable.")],
-    require_proof: _REQUIRE_PROOF = False,
+    require_proof: RequireProof = False,
     accept_withdrawn: _ACCEPT_WITHDRAWN = False,
     json: _JSON = False,
 ) -> ExitCode:

@@ -110,7 +110,7 @@ class ObjectFiles:
         """
         self._gate.enter()
         sha256, size = Sha256(staged.hexdigest("sha256")), staged.written
-        own, problem = self._read_metadata(staged, filename)
+        own, problem = staged.read_metadata(filename, self.metadata_limit_bytes)
         aside = None
         try:
             self._put_staged(staged, blob_key(sha256, filename))
@@ -242,15 +242,6 @@ class ObjectFiles:
     ) -> None:
         deadline_s = self._client.stall_timeout_s
         self._client.put(key, data, attributes=FILE_HEADERS, mode=mode, deadline_s=deadline_s)
-
-    def _read_metadata(self, staged: StagedFile, filename: str) -> tuple[bytes | None, str | None]:
-        if not filename.endswith(".whl"):
-            return None, None
-        try:
-            with staged.open_source() as source:
-                return extract_metadata(source, filename, self.metadata_limit_bytes), None
-        except WheelError as exc:
-            return None, str(exc)
 
     def _metadata_of(self, file: BinaryIO, placed: PlacedBlob) -> bytes:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.byte_progress import shown_bytes_if
-from mirror.cli.options import GlobalOptions
+from mirror.cli.options import GlobalOptions, RequireProof
 from mirror.cli.outcome import write_error, write_json, write_out
 from mirror.cli.text import counted, size
 from mirror.errors import ConfigError
@@ -73,10 +73,6 @@ _LOCAL = Annotated[
     bool,
     typer.Option("--local", help="Make it on the file system of /, where no medium is mounted."),
 ]
-_REQUIRE_PROOF = Annotated[
-    bool,
-    typer.Option("--require-proof", help="Refuse while a want does not install (exit code 7)."),
-]
 _ACCEPT_WITHDRAWN = Annotated[
     bool,
     typer.Option(
@@ -99,7 +95,7 @@ def create(
     repair: _REPAIR = None,
     valid_for: _VALID_FOR = None,
     local: _LOCAL = False,
-    require_proof: _REQUIRE_PROOF = False,
+    require_proof: RequireProof = False,
     accept_withdrawn: _ACCEPT_WITHDRAWN = False,
     json: _JSON = False,
 ) -> ExitCode:
