@@ -359,7 +359,7 @@ async def _build_cycle(
             sites={site.name: site.wants() for site in config.sites},
         ),
         fork_server=fork_server,
-        room=StagingRoom(tree.files.staging_limit_bytes),
+        room=StagingRoom(layout, tree.files.staging_limit_bytes),
         conditions=await load_conditions(store, config.mirror),
     )
 

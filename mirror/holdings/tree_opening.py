@@ -99,13 +99,14 @@ async def open_tree(
 ) -> OpenTree:
     """Open the tree of a state; no request is made. Raises ``ConfigError``, ``TreeError``."""
     layout = Layout(settings.root)
+    address = await load_store_address(settings, store)
     local = FileStore(
         layout,
         metadata_limit_bytes=limits.metadata_size,
         disk_reserve_bytes=limits.disk_reserve,
         pending_bytes=pending_bytes,
+        resumes_in_place=address is not None,
     )
-    address = await load_store_address(settings, store)
     if address is None:
         return OpenTree(files=local, pages=PageStore(layout), writer=DiskWriter())
     connect = partial(

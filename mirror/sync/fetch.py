@@ -199,15 +199,14 @@ class Fetcher:
 
     async def _given(self, workers: FileWorkers, work: ProjectWork, fetch: Fetch) -> bool:
         """Give a file to a worker once there is room for it in staging; return whether one takes it."""
-        room, size = self._cycle.room, fetch.file.size
-        await room.take(size)
+        room, size, job = self._cycle.room, fetch.file.size, self._job_of(work, fetch)
+        await room.take(job.key, size)
         is_given = False
         try:
-            job = self._job_of(work, fetch)
             is_given = await workers.submit(job, (work, fetch), group=work.row.id)
         finally:
             if not is_given:
-                room.give_back(size)
+                await room.give_back(job.key, size)
         return is_given
 
     async def _take_answers(self, workers: FileWorkers) -> None:
@@ -216,7 +215,7 @@ class Fetcher:
                 (work, fetch), outcome = await workers.next_answer()
             except anyio.EndOfStream:
                 return
-            self._cycle.room.give_back(fetch.file.size)
+            await self._cycle.room.give_back(self._key_of(work, fetch), fetch.file.size)
             if outcome is None:
                 await self._fetch((work, fetch))
             else:
@@ -325,11 +324,12 @@ class Fetcher:
 
     async def _download(self, work: ProjectWork, fetch: Fetch) -> None:
         await self._cycle.holdings.writer.begin()
-        await self._cycle.room.take(fetch.file.size)
+        room, key = self._cycle.room, self._key_of(work, fetch)
+        await room.take(key, fetch.file.size)
         try:
             await self._download_into_room(work, fetch)
         finally:
-            self._cycle.room.give_back(fetch.file.size)
+            await room.give_back(key, fetch.file.size)
 
     async def _download_into_room(self, work: ProjectWork, fetch: Fetch) -> None:
         session, files = self._run.session, self._cycle.files
@@ -382,9 +382,10 @@ class Fetcher:
             setting=setting,
         )
         metadata = metadata_to_fetch(file, work.row.name)
-        return FetchJob(
-            key=staging_key(self._run.name, work.row.name, file), request=request, metadata=metadata
-        )
+        return FetchJob(key=self._key_of(work, fetch), request=request, metadata=metadata)
+
+    def _key_of(self, work: ProjectWork, fetch: Fetch) -> str:
+        return staging_key(self._run.name, work.row.name, fetch.file)
 
     async def _put_bug(self, work: ProjectWork, wanted: Job, kind: str) -> None:
         detail = f"{kind}: a bug of this program, see the log"

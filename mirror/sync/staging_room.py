@@ -1,27 +1,42 @@
 """The room that files take in staging, where the tree lies in an object store.
 
 Files wait for room before they are fetched, so that staging never takes more of the local disk than
-``staging-size``. Small files stay in memory and need none.
+``staging-size``. Partial files that earlier cycles left count too; they are continued where they
+lie, and the largest of them go where nothing else makes room. Small files stay in memory and need
+none.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
-from mirror.tree.staging import BLOCK_BYTES
+from mirror.logs import get_logger
+from mirror.tree.atomic import remove_if_there, tree_errors
+from mirror.tree.files import stem_of
+from mirror.tree.layout import Layout
+from mirror.tree.staging import BLOCK_BYTES, PART_ENDING, RECORD_ENDING
+
+_log = get_logger(__name__)
 
 _UNLISTED_BYTES: Final = 64 << 20
 """Room for a file whose size its index does not list."""
 
 
 class StagingRoom:
-    """Admits files to staging; ``limit_bytes``: None where only the disk limits it."""
+    """Admits files to staging, each by the key of its partial file there."""
 
-    def __init__(self, limit_bytes: int | None) -> None:
+    def __init__(self, layout: Layout, limit_bytes: int | None) -> None:
+        """``limit_bytes``: None where only the disk limits it."""
         self.limit_bytes = limit_bytes
+        self._staging = str(layout.staging)
         self._used = 0
+        self._kept: dict[str, int] | None = None
+        """Stem -> size of the partial files that nobody continues yet; None: not measured yet."""
+        self._measuring = anyio.Lock()
         self._freed = anyio.Event()
 
     def needed_for(self, size: int | None) -> int:
@@ -30,17 +45,67 @@ class StagingRoom:
             return 0
         return min(self.limit_bytes, _UNLISTED_BYTES if size is None else size)
 
-    async def take(self, size: int | None) -> None:
-        """Wait until there is room for a file, and take it."""
+    async def take(self, key: str, size: int | None) -> None:
+        """Wait until there is room for a file, and take it. Raises ``TreeError``."""
         needed = self.needed_for(size)
-        while needed and self._used and self._used + needed > (self.limit_bytes or 0):
-            await self._freed.wait()
+        if not needed:
+            return
+        kept = await self._load_kept()
+        kept.pop(stem_of(key), None)  # its bytes are part of the file's own room
+        while self._used + sum(kept.values()) + needed > (self.limit_bytes or 0):
+            if self._used:
+                await self._freed.wait()
+            elif kept:
+                await self._drop_largest(kept)
+            else:
+                break
         self._used += needed
 
-    def give_back(self, size: int | None) -> None:
-        """Free the room of a file that has left staging."""
+    async def give_back(self, key: str, size: int | None) -> None:
+        """Free the room of a file that has left staging, except that of a partial file left there."""
         needed = self.needed_for(size)
-        if needed:
-            self._used -= needed
-            freed, self._freed = self._freed, anyio.Event()
-            freed.set()
+        if not needed:
+            return
+        stem = stem_of(key)
+        with anyio.CancelScope(shield=True):
+            left = await anyio.to_thread.run_sync(_size_of, f"{self._staging}/{stem}{PART_ENDING}")
+        if left and self._kept is not None:
+            self._kept[stem] = left
+        self._used -= needed
+        freed, self._freed = self._freed, anyio.Event()
+        freed.set()
+
+    async def _load_kept(self) -> dict[str, int]:
+        async with self._measuring:
+            if self._kept is None:
+                self._kept = await anyio.to_thread.run_sync(_measure, self._staging)
+        return self._kept
+
+    async def _drop_largest(self, kept: dict[str, int]) -> None:
+        stem = max(kept, key=kept.__getitem__)
+        size = kept.pop(stem)
+        await anyio.to_thread.run_sync(_remove, f"{self._staging}/{stem}")
+        _log.info("staging.dropped", bytes=size, cause="mirror.staging-size")
+
+
+def _measure(staging: str) -> dict[str, int]:
+    """Return stem -> size of the partial files in staging."""
+    with tree_errors(staging), os.scandir(staging) as found:
+        return {
+            item.name.removesuffix(PART_ENDING): item.stat(follow_symlinks=False).st_size
+            for item in found
+            if item.name.endswith(PART_ENDING)
+        }
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def _remove(stem: str) -> None:
+    with tree_errors(stem + PART_ENDING):
+        remove_if_there(stem + PART_ENDING)
+        remove_if_there(stem + RECORD_ENDING)

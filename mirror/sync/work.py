@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from functools import partial
 
 import anyio
 import msgspec
@@ -321,7 +320,7 @@ class Cycle(msgspec.Struct, kw_only=True):
     """How long files stay published that no want needs any more."""
     listings: ListingCache | None = None
     """The listings of the pages that wants may need."""
-    room: StagingRoom = msgspec.field(default_factory=partial(StagingRoom, None))
+    room: StagingRoom
     """The room for files in staging."""
     conditions: str = ""
     """How the engine of an object store takes conditions, for worker processes."""

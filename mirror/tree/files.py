@@ -122,14 +122,16 @@ class FileStore:
         slot: int = 0,
         in_threads: bool = True,
         has_no_umask: bool = False,
+        resumes_in_place: bool = False,
     ) -> None:
-        """``pending_bytes`` and ``slot``: of all processes that write here (``Reserve``); ``in_threads``: see ``StagedFile``.
+        """``pending_bytes`` and ``slot``: of all processes that write here (``Reserve``); ``in_threads`` and
+        ``resumes_in_place``: see ``StagedFile``.
 
         ``has_no_umask``: this process made its umask 0, so that what it makes has its mode at once:
         two calls of the system less for each file and directory. An ACL of ``files`` for new
         files, which those made below it take over, would change modes too; then they are set.
         """
-        self._in_threads = in_threads
+        self._in_threads, self._resumes_in_place = in_threads, resumes_in_place
         self._sets_mode = not has_no_umask or has_default_acl(layout.files)
         self.layout = layout
         self._staging = str(layout.staging)
@@ -150,7 +152,7 @@ class FileStore:
         sink of its own.
         """
         kept = await self._load_kept()
-        stem = _stem(key)
+        stem = stem_of(key)
         if stem in self._open:
             stem = f"{stem}-{secrets.token_hex(4)}"
         self._open.add(stem)
@@ -167,6 +169,7 @@ class FileStore:
             self._reserve,
             closed,
             in_threads=self._in_threads,
+            in_place=self._resumes_in_place,
         )
         if stem in kept:
             kept.discard(stem)
@@ -184,7 +187,7 @@ class FileStore:
         ``writer``: a process that may still write there, and can't be ended; other processes keep
         its file while it runs.
         """
-        stem = _stem(key)
+        stem = stem_of(key)
         self._open.add(stem)
         if writer is not None:
             note = f"{writer} {_start_of(writer)}".encode()
@@ -385,7 +388,7 @@ class FileStore:
         To be called while nothing is being placed: an unfinished file would be taken for a
         leftover.
         """
-        wanted = {_stem(key) for key in keep_keys} | self._open
+        wanted = {stem_of(key) for key in keep_keys} | self._open
         removed = 0
         wanted |= self._stems_in_use()
         with tree_errors(self._staging), os.scandir(self._staging) as found:
@@ -404,7 +407,7 @@ class FileStore:
     def find_kept(self) -> Callable[[str], bool]:
         """Return a function that tells whether a partial file lies in staging under a key."""
         kept = self._find_kept()
-        return lambda key: _stem(key) in kept
+        return lambda key: stem_of(key) in kept
 
     def sweep_abandoned(self, *, older_than_s: float) -> int:
         """Remove unfinished files of killed processes, and partial files untouched for
@@ -534,8 +537,8 @@ def _is_in_use(note: str) -> bool:
     return pid.isdigit() and start != "" and _start_of(int(pid)) == start
 
 
-def _stem(key: str) -> str:
-    """Return a name for a key that may hold anything: a URL, a path, any length."""
+def stem_of(key: str) -> str:
+    """Return the name in staging for a key that may hold anything: a URL, a path, any length."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 

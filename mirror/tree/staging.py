@@ -81,8 +81,12 @@ class StagedFile:
         closed: Closed,
         *,
         in_threads: bool = True,
+        in_place: bool = False,
     ) -> None:
-        """``path``: in staging, without ending. ``in_threads``: ``write`` never blocks."""
+        """``path``: in staging, without ending. ``in_threads``: ``write`` never blocks.
+
+        ``in_place``: a kept file is continued, not copied, since nothing relies on its sync.
+        """
         self.etag: str | None = None
         """A strong validator of the body, for ``If-Range``; set it before the first ``write``."""
         self._recorded_etag: str | None = None
@@ -94,7 +98,7 @@ class StagedFile:
         self._is_unlisted = False
         self._announced: int | None = None
         self._closed: Closed | None = closed
-        self._in_threads = in_threads
+        self._in_threads, self._in_place = in_threads, in_place
         self._hashers = self._new_hashers()
         # not joined: copying a large file costs more than hashing it
         self._pending: list[bytes | bytearray] = []
@@ -172,7 +176,7 @@ class StagedFile:
     def load(self) -> None:
         """Continue the partial file of this key, if there is one: hash it again, and copy it.
 
-        The kept file itself is never continued: after a failed sync its bytes may exist in memory
+        On the way to a disk the kept file itself is never continued: after a failed sync its bytes may exist in memory
         only, and the next sync would report no error. Where the disk has no room for both, the
         download begins anew.
         """
@@ -180,6 +184,11 @@ class StagedFile:
             try:
                 kept = os.open(self._part, _OPEN)
             except FileNotFoundError:
+                return
+            if self._in_place:
+                self._descriptor = kept
+                self._hash_kept(kept)
+                self.etag = self._recorded_etag = self._read_etag()
                 return
             try:
                 self._copy(kept)
@@ -190,6 +199,11 @@ class StagedFile:
             finally:
                 os.close(kept)
             self.etag = self._recorded_etag = self._read_etag()
+
+    def _hash_kept(self, kept: int) -> None:
+        while block := os.pread(kept, BLOCK_BYTES, self._flushed):
+            self._update(block)
+            self._flushed += len(block)
 
     def _copy(self, kept: int) -> None:
         """Copy the kept bytes to a new file, and replace the old file by it."""

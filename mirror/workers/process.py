@@ -208,6 +208,7 @@ class _WorkerProcess:
             slot=self._slot,
             in_threads=False,
             has_no_umask=True,
+            resumes_in_place=opened.store is not None,
         )
         files: TreeFiles = local
         if opened.store is not None:

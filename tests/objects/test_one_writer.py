@@ -10,6 +10,7 @@ import threading
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from harness.in_process import offered
 from mirror.core.store_address import parse_store_address
@@ -17,7 +18,7 @@ from mirror.errors import ConfigError, StoreLocked, TreeError
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.lease import LEASE_S, Lease
 from mirror.tree.objects.pages import REVISION, WRITER
-from simulator import build_wheel
+from simulator import Cut, build_wheel
 
 A_WHEEL = build_wheel("alpha", "1.0")
 ANOTHER = build_wheel("alpha", "2.0")
@@ -414,6 +415,23 @@ async def test_staging_size(simulator, mirror_of):
     assert "mirror.staging-size" in report.failures[0].detail
     mirror.check()
     assert set(mirror.files()) == {"p0", "p1", "p2", "p3"}
+
+
+async def test_partial_files_take_room(simulator, mirror_of):
+    """A partial file of an earlier cycle counts for `staging-size`: it is continued where it lies, or goes."""
+    index = await simulator()
+    for n in range(3):
+        index.state.publish(f"p{n}", *build_wheel(f"p{n}", "1.0", size_pad=3 << 20))
+    mirror = mirror_of(index)
+    mirror.settings["staging_size"] = 6 << 20
+    mirror.retry_policy = replace(mirror.retry_policy, tries=1)
+    index.inject(Cut(after=2 << 20), times=3, kind="file")
+    await mirror.unchecked_cycle()
+    sizes = [path.stat().st_size for path in (mirror.root / "staging").glob("*.part")]
+    assert len(sizes) == 2
+    assert sum(sizes) <= 6 << 20
+    await mirror.cycle()
+    assert mirror.files() == offered(index)
 
 
 def test_short_processes(prefix):

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.errors import TreeError
-from mirror.tree.files import FileStore
+from mirror.tree.files import FileStore, stem_of
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.staging import BLOCK_BYTES, StagedFile
 
@@ -104,6 +104,23 @@ async def test_resume(store: FileStore, root: Path, first: int, same_process: bo
     assert (placed.sha256, placed.size) == (hashlib.sha256(LARGE).hexdigest(), len(LARGE))
     assert await run(Path(Layout(root).blob_path(placed.sha256, SDIST)).read_bytes) == LARGE
     assert await run(staging, root) == {}
+
+
+async def test_resume_in_place(root: Path) -> None:
+    """On the way to an object store a kept file is continued where it lies: it takes no room twice."""
+    await run(create_tree, Layout(root))
+    store = FileStore(Layout(root), metadata_limit_bytes=1 << 20, disk_reserve_bytes=0, resumes_in_place=True)
+    staged = await store.open_staged("key")
+    await feed(staged, LARGE[:-10])
+    await staged.keep()
+    part = root / "staging" / f"{stem_of('key')}.part"
+    number = (await run(part.stat)).st_ino
+    resumed = await store.open_staged("key")
+    assert (resumed.written, (await run(part.stat)).st_ino) == (len(LARGE) - 10, number)
+    await feed(resumed, LARGE[-10:])
+    placed = await run(store.place, resumed, SDIST)
+    assert placed.sha256 == hashlib.sha256(LARGE).hexdigest()
+    assert await run(Path(Layout(root).blob_path(placed.sha256, SDIST)).read_bytes) == LARGE
 
 
 async def test_kept_file_that_is_not_wanted(store: FileStore, root: Path) -> None:

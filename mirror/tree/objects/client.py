@@ -31,7 +31,8 @@ CALL_S: Final = 15.0
 _ANSWER_S: Final = 12.0
 """Until obstore itself gives up, so that its own error is the one that is reported."""
 _RETRIES: Final = 5
-_PART_BYTES: Final = 8 << 20
+PART_BYTES: Final = 8 << 20
+"""Minimum size of a part of an upload; smaller objects are put whole."""
 _MOST_PARTS: Final = 9_000
 """Maximum number of parts of an upload; engines take 10,000."""
 _PARTS_AT_ONCE: Final = 2
@@ -131,7 +132,7 @@ class ObjectClient:
             key,
             source,
             attributes=dict(attributes or {}),
-            chunk_size=max(_PART_BYTES, -(-size // _MOST_PARTS)),
+            chunk_size=max(PART_BYTES, -(-size // _MOST_PARTS)),
             max_concurrency=_PARTS_AT_ONCE,
         )
         self._run(

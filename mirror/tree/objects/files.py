@@ -21,13 +21,15 @@ from mirror.core.names import Sha256
 from mirror.errors import KeyRefused, TreeError
 from mirror.tree.atomic import remove_if_there, tree_errors
 from mirror.tree.files import FileStore, PlacedBlob, RecordedBlob, RecordedFile
-from mirror.tree.objects.client import Conflict, ObjectClient
+from mirror.tree.objects.client import PART_BYTES, Conflict, ObjectClient
 from mirror.tree.objects.keys import FILE_HEADERS, blob_key, sidecar_key
-from mirror.tree.staging import BLOCK_BYTES, StagedFile
+from mirror.tree.staging import StagedFile
 from mirror.tree.wheel import WheelError, extract_metadata
 
 _LARGE_AT_ONCE: Final = 3
 """Maximum number of uploads in parts at a time, some parts of each in memory."""
+_WHOLE_AT_ONCE: Final = 8
+"""Maximum number of files from staging that are put whole at a time, each of them in memory."""
 
 
 class WriteGate(Protocol):
@@ -67,6 +69,7 @@ class ObjectFiles:
         self._local, self._client, self._gate = local, client, gate
         self._staging = str(local.layout.staging)
         self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
+        self._whole = threading.BoundedSemaphore(_WHOLE_AT_ONCE)
 
     # -- in staging, on the local disk -----------------------------------------------------
 
@@ -105,8 +108,8 @@ class ObjectFiles:
     def place(self, staged: StagedFile, filename: str) -> PlacedBlob:
         """Put a complete, checked file and a wheel's metadata; durable at once.
 
-        Where its key is taken, the file stays in staging until ``replace``: only the state knows
-        whether the object is whole.
+        Where its key is taken, a small file stays in staging until ``replace``: only the state
+        knows whether the object is whole.
         """
         self._gate.enter()
         sha256, size = Sha256(staged.hexdigest("sha256")), staged.written
@@ -221,18 +224,30 @@ class ObjectFiles:
         return True
 
     def _put_staged(self, staged: StagedFile, key: str) -> None:
+        """Put a file unless its key is taken; a large one without this condition.
+
+        A file that has room in staging, which ends with its download, is put over a taken key at
+        once, with the verified bytes.
+        """
+        mode = self._gate.condition("")
         if staged.in_memory == staged.written:
             with staged.open_source() as source:
-                data = cast("bytes | bytearray", source)
-                self._put_small(key, data, mode=self._gate.condition(""))
+                self._put_small(key, cast("bytes | bytearray", source), mode)
             return
         with staged.open_source() as source:
-            self._put_file(key, cast("BinaryIO", source), staged.written)
+            file = cast("BinaryIO", source)
+            try:
+                self._put_file(key, file, staged.written, mode)
+            except Conflict:
+                self._put_file(key, file, staged.written)
 
-    def _put_file(self, key: str, file: BinaryIO, size: int) -> None:
+    def _put_file(
+        self, key: str, file: BinaryIO, size: int, mode: str | dict[str, str] = "overwrite"
+    ) -> None:
         file.seek(0)
-        if size <= BLOCK_BYTES:
-            self._put_small(key, file.read(size + 1))
+        if size <= PART_BYTES:
+            with self._whole:
+                self._put_small(key, file.read(size + 1), mode)
             return
         with self._large:
             self._client.put_file(key, file, size, attributes=FILE_HEADERS)
