@@ -27,10 +27,11 @@ from mirror.errors import (
     shown_url,
 )
 from mirror.logs import get_logger
+from mirror.upstream.exchange import RequestKind
 from mirror.upstream.limits.memory import PageLease
 from mirror.upstream.limits.retry import RetryPolicy, pause_before_next
 from mirror.upstream.response import Response
-from mirror.upstream.session import IndexSession, RequestKind
+from mirror.upstream.session import IndexSession
 
 PROGRESS_BYTES = 64 * 1024
 """A try with at least this many new bytes does not count: a large file over a bad line must

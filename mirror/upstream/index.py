@@ -29,12 +29,13 @@ from mirror.core.pages.page_cost import (
 )
 from mirror.core.pages.root_links import resolve_address
 from mirror.errors import BadPage, TooLarge, Unavailable, UpstreamError
+from mirror.upstream.exchange import RequestKind
 from mirror.upstream.limits.memory import PageLease, PageMemory
 from mirror.upstream.limits.rate import Budget
 from mirror.upstream.limits.retry import RetryPolicy, pause_before_next
 from mirror.upstream.pages import Body, PageLimit, read_page
 from mirror.upstream.response import Response, media_type
-from mirror.upstream.session import IndexSession, RequestKind
+from mirror.upstream.session import IndexSession
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 
@@ -213,23 +214,23 @@ class IndexClient:
         gone. Raises ``UpstreamError``; ``BadPage`` for an answer that is not a project's page.
         """
         own = self.memory.lease() if lease is None else lease
+        url = resolve_address(self._url, name, address)
         try:
             with own.body():
-                look = await self._fetch_project(name, validators, address, own)
+                look = await self._fetch_project(name, url, validators, own)
         finally:
             if lease is None:
                 own.release()
-        self.note_let_out(name, address)
+        self._session.let_out.note_page(name, url)
         return look
 
     async def _fetch_project(
         self,
         name: ProjectName,
+        url: str,
         validators: Validators | None,
-        address: str | None,
         lease: PageLease,
     ) -> PageLook:
-        url = resolve_address(self._url, name, address)
         body = await self._fetch(url, RequestKind.PAGE, self._page_limit, validators, lease)
         if isinstance(body, Unchanged):
             return body
@@ -422,11 +423,13 @@ def _conditions(validators: Validators | None) -> dict[str, str]:
 
 
 def _confirmed(validators: Validators, response: Response) -> Validators:
+    """Return the validators after a 304, which may bring new ones."""
+    etag = _validator(response, "ETag", validators.etag)
+    last_modified = _validator(response, "Last-Modified", validators.last_modified)
+    if etag == validators.etag and last_modified == validators.last_modified:
+        return validators
     return Validators(
-        etag=_validator(response, "ETag") or validators.etag,
-        last_modified=_validator(response, "Last-Modified") or validators.last_modified,
-        serial=validators.serial,
-        digest=validators.digest,
+        etag=etag, last_modified=last_modified, serial=validators.serial, digest=validators.digest
     )
 
 
@@ -436,11 +439,10 @@ def _validators_of(body: _Body, serial: int | None) -> Validators:
     )
 
 
-def _validator(response: Response, name: str) -> str | None:
-    """Return a header that is fit to be sent back, or None."""
+def _validator(response: Response, name: str, known: str | None = None) -> str | None:
+    """Return a header that is fit to be sent back, or ``known``, which was checked when it was new."""
     value = response.headers.get(name)
-    return (
-        value
-        if value and len(value) <= _VALIDATOR_CHARS and value.isascii() and value.isprintable()
-        else None
-    )
+    if value is None or value == known:
+        return known
+    is_fit = value and len(value) <= _VALIDATOR_CHARS and value.isascii() and value.isprintable()
+    return value if is_fit else known

@@ -27,11 +27,12 @@ from mirror.core.pages.root_links import resolve_address
 from mirror.core.policy import Selection
 from mirror.errors import BadPage, MirrorError, Unavailable, shown_text
 from mirror.logs import redact
+from mirror.upstream.exchange import RequestKind
 from mirror.upstream.index import ACCEPT, ROOT_EXTRA_S, is_json
 from mirror.upstream.limits.rate import Budget
 from mirror.upstream.pages import Body, PageLimit, read_page
 from mirror.upstream.response import media_type
-from mirror.upstream.session import IndexSession, RequestKind
+from mirror.upstream.session import IndexSession
 
 HTML_ONLY = "application/vnd.pypi.simple.v1+html, text/html;q=0.5"
 

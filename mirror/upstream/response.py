@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -47,13 +47,13 @@ class PeerResponse(aiohttp.ClientResponse):
 
     peer: str | None = None
 
-    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+    def start(self, connection: Any) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
         """Record the peer's address, signal that the request is sent, then read the headers."""
         transport = connection.transport
         name = None if transport is None else transport.get_extra_info("peername")
         self.peer = str(name[0]) if isinstance(name, tuple) and name else None
         on_sent.get()()
-        return await super().start(connection)
+        return super().start(connection)
 
 
 class BodyWatch(Protocol):
@@ -68,8 +68,8 @@ class BodyWatch(Protocol):
     def note_failure(self, exc: Exception) -> None:
         """The body broke off."""
 
-    async def take(self, length: int) -> None:
-        """Count ``length`` bytes, and wait for their rate."""
+    def take(self, length: int) -> Awaitable[None] | None:
+        """Count ``length`` bytes; return the wait for their rate, where there is one."""
 
     async def wait_for(self, room: Awaitable[None]) -> None:
         """Wait for a local resource, which counts against no deadline.
@@ -132,17 +132,8 @@ class Response:
 
         A body that stalls is cancelled; the caller that made the request reports the cause.
         """
-        return self._peeked.pop(0) if self._peeked else await self._read_chunk()
-
-    async def peek(self, limit_bytes: int) -> bytes:
-        """Return the beginning of the body, which stays to be read. Raises as ``read_chunk``."""
-        pieces: list[bytes] = []
-        while sum(map(len, pieces)) < limit_bytes and (chunk := await self._read_chunk()):
-            pieces.append(chunk)
-        self._peeked = pieces
-        return b"".join(pieces)
-
-    async def _read_chunk(self) -> bytes:
+        if self._peeked:
+            return self._peeked.pop(0)
         asked_at = time.monotonic()
         content = self._raw.content
         try:
@@ -168,8 +159,18 @@ class Response:
             raise Unavailable(
                 url=self.url, cause=f"the body came slower than {MIN_BYTES_PER_S} bytes a second"
             )
-        await self._watch.take(len(chunk))
+        rate = self._watch.take(len(chunk))
+        if rate is not None:
+            await rate
         return chunk
+
+    async def peek(self, limit_bytes: int) -> bytes:
+        """Return the beginning of the body, which stays to be read. Raises as ``read_chunk``."""
+        pieces: list[bytes] = []
+        while sum(map(len, pieces)) < limit_bytes and (chunk := await self.read_chunk()):
+            pieces.append(chunk)
+        self._peeked = [*pieces, *self._peeked]
+        return b"".join(pieces)
 
     async def wait_for(self, room: Awaitable[None]) -> None:
         """Wait for a local resource, such as memory, before more of the body is read.

@@ -10,17 +10,14 @@ pacing does not use up; no log line or error carries a query or a secret.
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from enum import Enum
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-import anyio
 import msgspec
 from yarl import URL
 
@@ -55,10 +52,11 @@ from mirror.upstream.connections.targets import (
 )
 from mirror.upstream.connections.transport import Transport
 from mirror.upstream.credentials import Credential
+from mirror.upstream.exchange import Exchange, RequestKind
 from mirror.upstream.limits.memory import METADATA_BYTES, PageMemory
-from mirror.upstream.limits.rate import Budget, Deadlines, Slots, TokenBucket, loop_time
+from mirror.upstream.limits.rate import Budget, Deadlines, Slots, TokenBucket
 from mirror.upstream.limits.retry import Allowance, RetryPolicy
-from mirror.upstream.response import DRAIN_BYTES, Response, cause_of_proxy, cause_of_stall
+from mirror.upstream.response import DRAIN_BYTES, Response, cause_of_proxy
 from mirror.upstream.sign_in import is_sign_in as leads_to_sign_in
 
 MAX_REDIRECTS = 5
@@ -78,16 +76,6 @@ _NOT_LISTED = frozenset({400, 404, 410})
 _PUSHBACKS = frozenset({429, 503})
 
 
-class RequestKind(Enum):
-    """The kind of a request; a refusal means more on the root, and only the bodies of files are
-    counted.
-    """
-
-    ROOT = "root"
-    PAGE = "page"
-    FILE = "file"
-
-
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """Traffic to one index, in total or since the last report; the same counters as
     ``IndexSession``.
@@ -99,107 +87,6 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     pushback: int = 0
     statuses: dict[int, int] = {}
-
-
-class _Request(msgspec.Struct):
-    """One call of ``get`` on its way: the request, and the deadline that pacing moves."""
-
-    url: str
-    kind: RequestKind
-    headers: Mapping[str, str]
-    scope: anyio.CancelScope
-    deadlines: Deadlines
-    budget: Budget | None
-    stall_timeout_s: float
-    headers_limit_s: float = 0.0
-    """Over 0 until the headers are awaited, where nothing stricter holds."""
-    stall_s: float = 0.0
-    """Over 0 while headers or bytes of a body are awaited and nothing stricter holds."""
-    shown_url: str = ""
-    """The URL requested last, after redirects."""
-
-    @property
-    def deadline(self) -> float:
-        """When the budget ends, on the loop's clock."""
-        return math.inf if self.budget is None else self.budget.deadline
-
-    def timeout(self) -> Unavailable:
-        """Return the error for the expiry of the current deadline."""
-        if self.stall_s:
-            return Unavailable(url=self.shown_url, cause=cause_of_stall(self.stall_s))
-        limit_s = self.headers_limit_s or (
-            self.budget.limit_s if self.budget is not None else math.inf
-        )
-        return Unavailable(url=self.url, cause=f"no complete answer within {limit_s:g} s")
-
-    def expect_headers_within(self, limit_s: float) -> None:
-        """Bound all until the headers: aiohttp's deadlines leave out name resolution and a proxy's answer."""
-        deadline = loop_time() + limit_s
-        if deadline < self.deadline:
-            self.headers_limit_s = limit_s
-            self.deadlines.watch(self.scope, deadline)
-
-    def sent(self) -> None:
-        """Bound the wait for the answer's first bytes, as for all that follow."""
-        self.expect_bytes_within(self.stall_timeout_s, self.url)
-
-    def expect_bytes_within(self, limit_s: float, url: str) -> None:
-        """Bound the wait for the next bytes of an answer."""
-        deadline = loop_time() + limit_s
-        if deadline < self.deadline and not self.scope.cancel_called:
-            self.stall_s, self.shown_url = limit_s, url
-            self.deadlines.watch(self.scope, deadline)
-
-    def expect_anything(self) -> None:
-        """Let the budget alone hold again."""
-        if (self.stall_s or self.headers_limit_s) and not self.scope.cancel_called:
-            self.stall_s = self.headers_limit_s = 0.0
-            self.deadlines.watch(self.scope, self.deadline)
-
-    async def wait_for(self, room: Awaitable[None]) -> None:
-        """Wait for a local resource; the wait does not count against the deadline, and has one of
-        its own.
-        """
-        with anyio.move_on_after(self.stall_timeout_s), self.paused():
-            await room
-            return
-        raise Unavailable(url=self.url, cause="other pages take all the memory that pages may have")
-
-    async def pace(self, bucket: TokenBucket, units: float) -> None:
-        """Wait for a rate limit; the wait does not count against the deadline."""
-        if not bucket.is_off:
-            with self.paused():
-                await bucket.take(units)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Exclude a wait inside from the deadline: pacing must not count against it."""
-        self.deadlines.watch(self.scope, math.inf)
-        started = loop_time()
-        yield
-        if self.budget is not None:
-            self.budget.extend(loop_time() - started)
-            self.deadlines.watch(self.scope, self.budget.deadline)
-
-
-class _Arrival(msgspec.Struct, frozen=True):
-    """The answer at the end of a chain of redirects."""
-
-    response: Response
-    is_own: bool
-    """The chain never left the index's own origin."""
-    began_own: bool
-    """The index itself was asked, and let it out where it redirects."""
-    was_redirected: bool
-
-
-class _Before(msgspec.Struct):
-    """Why a request was repeated already."""
-
-    has_renewed: bool = False
-    """The credential was renewed."""
-    has_asked_again: bool = False
-    """A signed URL had expired."""
 
 
 class IndexSession:
@@ -391,112 +278,110 @@ class IndexSession:
         for status, count in traffic.statuses.items():
             self.statuses[status] = self.statuses.get(status, 0) + count
 
-    @asynccontextmanager
-    async def get(
+    def get(
         self,
         url: str,
         *,
         kind: RequestKind,
         headers: Mapping[str, str],
         budget: Budget | None = None,
-    ) -> AsyncIterator[Response]:
-        """GET ``url`` and yield the answer: 200, 206, 304, or 416 to a range; its body is read inside the ``with``.
+    ) -> Exchange:
+        """GET ``url``; ``async with`` yields the answer: 200, 206, 304, or 416 to a range; its body is read inside.
 
         ``budget`` bounds all of it, also over several calls. Raises ``UpstreamError`` for everything else,
         ``ConfigError`` or ``TreeError`` (too many open files).
         """
-        async with self.slots:
-            if budget is not None:
-                budget.start()
-            with anyio.CancelScope() as scope:
-                request = _Request(
-                    url, kind, headers, scope, self._deadlines, budget, self.limits.stall_timeout_s
-                )
-                self._deadlines.watch(scope, request.deadline)
-                try:
-                    started = time.monotonic()
-                    response = await self._answer(request)
-                    try:
-                        yield response
-                        self.allowance.earn()
-                    finally:
-                        response.close()
-                        self._log_answer("request.done", response, started)
-                finally:
-                    self._deadlines.forget(scope)
-        if scope.cancelled_caught:
-            self._transport.pushback += 1
-            raise request.timeout()
+        stall_timeout_s = self.limits.stall_timeout_s
+        return Exchange(self, self._deadlines, url, kind, headers, budget, stall_timeout_s)
 
-    async def _answer(self, request: _Request) -> Response:
-        """Return a successful answer, having repeated the request where a new credential or a new URL may help."""
-        before = _Before()
+    async def enter(self, exchange: Exchange) -> Response:
+        """Wait for a free slot and return a successful answer, having repeated the request where a
+        new credential or a new URL may help.
+        """
+        if not self.slots.take_free():
+            await self.slots.take()
+        exchange.holds_slot = True
+        exchange.start()
+        exchange.started_s = time.monotonic()
         while True:
             if not self._access.is_doubtful:
-                response = await self._try(request, before)
+                response = await self._try(exchange)
             else:
                 async with AsyncExitStack() as stack:
-                    with request.paused():
+                    with exchange.paused():
                         await stack.enter_async_context(self._access.turn())
-                    response = await self._try(request, before)
+                    response = await self._try(exchange)
             if response is not None:
+                exchange.is_answered = True
                 return response
 
-    async def _try(self, request: _Request, before: _Before) -> Response | None:
-        """Return a successful answer; None where the request is to be repeated. ``before``: why it was, already."""
-        self._access.check(request.url)
+    def leave(self, exchange: Exchange, *, is_whole: bool) -> None:
+        """Close the answer and return the slot. ``is_whole``: the caller has read what it needs."""
+        if not exchange.holds_slot:
+            return
+        exchange.holds_slot = False
+        try:
+            if is_whole:
+                self.allowance.earn()
+            if exchange.response is not None:
+                exchange.response.close()
+                if exchange.is_answered:
+                    self._log_answer("request.done", exchange.response, exchange.started_s)
+        finally:
+            self.slots.give_back()
+
+    def note_failure(self, exc: Exception) -> None:
+        """Count a failure that may mean that the upstream has too much to do."""
+        self._transport.note_failure(exc)
+
+    async def _try(self, exchange: Exchange) -> Response | None:
+        """Return a successful answer; None where the request is to be repeated."""
+        self._access.check(exchange.url)
         credential = await self._access.load()
-        arrival = await self._follow(request, credential)
-        response = arrival.response
-        is_sign_in = arrival.is_own and arrival.was_redirected and await leads_to_sign_in(response)
+        response = await self._follow(exchange, credential)
+        is_own = exchange.is_own
+        is_sign_in = is_own and exchange.was_redirected and await leads_to_sign_in(response)
         is_success = response.status in _SUCCESSES or (
-            response.status == 416 and "Range" in request.headers
+            response.status == 416 and "Range" in exchange.headers
         )
         if is_success and not is_sign_in:
-            if arrival.began_own:
+            if exchange.began_own:
                 self._access.let_in(had_credential=credential is not None)
-                if request.kind is not RequestKind.ROOT:  # a root may be open to all
+                if exchange.kind is not RequestKind.ROOT:  # a root may be open to all
                     self._access.succeeded()
             return response
-        if is_sign_in or (arrival.is_own and response.status in _REFUSALS):
-            refusal = await self._refusal(
-                request, arrival, credential, before, is_sign_in=is_sign_in
-            )
-            with request.paused():
+        if is_sign_in or (is_own and response.status in _REFUSALS):
+            refusal = await self._refusal(exchange, response, credential, is_sign_in=is_sign_in)
+            with exchange.paused():
                 error = await self._access.judge(refusal)
             if error is not None:
                 raise error
-            before.has_renewed = True
-        elif _has_expired(arrival) and not before.has_asked_again:
+            exchange.has_renewed = True
+        elif _has_expired(exchange, response) and not exchange.has_asked_again:
             await response.drain()
-            before.has_asked_again = True
+            exchange.has_asked_again = True
         else:
-            raise await self._failure(request, arrival)
+            raise await self._failure(exchange, response)
         return None
 
     async def _refusal(
         self,
-        request: _Request,
-        arrival: _Arrival,
+        exchange: Exchange,
+        response: Response,
         credential: Credential | None,
-        before: _Before,
         *,
         is_sign_in: bool,
     ) -> RefusedRequest:
-        words = (
-            ""
-            if is_sign_in
-            else await read_words(arrival.response, asked=(request.url, arrival.response.url))
-        )
-        await arrival.response.drain()
+        words = "" if is_sign_in else await read_words(response, asked=(exchange.url, response.url))
+        await response.drain()
         return RefusedRequest(
-            url=request.url,
-            status=arrival.response.status,
+            url=exchange.url,
+            status=response.status,
             used=credential,
             words=words,
             is_sign_in=is_sign_in,
-            is_root=request.kind is RequestKind.ROOT,
-            is_repeated=before.has_renewed,
+            is_root=exchange.kind is RequestKind.ROOT,
+            is_repeated=exchange.has_renewed,
         )
 
     async def _ask(
@@ -507,115 +392,106 @@ class IndexSession:
 
         Return whether the answer is no refusal; None where there was no answer, or a 5xx.
         """
-        budget = Budget(CHECK_S)
-        budget.start()
-        with anyio.CancelScope() as scope:
-            request = _Request(
-                url,
-                RequestKind.PAGE,
-                headers,
-                scope,
-                self._deadlines,
-                budget,
-                self.limits.stall_timeout_s,
-            )
-            self._deadlines.watch(scope, request.deadline)
+        exchange = self.get(url, kind=RequestKind.PAGE, headers=headers, budget=Budget(CHECK_S))
+        with exchange:
+            exchange.start()
             try:
-                arrival = await self._follow(request, credential)
-                is_own = arrival.is_own
-                is_sign_in = (
-                    is_own and arrival.was_redirected and await leads_to_sign_in(arrival.response)
-                )
+                response = await self._follow(exchange, credential)
+                is_own = exchange.is_own
+                is_sign_in = is_own and exchange.was_redirected and await leads_to_sign_in(response)
             except RedirectRefused:
                 return True
             except Unavailable:
                 return None
-            finally:
-                self._deadlines.forget(scope)
-            arrival.response.close()
-            status = arrival.response.status
-            if is_sign_in or (is_own and status in _REFUSALS):
+            response.close()
+            if is_sign_in or (is_own and response.status in _REFUSALS):
                 return False
-            return None if status >= 500 else True
+            return None if response.status >= 500 else True
         return None
 
-    async def _failure(self, request: _Request, arrival: _Arrival) -> MirrorError:
+    async def _failure(self, exchange: Exchange, response: Response) -> MirrorError:
         """Return the error that an unsuccessful answer means."""
-        response, url = arrival.response, request.url
+        url = exchange.url
         status = response.status
         code = await _withheld_code(response) if status == 409 else None
-        speaks = status in _REFUSALS | _DENIALS or _has_expired(arrival)
+        speaks = status in _REFUSALS | _DENIALS or _has_expired(exchange, response)
         words = await read_words(response, asked=(url, response.url)) if speaks else ""
         await response.drain()
         if status == 409:
             return Withheld(url=url, code=code)
-        if _has_expired(arrival):
+        if _has_expired(exchange, response):
             cause = f"the host that it redirects to answered {status}, also when asked again"
             kind = MissingElsewhere if status == 404 else RefusedElsewhere
             return kind(url=url, cause=cause, detail=redact(words), is_final=True)
         if status in _NOT_LISTED:
-            return self._not_listed(request, status)
+            return self._not_listed(exchange, status)
         if status in _REFUSALS | _DENIALS:
-            return self._denied(request, arrival, words)
+            return self._denied(exchange, response, words)
         if status == 407:
             proxy = self._transport.proxy_for(response.url)
             return Unavailable(url=url, cause=cause_of_proxy(proxy, status), is_final=True)
         if 400 <= status < 500 and status not in _PASSING:
-            if request.kind is RequestKind.FILE:
-                return self._not_listed(request, status)
+            if exchange.kind is RequestKind.FILE:
+                return self._not_listed(exchange, status)
             return BadPage(url=url, cause=f"the server answered {status}")
         if status in _PUSHBACKS:
             self._transport.pushback += 1
         wait_s = parse_retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC))
         return Unavailable(url=url, cause=f"the server answered {status}", retry_after_s=wait_s)
 
-    def _not_listed(self, request: _Request, status: int) -> NotFound:
+    def _not_listed(self, exchange: Exchange, status: int) -> NotFound:
         lister = THE_INDEX
         if self.config.list == "config":
-            lister = THE_PAGE if request.kind is RequestKind.FILE else THE_CONFIGURATION
+            lister = THE_PAGE if exchange.kind is RequestKind.FILE else THE_CONFIGURATION
         return NotFound(
-            url=request.url, status=status, is_root=request.kind is RequestKind.ROOT, lister=lister
+            url=exchange.url,
+            status=status,
+            is_root=exchange.kind is RequestKind.ROOT,
+            lister=lister,
         )
 
-    def _denied(self, request: _Request, arrival: _Arrival, words: str) -> AccessDenied:
+    def _denied(self, exchange: Exchange, response: Response, words: str) -> AccessDenied:
         """Return a refusal that is not judged: by a host that never gets the credential, or for another reason."""
         error = AccessDenied(
-            url=request.url,
+            url=exchange.url,
             index=self.name,
-            status=arrival.response.status,
+            status=response.status,
             source=self.credentials.describe(),
             ends_index=False,
             detail=redact(words),
-            had_credential=arrival.is_own and self.credentials.kept is not None,
-            host="" if arrival.is_own else urlsplit(arrival.response.url).netloc,
+            had_credential=exchange.is_own and self.credentials.kept is not None,
+            host="" if exchange.is_own else urlsplit(response.url).netloc,
         )
         return (
             self._access.deny_unread(error)
-            if arrival.is_own and request.kind is RequestKind.ROOT
+            if exchange.is_own and exchange.kind is RequestKind.ROOT
             else error
         )
 
-    async def _follow(self, request: _Request, credential: Credential | None) -> _Arrival:
+    async def _follow(self, exchange: Exchange, credential: Credential | None) -> Response:
         """Send the request, and again to where each redirect leads; the redirects' own bodies are dropped."""
-        target = self._own_urls.parse(request.url)
+        kind = exchange.kind
+        target = self._own_urls.parse(exchange.url)
         is_own = target is not None
         if target is None:
-            target = parse_target(request.url, source=self.root_url)
+            target = parse_target(exchange.url, source=self.root_url)
             refuse_downgrade(target, before=self._root)
-            self._check_origin(target, request.kind, source=self.root_url)
-            is_own = self._is_own(target, request.kind)
-        began_own = is_own
+            self._check_origin(target, kind, source=self.root_url)
+            is_own = self._is_own(target, kind)
+        exchange.began_own = is_own
         for hop in range(MAX_REDIRECTS + 1):
-            response = await self._send(request, target, credential if is_own else None)
+            response = await self._send(exchange, target, credential if is_own else None)
+            exchange.response = response
             if response.status not in _REDIRECTS:
-                return _Arrival(response, is_own, began_own, was_redirected=hop > 0)
+                exchange.is_own, exchange.was_redirected = is_own, hop > 0
+                return response
             location = response.headers.get("Location")
             await response.drain()
             target = next_target(target, location)
-            self._check_origin(target, request.kind, source=request.url)
-            is_own = is_own and self._is_own(target, request.kind)
+            self._check_origin(target, kind, source=exchange.url)
+            is_own = is_own and self._is_own(target, kind)
         raise RedirectRefused(
-            url=request.url, target=str(target), cause=f"more than {MAX_REDIRECTS} redirects"
+            url=exchange.url, target=str(target), cause=f"more than {MAX_REDIRECTS} redirects"
         )
 
     def _is_own(self, target: URL, kind: RequestKind) -> bool:
@@ -636,36 +512,37 @@ class IndexSession:
         raise RedirectRefused(url=source, target=str(target), cause=cause)
 
     async def _send(
-        self, request: _Request, target: URL, credential: Credential | None
+        self, exchange: Exchange, target: URL, credential: Credential | None
     ) -> Response:
         """Send one request and return its answer, for any status."""
-        await request.pace(self._request_rate, 1)
+        if not self._request_rate.is_off:
+            await exchange.pace(self._request_rate, 1)
         self.requests += 1
-        started = time.monotonic()
+        started_s = time.monotonic()
         headers = (
-            request.headers
+            exchange.headers
             if credential is None
-            else {**request.headers, "Authorization": credential.header}
+            else {**exchange.headers, "Authorization": credential.header}
         )
-        request.expect_headers_within(self._headers_limit_s)
-        raw = await self._transport.send(target, headers, source=request.url, sent=request.sent)
-        request.expect_anything()
-        self.statuses[raw.status] = self.statuses.get(raw.status, 0) + 1
-        is_file = request.kind is RequestKind.FILE and raw.status in _SUCCESSES
-        watch = _BodyWatch(self, request, self._transport, is_file=is_file)
+        exchange.expect_headers_within(self._headers_limit_s)
+        raw = await self._transport.send(target, headers, source=exchange.url, sent=exchange.sent)
+        exchange.expect_anything()
+        status = raw.status
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        exchange.counts_file = exchange.kind is RequestKind.FILE and status in _SUCCESSES
         response = Response(
-            raw, str(target), stall_timeout_s=self.limits.stall_timeout_s, watch=watch
+            raw, str(target), stall_timeout_s=self.limits.stall_timeout_s, watch=exchange
         )
-        if raw.status not in _SUCCESSES:
-            self._log_answer("request.answered", response, started)
+        if status not in _SUCCESSES:
+            self._log_answer("request.answered", response, started_s)
         return response
 
-    async def take_body(self, request: _Request, length: int, *, is_file: bool) -> None:
-        """Count bytes of a body, and wait for their rate."""
+    def take_body(self, length: int, *, is_file: bool) -> TokenBucket | None:
+        """Count bytes of a body; return the rate to wait for, where there is one."""
         self.body_bytes += length
         if is_file:
             self.file_bytes += length
-        await request.pace(self._byte_rate, length)
+        return None if self._byte_rate.is_off else self._byte_rate
 
     def _log_answer(self, event: str, response: Response, started: float) -> None:
         if not self._logs_answers:  # usually disabled, and this is the path of each page
@@ -680,38 +557,9 @@ class IndexSession:
         )
 
 
-class _BodyWatch:
-    """Looks after the reading of one body (``BodyWatch``)."""
-
-    __slots__ = (
-        "_is_file",
-        "_request",
-        "_session",
-        "expect_anything",
-        "expect_bytes_within",
-        "note_failure",
-    )
-
-    def __init__(
-        self, session: IndexSession, request: _Request, transport: Transport, *, is_file: bool
-    ) -> None:
-        self._session, self._request, self._is_file = session, request, is_file
-        self.expect_bytes_within, self.expect_anything = (
-            request.expect_bytes_within,
-            request.expect_anything,
-        )
-        self.note_failure = transport.note_failure
-
-    async def take(self, length: int) -> None:
-        await self._session.take_body(self._request, length, is_file=self._is_file)
-
-    async def wait_for(self, room: Awaitable[None]) -> None:
-        await self._request.wait_for(room)
-
-
-def _has_expired(arrival: _Arrival) -> bool:
+def _has_expired(exchange: Exchange, response: Response) -> bool:
     """Whether the index redirected to a signed URL that has expired: another redirect may help."""
-    return arrival.was_redirected and not arrival.is_own and arrival.response.status in _EXPIRED
+    return exchange.was_redirected and not exchange.is_own and response.status in _EXPIRED
 
 
 def _origin_text(target: URL) -> str:

@@ -10,9 +10,13 @@ from mirror.upstream.limits.rate import Slots
 
 
 async def hold(slots: Slots, held: list[int], let_go: anyio.Event) -> None:
-    async with slots:
+    if not slots.take_free():
+        await slots.take()
+    try:
         held.append(1)
         await let_go.wait()
+    finally:
+        slots.give_back()
     held.pop()
 
 

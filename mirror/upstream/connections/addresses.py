@@ -131,6 +131,7 @@ class AddressRule:
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_all = allow_private
         self._own: Reach | None = None
+        self._learned: str | None = None
         self._attempts: ContextVar[Attempts | None] = ContextVar("attempts", default=None)
 
     def learn_own(self, reach: Reach) -> None:
@@ -140,7 +141,9 @@ class AddressRule:
 
     def learn_own_address(self, address: str) -> None:
         """Record an address at which the index itself answered, or to which its name resolves."""
-        self.learn_own(reach_of(address))
+        if address != self._learned:  # it is the same one for each request of a connection
+            self._learned = address
+            self.learn_own(reach_of(address))
 
     @property
     def own(self) -> Reach | None:

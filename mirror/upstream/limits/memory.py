@@ -7,8 +7,7 @@ waits for room never keeps another one from ending, so that no two wait for each
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from types import TracebackType
 from typing import Final
 
 import anyio
@@ -90,18 +89,36 @@ class PageLease:
         await self._memory.admit(value_bytes)
         self._value_bytes += value_bytes
 
-    @contextlib.contextmanager
-    def body(self) -> Iterator[None]:
+    def body(self) -> _HeldBody:
         """Release the body's room at the end of the ``with``."""
-        try:
-            yield
-        finally:
-            held, self._body_bytes = self._body_bytes, 0
-            if held or self._memory.is_growing(self):
-                self._memory.free(self, body_bytes=held)
+        return _HeldBody(self)
+
+    def release_body(self) -> None:
+        """Release the body's room."""
+        held, self._body_bytes = self._body_bytes, 0
+        if held or self._memory.is_growing(self):
+            self._memory.free(self, body_bytes=held)
 
     def release(self) -> None:
         """Release everything; does nothing the second time."""
         held, self._value_bytes = self._value_bytes, 0
         if held:
             self._memory.free(None, value_bytes=held)
+
+
+class _HeldBody:
+    """The time of a body in memory; a class, since a generator costs several times as much a page."""
+
+    __slots__ = ("_lease",)
+
+    def __init__(self, lease: PageLease) -> None:
+        self._lease = lease
+
+    def __enter__(self) -> None:
+        """Nothing to do: a body has no room yet."""
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        """Release its room."""
+        self._lease.release_body()
