@@ -8,7 +8,10 @@ from mirror.state.store import Store
 
 
 class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One cycle as recorded. Times are seconds since the epoch; ``report`` is the JSON text of its report."""
+    """One cycle as recorded.
+
+    Times are seconds since the epoch; ``report`` is the JSON text of its report.
+    """
 
     id: int
     started_at: float
@@ -73,6 +76,8 @@ async def load_killed_before(store: Store) -> int | None:
 
 
 async def has_clock_gone_back(store: Store) -> bool:
-    """Return whether the cycle that began last began earlier, by the clock, than the one before it."""
+    """Return whether the cycle that began last began earlier, by the clock, than the one before
+    it.
+    """
     starts = await store.values("SELECT started_at FROM cycle ORDER BY id DESC LIMIT 2")
     return len(starts) == 2 and starts[0] < starts[1]

@@ -1,5 +1,5 @@
-"""What the state knows of its tree in an object store: the address, who writes there, and the ETags of
-the pages.
+"""What the state knows of its tree in an object store: the address, who writes there, and the ETags
+of the pages.
 
 The address and the root's id are committed before the first put, so that a prefix is its own also
 after a kill in the first fill. An ETag is opaque.

@@ -223,7 +223,9 @@ async def record_dropped(store: Store, dropped: Collection[tuple[Sha256, str]]) 
 
 
 async def load_dropped(store: Store) -> list[tuple[Sha256, str]]:
-    """Return the (sha256, filename) whose metadata no page names, so that it has to leave the disk."""
+    """Return the (sha256, filename) whose metadata no page names, so that it has to leave the
+    disk.
+    """
     rows = await store.rows_as(
         BlobKey,
         "SELECT d.sha256, d.filename FROM dropped_metadata d LEFT JOIN blob b"

@@ -1,7 +1,7 @@
 """The connection to ``state.db``: opening, migrating, reading, and one transaction at a time.
 
-SQLite's errors end here as ``StateError``. A transaction is shielded from cancellation: it is committed whole or rolled
-back, never left open.
+SQLite's errors end here as ``StateError``. A transaction is shielded from cancellation: it is
+committed whole or rolled back, never left open.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ Row = tuple[Any, ...]
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 _LITTLE_BYTES = 256 * 1024
-"""With less free, a write that failed has met a full disk, whatever SQLite calls it: its side files need as much."""
+"""With less free, a write that failed has met a full disk, whatever SQLite calls it: its side files
+need as much.
+"""
 _MAX_STATEMENTS = 1000
 """Maximum number of statements whose columns are remembered."""
 _SMALL_BYTES = 64 << 20
@@ -111,7 +113,9 @@ class Store:
             return 0
 
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """Return all rows of a query, by position: for pragmas and tests; others name their columns."""
+        """Return all rows of a query, by position: for pragmas and tests; others name their
+        columns.
+        """
         with state_errors(self.path):
             return list(await self.connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
 
@@ -207,7 +211,9 @@ async def check_quickly(store: Store) -> None:
 
 
 async def check_integrity(store: Store) -> None:
-    """Read the whole database and raise ``StateError`` where it is damaged, or where an index disagrees with its table."""
+    """Read the whole database and raise ``StateError`` where it is damaged, or where an index
+    disagrees with its table.
+    """
     _raise_if_damaged(store, await store.value("PRAGMA integrity_check(1)"))
 
 
@@ -249,7 +255,8 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
 
 
 async def is_of_an_older_version(path: Path) -> bool:
-    """Return whether a state must be brought up to this version before it takes what this version writes.
+    """Return whether a state must be brought up to this version before it takes what this version
+    writes.
 
     Raises ``StateError``.
     """
@@ -302,7 +309,8 @@ async def open_copy(path: Path) -> AsyncIterator[Store]:
 @contextlib.asynccontextmanager
 async def _connected(uri: str, path: Path) -> AsyncIterator[Store]:
     with state_errors(path):
-        # Where this fails, aiosqlite's thread would outlive the event loop and end with a traceback.
+        # Where this fails, aiosqlite's thread would outlive the event loop and end with a
+        # traceback.
         await anyio.to_thread.run_sync(_try_to_open, uri)
         connection = await aiosqlite.connect(uri, uri=bool(uri), isolation_level=None)
     store = Store(path, connection)
@@ -348,7 +356,8 @@ async def _check_version(store: Store, version: int) -> None:
     if version > SCHEMA_VERSION:
         raise StateError(
             path=str(store.path),
-            problem=f"made by a newer version of this program (state {version}, known {SCHEMA_VERSION}): update it",
+            problem=f"made by a newer version of this program (state {version},"
+            f" known {SCHEMA_VERSION}): update it",
         )
 
 
@@ -402,7 +411,10 @@ def _advice(exc: sqlite3.DatabaseError, path: Path) -> str:
     if name.startswith("SQLITE_BUSY"):
         return "another process holds it for too long"
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")) and (full := _full_disk(name, path)):
-        return f"the disk is full ({full}); free some space, the next cycle goes on where this one stopped"
+        return (
+            f"the disk is full ({full}); free some space,"
+            " the next cycle goes on where this one stopped"
+        )
     if name.startswith("SQLITE_IOERR"):
         return f"the disk reports an error ({text}, {name}); check it, then run `mirror verify`"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):

@@ -111,7 +111,9 @@ class _WaitingName(Columns, frozen=True):
 
 
 async def record_listings(store: Store, files: Sequence[PublishedName]) -> None:
-    """Keep the listings of published files that are withdrawn next, as files that a rule leaves out."""
+    """Keep the listings of published files that are withdrawn next, as files that a rule leaves
+    out.
+    """
     wanted = {(file.project, file.filename) for file in files}
     async with store.transaction() as tx:
         for chunk in chunks(sorted({file.project for file in files})):
@@ -173,7 +175,8 @@ async def record_advised(
 ) -> None:
     """Record the advised files of some projects, all of whose files were judged.
 
-    ``has_news``: the advisories are other ones, so that the files that they kept out are judged again.
+    ``has_news``: the advisories are other ones, so that the files that they kept out are judged
+    again.
     """
     async with store.transaction() as tx:
         for chunk in chunks(names):

@@ -1,4 +1,7 @@
-"""The advisories in force and how many files they name, for ``status`` and metrics. Reading only."""
+"""The advisories in force and how many files they name, for ``status`` and metrics.
+
+Reading only.
+"""
 
 from __future__ import annotations
 

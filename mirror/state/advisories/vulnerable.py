@@ -102,7 +102,9 @@ class _AdvisoriesColumns(Columns, frozen=True):
 async def load_advice_words(
     store: Store, project: ProjectName, left_out: Iterable[str]
 ) -> dict[str, str]:
-    """Return words on a project's files that advisories name: held ones, and these left-out ones."""
+    """Return words on a project's files that advisories name: held ones, and these left-out
+    ones.
+    """
     words = {
         one.filename: "vulnerable: "
         + words_of_vulnerable(one.level, one.advisories, one.fixed, fixed_held=one.fixed_held)

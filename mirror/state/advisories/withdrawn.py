@@ -131,7 +131,9 @@ def _snapshots_with(file: _ClosedFile, snapshots: Iterable[SnapshotRow]) -> Iter
 
 
 def _revisions_of_sites(shipments: Iterable[ShipmentRow]) -> dict[str, list[int]]:
-    """Return the states that each site may have: the last that it acknowledged, and all later ones."""
+    """Return the states that each site may have: the last that it acknowledged, and all later
+    ones.
+    """
     found: dict[str, list[int]] = defaultdict(list)
     for row in shipments:  # by sequence
         if row.acknowledged_at is not None:

@@ -1,3 +1,3 @@
-"""The blobs on disk: ``verified`` selects those to hash again, ``prunable`` those that nothing needs
-any longer, ``lost`` takes damaged ones off the pages.
+"""The blobs on disk: ``verified`` selects those to hash again, ``prunable`` those that nothing
+needs any longer, ``lost`` takes damaged ones off the pages.
 """

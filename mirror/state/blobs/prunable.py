@@ -63,7 +63,9 @@ async def load_prunable(
 
 
 async def record_pruned(store: Store, blobs: Collection[BlobRow]) -> list[BlobRow]:
-    """Forget blobs that no open entry needs, before their bytes go; return those that were forgotten."""
+    """Forget blobs that no open entry needs, before their bytes go; return those that were
+    forgotten.
+    """
     forgotten = []
     async with store.transaction() as tx:
         for blob in blobs:

@@ -1,4 +1,6 @@
-"""The blobs on disk as the state records them: those to hash again, and when each was last verified."""
+"""The blobs on disk as the state records them: those to hash again, and when each was last
+verified.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ class BlobRow(msgspec.Struct, frozen=True, kw_only=True):
     """False: pages list it, and no index lists a digest of it."""
 
 
-_OPEN_ENTRY = "SELECT 1 FROM entry e WHERE e.sha256 = blob.sha256 AND e.filename = blob.filename AND e.valid_to IS NULL"
+_OPEN_ENTRY = (
+    "SELECT 1 FROM entry e WHERE e.sha256 = blob.sha256 AND e.filename = blob.filename AND"
+    " e.valid_to IS NULL"
+)
 BLOB_COLUMNS = (
     "sha256, filename, size, metadata_sha256, verified, unlisted_since,"
     f" NOT EXISTS ({_OPEN_ENTRY} AND e.digests = '') OR EXISTS ({_OPEN_ENTRY}"
@@ -93,13 +98,18 @@ async def load_oldest_verified(
 
 async def count_blobs(store: Store, window: Window) -> tuple[int, int]:
     """Return how many blobs a window has, and their bytes."""
-    query = f"SELECT count(*) AS number, coalesce(sum(size), 0) AS size FROM blob WHERE {window.condition}"
+    query = (
+        "SELECT count(*) AS number, coalesce(sum(size),"
+        f" 0) AS size FROM blob WHERE {window.condition}"
+    )
     count = await store.only(Count, query)
     return count.number, count.size
 
 
 async def record_verified(store: Store, blobs: Collection[BlobRow], stamp: float) -> None:
-    """Record that the bytes of these blobs are whole; unsure ones stay so (``blobs.durability``)."""
+    """Record that the bytes of these blobs are whole; unsure ones stay so
+    (``blobs.durability``).
+    """
     async with store.transaction() as tx:
         await tx.executemany(
             "UPDATE blob SET verified = ? WHERE sha256 = ? AND filename = ? AND verified >= 0",
@@ -114,7 +124,9 @@ async def load_blob(store: Store, sha256: Sha256, filename: str) -> BlobRow | No
 
 
 async def load_known_files(store: Store, prefix: str) -> dict[tuple[str, str], str | None]:
-    """Return the blobs whose sha256 begins with ``prefix``: (sha256, filename) -> sha256 of the sidecar."""
+    """Return the blobs whose sha256 begins with ``prefix``: (sha256, filename) -> sha256 of the
+    sidecar.
+    """
     rows = await store.rows_as(
         KnownMetadata,
         "SELECT sha256, filename, metadata_sha256 FROM blob WHERE sha256 >= ? AND sha256 < ?",

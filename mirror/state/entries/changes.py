@@ -140,8 +140,9 @@ async def _enter_placed(
         _INSERT_ENTRY, [_entry_values(r, p, revision, tx.links_of(r.source)) for r, p in placed]
     )
     if open_names:
-        # The first INSERT has ended each blob's retention; a row that was closed since may have begun
-        # it again, for a blob that another project of this transaction has under the same name.
+        # The first INSERT has ended each blob's retention; a row that was closed since may have
+        # begun it again, for a blob that another project of this transaction has under the same
+        # name.
         await tx.executemany(
             "UPDATE blob SET unlisted_since = NULL WHERE sha256 = ? AND filename = ?"
             " AND unlisted_since IS NOT NULL",
@@ -164,7 +165,9 @@ class _OpenName(Columns, frozen=True):
 
 
 async def _load_open(tx: Transaction, names: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return which (project, filename) have an open row, of any index; few queries, since each costs a thread's turn."""
+    """Return which (project, filename) have an open row, of any index; few queries, since each
+    costs a thread's turn.
+    """
     found: set[tuple[str, str]] = set()
     for chunk in chunks(names, 250):
         rows = await tx.rows_as(
@@ -182,7 +185,8 @@ async def _load_open(tx: Transaction, names: Sequence[tuple[str, str]]) -> set[t
 async def close_entries(
     tx: Transaction, where: str, values: Row, revision: int, now: float, *, exempt: int = 0
 ) -> None:
-    """Close the open rows that a condition selects; a blob that no open row needs begins its retention.
+    """Close the open rows that a condition selects; a blob that no open row needs begins its
+    retention.
 
     ``exempt``: not 0 where the removal brake does not count them; 2 where no want needs them.
     """

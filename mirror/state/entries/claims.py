@@ -46,7 +46,9 @@ class _OwnerColumns(Columns, frozen=True):
 
 
 async def load_owner_claims(store: Store, name: ProjectName, position: int) -> OwnerClaims:
-    """Return which filenames of a project belong to earlier indexes, and whether one of them withdrew the project."""
+    """Return which filenames of a project belong to earlier indexes, and whether one of them
+    withdrew the project.
+    """
     names: set[str] = set()
     owners: set[str] = set()
     withdrawn, complete = False, True

@@ -81,7 +81,8 @@ async def iter_open_files(store: Store) -> AsyncIterator[OpenFile]:
     while True:
         files = await store.rows_as(
             OpenFile,
-            'SELECT e.id, p.id AS project, e.source, s.name AS "index", p.name, e.filename, e.sha256, e.size'
+            'SELECT e.id, p.id AS project, e.source, s.name AS "index", p.name, e.filename,'
+            " e.sha256, e.size"
             " FROM entry e"
             " JOIN project p ON p.id = e.project JOIN source s ON s.id = e.source"
             " WHERE e.valid_to IS NULL AND e.id > ? ORDER BY e.id LIMIT 5000",
@@ -103,7 +104,9 @@ class HeldBlob(msgspec.Struct, frozen=True, kw_only=True):
     metadata_sha256: Sha256 | None
     """Digest of its sidecar."""
     first_metadata: str | None
-    """The only metadata that may be offered for it, where it is no wheel; None: none was published yet."""
+    """The only metadata that may be offered for it, where it is no wheel; None: none was published
+    yet.
+    """
 
 
 async def load_blobs(

@@ -42,12 +42,16 @@ class KnownMetadata(Columns, frozen=True):
 
 
 def offers_metadata(entry: str) -> str:
-    """Return the condition under which the page of an ``entry`` row offers the metadata of the blob ``b``."""
+    """Return the condition under which the page of an ``entry`` row offers the metadata of the blob
+    ``b``.
+    """
     return f"(substr({entry}.filename, -4) = '.whl' OR b.metadata_project = {entry}.project)"
 
 
 def first_metadata(row: str) -> str:
-    """Return an SQL expression for the metadata published first for a row's file; null for a wheel."""
+    """Return an SQL expression for the metadata published first for a row's file; null for a
+    wheel.
+    """
     return (
         f"CASE WHEN substr({row}.filename, -4) != '.whl' THEN (SELECT f.metadata_sha256"
         f" FROM first_metadata f"

@@ -34,7 +34,9 @@ class PageSeen(msgspec.Struct, frozen=True, kw_only=True):
     page_origin: str | None = None
     """The origin of the page; None for the index's own origin."""
     left_out: LeftOutRows | None = None
-    """The listed files that are not wanted; None: as before, since the page was confirmed unchanged."""
+    """The listed files that are not wanted; None: as before, since the page was confirmed
+    unchanged.
+    """
     claims: tuple[str, ...] | None = None
     """None: as before."""
     source: int = 0
@@ -100,13 +102,17 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
     is_published: bool
     is_marked: bool
     stays: bool
-    """A project without an entry keeps its page while an index lists it; one that never had a page gets none."""
+    """A project without an entry keeps its page while an index lists it; one that never had a page
+    gets none.
+    """
 
 
 async def split_by_entries(
     store: Store, names: Collection[ProjectName], *, limit: int
 ) -> list[list[ProjectName]]:
-    """Split projects into parts whose pages have at most ``limit`` files together, or one project."""
+    """Split projects into parts whose pages have at most ``limit`` files together, or one
+    project.
+    """
     if len(names) < 2:
         return [list(names)] if names else []
     counts = await store.mapping(
@@ -213,7 +219,8 @@ async def record_published(
     *,
     root_revision: int | None = None,
 ) -> None:
-    """Clear the marks of pages that are on disk, drop those that left, and keep the validators, last.
+    """Clear the marks of pages that are on disk, drop those that left, and keep the validators,
+    last.
 
     ``root_revision`` is the serial of a root page that was written with them.
     """

@@ -1,7 +1,7 @@
 """Entries that were rebuilt from the tree and belong to no index yet.
 
-They hang on a source of their own, which no configuration can name. A cycle that lists the same bytes claims them: opening
-the entry for its index closes the unclaimed one (``state.entries``).
+They hang on a source of their own, which no configuration can name. A cycle that lists the same
+bytes claims them: opening the entry for its index closes the unclaimed one (``state.entries``).
 """
 
 from __future__ import annotations
@@ -52,9 +52,11 @@ async def is_rebuild_unfinished(store: Store) -> bool:
 async def enter_unclaimed_projects(
     store: Store, source: int, names: Sequence[ProjectName], empty: Collection[ProjectName]
 ) -> dict[ProjectName, int]:
-    """Make the rows of projects whose index is not known, and of their pages; return the projects' ids.
+    """Make the rows of projects whose index is not known, and of their pages; return the projects'
+    ids.
 
-    The ``empty`` ones show no file, as one that was withdrawn: they count as listed, so that their pages stay.
+    The ``empty`` ones show no file, as one that was withdrawn: they count as listed, so that their
+    pages stay.
     """
     async with store.transaction() as tx:
         await tx.executemany(
@@ -104,7 +106,8 @@ async def load_unclaimed(store: Store) -> SourceRow | None:
 async def load_judgeable(store: Store, source: int) -> list[tuple[int, ProjectName]]:
     """Return the projects with unclaimed entries whose absence this cycle could see.
 
-    Either an index lists the project and its page has been read, or no index lists it; not one whose page failed.
+    Either an index lists the project and its page has been read, or no index lists it; not one
+    whose page failed.
     """
     rows = await store.rows_as(
         ProjectKey,

@@ -144,9 +144,11 @@ class _Displaced(Columns, frozen=True):
 
 
 async def load_displaced(store: Store) -> list[tuple[int, int, ProjectName, str, str]]:
-    """Return the projects whose files are published, or tried again, for an index that no longer owns them.
+    """Return the projects whose files are published, or tried again, for an index that no longer
+    owns them.
 
-    Each one as (project id, index id, name, index, owner); only where the owner's own page has been read.
+    Each one as (project id, index id, name, index, owner); only where the owner's own page has been
+    read.
     """
     sources = [s for s in await load_sources(store) if s.configured]
     if len(sources) < 2:
@@ -179,7 +181,9 @@ async def load_displaced(store: Store) -> list[tuple[int, int, ProjectName, str,
 async def load_overlaid(
     store: Store, position: int, names: Sequence[ProjectName]
 ) -> list[tuple[int, ProjectName]]:
-    """Return the (project id, name) of these projects for which an index after ``position`` has files on the pages."""
+    """Return the (project id, name) of these projects for which an index after ``position`` has
+    files on the pages.
+    """
     found: list[tuple[int, ProjectName]] = []
     for chunk in chunks(names):
         rows = await store.rows_as(

@@ -21,13 +21,16 @@ from mirror.state.rows import Columns, Count, S, iter_structs, values_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS page (sha256 TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (sha256, path)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS page (
+    sha256 TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (sha256, path)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS item (
-    kind TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL, place TEXT NOT NULL DEFAULT '',
+    kind TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    place TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (kind, path)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS removed (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS member (
-    id INTEGER PRIMARY KEY, place TEXT NOT NULL, volume INTEGER NOT NULL, name TEXT NOT NULL, source TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, place TEXT NOT NULL, volume INTEGER NOT NULL, name TEXT NOT NULL,
+    source TEXT NOT NULL,
     start INTEGER NOT NULL, size INTEGER NOT NULL, whole INTEGER NOT NULL, sha256 TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS member_place ON member (place, id);
 CREATE INDEX IF NOT EXISTS member_volume ON member (volume, id);
@@ -145,7 +148,9 @@ class Plan:
         return self._values("SELECT name FROM removed ORDER BY name")
 
     def iter_items(self, kind: str) -> Iterator[tuple[PlannedItem, str]]:
-        """Yield each item of a kind with its place, by path; the places may be entered meanwhile."""
+        """Yield each item of a kind with its place, by path; the places may be entered
+        meanwhile.
+        """
         after = ""
         while True:
             items = list(
@@ -240,7 +245,8 @@ class Plan:
 def open_plan(path: Path) -> Iterator[Plan]:
     """Open a work file, made where it is not there. Raises ``StateError``."""
     try:
-        # Its users take turns: the plan is filled in threads of an event loop, then used without one.
+        # Its users take turns: the plan is filled in threads of an event loop, then used without
+        # one.
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             connection.executescript("PRAGMA synchronous = FULL;" + _SCHEMA)

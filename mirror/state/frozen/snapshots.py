@@ -200,7 +200,10 @@ async def load_lost_blobs(store: Store) -> list[tuple[str, str, str, str]]:
     """Return (snapshot, project, sha256, filename) of files that snapshots list and no row has;
     project "" where unknown.
     """
-    lost = "NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = {0}.sha256 AND b.filename = {0}.filename)"
+    lost = (
+        "NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha256 = {0}.sha256 AND b.filename"
+        " = {0}.filename)"
+    )
     rows = await store.rows_as(
         _LostColumns,
         "SELECT s.name AS snapshot, p.name AS project, e.sha256, e.filename FROM entry e"
@@ -229,7 +232,9 @@ async def load_revision_at(store: Store, at: float) -> int:
 
 
 async def is_known(store: Store, revision: int) -> bool:
-    """Return whether all of a revision is still known: ``prune`` forgets the history that nothing needs."""
+    """Return whether all of a revision is still known: ``prune`` forgets the history that nothing
+    needs.
+    """
     query = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'history_from'"
     if all(revision >= known_from for known_from in await store.values(query)):
         return True
@@ -243,7 +248,9 @@ async def is_known(store: Store, revision: int) -> bool:
 
 
 async def load_touched(store: Store, first: int, second: int) -> AsyncIterator[list[ProjectName]]:
-    """Yield the projects with an entry that opened or closed between two revisions, by name, in chunks."""
+    """Yield the projects with an entry that opened or closed between two revisions, by name, in
+    chunks.
+    """
     low, high = sorted((first, second))
     names = await store.values(
         "SELECT DISTINCT name FROM project WHERE id IN (SELECT project FROM entry"

@@ -48,7 +48,9 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     source: SourceRow
     selection: str
     trust_serials: bool
-    """Whether a project whose serial in the root equals its page's own is confirmed unchanged without a request."""
+    """Whether a project whose serial in the root equals its page's own is confirmed unchanged
+    without a request.
+    """
     only_held: bool
     """Whether new projects must wait, since the root of an earlier index was never read."""
     is_overlay: bool
@@ -75,11 +77,10 @@ async def load_due(store: Store, due: Due) -> AsyncIterator[list[ProjectRow]]:
         rows = await store.rows_as(
             _ProjectColumns,
             "SELECT p.id, p.name, p.listed_serial, p.etag, p.last_modified, p.serial, p.digest,"
-            f" p.selection, p.withdrawn, p.address, p.page_origin, {META_COLUMNS},"
-            f" {_HAS_ENTRIES} AS has_entries, {_HAS_ABSENT} AS has_absent,"
-            f" {_HAS_FAILURES} AS has_failures, {_HAS_DEFERRED} AS has_deferred,"
-            f" {_NEEDS_PAGE} AS needs_page"
-            f" FROM {_rows_of(due)} WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK}",
+            f" p.selection, p.withdrawn, p.address, p.page_origin, {META_COLUMNS}, {_HAS_ENTRIES}"
+            f" AS has_entries, {_HAS_ABSENT} AS has_absent, {_HAS_FAILURES} AS has_failures,"
+            f" {_HAS_DEFERRED} AS has_deferred, {_NEEDS_PAGE} AS needs_page FROM {_rows_of(due)}"
+            f" WHERE {where} AND p.name > :after ORDER BY p.name LIMIT {_CHUNK}",
             parameters | {"after": after},
         )
         if rows:
@@ -95,10 +96,15 @@ class _DueCount(Columns, frozen=True):
 
 
 async def count_due(store: Store, due: Due) -> tuple[int, int]:
-    """Return how many projects ``load_due`` yields, and how many more equal serials have confirmed unchanged already."""
+    """Return how many projects ``load_due`` yields, and how many more equal serials have confirmed
+    unchanged already.
+    """
     owned, parameters = _owned_condition(due)
     opened, more = _open_condition(due)
-    query = f"SELECT count(*) AS owned, coalesce(sum({opened}), 0) AS due FROM {_rows_of(due)} WHERE {owned}"
+    query = (
+        f"SELECT count(*) AS owned, coalesce(sum({opened}),"
+        f" 0) AS due FROM {_rows_of(due)} WHERE {owned}"
+    )
     counts = await store.only(_DueCount, query, parameters | more)
     return counts.due, counts.owned - counts.due
 
@@ -121,7 +127,10 @@ async def load_listed(
 
 
 _HAS_ENTRIES = "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)"
-_HAS_ABSENT = "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.absent_since IS NOT NULL AND e.valid_to IS NULL)"
+_HAS_ABSENT = (
+    "EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.absent_since IS NOT NULL AND"
+    " e.valid_to IS NULL)"
+)
 _HAS_FAILURES = "EXISTS (SELECT 1 FROM failure f WHERE f.source = :source AND f.project = p.name)"
 _HAS_DEFERRED = (
     "EXISTS (SELECT 1 FROM deferred d WHERE d.project = p.id AND d.next_at <= :judged_at)"
@@ -136,7 +145,10 @@ _NEEDS_PAGE = (
 _IS_ABSENT = (
     "p.id IN (SELECT project FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL)"
 )
-_IS_DUE_FAILURE = "p.name IN (SELECT project FROM failure WHERE source = :source AND (next_at <= :now OR last_at > :now))"
+_IS_DUE_FAILURE = (
+    "p.name IN (SELECT project FROM failure WHERE source = :source AND (next_at <= :now OR"
+    " last_at > :now))"
+)
 _IS_DUE_DEFERRED = (
     "p.id IN (SELECT project FROM deferred WHERE source = :source AND next_at <= :judged_at)"
 )
@@ -147,7 +159,8 @@ _IS_NOT_RESTING = (
     " AND next_at > :now AND last_at <= :now)"
 )
 """A page that was refused is left alone until its next try."""
-# The first four are asked for some rows, the last two of all: a list is made once for each statement.
+# The first four are asked for some rows, the last two of all: a list is made once for each
+# statement.
 
 
 _NEEDED = (
@@ -200,7 +213,9 @@ def _due_condition(due: Due) -> tuple[str, dict[str, object]]:
 
 
 def _open_condition(due: Due) -> tuple[str, dict[str, object]]:
-    """Return the condition under which the root alone does not confirm a page as unchanged; never null."""
+    """Return the condition under which the root alone does not confirm a page as unchanged; never
+    null.
+    """
     if not due.trust_serials or due.is_needed:
         return "1", {}  # with needs, each project has a selection of its own
     condition = (

@@ -20,7 +20,9 @@ UNCLAIMED = "(unclaimed)"
 """The source of entries that belong to no index yet (``entries.rebuilt``)."""
 
 _LET_OUT, _LET_OUT_ASKED = 4, 2
-"""How many projects are chosen by whose pages a refusal is judged, and how many of them are asked for."""
+"""How many projects are chosen by whose pages a refusal is judged, and how many of them are asked
+for.
+"""
 
 _REFUSED_PAGE = "source = ? AND filename = '' AND reason = 'denied'"
 
@@ -118,7 +120,9 @@ class _SourceColumns(ValidatorColumns, frozen=True):
 
 
 async def load_sources(store: Store) -> list[SourceRow]:
-    """Return every index that the state knows, in the order of the configuration; those that left it last."""
+    """Return every index that the state knows, in the order of the configuration; those that left
+    it last.
+    """
     rows = await store.rows_as(
         _SourceColumns,
         "SELECT id, name, url, position, configured, etag, last_modified, serial, digest,"
@@ -192,7 +196,10 @@ async def record_root_read(
 
 
 async def forget_root_validators(store: Store, source: SourceRow) -> None:
-    """Have an index's root read again: it may have been cut. Its rows stay the listing of the last good root."""
+    """Have an index's root read again: it may have been cut.
+
+    Its rows stay the listing of the last good root.
+    """
     if source.validators is not None:
         async with store.transaction() as tx:
             await tx.execute(
@@ -203,7 +210,9 @@ async def forget_root_validators(store: Store, source: SourceRow) -> None:
 
 
 async def forget_serials(store: Store, source: SourceRow) -> None:
-    """Ask for every page of an index conditionally, once: its root's serial went back, so equal serials prove nothing."""
+    """Ask for every page of an index conditionally, once: its root's serial went back, so equal
+    serials prove nothing.
+    """
     async with store.transaction() as tx:
         await tx.execute("UPDATE project SET serial = NULL WHERE source = ?", (source.id,))
 

@@ -116,7 +116,9 @@ async def has_files(store: Store, source: int) -> bool:
 
 
 async def judge_all_again(store: Store, *, now: float) -> None:
-    """Have every deferred file judged, since the clock went back: nothing was seen in the future."""
+    """Have every deferred file judged, since the clock went back: nothing was seen in the
+    future.
+    """
     async with store.transaction() as tx:
         await tx.execute("UPDATE first_sight SET seen_at = ? WHERE seen_at > ?", (now, now))
         await tx.execute("UPDATE deferred SET next_at = ? WHERE next_at > ?", (now, now))

@@ -58,14 +58,18 @@ class FailureRow(msgspec.Struct, frozen=True, kw_only=True):
     next_at: float
 
     def is_due(self, now: float) -> bool:
-        """Return whether it is to be tried; a last try in the future was recorded by a wrong clock."""
+        """Return whether it is to be tried; a last try in the future was recorded by a wrong
+        clock.
+        """
         return self.next_at <= now or self.last_at > now
 
 
 async def record_failures(
     store: Store, failed: Sequence[Failure], closed: Collection[tuple[int, str, str]], *, now: float
 ) -> None:
-    """Record failures, and close the rows (source, project, filename) that succeeded or are gone."""
+    """Record failures, and close the rows (source, project, filename) that succeeded or are
+    gone.
+    """
     if not failed and not closed:
         return
     async with store.transaction() as tx:
@@ -131,12 +135,16 @@ async def load_project_failures(
 
 
 async def load_failures(store: Store, *, limit: int | None = None) -> list[FailureRow]:
-    """Return the whole ledger by index, project and filename; or its first rows, those that are only withheld last."""
+    """Return the whole ledger by index, project and filename; or its first rows, those that are
+    only withheld last.
+    """
     return await _load(store, _CURRENT, (UNCLAIMED,), limit=limit)
 
 
 async def load_reported(store: Store, *, limit: int) -> list[FailureRow]:
-    """Return the ledger without its files, with at most ``limit`` rows: the same share of each index, pages first."""
+    """Return the ledger without its files, with at most ``limit`` rows: the same share of each
+    index, pages first.
+    """
     total = await count_all_failures(store)
     if total <= limit:
         return await _load(store, _CURRENT, (UNCLAIMED,), with_files=False)

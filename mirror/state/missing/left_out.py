@@ -71,7 +71,9 @@ async def count_left_out(store: Store, source: int) -> dict[str, int]:
 
 
 def left_out_rows(left_out: Mapping[str, str]) -> LeftOutRows:
-    """Return the rows of one project (filename -> rule), with names of every rule while there is room."""
+    """Return the rows of one project (filename -> rule), with names of every rule while there is
+    room.
+    """
     counts = Counter(left_out.values())
     names: dict[str, list[str]] = {rule: [] for rule in counts}
     for name in islice(sorted(left_out), MAX_NAMES):

@@ -217,6 +217,7 @@ async def load_unserved(store: Store) -> list[Unserved]:
     """Return the missing names, by index, project and file."""
     return await store.rows_as(
         Unserved,
-        'SELECT index_name AS "index", project, filename, reason, detail, literal AS is_literal, first_at'
+        'SELECT index_name AS "index", project, filename, reason, detail,'
+        " literal AS is_literal, first_at"
         " FROM unserved ORDER BY 1, 2, 3",
     )

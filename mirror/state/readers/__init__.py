@@ -1,1 +1,3 @@
-"""Questions about the whole state, reading only: ``overview`` of the mirror, ``lookup`` of a project."""
+"""Questions about the whole state, reading only: ``overview`` of the mirror, ``lookup`` of a
+project.
+"""

@@ -196,7 +196,9 @@ async def load_project(
 
 
 async def load_last_published(store: Store, name: str, filename: str) -> float | None:
-    """Return when a formerly published file left the pages, or None where it never was published."""
+    """Return when a formerly published file left the pages, or None where it never was
+    published.
+    """
     when = await store.value(
         "SELECT max(r.at) FROM project p JOIN entry e ON e.project = p.id"
         " AND e.valid_to IS NOT NULL"

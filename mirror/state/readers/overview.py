@@ -52,7 +52,9 @@ class IndexOverview(msgspec.Struct, frozen=True, kw_only=True):
     held: Held
     counts: IndexCounts
     failures: Mapping[Reason, int]
-    """How many rows of the ledger have which reason, and names that are literally asked for and missing."""
+    """How many rows of the ledger have which reason, and names that are literally asked for and
+    missing.
+    """
     left_out: Mapping[str, int] = {}
     """Number of its files that each rule leaves out, where known."""
     cooldown_until: float | None = None
@@ -190,7 +192,8 @@ async def load_counts(store: Store, source: int) -> IndexCounts:
     Files that a page missed are absent, and all files of a project that the root missed.
     """
     absent = await store.value(
-        # "+": else SQLite walks all files of the index by ``entry_counts`` instead of the few that are absent.
+        # "+": else SQLite walks all files of the index by ``entry_counts`` instead of the few that
+        # are absent.
         "SELECT (SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL"
         " AND +source = :source)"
         " + (SELECT count(*) FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"

@@ -157,12 +157,11 @@ async def load_changed_cycles(
     """Return the cycles that changed the pages, the newest first; ``before``: older ones alone."""
     return await store.rows_as(
         ChangedCycle,
-        "SELECT cycle, min(id) AS first, max(id) AS last, max(at) AS at,"
-        " (SELECT outcome FROM cycle c WHERE c.id = r.cycle) AS outcome FROM (SELECT * FROM revision"
-        f" WHERE ?1 IS NULL OR cycle < ?1 ORDER BY id DESC LIMIT {_RECENT}) r"
-        " WHERE (EXISTS (SELECT 1 FROM entry WHERE valid_from = r.id)"
-        " OR EXISTS (SELECT 1 FROM entry WHERE valid_to = r.id))"
-        " GROUP BY cycle ORDER BY cycle DESC LIMIT ?2",
+        "SELECT cycle, min(id) AS first, max(id) AS last, max(at) AS at, (SELECT outcome FROM"
+        " cycle c WHERE c.id = r.cycle) AS outcome FROM (SELECT * FROM revision WHERE ?1 IS NULL"
+        f" OR cycle < ?1 ORDER BY id DESC LIMIT {_RECENT}) r WHERE (EXISTS (SELECT 1 FROM entry"
+        " WHERE valid_from = r.id) OR EXISTS (SELECT 1 FROM entry WHERE valid_to = r.id)) GROUP"
+        " BY cycle ORDER BY cycle DESC LIMIT ?2",
         (before, limit),
     )
 

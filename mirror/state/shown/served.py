@@ -22,7 +22,8 @@ _NO_MALWARE: Final = """
 _QUESTION: Final = """
     SELECT e.valid_to IS NULL OR NOT EXISTS (
         SELECT 1 FROM project w JOIN source o ON o.id = w.source
-        WHERE w.name = p.name AND o.position <= s.position AND (w.withdrawn IS NOT NULL OR w.status = 'quarantined')){malware}
+        WHERE w.name = p.name AND o.position <= s.position
+            AND (w.withdrawn IS NOT NULL OR w.status = 'quarantined')){malware}
     FROM entry e JOIN project p ON p.id = e.project JOIN source s ON s.id = p.source
     WHERE e.sha256 = ?1 AND e.filename = ?2 AND e.valid_to IS {isnt} NULL"""
 _IS_BLOB: Final = "SELECT 1 FROM blob WHERE sha256 = ? AND filename = ?"

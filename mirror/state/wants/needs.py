@@ -1,5 +1,5 @@
-"""What wants need, as the last cycle that judged them recorded it: resolutions, their files, the names
-that they asked for.
+"""What wants need, as the last cycle that judged them recorded it: resolutions, their files, the
+names that they asked for.
 
 A resolution is one requirement list or file for one target. Its rows of ``wanted`` have a part: the
 files of its set; those of an earlier set, which stay wanted until the new one is held as a whole;
@@ -144,9 +144,10 @@ async def record_resolution(store: Store, new: NewResolution, *, cycle: int, now
     key = (new.key.want, new.key.file, new.key.target)
     async with store.transaction() as tx:
         await tx.execute(
-            "INSERT INTO resolution (want, file, target, inputs, answer, cycle, made_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (want, file, target) DO UPDATE SET inputs = excluded.inputs, answer = excluded.answer,"
-            " cycle = excluded.cycle, made_at = excluded.made_at",
+            "INSERT INTO resolution (want, file, target, inputs, answer, cycle, made_at) VALUES"
+            " (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (want, file, target) DO UPDATE SET inputs ="
+            " excluded.inputs, answer = excluded.answer, cycle = excluded.cycle,"
+            " made_at = excluded.made_at",
             (*key, new.inputs, new.answer.decode(), cycle, now),
         )
         resolution = await tx.value(
@@ -179,7 +180,8 @@ async def _insert(
     tx: Transaction, resolution: int, files: Iterable[WantedFile], part: WantedAs
 ) -> None:
     await tx.executemany(
-        "INSERT OR IGNORE INTO wanted (resolution, part, index_name, project, filename) VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO wanted (resolution, part, index_name, project,"
+        " filename) VALUES (?, ?, ?, ?, ?)",
         [(resolution, part.value, one.index, one.project, one.filename) for one in files],
     )
 
@@ -210,8 +212,9 @@ async def forget_resolutions(store: Store, resolutions: Sequence[int]) -> None:
 
 
 _NOT_HELD = (
-    "NOT EXISTS (SELECT 1 FROM source s JOIN project p ON p.source = s.id JOIN entry e ON e.project = p.id"
-    " WHERE s.name = w.index_name AND p.name = w.project AND e.filename = w.filename AND e.valid_to IS NULL)"
+    "NOT EXISTS (SELECT 1 FROM source s JOIN project p ON p.source = s.id JOIN entry e ON"
+    " e.project = p.id WHERE s.name = w.index_name AND p.name = w.project AND e.filename ="
+    " w.filename AND e.valid_to IS NULL)"
 )
 
 
@@ -244,7 +247,9 @@ async def let_earlier_go(store: Store) -> int:
 
 
 async def forget_wants(store: Store) -> None:
-    """Forget all wants: the configuration has none, and its indexes say what they give without any."""
+    """Forget all wants: the configuration has none, and its indexes say what they give without
+    any.
+    """
     if not await has_wants(store):
         return
     async with store.transaction() as tx:
@@ -287,9 +292,10 @@ async def load_published_count(store: Store, index: str) -> int:
     """Return how many files of an index are published and in no want's set."""
     return int(
         await store.value(
-            "SELECT count(*) FROM entry e JOIN project p ON p.id = e.project JOIN source s ON s.id = e.source"
-            " WHERE s.name = ? AND e.valid_to IS NULL AND NOT EXISTS (SELECT 1 FROM wanted w"
-            " WHERE w.index_name = s.name AND w.project = p.name AND w.filename = e.filename)",
+            "SELECT count(*) FROM entry e JOIN project p ON p.id = e.project JOIN source s ON"
+            " s.id = e.source WHERE s.name = ? AND e.valid_to IS NULL AND NOT EXISTS (SELECT 1"
+            " FROM wanted w WHERE w.index_name = s.name AND w.project = p.name AND"
+            " w.filename = e.filename)",
             (index,),
         )
     )
@@ -311,9 +317,9 @@ async def load_named(store: Store, names: Sequence[str]) -> list[NamedRow]:
     for chunk in chunks(names):
         found += await store.rows_as(
             NamedRow,
-            "SELECT p.id, p.name, p.source, p.absent_since IS NOT NULL AS is_absent FROM project p"
-            " JOIN source s ON s.id = p.source WHERE s.configured = 1 AND p.listed = 1 AND p.wanted = 1"
-            f" AND p.name IN ({marks(chunk)})",
+            "SELECT p.id, p.name, p.source, p.absent_since IS NOT NULL AS is_absent FROM project"
+            " p JOIN source s ON s.id = p.source WHERE s.configured = 1 AND p.listed = 1 AND"
+            f" p.wanted = 1 AND p.name IN ({marks(chunk)})",
             tuple(chunk),
         )
     return found
@@ -330,9 +336,9 @@ async def load_wants_by_project(store: Store, names: Sequence[str]) -> dict[str,
     for chunk in chunks(names):
         rows = await store.rows_as(
             _WantOfProject,
-            "SELECT DISTINCT w.project, r.want FROM wanted w JOIN resolution r ON r.id = w.resolution"
-            f" WHERE w.part != 'earlier' AND w.project IN ({marks(chunk)})"
-            " ORDER BY 1, 2",
+            "SELECT DISTINCT w.project, r.want FROM wanted w JOIN resolution r ON r.id ="
+            " w.resolution WHERE w.part != 'earlier' AND w.project IN"
+            f" ({marks(chunk)}) ORDER BY 1, 2",
             tuple(chunk),
         )
         for row in rows:

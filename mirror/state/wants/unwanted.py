@@ -122,11 +122,14 @@ async def load_newly_unwanted(store: Store) -> list[NewlyUnwanted]:
 async def load_ended(
     store: Store, source: int, *, last_cycle: int, limit: int
 ) -> list[UnwantedFile]:
-    """Return the files that were dropped in ``last_cycle`` or before it, the longest unwanted first."""
+    """Return the files that were dropped in ``last_cycle`` or before it, the longest unwanted
+    first.
+    """
     return await store.rows_as(
         UnwantedFile,
-        f"SELECT p.id AS project, p.name, e.filename, e.size, e.sha256, {_SINCE} AS since{_UNWANTED}"
-        f" AND {_SINCE} <= :last ORDER BY since, p.name, e.filename LIMIT :limit",
+        f"SELECT p.id AS project, p.name, e.filename, e.size, e.sha256, {_SINCE} AS"
+        f" since{_UNWANTED} AND {_SINCE} <= :last ORDER BY since, p.name,"
+        " e.filename LIMIT :limit",
         {"source": source, "last": last_cycle, "limit": limit},
     )
 
@@ -147,8 +150,8 @@ async def count_left(store: Store, source: int, now: float) -> tuple[int, int]:
 async def forget_dropped(store: Store) -> None:
     """Forget the files that are not published any more."""
     where = (
-        "NOT EXISTS (SELECT 1 FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
-        " WHERE p.name = dropped_want.project AND e.filename = dropped_want.filename)"
+        "NOT EXISTS (SELECT 1 FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS"
+        " NULL WHERE p.name = dropped_want.project AND e.filename = dropped_want.filename)"
     )
     if await store.value(f"SELECT EXISTS (SELECT 1 FROM dropped_want WHERE {where})"):
         async with store.transaction() as tx:
