@@ -1,4 +1,6 @@
-"""A private ssh-agent for the length of one command, so that a passphrase is asked for once, before anything is copied."""
+"""A private ssh-agent for the length of one command, so that a passphrase is asked for once, before
+anything is copied.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,8 @@ def _wait_for(process: subprocess.Popen[bytes], socket: str) -> None:
         left -= 0.02
         if process.returncode is not None or left < 0:
             raise BundleError(
-                problem="ssh-agent did not start, so the passphrase can't be kept for the second signature"
+                problem="ssh-agent did not start, so the passphrase can't be kept for the"
+                " second signature"
             )
 
 

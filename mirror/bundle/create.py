@@ -75,7 +75,9 @@ _LINE_BYTES = 700
 """Approximate bytes of an item in ``bundle.json`` and ``CONTENTS.json`` together."""
 _CHUNK = 1 << 20
 _WORTH_BYTES = 64 << 20
-"""Written bytes from which an interrupted bundle is continued although newer files were published."""
+"""Written bytes from which an interrupted bundle is continued although newer files were
+published.
+"""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,14 +124,17 @@ async def find_basis(store: Store, site: str, *, since: int | None, full: bool) 
     if not bases[0].needed:
         raise ConfigError(
             where="--since",
-            problem=f"the history since bundle {first} was pruned (keep-history); make it with --full",
+            problem=f"the history since bundle {first} was pruned (keep-history);"
+            " make it with --full",
         )
     assert chain is not None
     return Basis(chain=chain, sequence=sequence, bases=bases)
 
 
 async def check_known(store: Store, site: str) -> None:
-    """Raise ``ConfigError`` where a site without a table in the configuration was sent less than everything before."""
+    """Raise ``ConfigError`` where a site without a table in the configuration was sent less than
+    everything before.
+    """
     made = await load_shipments(store, site)
     if not made or not made[-1].needed:
         return
@@ -137,8 +142,9 @@ async def check_known(store: Store, site: str) -> None:
     if sent < total:
         raise ConfigError(
             where="--site",
-            problem=f"{site} was sent {sent} of {total} projects last, and this configuration has no [[site]] {site}, so that it"
-            " would get everything: name the right one by --config, or add the table",
+            problem=f"{site} was sent {sent} of {total} projects last, and this configuration has"
+            f" no [[site]] {site}, so that it would get everything:"
+            " name the right one by --config, or add the table",
         )
 
 
@@ -311,7 +317,8 @@ def _prepare(plan: Plan, medium: OpenMedium) -> None:
         plan.record_volume(volume.number, None)
     if BUNDLE_JSON in medium.names():
         raise BundleError(
-            problem=f"{medium.path} is another bundle of this name: move it away, or choose another place"
+            problem=f"{medium.path} is another bundle of this name: move it away,"
+            " or choose another place"
         )
     _remove_own(medium)
     plan.keep(directory=str(medium.path), signed="")
@@ -324,7 +331,8 @@ def _remove_own(medium: OpenMedium) -> None:
     foreign = [name for name in names if name not in own and not Path(name).match("volume-*.tar")]
     if foreign:
         raise BundleError(
-            problem=f"{medium.path} holds something else ({min(foreign)}): move it away, or choose another place"
+            problem=f"{medium.path} holds something else ({min(foreign)}): move it away,"
+            " or choose another place"
         )
     for name in names:
         medium.remove(name)
@@ -336,7 +344,10 @@ def _check_space(plan: Plan, medium: OpenMedium) -> None:
     needed = total_bytes(plan) + items * _LINE_BYTES + _SPARE_BYTES - there
     free = free_bytes(medium.path)
     if free is not None and free < needed:
-        advice = f"{needed} bytes are needed for this bundle; take a larger medium, and copy the volumes on from there"
+        advice = (
+            f"{needed} bytes are needed for this bundle; take a larger medium,"
+            " and copy the volumes on from there"
+        )
         raise full_disk_error(str(medium.path), "too little space", advice)
 
 
@@ -498,7 +509,10 @@ async def commit(
 
 
 async def forget_site(store: Store, layout: Layout, site: str) -> int:
-    """Remove all that is kept for a site; return how many bundles were entered for it. The tree's lock must be held."""
+    """Remove all that is kept for a site; return how many bundles were entered for it.
+
+    The tree's lock must be held.
+    """
     rows = await load_shipments(store, site)
     await record_site_forgotten(store, site)
     await anyio.to_thread.run_sync(_drop_page_lists, layout, rows)

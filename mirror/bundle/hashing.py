@@ -26,7 +26,9 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HashingFile:
-    """An open new file that is written once from start to end, in large pieces, hashed while they are in hand."""
+    """An open new file that is written once from start to end, in large pieces, hashed while they
+    are in hand.
+    """
 
     def __init__(
         self, path: Path, file: BinaryIO, on_write: Callable[[int], None] | None = None

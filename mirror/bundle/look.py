@@ -134,7 +134,8 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Inspection:
         found = _read_manifest(medium, judges_signature=trust is None)
         if data and found != data:
             raise BundleError(
-                problem=f"{medium / receive.BUNDLE_JSON}: of another bundle than {media[0]}, or changed"
+                problem=f"{medium / receive.BUNDLE_JSON}: of another bundle than {media[0]},"
+                " or changed"
             )
         data = found
     signers, is_trusted = _signers(media, data, trust, problems)
@@ -167,7 +168,9 @@ def inspect(media: Sequence[Path], *, trust: Path | None = None) -> Inspection:
 
 
 def _leaving(media: Sequence[Path], found: receive.Manifest) -> dict[str, list[str]] | None:
-    """Return the versions that leave, by a ``README.txt`` with the bytes that the manifest lists."""
+    """Return the versions that leave, by a ``README.txt`` with the bytes that the manifest
+    lists.
+    """
     listed = next((item for item in found.attached if item.name == manifest.README), None)
     if listed is None:
         return None
@@ -288,7 +291,10 @@ def _check_contents(found: receive.Manifest) -> list[str]:
     if digests.get(manifest.CONTENTS) in {None, manifest.contents_digest(found)}:
         return []
     return [
-        f"{manifest.CONTENTS}: is not the list of what {receive.BUNDLE_JSON} lists: do not judge the bundle by it"
+        (
+            f"{manifest.CONTENTS}: is not the list of what {receive.BUNDLE_JSON} lists:"
+            " do not judge the bundle by it"
+        )
     ]
 
 
@@ -311,7 +317,9 @@ def _check(
 
 
 def _members(found: receive.Manifest, number: int) -> tuple[dict[str, int], dict[str, str]]:
-    """Return the members of a volume, name -> size, and the sha256 of those that are whole items."""
+    """Return the members of a volume, name -> size, and the sha256 of those that are whole
+    items.
+    """
     sizes: dict[str, int] = {}
     digests: dict[str, str] = {}
     for item in (*found.blobs, *found.pages):

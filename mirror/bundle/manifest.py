@@ -78,7 +78,9 @@ def render_manifest(plan: Plan, head: Head, attached: list[Written]) -> Iterator
 
 
 def render_contents(plan: Plan) -> Iterator[bytes]:
-    """Yield the plain list of all files for scanners: path, size, sha256, and the volumes that hold it."""
+    """Yield the plain list of all files for scanners: path, size, sha256, and the volumes that hold
+    it.
+    """
     return _contents(iter_items(plan, "blob", "page", "sidecar"))
 
 
@@ -175,21 +177,22 @@ _README = """\
 {label}: {what} for the site {site}, made {created_at}.
 {needs}
 {until}
-You need Python 3.9 or newer and OpenSSH 8.2 or newer. No network, nothing to install. ROOT stands for the directory
-of the far tree, such as /srv/mirror; DIR for the directory that this file lies in.
+You need Python 3.9 or newer and OpenSSH 8.2 or newer. No network, nothing to install. ROOT stands
+for the directory of the far tree, such as /srv/mirror; DIR for the directory of this file.
 
 {check}
 EVERY LATER TIME
 
     python3 -I ROOT/receive.py DIR --root ROOT {trust}
 
-Are the volumes spread over several media? Name all of them, or run the command again with each one: it tells
-which volumes are missing. It may be stopped or killed at any time: run it again.
+Are the volumes spread over several media? Name all of them, or run the command again with each one:
+it names the volumes that are missing. It may be stopped or killed at any time: run it again.
 
 AFTERWARDS
 
-Carry ROOT/receipt.json back to the near side. Clients use ROOT/public/simple/, served by any web server, or as
-file://ROOT/public/simple/. For about ten people, with nothing installed, without TLS and passwords:
+Carry ROOT/receipt.json back to the near side. Clients use ROOT/public/simple/, served by any web
+server, or as file://ROOT/public/simple/. For about ten people, with nothing installed, without TLS
+and passwords:
 
     python3 -I ROOT/serve.py --listen 127.0.0.1:8080
 
@@ -197,7 +200,7 @@ WHEN IT SAYS NO (exit code)
 
     5  a volume is not there yet: insert the next medium and run it again
     6  the disk: full, read-only or without links; the message names the path
-    7  rejected: a changed byte, another site, or a bundle before this one is missing; the message names it
+    7  rejected: a changed byte, another site, or an earlier bundle is missing; the message names it
     8  another receive.py is at work
 
 Check the files by hand:   sha256sum -c SHA256SUMS
@@ -206,15 +209,16 @@ Go back to an older state: python3 -I ROOT/receive.py --root ROOT --rollback
 """
 
 _UNTIL = """\
-Apply it until {valid_until}. It needs the receive.py that lies here, or a newer one: older ones refuse it.
+Apply it until {valid_until}. It needs the receive.py of this bundle, or a newer one: older ones
+refuse it.
 """
 
 _CHECK_FIRST = """\
 THE FIRST TIME
 
-The program must not run from a medium that nobody has checked. Copy it, check it with this host's own ssh-keygen,
-then run the copy. allowed_signers is the file of trusted keys that you were given on another way than this medium,
-NAME is the first word of its line.
+The program must not run from a medium that nobody has checked. Copy it, check it with this host's
+own ssh-keygen, then run the copy. allowed_signers is the file of trusted keys that you were given
+on another way than this medium; NAME is the first word of its line.
 
     cp DIR/receive.py DIR/receive.py.sig ~/
     cd ~/

@@ -97,8 +97,9 @@ class OpenMedium:
         """Raise ``BundleError`` unless a file has the bytes that were written."""
         if not self.holds(written):
             raise BundleError(
-                problem=f"{self.path / written.name} does not have the bytes that were written: the medium is damaged, or"
-                " another program writes to it; run the command again, on another medium if this happens twice"
+                problem=f"{self.path / written.name} does not have the bytes that were written:"
+                " the medium is damaged, or another program writes to it; run the command again,"
+                " on another medium if this happens twice"
             )
 
     def sync(self) -> None:

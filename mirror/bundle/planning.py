@@ -60,7 +60,9 @@ class ChangedProject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def page_list_path(layout: Layout, chain: str, sequence: int) -> Path:
-    """Return where the list of a shipment's pages is kept, lines as sha256sum writes them, sorted by path."""
+    """Return where the list of a shipment's pages is kept, lines as sha256sum writes them, sorted
+    by path.
+    """
     return layout.root / "shipments" / f"{chain}-{sequence:06d}.sha256"
 
 
@@ -131,7 +133,8 @@ class _OlderPages:
             self._file = path.open(encoding="ascii")
         except OSError as exc:
             raise BundleError(
-                problem=f"{path}: what was sent is not known any more ({exc.strerror}); make the bundle with --full"
+                problem=f"{path}: what was sent is not known any more ({exc.strerror});"
+                " make the bundle with --full"
             ) from exc
         self._left: set[str] = set()
         self._line = self._next()
@@ -179,7 +182,8 @@ async def _plan_files(
     names = [project.name for project in projects]
     older = [await load_files_at(store, names, base.revision) for base in bases]
     blobs = [(Sha256(file.hashes.sha256), file.filename) for page in pages for file in page.files]
-    # A sidecar that was made after one of the states may be another one there, though its blob is the same.
+    # A sidecar that was made after one of the states may be another one there, though its blob is
+    # the same.
     oldest = min((base.revision for base in bases), default=0)
     since = await load_sidecar_revisions(store, blobs) if bases else {}
     wanted: list[PlannedItem] = []

@@ -1,16 +1,21 @@
-"""The far side of the gap: check a bundle, apply it, and tell the near side. One file, standard library only, Python 3.9.
+"""The far side of the gap: checks and applies bundles, and writes the receipt for the near side.
 
-::
+One file, standard library only, Python 3.9. Apply the bundle in DIR, hash everything again, serve
+an older kept state, print the state::
 
-    python3 -I receive.py DIR [DIR ...] --root ROOT --trust ALLOWED_SIGNERS --site NAME    apply the bundle that lies in DIR
-    python3 -I receive.py --root ROOT --check [--list FILE]                    hash everything again
-    python3 -I receive.py --root ROOT --rollback [SEQUENCE]                    serve an older kept state
+    python3 -I receive.py DIR [DIR ...] --root ROOT --trust ALLOWED_SIGNERS --site NAME
+    python3 -I receive.py --root ROOT --check [--list FILE]
+    python3 -I receive.py --root ROOT --rollback [SEQUENCE]
     python3 -I receive.py --root ROOT --status
 
-It answers for the format of bundles (the near side imports its reader from here) and for the far tree::
+The file defines the format of bundles (the near side imports its reader from here) and the layout
+of the far tree::
 
     ROOT/serve.py                            the server of the tree, from a bundle that was accepted
-    ROOT/receive.py  receive.json (what was applied)  receive.lock  receipt.json (to be carried back)
+    ROOT/receive.py                          this file, from a bundle that was accepted
+    ROOT/receive.json                        the applied bundles
+    ROOT/receive.lock                        locked while receive.py works
+    ROOT/receipt.json                        to be carried back to the near side
     ROOT/states/bundle-NNNNNN.sha256         the pages of each kept state, as sha256sum writes them
     ROOT/states/bundle-NNNNNN.proof.json     whether each want installs from that state
     ROOT/staging/                            unpacked volumes, states in the making
@@ -18,24 +23,27 @@ It answers for the format of bundles (the near side imports its reader from here
     ROOT/public/snapshots/bundle-NNNNNN/     simple/… and files -> ../../files
     ROOT/public/simple -> snapshots/bundle-NNNNNN/simple
 
-Invariants: nothing of a bundle is believed before ``ssh-keygen -Y verify`` has accepted ``bundle.json`` (read once, from then
-on only those bytes count); nothing reaches ``public/`` before every volume and every item was verified; blobs, then
-pages, then the switch, each synced to disk before the next; the switch is one rename; what a page lists exists.
-A bundle is hostile input even when it is signed: no path leaves the root, no link is followed, sizes are bounded by
-the manifest. Killed anywhere, the same command completes the work. Media are only read.
+Invariants: nothing of a bundle is believed before ``ssh-keygen -Y verify`` has accepted
+``bundle.json`` (read once, from then on only those bytes count); nothing reaches ``public/`` before
+every volume and every item was verified; blobs, then pages, then the switch, each synced to disk
+before the next; the switch is one rename; what a page lists exists. A bundle is hostile input even
+when it is signed: no path leaves the root, no link is followed, sizes are bounded by the manifest.
+Killed anywhere, the same command completes the work. Media are only read.
 
-Exit codes: 0 done · 2 wrong usage · 5 a volume is not there yet · 6 the disk · 7 rejected, or damage was found ·
-8 another process works on this root · 130 stopped.
+Exit codes: 0 done · 2 wrong usage · 5 a volume is not there yet · 6 the disk · 7 rejected, or
+damage was found · 8 another process works on this root · 130 stopped.
 """
 
-# It travels to hosts with Python 3.9: nothing newer may be used, whatever a linter proposes. Paths are plain strings, since
-# much is done for each file; what it says is printed, since it is a program of its own.
+# This file runs on hosts with Python 3.9: it uses nothing newer, whatever a linter proposes. Paths
+# are plain strings, since each costs little time for each file; messages are printed, since the
+# file is a program of its own.
 # ruff: noqa: B905, PYI034, RUF007, S603, T201, UP007, UP035, UP045
-# ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH113, PTH114, PTH115, PTH116, PTH120
-# ruff: noqa: PTH109, PTH117, PTH118, PTH119, PTH123, PTH208, PTH211
+# ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH109, PTH113, PTH114
+# ruff: noqa: PTH115, PTH116, PTH117, PTH118, PTH119, PTH120, PTH123, PTH208, PTH211
 
-# The first statement that runs: ``sys`` is part of the interpreter and read from no file. Nothing else may be imported
-# before this guard, ``__future__`` neither, since Python looks beside a script for every module first.
+# The first statement that runs: ``sys`` is part of the interpreter and read from no file. Nothing
+# else may be imported before this guard, ``__future__`` neither, since Python looks beside a script
+# for every module first.
 import sys
 
 if __name__ == "__main__" and not sys.flags.isolated:
@@ -81,8 +89,9 @@ README = "README.txt"
 PROOF = "PROOF.json"
 PROOF_LINE = "The proof is PROOF.json, sha256 {sha256}."
 ATTACHED = ("receive.py", "receive.py.sig", README, "CONTENTS.json", SERVER, SERVER_SIG)
-"""The names that a manifest may list. The near side does not list the server, since receivers of 0.1 would
-refuse the bundle: the signature of the server itself counts."""
+"""The names that a manifest may list. The near side does not list the server, since receivers of
+0.1 would refuse the bundle: the signature of the server itself counts.
+"""
 PAGE_NAMES = ("index.html", "index.v1_html", "index.v1_json")
 METADATA_ENDING = ".metadata"
 KINDS = ("update", "repair")
@@ -130,7 +139,8 @@ _NO_LINKS = frozenset(
 )
 
 
-# --- what can go wrong -----------------------------------------------------------------------------------------------
+# --- what can go wrong
+# --------------------------------------------------------------------------------------------------
 
 
 class FormatError(ValueError):
@@ -175,7 +185,10 @@ class Rejected(ReceiveError):
 
 
 class Misfit(Rejected):
-    """The bundle is good, and not the next one here. ``sequence``: its own; None for one of another site."""
+    """The bundle is good, and not the next one here.
+
+    ``sequence``: its own; None for one of another site.
+    """
 
     def __init__(self, reason: str, sequence: Optional[int]) -> None:
         super().__init__(reason)
@@ -201,11 +214,14 @@ def shown(text: str, limit: int = 300) -> str:
     return safe if len(text) <= limit else safe + "…"
 
 
-# --- the format: JSON ------------------------------------------------------------------------------------------------
+# --- the format: JSON
+# --------------------------------------------------------------------------------------------------
 
 
 def render_json(value: object) -> bytes:
-    """Return the canonical bytes of a value: sorted keys, no blanks, ASCII only, one line break at the end."""
+    """Return the canonical bytes of a value: sorted keys, no blanks, ASCII only, one line break at
+    the end.
+    """
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
@@ -213,7 +229,10 @@ def render_json(value: object) -> bytes:
 
 
 def parse_json(data: bytes, limit_bytes: int = MAX_MANIFEST_BYTES) -> Any:
-    """Read JSON strictly: ASCII, no key twice, no fractions, bounded integers, depth and size. Raises ``FormatError``."""
+    """Read JSON strictly: ASCII, no key twice, no fractions, bounded integers, depth and size.
+
+    Raises ``FormatError``.
+    """
     return _parse_json(data, limit_bytes, _unique)
 
 
@@ -273,7 +292,8 @@ def _check_depth(value: Any) -> None:
     raise FormatError(f"nested deeper than {MAX_DEPTH}")
 
 
-# --- the format: the manifest ----------------------------------------------------------------------------------------
+# --- the format: the manifest
+# --------------------------------------------------------------------------------------------------
 
 
 class Part(NamedTuple):
@@ -309,7 +329,10 @@ class Reference(NamedTuple):
 
 
 class StateOf(NamedTuple):
-    """The state that a bundle leads to. ``digest``: of the sorted lines ``<sha256>  <path>`` of its pages."""
+    """The state that a bundle leads to.
+
+    ``digest``: of the sorted lines ``<sha256>  <path>`` of its pages.
+    """
 
     revision: int
     digest: str
@@ -365,9 +388,9 @@ def parse_manifest(data: bytes) -> Manifest:
     top = _keys(
         value,
         "bundle.json",
-        "attached base blobs chain created_at format kind pages removed sequence site state supersedes tool volumes"
+        "attached base blobs chain created_at format kind pages removed sequence site state"
+        " supersedes tool volumes" + (" valid_until" if has_end else ""),
         # A receiver that does not know this key refuses the bundle: it would not heed it.
-        + (" valid_until" if has_end else ""),
     )
     if top["format"] != FORMAT:
         raise FormatError(
@@ -595,7 +618,8 @@ def _keys(value: Any, where: str, names: str) -> dict[str, Any]:
     if not isinstance(value, dict) or value.keys() != expected:
         given = sorted(set(value) ^ expected) if isinstance(value, dict) else []
         raise FormatError(
-            f"{where}: expected exactly {', '.join(sorted(expected))}; differs in {shown(str(given))}"
+            f"{where}: expected exactly {', '.join(sorted(expected))};"
+            f" differs in {shown(str(given))}"
         )
     return value
 
@@ -626,7 +650,9 @@ def _moment(value: Any) -> str:
 
 
 def seconds_of(text: str) -> Optional[int]:
-    """Return the seconds since the epoch of a time in UTC; None where it is none, such as in month 13."""
+    """Return the seconds since the epoch of a time in UTC; None where it is none, such as in month
+    13.
+    """
     try:
         return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
     except (ValueError, OverflowError):
@@ -651,11 +677,13 @@ def _project(value: Any) -> str:
     return value
 
 
-# --- the format: volumes ---------------------------------------------------------------------------------------------
+# --- the format: volumes
+# --------------------------------------------------------------------------------------------------
 
 
 def open_plain(path: str) -> int:
-    """Open a file for reading. Raises ``OSError``, also for a link or anything else that is no plain file.
+    """Open a file for reading. Raises ``OSError``, also for a link or anything else that is no
+    plain file.
 
     Raises ``DiskError`` where that says nothing about the file.
     """
@@ -672,7 +700,10 @@ def open_plain(path: str) -> int:
 
 
 class VolumeStream:
-    """A file of a medium, read once from start to end, hashed on the way. Never reads more than its listed size."""
+    """A file of a medium, read once from start to end, hashed on the way.
+
+    Never reads more than its listed size.
+    """
 
     def __init__(
         self, path: str, size: int, on_read: Optional[Callable[[int], None]] = None
@@ -740,10 +771,12 @@ class VolumeStream:
 def iter_members(
     volume: VolumeStream, sizes: dict[str, int]
 ) -> Iterator[tuple[str, Iterator[memoryview]]]:
-    """Yield (name, pieces of bytes) of each member; the pieces must be used up before the next is asked for.
+    """Yield (name, pieces of bytes) of each member; the pieces must be used up before the next is
+    asked for.
 
-    ``sizes`` are the members that the volume must have, each once; it is emptied. Plain files in ustar headers only, and
-    pax headers that say nothing but path and size: what else a tar can hold is refused. Raises ``MediumError``.
+    ``sizes`` are the members that the volume must have, each once; it is emptied. Plain files in
+    ustar headers only, and pax headers that say nothing but path and size: what else a tar can hold
+    is refused. Raises ``MediumError``.
     """
     longer: dict[str, str] = {}
     while True:
@@ -816,13 +849,15 @@ def _read_pax(data: bytes) -> dict[str, str]:
     return found
 
 
-# --- the signature ---------------------------------------------------------------------------------------------------
+# --- the signature
+# --------------------------------------------------------------------------------------------------
 
 
 def find_ssh_keygen(media: "Sequence[Medium]" = ()) -> str:
     """Return the path of the host's ``ssh-keygen``. Raises ``UsageError``.
 
-    Elements of ``PATH`` that are empty, relative or on a medium do not count: a bundle must not bring its own judge.
+    Elements of ``PATH`` that are empty, relative or on a medium do not count: a bundle must not
+    bring its own judge.
     """
     own = {os.stat("/").st_dev, os.stat(sys.base_prefix).st_dev}
     for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
@@ -836,7 +871,10 @@ def find_ssh_keygen(media: "Sequence[Medium]" = ()) -> str:
 
 
 def check_ssh_keygen(media: "Sequence[Medium]" = ()) -> str:
-    """Return the path of a ``ssh-keygen`` that can verify and look signers up (OpenSSH 8.2). Raises ``UsageError``."""
+    """Return the path of a ``ssh-keygen`` that can verify and look signers up (OpenSSH 8.2).
+
+    Raises ``UsageError``.
+    """
     path = find_ssh_keygen(media)
     try:
         answer = _ssh_keygen(path, "-Y", "find-principals")
@@ -853,15 +891,18 @@ def check_ssh_keygen(media: "Sequence[Medium]" = ()) -> str:
 def find_signers(
     data: Union[bytes, int], signature: str, trust: str, keygen: str, label: str
 ) -> list[str]:
-    """Return the principals whose key, trusted in ``trust``, made the signature file over ``data``. Raises ``Rejected``.
+    """Return the principals whose key, trusted in ``trust``, made the signature file over ``data``.
+    Raises ``Rejected``.
 
-    ``data``: bytes, or a descriptor that is read from its start. ``signature`` and ``trust`` are read more than once:
-    neither may lie where somebody else writes. ``label``: how the operator named ``trust``.
+    ``data``: bytes, or a descriptor that is read from its start. ``signature`` and ``trust`` are
+    read more than once: neither may lie where somebody else writes. ``label``: how the operator
+    named ``trust``.
     """
     found = _ssh_keygen(keygen, "-Y", "find-principals", "-s", signature, "-f", trust)
     lines = found.stdout.decode("utf-8", "replace").splitlines() if found.returncode == 0 else []
     if lines:
-        # ssh-keygen stops at the first line that fits; a key may stand in several, each for another site.
+        # ssh-keygen stops at the first line that fits; a key may stand in several, each for another
+        # site.
         lines += _other_principals(signature, trust, keygen)
     found_names = (name.strip() for line in lines for name in line.split(","))
     # What a line excludes is no principal, though ssh-keygen names it among them.
@@ -889,7 +930,9 @@ def find_signers(
 
 
 def _other_principals(signature: str, trust: str, keygen: str) -> list[str]:
-    """Return the principals of each line of ``trust`` that may be of the key that made a signature."""
+    """Return the principals of each line of ``trust`` that may be of the key that made a
+    signature.
+    """
     with open(signature, "rb") as made, open(trust, "rb") as trusted:
         key = _key_in(made.read())
         lines = [
@@ -907,7 +950,9 @@ def _other_principals(signature: str, trust: str, keygen: str) -> list[str]:
 
 
 def _key_in(signature: bytes) -> bytes:
-    """Return the public key of a signature as a line of ``allowed_signers`` has it (PROTOCOL.sshsig)."""
+    """Return the public key of a signature as a line of ``allowed_signers`` has it
+    (PROTOCOL.sshsig).
+    """
     inner = b"".join(line for line in signature.splitlines() if not line.startswith(b"-----"))
     with contextlib.suppress(ValueError):
         data = base64.b64decode(inner)
@@ -939,7 +984,8 @@ def _ssh_keygen(
     return subprocess.run([program, *arguments], capture_output=True, env=env, check=False, **given)
 
 
-# --- the disk --------------------------------------------------------------------------------------------------------
+# --- the disk
+# --------------------------------------------------------------------------------------------------
 
 
 class Root:
@@ -975,7 +1021,9 @@ class Root:
         return f"{self.staging}/{kind}-{secrets.token_hex(8)}"
 
     def staged(self, *patterns: re.Pattern[str]) -> list[str]:
-        """Return what lies in ``staging`` under names of ours; what the operator put there is not touched."""
+        """Return what lies in ``staging`` under names of ours; what the operator put there is not
+        touched.
+        """
         names = sorted(os.listdir(self.staging))
         return [
             f"{self.staging}/{name}"
@@ -1050,7 +1098,10 @@ def sync_directory(path: str, flags: int = os.O_DIRECTORY) -> None:
 
 
 def is_there(path: str) -> bool:
-    """Tell whether anything is there, a dangling link too. Raises ``OSError`` where that can't be told."""
+    """Tell whether anything is there, a dangling link too.
+
+    Raises ``OSError`` where that can't be told.
+    """
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -1108,10 +1159,11 @@ def read_small(path: str, limit_bytes: int) -> bytes:
 
 
 def check_owner(root: Root, words: Sequence[str]) -> None:
-    """Raise ``UsageError`` for another user than the owner of the received tree, or else of the root.
+    """Raise ``UsageError`` for another user than the owner of the received tree, or else of the
+    root.
 
-    The owner could neither replace nor serve the files that this user writes. A root whose group lets us write does.
-    ``words``: the command line, for the advice.
+    The owner could neither replace nor serve the files that this user writes. A root whose group
+    lets us write does. ``words``: the command line, for the advice.
     """
     user = os.geteuid()
     for path in (root.record, root.path):
@@ -1166,10 +1218,14 @@ def locked(root: Root) -> Iterator[None]:
 
 
 def prepare(root: Root) -> None:
-    """Make the directories, remove the rest of a killed run, and try whether links work. Raises ``DiskError``."""
+    """Make the directories, remove the rest of a killed run, and try whether links work.
+
+    Raises ``DiskError``.
+    """
     if is_there(f"{root.path}/state.db"):
         raise UsageError(
-            f"{root.path} is the root of a mirror itself: choose another directory for what is received"
+            f"{root.path} is the root of a mirror itself:"
+            " choose another directory for what is received"
         )
     if is_there(root.simple) and not os.path.islink(root.simple):
         raise DiskError(
@@ -1192,8 +1248,9 @@ def prepare(root: Root) -> None:
     except OSError as exc:
         if exc.errno in _NO_LINKS:
             raise DiskError(
-                f"{root.path}: its file system has no hard links or symbolic links ({exc.strerror}), or public/ is "
-                "another one than staging/: put the root on ext4, XFS, Btrfs or ZFS"
+                f"{root.path}: its file system has no hard links or symbolic links"
+                f" ({exc.strerror}), or public/ is another one than staging/:"
+                " put the root on ext4, XFS, Btrfs or ZFS"
             ) from exc
         raise
     finally:
@@ -1202,9 +1259,12 @@ def prepare(root: Root) -> None:
 
 
 def check_space(root: Root, manifest: Manifest, pending: "Sequence[Sequence[Planned]]") -> None:
-    """Raise ``DiskError`` unless there is room for the items still to be unpacked, and for the new state."""
+    """Raise ``DiskError`` unless there is room for the items still to be unpacked, and for the new
+    state.
+    """
     found = os.statvfs(root.path)
-    # What the tree seems to hold is hashed and left out later: a full bundle needs room for what is new or damaged.
+    # What the tree seems to hold is hashed and left out later: a full bundle needs room for what is
+    # new or damaged.
     planned = [plan for plans in pending for plan in plans if not _seems_held(root, plan.item)]
     unit = found.f_frsize or 4096
     directories = 0 if manifest.kind == "repair" else manifest.state.projects + 2
@@ -1221,7 +1281,8 @@ def check_space(root: Root, manifest: Manifest, pending: "Sequence[Sequence[Plan
         )
     if found.f_files and found.f_favail < inodes:
         raise DiskError(
-            f"{root.path}: {inodes} new files are needed, the file system has room for {found.f_favail}"
+            f"{root.path}: {inodes} new files are needed,"
+            f" the file system has room for {found.f_favail}"
         )
 
 
@@ -1239,7 +1300,8 @@ def free_bytes(path: str) -> int:
     return found.f_bavail * found.f_frsize
 
 
-# --- what was applied ------------------------------------------------------------------------------------------------
+# --- what was applied
+# --------------------------------------------------------------------------------------------------
 
 
 class Applied(NamedTuple):
@@ -1254,7 +1316,8 @@ class Applied(NamedTuple):
 
 
 class Record(NamedTuple):
-    """``receive.json``. ``applied``: the kept states, newest last; ``next``: a state that is about to be switched to.
+    """``receive.json``. ``applied``: the kept states, newest last; ``next``: a state that is about
+    to be switched to.
 
     ``sweep``: states and blobs that nothing lists any more may lie there still.
     """
@@ -1273,7 +1336,10 @@ class Record(NamedTuple):
 
 
 def load_record(root: Root) -> Optional[Record]:
-    """Return the record of applied bundles; None where no bundle ever was. Raises ``DiskError`` for a damaged record."""
+    """Return the record of applied bundles; None where no bundle ever was.
+
+    Raises ``DiskError`` for a damaged record.
+    """
     try:
         value = parse_json(read_small(root.record, MAX_STATE_BYTES), MAX_STATE_BYTES)
         top = _keys(value, "receive.json", "applied chain format next signer site sweep")
@@ -1291,7 +1357,8 @@ def load_record(root: Root) -> Optional[Record]:
         return None
     except FormatError as exc:
         raise DiskError(
-            f"{root.record} is damaged ({exc}): move it away, and receive a bundle made with --full with --new-chain"
+            f"{root.record} is damaged ({exc}): move it away,"
+            " and receive a bundle made with --full with --new-chain"
         ) from exc
     return record if record.applied or record.next else None
 
@@ -1351,7 +1418,8 @@ def commit(root: Root, record: Record, entry: Applied, keep: int) -> Record:
     return done
 
 
-# --- the chain -------------------------------------------------------------------------------------------------------
+# --- the chain
+# --------------------------------------------------------------------------------------------------
 
 
 def settle_site(given: Optional[str], record: Optional[Record]) -> str:
@@ -1374,13 +1442,15 @@ def judge_time(manifest: Manifest, talk: "Talk", *, allow_expired: bool) -> None
     clock, made = time.time(), seconds_of(manifest.created_at)
     if made is not None and clock < made:
         talk.say(
-            f"warning: {manifest.label} was made at {manifest.created_at}, and this host's clock says {now()}: set the clock"
+            f"warning: {manifest.label} was made at {manifest.created_at},"
+            f" and this host's clock says {now()}: set the clock"
         )
     end = None if manifest.valid_until is None else seconds_of(manifest.valid_until)
     if end is not None and clock > end and not allow_expired:
         raise Rejected(
-            f"{manifest.label} should have been applied until {manifest.valid_until}: ask the near side for a new one. If "
-            "this old state is wanted: run it again with --allow-expired"
+            f"{manifest.label} should have been applied until {manifest.valid_until}: ask the"
+            " near side for a new one. If this old state is wanted:"
+            " run it again with --allow-expired"
         )
 
 
@@ -1393,7 +1463,10 @@ def judge(
     new_chain: bool,
     is_fresh: bool,
 ) -> bool:
-    """Tell whether the bundle is to be applied; False: it is the one applied last. Raises ``Rejected``."""
+    """Tell whether the bundle is to be applied; False: it is the one applied last.
+
+    Raises ``Rejected``.
+    """
     label = manifest.label
     if manifest.site != site:
         raise Misfit(f"{label} is for the site {manifest.site!r}; this one is {site!r}", None)
@@ -1405,13 +1478,13 @@ def judge(
     if manifest.chain != record.chain:
         if manifest.base is not None:
             raise Rejected(
-                f"{label} belongs to another chain ({manifest.chain[:8]}…) than what was applied here "
-                f"({record.chain[:8]}…): ask the near side for a bundle made with --full"
+                f"{label} belongs to another chain ({manifest.chain[:8]}…) than what was applied"
+                f" here ({record.chain[:8]}…): ask the near side for a bundle made with --full"
             )
         if not new_chain:
             raise Rejected(
-                f"{label} begins a new chain ({manifest.chain[:8]}…): ask the near side why; if this is wanted, run it "
-                "again with --new-chain"
+                f"{label} begins a new chain ({manifest.chain[:8]}…): ask the near side why;"
+                " if this is wanted, run it again with --new-chain"
             )
         return True
     if manifest.kind == "repair":
@@ -1419,7 +1492,8 @@ def judge(
         if manifest.base != (last.sequence, last.digest):
             base = bundle_label(manifest.site, manifest.base.sequence)
             raise Rejected(
-                f"this repair mends the state of {base}; this site has {here}: make a new list by --check"
+                f"this repair mends the state of {base}; this site has {here}:"
+                " make a new list by --check"
             )
         return True
     assert manifest.sequence is not None
@@ -1445,26 +1519,35 @@ def judge(
 def _outdated(manifest: Manifest, last: Applied, here: str) -> str:
     label = manifest.label
     if manifest.sequence == last.sequence:
-        said = f"{label} is another bundle than the {label} that was applied here (a fork of the chain)"
+        said = (
+            f"{label} is another bundle than the {label} that was applied here (a"
+            " fork of the chain)"
+        )
     else:
-        said = f"{label} is older than {here}, which was applied here; an older state is served by --rollback"
+        said = (
+            f"{label} is older than {here}, which was applied here;"
+            " an older state is served by --rollback"
+        )
     if manifest.base is not None:
         return said
-    return f"{said}. If the near side was put back from a backup, and this is wanted: run it again with --new-chain"
+    return (
+        f"{said}. If the near side was put back from a backup, and this is wanted:"
+        " run it again with --new-chain"
+    )
 
 
 def _judge_first(manifest: Manifest, *, new_chain: bool, is_fresh: bool) -> None:
     if manifest.base is not None:
         base = bundle_label(manifest.site, manifest.base.sequence)
         raise Misfit(
-            f"{manifest.label} builds on {base}, and nothing was received here yet: missing is {base} and what came before "
-            "it, or a bundle made with --full",
+            f"{manifest.label} builds on {base}, and nothing was received here yet:"
+            f" missing is {base} and what came before it, or a bundle made with --full",
             manifest.sequence,
         )
     if not is_fresh and not new_chain:
         raise Rejected(
-            "receive.json is missing, but something was received here before: put it back from a backup, or run this "
-            "again with --new-chain"
+            "receive.json is missing, but something was received here before:"
+            " put it back from a backup, or run this again with --new-chain"
         )
 
 
@@ -1473,13 +1556,14 @@ def _misfit(manifest: Manifest, base: Reference, last: Applied, here: str) -> st
     fitting = [(base.sequence, base.digest), *manifest.supersedes]
     if any(sequence == last.sequence for sequence, _ in fitting):
         return (
-            f"{label} builds on another {here} than the one that was applied here (a fork of the chain): ask the near side "
-            "for a bundle made with --full"
+            f"{label} builds on another {here} than the one that was applied here (a fork of the"
+            " chain): ask the near side for a bundle made with --full"
         )
     if base.sequence < last.sequence:
         return (
-            f"{label} builds on {bundle_label(manifest.site, base.sequence)} and does not supersede {here}, which was "
-            f"applied here (a fork of the chain): ask the near side for a bundle made with --since {last.sequence}"
+            f"{label} builds on {bundle_label(manifest.site, base.sequence)} and does not"
+            f" supersede {here}, which was applied here (a fork of the chain):"
+            f" ask the near side for a bundle made with --since {last.sequence}"
         )
     missing = [bundle_label(manifest.site, n) for n in range(last.sequence + 1, base.sequence + 1)][
         : _SHOWN + 1
@@ -1488,23 +1572,29 @@ def _misfit(manifest: Manifest, base: Reference, last: Applied, here: str) -> st
         "" if len(missing) <= _SHOWN else f", … up to {base.sequence:06d}"
     )
     return (
-        f"{label} builds on {bundle_label(manifest.site, base.sequence)}; this site has {here}. Missing: {named}. "
-        f"If that is lost, ask the near side for a bundle made with --since {last.sequence}"
+        f"{label} builds on {bundle_label(manifest.site, base.sequence)}; this site has {here}."
+        f" Missing: {named}. If that is lost, ask the near side for a bundle made with --since"
+        f" {last.sequence}"
     )
 
 
-# --- media -----------------------------------------------------------------------------------------------------------
+# --- media
+# --------------------------------------------------------------------------------------------------
 
 
 class Medium(NamedTuple):
-    """A place with a bundle or a part of it: as the operator named it, and the bundle's directory there."""
+    """A place with a bundle or a part of it: as the operator named it, and the bundle's directory
+    there.
+    """
 
     given: str
     path: str
 
 
 def find_media(directories: Sequence[str]) -> list[Medium]:
-    """Return where the bundle lies: in each directory itself, or in the only bundle directly below it."""
+    """Return where the bundle lies: in each directory itself, or in the only bundle directly below
+    it.
+    """
     media = []
     for given in directories:
         found = _bundles_in(given)
@@ -1517,8 +1607,8 @@ def find_media(directories: Sequence[str]) -> list[Medium]:
 def find_bundles(directories: Sequence[str]) -> list[list[Medium]]:
     """Return the media of each bundle, in the order in which they are to be applied.
 
-    Several bundles lie below one directory where not every medium was received before the next came; parts of one bundle
-    have folders of one name.
+    Several bundles lie below one directory where not every medium was received before the next
+    came; parts of one bundle have folders of one name.
     """
     found = [(given, _bundles_in(given)) for given in directories]
     if all(len(paths) == 1 for _, paths in found):
@@ -1538,7 +1628,9 @@ def _place_in_order(name: str) -> tuple[bool, int, str]:
 
 
 def _has_bundle(directory: str) -> bool:
-    """Tell whether a bundle's manifest is in a directory; no other user's folder on the medium is one."""
+    """Tell whether a bundle's manifest is in a directory; no other user's folder on the medium is
+    one.
+    """
     with contextlib.suppress(PermissionError):
         return is_there(f"{directory}/{BUNDLE_JSON}")
     return False
@@ -1563,17 +1655,22 @@ def check_places(root: Root, media: Sequence[Medium]) -> None:
     for medium in media:
         if _lies_in(os.path.realpath(root.path), medium.path):
             raise UsageError(
-                f"--root {shown(root.path)} lies in the bundle: media are only read, choose another directory"
+                f"--root {shown(root.path)} lies in the bundle: media are only read,"
+                " choose another directory"
             )
         if _lies_in(own, medium.path):
             raise UsageError(
-                f"this copy of {PROGRAM} lies in the bundle: run ROOT/{PROGRAM}, or at first use copy it with its signature to "
-                "a directory of this host, check it there by ssh-keygen -Y verify, and run that copy (README.txt)"
+                f"this copy of {PROGRAM} lies in the bundle: run ROOT/{PROGRAM}, or at first use"
+                " copy it with its signature to a directory of this host,"
+                " check it there by ssh-keygen -Y verify, and run that copy (README.txt)"
             )
 
 
 def read_trust(root: Root, media: Sequence[Medium], trust: str) -> bytes:
-    """Return the trust file, which must have come another way than the bundle. Raises ``UsageError``."""
+    """Return the trust file, which must have come another way than the bundle.
+
+    Raises ``UsageError``.
+    """
     try:
         descriptor = os.open(trust, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:
@@ -1586,11 +1683,13 @@ def read_trust(root: Root, media: Sequence[Medium], trust: str) -> bytes:
         for medium in media:
             if _is_of_medium(trust, found, medium):
                 raise UsageError(
-                    f"{shown(trust)} lies in the bundle: trust must come another way than what it judges"
+                    f"{shown(trust)} lies in the bundle:"
+                    " trust must come another way than what it judges"
                 )
             if _is_on_mount(root, trust, found, medium):
                 raise UsageError(
-                    f"{shown(trust)} lies on the same medium as the bundle: trust must come another way than what it judges"
+                    f"{shown(trust)} lies on the same medium as the bundle:"
+                    " trust must come another way than what it judges"
                 )
         data = file.read(MAX_TRUST_BYTES + 1)
     if len(data) > MAX_TRUST_BYTES:
@@ -1599,7 +1698,9 @@ def read_trust(root: Root, media: Sequence[Medium], trust: str) -> bytes:
 
 
 def _is_of_medium(trust: str, found: os.stat_result, medium: Medium) -> bool:
-    """Tell whether a file, a link that leads to it, or a second name of it lies below the folder of a bundle."""
+    """Tell whether a file, a link that leads to it, or a second name of it lies below the folder of
+    a bundle.
+    """
     places = {*medium, _parent_on_medium(medium.path)}
     if _leads_over(trust, medium, places, None):
         return True
@@ -1607,9 +1708,11 @@ def _is_of_medium(trust: str, found: os.stat_result, medium: Medium) -> bool:
 
 
 def _leads_over(path: str, medium: Medium, places: set[str], own: Optional[set[int]]) -> bool:
-    """Tell whether a path ends in one of some places, or is a link that lies there, or leads over one.
+    """Tell whether a path ends in one of some places, or is a link that lies there, or leads over
+    one.
 
-    ``own``: devices of this host; a path on the device of a medium that is none of them counts as well.
+    ``own``: devices of this host; a path on the device of a medium that is none of them counts as
+    well.
     """
     device = os.stat(medium.path).st_dev
     is_apart = own is not None and device not in own
@@ -1630,7 +1733,9 @@ def _leads_over(path: str, medium: Medium, places: set[str], own: Optional[set[i
 
 
 def _steps_to(path: str) -> list[str]:
-    """Return each link that a path leads over, and where it ends; the folders on the way to each are real ones."""
+    """Return each link that a path leads over, and where it ends; the folders on the way to each
+    are real ones.
+    """
     steps: list[str] = []
     place, rest = "/", os.path.join(os.getcwd(), path).split("/")[::-1]
     # As many links as Linux follows.
@@ -1682,7 +1787,9 @@ def _unescaped(found: "re.Match[str]") -> str:
 
 
 def _parent_on_medium(path: str) -> str:
-    """Return the folder above a bundle; the bundle's own where that is where a medium is mounted."""
+    """Return the folder above a bundle; the bundle's own where that is where a medium is
+    mounted.
+    """
     real = os.path.realpath(path)
     parent = os.path.dirname(real)
     return real if parent == "/" or os.path.ismount(real) else parent
@@ -1698,7 +1805,9 @@ def _has_link(directory: str, found: os.stat_result) -> bool:
 
 
 def _is_on_mount(root: Root, trust: str, found: os.stat_result, medium: Medium) -> bool:
-    """Tell whether a file, or a link to it, lies on the file system of a bundle that is mounted apart from ours."""
+    """Tell whether a file, or a link to it, lies on the file system of a bundle that is mounted
+    apart from ours.
+    """
     place = root.path
     while not os.path.lexists(place):
         place = os.path.dirname(place)
@@ -1714,10 +1823,11 @@ def _lies_in(path: str, directory: str) -> bool:
 def read_manifest(
     root: Root, media: Sequence[Medium], trust: Optional[bytes], keygen: str, label: str
 ) -> tuple[bytes, list[str]]:
-    """Return ``bundle.json``, the same on every medium, and the principals that signed it. Raises ``Rejected``.
+    """Return ``bundle.json``, the same on every medium, and the principals that signed it. Raises
+    ``Rejected``.
 
-    A large one is judged from the medium first, so that an unsigned one does not fill the memory; the
-    judgement of the bytes in hand counts.
+    A large one is judged from the medium first, so that an unsigned one does not fill the memory;
+    the judgement of the bytes in hand counts.
     """
     signature = None if trust is None else read_signature(media)
     first, signers = b"", []
@@ -1745,7 +1855,9 @@ def read_manifest(
 
 
 def check_text(file: Any, path: str) -> None:
-    """Raise ``Rejected`` for a large manifest that is no JSON in ASCII at first sight, in constant memory."""
+    """Raise ``Rejected`` for a large manifest that is no JSON in ASCII at first sight, in constant
+    memory.
+    """
     size = os.fstat(file.fileno()).st_size
     if size > MAX_MANIFEST_BYTES:
         raise Rejected(f"{shown(path)}: can't be read: is larger than {MAX_MANIFEST_BYTES} bytes")
@@ -1769,7 +1881,9 @@ def read_signature(media: Sequence[Medium]) -> bytes:
 def _find_signers(
     root: Root, data: Union[bytes, int], signature: bytes, trust: bytes, keygen: str, label: str
 ) -> list[str]:
-    """Have ``ssh-keygen`` judge private copies: bytes that it reads twice must not change in between."""
+    """Have ``ssh-keygen`` judge private copies: bytes that it reads twice must not change in
+    between.
+    """
     copies = [root.temporary("signature"), root.temporary("signature")]
     try:
         for copy, text in zip(copies, (signature, trust)):
@@ -1782,7 +1896,10 @@ def _find_signers(
 
 
 def check_attached(media: Sequence[Medium], manifest: Manifest) -> None:
-    """Compare the files beside the volumes, on each medium, with the manifest. Raises ``Rejected``, naming each."""
+    """Compare the files beside the volumes, on each medium, with the manifest.
+
+    Raises ``Rejected``, naming each.
+    """
     problems = []
     for medium in media:
         for attached in manifest.attached:
@@ -1835,7 +1952,10 @@ def read_server(
 def read_proof(
     media: Sequence[Medium], manifest: Manifest, say: Callable[[str], None]
 ) -> Optional[bytes]:
-    """Return the proof of the bundle, whose digest the listed ``README.txt`` names; or None. Raises ``Rejected``."""
+    """Return the proof of the bundle, whose digest the listed ``README.txt`` names; or None.
+
+    Raises ``Rejected``.
+    """
     digest = _digest_of_proof(media, manifest)
     if digest is None:
         return None
@@ -1929,7 +2049,9 @@ def describe_want(result: dict[str, Any]) -> str:
 
 
 def load_proof(root: Root, name: Optional[str]) -> dict[str, Any]:
-    """Return the proof that is kept with a state; an empty one where there is none that can be read."""
+    """Return the proof that is kept with a state; an empty one where there is none that can be
+    read.
+    """
     if name is not None:
         with contextlib.suppress(OSError, FormatError):
             return parse_proof(read_small(root.proof(name), MAX_PROOF_BYTES))
@@ -1937,7 +2059,9 @@ def load_proof(root: Root, name: Optional[str]) -> dict[str, Any]:
 
 
 def wants_of(root: Root) -> dict[str, Any]:
-    """Return the results of the served state's proof as a part of a report; nothing where there is none."""
+    """Return the results of the served state's proof as a part of a report; nothing where there is
+    none.
+    """
     results = load_proof(root, live_name(root))["results"]
     shown_keys = [{k: v for k, v in result.items() if k != "needs"} for result in results]
     return {"wants": shown_keys} if shown_keys else {}
@@ -1958,7 +2082,8 @@ def hurt_wants(root: Root, name: str, damage: "Sequence[Damage]") -> list[str]:
     return lines
 
 
-# --- unpacking -------------------------------------------------------------------------------------------------------
+# --- unpacking
+# --------------------------------------------------------------------------------------------------
 
 
 class Talk:
@@ -2003,7 +2128,8 @@ _PLACED = "placed"
 class Work:
     """The unpacked items of one bundle, in ``staging``; they stay when a run ends early.
 
-    ``volume-NNNN.done`` says that a volume was verified and all of it is on disk; ``verified`` says so of all items.
+    ``volume-NNNN.done`` says that a volume was verified and all of it is on disk; ``verified`` says
+    so of all items.
     """
 
     def __init__(self, root: Root, digest: str) -> None:
@@ -2039,9 +2165,11 @@ def _done(number: int) -> str:
 
 
 def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, talk: Talk) -> None:
-    """Unpack and verify every volume into ``staging``. Raises ``Rejected`` or ``Incomplete``, naming each volume.
+    """Unpack and verify every volume into ``staging``. Raises ``Rejected`` or ``Incomplete``,
+    naming each volume.
 
-    A volume that is damaged or not there does not keep the others from being unpacked and remembered.
+    A volume that is damaged or not there does not keep the others from being unpacked and
+    remembered.
     """
     if work.has("verified"):
         return
@@ -2082,7 +2210,9 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
 
 
 def plan_volumes(work: Work, manifest: Manifest) -> list[dict[str, Planned]]:
-    """Return, for each volume, its members by name; nothing for volumes that were unpacked before."""
+    """Return, for each volume, its members by name; nothing for volumes that were unpacked
+    before.
+    """
     is_done = [work.has(_done(number)) for number in range(1, len(manifest.volumes) + 1)]
     plans: list[dict[str, Planned]] = [{} for _ in manifest.volumes]
     for item in (*manifest.blobs, *manifest.pages):
@@ -2179,7 +2309,10 @@ def _make_parents(path: str) -> None:
 
 
 def _verify_split(work: Work, manifest: Manifest) -> bool:
-    """Hash the items that came in parts; items with equal bytes share one joined file. Return whether there were any."""
+    """Hash the items that came in parts; items with equal bytes share one joined file.
+
+    Return whether there were any.
+    """
     made: dict[str, str] = {}
     for item in (*manifest.blobs, *manifest.pages):
         if len(item.parts) == 1:
@@ -2207,11 +2340,13 @@ def link_or_copy(source: str, target: str) -> None:
         shutil.copyfile(source, target, follow_symlinks=False)
 
 
-# --- applying --------------------------------------------------------------------------------------------------------
+# --- applying
+# --------------------------------------------------------------------------------------------------
 
 
 class Tree:
-    """The files of the far tree as they will be: items that are unpacked and not placed yet, above the files that are there.
+    """The files of the far tree as they will be: items that are unpacked and not placed yet, above
+    the files that are there.
 
     ``sidecars``: path -> sha256 of the metadata that a bundle brings.
     """
@@ -2235,17 +2370,20 @@ class Tree:
 
 
 def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Manifest) -> Tree:
-    """Return the tree as it will be. Raises ``Rejected`` where something that lies beside a digest would be replaced.
+    """Return the tree as it will be. Raises ``Rejected`` where something that lies beside a digest
+    would be replaced.
 
-    Metadata is not derived from its file's digest. A file keeps the metadata that a kept state lists; other bytes come
-    only in the place of damaged ones, or of metadata that no kept state lists any more.
+    Metadata is not derived from its file's digest. A file keeps the metadata that a kept state
+    lists; other bytes come only in the place of damaged ones, or of metadata that no kept state
+    lists any more.
     """
     tree = Tree(root, work, manifest)
     if not all(tree.has(item.path, item.size) for item in manifest.blobs):
         # Held when their volume was unpacked, and gone since; others have left this place already.
         remove_tree(work.path)
         raise Incomplete(
-            "files went from the tree while this bundle was unpacked: run this again with all its media"
+            "files went from the tree while this bundle was unpacked:"
+            " run this again with all its media"
         )
     brought = {path for path in tree.sidecars if _is_there(f"{work.path}/{path}", None)}
     is_repair = manifest.kind == "repair"
@@ -2259,7 +2397,8 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
     for path in sorted(brought):
         digests = listed.get(path, {})
         judges = list(digests.items())[:1] if is_repair else list(digests.items())
-        # Without a digest ("") what is there is what the state offers; only a repair knows that it is damaged.
+        # Without a digest ("") what is there is what the state offers; only a repair knows that it
+        # is damaged.
         other = [
             name
             for name, sha256 in judges
@@ -2270,7 +2409,10 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
         elif is_repair and not digests:
             problems.append(f"{shown(path)}: no kept state lists metadata for this file")
     if problems:
-        hint = "nothing beside a digest is replaced: ask the near side for a bundle with the metadata that was sent first, or none"
+        hint = (
+            "nothing beside a digest is replaced: ask the near side for a bundle with the"
+            " metadata that was sent first, or none"
+        )
         raise Rejected(*problems[:_SHOWN], hint)
     return tree
 
@@ -2292,7 +2434,9 @@ def kept_states(root: Root, record: Optional[Record]) -> list[str]:
 def _listed_sidecars(
     root: Root, states: Sequence[str], paths: set[str]
 ) -> dict[str, dict[str, str]]:
-    """Return for each of some sidecars: name of a kept state -> the sha256 that it lists, "" for none; newest first."""
+    """Return for each of some sidecars: name of a kept state -> the sha256 that it lists, "" for
+    none; newest first.
+    """
     found: dict[str, dict[str, str]] = {path: {} for path in paths}
     read: dict[int, list[Listed]] = {}
     for state in reversed(states):
@@ -2311,7 +2455,9 @@ def _listed_sidecars(
 def _files_of(
     path: str, wanted: dict[str, Any], read: "dict[int, list[Listed]]"
 ) -> "tuple[int, list[Listed]]":
-    """Return a page's inode and which of the wanted sidecars it lists; states share their unchanged pages."""
+    """Return a page's inode and which of the wanted sidecars it lists; states share their unchanged
+    pages.
+    """
     with os.fdopen(open_plain(path), "rb") as file:
         inode = os.fstat(file.fileno()).st_ino
         if inode in read:
@@ -2336,7 +2482,8 @@ def place_blobs(root: Root, work: Work, manifest: Manifest) -> None:
 
 
 def _merge(source: str, target: str, moved: list[str]) -> None:
-    """Move a directory's contents into another; a directory that is not there yet goes in one rename.
+    """Move a directory's contents into another; a directory that is not there yet goes in one
+    rename.
 
     ``moved`` gets the path of each file or directory that was moved.
     """
@@ -2360,7 +2507,8 @@ def _merge(source: str, target: str, moved: list[str]) -> None:
 
 
 def renew_placed(root: Root) -> None:
-    """Write again, as new files, the files that an earlier run placed and may not have made durable.
+    """Write again, as new files, the files that an earlier run placed and may not have made
+    durable.
 
     A file whose bytes are lost by now leaves the tree: it is unpacked again.
     """
@@ -2398,7 +2546,9 @@ def _is_there(path: str, size: Optional[int]) -> bool:
 
 
 def build_state(root: Root, work: Work, base: Optional[Applied], manifest: Manifest) -> None:
-    """Make the new state's pages below the work's directory: hard links to the base's pages, and the bundle's own."""
+    """Make the new state's pages below the work's directory: hard links to the base's pages, and
+    the bundle's own.
+    """
     remove_tree(work.state)
     simple = f"{work.state}/simple"
     _make_parents(f"{simple}/")
@@ -2412,7 +2562,8 @@ def build_state(root: Root, work: Work, base: Optional[Applied], manifest: Manif
             _link_unchanged(f"{root.state(base.name)}/simple", simple, left)
         except OSError as exc:
             raise Rejected(
-                f"the state {base.name} is damaged ({exc}): run --check, and carry the list back for a repair"
+                f"the state {base.name} is damaged ({exc}): run --check,"
+                " and carry the list back for a repair"
             ) from exc
     for project, items in changed.items():
         directory = f"{simple}/{project}" if project else simple
@@ -2434,7 +2585,8 @@ def _link_unchanged(base: str, simple: str, left: set[str]) -> None:
 
 
 class Listing:
-    """The files that the pages of kept states list: hashes of paths, since paths themselves take much memory.
+    """The files that the pages of kept states list: hashes of paths, since paths themselves take
+    much memory.
 
     Two paths with one hash would keep a blob that nobody lists: no harm.
     """
@@ -2444,7 +2596,9 @@ class Listing:
         self.inodes: set[int] = set()
 
     def add(self, path: str, label: Union[str, int, None] = None) -> bool:
-        """Add a path with what a page says of it: size or sha256; False when the last page said the same."""
+        """Add a path with what a page says of it: size or sha256; False when the last page said the
+        same.
+        """
         key, told = hash(path), hash(label)
         if self.paths.get(key, ~told) == told:
             return False
@@ -2453,7 +2607,9 @@ class Listing:
 
 
 class Listed(NamedTuple):
-    """A file as a page lists it; ``sidecar``: the digest of its metadata, "" where the page does not tell it."""
+    """A file as a page lists it; ``sidecar``: the digest of its metadata, "" where the page does
+    not tell it.
+    """
 
     path: str
     sha256: str
@@ -2462,7 +2618,8 @@ class Listed(NamedTuple):
 
 
 def parse_page(data: bytes, project: str = "", *, is_new: bool = False) -> list[Listed]:
-    """Return the files that a project's JSON page lists. Raises ``FormatError``, also for a link out of the tree.
+    """Return the files that a project's JSON page lists. Raises ``FormatError``, also for a link
+    out of the tree.
 
     ``project``: whose page it must be. ``is_new``: it was never judged before.
     """
@@ -2533,8 +2690,10 @@ _OLDER_NAMES = ("dist-info-metadata", "data-dist-info-metadata", "data-core-meta
 _READ_OBJECTS = frozenset({"hashes", "core-metadata", *_OLDER_NAMES})
 _HTML_TOKEN = re.compile(
     r'<a href="([^"&<>]*)"((?: data-[a-z-]+="[^"<>]*")*)>([^<]*)</a>(?:<br ?/?>)?\s*'
-    r"|[^<]+|<!DOCTYPE html>|<!--[^<>]*-->|<title>[^<]*</title>|</?(?:html|head|body|h1|p|br)>|<br ?/>"
-    r'|<html lang="[a-z-]+">|<meta charset="[uU][tT][fF]-8" ?/?>|<meta name="[a-z:-]+" content="[^"<>]*" ?/?>'
+    r"|[^<]+|<!DOCTYPE html>|<!--[^<>]*-->|<title>[^<]*</title>"
+    r"|</?(?:html|head|body|h1|p|br)>|<br ?/>"
+    r'|<html lang="[a-z-]+">|<meta charset="[uU][tT][fF]-8" ?/?>'
+    r'|<meta name="[a-z:-]+" content="[^"<>]*" ?/?>'
 )
 _HTML_LINK = re.compile(
     r"\.\./\.\./(files/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}/)([^/?#]+)#sha256=([0-9a-f]{64})\Z"
@@ -2543,10 +2702,11 @@ _HTML_METADATA = re.compile(r' data-(?:core|dist-info)-metadata="([^"]*)"')
 
 
 def parse_html(data: bytes) -> list[tuple[str, str, str]]:
-    """Return the links of a page, their ``data-`` attributes as text, and the text that people read. Raises ``FormatError``.
+    """Return the links of a page, their ``data-`` attributes as text, and the text that people
+    read. Raises ``FormatError``.
 
-    Only forms that a renderer of this program has ever written are accepted: no script, no style, no frame, no form, nothing
-    that a browser or an installer could take for something else.
+    Only forms that a renderer of this program has ever written are accepted: no script, no style,
+    no frame, no form, nothing that a browser or an installer could take for something else.
     """
     try:
         text = data.decode("utf-8")
@@ -2568,7 +2728,9 @@ def parse_html(data: bytes) -> list[tuple[str, str, str]]:
 
 
 def check_html(data: bytes, listed: Sequence[Listed]) -> None:
-    """Raise ``FormatError`` unless a project's HTML page names the same files as its JSON page, with the same digests."""
+    """Raise ``FormatError`` unless a project's HTML page names the same files as its JSON page,
+    with the same digests.
+    """
     expected = {file.path: file for file in listed}
     # A link that is not encoded leads nowhere else in the tree: at worst to nothing.
     plain = {f"../../{file.path}#sha256={file.sha256}": file for file in listed}
@@ -2622,9 +2784,10 @@ _PROJECT_LINK = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)/\Z")
 def survey(simple: str, listing: Listing, tree: Tree, changed: set[str]) -> tuple[str, list[str]]:
     """Read every page of a state; return the list of its pages, and the faults.
 
-    A fault: a page that can't be read or is another than its name says, each file that a page lists and that will not lie in the
-    tree, and each sidecar that will have another sha256 than its page says. Pages that the bundle does not bring
-    (``changed``) were judged with their own bundle; of them only links are read.
+    A fault: a page that can't be read or is another than its name says, each file that a page lists
+    and that will not lie in the tree, and each sidecar that will have another sha256 than its page
+    says. Pages that the bundle does not bring (``changed``) were judged with their own bundle; of
+    them only links are read.
     """
     lines: list[str] = []
     problems: list[str] = []
@@ -2684,9 +2847,11 @@ def _survey_files(
 def apply_update(
     root: Root, work: Work, record: Optional[Record], entry: Applied, manifest: Manifest
 ) -> Listing:
-    """Put the new state in place, whole, beside the one that is served; return the files that it lists.
+    """Put the new state in place, whole, beside the one that is served; return the files that it
+    lists.
 
-    All of it is judged before anything reaches ``public/``: a bundle that is rejected changes nothing there.
+    All of it is judged before anything reaches ``public/``: a bundle that is rejected changes
+    nothing there.
     """
     tree = judge_blobs(root, work, record, manifest)
     build_state(root, work, record.last if record and manifest.base is not None else None, manifest)
@@ -2723,7 +2888,8 @@ def switch(root: Root, name: str) -> None:
 
 
 def state_name(root: Root, manifest: Manifest, digest: str, record: Optional[Record]) -> str:
-    """Return the directory's name for a bundle's state: one that no kept state has, of this chain or an older one.
+    """Return the directory's name for a bundle's state: one that no kept state has, of this chain
+    or an older one.
 
     Without a record each state that is there is kept until the new one is served.
     """
@@ -2735,13 +2901,16 @@ def state_name(root: Root, manifest: Manifest, digest: str, record: Optional[Rec
     return name
 
 
-# --- sweeping --------------------------------------------------------------------------------------------------------
+# --- sweeping
+# --------------------------------------------------------------------------------------------------
 
 
 def sweep(root: Root, record: Record, listing: Optional[Listing], talk: Talk) -> Record:
-    """Remove states that are no longer kept, and blobs that no kept state lists; return the record without its mark.
+    """Remove states that are no longer kept, and blobs that no kept state lists; return the record
+    without its mark.
 
-    ``listing``: the files that the newest state lists, where they are known already. While a kept page can't be read no blob goes.
+    ``listing``: the files that the newest state lists, where they are known already. While a kept
+    page can't be read no blob goes.
     """
     kept = {entry.name for entry in record.applied}
     for name in os.listdir(root.snapshots):
@@ -2782,7 +2951,9 @@ def _add_listed(simple: str, listing: Listing) -> None:
 
 
 def _sweep_files(directory: str, shown_path: str, listing: Listing) -> bool:
-    """Remove unlisted blobs below a directory, and directories that become empty; tell whether it is empty now."""
+    """Remove unlisted blobs below a directory, and directories that become empty; tell whether it
+    is empty now.
+    """
     left = 0
     with os.scandir(directory) as found:
         entries = list(found)
@@ -2805,7 +2976,8 @@ def _sweep_files(directory: str, shown_path: str, listing: Listing) -> bool:
     return not left
 
 
-# --- mending ---------------------------------------------------------------------------------------------------------
+# --- mending
+# --------------------------------------------------------------------------------------------------
 
 
 def load_page_list(root: Root, entry: Applied) -> Optional[dict[str, str]]:
@@ -2830,7 +3002,9 @@ def _blocks(path: str) -> Iterator[bytes]:
 
 
 def find_pages(root: Root, entry: Applied) -> dict[str, str]:
-    """Return path -> path on disk of all that lies in a state's pages, links and foreign things too."""
+    """Return path -> path on disk of all that lies in a state's pages, links and foreign things
+    too.
+    """
     state = root.state(entry.name)
     found = {}
     for directory, directories, names in os.walk(f"{state}/simple"):
@@ -2858,7 +3032,9 @@ def page_list_text(pages: dict[str, str]) -> bytes:
 
 
 def apply_repair(root: Root, work: Work, record: Record, manifest: Manifest) -> None:
-    """Put whole blobs and pages in the place of damaged ones; pages that are not the state's own are refused."""
+    """Put whole blobs and pages in the place of damaged ones; pages that are not the state's own
+    are refused.
+    """
     entry = record.last
     expected = load_page_list(root, entry)
     if manifest.pages and expected is None:
@@ -2915,18 +3091,24 @@ def _leads_to(path: str, target: str) -> bool:
         return False
 
 
-# --- checking --------------------------------------------------------------------------------------------------------
+# --- checking
+# --------------------------------------------------------------------------------------------------
 
 
 class Damage(NamedTuple):
-    """The fault of a file: ``missing``, ``size``, ``bytes``, or ``foreign`` (it was not received)."""
+    """The fault of a file: ``missing``, ``size``, ``bytes``, or ``foreign`` (it was not
+    received).
+    """
 
     path: str
     problem: str
 
 
 def check(root: Root, record: Record, talk: Talk) -> list[Damage]:
-    """Hash every page of the kept states and every file that they list. Writes nothing but a lost list of pages."""
+    """Hash every page of the kept states and every file that they list.
+
+    Writes nothing but a lost list of pages.
+    """
     damage: list[Damage] = []
     listing = Listing()
     whole: dict[int, str] = {}
@@ -2964,7 +3146,9 @@ def _check_pages_of(root: Root, entry: Applied, whole: dict[int, str]) -> Iterat
 
 
 def _page_problem(path: Optional[str], sha256: str, whole: dict[int, str]) -> str:
-    """Return the fault of a page; ``whole`` remembers the inodes that were hashed for a newer state."""
+    """Return the fault of a page; ``whole`` remembers the inodes that were hashed for a newer
+    state.
+    """
     if path is None:
         return "missing"
     try:
@@ -2980,7 +3164,9 @@ def _page_problem(path: Optional[str], sha256: str, whole: dict[int, str]) -> st
 def _check_blobs_of(
     root: Root, entry: Applied, bad: dict[str, str], listing: Listing, prefix: str
 ) -> Iterator[Damage]:
-    """Hash the files that the whole pages of a state list; a damaged page could name anything, and is not believed."""
+    """Hash the files that the whole pages of a state list; a damaged page could name anything, and
+    is not believed.
+    """
     for path, place in sorted(find_pages(root, entry).items()):
         if path in bad or not path.endswith("/" + PAGE_NAMES[2]) or path.count("/") != 2:
             continue
@@ -2990,7 +3176,8 @@ def _check_blobs_of(
             try:
                 listed = parse_page(b"".join(_blocks(place)))
             except FormatError:
-                # As it was received, by an older program that let it through: no file of it can be looked at.
+                # As it was received, by an older program that let it through: no file of it can be
+                # looked at.
                 yield Damage(prefix + path, "bytes")
                 continue
             for file in listed:
@@ -3024,7 +3211,8 @@ def _blob_problem(path: str, sha256: str, size: Optional[int]) -> str:
     return "" if sha256 in {"", actual} else "bytes"
 
 
-# --- the receipt and the program itself ------------------------------------------------------------------------------
+# --- the receipt and the program itself
+# --------------------------------------------------------------------------------------------------
 
 
 def now() -> str:
@@ -3063,7 +3251,9 @@ def known_damage(root: Root, record: Record) -> list[Damage]:
 
 
 def install(root: Root, media: Sequence[Medium], manifest: Manifest, *, is_signed: bool) -> None:
-    """Keep ``ROOT/receive.py`` equal to that of the newest verified bundle; else only see that it is there."""
+    """Keep ``ROOT/receive.py`` equal to that of the newest verified bundle; else only see that it
+    is there.
+    """
     data = None
     if is_signed and manifest.kind == "update":
         shipped = [
@@ -3098,11 +3288,15 @@ def install_server(root: Root, data: bytes) -> None:
         root.replace(root.server, data, 0o644)
 
 
-# --- commands --------------------------------------------------------------------------------------------------------
+# --- commands
+# --------------------------------------------------------------------------------------------------
 
 
 def receive(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, Any]:
-    """Apply the bundle, or each of several in order; return the report. Raises ``ReceiveError`` and ``OSError``."""
+    """Apply the bundle, or each of several in order; return the report.
+
+    Raises ``ReceiveError`` and ``OSError``.
+    """
     bundles = find_bundles(arguments.directories)
     if len(bundles) == 1:
         return _receive_one(root, bundles[0], arguments, talk)
@@ -3113,7 +3307,8 @@ def receive(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, 
         try:
             reports.append(_receive_one(root, media, arguments, talk))
         except Misfit as exc:
-            # Older than what was applied, or in the place of it came a later one: that is known at the end.
+            # Older than what was applied, or in the place of it came a later one: that is known at
+            # the end.
             misfits.append(exc)
             talk.say(f"passed over: {exc}")
     record = load_record(root)
@@ -3209,7 +3404,8 @@ def _apply(
         root.replace(root.proof(name), proof)
     old = record.applied if record else ()
     is_fresh = not is_there(root.simple)
-    # Files that nothing lists: of a bundle that never became whole, or of states that no record tells of.
+    # Files that nothing lists: of a bundle that never became whole, or of states that no record
+    # tells of.
     has_strays = record.sweep if record else not is_fresh
     has_strays = has_strays or len(root.staged(_STAGED)) > 1
     save_record(
@@ -3351,12 +3547,14 @@ def _show(root: Root, report: dict[str, Any]) -> None:
         print(f"carry {root.receipt} back to the near side")
         return
     print(
-        f"site {report['site']}, chain {report['chain'][:8]}…, signed by {shown(report['signer']) or 'nobody'}"
+        f"site {report['site']}, chain {report['chain'][:8]}…,"
+        f" signed by {shown(report['signer']) or 'nobody'}"
     )
     for entry in report["applied"]:
         served = "  (served)" if entry["name"] == live else ""
         print(
-            f"{entry['sequence']:8d}  made {entry['created_at']}  applied {entry['applied_at']}{served}"
+            f"{entry['sequence']:8d}  made {entry['created_at']}  applied"
+            f" {entry['applied_at']}{served}"
         )
     _show_wants(report.get("wants", []))
 
@@ -3451,7 +3649,9 @@ def _machine(system: str) -> str:
 
 
 def _libc_line() -> str:
-    """Return the key of this machine's C library: glibc, or musl, whose loader prints its version."""
+    """Return the key of this machine's C library: glibc, or musl, whose loader prints its
+    version.
+    """
     with contextlib.suppress(ValueError, OSError):
         version = os.confstr("CS_GNU_LIBC_VERSION") or ""
         if found := re.match(r"glibc (\d+\.\d+)", version):
@@ -3489,9 +3689,11 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict
     if arguments.list is not None and not arguments.check:
         parser.error("--list belongs to --check")
     if sys.getfilesystemencoding().lower() not in {"utf-8", "utf8"}:
-        # Names would be written, and taken for unlisted ones, in other bytes than the pages link to.
+        # Names would be written, and taken for unlisted ones, in other bytes than the pages link
+        # to.
         raise UsageError(
-            f"this Python names files in {sys.getfilesystemencoding()}, the pages in UTF-8: run it by python3 -X utf8 -I"
+            f"this Python names files in {sys.getfilesystemencoding()}, the pages in UTF-8:"
+            " run it by python3 -X utf8 -I"
         )
     if not arguments.status:
         check_owner(root, arguments.words)
@@ -3505,7 +3707,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict
         return run_rollback(root, arguments)
     if (arguments.trust is None) != arguments.unsigned:
         parser.error(
-            "expected --trust ALLOWED_SIGNERS (or --unsigned, and then nobody knows who made the bundle)"
+            "expected --trust ALLOWED_SIGNERS (or --unsigned,"
+            " and then nobody knows who made the bundle)"
         )
     return receive(root, arguments, talk)
 

@@ -103,12 +103,14 @@ def find_shipment(
                 row.state["digest"],
             }:
                 raise BundleError(
-                    problem=f"the far side has another {label} than the one in this ledger: send one made with --full"
+                    problem=f"the far side has another {label} than the one in this ledger:"
+                    " send one made with --full"
                 )
             return row
     raise BundleError(
-        problem=f"this ledger knows no {label} of the chain {shown_text(receipt.chain[:8])}…: it is another mirror's,"
-        " or the state was lost or put back since; send one made with --full, which the far side takes by --new-chain"
+        problem=f"this ledger knows no {label} of the chain {shown_text(receipt.chain[:8])}…: it"
+        " is another mirror's, or the state was lost or put back since;"
+        " send one made with --full, which the far side takes by --new-chain"
     )
 
 

@@ -342,7 +342,9 @@ def takes_gzip(accept_encoding: str) -> bool:
 
 
 def is_known(etag: str, request: Request, modified: Optional[float] = None) -> bool:
-    """Return whether the client has the answer already: by ETag, else by date where there is one."""
+    """Return whether the client has the answer already: by ETag, else by date where there is
+    one.
+    """
     given = request.headers.get("if-none-match")
     if given is not None:
         known = [word.strip() for word in given.split(",")]
@@ -361,7 +363,10 @@ def _read_date(text: Optional[str]) -> Optional[float]:
 def read_range(
     request: Request, size: int, etag: str, modified: float
 ) -> Optional[tuple[int, int]]:
-    """Return offset and count of a requested part, or None for the whole. Raises ``Declined`` (416)."""
+    """Return offset and count of a requested part, or None for the whole.
+
+    Raises ``Declined`` (416).
+    """
     found = _RANGE.match(request.headers.get("range", ""))
     if request.method != "GET" or not found or not (found.group(1) or found.group(2)):
         return None
@@ -540,7 +545,10 @@ def _overview(tree: FarTree, request: Request) -> Answer:
         *(f"<p>{html.escape(sentence)}</p>" for sentence in _what_arrived(tree)),
         f"<h2>Install</h2><p><code>pip install --index-url {html.escape(index)} PROJECT</code></p>",
         f"<p><code>uv pip install --default-index {html.escape(index)} PROJECT</code></p>",
-        "<p>A lock file that was made elsewhere names other addresses. Rewrite it on a machine that",
+        (
+            "<p>A lock file that was made elsewhere names other addresses."
+            " Rewrite it on a machine that"
+        ),
         f"has the program: <code>mirror lock rewrite FILE --to {html.escape(index)}</code></p>",
         *_what_installs(tree),
         f"<h2>{len(hits)} of {len(names)} projects</h2>",
@@ -1011,7 +1019,9 @@ def _machine(system: str) -> str:
 
 
 def _libc_line() -> str:
-    """Return the key of this machine's C library: glibc, or musl, whose loader prints its version."""
+    """Return the key of this machine's C library: glibc, or musl, whose loader prints its
+    version.
+    """
     with contextlib.suppress(ValueError, OSError):
         version = os.confstr("CS_GNU_LIBC_VERSION") or ""
         if found := re.match(r"glibc (\d+\.\d+)", version):

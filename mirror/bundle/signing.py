@@ -29,20 +29,26 @@ def check_tool() -> None:
 
 
 def sign_file(path: Path, key: Path) -> bytes:
-    """Return the signature of a private file, of any size. ``ssh-keygen`` may ask on the terminal. Raises ``BundleError``."""
+    """Return the signature of a private file, of any size. ``ssh-keygen`` may ask on the terminal.
+
+    Raises ``BundleError``.
+    """
     words = ["-Y", "sign", "-q", "-f", str(key), "-n", receive.NAMESPACE]
     command = [receive.find_ssh_keygen(), *words]
     with path.open("rb") as file:
         done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=False)  # noqa: S603 - fixed words
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise BundleError(
-            problem=f"ssh-keygen could not sign with {key}; what it said stands above. Run it again to go on"
+            problem=f"ssh-keygen could not sign with {key}; what it said stands above."
+            " Run it again to go on"
         )
     return done.stdout
 
 
 def public_half(key: Path) -> str:
-    """Return the identity of a key: its public half where that file is next to it, else its path."""
+    """Return the identity of a key: its public half where that file is next to it, else its
+    path.
+    """
     public = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
     try:
         return " ".join(public.read_text().split()[:2])
@@ -51,13 +57,18 @@ def public_half(key: Path) -> str:
 
 
 def describe_signer(path: Path, signature: Path) -> str:
-    """Return the kind and fingerprint of the key that signed a private file, trusted or not. Raises ``BundleError``."""
+    """Return the kind and fingerprint of the key that signed a private file, trusted or not.
+
+    Raises ``BundleError``.
+    """
     with path.open("rb") as file:
         return _describe(file.fileno(), str(signature), path)
 
 
 def describe_signer_of(data: bytes | int, signature: bytes, path: Path) -> str:
-    """As ``describe_signer``, for bytes in hand or a descriptor; ``path`` is where they were read, for the message."""
+    """As ``describe_signer``, for bytes in hand or a descriptor; ``path`` is where they were read,
+    for the message.
+    """
     with tempfile.NamedTemporaryFile() as copy:
         copy.write(signature)
         copy.flush()
@@ -99,7 +110,10 @@ def is_hardware(key: Path) -> bool:
 
 
 def make_key(path: Path, *, protect: bool) -> None:
-    """Make an ed25519 key pair; with ``protect``, ``ssh-keygen`` asks for a passphrase. Raises ``BundleError``."""
+    """Make an ed25519 key pair; with ``protect``, ``ssh-keygen`` asks for a passphrase.
+
+    Raises ``BundleError``.
+    """
     command = [
         receive.find_ssh_keygen(),
         "-q",
@@ -117,12 +131,14 @@ def make_key(path: Path, *, protect: bool) -> None:
         path.unlink()
         path.with_name(f"{path.name}.pub").unlink(missing_ok=True)
         raise BundleError(
-            problem=f"no passphrase was given, so {path} was not kept; --no-passphrase makes a key without one"
+            problem=f"no passphrase was given, so {path} was not kept;"
+            " --no-passphrase makes a key without one"
         )
 
 
 def allowed_signer(key: Path, principal: str, site: str | None = None) -> str:
-    """Return the line of ``allowed_signers`` that trusts a key for bundles only, of one site or of all.
+    """Return the line of ``allowed_signers`` that trusts a key for bundles only, of one site or of
+    all.
 
     Raises ``BundleError``.
     """

@@ -165,7 +165,8 @@ def _copy(member: Member, source: Path, out: HashingFile) -> None:
     with tree_errors(source), os.fdopen(descriptor, "rb", buffering=0) as file:
         if os.fstat(descriptor).st_size != member.whole:
             raise BundleError(
-                problem=f"{source} is damaged: not {member.whole} bytes; run `mirror verify --repair`"
+                problem=f"{source} is damaged: not {member.whole} bytes;"
+                " run `mirror verify --repair`"
             )
         file.seek(member.start)
         digest, left = hashlib.sha256(), member.size
@@ -183,5 +184,6 @@ def _copy(member: Member, source: Path, out: HashingFile) -> None:
             digest = hashlib.file_digest(file, "sha256")
     if digest.hexdigest() != member.sha256:
         raise BundleError(
-            problem=f"{source} is damaged: its bytes have another sha256; run `mirror verify --repair`"
+            problem=f"{source} is damaged: its bytes have another sha256;"
+            " run `mirror verify --repair`"
         )

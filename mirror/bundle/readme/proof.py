@@ -1,8 +1,8 @@
 """The proof in a bundle: whether each want installs from the state that the bundle leads to.
 
-``PROOF.json`` lies next to the volumes, and the signed ``README.txt`` names its digest. The manifest
-does not list it, since receivers of 0.1 refuse a bundle that lists a file of another name; they
-ignore one that is not listed.
+``PROOF.json`` lies next to the volumes, and the signed ``README.txt`` names its digest. The
+manifest does not list it, since receivers of 0.1 refuse a bundle that lists a file of another name;
+they ignore one that is not listed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class WantProof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def render_proof(proofs: Sequence[WantProof], *, made_at: str) -> bytes:
-    """Return ``PROOF.json``. Each file is written once; ``needs`` has the places of a want's files."""
+    """Return ``PROOF.json``.
+
+    Each file is written once; ``needs`` has the places of a want's files.
+    """
     files = sorted({path for proof in proofs for path in proof.files})
     places = {path: number for number, path in enumerate(files)}
     results = [
