@@ -20,7 +20,9 @@ _USERINFO = "take the user name and password out of it"
 
 
 def is_loopback_host(host: str) -> bool:
-    """Return whether a host's name or address, with or without brackets, can only mean this machine."""
+    """Return whether a host's name or address, with or without brackets, can only mean this
+    machine.
+    """
     bare = host.strip("[]").rstrip(".").lower()
     if bare == "localhost" or bare.endswith(".localhost"):
         return True
@@ -33,7 +35,9 @@ def is_loopback_host(host: str) -> bool:
 
 
 def check_listen(listen: str, where: str, *, port: int = 8080) -> None:
-    """Raise ``ConfigError`` for a text that is no ``HOST:PORT``; ``port`` is that of the example."""
+    """Raise ``ConfigError`` for a text that is no ``HOST:PORT``; ``port`` is that of the
+    example.
+    """
     found = _LISTEN.fullmatch(listen)
     if found is None or int(found[2]) > 65_535:
         problem = f'expected HOST:PORT such as "127.0.0.1:{port}" or "[::1]:{port}"'

@@ -33,9 +33,12 @@ def all_credential_names(config: Config) -> tuple[str, ...]:
 
 
 def by_hand(names: Iterable[str]) -> str:
-    """Return how to run a command that needs these credentials; their files are where the example puts them."""
+    """Return how to run a command that needs these credentials; their files are where the example
+    puts them.
+    """
     loaded = " ".join(f"-p LoadCredential={name}:/etc/mirror/{name}" for name in names)
     return (
-        "only the systemd units get it: run `systemctl start mirror-once` for one cycle, or another command by"
-        f" `systemd-run --pipe --wait --collect --uid=mirror {loaded} mirror …`"
+        "only the systemd units get it: run `systemctl start mirror-once` for one cycle, or"
+        " another command by `systemd-run --pipe --wait --collect --uid=mirror"
+        f" {loaded} mirror …`"
     )

@@ -142,7 +142,10 @@ def _check_wants(config: ConfigFile) -> None:
         for n, want in enumerate(config.wants):
             check_want(want, f"want[{n}]", targets=names)
     if config.wants and not config.targets:
-        problem = "wants need one or more [[target]] tables: `mirror target here` prints that of a machine"
+        problem = (
+            "wants need one or more [[target]] tables:"
+            " `mirror target here` prints that of a machine"
+        )
         raise ConfigError(where="target", problem=problem)
     for n, index in enumerate(config.indexes):
         _check_selection(config, index, f"index[{n}]")
@@ -222,7 +225,10 @@ def _check_page_hosts(url: str, hosts: tuple[str, ...], where: str) -> None:
         except ValueError:
             is_host = False
         if not is_host:
-            problem = 'expected hosts such as "pages.example" or "pages.example:8443", without https:// and path'
+            problem = (
+                'expected hosts such as "pages.example" or "pages.example:8443",'
+                " without https:// and path"
+            )
             raise ConfigError(where=where, problem=f'{problem}, got "{shown_text(host, limit=60)}"')
 
 
@@ -321,7 +327,10 @@ def _check_transport(index: IndexConfig, where: str) -> None:
         and not is_loopback_host(parts.hostname or "")
         and not index.allow_insecure
     ):
-        problem = "credentials would be sent unencrypted; use https, or allow it with allow-insecure = true"
+        problem = (
+            "credentials would be sent unencrypted; use https,"
+            " or allow it with allow-insecure = true"
+        )
         raise ConfigError(where=f"{where}.url", problem=problem)
 
 

@@ -41,10 +41,11 @@ def load_config(
     root: Path | None = None,
     index_url: str | None = None,
 ) -> Config:
-    """Return the checked configuration of ``--config``, ``--root`` and ``--index-url``. Raises ``ConfigError``.
+    """Return the checked configuration of ``--config``, ``--root`` and ``--index-url``. Raises
+    ``ConfigError``.
 
-    With ``index_url`` no file is read: one index, named ``default``. Relative paths in a file start at its directory,
-    those of the command line and the environment at the working directory.
+    With ``index_url`` no file is read: one index, named ``default``. Relative paths in a file start
+    at its directory, those of the command line and the environment at the working directory.
     """
     overrides = _overrides(env, root)
     if index_url is not None:
@@ -64,8 +65,8 @@ def load_config(
 def config_for_tree(path: Path | None, *, env: Mapping[str, str], root: Path | None) -> Config:
     """Return the configuration of commands that work from a tree alone. Raises ``ConfigError``.
 
-    A file that is named counts. Where only the root is, one in a usual place counts if it is for this root; otherwise
-    all is as by default and there are no indexes: the state knows them.
+    A file that is named counts. Where only the root is, one in a usual place counts if it is for
+    this root; otherwise all is as by default and there are no indexes: the state knows them.
     """
     overrides = _overrides(env, root)
     if path is not None or env.get("MIRROR_CONFIG") or "root" not in overrides:
@@ -101,8 +102,9 @@ def config_for_address(path: Path | None, *, env: Mapping[str, str]) -> Config:
 
 
 def parse_tree(text: str, *, where: str) -> StoreAddress:
-    """Return the address of a tree in an object store. Raises ``ConfigError``, which does not repeat
-    it: it may carry a secret.
+    """Return the address of a tree in an object store.
+
+    Raises ``ConfigError``, which does not repeat it: it may carry a secret.
     """
     try:
         return parse_store_address(text)
@@ -111,7 +113,9 @@ def parse_tree(text: str, *, where: str) -> StoreAddress:
 
 
 def missing_sources(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return one sentence for each source of a credential, and each TLS file, that is named and not there now."""
+    """Return one sentence for each source of a credential, and each TLS file, that is named and not
+    there now.
+    """
     return tuple(
         f"index[{n}].{sentence}"
         for n, index in enumerate(config.indexes)
@@ -123,7 +127,9 @@ def missing_sources(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _overrides(env: Mapping[str, str], root: Path | None) -> dict[str, str]:
-    """Return the values that replace keys of ``[mirror]``, in the form of the file; paths absolute."""
+    """Return the values that replace keys of ``[mirror]``, in the form of the file; paths
+    absolute.
+    """
     chosen: dict[str, str] = {}
     if interval := env.get("MIRROR_INTERVAL"):
         _require(units.POSITIVE_DURATION, interval, "MIRROR_INTERVAL")
@@ -165,7 +171,9 @@ def _settings_of_root(overrides: dict[str, str]) -> MirrorSettings:
 
 
 def find_config(path: Path | None, env: Mapping[str, str]) -> Path | None:
-    """Return the file that counts: the named one, else the first that is in a usual place, else None."""
+    """Return the file that counts: the named one, else the first that is in a usual place, else
+    None.
+    """
     if path is not None:
         return path
     if named := env.get("MIRROR_CONFIG"):
@@ -178,8 +186,8 @@ def _find(path: Path | None, env: Mapping[str, str]) -> Path:
     if found is not None:
         return found
     problem = (
-        f"no configuration found: looked at --config, $MIRROR_CONFIG, ./{DEFAULT_FILE} and {SYSTEM_FILE}; "
-        "write one with `mirror init`, or pass --index-url URL --root DIR"
+        f"no configuration found: looked at --config, $MIRROR_CONFIG, ./{DEFAULT_FILE} and"
+        f" {SYSTEM_FILE}; write one with `mirror init`, or pass --index-url URL --root DIR"
     )
     raise ConfigError(where="", problem=problem)
 

@@ -30,9 +30,11 @@ _NEVER_SHOWN = frozenset({"url", "proxy", "tree"})
 
 
 def read_struct(cls: type[S], raw: object, *, where: str, base: Path) -> S:
-    """Return the table ``raw`` as ``cls``. ``where`` is its path (empty for a file), ``base`` where paths start.
+    """Return the table ``raw`` as ``cls``. ``where`` is its path (empty for a file), ``base`` where
+    paths start.
 
-    Raises ``ConfigError`` for the first key that is unknown, missing, of a wrong type or with a bad value.
+    Raises ``ConfigError`` for the first key that is unknown, missing, of a wrong type or with a bad
+    value.
     """
     if not isinstance(raw, Mapping):
         raise ConfigError(where=where, problem=f"expected a table, got {_shown(raw)}")
@@ -114,7 +116,10 @@ def _refuse_unknown(raw: Mapping[str, object], *, known: list[str], where: str) 
         path = _join(where, shown_text(key, limit=60))
         if key.lower() in SECRET_KEYS and "password-env" in known:
             noun = "token" if "token" in key.lower() else "password"
-            problem = f"secrets stay out of the configuration; use {noun}-env, {noun}-file or {noun}-credential"
+            problem = (
+                f"secrets stay out of the configuration; use {noun}-env,"
+                f" {noun}-file or {noun}-credential"
+            )
             raise ConfigError(where=path, problem=problem)
         similar = difflib.get_close_matches(key.lower().replace("_", "-"), known, n=1)
         advice = (

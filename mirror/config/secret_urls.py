@@ -1,4 +1,5 @@
-"""Addresses of indexes that are secrets: read from a variable or a file when the configuration is loaded.
+"""Addresses of indexes that are secrets: read from a variable or a file when the configuration is
+loaded.
 
 Invariant: no message repeats an address.
 """

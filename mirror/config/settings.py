@@ -68,7 +68,9 @@ class MirrorSettings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
     @property
     def scrub_share(self) -> float:
-        """The part of the tree that the daemon hashes again each day: of a store nothing, unless configured."""
+        """The part of the tree that the daemon hashes again each day: of a store nothing, unless
+        configured.
+        """
         if self.scrub is not None:
             return self.scrub
         return 0.01 if self.tree is None else 0.0
@@ -80,7 +82,9 @@ class MirrorSettings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """The table ``[limits]``; 0 in a rate, in ``file-size`` and in ``bytes-per-second`` means: no limit."""
+    """The table ``[limits]``; 0 in a rate, in ``file-size`` and in ``bytes-per-second`` means: no
+    limit.
+    """
 
     pages: Count = 16
     downloads: Count = 16
@@ -167,9 +171,11 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
     name: str
     url: str = ""
-    """Of its root page; ends in ``/`` unless it is a flat page, without user info, query and fragment.
+    """Of its root page; ends in ``/`` unless it is a flat page, without user info, query and
+    fragment.
 
-    Read from its source where one is named."""
+    Read from its source where one is named.
+    """
     url_env: str | None = None
     url_file: FilePath | None = None
     list: Literal["root", "config"] = "root"
@@ -210,7 +216,9 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
         return self.url_env is not None or self.url_file is not None
 
     def policy(self, limits: Limits, rules: Rules = NO_RULES) -> IndexPolicy:
-        """Return the selection of this index, its project patterns in the form of normalised names."""
+        """Return the selection of this index, its project patterns in the form of normalised
+        names.
+        """
         by_config = self.list == "config"
         projects = (
             map(normalize_project, self.projects)

@@ -226,7 +226,10 @@ def _key_lines(struct: msgspec.Struct, *, hides_arguments: bool) -> Iterator[str
             continue
         if field.name.endswith("command"):
             if value:
-                yield f"{field.encode_name} = {_shown_command(value) if hides_arguments else toml_value(value)}"
+                yield (
+                    f"{field.encode_name} ="
+                    f" {_shown_command(value) if hides_arguments else toml_value(value)}"
+                )
         elif struct_of(field.type) is None and value is not None:
             yield f"{field.encode_name} = {_written(field, value)}"
 

@@ -41,7 +41,10 @@ _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
-    """One way of writing a value. ``read`` also takes the directory that relative paths start from."""
+    """One way of writing a value.
+
+    ``read`` also takes the directory that relative paths start from.
+    """
 
     expected: str
     read: Callable[[object, Path], Any]
@@ -50,7 +53,9 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_duration(value: object) -> float:
-    """Return the seconds of ``15m``, ``1h30m``, ``500ms`` or ``0``; larger units first, each once."""
+    """Return the seconds of ``15m``, ``1h30m``, ``500ms`` or ``0``; larger units first, each
+    once.
+    """
     match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
     if value == "0":
         return 0.0

@@ -82,7 +82,10 @@ def check_target_names(names: tuple[str, ...], where: str, *, targets: frozenset
 
 
 def check_requirement(text: str, where: str) -> Requirement:
-    """Return a requirement such as ``flask>=3``. Raises ``ConfigError``, which does not repeat it."""
+    """Return a requirement such as ``flask>=3``.
+
+    Raises ``ConfigError``, which does not repeat it.
+    """
     try:
         requirement = Requirement(text)
         normalize_project(requirement.name)
