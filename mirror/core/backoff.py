@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 MAX_RETRY_AFTER_S = 7 * 24 * 3600.0
-"""A longer ``Retry-After`` is read as this: no caller waits for it anyway, and sums with it must not overflow."""
+"""A longer ``Retry-After`` is read as this: no caller waits for it anyway, and sums with it must
+not overflow.
+"""
 
 _MAX_DOUBLINGS = 32
 _FLOOR_SHARE = 0.1
@@ -19,8 +21,9 @@ _FLOOR_SHARE = 0.1
 def delay_s(tries_made: int, *, base_s: float, cap_s: float, random: Callable[[], float]) -> float:
     """Return the seconds to wait after ``tries_made`` (1 or more) failed tries.
 
-    Full jitter over a window that doubles from ``base_s`` up to ``cap_s``; never less than a tenth of ``base_s``, so
-    that an unlucky draw is not an immediate repetition. ``random`` gives numbers in [0, 1).
+    Full jitter over a window that doubles from ``base_s`` up to ``cap_s``; never less than a tenth
+    of ``base_s``, so that an unlucky draw is not an immediate repetition. ``random`` gives numbers
+    in [0, 1).
     """
     window_s = min(cap_s, base_s * 2.0 ** min(max(tries_made - 1, 0), _MAX_DOUBLINGS))
     floor_s = min(window_s, base_s * _FLOOR_SHARE)

@@ -39,7 +39,9 @@ class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
     has_metadata: bool = False
     """Whether the mirror's page offers core metadata for it (PEP 658)."""
     first_metadata: str | None = None
-    """The sha256 of the only metadata that may ever be offered for it, where it is no wheel; None: none was published yet."""
+    """The sha256 of the only metadata that may ever be offered for it, where it is no wheel; None:
+    none was published yet.
+    """
 
 
 class RemovalKind(Enum):
@@ -66,7 +68,9 @@ OUTSIDE_BRAKE = frozenset({RemovalKind.NO_FILE, RemovalKind.FOREIGN})
 
 
 class Fetch(msgspec.Struct, frozen=True, kw_only=True):
-    """A file to download; ``replaces`` is the open entry of the same name whose bytes it supersedes."""
+    """A file to download; ``replaces`` is the open entry of the same name whose bytes it
+    supersedes.
+    """
 
     file: ListedFile
     replaces: HeldFile | None = None
@@ -88,7 +92,9 @@ class Rehash(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FetchMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """A held file that is no wheel, and whose advertised metadata is not held: it appeared later, or was damaged."""
+    """A held file that is no wheel, and whose advertised metadata is not held: it appeared later,
+    or was damaged.
+    """
 
     held: HeldFile
     file: ListedFile
@@ -250,7 +256,9 @@ def _judge_absence(known: HeldFile, cycle: int, work: _ChangeDraft) -> None:
 def _keep_refused(
     known: HeldFile, labels: Labels | None, work: _ChangeDraft, *, is_html: bool
 ) -> None:
-    """A file that is listed and must not be touched stays as it is held, with the labels that it has now: a yank."""
+    """A file that is listed and must not be touched stays as it is held, with the labels that it
+    has now: a yank.
+    """
     if known.absent_since is not None:
         work.returned.append(known)
     if labels is None:

@@ -16,7 +16,9 @@ from mirror.core.rules.model import NO_RULES, Rules
 from mirror.errors import Reason
 
 Digests = tuple[tuple[str, str], ...]
-"""(algorithm, lower-case hexadecimal digits) pairs, sorted by algorithm; only kinds of ``names.HEX_LENGTHS``."""
+"""(algorithm, lower-case hexadecimal digits) pairs, sorted by algorithm; only kinds of
+``names.HEX_LENGTHS``.
+"""
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +39,9 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One file as an index lists it: the name is safe, the URL absolute, http(s), without user info and fragment."""
+    """One file as an index lists it: the name is safe, the URL absolute, http(s), without user info
+    and fragment.
+    """
 
     filename: str
     url: str
@@ -45,14 +49,18 @@ class ListedFile(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     labels: Labels = Labels()
     metadata: Digests | None = None
-    """None: no core metadata is advertised (PEP 658/714); its digests otherwise, empty where none is given."""
+    """None: no core metadata is advertised (PEP 658/714); its digests otherwise, empty where none
+    is given.
+    """
 
 
 class RefusedFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file that a page lists and that must not be touched, with the reason as a sentence."""
 
     name: str
-    """Exactly as listed where it is a safe name, else fit to be shown; empty where it can't be read."""
+    """Exactly as listed where it is a safe name, else fit to be shown; empty where it can't be
+    read.
+    """
     cause: str
     reason: Reason = Reason.UNSAFE_NAME
     labels: Labels | None = None
@@ -70,7 +78,9 @@ class ProjectMeta(msgspec.Struct, frozen=True, kw_only=True):
     extra: str = "{}"
     """Unknown top-level keys of the page as a JSON object, keys sorted."""
     extra_meta: str = "{}"
-    """Unknown keys of ``meta`` as a JSON object, keys sorted; ``_last-serial`` is never among them."""
+    """Unknown keys of ``meta`` as a JSON object, keys sorted; ``_last-serial`` is never among
+    them.
+    """
 
 
 class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,9 +101,13 @@ class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
     Unlisted files are then not absent.
     """
     others: frozenset[str] = frozenset()
-    """Names that the page links and that are no files, such as a manual; some of them, where there are very many."""
+    """Names that the page links and that are no files, such as a manual; some of them, where there
+    are very many.
+    """
     is_html: bool = False
-    """HTML can't carry sizes, versions or unknown keys: they are then kept from the last JSON (``core.diff``)."""
+    """HTML can't carry sizes, versions or unknown keys: they are then kept from the last JSON
+    (``core.diff``).
+    """
 
 
 class RootPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +170,9 @@ class ProjectView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IndexPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Which projects and files of one index are wanted; filled by ``config``, judged by ``core.policy``."""
+    """Which projects and files of one index are wanted; filled by ``config``, judged by
+    ``core.policy``.
+    """
 
     name: str
     listed_by_config: bool = False

@@ -32,7 +32,9 @@ STRONG_DIGESTS = (
     "sha3_256",
     "blake2s",
 )
-"""The digests that count as sha256 or stronger, the strongest first; names as ``hashlib`` knows them."""
+"""The digests that count as sha256 or stronger, the strongest first; names as ``hashlib`` knows
+them.
+"""
 
 WEAK_DIGESTS = ("sha3_224", "sha224", "sha1", "md5")
 """The other known digests; they count only where no strong one is listed."""
@@ -111,7 +113,10 @@ def check_filename(name: str) -> str:
 
 
 def check_sha256(value: str) -> Sha256:
-    """Return ``value`` as a ``Sha256``. Raises ``ValueError`` unless it is 64 lower-case hexadecimal digits."""
+    """Return ``value`` as a ``Sha256``.
+
+    Raises ``ValueError`` unless it is 64 lower-case hexadecimal digits.
+    """
     if len(value) != HEX_LENGTHS["sha256"] or not _HEX.match(value):
         raise ValueError("not a sha256 in lower-case hexadecimal digits")
     return Sha256(value)
@@ -141,9 +146,10 @@ class MalformedDigestError(ValueError):
 def read_digests(listed: Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
     """Return the digests that an index lists for a file, lower-cased and sorted by algorithm.
 
-    None and an empty text give no digest, and an algorithm that is not known here counts for nothing. Raises
-    ``MalformedDigestError`` for a digest of sha256 or stronger that is not its number of hexadecimal digits, or is
-    listed with two values; for a weaker one only where no stronger one is listed.
+    None and an empty text give no digest, and an algorithm that is not known here counts for
+    nothing. Raises ``MalformedDigestError`` for a digest of sha256 or stronger that is not its
+    number of hexadecimal digits, or is listed with two values; for a weaker one only where no
+    stronger one is listed.
     """
     read: dict[str, str] = {}
     malformed: dict[str, str] = {}
@@ -180,7 +186,9 @@ def digests_to_compare(digests: Iterable[tuple[str, str]]) -> tuple[tuple[str, s
 
 
 def _is_allowed(algorithm: str) -> bool:
-    """Return whether the host's OpenSSL computes a digest; one in FIPS mode may refuse the weak ones."""
+    """Return whether the host's OpenSSL computes a digest; one in FIPS mode may refuse the weak
+    ones.
+    """
     try:
         hashlib.new(algorithm, usedforsecurity=False)
     except ValueError:

@@ -35,4 +35,6 @@ class WantedPages(Protocol):
         """
 
     async def corrected(self, project: ProjectName, offer: Offer) -> bool:
-        """Return whether a held file has other metadata than its index offered before it was held."""
+        """Return whether a held file has other metadata than its index offered before it was
+        held.
+        """

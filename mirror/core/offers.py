@@ -1,5 +1,5 @@
-"""The offers of the indexes of one project to somebody who needs it: the values between the cycle, which
-reads pages, and the selection, which chooses files.
+"""The offers of the indexes of one project to somebody who needs it: the values between the cycle,
+which reads pages, and the selection, which chooses files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Which projects and files are wanted, which index owns each, and when removals are too many to be believed.
+"""Which projects and files are wanted, which index owns each, and when removals are too many to be
+believed.
 
-Pure rules over ``core.model.IndexPolicy``. An index *owns* the projects that it lists and that its patterns want; the
-first one in the order of the configuration wins. That is the guard against dependency confusion (README, Decisions).
+Pure rules over ``core.model.IndexPolicy``. An index *owns* the projects that it lists and that its
+patterns want; the first one in the order of the configuration wins. That is the guard against
+dependency confusion (README, Decisions).
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ page.
 
 _MOST_FILES = 2**53
 _RULES = 1
-"""The version of the rules by which pages are read. Another one has every page read again after an upgrade."""
+"""The version of the rules by which pages are read. Another one has every page read again after an
+upgrade.
+"""
 BRAKE_MIN_FILES = 5
 """Number of files that may always leave the pages within the window of the brake."""
 
@@ -150,7 +154,9 @@ class Selection:
         return self.rule_against(filename, owners) is None
 
     def rule_against(self, filename: str, owners: Collection[str] = ()) -> str | None:
-        """Return the key of the file patterns that leave ``filename`` out, or None; ``owners`` as above."""
+        """Return the key of the file patterns that leave ``filename`` out, or None; ``owners`` as
+        above.
+        """
         if self._excludes_file(filename) or any(
             self._owner_excludes[owner](filename) for owner in owners
         ):
@@ -169,8 +175,9 @@ class Selection:
 
         ``facts``: what the rules ask for; without it the patterns alone decide.
 
-        ``held`` maps held filenames to their sha256: of several offers for one filename the held one is taken, else the
-        first. ``claimed`` are the filenames that belong to the ``owners`` when this index is an overlay.
+        ``held`` maps held filenames to their sha256: of several offers for one filename the held
+        one is taken, else the first. ``claimed`` are the filenames that belong to the ``owners``
+        when this index is an overlay.
         """
         files: dict[str, ListedFile] = {}
         refusals: dict[str, FileRefusal] = {
@@ -257,7 +264,9 @@ def deferrals(
 
 
 def narrow(selected: Selected, names: Collection[str]) -> Selected:
-    """Return what of a selection has one of these file names: those that a want needs, and the held ones."""
+    """Return what of a selection has one of these file names: those that a want needs, and the held
+    ones.
+    """
     return msgspec.structs.replace(
         selected,
         files={name: file for name, file in selected.files.items() if name in names},
@@ -309,7 +318,9 @@ def _repeated_warning(names: Sequence[str]) -> Iterator[str]:
     if len(names) == 1:
         yield f"{names[0]} is listed more than once"
     elif names:
-        yield f"{names[0]} is listed more than once, and so are files in {len(names) - 1} more places"
+        yield (
+            f"{names[0]} is listed more than once, and so are files in {len(names) - 1} more places"
+        )
 
 
 def _with_yank_of(other: ListedFile, chosen: ListedFile) -> ListedFile:
@@ -353,10 +364,12 @@ _LONGEST_GAP_S = 7 * 86_400.0
 
 
 def believable_cutoff(cycle_starts: Iterable[float], *, now: float, keep_s: float) -> float | None:
-    """Return the time before which a retention of ``keep_s`` seconds has ended, or None where it can't have yet.
+    """Return the time before which a retention of ``keep_s`` seconds has ended, or None where it
+    can't have yet.
 
-    ``cycle_starts`` are the starts of the cycles, the newest first. The clock alone is not believed: between two cycles
-    at most a week passes, and at most a quarter of the retention, so that some jumps of the clock delete nothing.
+    ``cycle_starts`` are the starts of the cycles, the newest first. The clock alone is not
+    believed: between two cycles at most a week passes, and at most a quarter of the retention, so
+    that some jumps of the clock delete nothing.
     """
     return believable_end(cycle_starts, now=now, keep_s=keep_s)[0]
 

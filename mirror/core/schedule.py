@@ -12,16 +12,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import msgspec
 
 JITTER = 0.05
-"""A start is earlier or later by up to this share of the interval, so that many mirrors do not ask at the same second."""
+"""A start is earlier or later by up to this share of the interval, so that many mirrors do not ask
+at the same second.
+"""
 
 TOGETHER = 0.1
 """When a cycle starts, an index that would be due within this share of its interval joins it."""
 
 RETRY_FIRST_S = 300.0
-"""After its first failure an index is asked again after this, or after its interval where that is shorter."""
+"""After its first failure an index is asked again after this, or after its interval where that is
+shorter.
+"""
 
 RETRY_CAP_S = 3600.0
-"""An index that keeps failing is asked this often at least, or once in its interval where that is longer."""
+"""An index that keeps failing is asked this often at least, or once in its interval where that is
+longer.
+"""
 
 MAX_RETRY_AFTER_S = 6 * 3600.0
 """A longer ``Retry-After`` is not believed."""
@@ -157,7 +163,8 @@ def reloaded(
 
 
 def shifted(schedule: Schedule, jump_s: float, *, now_s: float) -> Schedule:
-    """Return the schedule after the wall's clock jumped: forwards counts as time that has passed, as after a sleep.
+    """Return the schedule after the wall's clock jumped: forwards counts as time that has passed,
+    as after a sleep.
 
     Backwards nothing changes: the steady clock has seen how long was really waited.
     """
@@ -208,7 +215,9 @@ _LEAST_JUDGED_S = _DAY_S
 
 
 def with_sample(samples: Sequence[DiskSample], new: DiskSample) -> tuple[DiskSample, ...]:
-    """Return the samples with a new one: at most one in six hours, for thirty days, none from the future."""
+    """Return the samples with a new one: at most one in six hours, for thirty days, none from the
+    future.
+    """
     kept = [s for s in samples if new.at - KEPT_SAMPLES_S <= s.at <= new.at]
     if kept and new.at - kept[-1].at < SAMPLE_EVERY_S:
         return tuple(kept)
@@ -216,7 +225,9 @@ def with_sample(samples: Sequence[DiskSample], new: DiskSample) -> tuple[DiskSam
 
 
 def growth_per_day(samples: Sequence[DiskSample], now: DiskSample) -> float | None:
-    """Return the bytes by which the file system fills each day, over the last two weeks; None where a day is not known."""
+    """Return the bytes by which the file system fills each day, over the last two weeks; None where
+    a day is not known.
+    """
     past = [s for s in samples if now.at - _JUDGED_S <= s.at <= now.at - _LEAST_JUDGED_S]
     if not past:
         return None
@@ -224,7 +235,9 @@ def growth_per_day(samples: Sequence[DiskSample], now: DiskSample) -> float | No
 
 
 def days_until_full(now: DiskSample, per_day: float | None, *, reserve: int) -> float | None:
-    """Return in how many days the free space is down to the reserve at this growth; None where it never is."""
+    """Return in how many days the free space is down to the reserve at this growth; None where it
+    never is.
+    """
     if per_day is None or per_day <= 0:
         return None
     return max(now.free - reserve, 0) / per_day

@@ -16,7 +16,9 @@ _LONGEST_PREFIX: Final = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreAddress:
-    """A bucket and the prefix of all keys of a tree; the prefix is empty or has no slash at its ends."""
+    """A bucket and the prefix of all keys of a tree; the prefix is empty or has no slash at its
+    ends.
+    """
 
     bucket: str
     prefix: str = ""

@@ -1,1 +1,3 @@
-"""One file of a project: its link and labels on a page, its name as a distribution, its metadata."""
+"""One file of a project: its link and labels on a page, its name as a distribution, its
+metadata.
+"""

@@ -53,7 +53,9 @@ def is_foreign(filename: str, project: ProjectName) -> bool:
 
 
 def _distribution_name(filename: str) -> str | None:
-    """Return the normalised name of the project that a wheel or source distribution of any ending is named after."""
+    """Return the normalised name of the project that a wheel or source distribution of any ending
+    is named after.
+    """
     if is_wheel(filename):
         try:
             return parse_wheel_filename(filename)[0]
@@ -66,12 +68,16 @@ def _distribution_name(filename: str) -> str | None:
 
 
 def belongs_to(filename: str, project: str) -> bool:
-    """Return whether ``packaging`` reads the name as that of a source distribution of the project."""
+    """Return whether ``packaging`` reads the name as that of a source distribution of the
+    project.
+    """
     return sdist_project(filename) == project
 
 
 def sdist_project(filename: str) -> str | None:
-    """Return the project that ``packaging`` reads in the name of a source distribution; None where it reads none."""
+    """Return the project that ``packaging`` reads in the name of a source distribution; None where
+    it reads none.
+    """
     try:
         return parse_sdist_filename(filename)[0]
     except (InvalidSdistFilename, InvalidVersion):

@@ -39,7 +39,9 @@ class KeptLinks(msgspec.Struct, frozen=True, kw_only=True):
     """How the state keeps the links of one index."""
 
     secret_root: str | None = None
-    """The absolute URL of the root page where its path is a secret; None where links are kept absolute."""
+    """The absolute URL of the root page where its path is a secret; None where links are kept
+    absolute.
+    """
 
     def kept(self, url: str) -> str:
         """Return the form of an absolute link that the state stores: no query, no secret.
@@ -93,7 +95,9 @@ def is_incomplete(kept: str) -> bool:
 
 
 def secret_segments(url: str) -> tuple[str, ...]:
-    """Return the parts of a secret address that must not appear: its path and each segment that is no ordinary word."""
+    """Return the parts of a secret address that must not appear: its path and each segment that is
+    no ordinary word.
+    """
     path = url.split("://", 1)[-1].partition("/")[2]
     segments = [s for s in path.split("/") if s.lower() not in _ORDINARY_SEGMENTS]
     return tuple(dict.fromkeys([*segments, *(unquote(s) for s in segments)]))

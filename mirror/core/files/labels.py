@@ -71,8 +71,8 @@ TEXT_LABELS: Final[Mapping[str, TextLabel]] = MappingProxyType(
         "provenance": TextLabel(key="provenance", read=_read_https),
     }
 )
-"""By the field of ``Labels``, in the order in which pages have them: the next one is the last. A yank
-and unknown keys are no texts.
+"""By the field of ``Labels``, in the order in which pages have them: the next one is the last. A
+yank and unknown keys are no texts.
 """
 
 FILE_KEYS: Final = frozenset(

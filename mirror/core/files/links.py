@@ -44,7 +44,10 @@ _VERSION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?\Z", re.ASCII)
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
-    """The URL that the links of a page are relative to, taken apart. Made by ``parse_base`` only."""
+    """The URL that the links of a page are relative to, taken apart.
+
+    Made by ``parse_base`` only.
+    """
 
     scheme: str
     authority: str
@@ -98,7 +101,9 @@ def last_segment(url: str) -> str:
 
 
 def is_https(url: str) -> bool:
-    """Return whether ``url`` is an absolute https URL without user info and query, byte for byte."""
+    """Return whether ``url`` is an absolute https URL without user info and query, byte for
+    byte.
+    """
     if not url.startswith("https://") or "?" in url or not _PLAIN.match(url):
         return False
     try:
@@ -109,7 +114,10 @@ def is_https(url: str) -> bool:
 
 
 def check_api_version(version: str, *, url: str) -> str | None:
-    """Return a warning for a minor version that is not known here (PEP 629). Raises ``BadPage`` unless it is 1.x."""
+    """Return a warning for a minor version that is not known here (PEP 629).
+
+    Raises ``BadPage`` unless it is 1.x.
+    """
     numbers = _VERSION.match(version.strip())
     if numbers is None or int(numbers[1]) != 1:
         raise BadPage(
@@ -118,11 +126,16 @@ def check_api_version(version: str, *, url: str) -> str | None:
         )
     if int(numbers[2] or 0) <= KNOWN_MINOR:
         return None
-    return f"the page has the API version {numbers[0]}, newer than 1.{KNOWN_MINOR}: what is new in it may be left out"
+    return (
+        f"the page has the API version {numbers[0]}, newer than 1.{KNOWN_MINOR}:"
+        " what is new in it may be left out"
+    )
 
 
 def shown_filename(listed: object) -> str:
-    """Return the name of a refused file: as it is listed where it is safe, else fit to be shown; empty for none."""
+    """Return the name of a refused file: as it is listed where it is safe, else fit to be shown;
+    empty for none.
+    """
     if not isinstance(listed, str) or not listed.strip():
         return ""
     try:
@@ -132,7 +145,9 @@ def shown_filename(listed: object) -> str:
 
 
 def known_status(status: str) -> str:
-    """Return a project's status (PEP 792); a known word counts however it is written, another one stays as it is."""
+    """Return a project's status (PEP 792); a known word counts however it is written, another one
+    stays as it is.
+    """
     word = status.strip()
     return word.lower() if word.lower() in _STATUSES else word or "active"
 
@@ -179,7 +194,9 @@ class Doubts:
 
 
 def _cleaned(href: str) -> str:
-    """Return ``href`` without blanks around it and without its fragment, percent-encoded where it has to be."""
+    """Return ``href`` without blanks around it and without its fragment, percent-encoded where it
+    has to be.
+    """
     link = href.strip(_BLANKS).partition("#")[0]
     if len(link) > MAX_LINK_LENGTH:
         raise ValueError(f"its URL is longer than {MAX_LINK_LENGTH} characters")
@@ -238,7 +255,9 @@ def _is_address(host: str) -> bool:
 
 
 def _without_dot_segments(path: str) -> str:
-    """Return an absolute path without ``.`` and ``..`` (RFC 3986, section 5.2.4); empty segments stay."""
+    """Return an absolute path without ``.`` and ``..`` (RFC 3986, section 5.2.4); empty segments
+    stay.
+    """
     if "/." not in path:
         return path
     kept: list[str] = []

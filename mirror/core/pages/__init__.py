@@ -1,1 +1,3 @@
-"""Pages of the simple repository API: parsed from JSON and HTML, rendered to both; bounded, pure."""
+"""Pages of the simple repository API: parsed from JSON and HTML, rendered to both; bounded,
+pure.
+"""

@@ -90,7 +90,10 @@ class OddDocumentError(ValueError):
 
 
 def iter_tags(html: bytes | bytearray) -> Iterator[Tag]:
-    """Yield each ``a``, ``base``, ``input`` and ``meta`` of UTF-8. Raises ``OddDocumentError``, also late."""
+    """Yield each ``a``, ``base``, ``input`` and ``meta`` of UTF-8.
+
+    Raises ``OddDocumentError``, also late.
+    """
     if len(html) <= ODD_LIMIT_BYTES:
         try:
             batches = list(_iter_batches(html))
@@ -118,7 +121,9 @@ def iter_anchors(html: bytes | bytearray) -> Iterator[tuple[dict[str, str], str]
 
 
 def _iter_batches(html: bytes | bytearray, *, with_text: bool = False) -> Iterator[bytes]:
-    """Yield flat documents that consist of the wanted tags, and of the text of anchors if wanted."""
+    """Yield flat documents that consist of the wanted tags, and of the text of anchors if
+    wanted.
+    """
     wanted: list[bytes] = []
     texts = _Texts(wanted) if with_text else None
     length = 0
@@ -153,7 +158,9 @@ class _Texts:
         self._left = 0
 
     def pass_by(self, token: re.Match[bytes]) -> None:
-        """Collect the text before a token; to be called before its tag is added to the wanted ones."""
+        """Collect the text before a token; to be called before its tag is added to the wanted
+        ones.
+        """
         lead, _, tag = token.group().partition(b"<")
         if self._is_open and lead and self._left > 0:
             self._wanted[-1] += lead[: self._left]

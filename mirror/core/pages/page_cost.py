@@ -89,7 +89,9 @@ def check_json_root(body: Body, *, url: str, max_projects: int) -> None:
 
 
 def check_json_items(projects: msgspec.Raw | bytes, *, url: str) -> None:
-    """Raise ``TooLarge`` where the list of a root page would take too much memory to be read item by item."""
+    """Raise ``TooLarge`` where the list of a root page would take too much memory to be read item
+    by item.
+    """
     text = memoryview(projects)
     items = sum(
         bytes(text[start : start + _STEP_BYTES]).count(b",")
@@ -107,5 +109,8 @@ def too_many_projects(url: str, max_projects: int) -> TooLarge:
 
 def too_costly(url: str, limit_bytes: int, found: str) -> TooLarge:
     """Return the error for a page whose values would take more memory than one page may."""
-    what = f"would take more than {limit_bytes} bytes of memory to read ({found}); no key of [limits] raises this limit"
+    what = (
+        f"would take more than {limit_bytes} bytes of memory to read ({found});"
+        " no key of [limits] raises this limit"
+    )
     return TooLarge(url=url, limit_bytes=limit_bytes, setting="", what=what)

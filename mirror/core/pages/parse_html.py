@@ -63,7 +63,9 @@ _LINKS_PER_NAME = 4
 _FILE_BYTES = 500
 """Memory of one file, in addition to its URL."""
 _LARGEST_ENCODED_BYTES = 128 << 20
-"""Maximum length of a page that is not in UTF-8: while it is recoded it takes several times its length."""
+"""Maximum length of a page that is not in UTF-8: while it is recoded it takes several times its
+length.
+"""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BASE = re.compile(rb"<base[\s/>]", re.IGNORECASE)
 _SERIAL = re.compile(rb"<!--\s*SERIAL\s+([0-9]{1,19})\s*-->\s*\Z", re.IGNORECASE)
@@ -76,7 +78,10 @@ _COMMENTS = re.compile(rb"\s*(?:<!--(?:[^-]|-(?!->))*-->\s*)*\Z")
 _MAX_OTHERS = 10_000
 _END_BYTES = 64 * 1024
 """A comment behind ``</html>`` may be as long as this."""
-_CUT = "it may have been cut: it came without a length and has no </html>, so that nothing is removed because of it"
+_CUT = (
+    "it may have been cut: it came without a length and has no </html>,"
+    " so that nothing is removed because of it"
+)
 _VERSION_META = "pypi:repository-version"
 _STATUS_META = "pypi:project-status"
 _REASON_META = "pypi:project-status-reason"
@@ -139,7 +144,10 @@ class _Head:
                 self.asks_password = True
 
     def check(self, *, url: str, lists_something: bool) -> str | None:
-        """Return the version's warning. Raises ``BadPage`` for a page that is not one of an index."""
+        """Return the version's warning.
+
+        Raises ``BadPage`` for a page that is not one of an index.
+        """
         if len(self.statuses) > 1:
             # One of them may say that nobody must use the project.
             raise BadPage(url=url, cause="it has two different values of pypi:project-status")
@@ -164,9 +172,11 @@ def parse_project_page(
     max_files: int = 1_000_000,
     has_known_end: bool = True,
 ) -> ProjectPage:
-    """Read a project's page. ``url`` is the page's final one, for relative links. Raises ``BadPage``.
+    """Read a project's page. ``url`` is the page's final one, for relative links. Raises
+    ``BadPage``.
 
-    ``has_known_end``: a cut would have been noticed by the length that was announced; else the page must end like one.
+    ``has_known_end``: a cut would have been noticed by the length that was announced; else the page
+    must end like one.
     """
     html = _as_utf8(body, charset, url=url)
     head, doubts = _Head(), Doubts()
@@ -272,7 +282,9 @@ def parse_root_page(
 def _check_links(
     links: RootLinks, count: int, *, url: str, body_bytes: int, max_projects: int
 ) -> None:
-    """Raise ``TooLarge``, ``BadPage`` where a root page takes too much memory or work to be read to its end."""
+    """Raise ``TooLarge``, ``BadPage`` where a root page takes too much memory or work to be read to
+    its end.
+    """
     if count > _FREE_LINKS + _LINKS_PER_NAME * len(links.projects):
         cause = f"of its first {count} links only {len(links.projects)} name a project anew"
         raise BadPage(url=url, cause=cause)
@@ -285,7 +297,9 @@ def _check_links(
 
 
 def _has_end(html: Body) -> bool:
-    """Return whether a document ends as a whole one does: with ``</html>``, behind it nothing but comments."""
+    """Return whether a document ends as a whole one does: with ``</html>``, behind it nothing but
+    comments.
+    """
     ends = [found.span() for found in _END.finditer(html, max(0, len(html) - _END_BYTES))]
     if not ends:
         return False
@@ -301,7 +315,10 @@ def _as_utf8(body: Body, charset: str | None, *, url: str) -> Body:
     label = (charset or "").strip().lower()
     if label in _CHARSETS:
         if len(body) > _LARGEST_ENCODED_BYTES:
-            found = f"{len(body)} bytes in {label}, which is read below {_LARGEST_ENCODED_BYTES} bytes only"
+            found = (
+                f"{len(body)} bytes in {label}, which is read below"
+                f" {_LARGEST_ENCODED_BYTES} bytes only"
+            )
             raise too_costly(url, ROOT_MEMORY_BYTES, found)
         return body.decode(label, "replace").encode("utf-8")
     return body.removeprefix(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else body
@@ -393,7 +410,9 @@ def _is_telling(file: ListedFile) -> bool:
 
 
 def _fragment_digests(fragment: str) -> Digests:
-    """Return the digests of a fragment such as ``sha256=…&egg=…``; ``%3D`` and the like are decoded once."""
+    """Return the digests of a fragment such as ``sha256=…&egg=…``; ``%3D`` and the like are decoded
+    once.
+    """
     return read_digests(_pairs(unquote(fragment))) if fragment else ()
 
 
@@ -405,7 +424,9 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _size(value: str | None, doubts: Doubts) -> int | None:
-    """Return a file's size from ``data-size``, which is no standard, but written by some servers and read by uv."""
+    """Return a file's size from ``data-size``, which is no standard, but written by some servers
+    and read by uv.
+    """
     if value is None:
         return None
     if value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= MAX_INTEGER:
@@ -436,7 +457,9 @@ def _read_text(anchor: Mapping[str, str], label: TextLabel, doubts: Doubts) -> s
 
 
 def _unknown_keys(anchor: Mapping[str, str]) -> Iterator[str]:
-    """Yield the names after ``data-`` of attributes that have no field of their own in the model."""
+    """Yield the names after ``data-`` of attributes that have no field of their own in the
+    model.
+    """
     for attribute in anchor:
         key = attribute.removeprefix("data-")
         if key and key != attribute and key not in FILE_KEYS:
@@ -444,7 +467,9 @@ def _unknown_keys(anchor: Mapping[str, str]) -> Iterator[str]:
 
 
 def _read_metadata(anchor: Mapping[str, str], doubts: Doubts) -> Digests | None:
-    """Return the core metadata from the attribute of PEP 714, else from the older one of PEP 658."""
+    """Return the core metadata from the attribute of PEP 714, else from the older one of PEP
+    658.
+    """
     for attribute in ("data-core-metadata", "data-dist-info-metadata"):
         value = anchor.get(attribute, "false").strip()
         if value.lower() == "true":

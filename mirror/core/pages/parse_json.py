@@ -62,7 +62,9 @@ from mirror.core.pages.unknown_keys import canonical_json
 from mirror.errors import BadPage, Reason, UnsafeName, shown_text
 
 MAX_DEPTH = 32
-"""Maximum nesting of an unknown value: every reader of the mirror's pages must be able to read it."""
+"""Maximum nesting of an unknown value: every reader of the mirror's pages must be able to read
+it.
+"""
 
 _PAGE_KEYS = frozenset({"meta", "name", "files", "versions", "project-status"})
 _META_KEYS = frozenset({"api-version", "_last-serial"})
@@ -119,7 +121,8 @@ def parse_project_page(
     is_whole = all(file.name for file in refused)
     if not is_whole:
         doubts.say(
-            "it lists files without a name that can be read: nothing is removed because of this page"
+            "it lists files without a name that can be read:"
+            " nothing is removed because of this page"
         )
     return ProjectPage(
         name=project,
@@ -149,11 +152,14 @@ def parse_root_page(body: Body, *, url: str, max_projects: int = 5_000_000) -> R
     broken = unreadable
     if unreadable:
         doubts.say(
-            f"it lists {unreadable} projects without a name that can be read: nothing is removed because of it"
+            f"it lists {unreadable} projects without a name that can be read:"
+            " nothing is removed because of it"
         )
     projects: dict[ProjectName, int | None] = {}
     items.reverse()
-    while items:  # emptied on the way: of a large index, the list and the mapping together would be the peak of memory
+    # emptied on the way: of a large index, the list and the mapping together would be the peak of
+    # memory
+    while items:
         item = items.pop()
         try:
             name = (
@@ -303,7 +309,9 @@ def _read_item(raw: msgspec.Raw, doubts: Doubts) -> dict[str, Any]:
 
 
 def _readable_keys(raw: msgspec.Raw) -> dict[str, Any]:
-    """Return the keys of an object that can't be read as a whole, such as one with a number that is too large."""
+    """Return the keys of an object that can't be read as a whole, such as one with a number that is
+    too large.
+    """
     found: dict[str, Any] = {}
     is_long = _length(raw) > MAX_FILE_BYTES
     with contextlib.suppress(*_UNREADABLE):

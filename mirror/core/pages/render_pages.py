@@ -35,10 +35,12 @@ from mirror.core.words.direction_marks import HTML_REFERENCES, escape_marks_in_j
 
 RENDERER: Final = 3
 
-# Always 1.4: each file has its size (1.1), versions are listed (1.1), provenance (1.3) and status (1.4) are carried.
+# Always 1.4: each file has its size (1.1), versions are listed (1.1), provenance (1.3) and status
+# (1.4) are carried.
 API_VERSION: Final = "1.4"
 
-# Field of Labels, key in JSON, name in HTML: two labels are written before the yank, the others last.
+# Field of Labels, key in JSON, name in HTML: two labels are written before the yank, the others
+# last.
 _TEXTS: Final = tuple((name, label.key, label.attribute) for name, label in TEXT_LABELS.items())
 _FIRST_TEXTS, _LAST_TEXTS = _TEXTS[:2], _TEXTS[2:]
 
@@ -54,8 +56,9 @@ _PROJECTS_PER_CHUNK: Final = 2000
 
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
 _PLAIN = re.compile(r"[A-Za-z0-9 _.,:;+=!~*@/()\[\]{}|^%$#?-]*").fullmatch
-# Character references of other control characters mean something else or nothing in HTML; raw they may steer a
-# terminal. A tab or line break is kept as a reference, so that one anchor stays on one line.
+# Character references of other control characters mean something else or nothing in HTML; raw they
+# may steer a terminal. A tab or line break is kept as a reference, so that one anchor stays on one
+# line.
 _ESCAPES: Final[Mapping[int, str]] = {
     **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\ufffd"),
     **{ord(char): f"&#{ord(char)};" for char in "\t\n\r"},
@@ -89,13 +92,18 @@ def render_project(view: ProjectView) -> RenderedPage:
 
 
 def blob_url(sha256: Sha256, filename: str) -> str:
-    """Return the relative link from a project's page to a blob; all but unreserved characters are percent-encoded."""
+    """Return the relative link from a project's page to a blob; all but unreserved characters are
+    percent-encoded.
+    """
     name = filename if _UNRESERVED(filename) else quote(filename, safe="")
     return f"../../files/{sha256[:2]}/{sha256[2:4]}/{sha256}/{name}"
 
 
 def iter_root_html(projects: Iterable[tuple[ProjectName, int]], serial: int) -> Iterator[bytes]:
-    """Yield the HTML root page in chunks. ``projects``: (name, revision of its last change), sorted by name."""
+    """Yield the HTML root page in chunks.
+
+    ``projects``: (name, revision of its last change), sorted by name.
+    """
     yield _head("Simple index", (("pypi:repository-version", API_VERSION),))
     remaining = iter(projects)
     while lines := [
@@ -106,8 +114,11 @@ def iter_root_html(projects: Iterable[tuple[ProjectName, int]], serial: int) -> 
 
 
 def iter_root_json(projects: Iterable[tuple[ProjectName, int]], serial: int) -> Iterator[bytes]:
-    """Yield the JSON root page in chunks; each project carries its own ``_last-serial``, as PyPI's does."""
-    yield f'{{"meta":{{"api-version":"{API_VERSION}","_last-serial":{serial}}},"projects":['.encode()
+    """Yield the JSON root page in chunks; each project carries its own ``_last-serial``, as PyPI's
+    does.
+    """
+    meta = f'{{"api-version":"{API_VERSION}","_last-serial":{serial}}}'
+    yield f'{{"meta":{meta},"projects":['.encode()
     remaining = iter(projects)
     separator = ""
     # A ProjectName needs no escaping: it consists of letters, digits and "-".
@@ -202,7 +213,8 @@ def _head(title: str, metas: Iterable[tuple[str, str]]) -> bytes:
         f'<meta name="{name}" content="{_escape(content)}">\n' for name, content in metas
     )
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{lines}<title>{title}</title>\n'
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"{lines}<title>{title}</title>\n"
         f"</head>\n<body>\n<h1>{title}</h1>\n"
     ).encode("utf-8", "replace")
 
@@ -220,8 +232,9 @@ def _anchor(entry: Entry, url: str) -> str:
     if labels.yanked is not None:
         attributes += f' data-yanked="{_escape(labels.yanked)}"'
     if entry.metadata_sha256:
-        # Without data-dist-info-metadata (PEP 658): pip 22.3 to 23.1 read the metadata by it, and refuse each project whose
-        # metadata spells its name in another way than the link («inconsistent Name»).
+        # Without data-dist-info-metadata (PEP 658): pip 22.3 to 23.1 read the metadata by it, and
+        # refuse each project whose metadata spells its name in another way than the link
+        # («inconsistent Name»).
         attributes += f' data-core-metadata="sha256={entry.metadata_sha256}"'
     for name, _, attribute in _LAST_TEXTS:
         if (text := getattr(labels, name)) is not None:
@@ -282,7 +295,9 @@ def _version_text(filename: str) -> str | None:
 
 
 def _parse_version(filename: str, project: ProjectName) -> Version | None:
-    """Return the version in a wheel's or sdist's name; None for another project's or an odd name."""
+    """Return the version in a wheel's or sdist's name; None for another project's or an odd
+    name.
+    """
     try:
         if filename.endswith(".whl"):
             name, version, _, _ = parse_wheel_filename(filename)

@@ -150,7 +150,9 @@ class RootLinks:
         return None if below == f"{project}/" else below
 
     def _put(self, project: ProjectName, address: str | None, *, is_foreign: bool = False) -> None:
-        """Keep an address; of two for one project the usual one, else the first that may be asked."""
+        """Keep an address; of two for one project the usual one, else the first that may be
+        asked.
+        """
         if project not in self.projects or (project in self._unreachable and not is_foreign):
             self.projects[project] = None
             self.kept_bytes += (

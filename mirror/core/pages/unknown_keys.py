@@ -22,7 +22,9 @@ _LINK_WITH_QUERY = re.compile(r"(?:\.{0,2}/[^\s?]*\?|[^\s?]+\?[^\s=]*=)\S*\Z")
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:
-    """Return unknown keys as a JSON object with sorted keys, its URLs without user info and query."""
+    """Return unknown keys as a JSON object with sorted keys, its URLs without user info and
+    query.
+    """
     return msgspec.json.encode(without_url_secrets(value), order="sorted").decode()
 
 

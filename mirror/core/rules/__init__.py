@@ -1,1 +1,4 @@
-"""Rules: which listed files may come in, and when. Pure: time, first sights and advisories are arguments."""
+"""Rules: which listed files may come in, and when.
+
+Pure: time, first sights and advisories are arguments.
+"""

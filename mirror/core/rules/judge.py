@@ -48,7 +48,9 @@ class RuleFacts(msgspec.Struct, frozen=True, kw_only=True):
     sights: Mapping[Sight, float] = {}
     """When each listed digest was seen first."""
     held: Collection[str] = ()
-    """Names under which the pages publish a file, also one with other bytes than the listed ones."""
+    """Names under which the pages publish a file, also one with other bytes than the listed
+    ones.
+    """
     replaced: Collection[str] = ()
     """Those of ``held`` of which the index lists other bytes."""
     known: Collection[str] = ()
@@ -227,7 +229,9 @@ class RuleBook:
     def _displace(
         self, files: Mapping[str, ListedFile], facts: RuleFacts, out: dict[str, RuleVerdict]
     ) -> None:
-        """Keep out the files of all but the newest versions, of those that all other rules leave."""
+        """Keep out the files of all but the newest versions, of those that all other rules
+        leave.
+        """
         most = self.rules.newest
         if not most or facts.needed is None:
             return

@@ -1,4 +1,6 @@
-"""The rules of one index as values, in the order in which they are named where several keep a file out."""
+"""The rules of one index as values, in the order in which they are named where several keep a file
+out.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ RULE_KEYS = (
     PLATFORMS,
     EXCLUDE_VULNERABLE,
 )
-"""The keys that leave files out, in the order of the configuration: of several the first is named."""
+"""The keys that leave files out, in the order of the configuration: of several the first is
+named.
+"""
 
 
 class Admitted(Enum):
@@ -69,7 +73,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[tuple[ProjectName, str], ...] = ()
     """Specifiers; all those of a project apply."""
     platform_tags: frozenset[str] | None = None
-    """The tags of all targets, such as ``cp311-cp311-linux_x86_64``; None: wheels are not judged by tags."""
+    """The tags of all targets, such as ``cp311-cp311-linux_x86_64``; None: wheels are not judged by
+    tags.
+    """
     exclude_vulnerable: Level = Level.NONE
     ignore_advisories: tuple[str, ...] = ()
 

@@ -7,21 +7,37 @@ from mirror.errors import Reason
 ADVICE = {
     Reason.DIGEST_MISMATCH: "if it stays so, tell the index's operator: bytes and listing differ",
     Reason.SIZE_MISMATCH: "if it stays so, tell the index's operator: bytes and listing differ",
-    Reason.NOT_FOUND: "if it stays so, tell the index's operator, or leave it out: exclude-projects, exclude-files",
+    Reason.NOT_FOUND: (
+        "if it stays so, tell the index's operator, or leave it out: exclude-projects,"
+        " exclude-files"
+    ),
     Reason.NOT_OFFERED: "check the name, or take it out of projects or files",
-    Reason.NOT_SERVED: "look at the rule that leaves its files out (`mirror explain NAME`), or have a later index add to"
-    " it with overlay = true",
+    Reason.NOT_SERVED: (
+        "look at the rule that leaves its files out (`mirror explain NAME`),"
+        " or have a later index add to it with overlay = true"
+    ),
     Reason.WITHHELD: "it comes by itself once it is released, there is nothing to do",
     Reason.DENIED: "ask the index's operator why, or leave it out: exclude-projects, exclude-files",
     Reason.UNREACHABLE: "if it stays so, check network, proxy and the index's status",
-    Reason.REDIRECT_REFUSED: "if that host is right, see page-hosts (for pages) and allow-private; else tell the index's operator",
+    Reason.REDIRECT_REFUSED: (
+        "if that host is right, see page-hosts (for pages) and allow-private;"
+        " else tell the index's operator"
+    ),
     Reason.BAD_PAGE: "check the index's url (it often ends in /simple/), or tell its operator",
-    Reason.BAD_FILE: "if it stays so, tell the index's operator, or leave it out with exclude-files",
+    Reason.BAD_FILE: (
+        "if it stays so, tell the index's operator, or leave it out with exclude-files"
+    ),
     Reason.UNSAFE_NAME: "it is never mirrored; exclude-files leaves it out of this list",
     Reason.TOO_LARGE: "raise the limit that is named, or leave it out with exclude-files",
     Reason.REFUSED_UNHASHED: 'to take it all the same, say unhashed = "pin" for this index',
-    Reason.UNRESOLVED: "`mirror check` names each gap: change the want, or add an index that offers what is missing",
-    Reason.SHRINK: "if so much is right to leave, run `mirror sync --once --allow-shrink`; else look at the index",
+    Reason.UNRESOLVED: (
+        "`mirror check` names each gap: change the want,"
+        " or add an index that offers what is missing"
+    ),
+    Reason.SHRINK: (
+        "if so much is right to leave, run `mirror sync --once --allow-shrink`;"
+        " else look at the index"
+    ),
     Reason.STORAGE: "free some space, or make it writable",
     Reason.NO_SPACE: "free some space, or use a larger disk; the next cycle tries it again",
     Reason.INTERNAL: "this is a bug of this program: please report it with what the log says",

@@ -25,7 +25,9 @@ def counted(count: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time to the precision that matters: ``3 s``, ``12 min``, ``5 h``, ``3 days``."""
+    """Return a length of time to the precision that matters: ``3 s``, ``12 min``, ``5 h``, ``3
+    days``.
+    """
     if seconds < 0.95:
         return f"{max(seconds, 0):.1f} s"
     for limit, unit, divisor in ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600)):

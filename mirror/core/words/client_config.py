@@ -80,7 +80,10 @@ def _pipenv(address: ClientAddress) -> list[str]:
 _RENDERED: Mapping[str, tuple[tuple[str, ...], Callable[[ClientAddress], list[str]]]] = {
     "pip": (
         (
-            "# pip: ~/.config/pip/pip.conf for one user, /etc/pip.conf for all. Add no extra-index-url:",
+            (
+                "# pip: ~/.config/pip/pip.conf for one user, /etc/pip.conf for all."
+                " Add no extra-index-url:"
+            ),
             "# pip takes the highest version of all indexes.",
             "# A password is read from ~/.netrc: machine HOST login USER password PASSWORD",
         ),
@@ -88,16 +91,25 @@ _RENDERED: Mapping[str, tuple[tuple[str, ...], Callable[[ClientAddress], list[st
     ),
     "uv": (
         (
-            "# uv: ~/.config/uv/uv.toml for one user, /etc/uv/uv.toml for all; in a pyproject.toml:",
+            (
+                "# uv: ~/.config/uv/uv.toml for one user, /etc/uv/uv.toml for all;"
+                " in a pyproject.toml:"
+            ),
             "# [[tool.uv.index]].",
-            f"# A password is read from UV_INDEX_{_UPPER}_USERNAME and UV_INDEX_{_UPPER}_PASSWORD, or ~/.netrc.",
+            (
+                f"# A password is read from UV_INDEX_{_UPPER}_USERNAME and"
+                f" UV_INDEX_{_UPPER}_PASSWORD, or ~/.netrc."
+            ),
         ),
         _uv,
     ),
     "poetry": (
         (
             "# Poetry: add this to pyproject.toml. As a primary source it replaces PyPI.",
-            f"# A password is read from POETRY_HTTP_BASIC_{_UPPER}_USERNAME and POETRY_HTTP_BASIC_{_UPPER}_PASSWORD,",
+            (
+                f"# A password is read from POETRY_HTTP_BASIC_{_UPPER}_USERNAME and"
+                f" POETRY_HTTP_BASIC_{_UPPER}_PASSWORD,"
+            ),
             f"# or from the keyring, where `poetry config http-basic.{NAME} USER` puts it.",
         ),
         _poetry,
@@ -111,8 +123,14 @@ _RENDERED: Mapping[str, tuple[tuple[str, ...], Callable[[ClientAddress], list[st
     ),
     "hatch": (
         (
-            "# Hatch: add this to pyproject.toml. Hatch installs by pip or uv, and its own environments",
-            "# (hatch-build, hatch-test, …) take what pip.conf and uv.toml say: configure these too.",
+            (
+                "# Hatch: add this to pyproject.toml. Hatch installs by pip or uv,"
+                " and its own environments"
+            ),
+            (
+                "# (hatch-build, hatch-test, …) take what pip.conf and uv.toml say:"
+                " configure these too."
+            ),
             "# A password is read from ~/.netrc: machine HOST login USER password PASSWORD",
         ),
         _hatch,

@@ -1,4 +1,5 @@
-"""Characters that turn the direction of text around, so that a name or a reason reads as something that it is not.
+"""Characters that turn the direction of text around, so that a name or a reason reads as something
+that it is not.
 
 Their data stays the same: they are escaped in the way of each format, never left out.
 """

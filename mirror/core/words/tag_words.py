@@ -1,6 +1,7 @@
 """File names of distributions in words: where a wheel runs; pure.
 
-The words stand in the order system, interpreter, C library: «Linux x86-64, CPython 3.12, glibc ≥ 2.28».
+The words stand in the order system, interpreter, C library: «Linux x86-64, CPython 3.12, glibc ≥
+2.28».
 """
 
 from __future__ import annotations
