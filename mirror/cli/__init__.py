@@ -24,7 +24,10 @@ _STORAGE = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code. ``arguments`` are those of the process by default."""
+    """Run the program and return its exit code.
+
+    ``arguments`` are those of the process by default.
+    """
     if arguments is None:
         gc.set_threshold(*_RARELY)
     given = list(sys.argv[1:] if arguments is None else arguments)

@@ -1,6 +1,7 @@
 """All commands of the program, and where each is; a new group of commands is added here.
 
-A command is a function that takes the ``GlobalOptions`` first and returns an ``ExitCode``; its docstring is its help.
+A command is a function that takes the ``GlobalOptions`` first and returns an ``ExitCode``; its
+docstring is its help.
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def shown_bytes(
     total: int, what: str, console: Console | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs, and yield a function that advances it by a number of bytes."""
+    """Show a bar while the block runs, and yield a function that advances it by a number of
+    bytes.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -1,5 +1,5 @@
-"""``mirror list --fallback``: the versions that the first index lacks and a later one gave, as the list
-of requirements in which a vendor takes requests.
+"""``mirror list --fallback``: the versions that the first index lacks and a later one gave, as the
+list of requirements in which a vendor takes requests.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Groups of commands, and the groups of one command for those that run often.
 
-A timer runs ``sync --once`` and ``verify`` every few minutes, and a monitor ``status``. To import all
-other commands and to describe them to typer takes 0.05 s of CPU, a tenth of an idle cycle; the group
-of one command understands the same arguments for that command.
+A timer runs ``sync --once`` and ``verify`` every few minutes, and a monitor ``status``. To import
+all other commands and to describe them to typer takes 0.05 s of CPU, a tenth of an idle cycle; the
+group of one command understands the same arguments for that command.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ _WORDS_OF_C = ("without exception set", "without setting an exception")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out; where it does, no thread is started and no library loaded either."""
+    """Tell whether memory ran out; where it does, no thread is started and no library loaded
+    either.
+    """
     return any(_is_memory(one) for one in _chain(error))
 
 
@@ -24,8 +26,14 @@ def memory_limit() -> str:
     """Return a sentence that says that memory ran out, which limit it was, and what to do."""
     limit_bytes = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit_bytes == resource.RLIM_INFINITY:
-        return "memory ran out: give the program more of it (MemoryMax= of its unit or container, or the machine's own)"
-    return f"memory ran out: RLIMIT_AS allows {limit_bytes} bytes (`ulimit -v`, LimitAS= of the unit); raise it"
+        return (
+            "memory ran out: give the program more of it (MemoryMax= of its unit or container,"
+            " or the machine's own)"
+        )
+    return (
+        f"memory ran out: RLIMIT_AS allows {limit_bytes} bytes (`ulimit -v`,"
+        " LimitAS= of the unit); raise it"
+    )
 
 
 def write_memory_limit() -> None:

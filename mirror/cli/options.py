@@ -95,9 +95,10 @@ class GlobalOptions:
     def load_tree_config(self, *, needs_settings: bool = False) -> Config:
         """Return the configuration for a command that needs no more than the tree.
 
-        With ``--root`` and no ``--config``, a configuration found in a usual place counts only if it is this tree's; else
-        everything is as by default, and there are no indexes. One that is broken counts as not there, unless the command
-        ``needs_settings``, such as a retention, that it may have for this root.
+        With ``--root`` and no ``--config``, a configuration found in a usual place counts only if
+        it is this tree's; else everything is as by default, and there are no indexes. One that is
+        broken counts as not there, unless the command ``needs_settings``, such as a retention, that
+        it may have for this root.
         """
         from mirror.config import config_for_tree, config_of_root
         from mirror.errors import ConfigError
@@ -186,9 +187,11 @@ _PARAMETERS: Mapping[str, Any] = {
 def with_global_options(
     command: Callable[Concatenate[GlobalOptions, P], ExitCode | None],
 ) -> Callable[..., None]:
-    """Return ``command`` as typer wants it: with the global options in its signature, its result the exit code.
+    """Return ``command`` as typer wants it: with the global options in its signature, its result
+    the exit code.
 
-    ``command`` takes the ``GlobalOptions`` first, then its own parameters; the log is configured when it starts.
+    ``command`` takes the ``GlobalOptions`` first, then its own parameters; the log is configured
+    when it starts.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
@@ -202,7 +205,9 @@ def with_global_options(
 
 
 def group_callback(help_text: str) -> Callable[..., None]:
-    """Return the callback of a group of commands: it takes the global options, and without a command shows the help."""
+    """Return the callback of a group of commands: it takes the global options, and without a
+    command shows the help.
+    """
 
     def run(ctx: typer.Context, **values: Any) -> None:
         _merge(ctx, values)
@@ -234,7 +239,9 @@ def _configure_logging(options: GlobalOptions) -> None:
 def _as_typer_function(
     run: Callable[..., None], named: Callable[..., Any], own: list[inspect.Parameter]
 ) -> Callable[..., None]:
-    """Give ``run`` the signature that typer reads: the context, ``own``, then the global options."""
+    """Give ``run`` the signature that typer reads: the context, ``own``, then the global
+    options.
+    """
     context = inspect.Parameter(
         "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
     )

@@ -1,4 +1,6 @@
-"""The results of a command on its terminal: lines of output, and lines of errors without secrets."""
+"""The results of a command on its terminal: lines of output, and lines of errors without
+secrets.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +67,8 @@ def write_error(line: str) -> None:
 def write_out(text: str, *, end: str = "\n") -> None:
     """Print ``text`` as a line of the command's result, or with another ``end`` as a part of one.
 
-    Raises ``TreeError`` if standard output can't be written.
-    A reader that has seen enough (``| head``) is no error, and takes nothing from the command's exit code.
+    Raises ``TreeError`` if standard output can't be written. A reader that has seen enough (``|
+    head``) is no error, and takes nothing from the command's exit code.
     """
     if sys.stdout is None:
         return
@@ -90,7 +92,9 @@ def write_json(value: Any) -> None:
 
 
 def own_command() -> str:
-    """Return the command that runs now, as a shell reads it; the program by its full path, since another user runs it."""
+    """Return the command that runs now, as a shell reads it; the program by its full path, since
+    another user runs it.
+    """
     path = Path(sys.argv[0])
     if path.name == "__main__.py":
         program = [sys.executable, "-m", "mirror"]

@@ -142,7 +142,9 @@ def _counts(counters: IndexCounters, came: int) -> str:
 
 @asynccontextmanager
 async def shown_progress(cycle: Cycle, console: Console | None = None) -> AsyncIterator[None]:
-    """Show the cycle's progress on stderr, or ``console``, while the block runs; then leave nothing of it behind."""
+    """Show the cycle's progress on stderr, or ``console``, while the block runs; then leave nothing
+    of it behind.
+    """
     import anyio
     from rich.console import Console
     from rich.live import Live

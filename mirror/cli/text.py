@@ -44,7 +44,9 @@ def remaining(seconds: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
-    """Return lines with aligned columns, the first row the head; columns of ``right`` are aligned to the right."""
+    """Return lines with aligned columns, the first row the head; columns of ``right`` are aligned
+    to the right.
+    """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(
@@ -56,9 +58,11 @@ def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset())
 
 
 def folded(lines: Iterable[str], width: int | None) -> list[str]:
-    """Break lines between words so that they fit ``width`` columns; None, for a pipe, leaves them whole.
+    """Break lines between words so that they fit ``width`` columns; None, for a pipe, leaves them
+    whole.
 
-    The indentation of a line is kept, a path or URL is never broken, and an aligned table stays as it is.
+    The indentation of a line is kept, a path or URL is never broken, and an aligned table stays as
+    it is.
     """
     out: list[str] = []
     for line in lines:

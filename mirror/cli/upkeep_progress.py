@@ -62,7 +62,9 @@ def describe_verification(found: Verification, elapsed_s: float) -> str:
 
 @contextmanager
 def shown_verification(found: Verification, console: Console | None = None) -> Iterator[None]:
-    """Show the progress on stderr, or ``console``, while the block runs; then leave nothing of it behind."""
+    """Show the progress on stderr, or ``console``, while the block runs; then leave nothing of it
+    behind.
+    """
     from rich.console import Console
     from rich.live import Live
 

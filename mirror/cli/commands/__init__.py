@@ -1,1 +1,3 @@
-"""The commands: arguments become one use case, its result is printed, and one exit code is returned."""
+"""The commands: arguments become one use case, its result is printed, and one exit code is
+returned.
+"""

@@ -1,7 +1,7 @@
 """``mirror check``: the proof that wants install from the published pages.
 
-Works from the tree and the state, without a lock; asks no index. ``--json`` prints one object on one
-line, ``{"format": 1, "results": […]}``.
+Works from the tree and the state, without a lock; asks no index. ``--json`` prints one object on
+one line, ``{"format": 1, "results": […]}``.
 """
 
 from __future__ import annotations

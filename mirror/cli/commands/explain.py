@@ -1,7 +1,7 @@
 """``mirror explain``: why one project or file is here, or is not.
 
-Works from the state alone, without a lock; asks no index. ``--json`` prints ``{"format": 1, "project": {…}}`` with the
-object of ``mirror list``; of a file, its project with that file alone.
+Works from the state alone, without a lock; asks no index. ``--json`` prints ``{"format": 1,
+"project": {…}}`` with the object of ``mirror list``; of a file, its project with that file alone.
 """
 
 from __future__ import annotations
@@ -97,7 +97,10 @@ def _words_of_wants(wants: Sequence[str], *, is_needed_only: bool) -> list[str]:
 
 
 async def _find(store: Store, name: str) -> tuple[ProjectPart, str]:
-    """Return the project that is meant, and the filename where a file is. Raises ``ConfigError``."""
+    """Return the project that is meant, and the filename where a file is.
+
+    Raises ``ConfigError``.
+    """
     from mirror.core.names import normalize_project, projects_of_filename
     from mirror.errors import ConfigError, UnsafeName
     from mirror.state.listing.sources import load_sources

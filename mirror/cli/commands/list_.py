@@ -3,8 +3,9 @@
 Works from the state alone, without a lock; asks no index. ``--json`` prints one object on one
 line::
 
-    {"format": 1, "projects": [{"project": "p", "indexes": [{"name": "default", "lists": true, "owns": true}],
-     "held": ["p-1.0.tar.gz"], "left_out": [{"filename": "p-1.0.zip", "rule": "exclude-files"}], "wants": []}]}
+    {"format": 1, "projects": [{"project": "p",
+     "indexes": [{"name": "default", "lists": true, "owns": true}], "held": ["p-1.0.tar.gz"],
+     "left_out": [{"filename": "p-1.0.zip", "rule": "exclude-files"}], "wants": []}]}
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""``mirror snapshot create|list|diff|promote|delete``: named states of the tree, and channels that show one of them."""
+"""``mirror snapshot create|list|diff|promote|delete``: named states of the tree, and channels that
+show one of them.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +57,8 @@ def create(
         write_json({"format": 1, "snapshot": _row_json(row, [])})
     else:
         write_out(
-            f"snapshot {name}: {counted(row.projects, 'project')}, {counted(row.files, 'file')} ({size(row.bytes)});"
-            f" served at snapshots/{name}/simple/"
+            f"snapshot {name}: {counted(row.projects, 'project')}, {counted(row.files, 'file')}"
+            f" ({size(row.bytes)}); served at snapshots/{name}/simple/"
         )
     return ExitCode.OK
 
@@ -143,7 +145,9 @@ def promote(
     accept_withdrawn: _ACCEPT_WITHDRAWN = False,
     json: _JSON = False,
 ) -> ExitCode:
-    """Let a channel show a snapshot, at once for all readers; an older one again is the way back."""
+    """Let a channel show a snapshot, at once for all readers; an older one again is the way
+    back.
+    """
     import anyio
 
     from mirror.upkeep import snapshot as work

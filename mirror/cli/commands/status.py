@@ -99,7 +99,9 @@ async def _load_credentials(
 
 
 def _is_not_asked(index: IndexConfig, env: Mapping[str, str]) -> bool:
-    """Return whether the last cycle knows more of a credential: it would take a command, or systemd has it for itself."""
+    """Return whether the last cycle knows more of a credential: it would take a command, or systemd
+    has it for itself.
+    """
     from mirror.config import credential_names
 
     if index.auth is None:

@@ -105,7 +105,9 @@ def _fork_server() -> AbstractContextManager[ForkServer | None]:
 
 
 def _refuse_unwanted(config: Config, names: Sequence[ProjectName], indexes: Sequence[str]) -> None:
-    """Raise ``ConfigError`` for a project that the patterns of each index leave out: no request is made for it."""
+    """Raise ``ConfigError`` for a project that the patterns of each index leave out: no request is
+    made for it.
+    """
     from mirror.core.policy import compile_selections
 
     selections = compile_selections([index.policy(config.limits) for index in config.indexes])

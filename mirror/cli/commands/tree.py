@@ -1,8 +1,9 @@
 """``mirror tree``: move a tree between disks and object stores.
 
-``copy --json`` prints one object: ``{"format": 1, "projects": 1, "snapshots": 0, "files": 2, "copied":
-2, "present": 0, "bytes_copied": 3, "damage": [{"path": "…", "detail": "…"}]}``; ``adopt --json``: ``{"format": 1,
-"is_rebuilt": false, "projects": 1, "files": 2, "lost": [], "foreign": []}``.
+``copy --json`` prints one object: ``{"format": 1, "projects": 1, "snapshots": 0, "files": 2,
+"copied": 2, "present": 0, "bytes_copied": 3, "damage": [{"path": "…", "detail": "…"}]}``; ``adopt
+--json``: ``{"format": 1, "is_rebuilt": false, "projects": 1, "files": 2, "lost": [], "foreign":
+[]}``.
 """
 
 from __future__ import annotations

@@ -103,7 +103,8 @@ def prune(
         parts = [f"{counted(gone.blobs, 'file')} ({size(gone.bytes)}) whose retention has ended"]
         if gone.leftovers:
             parts.append(
-                f"{counted(gone.leftovers, 'leftover')} ({size(gone.leftover_bytes)}) that no row knows"
+                f"{counted(gone.leftovers, 'leftover')} ({size(gone.leftover_bytes)})"
+                " that no row knows"
             )
         if gone.entries:
             parts.append(f"{counted(gone.entries, 'row')} of old history")
@@ -186,17 +187,20 @@ def _show_verification(found: Verification, *, repair: bool) -> None:
         checked += f"; {counted(found.leftovers, 'leftover')} that `mirror prune` takes away"
     if found.rebuilt:
         write_out(
-            "the state was rebuilt from the tree; the next `mirror sync --once` claims its files for their indexes"
+            "the state was rebuilt from the tree; the next `mirror sync --once` claims its files"
+            " for their indexes"
         )
     if not found.findings:
         write_out(f"{checked}: all whole")
     elif repair:
         write_out(
-            f"{checked}: {len(found.findings)} damaged, {found.repaired} mended, {len(found.lost)} still missing"
+            f"{checked}: {len(found.findings)} damaged, {found.repaired} mended,"
+            f" {len(found.lost)} still missing"
         )
     else:
         write_out(
-            f"{checked}: {len(found.findings)} damaged; `mirror verify --repair` mends what can be mended"
+            f"{checked}: {len(found.findings)} damaged;"
+            " `mirror verify --repair` mends what can be mended"
         )
 
 

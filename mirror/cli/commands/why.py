@@ -1,7 +1,8 @@
 """``mirror why``: which want needs a project, by which chain of requirements, in which target.
 
 Works from the state of the last cycle, without a lock. ``--json`` prints one object on one line,
-``{"format": 1, "paths": [{"want": "apps", "target": "…", "path": ["fastapi[all]", "httpx>=0.23"]}]}``.
+``{"format": 1, "paths": [{"want": "apps", "target": "…", "path": ["fastapi[all]",
+"httpx>=0.23"]}]}``.
 """
 
 from __future__ import annotations

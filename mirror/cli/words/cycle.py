@@ -34,7 +34,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     store: str | None = None
     """The address of the object store that has the tree; None: it lies on the disk."""
     options: str
-    """Options that other commands need for this mirror: empty, ``--root DIR`` or ``--config FILE``."""
+    """Options that other commands need for this mirror: empty, ``--root DIR`` or ``--config
+    FILE``.
+    """
 
     def command(self, name: str) -> str:
         """Return a command to type."""
@@ -68,7 +70,10 @@ def _index_line(index: IndexCounters, ended: MirrorError | None) -> str:
         return f"{index.name}: {done + '; ' if done else ''}stopped: {ended}"
     failed = f"; {counted(index.files_failed, 'file')} failed" if index.files_failed else ""
     if index.waits:
-        waits = "waits, since the root of an earlier index was never read: no new project comes from it until then"
+        waits = (
+            "waits, since the root of an earlier index was never read:"
+            " no new project comes from it until then"
+        )
         return f"{index.name}: {done + '; ' if done else ''}{waits}{failed}"
     nothing = (
         f"nothing new in {counted(index.projects_listed, 'project')}"
@@ -99,7 +104,9 @@ def _changes(index: IndexCounters) -> list[str]:
 
 
 def _state_line(index: IndexCounters) -> str:
-    """Return the missing and the unusual files of the pages, in words; empty where there are none."""
+    """Return the missing and the unusual files of the pages, in words; empty where there are
+    none.
+    """
     told = (
         (index.files_skipped, "left out by the configuration"),
         (index.files_absent, "missing upstream, served until the next look confirms it"),
@@ -123,10 +130,14 @@ def _stuck_worker(event: Mapping[str, str]) -> str:
     """Return a sentence about a worker process that did nothing any more."""
     files = f" (files: {event['files']})" if event["files"] else ""
     if event["outcome"] == "killed":
-        return f"worker process {event['pid']} was stuck and killed; its work was done elsewhere{files}"
+        return (
+            f"worker process {event['pid']} was stuck and killed;"
+            f" its work was done elsewhere{files}"
+        )
     return (
-        f"worker process {event['pid']} is stuck and can't be killed; its work was done elsewhere{files}, and nothing"
-        " touches the staging files that it may still write to: look at the disk or network share it waits for"
+        f"worker process {event['pid']} is stuck and can't be killed; its work was done"
+        f" elsewhere{files}, and nothing touches the staging files that it may still write to:"
+        " look at the disk or network share it waits for"
     )
 
 
@@ -152,13 +163,13 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
                     lines.append(f"Warning: {_empty_index(event)}")
                 case "all-pages-missing":
                     lines.append(
-                        f"Warning: {event['index']}: every page answered that it is not there: is the index's url right?"
-                        " devpi's ends in +simple/"
+                        f"Warning: {event['index']}: every page answered that it is not there:"
+                        " is the index's url right? devpi's ends in +simple/"
                     )
                 case "owner-changed":
                     lines.append(
-                        f"Warning: {event['project']} now comes from {event['to']} instead of {event['from']}:"
-                        " make sure that you expect that"
+                        f"Warning: {event['project']} now comes from {event['to']} instead of"
+                        f" {event['from']}: make sure that you expect that"
                     )
                 case "page-origin-changed":
                     page = (
@@ -172,8 +183,8 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
                     lines.append(f"Warning: {event['index']}: {_stuck_worker(event)}")
                 case "failures-cut":
                     lines.append(
-                        f"Warning: the report has {event['reported']} of {event['failures']} failures;"
-                        " `mirror explain PROJECT` knows all of a project"
+                        f"Warning: the report has {event['reported']} of {event['failures']}"
+                        " failures; `mirror explain PROJECT` knows all of a project"
                     )
                 case "names-unread":
                     lines.append(
@@ -181,8 +192,8 @@ def _event_lines(events: Iterable[dict[str, str]]) -> list[str]:
                     )
                 case "index-left":
                     lines.append(
-                        f"Warning: index {event['index']} left the configuration; its {event['projects']} projects stay"
-                        " until a cycle with --allow-shrink"
+                        f"Warning: index {event['index']} left the configuration; its"
+                        f" {event['projects']} projects stay until a cycle with --allow-shrink"
                     )
                 case _:
                     lines.append(
@@ -261,7 +272,10 @@ def _outcome_lines(report: Report, place: Place) -> list[str]:
             return [_nothing_read(report)]
         case Outcome.PARTIAL:
             return [
-                f"Mirror partial: what is named above is tried again in the next cycle. {place.command('status')} shows it."
+                (
+                    "Mirror partial: what is named above is tried again in the next cycle."
+                    f" {place.command('status')} shows it."
+                )
             ]
         case Outcome.COMPLETE:
             return [_complete(report, place)]

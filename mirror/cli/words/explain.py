@@ -1,4 +1,7 @@
-"""Why a project or a file is held or not, in sentences. Pure: values from the state in, lines out."""
+"""Why a project or a file is held or not, in sentences.
+
+Pure: values from the state in, lines out.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ def describe_file(
     left_at: float | None,
     advice: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
-    """Return whether a file is held and why not; ``left_at``: when it left the pages, if it was there."""
+    """Return whether a file is held and why not; ``left_at``: when it left the pages, if it was
+    there.
+    """
     lines = [f"File {filename} of project {project.name}"]
     lines += [f"  {line}" for line in _file(project, filename, selections)]
     if filename in advice:
@@ -133,12 +138,15 @@ def _unnamed(project: ProjectPart) -> Iterator[str]:
             continue
         if not part.left_out:
             yield (
-                f"{counted(part.unnamed, 'file')} of {part.index} without a name: an older version of this program read"
-                " its page; `mirror sync --once --full` reads it again"
+                f"{counted(part.unnamed, 'file')} of {part.index} without a name: an older"
+                " version of this program read its page;"
+                " `mirror sync --once --full` reads it again"
             )
         else:
             rules = ", ".join(f"{one.rule} {one.files:,}" for one in part.left_out)
-            yield f"{part.unnamed:,} more of {part.index}, whose names are not kept ({rules} in all)"
+            yield (
+                f"{part.unnamed:,} more of {part.index}, whose names are not kept ({rules} in all)"
+            )
 
 
 def _failures(project: ProjectPart) -> Iterator[str]:

@@ -55,7 +55,9 @@ class _Sum:
 
 
 def describe_plan(report: Report, place: Place) -> list[str]:
-    """Return the plan of a cycle that changes nothing: a row for each project, or for each index of a large plan."""
+    """Return the plan of a cycle that changes nothing: a row for each project, or for each index of
+    a large plan.
+    """
     items = report.plan or []
     by_project = _summed(items, lambda item: (item.index, item.project))
     lines = _table_lines(items, by_project) if items else []
@@ -98,7 +100,10 @@ def _room(report: Report, items: Sequence[PlanItem]) -> list[str]:
         sums.add(item)
     unsized = f"; {counted(sums.unsized, 'file')} without a listed size" if sums.unsized else ""
     return [
-        f"To download: {size(sums.size)} listed{unsized}; {size(report.free_bytes)} free on the disk."
+        (
+            f"To download: {size(sums.size)} listed{unsized};"
+            f" {size(report.free_bytes)} free on the disk."
+        )
     ]
 
 

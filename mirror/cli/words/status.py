@@ -1,4 +1,7 @@
-"""The state of the mirror in words and a table of at most 80 columns. Pure: a ``Status`` in, lines out."""
+"""The state of the mirror in words and a table of at most 80 columns.
+
+Pure: a ``Status`` in, lines out.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +59,17 @@ def _head(status: Status) -> Iterator[str]:
     else:
         yield f"Last cycle: {_cycle(finished, status.now)}"
     if status.is_running and last is not None:
-        yield f"Now:        cycle {last.id} is running for {duration(status.now - last.started_at)} (process {status.pid})"
+        yield (
+            f"Now:        cycle {last.id} is running for {duration(status.now - last.started_at)}"
+            f" (process {status.pid})"
+        )
     elif status.pid is not None:
         yield f"Now:        process {status.pid} is working on it"
     elif status.interrupted is not None:
-        yield f"Now:        cycle {status.interrupted} was interrupted; the next one goes on from there"
+        yield (
+            f"Now:        cycle {status.interrupted} was interrupted;"
+            " the next one goes on from there"
+        )
     yield from _wants(status)
     yield from _advisories(status)
     yield from _daemon(status)
@@ -143,8 +152,8 @@ def _daemon(status: Status) -> Iterator[str]:
         yield f"Daemon:     process {activity.pid}, {activity.doing}"
     if upkeep is not None:
         yield (
-            f"Upkeep:     {ago(upkeep.at, status.now)}, deleted {counted(upkeep.pruned, 'file')}, hashed"
-            f" {counted(upkeep.checked, 'file')} again ({size(upkeep.checked_bytes)})"
+            f"Upkeep:     {ago(upkeep.at, status.now)}, deleted {counted(upkeep.pruned, 'file')},"
+            f" hashed {counted(upkeep.checked, 'file')} again ({size(upkeep.checked_bytes)})"
         )
 
 
@@ -219,29 +228,39 @@ def _notes(status: Status) -> Iterator[str]:
 def _notes_on(status: Status, index: IndexOverview) -> Iterator[str]:
     counts, name = index.counts, index.source.name
     if counts.absent:
-        yield f"{name}: {counted(counts.absent, 'file')} missing upstream, served until the next look confirms it"
+        yield (
+            f"{name}: {counted(counts.absent, 'file')} missing upstream,"
+            " served until the next look confirms it"
+        )
     if counts.unhashed:
         yield f"{name}: {counted(counts.unhashed, 'file')} listed without a strong digest"
     if counts.skipped:
-        yield f"{name}: {counted(counts.skipped, 'file')} left out by the configuration{_rules(index)}"
+        yield (
+            f"{name}: {counted(counts.skipped, 'file')} left out by the"
+            f" configuration{_rules(index)}"
+        )
     if index.cooldown_until is not None:
         yield f"{name}: the next cooldown of a file ends {utc_text(index.cooldown_until)}"
     if index.source.unread:
-        yield f"{name}: {unread_names(str(index.source.unread), ', '.join(index.source.unread_names))}"
+        names = ", ".join(index.source.unread_names)
+        yield f"{name}: {unread_names(str(index.source.unread), names)}"
     if name == UNCLAIMED and index.held.files:
         yield (
-            f"{counted(index.held.files, 'file')} rebuilt from the tree, which no index has claimed yet:"
-            " `mirror sync --once` asks all of them"
+            f"{counted(index.held.files, 'file')} rebuilt from the tree,"
+            " which no index has claimed yet: `mirror sync --once` asks all of them"
         )
     elif not status.is_configured(index.source) and index.held.files:
         yield (
-            f"{name}: left the configuration; what it holds ({counted(index.held.files, 'file')}) stays until"
-            " `mirror sync --once --allow-shrink`"
+            f"{name}: left the configuration; what it holds ({counted(index.held.files, 'file')})"
+            " stays until `mirror sync --once --allow-shrink`"
         )
     if status.stale(index):
         yield f"{name}: stale, no successful cycle for too long: {_stale_advice(status)}"
     if waits_for := _waits_for(status, index):
-        yield f"{name}: waits, no new project comes from it until the root of {waits_for} was read once"
+        yield (
+            f"{name}: waits, no new project comes from it until the root of"
+            f" {waits_for} was read once"
+        )
 
 
 def _stale_advice(status: Status) -> str:
@@ -267,7 +286,9 @@ def _waits_for(status: Status, index: IndexOverview) -> str:
 
 
 def _rules(index: IndexOverview) -> str:
-    """Name the rules that leave files out; not where an older version left out files without naming them."""
+    """Name the rules that leave files out; not where an older version left out files without naming
+    them.
+    """
     if sum(index.left_out.values()) != index.counts.skipped:
         return ""
     return f" ({', '.join(f'{rule} {count:,}' for rule, count in index.left_out.items())})"
@@ -318,7 +339,10 @@ def _failure(row: FailureRow, now: float) -> Iterator[str]:
     wait_s = row.next_at - now
     again = "due now" if row.is_due(now) else f"due again in {duration(wait_s)}"
     yield f"  {name}"
-    yield f"    {row.reason.value}: first {ago(row.first_at, now)}, tried {counted(row.attempts, 'time')}, {again}"
+    yield (
+        f"    {row.reason.value}: first {ago(row.first_at, now)},"
+        f" tried {counted(row.attempts, 'time')}, {again}"
+    )
     yield f"    {row.detail.removeprefix(f'{row.filename}: ')}"
 
 

@@ -29,7 +29,9 @@ def inspect(
     directories: _MEDIA,
     json: _JSON = False,
 ) -> ExitCode:
-    """Say what is in a bundle, for which site, and who signed it, without reading the volumes; 7 for a bad signature."""
+    """Say what is in a bundle, for which site, and who signed it, without reading the volumes; 7
+    for a bad signature.
+    """
     from mirror.bundle import look, signing
 
     signing.check_tool()
@@ -53,7 +55,9 @@ def verify(
     ] = None,
     json: _JSON = False,
 ) -> ExitCode:
-    """Hash everything in a bundle and check its signature; exit code 7 for damage, 5 for volumes that are not there."""
+    """Hash everything in a bundle and check its signature; exit code 7 for damage, 5 for volumes
+    that are not there.
+    """
     from mirror.bundle import look, signing
 
     signing.check_tool()
@@ -84,7 +88,8 @@ def _show_contents(found: Inspection) -> None:
 
     m = found.manifest
     write_out(
-        f"{m.label}: {m.kind} for the site {m.site}, made {m.created_at} by {m.tool}, chain {m.chain[:8]}…"
+        f"{m.label}: {m.kind} for the site {m.site}, made {m.created_at} by {m.tool},"
+        f" chain {m.chain[:8]}…"
     )
     if m.valid_until is not None:
         write_out(f"to be applied until {m.valid_until}")
@@ -120,7 +125,8 @@ def _show_contents(found: Inspection) -> None:
         write_out(f"  want     {safe(describe_want(result))}")
     state = m.state
     write_out(
-        f"leads to {counted(state.projects, 'project')}, {counted(state.files, 'file')} ({size(state.bytes)})"
+        f"leads to {counted(state.projects, 'project')},"
+        f" {counted(state.files, 'file')} ({size(state.bytes)})"
     )
     trusted = "" if found.is_trusted else " (not compared with a trust file)"
     unsigned = "THE SIGNATURE IS NOT GOOD" if found.is_signed else "NOT SIGNED"

@@ -178,7 +178,8 @@ def _find_site(config: Config, site: str) -> SiteConfig | None:
     if table is None and config.sites:
         known = ", ".join(s.name for s in config.sites)
         write_error(
-            f"warning: the configuration has no [[site]] {site}, so it gets everything; it has: {known}"
+            f"warning: the configuration has no [[site]] {site}, so it gets everything; it has:"
+            f" {known}"
         )
     return table
 
@@ -214,7 +215,8 @@ def _check_target(to: Path, *, local: bool) -> None:
     if place.st_dev == top.st_dev and not local:
         raise ConfigError(
             where="--to",
-            problem=f"{to} lies on the file system of /: is the medium mounted? --local makes the bundle there all the same",
+            problem=f"{to} lies on the file system of /:"
+            " is the medium mounted? --local makes the bundle there all the same",
         )
 
 
@@ -241,7 +243,8 @@ def _show_unacknowledged(config: Config, site: str) -> None:
     if waiting:
         again = "--full" if done is None else f"--since {done}"
         write_error(
-            f"not acknowledged yet: {', '.join(waiting)}; if a medium was lost, make a bundle with {again}"
+            f"not acknowledged yet: {', '.join(waiting)}; if a medium was lost,"
+            f" make a bundle with {again}"
         )
 
 
@@ -277,11 +280,16 @@ def _announce_touch(name: str) -> None:
 
 
 def _confirm_first(options: GlobalOptions, site: str, head: Head, plan: Plan) -> bool:
-    """Announce the first bundle for a site, and ask for it on a terminal: a typo in its name would send everything."""
+    """Announce the first bundle for a site, and ask for it on a terminal: a typo in its name would
+    send everything.
+    """
     from mirror.bundle.create import total_bytes
 
     state = head.state
-    what = f"{counted(state['projects'], 'project')}, {counted(state['files'], 'file')}, {size(total_bytes(plan))}"
+    what = (
+        f"{counted(state['projects'], 'project')}, {counted(state['files'], 'file')},"
+        f" {size(total_bytes(plan))}"
+    )
     if options.is_interactive and sys.stdin is not None and sys.stdin.isatty():
         return typer.confirm(f"first bundle for the site {site}: {what}. Make it?", err=True)
     write_error(f"warning: first bundle for the site {site}: {what}")
@@ -298,13 +306,13 @@ def _show_created(report: dict[str, Any]) -> None:
     if report["projects_removed"]:
         what.append(f"{counted(report['projects_removed'], 'project')} that left")
     write_out(
-        f"{report['path']}: {', '.join(what)}, {size(report['bytes'])} in {counted(report['volumes'], 'volume')}"
-        + ("" if report["signed"] else "; NOT SIGNED")
+        f"{report['path']}: {', '.join(what)}, {size(report['bytes'])} in"
+        f" {counted(report['volumes'], 'volume')}" + ("" if report["signed"] else "; NOT SIGNED")
     )
     if report["valid_until"]:
         write_out(
-            f"to be applied until {report['valid_until']}; the far side needs the receive.py in it, or a newer one:"
-            " older ones refuse it"
+            f"to be applied until {report['valid_until']};"
+            " the far side needs the receive.py in it, or a newer one: older ones refuse it"
         )
     write_out(
         "carry it across; README.txt in it tells what to do there, receipt.json is what comes back"

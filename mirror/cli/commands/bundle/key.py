@@ -38,7 +38,9 @@ def key(
     ] = False,
     json: _JSON = False,
 ) -> ExitCode:
-    """Make a key to sign bundles with, and the allowed_signers file that tells the far side to trust it."""
+    """Make a key to sign bundles with, and the allowed_signers file that tells the far side to
+    trust it.
+    """
     from mirror.bundle import signing
     from mirror.upkeep.snapshot import check_name
 
@@ -77,6 +79,7 @@ def key(
             f"{'made' if is_new else 'found'} {path}; sign with `mirror bundle create --key {path}`"
         )
         write_out(
-            f"carry {trust} to the far side, not on the media of the bundles: it says whom to trust there"
+            f"carry {trust} to the far side, not on the media of the bundles:"
+            " it says whom to trust there"
         )
     return ExitCode.OK

@@ -20,7 +20,9 @@ def receive(
         ),
     ],
 ) -> ExitCode:
-    """Apply a bundle on the far side; the same as receive.py, for hosts where this program is installed."""
+    """Apply a bundle on the far side; the same as receive.py, for hosts where this program is
+    installed.
+    """
     from mirror.bundle.receive import main
 
     root = ["--root", str(options.root)] if options.root is not None else []

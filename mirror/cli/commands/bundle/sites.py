@@ -29,7 +29,9 @@ def show(
     ] = None,
     json: _JSON = False,
 ) -> ExitCode:
-    """List what was made for each site, what the far side has acknowledged, and what was begun and not completed."""
+    """List what was made for each site, what the far side has acknowledged, and what was begun and
+    not completed.
+    """
     import anyio
 
     from mirror.jobs.bundle_sites import load_bundles, load_unfinished
@@ -66,8 +68,9 @@ def show(
         write_out("\n".join(table([head, *lines], right=frozenset({1, 3, 4, 6}))))
     for found in begun:
         write_out(
-            f"begun for {found['site']} at {found['begun_at']} and not completed: `mirror bundle create --site {found['site']} …`"
-            " completes it or begins anew; until then its files are kept"
+            f"begun for {found['site']} at {found['begun_at']} and not completed: `mirror bundle"
+            f" create --site {found['site']} …` completes it or begins anew;"
+            " until then its files are kept"
         )
     return ExitCode.OK
 
@@ -153,8 +156,8 @@ def forget(
         write_json({"format": 1, "outcome": "forgotten", "site": site, "bundles": bundles})
     else:
         write_out(
-            f"{site} is forgotten, with {counted(bundles, 'bundle')}; the next bundle for it is complete and begins a new chain,"
-            " which the far side takes by --new-chain"
+            f"{site} is forgotten, with {counted(bundles, 'bundle')}; the next bundle for it is"
+            " complete and begins a new chain, which the far side takes by --new-chain"
         )
     return ExitCode.OK
 

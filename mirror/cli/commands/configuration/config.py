@@ -30,7 +30,8 @@ Wrote {file}. Next, as root:
   3. mirror install-units{option}
   4. mv /etc/systemd/system/mirror.service.d/credential.conf.example \\
         /etc/systemd/system/mirror.service.d/credential.conf
-  5. systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl enable --now mirror"""
+  5. systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload
+     systemctl enable --now mirror"""
 
 _NEXT_STEPS = """\
 Wrote {file}. Next:
@@ -54,7 +55,8 @@ def init(
             "--from",
             metavar="FILE",
             show_default=False,
-            help="A requirement file, project or lock: its needs become a want, this machine a target.",
+            help="A requirement file, project or lock: its needs become a want,"
+            " this machine a target.",
         ),
     ] = None,
 ) -> ExitCode:
@@ -90,7 +92,10 @@ def init(
 
 
 def _tables_from(file: Path, target: Path) -> dict[str, Any]:
-    """Return the want of a project's file, and this machine as its target. Raises ``ConfigError``."""
+    """Return the want of a project's file, and this machine as its target.
+
+    Raises ``ConfigError``.
+    """
     from mirror.bundle.serve import machine_target
     from mirror.config import WantConfig
     from mirror.selection.machine import parse_machine_target
@@ -144,7 +149,9 @@ def check(
 
 
 def _unusable(config: Config, missing: Sequence[str]) -> list[str]:
-    """Return one sentence for each credential that is there and can't be used, and for a root that can't be written."""
+    """Return one sentence for each credential that is there and can't be used, and for a root that
+    can't be written.
+    """
     import anyio
 
     return [*anyio.run(_unusable_credentials, config, missing), *_unwritable(config.mirror.root)]
@@ -182,7 +189,9 @@ async def _unusable_credentials(config: Config, missing: Sequence[str]) -> list[
 
 
 def _unwritable(root: Path) -> list[str]:
-    """Return a sentence where the root, or the directory that it would be made in, can't be written."""
+    """Return a sentence where the root, or the directory that it would be made in, can't be
+    written.
+    """
     place = root
     while not place.exists() and place != place.parent:
         place = place.parent

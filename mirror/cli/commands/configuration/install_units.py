@@ -39,9 +39,9 @@ _HIDDEN_PLACES = ("/home/", "/root/", "/run/user/")
 
 _NEXT_STEPS = """\
 Next, as root:
-  1. put your index into {configuration}; its user name and token into /etc/mirror/index-username and
-     /etc/mirror/index-token, readable by root alone, and rename credential.conf.example in
-     {drop_ins} to credential.conf
+  1. put your index into {configuration}; its user name and token into
+     /etc/mirror/index-username and /etc/mirror/index-token, readable by root alone, and rename
+     credential.conf.example in {drop_ins} to credential.conf
   2. systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload
   3. systemctl enable --now mirror"""
 
@@ -74,14 +74,17 @@ def install_units(
         ),
     ] = None,
 ) -> ExitCode:
-    """Install the systemd units and a configuration that fits them; --root names a root elsewhere."""
+    """Install the systemd units and a configuration that fits them; --root names a root
+    elsewhere.
+    """
     root = options.root.absolute() if options.root else Path(_SHIPPED_ROOT)
     started = program or _installed_program()
     check_plain(root, "--root")
     check_plain(started, "--program")
     if str(started).startswith(_HIDDEN_PLACES):
         write_error(
-            f"warning: the units can't see {started} (ProtectHome=yes); install the program below /opt or /usr"
+            f"warning: the units can't see {started} (ProtectHome=yes);"
+            " install the program below /opt or /usr"
         )
     for file in _files(root, started):
         _say(destdir / file.path, _install(destdir / file.path, file))
@@ -130,7 +133,9 @@ def _shipped(name: str) -> str:
 
 
 def _installed_program() -> Path:
-    """Return the program that the units start: this installation's script, next to the interpreter."""
+    """Return the program that the units start: this installation's script, next to the
+    interpreter.
+    """
     started = Path(sys.argv[0]).absolute()
     beside = Path(sys.executable).with_name("mirror")
     for found in (started, beside):

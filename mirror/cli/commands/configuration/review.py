@@ -3,10 +3,10 @@
 Without a name all wishes are shown as the state knows them; no index is asked. The index that owns
 a chosen name is asked for its page. ``--json`` prints one object::
 
-    {"format": 1, "wishes": [{"project": "flask", "from": "carried", "state": "listed", "reason": null,
-     "indexes": [{"name": "pypi", "lists": true, "owns": true}], "wants": [], "page": {"since":
-     "2010-04-16T14:31:00Z", "young": false, "files": 120, "newest": "3.1.0", "status": "active"},
-     "problem": null}], "changes": ["want apps: flask added"]}
+    {"format": 1, "wishes": [{"project": "flask", "from": "carried", "state": "listed",
+     "reason": null, "indexes": [{"name": "pypi", "lists": true, "owns": true}], "wants": [],
+     "page": {"since": "2010-04-16T14:31:00Z", "young": false, "files": 120, "newest": "3.1.0",
+     "status": "active"}, "problem": null}], "changes": ["want apps: flask added"]}
 
 ``from``: carried, served. ``state``: listed, coming (its index is mirrored without wants), held,
 wanted, left-out, unread, not-listed. ``page`` is null for a name that was not chosen or is not
@@ -78,7 +78,9 @@ def review(
 
 
 def _exit_code(errors: Iterable[MirrorError]) -> ExitCode:
-    """Return the exit code for pages that could not be had: 5 where only these pages are missing."""
+    """Return the exit code for pages that could not be had: 5 where only these pages are
+    missing.
+    """
     return first_of(
         exit_code_for(error)
         if isinstance(error, Unavailable) or (isinstance(error, AccessDenied) and error.ends_index)
@@ -94,7 +96,10 @@ def _has_keyboard() -> bool:
 
 
 def _find(wishes: Sequence[Wish], names: Sequence[str]) -> list[Wish]:
-    """Return the wishes of these names. Raises ``ConfigError`` for a name that is not among them."""
+    """Return the wishes of these names.
+
+    Raises ``ConfigError`` for a name that is not among them.
+    """
     from mirror.core.names import normalize_project
 
     known = {wish.project: wish for wish in wishes}

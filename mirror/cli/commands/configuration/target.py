@@ -2,11 +2,11 @@
 
 ``--json`` prints one object::
 
-    {"format": 1, "targets": [{"name": "linux", "python": ["3.11"], "platforms": ["linux-x86_64"], "glibc": "2.28",
-     "musl": null, "macos": null}]}
+    {"format": 1, "targets": [{"name": "linux", "python": ["3.11"],
+     "platforms": ["linux-x86_64"], "glibc": "2.28", "musl": null, "macos": null}]}
 
-``target show``: ``"target"`` with ``"environments": [{"name", "releases", "markers", "tags"}]``, the markers those of
-the newest release; ``target here``: ``"target"`` alone.
+``target show``: ``"target"`` with ``"environments": [{"name", "releases", "markers", "tags"}]``,
+the markers those of the newest release; ``target here``: ``"target"`` alone.
 """
 
 from __future__ import annotations

@@ -150,7 +150,9 @@ def read_configuration(path: Path) -> str:
 
 
 def replace_configuration(options: GlobalOptions, path: Path, edited: EditedConfig) -> None:
-    """Replace a configuration by one that was checked: whole or not at all, with its permissions."""
+    """Replace a configuration by one that was checked: whole or not at all, with its
+    permissions.
+    """
     from mirror.config import load_config
 
     target = path.resolve()
