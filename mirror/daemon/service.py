@@ -125,7 +125,10 @@ class Daemon:
         self._words: tuple[Schedule, str] = ((), "")
 
     async def run(self) -> None:
-        """Run until a signal ends it. Raises ``LockHeld``, ``TreeError`` or ``StateError`` where it can't begin."""
+        """Run until a signal ends it.
+
+        Raises ``LockHeld``, ``TreeError`` or ``StateError`` where it can't begin.
+        """
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._watch_signals, tasks.cancel_scope)
             await check_user(self._config.mirror)
@@ -204,7 +207,8 @@ class Daemon:
                     await check_tree_matches(store, self._layout)
                     self._metrics.facts = await self._load_facts(store)
 
-    # -- waiting ----------------------------------------------------------------------------------------------------
+    # -- waiting
+    # ----------------------------------------------------------------------------------------------
 
     async def _next_indexes(self) -> tuple[str, ...]:
         """Wait until a cycle is due and return its indexes."""
@@ -280,7 +284,9 @@ class Daemon:
             warn_of_end(name, source.describe(), expires_at, now=time.time())
 
     def _waiting_words(self) -> str:
-        """Return the reason that the daemon waits; the same words while the schedule is the same."""
+        """Return the reason that the daemon waits; the same words while the schedule is the
+        same.
+        """
         if self._words[0] is not self._schedule:
             self._words = (self._schedule, self._new_words())
         return self._words[1]
@@ -294,7 +300,8 @@ class Daemon:
         """Return when the next cycle starts by the wall's clock, to the second."""
         return float(round(time.time() + max(next_start_s(self._schedule) - time.monotonic(), 0.0)))
 
-    # -- configuration ----------------------------------------------------------------------------------------------
+    # -- configuration
+    # ----------------------------------------------------------------------------------------------
 
     async def _reload_when_told(self) -> None:
         """Reload also during a cycle, which keeps its own configuration to its end: a first one may
@@ -350,7 +357,8 @@ class Daemon:
             "config.loaded", source=config.source, indexes=sorted(names), changed=sorted(changed)
         )
 
-    # -- one cycle --------------------------------------------------------------------------------------------------
+    # -- one cycle
+    # ----------------------------------------------------------------------------------------------
 
     async def _cycle(self, names: tuple[str, ...]) -> None:
         """Run one cycle over the due indexes, and the work after it."""
@@ -484,14 +492,16 @@ class Daemon:
                 kept = run.session.credentials.kept
                 self._denied[run.name] = kept.fingerprint() if kept is not None else None
 
-    # -- upkeep -----------------------------------------------------------------------------------------------------
+    # -- upkeep
+    # ----------------------------------------------------------------------------------------------
 
     async def _keep_up(self) -> None:
         """Do the daily upkeep if it is time, until a cycle is due."""
         facts = self._metrics.facts
         if facts is None or facts.last_cycle is None or not self._upkeep.is_due(facts.upkeep_at):
             return
-        # Where each cycle takes longer than the interval one is always due: the upkeep must have its turn all the same.
+        # Where each cycle takes longer than the interval one is always due: the upkeep must have
+        # its turn all the same.
         least_s = OVERDUE_TURN_S if self._upkeep.is_overdue(facts.upkeep_at or facts.since) else 0.0
         if self._must_hurry or (
             not least_s and due_indexes(self._schedule, now_s=time.monotonic())
@@ -516,7 +526,8 @@ class Daemon:
                 self._config, "damage", msgspec.json.encode(report), ExitCode.DAMAGED, self._env
             )
 
-    # -- status, metrics and notifications -----------------------------------------------------------
+    # -- status, metrics and notifications
+    # -----------------------------------------------------------
 
     async def _open_endpoint(self) -> None:
         address = self._config.service.listen_address
@@ -592,7 +603,10 @@ def describe_cycle(cycle: Cycle) -> str:
         sum(i.projects_looked for i in cycle.report.indexes.values()),
         total("projects_due"),
     )
-    return f"{words}, {looked:,} of {due:,}; files {total('files_done'):,} of {total('files_wanted'):,}"
+    return (
+        f"{words}, {looked:,} of {due:,}; files {total('files_done'):,} of"
+        f" {total('files_wanted'):,}"
+    )
 
 
 def _marker(cycle: Cycle) -> object:

@@ -1,5 +1,5 @@
-"""The server in the daemon's unit (``serve.listen``): a process of its own, which the daemon starts,
-watches and ends.
+"""The server in the daemon's unit (``serve.listen``): a process of its own, which the daemon
+starts, watches and ends.
 
 Invariants: the daemon binds and keeps the sockets, so that connections wait while one server
 follows another; a server that ends by itself is reported and started again; nothing that happens to

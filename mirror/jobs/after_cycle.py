@@ -60,7 +60,9 @@ async def write_metrics(config: Config, metrics: Metrics) -> None:
 async def after_once(
     cycle: Cycle, config: Config, env: Mapping[str, str], *, version: str
 ) -> Metrics | None:
-    """Do the work after a cycle of ``--once`` while its state is open; return the metrics to write."""
+    """Do the work after a cycle of ``--once`` while its state is open; return the metrics to
+    write.
+    """
     try:
         before = (await load_notes(cycle.store)).credentials
         await note_cycle(cycle, config, env)

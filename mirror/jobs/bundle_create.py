@@ -195,7 +195,9 @@ def create_repair(request: BundleRequest, path: Path, dialog: Dialog) -> dict[st
 
 
 async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> _Begun | None:
-    """Freeze and plan a bundle, or find the one that an interrupted run has planned; None: there is nothing to send."""
+    """Freeze and plan a bundle, or find the one that an interrupted run has planned; None: there is
+    nothing to send.
+    """
     async with _opened(request.config, wait_s) as holdings:
         order = _order(request)
         site = next((s for s in request.config.sites if s.name == request.site), None)
@@ -242,7 +244,9 @@ async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> 
 
 
 async def _prove(request: BundleRequest, holdings: Holdings, pages: Path) -> Sequence[WantProof]:
-    """Prove the wants from the pages of a bundle; none where there are none, or no proof is possible."""
+    """Prove the wants from the pages of a bundle; none where there are none, or no proof is
+    possible.
+    """
     config, layout = await with_remembered_wants(request.config, holdings.store), holdings.layout
     if not config.wants:
         return ()

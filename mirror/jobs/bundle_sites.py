@@ -1,4 +1,6 @@
-"""The sites beyond the gap: what was made for each, what it has acknowledged, and what was begun."""
+"""The sites beyond the gap: what was made for each, what it has acknowledged, and what was
+begun.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ async def drop_unfinished(config: Config, site: str, *, wait_s: float) -> list[s
 
 
 def forget(config: Config, site: str, *, wait_s: float) -> tuple[list[str], int]:
-    """Remove a site and everything that is kept for it; return what ``abandon`` does, and the number of bundles."""
+    """Remove a site and everything that is kept for it; return what ``abandon`` does, and the
+    number of bundles.
+    """
 
     async def run() -> int:
         opened = opened_holdings(config.mirror, config.limits, wait_s=wait_s)
@@ -72,7 +76,9 @@ def forget(config: Config, site: str, *, wait_s: float) -> tuple[list[str], int]
 async def acknowledge(
     config: Config, receipt: Path, *, wait_s: float
 ) -> tuple[ShipmentRow, list[str]]:
-    """Record what the far side has received; return the bundle, and what that changes for others."""
+    """Record what the far side has received; return the bundle, and what that changes for
+    others.
+    """
     async with opened_holdings(config.mirror, config.limits, wait_s=wait_s) as holdings:
         found = await anyio.to_thread.run_sync(read_receipt, receipt)
         before = await load_shipments(holdings.store, found.site)

@@ -1,4 +1,6 @@
-"""Check a tree, as ``mirror verify`` does it; asks no index, so that no client of one is imported."""
+"""Check a tree, as ``mirror verify`` does it; asks no index, so that no client of one is
+imported.
+"""
 
 from __future__ import annotations
 

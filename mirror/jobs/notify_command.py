@@ -35,7 +35,9 @@ _log = get_logger(__name__)
 
 
 def is_worth_notifying(report: Report, exit_code: int) -> bool:
-    """Return whether a cycle changed something or failed; one that the daemon stopped did neither."""
+    """Return whether a cycle changed something or failed; one that the daemon stopped did
+    neither.
+    """
     changed = (
         "projects_changed",
         "projects_removed",
@@ -61,7 +63,10 @@ async def notify_cycle(
 async def run_notify_command(
     config: Config, event: str, report: bytes, exit_code: int, env: Mapping[str, str]
 ) -> None:
-    """Run the notify-command with a report on its standard input; it has a minute. Its secrets are its own."""
+    """Run the notify-command with a report on its standard input; it has a minute.
+
+    Its secrets are its own.
+    """
     command = config.service.notify_command
     known = program_environment(config.indexes, env)
     environment = {

@@ -1,5 +1,5 @@
-"""Wishes on the near side: taken over from a file, judged by the roots that were read, looked at where
-a person chose a name.
+"""Wishes on the near side: taken over from a file, judged by the roots that were read, looked at
+where a person chose a name.
 
 Invariants: judging makes no request; a page is asked for only of a chosen name that the last read
 root of its owner lists and whose owner's patterns allow it; nothing becomes a want here.
@@ -131,7 +131,10 @@ async def take_wishes(config: Config, names: Sequence[ProjectName]) -> TakenWish
 
 
 async def load_wishes(config: Config) -> list[Wish]:
-    """Return all wishes, judged by the state; asks no index. Raises ``TreeError``, ``StateError``."""
+    """Return all wishes, judged by the state; asks no index.
+
+    Raises ``TreeError``, ``StateError``.
+    """
     layout = Layout(config.mirror.root)
     carried = await anyio.to_thread.run_sync(WishFile(carried_wishes(layout)).load)
     served = await anyio.to_thread.run_sync(WishFile(served_wishes(layout)).load)

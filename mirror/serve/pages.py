@@ -1,7 +1,9 @@
-"""Pages as they are sent: read, hashed and compressed once for each version of the page, kept up to a number of bytes.
+"""Pages as they are sent: read, hashed and compressed once for each version of the page, kept up to
+a number of bytes.
 
-Invariants: an answer is one version of the page, as a reader of the file would get it; two requests for the same page never
-compress it twice; a page that is large is neither kept nor compressed on the event loop.
+Invariants: an answer is one version of the page, as a reader of the file would get it; two requests
+for the same page never compress it twice; a page that is large is neither kept nor compressed on
+the event loop.
 """
 
 from __future__ import annotations
@@ -108,7 +110,8 @@ class PageCache:
 
 def make_page(descriptor: int, found: os.stat_result, form: Form, *, gzip: bool) -> SentPage:
     """Read an open page and return it as it is sent. Blocking."""
-    # The tag is of the plain bytes with form and encoding, so that it does not depend on the version of zlib.
+    # The tag is of the plain bytes with form and encoding, so that it does not depend on the
+    # version of zlib.
     digest = hashlib.sha256(f"{form.value} {'gzip' if gzip else 'identity'}\n".encode())
     pieces: list[bytes] = []
     compressor = zlib.compressobj(6, zlib.DEFLATED, _GZIP) if gzip else None

@@ -1,6 +1,7 @@
 """The bytes of an open file on their way to a client: by sendfile, or through TLS in pieces.
 
-A client that takes nothing for a while is cut off by the connection's watch (``protocol``), never by how long it takes in all.
+A client that takes nothing for a while is cut off by the connection's watch (``protocol``), never
+by how long it takes in all.
 """
 
 from __future__ import annotations

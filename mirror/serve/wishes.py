@@ -64,7 +64,9 @@ class WishRecorder:
         self._thread = ThreadPoolExecutor(1, "wishes")
         self._known: frozenset[ProjectName] = frozenset()
         self._is_closed = False
-        """Whether no name can be added until list or tree change: it is full, or can't be written."""
+        """Whether no name can be added until list or tree change: it is full, or can't be
+        written.
+        """
         self._seen: Hashable = None
         """List and root page when the list was read last."""
 

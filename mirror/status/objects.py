@@ -1,30 +1,44 @@
 """The object of ``mirror status --json`` and of the address ``/-/api/v1/status``. Pure.
 
-Times are ISO 8601 in UTC, sizes bytes, unknown or unjudged values
-null::
+Times are ISO 8601 in UTC, sizes bytes, unknown or unjudged values null. The columns on the right
+are notes, no part of it::
 
-    {"format": 1, "root": "/srv/mirror", "configuration": "/etc/mirror/mirror.toml", "exit_code": 5, "stale": false,
-     "cycle": {"number": 7, "started_at": "…Z", "finished_at": "…Z", "outcome": "partial", "exit_code": 5},
-     "working": {"pid": 123, "cycle": 8, "started_at": "…Z"},   a process that works on it; cycle null for other commands
-     "interrupted": null,                                       the number of a last cycle that was killed
-     "indexes": [{"name": "default", "url": "https://…/", "configured": true, "projects_listed": 1, "projects_held": 1,
-       "files": 1, "bytes": 1, "files_absent": 0, "files_unhashed": 0, "files_skipped": 0, "files_unwanted": 0,
-       "unwanted_bytes": 0, "unwanted_since": null, "withheld": 0, "failed": 0,
-       "last_success": "…Z", "stale": false, "credential": {"source": "$A", "expires_at": "…Z", "problem": null},
-       "names_unread": {"files": 1, "names": ["odd.zip"]}}],       only where a flat page has such files
-     "daemon": {"pid": 123, "doing": "waiting; …", "since": "…Z", "next_cycle_at": "…Z"},   null while none runs
-     "upkeep": {"finished_at": "…Z", "pruned": 1, "pruned_bytes": 1, "checked": 1, "checked_bytes": 1},
+    {"format": 1, "root": "/srv/mirror", "configuration": "/etc/mirror/mirror.toml",
+     "exit_code": 5, "stale": false,
+     "cycle": {"number": 7, "started_at": "…Z", "finished_at": "…Z", "outcome": "partial",
+       "exit_code": 5},
+     "working": {"pid": 123, "cycle": 8,        a process that works on it; cycle null for
+       "started_at": "…Z"},                     other commands
+     "interrupted": null,                       the number of a last cycle that was killed
+     "indexes": [{"name": "default", "url": "https://…/", "configured": true,
+       "projects_listed": 1, "projects_held": 1, "files": 1, "bytes": 1, "files_absent": 0,
+       "files_unhashed": 0, "files_skipped": 0, "files_unwanted": 0, "unwanted_bytes": 0,
+       "unwanted_since": null, "withheld": 0, "failed": 0, "last_success": "…Z", "stale": false,
+       "credential": {"source": "$A", "expires_at": "…Z", "problem": null},
+       "names_unread":                          only where a flat page has such files
+         {"files": 1, "names": ["odd.zip"]}}],
+     "daemon": {"pid": 123,                     null while none runs
+       "doing": "waiting; …", "since": "…Z", "next_cycle_at": "…Z"},
+     "upkeep": {"finished_at": "…Z", "pruned": 1, "pruned_bytes": 1, "checked": 1,
+       "checked_bytes": 1},
      "damage": [{"path": "files/…", "damage": "bytes", "detail": "…", "found_at": "…Z"}],
-     "disk": {"free_bytes": 1, "size_bytes": 1, "growth_bytes_per_day": 1, "days_until_full": 1.0},
-     "want_bytes": [{"want": "apps", "files": 1, "bytes": 1, "own_bytes": 1}],     own: of files that no other want needs
-     "largest_projects": [{"index": "default", "project": "p", "files": 1, "bytes": 1}],        the ten largest
-     "wants": [{"want": "apps", "file": null, "target": "linux/3.12/linux-x86_64", "installable": true, …}],   as check
-     "advisories": {"date": "…Z", "taken": true, "problem": null, "taken_at": "…Z", "records": 1,   only where there are any
-       "vulnerable": 1, "not_judged": 0, "withdrawn": 0, "withdrawn_somewhere": 0},
+     "disk": {"free_bytes": 1, "size_bytes": 1, "growth_bytes_per_day": 1,
+       "days_until_full": 1.0},
+     "want_bytes": [{"want": "apps", "files": 1,
+       "bytes": 1, "own_bytes": 1}],            own: of files that no other want needs
+     "largest_projects": [{"index": "default",  the ten largest
+       "project": "p", "files": 1, "bytes": 1}],
+     "wants": [{"want": "apps", "file": null,   as check --json
+       "target": "linux/3.12/linux-x86_64", "installable": true, …}],
+     "advisories": {"date": "…Z",               only where there are any
+       "taken": true, "problem": null, "taken_at": "…Z", "records": 1, "vulnerable": 1,
+       "not_judged": 0, "withdrawn": 0, "withdrawn_somewhere": 0},
      "not_served": [{"index": "default", "project": "p", "detail": "…"}],
-     "failures_total": 1, "failures": [{"index": "default", "project": "p", "filename": "p-1.tar.gz", "reason":
-       "not-found", "detail": "…", "url": "https://…", "hashes": {"sha256": "…"}, "size": 1, "first_at": "…Z",
-       "last_at": "…Z", "attempts": 1, "next_at": "…Z"}]}           url, hashes and size null for pages; url without its query
+     "failures_total": 1,
+     "failures": [{"index": "default", "project": "p", "filename": "p-1.tar.gz",
+       "reason": "not-found", "detail": "…",
+       "url": "https://…", "hashes": {"sha256": "…"}, "size": 1,    null for pages; no query
+       "first_at": "…Z", "last_at": "…Z", "attempts": 1, "next_at": "…Z"}]}
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ class Status:
 
     @property
     def disk_forecast(self) -> tuple[float | None, float | None]:
-        """The disk's growth in bytes a day, and in how many days it is full; None where that is not known."""
+        """The disk's growth in bytes a day, and in how many days it is full; None where that is not
+        known.
+        """
         if self.disk is None:
             return None, None
         per_day = growth_per_day(self.notes.disk if self.notes is not None else (), self.disk)
@@ -73,7 +75,8 @@ class Status:
         last = self.overview.last_cycle
         if self.pid is None or last is None or last.finished_at is not None:
             return False
-        # A command that took the lock after a cycle began is not that cycle, which must have been killed.
+        # A command that took the lock after a cycle began is not that cycle, which must have been
+        # killed.
         return self.locked_at is None or self.locked_at <= last.started_at
 
     @property
@@ -93,7 +96,9 @@ class Status:
         )
 
     def is_configured(self, source: SourceRow) -> bool:
-        """Whether the index is in the configuration, or was in the last cycle where that is not known."""
+        """Whether the index is in the configuration, or was in the last cycle where that is not
+        known.
+        """
         return self.configured(source.name) is not None if self.config else source.configured
 
     @property

@@ -35,7 +35,8 @@ class Watched(Generic[T]):
     ) -> None:
         """Read the files; raises what ``load`` raises.
 
-        ``noun`` begins the events; ``words`` describes an ``OSError`` or ``ValueError`` of ``load``.
+        ``noun`` begins the events; ``words`` describes an ``OSError`` or ``ValueError`` of
+        ``load``.
         """
         self._paths, self._load, self._noun, self._words = tuple(paths), load, noun, words
         self._reported = mmap.mmap(-1, 8)

@@ -1,4 +1,7 @@
-"""From facts to the bytes of each answer of the API. Blocking: called in the thread of the reading."""
+"""From facts to the bytes of each answer of the API.
+
+Blocking: called in the thread of the reading.
+"""
 
 from __future__ import annotations
 

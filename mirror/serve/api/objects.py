@@ -1,4 +1,7 @@
-"""The objects of the API; the schema is made of these declarations. Each carries ``"format": 1``."""
+"""The objects of the API; the schema is made of these declarations.
+
+Each carries ``"format": 1``.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def bind(listen: str, *, where: str) -> list[socket.socket]:
-    """Listen on ``HOST:PORT``, which was checked; a name may mean several addresses. Raises ``ConfigError``."""
+    """Listen on ``HOST:PORT``, which was checked; a name may mean several addresses.
+
+    Raises ``ConfigError``.
+    """
     host, _, port = listen.rpartition(":")
     sockets: list[socket.socket] = []
     try:
@@ -39,13 +42,18 @@ def bind(listen: str, *, where: str) -> list[socket.socket]:
     except OSError as exc:
         for listening in sockets:
             listening.close()
-        problem = f"{listen} can't be listened on: {exc.strerror or exc}; choose another address, or end what uses it"
+        problem = (
+            f"{listen} can't be listened on: {exc.strerror or exc}; choose another address,"
+            " or end what uses it"
+        )
         raise ConfigError(where=where, problem=problem) from exc
     return sockets
 
 
 def address_of(listening: socket.socket) -> str:
-    """Return ``HOST:PORT`` of a listening socket, with the port that the kernel gave where 0 was asked for."""
+    """Return ``HOST:PORT`` of a listening socket, with the port that the kernel gave where 0 was
+    asked for.
+    """
     if listening.family == socket.AF_UNIX:
         return f"unix:{listening.getsockname()}"
     host, port = listening.getsockname()[:2]
@@ -67,7 +75,10 @@ def inherited_sockets(env: Mapping[str, str]) -> list[socket.socket]:
 
 
 def parse_address(text: str) -> Address | None:
-    """Return an address; one of IPv4 that is written as IPv6 is that of IPv4. None for what is none."""
+    """Return an address; one of IPv4 that is written as IPv6 is that of IPv4.
+
+    None for what is none.
+    """
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

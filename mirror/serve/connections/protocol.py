@@ -152,7 +152,9 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Receive bytes; the time for a header begins with its first byte and ends with its last."""
+        """Receive bytes; the time for a header begins with its first byte and ends with its
+        last.
+        """
         if self._discarding is not None:
             return
         before = self._request_count

@@ -33,7 +33,9 @@ class Certificate:
         return self._context.current()
 
     def refresh(self, *, always: bool = False) -> None:
-        """Read the files again where they changed; log an error and keep the old ones on failure."""
+        """Read the files again where they changed; log an error and keep the old ones on
+        failure.
+        """
         self._context.refresh(always=always)
 
 

@@ -223,7 +223,9 @@ def _file(file: ListedBlob, origins: Mapping[tuple[str, str], FirstSeen]) -> Fil
 def _wheel_with_metadata(
     groups: Sequence[VersionFiles], newest: VersionFiles | None, files: Mapping[str, ListedBlob]
 ) -> tuple[str | None, ListedBlob] | None:
-    """Return the version and the wheel whose metadata is shown: of the newest version that has one."""
+    """Return the version and the wheel whose metadata is shown: of the newest version that has
+    one.
+    """
     ordered = [*([newest] if newest else []), *groups]
     for group in ordered:
         for filename in reversed(group.filenames):

@@ -25,7 +25,9 @@ from mirror.tree.objects.client import StoredObject
 
 PART_BYTES: Final = 4 << 20
 SIGNED_S: Final = 900.0
-"""How long a signed address is valid; a client follows it at once, and asks here again to resume."""
+"""How long a signed address is valid; a client follows it at once, and asks here again to
+resume.
+"""
 _BELIEVED_S: Final = 60.0
 """How long a file counts as there without asking: it is removed much later than its last page."""
 _MOST: Final = 20_000

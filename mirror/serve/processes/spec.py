@@ -10,8 +10,9 @@ from mirror.config import Config
 from mirror.logs import LogFormat
 
 MODULE = "mirror.serve"
-"""What ``python -m`` runs: it reads the order as one line from its standard input, writes its answer
-as one line, and ends when its standard input does."""
+"""What ``python -m`` runs: it reads the order as one line from its standard input, writes its
+answer as one line, and ends when its standard input does.
+"""
 
 
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,12 @@
 """Starts the processes that answer, from sockets that are bound once, and keeps their number.
 
-Invariants: the parent answers nothing and has one thread, so that it can fork; the sockets stay open in it, so that
-connections wait in the kernel while one process follows another. A process that ends by itself is replaced.
+Invariants: the parent answers nothing and has one thread, so that it can fork; the sockets stay
+open in it, so that connections wait in the kernel while one process follows another. A process that
+ends by itself is replaced.
 
-SIGTERM and SIGINT end all. SIGHUP replaces the processes one by one: the old ones finish their transfers. SIGUSR1 ends all
-when another server takes their place: transfers take as long as they need.
+SIGTERM and SIGINT end all. SIGHUP replaces the processes one by one: the old ones finish their
+transfers. SIGUSR1 ends all when another server takes their place: transfers take as long as they
+need.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ _READY_LIMIT_S: Final = 30.0
 _REST_S: Final = 1.0
 """Between the end of a process that failed and the start of the next."""
 _LOOK_EVERY_S: Final = 1.0
-"""How often the parent looks at certificate and passwords, so that a new process has current ones."""
+"""How often the parent looks at certificate and passwords, so that a new process has current
+ones.
+"""
 _BUG: Final = 1
 
 _log = get_logger(__name__)

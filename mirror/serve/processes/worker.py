@@ -174,7 +174,9 @@ def _open_server(setup: Setup, numbers: Callable[[], bytes]) -> IndexServer | Ob
 def run_worker(
     setup: Setup, sockets: list[socket.socket], counters: Counters, *, ready: int, parent: int
 ) -> None:
-    """Be one process: write a byte to ``ready`` once requests are answered, end with the parent, whose pipe closes."""
+    """Be one process: write a byte to ``ready`` once requests are answered, end with the parent,
+    whose pipe closes.
+    """
 
     async def run() -> None:
         worker = Worker(setup, sockets, counters)

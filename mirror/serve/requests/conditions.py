@@ -1,4 +1,6 @@
-"""Whether a client has a representation already, and which part of it is asked for (RFC 9110, 13 and 14). Pure."""
+"""Whether a client has a representation already, and which part of it is asked for (RFC 9110, 13
+and 14). Pure.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def is_unchanged(headers: Mapping[str, str], *, etag: str, modified: float) -> b
 def select_part(
     headers: Mapping[str, str], *, size: int, etag: str, modified: float
 ) -> ByteRange | Unsatisfiable | None:
-    """Return the part that a request asks for; None: the whole, also where several or malformed ones are asked for."""
+    """Return the part that a request asks for; None: the whole, also where several or malformed
+    ones are asked for.
+    """
     asked = headers.get("Range")
     found = _ONE_RANGE.fullmatch(asked.strip()) if asked is not None else None
     if found is None or not _is_same(headers.get("If-Range"), etag=etag, modified=modified):
