@@ -27,7 +27,9 @@ FIRST_CHECK: Final = {401: 1, 403: 3}
 """How many refusals in a row lead to the first check."""
 
 NEXT_CHECK: Final = 8
-"""How many further refusals in a row lead to the second check; each later one waits for twice as many."""
+"""How many further refusals in a row lead to the second check; each later one waits for twice as
+many.
+"""
 
 UNPROVED_LIMIT: Final = 20
 """Number of consecutive refusals that end the index's part where no page that it served before can
@@ -73,7 +75,9 @@ class RefusedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Ask = Callable[[str, Mapping[str, str], Credential | None], Awaitable[bool | None]]
-"""Asks for a URL and returns whether the answer is no refusal; None where there was no answer, or a 5xx."""
+"""Asks for a URL and returns whether the answer is no refusal; None where there was no answer, or a
+5xx.
+"""
 
 Judge = Callable[[RefusedRequest], Awaitable[AccessDenied | None]]
 """Returns the meaning of a refusal; None where the request is to be repeated with another
@@ -107,7 +111,9 @@ class LetOut(msgspec.Struct):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The projects that later cycles may ask for, the last one first; not those that are refused by now."""
+        """The projects that later cycles may ask for, the last one first; not those that are
+        refused by now.
+        """
         return tuple(name for name, url in reversed(self.pages.items()) if url not in self.refused)
 
 
@@ -128,7 +134,9 @@ class Access:
         """Set once the index has denied access."""
         self.let_out = LetOut()
         self.needs_credential = False
-        """Whether the index was read with a credential before: without one it may show less, and is not asked."""
+        """Whether the index was read with a credential before: without one it may show less, and is
+        not asked.
+        """
         self.had_credential: bool | None = None
         """Whether the last successful request was sent with a credential; None before the first
         one.
@@ -146,7 +154,9 @@ class Access:
         self._next_check = 0
         """0 until the first check."""
         self._is_disproved = False
-        """Whether the last check found refused all the pages that it could ask for, though too few to end the part."""
+        """Whether the last check found refused all the pages that it could ask for, though too few
+        to end the part.
+        """
 
     @property
     def is_unproved(self) -> bool:
@@ -252,7 +262,9 @@ class Access:
         return await self._admitted(self._credentials.refresh)
 
     async def _admitted(self, ask: Callable[[], Awaitable[Credential | None]]) -> Credential | None:
-        """Return the answer of the source; the index denies us where it lacks a needed credential."""
+        """Return the answer of the source; the index denies us where it lacks a needed
+        credential.
+        """
         try:
             found = await ask()
         except AccessDenied as exc:

@@ -102,7 +102,9 @@ def _one_line(text: str) -> str:
 
 
 def _without_queries(text: str, asked: Iterable[str]) -> str:
-    """Return ``text`` without the queries of its own URLs and of those that were asked for, and without their parts."""
+    """Return ``text`` without the queries of its own URLs and of those that were asked for, and
+    without their parts.
+    """
     found = _URL.sub(lambda match: shown_url(match[0]), text)
     for url in asked:
         for part in _parts_of_query(url.partition("#")[0].partition("?")[2]):
@@ -111,7 +113,9 @@ def _without_queries(text: str, asked: Iterable[str]) -> str:
 
 
 def _parts_of_query(query: str) -> list[str]:
-    """Return a query and its values in each spelling in which an answer may repeat them, the longest first."""
+    """Return a query and its values in each spelling in which an answer may repeat them, the
+    longest first.
+    """
     values = [query, *(part.partition("=")[2] or part for part in re.split("[&;]", query))]
     spelled = {
         text

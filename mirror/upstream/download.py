@@ -270,7 +270,8 @@ async def fetch_metadata(
     policy: RetryPolicy | None = None,
     lease: PageLease | None = None,
 ) -> bytes | None:
-    """Return a file's ``.metadata`` (PEP 658), or None where it is not there, too large or not as advertised.
+    """Return a file's ``.metadata`` (PEP 658), or None where it is not there, too large or not as
+    advertised.
 
     Raises ``UpstreamError`` where it could not be asked for. ``lease``: see
     ``fetch_checked_metadata``.
@@ -357,7 +358,9 @@ def _digest_of(body: bytes, algorithm: str) -> str:
 
 
 def _is_complete(request: FileRequest, sink: Sink) -> bool:
-    """Whether all that an interrupted download kept is already the whole file, by its strong digests."""
+    """Whether all that an interrupted download kept is already the whole file, by its strong
+    digests.
+    """
     strong = _strong_digests(request.digests)
     is_right = request.size in {None, sink.written} and all(
         sink.hexdigest(a) == digits for a, digits in strong

@@ -37,7 +37,10 @@ from mirror.upstream.pages import Body, PageLimit, read_page
 from mirror.upstream.response import Response, media_type
 from mirror.upstream.session import IndexSession
 
-ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
+ACCEPT = (
+    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2,"
+    " text/html;q=0.01"
+)
 
 ROOT_EXTRA_S = 600.0
 """How much longer the reading of a root page may take: 40 MB over a slow line are no failure."""
@@ -54,7 +57,10 @@ T = TypeVar("T")
 
 
 class Unchanged(msgspec.Struct, frozen=True, kw_only=True):
-    """The page is as it was. ``validators`` replace the ones that were sent: a server may have a new ETag for it."""
+    """The page is as it was.
+
+    ``validators`` replace the ones that were sent: a server may have a new ETag for it.
+    """
 
     validators: Validators
     origin: str | None = None
@@ -122,7 +128,9 @@ class IndexClient:
             self.note_let_out(ProjectName(name), address)
 
     def note_let_out(self, name: ProjectName, address: str | None = None) -> None:
-        """Record that the index served a project's page; it is requested again to judge a refusal."""
+        """Record that the index served a project's page; it is requested again to judge a
+        refusal.
+        """
         self._session.let_out.note_page(name, resolve_address(self._url, name, address))
 
     @property
@@ -266,7 +274,8 @@ class IndexClient:
     ) -> _Body | Unchanged:
         """Return the body of a page that is not unchanged; tried again within the budget."""
         policy = self._policy
-        # A new try of a root page starts within the same time; only the reading itself may take longer.
+        # A new try of a root page starts within the same time; only the reading itself may take
+        # longer.
         extra_s = ROOT_EXTRA_S if kind is RequestKind.ROOT else 0.0
         budget = Budget(policy.budget_s + extra_s)
         tries = 0
@@ -386,7 +395,10 @@ async def _parsed(parse: Callable[[], P], body: _Body) -> P:
     try:
         return await _in_thread(parse, body)
     except MemoryError:
-        what = f"has {len(body.content)} bytes, and memory ran out while they were read; give the program more of it"
+        what = (
+            f"has {len(body.content)} bytes, and memory ran out while they were read;"
+            " give the program more of it"
+        )
         raise TooLarge(url=body.url, limit_bytes=len(body.content), setting="", what=what) from None
 
 
@@ -395,7 +407,10 @@ async def _in_thread(work: Callable[[], T], body: _Body) -> T:
 
 
 async def _cost_of(body: _Body) -> int:
-    """Return how much memory a page's values may take. Raises ``TooLarge`` where that is too much."""
+    """Return how much memory a page's values may take.
+
+    Raises ``TooLarge`` where that is too much.
+    """
     cost = await _in_thread(partial(_page_cost, body), body)
     if cost > PAGE_MEMORY_BYTES:
         raise too_costly(

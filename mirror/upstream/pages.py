@@ -21,7 +21,9 @@ from mirror.upstream.response import FREE_BYTES, Response
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE_BYTES = 1024 * 1024
 _STEP_BYTES = 16 * 1024
-"""zlib copies the input after a member or a piece: with steps this small the copies cost nothing."""
+"""zlib copies the input after a member or a piece: with steps this small the copies cost
+nothing.
+"""
 _FREE_MEMBERS = 1024
 _MEMBER_BYTES = 4096
 """How many bytes a member of a gzip encoding has to bring on average, after the first ones."""
@@ -41,8 +43,8 @@ async def read_page(
 ) -> tuple[Body, str]:
     """Return the decoded body and its sha256. ``lease`` holds the room that the body needs.
 
-    Raises ``TooLarge``, ``BadPage`` (an encoding that was not asked for, or is damaged) or ``Unavailable`` (cut, or no
-    room for it in time).
+    Raises ``TooLarge``, ``BadPage`` (an encoding that was not asked for, or is damaged) or
+    ``Unavailable`` (cut, or no room for it in time).
     """
     url = response.url
     decoder = _decoder(response.headers.get("Content-Encoding", ""), url)
@@ -113,7 +115,10 @@ class Decoder:
                 yield piece
 
     def _next_member(self, first: bytes) -> zlib._Decompress:
-        """Return the decoder of the next member: a gzip body may consist of several. Raises ``BadPage``."""
+        """Return the decoder of the next member: a gzip body may consist of several.
+
+        Raises ``BadPage``.
+        """
         if self._has_ended and not self._is_gzip:
             raise BadPage(url=self._url, cause="bytes follow the end of its deflate encoding")
         self._members += 1
@@ -139,6 +144,8 @@ def _decoder(encoding: str, url: str) -> Decoder | None:
 
 
 def _deflate_form(first: bytes) -> int:
-    """Return zlib's window bits: "deflate" is sent with zlib's header (RFC 9110) or, by some servers, without."""
+    """Return zlib's window bits: "deflate" is sent with zlib's header (RFC 9110) or, by some
+    servers, without.
+    """
     has_header = len(first) >= 2 and first[0] & 0x0F == 8 and int.from_bytes(first[:2]) % 31 == 0
     return zlib.MAX_WBITS if has_header or len(first) < 2 else -zlib.MAX_WBITS

@@ -173,10 +173,12 @@ async def _ask_root(
     found.add(
         "serials",
         "Does the root carry serials?",
-        f"of the whole: {'no' if page.serial is None else page.serial}; for {with_serial:,} of {count:,} projects",
+        f"of the whole: {'no' if page.serial is None else page.serial};"
+        f" for {with_serial:,} of {count:,} projects",
         "a cycle in which nothing changed is one request"
         if with_serial and with_serial == count
-        else "each project's page is asked for in each cycle (conditionally, where it has validators)",
+        else "each project's page is asked for in each cycle (conditionally,"
+        " where it has validators)",
     )
     _say_addresses(found, page)
     wanted = [name for name in page.projects if selection.wants_project(name)]
@@ -211,7 +213,8 @@ async def _say_flat(
     found.add(
         "root",
         "What does the flat page list, how large, how fast?",
-        f"{len(page.files):,} files of {count:,} projects, {size:,} bytes in {answer.seconds:.1f} s",
+        f"{len(page.files):,} files of {count:,} projects,"
+        f" {size:,} bytes in {answer.seconds:.1f} s",
         "one page is the root and all projects, read once for each cycle unless it is unchanged",
     )
     names = ", ".join(flat.root.unread_names[:3])

@@ -28,7 +28,9 @@ MIN_BYTES_PER_S = 1024
 FREE_BYTES = 64 * 1024
 """A shorter body needs no room of its own in ``PageMemory``."""
 DRAIN_BYTES = 64 * 1024
-"""The body of a redirect or an error is read up to here, so that its connection can be used again."""
+"""The body of a redirect or an error is read up to here, so that its connection can be used
+again.
+"""
 
 TRANSPORT_FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 
@@ -180,7 +182,8 @@ class Response:
         await self._watch.wait_for(room)
 
     async def read_at_most(self, limit_bytes: int, lease: PageLease | None = None) -> bytes | None:
-        """Return the whole body, or None when it is longer than ``limit_bytes``. Raises as ``read_chunk``.
+        """Return the whole body, or None when it is longer than ``limit_bytes``. Raises as
+        ``read_chunk``.
 
         ``lease`` holds the room that a longer body needs.
         """
@@ -195,7 +198,9 @@ class Response:
         return bytes(body)
 
     async def drain(self) -> None:
-        """Read a short body to its end, so that the connection stays usable; close the connection otherwise."""
+        """Read a short body to its end, so that the connection stays usable; close the connection
+        otherwise.
+        """
         try:
             with anyio.move_on_after(self._stall_timeout_s):
                 while self.received <= DRAIN_BYTES and (chunk := await self._raw.content.readany()):
@@ -230,14 +235,18 @@ def cause_of_stall(timeout_s: float) -> str:
 
 
 def cause_of_proxy(proxy: str | None, status: int) -> str:
-    """Return why a proxy lets nothing through; 407 asks for a credential of its own (RFC 9110, 15.5.8)."""
+    """Return why a proxy lets nothing through; 407 asks for a credential of its own (RFC 9110,
+    15.5.8).
+    """
     where = f" ({proxy})" if proxy else ""
     advice = ": give its user name and password in the proxy's URL" if status == 407 else ""
     return f"the proxy answered {status}{where}{advice}"
 
 
 def is_pushback(exc: Exception) -> bool:
-    """Whether a failure may mean that the upstream has too much to do: a timeout, a reset, a cut body."""
+    """Whether a failure may mean that the upstream has too much to do: a timeout, a reset, a cut
+    body.
+    """
     if isinstance(
         exc,
         TimeoutError | aiohttp.ServerConnectionError | aiohttp.ClientPayloadError | ConnectionError,
@@ -275,7 +284,9 @@ def _cause_of(exc: Exception, timeout_s: float) -> str:
 
 
 def _words_of(exc: OSError) -> str:
-    """Return the system's message, without names, addresses or URLs that a library may have added."""
+    """Return the system's message, without names, addresses or URLs that a library may have
+    added.
+    """
     reason = getattr(exc, "reason", None)
     if isinstance(reason, str):
         return reason.replace("_", " ").lower()

@@ -181,7 +181,9 @@ class IndexSession:
         await self._access.load()
 
     async def own_reach(self) -> Reach | None:
-        """Return how public the index is, for its worker processes; None where that can't be known."""
+        """Return how public the index is, for its worker processes; None where that can't be
+        known.
+        """
         return await self._transport.own_reach()
 
     @property
@@ -211,7 +213,9 @@ class IndexSession:
 
     @property
     def had_credential(self) -> bool | None:
-        """Whether the index's last successful answer took a credential; None before the first one."""
+        """Whether the index's last successful answer took a credential; None before the first
+        one.
+        """
         return self._access.had_credential
 
     async def require_credential(self) -> None:
@@ -288,8 +292,8 @@ class IndexSession:
     ) -> Exchange:
         """GET ``url``; ``async with`` yields the answer: 200, 206, 304, or 416 to a range; its body is read inside.
 
-        ``budget`` bounds all of it, also over several calls. Raises ``UpstreamError`` for everything else,
-        ``ConfigError`` or ``TreeError`` (too many open files).
+        ``budget`` bounds all of it, also over several calls. Raises ``UpstreamError`` for
+        everything else, ``ConfigError`` or ``TreeError`` (too many open files).
         """
         stall_timeout_s = self.limits.stall_timeout_s
         return Exchange(self, self._deadlines, url, kind, headers, budget, stall_timeout_s)
@@ -506,7 +510,8 @@ class IndexSession:
             return
         host = _origin_text(target).partition("://")[2]
         cause = (
-            f'pages stay on the index\'s origin; if they may come from there, say page-hosts = ["{host}"]'
+            "pages stay on the index's origin; if they may come from there,"
+            f' say page-hosts = ["{host}"]'
             " for this index; a sign-in page there means that the credential is missing"
         )
         raise RedirectRefused(url=source, target=str(target), cause=cause)

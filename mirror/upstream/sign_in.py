@@ -38,7 +38,10 @@ _ADDRESSES: Final = frozenset(
 
 
 async def is_sign_in(response: Response) -> bool:
-    """Return whether the answer, which stays unread, is a page at which people sign in. Raises ``Unavailable``."""
+    """Return whether the answer, which stays unread, is a page at which people sign in.
+
+    Raises ``Unavailable``.
+    """
     kind = media_type(response.headers)[0]
     if response.status != 200 or kind not in {"text/html", "application/xhtml+xml", ""}:
         return False

@@ -1,1 +1,3 @@
-"""Connections of one index: sockets, TLS, proxies, and the addresses and targets that they may reach."""
+"""Connections of one index: sockets, TLS, proxies, and the addresses and targets that they may
+reach.
+"""

@@ -126,7 +126,9 @@ class Attempts(msgspec.Struct):
 
 
 class AddressRule:
-    """The rule of one index; ``connect_foreign`` is the socket factory of its connector for names and foreign hosts."""
+    """The rule of one index; ``connect_foreign`` is the socket factory of its connector for names
+    and foreign hosts.
+    """
 
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_all = allow_private
@@ -166,7 +168,10 @@ class AddressRule:
             return f"{what}; allow-private = true would allow it"
         # Until the index was reached it counts as global: the strictest rule.
         if reach < (Reach.GLOBAL if self._own is None else self._own):
-            return f"a {reach.name.lower()} address, which a more public index must not lead to (allow-private = true)"
+            return (
+                f"a {reach.name.lower()} address, which a more public index must not lead to"
+                " (allow-private = true)"
+            )
         return None
 
     def refusal_of_host(self, host: str) -> str | None:
@@ -181,7 +186,9 @@ class AddressRule:
         return attempts
 
     def connect_foreign(self, info: AddrInfoType) -> socket.socket:
-        """Return a socket for one resolved address (aiohttp's ``socket_factory``), or raise ``OSError``."""
+        """Return a socket for one resolved address (aiohttp's ``socket_factory``), or raise
+        ``OSError``.
+        """
         family, kind, protocol, _, address = info
         attempts = self._attempts.get()
         cause = self.refusal(reach_of(str(address[0])))

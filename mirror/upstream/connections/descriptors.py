@@ -17,5 +17,8 @@ def open_files_error(exc: BaseException) -> TreeError | None:
     """
     if not isinstance(exc, OSError) or exc.errno not in _OPEN_FILES:
         return None
-    problem = "too many open files: raise ulimit -n (LimitNOFILE in a unit) or lower limits.max-connections"
+    problem = (
+        "too many open files: raise ulimit -n (LimitNOFILE in a unit) or lower"
+        " limits.max-connections"
+    )
     return TreeError(path="(open files)", problem=problem)

@@ -33,7 +33,10 @@ class ProxyChoice:
         self._chosen: dict[tuple[str, str, int], Proxy | None] = {}
 
     def for_origin(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """Return the proxy for an origin, or None. Raises ``ConfigError`` for an unusable variable."""
+        """Return the proxy for an origin, or None.
+
+        Raises ``ConfigError`` for an unusable variable.
+        """
         if self._configured is not None:
             return self._configured
         if not self._listed:
@@ -51,7 +54,10 @@ class ProxyChoice:
 
 
 def parse_proxy(text: str, *, where: str) -> Proxy:
-    """Return the proxy that ``text`` (a URL, or HOST:PORT) names. Raises ``ConfigError``, which does not quote it."""
+    """Return the proxy that ``text`` (a URL, or HOST:PORT) names.
+
+    Raises ``ConfigError``, which does not quote it.
+    """
     url = text.strip() if "://" in text else f"http://{text.strip()}"
     try:
         parts = urlsplit(url)
@@ -80,7 +86,9 @@ def parse_proxy(text: str, *, where: str) -> Proxy:
 
 
 def is_exempt(host: str, port: int, no_proxy: str) -> bool:
-    """Whether ``NO_PROXY`` names the host: ``*``, or a list of hosts and domains, each with a port or without."""
+    """Whether ``NO_PROXY`` names the host: ``*``, or a list of hosts and domains, each with a port
+    or without.
+    """
     name = host.strip("[]").rstrip(".").lower()
     for item in no_proxy.lower().replace(",", " ").split():
         if item == "*":

@@ -29,7 +29,10 @@ def origin_of(url: URL) -> Origin:
 
 
 def parse_target(text: str, *, source: str) -> URL:
-    """Return an absolute http(s) URL, byte for byte. Raises ``RedirectRefused``, which names ``source``."""
+    """Return an absolute http(s) URL, byte for byte.
+
+    Raises ``RedirectRefused``, which names ``source``.
+    """
     escaped = _escape(text)
     try:
         parts = urlsplit(escaped)

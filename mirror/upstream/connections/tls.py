@@ -1,6 +1,8 @@
-"""TLS contexts: the system's authorities or those that variables name, the index's ``ca-file``, a client certificate.
+"""TLS contexts: the system's authorities or those that variables name, the index's ``ca-file``, a
+client certificate.
 
-Invariant: certificates are always verified; the client certificate is shown to the index's own origin only.
+Invariant: certificates are always verified; the client certificate is shown to the index's own
+origin only.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from mirror.config import IndexConfig
 from mirror.errors import ConfigError
 
 _VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_CERT", "REQUESTS_CA_BUNDLE")
-"""Files or folders of authorities that are trusted instead of the system's; all that are set count."""
+"""Files or folders of authorities that are trusted instead of the system's; all that are set
+count.
+"""
 
 
 def create_tls_context(
     index: IndexConfig, *, env: Mapping[str, str], is_own: bool
 ) -> ssl.SSLContext:
-    """Return the context for the index's own origin, or for foreign ones; blocking (it reads files).
+    """Return the context for the index's own origin, or for foreign ones; blocking (it reads
+    files).
 
     Raises ``ConfigError`` that names the key or variable whose file can't be used.
     """

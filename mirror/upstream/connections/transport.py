@@ -47,11 +47,14 @@ _HEADER_BYTES = 32 * 1024
 _READ_BYTES = 256 * 1024
 
 _PROXY_REFUSALS = frozenset(range(400, 500)) - {408, 425, 429}
-"""Statuses of a proxy that refuses a tunnel for good: a repeated request would get the same answer."""
+"""Statuses of a proxy that refuses a tunnel for good: a repeated request would get the same
+answer.
+"""
 
 
 class Transport:
-    """Two pools of connections: a free one for proxies and an index at a literal address, a guarded one for the rest.
+    """Two pools of connections: a free one for proxies and an index at a literal address, a guarded
+    one for the rest.
 
     ``own_reach``: how public the index is, where another process has learned it.
     """
@@ -104,12 +107,14 @@ class Transport:
     async def send(
         self, target: URL, headers: Mapping[str, str], *, source: str, sent: Callable[[], None]
     ) -> PeerResponse:
-        """GET ``target`` and return the answer, its body unread. ``source`` is the URL that led here, for errors.
+        """GET ``target`` and return the answer, its body unread. ``source`` is the URL that led
+        here, for errors.
 
-        ``sent`` is called when the request is on its way. There is no deadline but that for connecting.
+        ``sent`` is called when the request is on its way. There is no deadline but that for
+        connecting.
 
-        Raises ``RedirectRefused`` (an address that must not be contacted), ``Unavailable``, ``ConfigError``,
-        ``TreeError`` (too many open files).
+        Raises ``RedirectRefused`` (an address that must not be contacted), ``Unavailable``,
+        ``ConfigError``, ``TreeError`` (too many open files).
         """
         origin = origin_of(target)
         is_own = origin == self._origin
@@ -123,7 +128,8 @@ class Transport:
             context = await self._tls_for(is_own=is_own)
         elif proxy is not None and proxy.url.startswith("https:"):
             context = await self._tls_for(is_own=False)
-        # Only a direct connection shows whom it reaches; an address that the configuration names needs no judgement.
+        # Only a direct connection shows whom it reaches; an address that the configuration names
+        # needs no judgement.
         is_free = proxy is not None or (is_own and self._is_literal)
         client = self._free if is_free else self._guarded
         attempts = self._rule.watch()
@@ -159,7 +165,9 @@ class Transport:
         return None if proxy is None else proxy.url
 
     def note_failure(self, exc: Exception) -> None:
-        """Count a failure that may mean that the upstream has too much to do, also in the middle of a body."""
+        """Count a failure that may mean that the upstream has too much to do, also in the middle of
+        a body.
+        """
         self.pushback += is_pushback(exc)
 
     async def own_reach(self) -> Reach | None:
@@ -178,7 +186,9 @@ class Transport:
         return self._proxies.for_origin(*self._origin) is not None
 
     async def _check_host(self, target: URL, source: str) -> None:
-        """Raise ``RedirectRefused`` where the text of a foreign URL already names an address that is not allowed."""
+        """Raise ``RedirectRefused`` where the text of a foreign URL already names an address that
+        is not allowed.
+        """
         await (
             self.own_reach()
         )  # a file's link may be followed before the index itself was asked in this run
@@ -219,7 +229,8 @@ class Transport:
             made = await anyio.to_thread.run_sync(
                 lambda: create_tls_context(self._config, env=self._env, is_own=is_own)
             )
-            # Two requests may have made one each; all must use the same, or connections would not be shared.
+            # Two requests may have made one each; all must use the same, or connections would not
+            # be shared.
             self._tls.setdefault(is_own, made)
         return self._tls[is_own]
 

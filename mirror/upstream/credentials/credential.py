@@ -37,7 +37,9 @@ class Credential:
         return "Credential(***)"
 
     def fingerprint(self) -> str:
-        """Return a digest by which two credentials are compared; it does not give the secret away."""
+        """Return a digest by which two credentials are compared; it does not give the secret
+        away.
+        """
         return hashlib.sha256(self.header.encode()).hexdigest()
 
 
@@ -69,7 +71,9 @@ def bearer(token: str, *, source: str) -> Credential:
 
 
 def jwt_expiry(secret: str) -> float | None:
-    """Return the ``exp`` of a JWT (RFC 7519) without verifying anything, or None for any other text."""
+    """Return the ``exp`` of a JWT (RFC 7519) without verifying anything, or None for any other
+    text.
+    """
     parts = secret.split(".")
     if len(parts) != 3 or len(parts[1]) > 65536:
         return None

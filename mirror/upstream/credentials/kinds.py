@@ -142,7 +142,8 @@ class Netrc(msgspec.Struct, frozen=True, kw_only=True):
                 raise NoCredentialError(f"$NETRC names {path}, which does not exist") from None
             return None
         except netrc.NetrcParseError as exc:
-            # The parser's own message quotes the word that it stumbled over, which may be a password.
+            # The parser's own message quotes the word that it stumbled over, which may be a
+            # password.
             raise ConfigError(
                 where=self.where, problem=f"{path}, line {exc.lineno}: not a valid netrc"
             ) from None
@@ -203,7 +204,9 @@ class Keyring(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """``kind = "command"``: the first line of its output; with a user name Basic, without Bearer."""
+    """``kind = "command"``: the first line of its output; with a user name Basic, without
+    Bearer.
+    """
 
     command: tuple[str, ...]
     username: SecretSource | None
@@ -259,7 +262,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Automatic(msgspec.Struct, frozen=True, kw_only=True):
-    """``kind = "auto"``: the index's two variables, for Chainguard its own two, then netrc, then none."""
+    """``kind = "auto"``: the index's two variables, for Chainguard its own two, then netrc, then
+    none.
+    """
 
     pairs: tuple[tuple[str, str], ...]
     """Names of variables for user name and password, in the order in which they are tried."""

@@ -42,7 +42,10 @@ class SecretSource:
         return "the configuration"
 
     def path(self, env: Mapping[str, str]) -> Path | None:
-        """Return the file that this part is read from, if it is one. Raises ``NoCredentialError``."""
+        """Return the file that this part is read from, if it is one.
+
+        Raises ``NoCredentialError``.
+        """
         if self.file is not None:
             return Path(self.file).expanduser()
         if self.systemd is None:

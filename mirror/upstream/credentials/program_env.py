@@ -53,7 +53,9 @@ def program_environment(
 
 
 def _has_user_info(value: str) -> bool:
-    """Return whether the value of a proxy variable may have a user name or password in it; when in doubt, it has."""
+    """Return whether the value of a proxy variable may have a user name or password in it; when in
+    doubt, it has.
+    """
     return "@" in value or "%40" in value
 
 

@@ -1,7 +1,9 @@
-"""Keeps one index's credential: reads it when it is first needed, when its file changed, and when it expires.
+"""Keeps one index's credential: reads it when it is first needed, when its file changed, and when
+it expires.
 
-Invariants: one reading at a time; the credential is not sent over plain http to another host than loopback unless the
-index allows it; an unusable one is ``AccessDenied`` and names its source, one that can never be right ``ConfigError``.
+Invariants: one reading at a time; the credential is not sent over plain http to another host than
+loopback unless the index allows it; an unusable one is ``AccessDenied`` and names its source, one
+that can never be right ``ConfigError``.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ LOOK_EVERY_S = 1.0
 """
 
 RENEW_BEFORE_S = 30.0
-"""A credential that expires so soon is read again first, and not more often than in this interval."""
+"""A credential that expires so soon is read again first, and not more often than in this
+interval.
+"""
 
 
 class CredentialSource:
@@ -112,7 +116,8 @@ class CredentialSource:
 
     async def _read(self) -> None:
         where = f"index {self._index.name!r}: auth"
-        # Taken before the reading: a file that changes meanwhile is read once more rather than missed.
+        # Taken before the reading: a file that changes meanwhile is read once more rather than
+        # missed.
         self._stamp = await anyio.to_thread.run_sync(self._reader.stamp, abandon_on_cancel=True)
         try:
             found = await self._reader.read()

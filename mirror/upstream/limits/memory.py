@@ -1,5 +1,5 @@
-"""Maximum memory for the pages of one index together, and for the metadata of its files, whatever it
-answers.
+"""Maximum memory for the pages of one index together, and for the metadata of its files, whatever
+it answers.
 
 Invariants: the bodies under way and the values made from them stay below their limits; a page that
 waits for room never keeps another one from ending, so that no two wait for each other.
@@ -45,7 +45,9 @@ class PageMemory:
         self._bodies_bytes += more_bytes
 
     async def admit(self, needed_bytes: int) -> None:
-        """Wait for room for the values of a page; at most ``PAGE_MEMORY_BYTES`` are needed for one."""
+        """Wait for room for the values of a page; at most ``PAGE_MEMORY_BYTES`` are needed for
+        one.
+        """
         while self._values_bytes and self._values_bytes + needed_bytes > PAGE_MEMORY_BYTES:
             await self._freed.wait()
         self._values_bytes += needed_bytes

@@ -74,7 +74,9 @@ class Slots:
 
 
 class TokenBucket:
-    """At most ``per_second`` units each second, with a burst of one second's worth (at least 1); 0: no limit."""
+    """At most ``per_second`` units each second, with a burst of one second's worth (at least 1); 0:
+    no limit.
+    """
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
@@ -88,7 +90,10 @@ class TokenBucket:
         return self._per_second <= 0
 
     async def take(self, units: float) -> float:
-        """Take ``units`` and return the seconds waited. More than the burst may be taken: the wait pays for it."""
+        """Take ``units`` and return the seconds waited.
+
+        More than the burst may be taken: the wait pays for it.
+        """
         if self.is_off:
             return 0.0
         now = loop_time()
@@ -107,7 +112,9 @@ class TokenBucket:
 
 
 class Budget:
-    """How long one page may take over all of its tries; starts when its first request is really sent."""
+    """How long one page may take over all of its tries; starts when its first request is really
+    sent.
+    """
 
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
@@ -128,7 +135,9 @@ class Budget:
 
 
 class Deadlines:
-    """Cancels each scope whose time has come, by one timer for all: arming one for each request costs a tenth of it."""
+    """Cancels each scope whose time has come, by one timer for all: arming one for each request
+    costs a tenth of it.
+    """
 
     def __init__(self) -> None:
         self._watched: dict[anyio.CancelScope, float] = {}
