@@ -47,7 +47,9 @@ def read_page(simple: Path, directory: str) -> ProjectPage | None:
 
 
 def is_of_this_renderer(simple: Path, directory: str) -> bool:
-    """Return whether a page that offers metadata was written under this version's rules, as its HTML shows."""
+    """Return whether a page that offers metadata was written under this version's rules, as its
+    HTML shows.
+    """
     try:
         return b"data-dist-info-metadata" not in read_page_file(str(simple / directory / HTML))
     except OSError:

@@ -91,7 +91,9 @@ class Publisher:
         await renew_snapshots(store, self._holdings.files, cycle=self._holdings.cycle)
 
     async def publish(self, names: Collection[ProjectName], closings: Sequence[PageSeen]) -> None:
-        """Write the pages of these projects, and enter the closings as soon as the order of writes allows it."""
+        """Write the pages of these projects, and enter the closings as soon as the order of writes
+        allows it.
+        """
         done: list[tuple[ProjectName, int]] = []
         joins = False
         for part in await split_by_entries(self._store, names, limit=_MAX_ENTRIES):
@@ -109,7 +111,9 @@ class Publisher:
     async def _publish_part(
         self, names: Collection[ProjectName]
     ) -> tuple[list[tuple[ProjectName, int, bool]], bool]:
-        """Write some pages; return name, serial and whether the root lists it already, and whether all were written."""
+        """Write some pages; return name, serial and whether the root lists it already, and whether
+        all were written.
+        """
         pages = await load_pages(self._store, names)
         stay = [p for p in pages if p.stays]
         failed: Mapping[ProjectName, TreeError] = {}

@@ -111,7 +111,9 @@ async def _renew_pages(
 
 
 def _read_pages(layout: Layout, snapshots: Sequence[str], projects: Sequence[str]) -> list[_Shared]:
-    """Read each page once: where several snapshots have the same one, they are links of one file."""
+    """Read each page once: where several snapshots have the same one, they are links of one
+    file.
+    """
     shared = []
     for project in projects:
         places: dict[tuple[int, int], list[str]] = {}
@@ -144,7 +146,8 @@ def _write_pages(
             _log.warning(
                 "snapshot.page_kept",
                 path=pages.directories[0],
-                problem="this page can't be read, so it stays as it is: make a new snapshot and delete this one",
+                problem="this page can't be read, so it stays as it is:"
+                " make a new snapshot and delete this one",
             )
         else:
             replace(layout, pages.directories, rendered)

@@ -63,7 +63,9 @@ _ADVICE: Final = {
 
 
 class tree_errors:  # noqa: N801 - reads like a function, and is on the path of each small file
-    """A context in which an ``OSError`` becomes a ``TreeError``; ``path`` is named where the error names none."""
+    """A context in which an ``OSError`` becomes a ``TreeError``; ``path`` is named where the error
+    names none.
+    """
 
     __slots__ = ("path",)
 
@@ -98,7 +100,9 @@ def tree_error(exc: OSError, path: str | Path) -> TreeError:
 
 
 def full_disk_error(path: str, what: str, advice: str) -> TreeError:
-    """Return the ``TreeError`` for a disk that is full, or full up to the reserve; names the free space."""
+    """Return the ``TreeError`` for a disk that is full, or full up to the reserve; names the free
+    space.
+    """
     free = free_bytes(path)
     return DiskFull(
         path=path, problem=f"{what}{'' if free is None else f' ({free} bytes free)'}; {advice}"
@@ -162,8 +166,8 @@ def _token(_pid: int) -> str:
 
 
 def has_default_acl(directory: str | Path) -> bool:
-    """Return whether new files below a directory get other modes than they are made with; True where
-    that is unknown.
+    """Return whether new files below a directory get other modes than they are made with; True
+    where that is unknown.
     """
     try:
         return bool(os.getxattr(directory, "system.posix_acl_default"))
@@ -212,7 +216,10 @@ def rename_into(temporary: str, path: str) -> None:
 
 
 def rename_new(temporary: str, path: str) -> bool:
-    """Give a finished file its name, unless something has that name: then return False. Raises ``OSError``."""
+    """Give a finished file its name, unless something has that name: then return False.
+
+    Raises ``OSError``.
+    """
     rename = _renameat2()
     if rename is not None:
         old, new = os.fsencode(temporary), os.fsencode(path)
@@ -276,7 +283,10 @@ def replace_file(
     tmp_dir: str | Path,
     sets_mode: bool = True,
 ) -> None:
-    """Replace ``path`` by a file with these bytes; readers see the old or the new one. Raises ``TreeError``."""
+    """Replace ``path`` by a file with these bytes; readers see the old or the new one.
+
+    Raises ``TreeError``.
+    """
     with tree_errors(path):
         temporary = temporary_path(tmp_dir)
         write_new(temporary, (data,), mode, sets_mode=sets_mode)
@@ -361,7 +371,8 @@ def sync_file(path: str | Path) -> None:
 
 
 def sync_directory(path: str | Path) -> None:
-    """Make a directory's names durable, where the file system knows how: some of shared folders do not.
+    """Make a directory's names durable, where the file system knows how: some of shared folders do
+    not.
 
     Raises ``TreeError``.
     """

@@ -142,8 +142,8 @@ def check_blob(
 
 
 def _hash(file: FileIO, size: int, progress: Progress | None) -> tuple[bytes | FileIO, str]:
-    """Return the content of a file, and its sha256: a small one as bytes, so that what is read of them
-    is what was hashed; a large one as the file.
+    """Return the content of a file, and its sha256: a small one as bytes, so that what is read of
+    them is what was hashed; a large one as the file.
     """
     if size <= _SMALL_BYTES:
         data = _read_up_to(file.fileno(), size)
@@ -178,7 +178,9 @@ def _open_plain(path: str) -> int:
 
 
 def _raise_if_ours(exc: OSError, path: str) -> None:
-    """Raise ``TreeError`` for a fault of this process, not of the tree: nothing is damaged by it."""
+    """Raise ``TreeError`` for a fault of this process, not of the tree: nothing is damaged by
+    it.
+    """
     if exc.errno in _OURS:
         raise tree_error(exc, path) from exc
 
@@ -249,7 +251,9 @@ def wheel_metadata(layout: Layout, sha256: Sha256, filename: str, limit_bytes: i
 def sidecar_digest(
     layout: Layout, sha256: Sha256, filename: str, limit_bytes: int
 ) -> Sha256 | None:
-    """Return the sha256 of a blob's sidecar, or None where there is none that is fit to be served."""
+    """Return the sha256 of a blob's sidecar, or None where there is none that is fit to be
+    served.
+    """
     try:
         data = _read_plain(layout.sidecar_path(sha256, filename), limit_bytes)
     except OSError:
@@ -276,7 +280,9 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def iter_outer(layout: Layout) -> Iterator[tuple[str, bool]]:
-    """Yield the names directly below ``files``, and whether each is a directory that belongs there."""
+    """Yield the names directly below ``files``, and whether each is a directory that belongs
+    there.
+    """
     for item in _entries(str(layout.files)):
         yield item.name, _is_hex_directory(item)
 
@@ -411,7 +417,9 @@ def is_exactly(path: str, expected: bytes) -> bool:
 
 
 def has_bytes(path: str, expected: Iterable[bytes]) -> bool:
-    """Return whether a regular file that is no link holds exactly these pieces; read piece by piece."""
+    """Return whether a regular file that is no link holds exactly these pieces; read piece by
+    piece.
+    """
     try:
         with os.fdopen(_open_plain(path), "rb") as file:
             return all(file.read(len(piece)) == piece for piece in expected) and not file.read(1)
@@ -438,7 +446,9 @@ def exists(path: str) -> bool:
 
 
 def is_blocked(layout: Layout, name: ProjectName) -> bool:
-    """Return whether anything but a directory, or but plain files in it, stands where a project's pages must be."""
+    """Return whether anything but a directory, or but plain files in it, stands where a project's
+    pages must be.
+    """
     directory = layout.project_dir(name)
     if not is_directory(directory):
         return exists(directory)
@@ -463,7 +473,9 @@ def clear_page_place(layout: Layout, name: ProjectName | None) -> list[Path]:
 
 
 def iter_public(layout: Layout) -> Iterator[str]:
-    """Yield all that a web server serves or passes through: the root, ``public``, everything below it."""
+    """Yield all that a web server serves or passes through: the root, ``public``, everything below
+    it.
+    """
     yield str(layout.root)
     yield from _public_paths(str(layout.public))
 
@@ -493,7 +505,9 @@ def _public_paths(directory: str) -> Iterator[str]:
 
 
 def open_modes(paths: Iterable[str]) -> None:
-    """Give files and directories of the tree the modes that a web server needs; those above first."""
+    """Give files and directories of the tree the modes that a web server needs; those above
+    first.
+    """
     for path in sorted(paths):
         mode = _mode(path)
         with tree_errors(path):

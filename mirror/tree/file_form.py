@@ -83,7 +83,9 @@ def _zip_problem(source: Buffer | BinaryIO, name: str) -> str:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Return whether the first block is a header with the right checksum, or the empty block that ends an archive."""
+    """Return whether the first block is a header with the right checksum, or the empty block that
+    ends an archive.
+    """
     block = head[:_TAR_BLOCK]
     if len(block) < _TAR_BLOCK:
         return False

@@ -74,7 +74,9 @@ class PlacedBlob(msgspec.Struct, frozen=True, kw_only=True):
     summary: str | None = None
     """Of a wheel's metadata."""
     aside: str | None = None
-    """Its path in staging, without its sidecar, where its own path is taken (``FileStore.replace``)."""
+    """Its path in staging, without its sidecar, where its own path is taken
+    (``FileStore.replace``).
+    """
 
 
 class RecordedBlob(Protocol):
@@ -264,7 +266,9 @@ class FileStore:
         return _holds(self.layout.sidecar_path(sha256, filename), digest)
 
     def fails_alone(self, error: TreeError) -> bool:
-        """Return whether one directory below ``files/`` is at fault, not the disk or ``files/`` as a whole."""
+        """Return whether one directory below ``files/`` is at fault, not the disk or ``files/`` as
+        a whole.
+        """
         files = str(self.layout.files)
         if isinstance(error, DiskFull) or error.path == files or not error.is_below(files):
             return False
@@ -298,7 +302,9 @@ class FileStore:
                 return None
 
     def sync(self, placed: Sequence[PlacedBlob]) -> None:
-        """Make a batch durable, up to the names of its directories: a few by fsync, more by one syncfs."""
+        """Make a batch durable, up to the names of its directories: a few by fsync, more by one
+        syncfs.
+        """
         if len(placed) > FEW and reports_failed_syncs():
             sync_file_system(self.layout.files)
             return
@@ -555,7 +561,9 @@ def _hash_file(path: str) -> str:
 
 
 def _holds(path: str, sha256: Sha256, size: int | None = None) -> bool:
-    """Return whether a regular file with these bytes is there; ``size``: None where it is unknown."""
+    """Return whether a regular file with these bytes is there; ``size``: None where it is
+    unknown.
+    """
     with tree_errors(path):
         try:
             found = os.lstat(path)

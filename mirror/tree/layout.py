@@ -43,7 +43,10 @@ _CHILD_LENGTH: Final = {2: 4, 4: 64}
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """The paths below one root. Names and digests were checked when they were made (``core.names``)."""
+    """The paths below one root.
+
+    Names and digests were checked when they were made (``core.names``).
+    """
 
     root: Path
 
@@ -139,7 +142,9 @@ def _make_or_follow(path: Path, mode: int) -> None:
 
 
 def _probe(staging: Path, directory: Path) -> None:
-    """Place an empty file and remove it: only a rename shows that both are writable and on one file system."""
+    """Place an empty file and remove it: only a rename shows that both are writable and on one file
+    system.
+    """
     temporary = temporary_path(staging)
     target = temporary_path(directory)
     write_new(temporary, (), PRIVATE_FILE)
@@ -206,7 +211,9 @@ def _remove_directory(path: str) -> None:
 
 
 def _children(path: str, part: str) -> Iterator[tuple[str, str]]:
-    """Yield the directories of blobs in one of the outer two levels, with their parts of a digest."""
+    """Yield the directories of blobs in one of the outer two levels, with their parts of a
+    digest.
+    """
     length = _CHILD_LENGTH.get(len(part))
     if length is None:
         return

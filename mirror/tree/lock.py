@@ -32,7 +32,10 @@ _log = get_logger(__name__)
 
 @contextmanager
 def hold(path: Path, *, wait_s: float = 0) -> Iterator[None]:
-    """Hold the lock; wait for its holder up to ``wait_s`` seconds. Raises ``LockHeld``, ``TreeError``."""
+    """Hold the lock; wait for its holder up to ``wait_s`` seconds.
+
+    Raises ``LockHeld``, ``TreeError``.
+    """
     waiting = _Waiting(path, wait_s)
     while (descriptor := _try_lock(path)) is None:
         time.sleep(waiting.pause_s())
@@ -105,7 +108,10 @@ class _Waiting:
         self._is_said = False
 
     def pause_s(self) -> float:
-        """Return how long to wait before the next try. Raises ``LockHeld`` when the time is over."""
+        """Return how long to wait before the next try.
+
+        Raises ``LockHeld`` when the time is over.
+        """
         left_s = self._deadline - time.monotonic()
         pid = holder_pid(self._path)
         if left_s <= 0:

@@ -68,7 +68,10 @@ def _follow(place: Path) -> Path:
             owner = _name(found.st_uid) or f"user {found.st_uid}"
             us = _name(os.geteuid()) or str(os.geteuid())
             mend = f"chown -h {us} {shlex.quote(str(path))}"
-            problem = f"a link that {owner} has made; remove it, or if it leads to the right place, run `{mend}`"
+            problem = (
+                f"a link that {owner} has made; remove it, or if it leads to the right place,"
+                f" run `{mend}`"
+            )
             raise TreeError(path=str(path), problem=problem)
         path = path.parent / path.readlink()
     return path  # opening it fails with an error about too many links
@@ -77,7 +80,10 @@ def _follow(place: Path) -> Path:
 def _check_directory(path: Path) -> None:
     found = _stat(path)
     if found is not None and stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_IWOTH:
-        problem = f"every user may write to this directory of the tree; run `chmod o-w {shlex.quote(str(path))}`"
+        problem = (
+            "every user may write to this directory of the tree;"
+            f" run `chmod o-w {shlex.quote(str(path))}`"
+        )
         raise TreeError(path=str(path), problem=problem)
 
 

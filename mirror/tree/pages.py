@@ -116,7 +116,9 @@ class PageStore:
             return all(_is_file(f"{directory}/{page}") for page in PAGE_NAMES)
 
     def write_root(self, html: Iterable[Buffer], json: Iterable[Buffer]) -> None:
-        """Replace the root pages, written piece by piece: a root of 730,000 projects is not held in memory."""
+        """Replace the root pages, written piece by piece: a root of 730,000 projects is not held in
+        memory.
+        """
         with tree_errors(self._simple):
             # a link of this user's or root's is followed (tree.owner)
             check_directory(os.path.realpath(self._simple))
@@ -140,7 +142,9 @@ class PageStore:
         return serial_in(head)
 
     def sync(self, names: Collection[ProjectName], *, root: bool = True) -> None:
-        """Make the pages of these projects durable, written or removed, and the root's if ``root``."""
+        """Make the pages of these projects durable, written or removed, and the root's if
+        ``root``.
+        """
         if len(names) > FEW and reports_failed_syncs():
             sync_file_system(self._simple)
             return
@@ -153,7 +157,9 @@ class PageStore:
         sync_directory(self._simple)
 
     def fails_alone(self, name: ProjectName, error: TreeError) -> bool:
-        """Return whether one project's directory is at fault, not the disk or the directory of all projects."""
+        """Return whether one project's directory is at fault, not the disk or the directory of all
+        projects.
+        """
         if isinstance(error, DiskFull) or not error.is_below(self._layout.project_dir(name)):
             return False
         return os.access(self._simple, os.W_OK | os.X_OK)
@@ -161,7 +167,9 @@ class PageStore:
     def run_each(
         self, steps: Mapping[ProjectName, Callable[[], None]]
     ) -> dict[ProjectName, TreeError]:
-        """Do something for each project; return the errors of those whose own directory is at fault."""
+        """Do something for each project; return the errors of those whose own directory is at
+        fault.
+        """
         failed = {}
         for name, step in steps.items():
             try:
@@ -189,7 +197,9 @@ class PageStore:
 
 
 def serial_in(head: bytes) -> int | None:
-    """Return the serial in the first bytes of a root page; None where it is no page of the mirror."""
+    """Return the serial in the first bytes of a root page; None where it is no page of the
+    mirror.
+    """
     found = _ROOT_SERIAL.search(head)
     return int(found[1]) if found else None
 
@@ -204,7 +214,10 @@ def _sync_pages(directory: str) -> bool:
 
 
 def link_or_copy(source: str, target: str) -> None:
-    """Make ``target`` a hard link of ``source``, or a copy where the file system has no links. Raises ``OSError``."""
+    """Make ``target`` a hard link of ``source``, or a copy where the file system has no links.
+
+    Raises ``OSError``.
+    """
     try:
         os.link(source, target)
     except OSError as exc:

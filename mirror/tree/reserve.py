@@ -28,8 +28,8 @@ _LITTLE_BYTES: Final = 8 << 20
 class Reserve:
     """The reserve of the disk at ``place``.
 
-    ``pending_bytes``: unwritten bytes as 64-bit numbers, one for each process that writes there; ``slot``
-    is this process's index.
+    ``pending_bytes``: unwritten bytes as 64-bit numbers, one for each process that writes there;
+    ``slot`` is this process's index.
     """
 
     def __init__(
@@ -60,7 +60,10 @@ class Reserve:
             if time.monotonic() >= self._asked_again_at_s or not self._is_enough(needed_bytes):
                 self._ask()
             if not self._is_enough(needed_bytes):
-                what = f"{needed_bytes} bytes more would use up the reserve of {self._reserve_bytes} bytes"
+                what = (
+                    f"{needed_bytes} bytes more would use up the reserve of"
+                    f" {self._reserve_bytes} bytes"
+                )
                 raise full_disk_error(self._place, what, "free some space, or lower `disk-reserve`")
             self._pending_bytes[self._slot] += needed_bytes
         return _Writing(self, needed_bytes)

@@ -64,9 +64,11 @@ def freeze_pages(
     names: Iterable[ProjectName],
     root_pages: tuple[Iterable[Buffer], Iterable[Buffer]] | None,
 ) -> Path:
-    """Link the pages of some projects below ``source`` into a new directory in ``pins/``, and return its path.
+    """Link the pages of some projects below ``source`` into a new directory in ``pins/``, and
+    return its path.
 
-    ``root_pages``: HTML and JSON of the root, where it is another one than the source's. Not durable before ``settle``.
+    ``root_pages``: HTML and JSON of the root, where it is another one than the source's. Not
+    durable before ``settle``.
     """
     place = begin_frozen(layout)
     with tree_errors(place):
@@ -180,7 +182,9 @@ def sweep_frozen(layout: Layout, pins: Collection[str]) -> None:
 
 
 def promote(layout: Layout, snapshot: str, channel: str) -> None:
-    """Let a channel show a snapshot: one rename, so that a reader sees the old one or the new one."""
+    """Let a channel show a snapshot: one rename, so that a reader sees the old one or the new
+    one.
+    """
     path = channel_path(layout, channel)
     with tree_errors(path):
         make_durable_directory(path.parent)

@@ -70,7 +70,10 @@ class Closed(Protocol):
 
 
 class StagedFile:
-    """A sink for one body. It ends by ``FileStore.place``, ``keep`` or ``discard``; each may raise ``TreeError``."""
+    """A sink for one body.
+
+    It ends by ``FileStore.place``, ``keep`` or ``discard``; each may raise ``TreeError``.
+    """
 
     def __init__(
         self,
@@ -118,7 +121,10 @@ class StagedFile:
         return self._pending_bytes
 
     async def expect_unlisted(self, announced_bytes: int | None) -> None:
-        """Record that only the disk bounds this body, and its announced length. Raises ``NoRoom``."""
+        """Record that only the disk bounds this body, and its announced length.
+
+        Raises ``NoRoom``.
+        """
         self._is_unlisted, self._announced = True, announced_bytes
         if announced_bytes is not None and announced_bytes > BLOCK_BYTES:
             await anyio.to_thread.run_sync(
@@ -314,7 +320,9 @@ class StagedFile:
         return aside
 
     def forget(self) -> None:
-        """Remove the bytes and close: they are held already, or so few that they are fetched again."""
+        """Remove the bytes and close: they are held already, or so few that they are fetched
+        again.
+        """
         if self._descriptor is None:
             self._close(kept=False)
         else:

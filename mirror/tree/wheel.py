@@ -55,7 +55,9 @@ class ArchiveLimitError(WheelError):
 
 
 class _ArchiveMember(msgspec.Struct, frozen=True):
-    """The position of a member's compressed bytes, and the size and CRC of the uncompressed ones."""
+    """The position of a member's compressed bytes, and the size and CRC of the uncompressed
+    ones.
+    """
 
     name: bytes
     flags: int
@@ -90,7 +92,8 @@ def extract_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int)
 def extract_member(
     source: Buffer | BinaryIO, name: str, limit_bytes: int, *, depth: int
 ) -> bytes | None:
-    """Return the bytes of the one member of a zip archive with this file name, ``depth`` parts deep.
+    """Return the bytes of the one member of a zip archive with this file name, ``depth`` parts
+    deep.
 
     None where there is none. Raises ``WheelError``, ``OSError`` of the file.
     """
@@ -153,7 +156,9 @@ class _ArchiveFile:
 
 
 def _find_metadata(source: Source, filename: str) -> _ArchiveMember:
-    """Return the one METADATA of the one ``.dist-info`` directory; like for pip, it must be named after the project."""
+    """Return the one METADATA of the one ``.dist-info`` directory; like for pip, it must be named
+    after the project.
+    """
     directory, shift = _read_directory(source)
     directories: set[bytes] = set()
     found: list[_ArchiveMember] = []
@@ -174,7 +179,9 @@ def _find_metadata(source: Source, filename: str) -> _ArchiveMember:
 
 
 def _read_directory(source: Source) -> tuple[bytes, int]:
-    """Return the central directory, and how far all offsets are off (bytes before the archive, as ``zipfile`` does)."""
+    """Return the central directory, and how far all offsets are off (bytes before the archive, as
+    ``zipfile`` does).
+    """
     end, entries, length, offset = _read_end(source)
     if entries > MAX_ENTRIES:
         raise ArchiveLimitError(f"{entries} entries, more than {MAX_ENTRIES}")
@@ -204,7 +211,9 @@ def _read_end(source: Source) -> tuple[int, int, int, int]:
 
 
 def _read_end64(source: Source, end: int) -> tuple[int, int, int, int] | None:
-    """Return the same from the record of large archives (zip64), where there is one right before ``end``."""
+    """Return the same from the record of large archives (zip64), where there is one right before
+    ``end``.
+    """
     start = end - _LOCATOR64.size - _END64.size
     if start < 0:
         return None
@@ -297,7 +306,8 @@ def _unpack(packed: bytes, member: _ArchiveMember) -> bytes:
         return packed
     if member.method != _DEFLATED:
         _refuse(
-            f"{_label(member)} is packed by method {member.method}; only stored and deflated are read"
+            f"{_label(member)} is packed by method {member.method};"
+            " only stored and deflated are read"
         )
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:

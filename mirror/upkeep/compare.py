@@ -104,7 +104,10 @@ async def compare(store: Store, first: str, second: str) -> Difference:
 
 
 async def find_revision(store: Store, text: str) -> int:
-    """Return the revision that a text means. Raises ``ConfigError`` where it means none, or none that is still known."""
+    """Return the revision that a text means.
+
+    Raises ``ConfigError`` where it means none, or none that is still known.
+    """
     snapshot = await load_snapshot(store, FrozenKind.SNAPSHOT, text)
     if snapshot is not None and snapshot.rebuilt:
         raise ConfigError(
@@ -114,7 +117,8 @@ async def find_revision(store: Store, text: str) -> int:
     if revision is None:
         raise ConfigError(
             where=text,
-            problem='expected a snapshot\'s name, "now", a cycle ("cycle:7") or a date ("2026-01-31")',
+            problem='expected a snapshot\'s name, "now",'
+            ' a cycle ("cycle:7") or a date ("2026-01-31")',
         )
     if not await is_known(store, revision):
         raise ConfigError(

@@ -22,7 +22,10 @@ _MOST_NOTED = 1000
 async def note_damage(
     store: Store, findings: Sequence[Finding], *, now: float, is_all: bool = False
 ) -> None:
-    """Add findings to the known damage; with ``is_all`` nothing else is damaged. One that was known keeps its time."""
+    """Add findings to the known damage; with ``is_all`` nothing else is damaged.
+
+    One that was known keeps its time.
+    """
     known = {note.path: note for note in (await load_notes(store)).damage}
     found = {shown_path(f.path): _as_note(f, now) for f in findings}
     found |= {

@@ -70,7 +70,9 @@ class Verification(msgspec.Struct, kw_only=True):
     rebuilt: bool = False
     """The state was lost and has been rebuilt from the tree."""
     leftovers: int = 0
-    """Whole files that no row knows, as a kill may leave them: no damage, ``prune`` takes them away."""
+    """Whole files that no row knows, as a kill may leave them: no damage, ``prune`` takes them
+    away.
+    """
     findings: list[Finding] = msgspec.field(default_factory=list)
     lost: list[LostFile] = msgspec.field(default_factory=list)
     """Files removed from the pages and still missing."""

@@ -1,6 +1,8 @@
-"""Which pages differ from the state, also while a cycle changes both; the same for every kind of tree.
+"""Which pages differ from the state, also while a cycle changes both; the same for every kind of
+tree.
 
-A caller brings the comparison of rendered pages with those of its tree. It blocks, and runs in a thread.
+A caller brings the comparison of rendered pages with those of its tree. It blocks, and runs in a
+thread.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ async def is_root_wrong(store: Store, differs: RootDiffers) -> bool:
 
 
 async def _settled_pages(store: Store, names: Collection[ProjectName]) -> list[PageState]:
-    """Return the published pages that no cycle is to write; none where all will be rendered again."""
+    """Return the published pages that no cycle is to write; none where all will be rendered
+    again.
+    """
     if await load_meta(store, "renderer") != str(RENDERER):
         return []
     return [p for p in await load_pages(store, names) if p.is_published and not p.is_marked]

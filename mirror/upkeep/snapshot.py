@@ -78,7 +78,8 @@ async def freeze_pin(
         if source.rebuilt:
             raise ConfigError(
                 where=snapshot,
-                problem="the state was rebuilt since this snapshot was made, and its history is lost: make a new one",
+                problem="the state was rebuilt since this snapshot was made,"
+                " and its history is lost: make a new one",
             )
     return await _freeze(holdings, FrozenKind.PIN, name, wants=wants, source=source)
 
@@ -136,7 +137,8 @@ async def delete_snapshot(holdings: Holdings, name: str) -> SnapshotRow:
     if shown_by:
         raise ConfigError(
             where=name,
-            problem=f"the channel {shown_by[0]} shows it; promote another snapshot to that channel first",
+            problem=f"the channel {shown_by[0]} shows it;"
+            " promote another snapshot to that channel first",
         )
     await remove(holdings, row)
     return row

@@ -53,7 +53,9 @@ _log = get_logger(__name__)
 
 _MANY_BLOBS = 200
 _MANY_BYTES = 64 << 20
-"""Blobs and bytes above which processes check them: to fork them takes as long as to check some dozens."""
+"""Blobs and bytes above which processes check them: to fork them takes as long as to check some
+dozens.
+"""
 _NOTED_AT_ONCE = 500
 _NOTED_EVERY_S = 10.0
 _MODES_AT_ONCE = 2000
@@ -201,7 +203,9 @@ class _BlobChecker:
                 await self._check_again(blob)
 
     async def _check_again(self, blob: BlobRow) -> None:
-        """Check a blob that seems damaged by the state's current row: a cycle or a prune may have run in between."""
+        """Check a blob that seems damaged by the state's current row: a cycle or a prune may have
+        run in between.
+        """
         current = await load_blob(self._store, blob.sha256, blob.filename)
         if current is None:
             return
@@ -273,8 +277,8 @@ def blob_place(holdings: Holdings, sha256: Sha256, filename: str) -> str:
 
 
 async def _check_modes(layout: Layout, into: Verification) -> None:
-    """Find public files that a web server of another user can't read; some at a time, so that a stop
-    is heeded soon.
+    """Find public files that a web server of another user can't read; some at a time, so that a
+    stop is heeded soon.
     """
     paths = iter_public(layout)
 
@@ -315,7 +319,10 @@ async def _check_snapshots(holdings: Holdings, into: Verification) -> None:
     for snapshot, project, sha256, filename in await load_lost_blobs(holdings.store):
         path = blob_place(holdings, Sha256(sha256), filename)
         if path not in known:
-            detail = f"the snapshot {snapshot} lists it; restore it from a backup, or delete the snapshot"
+            detail = (
+                f"the snapshot {snapshot} lists it; restore it from a backup,"
+                " or delete the snapshot"
+            )
             into.add(Finding(damage=DamageKind.MISSING, path=path, detail=detail))
             into.lost_to_snapshots.append(
                 LostFile(

@@ -20,7 +20,10 @@ _DIGEST_BYTES = 32
 
 
 class Cache:
-    """Entries by kind and key. Methods block; an entry that can't be read or written counts as lost."""
+    """Entries by kind and key.
+
+    Methods block; an entry that can't be read or written counts as lost.
+    """
 
     def __init__(self, folder: Path, *, writes_to: Path | None = None) -> None:
         """``writes_to``: another folder for new entries, which are looked for there first."""

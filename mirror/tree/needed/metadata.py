@@ -73,7 +73,10 @@ def read_pyproject(source: Buffer | BinaryIO, filename: str, limit_bytes: int) -
 
 
 def read_file_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int) -> bytes:
-    """Return METADATA of a wheel, or PKG-INFO of a source distribution. Raises ``MetadataUnreadable``."""
+    """Return METADATA of a wheel, or PKG-INFO of a source distribution.
+
+    Raises ``MetadataUnreadable``.
+    """
     if filename.endswith(".whl"):
         try:
             return extract_metadata(source, filename, limit_bytes)

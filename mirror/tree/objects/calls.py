@@ -1,7 +1,7 @@
 """Calls with a deadline that does not depend on the called library.
 
-obstore's own time-outs are no guarantee: after a fork they never fire. Each call runs in a thread of
-its own, and the caller stops waiting at the deadline. The thread of a call that never returns is
+obstore's own time-outs are no guarantee: after a fork they never fire. Each call runs in a thread
+of its own, and the caller stops waiting at the deadline. The thread of a call that never returns is
 abandoned: it is a daemon, so that it does not keep the process from its end.
 """
 
@@ -47,8 +47,8 @@ class Calls:
     ) -> T:
         """Return the result of a call. Raises ``CallHangs``, or what the call raises.
 
-        ``progressed_at``: when the call made progress last (``time.monotonic``); the deadline counts
-        from then.
+        ``progressed_at``: when the call made progress last (``time.monotonic``); the deadline
+        counts from then.
         """
         if os.getpid() != self._pid:
             raise ForkedUse("a process that was forked must open its own client")

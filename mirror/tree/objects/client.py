@@ -1,9 +1,9 @@
 """Requests to an object store: the only home of obstore, whose exceptions end here.
 
-Each call has a deadline (``calls``), tries included. obstore repeats a request by itself after a lost
-answer, a conditional put too: a ``Conflict`` may be with the caller's own earlier try. ETags are
-opaque. The payload of each put is signed by its sha256, which is sent as the checksum header too:
-engines check one or the other.
+Each call has a deadline (``calls``), tries included. obstore repeats a request by itself after a
+lost answer, a conditional put too: a ``Conflict`` may be with the caller's own earlier try. ETags
+are opaque. The payload of each put is signed by its sha256, which is sent as the checksum header
+too: engines check one or the other.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class ObjectClient:
     ) -> str:
         """Write an object whole and return its ETag.
 
-        ``mode``: ``overwrite``, ``create``, or ``{"e_tag": …}``. Raises ``Conflict`` where that does
-        not hold.
+        ``mode``: ``overwrite``, ``create``, or ``{"e_tag": …}``. Raises ``Conflict`` where that
+        does not hold.
         """
         store = self._small if deadline_s <= CALL_S else self._large
         put = lambda: self._library.put(  # noqa: E731 - one call, handed over
@@ -217,7 +217,8 @@ class ObjectClient:
     def list_objects(
         self, prefix: str = "", *, offset: str | None = None, limit: int | None = None
     ) -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin with ``prefix`` (whole segments), in the order of keys.
+        """Yield the objects whose keys begin with ``prefix`` (whole segments), in the order of
+        keys.
 
         Never in a cycle. ``offset``: only keys after it. ``limit``: maximum number of objects.
         """
@@ -235,7 +236,9 @@ class ObjectClient:
             left = None if left is None else left - len(found)
 
     def list_names(self, prefix: str = "") -> tuple[list[str], list[StoredObject]]:
-        """Return the names of the next level below ``prefix``: the common prefixes, and the objects."""
+        """Return the names of the next level below ``prefix``: the common prefixes, and the
+        objects.
+        """
         found = self._run(
             prefix,
             lambda: self._library.list_with_delimiter(self._large, prefix=prefix or None),

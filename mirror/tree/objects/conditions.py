@@ -42,7 +42,10 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge_conditions(client: ObjectClient, key: str) -> Conditions:
-    """Judge an engine by puts to a scratch key, which is removed. Blocking. Raises ``TreeError``."""
+    """Judge an engine by puts to a scratch key, which is removed. Blocking.
+
+    Raises ``TreeError``.
+    """
     try:
         return _judge(client, key)
     finally:

@@ -1,7 +1,9 @@
-"""The settings of an engine: endpoint, region and credentials, from the places that are usual for it.
+"""The settings of an engine: endpoint, region and credentials, from the places that are usual for
+it.
 
-In this order: the variables ``AWS_*``; files of these names in systemd's ``$CREDENTIALS_DIRECTORY``;
-the profile in the files of the AWS tools; else obstore asks for the role of the instance.
+In this order: the variables ``AWS_*``; files of these names in systemd's
+``$CREDENTIALS_DIRECTORY``; the profile in the files of the AWS tools; else obstore asks for the
+role of the instance.
 """
 
 from __future__ import annotations

@@ -62,7 +62,9 @@ class ObjectFiles:
         *,
         staging_limit_bytes: int | None = None,
     ) -> None:
-        """``local``: has the files in staging; ``staging_limit_bytes``: the most that they may take."""
+        """``local``: has the files in staging; ``staging_limit_bytes``: the most that they may
+        take.
+        """
         self.staging_limit_bytes = staging_limit_bytes
         self.layout = local.layout
         self.metadata_limit_bytes = local.metadata_limit_bytes

@@ -1,10 +1,11 @@
-"""One writer: a lock object that its holder renews, and that another takes only when it was left alone.
+"""One writer: a lock object that its holder renews, and that another takes only when it was left
+alone.
 
 Invariants: clocks of machines are never compared; a root waits until it has seen the lock's ETag
-unchanged for ``LEASE_S`` by its own clock, which goes on while the machine sleeps; the holder counts
-its lease from before a renewal was sent, and begins no write of a page and no delete with less than
-``MARGIN_S`` left. The lock is released by a put that marks it free and keeps the writer's id, never
-by a delete.
+unchanged for ``LEASE_S`` by its own clock, which goes on while the machine sleeps; the holder
+counts its lease from before a renewal was sent, and begins no write of a page and no delete with
+less than ``MARGIN_S`` left. The lock is released by a put that marks it free and keeps the writer's
+id, never by a delete.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ class Lease:
         return {"e_tag": self._etag_form(etag)} if etag else "create"
 
     def look(self) -> LockRecord | None:
-        """Return the record of the lock object, or None where there is none. Raises ``TreeError``."""
+        """Return the record of the lock object, or None where there is none.
+
+        Raises ``TreeError``.
+        """
         found = self._client.get(LOCK, end=_LONGEST)
         return None if found is None else self._decode(found[0])
 

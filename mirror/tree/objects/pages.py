@@ -1,9 +1,9 @@
 """Pages in an object store: a project's two objects, and the root's.
 
-Invariants: a page is put only over the ETag that the state remembers, and carries the id of the root
-that wrote it; so a page of another writer is noticed, never overwritten. Its own put may have gone
-through although the answer or the commit was lost: then the object has the own id, and its ETag is
-taken over.
+Invariants: a page is put only over the ETag that the state remembers, and carries the id of the
+root that wrote it; so a page of another writer is noticed, never overwritten. Its own put may have
+gone through although the answer or the commit was lost: then the object has the own id, and its
+ETag is taken over.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ _MOST_TRIES: Final = 3
 
 
 class ObjectPages:
-    """The pages of a tree in an object store. Methods block and raise ``TreeError``, ``StoreLocked``."""
+    """The pages of a tree in an object store.
+
+    Methods block and raise ``TreeError``, ``StoreLocked``.
+    """
 
     def __init__(self, client: ObjectClient, gate: WriteGate, *, root: Callable[[], str]) -> None:
         """``root``: the id of this root, known once the gate was entered."""
@@ -93,7 +96,9 @@ class ObjectPages:
         self._put(ROOT_JSON, b"".join(json), JSON_HEADERS)
 
     def root_serial(self) -> int | None:
-        """Return the serial of the root page in the store; None where there is no page of the mirror."""
+        """Return the serial of the root page in the store; None where there is no page of the
+        mirror.
+        """
         found = self._client.get(ROOT_JSON, end=_HEAD_BYTES)
         return None if found is None else serial_in(found[0])
 

@@ -259,7 +259,10 @@ def _meaning_of_missing(status: int, read: RawAnswer) -> str:
     if status == 404:
         return "installers say that a project is not there"
     if status == 403 and read.is_success:
-        return "installers ask for credentials where a project is not there: allow s3:ListBucket, as below"
+        return (
+            "installers ask for credentials where a project is not there: allow s3:ListBucket,"
+            " as below"
+        )
     return "the policy below makes it 404"
 
 

@@ -83,7 +83,8 @@ class RawRequests:
         """Send one request about an object, or about the bucket where there is a ``query`` and no
         ``key``.
 
-        ``hash_of``: sign the digest of these bytes instead of those of ``body``. Raises ``TreeError``.
+        ``hash_of``: sign the digest of these bytes instead of those of ``body``. Raises
+        ``TreeError``.
         """
         path = quote(f"{self.prefix}{key}" if key else "", safe="/-_.~")
         url = f"{self._base}/{path}"

@@ -82,7 +82,9 @@ class DiskSource:
         return load_channels(self._layout)
 
     def page(self, scope: str, project: ProjectName | None) -> PageForms | None:
-        """Return a project's page, or the root page; None where it is missing or has one form only."""
+        """Return a project's page, or the root page; None where it is missing or has one form
+        only.
+        """
         directory = _page_directory(self._layout, scope, project)
         with tree_errors(directory):
             try:
@@ -155,7 +157,9 @@ class DiskTarget:
         return False
 
     def present(self, outer: str) -> dict[str, int]:
-        """Return place -> size of the files below ``files/<outer>`` that an earlier run has copied."""
+        """Return place -> size of the files below ``files/<outer>`` that an earlier run has
+        copied.
+        """
         found: dict[str, int] = {}
         top = f"{self._layout.files}/{outer}"
         with tree_errors(top):

@@ -56,7 +56,9 @@ class CopySource(Protocol):
         """Return the snapshot of each channel."""
 
     def page(self, scope: str, project: ProjectName | None) -> PageForms | None:
-        """Return a project's page, or the root page; None where it is missing or has one form only."""
+        """Return a project's page, or the root page; None where it is missing or has one form
+        only.
+        """
 
     def open_file(
         self, key: FileKey
@@ -78,7 +80,9 @@ class CopyTarget(Protocol):
         """
 
     def present(self, outer: str) -> dict[str, int]:
-        """Return place -> size of the files below ``files/<outer>`` that an earlier run has copied."""
+        """Return place -> size of the files below ``files/<outer>`` that an earlier run has
+        copied.
+        """
 
     def put_file(
         self, key: FileKey, size: int, blocks: Iterable[bytes], digest: str | None

@@ -71,7 +71,9 @@ class StoreSource:
         return channels
 
     def page(self, scope: str, project: ProjectName | None) -> PageForms | None:
-        """Return a project's page, or the root page; None where it is missing or has one form only."""
+        """Return a project's page, or the root page; None where it is missing or has one form
+        only.
+        """
         html = self._client.get(_page_key(scope, project, "simple"))
         json = self._client.get(_page_key(scope, project, "simple-json"))
         if html is None or json is None:
@@ -127,7 +129,9 @@ class StoreTarget:
             raise TreeError(path=self._client.address.shown(MARK), problem=problem)
 
     def present(self, outer: str) -> dict[str, int]:
-        """Return place -> size of the files below ``files/<outer>`` that an earlier run has copied."""
+        """Return place -> size of the files below ``files/<outer>`` that an earlier run has
+        copied.
+        """
         return {found.key: found.size for found in self._client.list_objects(f"files/{outer}")}
 
     def put_file(
@@ -172,7 +176,9 @@ class StoreTarget:
 
 @contextlib.contextmanager
 def _spooled(size: int) -> Iterator[BinaryIO]:
-    """Yield a place for bytes that must be verified before they are put: memory, or a local file."""
+    """Yield a place for bytes that must be verified before they are put: memory, or a local
+    file.
+    """
     if size <= _SMALL_BYTES:
         yield io.BytesIO()
         return

@@ -111,7 +111,9 @@ class StoreFrozen:
         return await anyio.to_thread.run_sync(read_channels, self._client)
 
     async def promote(self, snapshot: str, channel: str) -> None:
-        """Let a channel show a snapshot: one put, so that a reader sees the old one or the new one."""
+        """Let a channel show a snapshot: one put, so that a reader sees the old one or the new
+        one.
+        """
         await self._holdings.writer.begin()
         put = partial(
             self._client.put,
@@ -195,7 +197,9 @@ class StoreFrozen:
         self._client.put(json, root_json, attributes=JSON_HEADERS)
 
     def _remove(self, snapshot: str) -> None:
-        """Remove the root pages first: a reader that has them finds the others for a moment only."""
+        """Remove the root pages first: a reader that has them finds the others for a moment
+        only.
+        """
         self._client.delete(list(snapshot_keys(snapshot, None)))
         keys = [found.key for found in self._client.list_objects(f"snapshots/{snapshot}")]
         self._client.delete(keys)

@@ -1,4 +1,5 @@
-"""Compare the objects of a store with the state: blobs by their bytes, pages with what they must be.
+"""Compare the objects of a store with the state: blobs by their bytes, pages with what they must
+be.
 
 Only reads. Each difference is checked again by the caller before it is called damage.
 """

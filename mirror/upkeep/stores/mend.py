@@ -33,7 +33,9 @@ _log = get_logger(__name__)
 
 
 async def mend_store(holdings: Holdings, client: ObjectClient, found: Verification) -> None:
-    """Mend: lost files leave the pages, metadata and pages are made again, damage is moved aside."""
+    """Mend: lost files leave the pages, metadata and pages are made again, damage is moved
+    aside.
+    """
     found.doing = "mending"
     now, store, cycle = holdings.clock(), holdings.store, holdings.cycle
     await holdings.writer.begin()
