@@ -38,7 +38,10 @@ class OpenTree(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_settings(settings: MirrorSettings, env: Mapping[str, str]) -> None:
-    """Raise ``ConfigError`` where the configured store can't be used, before anything is made. Blocking."""
+    """Raise ``ConfigError`` where the configured store can't be used, before anything is made.
+
+    Blocking.
+    """
     address = settings.store_address
     if address is not None:
         check_engine(address, env)

@@ -1,4 +1,6 @@
-"""Changes of the configuration's wants that must never be silent: the first want, and the last one."""
+"""Changes of the configuration's wants that must never be silent: the first want, and the last
+one.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The wants in a cycle: which resolutions are computed again, and which files are wanted after it.
 
 A resolution is known by the digest of all that it depends on. Equal digest: no resolver starts. Its
-earlier set stays wanted until each file of its new set is held. An index that can't be read makes no
-resolution: the earlier set stays, and the ledger has the index's own reason.
+earlier set stays wanted until each file of its new set is held. An index that can't be read makes
+no resolution: the earlier set stays, and the ledger has the index's own reason.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ class EditedConfig:
 def add_requirements(
     text: str, want: str, requirements: Iterable[str], *, listed: Iterable[str] = ()
 ) -> EditedConfig:
-    """Return the configuration with requirements added to a want, which is made where it is missing.
+    """Return the configuration with requirements added to a want, which is made where it is
+    missing.
 
     ``listed``: indexes of which files are published that came by patterns; each gets
     ``select = "listed"``, so that a first want makes none of them unwanted.

@@ -136,7 +136,8 @@ def _walk(
     read: Callable[[str, Include], Iterator[tuple[str, str]]],
     unknown: Callable[[str], ConfigError],
 ) -> Iterator[tuple[str, str]]:
-    """Yield the requirements of the chosen keys of a table, and of each key that these include, once.
+    """Yield the requirements of the chosen keys of a table, and of each key that these include,
+    once.
 
     ``read`` yields those of one key; ``unknown`` makes the error for a key that is not there.
     """

@@ -42,7 +42,9 @@ _READERS = {
 
 
 def read_want(want: WantConfig, folder: Path) -> tuple[WantSource, ...]:
-    """Return the sources of a want: its list of requirements, then each file that it names, once."""
+    """Return the sources of a want: its list of requirements, then each file that it names,
+    once.
+    """
     found: list[WantSource] = []
     if want.requirements:
         found.append(_read_list(want))
@@ -60,7 +62,9 @@ def read_want(want: WantConfig, folder: Path) -> tuple[WantSource, ...]:
 
 
 def read_file(path: Path, *, want: WantConfig | None, folder: Path) -> WantSource:
-    """Return one file read, by its name and form; an ``UnresolvedFile`` where that is impossible."""
+    """Return one file read, by its name and form; an ``UnresolvedFile`` where that is
+    impossible.
+    """
     name = None if want is None else want.name
     try:
         source = load_source(path, want=want, folder=folder)

@@ -80,12 +80,16 @@ class Environment:
         }
 
     def rank(self, tags: Iterable[Tag]) -> int | None:
-        """Return the place of the best of a wheel's tags: lower is better; None: the wheel does not fit."""
+        """Return the place of the best of a wheel's tags: lower is better; None: the wheel does not
+        fit.
+        """
         order = _order_of(self.tags)
         return min((order[tag] for tag in tags if tag in order), default=None)
 
     def admits(self, requires_python: str | None) -> bool:
-        """Return whether this release meets ``Requires-Python``; one that can't be read limits nothing."""
+        """Return whether this release meets ``Requires-Python``; one that can't be read limits
+        nothing.
+        """
         if not requires_python:
             return True
         try:
@@ -108,7 +112,9 @@ def environments(target: TargetConfig) -> tuple[Environment, ...]:
 
 
 def parse_environment_name(text: str) -> tuple[str, str | None, str | None]:
-    """Return target, Python and platform of ``linux/3.11/linux-x86_64``; the last two may be absent."""
+    """Return target, Python and platform of ``linux/3.11/linux-x86_64``; the last two may be
+    absent.
+    """
     target, _, rest = text.partition("/")
     python, _, platform = rest.partition("/")
     return target, python or None, platform or None

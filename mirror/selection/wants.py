@@ -23,7 +23,10 @@ _SDIST_ENDINGS = (".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
 
 
 class LockFormat(Enum):
-    """The formats of lock files. ``REQUIREMENTS``: a requirement file in which each line is pinned."""
+    """The formats of lock files.
+
+    ``REQUIREMENTS``: a requirement file in which each line is pinned.
+    """
 
     UV = "uv.lock"
     PYLOCK = "pylock.toml"
@@ -171,7 +174,9 @@ LockNode = LockedPackage | ForeignPackage | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedDependency:
-    """An edge of a lock's graph: the places of the packages that it may mean, and when it counts."""
+    """An edge of a lock's graph: the places of the packages that it may mean, and when it
+    counts.
+    """
 
     packages: tuple[int, ...]
     marker: Marker | None = None
@@ -188,7 +193,9 @@ class LockGraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedSet:
-    """All packages of a lock; the project itself and members of its workspace are not among them."""
+    """All packages of a lock; the project itself and members of its workspace are not among
+    them.
+    """
 
     want: str | None
     file: str | None

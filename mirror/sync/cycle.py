@@ -94,7 +94,9 @@ from mirror.sync.work import Cycle, IndexRun, Phase, asked_wait_s
 _log = get_logger(__name__)
 
 _MAX_SETTLED_AGAIN = 5
-"""Maximum number of times that one cycle decides again which files are wanted, since files were refused."""
+"""Maximum number of times that one cycle decides again which files are wanted, since files were
+refused.
+"""
 _MAX_REPORTED = 200_000
 """Maximum number of failures in a cycle's report; the ledger has all of them."""
 _OF_TABLES: Final[dict[str, list[Any]]] = {
@@ -204,7 +206,9 @@ async def _plan_rest(cycle: Cycle) -> None:
 
 
 async def _repair(cycle: Cycle, publisher: Publisher) -> None:
-    """Publish what an earlier cycle left marked, and mend what a wrong clock or version has left."""
+    """Publish what an earlier cycle left marked, and mend what a wrong clock or version has
+    left.
+    """
     if await has_clock_gone_back(cycle.store):
         await judge_all_again(cycle.store, now=cycle.judged_at)
     if not cycle.options.dry_run:
@@ -255,7 +259,9 @@ async def _take_away(cycle: Cycle, publisher: Publisher, run: IndexRun) -> bool:
 
 
 async def _look_at_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
-    """Read the roots of all indexes concurrently; return those that can be crawled, in their order."""
+    """Read the roots of all indexes concurrently; return those that can be crawled, in their
+    order.
+    """
 
     async def look(run: IndexRun) -> None:
         if run.ended is not None:
@@ -325,7 +331,9 @@ async def _settle_again(
     pages: CyclePages,
     dues: Sequence[tuple[IndexRun, Due]],
 ) -> None:
-    """Decide again which files are wanted while wanted files turn out to be refused, and fetch what changed."""
+    """Decide again which files are wanted while wanted files turn out to be refused, and fetch what
+    changed.
+    """
     for _ in range(_MAX_SETTLED_AGAIN):
         await publisher.flush()  # what failed is in the ledger now
         changed = sorted(await needs.settle_again(pages))
@@ -350,7 +358,9 @@ async def _settle_again(
 
 
 async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> None:
-    """Warn of projects asked for by name that no index has, and of patterns that want nothing at all."""
+    """Warn of projects asked for by name that no index has, and of patterns that want nothing at
+    all.
+    """
     only = cycle.options.projects
     for run in runs:
         if not only and not await has_wanted(cycle.store, run.source.id):
@@ -371,7 +381,10 @@ async def _tell_what_is_not_there(cycle: Cycle, runs: Sequence[IndexRun]) -> Non
             where="--project", problem=f"{indexes} does not list {names}: check the name"
         )
     for name in sorted(unlisted):
-        detail = f"--project {name}: {indexes} does not list it, or its patterns leave it out: check the name"
+        detail = (
+            f"--project {name}: {indexes} does not list it, or its patterns leave it out:"
+            " check the name"
+        )
         cycle.report.unlisted.append(
             shown_failure(runs[0].name, name, "", Reason.NOT_FOUND, detail)
         )
@@ -430,7 +443,9 @@ def _stages(dues: Sequence[tuple[IndexRun, Due]]) -> list[list[tuple[IndexRun, D
 async def _work_through(
     cycle: Cycle, publisher: Publisher, stage: Sequence[tuple[IndexRun, Due]]
 ) -> None:
-    """Crawl some indexes side by side until all that they ask for is held and published, or in the ledger."""
+    """Crawl some indexes side by side until all that they ask for is held and published, or in the
+    ledger.
+    """
     if cycle.options.dry_run:
         await plan_stage(cycle, stage)
         return
@@ -486,7 +501,9 @@ async def _hand_over(
     names: Sequence[ProjectName],
     later: Sequence[tuple[IndexRun, Due]],
 ) -> None:
-    """Let the next index that lists them own the projects that an owner has lost, in this same cycle."""
+    """Let the next index that lists them own the projects that an owner has lost, in this same
+    cycle.
+    """
     for run, due in later:
         if run.ended is not None:
             continue
@@ -614,12 +631,17 @@ async def _report_rest(cycle: Cycle, reported: int) -> None:
         cycle.report.events.append(
             {"event": "failures-cut", "failures": str(total), "reported": str(reported)}
         )
-        problem = "the report has the first ones of each index; `mirror explain` and `mirror list` know all"
+        problem = (
+            "the report has the first ones of each index;"
+            " `mirror explain` and `mirror list` know all"
+        )
         _log.warning("report.cut", failures=total, reported=reported, problem=problem)
 
 
 def _storage_error(error: MirrorError | ExceptionGroup[Exception]) -> MirrorError:
-    """Return the error of the tree or the state that stopped a cycle; anything else is a bug and raised again."""
+    """Return the error of the tree or the state that stopped a cycle; anything else is a bug and
+    raised again.
+    """
     errors = leaves_of(error)
     storage = [one for one in errors if isinstance(one, StateError | TreeError | LockHeld)]
     if len(storage) < len(errors):

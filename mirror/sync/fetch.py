@@ -2,8 +2,8 @@
 whole.
 
 A failure of one file affects no other. An interrupted file stays in staging for the next try. A few
-files are fetched in this process, many by worker processes (``mirror.workers``); the results are judged
-here in either case.
+files are fetched in this process, many by worker processes (``mirror.workers``); the results are
+judged here in either case.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class Fetcher:
     def __init__(
         self, cycle: Cycle, run: IndexRun, recorder: Recorder, workers: FileWorkers | None
     ) -> None:
-        """``workers``: take the files where there are many; None: all are fetched in this process."""
+        """``workers``: take the files where there are many; None: all are fetched in this
+        process.
+        """
         self._cycle, self._run, self._recorder, self._workers = cycle, run, recorder, workers
         self.scope = run.scope
         self._send, self._receive = anyio.create_memory_object_stream[_Job](
@@ -176,7 +178,9 @@ class Fetcher:
     # -- worker processes ---------------------------------------------------------------
 
     async def _submit(self, work: ProjectWork, fetch: Fetch) -> bool:
-        """Pass a file to a worker process, where there are many; return whether a worker takes it."""
+        """Pass a file to a worker process, where there are many; return whether a worker takes
+        it.
+        """
         workers = self._workers
         if workers is None:
             return False
@@ -198,9 +202,17 @@ class Fetcher:
         return True
 
     async def _given(self, workers: FileWorkers, work: ProjectWork, fetch: Fetch) -> bool:
+<<<<<<< HEAD
         """Give a file to a worker once there is room for it in staging; return whether one takes it."""
         room, size, job = self._cycle.room, fetch.file.size, self._job_of(work, fetch)
         await room.take(job.key, size)
+=======
+        """Give a file to a worker once there is room for it in staging; return whether one takes
+        it.
+        """
+        room, size = self._cycle.room, fetch.file.size
+        await room.take(size)
+>>>>>>> 7ec0eb5 (sync, workers, selection: lines of at most 100 columns)
         is_given = False
         try:
             is_given = await workers.submit(job, (work, fetch), group=work.row.id)
@@ -266,7 +278,8 @@ class Fetcher:
                     BlobPlaced(work=work, fetch=fetch, blob=outcome.blob, metadata=outcome.metadata)
                 )
 
-    # -- here -------------------------------------------------------------------------------------------------------
+    # -- here
+    # ----------------------------------------------------------------------------------------------
 
     async def _fetch(self, job: _Job) -> None:
         work, wanted = job
@@ -430,7 +443,9 @@ class Fetcher:
 
 
 def workers_of(cycle: Cycle, run: IndexRun) -> FileWorkers | None:
-    """Return the workers of one index, not started yet; None where everything is done in this process."""
+    """Return the workers of one index, not started yet; None where everything is done in this
+    process.
+    """
     if cycle.fork_server is None:
         return None
     note_stuck = partial(_note_stuck, cycle, run)
@@ -465,7 +480,8 @@ def _note_stuck(cycle: Cycle, run: IndexRun, stuck: StuckWorker) -> None:
         pid=stuck.pid,
         files=names[:_NAMED],
         jobs=len(names) + stuck.pages,
-        problem=f"a worker process did nothing any more and {what}; its files and pages are fetched again here",
+        problem=f"a worker process did nothing any more and {what};"
+        " its files and pages are fetched again here",
     )
 
 

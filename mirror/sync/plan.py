@@ -44,7 +44,9 @@ async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> Non
 
 
 async def _note_in_copy(cycle: Cycle, work: ProjectWork) -> None:
-    """Record an earlier index's listing and claims in the copy of the state, for the later indexes."""
+    """Record an earlier index's listing and claims in the copy of the state, for the later
+    indexes.
+    """
     removal = next(
         (r for r in work.run.removals if r.project == work.row.id and r.closing is not None), None
     )

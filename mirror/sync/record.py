@@ -246,7 +246,8 @@ class Recorder:
         return batch
 
     async def _enter(self, batch: Sequence[Event]) -> None:
-        # Once begun, a batch is entered whole: bytes that are placed and not recorded would be fetched again.
+        # Once begun, a batch is entered whole: bytes that are placed and not recorded would be
+        # fetched again.
         with anyio.CancelScope(shield=True):
             works = await self._enter_batch(batch)
         finished = [work for work in works if work.pending == 0]

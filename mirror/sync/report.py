@@ -64,7 +64,9 @@ class IndexCounters(msgspec.Struct, kw_only=True):
     cooldown_until: float | None = None
     """When the next cooldown ends."""
     waits: bool = False
-    """Whether no new project of it may be added, since the root of an earlier index was never read."""
+    """Whether no new project of it may be added, since the root of an earlier index was never
+    read.
+    """
 
     @property
     def projects_looked(self) -> int:
@@ -271,7 +273,10 @@ def _want_plan_json(plan: WantPlan) -> dict[str, Any]:
 
 def nothing_wanted(listed: str) -> str:
     """Return the message about an index whose projects the patterns leave out, all of them."""
-    return f"nothing of {listed} listed projects is wanted: check projects = […] and exclude-projects of this index"
+    return (
+        f"nothing of {listed} listed projects is wanted:"
+        " check projects = […] and exclude-projects of this index"
+    )
 
 
 def nothing_admitted(event: Mapping[str, str]) -> str:

@@ -120,7 +120,9 @@ class IndexRun(msgspec.Struct, kw_only=True):
     projects.
     """
     rereads: dict[ProjectName, ProjectWork] = msgspec.field(default_factory=dict)
-    """Projects whose page must be read again: a retry from the ledger, or a link that ended, found it outdated."""
+    """Projects whose page must be read again: a retry from the ledger, or a link that ended, found
+    it outdated.
+    """
     pages_asked: int = 0
     """Pages of projects that were asked for in this part."""
     pages_refused: int = 0
@@ -130,7 +132,9 @@ class IndexRun(msgspec.Struct, kw_only=True):
     refused_links: dict[tuple[ProjectName, str], tuple[str, MirrorError]] = msgspec.field(
         default_factory=dict
     )
-    """Links with a query that were refused in this cycle, by project and filename: the same one is not asked for again."""
+    """Links with a query that were refused in this cycle, by project and filename: the same one is
+    not asked for again.
+    """
     refused_link_bytes: int = 0
     """Length of the links in ``refused_links``."""
     refused_files: int = 0
@@ -169,7 +173,9 @@ class IndexRun(msgspec.Struct, kw_only=True):
         return self._unreachable
 
     async def note_unreachable(self, error: Unavailable, in_a_row: int | None = None) -> None:
-        """Count a failure to reach the index, unless it was counted already; too many in a row open the circuit."""
+        """Count a failure to reach the index, unless it was counted already; too many in a row open
+        the circuit.
+        """
         in_a_row = self.count_unreachable() if in_a_row is None else in_a_row
         if in_a_row < _UNREACHABLE_IN_A_ROW:
             return
@@ -219,7 +225,9 @@ class PendingRemoval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectWork(msgspec.Struct, kw_only=True):
-    """One project of one index whose page asks for something, until all of it is held or in the ledger."""
+    """One project of one index whose page asks for something, until all of it is held or in the
+    ledger.
+    """
 
     run: IndexRun
     row: ProjectRow
@@ -303,7 +311,9 @@ class Cycle(msgspec.Struct, kw_only=True):
     policies: tuple[IndexPolicy, ...] = ()
     """Of each configured index, in their order, also where the cycle is narrowed."""
     root_digests: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """Of each configured index, also where the cycle is narrowed: which projects of its root are wanted."""
+    """Of each configured index, also where the cycle is narrowed: which projects of its root are
+    wanted.
+    """
     advisories: AdvisorySettings = AdvisorySettings()
     judges: Judges = Judges()
     """The judgement by advisories, once they were taken."""

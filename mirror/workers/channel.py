@@ -1,8 +1,8 @@
 """Messages between two processes of this program, in order, as MessagePack.
 
-Invariant: each end decodes only the types of messages that it expects, strictly. Bytes that are none
-of them end the connection, and run no code: a worker reads answers of an index, and what it sends is
-no more trusted than they are.
+Invariant: each end decodes only the types of messages that it expects, strictly. Bytes that are
+none of them end the connection, and run no code: a worker reads answers of an index, and what it
+sends is no more trusted than they are.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ class Codec(msgspec.Struct, frozen=True, kw_only=True):
 
     encode: Callable[[object], bytes]
     decode: Callable[[memoryview], Any]
-    """Of the messages that the other end may send. Raises ``msgspec.DecodeError`` for all others."""
+    """Of the messages that the other end may send. Raises ``msgspec.DecodeError`` for all
+    others.
+    """
 
 
 class Channel(asyncio.Protocol):
-    """One end of a connected socket. ``on_message`` and ``on_end`` are called in the event loop, and must not wait."""
+    """One end of a connected socket.
+
+    ``on_message`` and ``on_end`` are called in the event loop, and must not wait.
+    """
 
     def __init__(
         self,

@@ -33,7 +33,9 @@ _log = get_logger(__name__)
 
 BATCH_FILES: Final = 64
 BATCH_BYTES: Final = 8 << 20
-"""Of one hand-over: some hundredths of a second, which is how soon progress is seen and a stop is heeded."""
+"""Of one hand-over: some hundredths of a second, which is how soon progress is seen and a stop is
+heeded.
+"""
 _AT_MOST: Final = 8
 """Maximum number of processes."""
 _AHEAD: Final = 2

@@ -50,7 +50,8 @@ class AdaptiveLimit:
 
 
 async def next_of(waiting: MemoryObjectReceiveStream[T]) -> T:
-    """Return the next item of a stream, without waiting while there is one: to wait costs several times as much.
+    """Return the next item of a stream, without waiting while there is one: to wait costs several
+    times as much.
 
     Raises ``EndOfStream`` after the last.
     """

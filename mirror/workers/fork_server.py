@@ -45,7 +45,8 @@ own number.
 class ForkServer:
     """The parent's end.
 
-    ``pending_bytes`` are numbers shared by the parent (the first) and each worker: see ``tree.reserve``.
+    ``pending_bytes`` are numbers shared by the parent (the first) and each worker: see
+    ``tree.reserve``.
     """
 
     def __init__(
@@ -104,7 +105,10 @@ class ForkedProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its number; None where it has not begun. Whatever runs under it is this process, while the socket is open."""
+        """Its number; None where it has not begun.
+
+        Whatever runs under it is this process, while the socket is open.
+        """
         return None if self._slot is None else self._fork_server.pids[self._slot] or None
 
     def kill(self) -> None:
@@ -130,7 +134,10 @@ class ForkedProcess:
 
 @contextmanager
 def started_fork_server(serve: Serve) -> Iterator[ForkServer | None]:
-    """Fork the process that forks others; None where a second process can't help or is not safe. All end with the ``with``."""
+    """Fork the process that forks others; None where a second process can't help or is not safe.
+
+    All end with the ``with``.
+    """
     if len(os.sched_getaffinity(0)) < 2 or threading.active_count() > 1:
         yield None
         return
@@ -203,8 +210,8 @@ def _write_lines(log_end: int) -> None:
 
 
 def _wait_for(pid: int) -> None:
-    """Wait for the fork server's end, and so for all workers; a worker that a disk keeps from exiting
-    does not block the wait.
+    """Wait for the fork server's end, and so for all workers; a worker that a disk keeps from
+    exiting does not block the wait.
 
     A fork server that does not end is killed: it was stopped, or waits for a worker that is stuck.
     """

@@ -1,7 +1,7 @@
 """Messages between a worker process and the main process of the cycle (sent through ``channel``).
 
-All are MessagePack of known types. One part is pickled: the configuration in ``Open``, which only the
-main process sends, to a copy of itself.
+All are MessagePack of known types. One part is pickled: the configuration in ``Open``, which only
+the main process sends, to a copy of itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ _LARGEST = 2**63 - 1
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
-    """One message, or a part of one that may also be another: an array that begins with its type's name."""
+    """One message, or a part of one that may also be another: an array that begins with its type's
+    name.
+    """
 
 
 class StorePlace(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +102,9 @@ class FetchOrder(Message, frozen=True, kw_only=True):
 
 
 class KnownPage(msgspec.Struct, frozen=True, array_like=True):
-    """A project, the validators of its page, its address and its origin, where they are not the usual ones."""
+    """A project, the validators of its page, its address and its origin, where they are not the
+    usual ones.
+    """
 
     name: ProjectName
     etag: str | None = None
@@ -146,7 +150,9 @@ class JobOutcome(Message, frozen=True, kw_only=True):
     has_large_metadata: bool = False
     """Whether the metadata is too large to be sent; the main process fetches it again."""
     page: bytes | None = None
-    """A ``PageLook`` as ``pack_look`` makes it: many may wait to be judged, and take a fraction of the room so."""
+    """A ``PageLook`` as ``pack_look`` makes it: many may wait to be judged, and take a fraction of
+    the room so.
+    """
     error: MirrorError | None = None
     bug: str | None = None
     """The kind of that exception; the log has it."""
@@ -259,7 +265,9 @@ class _SentError(msgspec.Struct, frozen=True, array_like=True):
 
 
 def _sendable(value: object) -> object:
-    """Return a value as MessagePack has it: a path may hold other bytes than UTF-8, a header any number."""
+    """Return a value as MessagePack has it: a path may hold other bytes than UTF-8, a header any
+    number.
+    """
     if type(value) is str:
         return value.encode("utf-8", "backslashreplace").decode()
     if type(value) is int:
@@ -269,7 +277,10 @@ def _sendable(value: object) -> object:
 
 @cache
 def _error_type(name: str) -> tuple[type[MirrorError], type[msgspec.Struct]]:
-    """Return a kind of error, and the type of its fields, by which they are checked. Raises ``ValueError``."""
+    """Return a kind of error, and the type of its fields, by which they are checked.
+
+    Raises ``ValueError``.
+    """
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, MirrorError)):
         raise ValueError(f"{name!r} is no error")  # noqa: TRY004 - a value of a message

@@ -69,7 +69,9 @@ _AT_MOST: Final = 4
 _WINDOW: Final = 128
 """Maximum number of files queued for each worker."""
 _PAGE_BYTES: Final = 4 << 20
-"""Maximum length of a page that a worker process reads; the process that runs the cycle reads a larger one itself."""
+"""Maximum length of a page that a worker process reads; the process that runs the cycle reads a
+larger one itself.
+"""
 _JOB_BYTES: Final = 256 * 1024
 """Fixed cost of a file, in byte equivalents; balances the load between workers."""
 _GROUP_BYTES: Final = 32 * _JOB_BYTES
@@ -445,7 +447,9 @@ class _Worker(Generic[T]):
             self._tasks.start_soon(self._end_stuck)
 
     async def _end_stuck(self) -> None:
-        """Kill the process, and let its work be done elsewhere once it is gone, or can't be killed."""
+        """Kill the process, and let its work be done elsewhere once it is gone, or can't be
+        killed.
+        """
         pid = self._process.pid
         self._process.kill()
         with anyio.move_on_after(_KILL_S):

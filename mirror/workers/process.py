@@ -56,7 +56,9 @@ from mirror.workers.messages import (
 from mirror.workers.transfer import fetch_to_staging
 
 _LARGE_PAGE_BYTES: Final = 512 * 1024
-"""A larger page, some thousand files, is read again by the process that asked for it: many would fill its memory."""
+"""A larger page, some thousand files, is read again by the process that asked for it: many would
+fill its memory.
+"""
 _LARGE_METADATA_BYTES: Final = 512 * 1024
 """Larger metadata is fetched again by the process that asked for the file."""
 _GATHER_S: Final = 0.005
@@ -116,7 +118,10 @@ class _Judgement:
         self._answers: dict[int, RefusalAnswer] = {}
 
     async def judge(self, refusal: RefusedRequest) -> AccessDenied | None:
-        """Return the item's or the index's error; None where the request is to be repeated. Raises ``MirrorError``."""
+        """Return the item's or the index's error; None where the request is to be repeated.
+
+        Raises ``MirrorError``.
+        """
         self._last_number += 1
         number, answered = self._last_number, anyio.Event()
         self._answered[number] = answered
@@ -285,7 +290,8 @@ class _WorkerJobs:
                 is_large = metadata is not None and len(metadata) > _LARGE_METADATA_BYTES
                 metadata = None if is_large else metadata
             if staged.in_memory == staged.written and not self._files.places_early:
-                # To hand a small file to a thread would cost more than to place it, and only other downloads wait.
+                # To hand a small file to a thread would cost more than to place it, and only other
+                # downloads wait.
                 arrived = _Arrived(
                     number=number,
                     filename=filename,

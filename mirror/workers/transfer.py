@@ -1,4 +1,5 @@
-"""One file on its way from an index into staging: downloaded, checked, and kept for the next try where it is cut off.
+"""One file on its way from an index into staging: downloaded, checked, and kept for the next try
+where it is cut off.
 
 Used by the process that runs the cycle and by those that only fetch.
 """
@@ -30,7 +31,9 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     request: FileRequest
     metadata: Digests = ()
-    """Digests of the metadata to be fetched with it (``core.files.distributions.metadata_to_fetch``)."""
+    """Digests of the metadata to be fetched with it
+    (``core.files.distributions.metadata_to_fetch``).
+    """
 
 
 async def fetch_to_staging(

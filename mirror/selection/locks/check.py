@@ -17,7 +17,10 @@ from mirror.state.entries.served_files import ServedFile
 
 
 class LockState(Enum):
-    """The state of a lock's file in the mirror. ``REBUILT``: only other bytes of this name are here."""
+    """The state of a lock's file in the mirror.
+
+    ``REBUILT``: only other bytes of this name are here.
+    """
 
     HELD = "held"
     MISSING = "missing"

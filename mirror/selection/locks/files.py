@@ -1,4 +1,5 @@
-"""The use cases of ``mirror lock``: a lock made elsewhere is checked, and rewritten for this mirror.
+"""The use cases of ``mirror lock``: a lock made elsewhere is checked, and rewritten for this
+mirror.
 
 They read the lock, the state where there is one, and the published pages where there is none.
 Nothing is written here.

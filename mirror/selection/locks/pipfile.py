@@ -24,7 +24,10 @@ _FOREIGN |= {"bzr": "a repository", "path": "a local path", "file": "an address 
 
 
 def read_pipfile_lock(document: Table, *, want: str | None) -> LockedSet:
-    """Return the packages of a Pipfile.lock: of ``default`` and ``develop``. Raises ``ConfigError``."""
+    """Return the packages of a Pipfile.lock: of ``default`` and ``develop``.
+
+    Raises ``ConfigError``.
+    """
     meta = document.table("_meta")
     if meta.values.get("pipfile-spec") != _SPECIFICATION:
         raise unknown_version(document, meta.values.get("pipfile-spec"), str(_SPECIFICATION))

@@ -55,7 +55,10 @@ def filename_of(address: str) -> str:
 
 
 def read_digest(table: Table, key: str) -> tuple[str, ...]:
-    """Return the digest ``sha256:…`` of a key, or none where it is absent. Raises ``ConfigError``."""
+    """Return the digest ``sha256:…`` of a key, or none where it is absent.
+
+    Raises ``ConfigError``.
+    """
     value = table.optional_text(key)
     return () if value is None else (checked_digest(value, table, key),)
 

@@ -1,5 +1,5 @@
-"""The second judge of a proof: ``packaging`` alone, on the bytes of the held files, without view and
-resolver.
+"""The second judge of a proof: ``packaging`` alone, on the bytes of the held files, without view
+and resolver.
 
 Each chosen file must be there, whole, fit the environment, and each requirement of the want and of
 the files' own metadata must be met by exactly one chosen version.

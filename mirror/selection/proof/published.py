@@ -1,4 +1,5 @@
-"""The published pages of the tree, or of a snapshot, as offers: the view of a client beyond the gap.
+"""The published pages of the tree, or of a snapshot, as offers: the view of a client beyond the
+gap.
 
 A published file is whole and verified when it is placed; whether it still is, the proof looks at
 itself.

@@ -135,7 +135,10 @@ def _gap_of(edge: Edge, table: VersionTable) -> tuple[Gap | None, list[Passed]]:
     if any(pins or not table.shown[version].is_yanked for version in shown):
         return None, []
     if shown:
-        detail = f"{edge.project} {max(shown)} is yanked: {table.shown[max(shown)].offer.file.labels.yanked or 'no reason given'}"
+        detail = (
+            f"{edge.project} {max(shown)} is yanked:"
+            f" {table.shown[max(shown)].offer.file.labels.yanked or 'no reason given'}"
+        )
         return gap(GapReason.YANKED, detail), []
     passed = list(requirement.specifier.filter(table.passed))
     if passed:
@@ -220,7 +223,10 @@ def _conflicts(
             if edge.project == project
         )
         limits = [text for text in constraints if read_requirement(text).project == project]
-        detail = f"{' and '.join([*texts, *(f'{text} of the constraints' for text in limits)])} exclude each other"
+        detail = (
+            f"{' and '.join([*texts, *(f'{text} of the constraints' for text in limits)])}"
+            " exclude each other"
+        )
         yield Gap(
             project=project,
             requirement=next(edge.requirement for edge in edges if edge.project == project),

@@ -96,7 +96,9 @@ def _named(
 def _by_digest(
     package: LockedPackage, listing: ProjectOffers, environment: Environment, want: WantConfig
 ) -> _Found:
-    """Return the best file of a version, of those that have a digest of the lock if there is one."""
+    """Return the best file of a version, of those that have a digest of the lock if there is
+    one.
+    """
     version = _version_of(package)
     if version is None:
         return _Found(gap=_gap(package, GapReason.NO_VERSION, "the lock names no version of it"))

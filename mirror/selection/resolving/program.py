@@ -21,8 +21,8 @@ from mirror.state.notes import load_note, record_note
 from mirror.state.store import Store
 
 NO_UV = (
-    "the resolver uv is not there: install the extra `resolve` (`pip install 'offline-mirror[resolve]'`),"
-    " or name the program in MIRROR_UV"
+    "the resolver uv is not there: install the extra `resolve` (`pip install"
+    " 'offline-mirror[resolve]'`), or name the program in MIRROR_UV"
 )
 _VERSION_S = 60.0
 _NOTE = "resolver"

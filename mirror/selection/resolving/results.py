@@ -63,7 +63,9 @@ def failed(gaps: tuple[Gap, ...], **more: object) -> Result:
 
 
 def union(results: list[Result]) -> Result:
-    """Return one result for several groups of releases: all of their sets, resolved where all are."""
+    """Return one result for several groups of releases: all of their sets, resolved where all
+    are.
+    """
     return Result(
         is_resolved=all(one.is_resolved for one in results),
         releases=tuple(dict.fromkeys(release for one in results for release in one.releases)),

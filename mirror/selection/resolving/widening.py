@@ -1,5 +1,5 @@
-"""The files beyond a resolution: build requirements of source distributions, more versions, more files
-of each version.
+"""The files beyond a resolution: build requirements of source distributions, more versions, more
+files of each version.
 
 Build requirements are resolutions of their own, to a depth of 5, each project once. A further
 version that can't be resolved is left out and named.

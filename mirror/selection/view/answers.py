@@ -1,5 +1,5 @@
-"""The answers of the view: the tables of the projects that a run of the resolver asks for, and their
-metadata, on demand.
+"""The answers of the view: the tables of the projects that a run of the resolver asks for, and
+their metadata, on demand.
 
 Invariants: a name is answered once at an address, and stays answered so; an answer that
 can't be had for a reason that is not the project's own makes the run void at once.

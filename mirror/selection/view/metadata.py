@@ -38,7 +38,10 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_metadata(data: bytes, project: str, version: Version) -> FileMetadata:
-    """Return the dependencies. Raises ``MetadataProblem``, also for the metadata of another project."""
+    """Return the dependencies.
+
+    Raises ``MetadataProblem``, also for the metadata of another project.
+    """
     raw, _unparsed = parse_email(data)
     name, text = raw.get("name", ""), raw.get("version", "")
     if canonicalize_name(name) != project:
@@ -76,7 +79,10 @@ def _format(text: str) -> tuple[int, ...]:
 
 
 def render_metadata(metadata: FileMetadata, project: str, version: Version) -> bytes:
-    """Return the text for the resolver. ``Requires-Python`` was judged before, so that it is left out."""
+    """Return the text for the resolver.
+
+    ``Requires-Python`` was judged before, so that it is left out.
+    """
     lines = ["Metadata-Version: 2.1", f"Name: {project}", f"Version: {version}"]
     lines += [f"Provides-Extra: {extra}" for extra in metadata.extras]
     lines += [f"Requires-Dist: {_without_address(Requirement(text))}" for text in metadata.requires]

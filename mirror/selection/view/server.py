@@ -2,9 +2,9 @@
 
 Its address has a secret path, and it asks for a credential, which the resolver gets by its
 environment. An address belongs to a cycle and an environment: alias names are equal in all of them,
-and the resolver caches metadata by file name below an index's address. Runs that share an
-address share that cache: each run has a user of its own in its credential, and the resolver
-asks again for everything that it has cached (304), so that the view knows the questions of each run.
+and the resolver caches metadata by file name below an index's address. Runs that share an address
+share that cache: each run has a user of its own in its credential, and the resolver asks again for
+everything that it has cached (304), so that the view knows the questions of each run.
 """
 
 from __future__ import annotations

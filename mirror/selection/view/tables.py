@@ -245,5 +245,8 @@ def _passed(
         detail = f'{listing.project} {version} has only a source distribution, and sdists = "never"'
     if listing.later:
         others = " and ".join(listing.later)
-        detail += f"; {listing.owner} owns it; {others} {'lists' if len(listing.later) == 1 else 'list'} it too"
+        detail += (
+            f"; {listing.owner} owns it; {others}"
+            f" {'lists' if len(listing.later) == 1 else 'list'} it too"
+        )
     return Passed(version=version, reason=GapReason.NO_WHEEL, detail=detail)

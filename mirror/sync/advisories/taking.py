@@ -70,7 +70,8 @@ def _nothing_there(problem: str) -> ConfigError:
 
 
 async def take_advisories(cycle: Cycle) -> AdvisoryNote | None:
-    """Take the database, if it is another one; set the judges of the cycle; return which is in force.
+    """Take the database, if it is another one; set the judges of the cycle; return which is in
+    force.
 
     Raises ``ConfigError`` where nothing is at its path and nothing was ever taken.
     """
@@ -136,7 +137,9 @@ async def _take(
 
 
 async def _read(cycle: Cycle, path: Path, note: AdvisoryNote | None) -> _News | None:
-    """Return the news of the database at ``path``; None where its stamp is the one that is known."""
+    """Return the news of the database at ``path``; None where its stamp is the one that is
+    known.
+    """
     may_shrink = cycle.options.allow_shrink
 
     def known() -> list[KnownFile]:

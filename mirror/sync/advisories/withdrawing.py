@@ -48,7 +48,9 @@ _AT_ONCE = 200
 
 
 async def judge_by_advisories(cycle: Cycle, publisher: Publisher, note: AdvisoryNote) -> None:
-    """Judge the files of projects whose advisories changed, or of all after a change of the rules."""
+    """Judge the files of projects whose advisories changed, or of all after a change of the
+    rules.
+    """
     text = cycle.judges.text if cycle.advisories.path is not None else NO_RULES_TEXT
     if note.judged != text:
         await mark_all_unjudged(cycle.store)

@@ -1,8 +1,8 @@
 """The parsed listings of pages that wants may need, kept in ``ROOT/cache``.
 
 A validator of such a page counts only while its listing is there. Links are kept as in the state:
-without a query, relative to a secret address. A page whose links have a query is not kept, since its
-files could not be fetched from it.
+without a query, relative to a secret address. A page whose links have a query is not kept, since
+its files could not be fetched from it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The core metadata of files that a resolution asks for: of a held file from its own bytes, else as
 the index offers it, else out of the whole file.
 
-Metadata belongs to (index, project, filename, digest). Metadata that was not taken from the held file is
-provisional: an index may lie in it, so that it is compared once the file is held.
+Metadata belongs to (index, project, filename, digest). Metadata that was not taken from the held
+file is provisional: an index may lie in it, so that it is compared once the file is held.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class MetadataReader:
         return known or None
 
     async def corrected(self, project: ProjectName, offer: Offer) -> bool:
-        """Return whether a held file has other metadata than its index offered before it was held."""
+        """Return whether a held file has other metadata than its index offered before it was
+        held.
+        """
         key = _key(project, offer)
         known = self._in_memory.get(key) or await self._load(key, offer)
         if known is None or offer.held is None:
@@ -145,7 +147,9 @@ class MetadataReader:
         offer: Offer,
         reader: Callable[[Buffer | BinaryIO], T],
     ) -> T:
-        """Fetch the file into staging, where it is found again if it is chosen, and read it there."""
+        """Fetch the file into staging, where it is found again if it is chosen, and read it
+        there.
+        """
         file, files = offer.file, self._cycle.scratch or self._cycle.files
         request = FileRequest(
             filename=file.filename,

@@ -1,8 +1,8 @@
-"""The pages that wants may need: asked for early and once, judged by the owner's rules, offered to the
-selection.
+"""The pages that wants may need: asked for early and once, judged by the owner's rules, offered to
+the selection.
 
-Ownership is judged from the rows of the roots, as everywhere. A name that an unread root may list is
-not answered: an outage must not become dependency confusion.
+Ownership is judged from the rows of the roots, as everywhere. A name that an unread root may list
+is not answered: an outage must not become dependency confusion.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ from mirror.workers.concurrency import work_through
 _log = get_logger(__name__)
 
 _KEPT_FILES = 100_000
-"""Maximum number of listed files of fresh pages that stay in memory; others are read from the cache."""
+"""Maximum number of listed files of fresh pages that stay in memory; others are read from the
+cache.
+"""
 
 
 class CyclePages:
@@ -243,7 +245,10 @@ class CyclePages:
         )
 
     def _sources_of(self, project: ProjectName) -> list[int]:
-        """Return the owner and the overlays of a project. Raises ``Unavailable`` where that is unknown."""
+        """Return the owner and the overlays of a project.
+
+        Raises ``Unavailable`` where that is unknown.
+        """
         cycle, named = self._cycle, self._named.get(project, {})
         overlays = {policy.name for policy in cycle.policies[1:] if policy.overlay}
         found: list[int] = []
@@ -351,7 +356,9 @@ class CyclePages:
     async def _published_only(
         self, run: IndexRun, project: ProjectName, row: ProjectRow
     ) -> list[str]:
-        """Return the published files that a page does not list any more, while their removal is not applied."""
+        """Return the published files that a page does not list any more, while their removal is not
+        applied.
+        """
         early = run.looked[project]
         page = early.page or await self._load(run, project, early.validators)
         if page is None:
@@ -392,7 +399,9 @@ class CyclePages:
         return read_build_requires(await self._metadata.read_pyproject(project, offer))
 
     async def corrected(self, project: ProjectName, offer: Offer) -> bool:
-        """Return whether a held file has other metadata than its index offered before it was held."""
+        """Return whether a held file has other metadata than its index offered before it was
+        held.
+        """
         return await self._metadata.corrected(project, offer)
 
 

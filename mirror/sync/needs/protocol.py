@@ -1,7 +1,7 @@
 """The questions of a cycle to the selection, and its offers to it.
 
-``Needs`` decides which files are wanted; it asks ``WantedPages`` for listings and metadata, each page at
-most once in a cycle. Validators, ownership and the ledger stay here.
+``Needs`` decides which files are wanted; it asks ``WantedPages`` for listings and metadata, each
+page at most once in a cycle. Validators, ownership and the ledger stay here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Needs(Protocol):
         """Decide which files are wanted; return the projects whose wanted files changed."""
 
     async def settle_again(self, pages: WantedPages) -> frozenset[ProjectName]:
-        """Decide again after files could not be had; return the projects whose wanted files changed."""
+        """Decide again after files could not be had; return the projects whose wanted files
+        changed.
+        """
 
     def files_of(self, index: str, project: ProjectName) -> frozenset[str] | None:
         """Return the wanted files of a project; None where the patterns alone decide."""

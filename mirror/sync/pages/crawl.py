@@ -82,9 +82,14 @@ from mirror.workers.pool import are_worthwhile
 
 _log = get_logger(__name__)
 
-_OUT_OF_MEMORY = "memory ran out while the page was judged; give the program more of it, or leave the project out"
+_OUT_OF_MEMORY = (
+    "memory ran out while the page was judged; give the program more of it,"
+    " or leave the project out"
+)
 _LARGE_BYTES = 1 << 30
-"""A listed size from which on it is asked whether the disk could ever hold it: a smaller disk is the one at fault."""
+"""A listed size from which on it is asked whether the disk could ever hold it: a smaller disk is
+the one at fault.
+"""
 
 _SHOWN_NAMES = 5
 """Maximum number of file names in one line of the log."""
@@ -169,7 +174,9 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
 
 
 def _with_kept_addresses(cycle: Cycle, run: IndexRun, page: RootPage) -> RootPage:
-    """Return a root whose addresses the state may keep: relative to an index's URL that is a secret."""
+    """Return a root whose addresses the state may keep: relative to an index's URL that is a
+    secret.
+    """
     links = cycle.store.links.get(run.source.id)
     if links is None or links.secret_root is None or not page.addresses:
         return page
@@ -532,7 +539,9 @@ class _Crawler:
         return failed.reason is not Reason.REFUSED_UNHASHED and failed.is_due(self._due.now)
 
     async def _too_large(self, file: ListedFile) -> str:
-        """Return why a file is not fetched because of its listed size; empty where it is fetched."""
+        """Return why a file is not fetched because of its listed size; empty where it is
+        fetched.
+        """
         if self._run.selection.too_large(file):
             return f"{file.size} bytes are listed, more than limits.file-size allows"
         room = self._cycle.room.limit_bytes
@@ -543,7 +552,10 @@ class _Crawler:
         disk = await anyio.to_thread.run_sync(self._cycle.files.disk_bytes)
         if disk is None or disk >= file.size:
             return ""
-        return f"{file.size} bytes are listed, more than the whole disk has ({disk}); use a larger one, or limits.file-size"
+        return (
+            f"{file.size} bytes are listed, more than the whole disk has ({disk});"
+            " use a larger one, or limits.file-size"
+        )
 
     async def _judge_page(self, row: ProjectRow, look: Read[ProjectPage]) -> ProjectWork:
         cycle, run, page = self._cycle, self._run, without_own_secrets(look.page)
@@ -637,7 +649,8 @@ class _Crawler:
             rule=FOREIGN_NAME,
             count=len(foreign),
             files=[shown_text(name) for name in foreign[:_SHOWN_NAMES]],
-            problem="their names are those of another project, so that no client takes them from this one's page",
+            problem="their names are those of another project,"
+            " so that no client takes them from this one's page",
         )
 
     async def _plan_jobs(
@@ -667,7 +680,8 @@ class _Crawler:
     def _refused_files(
         self, work: ProjectWork, refusals: Sequence[FileRefusal], *, known: int
     ) -> list[Failure]:
-        """Return the failures of files that can't be taken, one by one while there is room for them in the ledger.
+        """Return the failures of files that can't be taken, one by one while there is room for them
+        in the ledger.
 
         ``known``: rows of this page that are in the ledger already.
         """
@@ -710,7 +724,9 @@ class _Crawler:
         return self._page_failure(row, error.reason, str(error), wait_s=asked_wait_s(error))
 
     async def _withdrawn(self, row: ProjectRow, error: Withheld) -> ProjectWork:
-        """The index withdrew the project: its files leave the pages in this cycle, the blobs stay aside."""
+        """The index withdrew the project: its files leave the pages in this cycle, the blobs stay
+        aside.
+        """
         held = (await load_held(self._cycle.store, [row.id]))[row.id]
         meta = ProjectMeta(
             status="quarantined", status_reason=f"withdrawn by the index: {error.code}"
@@ -747,7 +763,8 @@ class _Crawler:
         Where one needs no second reading, the page's validators are stored only with it: if the
         brake holds it, the next cycle must read the page again.
         """
-        # Also of a project that holds nothing here: later indexes may hold files of it, which are withdrawn with it.
+        # Also of a project that holds nothing here: later indexes may hold files of it, which are
+        # withdrawn with it.
         is_withdrawal = (
             withdrawn is not None or (work.change.meta or work.row.meta).status == "quarantined"
         )
@@ -842,7 +859,9 @@ def _refused(work: ProjectWork, refusal: FileRefusal) -> Failure:
 
 
 def _is_same_refused(failed: FailureRow, file: ListedFile) -> bool:
-    """Return whether a file was refused as it is listed now; a link that ends has another query each time."""
+    """Return whether a file was refused as it is listed now; a link that ends has another query
+    each time.
+    """
     before = failed.file
     if failed.reason is not Reason.DENIED or before is None:
         return False
@@ -871,7 +890,9 @@ def _is_older(page: ProjectPage, row: ProjectRow) -> bool:
 
 
 def _with_serial(validators: Validators, row: ProjectRow) -> Validators:
-    """A page that does not state its own serial is as new as the root that listed it, which was read before."""
+    """A page that does not state its own serial is as new as the root that listed it, which was
+    read before.
+    """
     if validators.serial is not None or row.listed_serial is None:
         return validators
     return Validators(

@@ -19,7 +19,9 @@ from mirror.logs import has_secret
 
 
 def without_own_secrets(page: ProjectPage) -> ProjectPage:
-    """Return a page without the texts that contain a registered secret; nearly always the same object."""
+    """Return a page without the texts that contain a registered secret; nearly always the same
+    object.
+    """
     meta = page.meta
     extras = (meta.extra, meta.extra_meta)
     texts = [*map(_unescaped, extras), meta.status_reason or "", *(meta.versions or ())]
@@ -43,7 +45,9 @@ def _texts_of(labels: Labels) -> tuple[str, ...]:
 
 
 def _unescaped(encoded: str) -> str:
-    """Return the texts of a JSON object as they are read, where escapes could hide something in them."""
+    """Return the texts of a JSON object as they are read, where escapes could hide something in
+    them.
+    """
     if "\\" not in encoded:
         return encoded
     return "\n".join(_iter_texts(msgspec.json.decode(encoded, type=dict[str, Any])))

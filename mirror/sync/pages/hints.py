@@ -47,7 +47,9 @@ def add_hint(error: MirrorError, url: str) -> MirrorError:
 
 
 async def ask_for_address(cycle: Cycle) -> None:
-    """Where each page of an index is missing, ask whether its URL is right, in the ledger and in the report."""
+    """Where each page of an index is missing, ask whether its URL is right, in the ledger and in
+    the report.
+    """
     for run in cycle.runs:
         if not _misses_all(cycle, run):
             continue

@@ -225,7 +225,9 @@ def listed_of(held: HeldFile) -> ListedFile:
 
 
 async def report_rules(cycle: Cycle) -> None:
-    """Count what the rules of each index leave out, and report an index of which they leave nothing."""
+    """Count what the rules of each index leave out, and report an index of which they leave
+    nothing.
+    """
     for run in cycle.runs:
         if run.selection.policy.rules == NO_RULES:
             continue

@@ -50,7 +50,8 @@ async def remove_foreign(cycle: Cycle, publisher: Publisher) -> None:
             rule="foreign-name",
             count=len(found),
             files=[f"{file.name}: {file.filename}" for file in found[:_SHOWN]],
-            problem="their names are those of another project, so that no client takes them from this one's page",
+            problem="their names are those of another project,"
+            " so that no client takes them from this one's page",
         )
     names = sorted({file.name for file in found})
     for start in range(0, len(names), _AT_ONCE):

@@ -168,7 +168,9 @@ async def _remove(
 
 
 async def remove_orphaned(cycle: Cycle, publisher: Publisher) -> None:
-    """Report the files of indexes that left the configuration; take them away if the brake is lifted."""
+    """Report the files of indexes that left the configuration; take them away if the brake is
+    lifted.
+    """
     if cycle.options.is_narrowed:
         return
     orphaned = await load_orphaned(cycle.store)
@@ -305,9 +307,10 @@ async def _brake(
     if not brake_holds(leaving=leaving, published=window.published, max_shrink=run.max_shrink):
         return False
     detail = (
-        f"{leaving} of {window.published} files would leave the pages within 24 hours, more than max-shrink ="
-        f" {run.max_shrink:g} allows: {_described(removals)}. Nothing was removed. If that is right, run"
-        " `mirror sync --once --allow-shrink`; else look at the index and at its selection"
+        f"{leaving} of {window.published} files would leave the pages within 24 hours, more than"
+        f" max-shrink = {run.max_shrink:g} allows: {_described(removals)}. Nothing was removed."
+        " If that is right, run `mirror sync --once --allow-shrink`;"
+        " else look at the index and at its selection"
     )
     failure = Failure(
         source=run.source.id, project="", filename="", reason=Reason.SHRINK, detail=detail
@@ -370,4 +373,7 @@ def _described(removals: Sequence[PendingRemoval]) -> str:
         parts.append(f"{whole} whole projects no longer listed or wanted")
     names = sorted({r.name for r in removals})
     more = f" and {len(names) - _SHOWN_PROJECTS} more" if len(names) > _SHOWN_PROJECTS else ""
-    return f"{', '.join(parts) or 'files of another owner'} ({', '.join(names[:_SHOWN_PROJECTS])}{more})"
+    return (
+        f"{', '.join(parts) or 'files of another owner'}"
+        f" ({', '.join(names[:_SHOWN_PROJECTS])}{more})"
+    )

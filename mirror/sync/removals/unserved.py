@@ -66,7 +66,9 @@ async def judge_unserved(cycle: Cycle) -> None:
 
 
 async def note_unwritten(cycle: Cycle) -> None:
-    """Bring up to date which projects' pages could not be written, after a cycle that judges nothing else."""
+    """Bring up to date which projects' pages could not be written, after a cycle that judges
+    nothing else.
+    """
     known = await load_unserved(cycle.store)
     others = [one for one in known if one.reason is not Reason.STORAGE]
     still = [one for one in known if one.reason is Reason.STORAGE]
@@ -233,6 +235,7 @@ def _missing_file(
         project=projects[0] if projects else "",
         filename=name,
         reason=Reason.NOT_OFFERED,
-        detail=f"files of {policy.name} names it, and no page of an index that may own its project lists it",
+        detail=f"files of {policy.name} names it, and no page of an index that may own its"
+        " project lists it",
         is_literal=True,
     )
