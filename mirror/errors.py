@@ -4,11 +4,11 @@
 
     MirrorError
     ├── ConfigError                 wrong usage or configuration; nothing was touched
-    │   └── WrongUser               a command that writes, run by another user than the owner of the state
+    │   └── WrongUser               a writing command, run by another user than the state's owner
     ├── LockHeld                    another process works on this mirror
     │   └── StoreLocked             another process writes to its object store
     ├── UpstreamError               one request could not be answered usefully
-    │   ├── Unavailable             no connection, cut, stalled, 5xx, 429: tried again until the budget ended
+    │   ├── Unavailable             no connection, cut, stalled, 5xx, 429: all tries failed
     │   │   └── RefusedElsewhere    401 or 403 of the host that an index redirects to
     │   │       └── MissingElsewhere    404
     │   ├── AccessDenied            401, 403, or no usable credential
@@ -34,8 +34,9 @@
     ├── StillWithdrawn              a snapshot has withdrawn files, and nobody accepted them
     └── BundleError                 a bundle can't be made, is damaged, or does not fit
 
-Fields first; the sentence is built in ``__str__``. URLs and texts from an index are attacker-controlled and may
-carry secrets: they pass ``shown_url`` and ``shown_text`` before they reach a message.
+Fields first; the sentence is built in ``__str__``. URLs and texts from an index are
+attacker-controlled and may carry secrets: they pass ``shown_url`` and ``shown_text`` before they
+reach a message.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def lacks_threads(error: BaseException) -> bool:
 
 
 def shown_text(text: str, limit: int = 200) -> str:
-    """Return ``text`` fit for one line of a terminal or log: control characters escaped, at most ``limit`` long."""
+    """Return ``text`` fit for one line of a terminal or log: control characters escaped, at most
+    ``limit`` long.
+    """
     if len(text) <= limit and text.isprintable():
         return text  # nearly all: every value of every log line passes here
     safe = "".join(
@@ -100,7 +103,9 @@ def shown_url(url: str) -> str:
 
 
 def leaves_of(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the errors of an exception group, however deep; the error itself where it is no group."""
+    """Return the errors of an exception group, however deep; the error itself where it is no
+    group.
+    """
     if isinstance(error, BaseExceptionGroup):
         return tuple(leaf for inner in error.exceptions for leaf in leaves_of(inner))
     return (error,)
@@ -110,8 +115,8 @@ def leaves_of(error: BaseException) -> tuple[BaseException, ...]:
 class MirrorError(Exception):
     """The root of all errors that this program raises on purpose.
 
-    The annotations of a class are its fields, given by name, as in a dataclass. Thirty dataclasses would
-    compile code for each of them at every start, 0.02 s of CPU.
+    The annotations of a class are its fields, given by name, as in a dataclass. Thirty dataclasses
+    would compile code for each of them at every start, 0.02 s of CPU.
     """
 
     reason: ClassVar[Reason] = Reason.INTERNAL
@@ -152,7 +157,9 @@ class MirrorError(Exception):
         return f"{type(self).__name__}({', '.join(values)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let it cross to another process (pickle): an exception is built from positions, these from names."""
+        """Let it cross to another process (pickle): an exception is built from positions, these
+        from names.
+        """
         return _rebuilt, (type(self), self.values())
 
 
@@ -174,9 +181,11 @@ class ConfigError(MirrorError):
 
 
 class WrongUser(ConfigError):
-    """A command that writes was run by another user than the owner of the state; nothing was touched.
+    """A command that writes was run by another user than the owner of the state; nothing was
+    touched.
 
-    ``run_as``: the words that run a command as the owner. ``command``: the command to run so, as a shell reads it.
+    ``run_as``: the words that run a command as the owner. ``command``: the command to run so, as a
+    shell reads it.
     """
 
     where: str = ""
@@ -189,8 +198,8 @@ class WrongUser(ConfigError):
 
     def __str__(self) -> str:
         return (
-            f"{shown_text(self.path)} belongs to {self.owner}, and {self.user} would leave files that {self.owner} can't"
-            f" change: run `{' '.join(self.run_as)} {self.command}`"
+            f"{shown_text(self.path)} belongs to {self.owner}, and {self.user} would leave files"
+            f" that {self.owner} can't change: run `{' '.join(self.run_as)} {self.command}`"
         )
 
 
@@ -202,7 +211,10 @@ class LockHeld(MirrorError):
 
     def __str__(self) -> str:
         holder = f"process {self.pid}" if self.pid else "another process"
-        return f"{holder} is working on this mirror ({self.path}); wait for it, or pass --wait DURATION"
+        return (
+            f"{holder} is working on this mirror ({self.path}); wait for it,"
+            " or pass --wait DURATION"
+        )
 
 
 class StoreLocked(LockHeld):
@@ -215,7 +227,10 @@ class StoreLocked(LockHeld):
 
 
 class UpstreamError(MirrorError):
-    """One request to an index could not be answered usefully. ``url`` may be raw; it is shown without its secrets."""
+    """One request to an index could not be answered usefully.
+
+    ``url`` may be raw; it is shown without its secrets.
+    """
 
     reason = Reason.UNREACHABLE
     url: str
@@ -290,8 +305,8 @@ class AccessDenied(UpstreamError):
     def _of_index(self) -> str:
         if self.is_sign_in and not self.had_credential:
             return (
-                f"index {self.index!r}: no credential was found, and the index sent the request to a sign-in page for"
-                f" {shown_url(self.url)}; looked in {self.source}"
+                f"index {self.index!r}: no credential was found, and the index sent the request"
+                f" to a sign-in page for {shown_url(self.url)}; looked in {self.source}"
             )
         answer = f"answered {self.status}" if self.status else "has no usable credential"
         if self.is_sign_in:
@@ -304,19 +319,25 @@ class AccessDenied(UpstreamError):
         elif self.status and not self.had_credential:
             advice = f"no credential was found in {self.source}: set one if this index needs one"
         else:
-            advice = f"credential from {self.source}: check that it is set, has not expired and is entitled to this index"
+            advice = (
+                f"credential from {self.source}: check that it is set,"
+                " has not expired and is entitled to this index"
+            )
         return f"index {self.index!r} {answer} for {shown_url(self.url)}{detail}; {advice}"
 
 
 class CredentialLost(AccessDenied):
-    """An index that was read with a credential would be read without one now, and may show strangers less."""
+    """An index that was read with a credential would be read without one now, and may show
+    strangers less.
+    """
 
     detail: str = "it was read with a credential, and none was found"
 
     def __str__(self) -> str:
         return (
-            f"index {self.index!r} was read with a credential; none was found in {self.source}: nothing was asked."
-            f" Set it again; to read the index without one, run `mirror sync --once --allow-shrink --index {self.index}`"
+            f"index {self.index!r} was read with a credential; none was found in {self.source}:"
+            " nothing was asked. Set it again; to read the index without one,"
+            f" run `mirror sync --once --allow-shrink --index {self.index}`"
         )
 
 
@@ -333,7 +354,9 @@ def although_listed(lister: str) -> str:
 
 
 class NotFound(UpstreamError):
-    """400, 404 or 410 for a page or file that the index lists, or for its root page; of a file, other 4xx as well."""
+    """400, 404 or 410 for a page or file that the index lists, or for its root page; of a file,
+    other 4xx as well.
+    """
 
     reason = Reason.NOT_FOUND
     status: int
@@ -346,7 +369,8 @@ class NotFound(UpstreamError):
         if self.is_root:
             hint = f"; {self.hint}" if self.hint else ""
             return (
-                f"{shown_url(self.url)} was not found: the server answered {self.status}; check the URL, or use"
+                f"{shown_url(self.url)} was not found: the server answered {self.status};"
+                " check the URL, or use"
                 f' list = "config" if it has no root page{hint}'
             )
         listed = although_listed(self.lister)
@@ -354,7 +378,10 @@ class NotFound(UpstreamError):
 
 
 class Withheld(UpstreamError):
-    """409: the index lists it and does not give it out. ``code`` is its own word, such as POLICY_COOLDOWN."""
+    """409: the index lists it and does not give it out.
+
+    ``code`` is its own word, such as POLICY_COOLDOWN.
+    """
 
     reason = Reason.WITHHELD
     code: str | None
@@ -365,7 +392,10 @@ class Withheld(UpstreamError):
         return self.code in {"MALWARE_DETECTED", "POLICY_ORG_BLOCKLIST"}
 
     def __str__(self) -> str:
-        return f"{shown_url(self.url)} is withheld by the index ({shown_text(self.code or 'no reason given')})"
+        return (
+            f"{shown_url(self.url)} is withheld by the index"
+            f" ({shown_text(self.code or 'no reason given')})"
+        )
 
 
 class BadPage(UpstreamError):
@@ -377,7 +407,10 @@ class BadPage(UpstreamError):
 
     def __str__(self) -> str:
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{shown_url(self.url)} is not a page of a simple index: {shown_text(self.cause, 500)}{hint}"
+        return (
+            f"{shown_url(self.url)} is not a page of a simple index:"
+            f" {shown_text(self.cause, 500)}{hint}"
+        )
 
 
 class RedirectRefused(UpstreamError):
@@ -388,7 +421,10 @@ class RedirectRefused(UpstreamError):
     cause: str
 
     def __str__(self) -> str:
-        return f"{shown_url(self.url)} leads to {shown_url(self.target)}: {shown_text(self.cause, 500)}"
+        return (
+            f"{shown_url(self.url)} leads to {shown_url(self.target)}:"
+            f" {shown_text(self.cause, 500)}"
+        )
 
 
 class TooLarge(UpstreamError):
@@ -403,7 +439,10 @@ class TooLarge(UpstreamError):
     def __str__(self) -> str:
         if self.what:
             return f"{shown_url(self.url)} {self.what}"
-        return f"{shown_url(self.url)} is larger than {self.limit_bytes} bytes; raise {self.setting} to allow it"
+        return (
+            f"{shown_url(self.url)} is larger than {self.limit_bytes} bytes;"
+            f" raise {self.setting} to allow it"
+        )
 
 
 class IntegrityError(MirrorError):
@@ -465,7 +504,10 @@ class UnhashedRefused(IntegrityError):
     filename: str
 
     def __str__(self) -> str:
-        return f'{shown_text(self.filename)}: listed without a sha256 or stronger, and unhashed = "refuse"'
+        return (
+            f"{shown_text(self.filename)}: listed without a sha256 or stronger,"
+            ' and unhashed = "refuse"'
+        )
 
 
 class UnsafeName(IntegrityError):
@@ -499,13 +541,14 @@ class NoRoom(MirrorError):
         if self.is_disk_full:
             size = f"at least {self.size_bytes}" if not self.is_announced else str(self.size_bytes)
             return (
-                f"the disk has room for {self.room_bytes} bytes beside disk-reserve, and it takes {size};"
-                " free some space, the next cycle tries it again"
+                f"the disk has room for {self.room_bytes} bytes beside disk-reserve,"
+                f" and it takes {size}; free some space, the next cycle tries it again"
             )
         came = "are announced" if self.is_announced else "came and no end of it is known"
         return (
-            f"the index lists no size for it, {self.size_bytes} bytes {came}, and the disk has room for {self.room_bytes}"
-            " beside disk-reserve; free some space, or have limits.file-size refuse it sooner"
+            f"the index lists no size for it, {self.size_bytes} bytes {came}, and the disk has"
+            f" room for {self.room_bytes} beside disk-reserve; free some space,"
+            " or have limits.file-size refuse it sooner"
         )
 
 
@@ -570,7 +613,10 @@ class NotProved(MirrorError):
     def __str__(self) -> str:
         more = f" and {self.more:,} more" if self.more else ""
         names = ", ".join(map(shown_text, self.wants))
-        return f"refused: {names}{more} can't be installed ({shown_text(self.gap, 400)}); `mirror check` names each gap"
+        return (
+            f"refused: {names}{more} can't be installed ({shown_text(self.gap, 400)});"
+            " `mirror check` names each gap"
+        )
 
 
 class StillWithdrawn(MirrorError):

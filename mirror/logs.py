@@ -95,7 +95,9 @@ _SECRETS: Final = _Secrets()
 
 
 def register_secret(text: str) -> None:
-    """Make ``text`` appear as ``***`` from now on, also percent-encoded or escaped; under four characters: ignored."""
+    """Make ``text`` appear as ``***`` from now on, also percent-encoded or escaped; under four
+    characters: ignored.
+    """
     if len(text) >= MIN_SECRET_LENGTH:
         _SECRETS.add(text)
 
@@ -106,7 +108,9 @@ def has_secret(text: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """Return ``text`` without registered secrets, and its URLs without user info, query and fragment."""
+    """Return ``text`` without registered secrets, and its URLs without user info, query and
+    fragment.
+    """
     hidden = _SECRETS.hide(text)
     return _URL.sub(lambda match: shown_url(match[0]), hidden) if "://" in hidden else hidden
 
@@ -116,7 +120,9 @@ Renderer = Callable[[Event], str]
 
 
 class _Output:
-    """The level, the form and the place of all lines: one for the whole process, as ``_Secrets``."""
+    """The level, the form and the place of all lines: one for the whole process, as
+    ``_Secrets``.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -183,7 +189,10 @@ class EventLogger:
 
 
 def get_logger(name: str) -> EventLogger:
-    """Return the logger of a module. It follows ``configure_logging`` also when that is called later."""
+    """Return the logger of a module.
+
+    It follows ``configure_logging`` also when that is called later.
+    """
     return EventLogger({"module": name})
 
 
@@ -258,7 +267,8 @@ def _with_priorities(render: Renderer) -> Renderer:
 
 
 def _add_traceback(event: Event, exc_info: object) -> None:
-    """Add the traceback of an exception, of ``sys.exc_info()`` or, for True, of the one being handled.
+    """Add the traceback of an exception, of ``sys.exc_info()`` or, for True, of the one being
+    handled.
 
     It never shows local variables: secrets live there.
     """
@@ -270,7 +280,9 @@ def _add_traceback(event: Event, exc_info: object) -> None:
 
 
 def _to_json(event: Event) -> str:
-    """Return JSON in ASCII, which every stream takes; a cycle writes a line for each file, so the fast encoder first."""
+    """Return JSON in ASCII, which every stream takes; a cycle writes a line for each file, so the
+    fast encoder first.
+    """
     import msgspec  # not needed for --version and --help
 
     text = msgspec.json.encode(event).decode()
@@ -288,7 +300,10 @@ def _clean_event(event: Event) -> Event:
 
 
 def _is_clean(event: Mapping[str, object]) -> bool:
-    """Return whether an event can be shown as it is: plain values, nothing to hide in them. Nearly all are so."""
+    """Return whether an event can be shown as it is: plain values, nothing to hide in them.
+
+    Nearly all are so.
+    """
     texts = [value for value in event.values() if type(value) is str]
     if len(texts) < len(event) and not all(type(v) in _PLAIN for v in event.values()):
         return False
@@ -329,7 +344,8 @@ class _LineWriter:
     def write(self, line: str) -> None:
         """Write a line, whatever becomes of it."""
         stream = self._stream or sys.stderr
-        # A reader of the log that went away, or a full disk under it, must not stop a cycle in its middle.
+        # A reader of the log that went away, or a full disk under it, must not stop a cycle in its
+        # middle.
         with contextlib.suppress(OSError, ValueError):
             if stream is not None:
                 try:
@@ -381,7 +397,9 @@ def error_priority(stream: TextIO) -> str:
 
 
 def _is_journal(stream: TextIO | None) -> bool:
-    """Return whether a stream is the one that ``$JOURNAL_STREAM`` names (systemd.exec(5)); it may have been redirected."""
+    """Return whether a stream is the one that ``$JOURNAL_STREAM`` names (systemd.exec(5)); it may
+    have been redirected.
+    """
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     if stream is None or not (device.isdigit() and inode.isdigit()):
         return False

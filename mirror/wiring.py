@@ -185,7 +185,9 @@ async def _opened_state(
 
 
 async def with_known_indexes(config: Config) -> Config:
-    """Return ``config`` with the indexes that the state remembers, their credentials looked up as by default."""
+    """Return ``config`` with the indexes that the state remembers, their credentials looked up as
+    by default.
+    """
     from mirror.selection.proof.checking import with_remembered_wants  # as for ``CycleNeeds``
 
     async with open_store_for_reading(config.mirror.state) as store:
@@ -194,7 +196,10 @@ async def with_known_indexes(config: Config) -> Config:
         config = await with_remembered_wants(config, store)
     for source in known:
         if is_masked(source.url):
-            problem = "the state does not keep its address, which is a secret: pass --config FILE, which names its source"
+            problem = (
+                "the state does not keep its address, which is a secret: pass --config FILE,"
+                " which names its source"
+            )
             raise ConfigError(where=f"index {source.name!r}", problem=problem)
     indexes = tuple(
         IndexConfig(

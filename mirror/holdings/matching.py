@@ -21,7 +21,8 @@ def no_state(settings: MirrorSettings, layout: Layout) -> StateError:
     if layout.simple.is_dir():
         return StateError(
             path=str(settings.state),
-            problem="it is missing beside a tree with pages; run `mirror verify --repair` to rebuild it from them",
+            problem="it is missing beside a tree with pages;"
+            " run `mirror verify --repair` to rebuild it from them",
             is_damage=True,
         )
     if settings.tree:
@@ -50,9 +51,9 @@ async def check_tree_matches(store: Store, layout: Layout) -> None:
     if on_disk is not None and on_disk > known:
         raise StateError(
             path=str(store.path),
-            problem=f"{layout.simple} holds pages that this state does not know (revision {on_disk}, known {known}):"
-            " the state is missing or older than the tree; run `mirror verify --repair` to rebuild it from the tree,"
-            " or restore the newer state",
+            problem=f"{layout.simple} holds pages that this state does not know (revision"
+            f" {on_disk}, known {known}): the state is missing or older than the tree; run"
+            " `mirror verify --repair` to rebuild it from the tree, or restore the newer state",
             is_damage=True,
         )
 
@@ -75,8 +76,9 @@ async def check_tree_is_there(store: Store, layout: Layout) -> None:
         )
         raise StateError(
             path=str(store.path),
-            problem=f"{layout.simple} holds {found}, this state wrote revision {written}: the tree was lost, damaged or"
-            " replaced by an older one; run `mirror verify --repair` to mend it from the state, or check `root`",
+            problem=f"{layout.simple} holds {found}, this state wrote revision {written}: the"
+            " tree was lost, damaged or replaced by an older one;"
+            " run `mirror verify --repair` to mend it from the state, or check `root`",
         )
 
 

@@ -42,7 +42,10 @@ _STATE_ENDINGS = ("", "-wal", "-shm")
 async def opened_holdings(
     settings: MirrorSettings, limits: Limits, *, wait_s: float = 0.0, clock: Clock = time.time
 ) -> AsyncIterator[Holdings]:
-    """Yield state and tree with the lock held, for a command that writes. Raises ``TreeError``, ``StateError``, ``LockHeld``."""
+    """Yield state and tree with the lock held, for a command that writes.
+
+    Raises ``TreeError``, ``StateError``, ``LockHeld``.
+    """
     layout = Layout(settings.root)
     await check_user(settings)
     if not await anyio.Path(settings.state).exists():
@@ -55,7 +58,10 @@ async def opened_holdings(
 
 
 async def make_state(settings: MirrorSettings, *, wait_s: float = 0.0) -> None:
-    """Make an empty tree with its state. Raises ``LockHeld``, ``TreeError``, or ``StateError`` where pages are there."""
+    """Make an empty tree with its state.
+
+    Raises ``LockHeld``, ``TreeError``, or ``StateError`` where pages are there.
+    """
     layout = Layout(settings.root)
     await check_user(settings)
     await anyio.to_thread.run_sync(create_local, settings)
@@ -149,7 +155,10 @@ async def _is_usable(settings: MirrorSettings, layout: Layout) -> bool:
 
 
 def set_aside_state(path: Path) -> list[Path]:
-    """Move a damaged database and its side files out of the way; return where they are. Raises ``StateError``."""
+    """Move a damaged database and its side files out of the way; return where they are.
+
+    Raises ``StateError``.
+    """
     moved = []
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     try:

@@ -194,9 +194,9 @@ class StoreWriter:
         if (there or 0) < written:
             found = "no root page" if there is None else f"an older root page (revision {there})"
             problem = (
-                f"{address} holds {found}, this state wrote revision {written}: objects were removed"
-                " or replaced by older ones; run `mirror verify --repair` to mend the tree from the"
-                " state"
+                f"{address} holds {found}, this state wrote revision {written}: objects were"
+                " removed or replaced by older ones;"
+                " run `mirror verify --repair` to mend the tree from the state"
             )
             raise StateError(path=str(self._store.path), problem=problem)
 
