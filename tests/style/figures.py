@@ -1,7 +1,7 @@
 """Measures the style of mirror/ and fails over the limits in limits.toml: the last step of `make lint`.
 
 Prose is what docstrings (those of attributes too) and comments hold; literals between backquotes
-don't count. With --places each phrase, line and name that counts is printed with its place.
+don't count. With --places each phrase and name that counts is printed with its place.
 """
 
 import argparse
@@ -36,7 +36,6 @@ _ROW_READERS = {"structs_of", "iter_structs", "values_of", "mapping_of"}
 _ROW_HOMES = {"mirror/state/rows.py", "mirror/state/store.py", "mirror/state/live_reader.py"}
 """The module that reads rows, and the two that hand it the rows of a connection."""
 _DOCUMENT = re.compile(r"[\w./-]*\w\.(?:md|rst)\b")
-_COLUMNS = 100
 _FUNCTION_LINES = 70
 _FOLDER_FILES = 14
 
@@ -51,7 +50,6 @@ class _Prose:
 class _Figures:
     words: int = 0
     phrases: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    long_lines: list[str] = field(default_factory=list)
     classes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     functions: dict[str, int] = field(default_factory=dict)
     folders: Counter[str] = field(default_factory=Counter)
@@ -81,7 +79,6 @@ def _measure(paths: list[Path]) -> _Figures:
         prose = [*_docstrings(tree), *_comments(source)]
         for piece in prose:
             _count_prose(figures, name, piece)
-        _count_long_lines(figures, name, source, tree)
         _count_definitions(figures, name, tree)
         _count_positions(figures, name, tree)
         figures.folders[str(path.parent.relative_to(_REPOSITORY))] += 1
@@ -123,16 +120,6 @@ def _count_prose(figures: _Figures, name: str, piece: _Prose) -> None:
             figures.documents.append(f"{name}:{piece.line}: {document}")
 
 
-def _count_long_lines(figures: _Figures, name: str, source: str, tree: ast.Module) -> None:
-    prose: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            prose.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    for number, line in enumerate(source.splitlines(), start=1):
-        if len(line) > _COLUMNS and number not in prose and not line.lstrip().startswith("#"):
-            figures.long_lines.append(f"{name}:{number}: {len(line)} columns")
-
-
 def _count_definitions(figures: _Figures, name: str, tree: ast.Module) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
@@ -172,9 +159,6 @@ def _judge_rates(figures: _Figures, limits: dict[str, dict], places: bool) -> It
         if places:
             print(*found, sep="\n")
         yield _judge(group, round(1000 * len(found) / figures.words, 1), limits["rates"][group], "per 1,000 words")
-    if places:
-        print(*figures.long_lines, sep="\n")
-    yield _judge("lines of code over 100 columns", len(figures.long_lines), limits["counts"]["long lines"], "")
 
 
 def _judge(label: str, value: float, limit: dict[str, float], unit: str) -> int:
