@@ -202,17 +202,11 @@ class Fetcher:
         return True
 
     async def _given(self, workers: FileWorkers, work: ProjectWork, fetch: Fetch) -> bool:
-<<<<<<< HEAD
-        """Give a file to a worker once there is room for it in staging; return whether one takes it."""
-        room, size, job = self._cycle.room, fetch.file.size, self._job_of(work, fetch)
-        await room.take(job.key, size)
-=======
         """Give a file to a worker once there is room for it in staging; return whether one takes
         it.
         """
-        room, size = self._cycle.room, fetch.file.size
-        await room.take(size)
->>>>>>> 7ec0eb5 (sync, workers, selection: lines of at most 100 columns)
+        room, size, job = self._cycle.room, fetch.file.size, self._job_of(work, fetch)
+        await room.take(job.key, size)
         is_given = False
         try:
             is_given = await workers.submit(job, (work, fetch), group=work.row.id)

@@ -62,7 +62,9 @@ class StagingRoom:
         self._used += needed
 
     async def give_back(self, key: str, size: int | None) -> None:
-        """Free the room of a file that has left staging, except that of a partial file left there."""
+        """Free the room of a file that has left staging, except that of a partial file left
+        there.
+        """
         needed = self.needed_for(size)
         if not needed:
             return

@@ -126,8 +126,8 @@ class FileStore:
         has_no_umask: bool = False,
         resumes_in_place: bool = False,
     ) -> None:
-        """``pending_bytes`` and ``slot``: of all processes that write here (``Reserve``); ``in_threads`` and
-        ``resumes_in_place``: see ``StagedFile``.
+        """``pending_bytes`` and ``slot``: of all processes that write here (``Reserve``);
+        ``in_threads`` and ``resumes_in_place``: see ``StagedFile``.
 
         ``has_no_umask``: this process made its umask 0, so that what it makes has its mode at once:
         two calls of the system less for each file and directory. An ACL of ``files`` for new

@@ -182,9 +182,9 @@ class StagedFile:
     def load(self) -> None:
         """Continue the partial file of this key, if there is one: hash it again, and copy it.
 
-        On the way to a disk the kept file itself is never continued: after a failed sync its bytes may exist in memory
-        only, and the next sync would report no error. Where the disk has no room for both, the
-        download begins anew.
+        On the way to a disk the kept file itself is never continued: after a failed sync its bytes
+        may exist in memory only, and the next sync would report no error. Where the disk has no
+        room for both, the download begins anew.
         """
         with tree_errors(self._part):
             try:
