@@ -207,8 +207,7 @@ class Daemon:
                     await check_tree_matches(store, self._layout)
                     self._metrics.facts = await self._load_facts(store)
 
-    # -- waiting
-    # ----------------------------------------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------------------------
 
     async def _next_indexes(self) -> tuple[str, ...]:
         """Wait until a cycle is due and return its indexes."""
@@ -300,8 +299,7 @@ class Daemon:
         """Return when the next cycle starts by the wall's clock, to the second."""
         return float(round(time.time() + max(next_start_s(self._schedule) - time.monotonic(), 0.0)))
 
-    # -- configuration
-    # ----------------------------------------------------------------------------------------------
+    # -- configuration -----------------------------------------------------------------------------
 
     async def _reload_when_told(self) -> None:
         """Reload also during a cycle, which keeps its own configuration to its end: a first one may
@@ -357,8 +355,7 @@ class Daemon:
             "config.loaded", source=config.source, indexes=sorted(names), changed=sorted(changed)
         )
 
-    # -- one cycle
-    # ----------------------------------------------------------------------------------------------
+    # -- one cycle ---------------------------------------------------------------------------------
 
     async def _cycle(self, names: tuple[str, ...]) -> None:
         """Run one cycle over the due indexes, and the work after it."""
@@ -492,8 +489,7 @@ class Daemon:
                 kept = run.session.credentials.kept
                 self._denied[run.name] = kept.fingerprint() if kept is not None else None
 
-    # -- upkeep
-    # ----------------------------------------------------------------------------------------------
+    # -- upkeep ------------------------------------------------------------------------------------
 
     async def _keep_up(self) -> None:
         """Do the daily upkeep if it is time, until a cycle is due."""

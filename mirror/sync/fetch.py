@@ -272,8 +272,7 @@ class Fetcher:
                     BlobPlaced(work=work, fetch=fetch, blob=outcome.blob, metadata=outcome.metadata)
                 )
 
-    # -- here
-    # ----------------------------------------------------------------------------------------------
+    # -- here --------------------------------------------------------------------------------------
 
     async def _fetch(self, job: _Job) -> None:
         work, wanted = job

@@ -165,7 +165,9 @@ class Exchange:
         return Unavailable(url=self.url, cause=f"no complete answer within {limit_s:g} s")
 
     def expect_headers_within(self, limit_s: float) -> None:
-        """Bound all until the headers: aiohttp's deadlines leave out name resolution and a proxy's answer."""
+        """Bound all until the headers: aiohttp's deadlines leave out name resolution and a proxy's
+        answer.
+        """
         deadline = loop_time() + limit_s
         if deadline < self.deadline:
             self.headers_limit_s = limit_s

@@ -455,7 +455,9 @@ def _validators_of(body: _Body, serial: int | None) -> Validators:
 
 
 def _validator(response: Response, name: str, known: str | None = None) -> str | None:
-    """Return a header that is fit to be sent back, or ``known``, which was checked when it was new."""
+    """Return a header that is fit to be sent back, or ``known``, which was checked when it was
+    new.
+    """
     value = response.headers.get(name)
     if value is None or value == known:
         return known

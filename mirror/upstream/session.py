@@ -290,7 +290,8 @@ class IndexSession:
         headers: Mapping[str, str],
         budget: Budget | None = None,
     ) -> Exchange:
-        """GET ``url``; ``async with`` yields the answer: 200, 206, 304, or 416 to a range; its body is read inside.
+        """GET ``url``; ``async with`` yields the answer: 200, 206, 304, or 416 to a range; its body
+        is read inside.
 
         ``budget`` bounds all of it, also over several calls. Raises ``UpstreamError`` for
         everything else, ``ConfigError`` or ``TreeError`` (too many open files).
@@ -455,7 +456,9 @@ class IndexSession:
         )
 
     def _denied(self, exchange: Exchange, response: Response, words: str) -> AccessDenied:
-        """Return a refusal that is not judged: by a host that never gets the credential, or for another reason."""
+        """Return a refusal that is not judged: by a host that never gets the credential, or for
+        another reason.
+        """
         error = AccessDenied(
             url=exchange.url,
             index=self.name,
@@ -473,7 +476,9 @@ class IndexSession:
         )
 
     async def _follow(self, exchange: Exchange, credential: Credential | None) -> Response:
-        """Send the request, and again to where each redirect leads; the redirects' own bodies are dropped."""
+        """Send the request, and again to where each redirect leads; the redirects' own bodies are
+        dropped.
+        """
         kind = exchange.kind
         target = self._own_urls.parse(exchange.url)
         is_own = target is not None

@@ -109,7 +109,9 @@ class PageLease:
 
 
 class _HeldBody:
-    """The time of a body in memory; a class, since a generator costs several times as much a page."""
+    """The time of a body in memory; a class, since a generator costs several times as much a
+    page.
+    """
 
     __slots__ = ("_lease",)
 

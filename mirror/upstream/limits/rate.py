@@ -14,8 +14,8 @@ from typing import Final
 import anyio
 
 loop_time: Final = time.monotonic
-"""The time on the event loop's clock: asyncio's own (``BaseEventLoop.time``). To ask the loop for it
-costs several times as much, for each request several times.
+"""The time on the event loop's clock: asyncio's own (``BaseEventLoop.time``). To ask the loop for
+it costs several times as much, for each request several times.
 """
 
 
