@@ -41,6 +41,8 @@ reach a message.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, ClassVar, Self, dataclass_transform
 from urllib.parse import urlsplit
@@ -109,6 +111,18 @@ def leaves_of(error: BaseException) -> tuple[BaseException, ...]:
     if isinstance(error, BaseExceptionGroup):
         return tuple(leaf for inner in error.exceptions for leaf in leaves_of(inner))
     return (error,)
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise the error itself where a task group wraps nothing but errors that are expected."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        errors = leaves_of(group)
+        if not all(isinstance(error, MirrorError) for error in errors):
+            raise
+        raise errors[0] from group
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)

@@ -63,7 +63,7 @@ from mirror.workers.concurrency import AdaptiveLimit
 from mirror.workers.fork_server import ForkServer
 
 if TYPE_CHECKING:
-    from mirror.selection.cycle_needs import CycleNeeds
+    from mirror.selection.cycle.needs import CycleNeeds
     from mirror.upstream.probe import Probe
 
 
@@ -388,7 +388,7 @@ async def _build_needs(
     if not config.wants:
         await forget_wants(store)
         return None, None
-    from mirror.selection.cycle_needs import CycleNeeds  # resolving takes 0.05 s to import
+    from mirror.selection.cycle.needs import CycleNeeds  # resolving takes 0.05 s to import
 
     needs = CycleNeeds(
         config,

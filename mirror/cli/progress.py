@@ -109,8 +109,8 @@ def _doing(run: IndexRun, cycle: Cycle, fraction: float) -> str:
     counters, phase = run.counters, cycle.phase
     if run.ended is not None:
         return f"stopped: {run.ended.reason.value}"
-    if phase is Phase.WANTS and cycle.needs is not None and cycle.needs.total:
-        return f"{phase.value}: {cycle.needs.judged:,} of {cycle.needs.total:,}"
+    if phase.counts_wants and cycle.needs is not None:
+        return f"{phase.value}: {cycle.needs.progress.describe()}".removesuffix(": ")
     if phase is Phase.ROOTS and counters.projects_listed:
         return f"read the root: {counted(counters.projects_listed, 'project')}"
     if phase is not Phase.PROJECTS or counters.projects_looked < counters.projects_due:

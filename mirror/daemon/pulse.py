@@ -13,7 +13,6 @@ from contextlib import contextmanager
 
 import anyio
 
-from mirror.errors import MirrorError, leaves_of
 from mirror.logs import get_logger
 from mirror.notify import ServiceManager
 
@@ -28,18 +27,6 @@ far shorter.
 """
 
 _log = get_logger(__name__)
-
-
-@contextmanager
-def ungrouped() -> Iterator[None]:
-    """Raise the error itself where a task group wraps nothing but errors that are expected."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        errors = leaves_of(group)
-        if not all(isinstance(error, MirrorError) for error in errors):
-            raise
-        raise errors[0] from group
 
 
 class Pulse:

@@ -15,8 +15,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 import anyio.to_thread
@@ -38,10 +38,18 @@ from mirror.core.schedule import (
     shifted,
 )
 from mirror.daemon.endpoint import Answers, Endpoint
-from mirror.daemon.pulse import Pulse, ungrouped
+from mirror.daemon.pulse import Pulse
 from mirror.daemon.upkeep import Upkeep
 from mirror.daemon.web import InnerServer, LogChoice
-from mirror.errors import AccessDenied, ConfigError, LockHeld, MirrorError, StateError, Unavailable
+from mirror.errors import (
+    AccessDenied,
+    ConfigError,
+    LockHeld,
+    MirrorError,
+    StateError,
+    Unavailable,
+    ungrouped,
+)
 from mirror.exit_codes import ExitCode
 from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user, make_state, opened_holdings
@@ -430,14 +438,8 @@ class Daemon:
             self._metrics.watch([_LiveRun(run) for run in cycle.runs])
             started_s = time.monotonic()
             try:
-                with (
-                    self._pulse.work(lambda: describe_cycle(cycle), lambda: _marker(cycle)),
-                    ungrouped(),
-                ):
-                    async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(self._note_progress, cycle)
-                        await run_cycle(cycle)
-                        tasks.cancel_scope.cancel()
+                async with self._watched(cycle):
+                    await run_cycle(cycle)
             finally:
                 code = cycle.report.exit_code(
                     [ExitCode.SIGTERM] if cycle.report.interrupted else []
@@ -447,14 +449,27 @@ class Daemon:
                 with anyio.CancelScope(shield=True):
                     await record_outcome(cycle, code)
             try:
-                await note_cycle(cycle, self._config, self._env)
+                async with self._watched(cycle):
+                    await note_cycle(cycle, self._config, self._env)
                 self._metrics.facts = await self._load_facts(cycle.store)
             except StateError as exc:
                 _log.error("notes.unwritten", problem=str(exc))
         return cycle.report, code
 
+    @asynccontextmanager
+    async def _watched(self, cycle: Cycle) -> AsyncIterator[None]:
+        """Show a cycle's activity until the end of the block; feed the watchdog while it moves."""
+        with (
+            self._pulse.work(lambda: describe_cycle(cycle), lambda: _marker(cycle)),
+            ungrouped(),
+        ):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._note_progress, cycle)
+                yield
+                tasks.cancel_scope.cancel()
+
     async def _note_progress(self, cycle: Cycle) -> None:
-        since, noted = time.time(), 0
+        since, noted = cycle.report.started_at, 0
         while True:
             with suppress(StateError):  # the cycle itself will report it
                 await self._record_activity(cycle, describe_cycle(cycle), since)
@@ -590,8 +605,8 @@ def describe_cycle(cycle: Cycle) -> str:
     """Return the current activity of a cycle in one line."""
     # its number is set with its first row
     words = f"cycle {cycle.id or 'begins'}: {cycle.phase.value}"
-    if cycle.phase is Phase.WANTS and cycle.needs is not None and cycle.needs.total:
-        return f"{words}, {cycle.needs.judged:,} of {cycle.needs.total:,}"
+    if cycle.phase.counts_wants and cycle.needs is not None:
+        return f"{words}: {cycle.needs.progress.describe()}".removesuffix(": ")
     if cycle.phase is not Phase.PROJECTS:
         return words
     total = cycle.report.total
@@ -611,7 +626,8 @@ def _marker(cycle: Cycle) -> object:
     counted = [
         tuple(getattr(i, key) for key in i.__struct_fields__) for i in cycle.report.indexes.values()
     ]
-    needs = (cycle.needs.judged, cycle.needs.beats) if cycle.needs is not None else ()
+    progress = cycle.needs.progress if cycle.needs is not None else None
+    needs = (progress.done, progress.beats) if progress is not None else ()
     return cycle.phase, cycle.store.changes, sessions, counted, needs
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import anyio
 
 from mirror.config import Config
-from mirror.daemon.pulse import Pulse, ungrouped
-from mirror.errors import LockHeld, StateError, TreeError
+from mirror.daemon.pulse import Pulse
+from mirror.errors import LockHeld, StateError, TreeError, ungrouped
 from mirror.holdings.holdings import Clock, Holdings
 from mirror.holdings.opening import opened_holdings
 from mirror.logs import get_logger

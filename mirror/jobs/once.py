@@ -49,9 +49,8 @@ async def run_once(
     """
     metrics = None
     opened = opened_cycle(config, options, env=env, wait_s=wait_s, fork_server=fork_server)
-    async with opened as cycle:
-        async with nullcontext() if progress is None else progress(cycle):
-            await run_and_record(cycle, into)
+    async with opened as cycle, nullcontext() if progress is None else progress(cycle):
+        await run_and_record(cycle, into)
         if not options.dry_run:
             metrics = await after_once(cycle, config, env, version=__version__)
     if metrics is not None:

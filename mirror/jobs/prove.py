@@ -9,6 +9,7 @@ import anyio.to_thread
 import msgspec
 
 from mirror.config import Config
+from mirror.core.wants_progress import WantsProgress
 from mirror.errors import ConfigError, MirrorError, NotProved
 from mirror.holdings.holdings import Holdings
 from mirror.holdings.opening import opened_holdings_for_reading
@@ -28,7 +29,7 @@ from mirror.state.frozen.snapshots import FrozenKind, load_snapshot
 from mirror.state.notes import WantNote, load_note, record_note
 from mirror.state.store import Store
 from mirror.state.wants.proofs import load_proofs, record_proofs
-from mirror.sync.work import Cycle
+from mirror.sync.work import Cycle, Phase
 from mirror.tree.layout import Layout
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.keys import snapshot_keys
@@ -53,6 +54,7 @@ async def prove_wants(
     simple: Path | None = None,
     client: ObjectClient | None = None,
     mode: ProofMode = ProofMode.BY_HAND,
+    progress: WantsProgress | None = None,
 ) -> list[Proof]:
     """Prove wants, or files, from the published pages or a snapshot.
 
@@ -77,6 +79,7 @@ async def prove_wants(
         metadata_limit_bytes=config.limits.metadata_size,
         cache=layout.cache,
         mode=mode,
+        progress=progress,
     )
     return proofs if store is None else await _with_advice(store, proofs, snapshot)
 
@@ -188,8 +191,16 @@ async def note_proofs(cycle: Cycle, config: Config, env: Mapping[str, str]) -> N
         return
     try:
         layout, client = cycle.holdings.layout, cycle.holdings.client
-        mode = ProofMode.AFTER_CYCLE
-        proofs = await prove_wants(config, layout, cycle.store, env, mode=mode, client=client)
+        cycle.phase = Phase.PROOFS
+        proofs = await prove_wants(
+            config,
+            layout,
+            cycle.store,
+            env,
+            mode=ProofMode.AFTER_CYCLE,
+            client=client,
+            progress=cycle.needs.progress if cycle.needs is not None else None,
+        )
     except MirrorError as exc:
         _log.warning("wants.unproved", problem=str(exc))
         return

@@ -7,8 +7,7 @@ from packaging.version import InvalidVersion, Version
 
 from mirror.core.names import ProjectName
 from mirror.errors import ConfigError, shown_text
-from mirror.selection.cycle_needs import decode_result
-from mirror.selection.resolving.results import Result
+from mirror.selection.resolving.results import Result, decode_result
 from mirror.selection.resolving.walk import paths_to
 from mirror.state.store import Store
 from mirror.state.wants.needs import load_resolutions

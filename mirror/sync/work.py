@@ -66,6 +66,12 @@ class Phase(Enum):
     PROJECTS = "looking at projects"
     REMOVALS = "removing and publishing"
     DONE = "done"
+    PROOFS = "proving wants"
+
+    @property
+    def counts_wants(self) -> bool:
+        """Whether the cycle counts its wants, not its projects."""
+        return self in {Phase.WANTS, Phase.PROOFS}
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

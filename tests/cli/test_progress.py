@@ -22,6 +22,7 @@ from mirror import logs
 from mirror.cli.options import GlobalOptions, LogFormat
 from mirror.cli.progress import Estimate, View, describe, fraction_done, render, shown_progress
 from mirror.config import AuthConfig, Config, IndexConfig, MirrorSettings
+from mirror.core.wants_progress import WantsProgress
 from mirror.errors import Unavailable
 from mirror.sync.cycle import run_cycle
 from mirror.sync.report import IndexCounters
@@ -99,6 +100,7 @@ VIEWS = {
         "resolving wants: 12 of 1,200",
         "",
     ),
+    "proofs": (Run(counters(projects_listed=1)), Phase.PROOFS, 1.0, "proving wants: 12 of 1,200", ""),
     "looking": (
         Run(counters(projects_due=4000, projects_checked=1000)),
         Phase.PROJECTS,
@@ -147,7 +149,7 @@ VIEWS = {
 @pytest.mark.parametrize(("run", "phase", "fraction", "doing", "counts"), VIEWS.values(), ids=VIEWS)
 def test_describe(run, phase, fraction, doing, counts):
     """Each index says what it is doing, and how far it is."""
-    cycle = SimpleNamespace(phase=phase, needs=SimpleNamespace(judged=12, total=1_200))
+    cycle = SimpleNamespace(phase=phase, needs=SimpleNamespace(progress=WantsProgress(done=12, total=1_200)))
     view = describe(run, cycle, Estimate(), 0.0)
     assert view == View(name="main", fraction=fraction, doing=doing, counts=counts, rate="", left="")
 

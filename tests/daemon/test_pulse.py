@@ -8,8 +8,8 @@ import socket
 import pytest
 
 from harness.daemon import Listener
-from mirror.daemon.pulse import Pulse, ungrouped
-from mirror.errors import ConfigError
+from mirror.daemon.pulse import Pulse
+from mirror.errors import ConfigError, ungrouped
 from mirror.notify import ServiceManager, without_manager
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from harness.in_process import failures, requests
 from harness.wants import WantingMirror, add, proofs
 from mirror.config import TargetConfig
+from mirror.daemon.service import _marker, describe_cycle
+from mirror.errors import TreeError
+from mirror.jobs.prove import note_proofs
+from mirror.sync.cycle import run_cycle
 
 
 async def test_closure_of_one_requirement(tmp_path: Path, simulator) -> None:
@@ -84,3 +90,24 @@ async def test_serials_of_pages_alone_confirm_nothing(tmp_path: Path, simulator)
     add(main, "app", "2.0")
     await mirror.cycle()
     assert mirror.names() == {"app-1.0-py3-none-any.whl", "app-2.0-py3-none-any.whl"}
+
+
+async def test_progress_of_the_proofs(tmp_path: Path, simulator) -> None:
+    """The daemon's activity counts the proofs after a cycle, and its watchdog sees each of them. A damaged page is
+    named by its place.
+    """
+    main = await simulator()
+    add(main, "app", "1.0")
+    mirror = WantingMirror(tmp_path / "mirror", {"main": main})
+    mirror.targets = (TargetConfig(name="t", python=("3.11.9", "3.12.4", "3.13.1"), platforms=("linux-x86_64",)),)
+    mirror.want("app")
+    async with mirror.opened() as cycle:
+        await run_cycle(cycle)
+        before = _marker(cycle)
+        await note_proofs(cycle, mirror.config, mirror.env)
+        assert describe_cycle(cycle).partition(": ")[2] == "proving wants: 3 of 3"
+        assert _marker(cycle) != before
+    page = mirror.root / "public/simple/app/index.v1_json"
+    page.write_text("{")
+    with pytest.raises(TreeError, match=f"{page}.*damaged"):
+        await proofs(mirror)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
+import anyio
 import msgspec
 
 from mirror.config import Config, TargetConfig, WantConfig
 from mirror.core.offers import HIDING
 from mirror.core.rules.judge import words_of_rule
-from mirror.errors import ConfigError, Reason
-from mirror.selection.cycle_needs import by_name, decode_result
+from mirror.core.wants_progress import WantsProgress
+from mirror.errors import ConfigError, Reason, ungrouped
 from mirror.selection.gaps import Gap, GapReason, reason_of_ledger, reason_of_rule
 from mirror.selection.proof.answers import Barred, Known, Proof, ProofAnswer, proof_of
 from mirror.selection.proof.prover import SDISTS, Prover
 from mirror.selection.proof.published import Published, PublishedPages
 from mirror.selection.proof.reuse import reusable, stored_proof
+from mirror.selection.questions import Question, questions_for
 from mirror.selection.reading import read_file, read_want
+from mirror.selection.resolving.beating import beating
 from mirror.selection.resolving.inputs import Asked
 from mirror.selection.resolving.program import Uv, open_uv
+from mirror.selection.resolving.results import decode_result
 from mirror.selection.resolving.runs import LazyResolver
-from mirror.selection.targets import Environment, environments
-from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile, WantSource
+from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile
 from mirror.state.missing.barred import load_barred
 from mirror.state.store import Store
 from mirror.state.wants.failures import load_wanted_failures
@@ -47,20 +51,6 @@ class ProofMode(Enum):
     """The bytes are read where rows changed or a file was damaged; proofs are recorded."""
     FOR_BUNDLE = "for-bundle"
     """As after a cycle, and nothing is recorded."""
-
-
-class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to prove."""
-
-    source: WantSource
-    want: WantConfig | None
-    environments: tuple[Environment, ...]
-
-    @property
-    def key(self) -> Key:
-        """The resolution of the last cycle, and the last proof, for the same want and target."""
-        file = self.source.file or ""
-        return Key(want=self.source.want or "", file=file, target=self.environments[0].name)
 
 
 async def with_remembered_wants(config: Config, store: Store | None) -> Config:
@@ -94,7 +84,7 @@ def questions(config: Config, names: Sequence[str], target: str | None) -> list[
         want = known.get(name)
         if want is not None:
             chosen = [one for one in config.targets_of(want) if target in {None, one.name}]
-            found += _for_targets(read_want(want, config.folder), want, chosen)
+            found += questions_for(read_want(want, config.folder), want, chosen)
         elif Path(name).is_file():
             chosen = [one for one in config.targets if target in {None, one.name}]
             if not chosen:
@@ -105,19 +95,10 @@ def questions(config: Config, names: Sequence[str], target: str | None) -> list[
             source = read_file(Path(name), want=None, folder=Path.cwd())
             if isinstance(source, UnresolvedFile):
                 raise ConfigError(where=name, problem=source.problem)
-            found += _for_targets((source,), None, chosen)
+            found += questions_for((source,), None, chosen)
         else:
             raise ConfigError(where=name, problem="neither the name of a want nor a file")
     return found
-
-
-def _for_targets(
-    sources: Sequence[WantSource], want: WantConfig | None, targets: Sequence[TargetConfig]
-) -> Iterator[Question]:
-    groups = [group for target in targets for group in by_name(environments(target)).values()]
-    for source in sources:
-        for group in groups:
-            yield Question(source=source, want=want, environments=group)
 
 
 async def prove(
@@ -130,41 +111,61 @@ async def prove(
     metadata_limit_bytes: int,
     cache: Path | None = None,
     mode: ProofMode = ProofMode.BY_HAND,
+    progress: WantsProgress | None = None,
 ) -> list[Proof]:
     """Prove each question from the published ``pages``. Raises ``ConfigError``, ``TreeError``.
 
     A proof whose rows are unchanged since the last cycle is not run again.
     """
     records = mode is ProofMode.AFTER_CYCLE
+    progress = progress or WantsProgress()
+    progress.begin(len(asked))
     published = Published(held, pages, metadata_limit_bytes=metadata_limit_bytes)
     has_requirements = any(isinstance(one.source, Resolution) for one in asked)
     uv = await open_uv(env, store, records=records) if has_requirements else None
     known = await _load_known(store, asked)
     earlier = await load_proofs(store) if store is not None else {}
-    kept: dict[Key, StoredProof] = {}
-    proofs = []
+    answers: dict[int, ProofAnswer] = {}
+    limit = anyio.CapacityLimiter(os.cpu_count() or 1)
     place = cache if records else None
     async with LazyResolver(uv, published, name="check", place=place) as resolver:
         prover = Prover(
             published, resolver if uv else None, metadata_limit_bytes=metadata_limit_bytes
         )
-        for one, facts in zip(asked, known, strict=True):
-            asks = _asked(one, uv)
-            before = await reusable(earlier.get(one.key), asks, published)
-            if before is None:
-                answer = await prover.answer(one.source, one.environments, one.want)
-            elif mode is not ProofMode.BY_HAND and not before.is_damaged:
-                answer = before
-            else:
-                answer = await prover.judged(before, one.source, one.environments)
-            if records and one.want is not None and answer.names:
-                kept[one.key] = await stored_proof(one.key, answer, asks, published)
-            base = Proof(want=one.source.want, file=one.source.file, target=one.key.target)
-            proofs.append(proof_of(base, answer, await _with_barred(store, facts, answer)))
+
+        async def answer_one(number: int, one: Question) -> None:
+            async with limit:
+                before = await reusable(earlier.get(one.key), _asked(one, uv), published)
+                answers[number] = await _answer(prover, one, before, mode)
+                progress.done += 1
+
+        with ungrouped():
+            async with beating(progress), anyio.create_task_group() as tasks:
+                for number, one in enumerate(asked):
+                    tasks.start_soon(answer_one, number, one)
+    proofs = []
+    kept: dict[Key, StoredProof] = {}
+    for number, (one, facts) in enumerate(zip(asked, known, strict=True)):
+        answer = answers[number]
+        if records and one.want is not None and answer.names:
+            kept[one.key] = await stored_proof(one.key, answer, _asked(one, uv), published)
+        base = Proof(want=one.source.want, file=one.source.file, target=one.key.target)
+        proofs.append(proof_of(base, answer, await _with_barred(store, facts, answer)))
     if records and store is not None:
         new = [proof for key, proof in kept.items() if earlier.get(key) != proof]
         await record_proofs(store, new, earlier.keys() - kept.keys())
     return proofs
+
+
+async def _answer(
+    prover: Prover, question: Question, before: ProofAnswer | None, mode: ProofMode
+) -> ProofAnswer:
+    """Return the answer: ``before``, whose rows are unchanged, or a new one."""
+    if before is None:
+        return await prover.answer(question.source, question.environments, question.want)
+    if mode is not ProofMode.BY_HAND and not before.is_damaged:
+        return before
+    return await prover.judged(before, question.source, question.environments)
 
 
 def _asked(question: Question, uv: Uv | None) -> Asked:

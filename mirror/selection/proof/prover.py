@@ -21,7 +21,7 @@ from mirror.selection.proof.published import Published, sha256_of
 from mirror.selection.resolving.locked import digests_of
 from mirror.selection.resolving.program import NO_UV
 from mirror.selection.resolving.results import ChosenFile
-from mirror.selection.resolving.runs import LazyResolver, policy_of
+from mirror.selection.resolving.runs import LazyResolver, Void, policy_of
 from mirror.selection.targets import Environment
 from mirror.selection.view.tables import Sdists, read_distribution
 from mirror.selection.wants import (
@@ -50,7 +50,7 @@ class Prover:
     async def answer(
         self, source: WantSource, environments: Sequence[Environment], want: WantConfig | None
     ) -> ProofAnswer:
-        """Return the answer for all releases of one Python on one platform."""
+        """Return the answer for all releases of one Python. Raises ``TreeError``."""
         match source:
             case UnresolvedFile(problem=problem):
                 return _unresolved(problem)
@@ -62,7 +62,10 @@ class Prover:
                 assert self._resolver is not None
                 resolver = await self._resolver.get()
                 policy = policy_of(want, sdists=SDISTS)
-                found = await resolver.resolve_groups(source, environments, policy)
+                try:
+                    found = await resolver.resolve_groups(source, environments, policy)
+                except Void as exc:  # a published page that can't be read
+                    raise exc.cause from exc
                 parts = [
                     ProvedPart(
                         release=result.releases[0],

@@ -7,6 +7,7 @@ import msgspec
 from mirror.core.model import Digests
 from mirror.selection.gaps import EXPLAINED, Gap, Instead
 from mirror.selection.resolving.walk import Edge
+from mirror.state.wants.needs import StoredResolution
 
 
 class ChosenFile(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -55,6 +56,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def is_installable(self) -> bool:
         """Whether the set installs, as far as the listings show."""
         return self.is_resolved and not self.gaps
+
+
+def decode_result(stored: StoredResolution) -> Result:
+    """Return a recorded result."""
+    return msgspec.json.decode(stored.answer, type=Result)
 
 
 def failed(gaps: tuple[Gap, ...], **more: object) -> Result:

@@ -11,6 +11,7 @@ from typing import Protocol
 from mirror.core.names import ProjectName
 from mirror.core.offered_pages import WantedPages
 from mirror.core.offers import WantPlan
+from mirror.core.wants_progress import WantsProgress
 
 
 class Needs(Protocol):
@@ -18,12 +19,8 @@ class Needs(Protocol):
 
     resolved: int
     """Number of resolutions that the cycle computed again."""
-    judged: int
-    """Number of resolutions that the cycle has judged so far: computed, or found unchanged."""
-    total: int
-    """Number of all resolutions."""
-    beats: int
-    """Grows while resolvers run, however long one of them takes."""
+    progress: WantsProgress
+    """How far the cycle is with resolutions, and at its end with proofs."""
     has_changed: bool
     """Whether a resolution was computed again, or belongs to no want any more."""
     failures: list[str]

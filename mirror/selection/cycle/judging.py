@@ -1,0 +1,187 @@
+"""The judgement on one question: its recorded result still holds, or a new one is computed.
+
+A resolution is known by the digest of all that it depends on. Equal digest: no resolver starts. An
+index that can't be read makes no resolution: the earlier result stays, and the ledger has the
+index's own reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from mirror.core.offered_pages import WantedPages
+from mirror.errors import MirrorError, StateError, TreeError
+from mirror.logs import get_logger
+from mirror.selection.gaps import Gap, GapReason
+from mirror.selection.questions import Question
+from mirror.selection.resolving.inputs import Asked, Inputs, digest_of_listings, inputs_of
+from mirror.selection.resolving.locked import resolve_lock
+from mirror.selection.resolving.program import Uv
+from mirror.selection.resolving.results import ChosenFile, Result, decode_result, failed
+from mirror.selection.resolving.runs import LazyResolver, Void, policy_of
+from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile
+from mirror.state.store import Store
+from mirror.state.wants.needs import (
+    NewResolution,
+    StoredResolution,
+    WantedFile,
+    record_inputs,
+    record_resolution,
+)
+
+_log = get_logger(__name__)
+
+_NO_INPUTS = Inputs(listings="", rows="")
+"""Of a result that depends on nothing that could be asked for."""
+
+
+class Earlier(msgspec.Struct, frozen=True, kw_only=True):
+    """The last recorded result of a question."""
+
+    stored: StoredResolution | None = None
+    names: Sequence[str] = ()
+    """The projects that it asked for."""
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a question in this cycle."""
+
+    result: Result
+    is_computed: bool = False
+    """Whether this cycle computed it again."""
+
+
+class Judge(msgspec.Struct, frozen=True, kw_only=True):
+    """Judges the questions of one round of a cycle, and records the new results."""
+
+    store: Store
+    pages: WantedPages
+    resolver: LazyResolver
+    uv: Uv | None
+    no_uv: str
+    """Why there is no resolver."""
+    pre_releases: bool
+    """Whether pre-releases are taken like other versions."""
+    cycle: int
+    clock: Callable[[], float]
+
+    async def judge(self, question: Question, earlier: Earlier, *, is_forced: bool) -> Answered:
+        """Return the result, computed again where something changed on which it depends.
+
+        ``is_forced``: it is computed again in any case. Raises ``StateError``, ``TreeError``.
+        """
+        try:
+            if earlier.stored is not None and not is_forced:
+                result = decode_result(earlier.stored)
+                if await self._is_current(question, earlier.stored, result, earlier.names):
+                    return Answered(result=result)
+            result = await self._resolve(question)
+            inputs = await inputs_of(
+                self._asked(question), result.releases, result.names, self.pages
+            )
+        except (StateError, TreeError):
+            raise
+        except Void as exc:
+            return await self._keep(question, earlier.stored, exc.cause)
+        except MirrorError as exc:
+            return await self._keep(question, earlier.stored, exc)
+        await self._record(question, result, inputs)
+        _log_result(question, result)
+        return Answered(result=result, is_computed=True)
+
+    async def _is_current(
+        self, question: Question, stored: StoredResolution, result: Result, names: Sequence[str]
+    ) -> bool:
+        """Return whether a recorded result still holds."""
+        if result.is_void:
+            return False
+        before = msgspec.json.decode(stored.inputs, type=Inputs)
+        asked = self._asked(question)
+        if before.listings == await digest_of_listings(asked, names, self.pages):
+            return True
+        now = await inputs_of(asked, result.releases, names, self.pages)
+        if before.rows != now.rows:
+            return False
+        inputs = msgspec.json.encode(now).decode()
+        await record_inputs(self.store, {stored.id: (inputs, stored.answer)})
+        return True
+
+    async def _resolve(self, question: Question) -> Result:
+        """Raise ``Void`` or ``MirrorError`` where an index can't be asked."""
+        match question.source:
+            case UnresolvedFile(problem=problem):
+                return _unresolved("", problem)
+            case Resolution() if self.uv is None:
+                return _unresolved(question.first_line, self.no_uv)
+            case Resolution() as source:
+                resolver = await self.resolver.get()
+                return await resolver.resolve(
+                    source, question.environments, policy_of(question.want)
+                )
+            case LockedSet() as lock:
+                assert question.want is not None
+                return await resolve_lock(lock, question.environments, question.want, self.pages)
+
+    async def _keep(
+        self, question: Question, stored: StoredResolution | None, cause: MirrorError
+    ) -> Answered:
+        """Keep the earlier result: something that it depends on could not be asked for."""
+        words = str(cause)
+        _log.warning("want.waits", want=question.key.want, target=question.key.target, cause=words)
+        if stored is not None and not (earlier := decode_result(stored)).is_void:
+            return Answered(result=earlier)
+        gap = Gap(
+            project="", requirement=question.first_line, reason=GapReason.FAILED, detail=words
+        )
+        names = tuple(sorted(set(question.named_projects)))
+        result = msgspec.structs.replace(failed((gap,)), is_void=True, names=names)
+        await self._record(question, result, _NO_INPUTS)
+        return Answered(result=result)
+
+    async def _record(self, question: Question, result: Result, inputs: Inputs) -> None:
+        new = NewResolution(
+            key=question.key,
+            inputs=msgspec.json.encode(inputs).decode(),
+            answer=msgspec.json.encode(result),
+            names=result.names,
+            files=tuple(map(_wanted, result.files)) if result.is_resolved else None,
+            sought=tuple(map(_wanted, result.sought)),
+        )
+        await record_resolution(self.store, new, cycle=self.cycle, now=self.clock())
+
+    def _asked(self, question: Question) -> Asked:
+        want = question.want
+        assert want is not None
+        is_lock = isinstance(question.source, LockedSet)
+        return Asked(
+            source=question.source,
+            want=want,
+            environments=question.environments,
+            uv_version=self.uv.version if self.uv is not None else None,
+            sdists=want.sdists,
+            counts_all_files=is_lock or want.wheels == "all" or want.sdists == "always",
+            pre_releases=self.pre_releases,
+        )
+
+
+def _unresolved(requirement: str, problem: str) -> Result:
+    gap = Gap(project="", requirement=requirement, reason=GapReason.UNRESOLVED, detail=problem)
+    return failed((gap,))
+
+
+def _wanted(file: ChosenFile) -> WantedFile:
+    return WantedFile(index=file.index, project=file.project, filename=file.filename)
+
+
+def _log_result(question: Question, result: Result) -> None:
+    key = question.key
+    facts = {"want": key.want, "file": key.file or None, "target": key.target}
+    if result.is_resolved:
+        _log.info("want.resolved", **facts, files=len(result.files), projects=len(result.names))
+    else:
+        gaps = [f"{gap.requirement or gap.project}: {gap.reason.value}" for gap in result.gaps]
+        _log.warning("want.unresolved", **facts, gaps=gaps)
+    for item in result.instead:
+        _log.warning("want.instead", **facts, **item.as_json())
