@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -69,6 +70,54 @@ def compiled(url: str, lines: Sequence[str], place: Environment, folder: Path) -
     return {wheel.filename for _, wheel in chosen}
 
 
+NAB = Path(sys.executable).with_name("nab")
+HAS_NAB = NAB.exists()
+_NAB_PLATFORMS = {
+    "linux-x86_64": '{ id = "linux_x86_64", runs-on-libc = "2.28" }',
+    "linux-aarch64": '{ id = "linux_aarch64", runs-on-libc = "2.28" }',
+    "windows-x86_64": '"windows_amd64"',
+}
+_NAB_PROJECT = """\
+[project]
+name = "asked"
+version = "0"
+requires-python = ">=3.11"
+dependencies = {lines}
+
+[tool.nab]
+dist-policy = "wheel-only"
+build-policy = "never"
+environment = {{ python = "{release}", platform = {platform} }}
+indexes = [{{ name = "main", url = "{url}" }}]
+"""
+
+
+def second_opinion(url: str, lines: Sequence[str], place: Environment, folder: Path) -> set[str] | None:
+    """Return the wheels that nab, a resolver of its own kind, chooses; None where there is no answer."""
+    platform = _NAB_PLATFORMS[place.platform]
+    text = _NAB_PROJECT.format(lines=json.dumps(list(lines)), release=place.release, platform=platform, url=url)
+    (folder / "pyproject.toml").write_text(text)
+    lock = folder / "pylock.toml"
+    lock.unlink(missing_ok=True)
+    command = [NAB, "lock", "pyproject.toml", "--no-cache", "--output", lock]
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env, cwd=folder)
+    if done.returncode:
+        assert "error: cannot" in done.stderr, done.stderr  # it has understood the question
+        return None
+    chosen = Pylock.from_dict(tomllib.loads(lock.read_text())).select(environment=place.markers, tags=list(place.tags))
+    return {wheel.filename for _, wheel in chosen}
+
+
+@pytest.mark.skipif(not HAS_NAB, reason="nab is not there, which resolves a second time: pip install -e '.[dev]'")
+def test_a_second_resolver_has_the_same_opinion(upstream, tmp_path: Path):
+    """nab, asked directly, chooses the files that uv chose: for each target, from the index itself."""
+    places = [environments(target)[0] for target in TARGETS]
+    for place in places:
+        found = second_opinion(upstream.url, WANTS, place, tmp_path)
+        assert found == compiled(upstream.url, WANTS, place, tmp_path)
+
+
 def test_real_requirements_for_three_targets(upstream, tmp_path: Path):
     """Exactly the files that an independent calculation picks are mirrored; all of it is proved, and installs from the
     tree where it can run.
@@ -132,6 +181,9 @@ def test_the_closure_is_what_uv_chooses(upstream, lists):
         found = [{name for want, name in rows if want == f"w{number}"} for number in range(len(lists))]
         assert found == [files or set() for files in expected]
         first = next((lines for lines, files in zip(lists, expected, strict=True) if files), None)
+        if HAS_NAB:  # two resolvers may choose otherwise, but not whether there is an answer
+            opinion = second_opinion(upstream.url, lists[0], place, work)
+            assert (opinion is None) == (expected[0] is None)
         if first is not None:
             pip = [
                 sys.executable,

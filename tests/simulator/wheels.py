@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -121,6 +122,8 @@ def core_metadata(
     if requires_python is not None:
         lines.append(f"Requires-Python: {requires_python}")
     lines += [f"Requires-Dist: {requirement}" for requirement in requires]
+    extras = re.findall(r"""extra == ["']([^"']+)["']""", "\n".join(requires))
+    lines += [f"Provides-Extra: {extra}" for extra in dict.fromkeys(extras)]
     return ("\n".join(lines) + "\n\nMade for a test.\n").encode()
 
 
