@@ -23,6 +23,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# The tests start Python hundreds of times: without bytecode on disk each start compiles what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install-systemd demo test coverage check floors release lint docs bench profile soak clean
 

@@ -11,12 +11,14 @@ import pytest
 from mirror.core.words.direction_marks import HTML_REFERENCES, escape_marks, escape_marks_in_json
 from mirror.errors import shown_text
 
-MARKS = [
-    chr(n)
-    for n in range(0x110000)
-    if unicodedata.bidirectional(chr(n)) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-    or chr(n) in "\u061c\u200e\u200f"
-]
+MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+KINDS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+def test_all_marks() -> None:
+    """The marks here are all that Unicode has: those of an embedding, override or isolate, and three without a kind."""
+    of_unicode = [chr(n) for n in range(0x110000) if unicodedata.bidirectional(chr(n)) in KINDS]
+    assert sorted([*of_unicode, "\u061c", "\u200e", "\u200f"]) == list(MARKS)
 
 
 @pytest.mark.parametrize("mark", MARKS, ids=lambda mark: f"{ord(mark):04x}")

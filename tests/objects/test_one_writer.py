@@ -267,7 +267,7 @@ def lease_of(client, root, clock):
     return Lease(client, root=root, etag_form=str, clock=clock)
 
 
-def test_another_process_waits(client, prefix):
+def test_another_process_waits(client, prefix, monkeypatch):
     """A lock is taken from another process only after it was seen unchanged for 60 s by the own clock."""
     first = lease_of(client, "a" * 32, Clock())
     first.take((), wait_s=0)
@@ -288,8 +288,10 @@ def test_another_process_waits(client, prefix):
             return self.now
 
     third = Lease(client, root="a" * 32, etag_form=str, clock=Moving())
-    third._stop.wait = lambda seconds: False  # its clock moves by itself
-    third.take((), wait_s=1000)
+    with monkeypatch.context() as looking:
+        # Its clock moves by itself. Once it holds the lock, the thread that renews it waits again.
+        looking.setattr(third._stop, "wait", lambda seconds: third._stop.is_set())
+        third.take((), wait_s=1000)
     assert seen.is_set()
     assert prefix.read(".lock") != before
     # The first one stood still meanwhile: it writes and deletes nothing more.
