@@ -70,7 +70,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not any(name.lower() == "content-length" for name, _ in headers):
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data[:-5] if is_cut else data)
+        if self.command != "HEAD":
+            self.wfile.write(data[:-5] if is_cut else data)
         self.close_connection = is_cut
 
     def log_message(self, *_):

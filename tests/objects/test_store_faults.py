@@ -6,7 +6,10 @@ import re
 import pytest
 
 from harness.in_process import offered
+from mirror.core.store_address import parse_store_address
+from mirror.errors import TreeError
 from mirror.tree.objects import client as client_module
+from mirror.tree.objects.client import ObjectClient
 from simulator import build_wheel
 
 
@@ -33,11 +36,11 @@ FAULTS = {
     "denied": ("PUT", BLOB, (403, "AccessDenied"), "the store denies access (AccessDenied"),
     "denied-page": ("PUT", PAGE, (403, "AccessDenied"), "the store denies access (AccessDenied"),
     "bucket": ("PUT", BLOB, (404, "NoSuchBucket"), "there is no such bucket; check `tree`"),
-    "slow": ("PUT", BLOB, (503, "SlowDown"), "the store is overloaded (503)"),
+    "slow": ("PUT", BLOB, (503, "SlowDown"), "(503) and was asked several times; let it recover"),
     "slow-lock": ("GET", LOCK, (503, "SlowDown"), "the store is overloaded (503)"),
     "error": ("PUT", PAGE, (500, "InternalError"), "InternalError"),
     "cut": ("GET", r"/simple-json/index.html", "cut", "simple-json/index.html"),
-    "hang": ("PUT", PAGE, "hang", "gave no answer in time"),
+    "hang": ("PUT", PAGE, "hang", "gave no answer in time; see whether it is well, and run it again"),
 }
 
 
@@ -58,6 +61,44 @@ async def test_faults(mirror, front, monkeypatch, name):
     await mirror.cycle()
     assert mirror.exit_code == 0
     assert mirror.files() == offered(mirror.index)
+
+
+MESSAGES = {
+    "full": ((507, "InsufficientStorage"), "the store is full; free some space there or raise its quota"),
+    "denied": ((403, "AccessDenied"), "the store denies access .*; check its credentials and its policy"),
+    "expired": ((400, "ExpiredToken"), "the store denies access .*; check its credentials and its policy"),
+    "clock": ((403, "RequestTimeTooSkewed"), "the store denies access .*; set this machine's clock right"),
+    "slow": ((503, "SlowDown"), r"the store is overloaded \(503\) .*; let it recover, and run it again"),
+    "error": ((500, "InternalError"), "answers with an error: InternalError.*; see its own log, and run it again"),
+    "bucket": ((404, "NoSuchBucket"), "there is no such bucket; check `tree`"),
+    "busy": ((409, "OperationAborted"), "OperationAborted.* run it again"),
+    "refused": ((412, "PreconditionFailed"), "PreconditionFailed.* run it again"),
+    "cut": ("cut", "the connection to the store broke; see whether it is well, and run it again"),
+}
+ODD = "simple/async-timeout/no-space-503-refused-certificate-quotaexceeded.html"
+"""A key whose words are no words of the fault."""
+
+
+def read_all(client, key):
+    with client.reading(key) as (_, blocks):
+        return b"".join(blocks)
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_messages(prefix, front, monkeypatch, name):
+    """Whatever request meets a fault, the message names it and what to do, whatever words the key has."""
+    monkeypatch.setattr(client_module, "_RETRIES", 0)
+    client = ObjectClient(parse_store_address(prefix.address), prefix.env | {"AWS_ENDPOINT_URL": front.url})
+    client.put(ODD, b"x" * 100)
+    fault, words = MESSAGES[name]
+    front.rule = lambda method, path: fault
+    calls = [lambda: client.get(ODD), lambda: list(client.list_objects()), lambda: read_all(client, ODD)]
+    if name != "cut":  # what was put has been put
+        calls += [lambda: client.put(ODD, b"y"), lambda: client.delete([ODD])]
+    for call in calls:
+        with pytest.raises(TreeError, match=words) as caught:
+            call()
+        assert str(caught.value).startswith(prefix.address)
 
 
 @pytest.mark.parametrize("pattern", [BLOB, PAGE, LOCK, r"/simple/index.html"], ids=["blob", "page", "lock", "root"])

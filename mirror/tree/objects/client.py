@@ -9,7 +9,6 @@ too: engines check one or the other.
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -19,10 +18,10 @@ from typing import Any, BinaryIO, Final, TypeVar
 import msgspec
 
 from mirror.core.store_address import StoreAddress
-from mirror.errors import ConfigError, KeyRefused, StoreFull, TreeError, shown_text
-from mirror.logs import redact
+from mirror.errors import ConfigError, KeyRefused, TreeError
 from mirror.tree.objects.calls import CallHangs, Calls
 from mirror.tree.objects.credentials import allows_http, engine_settings
+from mirror.tree.objects.failures import own_words, store_error
 
 T = TypeVar("T")
 
@@ -38,12 +37,6 @@ _MOST_PARTS: Final = 9_000
 _PARTS_AT_ONCE: Final = 2
 _LISTED_AT_ONCE: Final = 1000
 _BLOCK_BYTES: Final = 1 << 20
-
-_FULL = re.compile(
-    r"StorageFull|QuotaExceeded|InsufficientStorage|\b507\b|no (free|writable) volumes|no space",
-    re.IGNORECASE,
-)
-_SLOW = re.compile(r"SlowDown|ServiceUnavailable|\b503\b", re.IGNORECASE)
 
 
 class Conflict(Exception):
@@ -113,8 +106,11 @@ class ObjectClient:
             store, key, data, attributes=dict(attributes or {}), mode=mode, use_multipart=False
         )
         try:
-            result = self._run(key, put, deadline_s=deadline_s)
-        except _Missing:  # some engines answer so where there is no object with this ETag
+            result = self._attempt(key, put, deadline_s=deadline_s)
+        except (_Missing, _Refused) as exc:
+            # some engines call it missing where there is no object with this ETag
+            if mode == "overwrite":
+                raise self._unexpected(key, exc) from exc
             raise Conflict(key) from None
         return str(result["e_tag"] or "")
 
@@ -212,7 +208,7 @@ class ObjectClient:
             came += len(data)
             yield data
         if came != size:
-            raise self._error(key, f"{came} of {size} bytes came")
+            raise self._error(key, f"{came} of {size} bytes came; run it again")
 
     def list_objects(
         self, prefix: str = "", *, offset: str | None = None, limit: int | None = None
@@ -250,19 +246,20 @@ class ObjectClient:
         """Remove objects; missing ones are no error."""
         for start in range(0, len(keys), _LISTED_AT_ONCE):
             some = list(keys[start : start + _LISTED_AT_ONCE])
-            with contextlib.suppress(_Missing):
-                self._run(some[0], partial(self._library.delete, self._small, some))
+            try:
+                self._attempt(some[0], partial(self._library.delete, self._small, some))
+            except _Missing:
+                continue
+            except _Refused as exc:
+                raise self._unexpected(some[0], exc) from exc
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object on the server's side. Raises ``TreeError`` where it is missing."""
-        try:
-            self._run(
-                source,
-                lambda: self._library.copy(self._large, source, target),
-                deadline_s=max(self.stall_timeout_s, CALL_S),
-            )
-        except _Missing:
-            raise self._error(source, "it is missing") from None
+        self._run(
+            source,
+            lambda: self._library.copy(self._large, source, target),
+            deadline_s=max(self.stall_timeout_s, CALL_S),
+        )
 
     def sign(self, method: str, key: str, expires_s: float) -> str:
         """Return a URL that allows one method on one object for a while."""
@@ -274,9 +271,11 @@ class ObjectClient:
 
     def _or_none(self, key: str, call: Callable[[], T], deadline_s: float = CALL_S) -> T | None:
         try:
-            return self._run(key, call, deadline_s=deadline_s)
+            return self._attempt(key, call, deadline_s=deadline_s)
         except _Missing:
             return None
+        except _Refused as exc:
+            raise self._unexpected(key, exc) from exc
 
     def _run(
         self,
@@ -286,55 +285,50 @@ class ObjectClient:
         deadline_s: float = CALL_S,
         progressed_at: Callable[[], float] | None = None,
     ) -> T:
+        """Make a call that no condition and no missing object may end."""
+        try:
+            return self._attempt(key, call, deadline_s=deadline_s, progressed_at=progressed_at)
+        except (_Missing, _Refused) as exc:
+            raise self._unexpected(key, exc) from exc
+
+    def _attempt(
+        self,
+        key: str,
+        call: Callable[[], T],
+        *,
+        deadline_s: float = CALL_S,
+        progressed_at: Callable[[], float] | None = None,
+    ) -> T:
+        """Make a call. Raises ``TreeError``, ``_Missing``, ``_Refused``."""
         exceptions = self._library.exceptions
         try:
             return self._calls.run(call, deadline_s=deadline_s, progressed_at=progressed_at)
         except CallHangs:
-            raise self._error(key, f"the store gave no answer within {deadline_s:g} s") from None
-        except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as exc:
-            raise Conflict(key) from exc
-        except FileNotFoundError as exc:
-            if "NoSuchBucket" in str(exc):
-                raise self._error("", "there is no such bucket; check `tree`") from exc
-            raise _Missing(key) from exc
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as exc:
-            if _FULL.search(str(exc)):
-                raise self._failed(key, exc) from exc
             problem = (
-                f"the store denies access ({_code(exc)}); check its credentials and its policy"
+                f"the store gave no answer within {deadline_s:g} s; see whether it is well, and run"
+                " it again"
             )
-            raise self._error(key, problem) from exc
+            raise self._error(key, problem) from None
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as exc:
+            raise _Refused(own_words(exc)) from exc
+        except FileNotFoundError as exc:
+            if "<Code>NoSuchBucket</Code>" in str(exc):
+                raise store_error(self.address, key, exc) from exc
+            raise _Missing(key) from exc
         except exceptions.InvalidPathError as exc:
-            problem = f"this name can't be a key of the store: {_code(exc)}"
+            problem = f"this name can't be a key of the store: {own_words(exc)}"
             raise KeyRefused(path=self.address.shown(key), problem=problem) from exc
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as exc:
+            raise store_error(self.address, key, exc, is_denied=True) from exc
         except exceptions.BaseError as exc:
-            raise self._failed(key, exc) from exc
+            raise store_error(self.address, key, exc) from exc
         except OSError as exc:
             raise self._error(key, f"can't be read or written: {exc.strerror or exc}") from exc
 
-    def _failed(self, key: str, error: Exception) -> TreeError:
-        text = str(error)
-        if "NoSuchBucket" in text:
-            return self._error("", "there is no such bucket; check `tree`")
-        if "/latest/api/token" in text or "/latest/meta-data" in text:
-            problem = (
-                "there are no credentials for the store: set AWS_ACCESS_KEY_ID and"
-                " AWS_SECRET_ACCESS_KEY, or give this machine a role"
-            )
-            return self._error("", problem)
-        if _FULL.search(text):
-            return StoreFull(
-                path=self.address.shown(key),
-                problem="the store is full; free some space there or raise its quota",
-            )
-        if "timed out" in text or "timeout" in text.partition("retry_timeout")[0]:
-            return self._error(key, "the store gave no answer in time")
-        if _SLOW.search(text):
-            return self._error(key, "the store is overloaded (503) and was asked several times")
-        what = "can't be reached, or gave no answer in time"
-        if "error sending request" not in text:
-            what = "answers with an error"
-        return self._error(key, f"the store {what}: {_code(error)}")
+    def _unexpected(self, key: str, error: Exception) -> TreeError:
+        if isinstance(error, _Missing):
+            return self._error(key, "it is missing")
+        return self._error(key, f"the store refuses this request ({error}); run it again")
 
     def _error(self, key: str, problem: str) -> TreeError:
         return TreeError(path=self.address.shown(key), problem=problem)
@@ -342,6 +336,10 @@ class ObjectClient:
 
 class _Missing(Exception):
     """There is no such object."""
+
+
+class _Refused(Exception):
+    """A condition did not hold, or the engine does something else with this key at the moment."""
 
 
 class _Watched:
@@ -423,18 +421,7 @@ def _listed(meta: Any) -> StoredObject:
 def _check_length(came: int, size: int, start: int, end: int | None) -> None:
     expected = max(0, (size if end is None else min(size, end)) - start)
     if came != expected:
-        raise OSError(f"{came} of {expected} bytes came")
-
-
-def _code(error: Exception) -> str:
-    """Return the engine's own words for an error, on one line."""
-    text = str(error)
-    code = re.search(r"<Code>([^<]{1,80})</Code>", text)
-    message = re.search(r"<Message>([^<]{1,200})</Message>", text)
-    if code:
-        return shown_text(redact(": ".join(m[1] for m in (code, message) if m)))
-    first = text.partition("\n")[0]
-    return shown_text(redact(first), 300)
+        raise OSError(f"{came} of {expected} bytes came; run it again")
 
 
 def _read_authority(path: str) -> bytes:

@@ -30,6 +30,8 @@ RENEW_S: Final = 10.0
 MARGIN_S: Final = CALL_S
 _LOOK_S: Final = 2.0
 _LONGEST: Final = 4096
+_MOST_CONFLICTS: Final = 50
+"""Maximum number of puts that may lose against another process's, before the engine is at fault."""
 
 
 class LockRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +97,8 @@ class Lease:
         """
         started_at = self._clock()
         seen_etag, seen_at = "", 0.0
-        while True:
+        conflicts = 0
+        while conflicts < _MOST_CONFLICTS:
             asked_at = self._clock()
             found = self._client.get(LOCK, end=_LONGEST)
             etag = ""
@@ -114,8 +117,14 @@ class Lease:
             try:
                 self._hold(self._put(etag, is_free=False), asked_at)
             except Conflict:
+                conflicts += 1
                 continue
             return
+        problem = (
+            "the store refuses each put of this object, although nobody else holds it; look at what"
+            " `mirror probe` says of its conditions"
+        )
+        raise TreeError(path=self._client.address.shown(LOCK), problem=problem)
 
     def check(self) -> None:
         """Raise unless a page may be written now: ``StoreLocked`` where another has the lock."""
