@@ -21,9 +21,10 @@ class ServiceManager:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         path = env.get("NOTIFY_SOCKET", "")
-        self._address = (
-            "\0" + path[1:] if path.startswith("@") else path if path.startswith("/") else ""
-        )
+        is_abstract = path.startswith("@")
+        self._address = "\0" + path[1:] if is_abstract else path
+        if not path.startswith(("@", "/")):
+            self._address = ""
         self.watchdog_s = _watchdog_s(env) if self._address else None
         """The watchdog's timeout in seconds; None: no watchdog."""
 

@@ -2680,10 +2680,14 @@ def _listed(file: dict[str, Any]) -> Listed:
         file.get(key, metadata) not in (False, metadata) for key in _OLDER_NAMES
     ):
         raise ValueError(f"{name!r} has another name or other metadata elsewhere on the page")
-    sidecar = (
-        None if metadata is False else str(metadata["sha256"]) if isinstance(metadata, dict) else ""
-    )
-    return Listed(link.group(1) + name, sha256, _count(file["size"], name), sidecar)
+    return Listed(link.group(1) + name, sha256, _count(file["size"], name), _sidecar_of(metadata))
+
+
+def _sidecar_of(metadata: Any) -> Optional[str]:
+    """Return the sha256 of a file's metadata: empty where none is listed, None without metadata."""
+    if metadata is False:
+        return None
+    return str(metadata["sha256"]) if isinstance(metadata, dict) else ""
 
 
 _OLDER_NAMES = ("dist-info-metadata", "data-dist-info-metadata", "data-core-metadata")
@@ -2764,10 +2768,7 @@ def check_root(data: bytes, projects: Sequence[str], *, is_json: bool) -> None:
             _check_keys(page, page.get("meta"), page["projects"])
         else:
             links = [(_PROJECT_LINK.match(href), text) for href, _, text in parse_html(data)]
-            named = [
-                link.group(1) if link and link.group(1) == _normalised(text) else ""
-                for link, text in links
-            ]
+            named = [_named_by(link, text) for link, text in links]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise (
             exc
@@ -2776,6 +2777,13 @@ def check_root(data: bytes, projects: Sequence[str], *, is_json: bool) -> None:
         ) from exc
     if differing := sorted(set(named) ^ set(projects))[:3]:
         raise FormatError(f"lists other projects than have pages: {shown(', '.join(differing))}")
+
+
+def _named_by(link: "Optional[re.Match[str]]", text: str) -> str:
+    """Return the project that a link of the root page names; empty where link and text differ."""
+    if link is None or link.group(1) != _normalised(text):
+        return ""
+    return str(link.group(1))
 
 
 _PROJECT_LINK = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)/\Z")
@@ -3435,7 +3443,9 @@ def _finish(
     receipt = write_receipt(root, record, damage)
     for path in root.staged(_STAGED, _TEMPORARY):
         remove_tree(path)
-    outcome = ("mended" if manifest.kind == "repair" else "applied") if is_new else "unchanged"
+    outcome = "mended" if manifest.kind == "repair" else "applied"
+    if not is_new:
+        outcome = "unchanged"
     found = {**receipt, "outcome": outcome, "live": live_name(root), "signer": record.signer}
     return {**found, **wants_of(root)}
 

@@ -307,9 +307,11 @@ def choose_form(accept: Optional[str], query: str) -> str:
         names = [offer, *(latest for latest, newest in LATEST.items() if newest == offer)]
         named = [ranges[name] for name in names if name in ranges]
         wide = [ranges[name] for name in (f"{offer.partition('/')[0]}/*", "*/*") if name in ranges]
-        quality = max(named) if named else (wide[0] if wide else 0.0)
         # Of equal ones a named form wins, JSON first; by an asterisk alone HTML is meant.
-        rank = 1 + (HTML, HTML_V1, JSON).index(offer) if named else (0 if offer == HTML else -1)
+        if named:
+            quality, rank = max(named), 1 + (HTML, HTML_V1, JSON).index(offer)
+        else:
+            quality, rank = (wide or [0.0])[0], 0 if offer == HTML else -1
         scored.append((quality, rank, offer))
     quality, _, best = max(scored)
     if quality <= 0:

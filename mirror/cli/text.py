@@ -48,13 +48,12 @@ def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset())
     to the right.
     """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    align = [str.rjust if column in right else str.ljust for column in range(len(widths))]
+    lines = []
+    for row in rows:
+        cells = [align[column](cell, widths[column]) for column, cell in enumerate(row)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def folded(lines: Iterable[str], width: int | None) -> list[str]:

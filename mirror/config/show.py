@@ -32,6 +32,7 @@ from mirror.config.settings import (
     SiteConfig,
 )
 from mirror.config.wants import DEFAULT_GLIBC, DEFAULT_MACOS, TargetConfig, WantConfig
+from mirror.core.words.amounts import counted
 
 DEFAULT_ROOT = Path("/var/lib/mirror")
 
@@ -237,7 +238,7 @@ def _key_lines(struct: msgspec.Struct, *, hides_arguments: bool) -> Iterator[str
 def _shown_command(command: tuple[str, ...]) -> str:
     """Return a command's program; an argument may be a secret."""
     count = len(command) - 1
-    hidden = f"  # {count} {'argument' if count == 1 else 'arguments'} hidden" if count else ""
+    hidden = f"  # {counted(count, 'argument')} hidden" if count else ""
     return toml_value(command[:1]) + hidden
 
 

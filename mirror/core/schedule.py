@@ -86,11 +86,12 @@ def due_indexes(schedule: Schedule, *, now_s: float) -> tuple[str, ...]:
     """
     if next_start_s(schedule) > now_s:
         return ()
-    return tuple(
-        turn.name
-        for turn in schedule
-        if turn.due_s <= now_s + (0.0 if turn.failures else TOGETHER * turn.interval_s)
-    )
+    return tuple(turn.name for turn in schedule if turn.due_s <= now_s + _ahead_s(turn))
+
+
+def _ahead_s(turn: IndexTurn) -> float:
+    """Return how much earlier than due a turn may start, to be in one cycle with others."""
+    return 0.0 if turn.failures else TOGETHER * turn.interval_s
 
 
 def after_cycle(
@@ -136,12 +137,12 @@ def retry_delay_s(failures: int, *, interval_s: float) -> float:
 
 def hurried(schedule: Schedule, *, now_s: float, names: Collection[str] | None = None) -> Schedule:
     """Return the schedule with some indexes, or all of them, due now."""
-    return tuple(
-        msgspec.structs.replace(turn, due_s=min(turn.due_s, now_s))
-        if names is None or turn.name in names
-        else turn
-        for turn in schedule
-    )
+    turns = []
+    for turn in schedule:
+        is_meant = names is None or turn.name in names
+        due_s = min(turn.due_s, now_s) if is_meant else turn.due_s
+        turns.append(msgspec.structs.replace(turn, due_s=due_s))
+    return tuple(turns)
 
 
 def reloaded(

@@ -50,6 +50,7 @@ from mirror.holdings.opening import check_user, opened_holdings, opened_holdings
 from mirror.jobs.bundle_sites import drop_unfinished, load_bundles
 from mirror.jobs.prove import prove_wants
 from mirror.logs import get_logger
+from mirror.selection.proof.answers import Proof
 from mirror.selection.proof.checking import ProofMode, with_remembered_wants
 from mirror.state.advisories.withdrawn import load_withdrawn_blobs, load_withdrawn_of
 from mirror.state.frozen.plan import Plan, open_plan
@@ -263,17 +264,13 @@ async def _prove(request: BundleRequest, holdings: Holdings, pages: Path) -> Seq
     except MirrorError as exc:
         _log.warning("bundle.unproved", site=request.site, problem=str(exc))
         return ()
-    return [
-        WantProof(
-            result=proof.as_json(),
-            files=tuple(
-                blob_place(sha256, file.filename)
-                for file in proof.unique_files
-                if (sha256 := dict(file.digests).get("sha256"))
-            ),
-        )
-        for proof in proofs
-    ]
+    return [WantProof(result=proof.as_json(), files=_blobs_of(proof)) for proof in proofs]
+
+
+def _blobs_of(proof: Proof) -> tuple[str, ...]:
+    """Return the paths of a proof's files below the tree; a bundle has those with a sha256."""
+    digests = ((dict(file.digests).get("sha256"), file) for file in proof.unique_files)
+    return tuple(blob_place(sha256, file.filename) for sha256, file in digests if sha256)
 
 
 async def _continued_pin(

@@ -92,20 +92,18 @@ async def _with_advice(store: Store, proofs: Sequence[Proof], snapshot: str | No
     if snapshot is not None:
         row = await load_snapshot(store, FrozenKind.SNAPSHOT, snapshot)
     withdrawn = set() if row is None else set(await load_withdrawn_of(store, row))
-    return [
-        msgspec.structs.replace(
-            proof,
-            vulnerable=tuple(
-                by_name[file.project, file.filename]
-                for file in proof.unique_files
-                if (file.project, file.filename) in by_name
-            ),
-            withdrawn=tuple(
-                file.filename for file in proof.unique_files if file.filename in withdrawn
-            ),
+    judged = []
+    for proof in proofs:
+        advised = (by_name.get((file.project, file.filename)) for file in proof.unique_files)
+        names = (file.filename for file in proof.unique_files)
+        judged.append(
+            msgspec.structs.replace(
+                proof,
+                vulnerable=tuple(one for one in advised if one is not None),
+                withdrawn=tuple(name for name in names if name in withdrawn),
+            )
         )
-        for proof in proofs
-    ]
+    return judged
 
 
 async def _simple_of(layout: Layout, snapshot: str | None) -> Path:

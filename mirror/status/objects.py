@@ -50,6 +50,7 @@ import msgspec
 from mirror.core.times import utc_text
 from mirror.errors import Reason, shown_url
 from mirror.state.advisories.summary import AdvisorySummary
+from mirror.state.missing.ledger import FailureRow
 from mirror.state.readers.overview import IndexOverview
 from mirror.state.readers.sizes import Sizes
 from mirror.status.value import Status
@@ -99,23 +100,25 @@ def status_object(status: Status) -> dict[str, Any]:
             if one.reason is Reason.NOT_SERVED and not one.filename
         ],
         "failures_total": overview.failed,
-        "failures": [
-            {
-                "index": row.index,
-                "project": row.project or None,
-                "filename": row.filename or None,
-                "reason": row.reason.value,
-                "detail": row.detail,
-                "url": shown_url(row.file.url) if row.file else None,
-                "hashes": dict(row.file.digests) if row.file else None,
-                "size": row.file.size if row.file else None,
-                "first_at": _utc(row.first_at),
-                "last_at": _utc(row.last_at),
-                "attempts": row.attempts,
-                "next_at": _utc(row.next_at),
-            }
-            for row in overview.failures
-        ],
+        "failures": [_failure_json(row) for row in overview.failures],
+    }
+
+
+def _failure_json(row: FailureRow) -> dict[str, Any]:
+    file = row.file
+    return {
+        "index": row.index,
+        "project": row.project or None,
+        "filename": row.filename or None,
+        "reason": row.reason.value,
+        "detail": row.detail,
+        "url": shown_url(file.url) if file else None,
+        "hashes": dict(file.digests) if file else None,
+        "size": file.size if file else None,
+        "first_at": _utc(row.first_at),
+        "last_at": _utc(row.last_at),
+        "attempts": row.attempts,
+        "next_at": _utc(row.next_at),
     }
 
 

@@ -66,7 +66,11 @@ class Difference:
 
 
 def _project_json(p: ProjectDifference) -> dict[str, Any]:
-    change = "added" if p.is_new else "removed" if p.is_gone else "changed"
+    change = "changed"
+    if p.is_new:
+        change = "added"
+    elif p.is_gone:
+        change = "removed"
     return {
         "project": p.name,
         "change": change,

@@ -214,7 +214,11 @@ def _total(key: str, count: int) -> str:
 
 
 def _project_lines(project: ProjectDifference) -> list[str]:
-    what = "new project" if project.is_new else "project left" if project.is_gone else "changed"
+    what = "changed"
+    if project.is_new:
+        what = "new project"
+    elif project.is_gone:
+        what = "project left"
     versions = [f"+{v}" for v in project.versions_added] + [
         f"-{v}" for v in project.versions_removed
     ]
@@ -226,10 +230,7 @@ def _project_lines(project: ProjectDifference) -> list[str]:
         ("new", list(project.added)),
         ("removed", list(project.removed)),
         ("other bytes under the same name", list(project.replaced)),
-        (
-            "yanked",
-            [f"{name}" + (f" ({reason})" if reason else "") for name, reason in project.yanked],
-        ),
+        ("yanked", [_yanked(name, reason) for name, reason in project.yanked]),
         ("no longer yanked", list(project.unyanked)),
         ("other labels", list(project.relabelled)),
     )
@@ -238,6 +239,10 @@ def _project_lines(project: ProjectDifference) -> list[str]:
         if len(names) > _FILES_SHOWN:
             lines.append(f"    {word}: {len(names) - _FILES_SHOWN:,} more")
     return lines
+
+
+def _yanked(name: str, reason: str) -> str:
+    return f"{name} ({reason})" if reason else name
 
 
 def _row_json(row: SnapshotRow, channels: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -129,7 +130,7 @@ def _table_lines(items: Sequence[PlanItem], by_project: dict[tuple[str, str], _S
     shown = by_project
     notes = []
     if len(by_project) > MAX_PROJECTS:
-        projects = {index: sum(i == index for i, _ in by_project) for index, _ in by_project}
+        projects = Counter(index for index, _ in by_project)
         shown = _summed(items, lambda item: (item.index, counted(projects[item.index], "project")))
         notes = _largest(by_project)
     rows = [(*key, *sums.cells()) for key, sums in (*shown.items(), *total.items())]

@@ -167,13 +167,11 @@ def _disk(status: Status) -> Iterator[str]:
     elif days is None:
         growth = "; not growing"
     else:
-        lasts = (
-            f"full in about {counted(round(days), 'day')}"
-            if days >= 1
-            else "full in less than a day"
-            if days
-            else "full"
-        )
+        lasts = "full"
+        if days >= 1:
+            lasts = f"full in about {counted(round(days), 'day')}"
+        elif days:
+            lasts = "full in less than a day"
         growth = f"; grows {size(round(per_day))} a day: {lasts}"
     yield f"Disk:       {size(disk.free)} of {size(disk.free + disk.used)} free{growth}"
 

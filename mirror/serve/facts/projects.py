@@ -168,15 +168,18 @@ def _facts(
     newest = newest_version(groups)
     metadata_of = _wheel_with_metadata(groups, newest, files)
     metadata = _load_metadata(reading, metadata_of[1]) if metadata_of else ProjectMetadata()
-    summary = metadata.summary if metadata_of else known.summary if known else None
+    summary = known.summary if known else None
+    if metadata_of:
+        summary = metadata.summary
     part = known.part if known else None
+    origins = known.origins if known else {}
     return ProjectFacts(
         name=name,
         summary=summary or None,
         status=page.project_status.status,
         status_reason=page.project_status.reason,
         newest=newest.version if newest else None,
-        versions=tuple(_version(group, files, known.origins if known else {}) for group in groups),
+        versions=tuple(_version(group, files, origins) for group in groups),
         indexes=tuple(map(_index, part.indexes)) if part else (),
         missing=_missing(part) if part else (),
         left_out=tuple(words_of_left_out(known.part, known.advice)) if known else (),

@@ -120,14 +120,15 @@ def hide_paths(text: str, root: Path) -> str:
 
 def hide_paths_in(value: Any, root: Path) -> Any:
     """Return a JSON value with ``hide_paths`` of the texts of people that it holds."""
-    if isinstance(value, dict):
-        return {
-            key: hide_paths(item, root)
-            if key in _TEXTS and isinstance(item, str)
-            else hide_paths_in(item, root)
-            for key, item in value.items()
-        }
-    return [hide_paths_in(item, root) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [hide_paths_in(item, root) for item in value]
+    if not isinstance(value, dict):
+        return value
+    hidden = {}
+    for key, item in value.items():
+        is_text = key in _TEXTS and isinstance(item, str)
+        hidden[key] = hide_paths(item, root) if is_text else hide_paths_in(item, root)
+    return hidden
 
 
 _TEXTS: Final = frozenset({"detail", "doing", "path", "problem", "source"})

@@ -66,7 +66,9 @@ def parse_target(raw: str) -> Target:
     if _BAD_PERCENT.search(path):
         raise MalformedTargetError("the address has a percent sign without two hexadecimal digits")
     *segments, last = path[1:].split("/")
-    decoded = tuple(_decode(part) for part in (*segments, *((last,) if last else ())))
+    if last:
+        segments.append(last)
+    decoded = tuple(map(_decode, segments))
     return Target(segments=decoded, has_slash=not last, query=query)
 
 

@@ -189,10 +189,8 @@ async def record_unserved(store: Store, found: Sequence[Unserved], now: float) -
     Nothing is written where nothing changed.
     """
     known = {row.key: row for row in await load_unserved(store)}
-    dated = [
-        msgspec.structs.replace(one, first_at=known[one.key].first_at if one.key in known else now)
-        for one in found
-    ]
+    first_at = {key: row.first_at for key, row in known.items()}
+    dated = [msgspec.structs.replace(one, first_at=first_at.get(one.key, now)) for one in found]
     changed = [one for one in dated if known.get(one.key) != one]
     gone = known.keys() - {one.key for one in found}
     if changed or gone:

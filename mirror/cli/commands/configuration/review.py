@@ -81,12 +81,14 @@ def _exit_code(errors: Iterable[MirrorError]) -> ExitCode:
     """Return the exit code for pages that could not be had: 5 where only these pages are
     missing.
     """
-    return first_of(
-        exit_code_for(error)
-        if isinstance(error, Unavailable) or (isinstance(error, AccessDenied) and error.ends_index)
-        else ExitCode.PARTIAL
-        for error in errors
-    )
+    return first_of(_exit_code_of(error) for error in errors)
+
+
+def _exit_code_of(error: MirrorError) -> ExitCode:
+    is_denied = isinstance(error, AccessDenied) and error.ends_index
+    if is_denied or isinstance(error, Unavailable):
+        return exit_code_for(error)
+    return ExitCode.PARTIAL
 
 
 def _has_keyboard() -> bool:
