@@ -78,7 +78,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     indexes: tuple[IndexFacts, ...] = ()
     last_cycle: CycleFacts | None = None
     advisories: tuple[float | None, Mapping[str, int]] | None = None
-    """When the advisories in force were changed last, and the number of files by what they say."""
+    """When the advisories in force were changed last, and the number of files by verdict."""
     wants: tuple[tuple[str, str, str, bool], ...] = ()
     """Want, file, target, and whether it installs."""
     damaged: int = 0

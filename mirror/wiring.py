@@ -380,7 +380,7 @@ async def _build_needs(
     is_once: bool,
     temporary: Path | None,
 ) -> tuple[ListingCache | None, CycleNeeds | None]:
-    """Return what the wants of the configuration need, and the cache of listings.
+    """Return the needs of the configuration's wants, and the cache of listings.
 
     Raises ``ConfigError`` for a change that must not be silent.
     """
@@ -404,7 +404,7 @@ async def _build_needs(
 
 @contextlib.asynccontextmanager
 async def _temporary(*, is_needed: bool) -> AsyncIterator[Path | None]:
-    """Yield a folder for what a dry run reads of the indexes."""
+    """Yield a folder for the files that a dry run reads from the indexes."""
     if not is_needed:
         yield None
         return

@@ -1,7 +1,7 @@
 """An OSV database on the disk: its files, and which of them have changed.
 
-Nothing in the database is trusted. It is read whole or not at all: where one file can't be read,
-or is no record, ``DatabaseError`` names it. A file that is known by its stamp is not opened again.
+Nothing in the database is trusted. It is read whole or not at all: where one file can't be read, or
+is not a record, ``DatabaseError`` names it. A file that is known by its stamp is not opened again.
 Blocking.
 """
 

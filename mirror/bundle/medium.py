@@ -71,7 +71,7 @@ class OpenMedium:
         return left == 1 and digest.hexdigest() == written.sha256
 
     def remove(self, name: str) -> None:
-        """Remove a file or a link; a missing one is no error."""
+        """Remove a file or a link; a missing one is not an error."""
         with tree_errors(self.path / name), contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._descriptor)
 

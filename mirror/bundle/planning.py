@@ -201,8 +201,8 @@ async def _plan_files(
                     PlannedItem(kind="blob", path=path, size=file.size, sha256=file.hashes.sha256)
                 )
             is_new = since.get((file.hashes.sha256, file.filename), 0) > min(oldest, pin.revision)
-            # A page may have offered no metadata in between for a file that is no wheel, so the far
-            # side may have deleted it.
+            # A page may have offered no metadata in between for a file that is not a wheel, so the
+            # far side may have deleted it.
             is_new = is_new or not is_wheel(file.filename)
             if file.core_metadata is not None and (not is_known or is_new):
                 sidecar = path + METADATA_ENDING

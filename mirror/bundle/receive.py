@@ -26,9 +26,9 @@ of the far tree::
 Invariants: nothing of a bundle is believed before ``ssh-keygen -Y verify`` has accepted
 ``bundle.json`` (read once, from then on only those bytes count); nothing reaches ``public/`` before
 every volume and every item was verified; blobs, then pages, then the switch, each synced to disk
-before the next; the switch is one rename; what a page lists exists. A bundle is hostile input even
-when it is signed: no path leaves the root, no link is followed, sizes are bounded by the manifest.
-Killed anywhere, the same command completes the work. Media are only read.
+before the next; the switch is one rename; every file that a page lists exists. A bundle is hostile
+input even when it is signed: no path leaves the root, no link is followed, sizes are bounded by the
+manifest. Killed anywhere, the same command completes the work. Media are only read.
 
 Exit codes: 0 done · 2 wrong usage · 5 a volume is not there yet · 6 the disk · 7 rejected, or
 damage was found · 8 another process works on this root · 130 stopped.
@@ -42,14 +42,14 @@ damage was found · 8 another process works on this root · 130 stopped.
 # ruff: noqa: PTH115, PTH116, PTH117, PTH118, PTH119, PTH120, PTH123, PTH208, PTH211
 
 # The first statement that runs: ``sys`` is part of the interpreter and read from no file. Nothing
-# else may be imported before this guard, ``__future__`` neither, since Python looks beside a script
-# for every module first.
+# else may be imported before this guard, ``__future__`` neither, since Python looks for every
+# module in the folder of the script first.
 import sys
 
 if __name__ == "__main__" and not sys.flags.isolated:
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[:1]
-    # Only what came with this Python: no working directory and no module of the user.
+    # Only the modules of this Python: no working directory and no module of the user.
     _own = (f"{sys.base_prefix}/", f"{sys.base_exec_prefix}/")
     sys.path = [path for path in sys.path if path.startswith(_own)]
 
@@ -131,7 +131,7 @@ _SERVE_FORMAT = re.compile(rb"^SERVE_FORMAT = ([0-9]{1,6})$", re.MULTILINE)
 _STAGED = re.compile(r"bundle-[0-9a-f]{64}\Z")
 _TEMPORARY = re.compile(r"(?:dropped|file|link|page|probe|signature)-[0-9a-f]{16}\Z")
 _NOT_OF_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors of opening a file that say nothing about the file."""
+"""Errors of opening a file that have another cause than the file."""
 _SYNCFS_REPORTS = (5, 8)
 """The kernel from which on syncfs returns an error of the disk."""
 _NO_LINKS = frozenset(
@@ -202,7 +202,7 @@ class Locked(ReceiveError):
 
 
 class MediumError(Exception):
-    """A file of a medium can't be read, or is not what the manifest says."""
+    """A file of a medium can't be read, or differs from the manifest."""
 
 
 def shown(text: str, limit: int = 300) -> str:
@@ -513,7 +513,7 @@ def _check_blob(item: Item) -> None:
 
 
 def is_plain_name(name: str) -> bool:
-    """Tell whether a file name may become a file of the tree."""
+    """Return whether a file name may become a file of the tree."""
     return (
         name not in {"", ".", ".."}
         and "/" not in name
@@ -736,7 +736,7 @@ class VolumeStream:
         return taken
 
     def exactly(self, count: int) -> bytes:
-        """Return so many bytes. Raises ``MediumError`` when there are fewer."""
+        """Return this number of bytes. Raises ``MediumError`` when there are fewer."""
         if len(self._buffer) >= count:
             taken, self._buffer = self._buffer[:count], self._buffer[count:]
             return bytes(taken)
@@ -749,7 +749,7 @@ class VolumeStream:
         return bytes(pieces)
 
     def hexdigest(self) -> str:
-        """Read what is left and return the sha256 of the whole."""
+        """Read the rest and return the sha256 of the whole."""
         while self.take(_CHUNK):
             pass
         return self._hash.hexdigest()
@@ -905,7 +905,7 @@ def find_signers(
         # site.
         lines += _other_principals(signature, trust, keygen)
     found_names = (name.strip() for line in lines for name in line.split(","))
-    # What a line excludes is no principal, though ssh-keygen names it among them.
+    # An excluded pattern of a line is not a principal, though ssh-keygen names it among them.
     names = list(dict.fromkeys(name for name in found_names if name and not name.startswith("!")))
     if not names:
         said = shown(found.stderr.decode("utf-8", "replace").strip().split("\n")[0]).replace(
@@ -1017,12 +1017,12 @@ class Root:
         return f"{self.states}/{name}.proof.json"
 
     def temporary(self, kind: str) -> str:
-        """Return a fresh path in ``staging``; what lies there is removed by the next run."""
+        """Return a fresh path in ``staging``; the next run removes its content."""
         return f"{self.staging}/{kind}-{secrets.token_hex(8)}"
 
     def staged(self, *patterns: re.Pattern[str]) -> list[str]:
-        """Return what lies in ``staging`` under names of ours; what the operator put there is not
-        touched.
+        """Return what lies in ``staging`` under the names that this program uses; files of the
+        operator stay untouched.
         """
         names = sorted(os.listdir(self.staging))
         return [
@@ -1070,7 +1070,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def reports_failed_syncs() -> bool:
-    """Tell whether syncfs reports a failure: Linux does since 5.8. Before, only fsync does."""
+    """Return whether syncfs reports a failure: Linux does since 5.8. Before, only fsync does."""
     numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return numbers is not None and (int(numbers.group(1)), int(numbers.group(2))) >= _SYNCFS_REPORTS
 
@@ -1098,9 +1098,9 @@ def sync_directory(path: str, flags: int = os.O_DIRECTORY) -> None:
 
 
 def is_there(path: str) -> bool:
-    """Tell whether anything is there, a dangling link too.
+    """Return whether anything is there, a dangling link too.
 
-    Raises ``OSError`` where that can't be told.
+    Raises ``OSError`` where that can't be found out.
     """
     try:
         os.lstat(path)
@@ -1118,7 +1118,7 @@ def make_directory(path: str, mode: int = 0o755) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a file, link or directory; a missing one is no error."""
+    """Remove a file, link or directory; a missing one is not an error."""
     try:
         is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
     except FileNotFoundError:
@@ -1162,8 +1162,8 @@ def check_owner(root: Root, words: Sequence[str]) -> None:
     """Raise ``UsageError`` for another user than the owner of the received tree, or else of the
     root.
 
-    The owner could neither replace nor serve the files that this user writes. A root whose group
-    lets us write does. ``words``: the command line, for the advice.
+    The owner could neither replace nor serve the files that this user writes. A root that the group
+    of this user may write counts too. ``words``: the command line, for the advice.
     """
     user = os.geteuid()
     for path in (root.record, root.path):
@@ -1263,8 +1263,8 @@ def check_space(root: Root, manifest: Manifest, pending: "Sequence[Sequence[Plan
     state.
     """
     found = os.statvfs(root.path)
-    # What the tree seems to hold is hashed and left out later: a full bundle needs room for what is
-    # new or damaged.
+    # What the tree seems to hold is hashed and left out later: a full bundle needs room for new and
+    # damaged files.
     planned = [plan for plans in pending for plan in plans if not _seems_held(root, plan.item)]
     unit = found.f_frsize or 4096
     directories = 0 if manifest.kind == "repair" else manifest.state.projects + 2
@@ -1388,7 +1388,7 @@ def live_name(root: Root) -> Optional[str]:
     try:
         parts = os.readlink(root.simple).split("/")
     except OSError as exc:
-        if exc.errno in {errno.ENOENT, errno.ENOTDIR, errno.EINVAL}:  # the last: it is no link
+        if exc.errno in {errno.ENOENT, errno.ENOTDIR, errno.EINVAL}:  # the last: it is not a link
             return None
         raise
     return (
@@ -1463,7 +1463,7 @@ def judge(
     new_chain: bool,
     is_fresh: bool,
 ) -> bool:
-    """Tell whether the bundle is to be applied; False: it is the one applied last.
+    """Return whether the bundle is to be applied; False: it is the one applied last.
 
     Raises ``Rejected``.
     """
@@ -1628,7 +1628,7 @@ def _place_in_order(name: str) -> tuple[bool, int, str]:
 
 
 def _has_bundle(directory: str) -> bool:
-    """Tell whether a bundle's manifest is in a directory; no other user's folder on the medium is
+    """Return whether a bundle's manifest is in a directory; no other user's folder on the medium is
     one.
     """
     with contextlib.suppress(PermissionError):
@@ -1698,8 +1698,8 @@ def read_trust(root: Root, media: Sequence[Medium], trust: str) -> bytes:
 
 
 def _is_of_medium(trust: str, found: os.stat_result, medium: Medium) -> bool:
-    """Tell whether a file, a link that leads to it, or a second name of it lies below the folder of
-    a bundle.
+    """Return whether a file, a link that leads to it, or a second name of it lies below the folder
+    of a bundle.
     """
     places = {*medium, _parent_on_medium(medium.path)}
     if _leads_over(trust, medium, places, None):
@@ -1708,7 +1708,7 @@ def _is_of_medium(trust: str, found: os.stat_result, medium: Medium) -> bool:
 
 
 def _leads_over(path: str, medium: Medium, places: set[str], own: Optional[set[int]]) -> bool:
-    """Tell whether a path ends in one of some places, or is a link that lies there, or leads over
+    """Return whether a path ends in one of some places, or is a link that lies there, or leads over
     one.
 
     ``own``: devices of this host; a path on the device of a medium that is none of them counts as
@@ -1757,7 +1757,9 @@ def _steps_to(path: str) -> list[str]:
 
 
 def _place_on_disk(path: str) -> Optional[tuple[str, str]]:
-    """Return the device of a path and where it lies there; None where the kernel does not tell."""
+    """Return the device of a path and where it lies there; None where the kernel does not report
+    it.
+    """
     best: Optional[tuple[str, str, str]] = None
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
@@ -1805,7 +1807,7 @@ def _has_link(directory: str, found: os.stat_result) -> bool:
 
 
 def _is_on_mount(root: Root, trust: str, found: os.stat_result, medium: Medium) -> bool:
-    """Tell whether a file, or a link to it, lies on the file system of a bundle that is mounted
+    """Return whether a file, or a link to it, lies on the file system of a bundle that is mounted
     apart from ours.
     """
     place = root.path
@@ -1896,7 +1898,7 @@ def _find_signers(
 
 
 def check_attached(media: Sequence[Medium], manifest: Manifest) -> None:
-    """Compare the files beside the volumes, on each medium, with the manifest.
+    """Compare the files next to the volumes, on each medium, with the manifest.
 
     Raises ``Rejected``, naming each.
     """
@@ -2100,7 +2102,7 @@ class Talk:
             print(line, file=sys.stderr, flush=True)
 
     def expect(self, total_bytes: int) -> None:
-        """Begin to count anew."""
+        """Set the counts to zero."""
         self._total, self._done, self._next_s = total_bytes, 0, time.monotonic() + 2
 
     def advance(self, count: int) -> None:
@@ -2145,11 +2147,11 @@ class Work:
         return f"{self.path}/pages/{item.sha256[:2]}/{item.sha256}"
 
     def has(self, mark: str) -> bool:
-        """Tell whether a mark is set."""
+        """Return whether a mark is set."""
         return is_there(f"{self.path}/{mark}")
 
     def mark(self, mark: str) -> None:
-        """Set a mark; what it speaks of must be on disk already."""
+        """Set a mark; the files that it vouches for must be on disk already."""
         os.close(_private(f"{self.path}/{mark}", os.O_CREAT | os.O_WRONLY))
         sync_directory(self.path)
 
@@ -2275,7 +2277,7 @@ def _unpack_member(root: Root, plan: Planned, pieces: Iterator[memoryview]) -> N
 
 
 def _is_held(root: Root, item: Item) -> bool:
-    """Tell whether a blob lies in the tree already, whole."""
+    """Return whether a blob lies in the tree already, whole."""
     path = f"{root.public}/{item.path}"
     try:
         return (
@@ -2357,7 +2359,7 @@ class Tree:
         self.sidecars = {item.path: item.sha256 for item in brought}
 
     def has(self, path: str, size: Optional[int]) -> bool:
-        """Tell whether a file will be there."""
+        """Return whether a file will be there."""
         return _is_there(f"{self._staged}/{path}", size) or _is_there(
             f"{self._public}/{path}", size
         )
@@ -2370,8 +2372,8 @@ class Tree:
 
 
 def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Manifest) -> Tree:
-    """Return the tree as it will be. Raises ``Rejected`` where something that lies beside a digest
-    would be replaced.
+    """Return the tree as it will be. Raises ``Rejected`` where another file in the folder of a
+    digest would be replaced.
 
     Metadata is not derived from its file's digest. A file keeps the metadata that a kept state
     lists; other bytes come only in the place of damaged ones, or of metadata that no kept state
@@ -2524,7 +2526,7 @@ def renew_placed(root: Root) -> None:
 
 
 def _write_again(root: Root, sha256: str, place: str) -> bool:
-    """Replace a file of the tree by a copy; tell whether it is there and whole."""
+    """Replace a file of the tree by a copy; return whether it is there and whole."""
     path = f"{root.public}/{place}"
     if not is_there(path):
         return False
@@ -2596,7 +2598,7 @@ class Listing:
         self.inodes: set[int] = set()
 
     def add(self, path: str, label: Union[str, int, None] = None) -> bool:
-        """Add a path with what a page says of it: size or sha256; False when the last page said the
+        """Add a path with its size or sha256 on a page; False when the last page listed the
         same.
         """
         key, told = hash(path), hash(label)
@@ -2608,7 +2610,7 @@ class Listing:
 
 class Listed(NamedTuple):
     """A file as a page lists it; ``sidecar``: the digest of its metadata, "" where the page does
-    not tell it.
+    not list it.
     """
 
     path: str
@@ -2855,8 +2857,7 @@ def _survey_files(
 def apply_update(
     root: Root, work: Work, record: Optional[Record], entry: Applied, manifest: Manifest
 ) -> Listing:
-    """Put the new state in place, whole, beside the one that is served; return the files that it
-    lists.
+    """Put the new state in place, whole, next to the served one; return the files that it lists.
 
     All of it is judged before anything reaches ``public/``: a bundle that is rejected changes
     nothing there.
@@ -2959,7 +2960,7 @@ def _add_listed(simple: str, listing: Listing) -> None:
 
 
 def _sweep_files(directory: str, shown_path: str, listing: Listing) -> bool:
-    """Remove unlisted blobs below a directory, and directories that become empty; tell whether it
+    """Remove unlisted blobs below a directory, and directories that become empty; return whether it
     is empty now.
     """
     left = 0
@@ -3315,7 +3316,7 @@ def receive(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, 
         try:
             reports.append(_receive_one(root, media, arguments, talk))
         except Misfit as exc:
-            # Older than what was applied, or in the place of it came a later one: that is known at
+            # Older than the applied one, or in the place of it came a later one: that is known at
             # the end.
             misfits.append(exc)
             talk.say(f"passed over: {exc}")
@@ -3335,7 +3336,7 @@ def _receive_one(
     trust = None if arguments.trust is None else read_trust(root, media, arguments.trust)
     keygen = "" if trust is None else check_ssh_keygen(media)
     with contextlib.suppress(OSError):
-        # Before anything is written; what can't be read is told below.
+        # Before anything is written; unreadable files are reported below.
         settle_site(arguments.site, load_record(root))
     with locked(root):
         prepare(root)
@@ -3412,8 +3413,7 @@ def _apply(
         root.replace(root.proof(name), proof)
     old = record.applied if record else ()
     is_fresh = not is_there(root.simple)
-    # Files that nothing lists: of a bundle that never became whole, or of states that no record
-    # tells of.
+    # Files that nothing lists: of a bundle that never became whole, or of states without a record.
     has_strays = record.sweep if record else not is_fresh
     has_strays = has_strays or len(root.staged(_STAGED)) > 1
     save_record(
@@ -3522,7 +3522,7 @@ def _locked_record(root: Root) -> Iterator[Record]:
         raise DiskError(f"nothing was received in {root.path} yet")
     with locked(root):
         prepare(root)
-        # What a command like these finds is kept, all of it.
+        # A command like these keeps all its findings.
         record = recover(root, load_record(root), sys.maxsize)
         if record is None:
             raise DiskError(f"nothing was received in {root.path} yet")
@@ -3801,6 +3801,6 @@ def _positive(text: str) -> int:
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What the terminal can't show is escaped.
+            # Characters that the terminal can't show are escaped.
             stream.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -388,7 +388,9 @@ def read_range(
 
 
 def _position(digits: str) -> int:
-    """Return a number of bytes; one beyond any file where Python refuses so many digits."""
+    """Return a number of bytes; one beyond any file where Python refuses numbers of that many
+    digits.
+    """
     bare = digits.lstrip("0")
     return int(bare or "0") if len(bare) <= 18 else 10**18
 

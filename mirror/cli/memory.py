@@ -1,4 +1,4 @@
-"""Memory that runs out: how it is told from other errors, and the line that names the limit.
+"""Memory that runs out: how it differs from other errors, and the line that names the limit.
 
 Only the standard library: memory may run out while the rest of the program is imported.
 """
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 _WORDS = ("can't start new thread", "failed to map segment", "cannot allocate memory")
 _WORDS_OF_C = ("without exception set", "without setting an exception")
-"""Of the interpreter, where a library in C got no memory and did not say so."""
+"""Of the interpreter, where a library in C got no memory and did not report it."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out; where it does, no thread is started and no library loaded
+    """Return whether memory ran out; where it does, no thread is started and no library loaded
     either.
     """
     return any(_is_memory(one) for one in _chain(error))

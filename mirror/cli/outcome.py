@@ -68,7 +68,7 @@ def write_out(text: str, *, end: str = "\n") -> None:
     """Print ``text`` as a line of the command's result, or with another ``end`` as a part of one.
 
     Raises ``TreeError`` if standard output can't be written. A reader that has seen enough (``|
-    head``) is no error, and takes nothing from the command's exit code.
+    head``) is not an error, and takes nothing from the command's exit code.
     """
     if sys.stdout is None:
         return

@@ -39,8 +39,8 @@ class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
     has_metadata: bool = False
     """Whether the mirror's page offers core metadata for it (PEP 658)."""
     first_metadata: str | None = None
-    """The sha256 of the only metadata that may ever be offered for it, where it is no wheel; None:
-    none was published yet.
+    """The sha256 of the only metadata that may ever be offered for it, where it is not a wheel;
+    None: none was published yet.
     """
 
 
@@ -92,8 +92,8 @@ class Rehash(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FetchMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """A held file that is no wheel, and whose advertised metadata is not held: it appeared later,
-    or was damaged.
+    """A held file that is not a wheel, and whose advertised metadata is not held: it appeared
+    later, or was damaged.
     """
 
     held: HeldFile
@@ -341,5 +341,7 @@ def _merged_meta(page: ProjectPage, old: ProjectMeta) -> ProjectMeta:
 
 
 def _address(url: str) -> str:
-    """Return the URL without its query: a signature that changes with each reading is no change."""
+    """Return the URL without its query: a signature that changes with each reading is not a
+    change.
+    """
     return url.partition("?")[0]

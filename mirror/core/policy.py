@@ -146,7 +146,7 @@ class Selection:
         return None if self._names_project(name) else "projects"
 
     def wants_filename(self, filename: str, owners: Collection[str] = ()) -> bool:
-        """Return whether the file patterns want ``filename``, whatever its URL.
+        """Return whether the file patterns want ``filename``, regardless of its URL.
 
         ``owners`` are the earlier indexes that list the project too, when this one is an overlay: a
         file that their ``exclude-files`` leaves out is left out here too.
@@ -173,7 +173,7 @@ class Selection:
     ) -> Selected:
         """Choose the wanted files of ``page``.
 
-        ``facts``: what the rules ask for; without it the patterns alone decide.
+        ``facts``: the files that the rules ask for; without it the patterns alone decide.
 
         ``held`` maps held filenames to their sha256: of several offers for one filename the held
         one is taken, else the first. ``claimed`` are the filenames that belong to the ``owners``

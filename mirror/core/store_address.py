@@ -39,7 +39,7 @@ def is_store_address(text: str) -> bool:
 def parse_store_address(text: str) -> StoreAddress:
     """Return the parts of an address; a slash at its end does not count.
 
-    Raises ``ValueError``, whose text says what was expected.
+    Raises ``ValueError``, whose text names the expected form.
     """
     if not text.startswith(SCHEME):
         raise ValueError("an address such as s3://bucket/prefix")

@@ -97,7 +97,7 @@ class _Server(ThreadingTCPServer):
             self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the names that socketserver has
-        """A client that went away is no event; anything else is a bug."""
+        """A client that went away is not an event; anything else is a bug."""
         error = sys.exception()
         if not isinstance(error, OSError):
             _log.error("metrics.crashed", exc_info=error)
@@ -146,4 +146,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that http.server calls
-        """A scrape every few seconds is no event."""
+        """A scrape every few seconds is not an event."""

@@ -1,8 +1,7 @@
 """The one interface of a tree, for all that writes to it: on a disk, or in an object store.
 
 ``TreeFiles`` are ``tree.files.FileStore`` and ``tree.objects.files.ObjectFiles``, ``TreePages`` are
-``tree.pages.PageStore`` and ``tree.objects.pages.ObjectPages``. What their methods do is told
-there.
+``tree.pages.PageStore`` and ``tree.objects.pages.ObjectPages``. Their methods are described there.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from mirror.tree.layout import PRIVATE_FILE, Layout
 MAX_WISHES: Final = 1_000
 MAX_NAME: Final = 64
 MAX_BYTES: Final = 1 << 20
-"""A larger file is no list of wishes."""
+"""A larger file is not a list of wishes."""
 
 _READ: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _UNMOVABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV})

@@ -1,4 +1,4 @@
-"""Make a bundle for a site, or one that mends what a site lacks (``mirror bundle create``).
+"""Make a bundle for a site, or one that repairs the files of a site (``mirror bundle create``).
 
 Only one bundle is in the making at a time (``bundle.lock``). The tree's own lock is held to freeze
 and to record, not while the bundle is written: a daemon may go on meanwhile.
@@ -164,7 +164,7 @@ def create_bundle(request: BundleRequest, dialog: Dialog, *, wait_s: float) -> d
 
 
 def create_repair(request: BundleRequest, path: Path, dialog: Dialog) -> dict[str, Any]:
-    """Make a bundle that mends what a far side's list or receipt names; return the report."""
+    """Make a bundle of the files that a far side's list or receipt names; return the report."""
     receipt = mending.read_receipt(path)
     if receipt.site != request.site:
         raise ConfigError(

@@ -1,6 +1,4 @@
-"""The sites beyond the gap: what was made for each, what it has acknowledged, and what was
-begun.
-"""
+"""The sites beyond the gap: the bundles of each, made, acknowledged and begun."""
 
 from __future__ import annotations
 
@@ -76,9 +74,7 @@ def forget(config: Config, site: str, *, wait_s: float) -> tuple[list[str], int]
 async def acknowledge(
     config: Config, receipt: Path, *, wait_s: float
 ) -> tuple[ShipmentRow, list[str]]:
-    """Record what the far side has received; return the bundle, and what that changes for
-    others.
-    """
+    """Record a receipt of the far side; return the bundle, and the changes for others."""
     async with opened_holdings(config.mirror, config.limits, wait_s=wait_s) as holdings:
         found = await anyio.to_thread.run_sync(read_receipt, receipt)
         before = await load_shipments(holdings.store, found.site)

@@ -121,7 +121,7 @@ async def _converse(process: Process, report: bytes) -> bytes:
 
     async def feed() -> None:
         assert process.stdin is not None
-        # One that reads nothing is no failure.
+        # One that reads nothing is not a failure.
         with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             await process.stdin.send(report)
         with contextlib.suppress(OSError, anyio.BrokenResourceError):

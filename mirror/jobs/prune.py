@@ -1,4 +1,4 @@
-"""Delete what nothing lists, as ``mirror prune`` does it."""
+"""Delete files that nothing lists, as ``mirror prune`` does it."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     project: ProjectName
     is_carried: bool
-    """Whether it came from beyond a gap; else our own server recorded it."""
+    """Whether it came from beyond a gap; else the mirror's own server recorded it."""
     state: WishState
     part: ProjectPart
     owner: str | None = None
@@ -121,7 +121,7 @@ async def take_wishes(config: Config, names: Sequence[ProjectName]) -> TakenWish
     """
     await check_user(config.mirror)
     async with open_store_for_reading(config.mirror.state):
-        pass  # a list in a folder that is no mirror would be read by nobody
+        pass  # a list in a folder that is not a mirror would have no reader
     file = WishFile(carried_wishes(Layout(config.mirror.root)))
     before = set(await anyio.to_thread.run_sync(file.load))
     no_room = await anyio.to_thread.run_sync(file.add, names)

@@ -31,7 +31,7 @@ RouteAnswer = Callable[[BaseRequest, Target, Route], Awaitable[web.StreamRespons
 
 
 async def answered(request: BaseRequest, answer_route: RouteAnswer) -> web.StreamResponse:
-    """Return the answer to a request; what is missing is 404, what can't be read 503."""
+    """Return the answer to a request; 404 for a missing page, 503 for an unreadable one."""
     if request.method not in {"GET", "HEAD"}:
         return no_uploads()
     try:

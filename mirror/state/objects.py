@@ -1,4 +1,4 @@
-"""What the state knows of its tree in an object store: the address, who writes there, and the ETags
+"""The state's record of its tree in an object store: the address, who writes there, and the ETags
 of the pages.
 
 The address and the root's id are committed before the first put, so that a prefix is its own also

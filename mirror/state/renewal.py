@@ -87,7 +87,7 @@ async def settle_metadata(store: Store) -> int:
 
 
 class _Old(msgspec.Struct, frozen=True, kw_only=True):
-    """Metadata of a blob that is no wheel, as an older version recorded it."""
+    """Metadata of a blob that is not a wheel, as an older version recorded it."""
 
     sha256: Sha256
     filename: str

@@ -29,7 +29,7 @@ Buffer = bytes | bytearray | memoryview
 
 FEW: Final = 8
 """Maximum number of files and directories synced one by one; beyond it, one syncfs costs less and
-disturbs no more.
+disturbs as little.
 """
 
 _FEW_INODES: Final = 64
@@ -294,7 +294,7 @@ def replace_file(
 
 
 def make_directory(path: str | Path, mode: int = 0o755, *, sets_mode: bool = True) -> bool:
-    """Make one directory, whatever the umask, and return True; False where it exists.
+    """Make one directory, regardless of the umask, and return True; False where it exists.
 
     ``sets_mode``: as in ``write_new``. Raises ``OSError``.
 
@@ -348,7 +348,9 @@ def check_directory(path: str | Path) -> None:
 
 
 def open_plain(path: str) -> int:
-    """Open a file for reading that is no link, without blocking on a pipe. Raises ``OSError``."""
+    """Open a file for reading that is not a link, without blocking on a pipe. Raises
+    ``OSError``.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -4,7 +4,7 @@ Blocking functions, raising ``TreeError``.
 
 Only the bytes are trusted: a blob is hashed again, a wheel's sidecar is compared with the wheel. No
 symbolic link is followed. Files moved aside go to ``quarantine/`` and are never deleted here. A
-file that vanishes during the check is no error: a cycle may be running.
+file that vanishes during the check is not an error: a cycle may be running.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ def check_blob(
 
 
 def _hash(file: FileIO, size: int, progress: Progress | None) -> tuple[bytes | FileIO, str]:
-    """Return the content of a file, and its sha256: a small one as bytes, so that what is read of
-    them is what was hashed; a large one as the file.
+    """Return the content of a file, and its sha256: a small one as bytes, so that the bytes that
+    are parsed are the ones that were hashed; a large one as the file.
     """
     if size <= _SMALL_BYTES:
         data = _read_up_to(file.fileno(), size)
@@ -169,7 +169,7 @@ def _read_up_to(descriptor: int, size: int) -> bytes:
 
 
 def _open_plain(path: str) -> int:
-    """Open a file that is no link or pipe. Raises ``OSError``, ``TreeError``."""
+    """Open a file that is not a link or pipe. Raises ``OSError``, ``TreeError``."""
     try:
         return open_plain(path)
     except OSError as exc:
@@ -216,7 +216,9 @@ def _sidecar_problem(
 
 
 def _read_plain(path: str, limit_bytes: int) -> bytes:
-    """Return the bytes of a regular file that is no link, one byte more than the limit at most."""
+    """Return the bytes of a regular file that is not a link, one byte more than the limit at
+    most.
+    """
     descriptor = _open_plain(path)
     try:
         return _read_up_to(descriptor, min(os.fstat(descriptor).st_size, limit_bytes))
@@ -225,7 +227,7 @@ def _read_plain(path: str, limit_bytes: int) -> bytes:
 
 
 def read_page_file(path: str) -> bytes:
-    """Return the bytes of one of the mirror's pages, which is no link or pipe.
+    """Return the bytes of one of the mirror's pages, which is not a link or pipe.
 
     Raises ``OSError``, ``TreeError``.
     """
@@ -403,7 +405,7 @@ def foreign_in_project(layout: Layout, name: ProjectName) -> list[str]:
 
 
 def is_exactly(path: str, expected: bytes) -> bool:
-    """Return whether a regular file that is no link holds exactly these bytes; read at once."""
+    """Return whether a regular file that is not a link holds exactly these bytes; read at once."""
     try:
         descriptor = _open_plain(path)
     except OSError:
@@ -417,7 +419,7 @@ def is_exactly(path: str, expected: bytes) -> bool:
 
 
 def has_bytes(path: str, expected: Iterable[bytes]) -> bool:
-    """Return whether a regular file that is no link holds exactly these pieces; read piece by
+    """Return whether a regular file that is not a link holds exactly these pieces; read piece by
     piece.
     """
     try:

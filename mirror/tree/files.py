@@ -80,7 +80,7 @@ class PlacedBlob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordedBlob(Protocol):
-    """What the state records of a blob, which is durable."""
+    """The state's record of a blob, which is durable."""
 
     @property
     def metadata_sha256(self) -> Sha256 | None:
@@ -129,9 +129,9 @@ class FileStore:
         """``pending_bytes`` and ``slot``: of all processes that write here (``Reserve``);
         ``in_threads`` and ``resumes_in_place``: see ``StagedFile``.
 
-        ``has_no_umask``: this process made its umask 0, so that what it makes has its mode at once:
-        two calls of the system less for each file and directory. An ACL of ``files`` for new
-        files, which those made below it take over, would change modes too; then they are set.
+        ``has_no_umask``: this process made its umask 0, so that its files have their mode at once:
+        two calls of the system less for each file and directory. An ACL of ``files`` for new files,
+        which those made below it take over, would change modes too; then they are set.
         """
         self._in_threads, self._resumes_in_place = in_threads, resumes_in_place
         self._sets_mode = not has_no_umask or has_default_acl(layout.files)
@@ -357,7 +357,9 @@ class FileStore:
         return True
 
     def remove_blob(self, sha256: Sha256, filename: str) -> None:
-        """Remove sidecar, blob and the directories that become empty; a missing one is no error."""
+        """Remove sidecar, blob and the directories that become empty; a missing one is not an
+        error.
+        """
         path = self.layout.blob_path(sha256, filename)
         directories = self.layout.blob_directories(sha256)
         with tree_errors(path):
@@ -411,7 +413,7 @@ class FileStore:
         return removed
 
     def find_kept(self) -> Callable[[str], bool]:
-        """Return a function that tells whether a partial file lies in staging under a key."""
+        """Return a function that finds out whether a partial file lies in staging under a key."""
         kept = self._find_kept()
         return lambda key: stem_of(key) in kept
 
@@ -549,7 +551,7 @@ def stem_of(key: str) -> str:
 
 
 def _hash_file(path: str) -> str:
-    """Return the sha256 of a file that is no link."""
+    """Return the sha256 of a file that is not a link."""
     hasher = hashlib.sha256()
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -72,7 +72,7 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def cache(self) -> Path:
-        """What was read of the indexes and can be read again."""
+        """Files that were read from the indexes and can be read again."""
         return self.root / "cache"
 
     @property
@@ -125,8 +125,8 @@ def create_tree(layout: Layout, *, has_public: bool = True) -> None:
 
 
 def _make_root(root: Path) -> None:
-    """Make the root and its missing parents, whatever the umask: a web server must reach the public
-    files.
+    """Make the root and its missing parents, regardless of the umask: a web server must reach the
+    public files.
     """
     for place in (*reversed(root.parents), root):
         if not place.is_dir():
@@ -150,7 +150,7 @@ def _probe(staging: Path, directory: Path) -> None:
     write_new(temporary, (), PRIVATE_FILE)
     try:
         os.rename(temporary, target)
-        os.rename(target, temporary)  # what can't be removed stays in staging, which is swept
+        os.rename(target, temporary)  # an unremovable file stays in staging, which is swept
     finally:
         remove_if_there(temporary)
         remove_if_there(target)

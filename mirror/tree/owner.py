@@ -1,5 +1,5 @@
-"""Checks who may write to a mirror: the owner of its state only, and no other user by a link or an
-open directory in the root.
+"""Checks which user may write to a mirror: the owner of its state only, and no other user by a link
+or an open directory in the root.
 
 Files that another user leaves in the tree (root, most often) lock the service out of it later, so a
 command that writes ends before it has written anything. Reading commands skip the check. A link of

@@ -197,7 +197,7 @@ class PageStore:
 
 
 def serial_in(head: bytes) -> int | None:
-    """Return the serial in the first bytes of a root page; None where it is no page of the
+    """Return the serial in the first bytes of a root page; None where it is not a page of the
     mirror.
     """
     found = _ROOT_SERIAL.search(head)

@@ -157,7 +157,7 @@ def has_frozen(path: Path) -> bool:
 def remove_frozen(layout: Layout, path: Path) -> None:
     """Remove a snapshot or pin: in one step for its readers, then from the disk.
 
-    A missing one is no error.
+    A missing one is not an error.
     """
     with tree_errors(path):
         place = _private_place(layout)

@@ -184,7 +184,7 @@ class StagedFile:
 
         On the way to a disk the kept file itself is never continued: after a failed sync its bytes
         may exist in memory only, and the next sync would report no error. Where the disk has no
-        room for both, the download begins anew.
+        room for both, the download starts over.
         """
         with tree_errors(self._part):
             try:

@@ -82,7 +82,7 @@ def extract_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: int)
 
     ``source`` is all of the wheel, or a file to seek in.
 
-    Raises ``WheelError`` for a file that is no wheel of that name, or METADATA over
+    Raises ``WheelError`` for a file that is not a wheel of that name, or METADATA over
     ``limit_bytes``; ``OSError`` of the file.
     """
     opened = open_bytes(source)
@@ -123,8 +123,8 @@ def _read_bounded(source: Source, member: _ArchiveMember, limit_bytes: int) -> b
 def read_dist_infos(source: Buffer | BinaryIO) -> set[str]:
     """Return the names of all ``.dist-info`` directories of a zip archive.
 
-    Raises ``WheelError`` for a file that is no zip archive, ``ArchiveLimitError`` for one that is
-    too large to be read.
+    Raises ``WheelError`` for a file that is not a zip archive, ``ArchiveLimitError`` for one that
+    is too large to be read.
     """
     directory, _shift = _read_directory(open_bytes(source))
     heads = (name.partition(b"/")[0] for name, _position in _find_entries(directory, b".dist-info"))

@@ -1,4 +1,4 @@
-"""The values of a verification: what is to be checked, and what was found."""
+"""The values of a verification: its order, and its findings."""
 
 from __future__ import annotations
 

@@ -312,8 +312,7 @@ class _Rebuilder:
             size = self._check_bytes(sha256, filename, None)
             if size is not None:
                 metadata = self._mend_metadata(sha256, filename, None)
-                # Only what a page lists is known to be durable: this may be what a failed sync has
-                # left.
+                # Only listed files are known to be durable: this may be a rest of a failed sync.
                 self._holdings.files.write_anew(sha256, filename)
                 found.append((sha256, filename, size, metadata))
         return found

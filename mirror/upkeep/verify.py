@@ -130,7 +130,7 @@ async def _check_all_but_blobs(holdings: Holdings, into: Verification) -> None:
 
 
 async def _check_surroundings(holdings: Holdings, into: Verification) -> None:
-    """Check what is beside the blobs: modes, foreign files, pages."""
+    """Check all but the blobs: modes, foreign files, pages."""
     if holdings.client is not None:
         await check_store(holdings, holdings.client, into)
         return

@@ -41,7 +41,7 @@ async def check_pages(holdings: Holdings, into: Verification) -> None:
     names = sorted(published)
     for start in range(0, len(names), PAGES_AT_ONCE):
         chunk = names[start : start + PAGES_AT_ONCE]
-        # What stands in the way counts also where pages are still to be written: they can't be.
+        # A foreign file in the way counts also where pages are still to be written: they can't be.
         blocked = await anyio.to_thread.run_sync(_blocked_in, layout, chunk)
         for name in sorted({*blocked, *await wrong_pages(store, compare, chunk)}):
             if name in blocked or await is_page_wrong(store, compare, name):

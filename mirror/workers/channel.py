@@ -1,8 +1,8 @@
 """Messages between two processes of this program, in order, as MessagePack.
 
 Invariant: each end decodes only the types of messages that it expects, strictly. Bytes that are
-none of them end the connection, and run no code: a worker reads answers of an index, and what it
-sends is no more trusted than they are.
+none of them end the connection, and run no code: a worker reads answers of an index, and its
+messages are trusted as little as those.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Threads gain nothing on small files, which are bound by the interpreter's lock, and each hand-over
 costs as much as a check: so a batch of blobs goes to a process at once.
 
-Invariants: a worker only reads, and what it says of a blob is of known types (``channel``); the
+Invariants: a worker only reads, and its facts about a blob are of known types (``channel``); the
 blobs of a worker that is lost are checked in this process; a worker ends within a moment of the end
 of its socket, also in the middle of a large file.
 """

@@ -219,7 +219,9 @@ def _wait_for(pid: int) -> None:
         descriptor = os.pidfd_open(pid)
         try:
             if not select.select([descriptor], [], [], _END_S)[0]:
-                os.kill(pid, signal.SIGKILL)  # its number is still its own: only we can reap it
+                os.kill(
+                    pid, signal.SIGKILL
+                )  # its number is still its own: only the parent can reap it
                 select.select([descriptor], [], [], _END_S)
         finally:
             os.close(descriptor)

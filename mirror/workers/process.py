@@ -73,7 +73,7 @@ _TELL_EVERY_S: Final = 0.3
 
 def serve(connection: socket.socket, pending_bytes: memoryview, slot: int) -> None:
     """Serve the process at the other end of ``connection`` until it closes it."""
-    os.umask(0)  # see FileStore: this process makes nothing but what has its mode by itself
+    os.umask(0)  # see FileStore: all files of this process get their mode when they are made
 
     async def run() -> None:
         await _WorkerProcess(pending_bytes, slot).run(connection)

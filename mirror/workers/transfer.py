@@ -79,8 +79,8 @@ async def _check_form(request: FileRequest, staged: StagedFile) -> None:
 async def fetch_job_metadata(
     session: IndexSession, job: FetchJob, limit_bytes: int, lease: PageLease | None = None
 ) -> bytes | None:
-    """Return the advertised metadata of a file that is no wheel; a wheel's own is extracted when it
-    is placed.
+    """Return the advertised metadata of a file that is not a wheel; a wheel's own is extracted when
+    it is placed.
 
     None where it can't be fetched: a file is of use without it. It is requested again when its page
     is read again. Raises ``AccessDenied`` where the whole index denies access.

@@ -1,4 +1,4 @@
-"""What advisories say of the mirror's files, in words. Pure."""
+"""Advisories about the mirror's files, in words. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def vulnerable_words(file: VulnerableFile) -> str:
 
 
 def advisory_lines(report: Report) -> Iterator[str]:
-    """Yield what a person should know: a refused database, and files that advisories name."""
+    """Yield warnings for a person: a refused database, and files that advisories name."""
     if report.advisory_problem is not None:
         yield f"Warning: {report.advisory_problem}"
     still = [one for one in report.withdrawn if one.snapshots or one.channels or one.sites]

@@ -74,7 +74,7 @@ def describe_plan(report: Report, place: Place) -> list[str]:
 
 
 def _wants(report: Report) -> list[str]:
-    """Return one line for each want and target: what comes, and what is missing."""
+    """Return one line for each want and target: the coming files, and the gaps."""
     if not report.want_plans:
         return []
     rows = [

@@ -113,7 +113,7 @@ class AdvisoryRule:
         self._ignored = frozenset(name.lower() for name in ignored)
         self._found_of: ProjectName | None = None
         self._found: dict[Version | None, Advice | None] = {}
-        """What was found of the last project: a version may have very many files."""
+        """The findings of the last project: a version may have very many files."""
 
     @property
     def text(self) -> str:

@@ -41,7 +41,7 @@ _MAX_EVENTS: Final = 10_000
 
 
 class BadRecord(Exception):
-    """A file of the database is no record; the text says why."""
+    """A file of the database is not a record; the text says why."""
 
 
 class OsvRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -198,7 +198,7 @@ def _level_of_scores(scores: Sequence[_Severity] | None) -> Severity:
 
 
 def _seconds(text: str | None) -> float:
-    """Return an RFC 3339 time as seconds since the epoch; 0 for a text that is none."""
+    """Return an RFC 3339 time as seconds since the epoch; 0 for any other text."""
     with contextlib.suppress(ValueError, OverflowError):
         moment = datetime.fromisoformat(text or "")
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

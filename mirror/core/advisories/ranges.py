@@ -46,7 +46,7 @@ class Affected(msgspec.Struct, frozen=True, array_like=True):
     versions: tuple[str, ...] = ()
     ranges: tuple[tuple[Event, ...], ...] = ()
     is_whole: bool = False
-    """Every version is meant, also one that is no version by PEP 440."""
+    """Every version is meant, also one that is not a version by PEP 440."""
     is_malware: bool = False
     level: int = 0
     """The severity that counts for this project alone."""
@@ -116,7 +116,7 @@ class AffectedVersions:
 
 
 def _read_version(text: str) -> Version | None:
-    """Return a version; None for a text that is none, or longer than a file's name could hold."""
+    """Return a version; None for any other text, and for one longer than a file's name can be."""
     return parse_version(text) if len(text) <= _LONGEST_VERSION else None
 
 
@@ -131,7 +131,7 @@ def is_unbounded(events: Iterable[Event]) -> bool:
 def _ordered(events: Sequence[Event]) -> list[tuple[str, Version | None]]:
     """Return the events by version; None: before every version.
 
-    An end that is no version by PEP 440 ends nothing, and a beginning that is none begins before
+    An end that is not a version by PEP 440 ends nothing, and a beginning that is none begins before
     every version: an unreadable event keeps out more, not less. At one version, ``last_affected``
     comes after ``introduced``: that version alone is meant.
     """

@@ -54,7 +54,7 @@ def _severity_of_vector(vector: str) -> Severity:
 
 
 def _base_score(vector: str) -> float | None:
-    """Return the base score of a vector, from 0 to 10; None for a text that is none."""
+    """Return the base score of a vector, from 0 to 10; None for any other text."""
     import cvss  # 0.06 s: only where a database has scores
 
     try:

@@ -84,7 +84,7 @@ def is_masked(root: str) -> bool:
 
 
 ABSOLUTE_LINKS = KeptLinks()
-"""Of an index whose address is no secret."""
+"""Of an index whose address is not a secret."""
 
 
 def is_incomplete(kept: str) -> bool:

@@ -1,6 +1,6 @@
 """A wheel's METADATA for people; pure.
 
-The bytes are untrusted: whatever they are, values of bounded size come out, as text.
+The bytes are untrusted: from any bytes, values of bounded size come out, as text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
 
     requirement: str
     project: ProjectName | None
-    """None where the text is no requirement."""
+    """None where the text is not a requirement."""
     extra: str | None = None
     """The extra that brings it in; None where it is always needed."""
 

@@ -23,7 +23,7 @@ class VersionFiles(msgspec.Struct, frozen=True, kw_only=True):
     """The files of one version."""
 
     version: str | None
-    """Normalised; None for files whose names tell none."""
+    """Normalised; None for files whose names have none."""
     filenames: tuple[str, ...]
     yanked: Yanked
     """True or a reason where all its files are yanked."""
@@ -60,7 +60,7 @@ def version_of(filename: str) -> Version | None:
 
 @functools.lru_cache(maxsize=_CACHED)
 def parse_version(text: str) -> Version | None:
-    """Return a version; None for a text that is none."""
+    """Return a version; None for any other text."""
     try:
         return Version(text)
     except InvalidVersion:

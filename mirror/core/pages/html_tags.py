@@ -23,7 +23,7 @@ ODD_LIMIT_BYTES = 256 * 1024
 """The largest odd document that is given to the DOM parser as a whole."""
 
 MAX_TEXT_BYTES = 1024
-"""So much of an anchor's text is read; more is no name."""
+"""Maximum length of an anchor's text that is read; a longer one is not a name."""
 
 _BATCH = 4096
 _WANTED = "a, base, input, meta"

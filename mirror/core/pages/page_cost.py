@@ -21,11 +21,11 @@ PAGE_MEMORY_BYTES: Final = 800 << 20
 ROOT_MEMORY_BYTES: Final = 1500 << 20
 """Maximum for the values of a root page, its body included."""
 MAX_FILE_BYTES: Final = 64 << 10
-"""Maximum length of what a page says of one file, its unknown keys included."""
+"""Maximum length of one file's entry on a page, its unknown keys included."""
 MAX_VALUE_BYTES: Final = 16 << 10
 """Maximum length of each known key of a longer one."""
 MAX_META_BYTES: Final = 64 << 10
-"""Maximum length of what a page says of itself in keys that are not known here."""
+"""Maximum length of a page's own unknown keys."""
 MAX_VERSIONS_BYTES: Final = 256 << 10
 NAME_BYTES: Final = 200
 """Bytes of a name in a mapping, in addition to its characters."""

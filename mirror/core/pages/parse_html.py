@@ -1,10 +1,10 @@
 """The HTML form of the simple repository API (PEP 503, 592, 629, 658, 714, 740, 792), and pages
 that resemble it.
 
-Only ``BadPage`` and ``TooLarge`` are raised, whatever the bytes. Since any web page is HTML, a page
-has to prove that it is one of an index: by its repository version, or by listing at least one link
-that differs from those of ordinary pages, without asking for a password. Files' names come from
-URLs or from ``download``, never from the text of an anchor.
+Only ``BadPage`` and ``TooLarge`` are raised, for any bytes. Since any web page is HTML, a page has
+to prove that it is one of an index: by its repository version, or by listing at least one link that
+differs from those of ordinary pages, without asking for a password. Files' names come from URLs or
+from ``download``, never from the text of an anchor.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class _Head:
         Raises ``BadPage`` for a page that is not one of an index.
         """
         if len(self.statuses) > 1:
-            # One of them may say that nobody must use the project.
+            # One of them may withdraw the project.
             raise BadPage(url=url, cause="it has two different values of pypi:project-status")
         version = self.metas.get(_VERSION_META)
         if version is not None:
@@ -424,7 +424,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _size(value: str | None, doubts: Doubts) -> int | None:
-    """Return a file's size from ``data-size``, which is no standard, but written by some servers
+    """Return a file's size from ``data-size``, which is not a standard, but written by some servers
     and read by uv.
     """
     if value is None:

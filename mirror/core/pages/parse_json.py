@@ -1,10 +1,10 @@
 """The JSON form of the simple repository API (PEP 691, 700, 740, 792): bytes in, frozen values out.
 
-Only ``BadPage`` and ``TooLarge`` are raised, whatever the bytes. A page must have ``meta`` and its
-list, of API version 1.x; one file that is broken or unsafe is refused by itself, a key of the wrong
-type counts as absent, and both become warnings. Information that would be lost by this is never
-taken for absent: a digest, a yank, a project's status, the names of files and projects. Unknown
-keys are kept, so that the additions of a later standard reach the clients.
+Only ``BadPage`` and ``TooLarge`` are raised, for any bytes. A page must have ``meta`` and its list,
+of API version 1.x; one file that is broken or unsafe is refused by itself, a key of the wrong type
+counts as absent, and both become warnings. Information that would be lost by this is never taken
+for absent: a digest, a yank, a project's status, the names of files and projects. Unknown keys are
+kept, so that the additions of a later standard reach the clients.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ _object_of_any = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class _TooLongError(ValueError):
-    """What a page says of one file is too long."""
+    """The entry of one file on a page is too long."""
 
 
 class _Item(msgspec.Struct, gc=False):

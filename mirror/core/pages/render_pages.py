@@ -184,7 +184,7 @@ def _encode_text(value: object) -> bytes:
     try:
         return _encode(value)
     except UnicodeEncodeError:
-        # A lone surrogate is no text; only hostile pages have one.
+        # A lone surrogate is not text; only hostile pages have one.
         plain = msgspec.to_builtins(value, builtin_types=(msgspec.Raw,))
         return _encode(_without_surrogates(plain))
 

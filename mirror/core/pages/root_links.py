@@ -1,9 +1,10 @@
 """The projects that the links of an HTML root page name, and the addresses of their pages.
 
-Directly below the root, the last segment of a link's path is the project's name, whatever the text
-is. Elsewhere the text must be the same name, and the folder above must have the name of the root's
-own folder (``…/simple/NAME``): a menu or a status page is no project. An address is kept only where
-it is not the usual one, ``NAME/`` below the index's URL, since a root may list 730,000 projects.
+Directly below the root, the last segment of a link's path is the project's name, regardless of the
+text. Elsewhere the text must be the same name, and the folder above must have the name of the
+root's own folder (``…/simple/NAME``): a menu or a status page is not a project. An address is kept
+only where it is not the usual one, ``NAME/`` below the index's URL, since a root may list 730,000
+projects.
 
 An address is relative to the index's URL: ``name/index.html`` below it, ``/path/name`` on its
 origin, ``https://host/path/name/`` on another one.

@@ -15,7 +15,7 @@ import msgspec
 
 _URL = re.compile(
     r"(?:\b[A-Za-z][A-Za-z0-9+.-]*:)?//"
-    # What stands before the "@" and behind the "?" is cut off, whatever is in it.
+    # The text before the "@" and after the "?" is cut off, regardless of its content.
     r"(?:[^\s/?#@]*@)*[^\s\"<>\\?#]*(?:\?[^\s\"<>#]*)?(?:#[^\s\"<>\\]*)?"
 )
 _LINK_WITH_QUERY = re.compile(r"(?:\.{0,2}/[^\s?]*\?|[^\s?]+\?[^\s=]*=)\S*\Z")

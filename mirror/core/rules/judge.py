@@ -2,9 +2,9 @@
 
 Pure: the time, the first sights and the advisories are facts that the caller hands in. Of several
 rules that keep a file out the first in the order of ``RULE_KEYS`` is named. The cooldown
-(``min-age``) and ``not-after`` judge only what is not held; ``newest`` judges last, of what all
-other rules leave. What a want needs is judged by the defaults of wants, and not by ``newest`` and
-``platforms``.
+(``min-age``) and ``not-after`` judge only files that are not held; ``newest`` judges last, of the
+files that all other rules leave. The files of a want are judged by the defaults of wants, and not
+by ``newest`` and ``platforms``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Sight = tuple[str, str]
 
 
 class RuleFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about the files of one project, beyond their listing."""
+    """Facts about the files of one project, beyond their listing."""
 
     now: float = 0.0
     """Seconds since 1970."""
@@ -202,7 +202,7 @@ class RuleBook:
         facts: RuleFacts,
         sights: dict[Sight, float],
     ) -> dict[str, _Dates]:
-        """Return what the rules about the age of files say of those that are not held."""
+        """Return the verdicts of the rules about the age of files, for files that are not held."""
         if not self.is_dated:
             return {}
         age_s = 0.0 if self._is_urgent(project) else self.rules.min_age_s
@@ -250,7 +250,7 @@ class RuleBook:
 
 
 class _Dates(msgspec.Struct, frozen=True, kw_only=True):
-    """What the age of a file says."""
+    """The verdict on the age of a file."""
 
     until: float | None
     is_late: bool

@@ -17,7 +17,7 @@ MAX_COST: Final = 14
 
 MAX_BYTES: Final = 16 << 20
 _LONGEST_PASSWORD: Final = 72
-"""bcrypt reads no more bytes; Apache ignores the rest too."""
+"""bcrypt reads at most this many bytes; Apache ignores the rest too."""
 
 _ENTRY: Final = re.compile(rb"([^:]+):(\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53})")
 _MIN_COST: Final = 4

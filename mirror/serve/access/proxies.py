@@ -41,7 +41,9 @@ class Proxies:
         return address is not None and any(address in network for network in self.networks)
 
     def client(self, peer: Address | None, headers: Headers) -> Address | None:
-        """Return the client of a request: the last forwarded address that is no trusted proxy's."""
+        """Return the client of a request: the last forwarded address that is not a trusted
+        proxy's.
+        """
         if not self.is_trusted(peer):
             return peer
         client = peer

@@ -151,7 +151,7 @@ async def _load_changes(store: Store, since: int, limit: int) -> ChangeList | in
 
 
 def parse_number(text: str | None, *, default: int, least: int, most: int) -> int | None:
-    """Return a number of a query; None for what is none, or out of its range."""
+    """Return a number of a query; None for any other text, and for one out of its range."""
     if text is None:
         return default
     if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:

@@ -242,7 +242,7 @@ class ProjectFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """A version, the newest first; ``version`` is null for files whose names tell none."""
+    """A version, the newest first; ``version`` is null for files whose names have none."""
 
     version: str | None
     yanked: Whether

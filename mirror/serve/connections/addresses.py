@@ -13,7 +13,7 @@ DEFAULT = "127.0.0.1:8080"
 _BACKLOG = 1024
 _FIRST_INHERITED = 3
 _IPV6_PREFIX = 64
-"""What one customer of a network has."""
+"""The addresses that one customer of a network has."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -77,7 +77,7 @@ def inherited_sockets(env: Mapping[str, str]) -> list[socket.socket]:
 def parse_address(text: str) -> Address | None:
     """Return an address; one of IPv4 that is written as IPv6 is that of IPv4.
 
-    None for what is none.
+    None for any other text.
     """
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
@@ -88,7 +88,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def client_key(address: Address) -> str:
-    """Return what is counted together: an address of IPv4, a network of IPv6."""
+    """Return the unit that limits count: an address of IPv4, a network of IPv6."""
     if address.version == 4:
         return str(address)
     return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))

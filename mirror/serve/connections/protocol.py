@@ -165,8 +165,8 @@ class Connection(RequestHandler):
             self._await_header()
 
     def begin_request(self, client: Address | None) -> bool:
-        """Note that a request is answered, until ``end_request``. Return whether a client behind a
-        trusted proxy has too many of them.
+        """Record that a request is being answered, until ``end_request``. Return whether a client
+        behind a trusted proxy has too many of them.
 
         A client without a proxy has its connections counted instead.
         """
@@ -182,7 +182,7 @@ class Connection(RequestHandler):
         return self._server.counters.enter(self._request_key) > limit
 
     def end_request(self) -> None:
-        """Note that the answer was sent, or has failed."""
+        """Record that the answer was sent, or has failed."""
         is_last = self._is_answering and self._server.is_draining
         self._is_answering = False
         if is_last and self.transport is not None and self._header_timer is None:
@@ -192,7 +192,7 @@ class Connection(RequestHandler):
             self._request_key = None
 
     def began(self, answer: web.StreamResponse) -> None:
-        """Note which answer is on its way."""
+        """Record which answer is on its way."""
         self._answer = answer
 
     @property

@@ -1,4 +1,4 @@
-"""What arrived beyond a gap, from the receiver's record: when, and signed by whom."""
+"""The arrivals beyond a gap, from the receiver's record: when, and signed by whom."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Arrivals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_arrivals(root: Path) -> Arrivals | None:
-    """Return what the receiver recorded; None where nothing was received, or it can't be read."""
+    """Return the receiver's record; None where nothing was received, or it can't be read."""
     try:
         with (root / RECORD_NAME).open("rb") as file:
             return msgspec.json.decode(file.read(_MAX_BYTES), type=Arrivals)

@@ -122,7 +122,7 @@ class ProjectFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What the state knows of a project."""
+    """The state's facts about a project."""
 
     part: ProjectPart
     origins: Mapping[tuple[str, str], FirstSeen]

@@ -33,7 +33,7 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str
     status: HTTPStatus = HTTPStatus.OK
     is_page: bool = True
-    """Whether a browser shows it as a page of ours, with scripts of ours."""
+    """Whether a browser shows it as a page of the mirror, with the mirror's scripts."""
     has_address: bool = False
     """Whether it has marks in the place of the server's address."""
 

@@ -1,7 +1,8 @@
 """Templates to bytes: everything that a template prints is escaped, and shown as it is.
 
 Control characters and marks that turn text around are made visible, so that no name or reason reads
-as something that it is not, and no text of an index can look like a mark of ours (``address``).
+as something that it is not, and no text of an index can look like a mark of the mirror
+(``address``).
 """
 
 from __future__ import annotations

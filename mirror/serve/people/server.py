@@ -1,7 +1,8 @@
-"""Answers the addresses of pages for people and of the API, in threads beside the event loop.
+"""Answers the addresses of pages for people and of the API, in threads.
 
-Two readings: one for what a person waits for (search, a project), one for what may take longer in a
-large mirror (overview, changes, failures, the status), so that the second never delays the first.
+Two readings: one for pages that a person waits for (search, a project), one for pages that may take
+longer in a large mirror (overview, changes, failures, the status), so that the second never delays
+the first.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ _HANDSHAKE_LIMIT_S: Final = 10.0
 _LOOK_S: Final = 0.02
 _FULL_PAUSE_S: Final = 0.2
 _AT_ONCE: Final = 4
-"""Connections accepted before other work has its turn, and other processes theirs."""
+"""Connections accepted before other work has its turn, and other processes get their turn."""
 
 _log = get_logger(__name__)
 

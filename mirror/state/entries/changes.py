@@ -151,7 +151,9 @@ async def _enter_placed(
 
 
 def _summaries(placed: Sequence[tuple[ProjectRecord, Placed]]) -> list[Summary]:
-    """Return what was read of the wheels; the version is the second part of a wheel's name."""
+    """Return the facts that were read from the wheels; the version is the second part of a wheel's
+    name.
+    """
     return [
         Summary(name=record.name, version=one.file.filename.split("-", 2)[1], text=one.summary)
         for record, one in placed

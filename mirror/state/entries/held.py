@@ -104,8 +104,8 @@ class HeldBlob(msgspec.Struct, frozen=True, kw_only=True):
     metadata_sha256: Sha256 | None
     """Digest of its sidecar."""
     first_metadata: str | None
-    """The only metadata that may be offered for it, where it is no wheel; None: none was published
-    yet.
+    """The only metadata that may be offered for it, where it is not a wheel; None: none was
+    published yet.
     """
 
 

@@ -18,7 +18,7 @@ from mirror.state.store import Store, Transaction
 
 
 class Offered(msgspec.Struct, frozen=True, kw_only=True):
-    """Metadata that a page offers for a file that is no wheel."""
+    """Metadata that a page offers for a file that is not a wheel."""
 
     sha256: Sha256
     filename: str

@@ -175,7 +175,7 @@ class ProjectSights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def record_sights(store: Store, projects: Sequence[ProjectSights]) -> None:
-    """Record first sights; of files that are listed no more the newest stay."""
+    """Record first sights; of files that are no longer listed the newest stay."""
     if not projects:
         return
     async with store.transaction() as tx:

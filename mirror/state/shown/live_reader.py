@@ -1,8 +1,8 @@
-"""Reads the state beside another process that writes it.
+"""Reads the state while another process writes it.
 
-Invariant: an answer is never older than the call. Where SQLite can keep a connection current,
-one stays open. Where it can't (a read-only file system without the database's side files), each
-call that finds the file changed opens it again, and a reading during a change is repeated.
+Invariant: an answer is never older than the call. Where SQLite can keep a connection current, one
+stays open. Where it can't (a read-only file system without the database's side files), each call
+that finds the file changed opens it again, and a reading during a change is repeated.
 
 Blocking, one thread at a time. Raises ``StateError`` where the state can't be read.
 """

@@ -247,8 +247,8 @@ async def let_earlier_go(store: Store) -> int:
 
 
 async def forget_wants(store: Store) -> None:
-    """Forget all wants: the configuration has none, and its indexes say what they give without
-    any.
+    """Forget all wants: the configuration has none, and without any its indexes select their files
+    by patterns.
     """
     if not await has_wants(store):
         return

@@ -85,7 +85,7 @@ def read_file_metadata(source: Buffer | BinaryIO, filename: str, limit_bytes: in
     data = read_sdist_member(source, filename, _PKG_INFO, limit_bytes)
     if b"\nRequires-Dist:" in data:
         return data
-    # from before metadata 2.2: setuptools wrote the dependencies beside it
+    # from before metadata 2.2: setuptools wrote the dependencies into a file of their own
     try:
         text = read_sdist_member(source, filename, "requires.txt", limit_bytes, depth=3)
     except MemberMissing:

@@ -48,7 +48,7 @@ _OWN: Final = frozenset(
         "bundle.lock",
     }
 )
-"""What a root has besides a tree, where its tree lies in an object store."""
+"""Files of a root besides its tree, where its tree lies in an object store."""
 _BLOCK: Final = 1 << 20
 COPY_MARK: Final = "copy.json"
 

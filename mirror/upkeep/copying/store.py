@@ -113,7 +113,9 @@ class StoreTarget:
             problem = f"is not empty ({first.key}), and no interrupted copy: choose another TO"
             raise TreeError(path=self.address, problem=problem)
         text = msgspec.json.encode({"format": 1, "from": source})
-        with contextlib.suppress(Conflict):  # with our own try, or with the same copy beside us
+        with contextlib.suppress(
+            Conflict
+        ):  # with an earlier try, or with another run of the same copy
             self._client.put(MARK, text, mode="create")
         mark = self._client.get(MARK)
         self._check_mark(b"" if mark is None else mark[0], source)

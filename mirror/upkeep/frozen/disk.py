@@ -57,7 +57,7 @@ class DiskFrozen:
         return await anyio.to_thread.run_sync(disk.has_frozen, self._path(row))
 
     async def remove(self, row: SnapshotRow) -> None:
-        """Remove a frozen state; a missing one is no error."""
+        """Remove a frozen state; a missing one is not an error."""
         await anyio.to_thread.run_sync(disk.remove_frozen, self._layout, self._path(row))
 
     async def sweep(self, pins: Collection[str]) -> None:

@@ -38,7 +38,7 @@ class FrozenPlaces(Protocol):
         """Return whether a frozen state is there."""
 
     async def remove(self, row: SnapshotRow) -> None:
-        """Remove a frozen state; a missing one is no error."""
+        """Remove a frozen state; a missing one is not an error."""
 
     async def sweep(self, pins: Collection[str]) -> None:
         """Remove the leftovers of killed runs; ``pins`` stay."""

@@ -95,7 +95,7 @@ class StoreFrozen:
         return await anyio.to_thread.run_sync(self._client.head, key) is not None
 
     async def remove(self, row: SnapshotRow) -> None:
-        """Remove a frozen state; a missing one is no error."""
+        """Remove a frozen state; a missing one is not an error."""
         if row.kind is FrozenKind.PIN:
             await self._pins.remove(row)
             return

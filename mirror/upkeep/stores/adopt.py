@@ -1,9 +1,9 @@
 """Make a state fit the tree in an object store (``mirror tree adopt``): under the store's lock.
 
 A state that wrote exactly this tree, before it was copied, keeps its rows: sizes are checked, and
-what is missing leaves the pages. Any other state is replaced by one that is rebuilt from the pages,
-as ``upkeep.rebuild`` does it for a disk: entries belong to no index until the next cycle claims
-them by project, name and sha256. Bytes are not read: `mirror verify` does that.
+missing files leave the pages. Any other state is replaced by one that is rebuilt from the pages, as
+``upkeep.rebuild`` does it for a disk: entries belong to no index until the next cycle claims them
+by project, name and sha256. Bytes are not read: `mirror verify` does that.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Compare the objects of a store with the state: blobs by their bytes, pages with what they must
-be.
+"""Compare the objects of a store with the state: blobs by their bytes, pages with their expected
+content.
 
 Only reads. Each difference is checked again by the caller before it is called damage.
 """
@@ -106,7 +106,7 @@ class ObjectCheckers:
 
 
 async def check_store(holdings: Holdings, client: ObjectClient, into: Verification) -> None:
-    """Find foreign objects, and pages that are not what the state says."""
+    """Find foreign objects, and pages that differ from the state."""
     into.doing = "looking for foreign objects"
     for outer in OUTERS:
         # First the store, then the state: a file that a cycle adds in between then has its row.

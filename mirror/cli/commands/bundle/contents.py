@@ -1,4 +1,4 @@
-"""``mirror bundle inspect|verify``: what is in a bundle, and whether it is whole."""
+"""``mirror bundle inspect|verify``: the content of a bundle, and whether it is whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mirror bundle create``: make a bundle for a site, or one that mends what a site lacks."""
+"""``mirror bundle create``: make a bundle for a site, or one that repairs the files of a site."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def schema(_options: GlobalOptions) -> ExitCode:
 def _write_new(target: Path, data: bytes) -> None:
     """Write a new file, whole or not at all.
 
-    It contains no secret: everyone may read it, whatever the umask.
+    It contains no secret: everyone may read it, regardless of the umask.
     """
     shown = shown_text(str(target))
     try:

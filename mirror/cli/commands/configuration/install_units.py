@@ -166,7 +166,7 @@ def _install(target: Path, file: _UnitFile) -> str:
 
 
 def _make_directories(directory: Path) -> None:
-    """Make the missing directories, open to all whatever the umask."""
+    """Make the missing directories, open to all, regardless of the umask."""
     if directory.is_dir():
         return
     _make_directories(directory.parent)
