@@ -162,7 +162,7 @@ _PARAMETERS: Mapping[str, Any] = {
         typer.Option(
             "--log-level",
             show_default=False,
-            help="What is logged at least. Default: warning on a terminal, else info.",
+            help="Minimum level of the log. Default: warning on a terminal, else info.",
         ),
     ],
     "log_format": Annotated[

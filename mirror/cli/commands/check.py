@@ -39,7 +39,10 @@ def check(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Prove offline that wants install from the published tree, and name each gap."""
+    """Prove offline that wants install, and name each gap.
+
+    The proof reads the published tree only.
+    """
     import anyio
     import msgspec
 

@@ -37,7 +37,10 @@ def explain(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Say who lists a project, who owns it, what of it is held, and what is not and why."""
+    """Show why a project or file is held, or why not.
+
+    Also which indexes list the project, and which one owns it.
+    """
     import anyio
 
     anyio.run(_print, options, name, json)

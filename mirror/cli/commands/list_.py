@@ -41,12 +41,12 @@ def show(
     fallback: Annotated[
         bool,
         typer.Option(
-            "--fallback", help="Only what the first index lacks: one requirement for each version."
+            "--fallback", help="Only versions that the first index lacks, as requirements."
         ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """List what the indexes offer, who owns it and what is held."""
+    """List the projects with owner and held files."""
     import anyio
 
     if fallback:

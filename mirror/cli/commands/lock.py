@@ -43,7 +43,10 @@ def check(
     all_platforms: _ALL = False,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Show which files of a lock the mirror holds; exit code 5 where one is missing."""
+    """Show which files of a lock the mirror holds.
+
+    Exit code 5 where one is missing.
+    """
     import anyio
 
     from mirror.selection.locks.check import LockState
@@ -81,10 +84,13 @@ def rewrite(
     ] = None,
     accept_rebuilt: Annotated[
         bool,
-        typer.Option("--accept-rebuilt", help="Take the digests of rebuilt files."),
+        typer.Option("--accept-rebuilt", help="Accept the digests of rebuilt files."),
     ] = False,
 ) -> ExitCode:
-    """Write the same lock with the mirror's addresses; nothing where a file is missing."""
+    """Write a lock with the mirror's addresses.
+
+    Writes nothing where a file is missing.
+    """
     import anyio
 
     from mirror.selection.locks.files import RewrittenLock, rewrite_lock_file

@@ -35,7 +35,7 @@ def probe(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Ask an index, or an object store, what it supports."""
+    """Show the features of an index or object store."""
     if index is not None and index.startswith("s3:"):
         return _probe_store(index, json=json)
     import os

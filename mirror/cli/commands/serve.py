@@ -50,7 +50,10 @@ def serve(
         ),
     ] = None,
 ) -> ExitCode:
-    """Serve the tree to pip, uv and other clients until a signal ends it."""
+    """Serve the tree to pip, uv and other clients.
+
+    Runs until a signal ends it.
+    """
     import os
 
     from mirror.config import check_listen

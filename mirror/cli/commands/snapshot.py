@@ -41,7 +41,10 @@ def create(
     require_proof: RequireProof = False,
     json: _JSON = False,
 ) -> ExitCode:
-    """Freeze what is published now; it is an index of its own, public/snapshots/NAME/simple/."""
+    """Freeze the published state under a name.
+
+    The snapshot is an index of its own: public/snapshots/NAME/simple/.
+    """
     import anyio
 
     from mirror.upkeep import snapshot as work
@@ -64,7 +67,7 @@ def create(
 
 
 def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
-    """List the snapshots, and which channels show them."""
+    """List the snapshots, and the channels that show them."""
     import anyio
 
     from mirror.holdings.opening import opened_holdings_for_reading
@@ -118,7 +121,10 @@ def diff(
     ] = "now",
     json: _JSON = False,
 ) -> ExitCode:
-    """Say what changed between two states: projects, versions, files, yanks, replaced bytes."""
+    """Show the changes between two states.
+
+    Lists projects, versions, files, yanks and replaced bytes.
+    """
     import anyio
 
     from mirror.holdings.opening import opened_holdings_for_reading
@@ -145,8 +151,9 @@ def promote(
     accept_withdrawn: _ACCEPT_WITHDRAWN = False,
     json: _JSON = False,
 ) -> ExitCode:
-    """Let a channel show a snapshot, at once for all readers; an older one again is the way
-    back.
+    """Let a channel show a snapshot.
+
+    All readers see it at once. To go back, promote the older snapshot again.
     """
     import anyio
 
@@ -168,7 +175,7 @@ def promote(
 
 
 def delete(options: GlobalOptions, name: _NAME, json: _JSON = False) -> ExitCode:
-    """Take a snapshot away; what only it listed is deleted by `mirror prune`."""
+    """Delete a snapshot; `mirror prune` deletes its files."""
     import anyio
 
     from mirror.upkeep import snapshot as work

@@ -32,7 +32,7 @@ def status(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Show what is held, how fresh it is and what failed."""
+    """Show held files, freshness and failures."""
     import anyio
 
     found = anyio.run(_load, options, None if json else _SHOWN_FAILURES)

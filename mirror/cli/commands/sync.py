@@ -59,7 +59,7 @@ def sync(
         ),
     ] = None,
 ) -> ExitCode:
-    """Keep the mirror up to date: a service, or one cycle with --once."""
+    """Keep the mirror up to date, as a service or once."""
     import anyio
 
     from mirror.core.names import normalize_project

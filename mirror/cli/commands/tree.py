@@ -25,11 +25,17 @@ def copy(
     options: GlobalOptions,
     source: Annotated[str, typer.Argument(metavar="FROM", help="A root, or s3://BUCKET/PREFIX.")],
     target: Annotated[
-        str, typer.Argument(metavar="TO", help="Likewise: empty, or an interrupted copy.")
+        str,
+        typer.Argument(
+            metavar="TO", help="A root, or s3://BUCKET/PREFIX: empty, or an interrupted copy."
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Copy a tree to another disk or object store, verified; an interrupted copy goes on."""
+    """Copy a tree to another disk or object store.
+
+    Every file is verified; an interrupted copy continues.
+    """
     import os
 
     from mirror.jobs.tree_copy import copy_between
@@ -48,7 +54,10 @@ def adopt(
     options: GlobalOptions,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Let this root write to a tree that another root, or a copy, has filled."""
+    """Let this root write to a tree that another one filled.
+
+    Also to one that `mirror tree copy` filled.
+    """
     import os
     from functools import partial
 

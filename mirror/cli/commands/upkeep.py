@@ -28,9 +28,7 @@ def verify(
     options: GlobalOptions,
     repair: Annotated[
         bool,
-        typer.Option(
-            "--repair", help="Move damage aside, rebuild what can be, fetch the rest again."
-        ),
+        typer.Option("--repair", help="Move damage aside, and rebuild or fetch the files again."),
     ] = False,
     sample: Annotated[
         str,
@@ -45,7 +43,7 @@ def verify(
         typer.Option(
             "--older-than",
             metavar="DURATION",
-            help="Only what was not verified for so long: resumes a run.",
+            help="Only files not verified within DURATION: resumes an interrupted run.",
         ),
     ] = None,
     json: Annotated[
@@ -83,13 +81,13 @@ def verify(
 def prune(
     options: GlobalOptions,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would go and change nothing.")
+        bool, typer.Option("--dry-run", help="List what would be deleted, and change nothing.")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one report object on stdout.")
     ] = False,
 ) -> ExitCode:
-    """Delete what nothing lists and whose retention has ended."""
+    """Delete unlisted files whose retention has ended."""
     import anyio
 
     from mirror.jobs.prune import prune_tree

@@ -29,7 +29,7 @@ def why(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Say which want needs a project, by which requirements, in which target."""
+    """Show the wants and requirements that need a project."""
     import anyio
     import msgspec
 

@@ -29,8 +29,9 @@ def inspect(
     directories: _MEDIA,
     json: _JSON = False,
 ) -> ExitCode:
-    """Say what is in a bundle, for which site, and who signed it, without reading the volumes; 7
-    for a bad signature.
+    """Show a bundle's content, site and signer.
+
+    Does not read the volumes. Exit code 7 for a bad signature.
     """
     from mirror.bundle import look, signing
 
@@ -55,8 +56,9 @@ def verify(
     ] = None,
     json: _JSON = False,
 ) -> ExitCode:
-    """Hash everything in a bundle and check its signature; exit code 7 for damage, 5 for volumes
-    that are not there.
+    """Hash everything in a bundle and check its signature.
+
+    Exit code 7 for damage, 5 for missing volumes.
     """
     from mirror.bundle import look, signing
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LONGEST_S = 100 * 366 * 86400
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
 _SITE = Annotated[
-    str, typer.Option("--site", metavar="NAME", help="For which place beyond the gap.")
+    str, typer.Option("--site", metavar="NAME", help="The place beyond the gap that it is for.")
 ]
 _TO = Annotated[
     Path, typer.Option("--to", metavar="DIR", help="The medium: a folder is made below it.")
@@ -34,7 +34,9 @@ _TO = Annotated[
 _KEY = Annotated[
     Path | None,
     typer.Option(
-        "--key", metavar="FILE", help="Signs it; else the site's key of the configuration."
+        "--key",
+        metavar="FILE",
+        help="The key that signs it. Default: the site's key in the configuration.",
     ),
 ]
 _UNSIGNED = Annotated[
@@ -58,7 +60,7 @@ _FULL = Annotated[bool, typer.Option("--full", help="Everything, for a new site 
 _REPAIR = Annotated[
     Path | None,
     typer.Option(
-        "--repair", metavar="LIST", help="Mend what the far side's list or receipt names."
+        "--repair", metavar="LIST", help="Send the files that the far side's list or receipt names."
     ),
 ]
 _VALID_FOR = Annotated[
@@ -99,7 +101,7 @@ def create(
     accept_withdrawn: _ACCEPT_WITHDRAWN = False,
     json: _JSON = False,
 ) -> ExitCode:
-    """Create a bundle with everything that changed since the site's last bundle."""
+    """Create a bundle with the changes since a site's last one."""
     import anyio
 
     from mirror.holdings.opening import check_user

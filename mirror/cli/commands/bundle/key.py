@@ -38,8 +38,9 @@ def key(
     ] = False,
     json: _JSON = False,
 ) -> ExitCode:
-    """Make a key to sign bundles with, and the allowed_signers file that tells the far side to
-    trust it.
+    """Make a key for bundles, and the file that trusts it.
+
+    The allowed_signers file belongs on the far side: receive.py trusts the keys that it lists.
     """
     from mirror.bundle import signing
     from mirror.upkeep.snapshot import check_name

@@ -20,8 +20,9 @@ def receive(
         ),
     ],
 ) -> ExitCode:
-    """Apply a bundle on the far side; the same as receive.py, for hosts where this program is
-    installed.
+    """Apply a bundle on the far side, as receive.py does.
+
+    For hosts where this program is installed.
     """
     from mirror.bundle.receive import main
 

@@ -29,9 +29,7 @@ def show(
     ] = None,
     json: _JSON = False,
 ) -> ExitCode:
-    """List what was made for each site, what the far side has acknowledged, and what was begun and
-    not completed.
-    """
+    """List the bundles of each site, and the unfinished ones."""
     import anyio
 
     from mirror.jobs.bundle_sites import load_bundles, load_unfinished
@@ -90,7 +88,7 @@ def acknowledge(
     ] = None,
     json: _JSON = False,
 ) -> ExitCode:
-    """Enter in the ledger what the far side has received; take over the wishes of its clients."""
+    """Record a receipt of the far side, and take over wishes."""
     import anyio
 
     from mirror.jobs.bundle_sites import acknowledge as record_receipt
@@ -143,7 +141,7 @@ def forget(
     site: Annotated[str, typer.Argument(metavar="SITE", help="The place beyond the gap.")],
     json: _JSON = False,
 ) -> ExitCode:
-    """Remove a site and all that is kept for it: its chain, its bundles, and what was begun."""
+    """Remove a site and its records: chain and bundles."""
     from mirror.jobs.bundle_sites import forget as forget_site
 
     begun, bundles = forget_site(options.load_tree_config(), site, wait_s=options.wait_s)
@@ -164,10 +162,12 @@ def forget(
 
 def abandon(
     options: GlobalOptions,
-    site: Annotated[str, typer.Argument(metavar="SITE", help="For which place beyond the gap.")],
+    site: Annotated[
+        str, typer.Argument(metavar="SITE", help="The place beyond the gap that it is for.")
+    ],
     json: _JSON = False,
 ) -> ExitCode:
-    """Drop a bundle that was begun for a site and not completed."""
+    """Drop an unfinished bundle of a site."""
     from mirror.jobs.bundle_sites import abandon as abandon_bundle
 
     places = abandon_bundle(options.load_tree_config(), site, wait_s=options.wait_s)

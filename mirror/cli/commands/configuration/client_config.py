@@ -43,7 +43,7 @@ def client_config(
         ),
     ] = None,
 ) -> ExitCode:
-    """Print ready configuration for clients; without CLIENT that of each."""
+    """Print ready configuration for one client, or for all."""
     note = ""
     if url is None:
         url, note = _configured_url(options)

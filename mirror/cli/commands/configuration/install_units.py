@@ -74,8 +74,9 @@ def install_units(
         ),
     ] = None,
 ) -> ExitCode:
-    """Install the systemd units and a configuration that fits them; --root names a root
-    elsewhere.
+    """Install the systemd units and a matching configuration.
+
+    The root is /var/lib/mirror, or the one of --root.
     """
     root = options.root.absolute() if options.root else Path(_SHIPPED_ROOT)
     started = program or _installed_program()

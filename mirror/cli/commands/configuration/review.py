@@ -55,7 +55,10 @@ def review(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
-    """Show the names that were asked for and are not here; want some of them, or drop them."""
+    """Show wished names; want some of them, or drop them.
+
+    A wish is a name that clients asked for and the mirror does not have.
+    """
     import anyio
 
     from mirror.jobs.wishes import load_wishes

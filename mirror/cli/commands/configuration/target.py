@@ -47,7 +47,10 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A target of the configuration.")],
     json: _JSON = False,
 ) -> ExitCode:
-    """Print the tags and markers of a target's environments, the best tag first."""
+    """Print tags and markers of a target's environments.
+
+    The best tag stands first.
+    """
     from mirror.selection.targets import environments
 
     targets = options.load_config().targets
@@ -67,7 +70,10 @@ def show(
 
 
 def here(_options: GlobalOptions, json: _JSON = False) -> ExitCode:
-    """Print the [[target]] table of this machine and of the Python that runs this program."""
+    """Print a [[target]] table for this machine.
+
+    Its Python is the one that runs this program.
+    """
     from mirror.bundle.serve import machine_target
     from mirror.selection.machine import parse_machine_target
 

@@ -38,7 +38,10 @@ def add(
     ],
     json: _JSON = False,
 ) -> ExitCode:
-    """Add requirements to a want of the configuration, or a new want; comments stay."""
+    """Add requirements to a want, or a new want.
+
+    Comments of the configuration stay.
+    """
     from mirror.config.want_checks import check_requirement
     from mirror.selection.editing import add_requirements
 
@@ -61,7 +64,10 @@ def remove(
     ] = None,
     json: _JSON = False,
 ) -> ExitCode:
-    """Remove a want, or some of its requirements, from the configuration; comments stay."""
+    """Remove a want, or some of its requirements.
+
+    Comments of the configuration stay.
+    """
     from mirror.selection.editing import remove_requirements
 
     path = configuration_path(options)

@@ -35,7 +35,7 @@ def web_config(
     options: GlobalOptions,
     server: Annotated[WebServer, typer.Argument(show_default=False, help="The web server.")],
 ) -> ExitCode:
-    """Print a configuration with which a web server serves the tree."""
+    """Print a web server's configuration that serves the tree."""
     write_out(render_web_config(server, _root(options)).rstrip("\n"))
     return ExitCode.OK
 
