@@ -50,10 +50,7 @@ def serve(
         ),
     ] = None,
 ) -> ExitCode:
-    """Serve the tree to pip, uv and other clients.
-
-    Runs until a signal ends it.
-    """
+    """Serve the tree to installers until a signal ends it."""
     import os
 
     from mirror.config import check_listen
