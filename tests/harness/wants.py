@@ -65,6 +65,11 @@ def add(simulator: Simulator, project: str, version: str, *requires: str, **opti
     return filename
 
 
+def wheel(project: str, version: str, tag: str = "py3-none-any") -> str:
+    """Return the name of a wheel as ``add`` publishes it."""
+    return f"{project}-{version}-{tag}.whl"
+
+
 async def proofs(mirror: WantingMirror) -> list[dict[str, Any]]:
     """Return the results of ``mirror check`` as it prints them."""
     config = mirror.config

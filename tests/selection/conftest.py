@@ -1,7 +1,10 @@
-"""Files of users in a folder, read as a want reads them."""
+"""Files of users in a folder, read as a want reads them, and a mirror with wants beside one index."""
+
+from pathlib import Path
 
 import pytest
 
+from harness.wants import WantingMirror
 from mirror.config import WantConfig
 from mirror.selection.reading import read_want
 
@@ -20,3 +23,15 @@ def read(tmp_path):
         return sources[0] if len(sources) == 1 else sources
 
     return read
+
+
+@pytest.fixture
+async def index(simulator):
+    """One index that offers metadata, as PyPI does."""
+    return await simulator(core_metadata=True)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, index) -> WantingMirror:
+    """A mirror of that index; it has no wants yet."""
+    return WantingMirror(tmp_path / "mirror", {"main": index})

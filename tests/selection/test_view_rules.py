@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-
-import pytest
 
 from harness.in_process import failures, requests
-from harness.wants import WantingMirror, add, proofs
+from harness.wants import add, proofs, wheel
 from mirror.config import TargetConfig
 from mirror.selection.view import answers
 from simulator import Status, build_sdist, build_wheel, withheld
-
-
-@pytest.fixture
-async def index(simulator):
-    """One index that offers metadata, as PyPI does."""
-    return await simulator(core_metadata=True)
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, index) -> WantingMirror:
-    return WantingMirror(tmp_path / "mirror", {"main": index})
-
-
-def wheel(project: str, version: str, tag: str = "py3-none-any") -> str:
-    return f"{project}-{version}-{tag}.whl"
 
 
 async def test_metadata_that_is_refused(index, mirror):

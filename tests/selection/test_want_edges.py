@@ -6,29 +6,12 @@ import random
 import sys
 from pathlib import Path
 
-import pytest
-
 from harness.in_process import DAY_S, failures
-from harness.wants import WantingMirror, add, proofs
+from harness.wants import WantingMirror, add, proofs, wheel
 from mirror.config import WantConfig
 from mirror.jobs.prove import prove_tree
 from mirror.selection.resolving import uv
 from simulator import build_sdist
-
-
-@pytest.fixture
-async def index(simulator):
-    """One index that offers metadata, as PyPI does."""
-    return await simulator(core_metadata=True)
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, index) -> WantingMirror:
-    return WantingMirror(tmp_path / "mirror", {"main": index})
-
-
-def wheel(project: str, version: str, tag: str = "py3-none-any") -> str:
-    return f"{project}-{version}-{tag}.whl"
 
 
 async def test_a_pattern_that_matches_nothing_never_counts_as_empty(index, mirror, tmp_path):

@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.in_process import requests
-from harness.wants import WantingMirror, add
+from harness.wants import WantingMirror, add, wheel
 
 MAIN = {"indexes": ("main",), "is_scheduled": True}
 SECOND = {"indexes": ("second",), "is_scheduled": True}
-
-
-def wheel(project: str, version: str) -> str:
-    return f"{project}-{version}-py3-none-any.whl"
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ async def indexes(store: Store) -> None:
 
 
 async def test_load_origins(store: Store, indexes: None) -> None:
-    """A file was first seen when its bytes first had this name in the index."""
+    """A file was first seen when its bytes first had this name, also in the index before; its index is that of now."""
     await add_file(store, "f", "x", valid_from=2, valid_to=3)
     await add_file(store, "f", "y", valid_from=1, valid_to=2)
     await add_file(store, "g", "x", valid_from=1, valid_to=2)
@@ -31,10 +31,16 @@ async def test_load_origins(store: Store, indexes: None) -> None:
     await add_file(store, "f", "x", valid_from=4)
     await add_file(store, "k", "x", valid_from=5, project=3)
     await add_file(store, "other", "x", valid_from=5, project=2)
+    await add(store, "project", source=1, name="gone")
+    await add_file(store, "g", "x", valid_from=1, valid_to=5, project=4)
+    await add_file(store, "t", "x", valid_from=2, valid_to=4)
+    await add_file(store, "t", "x", valid_from=4, project=3)
     assert await load_origins(store, A) == {
         ("f", "x"): FirstSeen(index="main", at=20.0),
         ("k", "x"): FirstSeen(index="extra", at=50.0),
+        ("t", "x"): FirstSeen(index="extra", at=20.0),
     }
+    assert await load_origins(store, ProjectName("gone")) == {}
 
 
 async def test_load_shown(store: Store) -> None:
