@@ -49,7 +49,7 @@ from mirror.sync.advisories.taking import check_database
 from mirror.sync.needs.listings import ListingCache
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.staging_room import StagingRoom
-from mirror.sync.work import Cycle, IndexRun, Options
+from mirror.sync.work import Cycle, CycleWants, IndexRun, Options, Terms, Transfers
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
@@ -155,15 +155,13 @@ async def opened_cycle(
             store,
             tree,
             upstreams,
+            resting,
             env,
             clock,
             fork_server,
             is_once=credentials is None,
             temporary=temporary,
         )
-        cycle.scratch = _scratch(config, temporary)
-        sources = {source.name: source for source in await load_sources(store)}
-        cycle.resting = tuple(_build_run(config, one, sources[one.config.name]) for one in resting)
         yield cycle
 
 
@@ -308,6 +306,7 @@ async def _build_cycle(
     store: Store,
     tree: OpenTree,
     upstreams: Sequence[Upstream],
+    resting: Sequence[Upstream],
     env: Mapping[str, str],
     clock: Clock,
     fork_server: ForkServer | None,
@@ -347,7 +346,25 @@ async def _build_cycle(
         options=options,
         report=report,
         runs=runs,
-        max_shrink=config.mirror.max_shrink,
+        terms=await _terms(config, store, judged_at=report.started_at),
+        wants=CycleWants(
+            needs=needs,
+            listings=listings,
+            scratch=_scratch(config, temporary),
+            resting=tuple(_build_run(config, one, sources[one.config.name]) for one in resting),
+            keep_unwanted_s=config.mirror.keep_unwanted_s,
+        ),
+        transfers=Transfers(
+            room=StagingRoom(layout, tree.files.staging_limit_bytes),
+            conditions=await load_conditions(store, config.mirror),
+            fork_server=fork_server,
+        ),
+    )
+
+
+async def _terms(config: Config, store: Store, *, judged_at: float) -> Terms:
+    return Terms(
+        judged_at=judged_at,
         has_blobs=await has_blobs(store),
         has_sights=await has_sights(store),
         has_overlays=any(index.overlay for index in config.indexes),
@@ -355,17 +372,12 @@ async def _build_cycle(
         root_digests={
             index.name: selection.root_digest for index, selection in _selections(config)
         },
-        needs=needs,
-        listings=listings,
-        keep_unwanted_s=config.mirror.keep_unwanted_s,
+        max_shrink=config.mirror.max_shrink,
         advisories=AdvisorySettings(
             path=config.rules.advisories,
             rules=judged_rules(config.rules),
             sites={site.name: site.wants() for site in config.sites},
         ),
-        fork_server=fork_server,
-        room=StagingRoom(layout, tree.files.staging_limit_bytes),
-        conditions=await load_conditions(store, config.mirror),
     )
 
 

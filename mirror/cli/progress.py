@@ -20,6 +20,7 @@ from mirror.sync.work import Phase
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from mirror.sync.needs.protocol import Needs
     from mirror.sync.report import IndexCounters
     from mirror.sync.work import Cycle, IndexRun
 
@@ -87,30 +88,32 @@ def fraction_done(counters: IndexCounters, file_bytes: int) -> float:
     return pages * min(files, 1.0)
 
 
-def describe(run: IndexRun, cycle: Cycle, estimate: Estimate, now_s: float) -> View:
+def describe(
+    run: IndexRun, phase: Phase, needs: Needs | None, estimate: Estimate, now_s: float
+) -> View:
     """Return how an index is shown at a moment."""
     counters, came = run.counters, run.session.file_bytes
-    begun = cycle.phase not in {Phase.REPAIR, Phase.ROOTS, Phase.WANTS}
+    begun = phase not in {Phase.REPAIR, Phase.ROOTS, Phase.WANTS}
     fraction = 1.0 if begun and not counters.projects_due else fraction_done(counters, came)
     estimate.note(now_s, fraction, came)
     rate, left_s = estimate.bytes_per_s(), estimate.left_s()
-    is_busy = cycle.phase is Phase.PROJECTS and run.ended is None and fraction < 1
+    is_busy = phase is Phase.PROJECTS and run.ended is None and fraction < 1
     return View(
         name=safe(run.name),
         fraction=fraction,
-        doing=_doing(run, cycle, fraction),
+        doing=_doing(run, phase, needs, fraction),
         counts=_counts(counters, came),
         rate=f"{size(round(rate))}/s" if rate and is_busy else "",
         left=f"{remaining(left_s)} left" if left_s is not None and is_busy else "",
     )
 
 
-def _doing(run: IndexRun, cycle: Cycle, fraction: float) -> str:
-    counters, phase = run.counters, cycle.phase
+def _doing(run: IndexRun, phase: Phase, needs: Needs | None, fraction: float) -> str:
+    counters = run.counters
     if run.ended is not None:
         return f"stopped: {run.ended.reason.value}"
-    if phase.counts_wants and cycle.needs is not None:
-        return f"{phase.value}: {cycle.needs.progress.describe()}".removesuffix(": ")
+    if phase.counts_wants and needs is not None:
+        return f"{phase.value}: {needs.progress.describe()}".removesuffix(": ")
     if phase is Phase.ROOTS and counters.projects_listed:
         return f"read the root: {counted(counters.projects_listed, 'project')}"
     if phase is not Phase.PROJECTS or counters.projects_looked < counters.projects_due:
@@ -152,8 +155,10 @@ async def shown_progress(cycle: Cycle, console: Console | None = None) -> AsyncI
     estimates = {run.name: Estimate() for run in cycle.runs}
 
     def views() -> RenderableType:
-        now_s = anyio.current_time()
-        return render([describe(run, cycle, estimates[run.name], now_s) for run in cycle.runs])
+        now_s, phase, needs = anyio.current_time(), cycle.course.phase, cycle.wants.needs
+        return render(
+            [describe(run, phase, needs, estimates[run.name], now_s) for run in cycle.runs]
+        )
 
     async def poll(live: Live) -> None:
         with suppress(OSError):

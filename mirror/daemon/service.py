@@ -62,7 +62,8 @@ from mirror.state.notes import Activity, record_note
 from mirror.state.store import Store, open_store_for_reading
 from mirror.status.facts import load_facts
 from mirror.sync.advisories.taking import check_database
-from mirror.sync.cycle import record_outcome, run_cycle
+from mirror.sync.cycle import run_cycle
+from mirror.sync.ending import record_outcome
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, IndexRun, Options, Phase
 from mirror.tree.atomic import disk_space
@@ -447,7 +448,7 @@ class Daemon:
                 self._metrics.cycle_ended(cycle.report.outcome.value, time.monotonic() - started_s)
                 self._remember_denials(cycle)
                 with anyio.CancelScope(shield=True):
-                    await record_outcome(cycle, code)
+                    await record_outcome(cycle.holdings, cycle.report, code)
             try:
                 async with self._watched(cycle):
                     await note_cycle(cycle, self._config, self._env)
@@ -603,11 +604,12 @@ class _LiveRun:
 
 def describe_cycle(cycle: Cycle) -> str:
     """Return the current activity of a cycle in one line."""
+    phase, needs = cycle.course.phase, cycle.wants.needs
     # its number is set with its first row
-    words = f"cycle {cycle.id or 'begins'}: {cycle.phase.value}"
-    if cycle.phase.counts_wants and cycle.needs is not None:
-        return f"{words}: {cycle.needs.progress.describe()}".removesuffix(": ")
-    if cycle.phase is not Phase.PROJECTS:
+    words = f"cycle {cycle.id or 'begins'}: {phase.value}"
+    if phase.counts_wants and needs is not None:
+        return f"{words}: {needs.progress.describe()}".removesuffix(": ")
+    if phase is not Phase.PROJECTS:
         return words
     total = cycle.report.total
     looked, due = (
@@ -626,9 +628,9 @@ def _marker(cycle: Cycle) -> object:
     counted = [
         tuple(getattr(i, key) for key in i.__struct_fields__) for i in cycle.report.indexes.values()
     ]
-    progress = cycle.needs.progress if cycle.needs is not None else None
-    needs = (progress.done, progress.beats) if progress is not None else ()
-    return cycle.phase, cycle.store.changes, sessions, counted, needs
+    needs = cycle.wants.needs
+    resolved = () if needs is None else (needs.progress.done, needs.progress.beats)
+    return cycle.course.phase, cycle.store.changes, sessions, counted, resolved
 
 
 def _intervals(config: Config) -> dict[str, float]:

@@ -13,7 +13,8 @@ from mirror.config import Config
 from mirror.exit_codes import ExitCode
 from mirror.jobs.after_cycle import after_once, write_metrics
 from mirror.jobs.notify_command import notify_cycle
-from mirror.sync.cycle import record_outcome, run_cycle
+from mirror.sync.cycle import run_cycle
+from mirror.sync.ending import record_outcome
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, Options
 from mirror.wiring import opened_cycle
@@ -68,4 +69,4 @@ async def run_and_record(cycle: Cycle, into: OnceResult) -> None:
     finally:
         into.report, into.exit_code = cycle.report, cycle.report.exit_code(into.caught)
         with anyio.CancelScope(shield=True):
-            await record_outcome(cycle, into.exit_code)
+            await record_outcome(cycle.holdings, cycle.report, into.exit_code)

@@ -184,12 +184,13 @@ async def note_proofs(cycle: Cycle, config: Config, env: Mapping[str, str]) -> N
             await record_proofs(cycle.store, [], (await load_proofs(cycle.store)).keys())
         return
     noted = await load_note(cycle.store, "want_proofs", tuple[WantNote, ...])
-    is_changed = is_worth_notifying(report, 0) or bool(cycle.needs and cycle.needs.has_changed)
+    needs = cycle.wants.needs
+    is_changed = is_worth_notifying(report, 0) or bool(needs and needs.has_changed)
     if noted and not is_changed:
         return
     try:
         layout, client = cycle.holdings.layout, cycle.holdings.client
-        cycle.phase = Phase.PROOFS
+        cycle.course.phase = Phase.PROOFS
         proofs = await prove_wants(
             config,
             layout,
@@ -197,7 +198,7 @@ async def note_proofs(cycle: Cycle, config: Config, env: Mapping[str, str]) -> N
             env,
             mode=ProofMode.AFTER_CYCLE,
             client=client,
-            progress=cycle.needs.progress if cycle.needs is not None else None,
+            progress=needs.progress if needs is not None else None,
         )
     except MirrorError as exc:
         _log.warning("wants.unproved", problem=str(exc))

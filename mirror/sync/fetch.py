@@ -31,6 +31,8 @@ from mirror.errors import (
     Unavailable,
     lacks_threads,
 )
+from mirror.holdings.holdings import Holdings
+from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
 from mirror.state.entries.held import HeldBlob
 from mirror.sync.fetch_keys import staging_key
@@ -46,7 +48,16 @@ from mirror.sync.record import (
     MetadataFetched,
     Recorder,
 )
-from mirror.sync.work import Cycle, FileWorkers, IndexRun, Job, ProjectWork, asked_wait_s
+from mirror.sync.report import Report
+from mirror.sync.work import (
+    FileWorkers,
+    IndexRun,
+    Job,
+    PageScope,
+    ProjectWork,
+    Transfers,
+    asked_wait_s,
+)
 from mirror.tree.files import PlacedBlob
 from mirror.tree.staging import StagedFile
 from mirror.upstream.download import FileRequest
@@ -74,12 +85,14 @@ class Fetcher:
     """The downloads of one index: takes ``ProjectWork``, passes finished files to the recorder."""
 
     def __init__(
-        self, cycle: Cycle, run: IndexRun, recorder: Recorder, workers: FileWorkers | None
+        self, scope: PageScope, run: IndexRun, recorder: Recorder, workers: FileWorkers | None
     ) -> None:
         """``workers``: take the files where there are many; None: all are fetched in this
         process.
         """
-        self._cycle, self._run, self._recorder, self._workers = cycle, run, recorder, workers
+        self._holdings, self._room = scope.holdings, scope.room
+        self._has_blobs = scope.terms.has_blobs
+        self._run, self._recorder, self._workers = run, recorder, workers
         self.scope = run.scope
         self._send, self._receive = anyio.create_memory_object_stream[_Job](
             max_buffer_size=_WAITING
@@ -91,7 +104,7 @@ class Fetcher:
 
     async def deliver(self, work: ProjectWork) -> None:
         """Take one project's work: files already held are adopted, the others are queued."""
-        adopted = await adopt_held(self._cycle, work)
+        adopted = await adopt_held(self._holdings, work, has_blobs=self._has_blobs)
         jobs = list(work.jobs)
         work.pending = len(jobs)
         await self._recorder.put(Begun(work=work))
@@ -191,7 +204,7 @@ class Fetcher:
                 are_worthwhile(files=self._files, size=self._bytes) and await workers.start()
             ):
                 return False
-            await self._cycle.holdings.writer.begin()
+            await self._holdings.writer.begin()
             if not await self._given(workers, work, fetch):
                 return False
         except (StateError, TreeError, LockHeld):
@@ -205,7 +218,7 @@ class Fetcher:
         """Give a file to a worker once there is room for it in staging; return whether one takes
         it.
         """
-        room, size, job = self._cycle.room, fetch.file.size, self._job_of(work, fetch)
+        room, size, job = self._room, fetch.file.size, self._job_of(work, fetch)
         await room.take(job.key, size)
         is_given = False
         try:
@@ -221,7 +234,7 @@ class Fetcher:
                 (work, fetch), outcome = await workers.next_answer()
             except anyio.EndOfStream:
                 return
-            await self._cycle.room.give_back(self._key_of(work, fetch), fetch.file.size)
+            await self._room.give_back(self._key_of(work, fetch), fetch.file.size)
             if outcome is None:
                 await self._fetch((work, fetch))
             else:
@@ -233,7 +246,7 @@ class Fetcher:
         if outcome.blob is not None:
             self._run.note_answer()
             await self._deliver(work, fetch, outcome.blob, outcome)
-        elif isinstance(outcome.error, TreeError) and not self._cycle.files.fails_alone(
+        elif isinstance(outcome.error, TreeError) and not self._holdings.files.fails_alone(
             outcome.error
         ):
             raise outcome.error
@@ -313,7 +326,7 @@ class Fetcher:
         """Compare a digest that appeared later with the held bytes; return whether they are the
         same.
         """
-        if not await fits_held(self._cycle, wanted):
+        if not await fits_held(self._holdings.files, wanted):
             return False
         await self._recorder.put(DigestCompared(work=work, rehash=wanted))
         return True
@@ -325,12 +338,12 @@ class Fetcher:
             await self._recorder.put(MetadataFetched(work=work, wanted=wanted, metadata=metadata))
 
     async def _metadata_of(self, job: FetchJob, lease: PageLease) -> bytes | None:
-        limit_bytes = self._cycle.files.metadata_limit_bytes
+        limit_bytes = self._holdings.files.metadata_limit_bytes
         return await fetch_job_metadata(self._run.session, job, limit_bytes, lease)
 
     async def _download(self, work: ProjectWork, fetch: Fetch) -> None:
-        await self._cycle.holdings.writer.begin()
-        room, key = self._cycle.room, self._key_of(work, fetch)
+        await self._holdings.writer.begin()
+        room, key = self._room, self._key_of(work, fetch)
         await room.take(key, fetch.file.size)
         try:
             await self._download_into_room(work, fetch)
@@ -338,7 +351,7 @@ class Fetcher:
             await room.give_back(key, fetch.file.size)
 
     async def _download_into_room(self, work: ProjectWork, fetch: Fetch) -> None:
-        session, files = self._run.session, self._cycle.files
+        session, files = self._run.session, self._holdings.files
         lease = session.metadata_memory.lease()
         with lease.body():  # until the recorder has taken the metadata
             staged, metadata = await fetch_to_staging(
@@ -358,7 +371,7 @@ class Fetcher:
         self, work: ProjectWork, fetch: Fetch, staged: StagedFile, metadata: bytes | None
     ) -> BlobPlaced | Failed:
         """Place a file beside the downloads of others."""
-        files, filename = self._cycle.files, fetch.file.filename
+        files, filename = self._holdings.files, fetch.file.filename
         try:
             blob = await anyio.to_thread.run_sync(files.place, staged, filename)
         except TreeError as exc:
@@ -371,7 +384,7 @@ class Fetcher:
     def _size_limit(self) -> tuple[int, str]:
         """Return the largest size of a file, and the key that sets it; 0: no limit."""
         limit_bytes = self._run.selection.policy.file_size_limit
-        room = self._cycle.room.limit_bytes
+        room = self._room.limit_bytes
         if room is not None and not 0 < limit_bytes <= room:
             return room, "mirror.staging-size"
         return limit_bytes, "limits.file-size"
@@ -435,29 +448,33 @@ class Fetcher:
         return True
 
 
-def workers_of(cycle: Cycle, run: IndexRun) -> FileWorkers | None:
+def workers_of(
+    holdings: Holdings, transfers: Transfers, report: Report, run: IndexRun
+) -> FileWorkers | None:
     """Return the workers of one index, not started yet; None where everything is done in this
     process.
     """
-    if cycle.fork_server is None:
+    if transfers.fork_server is None:
         return None
-    note_stuck = partial(_note_stuck, cycle, run)
-    client = cycle.holdings.client
-    place = None if client is None else StorePlace.of(client, cycle.conditions)
-    return FileWorkers(cycle.fork_server, run.session, cycle.files.layout, note_stuck, store=place)
+    note_stuck = partial(_note_stuck, holdings.files, report, run)
+    client = holdings.client
+    place = None if client is None else StorePlace.of(client, transfers.conditions)
+    return FileWorkers(
+        transfers.fork_server, run.session, holdings.files.layout, note_stuck, store=place
+    )
 
 
-def _note_stuck(cycle: Cycle, run: IndexRun, stuck: StuckWorker) -> None:
+def _note_stuck(files: TreeFiles, report: Report, run: IndexRun, stuck: StuckWorker) -> None:
     """Report a stuck worker process, and reserve the partial files to which it may still write."""
     names = [job.request.filename for job in stuck.jobs]
     for job in stuck.jobs:
-        cycle.files.leave_alone(job.key, writer=None if stuck.was_killed else stuck.pid)
+        files.leave_alone(job.key, writer=None if stuck.was_killed else stuck.pid)
     what = (
         "killed"
         if stuck.was_killed
         else "can't be killed: look at the disk or network share it waits for"
     )
-    cycle.report.events.append(
+    report.events.append(
         {
             "event": "worker-stuck",
             "index": run.name,
@@ -478,6 +495,6 @@ def _note_stuck(cycle: Cycle, run: IndexRun, stuck: StuckWorker) -> None:
     )
 
 
-async def fits_held(cycle: Cycle, rehash: Rehash) -> bool:
+async def fits_held(files: TreeFiles, rehash: Rehash) -> bool:
     """Return whether digests that appeared later match the held bytes."""
-    return await has_digests(cycle, rehash.held.sha256, rehash.held.filename, rehash.expected)
+    return await has_digests(files, rehash.held.sha256, rehash.held.filename, rehash.expected)

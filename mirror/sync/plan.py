@@ -11,39 +11,41 @@ from collections.abc import Sequence
 from mirror.core.diff import Fetch, FetchMetadata, Rehash
 from mirror.core.rules.model import NO_RULES
 from mirror.errors import Reason
+from mirror.holdings.holdings import Holdings
 from mirror.state.entries.pages import record_published
 from mirror.state.listing.due import Due
 from mirror.state.missing.ledger import record_failures
 from mirror.state.wants.needs import load_wants_of
 from mirror.sync.fetch import fits_held
 from mirror.sync.pages.crawl import adopt_held, crawl
-from mirror.sync.report import PlanItem, shown_failure
-from mirror.sync.work import Cycle, IndexRun, ProjectWork
+from mirror.sync.report import PlanItem, Report, shown_failure
+from mirror.sync.work import Cycle, IndexRun, PageScope, ProjectWork
 
 
-def plan_of_cycle(cycle: Cycle) -> list[PlanItem]:
+def plan_of_cycle(report: Report) -> list[PlanItem]:
     """Return the plan of a cycle, to be extended."""
-    if cycle.report.plan is None:
-        cycle.report.plan = []
-    return cycle.report.plan
+    if report.plan is None:
+        report.plan = []
+    return report.plan
 
 
 async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> None:
     """Read the pages as a cycle would, and add its changes to the plan."""
-    plan = plan_of_cycle(cycle)
+    plan = plan_of_cycle(cycle.report)
+    scope = cycle.page_scope()
 
     async def note(work: ProjectWork) -> None:
-        plan.extend(await _plan_of(cycle, work))
+        plan.extend(await _plan_of(scope, work))
         if len(cycle.runs) > 1 or work.run.selection.policy.rules != NO_RULES:
-            await _note_in_copy(cycle, work)
+            await _note_in_copy(cycle.holdings, work)
         work.release()
 
     for run, due in stage:
         with run.scope:
-            await crawl(cycle, run, due, None, note)
+            await crawl(scope, run, due, None, note)
 
 
-async def _note_in_copy(cycle: Cycle, work: ProjectWork) -> None:
+async def _note_in_copy(holdings: Holdings, work: ProjectWork) -> None:
     """Record an earlier index's listing and claims in the copy of the state, for the later
     indexes.
     """
@@ -54,19 +56,21 @@ async def _note_in_copy(cycle: Cycle, work: ProjectWork) -> None:
     claims = [
         work.failure(job.file.filename, Reason.NOT_FOUND, "planned", job) for job in work.jobs
     ]
-    await record_failures(cycle.store, (*claims, *work.failures), (), now=cycle.clock())
+    await record_failures(holdings.store, (*claims, *work.failures), (), now=holdings.clock())
     if closing is not None:
-        await record_published(cycle.store, (), (), [closing])
+        await record_published(holdings.store, (), (), [closing])
 
 
-async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
+async def _plan_of(scope: PageScope, work: ProjectWork) -> list[PlanItem]:
     index, project = work.run.name, work.row.name
-    adopted = await adopt_held(cycle, work)
-    wants = await load_wants_of(cycle.store, project) if cycle.needs is not None else {}
+    adopted = await adopt_held(scope.holdings, work, has_blobs=scope.terms.has_blobs)
+    wants = (
+        await load_wants_of(scope.holdings.store, project) if scope.wants.needs is not None else {}
+    )
     items = []
     for job in work.jobs:
         if isinstance(job, Rehash) and (
-            work.run.selection.policy.keep_replaced or await fits_held(cycle, job)
+            work.run.selection.policy.keep_replaced or await fits_held(scope.holdings.files, job)
         ):
             continue
         sha256 = dict(job.file.digests).get("sha256")
@@ -100,7 +104,7 @@ async def _plan_of(cycle: Cycle, work: ProjectWork) -> list[PlanItem]:
         if r.held.filename not in {item.filename for item in items}
     ]
     for failure in work.failures:
-        cycle.report.failures.append(
+        scope.report.failures.append(
             shown_failure(
                 work.run.name, failure.project, failure.filename, failure.reason, failure.detail
             )

@@ -21,6 +21,7 @@ from mirror.core.files.distributions import is_wheel
 from mirror.core.model import Digests
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import Reason, TreeError
+from mirror.holdings.holdings import Holdings
 from mirror.logs import EventLogger, get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.blobs.durability import record_unsure
@@ -35,7 +36,7 @@ from mirror.state.entries.held import HeldBlob, load_blobs
 from mirror.state.entries.offered import Offered, load_first
 from mirror.state.missing.deferred import ProjectSights, record_sights
 from mirror.state.missing.ledger import Failure, record_failures
-from mirror.sync.work import Cycle, ProjectWork
+from mirror.sync.work import ProjectWork
 from mirror.tree.files import PlacedBlob
 from mirror.tree.staging import StagedFile
 
@@ -136,8 +137,12 @@ Event = Begun | FileStaged | BlobPlaced | BlobReused | DigestCompared | Metadata
 class Recorder:
     """The stage behind all crawls and downloads of a cycle."""
 
-    def __init__(self, cycle: Cycle, publisher: Publisher) -> None:
-        self._cycle, self._publisher = cycle, publisher
+    def __init__(
+        self, holdings: Holdings, publisher: Publisher, *, has_overlays: bool = False
+    ) -> None:
+        """``has_overlays``: whether an index adds files to the projects of another."""
+        self._holdings, self._publisher = holdings, publisher
+        self._has_overlays = has_overlays
         self._send, self._receive = anyio.create_memory_object_stream[Event](
             max_buffer_size=_WAITING
         )
@@ -303,7 +308,7 @@ class Recorder:
         if not arrived and not delivered:
             return [], []
         placed, refused = await anyio.to_thread.run_sync(self._place, arrived, delivered)
-        store = self._cycle.store
+        store = self._holdings.store
         recorded = await load_blobs(store, [(blob.sha256, blob.filename) for _, blob in placed])
         if recorded:
             unsure = await anyio.to_thread.run_sync(self._find_unsure, placed, recorded)
@@ -312,13 +317,13 @@ class Recorder:
         if any(blob.aside is not None for _, blob in placed):
             placed = await anyio.to_thread.run_sync(self._replace, placed, recorded, refused)
         if placed:
-            await anyio.to_thread.run_sync(self._cycle.files.sync, [blob for _, blob in placed])
+            await anyio.to_thread.run_sync(self._holdings.files.sync, [blob for _, blob in placed])
         return placed, refused
 
     def _find_unsure(self, placed: _Placed, recorded: _Recorded) -> set[tuple[str, str]]:
         """Return the recorded blobs that were missing or damaged before their files arrived."""
         known = [(blob, recorded.get((blob.sha256, blob.filename))) for _, blob in placed]
-        files = self._cycle.files
+        files = self._holdings.files
         return {
             (blob.sha256, blob.filename)
             for blob, record in known
@@ -327,7 +332,7 @@ class Recorder:
 
     def _replace(self, placed: _Placed, durable: _Recorded, refused: _Refused) -> _Placed:
         """Move files from staging over files at their paths that are not durable."""
-        files = self._cycle.files
+        files = self._holdings.files
 
         def replace(item: tuple[FileStaged | BlobPlaced, PlacedBlob]) -> PlacedBlob | TreeError:
             blob = item[1]
@@ -351,7 +356,7 @@ class Recorder:
     def _place(
         self, arrived: Sequence[FileStaged], delivered: Sequence[BlobPlaced]
     ) -> tuple[_Placed, _Refused]:
-        files = self._cycle.files
+        files = self._holdings.files
         placed: _Placed = []
         refused: _Refused = []
         for event in arrived:
@@ -388,7 +393,7 @@ class Recorder:
         if not found:
             return {}
         first = await load_first(
-            self._cycle.store, [(sha256, name) for _, sha256, name, _ in found]
+            self._holdings.store, [(sha256, name) for _, sha256, name, _ in found]
         )
         offered: _Sidecars = {}
         placed: dict[tuple[Sha256, str], bytes] = {}
@@ -405,15 +410,15 @@ class Recorder:
                     filename=name,
                     cause="other metadata than was published for it first",
                 )
-        recorded = await load_blobs(self._cycle.store, placed)
+        recorded = await load_blobs(self._holdings.store, placed)
         lost = await anyio.to_thread.run_sync(self._find_without_sidecar, list(recorded.values()))
-        await record_unsure(self._cycle.store, lost)
+        await record_unsure(self._holdings.store, lost)
         await anyio.to_thread.run_sync(self._place_sidecars, placed, recorded)
         return offered
 
     def _find_without_sidecar(self, recorded: Sequence[HeldBlob]) -> list[tuple[str, str]]:
         """Return the blobs whose recorded sidecar is missing or damaged."""
-        has_sidecar = self._cycle.files.has_sidecar
+        has_sidecar = self._holdings.files.has_sidecar
         described = [(b.sha256, b.filename, b.metadata_sha256) for b in recorded]
         return [
             (s, name)
@@ -424,7 +429,7 @@ class Recorder:
     def _place_sidecars(
         self, found: Mapping[tuple[Sha256, str], bytes], recorded: _Recorded
     ) -> None:
-        files = self._cycle.files
+        files = self._holdings.files
         placed = []
         for (sha256, name), data in found.items():
             known = recorded.get((sha256, name))
@@ -451,24 +456,23 @@ class Recorder:
                 event.work.shows = True
         if found:
             await record_offered(
-                self._cycle.store, found, cycle=self._cycle.id, now=self._cycle.clock()
+                self._holdings.store, found, cycle=self._holdings.cycle, now=self._holdings.clock()
             )
 
     async def _record(self, drafts: Sequence[_Draft]) -> None:
-        cycle, now = self._cycle, self._cycle.clock()
-        records = [d.record() for d in drafts if d.changes or (cycle.has_overlays and d.claims)]
+        store, cycle = self._holdings.store, self._holdings.cycle
+        now = self._holdings.clock()
+        records = [d.record() for d in drafts if d.changes or (self._has_overlays and d.claims)]
         if records:
             await record_changes(
-                cycle.store, records, cycle=cycle.id, now=now, has_overlays=cycle.has_overlays
+                store, records, cycle=cycle, now=now, has_overlays=self._has_overlays
             )
-        await record_sights(cycle.store, [d.sights for d in drafts if d.sights.seen])
+        await record_sights(store, [d.sights for d in drafts if d.sights.seen])
         missing = {d.work.row.id: d.missing for d in drafts if d.missing}
         if missing:
-            await record_missing(cycle.store, missing, cycle=cycle.id)
+            await record_missing(store, missing, cycle=cycle)
         failures = [f for d in drafts for f in d.failures]
-        await record_failures(
-            cycle.store, failures, [c for d in drafts for c in d.closed()], now=now
-        )
+        await record_failures(store, failures, [c for d in drafts for c in d.closed()], now=now)
 
     async def _close_finished(self, works: Sequence[ProjectWork]) -> None:
         names = {w.row.name for w in works if w.shows}

@@ -20,7 +20,6 @@ from mirror.core.rules.judge import Sight
 from mirror.core.rules.model import Level
 from mirror.errors import MirrorError, Reason, TreeError, Unavailable
 from mirror.holdings.holdings import Clock, Holdings
-from mirror.holdings.tree import TreeFiles
 from mirror.state.entries.pages import PageSeen
 from mirror.state.listing.due import ProjectRow
 from mirror.state.listing.sources import SourceRow
@@ -299,16 +298,11 @@ def asked_wait_s(error: MirrorError) -> float:
     return (error.retry_after_s or 0.0) if isinstance(error, Unavailable) else 0.0
 
 
-class Cycle(msgspec.Struct, kw_only=True):
-    """Everything that one cycle works with."""
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts and settings that stay the same for the whole cycle and hold for all of its indexes."""
 
-    holdings: Holdings
-    options: Options
-    report: Report
-    runs: tuple[IndexRun, ...]
-    max_shrink: float
-    resting: tuple[IndexRun, ...] = ()
-    """Indexes that this cycle does not read, as they were read last: wants may need their files."""
+    judged_at: float
+    """The time at which rules judge files: the start, so that the whole cycle judges alike."""
     has_blobs: bool = True
     has_sights: bool = True
     """Whether any file was ever published, or seen and kept out: else no page has first sights."""
@@ -316,26 +310,33 @@ class Cycle(msgspec.Struct, kw_only=True):
     """Whether an index of the configuration adds files to the projects of another."""
     policies: tuple[IndexPolicy, ...] = ()
     """Of each configured index, in their order, also where the cycle is narrowed."""
-    root_digests: Mapping[str, str] = msgspec.field(default_factory=dict)
+    root_digests: Mapping[str, str] = {}
     """Of each configured index, also where the cycle is narrowed: which projects of its root are
     wanted.
     """
+    max_shrink: float
+    """For files that no index owns; an index may have its own."""
     advisories: AdvisorySettings = AdvisorySettings()
-    judges: Judges = Judges()
-    """The judgement by advisories, once they were taken."""
-    phase: Phase = Phase.REPAIR
-    unwritten: dict[ProjectName, TreeError] = msgspec.field(default_factory=dict)
-    """The projects whose pages could not be written or removed: their pages stay marked."""
-    sources: tuple[SourceRow, ...] = ()
-    """Each configured index after the roots were read, in their order."""
+
+
+class CycleWants(msgspec.Struct, frozen=True, kw_only=True):
+    """The wants of the configuration, as a cycle serves them."""
+
     needs: Needs | None = None
-    """The needs of the configuration's wants; None where it has none."""
-    scratch: FileStore | None = None
-    """Takes the files that a dry run reads metadata from; it is deleted at the end."""
-    keep_unwanted_s: float = 0.0
-    """How long files stay published that no want needs any more."""
+    """The needs of the wants; None where the configuration has none."""
     listings: ListingCache | None = None
     """The listings of the pages that wants may need."""
+    scratch: FileStore | None = None
+    """Takes the files that a dry run reads metadata from; it is deleted at the end."""
+    resting: tuple[IndexRun, ...] = ()
+    """Indexes that this cycle does not read, as they were read last: wants may need their files."""
+    keep_unwanted_s: float = 0.0
+    """How long files stay published that no want needs any more."""
+
+
+class Transfers(msgspec.Struct, frozen=True, kw_only=True):
+    """The means by which files are fetched."""
+
     room: StagingRoom
     """The room for files in staging."""
     conditions: str = ""
@@ -343,15 +344,46 @@ class Cycle(msgspec.Struct, kw_only=True):
     fork_server: ForkServer | None = None
     """The fork server of the worker processes; None: everything is done in this process."""
 
+
+class Course(msgspec.Struct, kw_only=True):
+    """The changing facts of a cycle that its report does not have."""
+
+    phase: Phase = Phase.REPAIR
+    sources: tuple[SourceRow, ...] = ()
+    """Each configured index after the roots were read, in their order."""
+    judges: Judges = Judges()
+    """The judgement by advisories, once they were taken."""
+    unwritten: dict[ProjectName, TreeError] = msgspec.field(default_factory=dict)
+    """The projects whose pages could not be written or removed: their pages stay marked."""
+
+
+class PageScope(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the reading of pages may use and change, beside the part of its index."""
+
+    holdings: Holdings
+    options: Options
+    terms: Terms
+    wants: CycleWants
+    room: StagingRoom
+    report: Report
+
+
+class Cycle(msgspec.Struct, kw_only=True):
+    """A whole cycle, for the functions that order its steps; a step takes its parts."""
+
+    holdings: Holdings
+    options: Options
+    terms: Terms
+    wants: CycleWants = CycleWants()
+    transfers: Transfers
+    course: Course = msgspec.field(default_factory=Course)
+    report: Report
+    runs: tuple[IndexRun, ...]
+
     @property
     def id(self) -> int:
         """Its number; 0 until it has begun."""
         return self.holdings.cycle
-
-    @property
-    def judged_at(self) -> float:
-        """The time at which rules judge files: the start, so that the whole cycle judges alike."""
-        return self.report.started_at
 
     @property
     def store(self) -> Store:
@@ -359,14 +391,20 @@ class Cycle(msgspec.Struct, kw_only=True):
         return self.holdings.store
 
     @property
-    def files(self) -> TreeFiles:
-        """The files of the tree."""
-        return self.holdings.files
-
-    @property
     def clock(self) -> Clock:
         """The clock of everything that the cycle records."""
         return self.holdings.clock
+
+    def page_scope(self) -> PageScope:
+        """Return the parts that the reading of pages may use."""
+        return PageScope(
+            holdings=self.holdings,
+            options=self.options,
+            terms=self.terms,
+            wants=self.wants,
+            room=self.transfers.room,
+            report=self.report,
+        )
 
 
 FileWorkers = Workers[tuple[ProjectWork, Fetch]]

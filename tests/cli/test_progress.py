@@ -149,17 +149,17 @@ VIEWS = {
 @pytest.mark.parametrize(("run", "phase", "fraction", "doing", "counts"), VIEWS.values(), ids=VIEWS)
 def test_describe(run, phase, fraction, doing, counts):
     """Each index says what it is doing, and how far it is."""
-    cycle = SimpleNamespace(phase=phase, needs=SimpleNamespace(progress=WantsProgress(done=12, total=1_200)))
-    view = describe(run, cycle, Estimate(), 0.0)
+    needs = SimpleNamespace(progress=WantsProgress(done=12, total=1_200))
+    view = describe(run, phase, needs, Estimate(), 0.0)
     assert view == View(name="main", fraction=fraction, doing=doing, counts=counts, rate="", left="")
 
 
 def test_describe_rate():
     """While it is busy, an index tells its rate and the time left."""
-    estimate, cycle, run = Estimate(), SimpleNamespace(phase=Phase.PROJECTS), Run(counters(**BUSY))
-    describe(run, cycle, estimate, 0.0)
+    estimate, run = Estimate(), Run(counters(**BUSY))
+    describe(run, Phase.PROJECTS, None, estimate, 0.0)
     run.counters.files_done, run.session.file_bytes = 3, 700
-    view = describe(run, cycle, estimate, 10.0)
+    view = describe(run, Phase.PROJECTS, None, estimate, 10.0)
     assert (view.rate, view.left) == ("20 B/s", "0:10 left")
 
 

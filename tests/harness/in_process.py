@@ -28,7 +28,8 @@ from pypi_simple import ProjectPage
 
 from mirror.config import AuthConfig, Config, IndexConfig, Limits, MirrorSettings, TargetConfig
 from mirror.config.rules import RulesConfig
-from mirror.sync.cycle import record_outcome, run_cycle
+from mirror.sync.cycle import run_cycle
+from mirror.sync.ending import record_outcome
 from mirror.sync.report import Report
 from mirror.sync.work import Cycle, Options
 from mirror.upstream.limits.retry import RetryPolicy
@@ -136,7 +137,7 @@ class Mirror:
         async with self.opened(**options) as cycle:
             report = await run_cycle(cycle)
             code = report.exit_code()
-            await record_outcome(cycle, code)
+            await record_outcome(cycle.holdings, cycle.report, code)
         self.exit_code = int(code)
         return report
 

@@ -93,7 +93,7 @@ async def test_what_has_arrived_is_entered_or_kept_but_never_both(simulator, mir
             page_origin=None,
         )
         work = ProjectWork(run=run, row=row, change=ProjectChange(), closing=None, pending=1000)
-        recorder = Recorder(cycle, Publisher(cycle.holdings))
+        recorder = Recorder(cycle.holdings, Publisher(cycle.holdings))
         handed = []
 
         async def hand_over(number):
@@ -242,7 +242,7 @@ async def test_files_that_wait_for_the_disk_hold_little_memory(simulator, mirror
             page_origin=None,
         )
         work = ProjectWork(run=cycle.runs[0], row=row, change=ProjectChange(), closing=None, pending=len(contents))
-        recorder = Recorder(cycle, Publisher(cycle.holdings))
+        recorder = Recorder(cycle.holdings, Publisher(cycle.holdings))
         waiting = []
         for number, data in enumerate(contents):
             file = ListedFile(filename=f"p-1.{number}.tar.gz", url="http://x/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio.to_thread
 
 from mirror.core.times import utc_text
+from mirror.holdings.holdings import Holdings
 from mirror.state.advisories.advised import (
     AdvisedKind,
     ReportedFile,
@@ -14,18 +15,21 @@ from mirror.state.advisories.advised import (
 from mirror.state.advisories.records import load_advisory_note
 from mirror.state.advisories.vulnerable import VulnerableFile, with_fixed_held
 from mirror.state.advisories.withdrawn import load_withdrawn
-from mirror.sync.report import AdvisoryReport, WithdrawnShown
-from mirror.sync.work import Cycle
+from mirror.state.store import Store
+from mirror.sync.advisories.settings import AdvisorySettings, Judges
+from mirror.sync.report import AdvisoryReport, Report, WithdrawnShown
 from mirror.tree.snapshots import load_channels
 
 _MAX_REPORTED = 100_000
 
 
-async def report_advisories(cycle: Cycle) -> None:
+async def report_advisories(
+    holdings: Holdings, settings: AdvisorySettings, judges: Judges, report: Report
+) -> None:
     """Complete the report by what advisories say of the files that are held or needed."""
-    report, store = cycle.report, cycle.store
-    withdrawn = await load_withdrawn(store, cycle.advisories.sites)
-    channels = await anyio.to_thread.run_sync(load_channels, cycle.holdings.layout)
+    store = holdings.store
+    withdrawn = await load_withdrawn(store, settings.sites)
+    channels = await anyio.to_thread.run_sync(load_channels, holdings.layout)
     report.withdrawn = [
         WithdrawnShown(
             project=one.project,
@@ -36,7 +40,7 @@ async def report_advisories(cycle: Cycle) -> None:
         )
         for one in withdrawn
     ]
-    if cycle.advisories.path is None:
+    if settings.path is None:
         return
     note = await load_advisory_note(store)
     report.advisories = AdvisoryReport(
@@ -44,14 +48,14 @@ async def report_advisories(cycle: Cycle) -> None:
     )
     unjudged = await load_published_advised(store, AdvisedKind.UNJUDGED, limit=_MAX_REPORTED)
     report.not_judged = sorted({one.filename for one in unjudged})
-    report.vulnerable = await _vulnerable(cycle)
+    report.vulnerable = await _vulnerable(store, judges)
 
 
-async def _vulnerable(cycle: Cycle) -> list[VulnerableFile]:
+async def _vulnerable(store: Store, judges: Judges) -> list[VulnerableFile]:
     """Return the files that are held, or needed by a want, and that an advisory names."""
-    found = await load_published_advised(cycle.store, AdvisedKind.VULNERABLE, limit=_MAX_REPORTED)
-    for needed in await load_needed_unpublished(cycle.store):
-        advice = cycle.judges.of(needed.index_name).find(needed.project, needed.filename)
+    found = await load_published_advised(store, AdvisedKind.VULNERABLE, limit=_MAX_REPORTED)
+    for needed in await load_needed_unpublished(store):
+        advice = judges.of(needed.index_name).find(needed.project, needed.filename)
         if advice is not None:
             found.append(
                 ReportedFile(
@@ -62,4 +66,4 @@ async def _vulnerable(cycle: Cycle) -> list[VulnerableFile]:
                     fixed=advice.fixed,
                 )
             )
-    return await with_fixed_held(cycle.store, found)
+    return await with_fixed_held(store, found)

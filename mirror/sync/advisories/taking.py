@@ -23,6 +23,7 @@ from mirror.advisories.database import (
 from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule
 from mirror.core.rules.model import Rules
 from mirror.errors import ConfigError
+from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
 from mirror.state.advisories.records import (
     AdvisoryNote,
@@ -37,7 +38,8 @@ from mirror.state.advisories.records import (
 )
 from mirror.state.store import Store
 from mirror.sync.advisories.settings import Judges
-from mirror.sync.work import Cycle
+from mirror.sync.report import Report
+from mirror.sync.work import Cycle, Options
 
 _log = get_logger(__name__)
 
@@ -75,30 +77,34 @@ async def take_advisories(cycle: Cycle) -> AdvisoryNote | None:
 
     Raises ``ConfigError`` where nothing is at its path and nothing was ever taken.
     """
-    path, note = cycle.advisories.path, await load_advisory_note(cycle.store)
+    settings, store = cycle.terms.advisories, cycle.store
+    path, note = settings.path, await load_advisory_note(store)
     if path is not None:
-        note = await _renew(cycle, path, note)
-    await record_advisory_problem(cycle.store, cycle.report.advisory_problem)
+        note = await _renew(cycle.holdings, cycle.options, cycle.report, path, note)
+    await record_advisory_problem(store, cycle.report.advisory_problem)
     is_blocked = path is not None and note is None
     is_in_force = path is not None and note is not None
-    book = await load_book(cycle.store) if is_in_force else AdvisoryBook({})
+    book = await load_book(store) if is_in_force else AdvisoryBook({})
 
     def rule(rules: Rules) -> AdvisoryRule:
         level, ignored = rules.exclude_vulnerable, rules.ignore_advisories
         return AdvisoryRule(book, level, ignored, is_blocked=is_blocked)
 
-    of_index = {policy.name: rule(policy.rules) for policy in cycle.policies}
-    cycle.judges = Judges(of_index=of_index, others=rule(cycle.advisories.rules), is_ready=True)
+    of_index = {policy.name: rule(policy.rules) for policy in cycle.terms.policies}
+    judges = Judges(of_index=of_index, others=rule(settings.rules), is_ready=True)
+    cycle.course.judges = judges
     for run in cycle.runs:
-        run.advisories = cycle.judges.of(run.name)
+        run.advisories = judges.of(run.name)
     return note
 
 
-async def _renew(cycle: Cycle, path: Path, note: AdvisoryNote | None) -> AdvisoryNote | None:
+async def _renew(
+    holdings: Holdings, options: Options, report: Report, path: Path, note: AdvisoryNote | None
+) -> AdvisoryNote | None:
     """Return which database is in force once that at ``path`` was read."""
-    store, report = cycle.store, cycle.report
+    store = holdings.store
     try:
-        news = await _read(cycle, path, note)
+        news = await _read(store, path, note, may_shrink=options.allow_shrink)
     except DatabaseMissing as exc:
         if note is None:
             raise _nothing_there(str(exc)) from exc
@@ -106,7 +112,7 @@ async def _renew(cycle: Cycle, path: Path, note: AdvisoryNote | None) -> Advisor
     except DatabaseError as exc:
         problem = str(exc)
     else:
-        return await _take(store, path, note, news, now=cycle.clock())
+        return await _take(store, path, note, news, now=holdings.clock())
     in_force = "nothing new comes in" if note is None else "the last judgement stays"
     report.advisory_problem = f"the advisories were not taken, {in_force}: {problem}"
     _log.error("advisories.refused", problem=report.advisory_problem)
@@ -136,14 +142,15 @@ async def _take(
     return taken
 
 
-async def _read(cycle: Cycle, path: Path, note: AdvisoryNote | None) -> _News | None:
+async def _read(
+    store: Store, path: Path, note: AdvisoryNote | None, *, may_shrink: bool
+) -> _News | None:
     """Return the news of the database at ``path``; None where its stamp is the one that is
     known.
     """
-    may_shrink = cycle.options.allow_shrink
 
     def known() -> list[KnownFile]:
-        return anyio.from_thread.run(load_known_files, cycle.store)
+        return anyio.from_thread.run(load_known_files, store)
 
     def read() -> _News | None:
         with open_database(path) as database:

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mirror.core.advisories.judging import Advice
+from mirror.core.advisories.judging import Advice, AdvisoryRule
 from mirror.core.advisories.severity import Severity
 from mirror.core.names import ProjectName
+from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.advisories.advised import (
@@ -38,69 +39,94 @@ from mirror.state.entries.held import load_held
 from mirror.state.entries.pages import load_last_revision
 from mirror.state.entries.removals import RemovalRecord, record_removals
 from mirror.state.listing.sources import load_sources
+from mirror.sync.advisories.settings import AdvisorySettings, Judges
 from mirror.sync.plan import plan_of_cycle
-from mirror.sync.report import PlanItem
-from mirror.sync.work import Cycle
+from mirror.sync.report import PlanItem, Report
+from mirror.sync.work import Cycle, IndexRun, Options
 
 _log = get_logger(__name__)
 
 _AT_ONCE = 200
 
 
-async def judge_by_advisories(cycle: Cycle, publisher: Publisher, note: AdvisoryNote) -> None:
+class JudgedFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The held files, with the judgement by advisories and all that it changes."""
+
+    holdings: Holdings
+    settings: AdvisorySettings
+    judges: Judges
+    options: Options
+    report: Report
+    runs: Sequence[IndexRun]
+
+    @classmethod
+    def of(cls, cycle: Cycle) -> JudgedFiles:
+        """Return those of a cycle that took its advisories."""
+        return cls(
+            holdings=cycle.holdings,
+            settings=cycle.terms.advisories,
+            judges=cycle.course.judges,
+            options=cycle.options,
+            report=cycle.report,
+            runs=cycle.runs,
+        )
+
+
+async def judge_by_advisories(held: JudgedFiles, publisher: Publisher, note: AdvisoryNote) -> None:
     """Judge the files of projects whose advisories changed, or of all after a change of the
     rules.
     """
-    text = cycle.judges.text if cycle.advisories.path is not None else NO_RULES_TEXT
+    text = held.judges.text if held.settings.path is not None else NO_RULES_TEXT
     if note.judged != text:
-        await mark_all_unjudged(cycle.store)
+        await mark_all_unjudged(held.holdings.store)
         note = msgspec.structs.replace(note, judged=text)
-        await record_advisory_note(cycle.store, note)
+        await record_advisory_note(held.holdings.store, note)
     left: set[ProjectName] = set()
-    while names := await load_unjudged_projects(cycle.store):
-        left.update(await _judge(cycle, names, has_news=True))
-    if left and not cycle.options.dry_run:
+    while names := await load_unjudged_projects(held.holdings.store):
+        left.update(await _judge(held, names, has_news=True))
+    if left and not held.options.dry_run:
         names = sorted(left)
         for start in range(0, len(names), 500):
             await publisher.publish(names[start : start + 500], ())
         await publisher.flush()
 
 
-async def judge_new_files(cycle: Cycle) -> None:
+async def judge_new_files(held: JudgedFiles) -> None:
     """Judge the files that came in since the last time: a local build may need a person's look."""
-    note = await load_advisory_note(cycle.store)
-    if note is None or cycle.advisories.path is None or not cycle.judges.is_ready:
+    note = await load_advisory_note(held.holdings.store)
+    if note is None or held.settings.path is None or not held.judges.is_ready:
         return
-    revision = await load_last_revision(cycle.store)
+    revision = await load_last_revision(held.holdings.store)
     if revision == note.judged_revision:
         return
-    names = await load_projects_changed_since(cycle.store, note.judged_revision)
+    names = await load_projects_changed_since(held.holdings.store, note.judged_revision)
     for start in range(0, len(names), _AT_ONCE):
-        await _judge(cycle, names[start : start + _AT_ONCE], has_news=False)
+        await _judge(held, names[start : start + _AT_ONCE], has_news=False)
     done = msgspec.structs.replace(note, judged_revision=revision)
-    await record_advisory_note(cycle.store, done)
+    await record_advisory_note(held.holdings.store, done)
 
 
-async def _judge(cycle: Cycle, names: Sequence[ProjectName], *, has_news: bool) -> set[ProjectName]:
+async def _judge(
+    held: JudgedFiles, names: Sequence[ProjectName], *, has_news: bool
+) -> set[ProjectName]:
     """Judge all files of some projects; return the projects whose pages lose files."""
-    index_of = {source.id: source.name for source in await load_sources(cycle.store)}
-    files = await load_published_names(cycle.store, names)
+    index_of = {source.id: source.name for source in await load_sources(held.holdings.store)}
+    files = await load_published_names(held.holdings.store, names)
     advised: list[AdvisedFile] = []
     leaving: list[PublishedName] = []
     for file in files:
-        found = _judge_file(cycle, index_of[file.source], file)
+        found = _judge_file(held.judges.of(index_of[file.source]), file)
         if found is not None:
             advised.append(found)
             if found.kind is AdvisedKind.WITHDRAWN and file.is_open:
                 leaving.append(file)
     if leaving:
-        await _withdraw(cycle, leaving, index_of)
-    await record_advised(cycle.store, names, advised, has_news=has_news)
+        await _withdraw(held, leaving, index_of)
+    await record_advised(held.holdings.store, names, advised, has_news=has_news)
     return {file.name for file in leaving}
 
 
-def _judge_file(cycle: Cycle, index: str, file: PublishedName) -> AdvisedFile | None:
-    rule = cycle.judges.of(index)
+def _judge_file(rule: AdvisoryRule, file: PublishedName) -> AdvisedFile | None:
     found = rule.find(file.name, file.filename)
     if found is not None and rule.withdraws(file.name, file.filename):
         kind = AdvisedKind.WITHDRAWN
@@ -123,14 +149,17 @@ def _judge_file(cycle: Cycle, index: str, file: PublishedName) -> AdvisedFile | 
     )
 
 
-async def _withdraw(cycle: Cycle, files: Sequence[PublishedName], index_of: dict[int, str]) -> None:
+async def _withdraw(
+    held: JudgedFiles, files: Sequence[PublishedName], index_of: dict[int, str]
+) -> None:
     """Close the rows of published malware."""
+    holdings = held.holdings
     by_project: dict[int, list[PublishedName]] = {}
     for file in files:
         by_project.setdefault(file.project, []).append(file)
-    if cycle.options.dry_run:
-        await _plan(cycle, by_project, index_of)
-    await record_listings(cycle.store, files)
+    if held.options.dry_run:
+        await _plan(held, by_project, index_of)
+    await record_listings(holdings.store, files)
     records = [
         RemovalRecord(
             project=project,
@@ -140,9 +169,9 @@ async def _withdraw(cycle: Cycle, files: Sequence[PublishedName], index_of: dict
         )
         for project, of in by_project.items()
     ]
-    await record_removals(cycle.store, records, cycle=cycle.id, now=cycle.clock())
+    await record_removals(holdings.store, records, cycle=holdings.cycle, now=holdings.clock())
     counts = Counter(index_of[file.source] for file in files)
-    for run in cycle.runs:
+    for run in held.runs:
         run.counters.files_removed += counts[run.name]
     for file in files:
         _log.warning(
@@ -150,22 +179,22 @@ async def _withdraw(cycle: Cycle, files: Sequence[PublishedName], index_of: dict
             index=index_of[file.source],
             project=file.name,
             filename=file.filename,
-            advisories=cycle.judges.of(index_of[file.source]).advised(file.name, [file.filename]),
+            advisories=held.judges.of(index_of[file.source]).advised(file.name, [file.filename]),
         )
 
 
 async def _plan(
-    cycle: Cycle, by_project: dict[int, list[PublishedName]], index_of: dict[int, str]
+    held: JudgedFiles, by_project: dict[int, list[PublishedName]], index_of: dict[int, str]
 ) -> None:
-    held = await load_held(cycle.store, list(by_project))
-    plan_of_cycle(cycle).extend(
+    files_of = await load_held(held.holdings.store, list(by_project))
+    plan_of_cycle(held.report).extend(
         PlanItem(
             index=index_of[file.source],
             project=file.name,
             filename=file.filename,
             action="remove",
-            size=held[project][file.filename].size,
-            sha256=held[project][file.filename].sha256,
+            size=files_of[project][file.filename].size,
+            sha256=files_of[project][file.filename].sha256,
         )
         for project, files in by_project.items()
         for file in files

@@ -8,12 +8,15 @@ ends nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from mirror.core.policy import believable_end
+from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.blobs.prunable import load_cycle_starts
 from mirror.state.entries.removals import RemovalRecord, record_removals
+from mirror.state.store import Store
 from mirror.state.wants.unwanted import (
     UnwantedFile,
     count_left,
@@ -22,20 +25,28 @@ from mirror.state.wants.unwanted import (
     load_ended,
 )
 from mirror.sync.report import PlanItem
-from mirror.sync.work import Cycle, IndexRun
+from mirror.sync.work import CycleWants, IndexRun, Options
 
 _log = get_logger(__name__)
 
 
-async def drain_unwanted(cycle: Cycle, publisher: Publisher, *, keep_s: float) -> None:
+async def drain_unwanted(
+    holdings: Holdings,
+    options: Options,
+    wants: CycleWants,
+    runs: Sequence[IndexRun],
+    publisher: Publisher,
+) -> None:
     """Take the files off the pages whose time has ended."""
-    last_cycle = await _last_ended(cycle, keep_s)
-    for run in cycle.runs:
+    last_cycle = await _last_ended(holdings, options, wants)
+    for run in runs:
         if run.ended is not None or last_cycle is None:
             continue
-        for part in _parts(await _ended(cycle, run, last_cycle)):
+        for part in _parts(await _ended(holdings, run, last_cycle)):
             records = [_record(run, files) for files in part]
-            await record_removals(cycle.store, records, cycle=cycle.id, now=cycle.clock())
+            await record_removals(
+                holdings.store, records, cycle=holdings.cycle, now=holdings.clock()
+            )
             run.counters.files_removed += sum(len(record.filenames) for record in records)
             for record in records:
                 _log.info(
@@ -45,12 +56,14 @@ async def drain_unwanted(cycle: Cycle, publisher: Publisher, *, keep_s: float) -
                     files=record.filenames,
                 )
             await publisher.publish([record.name for record in records], ())
-    await forget_dropped(cycle.store)
+    await forget_dropped(holdings.store)
 
 
-async def plan_unwanted(cycle: Cycle, *, keep_s: float) -> list[PlanItem]:
+async def plan_unwanted(
+    holdings: Holdings, options: Options, wants: CycleWants, runs: Sequence[IndexRun]
+) -> list[PlanItem]:
     """Return the files that ``drain_unwanted`` would remove."""
-    last_cycle = await _last_ended(cycle, keep_s)
+    last_cycle = await _last_ended(holdings, options, wants)
     if last_cycle is None:
         return []
     return [
@@ -62,36 +75,37 @@ async def plan_unwanted(cycle: Cycle, *, keep_s: float) -> list[PlanItem]:
             size=file.size,
             sha256=file.sha256,
         )
-        for run in cycle.runs
+        for run in runs
         if run.ended is None
-        for file in await _ended(cycle, run, last_cycle)
+        for file in await _ended(holdings, run, last_cycle)
     ]
 
 
-async def count_unwanted_of(cycle: Cycle) -> None:
+async def count_unwanted_of(store: Store, runs: Sequence[IndexRun]) -> None:
     """Enter the number of unwanted files of each index into the report."""
-    for run in cycle.runs:
-        run.counters.files_unwanted = (await count_unwanted(cycle.store, run.source.id)).files
+    for run in runs:
+        run.counters.files_unwanted = (await count_unwanted(store, run.source.id)).files
 
 
-async def _last_ended(cycle: Cycle, keep_s: float) -> int | None:
+async def _last_ended(holdings: Holdings, options: Options, wants: CycleWants) -> int | None:
     """Return the newest cycle whose dropped files may leave now."""
-    if cycle.needs is None or cycle.options.is_narrowed:
+    if wants.needs is None or options.is_narrowed:
         return None
-    starts = await load_cycle_starts(cycle.store)
-    cutoff, newer = believable_end([at for _, at in starts], now=cycle.clock(), keep_s=keep_s)
+    starts = await load_cycle_starts(holdings.store)
+    keep_s = wants.keep_unwanted_s
+    cutoff, newer = believable_end([at for _, at in starts], now=holdings.clock(), keep_s=keep_s)
     if cutoff is None:
         return None
     ended = [number for number, at in starts[newer:] if at <= cutoff]
     return max(ended, default=None)
 
 
-async def _ended(cycle: Cycle, run: IndexRun, last_cycle: int) -> list[UnwantedFile]:
-    left, published = await count_left(cycle.store, run.source.id, cycle.clock())
+async def _ended(holdings: Holdings, run: IndexRun, last_cycle: int) -> list[UnwantedFile]:
+    left, published = await count_left(holdings.store, run.source.id, holdings.clock())
     allowed = max(1, math.floor((published + left) * run.max_shrink)) - left
     if allowed <= 0:
         return []
-    return await load_ended(cycle.store, run.source.id, last_cycle=last_cycle, limit=allowed)
+    return await load_ended(holdings.store, run.source.id, last_cycle=last_cycle, limit=allowed)
 
 
 def _parts(files: list[UnwantedFile]) -> list[list[list[UnwantedFile]]]:

@@ -28,8 +28,9 @@ from mirror.errors import (
     TooLarge,
     Withheld,
 )
+from mirror.holdings.holdings import Holdings
 from mirror.sync.fetch_keys import staging_key
-from mirror.sync.work import Cycle, IndexRun
+from mirror.sync.work import CycleWants, IndexRun
 from mirror.tree.atomic import Buffer
 from mirror.tree.needed.metadata import (
     MetadataUnreadable,
@@ -50,9 +51,9 @@ T = TypeVar("T")
 class MetadataReader:
     """The metadata of the files that one cycle's resolutions ask for."""
 
-    def __init__(self, cycle: Cycle, runs: Mapping[str, IndexRun]) -> None:
-        self._cycle, self._runs = cycle, runs
-        self._held = tree_opener(cycle.holdings.layout, cycle.holdings.client)
+    def __init__(self, holdings: Holdings, wants: CycleWants, runs: Mapping[str, IndexRun]) -> None:
+        self._files, self._wants, self._runs = holdings.files, wants, runs
+        self._held = tree_opener(holdings.layout, holdings.client)
         self._in_memory: dict[str, bytes] = {}
 
     async def read(self, project: ProjectName, offer: Offer) -> bytes:
@@ -72,7 +73,7 @@ class MetadataReader:
 
         Raises ``MetadataRefused``, ``MirrorError``.
         """
-        files, filename = self._cycle.files, offer.file.filename
+        files, filename = self._files, offer.file.filename
         limit = files.metadata_limit_bytes
         if offer.held is not None:
             try:
@@ -109,7 +110,7 @@ class MetadataReader:
         return True
 
     async def _of_held(self, sha256: Sha256, offer: Offer) -> bytes:
-        files, filename = self._cycle.files, offer.file.filename
+        files, filename = self._files, offer.file.filename
         try:
             return await anyio.to_thread.run_sync(
                 read_held_metadata, self._held, sha256, filename, files.metadata_limit_bytes
@@ -119,7 +120,7 @@ class MetadataReader:
 
     async def _ask(self, project: ProjectName, offer: Offer) -> bytes:
         run, file = self._runs[offer.index], offer.file
-        limit = self._cycle.files.metadata_limit_bytes
+        limit = self._files.metadata_limit_bytes
         if file.metadata is not None and is_wheel(file.filename):
             url = f"{file.url}.metadata"
             # where it is advertised and not there, as some indexes do for all files: the wheel's
@@ -150,7 +151,7 @@ class MetadataReader:
         """Fetch the file into staging, where it is found again if it is chosen, and read it
         there.
         """
-        file, files = offer.file, self._cycle.scratch or self._cycle.files
+        file, files = offer.file, self._wants.scratch or self._files
         request = FileRequest(
             filename=file.filename,
             url=file.url,
@@ -171,15 +172,15 @@ class MetadataReader:
             await staged.keep()
 
     async def _load(self, key: str, offer: Offer) -> bytes | None:
-        listings = self._cycle.listings
+        listings = self._wants.listings
         if listings is None or strongest_digest(offer.file.digests) is None:
             return None
         return await anyio.to_thread.run_sync(listings.cache.load, _KIND, key)
 
     async def _save(self, key: str, offer: Offer, data: bytes) -> None:
         # Without a strong digest another file may have the same name tomorrow.
-        if self._cycle.listings is not None and strongest_digest(offer.file.digests) is not None:
-            await anyio.to_thread.run_sync(self._cycle.listings.cache.save, _KIND, key, data)
+        if self._wants.listings is not None and strongest_digest(offer.file.digests) is not None:
+            await anyio.to_thread.run_sync(self._wants.listings.cache.save, _KIND, key, data)
 
 
 @contextlib.contextmanager

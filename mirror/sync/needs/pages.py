@@ -28,6 +28,7 @@ from mirror.errors import MirrorError, Reason, StateError, TreeError, Unavailabl
 from mirror.logs import get_logger
 from mirror.state.entries.held import load_held
 from mirror.state.listing.due import Due, ProjectRow, load_due
+from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.deferred import DeferredName, load_deferred_names
 from mirror.state.missing.ledger import FailureRow, load_project_failures
 from mirror.state.wants.needs import NamedRow, load_named
@@ -35,7 +36,7 @@ from mirror.sync.needs.metadata import MetadataReader
 from mirror.sync.pages.crawl import fetch_page
 from mirror.sync.pages.echoes import without_own_secrets
 from mirror.sync.pages.ruling import facts_of
-from mirror.sync.work import Cycle, EarlyLook, IndexRun
+from mirror.sync.work import EarlyLook, IndexRun, PageScope
 from mirror.upstream.index import Unchanged
 from mirror.workers.concurrency import work_through
 
@@ -52,12 +53,16 @@ class CyclePages:
 
     def __init__(
         self,
-        cycle: Cycle,
+        scope: PageScope,
+        sources: Sequence[SourceRow],
         dues: Sequence[tuple[IndexRun, Due]],
         resting: Sequence[tuple[IndexRun, Due]] = (),
     ) -> None:
-        """``resting``: indexes that this cycle does not read; only unknown pages are asked for."""
-        self._cycle = cycle
+        """``sources``: each configured index, in their order.
+
+        ``resting``: indexes that this cycle does not read; only unknown pages are asked for.
+        """
+        self._scope, self._holdings, self._sources = scope, scope.holdings, sources
         ordered = sorted([*dues, *resting], key=lambda pair: pair[0].source.position)
         self._dues = {run.source.id: (run, due) for run, due in ordered}
         self._resting = {run.name for run, _ in resting}
@@ -68,7 +73,9 @@ class CyclePages:
         self._kept_files = 0
         self._waiting: dict[tuple[int, ProjectName], list[list[str]]] = {}
         """The files that a rule keeps out for now, of each project that this cycle has judged."""
-        self._metadata = MetadataReader(cycle, {run.name: run for run, _ in ordered})
+        self._metadata = MetadataReader(
+            scope.holdings, scope.wants, {run.name: run for run, _ in ordered}
+        )
 
     async def see(self, names: Collection[ProjectName]) -> None:
         """Ask for the pages of some projects, several at the same time."""
@@ -85,7 +92,7 @@ class CyclePages:
             await event.wait()
 
     async def _see_all(self, names: Sequence[ProjectName]) -> None:
-        for row in await load_named(self._cycle.store, names):
+        for row in await load_named(self._holdings.store, names):
             self._named.setdefault(row.name, {})[row.source] = row
         async with anyio.create_task_group() as tasks:
             for run, due in self._dues.values():
@@ -105,7 +112,9 @@ class CyclePages:
                 now=math.inf,
                 is_needed=False,
             )
-            rows += [row async for chunk in load_due(self._cycle.store, narrowed) for row in chunk]
+            rows += [
+                row async for chunk in load_due(self._holdings.store, narrowed) for row in chunk
+            ]
         for row in rows:
             self._rows[run.source.id, row.name] = row
         waiting = iter([row for row in rows if row.name not in run.looked])
@@ -122,8 +131,8 @@ class CyclePages:
         await work_through(next_row, look, run.page_width)
 
     async def _ask(self, run: IndexRun, due: Due, row: ProjectRow) -> EarlyLook:
-        cycle, links = self._cycle, self._cycle.store.links_of(run.source.id)
-        known = None if cycle.options.full or row.needs_page else row.validators
+        links = self._holdings.store.links_of(run.source.id)
+        known = None if self._scope.options.full or row.needs_page else row.validators
         page = await self._load(run, row.name, known)
         if page is None:
             known = None
@@ -152,11 +161,10 @@ class CyclePages:
             origin = row.page_origin if look is None else look.origin
             return EarlyLook(validators=validators, origin=origin, page=self._kept(page))
         fresh = without_own_secrets(look.page)
-        assert cycle.listings is not None
+        listings = self._scope.wants.listings
+        assert listings is not None
         assert look.validators.digest is not None
-        is_kept = await cycle.listings.save(
-            run.name, row.name, look.validators.digest, fresh, links
-        )
+        is_kept = await listings.save(run.name, row.name, look.validators.digest, fresh, links)
         kept = self._kept(fresh) if is_kept else fresh
         return EarlyLook(validators=look.validators, origin=look.origin, page=kept)
 
@@ -170,10 +178,10 @@ class CyclePages:
     async def _load(
         self, run: IndexRun, name: ProjectName, known: Validators | None
     ) -> ProjectPage | None:
-        if known is None or known.digest is None or self._cycle.listings is None:
+        if known is None or known.digest is None or self._scope.wants.listings is None:
             return None
-        links = self._cycle.store.links_of(run.source.id)
-        return await self._cycle.listings.load(run.name, name, known.digest, links)
+        links = self._holdings.store.links_of(run.source.id)
+        return await self._scope.wants.listings.load(run.name, name, known.digest, links)
 
     # -- listings ---------------------------------------------------------------------------------
 
@@ -249,10 +257,10 @@ class CyclePages:
 
         Raises ``Unavailable`` where that is unknown.
         """
-        cycle, named = self._cycle, self._named.get(project, {})
-        overlays = {policy.name for policy in cycle.policies[1:] if policy.overlay}
+        terms, named = self._scope.terms, self._named.get(project, {})
+        overlays = {policy.name for policy in terms.policies[1:] if policy.overlay}
         found: list[int] = []
-        for source in cycle.sources:
+        for source in self._sources:
             if found and not (source.name in overlays and source.id in named):
                 continue
             if source.id in named:
@@ -262,7 +270,7 @@ class CyclePages:
                 if run.ended is not None:
                     raise run.ended
                 found.append(source.id)
-            elif source.root_read is None or source.selection != cycle.root_digests[source.name]:
+            elif source.root_read is None or source.selection != terms.root_digests[source.name]:
                 raise self._unknown(source.name, project)
         return found
 
@@ -298,7 +306,7 @@ class CyclePages:
         early, row = self._early(run, project)
         if early is None or row is None:  # missing in one look at the root only
             identifier = self._named[project][run.source.id].id
-            held = (await load_held(self._cycle.store, [identifier]))[identifier]
+            held = (await load_held(self._holdings.store, [identifier]))[identifier]
             return [_published(run, one) for one in held.values()], {}
         if early.error is not None:
             if _is_withdrawal(early.error):
@@ -311,11 +319,11 @@ class CyclePages:
             )
         if row.withdrawn or page.meta.status == "quarantined":
             return None
-        held = (await load_held(self._cycle.store, [row.id]))[
+        held = (await load_held(self._holdings.store, [row.id]))[
             row.id
         ]  # a download may have ended since
         digests = {name: one.sha256 for name, one in held.items()}
-        facts = await facts_of(self._cycle, run, row, page, held, by_wants=True)
+        facts = await facts_of(self._scope, run, row, page, held, by_wants=True)
         selected = run.selection.select(page, digests, claimed, owners, facts)
         ledger = await self._ledger(run, row)
         left_out = dict(selected.left_out)
@@ -344,7 +352,7 @@ class CyclePages:
         Where another index says ``always``, the resolver takes pre-releases of all: those of this
         index are then shown only where it lists no other version.
         """
-        others = [policy.rules.pre_releases for policy in self._cycle.policies]
+        others = [policy.rules.pre_releases for policy in self._scope.terms.policies]
         own = run.selection.policy.rules.pre_releases
         if Admitted.ALWAYS not in others or own is Admitted.ALWAYS:
             return list(files.values()), []
@@ -364,9 +372,9 @@ class CyclePages:
         if page is None:
             return []
         listed = {file.filename for file in page.files} | {refused.name for refused in page.refused}
-        needs = self._cycle.needs
+        needs = self._scope.wants.needs
         wanted = needs.files_of(run.name, project) if needs is not None else None
-        held = (await load_held(self._cycle.store, [row.id]))[row.id]
+        held = (await load_held(self._holdings.store, [row.id]))[row.id]
         return [name for name in held if name not in listed and (wanted is None or name in wanted)]
 
     async def _files_that_wait(self, run: IndexRun, row: ProjectRow) -> list[list[str]]:
@@ -377,8 +385,8 @@ class CyclePages:
             return []
         if (judged := self._waiting.get((run.source.id, row.name))) is not None:
             return judged
-        now = self._cycle.judged_at
-        waiting = await load_deferred_names(self._cycle.store, row.id)
+        now = self._scope.terms.judged_at
+        waiting = await load_deferred_names(self._holdings.store, row.id)
         # By the advisories that are in force now: they may be newer than that judgement.
         names = [one.filename for one in waiting if one.rule == EXCLUDE_VULNERABLE]
         advised = run.advisories.advised(row.name, names)
@@ -386,7 +394,7 @@ class CyclePages:
 
     async def _ledger(self, run: IndexRun, row: ProjectRow) -> dict[str, FailureRow]:
         # loaded each time: a download may have failed since the page was read
-        return await load_project_failures(self._cycle.store, run.source.id, row.name)
+        return await load_project_failures(self._holdings.store, run.source.id, row.name)
 
     # -- metadata ---------------------------------------------------------------------------------
 

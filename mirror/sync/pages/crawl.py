@@ -43,6 +43,7 @@ from mirror.errors import (
     lacks_threads,
     shown_text,
 )
+from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
 from mirror.state.entries.claims import OwnerClaims, load_owner_claims
 from mirror.state.entries.held import HeldBlob, load_blobs, load_held
@@ -57,6 +58,7 @@ from mirror.state.listing.sources import (
 )
 from mirror.state.missing.ledger import Failure, FailureRow, load_project_failures
 from mirror.state.missing.left_out import left_out_rows, load_left_out
+from mirror.state.store import Store
 from mirror.sync.pages.echoes import without_own_secrets
 from mirror.sync.pages.page_batches import PageBatches, PageResult
 from mirror.sync.pages.ruling import (
@@ -66,11 +68,13 @@ from mirror.sync.pages.ruling import (
     judge_again,
     sights_of,
 )
+from mirror.sync.report import Report
 from mirror.sync.work import (
-    Cycle,
     FileWorkers,
     IndexRun,
     Job,
+    Options,
+    PageScope,
     PendingRemoval,
     ProjectWork,
     asked_wait_s,
@@ -109,7 +113,9 @@ MAX_FRUITLESS = 2
 Deliver = Callable[[ProjectWork], Awaitable[None]]
 
 
-async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
+async def look_at_root(
+    holdings: Holdings, options: Options, report: Report, run: IndexRun
+) -> RootChange:
     """Read the root page and bring the listing up to date.
 
     Raises ``UpstreamError`` where it can't be read.
@@ -121,17 +127,20 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
             page=page, validators=Validators(digest=run.selection.root_digest)
         )
     else:
-        is_known = run.source.selection == run.selection.root_digest and not cycle.options.full
+        is_known = run.source.selection == run.selection.root_digest and not options.full
         look = await run.client.fetch_root(run.source.validators if is_known else None)
         # Before its listing is used: a reading without the credential must never confirm an
         # absence.
-        await record_identity(cycle.store, run.source, had_credential=run.session.had_credential)
+        await record_identity(holdings.store, run.source, had_credential=run.session.had_credential)
     if isinstance(look, Read):
-        listed, listing = len(look.page.projects), _with_kept_addresses(cycle, run, look.page)
+        listed, listing = (
+            len(look.page.projects),
+            _with_kept_addresses(holdings.store, run, look.page),
+        )
         is_whole, run.is_root_cut = look.page.is_whole, look.page.is_cut
         if not run.is_root_cut:
             run.unlisted = frozenset(
-                name for name in cycle.options.projects if name not in listing.projects
+                name for name in options.projects if name not in listing.projects
             )
         if not listed:
             raise BadPage(
@@ -142,26 +151,26 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
         listed, listing, is_whole = run.source.listed, None, True
     run.counters.projects_listed = listed
     change = await record_root(
-        cycle.store,
+        holdings.store,
         run.source,
-        cycle=cycle.id,
+        cycle=holdings.cycle,
         listing=listing,
         wants=run.selection.wants_project,
-        only=cycle.options.projects,
+        only=options.projects,
         is_whole=is_whole,
     )
     if _went_back(run.source.validators, look.validators):
         _log.warning("root.serial_went_back", index=run.name)
-        await forget_serials(cycle.store, run.source)
+        await forget_serials(holdings.store, run.source)
     if run.is_root_cut:
-        await forget_root_validators(cycle.store, run.source)
-    elif not cycle.options.projects:
+        await forget_root_validators(holdings.store, run.source)
+    elif not options.projects:
         validators = look.validators if is_whole else Validators()
         await record_root_read(
-            cycle.store,
+            holdings.store,
             run.source,
             validators,
-            cycle=cycle.id,
+            cycle=holdings.cycle,
             selection=run.selection.root_digest,
             listed=listed,
             page_origin=look.origin,
@@ -169,15 +178,15 @@ async def look_at_root(cycle: Cycle, run: IndexRun) -> RootChange:
             unread=(look.page.unread, look.page.unread_names) if isinstance(look, Read) else None,
         )
         if run.source.root_read is not None:
-            _tell_origin(cycle, run, None, before=run.source.page_origin, after=look.origin)
+            _tell_origin(report, run, None, before=run.source.page_origin, after=look.origin)
     return change
 
 
-def _with_kept_addresses(cycle: Cycle, run: IndexRun, page: RootPage) -> RootPage:
+def _with_kept_addresses(store: Store, run: IndexRun, page: RootPage) -> RootPage:
     """Return a root whose addresses the state may keep: relative to an index's URL that is a
     secret.
     """
-    links = cycle.store.links.get(run.source.id)
+    links = store.links.get(run.source.id)
     if links is None or links.secret_root is None or not page.addresses:
         return page
     root = links.secret_root
@@ -201,7 +210,7 @@ def _log_oddities(run: IndexRun, page: RootPage) -> None:
 
 
 def _tell_origin(
-    cycle: Cycle,
+    report: Report,
     run: IndexRun,
     project: ProjectName | None,
     *,
@@ -218,7 +227,7 @@ def _tell_origin(
         "from": before or own,
         "to": after or own,
     }
-    cycle.report.events.append(event if project is None else {**event, "project": project})
+    report.events.append(event if project is None else {**event, "project": project})
     _log.warning(
         "page.origin_changed",
         index=run.name,
@@ -234,14 +243,14 @@ def _went_back(previous: Validators | None, current: Validators) -> bool:
 
 
 async def crawl(
-    cycle: Cycle, run: IndexRun, due: Due, workers: FileWorkers | None, deliver: Deliver
+    scope: PageScope, run: IndexRun, due: Due, workers: FileWorkers | None, deliver: Deliver
 ) -> None:
     """Read every page that is due, and deliver the work that it asks for.
 
     Many pages are read by the workers, if there are any.
     """
-    rows = load_due(cycle.store, due)
-    crawler = _Crawler(cycle, run, due, deliver)
+    rows = load_due(scope.holdings.store, due)
+    crawler = _Crawler(scope, run, due, deliver)
     pages = len(due.only) or run.counters.projects_due
     if workers is not None and are_worthwhile(pages=pages) and await _can_read(workers, run):
         await PageBatches(run, workers, crawler).look_at_all(rows)
@@ -266,7 +275,7 @@ async def _can_read(workers: FileWorkers, run: IndexRun) -> bool:
         return False
 
 
-async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> None:
+async def reread(scope: PageScope, run: IndexRun, due: Due, deliver: Deliver) -> None:
     """Read some pages again without validators: a retry from the ledger, or an expired link, found
     them outdated.
 
@@ -291,13 +300,13 @@ async def reread(cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver) -> Non
         work.has_placed = work.row.name in placed
         await deliver(work)
 
-    crawler = _Crawler(cycle, run, due, deliver_again, is_reread=True)
+    crawler = _Crawler(scope, run, due, deliver_again, is_reread=True)
     for start in range(0, len(names), 500):
         narrowed = msgspec.structs.replace(
             due, only=tuple(names[start : start + 500]), trust_serials=False
         )
         await work_through(
-            _Rows(load_due(cycle.store, narrowed)).next, crawler.look, run.page_width
+            _Rows(load_due(scope.holdings.store, narrowed)).next, crawler.look, run.page_width
         )
 
 
@@ -325,9 +334,16 @@ class _Crawler:
     """Reads single pages of one index."""
 
     def __init__(
-        self, cycle: Cycle, run: IndexRun, due: Due, deliver: Deliver, *, is_reread: bool = False
+        self,
+        scope: PageScope,
+        run: IndexRun,
+        due: Due,
+        deliver: Deliver,
+        *,
+        is_reread: bool = False,
     ) -> None:
-        self._cycle, self._run, self._due, self._deliver = cycle, run, due, deliver
+        self._scope, self._run, self._due, self._deliver = scope, run, due, deliver
+        self._holdings = scope.holdings
         self._is_reread = is_reread
         self.refusal: AccessDenied | None = None
         """The last page that the index itself refused."""
@@ -336,7 +352,7 @@ class _Crawler:
         """Return the validators with which a project's page is asked for."""
         is_of_use = (
             row.selection == self._selection_of(row)
-            and not self._cycle.options.full
+            and not self._scope.options.full
             and not self._is_reread
         )
         return row.validators if is_of_use and not row.needs_page else None
@@ -352,14 +368,14 @@ class _Crawler:
     def _selection_of(self, row: ProjectRow) -> str:
         """Return the digest of all that decides which files of a page are wanted."""
         needed = self._needed(row)
-        if needed is None and self._due.judges_wanted and self._cycle.needs is not None:
-            needed = self._cycle.needs.wanted_of(self._run.name, row.name) or None
+        if needed is None and self._due.judges_wanted and self._scope.wants.needs is not None:
+            needed = self._scope.wants.needs.wanted_of(self._run.name, row.name) or None
         return (
             self._due.selection if needed is None else digest_of_needed(self._due.selection, needed)
         )
 
     def _needed(self, row: ProjectRow) -> frozenset[str] | None:
-        needs = self._cycle.needs
+        needs = self._scope.wants.needs
         return None if needs is None else needs.files_of(self._run.name, row.name)
 
     def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
@@ -418,7 +434,7 @@ class _Crawler:
     async def _note_identity(self) -> None:
         """Record how the index was read: there is no root whose reading would record it."""
         run, had_credential = self._run, self._run.session.had_credential
-        await record_identity(self._cycle.store, run.source, had_credential=had_credential)
+        await record_identity(self._holdings.store, run.source, had_credential=had_credential)
         run.source = msgspec.structs.replace(run.source, had_credential=had_credential)
 
     async def _judge(
@@ -443,7 +459,9 @@ class _Crawler:
                 return None
             look = fetched
         if row.selection is not None:  # it was read before
-            _tell_origin(self._cycle, run, row.name, before=row.page_origin, after=look.origin)
+            _tell_origin(
+                self._scope.report, run, row.name, before=row.page_origin, after=look.origin
+            )
         if isinstance(look, Read):
             return await self._judge_page(row, look)
         return await self._judge_unchanged(row, look, known)
@@ -458,9 +476,9 @@ class _Crawler:
         assert early.validators is not None
         if known is not None and early.validators.digest == known.digest:
             return Unchanged(validators=early.validators, origin=early.origin)
-        page, listings = early.page, self._cycle.listings
+        page, listings = early.page, self._scope.wants.listings
         if page is None and listings is not None and early.validators.digest is not None:
-            links = self._cycle.store.links_of(run.source.id)
+            links = self._holdings.store.links_of(run.source.id)
             page = await listings.load(run.name, row.name, early.validators.digest, links)
         if page is None:
             del run.looked[row.name]  # lost from the cache: it is asked for again
@@ -481,11 +499,11 @@ class _Crawler:
             if validators == known and look.origin == row.page_origin:
                 return None
             return self._work(row, ProjectChange(), closing)
-        held = (await load_held(self._cycle.store, [row.id]))[row.id]
-        change = diff_unchanged(held, cycle=self._cycle.id)
+        held = (await load_held(self._holdings.store, [row.id]))[row.id]
+        change = diff_unchanged(held, cycle=self._holdings.cycle)
         work = self._work(row, change, closing)
         ledger = (
-            await load_project_failures(self._cycle.store, self._run.source.id, row.name)
+            await load_project_failures(self._holdings.store, self._run.source.id, row.name)
             if row.has_failures
             else {}
         )
@@ -511,7 +529,7 @@ class _Crawler:
         self, work: ProjectWork, held: Mapping[str, HeldFile], ledger: Mapping[str, FailureRow]
     ) -> list[Removal]:
         """Judge deferred files again, from the state; return the removals that follow."""
-        released = await judge_again(self._cycle, self._run, work.row, held, ledger)
+        released = await judge_again(self._scope, self._run, work.row, held, ledger)
         if released is None:
             return []
         needed = self._needed(work.row)
@@ -544,12 +562,12 @@ class _Crawler:
         """
         if self._run.selection.too_large(file):
             return f"{file.size} bytes are listed, more than limits.file-size allows"
-        room = self._cycle.room.limit_bytes
+        room = self._scope.room.limit_bytes
         if room is not None and file.size is not None and file.size > room:
             return f"{file.size} bytes are listed, more than mirror.staging-size allows ({room})"
         if file.size is None or file.size < _LARGE_BYTES:
             return ""
-        disk = await anyio.to_thread.run_sync(self._cycle.files.disk_bytes)
+        disk = await anyio.to_thread.run_sync(self._holdings.files.disk_bytes)
         if disk is None or disk >= file.size:
             return ""
         return (
@@ -558,12 +576,12 @@ class _Crawler:
         )
 
     async def _judge_page(self, row: ProjectRow, look: Read[ProjectPage]) -> ProjectWork:
-        cycle, run, page = self._cycle, self._run, without_own_secrets(look.page)
-        held = (await load_held(cycle.store, [row.id]))[row.id] if row.has_entries else {}
+        holdings, run, page = self._holdings, self._run, without_own_secrets(look.page)
+        held = (await load_held(holdings.store, [row.id]))[row.id] if row.has_entries else {}
         claims = OwnerClaims()
         if self._due.is_overlay:
-            claims = await load_owner_claims(cycle.store, row.name, run.source.position)
-        facts = await facts_of(cycle, run, row, page, held)
+            claims = await load_owner_claims(holdings.store, row.name, run.source.position)
+        facts = await facts_of(self._scope, run, row, page, held)
         selected = run.selection.select(
             page, {f: h.sha256 for f, h in held.items()}, claims.names, claims.owners, facts
         )
@@ -586,7 +604,7 @@ class _Crawler:
                 page,
                 selected,
                 held,
-                cycle=cycle.id,
+                cycle=holdings.cycle,
                 old_meta=row.meta,
                 keep_replaced=run.selection.policy.keep_replaced,
                 unwanted=unwanted,
@@ -612,7 +630,7 @@ class _Crawler:
         if selected.sights:
             work.sights, work.sighted = selected.sights, sights_of(page)
         ledger = (
-            await load_project_failures(cycle.store, run.source.id, row.name)
+            await load_project_failures(holdings.store, run.source.id, row.name)
             if row.has_failures
             else {}
         )
@@ -632,7 +650,7 @@ class _Crawler:
         foreign = [name for name, rule in selected.left_out.items() if rule == FOREIGN_NAME]
         if not foreign:
             return
-        known = {x.rule: x for x in await load_left_out(self._cycle.store, row.id)}.get(
+        known = {x.rule: x for x in await load_left_out(self._holdings.store, row.id)}.get(
             FOREIGN_NAME
         )
         if (
@@ -727,7 +745,7 @@ class _Crawler:
         """The index withdrew the project: its files leave the pages in this cycle, the blobs stay
         aside.
         """
-        held = (await load_held(self._cycle.store, [row.id]))[row.id]
+        held = (await load_held(self._holdings.store, [row.id]))[row.id]
         meta = ProjectMeta(
             status="quarantined", status_reason=f"withdrawn by the index: {error.code}"
         )
@@ -736,7 +754,7 @@ class _Crawler:
         work = self._work(row, change, None)
         if row.has_failures:
             work.closed = tuple(
-                await load_project_failures(self._cycle.store, self._run.source.id, row.name)
+                await load_project_failures(self._holdings.store, self._run.source.id, row.name)
             )
         self._plan_removal(work, removals, withdrawn=error.code)
         return work
@@ -822,9 +840,11 @@ async def fetch_page(
     return look
 
 
-async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, HeldBlob]:
+async def adopt_held(
+    holdings: Holdings, work: ProjectWork, *, has_blobs: bool
+) -> dict[str, HeldBlob]:
     """Return which of the jobs need no download, by filename, since their blob is held."""
-    if not cycle.has_blobs:
+    if not has_blobs:
         return {}
     listed = {
         job.file.filename: dict(job.file.digests)
@@ -833,7 +853,7 @@ async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, HeldBlob]:
     }
     wanted = {(digests["sha256"], filename) for filename, digests in listed.items()}
     found = (
-        {name: held for (_sha, name), held in (await load_blobs(cycle.store, wanted)).items()}
+        {name: held for (_sha, name), held in (await load_blobs(holdings.store, wanted)).items()}
         if wanted
         else {}
     )
@@ -841,7 +861,9 @@ async def adopt_held(cycle: Cycle, work: ProjectWork) -> dict[str, HeldBlob]:
     for filename, held in found.items():
         digests = listed[filename]
         others = tuple(pair for pair in digests_to_compare(digests.items()) if pair[0] != "sha256")
-        if not others or await has_digests(cycle, Sha256(digests["sha256"]), filename, others):
+        if not others or await has_digests(
+            holdings.files, Sha256(digests["sha256"]), filename, others
+        ):
             adopted[filename] = held
     return adopted
 

@@ -5,6 +5,7 @@ Nothing is probed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,7 +22,9 @@ from mirror.errors import (
     although_listed,
 )
 from mirror.state.missing.ledger import reword_missing_pages
-from mirror.sync.work import Cycle, IndexRun
+from mirror.state.store import Store
+from mirror.sync.report import Report
+from mirror.sync.work import IndexRun, Options
 
 WITHOUT_SIMPLE: Final = "its url is without …/simple/, with which most indexes end: check it"
 
@@ -46,26 +49,28 @@ def add_hint(error: MirrorError, url: str) -> MirrorError:
     return error
 
 
-async def ask_for_address(cycle: Cycle) -> None:
+async def ask_for_address(
+    store: Store, options: Options, report: Report, runs: Sequence[IndexRun]
+) -> None:
     """Where each page of an index is missing, ask whether its URL is right, in the ledger and in
     the report.
     """
-    for run in cycle.runs:
-        if not _misses_all(cycle, run):
+    for run in runs:
+        if not _misses_all(options, run):
             continue
-        cycle.report.events.append({"event": "all-pages-missing", "index": run.name})
+        report.events.append({"event": "all-pages-missing", "index": run.name})
         lister = THE_CONFIGURATION if run.selection.policy.listed_by_config else THE_INDEX
         before = although_listed(lister)
         after = _ASKED_OF_CONFIGURATION if lister == THE_CONFIGURATION else _ASKED
-        await reword_missing_pages(cycle.store, run.source.id, before, after)
-        cycle.report.failures = [
+        await reword_missing_pages(store, run.source.id, before, after)
+        report.failures = [
             msgspec.structs.replace(shown, detail=shown.detail.replace(before, after))
             if (shown.index, shown.filename, shown.reason) == (run.name, None, Reason.NOT_FOUND)
             else shown
-            for shown in cycle.report.failures
+            for shown in report.failures
         ]
 
 
-def _misses_all(cycle: Cycle, run: IndexRun) -> bool:
-    is_whole = run.ended is None and not cycle.options.projects
+def _misses_all(options: Options, run: IndexRun) -> bool:
+    is_whole = run.ended is None and not options.projects
     return is_whole and 0 < run.pages_missing == run.counters.projects_checked

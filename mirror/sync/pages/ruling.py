@@ -6,7 +6,7 @@ whole page decides was decided when it was read, and is kept with the file.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import anyio.to_thread
 import msgspec
@@ -18,6 +18,7 @@ from mirror.core.policy import Deferral, deferrals
 from mirror.core.rules.judge import RuleFacts, Sight, sight_of
 from mirror.core.rules.model import NEWEST, NO_RULES, RULE_KEYS
 from mirror.core.times import utc_text
+from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
 from mirror.state.listing.due import ProjectRow
 from mirror.state.missing.deferred import (
@@ -30,8 +31,9 @@ from mirror.state.missing.deferred import (
 )
 from mirror.state.missing.ledger import FailureRow
 from mirror.state.missing.left_out import LeftOutRows, count_left_out, judged_again, load_left_out
-from mirror.sync.report import nothing_admitted
-from mirror.sync.work import Cycle, IndexRun
+from mirror.state.store import Store
+from mirror.sync.report import Report, nothing_admitted
+from mirror.sync.work import IndexRun, PageScope
 
 _log = get_logger(__name__)
 
@@ -54,7 +56,7 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def facts_of(
-    cycle: Cycle,
+    scope: PageScope,
     run: IndexRun,
     row: ProjectRow,
     page: ProjectPage,
@@ -71,32 +73,32 @@ async def facts_of(
         return None
     names = [file.filename for file in page.files]
     facts = RuleFacts(
-        now=cycle.judged_at,
+        now=scope.terms.judged_at,
         held=held.keys(),
-        needed=None if by_wants else _needed(cycle, run, row),
+        needed=None if by_wants else _needed(scope, run, row),
         listed=names,
         advised=run.advisories.advised(page.name, names),
     )
-    if not book.is_dated or not cycle.has_sights:
+    if not book.is_dated or not scope.terms.has_sights:
         return facts  # nothing was ever held: nothing has a first sight, and no name is known
     return msgspec.structs.replace(
         facts,
-        sights=await load_sights(cycle.store, row.id),
-        known=await load_published_names(cycle.store, row.id) | held.keys(),
-        replaced=await _replaced(cycle, run, page, held),
+        sights=await load_sights(scope.holdings.store, row.id),
+        known=await load_published_names(scope.holdings.store, row.id) | held.keys(),
+        replaced=await _replaced(scope, run, page, held),
     )
 
 
-def _needed(cycle: Cycle, run: IndexRun, row: ProjectRow) -> Collection[str] | None:
+def _needed(scope: PageScope, run: IndexRun, row: ProjectRow) -> Collection[str] | None:
     """Return the files that wants need beside the patterns; None where wants alone decide."""
-    needs = cycle.needs
+    needs = scope.wants.needs
     if needs is None:
         return ()
     return None if needs.narrows(run.name) else needs.wanted_of(run.name, row.name)
 
 
 async def _replaced(
-    cycle: Cycle, run: IndexRun, page: ProjectPage, held: Mapping[str, HeldFile]
+    scope: PageScope, run: IndexRun, page: ProjectPage, held: Mapping[str, HeldFile]
 ) -> set[str]:
     """Return the held files of which the index lists other bytes, and nothing but those."""
     if run.selection.policy.keep_replaced:
@@ -108,17 +110,17 @@ async def _replaced(
             continue
         verdict = same_bytes(file, known)
         if isinstance(verdict, tuple):
-            verdict = await has_digests(cycle, known.sha256, known.filename, verdict)
+            verdict = await has_digests(scope.holdings.files, known.sha256, known.filename, verdict)
         # of several offers the held one is taken
         found[file.filename] = found.get(file.filename, True) and not verdict
     return {name for name, is_other in found.items() if is_other}
 
 
-async def has_digests(cycle: Cycle, sha256: Sha256, filename: str, expected: Digests) -> bool:
+async def has_digests(files: TreeFiles, sha256: Sha256, filename: str, expected: Digests) -> bool:
     """Return whether held bytes have all of these digests too."""
     for algorithm, digits in expected:
         actual = await anyio.to_thread.run_sync(
-            cycle.files.hash_blob, sha256, filename, algorithm, abandon_on_cancel=True
+            files.hash_blob, sha256, filename, algorithm, abandon_on_cancel=True
         )
         if actual != digits:
             return False
@@ -126,7 +128,7 @@ async def has_digests(cycle: Cycle, sha256: Sha256, filename: str, expected: Dig
 
 
 async def judge_again(
-    cycle: Cycle,
+    scope: PageScope,
     run: IndexRun,
     row: ProjectRow,
     held: Mapping[str, HeldFile],
@@ -137,28 +139,31 @@ async def judge_again(
     None where there are no rules.
     """
     book = run.selection.rules
-    waiting = {one.filename: one for one in await load_deferred(cycle.store, row.id, run.source.id)}
+    waiting = {
+        one.filename: one
+        for one in await load_deferred(scope.holdings.store, row.id, run.source.id)
+    }
     if book.rules == NO_RULES and not waiting:
         return None
     failed = {name: one.file for name, one in ledger.items() if one.file is not None}
     listed = {n: listed_of(one) for n, one in held.items() if one.absent_since is None}
     files = {**listed, **failed, **{name: one.file for name, one in waiting.items()}}
     facts = RuleFacts(
-        now=cycle.judged_at,
+        now=scope.terms.judged_at,
         held=held.keys(),
         replaced={
             name
             for name in held.keys() & (waiting.keys() | failed.keys())
             if same_bytes(files[name], held[name]) is not True
         },
-        needed=_needed(cycle, run, row),
+        needed=_needed(scope, run, row),
         advised=run.advisories.advised(row.name, files),
     )
     if book.is_dated:
         facts = msgspec.structs.replace(
             facts,
-            sights=await load_sights(cycle.store, row.id),
-            known=await load_published_names(cycle.store, row.id) | held.keys(),
+            sights=await load_sights(scope.holdings.store, row.id),
+            known=await load_published_names(scope.holdings.store, row.id) | held.keys(),
         )
     judged = book.judge(row.name, files, facts, {name: w.after for name, w in waiting.items()})
     out = judged.out
@@ -189,7 +194,7 @@ async def judge_again(
         changes=bool(displaced)
         or deferred != tuple(waiting.values())
         or any(before != after for before, after in rules.values()),
-        left_out=judged_again(await load_left_out(cycle.store, row.id), rules),
+        left_out=judged_again(await load_left_out(scope.holdings.store, row.id), rules),
         sights=judged.sights,
     )
 
@@ -224,23 +229,23 @@ def listed_of(held: HeldFile) -> ListedFile:
     )
 
 
-async def report_rules(cycle: Cycle) -> None:
+async def report_rules(store: Store, report: Report, runs: Sequence[IndexRun]) -> None:
     """Count what the rules of each index leave out, and report an index of which they leave
     nothing.
     """
-    for run in cycle.runs:
+    for run in runs:
         if run.selection.policy.rules == NO_RULES:
             continue
-        counts = await count_left_out(cycle.store, run.source.id)
+        counts = await count_left_out(store, run.source.id)
         of_rules = {rule: counts[rule] for rule in RULE_KEYS if rule in counts}
         run.counters.left_out = of_rules
-        run.counters.cooldown_until = await next_end(cycle.store, run.source.id)
-        if not of_rules or run.ended is not None or await has_files(cycle.store, run.source.id):
+        run.counters.cooldown_until = await next_end(store, run.source.id)
+        if not of_rules or run.ended is not None or await has_files(store, run.source.id):
             continue
         rules = ", ".join(f"{rule} {count}" for rule, count in of_rules.items())
         event = {"event": "all-left-out", "index": run.name, "rules": rules}
         until = run.counters.cooldown_until
         if until is not None:
             event["until"] = utc_text(until)
-        cycle.report.events.append(event)
+        report.events.append(event)
         _log.warning("rules.leave_nothing", index=run.name, problem=nothing_admitted(event))

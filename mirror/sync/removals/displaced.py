@@ -5,7 +5,7 @@ A newer version that is withheld or fails for days must not leave the mirror wit
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -13,24 +13,25 @@ from mirror.core.diff import RemovalKind
 from mirror.core.rules.judge import public_version
 from mirror.publishing.publisher import Publisher
 from mirror.state.entries.held import load_held
-from mirror.sync.work import Cycle, IndexRun, PendingRemoval
+from mirror.state.store import Store
+from mirror.sync.work import IndexRun, PendingRemoval
 
 
-async def keep_undisplaced(cycle: Cycle, publisher: Publisher) -> None:
+async def keep_undisplaced(store: Store, runs: Sequence[IndexRun], publisher: Publisher) -> None:
     """Drop the removals of versions whose successors are not held, at the end of all downloads."""
-    for run in cycle.runs:
+    for run in runs:
         if run.selection.rules.rules.newest and run.ended is None:
-            await _keep_of_index(cycle, run, publisher)
+            await _keep_of_index(store, run, publisher)
 
 
-async def _keep_of_index(cycle: Cycle, run: IndexRun, publisher: Publisher) -> None:
+async def _keep_of_index(store: Store, run: IndexRun, publisher: Publisher) -> None:
     kept: list[PendingRemoval] = []
     closings = []
     for removal in run.removals:
         if not any(one.kind is RemovalKind.DISPLACED for one in removal.files):
             kept.append(removal)
             continue
-        held = (await load_held(cycle.store, [removal.project]))[removal.project]
+        held = (await load_held(store, [removal.project]))[removal.project]
         leaving = {one.held.filename for one in removal.files}
         stays = _without_successors(leaving, held.keys(), run.selection.rules.rules.newest)
         files = tuple(

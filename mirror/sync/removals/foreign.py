@@ -7,14 +7,18 @@ bring this removal about, so it bypasses the removal brake.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mirror.core.files.distributions import is_foreign
+from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.entries.held import OpenFile, iter_open_files
 from mirror.state.entries.removals import RemovalRecord, record_removals
 from mirror.state.meta import load_meta, record_meta
+from mirror.state.store import Store
 from mirror.sync.report import PlanItem
-from mirror.sync.work import Cycle
+from mirror.sync.work import IndexRun
 
 _log = get_logger(__name__)
 
@@ -23,11 +27,13 @@ _AT_ONCE = 500
 _SHOWN = 5
 
 
-async def remove_foreign(cycle: Cycle, publisher: Publisher) -> None:
+async def remove_foreign(
+    holdings: Holdings, runs: Sequence[IndexRun], publisher: Publisher
+) -> None:
     """Close the rows of files that are named after another project, and write those pages."""
-    if await load_meta(cycle.store, _DONE) is not None:
+    if await load_meta(holdings.store, _DONE) is not None:
         return
-    found = await _find(cycle)
+    found = await _find(holdings.store)
     records = [
         RemovalRecord(
             project=file.project,
@@ -40,8 +46,8 @@ async def remove_foreign(cycle: Cycle, publisher: Publisher) -> None:
         for file in found
     ]
     if records:
-        await record_removals(cycle.store, records, cycle=cycle.id, now=cycle.clock())
-        counters = {run.source.id: run.counters for run in cycle.runs}
+        await record_removals(holdings.store, records, cycle=holdings.cycle, now=holdings.clock())
+        counters = {run.source.id: run.counters for run in runs}
         for file in found:
             if file.source in counters:
                 counters[file.source].files_removed += 1
@@ -56,12 +62,12 @@ async def remove_foreign(cycle: Cycle, publisher: Publisher) -> None:
     names = sorted({file.name for file in found})
     for start in range(0, len(names), _AT_ONCE):
         await publisher.publish(names[start : start + _AT_ONCE], ())
-    await record_meta(cycle.store, _DONE, "1")
+    await record_meta(holdings.store, _DONE, "1")
 
 
-async def plan_foreign(cycle: Cycle) -> list[PlanItem]:
+async def plan_foreign(store: Store) -> list[PlanItem]:
     """Return the removals of ``remove_foreign``, for ``--dry-run``."""
-    if await load_meta(cycle.store, _DONE) is not None:
+    if await load_meta(store, _DONE) is not None:
         return []
     return [
         PlanItem(
@@ -72,11 +78,9 @@ async def plan_foreign(cycle: Cycle) -> list[PlanItem]:
             size=file.size,
             sha256=file.sha256,
         )
-        for file in await _find(cycle)
+        for file in await _find(store)
     ]
 
 
-async def _find(cycle: Cycle) -> list[OpenFile]:
-    return [
-        file async for file in iter_open_files(cycle.store) if is_foreign(file.filename, file.name)
-    ]
+async def _find(store: Store) -> list[OpenFile]:
+    return [file async for file in iter_open_files(store) if is_foreign(file.filename, file.name)]

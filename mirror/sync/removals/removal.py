@@ -18,6 +18,7 @@ from mirror.core.diff import HeldFile, Removal, RemovalKind
 from mirror.core.names import ProjectName
 from mirror.core.policy import brake_holds, enough_published
 from mirror.errors import Reason
+from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.entries.changes import record_missing
@@ -42,8 +43,9 @@ from mirror.state.entries.removals import (
 from mirror.state.listing.roots import RootChange
 from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import Failure, has_index_failure, record_failures
-from mirror.sync.report import IndexCounters, PlanItem
-from mirror.sync.work import Cycle, IndexRun, PendingRemoval
+from mirror.state.store import Store
+from mirror.sync.report import IndexCounters, PlanItem, Report
+from mirror.sync.work import Cycle, IndexRun, Options, PendingRemoval
 
 _log = get_logger(__name__)
 
@@ -58,40 +60,40 @@ def plan_root_change(run: IndexRun, change: RootChange) -> None:
         run.removals.append(PendingRemoval(project=project, name=name, leaves=True))
 
 
-async def plan_displaced(cycle: Cycle) -> None:
+async def plan_displaced(
+    store: Store, options: Options, report: Report, runs: Sequence[IndexRun]
+) -> None:
     """Add the files of projects that now belong to an earlier index."""
-    if cycle.options.is_narrowed:
+    if options.is_narrowed:
         return
-    by_source = {run.source.id: run for run in cycle.runs}
-    for project, source, name, index, owner in await load_displaced(cycle.store):
+    by_source = {run.source.id: run for run in runs}
+    for project, source, name, index, owner in await load_displaced(store):
         run = by_source.get(source)
         if run is None or run.selection.policy.overlay:
             continue
-        held = (await load_held(cycle.store, [project]))[project]
+        held = (await load_held(store, [project]))[project]
         if not any(r.project == project for r in run.removals):  # else it leaves as a whole
             run.removals.append(
                 PendingRemoval(project=project, name=name, displaced=tuple(held), is_displaced=True)
             )
-        tell_owner_changed(cycle, name, before=index, after=owner)
+        tell_owner_changed(report, name, before=index, after=owner)
 
 
-async def plan_withdrawn(cycle: Cycle) -> None:
+async def plan_withdrawn(store: Store, runs: Sequence[IndexRun]) -> None:
     """Add the files that later indexes publish for projects that an index withdraws: its withdrawal
     withdraws all.
     """
-    for run in cycle.runs:
+    for run in runs:
         names = [r.name for r in run.removals if r.meta is not None]
-        for project, name in await load_overlaid(cycle.store, run.source.position, names):
-            held = (await load_held(cycle.store, [project]))[project]
+        for project, name in await load_overlaid(store, run.source.position, names):
+            held = (await load_held(store, [project]))[project]
             files = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
             run.removals.append(PendingRemoval(project=project, name=name, files=files))
 
 
-def tell_owner_changed(cycle: Cycle, name: str, *, before: str, after: str) -> None:
+def tell_owner_changed(report: Report, name: str, *, before: str, after: str) -> None:
     """Report that a project's owner has changed: a person should know."""
-    cycle.report.events.append(
-        {"event": "owner-changed", "project": name, "from": before, "to": after}
-    )
+    report.events.append({"event": "owner-changed", "project": name, "from": before, "to": after})
     _log.warning("project.owner_changed", project=name, before=before, after=after)
 
 
@@ -108,22 +110,26 @@ class RemovalScope(Protocol):
         """As in the report."""
 
 
-async def apply_removals(cycle: Cycle, run: RemovalScope, publisher: Publisher) -> bool:
+async def apply_removals(
+    holdings: Holdings, options: Options, run: RemovalScope, publisher: Publisher
+) -> bool:
     """Apply the pending removals, unless the brake holds them; return whether that was done."""
     exempt, removals = _split(run)
-    if cycle.options.allow_shrink:
-        await record_brake_lifted(cycle.store, run.source.id, cycle=cycle.id)
-    await _remove(cycle, run, exempt, publisher, files=await _count_files(cycle, exempt))
+    if options.allow_shrink:
+        await record_brake_lifted(holdings.store, run.source.id, cycle=holdings.cycle)
+    await _remove(
+        holdings, run, exempt, publisher, files=await _count_files(holdings.store, exempt)
+    )
     if not removals:
-        if not cycle.options.is_narrowed:  # the brake may hold files that such a cycle did not read
-            await _close_brake(cycle, run)
+        if not options.is_narrowed:  # the brake may hold files that such a cycle did not read
+            await _close_brake(holdings, run)
         return True
-    files = await _count_files(cycle, removals)
-    if not cycle.options.allow_shrink and files and await _brake(cycle, run, removals, files):
+    files = await _count_files(holdings.store, removals)
+    if not options.allow_shrink and files and await _brake(holdings, run, removals, files):
         return False
-    if not cycle.options.is_narrowed:
-        await _close_brake(cycle, run)
-    await _remove(cycle, run, removals, publisher, files=files)
+    if not options.is_narrowed:
+        await _close_brake(holdings, run)
+    await _remove(holdings, run, removals, publisher, files=files)
     return True
 
 
@@ -133,7 +139,7 @@ def _split(run: RemovalScope) -> tuple[list[PendingRemoval], list[PendingRemoval
 
 
 async def _remove(
-    cycle: Cycle,
+    holdings: Holdings,
     run: RemovalScope,
     removals: Sequence[PendingRemoval],
     publisher: Publisher,
@@ -145,10 +151,13 @@ async def _remove(
     """
     if not removals:
         return
-    now = cycle.clock()
-    projects = await count_pages_of(cycle.store, [r.name for r in removals if r.leaves])
+    now = holdings.clock()
+    projects = await count_pages_of(holdings.store, [r.name for r in removals if r.leaves])
     await record_removals(
-        cycle.store, [_record(run, removal) for removal in removals], cycle=cycle.id, now=now
+        holdings.store,
+        [_record(run, removal) for removal in removals],
+        cycle=holdings.cycle,
+        now=now,
     )
     run.counters.files_removed += files
     run.counters.projects_removed += projects
@@ -167,31 +176,31 @@ async def _remove(
     await publisher.publish((), closings)
 
 
-async def remove_orphaned(cycle: Cycle, publisher: Publisher) -> None:
+async def remove_orphaned(
+    holdings: Holdings, options: Options, report: Report, publisher: Publisher
+) -> None:
     """Report the files of indexes that left the configuration; take them away if the brake is
     lifted.
     """
-    if cycle.options.is_narrowed:
+    if options.is_narrowed:
         return
-    orphaned = await load_orphaned(cycle.store)
+    orphaned = await load_orphaned(holdings.store)
     counts = Counter(index for _, _, _, index in orphaned)
     for index, projects in counts.items():
-        cycle.report.events.append(
-            {"event": "index-left", "index": index, "projects": str(projects)}
-        )
+        report.events.append({"event": "index-left", "index": index, "projects": str(projects)})
         _log.warning(
             "index.left",
             index=index,
             projects=projects,
             advice="its files stay until a cycle with --allow-shrink",
         )
-    if not orphaned or not cycle.options.allow_shrink:
+    if not orphaned or not options.allow_shrink:
         return
     records = [
         RemovalRecord(project=project, source=source, name=name, all_files=True, leaves=True)
         for project, source, name, _ in orphaned
     ]
-    await record_removals(cycle.store, records, cycle=cycle.id, now=cycle.clock())
+    await record_removals(holdings.store, records, cycle=holdings.cycle, now=holdings.clock())
     names = sorted({name for _, _, name, _ in orphaned})
     for start in range(0, len(names), 500):
         await publisher.publish(names[start : start + 500], ())
@@ -199,36 +208,37 @@ async def remove_orphaned(cycle: Cycle, publisher: Publisher) -> None:
 
 async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
     """Judge the unclaimed files of a rebuilt state: after two whole cycles, then by the brake."""
-    if not cycle.options.sees_all or any(run.ended is not None for run in cycle.runs):
+    holdings, options = cycle.holdings, cycle.options
+    if not options.sees_all or any(run.ended is not None for run in cycle.runs):
         return
-    await settle_empty(cycle.store, cycle=cycle.id, now=cycle.clock())
-    source = await load_unclaimed(cycle.store)
+    await settle_empty(holdings.store, cycle=holdings.cycle, now=holdings.clock())
+    source = await load_unclaimed(holdings.store)
     if source is None:
         return
     part = _UnclaimedPart(
-        source=source, counters=IndexCounters(name=source.name), max_shrink=cycle.max_shrink
+        source=source, counters=IndexCounters(name=source.name), max_shrink=cycle.terms.max_shrink
     )
     missing: dict[int, list[HeldFile]] = {}
-    for project, name in await load_judgeable(cycle.store, source.id):
-        still_listed = await load_failed_filenames(cycle.store, name)
+    for project, name in await load_judgeable(holdings.store, source.id):
+        still_listed = await load_failed_filenames(holdings.store, name)
         held = [
             h
-            for h in (await load_held(cycle.store, [project]))[project].values()
+            for h in (await load_held(holdings.store, [project]))[project].values()
             if h.filename not in still_listed
         ]
         first = [h for h in held if h.absent_since is None]
         second = tuple(
             Removal(held=h, kind=RemovalKind.ABSENT)
             for h in held
-            if h.absent_since is not None and h.absent_since < cycle.id
+            if h.absent_since is not None and h.absent_since < holdings.cycle
         )
         if first:
             missing[project] = first
         if second:
             part.removals.append(PendingRemoval(project=project, name=name, files=second))
     if missing:
-        await record_missing(cycle.store, missing, cycle=cycle.id)
-    await apply_removals(cycle, part, publisher)
+        await record_missing(holdings.store, missing, cycle=holdings.cycle)
+    await apply_removals(holdings, options, part, publisher)
     cycle.report.events.append(
         {"event": "unclaimed", "files": str(sum(len(m) for m in missing.values()))}
     )
@@ -247,38 +257,40 @@ class _UnclaimedPart(msgspec.Struct, kw_only=True):
         return self.source.name
 
 
-async def plan_items(cycle: Cycle, run: RemovalScope) -> tuple[list[PlanItem], bool]:
+async def plan_items(
+    holdings: Holdings, options: Options, run: RemovalScope
+) -> tuple[list[PlanItem], bool]:
     """Return the removals for ``--dry-run``, and whether the brake would allow them.
 
     They are removed from the copy of the state, so that a later index's claim to the names can be
     planned too.
     """
     exempt, removals = _split(run)
-    files = await _count_files(cycle, removals)
-    is_held = not cycle.options.allow_shrink and files and await _brake(cycle, run, removals, files)
-    return await _plan_removals(cycle, run, exempt if is_held else run.removals), not is_held
+    files = await _count_files(holdings.store, removals)
+    is_held = not options.allow_shrink and files and await _brake(holdings, run, removals, files)
+    return await _plan_removals(holdings, run, exempt if is_held else run.removals), not is_held
 
 
 async def _plan_removals(
-    cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemoval]
+    holdings: Holdings, run: RemovalScope, removals: Sequence[PendingRemoval]
 ) -> list[PlanItem]:
     items = []
     for removal in removals:
-        held = (await load_held(cycle.store, [removal.project]))[removal.project]
+        held = (await load_held(holdings.store, [removal.project]))[removal.project]
         leaving = held if removal.leaves else _names(removal)
         items += [_leaving(run.name, removal.name, held[name]) for name in leaving if name in held]
     if removals:
         records = [_record(run, removal) for removal in removals]
-        await record_removals(cycle.store, records, cycle=cycle.id, now=cycle.clock())
+        await record_removals(holdings.store, records, cycle=holdings.cycle, now=holdings.clock())
     return items
 
 
-async def plan_orphaned(cycle: Cycle) -> list[PlanItem]:
+async def plan_orphaned(store: Store, options: Options) -> list[PlanItem]:
     """Return the removals of indexes that left the configuration, for ``--dry-run``."""
     items: list[PlanItem] = []
-    if cycle.options.allow_shrink and not cycle.options.is_narrowed:
-        for project, _, name, index in await load_orphaned(cycle.store):
-            held = (await load_held(cycle.store, [project]))[project]
+    if options.allow_shrink and not options.is_narrowed:
+        for project, _, name, index in await load_orphaned(store):
+            held = (await load_held(store, [project]))[project]
             items += [_leaving(index, name, file) for file in held.values()]
     return items
 
@@ -295,12 +307,12 @@ def _leaving(index: str, project: ProjectName, held: HeldFile) -> PlanItem:
 
 
 async def _brake(
-    cycle: Cycle, run: RemovalScope, removals: Sequence[PendingRemoval], files: int
+    holdings: Holdings, run: RemovalScope, removals: Sequence[PendingRemoval], files: int
 ) -> bool:
     window = await load_brake_window(
-        cycle.store,
+        holdings.store,
         run.source.id,
-        cycle.clock(),
+        holdings.clock(),
         enough=lambda left: enough_published(leaving=left + files, max_shrink=run.max_shrink),
     )
     leaving = window.left + files
@@ -315,24 +327,22 @@ async def _brake(
     failure = Failure(
         source=run.source.id, project="", filename="", reason=Reason.SHRINK, detail=detail
     )
-    await record_failures(cycle.store, [failure], (), now=cycle.clock())
+    await record_failures(holdings.store, [failure], (), now=holdings.clock())
     _log.error(
         "brake.held", index=run.name, files=leaving, published=window.published, detail=detail
     )
     return True
 
 
-async def _close_brake(cycle: Cycle, run: RemovalScope) -> None:
-    if not await has_index_failure(cycle.store, run.source.id):
+async def _close_brake(holdings: Holdings, run: RemovalScope) -> None:
+    if not await has_index_failure(holdings.store, run.source.id):
         return  # an idle cycle writes nothing for it
-    await record_failures(cycle.store, (), [(run.source.id, "", "")], now=cycle.clock())
+    await record_failures(holdings.store, (), [(run.source.id, "", "")], now=holdings.clock())
 
 
-async def _count_files(cycle: Cycle, removals: Sequence[PendingRemoval]) -> int:
+async def _count_files(store: Store, removals: Sequence[PendingRemoval]) -> int:
     whole = [r.project for r in removals if r.leaves]
-    return sum(len(_names(r)) for r in removals if not r.leaves) + await load_files_of(
-        cycle.store, whole
-    )
+    return sum(len(_names(r)) for r in removals if not r.leaves) + await load_files_of(store, whole)
 
 
 def _names(removal: PendingRemoval) -> tuple[str, ...]:

@@ -6,13 +6,14 @@ roots of all indexes are known, so that an outage makes nothing «not offered».
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mirror.core.model import IndexPolicy
 from mirror.core.names import ProjectName, projects_of_filename
 from mirror.core.policy import Selection, literal_names
 from mirror.core.rules.model import RULE_KEYS
-from mirror.errors import Reason
+from mirror.errors import Reason, TreeError
+from mirror.holdings.holdings import Holdings
 from mirror.logs import get_logger
 from mirror.state.entries.pages import load_marked
 from mirror.state.listing.sources import load_sources
@@ -25,8 +26,9 @@ from mirror.state.missing.unserved import (
     load_unserved,
     record_unserved,
 )
-from mirror.sync.report import Shown, shown_failure
-from mirror.sync.work import Cycle
+from mirror.state.store import Store
+from mirror.sync.report import Report, Shown, shown_failure
+from mirror.sync.work import Options, Terms
 
 _log = get_logger(__name__)
 
@@ -38,19 +40,24 @@ _EVENTS = {
 }
 
 
-async def judge_unserved(cycle: Cycle) -> None:
+async def judge_unserved(
+    holdings: Holdings,
+    options: Options,
+    terms: Terms,
+    unwritten: Mapping[ProjectName, TreeError],
+) -> None:
     """Bring the state's judgement up to date, and log its new rows."""
-    store = cycle.store
-    found = await _not_served(cycle)
-    if await _are_roots_known(cycle):
-        found += await _projects_not_offered(cycle)
-        if not cycle.options.dry_run:  # a plan has no files yet
-            found += await _files_not_offered(cycle)
+    store = holdings.store
+    found = await _not_served(store, terms)
+    if await _are_roots_known(store, terms):
+        found += await _projects_not_offered(store, terms.policies)
+        if not options.dry_run:  # a plan has no files yet
+            found += await _files_not_offered(store, terms.policies)
     else:
-        found += await _still_asked_for(cycle)
-    found += await _unwritten(cycle)
+        found += await _still_asked_for(store, terms.policies)
+    found += await _unwritten(holdings.store, unwritten)
     unique = {one.key: one for one in reversed(found)}
-    new = await record_unserved(store, list(unique.values()), cycle.clock())
+    new = await record_unserved(store, list(unique.values()), holdings.clock())
     for one in new[:_LOGGED]:
         _log.warning(
             _EVENTS[one.reason],
@@ -65,27 +72,31 @@ async def judge_unserved(cycle: Cycle) -> None:
         )
 
 
-async def note_unwritten(cycle: Cycle) -> None:
+async def note_unwritten(holdings: Holdings, unwritten: Mapping[ProjectName, TreeError]) -> None:
     """Bring up to date which projects' pages could not be written, after a cycle that judges
     nothing else.
     """
-    known = await load_unserved(cycle.store)
+    known = await load_unserved(holdings.store)
     others = [one for one in known if one.reason is not Reason.STORAGE]
     still = [one for one in known if one.reason is Reason.STORAGE]
     marked = (
-        {name for chunk in [await load_marked(cycle.store, "", len(still) + 1)] for name in chunk}
+        {
+            name
+            for chunk in [await load_marked(holdings.store, "", len(still) + 1)]
+            for name in chunk
+        }
         if still
         else set()
     )
     found = {one.key: one for one in still if one.project in marked}
-    found |= {one.key: one for one in await _unwritten(cycle)}
-    await record_unserved(cycle.store, [*others, *found.values()], cycle.clock())
+    found |= {one.key: one for one in await _unwritten(holdings.store, unwritten)}
+    await record_unserved(holdings.store, [*others, *found.values()], holdings.clock())
 
 
-async def _unwritten(cycle: Cycle) -> list[Unserved]:
+async def _unwritten(store: Store, unwritten: Mapping[ProjectName, TreeError]) -> list[Unserved]:
     found = []
-    for name, error in cycle.unwritten.items():
-        index, is_withdrawn = await load_owner(cycle.store, name)
+    for name, error in unwritten.items():
+        index, is_withdrawn = await load_owner(store, name)
         what = (
             "withdrawn by the index, and STILL PUBLISHED: its page can't be written: "
             if is_withdrawn
@@ -103,39 +114,39 @@ async def _unwritten(cycle: Cycle) -> list[Unserved]:
     return found
 
 
-async def add_unserved(cycle: Cycle) -> None:
+async def add_unserved(store: Store, report: Report) -> None:
     """Add missing names to the report: all projects that nobody serves, and literally configured
     names as failures.
     """
     unwritten: list[Shown] = []
-    for one in await load_unserved(cycle.store):
+    for one in await load_unserved(store):
         shown = shown_failure(one.index, one.project, one.filename, one.reason, one.detail)
         if one.reason is Reason.STORAGE:
             unwritten.append(shown)
         elif one.is_literal:
-            cycle.report.failures.append(shown)
+            report.failures.append(shown)
         if one.reason is Reason.NOT_SERVED and not one.filename:
-            cycle.report.not_served.append(shown)
+            report.not_served.append(shown)
     # Withdrawn files that are still published are named first.
     unwritten.sort(key=lambda shown: not shown.detail.startswith("withdrawn"))
-    cycle.report.failures[:0] = unwritten
+    report.failures[:0] = unwritten
 
 
-async def _are_roots_known(cycle: Cycle) -> bool:
-    sources = {source.name: source for source in await load_sources(cycle.store)}
+async def _are_roots_known(store: Store, terms: Terms) -> bool:
+    sources = {source.name: source for source in await load_sources(store)}
     return all(
         (source := sources.get(policy.name)) is not None
         and source.root_read is not None
-        and source.selection == cycle.root_digests.get(policy.name)
-        for policy in cycle.policies
+        and source.selection == terms.root_digests.get(policy.name)
+        for policy in terms.policies
     )
 
 
-async def _not_served(cycle: Cycle) -> list[Unserved]:
-    policies = {policy.name: policy for policy in cycle.policies}
-    literal = {name for policy in cycle.policies for name in literal_names(policy.projects)}
+async def _not_served(store: Store, terms: Terms) -> list[Unserved]:
+    policies = {policy.name: policy for policy in terms.policies}
+    literal = {name for policy in terms.policies for name in literal_names(policy.projects)}
     found = []
-    for project in await load_skipped_projects(cycle.store):
+    for project in await load_skipped_projects(store):
         if project.index not in policies:
             continue
         others = [
@@ -158,16 +169,14 @@ def _detail(index: str, others: Sequence[str]) -> str:
     return f"{index} lists it, all its files are left out{barred}"
 
 
-async def _still_asked_for(cycle: Cycle) -> list[Unserved]:
+async def _still_asked_for(store: Store, policies: Sequence[IndexPolicy]) -> list[Unserved]:
     """Return the earlier judgement of names that the configuration still contains: they can't be
     judged again now.
     """
     asked = {
-        name
-        for policy in cycle.policies
-        for name in literal_names((*policy.projects, *policy.files))
+        name for policy in policies for name in literal_names((*policy.projects, *policy.files))
     }
-    known = await load_unserved(cycle.store)
+    known = await load_unserved(store)
     return [
         one
         for one in known
@@ -175,15 +184,15 @@ async def _still_asked_for(cycle: Cycle) -> list[Unserved]:
     ]
 
 
-async def _projects_not_offered(cycle: Cycle) -> list[Unserved]:
+async def _projects_not_offered(store: Store, policies: Sequence[IndexPolicy]) -> list[Unserved]:
     asked: dict[str, str] = {}
-    for policy in cycle.policies:
+    for policy in policies:
         if not policy.listed_by_config:
             selection = Selection(policy)
             for name in literal_names(policy.projects):
                 if selection.wants_project(ProjectName(name)):
                     asked.setdefault(name, policy.name)
-    missing = asked.keys() - await load_offered_names(cycle.store, asked.keys())
+    missing = asked.keys() - await load_offered_names(store, asked.keys())
     return [
         Unserved(
             index=asked[name],
@@ -196,18 +205,18 @@ async def _projects_not_offered(cycle: Cycle) -> list[Unserved]:
     ]
 
 
-async def _files_not_offered(cycle: Cycle) -> list[Unserved]:
+async def _files_not_offered(store: Store, policies: Sequence[IndexPolicy]) -> list[Unserved]:
     asked = {
         name: policy
-        for policy in reversed(cycle.policies)
+        for policy in reversed(policies)
         for name in literal_names(policy.files)
         if Selection(policy).wants_filename(name)
     }
-    overlays = {policy.name for policy in cycle.policies if policy.overlay}
+    overlays = {policy.name for policy in policies if policy.overlay}
     found = []
     for name, policy in sorted(asked.items(), key=lambda item: item[0]):
         projects = projects_of_filename(name)
-        place = await load_file_place(cycle.store, name, projects, overlays=overlays)
+        place = await load_file_place(store, name, projects, overlays=overlays)
         if place.is_had or not place.is_known or place.rule in RULE_KEYS:
             continue
         found.append(
