@@ -21,7 +21,8 @@ from mirror.core.names import Sha256
 from mirror.errors import KeyRefused, TreeError
 from mirror.tree.atomic import remove_if_there, tree_errors
 from mirror.tree.files import FileStore, PlacedBlob, RecordedBlob, RecordedFile
-from mirror.tree.objects.client import PART_BYTES, Conflict, ObjectClient
+from mirror.tree.layout import METADATA_ENDING
+from mirror.tree.objects.client import PART_BYTES, Conflict, ObjectClient, Put
 from mirror.tree.objects.keys import FILE_HEADERS, blob_key, sidecar_key
 from mirror.tree.staging import StagedFile
 from mirror.tree.wheel import WheelError, extract_metadata
@@ -118,14 +119,14 @@ class ObjectFiles:
         own, problem = staged.read_metadata(filename, self.metadata_limit_bytes)
         aside = None
         try:
-            self._put_staged(staged, blob_key(sha256, filename))
+            has_sidecar = self._put_staged(staged, blob_key(sha256, filename), own)
         except Conflict:
             with tree_errors(self._staging):
                 aside = staged.set_aside(self._staging)
         else:
             staged.forget()
-        if own is not None and aside is None:
-            self._put_small(sidecar_key(sha256, filename), own)
+            if own is not None and not has_sidecar:
+                self._put_small(sidecar_key(sha256, filename), own)
         return PlacedBlob(
             sha256=sha256,
             filename=filename,
@@ -225,8 +226,9 @@ class ObjectFiles:
         self._client.delete([key])
         return True
 
-    def _put_staged(self, staged: StagedFile, key: str) -> None:
-        """Put a file unless its key is taken; a large one without this condition.
+    def _put_staged(self, staged: StagedFile, key: str, own: bytes | None) -> bool:
+        """Put a file unless its key is taken; a large one without this condition. A small one's
+        metadata is put in the same call: return whether it was.
 
         A file that has room in staging, which ends with its download, is put over a taken key at
         once, with the verified bytes.
@@ -234,14 +236,20 @@ class ObjectFiles:
         mode = self._gate.condition("")
         if staged.in_memory == staged.written:
             with staged.open_source() as source:
-                self._put_small(key, cast("bytes | bytearray", source), mode)
-            return
+                data = cast("bytes | bytearray", source)
+                puts = [Put(key=key, data=data, attributes=FILE_HEADERS, mode=mode)]
+                if own is not None:
+                    name = key + METADATA_ENDING
+                    puts.append(Put(key=name, data=own, attributes=FILE_HEADERS))
+                deadline_s = self._client.stall_timeout_s
+                return len(self._client.put_in_turn(puts, deadline_s=deadline_s)) > 1
         with staged.open_source() as source:
             file = cast("BinaryIO", source)
             try:
                 self._put_file(key, file, staged.written, mode)
             except Conflict:
                 self._put_file(key, file, staged.written)
+        return False
 
     def _put_file(
         self, key: str, file: BinaryIO, size: int, mode: str | dict[str, str] = "overwrite"

@@ -8,7 +8,7 @@ ETag is taken over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -16,7 +16,7 @@ from mirror.core.names import ProjectName
 from mirror.core.pages.render_pages import RenderedPage
 from mirror.errors import KeyRefused, MirrorError, StoreLocked, TreeError
 from mirror.tree.atomic import Buffer
-from mirror.tree.objects.client import Conflict, ObjectClient
+from mirror.tree.objects.client import Conflict, ObjectClient, Put
 from mirror.tree.objects.files import WriteGate
 from mirror.tree.objects.keys import (
     HTML_HEADERS,
@@ -74,8 +74,7 @@ class ObjectPages:
     ) -> None:
         """Put a project's pages."""
         html, json = page_keys(name)
-        self._put(html, page.html, HTML_HEADERS)
-        self._put(json, page.json, JSON_HEADERS)
+        self._put_both([(html, page.html, HTML_HEADERS), (json, page.json, JSON_HEADERS)])
 
     def remove_project(self, name: ProjectName) -> None:
         """Remove a project's pages; missing ones are no error."""
@@ -129,9 +128,36 @@ class ObjectPages:
                 failed[name] = error
         return failed
 
+    def _put_both(self, pages: Sequence[tuple[str, bytes, Mapping[str, str]]]) -> None:
+        """Put pages in one call, within the deadline of one; each that is left by itself."""
+        self._gate.enter_for_page()
+        puts = [
+            Put(
+                key=key,
+                data=body,
+                attributes=self._attributes(headers),
+                mode=self._gate.condition(self._tags.get(key, "")),
+            )
+            for key, body, headers in pages
+        ]
+        try:
+            done = self._client.put_in_turn(puts)
+        except Conflict:
+            done = []  # it is judged where it is put by itself
+        except TreeError:
+            self._gate.enter_for_page()  # where the lock was lost, that is the cause
+            raise
+        for (key, *_), etag in zip(pages, done, strict=False):
+            self._tags[key] = self._written[key] = etag
+        for key, body, headers in pages[len(done) :]:
+            self._put(key, body, headers)
+
+    def _attributes(self, headers: Mapping[str, str]) -> dict[str, str]:
+        return {**headers, WRITER: self._root(), REVISION: str(self.revision)}
+
     def _put(self, key: str, body: bytes, headers: Mapping[str, str]) -> None:
         self._gate.enter_for_page()
-        attributes = {**headers, WRITER: self._root(), REVISION: str(self.revision)}
+        attributes = self._attributes(headers)
         etag = self._tags.get(key, "")
         for _ in range(_MOST_TRIES):
             try:
