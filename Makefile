@@ -9,8 +9,9 @@ TMPFILES ?= /etc/tmpfiles.d
 
 VENV := .venv
 BENCH := .venv-bench
-# Of .venv-bench: the newest release of bandersnatch needs 3.12.
-BENCH_PYTHON ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell $(name) --version >/dev/null 2>&1 && echo $(name))) $(PYTHON))
+# Of .venv-bench: the newest release of bandersnatch needs 3.12, which may be pyenv's.
+BENCH_PYTHON ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell $(name) --version >/dev/null 2>&1 && echo $(name))) \
+    $(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python))) $(PYTHON))
 DOCS := .venv-docs
 BENCH_OPTIONS ?=
 KEY ?=

@@ -19,7 +19,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final, Literal, TextIO
@@ -35,6 +35,9 @@ LEVELS: Final[Mapping[str, int]] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+_MAY_WAIT: Final = frozenset({"debug", "info"})
+"""A line of these levels may wait for the end of its batch; a kill before it loses the line."""
 
 _PRIORITIES: Final[Mapping[str, int]] = {
     "debug": 7,
@@ -130,9 +133,26 @@ class _Output:
     def reset(self) -> None:
         """Forget a configuration."""
         self.is_configured = False
+        self.gathered: list[str] | None = None
+        """Finished lines that are not written yet, below level warning (``gathered_lines``)."""
         self.level: int = logging.INFO
         self.render: Renderer = _to_json
         self.write: Callable[[str], None] = _LineWriter(None).write
+
+    def take(self, line: str, *, is_urgent: bool) -> None:
+        """Write a line, or keep it for its batch, which an urgent one ends."""
+        if self.gathered is None:
+            self.write(line)
+        else:
+            self.gathered.append(line)
+            if is_urgent:
+                self.write_gathered([])
+
+    def write_gathered(self, rest: list[str] | None) -> None:
+        """Write the lines of a batch at once."""
+        lines, self.gathered = self.gathered, rest
+        if lines:
+            self.write("\n".join(lines))
 
 
 class EventLogger:
@@ -185,7 +205,7 @@ class EventLogger:
         full = {"timestamp": timestamp, "level": level, "event": event, **self._bound, **values}
         if "exc_info" in full:
             _add_traceback(full, full.pop("exc_info"))
-        _OUTPUT.write(_OUTPUT.render(_clean_event(full)))
+        _OUTPUT.take(_OUTPUT.render(_clean_event(full)), is_urgent=level not in _MAY_WAIT)
 
 
 def get_logger(name: str) -> EventLogger:
@@ -217,6 +237,20 @@ def configure_logging(
     _OUTPUT.write = _LineWriter(stream).write
     _OUTPUT.is_configured = True
     _route_standard_logging()
+
+
+@contextlib.contextmanager
+def gathered_lines() -> Iterator[None]:
+    """Write the lines of the ``with`` at its end, in one call of the system.
+
+    A line of level warning or above is written at once, after those before it. What is inside must
+    not wait for anything: a line is late by no more than its own work.
+    """
+    _OUTPUT.gathered = []
+    try:
+        yield
+    finally:
+        _OUTPUT.write_gathered(None)
 
 
 def forward_log(send: Callable[[str], None]) -> None:

@@ -1,5 +1,6 @@
 """The log: its two forms, and that no secret, no query string and no control character gets into it."""
 
+import contextlib
 import errno
 import io
 import json
@@ -268,6 +269,36 @@ def test_standard_logging_comes_out_the_same_way():
     assert second == first | {"message": "wrong %d"}
     assert third.pop("exception").endswith("OSError: ***")
     assert third == first | {"level": "error", "message": "failed"}
+
+
+class Counted(io.StringIO):
+    """A stream that counts how often it was written to the system."""
+
+    flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+def test_lines_of_a_batch():
+    """Lines below level warning are written together at the end of their batch, also after a failure; a warning at
+    once, after those before it.
+    """
+    stream = Counted()
+    configure_logging(format="json", stream=stream)
+    log = get_logger("demo")
+    with contextlib.suppress(KeyError), logs.gathered_lines():
+        log.info("a")
+        log.info("b")
+        assert stream.flushes == 0
+        log.warning("c")
+        assert [event["event"] for event in events(stream)] == ["a", "b", "c"]
+        log.info("d")
+        assert stream.flushes == 1
+        raise KeyError
+    log.info("e")
+    assert [event["event"] for event in events(stream)] == ["a", "b", "c", "d", "e"]
+    assert stream.flushes == 3
 
 
 def test_follows_stderr(capsys):

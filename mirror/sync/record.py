@@ -22,7 +22,7 @@ from mirror.core.model import Digests
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import Reason, TreeError
 from mirror.holdings.holdings import Holdings
-from mirror.logs import EventLogger, get_logger
+from mirror.logs import EventLogger, gathered_lines, get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.blobs.durability import record_unsure
 from mirror.state.entries.changes import (
@@ -286,14 +286,15 @@ class Recorder:
         self._waiting_bytes -= in_memory
         entered, self._entered = self._entered, anyio.Event()
         entered.set()
-        for came, blob in placed:
-            problem = _metadata_problem(came.fetch, blob)
-            digest = offered.get(
-                (came.work.row.id, blob.sha256, blob.filename), blob.metadata_sha256
-            )
-            drafts[came.work.row.id].add_placed(
-                came.fetch, msgspec.structs.replace(blob, metadata_sha256=digest), problem
-            )
+        with gathered_lines():  # one line for each file
+            for came, blob in placed:
+                problem = _metadata_problem(came.fetch, blob)
+                digest = offered.get(
+                    (came.work.row.id, blob.sha256, blob.filename), blob.metadata_sha256
+                )
+                drafts[came.work.row.id].add_placed(
+                    came.fetch, msgspec.structs.replace(blob, metadata_sha256=digest), problem
+                )
         await self._record(list(drafts.values()))
         await self._complete(completed, offered)
         return [d.work for d in drafts.values()]

@@ -51,7 +51,14 @@ from mirror.tree.atomic import (
     tree_errors,
     write_new,
 )
-from mirror.tree.layout import METADATA_ENDING, PRIVATE_FILE, PUBLIC_FILE, Layout
+from mirror.tree.layout import (
+    METADATA_ENDING,
+    PRIVATE_FILE,
+    PUBLIC_DIRECTORY,
+    PUBLIC_FILE,
+    CheckedDirectories,
+    Layout,
+)
 from mirror.tree.reserve import Reserve
 from mirror.tree.staging import BLOCK_BYTES, PART_ENDING, RECORD_ENDING, StagedFile
 from mirror.tree.wheel import WheelError, extract_metadata
@@ -135,6 +142,7 @@ class FileStore:
         """
         self._in_threads, self._resumes_in_place = in_threads, resumes_in_place
         self._sets_mode = not has_no_umask or has_default_acl(layout.files)
+        self._checked = None if self._sets_mode else CheckedDirectories(layout)
         self.layout = layout
         self._staging = str(layout.staging)
         self.metadata_limit_bytes = metadata_limit_bytes
@@ -212,9 +220,14 @@ class FileStore:
         path = self.layout.blob_path(sha256, filename)
         with tree_errors(path):
             own, problem = staged.read_metadata(filename, self.metadata_limit_bytes)
-            self._make_directories(sha256)
-            aside = staged.move_to(path, self._staging, sets_mode=self._sets_mode)
-        if own is not None and aside is None:
+            aside = None
+            is_placed = self._checked is not None and self._place_directory(
+                staged, sha256, filename, own, self._checked
+            )
+            if not is_placed:
+                self._make_directories(sha256)
+                aside = staged.move_to(path, self._staging, sets_mode=self._sets_mode)
+        if own is not None and aside is None and not is_placed:
             self._write_sidecar(sha256, filename, own)
         digest = None if own is None else Sha256(hashlib.sha256(own).hexdigest())
         return PlacedBlob(
@@ -490,6 +503,46 @@ class FileStore:
                 ):
                     stems.add(stem)
         return stems
+
+    def _place_directory(
+        self,
+        staged: StagedFile,
+        sha256: Sha256,
+        filename: str,
+        sidecar: bytes | None,
+        checked: CheckedDirectories,
+    ) -> bool:
+        """Put a small file and its sidecar in their place by one rename of a new directory; return
+        False, with nothing changed, where that can't be.
+
+        Neither can be seen without the other, so that this is the order of writes too. A directory
+        with anything in it is never replaced (rename(2)), nor is a link: whatever is there, the
+        place is taken. What a kill leaves behind is a directory in staging, which the next sweep
+        removes. Raises ``OSError``, ``TreeError``.
+        """
+        if staged.in_memory != staged.written:
+            return False
+        if not checked.require(sha256):
+            return False
+        directory = temporary_path(self._staging)
+        path = f"{directory}/{filename}"
+        os.mkdir(directory, PUBLIC_DIRECTORY)
+        try:
+            with self._reserve.writing(staged.in_memory + len(sidecar or b"")):
+                staged.write_copy(path)
+                if sidecar is not None:
+                    write_new(path + METADATA_ENDING, (sidecar,), PUBLIC_FILE, sets_mode=False)
+            try:
+                os.rename(directory, self.layout.blob_directories(sha256)[2])
+            except OSError:  # taken, or gone: the usual way says what is wrong
+                checked.forget(sha256)
+                shutil.rmtree(directory)
+                return False
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        staged.close_placed()
+        return True
 
     def _make_directories(self, sha256: Sha256) -> None:
         outer, middle, inner = self.layout.blob_directories(sha256)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
@@ -154,6 +155,43 @@ def _probe(staging: Path, directory: Path) -> None:
     finally:
         remove_if_there(temporary)
         remove_if_there(target)
+
+
+class CheckedDirectories:
+    """The two outer levels of the directories of blobs, each made or checked once by this process.
+
+    Invariant: no link in the place of a directory is followed. One that is planted after the check,
+    in the same run, needs somebody who may write to the tree anyway. 64 KiB remember all of them.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._outer, self._middle = bytearray(1 << 8), bytearray(1 << 16)
+        self._is_group_inherited: bool | None = None
+
+    def require(self, sha256: Sha256) -> bool:
+        """Make the directories around a blob's own, or check that they are none but directories.
+
+        Return False where a directory that is made elsewhere would not take over the group of
+        ``files``. For a process without a umask. Raises ``OSError``.
+        """
+        if self._is_group_inherited is None:
+            self._is_group_inherited = bool(os.stat(self._layout.files).st_mode & stat.S_ISGID)
+        number = int(sha256[:4], 16)
+        if self._middle[number] or self._is_group_inherited:
+            return not self._is_group_inherited
+        outer, middle, _ = self._layout.blob_directories(sha256)
+        if not self._outer[number >> 8]:
+            make_directory(outer, sets_mode=False)
+            self._outer[number >> 8] = 1
+        make_directory(middle, sets_mode=False)
+        self._middle[number] = 1
+        return True
+
+    def forget(self, sha256: Sha256) -> None:
+        """Check the directories around a blob again at their next use."""
+        number = int(sha256[:4], 16)
+        self._outer[number >> 8] = self._middle[number] = 0
 
 
 def renew_blob_directories(layout: Layout, outer: str, durable: Collection[str]) -> int:

@@ -21,6 +21,12 @@ _AGE_S: Final = 0.2
 writing it.
 """
 
+_FAR_BYTES: Final = 4 << 30
+"""More than all processes together can have allowed and not written: each writes from memory, some
+MiB for each file. With this much room beyond the reserve the others' numbers need no sum, which
+would take longer than a small file.
+"""
+
 _LITTLE_BYTES: Final = 8 << 20
 """A disk with less room than this is full, however much of it one file takes."""
 
@@ -129,6 +135,9 @@ class Reserve:
         )
 
     def _is_enough(self, needed_bytes: int) -> bool:
+        free_bytes = self._free_bytes
+        if free_bytes is not None and free_bytes - self._reserve_bytes > needed_bytes + _FAR_BYTES:
+            return True
         room = self._room()
         return room is None or room >= needed_bytes
 

@@ -302,6 +302,14 @@ class StagedFile:
         self._close(kept=False)
         return None if is_placed else aside
 
+    def write_copy(self, path: str) -> None:
+        """Write the bytes in memory, which are all, to a new file. Raises ``OSError``."""
+        write_new(path, self._pending, PUBLIC_FILE, sets_mode=False)
+
+    def close_placed(self) -> None:
+        """Close the file: a copy of its bytes is in its place."""
+        self._close(kept=False)
+
     def set_aside(self, staging: str) -> str:
         """Leave the file in staging under a name of its own, close it, and return its path there.
 

@@ -29,7 +29,8 @@ MAX_DIRECTORY_BYTES: Final = 32 * 1024 * 1024
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
-_LENGTHS = struct.Struct("<3H")
+_ENTRY = struct.Struct("<4s24x3H")
+"""The signature of a ``_CENTRAL`` record, and the lengths of name, extra field and comment."""
 _CENTRAL = struct.Struct("<4s4B4HL2L5H2L")
 _LOCAL = struct.Struct("<4s2B4HL2L2H")
 _LONGEST_COMMENT: Final = 0xFFFF
@@ -235,19 +236,28 @@ def _find_entries(directory: bytes, part: bytes) -> list[tuple[bytes, int]]:
     """
     found = []
     position = count = 0
-    end = len(directory)
+    end, head_bytes, read_entry = len(directory), _CENTRAL.size, _ENTRY.unpack_from
+    part_bytes = len(part)
+    # Real wheels have hundreds of entries and few of these: one search for all, and not one each.
+    next_at = directory.find(part)
     while position < end:
         count += 1
         if count > MAX_ENTRIES:
             raise ArchiveLimitError(f"more than {MAX_ENTRIES} entries")
-        name_at = position + _CENTRAL.size
-        if name_at > end or directory[position : position + 4] != b"PK\1\2":
+        name_at = position + head_bytes
+        if name_at > end:
             _refuse("a broken directory")
-        name_length, extra_length, comment_length = _LENGTHS.unpack_from(directory, position + 28)
-        if directory.find(part, name_at, name_at + name_length) >= 0:
-            # Other readers end a name at its first NUL.
-            found.append((directory[name_at : name_at + name_length].partition(b"\0")[0], position))
-        position = name_at + name_length + extra_length + comment_length
+        signature, name_bytes, extra_bytes, comment_bytes = read_entry(directory, position)
+        if signature != b"PK\1\2":
+            _refuse("a broken directory")
+        name_end = name_at + name_bytes
+        if 0 <= next_at < name_end:
+            if next_at < name_at:  # in the extra field or the comment of an earlier entry
+                next_at = directory.find(part, name_at)
+            if 0 <= next_at <= name_end - part_bytes:
+                # Other readers end a name at its first NUL.
+                found.append((directory[name_at:name_end].partition(b"\0")[0], position))
+        position = name_end + extra_bytes + comment_bytes
     if position > end:
         _refuse("a broken directory")
     return found

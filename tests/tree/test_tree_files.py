@@ -6,18 +6,21 @@ import errno
 import hashlib
 import io
 import os
+import shutil
 import stat
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import pytest
 
 from mirror.core.names import Sha256
 from mirror.errors import TreeError
+from mirror.tree.atomic import temporary_path
 from mirror.tree.files import FileStore, PlacedBlob, StagedFile
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.staging import BLOCK_BYTES
@@ -48,9 +51,12 @@ def layout(tmp_path: Path) -> Layout:
     return made
 
 
-@pytest.fixture
-def store(layout: Layout) -> FileStore:
-    return FileStore(layout, metadata_limit_bytes=1 << 20, disk_reserve_bytes=0)
+@pytest.fixture(params=[False, True], ids=["here", "in a worker"])
+def store(layout: Layout, request: pytest.FixtureRequest) -> Iterator[FileStore]:
+    """The store of the main process, and that of a worker process, which has no umask."""
+    before = os.umask(0 if request.param else 0o022)
+    yield FileStore(layout, metadata_limit_bytes=1 << 20, disk_reserve_bytes=0, has_no_umask=request.param)
+    os.umask(before)
 
 
 async def run(act: Callable[..., Any], *arguments: Any) -> Any:
@@ -384,3 +390,60 @@ def test_many_threads_place_the_same_file(layout: Layout, store: FileStore) -> N
     settled = [one if one.aside is None else store.replace(one, None) for one in placed]
     assert settled == [PlacedBlob(sha256=sha(LARGE), filename=SDIST, size=len(LARGE))] * 8
     assert tree(layout) == {place_of(LARGE, SDIST): LARGE}
+
+
+@pytest.fixture
+def worker(layout: Layout) -> Iterator[Callable[[bytes, str], PlacedBlob]]:
+    """Places a file as a worker process does."""
+    store = FileStore(layout, metadata_limit_bytes=1 << 20, disk_reserve_bytes=0, in_threads=False, has_no_umask=True)
+    before = os.umask(0)
+    yield lambda data, filename: store.place(anyio.run(arrive, store, data), filename)
+    os.umask(before)
+
+
+def test_worker_places_a_whole_directory(layout: Layout, worker: Callable[[bytes, str], PlacedBlob]) -> None:
+    """A worker puts a wheel and its metadata in their place at once, in the modes of the tree; a place that is taken
+    is left as it is, and directories that vanished meanwhile are made again.
+    """
+    data = make_wheel(1)
+    directory = Path(layout.blob_path(worker(data, WHEEL).sha256, WHEEL)).parent
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.iterdir())}
+    assert modes == {directory.name: 0o755, WHEEL: 0o644, f"{WHEEL}.metadata": 0o644}
+    assert worker(data, WHEEL).aside is not None
+    assert worker(data, "demo-1.0-py2-none-any.whl").aside is None
+    assert len(list(directory.iterdir())) == 4
+    shutil.rmtree(directory.parent)
+    assert worker(data, WHEEL).aside is None
+    assert (directory / WHEEL).read_bytes() == data
+    assert [item.name for item in layout.staging.iterdir() if item.is_dir()] == []
+
+
+def test_worker_follows_no_link(layout: Layout, tmp_path: Path, worker: Callable[[bytes, str], PlacedBlob]) -> None:
+    """A link in the place of a blob's directory is refused by a worker, and nothing is written behind it."""
+    data = make_wheel(1)
+    directory = Path(layout.blob_path(worker(data, WHEEL).sha256, WHEEL)).parent
+    shutil.rmtree(directory)
+    (tmp_path / "elsewhere").mkdir()
+    directory.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TreeError, match="symbolic link"):
+        worker(data, WHEEL)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert [item.name for item in layout.staging.iterdir() if item.is_dir()] == []
+
+
+def test_group_of_the_files_is_kept(layout: Layout, worker: Callable[[bytes, str], PlacedBlob]) -> None:
+    """Where ``files`` hands its group on to what is made below it, a worker's directories take it over too."""
+    layout.files.chmod(0o2755)
+    data = make_wheel(1)
+    directory = Path(layout.blob_path(worker(data, WHEEL).sha256, WHEEL)).parent
+    assert directory.stat().st_mode & stat.S_ISGID
+    assert len(list(directory.iterdir())) == 2
+
+
+def test_directory_of_a_killed_worker_is_swept(layout: Layout, store: FileStore) -> None:
+    """What a worker that was killed while it placed a file left in staging is removed by the next sweep."""
+    left = Path(temporary_path(layout.staging))
+    left.mkdir()
+    (left / WHEEL).write_bytes(b"half")
+    assert store.sweep_abandoned(older_than_s=3600) == 1
+    assert not left.exists()
