@@ -13,7 +13,7 @@ import pytest
 from harness.program import events_of, published, report_of
 from harness.worker_program import Beside, is_running, log_of, needs_two_cores
 from mirror.tree.atomic import reports_failed_syncs
-from mirror.tree.files import FileStore, _stem
+from mirror.tree.files import FileStore, stem_of
 from mirror.tree.layout import Layout, create_tree
 from simulator import ThreadedSimulator, build_wheel
 
@@ -130,7 +130,7 @@ def test_staging_of_a_writer_that_runs_on(tmp_path: Path) -> None:
     """A partial file to which another process may still write is neither continued nor removed, until that has ended."""
     layout = Layout(tmp_path)
     create_tree(layout)
-    stem = _stem("key")
+    stem = stem_of("key")
     part, note = layout.staging / f"{stem}.part", layout.staging / f"{stem}.stuck"
     part.write_bytes(b"x" * 100)
 
