@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.cases import CASES, QUICK
+from bench.cases import CASES, LIMITS, QUICK
 from bench.corpus import Shape
 from bench.plot import draw
 from bench.records import Bench, Result
@@ -39,7 +39,7 @@ def main() -> None:
     bandersnatch = options.bandersnatch or shutil.which("bandersnatch")
     if bandersnatch is None:
         print("bandersnatch is not there: it is left out (make bench installs it)", file=sys.stderr)
-    names = options.case or (QUICK if options.quick else tuple(CASES))
+    names = options.case or (LIMITS if options.limits else QUICK if options.quick else tuple(CASES))
     results: list[Result] = []
     last = load_last(options.results)
     print(interpreter())
@@ -80,6 +80,9 @@ def _keep(last: dict[str, Any], results: list[Result], where: Path) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a part of the cases, three rounds: some minutes")
+    parser.add_argument(
+        "--limits", action="store_true", help="the cases of the limits, five rounds: a quarter of an hour"
+    )
     parser.add_argument("--full", action="store_true", help="also 730,000 projects")
     parser.add_argument("--case", action="append", choices=sorted(CASES), help="only this one; repeatable")
     parser.add_argument("--rounds", type=int, help="how often all of a case run in turn (default 5, with --quick 3)")

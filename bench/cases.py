@@ -333,6 +333,19 @@ QUICK = (
     "load-pages",
     "search",
 )
+LIMITS = (
+    "fill-1000",
+    "fill-10000",
+    "idle-1000",
+    "idle-serials",
+    "cold-large",
+    "verify-large",
+    "verify-small",
+    "idle-denied",
+    "idle-rules",
+    "idle-wants",
+)
+"""How close to the limit the mirror is: a quarter of an hour on two cores."""
 
 
 def _of(case: Callable[[Bench], Result]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,13 @@ def as_json(results: list[Result]) -> dict[str, Any]:
 def interpreter() -> str:
     """Return the interpreter, and how it was built: one without these options takes up to a fifth more CPU."""
     given = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    profiled = "with" if "--enable-optimizations" in given else "without"
-    linked = "with" if "--with-lto" in given else "without"
+    if sys.base_prefix == "/usr":  # distributions use both by their own rules, and name neither option
+        built = "the system's own build"
+    else:
+        is_profiled, is_linked = "--enable-optimizations" in given, "--with-lto" in given
+        built = f"{'with' if is_profiled else 'without'} PGO, {'with' if is_linked else 'without'} LTO"
     name = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{name}, {profiled} PGO, {linked} LTO, {platform.python_compiler()}"
+    return f"{name}, {built}, {platform.python_compiler()}"
 
 
 def _case(result: Result) -> dict[str, Any]:
@@ -135,7 +139,7 @@ def markdown(figures: dict[str, Any]) -> str:
 
 
 def write_page(figures: dict[str, Any], page: Path = PAGE) -> None:
-    """Write the goals of all cases, and what they came to, into the page of the documentation."""
+    """Write the goals of all cases, what they came to, and what was measured beside a missed one, into the page."""
     rows = [
         f"| {case['title']} | {goal['value']:.3g} {text} | {goal['limit']:.3g} | {'reached' if goal['met'] else 'missed'} |"
         for case in figures["cases"].values()
@@ -144,7 +148,24 @@ def write_page(figures: dict[str, Any], page: Path = PAGE) -> None:
     head, _, rest = page.read_text().partition(_BEGIN)
     _, _, tail = rest.partition(_END)
     table = "\n".join(["| case | measured | goal | |", "|---|---|---|---|", *rows])
-    page.write_text(f"{head}{_BEGIN}\n{table}\n{_END}{tail}")
+    missed = "\n".join(_missed_lines(figures))
+    page.write_text(f"{head}{_BEGIN}\n{table}\n\n{missed}\n{_END}{tail}")
+
+
+def _missed_lines(figures: dict[str, Any]) -> list[str]:
+    """Return one line for each case with a missed goal: the figures of the same run, and its interpreter."""
+    lines = ["What the same runs measured, for each case with a missed goal:", ""]
+    for case in figures["cases"].values():
+        if all(goal["met"] for goal in case["goals"].values()):
+            continue
+        parts = [
+            f"{name} {found['wall_s']:.3g} s, {found['cpu_s']:.3g} s of CPU, {found['peak_mib']:.0f} MiB"
+            for name, found in case["figures"].items()
+        ]
+        parts += [f"{key.replace('_', ' ')} {value}" for key, value in case["extra"].items() if value is not None]
+        python = ", ".join(case.get("python", "an interpreter that was not noted").split(", ")[:3])
+        lines.append(f"- {case['title']} ({python}): {', '.join(parts)}.")
+    return lines
 
 
 def _rows(case: dict[str, Any]) -> list[list[str]]:
