@@ -42,8 +42,8 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         ),
         "projects": "names in a root page; a root page with more is refused",
         "metadata-size": "of a wheel's METADATA, decompressed",
-        "connect-timeout": "until a connection stands",
-        "stall-timeout": "no byte for so long",
+        "connect-timeout": "time allowed to connect",
+        "stall-timeout": "longest time without receiving a byte",
         "disk-reserve": "free space that is never used up",
     },
     "service": {
