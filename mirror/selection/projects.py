@@ -45,11 +45,16 @@ def read_pyproject(
     document = _load(path, where)
     project = document.table("project")
     dynamic = project.texts("dynamic")
-    if "dependencies" in dynamic or (extras and "optional-dependencies" in dynamic):
+    itself = canonicalize_name(project.optional_text("name") or "")
+    own = ((text, "project.dependencies") for text in project.texts("dependencies"))
+    dependencies, named = _without_itself(own, itself, where)
+    of_groups, more = _without_itself(_of_groups(document, groups), itself, where)
+    chosen = (*extras, *named, *more)
+    if "dependencies" in dynamic or (chosen and "optional-dependencies" in dynamic):
         problem = "is dynamic: only the project's build knows it; want its lock file instead"
         raise project.error(problem, "dependencies")
     sources = document.table("tool").table("uv").table("sources")
-    texts = [*_dependencies(project, extras), *_of_groups(document, groups)]
+    texts = [*dependencies, *_of_extras(project, chosen, itself), *of_groups]
     return _resolution(want, where, texts, sources, project.optional_text("requires-python"))
 
 
@@ -84,18 +89,30 @@ def _unix_lines(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _dependencies(project: Table, extras: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield each requirement with its place; an extra that names the project's own is expanded."""
-    for text in project.texts("dependencies"):
-        yield text, "project.dependencies"
+def _without_itself(
+    texts: Iterable[tuple[str, str]], itself: str, where: str
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the requirements on other projects, and the extras of those on the project itself."""
+    others: list[tuple[str, str]] = []
+    extras: list[str] = []
+    for text, place in texts:
+        line = parse_requirement(text, origin=f"{where}: {place}")
+        if line is not None and line.project == itself:
+            extras += sorted(line.requirement.extras)
+        else:
+            others.append((text, place))
+    return others, extras
+
+
+def _of_extras(project: Table, extras: tuple[str, ...], itself: str) -> Iterator[tuple[str, str]]:
+    """Yield the requirements of extras, each with its place, and of those that they include."""
     optional = project.table("optional-dependencies")
-    own_name = canonicalize_name(project.optional_text("name") or "")
 
     def read(name: str, include: Include) -> Iterator[tuple[str, str]]:
         place = f"project.optional-dependencies.{shown_text(name, limit=60)}"
         for text in optional.texts(name):
             line = parse_requirement(text, origin=f"{project.where}: {place}")
-            if line is not None and line.project == own_name:
+            if line is not None and line.project == itself:
                 include(sorted(line.requirement.extras))
             else:
                 yield text, place

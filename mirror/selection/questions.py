@@ -38,6 +38,24 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return self.source.lines[0].text if isinstance(self.source, Resolution) else ""
 
     @property
+    def names_digests(self) -> bool:
+        """Whether its source names files by their digests."""
+        match self.source:
+            case Resolution(lines=lines, constraints=constraints):
+                return any(line.hashes for line in (*lines, *constraints))
+            case LockedSet():
+                return True
+            case UnresolvedFile():
+                return False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One sentence for each line of its source that is not followed."""
+        if isinstance(self.source, UnresolvedFile):
+            return ()
+        return (*self.source.warnings, *self.source.skipped)
+
+    @property
     def named_projects(self) -> list[str]:
         """The projects that its source names itself."""
         match self.source:

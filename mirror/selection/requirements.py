@@ -37,6 +37,9 @@ _ARCHIVES = (".whl", ".tar.gz", ".tgz", ".tar", ".zip", ".tar.bz2", ".tbz", ".ta
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:git|hg|svn|bzr)\+")
 _LOCAL_ADDRESS = re.compile(r"file:(?://(?:localhost)?/|(?!//))", re.IGNORECASE)
 _NAMED_ADDRESS = re.compile(r"([A-Za-z0-9._-]+\s*(?:\[[^\]]*\])?)\s*@\s*(\S+)")
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+"""As pip writes it in a requirement file."""
+_DRIVE = re.compile(r"[A-Za-z]:")
 _HASH = re.compile(r"([A-Za-z0-9_]+)[:=]([0-9A-Fa-f]+)")
 
 _INCLUDES = {"-r": "requirement", "--requirement": "requirement"}
@@ -157,10 +160,19 @@ def parse_requirement(
         requirement = Requirement(text)
         project = normalize_project(requirement.name)
     except (InvalidRequirement, UnsafeName, RecursionError):
-        raise ConfigError(where=origin, problem="is no requirement that can be read") from None
+        raise ConfigError(where=origin, problem=_unreadable(text)) from None
     return RequirementLine(
         requirement=requirement, project=project, hashes=tuple(hashes), origin=origin
     )
+
+
+def _unreadable(text: str) -> str:
+    """Return what is wrong with a line, without the line."""
+    variable = _VARIABLE.search(text)
+    if variable is None:
+        return "is no requirement that can be read; write one as `name>=1.0`"
+    name = shown_text(variable[1], limit=60)
+    return f"is no requirement that can be read: the variable {name} is not read, write its value"
 
 
 def shown_path(path: Path, folder: Path) -> str:
@@ -229,7 +241,8 @@ def _read_line(
         elif name in _EDITABLE and reading.leaves_elsewhere:
             reading.skipped.append(f"{place}: {name} names an address")
         elif name in _EDITABLE:
-            raise ConfigError(where=place, problem=f"{name} names an address")
+            problem = f"{name} names an address; the mirror takes files from its indexes only"
+            raise ConfigError(where=place, problem=problem)
         else:
             _judge_option(reading, name, place)
     return includes
@@ -355,4 +368,8 @@ def _included(reading: _RequirementReading, base: Path, target: str, place: str)
         shown = shown_text(target, limit=100)
         problem = f"{shown} is outside of the folder of the configuration and of the file"
         raise ConfigError(where=place, problem=problem)
+    if not real.exists():
+        shown = shown_text(target, limit=100)
+        hint = "; write the path with /" if "\\" in target or _DRIVE.match(target) else ""
+        raise ConfigError(where=place, problem=f"includes {shown}, which does not exist{hint}")
     return path

@@ -18,6 +18,7 @@ loop = ["my_app[loop]", "x"]
 [dependency-groups]
 dev = ["pytest", {include-group = "Lint"}]
 lint = ["ruff"]
+own = ["my_app[web]", "z"]
 round = [{include-group = "round"}, "a"]
 [tool.uv.sources]
 lib = { workspace = true }
@@ -30,6 +31,7 @@ CHOSEN = {
     "extra-of-extras": ({"extras": ("all",)}, ["flask>=3", "rich", "psycopg", "uvicorn"]),
     "extra-of-itself": ({"extras": ("loop",)}, ["flask>=3", "x"]),
     "group": ({"groups": ("dev",)}, ["flask>=3", "pytest", "ruff"]),
+    "group-of-an-extra": ({"groups": ("own",)}, ["flask>=3", "uvicorn", "z"]),
     "group-of-itself": ({"groups": ("round",)}, ["flask>=3", "a"]),
 }
 
@@ -58,7 +60,7 @@ REFUSED = {
     "no-such-group": (
         PROJECT,
         {"groups": ("nope",)},
-        'pyproject.toml: dependency-groups: has no group "nope"; known: dev, lint, round',
+        'pyproject.toml: dependency-groups: has no group "nope"; known: dev, lint, own, round',
     ),
     "bad-group": (
         '[dependency-groups]\na = [{x = "hunter2"}]\n',

@@ -87,6 +87,7 @@ def _lines(proofs: list[Proof]) -> list[str]:
             safe(f"  {one.project} {one.version} instead of {one.hidden}: {one.reason.value}")
             for one in proof.instead
         ]
+        lines += [safe(f"  warning: {warning}") for warning in proof.warnings]
         lines += [safe(f"  rebuilt: {filename}") for filename in proof.rebuilt]
         lines += [safe(f"  vulnerable: {vulnerable_words(one)}") for one in proof.vulnerable]
         lines += [safe(f"  withdrawn: {filename}") for filename in proof.withdrawn]

@@ -154,14 +154,14 @@ class Judge(msgspec.Struct, frozen=True, kw_only=True):
     def _asked(self, question: Question) -> Asked:
         want = question.want
         assert want is not None
-        is_lock = isinstance(question.source, LockedSet)
+        counts_all = question.names_digests or want.wheels == "all" or want.sdists == "always"
         return Asked(
             source=question.source,
             want=want,
             environments=question.environments,
             uv_version=self.uv.version if self.uv is not None else None,
             sdists=want.sdists,
-            counts_all_files=is_lock or want.wheels == "all" or want.sdists == "always",
+            counts_all_files=counts_all,
             pre_releases=self.pre_releases,
         )
 
@@ -183,5 +183,7 @@ def _log_result(question: Question, result: Result) -> None:
     else:
         gaps = [f"{gap.requirement or gap.project}: {gap.reason.value}" for gap in result.gaps]
         _log.warning("want.unresolved", **facts, gaps=gaps)
+    for warning in result.warnings:
+        _log.warning("want.warned", **facts, warning=warning)
     for item in result.instead:
         _log.warning("want.instead", **facts, **item.as_json())

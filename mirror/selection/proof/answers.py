@@ -82,6 +82,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     gaps: tuple[Gap, ...] = ()
     vulnerable: tuple[VulnerableFile, ...] = ()
     """Its files that advisories name; they are held, and install."""
+    warnings: tuple[str, ...] = ()
+    """One sentence for each line of its file that is not followed."""
     withdrawn: tuple[str, ...] = ()
     """Its files that are withdrawn: a snapshot lists them, and no server gives them out."""
 
@@ -112,6 +114,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
             shown["vulnerable"] = [one.as_json() for one in self.vulnerable]
         if self.withdrawn:
             shown["withdrawn"] = list(self.withdrawn)
+        if self.warnings:
+            shown["warnings"] = list(self.warnings)
         return shown
 
 

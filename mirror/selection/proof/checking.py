@@ -27,7 +27,7 @@ from mirror.selection.resolving.inputs import Asked
 from mirror.selection.resolving.program import Uv, open_uv
 from mirror.selection.resolving.results import decode_result
 from mirror.selection.resolving.runs import LazyResolver
-from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile
+from mirror.selection.wants import Resolution, UnresolvedFile
 from mirror.state.missing.barred import load_barred
 from mirror.state.store import Store
 from mirror.state.wants.failures import load_wanted_failures
@@ -149,7 +149,12 @@ async def prove(
         answer = answers[number]
         if records and one.want is not None and answer.names:
             kept[one.key] = await stored_proof(one.key, answer, _asked(one, uv), published)
-        base = Proof(want=one.source.want, file=one.source.file, target=one.key.target)
+        base = Proof(
+            want=one.source.want,
+            file=one.source.file,
+            target=one.key.target,
+            warnings=one.warnings,
+        )
         proofs.append(proof_of(base, answer, await _with_barred(store, facts, answer)))
     if records and store is not None:
         new = [proof for key, proof in kept.items() if earlier.get(key) != proof]
@@ -175,7 +180,7 @@ def _asked(question: Question, uv: Uv | None) -> Asked:
         environments=question.environments,
         uv_version=uv.version if uv is not None else None,
         sdists=SDISTS,
-        counts_all_files=isinstance(question.source, LockedSet),
+        counts_all_files=question.names_digests,
     )
 
 

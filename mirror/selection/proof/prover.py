@@ -76,7 +76,8 @@ class Prover:
                     for result in found
                 ]
                 names = tuple(sorted({name for result in found for name in result.names}))
-                answer = ProofAnswer(parts=tuple(parts), names=names)
+                rebuilt = tuple(dict.fromkeys(name for one in found for name in one.rebuilt))
+                answer = ProofAnswer(parts=tuple(parts), names=names, rebuilt=rebuilt)
                 return await self.judged(answer, source, environments)
 
     async def judged(

@@ -113,7 +113,9 @@ async def inputs_of(
 def _described(source: WantSource) -> list[object]:
     match source:
         case Resolution(lines=lines, constraints=constraints):
-            return [[line.text for line in lines], [line.text for line in constraints]]
+            hashes = [[one.text, *one.hashes] for one in (*lines, *constraints) if one.hashes]
+            texts = [[line.text for line in lines], [line.text for line in constraints]]
+            return [*texts, hashes] if hashes else [*texts]
         case LockedSet():
             return [repr(source)]
         case UnresolvedFile(problem=problem):

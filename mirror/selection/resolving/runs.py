@@ -27,6 +27,7 @@ from mirror.core.names import ProjectName
 from mirror.errors import MirrorError, TreeError
 from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.resolving.explaining import explain_gaps, explain_instead, shown_words
+from mirror.selection.resolving.hashes import with_hashes, without_refused
 from mirror.selection.resolving.program import Uv
 from mirror.selection.resolving.results import Result, failed, union
 from mirror.selection.resolving.uv import ResolverFailed, UvAnswer, run_uv
@@ -77,6 +78,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Number of newest versions of the projects that the want names itself; 0: none."""
     accept_unproved: tuple[str, ...] = ()
     """Projects whose dependencies may be known only by running code."""
+    refuses_rebuilt: bool = True
+    """Whether a file with none of the digests of its line is a gap."""
 
 
 def policy_of(want: WantConfig | None, *, sdists: Sdists | None = None) -> Policy:
@@ -93,6 +96,7 @@ def policy_of(want: WantConfig | None, *, sdists: Sdists | None = None) -> Polic
         all_sdists=sdists is None and want.sdists == "always",
         newest=0 if sdists is not None else want.newest,
         accept_unproved=accepted,
+        refuses_rebuilt=want.on_rebuilt == "refuse",
     )
 
 
@@ -121,7 +125,7 @@ class Resolver:
         self, source: Resolution, environments: Sequence[Environment], policy: Policy
     ) -> Result:
         """Resolve for all releases of one Python on one platform. Raises ``Void``."""
-        return union(await self.resolve_groups(source, environments, policy))
+        return without_refused(union(await self.resolve_groups(source, environments, policy)))
 
     async def resolve_groups(
         self, source: Resolution, environments: Sequence[Environment], policy: Policy
@@ -136,6 +140,9 @@ class Resolver:
             answers = self._answers(environment, policy)
             result = await self._resolve_one(source, environment, answers)
             result = _with_unproved(result, answers, policy)
+            result = with_hashes(
+                result, source, environment, answers, refuses_others=policy.refuses_rebuilt
+            )
             if result.is_resolved:
                 result = await self._widened(result, source, environment, answers, policy)
             results.append(result)
