@@ -49,7 +49,17 @@ from mirror.sync.advisories.taking import check_database
 from mirror.sync.needs.listings import ListingCache
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.staging_room import StagingRoom
-from mirror.sync.work import Cycle, CycleWants, IndexRun, Options, Terms, Transfers
+from mirror.sync.work import (
+    Cycle,
+    CycleWants,
+    IndexAccess,
+    IndexRun,
+    Leaving,
+    Options,
+    Reachability,
+    Terms,
+    Transfers,
+)
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
@@ -443,26 +453,27 @@ def _kept_url(index: IndexConfig) -> str:
 
 def _build_run(config: Config, upstream: Upstream, source: SourceRow) -> IndexRun:
     limits, session = config.limits, upstream.session
+    maximum, shrink = limits.max_connections, upstream.config.max_shrink
     return IndexRun(
         source=source,
         selection=upstream.selection,
-        session=session,
-        client=upstream.client,
+        access=IndexAccess(
+            session=session,
+            client=upstream.client,
+            page_width=AdaptiveLimit(
+                start=limits.pages,
+                maximum=max(limits.pages, maximum),
+                pushbacks=lambda: session.pushback,
+            ),
+            file_width=AdaptiveLimit(
+                start=limits.downloads,
+                maximum=max(limits.downloads, maximum),
+                pushbacks=lambda: session.pushback,
+            ),
+        ),
         counters=IndexCounters(name=upstream.config.name),
-        page_width=AdaptiveLimit(
-            start=limits.pages,
-            maximum=max(limits.pages, limits.max_connections),
-            pushbacks=lambda: session.pushback,
-        ),
-        file_width=AdaptiveLimit(
-            start=limits.downloads,
-            maximum=max(limits.downloads, limits.max_connections),
-            pushbacks=lambda: session.pushback,
-        ),
-        max_shrink=config.mirror.max_shrink
-        if upstream.config.max_shrink is None
-        else upstream.config.max_shrink,
-        ended=upstream.denied,
+        reach=Reachability(client=upstream.client, ended=upstream.denied),
+        leaving=Leaving(max_shrink=config.mirror.max_shrink if shrink is None else shrink),
     )
 
 

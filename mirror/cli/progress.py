@@ -92,12 +92,12 @@ def describe(
     run: IndexRun, phase: Phase, needs: Needs | None, estimate: Estimate, now_s: float
 ) -> View:
     """Return how an index is shown at a moment."""
-    counters, came = run.counters, run.session.file_bytes
+    counters, came = run.counters, run.access.session.file_bytes
     begun = phase not in {Phase.REPAIR, Phase.ROOTS, Phase.WANTS}
     fraction = 1.0 if begun and not counters.projects_due else fraction_done(counters, came)
     estimate.note(now_s, fraction, came)
     rate, left_s = estimate.bytes_per_s(), estimate.left_s()
-    is_busy = phase is Phase.PROJECTS and run.ended is None and fraction < 1
+    is_busy = phase is Phase.PROJECTS and run.reach.ended is None and fraction < 1
     return View(
         name=safe(run.name),
         fraction=fraction,
@@ -110,8 +110,8 @@ def describe(
 
 def _doing(run: IndexRun, phase: Phase, needs: Needs | None, fraction: float) -> str:
     counters = run.counters
-    if run.ended is not None:
-        return f"stopped: {run.ended.reason.value}"
+    if run.reach.ended is not None:
+        return f"stopped: {run.reach.ended.reason.value}"
     if phase.counts_wants and needs is not None:
         return f"{phase.value}: {needs.progress.describe()}".removesuffix(": ")
     if phase is Phase.ROOTS and counters.projects_listed:

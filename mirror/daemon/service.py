@@ -501,8 +501,8 @@ class Daemon:
     def _remember_denials(self, cycle: Cycle) -> None:
         for run in cycle.runs:
             self._denied.pop(run.name, None)
-            if isinstance(run.ended, AccessDenied):
-                kept = run.session.credentials.kept
+            if isinstance(run.reach.ended, AccessDenied):
+                kept = run.access.session.credentials.kept
                 self._denied[run.name] = kept.fingerprint() if kept is not None else None
 
     # -- upkeep ------------------------------------------------------------------------------------
@@ -585,15 +585,15 @@ class _LiveRun:
 
     @property
     def statuses(self) -> Mapping[int, int]:
-        return self._run.session.statuses
+        return self._run.access.session.statuses
 
     @property
     def retries(self) -> int:
-        return self._run.session.retries
+        return self._run.access.session.retries
 
     @property
     def file_bytes(self) -> int:
-        return self._run.session.file_bytes
+        return self._run.access.session.file_bytes
 
     @property
     def queued(self) -> tuple[int, int]:
@@ -624,7 +624,7 @@ def describe_cycle(cycle: Cycle) -> str:
 
 def _marker(cycle: Cycle) -> object:
     """Return a value that changes whenever a cycle makes progress."""
-    sessions = [(run.session.requests, run.session.body_bytes) for run in cycle.runs]
+    sessions = [(run.access.session.requests, run.access.session.body_bytes) for run in cycle.runs]
     counted = [
         tuple(getattr(i, key) for key in i.__struct_fields__) for i in cycle.report.indexes.values()
     ]

@@ -108,9 +108,9 @@ def warn_of_end(index: str, source: str, expires_at: float | None, *, now: float
 
 
 def _credential_note(run: IndexRun, *, now: float) -> CredentialNote:
-    credentials, problem = run.session.credentials, None
-    if isinstance(run.ended, AccessDenied):
-        problem = run.ended.detail or f"the index answered {run.ended.status}"
+    credentials, problem = run.access.session.credentials, None
+    if isinstance(run.reach.ended, AccessDenied):
+        problem = run.reach.ended.detail or f"the index answered {run.reach.ended.status}"
     expires_at = credentials.kept.expires_at if credentials.kept is not None else None
     days = expiry_step(expires_at, now=now)
     return CredentialNote(

@@ -97,7 +97,7 @@ async def _fetch_lost(
         await run_and_record(cycle, OnceResult())
         held = await load_listed_filenames(cycle.store, names)
         left = [file for file in lost if (file.project, file.filename) not in held]
-        read = {run.source.id for run in cycle.runs if run.ended is None}
+        read = {run.source.id for run in cycle.runs if run.reach.ended is None}
         left = [
             file
             for file in left

@@ -164,9 +164,9 @@ async def _remove_listed(
         # else validators that wait for the root would undo the forgetting of a removal
         await publisher.flush()
     for run, due in dues:
-        if run.ended is not None:
+        if run.reach.ended is not None:
             continue
-        gone = [removal.name for removal in run.removals if removal.leaves]
+        gone = [removal.name for removal in run.leaving.pending if removal.leaves]
         if await _take_away(cycle, publisher, run) and gone:
             later = [d for d in dues if d[1].source.position > due.source.position]
             await _hand_over(cycle, publisher, run, gone, later)
@@ -194,7 +194,7 @@ async def _hand_over(
     cycle.
     """
     for run, due in later:
-        if run.ended is not None:
+        if run.reach.ended is not None:
             continue
         for start in range(0, len(names), 500):
             narrowed = msgspec.structs.replace(

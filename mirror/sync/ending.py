@@ -60,11 +60,11 @@ async def finish_cycle(cycle: Cycle) -> None:
     now = cycle.clock()
     report.finished_at = now
     for run in cycle.runs:
-        run.counters.requests = run.session.requests
-        run.counters.bytes_downloaded = run.session.file_bytes
-        if run.ended is not None:
-            report.ended[run.name] = run.ended
-            _log.error("index.ended", index=run.name, problem=str(run.ended))
+        run.counters.requests = run.access.session.requests
+        run.counters.bytes_downloaded = run.access.session.file_bytes
+        if run.reach.ended is not None:
+            report.ended[run.name] = run.reach.ended
+            _log.error("index.ended", index=run.name, problem=str(run.reach.ended))
     try:
         await _record_end(cycle, now)
     except StateError as exc:
@@ -92,17 +92,17 @@ async def _record_end(cycle: Cycle, now: float) -> None:
             source=run.source.id,
             project="",
             filename="",
-            reason=run.ended.reason,
-            detail=str(run.ended),
-            wait_s=asked_wait_s(run.ended),
+            reason=run.reach.ended.reason,
+            detail=str(run.reach.ended),
+            wait_s=asked_wait_s(run.reach.ended),
         )
         for run in cycle.runs
-        if run.ended is not None
+        if run.reach.ended is not None
     ]
     await record_failures(store, root_failures, (), now=now)
     for run in cycle.runs:
-        await record_identity(store, run.source, had_credential=run.session.had_credential)
-        await record_let_out(store, run.source, run.session.let_out.names)
+        await record_identity(store, run.source, had_credential=run.access.session.had_credential)
+        await record_let_out(store, run.source, run.access.session.let_out.names)
     await ask_for_address(store, cycle.options, report, cycle.runs)
     ledger = await load_reported(store, limit=_MAX_REPORTED)
     await _report_rest(store, report, len(ledger))
@@ -138,7 +138,9 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         )
     await report_rules(store, report, cycle.runs)
     if not report.interrupted and report.aborted is None and not cycle.options.is_narrowed:
-        await record_success(store, [run.source.id for run in cycle.runs if run.ended is None], now)
+        await record_success(
+            store, [run.source.id for run in cycle.runs if run.reach.ended is None], now
+        )
 
 
 async def _report_rest(store: Store, report: Report, reported: int) -> None:

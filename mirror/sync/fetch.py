@@ -93,7 +93,7 @@ class Fetcher:
         self._holdings, self._room = scope.holdings, scope.room
         self._has_blobs = scope.terms.has_blobs
         self._run, self._recorder, self._workers = run, recorder, workers
-        self.scope = run.scope
+        self.scope = run.reach.scope
         self._send, self._receive = anyio.create_memory_object_stream[_Job](
             max_buffer_size=_WAITING
         )
@@ -116,7 +116,7 @@ class Fetcher:
                 continue
             if not isinstance(job, FetchMetadata):
                 self._run.counters.bytes_wanted += job.file.size or 0
-            url, refusal = self._run.refused_links.get(
+            url, refusal = self._run.refused.links.get(
                 (work.row.name, job.file.filename), ("", None)
             )
             if refusal is not None and url == job.file.url and isinstance(job, Fetch):
@@ -173,7 +173,7 @@ class Fetcher:
                     tasks.start_soon(self._take_answers, self._workers)
                 task_status.started()
                 await work_through(
-                    partial(next_of, self._receive), self._fetch, self._run.file_width
+                    partial(next_of, self._receive), self._fetch, self._run.access.file_width
                 )
         finally:
             await self._stop_workers()
@@ -244,7 +244,7 @@ class Fetcher:
 
     async def _take_outcome(self, work: ProjectWork, fetch: Fetch, outcome: JobOutcome) -> None:
         if outcome.blob is not None:
-            self._run.note_answer()
+            self._run.reach.note_answer()
             await self._deliver(work, fetch, outcome.blob, outcome)
         elif isinstance(outcome.error, TreeError) and not self._holdings.files.fails_alone(
             outcome.error
@@ -262,7 +262,7 @@ class Fetcher:
         if not outcome.has_large_metadata:
             await self._recorder.put(delivered)
             return
-        lease = self._run.session.metadata_memory.lease()
+        lease = self._run.access.session.metadata_memory.lease()
         with lease.body():  # until the recorder has taken it
             with contextlib.suppress(AccessDenied):  # of the index: its next request reports it
                 metadata = await self._metadata_of(self._job_of(work, fetch), lease)
@@ -304,7 +304,7 @@ class Fetcher:
                     return
                 wanted = Fetch(file=wanted.file, replaces=wanted.held)
             await self._download(work, wanted)
-            self._run.note_answer()
+            self._run.reach.note_answer()
         except (StateError, TreeError, LockHeld):
             raise
         except MirrorError as exc:
@@ -332,14 +332,14 @@ class Fetcher:
         return True
 
     async def _complete(self, work: ProjectWork, wanted: FetchMetadata) -> None:
-        lease = self._run.session.metadata_memory.lease()
+        lease = self._run.access.session.metadata_memory.lease()
         with lease.body():  # until the recorder has taken it
             metadata = await self._metadata_of(self._job_of(work, Fetch(file=wanted.file)), lease)
             await self._recorder.put(MetadataFetched(work=work, wanted=wanted, metadata=metadata))
 
     async def _metadata_of(self, job: FetchJob, lease: PageLease) -> bytes | None:
         limit_bytes = self._holdings.files.metadata_limit_bytes
-        return await fetch_job_metadata(self._run.session, job, limit_bytes, lease)
+        return await fetch_job_metadata(self._run.access.session, job, limit_bytes, lease)
 
     async def _download(self, work: ProjectWork, fetch: Fetch) -> None:
         await self._holdings.writer.begin()
@@ -351,7 +351,7 @@ class Fetcher:
             await room.give_back(key, fetch.file.size)
 
     async def _download_into_room(self, work: ProjectWork, fetch: Fetch) -> None:
-        session, files = self._run.session, self._holdings.files
+        session, files = self._run.access.session, self._holdings.files
         lease = session.metadata_memory.lease()
         with lease.body():  # until the recorder has taken the metadata
             staged, metadata = await fetch_to_staging(
@@ -414,15 +414,15 @@ class Fetcher:
     async def _failed(self, work: ProjectWork, fetch: Job, error: MirrorError) -> None:
         run = self._run
         if isinstance(error, AccessDenied) and error.ends_index:
-            run.end(error)
+            run.reach.end(error)
             await anyio.lowlevel.checkpoint()
         if isinstance(error, Unavailable) and not isinstance(error, RefusedElsewhere):
-            await run.note_unreachable(error)
+            await run.reach.note_unreachable(error)
         else:
-            run.note_answer()
+            run.reach.note_answer()
         is_new_link = self._note_refused_link(work, fetch, error)
         if is_new_link or (work.is_retry and isinstance(error, NotFound)):
-            run.rereads[work.row.name] = work
+            run.pages.rereads[work.row.name] = work
         failure = work.failure(
             fetch.file.filename, error.reason, str(error), fetch, wait_s=asked_wait_s(error)
         )
@@ -438,13 +438,13 @@ class Fetcher:
         if not is_refusal or "?" not in fetch.file.url:
             return False
         key = (work.row.name, fetch.file.filename)
-        before, _ = self._run.refused_links.get(key, ("", None))
+        before, _ = self._run.refused.links.get(key, ("", None))
         if before == fetch.file.url:
             return False
-        if self._run.refused_link_bytes > _REFUSED_LINK_BYTES:
+        if self._run.refused.link_bytes > _REFUSED_LINK_BYTES:
             return False  # its page is read again in the next cycle only
-        self._run.refused_link_bytes += len(fetch.file.url)
-        self._run.refused_links[key] = (fetch.file.url, error)
+        self._run.refused.link_bytes += len(fetch.file.url)
+        self._run.refused.links[key] = (fetch.file.url, error)
         return True
 
 
@@ -460,7 +460,7 @@ def workers_of(
     client = holdings.client
     place = None if client is None else StorePlace.of(client, transfers.conditions)
     return FileWorkers(
-        transfers.fork_server, run.session, holdings.files.layout, note_stuck, store=place
+        transfers.fork_server, run.access.session, holdings.files.layout, note_stuck, store=place
     )
 
 

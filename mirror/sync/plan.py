@@ -41,7 +41,7 @@ async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> Non
         work.release()
 
     for run, due in stage:
-        with run.scope:
+        with run.reach.scope:
             await crawl(scope, run, due, None, note)
 
 
@@ -50,7 +50,8 @@ async def _note_in_copy(holdings: Holdings, work: ProjectWork) -> None:
     indexes.
     """
     removal = next(
-        (r for r in work.run.removals if r.project == work.row.id and r.closing is not None), None
+        (r for r in work.run.leaving.pending if r.project == work.row.id and r.closing is not None),
+        None,
     )
     closing = work.closing or (removal.closing if removal else None)
     claims = [

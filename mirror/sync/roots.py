@@ -47,14 +47,14 @@ async def read_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
     """
 
     async def look(run: IndexRun) -> None:
-        if run.ended is not None:
+        if run.reach.ended is not None:
             return
         try:
             change = await look_at_root(cycle.holdings, cycle.options, cycle.report, run)
         except (StateError, TreeError, LockHeld):
             raise
         except MirrorError as exc:
-            run.ended = add_hint(exc, run.source.url)
+            run.reach.ended = add_hint(exc, run.source.url)
             return
         if not cycle.options.is_narrowed:
             plan_root_change(run, change)
@@ -72,11 +72,11 @@ async def read_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
             names = ", ".join(map(shown_text, run.source.unread_names))
             unread = {"event": "names-unread", "index": run.name, "files": str(run.source.unread)}
             cycle.report.events.append({**unread, "names": names})
-        if run.ended is not None:
+        if run.reach.ended is not None:
             continue
         due = _due(scope, run, only_held=run.source.position > never_read)
         known = await count_failures(cycle.store, run.source.id)
-        run.refused_files = known.get(Reason.UNSAFE_NAME, 0) + known.get(Reason.BAD_FILE, 0)
+        run.refused.files = known.get(Reason.UNSAFE_NAME, 0) + known.get(Reason.BAD_FILE, 0)
         dues.append((run, due))
     return dues
 
@@ -95,7 +95,9 @@ def dues_of_resting(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
 
 def _never_read(cycle: Cycle) -> float:
     """Return the position of the first index whose root was never read."""
-    just_read = {run.name for run in cycle.runs if run.ended is None and not run.is_root_cut}
+    just_read = {
+        run.name for run in cycle.runs if run.reach.ended is None and not run.pages.is_root_cut
+    }
     unknown = [
         source.position
         for source in cycle.course.sources
@@ -135,7 +137,7 @@ def _due_of(scope: PageScope, run: IndexRun, *, only_held: bool) -> Due:
         judged_at=scope.terms.judged_at,
         judges_wanted=needs is not None and not is_needed and run.selection.rules.depends_on_needs,
         only=options.projects,
-        unlisted=tuple(run.unlisted),
+        unlisted=tuple(run.pages.unlisted),
         now=math.inf if options.all_failures else scope.holdings.clock(),
     )
 
@@ -165,7 +167,7 @@ async def report_nothing_wanted(cycle: Cycle, runs: Sequence[IndexRun]) -> None:
     indexes = " or ".join(run.name for run in runs)
     unlisted = set(only)
     for run in runs:
-        unlisted -= await load_listed(store, run.source.id, unlisted - run.unlisted)
+        unlisted -= await load_listed(store, run.source.id, unlisted - run.pages.unlisted)
     if unlisted and options.refuses_unlisted:
         names = ", ".join(sorted(unlisted))
         raise ConfigError(

@@ -54,7 +54,9 @@ async def work_through(
             read = partial(crawl, scope, run, due, workers)
             tasks.start_soon(_work_on_index, Fetcher(scope, run, recorder, workers), read)
     # Only now: a second reading of a project compares with the records of the first.
-    while outdated := [(run, due) for run, due in stage if run.rereads and run.ended is None]:
+    while outdated := [
+        (run, due) for run, due in stage if run.pages.rereads and run.reach.ended is None
+    ]:
         async with _recorder(cycle, publisher) as recorder, anyio.create_task_group() as tasks:
             for run, due in outdated:
                 workers = workers_of(cycle.holdings, cycle.transfers, cycle.report, run)
@@ -115,7 +117,7 @@ async def settle_again(
                     # what was refused in this cycle is not asked for again
                     (run, msgspec.structs.replace(due, only=only, now=cycle.clock()))
                     for run, due in stage
-                    if run.ended is None
+                    if run.reach.ended is None
                 ]
                 checked = [run.counters.projects_checked for run, _ in narrowed]
                 await work_through(cycle, publisher, narrowed)

@@ -105,62 +105,23 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.indexes or self.projects)
 
 
-class IndexRun(msgspec.Struct, kw_only=True):
-    """One index's part of one cycle."""
+class IndexAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """The means by which one index is asked, and how much of it at the same time."""
 
-    source: SourceRow
-    selection: Selection
     session: IndexSession
     client: IndexClient | FlatClient
-    counters: IndexCounters
     page_width: AdaptiveLimit
     file_width: AdaptiveLimit
-    max_shrink: float
-    """The part of its files that may leave the pages within 24 hours."""
-    removals: list[PendingRemoval] = msgspec.field(default_factory=list)
-    unlisted: frozenset[ProjectName] = frozenset()
-    """Projects that a narrowed cycle names and the root, which was just read, does not list."""
-    is_root_cut: bool = False
-    """Its root was read this time, and may have been cut on the way: the index may own more
-    projects.
-    """
-    rereads: dict[ProjectName, ProjectWork] = msgspec.field(default_factory=dict)
-    """Projects whose page must be read again: a retry from the ledger, or a link that ended, found
-    it outdated.
-    """
-    pages_asked: int = 0
-    """Pages of projects that were asked for in this part."""
-    pages_refused: int = 0
-    """Those that the index itself refused."""
-    pages_missing: int = 0
-    """Those that it does not have."""
-    refused_links: dict[tuple[ProjectName, str], tuple[str, MirrorError]] = msgspec.field(
-        default_factory=dict
-    )
-    """Links with a query that were refused in this cycle, by project and filename: the same one is
-    not asked for again.
-    """
-    refused_link_bytes: int = 0
-    """Length of the links in ``refused_links``."""
-    refused_files: int = 0
-    """Number of files in the ledger that can't be taken, before and in this cycle."""
-    looked: dict[ProjectName, EarlyLook] = msgspec.field(default_factory=dict)
-    """Pages that were asked for early in this cycle, since a want may need them."""
-    fruitless: Counter[ProjectName] = msgspec.field(default_factory=Counter)
-    """How often in a row a page was read again without bringing a file."""
-    advisories: AdvisoryRule = msgspec.field(
-        default_factory=lambda: AdvisoryRule(AdvisoryBook({}), Level.NONE)
-    )
-    """Which of its files the advisories in force keep out."""
+
+
+class Reachability(msgspec.Struct, kw_only=True):
+    """Whether one index can be reached, and why its part of the cycle ended."""
+
+    client: IndexClient | FlatClient
     ended: MirrorError | None = None
     scope: anyio.CancelScope = msgspec.field(default_factory=anyio.CancelScope)
     _unreachable: int = 0
     _ask_at: int = _UNREACHABLE_IN_A_ROW
-
-    @property
-    def name(self) -> str:
-        """The index's name."""
-        return self.source.name
 
     def end(self, error: MirrorError) -> None:
         """End this index's part of the cycle; finished work stays."""
@@ -195,6 +156,76 @@ class IndexRun(msgspec.Struct, kw_only=True):
         """
         self._ask_at *= 2
         return await self.client.answers()
+
+
+class PageProgress(msgspec.Struct, kw_only=True):
+    """What one cycle has learnt of the root and the pages of one index."""
+
+    unlisted: frozenset[ProjectName] = frozenset()
+    """Projects that a narrowed cycle names and the root, which was just read, does not list."""
+    is_root_cut: bool = False
+    """Its root was read this time, and may have been cut on the way: the index may own more
+    projects.
+    """
+    asked: int = 0
+    """Pages of projects that were asked for in this part."""
+    refused: int = 0
+    """Those that the index itself refused."""
+    missing: int = 0
+    """Those that it does not have."""
+    looked: dict[ProjectName, EarlyLook] = msgspec.field(default_factory=dict)
+    """Pages that were asked for early in this cycle, since a want may need them."""
+    rereads: dict[ProjectName, ProjectWork] = msgspec.field(default_factory=dict)
+    """Projects whose page must be read again: a retry from the ledger, or a link that ended, found
+    it outdated.
+    """
+    fruitless: Counter[ProjectName] = msgspec.field(default_factory=Counter)
+    """How often in a row a page was read again without bringing a file."""
+
+
+class RefusedFiles(msgspec.Struct, kw_only=True):
+    """The files of one index that may not, or can't, be taken."""
+
+    advisories: AdvisoryRule = msgspec.field(
+        default_factory=lambda: AdvisoryRule(AdvisoryBook({}), Level.NONE)
+    )
+    """Which files the advisories in force keep out."""
+    links: dict[tuple[ProjectName, str], tuple[str, MirrorError]] = msgspec.field(
+        default_factory=dict
+    )
+    """Links with a query that were refused in this cycle, by project and filename: the same one is
+    not asked for again.
+    """
+    link_bytes: int = 0
+    """Length of the links in ``links``."""
+    files: int = 0
+    """Number of files in the ledger that can't be taken, before and in this cycle."""
+
+
+class Leaving(msgspec.Struct, kw_only=True):
+    """The files that are to leave the pages at the end of the cycle, and how many may."""
+
+    max_shrink: float
+    """The part of its files that may leave the pages within 24 hours."""
+    pending: list[PendingRemoval] = msgspec.field(default_factory=list)
+
+
+class IndexRun(msgspec.Struct, kw_only=True):
+    """One index's part of one cycle."""
+
+    source: SourceRow
+    selection: Selection
+    access: IndexAccess
+    counters: IndexCounters
+    reach: Reachability
+    leaving: Leaving
+    pages: PageProgress = msgspec.field(default_factory=PageProgress)
+    refused: RefusedFiles = msgspec.field(default_factory=RefusedFiles)
+
+    @property
+    def name(self) -> str:
+        """The index's name."""
+        return self.source.name
 
 
 class EarlyLook(msgspec.Struct, kw_only=True):

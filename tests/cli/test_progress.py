@@ -77,8 +77,8 @@ class Run:
     """As much of an index's part of a cycle as is shown."""
 
     counters: IndexCounters
-    session: Any = field(default_factory=lambda: SimpleNamespace(file_bytes=500))
-    ended: Any = None
+    access: Any = field(default_factory=lambda: SimpleNamespace(session=SimpleNamespace(file_bytes=500)))
+    reach: Any = field(default_factory=lambda: SimpleNamespace(ended=None))
     overlay: bool = False
     name: str = "main"
 
@@ -137,7 +137,10 @@ VIEWS = {
         "1/1 projects",
     ),
     "ended": (
-        Run(counters(projects_due=2, projects_checked=1), ended=Unavailable(url="https://a/", cause="no")),
+        Run(
+            counters(projects_due=2, projects_checked=1),
+            reach=SimpleNamespace(ended=Unavailable(url="https://a/", cause="no")),
+        ),
         Phase.PROJECTS,
         0.5,
         "stopped: unreachable",
@@ -158,7 +161,7 @@ def test_describe_rate():
     """While it is busy, an index tells its rate and the time left."""
     estimate, run = Estimate(), Run(counters(**BUSY))
     describe(run, Phase.PROJECTS, None, estimate, 0.0)
-    run.counters.files_done, run.session.file_bytes = 3, 700
+    run.counters.files_done, run.access.session.file_bytes = 3, 700
     view = describe(run, Phase.PROJECTS, None, estimate, 10.0)
     assert (view.rate, view.left) == ("20 B/s", "0:10 left")
 

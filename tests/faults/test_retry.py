@@ -189,14 +189,14 @@ async def test_an_index_that_pushes_back_gets_fewer_requests_at_once(simulator, 
     index.inject(fault, kind="file", times=1)
     async with mirror.opened() as cycle:
         (run,) = cycle.runs
-        targets = [run.file_width.target]
-        note_done = run.file_width.note_done
+        targets = [run.access.file_width.target]
+        note_done = run.access.file_width.note_done
 
         def note():
             note_done()
-            targets.append(run.file_width.target)
+            targets.append(run.access.file_width.target)
 
-        run.file_width.note_done = note
+        run.access.file_width.note_done = note
         report = await run_cycle(cycle)
     assert (failures(report), mirror.files()) == ([], offered(index))
     steps = list(dict.fromkeys(targets))

@@ -99,7 +99,7 @@ async def test_what_has_arrived_is_entered_or_kept_but_never_both(simulator, mir
         async def hand_over(number):
             digest = hashlib.sha256(data[number]).hexdigest()
             file = ListedFile(filename=f"p-1.{number}.tar.gz", url="http://x/", digests=(("sha256", digest),))
-            staged = await cycle.files.open_staged(file.filename)
+            staged = await cycle.holdings.files.open_staged(file.filename)
             await staged.write(data[number])
             try:
                 await recorder.put(FileStaged(work=work, fetch=Fetch(file=file), staged=staged))
@@ -109,14 +109,14 @@ async def test_what_has_arrived_is_entered_or_kept_but_never_both(simulator, mir
                 raise
 
         async with anyio.create_task_group() as tasks:
-            with run.scope:
+            with run.reach.scope:
                 async with anyio.create_task_group() as producers:
                     for number in range(len(data)):
                         producers.start_soon(hand_over, number)
                     await anyio.wait_all_tasks_blocked()
                     tasks.start_soon(recorder.run)
                     await anyio.lowlevel.checkpoint()
-                    run.scope.cancel()
+                    run.reach.scope.cancel()
             recorder.close()
     rows = mirror.query("SELECT filename, sha256, size FROM entry WHERE valid_to IS NULL AND filename LIKE '%.tar.gz'")
     assert sorted(rows) == sorted(
@@ -246,7 +246,7 @@ async def test_files_that_wait_for_the_disk_hold_little_memory(simulator, mirror
         waiting = []
         for number, data in enumerate(contents):
             file = ListedFile(filename=f"p-1.{number}.tar.gz", url="http://x/")
-            staged = await cycle.files.open_staged(file.filename)
+            staged = await cycle.holdings.files.open_staged(file.filename)
             await staged.write(data)
             waiting.append(staged)
             await recorder.put(FileStaged(work=work, fetch=Fetch(file=file), staged=staged))

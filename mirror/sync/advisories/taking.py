@@ -94,7 +94,7 @@ async def take_advisories(cycle: Cycle) -> AdvisoryNote | None:
     judges = Judges(of_index=of_index, others=rule(settings.rules), is_ready=True)
     cycle.course.judges = judges
     for run in cycle.runs:
-        run.advisories = judges.of(run.name)
+        run.refused.advisories = judges.of(run.name)
     return note
 
 

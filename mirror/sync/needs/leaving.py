@@ -40,7 +40,7 @@ async def drain_unwanted(
     """Take the files off the pages whose time has ended."""
     last_cycle = await _last_ended(holdings, options, wants)
     for run in runs:
-        if run.ended is not None or last_cycle is None:
+        if run.reach.ended is not None or last_cycle is None:
             continue
         for part in _parts(await _ended(holdings, run, last_cycle)):
             records = [_record(run, files) for files in part]
@@ -76,7 +76,7 @@ async def plan_unwanted(
             sha256=file.sha256,
         )
         for run in runs
-        if run.ended is None
+        if run.reach.ended is None
         for file in await _ended(holdings, run, last_cycle)
     ]
 
@@ -102,7 +102,7 @@ async def _last_ended(holdings: Holdings, options: Options, wants: CycleWants) -
 
 async def _ended(holdings: Holdings, run: IndexRun, last_cycle: int) -> list[UnwantedFile]:
     left, published = await count_left(holdings.store, run.source.id, holdings.clock())
-    allowed = max(1, math.floor((published + left) * run.max_shrink)) - left
+    allowed = max(1, math.floor((published + left) * run.leaving.max_shrink)) - left
     if allowed <= 0:
         return []
     return await load_ended(holdings.store, run.source.id, last_cycle=last_cycle, limit=allowed)

@@ -125,7 +125,7 @@ class MetadataReader:
             url = f"{file.url}.metadata"
             # where it is advertised and not there, as some indexes do for all files: the wheel's
             with contextlib.suppress(NotFound), _refusals(run):
-                return await fetch_checked_metadata(run.session, url, file.metadata, limit)
+                return await fetch_checked_metadata(run.access.session, url, file.metadata, limit)
         reader = partial(read_file_metadata, filename=file.filename, limit_bytes=limit)
         found = await self._guarded(project, offer, reader)
         assert found is not None
@@ -160,7 +160,9 @@ class MetadataReader:
             limit_bytes=run.selection.policy.file_size_limit,
         )
         key = staging_key(run.name, project, file)
-        staged, _ = await fetch_to_staging(run.session, files, FetchJob(key=key, request=request))
+        staged, _ = await fetch_to_staging(
+            run.access.session, files, FetchJob(key=key, request=request)
+        )
         try:
             with staged.open_source() as source:
                 return await anyio.to_thread.run_sync(reader, source)
@@ -190,7 +192,7 @@ def _refusals(run: IndexRun) -> Iterator[None]:
         yield
     except AccessDenied as exc:
         if exc.ends_index:
-            run.end(exc)
+            run.reach.end(exc)
             raise
         raise MetadataRefused(_hidden(exc)) from exc
     except (Withheld, TooLarge, IntegrityError, RedirectRefused, RefusedElsewhere) as exc:

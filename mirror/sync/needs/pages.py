@@ -96,7 +96,7 @@ class CyclePages:
             self._named.setdefault(row.name, {})[row.source] = row
         async with anyio.create_task_group() as tasks:
             for run, due in self._dues.values():
-                if run.ended is None:
+                if run.reach.ended is None:
                     tasks.start_soon(self._see_index, run, due, names)
 
     async def _see_index(self, run: IndexRun, due: Due, names: Sequence[ProjectName]) -> None:
@@ -117,7 +117,7 @@ class CyclePages:
             ]
         for row in rows:
             self._rows[run.source.id, row.name] = row
-        waiting = iter([row for row in rows if row.name not in run.looked])
+        waiting = iter([row for row in rows if row.name not in run.pages.looked])
 
         async def next_row() -> ProjectRow:
             row = next(waiting, None)
@@ -126,9 +126,9 @@ class CyclePages:
             return row
 
         async def look(row: ProjectRow) -> None:
-            run.looked[row.name] = await self._ask(run, due, row)
+            run.pages.looked[row.name] = await self._ask(run, due, row)
 
-        await work_through(next_row, look, run.page_width)
+        await work_through(next_row, look, run.access.page_width)
 
     async def _ask(self, run: IndexRun, due: Due, row: ProjectRow) -> EarlyLook:
         links = self._holdings.store.links_of(run.source.id)
@@ -146,9 +146,9 @@ class CyclePages:
             return EarlyLook(validators=known, origin=row.page_origin, page=self._kept(page))
         if page is not None and run.name in self._resting:
             return EarlyLook(validators=known, origin=row.page_origin, page=self._kept(page))
-        lease = run.client.memory.lease()
+        lease = run.access.client.memory.lease()
         try:
-            run.pages_asked += 1
+            run.pages.asked += 1
             look = await fetch_page(run, row, known, lease)
         except (StateError, TreeError):
             raise
@@ -267,8 +267,8 @@ class CyclePages:
                 run, due = self._dues.get(source.id, (None, None))
                 if run is None or due is None or (due.only_held and not found):
                     raise self._unknown(source.name, project)
-                if run.ended is not None:
-                    raise run.ended
+                if run.reach.ended is not None:
+                    raise run.reach.ended
                 found.append(source.id)
             elif source.root_read is None or source.selection != terms.root_digests[source.name]:
                 raise self._unknown(source.name, project)
@@ -297,7 +297,7 @@ class CyclePages:
     def _early(
         self, run: IndexRun, project: ProjectName
     ) -> tuple[EarlyLook | None, ProjectRow | None]:
-        return run.looked.get(project), self._rows.get((run.source.id, project))
+        return run.pages.looked.get(project), self._rows.get((run.source.id, project))
 
     async def _offers_of(
         self, run: IndexRun, project: ProjectName, claimed: set[str], owners: Sequence[str]
@@ -367,7 +367,7 @@ class CyclePages:
         """Return the published files that a page does not list any more, while their removal is not
         applied.
         """
-        early = run.looked[project]
+        early = run.pages.looked[project]
         page = early.page or await self._load(run, project, early.validators)
         if page is None:
             return []
@@ -389,7 +389,7 @@ class CyclePages:
         waiting = await load_deferred_names(self._holdings.store, row.id)
         # By the advisories that are in force now: they may be newer than that judgement.
         names = [one.filename for one in waiting if one.rule == EXCLUDE_VULNERABLE]
-        advised = run.advisories.advised(row.name, names)
+        advised = run.refused.advisories.advised(row.name, names)
         return [[one.filename, one.rule] for one in waiting if _still_waits(one, advised, now)]
 
     async def _ledger(self, run: IndexRun, row: ProjectRow) -> dict[str, FailureRow]:

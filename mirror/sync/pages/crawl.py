@@ -128,18 +128,20 @@ async def look_at_root(
         )
     else:
         is_known = run.source.selection == run.selection.root_digest and not options.full
-        look = await run.client.fetch_root(run.source.validators if is_known else None)
+        look = await run.access.client.fetch_root(run.source.validators if is_known else None)
         # Before its listing is used: a reading without the credential must never confirm an
         # absence.
-        await record_identity(holdings.store, run.source, had_credential=run.session.had_credential)
+        await record_identity(
+            holdings.store, run.source, had_credential=run.access.session.had_credential
+        )
     if isinstance(look, Read):
         listed, listing = (
             len(look.page.projects),
             _with_kept_addresses(holdings.store, run, look.page),
         )
-        is_whole, run.is_root_cut = look.page.is_whole, look.page.is_cut
-        if not run.is_root_cut:
-            run.unlisted = frozenset(
+        is_whole, run.pages.is_root_cut = look.page.is_whole, look.page.is_cut
+        if not run.pages.is_root_cut:
+            run.pages.unlisted = frozenset(
                 name for name in options.projects if name not in listing.projects
             )
         if not listed:
@@ -162,7 +164,7 @@ async def look_at_root(
     if _went_back(run.source.validators, look.validators):
         _log.warning("root.serial_went_back", index=run.name)
         await forget_serials(holdings.store, run.source)
-    if run.is_root_cut:
+    if run.pages.is_root_cut:
         await forget_root_validators(holdings.store, run.source)
     elif not options.projects:
         validators = look.validators if is_whole else Validators()
@@ -255,22 +257,22 @@ async def crawl(
     if workers is not None and are_worthwhile(pages=pages) and await _can_read(workers, run):
         await PageBatches(run, workers, crawler).look_at_all(rows)
     else:
-        await work_through(_Rows(rows).next, crawler.look, run.page_width)
+        await work_through(_Rows(rows).next, crawler.look, run.access.page_width)
     if (
         crawler.refusal is not None
-        and run.pages_refused == run.pages_asked
-        and run.session.is_unproved
+        and run.pages.refused == run.pages.asked
+        and run.access.session.is_unproved
     ):
         # A root that is open to all proves nothing: where no page was ever served, the credential
         # is wrong.
-        run.end(run.session.deny_all(crawler.refusal))
+        run.reach.end(run.access.session.deny_all(crawler.refusal))
         await checkpoint()
 
 
 async def _can_read(workers: FileWorkers, run: IndexRun) -> bool:
     """Start the workers; return whether they can read pages of this index."""
     try:
-        return await workers.start() and not run.client.reads_alone
+        return await workers.start() and not run.access.client.reads_alone
     except MirrorError:  # of the credential: the first page that is read here reports it
         return False
 
@@ -283,18 +285,18 @@ async def reread(scope: PageScope, run: IndexRun, due: Due, deliver: Deliver) ->
     times. Everything that the earlier reading delivered must be recorded; its removals are judged
     again, and its counts are undone first.
     """
-    outdated, run.rereads = run.rereads, {}
+    outdated, run.pages.rereads = run.pages.rereads, {}
     for name, work in outdated.items():
         if work.is_reread:
-            run.fruitless[name] = 0 if work.brought else run.fruitless[name] + 1
-    names = sorted(name for name in outdated if run.fruitless[name] < MAX_FRUITLESS)
+            run.pages.fruitless[name] = 0 if work.brought else run.pages.fruitless[name] + 1
+    names = sorted(name for name in outdated if run.pages.fruitless[name] < MAX_FRUITLESS)
     for work in map(outdated.__getitem__, names):
         run.counters.projects_checked -= 1
         run.counters.projects_unchanged -= work.was_empty
         run.counters.projects_changed -= not work.was_empty
         run.counters.files_failed -= work.failed
     placed = frozenset(name for name, work in outdated.items() if work.has_placed)
-    run.removals = [r for r in run.removals if r.name not in names]
+    run.leaving.pending = [r for r in run.leaving.pending if r.name not in names]
 
     async def deliver_again(work: ProjectWork) -> None:
         work.has_placed = work.row.name in placed
@@ -306,7 +308,9 @@ async def reread(scope: PageScope, run: IndexRun, due: Due, deliver: Deliver) ->
             due, only=tuple(names[start : start + 500]), trust_serials=False
         )
         await work_through(
-            _Rows(load_due(scope.holdings.store, narrowed)).next, crawler.look, run.page_width
+            _Rows(load_due(scope.holdings.store, narrowed)).next,
+            crawler.look,
+            run.access.page_width,
         )
 
 
@@ -361,7 +365,7 @@ class _Crawler:
         """Return whether the root's serial proves that the page is unchanged, so that no request is
         needed.
         """
-        if row.name in self._run.looked:
+        if row.name in self._run.pages.looked:
             return True
         return known is not None and self._due.trust_serials and _same_serial(known, row)
 
@@ -393,13 +397,13 @@ class _Crawler:
         ``found``: a worker's result; the index's reachability was recorded on its arrival.
         """
         run = self._run
-        lease = run.client.memory.lease()
+        lease = run.access.client.memory.lease()
         try:
             work = await self._judge(row, found, lease)
             if run.selection.policy.listed_by_config and run.source.had_credential is None:
                 await self._note_identity()
             if found is None:
-                run.note_answer()
+                run.reach.note_answer()
         except (StateError, TreeError):
             raise
         except MirrorError as exc:
@@ -433,7 +437,7 @@ class _Crawler:
 
     async def _note_identity(self) -> None:
         """Record how the index was read: there is no root whose reading would record it."""
-        run, had_credential = self._run, self._run.session.had_credential
+        run, had_credential = self._run, self._run.access.session.had_credential
         await record_identity(self._holdings.store, run.source, had_credential=had_credential)
         run.source = msgspec.structs.replace(run.source, had_credential=had_credential)
 
@@ -451,7 +455,7 @@ class _Crawler:
         elif known is not None and self.is_current(row, known):
             look = Unchanged(validators=known, origin=row.page_origin)
         else:
-            run.pages_asked += 1
+            run.pages.asked += 1
             if found is not None:
                 await lease.hold_values(found.cost_bytes)
             fetched = await fetch_page(run, row, known, lease, found)
@@ -468,7 +472,7 @@ class _Crawler:
 
     async def _early_look(self, row: ProjectRow, known: Validators | None) -> PageLook | None:
         """Return the look that a want has caused in this cycle, if any. Raises its error."""
-        run, early = self._run, self._run.looked.get(row.name)
+        run, early = self._run, self._run.pages.looked.get(row.name)
         if early is None or self._is_reread:
             return None
         if early.error is not None:
@@ -481,7 +485,7 @@ class _Crawler:
             links = self._holdings.store.links_of(run.source.id)
             page = await listings.load(run.name, row.name, early.validators.digest, links)
         if page is None:
-            del run.looked[row.name]  # lost from the cache: it is asked for again
+            del run.pages.looked[row.name]  # lost from the cache: it is asked for again
             return None
         return Read(page=page, validators=early.validators, origin=early.origin)
 
@@ -708,10 +712,10 @@ class _Crawler:
         ]  # each can be accepted by its name
         refusals = [r for r in refusals if r.reason is not Reason.REFUSED_UNHASHED]
         room = min(
-            _MAX_REFUSED_OF_PAGE, max(known, _MAX_REFUSED_OF_INDEX - self._run.refused_files)
+            _MAX_REFUSED_OF_PAGE, max(known, _MAX_REFUSED_OF_INDEX - self._run.refused.files)
         )
         named = len(refusals) if len(refusals) <= room else max(room - 1, 0)
-        self._run.refused_files += max(0, named - known)
+        self._run.refused.files += max(0, named - known)
         failures = [_refused(work, refusal) for refusal in (*unhashed, *refusals[:named])]
         if rest := refusals[named:]:
             first = f"{shown_text(rest[0].filename) or '(no name)'}: {rest[0].detail}"
@@ -724,19 +728,19 @@ class _Crawler:
     ) -> ProjectWork | None:
         run = self._run
         if isinstance(error, AccessDenied) and error.ends_index:
-            run.end(error)
+            run.reach.end(error)
             await checkpoint()
             return None
         if isinstance(error, AccessDenied) and not error.host:
-            run.pages_refused += 1
+            run.pages.refused += 1
             self.refusal = error
-        run.pages_missing += isinstance(error, NotFound)
+        run.pages.missing += isinstance(error, NotFound)
         if isinstance(error, Unavailable) and not isinstance(error, RefusedElsewhere):
-            await run.note_unreachable(
+            await run.reach.note_unreachable(
                 error, in_a_row=found.unreachable_in_a_row if found is not None else None
             )
         elif found is None:
-            run.note_answer()
+            run.reach.note_answer()
         if isinstance(error, Withheld) and error.is_withdrawal:
             return await self._withdrawn(row, error)
         return self._page_failure(row, error.reason, str(error), wait_s=asked_wait_s(error))
@@ -791,7 +795,7 @@ class _Crawler:
         judged = tuple(r for r in removals if r.kind not in OUTSIDE_BRAKE)
         if judged or meta is not None:
             at_once = is_withdrawal or any(r.kind is not RemovalKind.ABSENT for r in judged)
-            self._run.removals.append(
+            self._run.leaving.pending.append(
                 PendingRemoval(
                     project=work.row.id,
                     name=work.row.name,
@@ -804,7 +808,7 @@ class _Crawler:
             if at_once:
                 work.closing = None
         if exempt:
-            self._run.removals.append(
+            self._run.leaving.pending.append(
                 PendingRemoval(
                     project=work.row.id,
                     name=work.row.name,
@@ -827,13 +831,13 @@ async def fetch_page(
 ) -> PageLook | None:
     """Read a page, or take a worker's result; None for one that is older than the published one."""
     look = (
-        await run.client.fetch_project(row.name, known, row.address, lease)
+        await run.access.client.fetch_project(row.name, known, row.address, lease)
         if found is None
         else found.look()
     )
     if isinstance(look, Read) and _is_stale(look.page, row):
         lease.release()
-        look = await run.client.fetch_project(row.name, None, row.address, lease)
+        look = await run.access.client.fetch_project(row.name, None, row.address, lease)
         if isinstance(look, Read) and _is_older(look.page, row):
             _log.warning("page.stale", index=run.name, project=row.name, serial=look.page.serial)
             return None

@@ -72,5 +72,5 @@ async def ask_for_address(
 
 
 def _misses_all(options: Options, run: IndexRun) -> bool:
-    is_whole = run.ended is None and not options.projects
-    return is_whole and 0 < run.pages_missing == run.counters.projects_checked
+    is_whole = run.reach.ended is None and not options.projects
+    return is_whole and 0 < run.pages.missing == run.counters.projects_checked

@@ -93,7 +93,10 @@ class PageBatches:
         most = self._pool.size * _UNDER_WAY
         async with self._receive, self._send, anyio.create_task_group() as tasks:
             tasks.start_soon(
-                work_through, partial(next_of, self._receive), self._judge_one, self._run.page_width
+                work_through,
+                partial(next_of, self._receive),
+                self._judge_one,
+                self._run.access.page_width,
             )
             async for rows in chunks:
                 for start in range(0, len(rows), _BATCH):
@@ -132,16 +135,16 @@ class PageBatches:
         if isinstance(outcome.error, Unavailable) and not isinstance(
             outcome.error, RefusedElsewhere
         ):
-            in_a_row = self._run.count_unreachable()
+            in_a_row = self._run.reach.count_unreachable()
         else:
-            self._run.note_answer()
+            self._run.reach.note_answer()
         self._put(
             row, PageResult(page=outcome.page, error=outcome.error, unreachable_in_a_row=in_a_row)
         )
 
     def confirmed(self, row: ProjectRow, known: Validators) -> None:
         """Record that a page is unchanged."""
-        self._run.note_answer()
+        self._run.reach.note_answer()
         if self._judge.note_unchanged(row, known):
             self._done()
         else:

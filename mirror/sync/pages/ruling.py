@@ -77,7 +77,7 @@ async def facts_of(
         held=held.keys(),
         needed=None if by_wants else _needed(scope, run, row),
         listed=names,
-        advised=run.advisories.advised(page.name, names),
+        advised=run.refused.advisories.advised(page.name, names),
     )
     if not book.is_dated or not scope.terms.has_sights:
         return facts  # nothing was ever held: nothing has a first sight, and no name is known
@@ -157,7 +157,7 @@ async def judge_again(
             if same_bytes(files[name], held[name]) is not True
         },
         needed=_needed(scope, run, row),
-        advised=run.advisories.advised(row.name, files),
+        advised=run.refused.advisories.advised(row.name, files),
     )
     if book.is_dated:
         facts = msgspec.structs.replace(
@@ -240,7 +240,7 @@ async def report_rules(store: Store, report: Report, runs: Sequence[IndexRun]) -
         of_rules = {rule: counts[rule] for rule in RULE_KEYS if rule in counts}
         run.counters.left_out = of_rules
         run.counters.cooldown_until = await next_end(store, run.source.id)
-        if not of_rules or run.ended is not None or await has_files(store, run.source.id):
+        if not of_rules or run.reach.ended is not None or await has_files(store, run.source.id):
             continue
         rules = ", ".join(f"{rule} {count}" for rule, count in of_rules.items())
         event = {"event": "all-left-out", "index": run.name, "rules": rules}

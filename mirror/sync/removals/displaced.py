@@ -20,14 +20,14 @@ from mirror.sync.work import IndexRun, PendingRemoval
 async def keep_undisplaced(store: Store, runs: Sequence[IndexRun], publisher: Publisher) -> None:
     """Drop the removals of versions whose successors are not held, at the end of all downloads."""
     for run in runs:
-        if run.selection.rules.rules.newest and run.ended is None:
+        if run.selection.rules.rules.newest and run.reach.ended is None:
             await _keep_of_index(store, run, publisher)
 
 
 async def _keep_of_index(store: Store, run: IndexRun, publisher: Publisher) -> None:
     kept: list[PendingRemoval] = []
     closings = []
-    for removal in run.removals:
+    for removal in run.leaving.pending:
         if not any(one.kind is RemovalKind.DISPLACED for one in removal.files):
             kept.append(removal)
             continue
@@ -43,7 +43,7 @@ async def _keep_of_index(store: Store, run: IndexRun, publisher: Publisher) -> N
             kept.append(msgspec.structs.replace(removal, files=files))
         elif removal.closing is not None:
             closings.append(removal.closing)
-    run.removals = kept
+    run.leaving.pending = kept
     await publisher.publish((), closings)
 
 

@@ -45,7 +45,7 @@ from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import Failure, has_index_failure, record_failures
 from mirror.state.store import Store
 from mirror.sync.report import IndexCounters, PlanItem, Report
-from mirror.sync.work import Cycle, IndexRun, Options, PendingRemoval
+from mirror.sync.work import Cycle, IndexRun, Leaving, Options, PendingRemoval
 
 _log = get_logger(__name__)
 
@@ -57,7 +57,7 @@ def plan_root_change(run: IndexRun, change: RootChange) -> None:
     removals.
     """
     for project, name in (*change.gone, *change.unwanted):
-        run.removals.append(PendingRemoval(project=project, name=name, leaves=True))
+        run.leaving.pending.append(PendingRemoval(project=project, name=name, leaves=True))
 
 
 async def plan_displaced(
@@ -72,8 +72,8 @@ async def plan_displaced(
         if run is None or run.selection.policy.overlay:
             continue
         held = (await load_held(store, [project]))[project]
-        if not any(r.project == project for r in run.removals):  # else it leaves as a whole
-            run.removals.append(
+        if not any(r.project == project for r in run.leaving.pending):  # else it leaves as a whole
+            run.leaving.pending.append(
                 PendingRemoval(project=project, name=name, displaced=tuple(held), is_displaced=True)
             )
         tell_owner_changed(report, name, before=index, after=owner)
@@ -84,11 +84,11 @@ async def plan_withdrawn(store: Store, runs: Sequence[IndexRun]) -> None:
     withdraws all.
     """
     for run in runs:
-        names = [r.name for r in run.removals if r.meta is not None]
+        names = [r.name for r in run.leaving.pending if r.meta is not None]
         for project, name in await load_overlaid(store, run.source.position, names):
             held = (await load_held(store, [project]))[project]
             files = tuple(Removal(held=h, kind=RemovalKind.WITHDRAWN) for h in held.values())
-            run.removals.append(PendingRemoval(project=project, name=name, files=files))
+            run.leaving.pending.append(PendingRemoval(project=project, name=name, files=files))
 
 
 def tell_owner_changed(report: Report, name: str, *, before: str, after: str) -> None:
@@ -102,8 +102,7 @@ class RemovalScope(Protocol):
 
     source: SourceRow
     counters: IndexCounters
-    removals: list[PendingRemoval]
-    max_shrink: float
+    leaving: Leaving
 
     @property
     def name(self) -> str:
@@ -135,7 +134,9 @@ async def apply_removals(
 
 def _split(run: RemovalScope) -> tuple[list[PendingRemoval], list[PendingRemoval]]:
     """Return the removals that bypass the brake, and those that it judges."""
-    return [r for r in run.removals if r.is_exempt], [r for r in run.removals if not r.is_exempt]
+    return [r for r in run.leaving.pending if r.is_exempt], [
+        r for r in run.leaving.pending if not r.is_exempt
+    ]
 
 
 async def _remove(
@@ -209,14 +210,16 @@ async def remove_orphaned(
 async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
     """Judge the unclaimed files of a rebuilt state: after two whole cycles, then by the brake."""
     holdings, options = cycle.holdings, cycle.options
-    if not options.sees_all or any(run.ended is not None for run in cycle.runs):
+    if not options.sees_all or any(run.reach.ended is not None for run in cycle.runs):
         return
     await settle_empty(holdings.store, cycle=holdings.cycle, now=holdings.clock())
     source = await load_unclaimed(holdings.store)
     if source is None:
         return
     part = _UnclaimedPart(
-        source=source, counters=IndexCounters(name=source.name), max_shrink=cycle.terms.max_shrink
+        source=source,
+        counters=IndexCounters(name=source.name),
+        leaving=Leaving(max_shrink=cycle.terms.max_shrink),
     )
     missing: dict[int, list[HeldFile]] = {}
     for project, name in await load_judgeable(holdings.store, source.id):
@@ -235,7 +238,7 @@ async def settle_unclaimed(cycle: Cycle, publisher: Publisher) -> None:
         if first:
             missing[project] = first
         if second:
-            part.removals.append(PendingRemoval(project=project, name=name, files=second))
+            part.leaving.pending.append(PendingRemoval(project=project, name=name, files=second))
     if missing:
         await record_missing(holdings.store, missing, cycle=holdings.cycle)
     await apply_removals(holdings, options, part, publisher)
@@ -249,8 +252,7 @@ class _UnclaimedPart(msgspec.Struct, kw_only=True):
 
     source: SourceRow
     counters: IndexCounters
-    max_shrink: float
-    removals: list[PendingRemoval] = msgspec.field(default_factory=list)
+    leaving: Leaving
 
     @property
     def name(self) -> str:
@@ -268,7 +270,9 @@ async def plan_items(
     exempt, removals = _split(run)
     files = await _count_files(holdings.store, removals)
     is_held = not options.allow_shrink and files and await _brake(holdings, run, removals, files)
-    return await _plan_removals(holdings, run, exempt if is_held else run.removals), not is_held
+    return await _plan_removals(
+        holdings, run, exempt if is_held else run.leaving.pending
+    ), not is_held
 
 
 async def _plan_removals(
@@ -313,15 +317,19 @@ async def _brake(
         holdings.store,
         run.source.id,
         holdings.clock(),
-        enough=lambda left: enough_published(leaving=left + files, max_shrink=run.max_shrink),
+        enough=lambda left: enough_published(
+            leaving=left + files, max_shrink=run.leaving.max_shrink
+        ),
     )
     leaving = window.left + files
-    if not brake_holds(leaving=leaving, published=window.published, max_shrink=run.max_shrink):
+    if not brake_holds(
+        leaving=leaving, published=window.published, max_shrink=run.leaving.max_shrink
+    ):
         return False
     detail = (
         f"{leaving} of {window.published} files would leave the pages within 24 hours, more than"
-        f" max-shrink = {run.max_shrink:g} allows: {_described(removals)}. Nothing was removed."
-        " If that is right, run `mirror sync --once --allow-shrink`;"
+        f" max-shrink = {run.leaving.max_shrink:g} allows: {_described(removals)}."
+        " Nothing was removed. If that is right, run `mirror sync --once --allow-shrink`;"
         " else look at the index and at its selection"
     )
     failure = Failure(

@@ -75,7 +75,11 @@ async def sweep_after(
     page can know. Each file in the ledger is tried again.
     """
     was_whole = options.sees_all and not (report.interrupted or report.aborted or options.dry_run)
-    if not was_whole or any(run.ended for run in runs) or await has_page_failure(holdings.store):
+    if (
+        not was_whole
+        or any(run.reach.ended for run in runs)
+        or await has_page_failure(holdings.store)
+    ):
         return
     is_kept = await anyio.to_thread.run_sync(holdings.files.find_kept)
     keys = [
