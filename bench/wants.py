@@ -35,6 +35,23 @@ def resolved(bench: Bench) -> Result:
     return Result(name="want-resolved", title=_title(resolved), comparison=found, extra=dict(extra))
 
 
+def alone(bench: Bench) -> Result:
+    """One resolution of 300 projects without downloads and proof, beside `uv pip compile` asked for the same"""
+    shape = Shape(projects=30 if bench.is_tiny else 1_000, files=2, file_bytes=2_000)
+    names = [name_of(number) for number in range(min(300, shape.projects))]
+    with bench.upstream(shape) as (_, upstream):
+        ours = _dry(_wanting(upstream, shape, _one_target() + _want("apps", names)))
+        idle = _dry(_wanting(upstream, shape, _one_target() + _want("apps", names[:1]), name="one project"))
+        found = compare([ours, idle, _uv(upstream, names)], bench.rounds, bench.tmpfs / "run", upstream)
+    shutil.rmtree(bench.tmpfs / "run")
+    goal = Goal(text="of uv's time", value=found.ratio("uv pip compile"), limit=1.3)
+    extra = {
+        "seconds beyond one project's": found.median(OURS, "wall_s") - found.median("one project", "wall_s"),
+        "seconds of uv": found.median("uv pip compile", "wall_s"),
+    }
+    return Result(name="want-alone", title=_title(alone), comparison=found, goals=[goal], extra=dict(extra))
+
+
 def changed(bench: Bench) -> Result:
     """Cycle of many wants and targets with one page changed, beside their first one"""
     count, pythons = (200, 3) if bench.is_full else (5, 1) if bench.is_tiny else (20, 2)
@@ -82,9 +99,18 @@ def _want(name: str, requirements: list[str]) -> str:
     return f'\n[[want]]\nname = "{name}"\nrequirements = [{quoted}]\n'
 
 
-def _wanting(upstream: Upstream, shape: Shape, wants: str) -> Contender:
+def _dry(contender: Contender) -> Contender:
+    """Let a mirror resolve, and fetch nothing."""
+
+    def command(directory: Path) -> list[str]:
+        return [*contender.command(directory), "--dry-run"]
+
+    return dataclasses.replace(contender, command=command)
+
+
+def _wanting(upstream: Upstream, shape: Shape, wants: str, name: str = OURS) -> Contender:
     """Return the mirror of some wants; exit code 5 counts as done, where a want has a gap."""
-    ours = peers.mirror(upstream, shape, server="plain", config=wants, holds_all=False)
+    ours = peers.mirror(upstream, shape, server="plain", config=wants, holds_all=False, name=name)
 
     def command(directory: Path) -> list[str]:
         return ["sh", "-c", '"$@" || [ $? = 5 ]', "sh", *ours.command(directory)]
@@ -124,4 +150,4 @@ def _title(case: object) -> str:
     return case.__doc__ or ""
 
 
-CASES = {"want-resolved": resolved, "wants-changed": changed, "want-large-root": large_root}
+CASES = {"want-alone": alone, "want-resolved": resolved, "wants-changed": changed, "want-large-root": large_root}
