@@ -55,6 +55,12 @@ class Environment:
     uv_python_version: str
     uv_python_platform: str
     tags: tuple[Tag, ...] = field(repr=False, compare=False)
+    _order: Mapping[Tag, int] = field(init=False, repr=False, compare=False)
+    """The place of each tag; shared by the environments that have the same tags."""
+
+    def __post_init__(self) -> None:
+        # once: as the key of a cache the tags cost a hash of each of them
+        object.__setattr__(self, "_order", _order_of(self.tags))
 
     @property
     def name(self) -> str:
@@ -83,7 +89,7 @@ class Environment:
         """Return the place of the best of a wheel's tags: lower is better; None: the wheel does not
         fit.
         """
-        order = _order_of(self.tags)
+        order = self._order
         return min((order[tag] for tag in tags if tag in order), default=None)
 
     def admits(self, requires_python: str | None) -> bool:
