@@ -251,14 +251,9 @@ def _platform_tags(config: Config) -> frozenset[str]:
     """Return the tags of all targets where a rule asks for them."""
     if config.rules.platforms != "targets":
         return frozenset()
-    from mirror.selection.targets import environments  # as for ``CycleNeeds``
+    from mirror.selection.targets import tag_names  # as for ``CycleNeeds``
 
-    return frozenset(
-        str(tag)
-        for target in config.targets
-        for environment in environments(target)
-        for tag in environment.tags
-    )
+    return tag_names(config.targets)
 
 
 def _selections(config: Config) -> list[tuple[IndexConfig, Selection]]:

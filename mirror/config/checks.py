@@ -23,6 +23,7 @@ from mirror.config.settings import (
     MirrorSettings,
     SiteConfig,
 )
+from mirror.config.want_checks import check_target, check_want
 from mirror.core.files.origins import page_origins
 from mirror.core.names import normalize_project
 from mirror.core.store_address import parse_store_address
@@ -132,15 +133,10 @@ def _check_wants(config: ConfigFile) -> None:
         for n, name in enumerate(names_of_kind):
             _check_name(name, f"{kind}[{n}].name")
         _check_unique(kind, names_of_kind)
-    if config.targets or config.wants:
-        # Only here: importing packaging's requirements takes 0.06 s.
-        from mirror.config.want_checks import check_target, check_want
-
-        names = frozenset(of_targets)
-        for n, target in enumerate(config.targets):
-            check_target(target, f"target[{n}]")
-        for n, want in enumerate(config.wants):
-            check_want(want, f"want[{n}]", targets=names)
+    for n, target in enumerate(config.targets):
+        check_target(target, f"target[{n}]")
+    for n, want in enumerate(config.wants):
+        check_want(want, f"want[{n}]", targets=frozenset(of_targets))
     if config.wants and not config.targets:
         problem = (
             "wants need one or more [[target]] tables:"

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
 
 from mirror.config.wants import DEFAULT_GLIBC, DEFAULT_MACOS, PYTHON_RELEASES, TargetConfig
 
-__all__ = ["PYTHON_RELEASES", "Environment", "environments", "parse_environment_name"]
+__all__ = [
+    "PYTHON_RELEASES",
+    "Environment",
+    "environments",
+    "parse_environment_name",
+    "tag_names",
+]
 
 _UV_PLATFORMS: Mapping[str, str] = {
     "linux-x86_64": "x86_64-unknown-linux-gnu",
@@ -117,6 +123,20 @@ def environments(target: TargetConfig) -> tuple[Environment, ...]:
     )
 
 
+@lru_cache(maxsize=4)
+def tag_names(targets: tuple[TargetConfig, ...]) -> frozenset[str]:
+    """Return the tags of all environments of some targets, such as ``cp311-cp311-linux_x86_64``.
+
+    Patch releases have the tags of their minor version. Kept, since a cycle asks for each index.
+    """
+    names: set[str] = set()
+    for target in targets:
+        for python in dict.fromkeys(target.python):
+            for platform in dict.fromkeys(target.platforms):
+                names.update(map(str, _tags_of_python(target, python, platform)))
+    return frozenset(names)
+
+
 def parse_environment_name(text: str) -> tuple[str, str | None, str | None]:
     """Return target, Python and platform of ``linux/3.11/linux-x86_64``; the last two may be
     absent.
@@ -134,19 +154,23 @@ def _releases(python: str) -> tuple[str, ...]:
 
 
 def _environment(target: TargetConfig, python: str, release: str, platform: str) -> Environment:
-    major, minor = (int(part) for part in release.split(".")[:2])
-    free_threaded = python.endswith("t")
-    abi = f"cp{major}{minor}{'t' if free_threaded else ''}"
     return Environment(
         target=target.name,
         python=python,
         release=release,
         platform=platform,
-        free_threaded=free_threaded,
+        free_threaded=python.endswith("t"),
         uv_python_version=release,
         uv_python_platform=_UV_PLATFORMS[platform],
-        tags=_tags((major, minor), abi, _platform_tags(target, platform)),
+        tags=_tags_of_python(target, python, platform),
     )
+
+
+def _tags_of_python(target: TargetConfig, python: str, platform: str) -> tuple[Tag, ...]:
+    """Return the tags of a release, or of all patch releases of a minor version."""
+    major, minor = (int(part) for part in python.removesuffix("t").split(".")[:2])
+    abi = f"cp{major}{minor}{'t' if python.endswith('t') else ''}"
+    return _tags((major, minor), abi, _platform_tags(target, platform))
 
 
 @cache

@@ -22,19 +22,17 @@ _LATEST = datetime(9999, 12, 30, 22, 0, 0, 999_999, tzinfo=UTC) - _EPOCH
 
 def is_readable_time(text: str) -> bool:
     """Return whether pip and uv both read ``text`` as an upload time."""
-    if not _SHAPE.match(text):
-        return False
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    offset = moment.utcoffset() or timedelta()
-    return moment.replace(tzinfo=UTC) - _EPOCH - offset <= _LATEST
+    return upload_seconds(text) is not None
 
 
 def upload_seconds(text: str | None) -> float | None:
-    """Return a listed upload time in seconds since the epoch; None where there is none to read."""
-    if text is None or not is_readable_time(text):
+    """Return a listed upload time in seconds since the epoch; None where clients can't read it."""
+    if text is None or not _SHAPE.match(text):
         return None
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    offset = moment.utcoffset() or timedelta()
+    since = moment.replace(tzinfo=UTC) - _EPOCH - offset
+    return since.total_seconds() if since <= _LATEST else None

@@ -10,16 +10,17 @@ by ``newest`` and ``platforms``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from mirror.core.files.distributions import is_wheel
-from mirror.core.files.upload_time import is_readable_time
-from mirror.core.files.versions import parse_version, version_of
+from mirror.core.files.distributions import WHEEL_ENDING, is_wheel
+from mirror.core.files.upload_time import upload_seconds
+from mirror.core.files.versions import version_of
 from mirror.core.model import ListedFile
 from mirror.core.names import ProjectName, compile_patterns
 from mirror.core.rules.model import (
@@ -124,14 +125,18 @@ class RuleBook:
         those that depend on the whole page, which is not here.
         """
         sights: dict[Sight, float] = {}
-        lasting = self._lasting(project, files, facts) if known is None else known
+        versions = {name: version_of(name) for name in files}
+        lasting = known
+        if lasting is None:
+            lasting = self._lasting(project, files, versions, facts) if self._is_lasting else {}
         ends = self._ends(project, files, facts, sights)
         out: dict[str, RuleVerdict] = {}
-        for name in files:
+        suspects = ends.keys() | lasting.keys() | facts.advised.keys()
+        for name in filter(suspects.__contains__, files):
             rules = self._rules_of(name, ends.get(name), lasting.get(name, ""), facts)
             if rules:
                 out[name] = _verdict(rules, ends.get(name), is_held=name in facts.held)
-        self._displace(files, facts, out)
+        self._displace(versions, facts, out)
         return Judgement(out=out, sights=sights)
 
     def _rules_of(
@@ -148,18 +153,28 @@ class RuleBook:
             found.append(EXCLUDE_VULNERABLE)
         return found
 
+    @property
+    def _is_lasting(self) -> bool:
+        """Whether a rule judges files by their versions, yanks or tags."""
+        rules = self.rules
+        is_by_label = rules.pre_releases is not None or rules.yanked is not None
+        return is_by_label or bool(self._versions) or rules.platform_tags is not None
+
     def _lasting(
-        self, project: ProjectName, files: Mapping[str, ListedFile], facts: RuleFacts
+        self,
+        project: ProjectName,
+        files: Mapping[str, ListedFile],
+        versions: Mapping[str, Version | None],
+        facts: RuleFacts,
     ) -> dict[str, str]:
         """Return the rules that no passing time changes while the page is the same."""
-        rules, found = self.rules, dict[str, str]()
+        found = dict[str, str]()
         specifiers = self._versions.get(project, [])
-        only_pre_releases = rules.pre_releases is Admitted.WHERE_NEEDED and not any(
+        only_pre_releases = self.rules.pre_releases is Admitted.WHERE_NEEDED and not any(
             version is not None and not version.is_prerelease
-            for version in map(version_of, facts.listed or files)
+            for version in _versions_of(facts.listed, versions)
         )
-        for name, file in files.items():
-            version = version_of(name)
+        for name, version in versions.items():
             if version is None:
                 continue
             is_needed = facts.needed is None or name in facts.needed
@@ -167,7 +182,7 @@ class RuleBook:
                 is_needed=is_needed, only_pre_releases=only_pre_releases
             ):
                 found[name] = PRE_RELEASES
-            elif file.labels.yanked is not None and self._bars_yanked(is_needed=is_needed):
+            elif files[name].labels.yanked is not None and self._bars_yanked(is_needed=is_needed):
                 found[name] = YANKED
             elif not all(one.contains(version, prereleases=True) for one in specifiers):
                 found[name] = VERSIONS
@@ -177,7 +192,10 @@ class RuleBook:
 
     def _fits_no_target(self, name: str) -> bool:
         tags = self.rules.platform_tags
-        return tags is not None and is_wheel(name) and tags.isdisjoint(_tags_of(name))
+        if tags is None or not is_wheel(name):
+            return False
+        ending = "-".join(name.removesuffix(WHEEL_ENDING).rsplit("-", 3)[1:])
+        return not _fits(ending, tags)
 
     def _bars_pre_release(self, *, is_needed: bool, only_pre_releases: bool) -> bool:
         match self.rules.pre_releases:
@@ -213,7 +231,7 @@ class RuleBook:
         for name, file in files.items():
             if name in facts.held and name not in facts.replaced:
                 continue
-            since = None if name in facts.known else time_of(file.labels.upload_time)
+            since = None if name in facts.known else upload_seconds(file.labels.upload_time)
             if since is None:
                 sight = name, sight_of(file)
                 since = min(facts.sights.get(sight, facts.now), facts.now)
@@ -227,18 +245,24 @@ class RuleBook:
         return found
 
     def _displace(
-        self, files: Mapping[str, ListedFile], facts: RuleFacts, out: dict[str, RuleVerdict]
+        self,
+        versions: Mapping[str, Version | None],
+        facts: RuleFacts,
+        out: dict[str, RuleVerdict],
     ) -> None:
-        """Keep out the files of all but the newest versions, of those that all other rules
-        leave.
-        """
+        """Keep out all but the newest versions, of those that all other rules leave."""
         most = self.rules.newest
         if not most or facts.needed is None:
             return
-        counted = [n for n in files if n not in out or out[n].keeps_held]
-        versions = {name: version for name in counted if (version := public_version(name))}
-        newest = frozenset(itertools.islice(sorted(set(versions.values()), reverse=True), most))
-        for name, version in versions.items():
+        counted = {
+            name: _public(version)
+            for name, version in versions.items()
+            if version is not None and (name not in out or out[name].keeps_held)
+        }
+        if len(counted) <= most:
+            return
+        newest = frozenset(itertools.islice(sorted(set(counted.values()), reverse=True), most))
+        for name, version in counted.items():
             if version in newest or name in facts.needed:
                 continue
             before = out.get(name)
@@ -277,7 +301,19 @@ def words_of_rule(filename: str, index: str, rule: str, until: float | None) -> 
 def public_version(filename: str) -> Version | None:
     """Return the version in a file name without its local part."""
     version = version_of(filename)
-    return version if version is None or version.local is None else parse_version(version.public)
+    return None if version is None else _public(version)
+
+
+def _public(version: Version) -> Version:
+    return version if version.local is None else Version(version.public)
+
+
+def _versions_of(
+    listed: Collection[str], known: Mapping[str, Version | None]
+) -> Iterator[Version | None]:
+    """Yield the versions in all names that an index lists, the known ones without reading them."""
+    yield from known.values()
+    yield from (version_of(name) for name in listed if name not in known)
 
 
 def sight_of(file: ListedFile) -> str:
@@ -293,19 +329,15 @@ def sight_of(file: ListedFile) -> str:
     return " ".join([*weak, f"size:{file.size}", f"time:{file.labels.upload_time}"])
 
 
-def time_of(text: str | None) -> float | None:
-    """Return an upload time in seconds since 1970; None for one that clients can't read."""
-    if text is None or not is_readable_time(text):
-        return None
-    return (datetime.fromisoformat(text) - _EPOCH).total_seconds()
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_S = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).total_seconds()
+_LAST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 """The last end of a cooldown: an index may list any time."""
 
 
-def _tags_of(filename: str) -> Iterable[str]:
-    """Yield the tags of a wheel, such as ``cp311-cp311-linux_x86_64``."""
-    parts = filename.removesuffix(".whl").lower().rsplit("-", 3)[1:]
-    return ("-".join(tag) for tag in itertools.product(*(part.split(".") for part in parts)))
+@lru_cache(maxsize=4096)
+def _fits(ending: str, tags: frozenset[str]) -> bool:
+    """Return whether one of the tags in the last parts of a wheel's name is among ``tags``.
+
+    The tags are not kept: a name may hold tens of thousands.
+    """
+    parts = (part.split(".") for part in ending.lower().split("-"))
+    return not tags.isdisjoint(map("-".join, itertools.product(*parts)))
