@@ -555,13 +555,13 @@ class NoRoom(MirrorError):
         if self.is_disk_full:
             size = f"at least {self.size_bytes}" if not self.is_announced else str(self.size_bytes)
             return (
-                f"the disk has room for {self.room_bytes} bytes beside disk-reserve,"
+                f"the disk has room for {self.room_bytes} bytes above disk-reserve,"
                 f" and it takes {size}; free some space, the next cycle tries it again"
             )
         came = "are announced" if self.is_announced else "came and no end of it is known"
         return (
             f"the index lists no size for it, {self.size_bytes} bytes {came}, and the disk has"
-            f" room for {self.room_bytes} beside disk-reserve; free some space,"
+            f" room for {self.room_bytes} above disk-reserve; free some space,"
             " or have limits.file-size refuse it sooner"
         )
 

@@ -327,7 +327,7 @@ def _index_families(facts: Facts, now: float) -> Iterator[Metric]:
     )
     failures = GaugeMetricFamily(
         "mirror_index_failures",
-        "Rows of the ledger: what is not held, by reason.",
+        "Rows of the ledger: files and pages that are not held, by reason.",
         labels=["index", "reason"],
     )
     for index in facts.indexes:
@@ -346,7 +346,9 @@ def _mirror_families(facts: Facts) -> Iterator[Metric]:
             "mirror_last_cycle_duration_seconds", "How long it took.", last.duration_s
         )
         yield GaugeMetricFamily(
-            "mirror_last_cycle_exit_code", "What it would have ended with.", last.exit_code
+            "mirror_last_cycle_exit_code",
+            "The exit code that it would have ended with.",
+            last.exit_code,
         )
         outcome = GaugeMetricFamily(
             "mirror_last_cycle_outcome", "1 for how it ended.", labels=["outcome"]

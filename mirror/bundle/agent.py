@@ -44,7 +44,7 @@ def unlocked_key(key: Path | None) -> Iterator[None]:
                 env = {**os.environ, "SSH_AUTH_SOCK": socket}
                 if subprocess.run([add, "-q", str(key)], env=env, check=False).returncode:  # noqa: S603 - fixed words
                     raise BundleError(
-                        problem=f"{key} could not be opened; what ssh-add said stands above"
+                        problem=f"{key} could not be opened; the message of ssh-add is above"
                     )
                 with _variable("SSH_AUTH_SOCK", socket):
                     yield

@@ -3757,7 +3757,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--new-chain",
         action="store_true",
-        help="accept a full bundle that does not follow what was applied",
+        help="accept a full bundle that does not follow the applied one",
     )
     add(
         "--allow-expired",
@@ -3785,7 +3785,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SEQUENCE",
         help="serve the state before, or that one",
     )
-    add("--status", action="store_true", help="say what was applied and what is served")
+    add("--status", action="store_true", help="print the applied bundles and the served one")
     table = "print the [[target]] table of this machine, for the mirror's configuration"
     add("--target", action=_PrintTarget, nargs=0, help=table)
     add("--json", action="store_true", help="print one report object on stdout")

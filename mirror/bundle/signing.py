@@ -39,7 +39,7 @@ def sign_file(path: Path, key: Path) -> bytes:
         done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=False)  # noqa: S603 - fixed words
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise BundleError(
-            problem=f"ssh-keygen could not sign with {key}; what it said stands above."
+            problem=f"ssh-keygen could not sign with {key}; its message is above."
             " Run it again to go on"
         )
     return done.stdout
@@ -126,7 +126,7 @@ def make_key(path: Path, *, protect: bool) -> None:
     ]
     done = subprocess.run(command if protect else [*command, "-N", ""], check=False)  # noqa: S603 - fixed words
     if done.returncode:
-        raise BundleError(problem=f"ssh-keygen could not make {path}; what it said stands above")
+        raise BundleError(problem=f"ssh-keygen could not make {path}; its message is above")
     if protect and not is_protected(path):
         path.unlink()
         path.with_name(f"{path.name}.pub").unlink(missing_ok=True)

@@ -72,7 +72,7 @@ async def load_store_address(settings: MirrorSettings, store: Store) -> StoreAdd
     configured = settings.tree or str(settings.root)
     problem = (
         f"the tree of this state is {known}, and `tree` names {configured}, whose pages would list"
-        f" what is not there; put `tree` back, or move the tree by `mirror tree copy {known}"
+        f" files that are not there; put `tree` back, or move the tree by `mirror tree copy {known}"
         f" {configured}` and then run `mirror tree adopt`"
     )
     raise TreeError(path=configured, problem=problem)

@@ -60,7 +60,7 @@ async def check_and_repair(
         await note_verification(holdings.store, found, now=time.time(), is_whole=scope.is_all)
         await repair(holdings, found)  # where all is whole, it writes the pages that are due
     if found.lost:
-        found.doing = "fetching what was lost"
+        found.doing = "fetching lost files"
         try:
             found.lost = await _fetch_lost(config, found.lost, env=env, wait_s=wait_s)
         except MirrorError as exc:

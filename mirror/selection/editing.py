@@ -89,7 +89,7 @@ def remove_requirements(text: str, want: str, requirements: Iterable[str]) -> Ed
 
 
 _NO_WANT_LEFT = (
-    'no want is left: the next cycle stops (exit code 2) until each index says select = "listed"'
+    'no want is left: the next cycle stops (exit code 2) until each index has select = "listed"'
 )
 
 

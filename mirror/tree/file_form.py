@@ -61,9 +61,9 @@ def _archive_problem(source: Buffer | BinaryIO, name: str, head: bytes) -> str:
         return _zip_problem(source, name)
     for endings, magic, kind in _MAGIC:
         if name.endswith(endings):
-            return "" if head.startswith(magic) else f"what came is no {kind} file"
+            return "" if head.startswith(magic) else f"the bytes are not a {kind} file"
     if name.endswith(".tar"):
-        return "" if _is_tar(head) else "what came is no tar archive"
+        return "" if _is_tar(head) else "the bytes are not a tar archive"
     return "an HTML page came" if _is_html(head) else ""
 
 
@@ -73,13 +73,13 @@ def _zip_problem(source: Buffer | BinaryIO, name: str) -> str:
     except ArchiveLimitError:
         return ""  # it opens as an archive, and its directory is over the read limit
     except WheelError as exc:
-        return f"what came is no zip archive ({exc})"
+        return f"the bytes are not a zip archive ({exc})"
     if not name.endswith(".whl"):
         return ""
     project = _normalized(name.partition("-")[0])
     if any(_normalized(directory).startswith(project) for directory in directories):
         return ""
-    return "what came is no wheel of this project: it has no .dist-info directory of its own"
+    return "the bytes are not a wheel of this project: it has no .dist-info directory of its own"
 
 
 def _is_tar(head: bytes) -> bool:

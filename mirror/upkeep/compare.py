@@ -140,7 +140,7 @@ async def _named_revision(store: Store, text: str) -> int | None:
         revision = await load_revision_of_cycle(store, int(number))
         if revision is None:
             raise ConfigError(
-                where=text, problem="there was no such cycle; `mirror status` tells the last one"
+                where=text, problem="there was no such cycle; `mirror status` shows the last one"
             )
         return revision
     at = _parse_date(text)

@@ -300,7 +300,7 @@ async def _check_files(holdings: Holdings, into: Verification) -> None:
     for outer, is_ours in await anyio.to_thread.run_sync(lambda: list(iter_outer(holdings.layout))):
         if not is_ours:
             await add_foreign(
-                into, [str(holdings.layout.files / outer)], "nothing of ours lies here"
+                into, [str(holdings.layout.files / outer)], "nothing of the mirror is here"
             )
             continue
         # First the disk, then the state: a file that a cycle adds in between then has its row.

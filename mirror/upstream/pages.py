@@ -124,7 +124,7 @@ class Decoder:
         self._members += 1
         if self._members > _FREE_MEMBERS + self._decoded // _MEMBER_BYTES:
             raise BadPage(
-                url=self._url, cause="its gzip encoding has too many members for what they bring"
+                url=self._url, cause="its gzip encoding has too many members for their content"
             )
         return zlib.decompressobj(_GZIP if self._is_gzip else _deflate_form(first))
 

@@ -247,7 +247,7 @@ def _say_addresses(found: Probe, page: RootPage) -> None:
     meaning = "each page is asked for where the root's link leads"
     found.add("addresses", "Where are the projects' pages?", answer, meaning)
     if page.warnings:
-        meaning = "the log says so when the root changes"
+        meaning = "the log reports it when the root changes"
         found.add("root-doubts", "What is odd in the root?", "; ".join(page.warnings), meaning)
 
 

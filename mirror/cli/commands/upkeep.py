@@ -137,7 +137,7 @@ async def _verify(
             fork_server=fork_server,
         )
         if error is not None:
-            write_error(f"error: what was lost could not be fetched now: {error}")
+            write_error(f"error: the lost files could not be fetched now: {error}")
     return found
 
 

@@ -71,7 +71,7 @@ def _part(part: IndexPart, project: ProjectPart, selections: Mapping[str, Select
     if selection is not None and (rule := selection.rule_against_project(name)):
         return f"left out by {rule}"
     if not part.root_known:
-        return "its root was never read, so nobody knows what it lists"
+        return "its root was never read, so its list of projects is unknown"
     if not part.lists:
         return (
             "does not list it"

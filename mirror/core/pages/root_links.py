@@ -207,7 +207,7 @@ def _foreign_cause(link: str, origins: PageOrigins) -> str:
     if scheme == "http" and origins.index.startswith("https:"):
         way = f"pages of an https index never come from there, nor from page-hosts; {by_name}"
     else:
-        way = f'if pages may come from there, say page-hosts = ["{host}"], else {by_name}'
+        way = f'if pages may come from there, set page-hosts = ["{host}"], else {by_name}'
     return f"its links lead to another origin, such as {shown_text(link, 150)}; {way}"
 
 

@@ -18,10 +18,10 @@ ADVICE = {
     ),
     Reason.WITHHELD: "it comes by itself once it is released, there is nothing to do",
     Reason.DENIED: "ask the index's operator why, or leave it out: exclude-projects, exclude-files",
-    Reason.UNREACHABLE: "if it stays so, check network, proxy and the index's status",
+    Reason.UNREACHABLE: "if it persists, check network, proxy and the index's status",
     Reason.REDIRECT_REFUSED: (
         "if that host is right, see page-hosts (for pages) and allow-private;"
-        " else tell the index's operator"
+        " else report it to the index's operator"
     ),
     Reason.BAD_PAGE: "check the index's url (it often ends in /simple/), or tell its operator",
     Reason.BAD_FILE: (
@@ -29,10 +29,10 @@ ADVICE = {
     ),
     Reason.UNSAFE_NAME: "it is never mirrored; exclude-files leaves it out of this list",
     Reason.TOO_LARGE: "raise the limit that is named, or leave it out with exclude-files",
-    Reason.REFUSED_UNHASHED: 'to take it all the same, say unhashed = "pin" for this index',
+    Reason.REFUSED_UNHASHED: 'to take it anyway, set unhashed = "pin" for this index',
     Reason.UNRESOLVED: (
         "`mirror check` names each gap: change the want,"
-        " or add an index that offers what is missing"
+        " or add an index that offers the missing files"
     ),
     Reason.SHRINK: (
         "if so much is right to leave, run `mirror sync --once --allow-shrink`;"
@@ -40,7 +40,7 @@ ADVICE = {
     ),
     Reason.STORAGE: "free some space, or make it writable",
     Reason.NO_SPACE: "free some space, or use a larger disk; the next cycle tries it again",
-    Reason.INTERNAL: "this is a bug of this program: please report it with what the log says",
+    Reason.INTERNAL: "this is a bug of this program: please report it with the log",
 }
 """Advice for each kind of failure."""
 

@@ -39,7 +39,10 @@ def render_client_config(client: str, address: ClientAddress) -> str:
 def _warning(address: ClientAddress) -> list[str]:
     return [
         f"# WARNING: http to {address.host} is not encrypted, and nothing proves that this is the",
-        "# mirror: whoever is on the way can replace what is installed. Serve the mirror by https.",
+        (
+            "# mirror: anyone on the network path can replace the installed files."
+            " Serve the mirror by https."
+        ),
     ]
 
 
@@ -127,10 +130,7 @@ _RENDERED: Mapping[str, tuple[tuple[str, ...], Callable[[ClientAddress], list[st
                 "# Hatch: add this to pyproject.toml. Hatch installs by pip or uv,"
                 " and its own environments"
             ),
-            (
-                "# (hatch-build, hatch-test, …) take what pip.conf and uv.toml say:"
-                " configure these too."
-            ),
+            ("# (hatch-build, hatch-test, …) follow pip.conf and uv.toml: configure these too."),
             "# A password is read from ~/.netrc: machine HOST login USER password PASSWORD",
         ),
         _hatch,

@@ -19,7 +19,7 @@ ADVICE: Mapping[str, str] = MappingProxyType(
         "cooldown": "wait until the cooldown ends, or name the project in `urgent`",
         "vulnerable": "relax the requirement, or name the advisory in `ignore-advisories`",
         "conflict": "change one of the requirements that exclude each other",
-        "rebuilt": 'rewrite the lock (`mirror lock rewrite`), or say `on-rebuilt = "follow"`',
+        "rebuilt": 'rewrite the lock (`mirror lock rewrite`), or set `on-rebuilt = "follow"`',
         "too-large": "raise `limits.file-size`",
         "failed": "the next cycle tries it again; `mirror status` has the failure",
         "damaged": "run `mirror verify --repair`",

@@ -121,8 +121,8 @@ class Lease:
                 continue
             return
         problem = (
-            "the store refuses each put of this object, although nobody else holds it; look at what"
-            " `mirror probe` says of its conditions"
+            "the store refuses each put of this object, although nobody else holds it;"
+            " look at the conditions in `mirror probe`"
         )
         raise TreeError(path=self._client.address.shown(LOCK), problem=problem)
 

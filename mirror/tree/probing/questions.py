@@ -206,7 +206,7 @@ def _ask_versions(found: StoreProbe, raw: RawRequests, scratch: _Scratch) -> Non
         "yes" if found.is_versioned else "no",
         "each page that changes leaves an old one: set the rule below"
         if found.is_versioned
-        else "nothing more is kept than what is published",
+        else "only published files are kept",
     )
 
 

@@ -147,8 +147,8 @@ class CredentialSource:
         ):
             return
         problem = (
-            f"the credential from {self.describe()} would go over plain http; use https, "
-            "or say allow-insecure = true for this index"
+            f"the credential from {self.describe()} would go over plain http; use https,"
+            " or set allow-insecure = true for this index"
         )
         raise ConfigError(where=f"index {index.name!r}: url", problem=problem)
 

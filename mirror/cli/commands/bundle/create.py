@@ -317,5 +317,5 @@ def _show_created(report: dict[str, Any]) -> None:
             " the far side needs the receive.py in it, or a newer one: older ones refuse it"
         )
     write_out(
-        "carry it across; README.txt in it tells what to do there, receipt.json is what comes back"
+        "carry it across; README.txt in it describes the steps there, receipt.json comes back"
     )

@@ -22,7 +22,7 @@ def key(
     ],
     principal: Annotated[
         str,
-        typer.Option("--principal", metavar="NAME", help="What the key is called on the far side."),
+        typer.Option("--principal", metavar="NAME", help="Name of the key on the far side."),
     ] = "mirror",
     site: Annotated[
         str | None,
@@ -81,6 +81,6 @@ def key(
         )
         write_out(
             f"carry {trust} to the far side, not on the media of the bundles:"
-            " it says whom to trust there"
+            " it decides which signers are trusted there"
         )
     return ExitCode.OK

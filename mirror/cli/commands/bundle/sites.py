@@ -67,7 +67,7 @@ def show(
     for found in begun:
         write_out(
             f"begun for {found['site']} at {found['begun_at']} and not completed: `mirror bundle"
-            f" create --site {found['site']} …` completes it or begins anew;"
+            f" create --site {found['site']} …` completes it or starts over;"
             " until then its files are kept"
         )
     return ExitCode.OK

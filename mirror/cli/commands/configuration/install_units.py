@@ -70,7 +70,7 @@ def install_units(
             "--program",
             metavar="FILE",
             show_default=False,
-            help="What the units start. Default: this program.",
+            help="The program that the units start. Default: this one.",
         ),
     ] = None,
 ) -> ExitCode:
@@ -143,7 +143,7 @@ def _installed_program() -> Path:
         if found.name == "mirror" and found.is_file() and os.access(found, os.X_OK):
             return found
     raise ConfigError(
-        where="--program", problem="there is no program `mirror` beside the interpreter; name it"
+        where="--program", problem="there is no program `mirror` next to the interpreter; name it"
     )
 
 

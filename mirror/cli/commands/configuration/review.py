@@ -147,7 +147,7 @@ def _want(
     for wish in chosen:
         page = pages.get(wish.project)
         if page is None:
-            problem = f"{wish.project} can't be wanted now: `mirror want review` says why"
+            problem = f"{wish.project} can't be wanted now: `mirror want review` shows why"
             raise ConfigError(where="NAME", problem=problem)
         if isinstance(page, PageFacts):
             if page.is_young(now) and not accept_young:
