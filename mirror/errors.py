@@ -1,4 +1,4 @@
-"""The tree of exceptions for every failure; each message names what the user can do.
+"""The tree of exceptions for every failure; each message names the user's way out.
 
 ::
 

@@ -243,8 +243,8 @@ def configure_logging(
 def gathered_lines() -> Iterator[None]:
     """Write the lines of the ``with`` at its end, in one call of the system.
 
-    A line of level warning or above is written at once, after those before it. What is inside must
-    not wait for anything: a line is late by no more than its own work.
+    A line of level warning or above is written at once, after those before it. Code inside must not
+    wait for anything: a line is late by no more than its own work.
     """
     _OUTPUT.gathered = []
     try:

@@ -34,9 +34,9 @@ Exit codes: 0 done · 2 wrong usage · 5 a volume is not there yet · 6 the disk
 damage was found · 8 another process works on this root · 130 stopped.
 """
 
-# This file runs on hosts with Python 3.9: it uses nothing newer, whatever a linter proposes. Paths
-# are plain strings, since each costs little time for each file; messages are printed, since the
-# file is a program of its own.
+# This file runs on hosts with Python 3.9 and uses nothing newer, against the proposals of linters.
+# Paths are plain strings, since each costs little time for each file; messages are printed, since
+# the file is a program of its own.
 # ruff: noqa: B905, PYI034, RUF007, S603, T201, UP007, UP035, UP045
 # ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH105, PTH106, PTH108, PTH109, PTH113, PTH114
 # ruff: noqa: PTH115, PTH116, PTH117, PTH118, PTH119, PTH120, PTH123, PTH208, PTH211
@@ -1021,7 +1021,7 @@ class Root:
         return f"{self.staging}/{kind}-{secrets.token_hex(8)}"
 
     def staged(self, *patterns: re.Pattern[str]) -> list[str]:
-        """Return what lies in ``staging`` under the names that this program uses; files of the
+        """Return the names in ``staging`` under the names that this program uses; files of the
         operator stay untouched.
         """
         names = sorted(os.listdir(self.staging))
@@ -1263,8 +1263,8 @@ def check_space(root: Root, manifest: Manifest, pending: "Sequence[Sequence[Plan
     state.
     """
     found = os.statvfs(root.path)
-    # What the tree seems to hold is hashed and left out later: a full bundle needs room for new and
-    # damaged files.
+    # Files that the tree seems to hold are hashed and left out later: a full bundle needs room for
+    # new and damaged files.
     planned = [plan for plans in pending for plan in plans if not _seems_held(root, plan.item)]
     unit = found.f_frsize or 4096
     directories = 0 if manifest.kind == "repair" else manifest.state.projects + 2
@@ -1808,7 +1808,7 @@ def _has_link(directory: str, found: os.stat_result) -> bool:
 
 def _is_on_mount(root: Root, trust: str, found: os.stat_result, medium: Medium) -> bool:
     """Return whether a file, or a link to it, lies on the file system of a bundle that is mounted
-    apart from ours.
+    apart from the one that this program runs on.
     """
     place = root.path
     while not os.path.lexists(place):
@@ -2399,8 +2399,8 @@ def judge_blobs(root: Root, work: Work, record: Optional[Record], manifest: Mani
     for path in sorted(brought):
         digests = listed.get(path, {})
         judges = list(digests.items())[:1] if is_repair else list(digests.items())
-        # Without a digest ("") what is there is what the state offers; only a repair knows that it
-        # is damaged.
+        # Without a digest ("") the present file is the one that the state offers; only a repair
+        # knows that it is damaged.
         other = [
             name
             for name, sha256 in judges
@@ -2428,7 +2428,7 @@ def kept_states(root: Root, record: Optional[Record]) -> list[str]:
         return [entry.name for entry in record.applied]
     live = live_name(root)
     if live is None:
-        return []  # nothing was ever served: what is there is of a run that was killed
+        return []  # nothing was ever served: the present files are of a run that was killed
     others = (name for name in os.listdir(root.snapshots) if _STATE_NAME.match(name))
     return [*sorted(name for name in others if name != live), live]
 

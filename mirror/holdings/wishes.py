@@ -2,7 +2,7 @@
 
 Invariants: a file holds at most 1,000 names, each once, normalised, of at most 64 characters, and
 nothing about clients; several processes write to it; a name is added whole or not at all; it lies
-beside ``public``, which is served, and the state knows nothing of it.
+next to ``public``, which is served, and the state knows nothing of it.
 """
 
 from __future__ import annotations

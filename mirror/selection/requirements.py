@@ -167,7 +167,7 @@ def parse_requirement(
 
 
 def _unreadable(text: str) -> str:
-    """Return what is wrong with a line, without the line."""
+    """Return the problem of a line, without the line."""
     variable = _VARIABLE.search(text)
     if variable is None:
         return "is no requirement that can be read; write one as `name>=1.0`"

@@ -1,7 +1,7 @@
 """Environments: one Python release on one platform, as installers describe it to themselves.
 
-Tags and markers of a foreign machine come from ``packaging`` and from tables of ours, never from
-the machine that this runs on.
+Tags and markers of a foreign machine come from ``packaging`` and from this module's tables, never
+from the machine that this runs on.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ async def record_metadata_settled(store: Store) -> None:
 
 
 async def settle_metadata(store: Store) -> int:
-    """Judge the metadata that an older version recorded, once; return how many files lose theirs.
+    """Judge the metadata that an older version recorded, once; return how many files lose their
+    metadata.
 
     Pages must be written again after it, and those of snapshots, before the metadata of
     ``load_dropped`` leaves the disk.

@@ -143,8 +143,8 @@ async def _repair(
     *,
     is_dry: bool,
 ) -> None:
-    """Publish what an earlier cycle left marked, and mend what a wrong clock or version has
-    left.
+    """Publish the projects that an earlier cycle left marked, and repair traces of a wrong clock or
+    version.
     """
     if await has_clock_gone_back(holdings.store):
         await judge_all_again(holdings.store, now=terms.judged_at)
@@ -158,7 +158,9 @@ async def _repair(
 async def _remove_listed(
     cycle: Cycle, publisher: Publisher, dues: Sequence[tuple[IndexRun, Due]]
 ) -> None:
-    """Remove what the pages of an index no longer have; its lost projects pass to the next one."""
+    """Remove the files that the pages of an index no longer have; its lost projects pass to the
+    next one.
+    """
     if not cycle.options.dry_run:
         await keep_undisplaced(cycle.store, cycle.runs, publisher)
         # else validators that wait for the root would undo the forgetting of a removal
@@ -222,7 +224,7 @@ async def _remove_rest(cycle: Cycle, publisher: Publisher) -> None:
 
 
 async def _plan_rest(cycle: Cycle) -> None:
-    """Add to the plan what a cycle does after its pages are read."""
+    """Add to the plan the steps of a cycle after its pages are read."""
     report, wants = cycle.report, cycle.wants
     plan = plan_of_cycle(report)
     plan.extend(await plan_orphaned(cycle.store, cycle.options))

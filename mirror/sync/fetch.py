@@ -370,7 +370,7 @@ class Fetcher:
     async def _placed_early(
         self, work: ProjectWork, fetch: Fetch, staged: StagedFile, metadata: bytes | None
     ) -> BlobPlaced | Failed:
-        """Place a file beside the downloads of others."""
+        """Place a file while others are downloaded."""
         files, filename = self._holdings.files, fetch.file.filename
         try:
             blob = await anyio.to_thread.run_sync(files.place, staged, filename)

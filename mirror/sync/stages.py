@@ -114,7 +114,7 @@ async def settle_again(
             for start in range(0, len(changed), 500):
                 only = tuple(changed[start : start + 500])
                 narrowed = [
-                    # what was refused in this cycle is not asked for again
+                    # refused items of this cycle are not asked for again
                     (run, msgspec.structs.replace(due, only=only, now=cycle.clock()))
                     for run, due in stage
                     if run.reach.ended is None

@@ -159,7 +159,7 @@ class Reachability(msgspec.Struct, kw_only=True):
 
 
 class PageProgress(msgspec.Struct, kw_only=True):
-    """What one cycle has learnt of the root and the pages of one index."""
+    """The facts that one cycle has learnt of the root and the pages of one index."""
 
     unlisted: frozenset[ProjectName] = frozenset()
     """Projects that a narrowed cycle names and the root, which was just read, does not list."""
@@ -389,7 +389,7 @@ class Course(msgspec.Struct, kw_only=True):
 
 
 class PageScope(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the reading of pages may use and change, beside the part of its index."""
+    """All that the reading of pages may use and change, in addition to the part of its index."""
 
     holdings: Holdings
     options: Options

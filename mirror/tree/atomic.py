@@ -230,7 +230,7 @@ def rename_new(temporary: str, path: str) -> bool:
             return False
         if code not in _UNKNOWN_FLAG:
             raise OSError(code, os.strerror(code), temporary, None, path)
-    # A file system without it: two writers of one name within a moment are not told apart.
+    # A file system without it: two writers of one name within a moment are not distinguished.
     if is_there(path):
         return False
     os.rename(temporary, path)

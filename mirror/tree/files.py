@@ -516,9 +516,9 @@ class FileStore:
         False, with nothing changed, where that can't be.
 
         Neither can be seen without the other, so that this is the order of writes too. A directory
-        with anything in it is never replaced (rename(2)), nor is a link: whatever is there, the
-        place is taken. What a kill leaves behind is a directory in staging, which the next sweep
-        removes. Raises ``OSError``, ``TreeError``.
+        with anything in it is never replaced (rename(2)), nor is a link: if anything is there, the
+        place is taken. A kill leaves at most a directory in staging, which the next sweep removes.
+        Raises ``OSError``, ``TreeError``.
         """
         if staged.in_memory != staged.written:
             return False
@@ -534,7 +534,7 @@ class FileStore:
                     write_new(path + METADATA_ENDING, (sidecar,), PUBLIC_FILE, sets_mode=False)
             try:
                 os.rename(directory, self.layout.blob_directories(sha256)[2])
-            except OSError:  # taken, or gone: the usual way says what is wrong
+            except OSError:  # taken, or gone: the usual way names the problem
                 checked.forget(sha256)
                 shutil.rmtree(directory)
                 return False

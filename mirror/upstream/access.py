@@ -262,8 +262,8 @@ class Access:
         return await self._admitted(self._credentials.refresh)
 
     async def _admitted(self, ask: Callable[[], Awaitable[Credential | None]]) -> Credential | None:
-        """Return the answer of the source; the index denies us where it lacks a needed
-        credential.
+        """Return the answer of the source. Raises ``AccessDenied`` where a needed credential is
+        missing.
         """
         try:
             found = await ask()

@@ -40,7 +40,9 @@ class ExchangeOwner(Protocol):
         """Wait for a free slot, and return a successful answer."""
 
     def leave(self, exchange: Exchange, *, is_whole: bool) -> None:
-        """Close the answer and return the slot. ``is_whole``: the caller has read what it needs."""
+        """Close the answer and return the slot. ``is_whole``: the caller has read all that it
+        needs.
+        """
 
     def note_failure(self, exc: Exception) -> None:
         """A body broke off."""
@@ -52,7 +54,7 @@ class ExchangeOwner(Protocol):
 class Exchange:
     """A request on its way, as an async context manager that yields the answer.
 
-    As a plain context manager it bounds what is inside by its deadline, without a slot.
+    As a plain context manager it bounds its block by its deadline, without a slot.
     """
 
     __slots__ = (

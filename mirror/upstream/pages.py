@@ -1,8 +1,8 @@
 """The body of a page, decoded and bounded: no answer can fill the memory or keep a core busy,
 compressed or not.
 
-Invariants: at most the limit plus one piece is kept, whatever the compression claims; all bodies
-under way share ``PageMemory``; each member of a gzip encoding yields some bytes.
+Invariants: at most the limit plus one piece is kept, regardless of the compression's claims; all
+bodies under way share ``PageMemory``; each member of a gzip encoding yields some bytes.
 """
 
 from __future__ import annotations

@@ -321,7 +321,9 @@ class IndexSession:
                 return response
 
     def leave(self, exchange: Exchange, *, is_whole: bool) -> None:
-        """Close the answer and return the slot. ``is_whole``: the caller has read what it needs."""
+        """Close the answer and return the slot. ``is_whole``: the caller has read all that it
+        needs.
+        """
         if not exchange.holds_slot:
             return
         exchange.holds_slot = False

@@ -129,7 +129,7 @@ def _wants(status: Status) -> Iterator[str]:
 
 
 def _advisories(status: Status) -> Iterator[str]:
-    """Yield one line on the advisories in force, and what they say of the files."""
+    """Yield one line on the advisories in force, and on the files that they name."""
     found = status.overview.advisories
     if found is None:
         return

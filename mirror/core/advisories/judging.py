@@ -183,7 +183,8 @@ class AdvisoryRule:
 def version_in(filename: str, project: ProjectName) -> Version | None:
     """Return the version in the name of a file of ``project``; None where it is none by PEP 440.
 
-    The project tells where the version begins: ``foo-1.0-1.tar.gz`` is a post-release of ``foo``.
+    The project's name shows where the version begins: ``foo-1.0-1.tar.gz`` is a post-release of
+    ``foo``.
     """
     stem = next((filename[: -len(e)] for e in SDIST_ENDINGS if filename.endswith(e)), None)
     parts = (filename if stem is None else stem).split("-")

@@ -57,7 +57,7 @@ class RuleFacts(msgspec.Struct, frozen=True, kw_only=True):
     known: Collection[str] = ()
     """Names under which a file was ever published: the listed upload time counts for nothing."""
     needed: Collection[str] | None = ()
-    """Names that a want needs; None: wants alone decide, all files are judged as theirs."""
+    """Names that a want needs; None: wants alone decide, all files are judged as files of wants."""
     advised: Mapping[str, str] = {}
     """Names that an advisory keeps out, each with words about it."""
     listed: Collection[str] = ()

@@ -285,7 +285,7 @@ def _require_uv(env: Mapping[str, str]) -> None:
 
 
 async def _is_corrected(pages: WantedPages, file: WantedFile) -> bool:
-    """Return whether a held file has other metadata than the resolution was told."""
+    """Return whether a held file has other metadata than the resolution read."""
     try:
         listing = await pages.look(ProjectName(file.project))
     except MirrorError:

@@ -34,7 +34,7 @@ from mirror.selection.wants import (
 )
 
 SDISTS: Sdists = "where-no-wheel"
-"""The source distributions that a client takes, whatever a want mirrors."""
+"""The source distributions that a client takes, regardless of the wants' settings."""
 
 
 class Prover:

@@ -38,7 +38,8 @@ class Uv(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_uv(env: Mapping[str, str]) -> str | None:
-    """Return the path of uv: as ``MIRROR_UV`` names it, next to our interpreter, or on ``PATH``.
+    """Return the path of uv: as ``MIRROR_UV`` names it, next to the mirror's interpreter, or on
+    ``PATH``.
 
     Raises ``ConfigError`` where the named one is not there.
     """
@@ -89,7 +90,9 @@ async def _ask_version(path: str) -> str:
 
 
 def _identity_of(path: str) -> tuple[int, ...]:
-    """Return what tells a program from another one at its path; links are followed."""
+    """Return the facts that distinguish a program from another one at its path; links are
+    followed.
+    """
     try:
         found = Path(path).stat()
     except OSError:

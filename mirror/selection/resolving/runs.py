@@ -149,7 +149,7 @@ class Resolver:
             done.append((environment, answers))
 
     def _answers(self, environment: Environment, policy: Policy) -> RunAnswers:
-        """Return the answers for a new run; runs for one environment share what they read."""
+        """Return the answers for a new run; runs for one environment share their reading."""
         address = self._address(environment, policy.sdists)
         if address not in self._shared:
             self._shared[address] = SharedAnswers(self._offers, environment, policy.sdists)

@@ -1,8 +1,8 @@
-"""uv as a program: found, started with nothing of ours but the view's address, limited, and ended
-with us.
+"""uv as a program: found, started with only the view's address, limited, and ended with the
+mirror's process.
 
-It gets an empty environment, no configuration, no Python to download, requirement lines that we
-wrote, and a folder that is deleted after the cycle. The credential of the view is in its
+It gets an empty environment, no configuration, no Python to download, requirement lines that the
+mirror wrote, and a folder that is deleted after the cycle. The credential of the view is in its
 environment, never in its arguments, and is removed from its words.
 """
 
@@ -38,7 +38,7 @@ _LAUNCHER = (
     "resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)\n"
     "os.execve(sys.argv[3], sys.argv[3:], dict(os.environ))\n"
 )
-"""Sets the limits and the end with our process, then becomes the resolver."""
+"""Sets the limits and the end with the mirror's process, then becomes the resolver."""
 
 
 class ResolverFailed(Exception):

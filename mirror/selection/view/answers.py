@@ -128,7 +128,9 @@ class SharedAnswers:
 
 
 class RunAnswers:
-    """The answers of the view in one run: what it asked for, and why it may count for nothing."""
+    """The answers of the view in one run: the names that it asked for, and why it may count for
+    nothing.
+    """
 
     def __init__(self, shared: SharedAnswers) -> None:
         self.shared, self.environment = shared, shared.environment

@@ -1,4 +1,4 @@
-"""The resolver's view, served: an index on loopback that only our resolver can read.
+"""The resolver's view, served: an index on loopback that only the mirror's resolver can read.
 
 Its address has a secret path, and it asks for a credential, which the resolver gets by its
 environment. An address belongs to a cycle and an environment: alias names are equal in all of them,

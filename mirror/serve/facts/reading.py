@@ -1,7 +1,7 @@
 """Reads the state and the tree for one kind of question, in one thread of its own.
 
 Blocking; every method but ``run`` and ``close`` is called within ``run``. Where the state is
-missing or can't be read, ``load`` returns None: the caller shows what the tree holds.
+missing or can't be read, ``load`` returns None: the caller shows the tree's facts.
 """
 
 from __future__ import annotations

@@ -28,9 +28,7 @@ class LostFile(msgspec.Struct, frozen=True, kw_only=True):
     filename: str
     sha256: Sha256
     was_right: bool = True
-    """False where its bytes never were what its name says: once no page lists it, nothing is
-    missing.
-    """
+    """False where its bytes never matched its name: once no page lists it, nothing is missing."""
 
 
 class _ListingColumns(Columns, frozen=True):

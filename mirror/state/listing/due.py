@@ -172,7 +172,7 @@ _NEEDED = (
 )
 """The projects that a resolution asked for, or of which something is published or failed.
 
-They are few beside the names of a large root: the join begins with them.
+They are few compared with the names of a large root: the join begins with them.
 """
 
 

@@ -59,7 +59,7 @@ async def load_skipped_projects(store: Store) -> list[SkippedProject]:
     """Return the projects whose owner's files the patterns all leave out, and of which no index has
     a file or a failure.
 
-    What a rule of ``[rules]`` leaves out, the report counts.
+    The report counts files that a rule of ``[rules]`` leaves out.
     """
     listed_by = (
         "FROM project o JOIN source t ON t.id = o.source"

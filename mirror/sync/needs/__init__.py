@@ -1,1 +1,1 @@
-"""What the wants of a configuration need of a cycle, and what the cycle offers to them."""
+"""The needs of a configuration's wants in a cycle, and the files that the cycle offers to them."""

@@ -1,1 +1,1 @@
-"""The first stage of a cycle: read the pages of an index, and judge what they say."""
+"""The first stage of a cycle: read the pages of an index, and judge their content."""

@@ -64,7 +64,8 @@ async def facts_of(
     *,
     by_wants: bool = False,
 ) -> RuleFacts | None:
-    """Return what the rules ask for about the files of a page; None where there are no rules.
+    """Return the facts that the rules ask for about the files of a page; None where there are no
+    rules.
 
     ``by_wants``: the files are judged as those that a want may need, whoever needs them.
     """
@@ -90,7 +91,9 @@ async def facts_of(
 
 
 def _needed(scope: PageScope, run: IndexRun, row: ProjectRow) -> Collection[str] | None:
-    """Return the files that wants need beside the patterns; None where wants alone decide."""
+    """Return the files that wants need in addition to the patterns; None where wants alone
+    decide.
+    """
     needs = scope.wants.needs
     if needs is None:
         return ()
@@ -230,8 +233,8 @@ def listed_of(held: HeldFile) -> ListedFile:
 
 
 async def report_rules(store: Store, report: Report, runs: Sequence[IndexRun]) -> None:
-    """Count what the rules of each index leave out, and report an index of which they leave
-    nothing.
+    """Count the files that the rules of each index leave out, and report an index of which they
+    leave nothing.
     """
     for run in runs:
         if run.selection.policy.rules == NO_RULES:

@@ -45,7 +45,7 @@ class Calls:
         deadline_s: float,
         progressed_at: Callable[[], float] | None = None,
     ) -> T:
-        """Return the result of a call. Raises ``CallHangs``, or what the call raises.
+        """Return the result of a call. Raises ``CallHangs``, or the error of the call.
 
         ``progressed_at``: when the call made progress last (``time.monotonic``); the deadline
         counts from then.

@@ -1,4 +1,4 @@
-"""What a failed request to an object store means, in words that say what to do.
+"""The meaning of a failed request to an object store, in words that say what to do.
 
 obstore gives one text for each error. The status, the engine's code and the kind of the failure are
 read from their places in it; names of keys, which may hold any word, are never searched.

@@ -8,5 +8,5 @@
 - ``Allowance``: the retries of the index in one cycle.
 - ``PageMemory``: the memory of its pages and of the metadata of its files.
 
-``workers.concurrency`` adapts how many downloads run to what the index takes.
+``workers.concurrency`` adapts the number of downloads to the index.
 """

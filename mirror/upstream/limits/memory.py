@@ -1,5 +1,5 @@
-"""Maximum memory for the pages of one index together, and for the metadata of its files, whatever
-it answers.
+"""Maximum memory for the pages of one index together, and for the metadata of its files, regardless
+of its answers.
 
 Invariants: the bodies under way and the values made from them stay below their limits; a page that
 waits for room never keeps another one from ending, so that no two wait for each other.

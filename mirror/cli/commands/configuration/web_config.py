@@ -1,6 +1,6 @@
 """``mirror web-config``: a configuration with which nginx, Caddy or Apache serves the tree.
 
-The templates beside the units in ``mirror/systemd`` are the only source: ``install-units`` and the
+The templates next to the units in ``mirror/systemd`` are the only source: ``install-units`` and the
 documentation use them too.
 """
 
