@@ -90,9 +90,9 @@ class Publisher:
         await self.finish()
         await renew_snapshots(store, self._holdings.files, cycle=self._holdings.cycle)
 
-    async def publish(self, names: Collection[ProjectName], closings: Sequence[PageSeen]) -> None:
-        """Write the pages of these projects, and enter the closings as soon as the order of writes
-        allows it.
+    async def publish(self, names: Collection[ProjectName], pages_seen: Sequence[PageSeen]) -> None:
+        """Write the pages of these projects, and enter the validators of read pages as soon as the
+        order of writes allows it.
         """
         done: list[tuple[ProjectName, int]] = []
         joins = False
@@ -100,11 +100,11 @@ class Publisher:
             written, is_whole = await self._publish_part(part)
             done += [(name, serial) for name, serial, is_published in written if is_published]
             joins = joins or any(not is_published for *_, is_published in written)
-            closings = closings if is_whole else ()  # the next cycle asks their pages again
+            pages_seen = pages_seen if is_whole else ()  # the next cycle asks their pages again
         if joins or self._leaving:
-            self._waiting += closings
-            closings = ()
-        await record_published(self._store, done, (), closings)
+            self._waiting += pages_seen
+            pages_seen = ()
+        await record_published(self._store, done, (), pages_seen)
         if self._waits and time.monotonic() >= self._root_next_s:
             await self.write_root()
 
@@ -139,7 +139,7 @@ class Publisher:
             await self.write_root()
 
     async def flush(self) -> None:
-        """Write the root if anything waits for it, so that every closing is entered."""
+        """Write the root if anything waits for it: it enters all validators of read pages."""
         if self._waits:
             await self.write_root()
 

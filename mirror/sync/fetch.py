@@ -105,8 +105,8 @@ class Fetcher:
     async def deliver(self, work: ProjectWork) -> None:
         """Take one project's work: files already held are adopted, the others are queued."""
         adopted = await adopt_held(self._holdings, work, has_blobs=self._has_blobs)
-        jobs = list(work.jobs)
-        work.pending = len(jobs)
+        jobs = list(work.asked.jobs)
+        work.progress.pending = len(jobs)
         await self._recorder.put(Begun(work=work))
         self._run.counters.files_wanted += len(jobs)
         for job in jobs:
@@ -137,7 +137,7 @@ class Fetcher:
         )
         offered = blob.metadata_sha256 if is_there or is_wheel(blob.filename) else None
         is_wanted = not is_there and may_offer(listed, blob.first_metadata)
-        work.pending += is_wanted
+        work.progress.pending += is_wanted
         await self._recorder.put(
             BlobReused(work=work, fetch=fetch, size=blob.size, metadata_sha256=offered)
         )

@@ -50,16 +50,20 @@ async def _note_in_copy(holdings: Holdings, work: ProjectWork) -> None:
     indexes.
     """
     removal = next(
-        (r for r in work.run.leaving.pending if r.project == work.row.id and r.closing is not None),
+        (
+            r
+            for r in work.run.leaving.pending
+            if r.project == work.row.id and r.page_seen is not None
+        ),
         None,
     )
-    closing = work.closing or (removal.closing if removal else None)
+    page_seen = work.asked.page_seen or (removal.page_seen if removal else None)
     claims = [
-        work.failure(job.file.filename, Reason.NOT_FOUND, "planned", job) for job in work.jobs
+        work.failure(job.file.filename, Reason.NOT_FOUND, "planned", job) for job in work.asked.jobs
     ]
-    await record_failures(holdings.store, (*claims, *work.failures), (), now=holdings.clock())
-    if closing is not None:
-        await record_published(holdings.store, (), (), [closing])
+    await record_failures(holdings.store, (*claims, *work.asked.failures), (), now=holdings.clock())
+    if page_seen is not None:
+        await record_published(holdings.store, (), (), [page_seen])
 
 
 async def _plan_of(scope: PageScope, work: ProjectWork) -> list[PlanItem]:
@@ -69,7 +73,7 @@ async def _plan_of(scope: PageScope, work: ProjectWork) -> list[PlanItem]:
         await load_wants_of(scope.holdings.store, project) if scope.wants.needs is not None else {}
     )
     items = []
-    for job in work.jobs:
+    for job in work.asked.jobs:
         if isinstance(job, Rehash) and (
             work.run.selection.policy.keep_replaced or await fits_held(scope.holdings.files, job)
         ):
@@ -101,10 +105,10 @@ async def _plan_of(scope: PageScope, work: ProjectWork) -> list[PlanItem]:
             sha256=r.held.sha256,
             wants=wants.get(r.held.filename, ()),
         )
-        for r in work.change.relabel
+        for r in work.asked.change.relabel
         if r.held.filename not in {item.filename for item in items}
     ]
-    for failure in work.failures:
+    for failure in work.asked.failures:
         scope.report.failures.append(
             shown_failure(
                 work.run.name, failure.project, failure.filename, failure.reason, failure.detail

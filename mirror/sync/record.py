@@ -255,7 +255,7 @@ class Recorder:
         # fetched again.
         with anyio.CancelScope(shield=True):
             works = await self._enter_batch(batch)
-        finished = [work for work in works if work.pending == 0]
+        finished = [work for work in works if work.progress.pending == 0]
         await self._close_finished(finished)
         for work in finished:
             work.release()
@@ -454,7 +454,7 @@ class Recorder:
                     metadata_sha256=digest,
                 )
                 found.append((row.name, entered))
-                event.work.shows = True
+                event.work.progress.shows = True
         if found:
             await record_offered(
                 self._holdings.store, found, cycle=self._holdings.cycle, now=self._holdings.clock()
@@ -476,10 +476,10 @@ class Recorder:
         await record_failures(store, failures, [c for d in drafts for c in d.closed()], now=now)
 
     async def _close_finished(self, works: Sequence[ProjectWork]) -> None:
-        names = {w.row.name for w in works if w.shows}
-        closings = [w.closing for w in works if w.closing is not None]
-        if names or closings:
-            await self._publisher.publish(names, closings)
+        names = {w.row.name for w in works if w.progress.shows}
+        pages_seen = [w.asked.page_seen for w in works if w.asked.page_seen is not None]
+        if names or pages_seen:
+            await self._publisher.publish(names, pages_seen)
 
 
 class _Draft:
@@ -502,8 +502,8 @@ class _Draft:
         match event:
             case Begun():
                 self._begun = True
-                self.missing = work.change.missing
-                for failure in work.failures:
+                self.missing = work.asked.change.missing
+                for failure in work.asked.failures:
                     self._fail(failure)
             case BlobReused(fetch=fetch):
                 blob = PlacedBlob(
@@ -530,7 +530,7 @@ class _Draft:
     def add_placed(self, fetch: Fetch, blob: PlacedBlob, problem: str | None) -> None:
         """Add a file whose bytes are in their place."""
         run = self.work.run
-        self.work.brought += 1
+        self.work.progress.brought += 1
         self._placed.append(
             Placed(
                 file=fetch.file,
@@ -544,8 +544,8 @@ class _Draft:
             run.counters.files_replaced += 1
         else:
             run.counters.files_new += 1
-        if not self.work.has_placed:
-            self.work.has_placed = True
+        if not self.work.progress.has_placed:
+            self.work.progress.has_placed = True
             run.counters.projects_fetched += 1
         self._log.info(
             "file.placed",
@@ -568,13 +568,13 @@ class _Draft:
     def sights(self) -> ProjectSights:
         """The first sights to record."""
         work = self.work
-        seen = work.sights if self._begun else {}
-        return ProjectSights(project=work.row.id, seen=seen, listed=work.sighted)
+        seen = work.asked.sights if self._begun else {}
+        return ProjectSights(project=work.row.id, seen=seen, listed=work.asked.sighted)
 
     @property
     def changes(self) -> bool:
         """Whether any row of the project changes."""
-        change = self.work.change
+        change = self.work.asked.change
         return bool(self._placed or self._touched or self._refused) or (
             self._begun
             and bool(
@@ -596,7 +596,7 @@ class _Draft:
 
     def record(self) -> ProjectRecord:
         """Return the record for the transaction, and remember that it marks the page."""
-        work, change = self.work, self.work.change
+        work, change = self.work, self.work.asked.change
         touch = tuple((r.held, r.file) for r in self._touched)
         refuse = (*self._refused, *(change.refuse if self._begun else ()))
         own = ProjectRecord(
@@ -611,7 +611,7 @@ class _Draft:
             returned=change.returned if self._begun else (),
         )
         self._tell_refused(refuse)
-        work.shows = work.shows or own.shows
+        work.progress.shows = work.progress.shows or own.shows
         return own
 
     def closed(self) -> list[tuple[int, str, str]]:
@@ -619,7 +619,7 @@ class _Draft:
         work = self.work
         if not work.row.has_failures:
             return []
-        names = [*self._succeeded, *(work.closed if self._begun else ())]
+        names = [*self._succeeded, *(work.asked.closed if self._begun else ())]
         return [(work.run.source.id, work.row.name, name) for name in names]
 
     def _tell_refused(self, refuse: Sequence[tuple[HeldFile, Digests]]) -> None:
@@ -638,7 +638,7 @@ class _Draft:
         self._succeeded.append(filename)
 
     def _finish_one(self) -> None:
-        self.work.pending -= 1
+        self.work.progress.pending -= 1
         self.work.run.counters.files_done += 1
 
     def _fail(self, failure: Failure) -> None:
@@ -646,7 +646,7 @@ class _Draft:
         self.failures.append(failure)
         if failure.reason is not Reason.WITHHELD and failure.filename:
             run.counters.files_failed += 1
-            self.work.failed += 1
+            self.work.progress.failed += 1
         _log.warning(
             "file.failed" if failure.filename else "page.failed",
             index=run.name,

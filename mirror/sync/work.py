@@ -257,18 +257,15 @@ class PendingRemoval(msgspec.Struct, frozen=True, kw_only=True):
     meta: ProjectMeta | None = None
     """The page's attributes of the project once it is withdrawn."""
     withdrawn: str | None = None
-    closing: PageSeen | None = None
+    page_seen: PageSeen | None = None
+    """Recorded with the removal."""
 
 
-class ProjectWork(msgspec.Struct, kw_only=True):
-    """One project of one index whose page asks for something, until all of it is held or in the
-    ledger.
-    """
+class PageWork(msgspec.Struct, kw_only=True):
+    """The changes that a page asks for, and all that is recorded with them."""
 
-    run: IndexRun
-    row: ProjectRow
     change: ProjectChange
-    closing: PageSeen | None
+    page_seen: PageSeen | None
     """Recorded when all work is done; None where the page must be read again in the next cycle."""
     closed: tuple[str, ...] = ()
     """Filenames whose ledger rows are to be closed."""
@@ -278,19 +275,35 @@ class ProjectWork(msgspec.Struct, kw_only=True):
     """First sights to record with the beginning of the work."""
     sighted: Sequence[Sight] = ()
     """All files of the page that was read, as first sights know them."""
-    is_reread: bool = False
-    """The page was read again in the same cycle, since links of it had ended."""
-    brought: int = 0
-    """How many of its files are in their places by now."""
-    is_retry: bool = False
-    """The jobs are from the ledger, not from a page that was just read."""
+
+
+class WorkProgress(msgspec.Struct, kw_only=True):
+    """How far the files of one project are in this cycle."""
+
     pending: int = 0
     failed: int = 0
-    """How many of its files were counted as failed."""
+    """How many files were counted as failed."""
+    brought: int = 0
+    """How many files are in their places by now."""
     shows: bool = False
     """Whether this cycle marked the project's page."""
     has_placed: bool = False
-    """Whether a file of it was placed in this cycle, also after an earlier reading."""
+    """Whether a file was placed in this cycle, also after an earlier reading."""
+
+
+class ProjectWork(msgspec.Struct, kw_only=True):
+    """One project of one index whose page asks for something, until all of it is held or in the
+    ledger.
+    """
+
+    run: IndexRun
+    row: ProjectRow
+    asked: PageWork
+    progress: WorkProgress = msgspec.field(default_factory=WorkProgress)
+    is_reread: bool = False
+    """The page was read again in the same cycle, since links of it had ended."""
+    is_retry: bool = False
+    """The jobs are from the ledger, not from a page that was just read."""
     lease: PageLease | None = None
     """The memory that its page takes until all of its files are done."""
     was_empty: bool = False
@@ -298,8 +311,9 @@ class ProjectWork(msgspec.Struct, kw_only=True):
 
     def release(self) -> None:
         """Release the memory of this page for others: nothing of it is open."""
-        self.was_empty = self.change.is_empty
-        self.change, self.closing, self.jobs, self.failures = ProjectChange(), None, [], ()
+        asked = self.asked
+        self.was_empty = asked.change.is_empty
+        asked.change, asked.page_seen, asked.jobs, asked.failures = ProjectChange(), None, [], ()
         if self.lease is not None:
             self.lease.release()
 

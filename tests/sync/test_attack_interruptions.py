@@ -18,7 +18,7 @@ from mirror.publishing.publisher import Publisher
 from mirror.state.listing.due import ProjectRow
 from mirror.sync.cycle import run_cycle
 from mirror.sync.record import FileStaged, Recorder
-from mirror.sync.work import Options, ProjectWork
+from mirror.sync.work import Options, PageWork, ProjectWork, WorkProgress
 from mirror.wiring import opened_cycle
 from simulator import Status, build_sdist, build_wheel, withheld
 
@@ -92,7 +92,12 @@ async def test_what_has_arrived_is_entered_or_kept_but_never_both(simulator, mir
             address=None,
             page_origin=None,
         )
-        work = ProjectWork(run=run, row=row, change=ProjectChange(), closing=None, pending=1000)
+        work = ProjectWork(
+            run=run,
+            row=row,
+            asked=PageWork(change=ProjectChange(), page_seen=None),
+            progress=WorkProgress(pending=1000),
+        )
         recorder = Recorder(cycle.holdings, Publisher(cycle.holdings))
         handed = []
 
@@ -241,7 +246,12 @@ async def test_files_that_wait_for_the_disk_hold_little_memory(simulator, mirror
             address=None,
             page_origin=None,
         )
-        work = ProjectWork(run=cycle.runs[0], row=row, change=ProjectChange(), closing=None, pending=len(contents))
+        work = ProjectWork(
+            run=cycle.runs[0],
+            row=row,
+            asked=PageWork(change=ProjectChange(), page_seen=None),
+            progress=WorkProgress(pending=len(contents)),
+        )
         recorder = Recorder(cycle.holdings, Publisher(cycle.holdings))
         waiting = []
         for number, data in enumerate(contents):

@@ -215,7 +215,7 @@ async def record_published(
     store: Store,
     pages: Collection[tuple[ProjectName, int]],
     gone: Collection[ProjectName],
-    closings: Sequence[PageSeen],
+    pages_seen: Sequence[PageSeen],
     *,
     root_revision: int | None = None,
 ) -> None:
@@ -224,7 +224,7 @@ async def record_published(
 
     ``root_revision`` is the serial of a root page that was written with them.
     """
-    if not pages and not gone and not closings and root_revision is None:
+    if not pages and not gone and not pages_seen and root_revision is None:
         return
     async with store.transaction() as tx:
         if root_revision is not None:
@@ -242,19 +242,19 @@ async def record_published(
             " page_origin = ? WHERE id = ?",
             [
                 (*validator_values(c.validators), c.selection, c.page_origin, c.project)
-                for c in closings
+                for c in pages_seen
             ],
         )
-        read = [(encode_claims(c.claims), c.project) for c in closings if c.claims is not None]
+        read = [(encode_claims(c.claims), c.project) for c in pages_seen if c.claims is not None]
         await tx.executemany(
             FORGET_OVERLAYS_OF_CLAIMS, [(project, claims, project) for claims, project in read]
         )
         await tx.executemany("UPDATE project SET claims = ? WHERE id = ?", read)
         await enter_left_out(
-            tx, {c.project: c.left_out for c in closings if c.left_out is not None}
+            tx, {c.project: c.left_out for c in pages_seen if c.left_out is not None}
         )
         await enter_deferred(
-            tx, {c.project: (c.source, c.deferred) for c in closings if c.deferred is not None}
+            tx, {c.project: (c.source, c.deferred) for c in pages_seen if c.deferred is not None}
         )
 
 

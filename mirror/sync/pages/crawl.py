@@ -75,6 +75,7 @@ from mirror.sync.work import (
     Job,
     Options,
     PageScope,
+    PageWork,
     PendingRemoval,
     ProjectWork,
     asked_wait_s,
@@ -288,18 +289,20 @@ async def reread(scope: PageScope, run: IndexRun, due: Due, deliver: Deliver) ->
     outdated, run.pages.rereads = run.pages.rereads, {}
     for name, work in outdated.items():
         if work.is_reread:
-            run.pages.fruitless[name] = 0 if work.brought else run.pages.fruitless[name] + 1
+            run.pages.fruitless[name] = (
+                0 if work.progress.brought else run.pages.fruitless[name] + 1
+            )
     names = sorted(name for name in outdated if run.pages.fruitless[name] < MAX_FRUITLESS)
     for work in map(outdated.__getitem__, names):
         run.counters.projects_checked -= 1
         run.counters.projects_unchanged -= work.was_empty
         run.counters.projects_changed -= not work.was_empty
-        run.counters.files_failed -= work.failed
-    placed = frozenset(name for name, work in outdated.items() if work.has_placed)
+        run.counters.files_failed -= work.progress.failed
+    placed = frozenset(name for name, work in outdated.items() if work.progress.has_placed)
     run.leaving.pending = [r for r in run.leaving.pending if r.name not in names]
 
     async def deliver_again(work: ProjectWork) -> None:
-        work.has_placed = work.row.name in placed
+        work.progress.has_placed = work.row.name in placed
         await deliver(work)
 
     crawler = _Crawler(scope, run, due, deliver_again, is_reread=True)
@@ -428,10 +431,10 @@ class _Crawler:
             return
         work.lease = lease
         if (
-            work.change.is_empty and not work.failures
+            work.asked.change.is_empty and not work.asked.failures
         ):  # its page: files of the ledger may be tried again all the same
             run.counters.projects_unchanged += 1
-        elif not work.change.is_empty:
+        elif not work.asked.change.is_empty:
             run.counters.projects_changed += 1
         await self._deliver(work)
 
@@ -493,7 +496,7 @@ class _Crawler:
         self, row: ProjectRow, look: Unchanged, known: Validators | None
     ) -> ProjectWork | None:
         validators = _with_serial(look.validators, row)
-        closing = PageSeen(
+        page_seen = PageSeen(
             project=row.id,
             validators=validators,
             selection=self._selection_of(row),
@@ -502,10 +505,10 @@ class _Crawler:
         if not (row.has_absent or row.has_failures or row.has_deferred):
             if validators == known and look.origin == row.page_origin:
                 return None
-            return self._work(row, ProjectChange(), closing)
+            return self._work(row, ProjectChange(), page_seen)
         held = (await load_held(self._holdings.store, [row.id]))[row.id]
         change = diff_unchanged(held, cycle=self._holdings.cycle)
-        work = self._work(row, change, closing)
+        work = self._work(row, change, page_seen)
         ledger = (
             await load_project_failures(self._holdings.store, self._run.source.id, row.name)
             if row.has_failures
@@ -514,18 +517,18 @@ class _Crawler:
         removals = list(change.remove)
         if row.has_deferred or ledger:
             removals += await self._release(work, held, ledger)
-        work.jobs += [
+        work.asked.jobs += [
             Fetch(file=failed.file, replaces=held.get(failed.filename))
             for failed in ledger.values()
             if failed.file is not None
             and not is_incomplete(failed.file.url)
             and self._is_due(failed)
-            and failed.filename not in work.closed
+            and failed.filename not in work.asked.closed
             and not await self._too_large(failed.file)
         ]
         work.is_retry = True
         if "" in ledger:
-            work.closed = (*work.closed, "")
+            work.asked.closed = (*work.asked.closed, "")
         self._plan_removal(work, removals)
         return work
 
@@ -542,19 +545,19 @@ class _Crawler:
             for file in released.fetch
             if needed is None or file.filename in needed
         ]
-        work.change = msgspec.structs.replace(work.change, fetch=tuple(fetch))
-        await self._plan_jobs(work, work.change, ledger)
-        work.closed = tuple(sorted(released.barred))
-        work.sights = released.sights
+        work.asked.change = msgspec.structs.replace(work.asked.change, fetch=tuple(fetch))
+        await self._plan_jobs(work, work.asked.change, ledger)
+        work.asked.closed = tuple(sorted(released.barred))
+        work.asked.sights = released.sights
         if released.changes:
-            assert work.closing is not None
-            work.closing = msgspec.structs.replace(
-                work.closing,
+            assert work.asked.page_seen is not None
+            work.asked.page_seen = msgspec.structs.replace(
+                work.asked.page_seen,
                 source=self._run.source.id,
                 left_out=released.left_out,
                 deferred=released.deferred,
             )
-        gone = {removal.held.filename for removal in work.change.remove}
+        gone = {removal.held.filename for removal in work.asked.change.remove}
         return [one for one in released.remove if one.held.filename not in gone]
 
     def _is_due(self, failed: FailureRow) -> bool:
@@ -618,7 +621,7 @@ class _Crawler:
             change = msgspec.structs.replace(
                 change, fetch=tuple(f for f in change.fetch if f.replaces is not None)
             )
-        closing = PageSeen(
+        page_seen = PageSeen(
             project=row.id,
             validators=_with_serial(look.validators, row),
             selection=self._selection_of(row),
@@ -630,9 +633,9 @@ class _Crawler:
         )
         # A page that may have been cut is read again in the next cycle: its validators are not
         # stored.
-        work = self._work(row, change, closing if claims.is_complete and page.is_whole else None)
+        work = self._work(row, change, page_seen if claims.is_complete and page.is_whole else None)
         if selected.sights:
-            work.sights, work.sighted = selected.sights, sights_of(page)
+            work.asked.sights, work.asked.sighted = selected.sights, sights_of(page)
         ledger = (
             await load_project_failures(holdings.store, run.source.id, row.name)
             if row.has_failures
@@ -640,10 +643,9 @@ class _Crawler:
         )
         resting = await self._plan_jobs(work, change, ledger)
         if ledger:
-            still = (
-                {j.file.filename for j in work.jobs} | {f.filename for f in work.failures} | resting
-            )
-            work.closed = tuple(
+            asked = {job.file.filename for job in work.asked.jobs}
+            still = resting.union(asked, (one.filename for one in work.asked.failures))
+            work.asked.closed = tuple(
                 name for name in ledger if name not in still and (page.is_whole or not name)
             )
         self._plan_removal(work, change.remove)
@@ -696,7 +698,7 @@ class _Crawler:
                 failures.append(work.failure(fetch.file.filename, Reason.TOO_LARGE, detail, fetch))
             else:
                 jobs.append(fetch)
-        work.jobs, work.failures = jobs, tuple(failures)
+        work.asked.jobs, work.asked.failures = jobs, tuple(failures)
         return resting
 
     def _refused_files(
@@ -757,7 +759,7 @@ class _Crawler:
         change = ProjectChange(remove=removals, meta=meta if row.withdrawn != error.code else None)
         work = self._work(row, change, None)
         if row.has_failures:
-            work.closed = tuple(
+            work.asked.closed = tuple(
                 await load_project_failures(self._holdings.store, self._run.source.id, row.name)
             )
         self._plan_removal(work, removals, withdrawn=error.code)
@@ -767,14 +769,17 @@ class _Crawler:
         self, row: ProjectRow, reason: Reason, detail: str, *, wait_s: float = 0.0
     ) -> ProjectWork:
         work = self._work(row, ProjectChange(), None)
-        work.failures = (work.failure("", reason, detail, wait_s=wait_s),)
+        work.asked.failures = (work.failure("", reason, detail, wait_s=wait_s),)
         return work
 
     def _work(
-        self, row: ProjectRow, change: ProjectChange, closing: PageSeen | None
+        self, row: ProjectRow, change: ProjectChange, page_seen: PageSeen | None
     ) -> ProjectWork:
         return ProjectWork(
-            run=self._run, row=row, change=change, closing=closing, is_reread=self._is_reread
+            run=self._run,
+            row=row,
+            asked=PageWork(change=change, page_seen=page_seen),
+            is_reread=self._is_reread,
         )
 
     def _plan_removal(
@@ -788,9 +793,10 @@ class _Crawler:
         # Also of a project that holds nothing here: later indexes may hold files of it, which are
         # withdrawn with it.
         is_withdrawal = (
-            withdrawn is not None or (work.change.meta or work.row.meta).status == "quarantined"
+            withdrawn is not None
+            or (work.asked.change.meta or work.row.meta).status == "quarantined"
         )
-        meta = work.change.meta if is_withdrawal else None
+        meta = work.asked.change.meta if is_withdrawal else None
         exempt = tuple(r for r in removals if r.kind in OUTSIDE_BRAKE)
         judged = tuple(r for r in removals if r.kind not in OUTSIDE_BRAKE)
         if judged or meta is not None:
@@ -802,11 +808,11 @@ class _Crawler:
                     files=judged,
                     meta=meta,
                     withdrawn=withdrawn,
-                    closing=work.closing if at_once else None,
+                    page_seen=work.asked.page_seen if at_once else None,
                 )
             )
             if at_once:
-                work.closing = None
+                work.asked.page_seen = None
         if exempt:
             self._run.leaving.pending.append(
                 PendingRemoval(
@@ -814,12 +820,12 @@ class _Crawler:
                     name=work.row.name,
                     files=exempt,
                     is_exempt=True,
-                    closing=work.closing,
+                    page_seen=work.asked.page_seen,
                 )
             )
-            work.closing = None
+            work.asked.page_seen = None
         if meta is not None:
-            work.change = msgspec.structs.replace(work.change, meta=None)
+            work.asked.change = msgspec.structs.replace(work.asked.change, meta=None)
 
 
 async def fetch_page(
@@ -852,7 +858,7 @@ async def adopt_held(
         return {}
     listed = {
         job.file.filename: dict(job.file.digests)
-        for job in work.jobs
+        for job in work.asked.jobs
         if "sha256" in dict(job.file.digests)
     }
     wanted = {(digests["sha256"], filename) for filename, digests in listed.items()}

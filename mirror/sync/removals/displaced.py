@@ -26,7 +26,7 @@ async def keep_undisplaced(store: Store, runs: Sequence[IndexRun], publisher: Pu
 
 async def _keep_of_index(store: Store, run: IndexRun, publisher: Publisher) -> None:
     kept: list[PendingRemoval] = []
-    closings = []
+    pages_seen = []
     for removal in run.leaving.pending:
         if not any(one.kind is RemovalKind.DISPLACED for one in removal.files):
             kept.append(removal)
@@ -41,10 +41,10 @@ async def _keep_of_index(store: Store, run: IndexRun, publisher: Publisher) -> N
         )
         if files or removal.meta is not None:
             kept.append(msgspec.structs.replace(removal, files=files))
-        elif removal.closing is not None:
-            closings.append(removal.closing)
+        elif removal.page_seen is not None:
+            pages_seen.append(removal.page_seen)
     run.leaving.pending = kept
-    await publisher.publish((), closings)
+    await publisher.publish((), pages_seen)
 
 
 def _without_successors(leaving: Collection[str], held: Collection[str], newest: int) -> set[str]:

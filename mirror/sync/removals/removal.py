@@ -170,11 +170,11 @@ async def _remove(
             files=_names(removal),
             leaves=removal.leaves,
         )
-    closings = [r.closing for r in removals if r.closing is not None]
+    pages_seen = [r.page_seen for r in removals if r.page_seen is not None]
     names = sorted({r.name for r in removals})
     for start in range(0, len(names), 500):
         await publisher.publish(names[start : start + 500], ())
-    await publisher.publish((), closings)
+    await publisher.publish((), pages_seen)
 
 
 async def remove_orphaned(
