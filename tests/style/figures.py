@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from local_imports import find_unmeasured
+from parameters import MAX_FIELDS, Bag, find_bags
+
 _HERE = Path(__file__).parent
 _REPOSITORY = _HERE.parent.parent
 _PHRASES = {
@@ -55,6 +58,8 @@ class _Figures:
     folders: Counter[str] = field(default_factory=Counter)
     documents: list[str] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
+    bags: list[Bag] = field(default_factory=list)
+    local_imports: dict[str, str] = field(default_factory=dict)
 
 
 def main() -> int:
@@ -82,6 +87,8 @@ def _measure(paths: list[Path]) -> _Figures:
         _count_definitions(figures, name, tree)
         _count_positions(figures, name, tree)
         figures.folders[str(path.parent.relative_to(_REPOSITORY))] += 1
+    figures.bags = list(find_bags(paths, _REPOSITORY))
+    figures.local_imports = dict(find_unmeasured(paths, _REPOSITORY))
     return figures
 
 
@@ -177,6 +184,13 @@ def _judge_names(figures: _Figures, limits: dict[str, dict], places: bool) -> It
     folders = {name: f"{files} files" for name, files in figures.folders.items() if files > _FOLDER_FILES}
     yield _judge_list(f"folders over {_FOLDER_FILES} files", folders, exceptions["folders"], places)
     yield _judge_list("rows read by position outside mirror/state/rows.py", figures.positions, [], places)
+    bags = {bag.name: str(bag) for bag in figures.bags}
+    values = [*exceptions["values"], *exceptions["bags"]]
+    yield _judge_list(f"parameters of over {MAX_FIELDS} fields, mostly unused", bags, values, places)
+    if places:
+        print(*(f"{place}: {text}" for place, text in figures.local_imports.items()), sep="\n")
+    unmeasured = limits["counts"]["imports without cost"]
+    yield _judge("imports within functions without their cost", len(figures.local_imports), unmeasured, "")
     documents = dict.fromkeys(figures.documents, "not in the repository")
     yield _judge_list("references to documents that don't exist", documents, [], places)
 
