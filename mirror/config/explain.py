@@ -177,7 +177,7 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "wheels": '"best" or "all" of each version for each target',
         "sdists": '"never", "where-no-wheel" or "always"',
         "lock-platforms": '"targets" or "all": which files of a lock',
-        "on-rebuilt": '"follow" or "refuse": the index has other bytes than a lock names',
+        "on-rebuilt": '"follow" or "refuse": the index has other bytes than a lock or --hash names',
         "extras": "of pyproject.toml files",
         "groups": "likewise: dependency groups",
         "accept-unproved": (

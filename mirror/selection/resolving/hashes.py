@@ -95,5 +95,5 @@ def _gap(file: ChosenFile) -> Gap:
         project=file.project,
         requirement=f"{file.project}=={file.version}",
         reason=GapReason.REBUILT,
-        detail=f"{file.index} has other bytes of {file.filename} than --hash names",
+        detail=f"the listed {file.filename} has other bytes than --hash names",
     )
