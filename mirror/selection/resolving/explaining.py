@@ -217,22 +217,23 @@ def _conflicts(
             all(s.contains(v, prereleases=True) for s in asked) for v in table.shown
         ):
             continue
-        texts = dict.fromkeys(
-            f"{edge.requirement}{f' of {edge.parent}' if edge.parent else ''}"
-            for edge in edges
-            if edge.project == project
-        )
-        limits = [text for text in constraints if read_requirement(text).project == project]
-        detail = (
-            f"{' and '.join([*texts, *(f'{text} of the constraints' for text in limits)])}"
-            " exclude each other"
-        )
+        texts = dict.fromkeys(_named(edge) for edge in edges if edge.project == project)
+        limits = [
+            f"{text} of the constraints"
+            for text in constraints
+            if read_requirement(text).project == project
+        ]
+        detail = f"{' and '.join([*texts, *limits])} exclude each other"
         yield Gap(
             project=project,
             requirement=next(edge.requirement for edge in edges if edge.project == project),
             reason=GapReason.CONFLICT,
             detail=shown_text(f"{detail}; {shown_words(words)}", 2 * _WORDS),
         )
+
+
+def _named(edge: Edge) -> str:
+    return f"{edge.requirement} of {edge.parent}" if edge.parent else edge.requirement
 
 
 def _specifiers(
