@@ -79,17 +79,17 @@ def unsigned(site: Path) -> Site:
     return Site(site, None)
 
 
-def test_the_first_bundle_killed_everywhere(tmp_path: Path) -> None:
+def test_the_first_bundle_killed_everywhere(quick_path: Path) -> None:
     """A new site: nothing is served, or everything."""
-    made = unsigned(tmp_path / "near").make(STATES[0], volume_bytes=8 * 1024)
+    made = unsigned(quick_path / "near").make(STATES[0], volume_bytes=8 * 1024)
     options = [made.path, "--root", "ROOT", "--site", "lab", "--unsigned"]
-    steps = kill(tmp_path, tmp_path / "nothing", options, [None, STATES[0]], STATES[:1], [1])
+    steps = kill(quick_path, quick_path / "nothing", options, [None, STATES[0]], STATES[:1], [1])
     assert steps > 60
 
 
-def test_an_update_that_drops_a_state_killed_everywhere(tmp_path: Path) -> None:
+def test_an_update_that_drops_a_state_killed_everywhere(quick_path: Path) -> None:
     """An update with --keep 1: the old or the new state is served; in the end the older states and their blobs are gone."""
-    site, far = unsigned(tmp_path / "near"), tmp_path / "far"
+    site, far = unsigned(quick_path / "near"), quick_path / "far"
     for state in STATES[:2]:
         assert run(site.make(state).path, "--root", far, "--site", "lab", "--unsigned").code == 0
     options = [
@@ -102,23 +102,23 @@ def test_an_update_that_drops_a_state_killed_everywhere(tmp_path: Path) -> None:
         "--keep",
         "1",
     ]
-    steps = kill(tmp_path, far, options, [STATES[1], STATES[2]], STATES[2:], [3])
+    steps = kill(quick_path, far, options, [STATES[1], STATES[2]], STATES[2:], [3])
     assert steps > 80
 
 
-def test_an_update_after_a_rollback_killed_everywhere(tmp_path: Path) -> None:
+def test_an_update_after_a_rollback_killed_everywhere(quick_path: Path) -> None:
     """An update while an older state is served: that one or the new one is served."""
-    site, far = unsigned(tmp_path / "near"), tmp_path / "far"
+    site, far = unsigned(quick_path / "near"), quick_path / "far"
     for state in STATES[:2]:
         assert run(site.make(state).path, "--root", far, "--site", "lab", "--unsigned").code == 0
     assert run("--root", far, "--rollback").code == 0
     options = [site.make(STATES[2]).path, "--root", "ROOT", "--site", "lab", "--unsigned"]
-    assert kill(tmp_path, far, options, [STATES[0], STATES[2]], STATES, [1, 2, 3]) > 60
+    assert kill(quick_path, far, options, [STATES[0], STATES[2]], STATES, [1, 2, 3]) > 60
 
 
-def test_a_repair_killed_everywhere(tmp_path: Path) -> None:
+def test_a_repair_killed_everywhere(quick_path: Path) -> None:
     """A repair of blobs and pages: run again it mends all."""
-    site, far = unsigned(tmp_path / "near"), tmp_path / "far"
+    site, far = unsigned(quick_path / "near"), quick_path / "far"
     for state in STATES[:2]:
         assert run(site.make(state).path, "--root", far, "--site", "lab", "--unsigned").code == 0
     paths = [A.path, f"{B.path}.metadata"]
@@ -137,15 +137,15 @@ def test_a_repair_killed_everywhere(tmp_path: Path) -> None:
         "print(bundle_kills.kill_everywhere(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:], look=lambda root: None, check=check),"
         " file=sys.__stderr__)\n"
     )
-    command = [sys.executable, "-c", script, str(Path(__file__).parents[1]), far, tmp_path, *arguments]
+    command = [sys.executable, "-c", script, str(Path(__file__).parents[1]), far, quick_path, *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stderr.split()[-1]) > 20
 
 
-def test_another_bundle_after_a_kill(tmp_path: Path) -> None:
+def test_another_bundle_after_a_kill(quick_path: Path) -> None:
     """A bundle that was killed at any step and then lost: one that supersedes it applies, and nothing of it stays."""
-    site, far = unsigned(tmp_path / "near"), tmp_path / "far"
+    site, far = unsigned(quick_path / "near"), quick_path / "far"
     states = [STATES[0], State({"aa": [A, some_file("aa", "9.9")], "bb": [B]}, 2), STATES[2]]
     assert run(site.make(states[0]).path, "--root", far, "--site", "lab", "--unsigned").code == 0
     lost = site.make(states[1], volume_bytes=8 * 1024)
@@ -175,7 +175,7 @@ def test_another_bundle_after_a_kill(tmp_path: Path) -> None:
         script,
         str(Path(__file__).parents[1]),
         far,
-        tmp_path / "root",
+        quick_path / "root",
         lost.path,
         saving.path,
     ]
@@ -191,14 +191,14 @@ def test_another_bundle_after_a_kill(tmp_path: Path) -> None:
     assert len(lines) > 60
 
 
-def test_a_rollback_killed_everywhere(tmp_path: Path) -> None:
+def test_a_rollback_killed_everywhere(quick_path: Path) -> None:
     """A rollback is one rename."""
-    site, far = unsigned(tmp_path / "near"), tmp_path / "far"
+    site, far = unsigned(quick_path / "near"), quick_path / "far"
     for state in STATES[:2]:
         assert run(site.make(state).path, "--root", far, "--site", "lab", "--unsigned").code == 0
     before = Far(far, far)
     for step in range(1, 50):
-        root = Far(tmp_path / "root", far)
+        root = Far(quick_path / "root", far)
         shutil.rmtree(root.root, ignore_errors=True)
         subprocess.run(["cp", "-a", far, root.root], check=True)
         script = "import sys; sys.path.insert(0, sys.argv[1]); from harness import bundle_kills; bundle_kills.arm(int(sys.argv[2]))\n"

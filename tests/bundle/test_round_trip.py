@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.bundles import SMALLEST_VOLUME, Gap, flip, make_key
+from harness.program import call, clean_environment
 from harness.quick_disk import QUICK_DISK
 from harness.snapshots import shown
 from mirror.bundle import receive as far_program
@@ -255,9 +256,9 @@ def test_any_history_ends_with_two_equal_trees(history, key):
         shutil.rmtree(work, ignore_errors=True)
 
 
-def test_a_create_killed_anywhere_is_completed_by_the_same_command(tmp_path, threaded_simulator, key):
+def test_a_create_killed_anywhere_is_completed_by_the_same_command(quick_path, threaded_simulator, key):
     """SIGKILL at each of many steps of the near side's work: the command run again makes a bundle that is taken."""
-    gap = Gap(tmp_path, threaded_simulator(), key)
+    gap = Gap(quick_path, threaded_simulator(), key)
     for name in PROJECTS:
         gap.upstream.state.publish(name, *build_wheel(name, "1.0", size_pad=SMALLEST_VOLUME // 2))
     gap.cycle()
@@ -281,11 +282,9 @@ def test_a_create_killed_anywhere_is_completed_by_the_same_command(tmp_path, thr
 
 def killed_create(gap: Gap, step: int) -> subprocess.CompletedProcess[str]:
     """Make a bundle by the command in a process of its own, which is killed at a step, unless it ends before."""
-    script = gap.work / "killing.py"
-    script.write_text(KILLING)
     config = gap.work / "mirror.toml"
     config.write_text(f'[mirror]\nroot = "{gap.mirror.root}"\n[[index]]\nname = "main"\nurl = "{gap.upstream.url}"\n')
-    words = [sys.executable, str(script), str(step), "bundle", "create", "--config", str(config), "--site", "plant"]
+    words = [sys.executable, "-c", KILLING, str(step), "bundle", "create", "--config", str(config), "--site", "plant"]
     words += [
         "--local",
         "--to",
@@ -296,7 +295,7 @@ def killed_create(gap: Gap, step: int) -> subprocess.CompletedProcess[str]:
         str(SMALLEST_VOLUME),
         "--json",
     ]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
+    return call(words, env=clean_environment(gap.work), cwd=gap.work)
 
 
 KILLING = """

@@ -83,8 +83,11 @@ def make_all_steps_due(killing: Killing) -> None:
 
 
 def make_right(killing: Killing) -> None:
-    """Mend what ``make_all_steps_due`` lists wrongly, so that the mirror can become complete."""
+    """Mend what ``make_all_steps_due`` lists wrongly, so that the mirror can become complete, and shed large files."""
     state = killing.upstream.state
+    # Each test leaves a large file: all but the newest leave the index, since each check reads every listed byte.
+    for name in [n for n, file in state["project-1"].files.items() if len(file.data) >= LARGE_BYTES][:-1]:
+        killing.change(lambda name=name: state.remove_file("project-1", name))
     for name, file in state["project-4"].files.items():
         size = len(file.data)
         killing.change(lambda name=name, size=size: state.change("project-4", name, size=size))

@@ -54,10 +54,14 @@ class SimulatedFile:
     """Further keys of the file's JSON object."""
     html_attributes: Mapping[str, str] = field(default_factory=dict)
     """Further attributes of the file's anchor."""
+    _digests: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Those that were asked for so far: each answer of a page asks for them again."""
 
     def hash(self, algorithm: str) -> str:
         """Return the digest of the bytes in hexadecimal digits."""
-        return hashlib.new(algorithm, self.data, usedforsecurity=False).hexdigest()
+        if algorithm not in self._digests:
+            self._digests[algorithm] = hashlib.new(algorithm, self.data, usedforsecurity=False).hexdigest()
+        return self._digests[algorithm]
 
 
 @dataclass(frozen=True, kw_only=True)
