@@ -14,7 +14,8 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -77,8 +78,8 @@ def open_database(path: Path) -> Iterator[Database]:
     if stat.S_ISDIR(kind):
         yield _Folder(path)
     elif stat.S_ISREG(kind):
-        with _open_zip(path) as archive:
-            yield archive
+        with _open_file(path) as file:
+            yield _Zip(path, file)
     else:
         raise DatabaseError(f"{path} is neither a folder nor a zip")
 
@@ -114,8 +115,8 @@ class _Folder:
         files = self.files()
         if not all(files.values()):
             return ""
-        listed = (f"{name}\0{files[name]}\0".encode() for name in sorted(files))
-        return f"folder {hashlib.sha256(b''.join(listed)).hexdigest()}"
+        listed = "".join(f"{name}\0{files[name]}\0" for name in sorted(files))
+        return f"folder {hashlib.sha256(listed.encode()).hexdigest()}"
 
     def files(self) -> Mapping[str, str]:
         if self._files is None:
@@ -129,6 +130,7 @@ class _Folder:
 
     def _list(self, folder: str, depth: int) -> None:
         assert self._files is not None
+        now_ns = time.time_ns()  # before the listing: what is written meanwhile is too fresh
         if depth > MAX_DEPTH:
             raise DatabaseError(f"folders deeper than {MAX_DEPTH}: {shown_text(folder)}")
         with os.scandir(self._path / folder) as found:
@@ -140,7 +142,7 @@ class _Folder:
                     self._list(f"{name}/", depth + 1)
                 elif item.name.endswith(_ENDING) or item.is_dir():
                     _check_name(name)
-                    self._files[name] = _stamp_of(name, item.stat(follow_symlinks=False))
+                    self._files[name] = _stamp_of(name, item.stat(follow_symlinks=False), now_ns)
                     if len(self._files) > MAX_FILES:
                         raise DatabaseError(f"more than {MAX_FILES} records")
 
@@ -153,10 +155,10 @@ class _Folder:
         return _bounded(name, data)
 
 
-def _stamp_of(name: str, found: os.stat_result) -> str:
+def _stamp_of(name: str, found: os.stat_result, now_ns: int) -> str:
     if not stat.S_ISREG(found.st_mode):
         raise DatabaseError(f"{shown_text(name)} is a link or no plain file")
-    if time.time_ns() - found.st_ctime_ns < _TOO_FRESH_NS:
+    if now_ns - found.st_ctime_ns < _TOO_FRESH_NS:
         return ""
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
@@ -172,24 +174,37 @@ def _open_plainly(path: str, flags: int) -> int:
 
 
 class _Zip:
-    """The members of an archive that end in ``.json``."""
+    """The members of an archive that end in ``.json``; its directory is read once it is needed."""
 
-    def __init__(self, archive: zipfile.ZipFile, stamp: str) -> None:
-        self.stamp = stamp
-        self._archive = archive
-        self._members: dict[str, zipfile.ZipInfo] = {}
-        members = archive.infolist()
-        if len(members) > MAX_FILES:
-            raise DatabaseError(f"more than {MAX_FILES} members")
-        for member in members:
-            if member.filename.endswith(_ENDING) and not member.is_dir():
-                _check_name(member.filename)
-                if member.filename in self._members:
-                    raise DatabaseError(f"two members are named {shown_text(member.filename)}")
-                self._members[member.filename] = member
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        stamp = _stamp_of(path.name, os.fstat(file.fileno()), time.time_ns())
+        self.stamp = stamp and f"zip {stamp}"
+        self._path = path
+        self._bounded: Any = _BoundedFile(file)
 
     def files(self) -> Mapping[str, str]:
         return {name: f"{m.file_size} {m.CRC}" for name, m in self._members.items()}
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self._bounded)
+        except _BROKEN as exc:
+            raise _no_zip(self._path, exc) from exc
+
+    @cached_property
+    def _members(self) -> Mapping[str, zipfile.ZipInfo]:
+        found: dict[str, zipfile.ZipInfo] = {}
+        listed = self._archive.infolist()
+        if len(listed) > MAX_FILES:
+            raise DatabaseError(f"more than {MAX_FILES} members")
+        for member in listed:
+            if member.filename.endswith(_ENDING) and not member.is_dir():
+                _check_name(member.filename)
+                if member.filename in found:
+                    raise DatabaseError(f"two members are named {shown_text(member.filename)}")
+                found[member.filename] = member
+        return found
 
     def read(self, name: str) -> bytes:
         try:
@@ -231,16 +246,17 @@ class _BoundedFile:
 
 
 @contextmanager
-def _open_zip(path: Path) -> Iterator[_Zip]:
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("rb"))
-            stamp = _stamp_of(path.name, os.fstat(file.fileno()))
-            bounded: Any = _BoundedFile(file)
-            archive = _Zip(stack.enter_context(zipfile.ZipFile(bounded)), stamp and f"zip {stamp}")
-        except _BROKEN as exc:
-            raise DatabaseError(f"{path} can't be read as a zip: {shown_text(str(exc))}") from exc
-        yield archive
+def _open_file(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = path.open("rb")
+    except OSError as exc:
+        raise _no_zip(path, exc) from exc
+    with file:
+        yield file
+
+
+def _no_zip(path: Path, exc: Exception) -> DatabaseError:
+    return DatabaseError(f"{path} can't be read as a zip: {shown_text(str(exc))}")
 
 
 def _bounded(name: str, data: bytes) -> bytes:

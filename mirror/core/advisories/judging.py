@@ -6,7 +6,7 @@ which level counts, and which advisories are ignored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -67,19 +67,33 @@ class _KnownAdvisory:
 
 
 class AdvisoryBook:
-    """The advisories in force, by project; kept as JSON until a project is asked for."""
+    """The advisories in force, by project; kept as JSON until a project is asked for.
 
-    def __init__(self, advisories: Mapping[str, bytes]) -> None:
-        self._encoded = advisories
+    A book may know of projects whose advisories are not read yet: they are added before the first
+    question about them, so that a cycle in which nothing changes reads none.
+    """
+
+    def __init__(self, advisories: Mapping[str, bytes], unread: Iterable[str] = ()) -> None:
+        self._encoded = dict(advisories)
+        self._unread = set(unread)
         self._read: dict[str, tuple[_KnownAdvisory, ...]] = {}
+        self.parts = 0
+        """Number of times that advisories were added."""
 
-    @property
-    def projects(self) -> Collection[str]:
-        """The projects that any advisory is about."""
-        return self._encoded.keys()
+    def unread_of(self, projects: Iterable[str]) -> list[str]:
+        """Return those of some projects whose advisories are to be added."""
+        return sorted(self._unread.intersection(projects))
+
+    def add(self, projects: Iterable[str], advisories: Mapping[str, bytes]) -> None:
+        """Add the advisories of some projects, or of all that are not read yet."""
+        self._encoded.update(advisories)
+        self._unread.difference_update(projects, advisories)
+        self.parts += 1
 
     def of(self, project: str) -> tuple[_KnownAdvisory, ...]:
         """Return the advisories about one project."""
+        if project in self._unread:
+            raise LookupError(f"the advisories of {project} were not read")
         encoded = self._encoded.get(project)
         if encoded is None:
             return ()
@@ -109,7 +123,7 @@ class AdvisoryRule:
         """``is_blocked``: no database was ever read, so that nothing new may come in."""
         self.exclusion = excludes
         self.is_blocked = is_blocked and excludes is not Level.NONE
-        self._book = book
+        self.book = book
         self._ignored = frozenset(name.lower() for name in ignored)
         self._found_of: ProjectName | None = None
         self._found: dict[Version | None, Advice | None] = {}
@@ -170,7 +184,7 @@ class AdvisoryRule:
     def _counted(self, project: ProjectName, counts: Callable[[int], bool]) -> list[_KnownAdvisory]:
         return [
             one
-            for one in self._book.of(project)
+            for one in self.book.of(project)
             if counts(one.level) and self._ignored.isdisjoint(one.names)
         ]
 

@@ -5,7 +5,7 @@ A database is taken whole, in one transaction, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import anyio.to_thread
 import msgspec
@@ -15,6 +15,7 @@ from mirror.core.advisories.judging import AdvisoryBook, encode_advisories
 from mirror.core.advisories.osv import OsvRecord
 from mirror.state.advisories.advised import free_all
 from mirror.state.notes import load_note, record_note
+from mirror.state.parameters import chunks, marks
 from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
 
@@ -22,6 +23,8 @@ _NOTE, _PROBLEM = "advisories", "advisory_problem"
 NO_RULES_TEXT = "none"
 """The rules by which files were judged where the configuration has no advisories."""
 _decoder = msgspec.json.Decoder(OsvRecord)
+_MAX_PARTS = 64
+"""Maximum number of queries for the advisories of single projects; then one reads all."""
 
 
 class AdvisoryNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,9 +81,26 @@ class _AdvisoryColumns(Columns, frozen=True):
 
 
 async def load_book(store: Store) -> AdvisoryBook:
-    """Return the advisories in force."""
-    rows = await store.mapping("SELECT project, advisories FROM advisory")
-    return AdvisoryBook({project: text.encode() for project, text in rows.items()})
+    """Return the book of the advisories in force, of which none is read yet."""
+    return AdvisoryBook({}, unread=await store.values("SELECT project FROM advisory"))
+
+
+async def read_advisories(store: Store, book: AdvisoryBook, projects: Iterable[str]) -> None:
+    """Read the advisories of some projects into the book; after many such parts, all others too."""
+    unread = book.unread_of(projects)
+    if not unread:
+        return
+    query = "SELECT project, advisories FROM advisory"
+    if book.parts >= _MAX_PARTS:
+        book.add(unread, _encoded(await store.mapping(query)))
+        return
+    for chunk in chunks(unread):
+        found = await store.mapping(f"{query} WHERE project IN ({marks(chunk)})", chunk)
+        book.add(chunk, _encoded(found))
+
+
+def _encoded(rows: Mapping[str, str]) -> dict[str, bytes]:
+    return {project: text.encode() for project, text in rows.items()}
 
 
 async def take_database(

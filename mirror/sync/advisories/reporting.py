@@ -12,7 +12,7 @@ from mirror.state.advisories.advised import (
     load_needed_unpublished,
     load_published_advised,
 )
-from mirror.state.advisories.records import load_advisory_note
+from mirror.state.advisories.records import load_advisory_note, read_advisories
 from mirror.state.advisories.vulnerable import VulnerableFile, with_fixed_held
 from mirror.state.advisories.withdrawn import load_withdrawn
 from mirror.state.store import Store
@@ -54,7 +54,9 @@ async def report_advisories(
 async def _vulnerable(store: Store, judges: Judges) -> list[VulnerableFile]:
     """Return the files that are held, or needed by a want, and that an advisory names."""
     found = await load_published_advised(store, AdvisedKind.VULNERABLE, limit=_MAX_REPORTED)
-    for needed in await load_needed_unpublished(store):
+    unpublished = await load_needed_unpublished(store)
+    await read_advisories(store, judges.others.book, {one.project for one in unpublished})
+    for needed in unpublished:
         advice = judges.of(needed.index_name).find(needed.project, needed.filename)
         if advice is not None:
             found.append(

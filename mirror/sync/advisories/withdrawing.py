@@ -33,6 +33,7 @@ from mirror.state.advisories.records import (
     AdvisoryNote,
     load_advisory_note,
     mark_all_unjudged,
+    read_advisories,
     record_advisory_note,
 )
 from mirror.state.entries.held import load_held
@@ -112,6 +113,7 @@ async def _judge(
     """Judge all files of some projects; return the projects whose pages lose files."""
     index_of = {source.id: source.name for source in await load_sources(held.holdings.store)}
     files = await load_published_names(held.holdings.store, names)
+    await read_advisories(held.holdings.store, held.judges.others.book, names)
     advised: list[AdvisedFile] = []
     leaving: list[PublishedName] = []
     for file in files:

@@ -26,6 +26,7 @@ from mirror.core.rules.judge import words_of_rule
 from mirror.core.rules.model import EXCLUDE_VULNERABLE, NO_RULES, PRE_RELEASES, Admitted
 from mirror.errors import MirrorError, Reason, StateError, TreeError, Unavailable, Withheld
 from mirror.logs import get_logger
+from mirror.state.advisories.records import read_advisories
 from mirror.state.entries.held import load_held
 from mirror.state.listing.due import Due, ProjectRow, load_due
 from mirror.state.listing.sources import SourceRow
@@ -389,6 +390,7 @@ class CyclePages:
         waiting = await load_deferred_names(self._holdings.store, row.id)
         # By the advisories that are in force now: they may be newer than that judgement.
         names = [one.filename for one in waiting if one.rule == EXCLUDE_VULNERABLE]
+        await read_advisories(self._holdings.store, run.refused.advisories.book, [row.name])
         advised = run.refused.advisories.advised(row.name, names)
         return [[one.filename, one.rule] for one in waiting if _still_waits(one, advised, now)]
 

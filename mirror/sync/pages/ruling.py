@@ -6,20 +6,21 @@ whole page decides was decided when it was read, and is kept with the file.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import anyio.to_thread
 import msgspec
 
 from mirror.core.diff import HeldFile, Removal, RemovalKind, same_bytes
 from mirror.core.model import Digests, ListedFile, ProjectPage
-from mirror.core.names import Sha256
+from mirror.core.names import ProjectName, Sha256
 from mirror.core.policy import Deferral, deferrals
 from mirror.core.rules.judge import RuleFacts, Sight, sight_of
 from mirror.core.rules.model import NEWEST, NO_RULES, RULE_KEYS
 from mirror.core.times import utc_text
 from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
+from mirror.state.advisories.records import read_advisories
 from mirror.state.listing.due import ProjectRow
 from mirror.state.missing.deferred import (
     DeferredFile,
@@ -78,7 +79,7 @@ async def facts_of(
         held=held.keys(),
         needed=None if by_wants else _needed(scope, run, row),
         listed=names,
-        advised=run.refused.advisories.advised(page.name, names),
+        advised=await _advised(scope, run, page.name, names),
     )
     if not book.is_dated or not scope.terms.has_sights:
         return facts  # nothing was ever held: nothing has a first sight, and no name is known
@@ -88,6 +89,15 @@ async def facts_of(
         known=await load_published_names(scope.holdings.store, row.id) | held.keys(),
         replaced=await _replaced(scope, run, page, held),
     )
+
+
+async def _advised(
+    scope: PageScope, run: IndexRun, project: ProjectName, filenames: Iterable[str]
+) -> Mapping[str, str]:
+    """Return the files that advisories keep out, each with the reason."""
+    rule = run.refused.advisories
+    await read_advisories(scope.holdings.store, rule.book, [project])
+    return rule.advised(project, filenames)
 
 
 def _needed(scope: PageScope, run: IndexRun, row: ProjectRow) -> Collection[str] | None:
@@ -160,7 +170,7 @@ async def judge_again(
             if same_bytes(files[name], held[name]) is not True
         },
         needed=_needed(scope, run, row),
-        advised=run.refused.advisories.advised(row.name, files),
+        advised=await _advised(scope, run, row.name, files),
     )
     if book.is_dated:
         facts = msgspec.structs.replace(

@@ -169,7 +169,7 @@ def test_names_that_no_index_can_list_are_passed_over():
     other = {"package": {"ecosystem": "PyPI", "name": "../x"}, "versions": ["1.0"]}
     found = record("A")
     found["affected"].append(other)
-    assert list(book_of(found).projects) == ["foo"]
+    assert list(join_records([parse_record(json.dumps(found).encode())])) == ["foo"]
 
 
 @given(
@@ -179,3 +179,15 @@ def test_names_that_no_index_can_list_are_passed_over():
 def test_any_text_may_stand_for_a_vector(text, start):
     """A score that can't be read is none, whatever text stands there."""
     assert severity_of_vectors([start + text]) in set(Severity)
+
+
+def test_a_question_about_unread_advisories_fails():
+    """A book that was not given a project's advisories says so, instead of answering that there are none."""
+    whole = book_of(record("A"))
+    book = AdvisoryBook({}, unread=["foo", "bar"])
+    with pytest.raises(LookupError):
+        AdvisoryRule(book, Level.ALL).advised("foo", [FILE])
+    assert book.unread_of(["foo", "other"]) == ["foo"]
+    book.add(["foo"], {"foo": encode_advisories(join_records([parse_record(json.dumps(record("A")).encode())])["foo"])})
+    assert AdvisoryRule(book, Level.ALL).advised("foo", [FILE]) == AdvisoryRule(whole, Level.ALL).advised("foo", [FILE])
+    assert book.unread_of(["foo", "bar"]) == ["bar"]
