@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from harness.worker_program import Beside, grandchildren, log_of, needs_two_core
 from mirror.core.model import Validators
 from mirror.errors import Unavailable
 from mirror.sync.pages.page_batches import PageBatches
+from mirror.sync.work import Reachability
 from mirror.workers.messages import JobOutcome
 from simulator import Page, Redirect, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from mirror.state.listing.due import ProjectRow
     from mirror.sync.pages.page_batches import PageHandler
     from mirror.sync.work import IndexRun
+    from mirror.upstream.index import IndexClient
     from mirror.workers.pool import Workers
 
 Simulators = Callable[..., ThreadedSimulator]
@@ -268,20 +271,6 @@ def test_interrupted(threaded_simulator: Simulators, tmp_path: Path) -> None:
     assert published(mirror.root) == offered(index)
 
 
-class Run:
-    """What of an ``IndexRun`` is told whether the index answers."""
-
-    def __init__(self) -> None:
-        self.in_a_row = 0
-
-    def count_unreachable(self) -> int:
-        self.in_a_row += 1
-        return self.in_a_row
-
-    def note_answer(self) -> None:
-        self.in_a_row = 0
-
-
 class Judge:
     """Counts pages that are unchanged, and asks for nothing."""
 
@@ -291,7 +280,8 @@ class Judge:
 
 def test_failures_in_a_row_are_those_that_came_so() -> None:
     """Whether pages failed one after another is seen when they come, not when somebody has time to judge them."""
-    beside = PageBatches(cast("IndexRun", Run()), cast("Workers[Any]", None), cast("PageHandler", Judge()))
+    run = cast("IndexRun", SimpleNamespace(reach=Reachability(client=cast("IndexClient", None))))
+    beside = PageBatches(run, cast("Workers[Any]", None), cast("PageHandler", Judge()))
     row, known = cast("ProjectRow", None), Validators(etag="x")
     failed = JobOutcome(number=1, error=Unavailable(url="http://127.0.0.1/", cause="busy"))
     with beside._send, beside._receive:
