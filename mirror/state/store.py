@@ -56,8 +56,8 @@ class Transaction:
 
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run one statement and return how many rows it changed."""
-        async with self.connection.execute(sql, parameters) as cursor:
-            return cursor.rowcount
+        # To close the cursor would be a second turn of the connection's thread; it has no rows.
+        return (await self.connection.execute(sql, parameters)).rowcount
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run one statement for each row; nothing at all for none."""
@@ -80,11 +80,11 @@ class Transaction:
     async def revision(self, cycle: int, now: float) -> int:
         """Return this transaction's revision, made at the first call."""
         if self._revision is None:
-            async with self.connection.execute(
+            made = await self.connection.execute(
                 "INSERT INTO revision (cycle, at) VALUES (?, ?)", (cycle, now)
-            ) as cursor:
-                assert cursor.lastrowid is not None
-                self._revision = cursor.lastrowid
+            )
+            assert made.lastrowid is not None
+            self._revision = made.lastrowid
         return self._revision
 
 

