@@ -145,7 +145,7 @@ def _statvfs(path: str | Path) -> os.statvfs_result | None:
 
 def temporary_path(directory: str | Path) -> str:
     """Return a fresh path for an unfinished file; a sweep recognises it by its ending."""
-    return f"{directory}/{_token(os.getpid())}-{next(_numbers):x}.tmp"
+    return f"{directory}/{_token()}-{next(_numbers):x}.tmp"
 
 
 def is_temporary(path: str) -> bool:
@@ -158,11 +158,14 @@ _TEMPORARY: Final = re.compile(r"[0-9a-f]{16}-[0-9a-f]+\.tmp")
 
 
 @functools.cache
-def _token(_pid: int) -> str:
-    """Return a token unique to this process, also after a fork; computed once, not for each small
-    file.
-    """
+def _token() -> str:
+    """Return a token unique to this process; computed once, not for each small file."""
     return secrets.token_hex(8)
+
+
+# A forked process gets a token of its own; to ask for the number of the process each time would be
+# a call of the system for each file.
+os.register_at_fork(after_in_child=_token.cache_clear)
 
 
 def has_default_acl(directory: str | Path) -> bool:

@@ -259,7 +259,11 @@ class Workers(Generic[T]):
         Raises ``EndOfStream`` after ``close``.
         """
         try:
-            return await self._answers.receive()
+            try:
+                # Where there is one, to wait would be a turn of the event loop for each file.
+                return self._answers.receive_nowait()
+            except anyio.WouldBlock:
+                return await self._answers.receive()
         except anyio.EndOfStream:
             self._answers.close()
             raise

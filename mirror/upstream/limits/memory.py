@@ -31,6 +31,8 @@ class PageMemory:
         self._growing: dict[PageLease, None] = {}
         """Pages whose bodies are being read, the oldest first."""
         self._freed = anyio.Event()
+        self._waiting = 0
+        """Number of pages that wait for room."""
 
     def lease(self) -> PageLease:
         """Return a lease for one page, which holds nothing yet."""
@@ -41,7 +43,7 @@ class PageMemory:
         self._growing.setdefault(lease)
         most = self._most_bytes
         while self._bodies_bytes + more_bytes > most and next(iter(self._growing)) is not lease:
-            await self._freed.wait()
+            await self._wait()
         self._bodies_bytes += more_bytes
 
     async def admit(self, needed_bytes: int) -> None:
@@ -49,7 +51,7 @@ class PageMemory:
         one.
         """
         while self._values_bytes and self._values_bytes + needed_bytes > PAGE_MEMORY_BYTES:
-            await self._freed.wait()
+            await self._wait()
         self._values_bytes += needed_bytes
 
     def is_growing(self, lease: PageLease) -> bool:
@@ -62,8 +64,16 @@ class PageMemory:
             self._growing.pop(lease, None)
         self._bodies_bytes -= body_bytes
         self._values_bytes -= value_bytes
-        freed, self._freed = self._freed, anyio.Event()
-        freed.set()
+        if self._waiting:  # seldom: a new event for each page would be for nothing
+            freed, self._freed = self._freed, anyio.Event()
+            freed.set()
+
+    async def _wait(self) -> None:
+        self._waiting += 1
+        try:
+            await self._freed.wait()
+        finally:
+            self._waiting -= 1
 
 
 class PageLease:
