@@ -61,12 +61,8 @@ class Environment:
     uv_python_version: str
     uv_python_platform: str
     tags: tuple[Tag, ...] = field(repr=False, compare=False)
-    _order: Mapping[Tag, int] = field(init=False, repr=False, compare=False)
-    """The place of each tag; shared by the environments that have the same tags."""
-
-    def __post_init__(self) -> None:
-        # once: as the key of a cache the tags cost a hash of each of them
-        object.__setattr__(self, "_order", _order_of(self.tags))
+    _order: Mapping[Tag, int] | None = field(default=None, init=False, repr=False, compare=False)
+    """The place of each tag, once it was asked for."""
 
     @property
     def name(self) -> str:
@@ -96,6 +92,9 @@ class Environment:
         fit.
         """
         order = self._order
+        if order is None:  # as the key of a cache the tags cost a hash of each of them
+            order = _order_of(self.tags)
+            object.__setattr__(self, "_order", order)
         return min((order[tag] for tag in tags if tag in order), default=None)
 
     def admits(self, requires_python: str | None) -> bool:

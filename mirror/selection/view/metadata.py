@@ -8,7 +8,6 @@ resolver, which would connect to it.
 from __future__ import annotations
 
 import msgspec
-from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -42,6 +41,9 @@ def read_metadata(data: bytes, project: str, version: Version) -> FileMetadata:
 
     Raises ``MetadataProblem``, also for the metadata of another project.
     """
+    # it takes 0.02 s of CPU to import, with all licenses, and an idle cycle reads no metadata
+    from packaging.metadata import parse_email
+
     raw, _unparsed = parse_email(data)
     name, text = raw.get("name", ""), raw.get("version", "")
     if canonicalize_name(name) != project:
