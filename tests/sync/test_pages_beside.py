@@ -278,7 +278,7 @@ class Judge:
         return True
 
 
-def test_failures_in_a_row_are_those_that_came_so() -> None:
+async def test_failures_in_a_row_are_those_that_came_so() -> None:
     """Whether pages failed one after another is seen when they come, not when somebody has time to judge them."""
     run = cast("IndexRun", SimpleNamespace(reach=Reachability(client=cast("IndexClient", None))))
     beside = PageBatches(run, cast("Workers[Any]", None), cast("PageHandler", Judge()))
