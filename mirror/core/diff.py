@@ -18,7 +18,7 @@ from mirror.core.files.labels import merged_labels
 from mirror.core.model import Digests, Labels, ListedFile, ProjectMeta, ProjectPage
 from mirror.core.names import STRONG_DIGESTS, Sha256, digests_to_compare
 from mirror.core.policy import FileRefusal, Selected
-from mirror.core.rules.model import NEWEST
+from mirror.core.rules.model import NEWEST, PRE_RELEASES
 
 
 class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,12 @@ class RemovalKind(Enum):
     """It is named after another project, so that no client takes it."""
     DISPLACED = "displaced"
     """Newer versions take its place (``newest``), once they are held."""
+    SUPERSEDED = "superseded"
+    """A final version takes the place of a pre-release (``where-needed``), once one is held."""
 
+
+_KINDS = {NEWEST: RemovalKind.DISPLACED, PRE_RELEASES: RemovalKind.SUPERSEDED}
+"""Rules whose removals wait for what takes the place of the file."""
 
 OUTSIDE_BRAKE = frozenset({RemovalKind.NO_FILE, RemovalKind.FOREIGN})
 """Removals that follow from the mirror's own rules, which no index can trigger."""
@@ -183,8 +188,8 @@ def diff_page(
         elif known.filename in unwanted or (
             known.filename in listed and known.filename not in refused
         ):
-            is_displaced = selected.left_out.get(known.filename) == NEWEST
-            kind = RemovalKind.DISPLACED if is_displaced else RemovalKind.CONFIGURATION
+            rule = selected.left_out.get(known.filename, "")
+            kind = _KINDS.get(rule, RemovalKind.CONFIGURATION)
             work.remove.append(Removal(held=known, kind=kind))
         elif known.filename in page.others and known.filename not in listed:
             work.remove.append(Removal(held=known, kind=RemovalKind.NO_FILE))

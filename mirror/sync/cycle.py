@@ -161,8 +161,10 @@ async def _remove_listed(
     """Remove the files that the pages of an index no longer have; its lost projects pass to the
     next one.
     """
+    planned = plan_of_cycle(cycle.report) if cycle.options.dry_run else ()
+    pages_seen = await keep_undisplaced(cycle.store, cycle.runs, planned)
     if not cycle.options.dry_run:
-        await keep_undisplaced(cycle.store, cycle.runs, publisher)
+        await publisher.publish((), pages_seen)
         # else validators that wait for the root would undo the forgetting of a removal
         await publisher.flush()
     for run, due in dues:

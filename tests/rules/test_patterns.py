@@ -115,6 +115,26 @@ async def test_newest_and_the_cooldown(index, mirror):
     assert names(mirror) == [new]
 
 
+async def test_a_pre_release_stays_until_a_final_version_is_held(index, mirror):
+    """A final version in cooldown, or withheld after it, takes the place of no pre-release."""
+    mirror.rules = {"pre_releases": "where-needed", "min_age_s": 7 * DAY_S}
+    early = add(index, "2.0rc1", upload_time="2020-01-01T00:00:00Z")
+    await mirror.cycle()
+    final = add(index, "2.0", upload_time=None)
+    index.inject(withheld("POLICY_COOLDOWN"), project="app", filename=final, times=1)
+    plan = (await mirror.cycle(dry_run=True)).plan
+    assert [item.filename for item in plan] == []
+    for days in (0, 0, 7):
+        mirror.clock.advance(days * DAY_S)
+        report = await mirror.cycle()
+        assert (names(mirror), mirror.exit_code) == ([early], 0)
+    mirror.clock.advance(DAY_S)
+    report = await mirror.cycle()
+    assert (names(mirror), left_out(report)) == ([final], {"pre-releases": 1})
+    report = await mirror.cycle()
+    assert (names(mirror), left_out(report)) == ([final], {"pre-releases": 1})
+
+
 async def test_platforms_of_the_targets(index, mirror):
     """Wheels that fit no target stay out; source distributions and pure wheels come; another target brings its wheels."""
     mirror.targets = (TargetConfig(name="linux", python=("3.12",), platforms=("linux-x86_64",)),)

@@ -139,6 +139,18 @@ class RuleBook:
         self._displace(versions, facts, out)
         return Judgement(out=out, sights=sights)
 
+    def superseded(
+        self, files: Collection[str], facts: RuleFacts, out: Collection[str]
+    ) -> frozenset[str]:
+        """Return the held pre-releases whose place an admitted final version takes."""
+        if self.rules.pre_releases is not Admitted.WHERE_NEEDED or facts.needed is None:
+            return frozenset()
+        versions = {name: v for name in files if (v := version_of(name)) is not None}
+        if all(v.is_prerelease or name in out for name, v in versions.items()):
+            return frozenset()
+        early = {name for name in facts.held if name in versions and versions[name].is_prerelease}
+        return frozenset(early.difference(facts.needed, out))
+
     def _rules_of(
         self, name: str, dates: _Dates | None, lasting: str, facts: RuleFacts
     ) -> list[str]:

@@ -83,11 +83,16 @@ async def facts_of(
     )
     if not book.is_dated or not scope.terms.has_sights:
         return facts  # nothing was ever held: nothing has a first sight, and no name is known
+    facts = msgspec.structs.replace(facts, replaced=await _replaced(scope, run, page, held))
+    return await _with_sights(scope.holdings.store, row, facts)
+
+
+async def _with_sights(store: Store, row: ProjectRow, facts: RuleFacts) -> RuleFacts:
+    """Return the facts with first sights, and with each name that was ever published."""
     return msgspec.structs.replace(
         facts,
-        sights=await load_sights(scope.holdings.store, row.id),
-        known=await load_published_names(scope.holdings.store, row.id) | held.keys(),
-        replaced=await _replaced(scope, run, page, held),
+        sights=await load_sights(store, row.id),
+        known=await load_published_names(store, row.id) | set(facts.held),
     )
 
 
@@ -173,11 +178,7 @@ async def judge_again(
         advised=await _advised(scope, run, row.name, files),
     )
     if book.is_dated:
-        facts = msgspec.structs.replace(
-            facts,
-            sights=await load_sights(scope.holdings.store, row.id),
-            known=await load_published_names(scope.holdings.store, row.id) | held.keys(),
-        )
+        facts = await _with_sights(scope.holdings.store, row, facts)
     judged = book.judge(row.name, files, facts, {name: w.after for name, w in waiting.items()})
     out = judged.out
     released = [
@@ -189,6 +190,10 @@ async def judge_again(
         Removal(held=known, kind=RemovalKind.DISPLACED)
         for name, known in held.items()
         if name in out and NEWEST in {out[name].rule, out[name].after}
+    ]
+    superseded = [
+        Removal(held=held[name], kind=RemovalKind.SUPERSEDED)
+        for name in sorted(book.superseded(files, facts, out))
     ]
     still = deferrals({name: files[name] for name in (*waiting, *failed)}, out)
     rules = {
@@ -202,9 +207,9 @@ async def judge_again(
     return Released(
         fetch=tuple(released),
         barred=frozenset(failed.keys() & out.keys()),
-        remove=tuple(displaced),
+        remove=(*displaced, *superseded),
         deferred=deferred,
-        changes=bool(displaced)
+        changes=bool(displaced or superseded)
         or deferred != tuple(waiting.values())
         or any(before != after for before, after in rules.values()),
         left_out=judged_again(await load_left_out(scope.holdings.store, row.id), rules),

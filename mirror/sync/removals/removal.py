@@ -384,6 +384,7 @@ def _described(removals: Sequence[PendingRemoval]) -> str:
         RemovalKind.CONFIGURATION: "left out by the configuration",
         RemovalKind.WITHDRAWN: "withdrawn by the index",
         RemovalKind.DISPLACED: "displaced by newer versions",
+        RemovalKind.SUPERSEDED: "pre-releases that the rules leave out",
     }
     parts = [f"{count} {words[kind]}" for kind, count in kinds.items()]
     whole = sum(r.leaves for r in removals)
