@@ -65,12 +65,14 @@ docs: $(DOCS)/.ready ## build the documents into build/docs, for reading without
 	@echo "open build/docs/docs/index.html"
 
 bench: $(READY) $(BENCH)/.ready ## measure beside peers, in turn; BENCH_OPTIONS=--quick takes some minutes, --full adds 730,000 projects
-	@$(BIN)/python -m bench --bandersnatch $(BENCH)/bin/bandersnatch --keep $(BENCH_OPTIONS)
+	@.ci/system-packages rclone
+	@PYTHONPATH=tests $(BIN)/python -m bench --bandersnatch $(BENCH)/bin/bandersnatch --keep $(BENCH_OPTIONS)
 
 profile: $(READY) $(BENCH)/.ready ## where the time goes; CASE=cold-small, cold-large, idle-serials or idle-etags
-	@$(BIN)/python -m bench.profiling --py-spy $(BENCH)/bin/py-spy $(CASE)
+	@PYTHONPATH=tests $(BIN)/python -m bench.profiling --py-spy $(BENCH)/bin/py-spy $(CASE)
 
 soak: $(READY) ## kills, histories and property tests by the hundreds and thousands, with their figures; takes long
+	@.ci/system-packages radosgw ceph-mon ceph-osd ceph-mgr
 	@HYPOTHESIS_PROFILE=soak PYTHONPATH=tests $(BIN)/python -m soak --workers $(WORKERS)
 
 # For packagers; a machine gets its units by `mirror install-units`, from the same files.

@@ -19,11 +19,12 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
+from ceph import start_radosgw
 from harness.coverage_scope import Measuring
 from harness.quick_disk import QUICK_DISK
 from mirror import logs
 from simulator import Simulator, ThreadedSimulator
-from storing import ObjectStore, Prefix, start_seaweedfs
+from storing import IS_CEPH, ObjectStore, Prefix, start_seaweedfs
 
 # The same examples each time, so that a change is judged by what it changes; `make soak` plays ever new ones.
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
@@ -144,8 +145,8 @@ def threaded_simulator() -> Iterator[Callable[..., ThreadedSimulator]]:
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """A real object store, shared by all tests of this process."""
-    store = start_seaweedfs(tmp_path_factory.mktemp("store"))
+    """A real object store, shared by all tests of this process; ``make soak`` also takes another one."""
+    store = start_radosgw() if IS_CEPH else start_seaweedfs(tmp_path_factory.mktemp("store"))
     yield store
     store.stop()
 

@@ -19,9 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mirror.core.store_address import StoreAddress
+from mirror.errors import TreeError
+from mirror.tree.probing.requests import RawRequests
+
 BUCKET = "mirror"
-_SECRETS = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "SKTEST-0123456789"}
-_START_S = 60.0
+IS_CEPH = os.environ.get("MIRROR_TEST_STORE") == "ceph"
+"""Whether the tests run against Ceph's radosgw (``ceph``)."""
+SECRETS = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "SKTEST-0123456789"}
+START_S = 60.0
+
+
+def etag_form(etag: str) -> str:
+    """Return an ETag as the engine takes it in a condition: radosgw wants it without its quotes."""
+    return etag.strip('"') if IS_CEPH else etag
 
 
 @dataclass
@@ -34,11 +45,25 @@ class ObjectStore:
     @property
     def env(self) -> dict[str, str]:
         """The variables by which ``mirror`` reaches it."""
-        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1", **_SECRETS}
+        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1", **SECRETS}
 
     def prefix(self, name: str) -> Prefix:
         """Return a place in it for one test."""
         return Prefix(self, name)
+
+    def send(self, method: str, query: str = "", body: bytes = b"") -> int:
+        """Send one signed request about a bucket, and return its status."""
+        settings = {
+            "endpoint": self.endpoint,
+            "region": "us-east-1",
+            "access_key_id": SECRETS["AWS_ACCESS_KEY_ID"],
+            "secret_access_key": SECRETS["AWS_SECRET_ACCESS_KEY"],
+        }
+        requests = RawRequests(StoreAddress(bucket=BUCKET, prefix=""), settings, None)
+        try:
+            return requests.send(method, query=query, body=body, signs=True).status
+        except TreeError:
+            return 0
 
     def stop(self) -> None:
         """End it: it keeps nothing that a test needs."""
@@ -60,8 +85,8 @@ class Prefix:
             BUCKET,
             prefix=name,
             endpoint=store.endpoint,
-            access_key_id=_SECRETS["AWS_ACCESS_KEY_ID"],
-            secret_access_key=_SECRETS["AWS_SECRET_ACCESS_KEY"],
+            access_key_id=SECRETS["AWS_ACCESS_KEY_ID"],
+            secret_access_key=SECRETS["AWS_SECRET_ACCESS_KEY"],
             region="us-east-1",
             client_options={"allow_http": True},
         )
@@ -84,6 +109,12 @@ class Prefix:
 
         found = (meta for some in obstore.list(self._objects) for meta in some)
         return {meta["path"]: (str(meta["e_tag"]), meta["last_modified"]) for meta in found}
+
+    def sizes(self) -> dict[str, int]:
+        """Return key -> number of bytes."""
+        import obstore
+
+        return {meta["path"]: meta["size"] for some in obstore.list(self._objects) for meta in some}
 
     def read(self, key: str) -> bytes:
         """Return the bytes of an object."""
@@ -113,14 +144,9 @@ class Prefix:
 def start_seaweedfs(folder: Path) -> ObjectStore:
     """Start an engine in one process, with a bucket."""
     names = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     folder.mkdir(parents=True, exist_ok=True)
-    credentials = {"accessKey": _SECRETS["AWS_ACCESS_KEY_ID"], "secretKey": _SECRETS["AWS_SECRET_ACCESS_KEY"]}
-    identities = [
-        {"name": "anonymous", "actions": [f"Read:{BUCKET}"]},
-        {"name": "m", "credentials": [credentials], "actions": ["Admin", "Read", "List", "Tagging", "Write"]},
-    ]
-    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    write_identities(folder)
     sockets = Path("/tmp") / f"weed-{ports['s3']}"
     options = {
         "dir": folder,
@@ -145,42 +171,53 @@ def start_seaweedfs(folder: Path) -> ObjectStore:
         "s3.config": folder / "s3.json",
         "s3.autoCreateBucket": "false",
     }
-    program = Path(sys.executable).with_name("weed")
-    with (folder / "weed.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                "setpriv",
-                "--pdeathsig",
-                "KILL",
-                program,
-                "-logtostderr=true",
-                "server",
-                "-filer",
-                "-s3",
-                *(f"-{k}={v}" for k, v in options.items()),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder)},
-            start_new_session=True,
-        )
+    process = start_weed(folder, "server", "-filer", "-s3", *(f"-{k}={v}" for k, v in options.items()))
     store = ObjectStore(f"http://127.0.0.1:{ports['s3']}", process)
     try:
-        _make_bucket(store, ports["filer"], folder)
+        make_bucket(store, ports["filer"], folder)
     except BaseException:
         store.stop()
         raise
     return store
 
 
-def _make_bucket(store: ObjectStore, filer: int, folder: Path) -> None:
+def write_identities(folder: Path) -> None:
+    """Write who may do what; anybody may read."""
+    credentials = {"accessKey": SECRETS["AWS_ACCESS_KEY_ID"], "secretKey": SECRETS["AWS_SECRET_ACCESS_KEY"]}
+    identities = [
+        {"name": "anonymous", "actions": [f"Read:{BUCKET}"]},
+        {"name": "m", "credentials": [credentials], "actions": ["Admin", "Read", "List", "Tagging", "Write"]},
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+
+
+def start_weed(folder: Path, kind: str, *words: str) -> subprocess.Popen[bytes]:
+    """Start one program of SeaweedFS."""
+    program = str(Path(sys.executable).with_name("weed"))
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    return start_with_us([program, "-logtostderr=true", kind, *words], folder, folder / "weed.log", env)
+
+
+def start_with_us(command: list[str], folder: Path, log_path: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a program that ends when this process does."""
+    with log_path.open("ab") as log:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=env,
+            start_new_session=True,
+        )
+
+
+def make_bucket(store: ObjectStore, filer: int, folder: Path) -> None:
     """Make the bucket, which is a folder of the filer, as soon as the engine takes it."""
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + START_S
     while True:
         try:
-            if _post(filer, f"/buckets/{BUCKET}/") == 201 and _takes_objects(store):
+            if _post(filer, f"/buckets/{BUCKET}/") == 201 and takes_objects(store):
                 return
         except (OSError, http.client.HTTPException):
             pass
@@ -198,7 +235,8 @@ def _post(port: int, path: str) -> int:
         connection.close()
 
 
-def _takes_objects(store: ObjectStore) -> bool:
+def takes_objects(store: ObjectStore) -> bool:
+    """Whether an object can be put."""
     try:
         Prefix(store, "started").write("x", b"x")
     except Exception:  # noqa: BLE001 - not yet
@@ -206,7 +244,8 @@ def _takes_objects(store: ObjectStore) -> bool:
     return True
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

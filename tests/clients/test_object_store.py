@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import signal
 import urllib.error
 import urllib.request
@@ -14,10 +16,18 @@ from threading import Thread
 
 import pytest
 
+from ceph import Ceph
 from harness.program import Mirror
 from harness.server import Server
+from harness.web_servers import started_server
 from simulator import ThreadedSimulator, build_sdist, build_wheel
 from storing import ObjectStore, Prefix
+
+_PAGE = Path(__file__).parents[2] / "docs/how-to/object-store.md"
+_WEBSITE = (
+    b'<WebsiteConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    b"<IndexDocument><Suffix>index.html</Suffix></IndexDocument></WebsiteConfiguration>"
+)
 
 
 @dataclass
@@ -27,19 +37,20 @@ class Front:
     url: str
 
 
-class _Rewriting(BaseHTTPRequestHandler):
-    """Sends index.html for an address that ends in a slash, and asks the next backend where one is gone."""
+class _Asking(BaseHTTPRequestHandler):
+    """Asks the next backend where one is gone."""
 
     backends: Sequence[str]
-    is_static: bool
+    host: str | None
 
     def do_GET(self) -> None:
-        path = f"{self.path}index.html" if self.is_static and self.path.endswith("/") else self.path
         names = ("Accept", "Range", "If-None-Match")
         headers = {name: self.headers[name] for name in names if name in self.headers}
+        if self.host is not None:
+            headers["Host"] = self.host
         for backend in self.backends:
             try:
-                with urllib.request.urlopen(urllib.request.Request(f"{backend}{path}", headers=headers)) as answer:
+                with urllib.request.urlopen(urllib.request.Request(f"{backend}{self.path}", headers=headers)) as answer:
                     return self._send(answer.status, answer.headers, answer.read())
             except urllib.error.HTTPError as exc:
                 with exc:
@@ -66,9 +77,12 @@ class _Rewriting(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def front(*backends: str, is_static: bool) -> Iterator[str]:
-    """A front before some backends; its address, without a slash at its end."""
-    handler = type("Front", (_Rewriting,), {"backends": backends, "is_static": is_static})
+def front(*backends: str, host: str | None = None) -> Iterator[str]:
+    """A front before some backends; its address, without a slash at its end.
+
+    ``host``: what it asks the backends for, where they go by the host's name.
+    """
+    handler = type("Front", (_Asking,), {"backends": backends, "host": host})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -100,18 +114,69 @@ def written(index: ThreadedSimulator, object_store: ObjectStore, tmp_path_factor
     return mirror, place
 
 
+@pytest.fixture(scope="module")
+def public(written: tuple[Mirror, Prefix]) -> Prefix:
+    """The tree, which anybody may read: Ceph gets the policy that ``mirror probe`` prints, SeaweedFS allows it."""
+    mirror, place = written
+    if isinstance(place.store, Ceph):
+        printed = mirror.run("probe", place.address, "--json").stdout
+        found = json.loads(printed)["stores"][0]
+        assert place.store.send("PUT", "policy", json.dumps(found["policies"]["anonymous"]).encode()) == 204
+    return place
+
+
+@pytest.fixture(scope="module")
+def documented_front(written: tuple[Mirror, Prefix], public: Prefix, tmp_path_factory) -> Iterator[str]:
+    """A front of nginx before the bucket as the documentation shows it, with a channel; its address without a slash at its end."""
+    mirror, _ = written
+    assert mirror.run("snapshot", "create", "2026-11").returncode == 0
+    blocks = re.findall(r"```nginx\n(.*?)```", _PAGE.read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    config = blocks[0].replace("    location / {", f"{blocks[1]}    location / {{", 1)
+    netloc = public.store.endpoint.removeprefix("http://")
+    place = public.address.removeprefix("s3://")
+    for shown, own in (
+        ("store.example:443", netloc),
+        ("store.example", netloc),
+        ("https://", "http://"),
+        ("/packages/mirror", f"/{place}"),
+    ):
+        config = config.replace(shown, own)
+    with started_server("nginx", config, tmp_path_factory.mktemp("front")) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize("part", ["simple", "simple-json", "channels/stable/simple"])
+def test_from_the_bucket(client, documented_front, part):
+    """Behind a front that adds index.html the bucket itself is an index, as HTML and as JSON, also by a channel."""
+    served = Front(f"{documented_front}/{part}/")
+    installed = client.install_well(served, "demo-app")
+    assert installed == {"demo_app": "1.0", "demo_lib": "1.0", "demo_local": "1.0+here.1"}
+    refused = client.install(served, "demo-absent")
+    assert refused.returncode == 1
+    assert "403" not in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def website(public: Prefix) -> Iterator[str]:
+    """The bucket in website mode."""
+    store = public.store
+    if not isinstance(store, Ceph):
+        pytest.skip("SeaweedFS has no website mode; make soak runs this with Ceph's radosgw")
+    assert store.send("PUT", "website", _WEBSITE) == 200
+    with front(f"{store.endpoint}/{public.name}", host=store.website_host) as url:
+        yield url
+
+
 @pytest.mark.parametrize("part", ["simple", "simple-json"])
-def test_from_the_bucket(client, written, part):
-    """Behind a front that adds index.html the bucket itself is an index, as HTML and as JSON."""
-    _, place = written
-    bucket = place.address.removeprefix("s3://")
-    with front(f"{place.store.endpoint}/{bucket}", is_static=True) as url:
-        served = Front(f"{url}/{part}/")
-        installed = client.install_well(served, "demo-app")
-        assert installed == {"demo_app": "1.0", "demo_lib": "1.0", "demo_local": "1.0+here.1"}
-        refused = client.install(served, "demo-absent")
-        assert refused.returncode == 1
-        assert "403" not in refused.stderr
+def test_by_website_mode(client, website, part):
+    """In website mode the bucket itself is an index, and a project that is not there is named as missing."""
+    served = Front(f"{website}/{part}/")
+    installed = client.install_well(served, "demo-app")
+    assert installed == {"demo_app": "1.0", "demo_lib": "1.0", "demo_local": "1.0+here.1"}
+    refused = client.install(served, "demo-absent")
+    assert refused.returncode == 1
+    assert "403" not in refused.stderr
 
 
 def test_through_two_servers(client, index, written):
@@ -121,7 +186,7 @@ def test_through_two_servers(client, index, written):
     with (
         Server(mirror, "--tree", place.address, **place.env) as first,
         Server(mirror, "--tree", place.address, **place.env) as second,
-        front(first.url.rstrip("/"), second.url.rstrip("/"), is_static=False) as url,
+        front(first.url.rstrip("/"), second.url.rstrip("/")) as url,
     ):
         served = Front(f"{url}/simple/")
         assert client.install_well(served, "demo-app")["demo_app"] == "1.0"

@@ -120,8 +120,12 @@ class Mirror:
 
     def start_sync(self, *arguments: str | Path, **variables: str) -> Running:
         """Start ``mirror sync --once``; used as ``with``."""
+        return self.start(*self._sync(arguments), **variables)
+
+    def start(self, *arguments: str | Path, **variables: str) -> Running:
+        """Start the program; used as ``with``."""
         environment = self._environment(variables)
-        command = [str(word) for word in self._command(self._sync(arguments))]
+        command = [str(word) for word in self._command(arguments)]
         return Running(forked_program.start(command, env=environment, cwd=self.work))
 
     def sync_well(self, *arguments: str | Path, **variables: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ reads and checks such a tree then reads and checks the store. The program never 
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -85,3 +86,19 @@ class StoreMirror(Mirror):
             return [page.with_name("index.v1_json")]
         page = public / key
         return [page, page.with_name("index.v1_html")] if key.startswith("simple/") else [page]
+
+
+def listed_and_missing(prefix):
+    """Return the links of all pages that lead nowhere, and the projects of the root without a page."""
+    keys, missing = set(prefix.keys()), []
+    for key in keys:
+        if not key.startswith("simple-json/"):
+            continue
+        page = json.loads(prefix.read(key))
+        missing += [p["name"] for p in page.get("projects", ()) if f"simple/{p['name']}/index.html" not in keys]
+        for file in page.get("files", ()):
+            blob = file["url"].removeprefix("../../")
+            missing += [blob] if blob not in keys else []
+            if file.get("core-metadata") and f"{blob}.metadata" not in keys:
+                missing.append(f"{blob}.metadata")
+    return missing

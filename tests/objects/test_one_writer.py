@@ -19,6 +19,7 @@ from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.lease import LEASE_S, Lease
 from mirror.tree.objects.pages import REVISION, WRITER
 from simulator import Cut, build_wheel
+from storing import etag_form
 
 A_WHEEL = build_wheel("alpha", "1.0")
 ANOTHER = build_wheel("alpha", "2.0")
@@ -264,7 +265,7 @@ def client(prefix):
 
 
 def lease_of(client, root, clock):
-    return Lease(client, root=root, etag_form=str, clock=clock)
+    return Lease(client, root=root, etag_form=etag_form, clock=clock)
 
 
 def test_another_process_waits(client, prefix, monkeypatch):
@@ -287,7 +288,7 @@ def test_another_process_waits(client, prefix, monkeypatch):
                 seen.set()
             return self.now
 
-    third = Lease(client, root="a" * 32, etag_form=str, clock=Moving())
+    third = lease_of(client, "a" * 32, Moving())
     with monkeypatch.context() as looking:
         # Its clock moves by itself. Once it holds the lock, the thread that renews it waits again.
         looking.setattr(third._stop, "wait", lambda seconds: third._stop.is_set())

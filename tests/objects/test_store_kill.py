@@ -1,6 +1,5 @@
 """The program is killed at the moment when a put was done and its answer has not come: nothing listed is missing."""
 
-import json
 import os
 import random
 import signal
@@ -10,28 +9,13 @@ import sys
 import pytest
 
 from harness.in_process import offered
+from harness.store_mirror import listed_and_missing
 from simulator import build_wheel
 
 IS_SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 _LAST = 16
 MOMENTS = range(1, _LAST + 1) if IS_SOAK else (5, 8, 13, 16)
 """The puts after which the program is killed; the first ones are the judgement of the engine, and the lock."""
-
-
-def listed_and_missing(prefix):
-    """Return the links of all pages that lead nowhere, and the projects of the root without a page."""
-    keys, missing = set(prefix.keys()), []
-    for key in keys:
-        if not key.startswith("simple-json/"):
-            continue
-        page = json.loads(prefix.read(key))
-        missing += [p["name"] for p in page.get("projects", ()) if f"simple/{p['name']}/index.html" not in keys]
-        for file in page.get("files", ()):
-            blob = file["url"].removeprefix("../../")
-            missing += [blob] if blob not in keys else []
-            if file.get("core-metadata") and f"{blob}.metadata" not in keys:
-                missing.append(f"{blob}.metadata")
-    return missing
 
 
 def killed_after(moment, mirror, front, tmp_path):

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from ceph import missing_programs
 from harness.quick_disk import QUICK_DISK
 from mirror.logs import configure_logging
 from soak import history, hostile
@@ -51,6 +52,7 @@ def main() -> int:
     violations += _fuzz(options.workers, figures)
     violations += _run_clients(options.workers, figures)
     violations += _fill_stores(options.workers, figures)
+    violations += _ask_ceph(options.workers, figures)
     violations += _change_statements(options.statements, options.seed, figures)
     violations += _answer(options.answers)
     print(f"seed: {options.seed}")
@@ -175,6 +177,26 @@ def _fill_stores(workers: str, figures: Counter[str]) -> int:
     done = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False, env=env)
     passed = re.search(r"(\d+) passed", done.stdout)
     figures["scenarios on an object store"] += int(passed[1]) if passed else 0
+    if done.returncode:
+        print(done.stdout + done.stderr)
+    return int(done.returncode != 0)
+
+
+def _ask_ceph(workers: str, figures: Counter[str]) -> int:
+    """Run the tests of stores against Ceph's radosgw, with pip and uv over its website mode."""
+    missing = missing_programs()
+    if workers == "0" or missing:
+        print("  Ceph: left out" + (f", not installed: {', '.join(missing)}" if missing else ""))
+        return 0
+    places = ["tests/objects", "tests/clients/test_object_store.py", "tests/tree/test_store_probe.py"]
+    places += ["tests/tree/test_tree_copy.py", "tests/tree/test_object_client.py"]
+    # Neither is about the engine; a cluster is SeaweedFS's own.
+    left_out = "not two_hundred_kills and not short_processes and not volume_server"
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "1", *places, "-k", left_out]
+    env = {**os.environ, "MIRROR_TEST_STORE": "ceph"}
+    done = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False, env=env)
+    passed = re.search(r"(\d+) passed", done.stdout)
+    figures["scenarios on Ceph's radosgw"] += int(passed[1]) if passed else 0
     if done.returncode:
         print(done.stdout + done.stderr)
     return int(done.returncode != 0)

@@ -14,6 +14,7 @@ from mirror.errors import ConfigError, TreeError
 from mirror.tree.objects.calls import CallHangs, Calls, ForkedUse
 from mirror.tree.objects.client import Conflict, ObjectClient
 from mirror.tree.objects.credentials import engine_settings
+from storing import etag_form
 
 ADDRESS = StoreAddress(bucket="mirror", prefix="a/b")
 
@@ -64,10 +65,10 @@ def test_conditions(client, prefix):
     first = client.put("k", b"one", attributes={"Content-Type": "text/x", "writer": "me"}, mode="create")
     with pytest.raises(Conflict):
         client.put("k", b"two", mode="create")
-    second = client.put("k", b"three", mode={"e_tag": first})
+    second = client.put("k", b"three", mode={"e_tag": etag_form(first)})
     for key, etag in (("k", first), ("missing", second)):
         with pytest.raises(Conflict):
-            client.put(key, b"four", mode={"e_tag": etag})
+            client.put(key, b"four", mode={"e_tag": etag_form(etag)})
     assert prefix.keys() == ["k"]
     assert prefix.read("k") == b"three"
 
