@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import closer, load, peers, wants
+from bench import closer, load, peers, stores, wants
 from bench.corpus import Shape
 from bench.measure import OURS, Comparison, Contender, Run, compare, count_syncs, kill_after, run_once
 from bench.records import Bench, Goal, Result, corpus
@@ -316,6 +316,7 @@ CASES: dict[str, Callable[[Bench], Result]] = {
     "slow-clients": load.slow_clients,
     "search": load.search,
     "beside-fill": load.beside_fill,
+    **stores.CASES,
 }
 QUICK = (
     "start",

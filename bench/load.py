@@ -154,31 +154,46 @@ def _load(
 
     The figures are of 1,000 requests.
     """
-    runs: dict[str, list[Run]] = {}
     programs = Path(bench.bandersnatch).parent if bench.bandersnatch else None
     with _tree(bench, shape) as root, all_servers(root, bench.tmpfs / "servers", programs) as servers:
         projects = [name_of(number) for number in range(shape.projects)]
-        for server in servers:
-            targets = [server.page(p) for p in projects]
-            if what == "files":
-                targets = list(itertools.chain.from_iterable(server.files(project) for project in projects))
-            (bench.tmpfs / f"{server.name}.targets").write_text("\n".join(targets))
-            ask(bench, server, requests=len(targets), connections=connections)  # caches are warm everywhere
-        for number in range(bench.rounds):
-            turn = number % len(servers)
-            for server in (*servers[turn:], *servers[:turn]):
-                count = requests.get(server.name, least)
-                before = server.cpu_s()
-                told = ask(bench, server, requests=count, connections=connections)
-                run = Run(
-                    wall_s=1000 * told["wall_s"] / count,
-                    cpu_s=1000 * (server.cpu_s() - before) / count,
-                    peak_mib=server.rss_mib(),
-                    requests=1000,
-                    body_mib=told["bytes"] / 2**20 * 1000 / count,
-                )
-                runs.setdefault(server.name, []).append(run)
+        found = measure(bench, servers, projects, what, requests=requests, least=least, connections=connections)
     shutil.rmtree(bench.tmpfs / "servers", ignore_errors=True)
+    return found
+
+
+def measure(
+    bench: Bench,
+    servers: Sequence[Server],
+    projects: Sequence[str],
+    what: str,
+    *,
+    requests: dict[str, int],
+    least: int,
+    connections: int = 8,
+) -> Comparison:
+    """Ask running servers for the pages or files of some projects, in turn, after all caches are warm."""
+    runs: dict[str, list[Run]] = {}
+    for server in servers:
+        targets = [server.page(p) for p in projects]
+        if what == "files":
+            targets = list(itertools.chain.from_iterable(server.files(project) for project in projects))
+        (bench.tmpfs / f"{server.name}.targets").write_text("\n".join(targets))
+        ask(bench, server, requests=len(targets), connections=connections)
+    for number in range(bench.rounds):
+        turn = number % len(servers)
+        for server in (*servers[turn:], *servers[:turn]):
+            count = requests.get(server.name, least)
+            before = server.cpu_s()
+            told = ask(bench, server, requests=count, connections=connections)
+            run = Run(
+                wall_s=1000 * told["wall_s"] / count,
+                cpu_s=1000 * (server.cpu_s() - before) / count,
+                peak_mib=server.rss_mib(),
+                requests=1000,
+                body_mib=told["bytes"] / 2**20 * 1000 / count,
+            )
+            runs.setdefault(server.name, []).append(run)
     return Comparison(runs)
 
 

@@ -5,6 +5,7 @@
 ``idle URL ETAGS``: conditional requests; makes the file of ETags where it is missing.
 ``hash DIR -``: sha256 of each file that is no metadata, one after the other.
 ``write CORPUS DIR``: the files of a corpus, one syncfs for each batch.
+``put DIR ADDRESS``: each file into an object store, 32 at once.
 """
 
 # ruff: noqa: ASYNC230, ASYNC240, PTH104, PTH123 - a bare loop blocks, and takes the shortest way
@@ -22,6 +23,7 @@ from pathlib import Path
 
 _WORKERS = 16
 _BATCH = 512
+_PUTS = 32
 
 
 async def _fill(url: str, target: Path, *, is_durable: bool = False) -> None:
@@ -128,6 +130,24 @@ def _hash(place: Path) -> None:
                     hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _put(place: Path, address: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import obstore
+    from obstore.store import S3Store
+
+    store = S3Store.from_url(address, client_options={"allow_http": True})  # the rest is in the environment
+
+    def put(path: str) -> None:
+        with open(path, "rb", buffering=0) as file:
+            obstore.put(store, f"files/{os.path.relpath(path, place)}", file.read(), use_multipart=False)
+
+    with ThreadPoolExecutor(_PUTS) as threads:
+        for folder, _, names in os.walk(place):
+            for done in [threads.submit(put, f"{folder}/{name}") for name in names]:
+                done.add_done_callback(lambda one: one.result())
+
+
 def _syncfs(place: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     directory = os.open(place, os.O_RDONLY)
@@ -149,5 +169,7 @@ if __name__ == "__main__":
             asyncio.run(_idle(first, Path(second)))
         case "hash":
             _hash(Path(first))
+        case "put":
+            _put(Path(first), second)
         case "write":
             _write(Path(first), Path(second))

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -105,13 +105,15 @@ def _rss_mib(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], port: int, work: Path, name: str) -> Iterator[int]:
+def started(
+    command: Sequence[str], port: int, work: Path, name: str, environment: Mapping[str, str] | None = None
+) -> Iterator[int]:
     """Run a server until the end of the ``with``; yield its process."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MIRROR_", "PYTHON"))}
     with (work / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             command,
-            env=clean | {"PYTHONPATH": str(HERE), "HOME": str(work)},
+            env=clean | {"PYTHONPATH": str(HERE), "HOME": str(work)} | dict(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -144,11 +146,13 @@ def all_servers(root: Path, work: Path, programs: Path | None) -> Iterator[list[
 
 
 @contextlib.contextmanager
-def ours(root: Path, work: Path, *words: str) -> Iterator[Server]:
+def ours(root: Path, work: Path, *words: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
     """``mirror serve`` with one worker, its access log in a file."""
     port = free_port()
-    command = [sys.executable, "-m", "mirror", "serve", "--root", str(root), "--listen", f"127.0.0.1:{port}", *words]
-    with started([*command, "--workers", "1", "--log-level", "info", "--log-format", "json"], port, work, OURS) as pid:
+    place = [] if "--tree" in words else ["--root", str(root)]
+    command = [sys.executable, "-m", "mirror", "serve", *place, "--listen", f"127.0.0.1:{port}", *words]
+    command += ["--workers", "1", "--log-level", "info", "--log-format", "json"]
+    with started(command, port, work, OURS, environment) as pid:
         yield Server(name=OURS, pid=pid, port=port)
 
 
