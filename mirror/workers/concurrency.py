@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 T = TypeVar("T")
@@ -81,6 +82,8 @@ async def work_through(
                 except anyio.EndOfStream:
                     exhausted = True
                     return
+                # No step between two items needs to wait, so that a cancellation is seen here.
+                await anyio.lowlevel.checkpoint_if_cancelled()
                 await work(item)
                 width.note_done()
                 if running < width.target and not exhausted:
