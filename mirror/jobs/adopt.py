@@ -23,7 +23,7 @@ from mirror.state.cycles import load_last_cycle
 from mirror.state.entries.pages import load_last_revision, load_published
 from mirror.state.entries.rebuilt import is_rebuild_unfinished
 from mirror.state.meta import load_meta
-from mirror.state.objects import forget_claim, load_claim
+from mirror.state.objects import forget_claim, load_claim, record_channels
 from mirror.state.store import Store, check_integrity, open_store
 from mirror.tree.check import has_bytes
 from mirror.tree.files import FileStore
@@ -35,6 +35,7 @@ from mirror.tree.objects.pages import ObjectPages
 from mirror.tree.pages import HTML, JSON_V1
 from mirror.upkeep.copying.disk import COPY_MARK
 from mirror.upkeep.findings import Scope, Verification
+from mirror.upkeep.frozen.places import frozen_places
 from mirror.upkeep.stores.adopt import Adoption, adopt, check_adoptable, is_own_tree
 
 
@@ -88,6 +89,7 @@ async def adopt_tree(
             pages.takes_foreign = True
             try:
                 await adopt(holdings, client, into)
+                await record_channels(store, await frozen_places(holdings).load_channels())
             finally:
                 await writer.end()
 

@@ -63,7 +63,8 @@ async def renew_snapshots(store: Store, files: TreeFiles, *, cycle: int) -> None
         advice = "make a new snapshot and delete this one"
         problem = "its pages in the object store were written under older rules"
         _log.warning("snapshots.outdated", snapshots=names, problem=problem, advice=advice)
-    elif names:
+        return  # their pages may offer the dropped metadata, which stays as long as they do
+    if names:
         replace = partial(replace_pages, always=await load_ended_by_storage(store, cycle))
         projects = await anyio.to_thread.run_sync(_list_projects, layout, names)
         for start in range(0, len(projects), _PAGES_AT_ONCE):

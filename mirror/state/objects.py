@@ -12,10 +12,13 @@ from itertools import islice
 
 import msgspec
 
+from mirror.state.meta import load_meta, record_meta
 from mirror.state.rows import Columns
 from mirror.state.store import Store
 
 _CHUNK = 400
+_CHANNELS = "channels"
+"""Key of the channels in the state's small values."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +106,20 @@ async def record_tags(store: Store, tags: Mapping[str, str | None]) -> None:
             "DELETE FROM object_tag WHERE key = ?",
             [(key,) for key, etag in tags.items() if etag is None],
         )
+
+
+async def load_channels(store: Store) -> dict[str, str]:
+    """Return the snapshot that each channel of the store showed when it was last switched.
+
+    A cycle asks the state, since it never lists the objects of a store.
+    """
+    found = await load_meta(store, _CHANNELS)
+    return {} if found is None else msgspec.json.decode(found, type=dict[str, str])
+
+
+async def record_channels(store: Store, channels: Mapping[str, str]) -> None:
+    """Record the snapshot that each channel of the store shows."""
+    await record_meta(store, _CHANNELS, msgspec.json.encode(channels).decode())
 
 
 def _chunks(keys: Collection[str]) -> Iterator[Sequence[str]]:

@@ -91,6 +91,16 @@ async def test_snapshots_and_channels(mirror, upstream):
         await snapshot(mirror, "two")
 
 
+async def test_withdrawn_files_name_their_channels(mirror, upstream):
+    """The report names snapshots and channels that still have a withdrawn file, from the state: a cycle lists nothing."""
+    await snapshot(mirror, "one")
+    await promote(mirror, "one", "stable")
+    upstream.state.status("alpha", "quarantined", "malware")
+    report = await mirror.cycle()
+    [shown] = report.as_json()["withdrawn"]
+    assert (shown["project"], shown["snapshots"], shown["channels"]) == ("alpha", ("one",), ("stable",))
+
+
 async def test_verify_and_repair(mirror, upstream):
     """Every kind of damage is found; a repair moves it aside, and mends what the state or the index knows."""
     assert (await verify(mirror)).findings == []
@@ -150,6 +160,7 @@ async def test_prune_keeps_what_caches_may_name(mirror, upstream):
 async def test_adopt_a_lost_state(mirror):
     """Without its state a root refuses the tree; adopted, it is rebuilt from the pages and fetches nothing again."""
     await snapshot(mirror, "one")
+    await promote(mirror, "one", "stable")
     for path in mirror.root.glob("state.db*"):
         path.unlink()
     mirror.forget_copy()
@@ -157,6 +168,7 @@ async def test_adopt_a_lost_state(mirror):
     assert mirror.exit_code == 6
     done = await adopt(mirror)
     assert (done.is_rebuilt, done.projects, done.files, done.lost) == (True, 3, 3, [])
+    assert mirror.query("SELECT value FROM meta WHERE key = 'channels'") == [('{"stable":"one"}',)]
     report = await mirror.cycle()
     assert report.indexes["main"].bytes_downloaded == 0
     assert mirror.exit_code == 0

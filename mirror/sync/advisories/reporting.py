@@ -6,6 +6,7 @@ import anyio.to_thread
 
 from mirror.core.times import utc_text
 from mirror.holdings.holdings import Holdings
+from mirror.state import objects
 from mirror.state.advisories.advised import (
     AdvisedKind,
     ReportedFile,
@@ -29,7 +30,7 @@ async def report_advisories(
     """Complete the report by what advisories say of the files that are held or needed."""
     store = holdings.store
     withdrawn = await load_withdrawn(store, settings.sites)
-    channels = await anyio.to_thread.run_sync(load_channels, holdings.layout)
+    channels = await _load_channels(holdings)
     report.withdrawn = [
         WithdrawnShown(
             project=one.project,
@@ -49,6 +50,12 @@ async def report_advisories(
     unjudged = await load_published_advised(store, AdvisedKind.UNJUDGED, limit=_MAX_REPORTED)
     report.not_judged = sorted({one.filename for one in unjudged})
     report.vulnerable = await _vulnerable(store, judges)
+
+
+async def _load_channels(holdings: Holdings) -> dict[str, str]:
+    if holdings.client is not None:
+        return await objects.load_channels(holdings.store)
+    return await anyio.to_thread.run_sync(load_channels, holdings.layout)
 
 
 async def _vulnerable(store: Store, judges: Judges) -> list[VulnerableFile]:

@@ -28,6 +28,7 @@ from mirror.errors import TreeError
 from mirror.holdings.holdings import Holdings
 from mirror.state.entries.pages import load_pages
 from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow, load_snapshots
+from mirror.state.objects import record_channels
 from mirror.tree import snapshots as disk
 from mirror.tree.atomic import make_directory, tree_errors, write_new
 from mirror.tree.layout import PUBLIC_FILE
@@ -122,6 +123,7 @@ class StoreFrozen:
             attributes=CHANNEL_HEADERS,
         )
         await anyio.to_thread.run_sync(put)
+        await record_channels(self._holdings.store, await self.load_channels())
 
     async def _load_earlier(self) -> tuple[str, Mapping[ProjectName, int]]:
         """Return the newest snapshot whose pages can be copied, and the revisions of its pages."""
