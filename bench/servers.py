@@ -128,7 +128,10 @@ def started(
 
 @contextlib.contextmanager
 def all_servers(root: Path, work: Path, programs: Path | None) -> Iterator[list[Server]]:
-    """Start every server that is installed; ``programs``: where those of the peers are."""
+    """Start every server that is installed; ``programs``: where those of the peers are, None for nowhere.
+
+    What else is on PATH is not asked: its versions are not those that the benchmark names.
+    """
     work.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(ours(root, work)), stack.enter_context(nginx(root, work))]
@@ -137,7 +140,7 @@ def all_servers(root: Path, work: Path, programs: Path | None) -> Iterator[list[
             ("simple-repository-server", _simple_repository_server),
             ("devpi-server", _devpi_server),
         ):
-            program = shutil.which(name, path=str(programs)) if programs is not None else shutil.which(name)
+            program = None if programs is None else shutil.which(name, path=str(programs))
             if program is None:
                 print(f"{name} is not there: it is left out (make bench installs it)", file=sys.stderr)
                 continue
