@@ -67,7 +67,7 @@ _MOST_GATHERED_BYTES: Final = 8 << 20
 """Files that finish within this window are placed and reported as one batch; batching costs a fifth
 less CPU than alternating between receiving and placing for each file.
 """
-_TELL_EVERY_S: Final = 0.3
+_REPORT_EVERY_S: Final = 0.3
 """How often traffic is reported while no file finishes."""
 
 
@@ -108,11 +108,11 @@ class _HandedCredential:
 class _Judgement:
     """Asks the main process for the meaning of a refusal."""
 
-    def __init__(self, channel: Channel, tell: Callable[[], None]) -> None:
-        """``tell`` reports earlier outcomes first: only so can the main process count consecutive
-        refusals.
+    def __init__(self, channel: Channel, send_report: Callable[[], None]) -> None:
+        """``send_report`` reports earlier outcomes first: only so can the main process count
+        consecutive refusals.
         """
-        self._channel, self._tell = channel, tell
+        self._channel, self._send_report = channel, send_report
         self._last_number = 0
         self._answered: dict[int, anyio.Event] = {}
         self._answers: dict[int, RefusalAnswer] = {}
@@ -125,7 +125,7 @@ class _Judgement:
         self._last_number += 1
         number, answered = self._last_number, anyio.Event()
         self._answered[number] = answered
-        self._tell()
+        self._send_report()
         self._channel.send(RefusalMet(number=number, refusal=refusal))
         await answered.wait()
         error = self._answers.pop(number).error
@@ -172,9 +172,8 @@ class _WorkerProcess:
                 "fetch_process.failed", index=opened.index.name, problem=str(exc)
             )
             return
-        if self._work is not None:
-            self._work.tell()
-        self._channel.send(Stopped())
+        if self._work is None or self._work.send_report_or_end():
+            self._channel.send(Stopped())
         await anyio.sleep_forever()
 
     def _take(self, message: object) -> None:
@@ -191,15 +190,15 @@ class _WorkerProcess:
             case Open():
                 self._opened = orders = message.read()
                 self._credential = _HandedCredential(orders)
-                self._judgement = _Judgement(self._channel, self._tell)
+                self._judgement = _Judgement(self._channel, self._send_report)
                 self._is_open.set()
             case Stop():
                 self._scope.cancel()
                 self._is_open.set()
 
-    def _tell(self) -> None:
+    def _send_report(self) -> None:
         if self._work is not None:
-            self._work.tell_or_end()
+            self._work.send_report_or_end()
 
     async def _begin(self, opened: Orders) -> None:
         assert self._credential is not None
@@ -231,7 +230,7 @@ class _WorkerProcess:
             await session.prepare()
             client = IndexClient(session, opened.index, limits)
             self._work = work = _WorkerJobs(self._channel, session, client, files)
-            tasks.start_soon(work.tell_that_bytes_move)
+            tasks.start_soon(work.send_traffic_periodically)
 
             def width(start: int) -> AdaptiveLimit:
                 return AdaptiveLimit(
@@ -277,7 +276,7 @@ class _WorkerJobs:
         self._arrived: list[_Arrived] = []
         self._arrived_bytes = 0
         self._outcomes: list[JobOutcome | int] = []
-        self._is_about_to_tell = False
+        self._is_report_due = False
 
     async def fetch(self, ordered: FetchOrder) -> None:
         """Fetch a file."""
@@ -309,7 +308,7 @@ class _WorkerJobs:
                 self._outcomes.append(outcome)
         except Exception as exc:  # noqa: BLE001 - a bug on one file or page is a failure of its project, not of the cycle
             self._outcomes.append(self._failed(number, exc))
-        self._tell_soon()
+        self._send_report_soon()
 
     async def look(self, asked: tuple[int, KnownPage]) -> None:
         """Read a page."""
@@ -331,9 +330,9 @@ class _WorkerJobs:
             self._outcomes.append(JobOutcome(number=number))  # with the limits of this process
         except Exception as exc:  # noqa: BLE001 - as above
             self._outcomes.append(self._failed(number, exc))
-        self._tell_soon()
+        self._send_report_soon()
 
-    def tell(self) -> None:
+    def _send_report(self) -> None:
         """Place the files that have arrived, and report everything since the last report."""
         self._place_arrived()
         outcomes, self._outcomes = tuple(self._outcomes), []
@@ -342,21 +341,25 @@ class _WorkerJobs:
         if outcomes or let_out or traffic is not None:
             self._channel.send(WorkerReport(traffic=traffic, let_out=let_out, outcomes=outcomes))
 
-    def _tell_soon(self) -> None:
+    def _send_report_soon(self) -> None:
         if len(self._arrived) >= _MOST_GATHERED or self._arrived_bytes >= _MOST_GATHERED_BYTES:
-            self.tell_or_end()
-        elif not self._is_about_to_tell:
-            self._is_about_to_tell = True
-            asyncio.get_running_loop().call_later(_GATHER_S, self.tell_or_end)
+            self.send_report_or_end()
+        elif not self._is_report_due:
+            self._is_report_due = True
+            asyncio.get_running_loop().call_later(_GATHER_S, self.send_report_or_end)
 
-    def tell_or_end(self) -> None:
-        """Report the outcomes; where even that fails, end this process."""
-        self._is_about_to_tell = False
+    def send_report_or_end(self) -> bool:
+        """Report the outcomes; where even that fails, log the bug, end this process soon, and
+        return False.
+        """
+        self._is_report_due = False
         try:
-            self.tell()
+            self._send_report()
         except Exception:  # noqa: BLE001 - a bug: the main process must see that no outcome follows
             get_logger(__name__).exception("fetch_process.crashed", index=self._session.name)
             asyncio.get_running_loop().call_soon(os._exit, 1)  # after the line is written
+            return False
+        return True
 
     def _failed(self, number: int, error: Exception) -> JobOutcome:
         if isinstance(error, MirrorError):
@@ -373,11 +376,11 @@ class _WorkerJobs:
         )
         return JobOutcome(number=number, bug=type(error).__name__)
 
-    async def tell_that_bytes_move(self) -> None:
+    async def send_traffic_periodically(self) -> None:
         """Report traffic periodically, also while no file finishes."""
         while True:
-            await anyio.sleep(_TELL_EVERY_S)
-            self.tell()
+            await anyio.sleep(_REPORT_EVERY_S)
+            self.send_report_or_end()
 
     def _place_arrived(self) -> None:
         arrived, self._arrived, self._arrived_bytes = self._arrived, [], 0

@@ -313,11 +313,15 @@ def test_a_disk_that_refuses_everything(threaded_simulator: Simulators, tmp_path
     assert "read-only" in done.stderr
 
 
-def test_a_bug_in_telling(threaded_simulator: Simulators, tmp_path: Path) -> None:
-    """A process that can't say what it did ends, and its work is done all the same."""
+@pytest.mark.parametrize("every_s", [3600, 0], ids=["report of outcomes", "report of traffic"])
+def test_a_bug_in_reporting(threaded_simulator: Simulators, tmp_path: Path, every_s: int) -> None:
+    """A process that can't report its outcomes logs the bug and ends, and its work is done all the same."""
     index = threaded_simulator()
     fill(index)
-    break_it = "import mirror.workers.process as process; process._WorkerJobs._place_arrived = lambda self: 1 / 0"
+    break_it = (
+        f"import mirror.workers.process as process; process._REPORT_EVERY_S = {every_s};"
+        " process._WorkerJobs._place_arrived = lambda self: 1 / 0"
+    )
     done = Beside(tmp_path, index.url, before=break_it).sync("--json", "--log-level", "debug")
     assert done.returncode == 0, done.stderr
     assert log_of(done, "fetch_process.crashed")
