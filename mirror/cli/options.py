@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal, ParamSpe
 import typer
 
 from mirror.cli.outcome import show_version
+from mirror.errors import ConfigError
 from mirror.exit_codes import ExitCode
+from mirror.logs import configure_logging, get_logger
 
 if TYPE_CHECKING:
     from mirror.config import Config
@@ -101,7 +103,6 @@ class GlobalOptions:
         it may have for this root.
         """
         from mirror.config import config_for_tree, config_of_root
-        from mirror.errors import ConfigError
 
         try:
             return config_for_tree(self.config, env=os.environ, root=self.root)
@@ -109,7 +110,6 @@ class GlobalOptions:
             if self.root is None or self.config is not None or needs_settings:
                 raise
             found = config_of_root(env=os.environ, root=self.root)
-            from mirror.logs import get_logger
 
             get_logger(__name__).warning(
                 "config.ignored", problem=str(exc), root=str(found.mirror.root)
@@ -231,8 +231,6 @@ def _merge(ctx: typer.Context, values: dict[str, Any]) -> GlobalOptions:
 
 
 def _configure_logging(options: GlobalOptions) -> None:
-    from mirror.logs import configure_logging
-
     configure_logging(*options.log_choice)
 
 

@@ -6,6 +6,8 @@ colours or inspects a terminal.
 
 from __future__ import annotations
 
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -82,9 +84,6 @@ def folded(lines: Iterable[str], width: int | None) -> list[str]:
 
 def stdout_width() -> int | None:
     """Return the columns of the terminal on standard output, or None without one."""
-    import shutil
-    import sys
-
     if sys.stdout is None or not sys.stdout.isatty():
         return None
     return shutil.get_terminal_size().columns

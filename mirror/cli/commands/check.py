@@ -6,12 +6,15 @@ one line, ``{"format": 1, "results": […]}``.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
+from mirror.cli.text import safe
+from mirror.core.words.amounts import counted, size
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -58,8 +61,6 @@ def check(
 async def _prove(
     options: GlobalOptions, names: list[str], target: str | None, snapshot: str | None
 ) -> list[Proof]:
-    import os
-
     from mirror.jobs.prove import prove_tree
 
     config = options.load_tree_config()
@@ -68,9 +69,7 @@ async def _prove(
 
 def _lines(proofs: list[Proof]) -> list[str]:
     """Return one line for each proof, and one for each gap below it."""
-    from mirror.cli.text import safe
     from mirror.cli.words.advisories import vulnerable_words
-    from mirror.core.words.amounts import counted, size
 
     lines = []
     for proof in proofs:

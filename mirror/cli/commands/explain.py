@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mirror.cli.commands.list_ import project_json
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
+from mirror.cli.text import folded, safe, stdout_width
+from mirror.errors import ConfigError, UnsafeName
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -50,8 +53,6 @@ def explain(
 async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
     import msgspec
 
-    from mirror.cli.commands.list_ import project_json
-    from mirror.cli.text import folded, stdout_width
     from mirror.cli.words.explain import describe_file, describe_project
     from mirror.core.names import ProjectName
     from mirror.state.advisories.vulnerable import load_advice_words
@@ -86,8 +87,6 @@ async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
 
 
 def _words_of_wants(wants: Sequence[str], *, is_needed_only: bool) -> list[str]:
-    from mirror.cli.text import safe
-
     if wants:
         return [
             safe(f"Needed by the wants: {', '.join(wants)}; `mirror why` names the requirements.")
@@ -105,7 +104,6 @@ async def _find(store: Store, name: str) -> tuple[ProjectPart, str]:
     Raises ``ConfigError``.
     """
     from mirror.core.names import normalize_project, projects_of_filename
-    from mirror.errors import ConfigError, UnsafeName
     from mirror.state.listing.sources import load_sources
     from mirror.state.missing.unserved import load_unserved
     from mirror.state.readers.lookup import is_known_project, load_project

@@ -17,6 +17,7 @@ import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
+from mirror.cli.text import safe, table
 from mirror.errors import Reason
 from mirror.exit_codes import ExitCode
 
@@ -61,7 +62,6 @@ def show(
 async def _print(options: GlobalOptions, pattern: str, as_json: bool) -> None:
     import msgspec
 
-    from mirror.cli.text import safe
     from mirror.core.names import compile_patterns, normalize_pattern
     from mirror.state.listing.sources import load_sources
     from mirror.state.missing.unserved import load_unserved
@@ -123,8 +123,6 @@ def _table(
     *,
     has_head: bool,
 ) -> list[str]:
-    from mirror.cli.text import table
-
     rows = [_row(p, is_unneeded=p.owner in needed and p.name not in wants) for p in projects]
     lines = table([_HEAD, *rows], right=_NUMBERS)
     return lines if has_head else lines[1:]

@@ -10,12 +10,15 @@ first error.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
+from mirror.cli.text import folded, safe, stdout_width, table
 from mirror.exit_codes import ExitCode, exit_code_for, first_of
 
 if TYPE_CHECKING:
@@ -38,8 +41,6 @@ def probe(
     """Show the features of an index or object store."""
     if index is not None and index.startswith("s3:"):
         return _probe_store(index, json=json)
-    import os
-    from pathlib import Path
 
     import anyio
 
@@ -68,8 +69,6 @@ def probe(
 
 
 def _probe_store(text: str, *, json: bool) -> ExitCode:
-    import os
-
     import msgspec
 
     from mirror.config import parse_tree
@@ -113,8 +112,6 @@ def _rules(found: StoreProbe) -> list[str]:
 
 
 def _describe(title: str, found: Probe | StoreProbe) -> list[str]:
-    from mirror.cli.text import folded, safe, stdout_width, table
-
     rows = [("QUESTION", "ANSWER", "WHAT IT MEANS")]
     rows += [(finding.name, safe(finding.answer), finding.meaning) for finding in found.findings]
     width = stdout_width()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.exit_codes import ExitCode
+from mirror.logs import get_logger
 
 if TYPE_CHECKING:
     from mirror.config import Config
@@ -51,8 +53,6 @@ def serve(
     ] = None,
 ) -> ExitCode:
     """Serve the tree to installers until a signal ends it."""
-    import os
-
     from mirror.config import check_listen
     from mirror.notify import ServiceManager
     from mirror.serve.connections.addresses import DEFAULT, bind, inherited_sockets
@@ -77,8 +77,6 @@ def serve(
     addresses = urls_of(sockets, settings)
 
     def started() -> None:
-        from mirror.logs import get_logger
-
         shown = str(store or config.mirror.root)
         write_out(f"Serving {shown} at {' and '.join(addresses)}")
         get_logger(__name__).info("serve.started", root=shown, addresses=addresses)
@@ -89,8 +87,6 @@ def serve(
 
 def _load(options: GlobalOptions, tree: str | None) -> tuple[Config, StoreAddress | None]:
     """Return the configuration and the object store to serve from; None: the root."""
-    import os
-
     import anyio
 
     from mirror.config import config_for_address, parse_tree

@@ -4,6 +4,8 @@ show one of them.
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -268,14 +270,10 @@ def _row_json(row: SnapshotRow, channels: list[str]) -> dict[str, Any]:
 async def _require_proof(
     options: GlobalOptions, holdings: Holdings, *, snapshot: str | None = None
 ) -> None:
-    import os
-
     from mirror.jobs.prove import require_proof
 
     await require_proof(options.load_tree_config(), holdings, os.environ, snapshot=snapshot)
 
 
 def _time(seconds: float) -> str:
-    import time
-
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

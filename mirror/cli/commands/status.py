@@ -10,12 +10,16 @@ others does not hide it. ``status_words`` prints the same in words.
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
+from mirror.cli.text import folded, stdout_width
+from mirror.errors import AccessDenied, ConfigError
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -43,7 +47,6 @@ def status(
 
         write_out(msgspec.json.encode(status_object(found)).decode())
         return found.exit_code
-    from mirror.cli.text import folded, stdout_width
     from mirror.cli.words.status import describe_status
 
     write_out("\n".join(folded(describe_status(found), stdout_width())))
@@ -51,9 +54,6 @@ def status(
 
 
 async def _load(options: GlobalOptions, max_failures: int | None) -> Status:
-    import dataclasses
-    import os
-
     from mirror.state.store import check_quickly, open_store_for_reading
     from mirror.status.loading import load_status
 
@@ -71,9 +71,6 @@ async def _load_credentials(
     """Return the state of each credential; for a source that is not read here, as the last cycle
     recorded it.
     """
-    import dataclasses
-
-    from mirror.errors import AccessDenied, ConfigError
     from mirror.status.value import CredentialState
     from mirror.upstream.credentials import credential_source
 

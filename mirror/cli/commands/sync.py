@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +13,8 @@ import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
-from mirror.errors import ConfigError
+from mirror.cli.text import folded, stdout_width
+from mirror.errors import ConfigError, UnsafeName
 from mirror.exit_codes import ExitCode, first_of
 
 if TYPE_CHECKING:
@@ -63,7 +68,6 @@ def sync(
     import anyio
 
     from mirror.core.names import normalize_project
-    from mirror.errors import UnsafeName
     from mirror.jobs.once import OnceResult
     from mirror.sync.work import Options
 
@@ -136,8 +140,6 @@ def _refuse_without_once(given: Mapping[str, object]) -> None:
 
 def _serve(options: GlobalOptions, index_url: str | None) -> ExitCode:
     """Run the daemon until a signal ends it."""
-    import os
-
     import anyio
 
     from mirror.daemon.service import Daemon
@@ -173,9 +175,6 @@ def _leave_soon(code: ExitCode) -> None:
     Everything is done and closed by now. A thread that may hang only reads: from a name server or a
     file that does not answer, or a large file that is hashed.
     """
-    import os
-    import threading
-
     timer = threading.Timer(_LEAVE_S, os._exit, (int(code),))
     timer.daemon = True
     timer.start()
@@ -188,8 +187,6 @@ async def _sync_once(
     fork_server: ForkServer | None,
     into: OnceResult,
 ) -> ExitCode:
-    import os
-
     import anyio
 
     from mirror.cli.progress import shown_progress
@@ -214,8 +211,6 @@ async def _sync_once(
 
 async def _watch_signals(scope: CancelScope, caught: list[ExitCode]) -> None:
     """Cancel everything at the first SIGTERM or SIGINT; finished work stays."""
-    import signal
-
     import anyio
 
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -228,7 +223,6 @@ def _write_report(report: Report, place: Place, *, dry_run: bool, as_json: bool)
     """Print the result on stdout: one object for a machine, else words that fit the terminal."""
     import msgspec
 
-    from mirror.cli.text import folded, stdout_width
     from mirror.cli.words.cycle import describe_cycle
     from mirror.cli.words.plan import describe_plan
 
@@ -240,8 +234,6 @@ def _write_report(report: Report, place: Place, *, dry_run: bool, as_json: bool)
 
 
 def _place(options: GlobalOptions, config: Config) -> Place:
-    import shlex
-
     from mirror.cli.words.cycle import Place
     from mirror.tree.layout import Layout
 

@@ -8,12 +8,16 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
+from mirror.cli.text import safe
+from mirror.core.words.amounts import counted, size
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -36,8 +40,6 @@ def copy(
 
     Every file is verified; an interrupted copy continues.
     """
-    import os
-
     from mirror.jobs.tree_copy import copy_between
 
     report = copy_between(source, target, env=dict(os.environ), wait_s=options.wait_s)
@@ -58,9 +60,6 @@ def adopt(
 
     Also to one that `mirror tree copy` filled.
     """
-    import os
-    from functools import partial
-
     import anyio
 
     from mirror.jobs.adopt import adopt_tree
@@ -79,9 +78,6 @@ def adopt(
 
 
 def _describe_adoption(done: Adoption) -> list[str]:
-    from mirror.cli.text import safe
-    from mirror.core.words.amounts import counted
-
     how = "the state was rebuilt from the pages" if done.is_rebuilt else "the state fits the tree"
     files = counted(done.files, "file")
     lines = [f"{counted(done.projects, 'project')} with {files}: {how}"]
@@ -93,9 +89,6 @@ def _describe_adoption(done: Adoption) -> list[str]:
 
 
 def _describe(report: CopyReport, source: str, target: str) -> list[str]:
-    from mirror.cli.text import safe
-    from mirror.core.words.amounts import counted, size
-
     files = counted(report.files, "file")
     done = f"{report.copied:,} copied ({size(report.bytes_copied)})"
     if report.present:

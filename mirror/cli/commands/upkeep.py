@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,7 @@ import typer
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_error, write_json, write_out
 from mirror.cli.text import counted, size
-from mirror.errors import ConfigError
+from mirror.errors import ConfigError, shown_text
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -113,9 +115,6 @@ def prune(
 async def _verify(
     options: GlobalOptions, scope: Scope, repair: bool, fork_server: ForkServer | None
 ) -> Verification:
-    import os
-    from contextlib import nullcontext
-
     from mirror.cli.upkeep_progress import shown_verification
     from mirror.jobs.check import check
     from mirror.upkeep.findings import Verification
@@ -160,7 +159,6 @@ def _verification_json(found: Verification, *, repair: bool) -> dict[str, Any]:
 
 
 def _show_verification(found: Verification, *, repair: bool) -> None:
-    from mirror.errors import shown_text
     from mirror.upkeep.findings import is_of_snapshot, shown_path
 
     for finding in found.findings[:_SHOWN]:

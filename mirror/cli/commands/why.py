@@ -13,6 +13,8 @@ import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
+from mirror.cli.text import safe
+from mirror.errors import ConfigError, UnsafeName
 from mirror.exit_codes import ExitCode
 
 
@@ -43,7 +45,6 @@ def why(
 
 async def _find(options: GlobalOptions, name: str) -> list[dict[str, Any]]:
     from mirror.core.names import normalize_project
-    from mirror.errors import ConfigError, UnsafeName
     from mirror.selection.reasons import paths_of
     from mirror.state.store import open_store_for_reading
 
@@ -59,8 +60,6 @@ async def _find(options: GlobalOptions, name: str) -> list[dict[str, Any]]:
 
 
 def _lines(name: str, paths: list[dict[str, Any]]) -> list[str]:
-    from mirror.cli.text import safe
-
     if not paths:
         return [safe(f"No want needs {name}.")]
     targets: dict[tuple[str, str], list[str]] = {}

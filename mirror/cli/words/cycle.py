@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -291,8 +292,6 @@ def _complete(report: Report, place: Place) -> str:
     if any(event["event"] in {"nothing-wanted", "all-left-out"} for event in report.events):
         return "Mirror complete for what is wanted, which is less than it seems: see the warning."
     if report.cycle == 1 and report.total("files_new"):
-        from pathlib import Path
-
         if place.store is not None:
             return f"Mirror complete. Serve it: mirror serve --tree {place.store}"
         url = f"{Path(place.simple).absolute().as_uri()}/"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mirror.cli.text import counted, safe, size
 from mirror.core.names import ProjectName
 from mirror.core.rules.model import EXCLUDE_VULNERABLE, MIN_AGE
+from mirror.core.times import utc_text
 from mirror.state.readers.lookup import words_of_cooldown
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ def describe_file(
     if filename in advice:
         lines.append(f"  Advisories: {advice[filename]}")
     if left_at is not None and not any(file.filename == filename for file in project.held):
-        from mirror.core.times import utc_text
-
         lines.append(f"  It was published until {utc_text(left_at)}.")
     return [safe(line) for line in lines]
 

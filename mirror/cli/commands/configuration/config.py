@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ import typer
 
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_error, write_out
-from mirror.errors import ConfigError, TreeError, shown_text
+from mirror.errors import AccessDenied, ConfigError, TreeError, shown_text
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -158,9 +159,6 @@ def _unusable(config: Config, missing: Sequence[str]) -> list[str]:
 
 
 async def _unusable_credentials(config: Config, missing: Sequence[str]) -> list[str]:
-    import time
-
-    from mirror.errors import AccessDenied
     from mirror.upstream.credentials import credential_source
 
     found = []

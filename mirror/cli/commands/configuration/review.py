@@ -16,12 +16,19 @@ listed; ``young``: the first file is younger than 30 days, null where no upload 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror.cli.commands.configuration.want import (
+    configuration_path,
+    listed_indexes,
+    read_configuration,
+    replace_configuration,
+)
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_json, write_out
 from mirror.cli.text import folded, safe, stdout_width
@@ -95,8 +102,6 @@ def _exit_code_of(error: MirrorError) -> ExitCode:
 
 
 def _has_keyboard() -> bool:
-    import sys
-
     return sys.stdin is not None and sys.stdin.isatty()
 
 
@@ -162,12 +167,6 @@ def _approve(
 ) -> Sequence[str]:
     import anyio
 
-    from mirror.cli.commands.configuration.want import (
-        configuration_path,
-        listed_indexes,
-        read_configuration,
-        replace_configuration,
-    )
     from mirror.jobs.wishes import forget_wishes
     from mirror.selection.editing import add_requirements
 
