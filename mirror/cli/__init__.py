@@ -1,8 +1,9 @@
 """The command line: arguments become one command, a command one exit code.
 
 ``main`` is the one place where an exception becomes an exit code. Each group of commands has a
-file; heavy modules are imported inside its functions, so that ``--version`` and ``--help`` answer
-quickly.
+file. ``--help`` imports all of them, and so takes 0.1 s of CPU. A module that only the command
+itself needs is imported within a function; the milliseconds in the comment are the CPU time by
+which the same import at the top of the file would delay the help.
 """
 
 from __future__ import annotations
@@ -43,10 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
-        from mirror.cli.outcome import show_version
+        from mirror.cli.outcome import show_version  # 23 ms
 
         show_version()
         return 0
+    # 60 ms
     from typer.main import get_command
 
     from mirror.cli.groups import group_of
@@ -54,7 +56,7 @@ def _run(arguments: list[str]) -> int:
 
     frequent = group_of(arguments[0]) if arguments else None
     if frequent is None:
-        from mirror.cli.app import app
+        from mirror.cli.app import app  # 103 ms
     else:
         app = frequent
 
@@ -87,6 +89,7 @@ def _report(error: BaseException) -> int:
     """Print the failure on stderr, and return the exit code: one line for an expected error, a
     traceback for a bug.
     """
+    # 31 ms
     from mirror.cli.outcome import expected_errors, own_command, usage_error, write_error
     from mirror.errors import WrongUser
     from mirror.exit_codes import ExitCode, exit_code_for, first_of

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mirror.cli.outcome import write_out
+from mirror.cli.outcome import write_json, write_out
 
 if TYPE_CHECKING:
     from mirror.cli.options import GlobalOptions
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 async def print_fallback(options: GlobalOptions, pattern: str, as_json: bool) -> None:
     """Print one line ``project==version`` for each version, or one object."""
-    import msgspec
-
+    # 133 ms
     from mirror.core.names import compile_patterns, normalize_pattern
     from mirror.selection.view.tables import read_distribution
     from mirror.state.store import open_store_for_reading
@@ -42,7 +41,7 @@ async def print_fallback(options: GlobalOptions, pattern: str, as_json: bool) ->
             }
             for (project, version, index), names in found.items()
         ]
-        write_out(msgspec.json.encode({"format": 1, "fallback": items}).decode())
+        write_json({"format": 1, "fallback": items})
         return
     lines = dict.fromkeys(f"{project}=={version}" for project, version, _ in found if version)
     write_out("\n".join(lines) if lines else "Nothing: the first index gave all that is published.")

@@ -31,15 +31,15 @@ def group_of(command: str) -> typer.Typer | None:
     app = group(PROGRAM_HELP)
     match command:
         case "sync":
-            from mirror.cli.commands.sync import sync
+            from mirror.cli.commands.sync import sync  # 6 ms
 
             app.command("sync")(with_global_options(sync))
         case "status":
-            from mirror.cli.commands.status import status
+            from mirror.cli.commands.status import status  # 4 ms
 
             app.command("status")(with_global_options(status))
         case "verify":
-            from mirror.cli.commands.upkeep import verify
+            from mirror.cli.commands.upkeep import verify  # 5 ms
 
             app.command("verify")(with_global_options(verify))
         case _:

@@ -40,7 +40,7 @@ def write_memory_limit() -> None:
     """Print that sentence on stderr, without whatever could not be imported."""
     line = f"error: {memory_limit()}"
     try:
-        from mirror.cli.outcome import write_error
+        from mirror.cli.outcome import write_error  # 24 ms
 
         write_error(line)
     except BaseException:  # noqa: BLE001 - there is no memory for more than this

@@ -84,13 +84,13 @@ class GlobalOptions:
 
     def load_config(self, *, index_url: str | None = None) -> Config:
         """Return the configuration that these options, the environment and the files give."""
-        from mirror.config import load_config
+        from mirror.config import load_config  # 32 ms
 
         return load_config(self.config, env=os.environ, root=self.root, index_url=index_url)
 
     def has_configuration(self) -> bool:
         """Return whether a configuration file is named, or exists in a usual place."""
-        from mirror.config import find_config
+        from mirror.config import find_config  # 31 ms
 
         return find_config(self.config, os.environ) is not None
 
@@ -102,7 +102,7 @@ class GlobalOptions:
         broken counts as not there, unless the command ``needs_settings``, such as a retention, that
         it may have for this root.
         """
-        from mirror.config import config_for_tree, config_of_root
+        from mirror.config import config_for_tree, config_of_root  # 32 ms
 
         try:
             return config_for_tree(self.config, env=os.environ, root=self.root)
@@ -125,7 +125,7 @@ def version_option(value: bool | None) -> None:
 
 
 def _parse_wait(text: str) -> float:
-    from mirror.config import parse_duration
+    from mirror.config import parse_duration  # 32 ms
 
     try:
         return parse_duration(text)

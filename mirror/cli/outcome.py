@@ -1,5 +1,5 @@
-"""The results of a command on its terminal: lines of output, and lines of errors without
-secrets.
+"""The results of a command: of its asynchronous work, and on its terminal as lines of output and
+as lines of errors without secrets.
 """
 
 from __future__ import annotations
@@ -9,19 +9,30 @@ import errno
 import os
 import shlex
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 from mirror import __version__
 from mirror.core.words.direction_marks import escape_marks
 from mirror.errors import MirrorError, TreeError, leaves_of
 from mirror.logs import error_priority, redact
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 _DISK_ERRORS: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 )
 _FILE_ERRORS: Final = _DISK_ERRORS | {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}
 """Errors of the disk where they name a file."""
+
+
+def run_async(function: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
+    """Call an asynchronous function on a new event loop, and return its result."""
+    import anyio  # 10 ms
+
+    return anyio.run(function, *arguments)
 
 
 def expected_errors(error: BaseException) -> tuple[MirrorError, ...]:
@@ -37,7 +48,7 @@ def _as_tree_error(error: BaseException) -> BaseException:
     if not isinstance(error, OSError):
         return error
     known = _DISK_ERRORS if error.filename is None else _FILE_ERRORS
-    from mirror.tree.atomic import tree_error  # only here: --version and --help need no tree
+    from mirror.tree.atomic import tree_error  # 21 ms: only here: --version and --help need no tree
 
     return tree_error(error, "the mirror's disk") if error.errno in known else error
 
@@ -86,7 +97,7 @@ def write_out(text: str, *, end: str = "\n") -> None:
 
 def write_json(value: Any) -> None:
     """Print one JSON object on a line of its own. Raises ``TreeError`` as ``write_out`` does."""
-    import msgspec  # not needed for --version and --help
+    import msgspec  # 31 ms: not needed for --version and --help
 
     write_out(msgspec.json.encode(value).decode())
 

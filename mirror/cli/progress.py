@@ -148,6 +148,7 @@ async def shown_progress(cycle: Cycle, console: Console | None = None) -> AsyncI
     """Show the cycle's progress on stderr, or ``console``, while the block runs; then leave nothing
     of it behind.
     """
+    # 114 ms
     import anyio
     from rich.console import Console
     from rich.live import Live
@@ -189,6 +190,7 @@ def render(views: list[View]) -> RenderableType:
     """Return the two lines of each index; a line that is too long for the terminal is cut, never
     wrapped.
     """
+    # 112 ms
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_out
+from mirror.cli.outcome import run_async, write_json, write_out
 from mirror.cli.text import safe
 from mirror.core.words.amounts import counted, size
 from mirror.exit_codes import ExitCode
@@ -46,13 +46,10 @@ def check(
 
     The proof reads the published tree only.
     """
-    import anyio
-    import msgspec
-
-    proofs = anyio.run(_prove, options, names or [], target, snapshot)
+    proofs = run_async(_prove, options, names or [], target, snapshot)
     if json:
         results = [proof.as_json() for proof in proofs]
-        write_out(msgspec.json.encode({"format": 1, "results": results}).decode())
+        write_json({"format": 1, "results": results})
     else:
         write_out("\n".join(_lines(proofs)))
     return ExitCode.OK if all(proof.is_installable for proof in proofs) else ExitCode.PARTIAL
@@ -61,7 +58,7 @@ def check(
 async def _prove(
     options: GlobalOptions, names: list[str], target: str | None, snapshot: str | None
 ) -> list[Proof]:
-    from mirror.jobs.prove import prove_tree
+    from mirror.jobs.prove import prove_tree  # 864 ms
 
     config = options.load_tree_config()
     return await prove_tree(config, os.environ, names=names, target=target, snapshot=snapshot)
@@ -69,7 +66,7 @@ async def _prove(
 
 def _lines(proofs: list[Proof]) -> list[str]:
     """Return one line for each proof, and one for each gap below it."""
-    from mirror.cli.words.advisories import vulnerable_words
+    from mirror.cli.words.advisories import vulnerable_words  # 3 ms
 
     lines = []
     for proof in proofs:

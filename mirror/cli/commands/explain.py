@@ -14,7 +14,7 @@ import typer
 
 from mirror.cli.commands.list_ import project_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_out
+from mirror.cli.outcome import run_async, write_json, write_out
 from mirror.cli.text import folded, safe, stdout_width
 from mirror.errors import ConfigError, UnsafeName
 from mirror.exit_codes import ExitCode
@@ -44,15 +44,13 @@ def explain(
 
     Also which indexes list the project, and which one owns it.
     """
-    import anyio
-
-    anyio.run(_print, options, name, json)
+    run_async(_print, options, name, json)
     return ExitCode.OK
 
 
 async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
-    import msgspec
 
+    # 148 ms
     from mirror.cli.words.explain import describe_file, describe_project
     from mirror.core.names import ProjectName
     from mirror.state.advisories.vulnerable import load_advice_words
@@ -76,7 +74,7 @@ async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
         shown = project_json(project, wants)
         if filename:
             shown = _of_file(shown, filename)
-        write_out(msgspec.json.encode({"format": 1, "project": shown}).decode())
+        write_json({"format": 1, "project": shown})
         return
     selections = _selections(config)
     lines = describe_project(project, selections, advice)
@@ -103,6 +101,7 @@ async def _find(store: Store, name: str) -> tuple[ProjectPart, str]:
 
     Raises ``ConfigError``.
     """
+    # 111 ms
     from mirror.core.names import normalize_project, projects_of_filename
     from mirror.state.listing.sources import load_sources
     from mirror.state.missing.unserved import load_unserved
@@ -150,7 +149,7 @@ def _of_file(shown: dict[str, Any], filename: str) -> dict[str, Any]:
 
 
 def _selections(config: Config) -> dict[str, Any]:
-    from mirror.core.policy import compile_selections
+    from mirror.core.policy import compile_selections  # 92 ms
 
     selections = compile_selections([index.policy(config.limits) for index in config.indexes])
     return {selection.policy.name: selection for selection in selections}

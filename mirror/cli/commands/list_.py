@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_out
+from mirror.cli.outcome import run_async, write_out
 from mirror.cli.text import safe, table
 from mirror.errors import Reason
 from mirror.exit_codes import ExitCode
@@ -48,18 +48,17 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
     """List the projects with owner and held files."""
-    import anyio
-
     if fallback:
-        from mirror.cli.fallback_list import print_fallback
+        from mirror.cli.fallback_list import print_fallback  # 3 ms
 
-        anyio.run(print_fallback, options, pattern, json)
+        run_async(print_fallback, options, pattern, json)
     else:
-        anyio.run(_print, options, pattern, json)
+        run_async(_print, options, pattern, json)
     return ExitCode.OK
 
 
 async def _print(options: GlobalOptions, pattern: str, as_json: bool) -> None:
+    # 164 ms
     import msgspec
 
     from mirror.core.names import compile_patterns, normalize_pattern

@@ -19,7 +19,7 @@ import typer
 
 from mirror.cli.commands.configuration.client_config import client_address
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import close_output, write_error, write_out
+from mirror.cli.outcome import close_output, run_async, write_error, write_json, write_out
 from mirror.cli.text import safe
 from mirror.core.words.amounts import counted
 from mirror.errors import TreeError, shown_text
@@ -47,8 +47,7 @@ def check(
 
     Exit code 5 where one is missing.
     """
-    import anyio
-
+    # 379 ms
     from mirror.selection.locks.check import LockState
     from mirror.selection.locks.files import CheckedLock, check_lock_file
 
@@ -59,11 +58,11 @@ def check(
     async def run() -> CheckedLock:
         return await check_lock_file(config, file, targets=names, all_platforms=all_platforms)
 
-    found = anyio.run(run)
+    found = run_async(run)
     for note in found.notes:
         write_error(safe(note))
     if json:
-        _write_json({"format": 1, "files": [_file_json(item) for item in found.files]})
+        write_json({"format": 1, "files": [_file_json(item) for item in found.files]})
     else:
         write_out("\n".join(_lines(found.files)))
     is_whole = all(item.state is LockState.HELD for item in found.files)
@@ -91,9 +90,7 @@ def rewrite(
 
     Writes nothing where a file is missing.
     """
-    import anyio
-
-    from mirror.selection.locks.files import RewrittenLock, rewrite_lock_file
+    from mirror.selection.locks.files import RewrittenLock, rewrite_lock_file  # 426 ms
 
     address = client_address(to, where="--to")
     config = options.load_tree_config()
@@ -108,7 +105,7 @@ def rewrite(
             accepts_rebuilt=accept_rebuilt,
         )
 
-    new = anyio.run(run)
+    new = run_async(run)
     for note in new.notes:
         write_error(safe(note))
     for problem in new.problems:
@@ -124,7 +121,7 @@ def rewrite(
 
 def _lines(files: tuple[CheckedFile, ...]) -> list[str]:
     """Return a line for each file that is not held, and the counts."""
-    from mirror.selection.locks.check import LockState
+    from mirror.selection.locks.check import LockState  # 202 ms
 
     lines = []
     counts = dict.fromkeys(LockState, 0)
@@ -142,7 +139,7 @@ def _lines(files: tuple[CheckedFile, ...]) -> list[str]:
 
 
 def _file_json(item: CheckedFile) -> dict[str, Any]:
-    from mirror.selection.locks.check import LockState
+    from mirror.selection.locks.check import LockState  # 206 ms
 
     value: dict[str, Any] = {
         "project": item.project,
@@ -187,9 +184,3 @@ def _replace(output: Path, text: str) -> None:
     except OSError as exc:
         shown = shown_text(str(output))
         raise TreeError(path=shown, problem=f"can't be written: {exc.strerror}") from exc
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    import msgspec
-
-    write_out(msgspec.json.encode(value).decode())

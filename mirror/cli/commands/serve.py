@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_out
+from mirror.cli.outcome import run_async, write_out
 from mirror.exit_codes import ExitCode
 from mirror.logs import get_logger
 
@@ -53,6 +53,7 @@ def serve(
     ] = None,
 ) -> ExitCode:
     """Serve the tree to installers until a signal ends it."""
+    # 1067 ms
     from mirror.config import check_listen
     from mirror.notify import ServiceManager
     from mirror.serve.connections.addresses import DEFAULT, bind, inherited_sockets
@@ -87,15 +88,14 @@ def serve(
 
 def _load(options: GlobalOptions, tree: str | None) -> tuple[Config, StoreAddress | None]:
     """Return the configuration and the object store to serve from; None: the root."""
-    import anyio
-
+    # 1028 ms
     from mirror.config import config_for_address, parse_tree
     from mirror.jobs.served_store import find_store
     from mirror.serve.processes.setup import check_root
 
     if tree is None:
         config = options.load_tree_config()
-        store = anyio.run(find_store, config.mirror)
+        store = run_async(find_store, config.mirror)
         if store is None:
             check_root(config.mirror.root)
         return config, store

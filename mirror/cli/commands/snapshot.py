@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions, RequireProof
-from mirror.cli.outcome import write_json, write_out
+from mirror.cli.outcome import run_async, write_json, write_out
 from mirror.cli.text import counted, safe, size, table
 from mirror.exit_codes import ExitCode
 
@@ -47,9 +47,7 @@ def create(
 
     The snapshot is an index of its own: public/snapshots/NAME/simple/.
     """
-    import anyio
-
-    from mirror.upkeep import snapshot as work
+    from mirror.upkeep import snapshot as work  # 302 ms
 
     async def run() -> SnapshotRow:
         async with _opened(options) as holdings:
@@ -57,7 +55,7 @@ def create(
                 await _require_proof(options, holdings)
             return await work.create_snapshot(holdings, name, note=note)
 
-    row = anyio.run(run)
+    row = run_async(run)
     if json:
         write_json({"format": 1, "snapshot": _row_json(row, [])})
     else:
@@ -70,8 +68,7 @@ def create(
 
 def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
     """List the snapshots, and the channels that show them."""
-    import anyio
-
+    # 260 ms
     from mirror.holdings.opening import opened_holdings_for_reading
     from mirror.state.frozen.snapshots import FrozenKind, load_snapshots
     from mirror.upkeep.frozen.places import frozen_places
@@ -86,7 +83,7 @@ def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
             ]
             return rows, await frozen_places(holdings).load_channels()
 
-    rows, channels = anyio.run(run)
+    rows, channels = run_async(run)
     shown_by = {row.name: sorted(c for c, s in channels.items() if s == row.name) for row in rows}
     if json:
         write_json({"format": 1, "snapshots": [_row_json(row, shown_by[row.name]) for row in rows]})
@@ -127,8 +124,7 @@ def diff(
 
     Lists projects, versions, files, yanks and replaced bytes.
     """
-    import anyio
-
+    # 278 ms
     from mirror.holdings.opening import opened_holdings_for_reading
     from mirror.upkeep.compare import compare
 
@@ -137,7 +133,7 @@ def diff(
         async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
             return await compare(holdings.store, first, second)
 
-    found = anyio.run(run)
+    found = run_async(run)
     if json:
         write_json(found.as_json())
     else:
@@ -157,9 +153,7 @@ def promote(
 
     All readers see it at once. To go back, promote the older snapshot again.
     """
-    import anyio
-
-    from mirror.upkeep import snapshot as work
+    from mirror.upkeep import snapshot as work  # 239 ms
 
     async def run() -> str | None:
         async with _opened(options) as holdings:
@@ -167,7 +161,7 @@ def promote(
                 await _require_proof(options, holdings, snapshot=name)
             return await work.promote(holdings, name, channel, accepts_withdrawn=accept_withdrawn)
 
-    before = anyio.run(run)
+    before = run_async(run)
     if json:
         write_json({"format": 1, "channel": channel, "snapshot": name, "before": before})
     else:
@@ -178,15 +172,13 @@ def promote(
 
 def delete(options: GlobalOptions, name: _NAME, json: _JSON = False) -> ExitCode:
     """Delete a snapshot; `mirror prune` deletes its files."""
-    import anyio
-
-    from mirror.upkeep import snapshot as work
+    from mirror.upkeep import snapshot as work  # 250 ms
 
     async def run() -> SnapshotRow:
         async with _opened(options) as holdings:
             return await work.delete_snapshot(holdings, name)
 
-    row = anyio.run(run)
+    row = run_async(run)
     if json:
         write_json({"format": 1, "deleted": _row_json(row, [])})
     else:
@@ -195,7 +187,7 @@ def delete(options: GlobalOptions, name: _NAME, json: _JSON = False) -> ExitCode
 
 
 def _opened(options: GlobalOptions) -> Any:
-    from mirror.holdings.opening import opened_holdings
+    from mirror.holdings.opening import opened_holdings  # 243 ms
 
     config = options.load_tree_config()
     return opened_holdings(config.mirror, config.limits, wait_s=options.wait_s)
@@ -270,7 +262,7 @@ def _row_json(row: SnapshotRow, channels: list[str]) -> dict[str, Any]:
 async def _require_proof(
     options: GlobalOptions, holdings: Holdings, *, snapshot: str | None = None
 ) -> None:
-    from mirror.jobs.prove import require_proof
+    from mirror.jobs.prove import require_proof  # 884 ms
 
     await require_proof(options.load_tree_config(), holdings, os.environ, snapshot=snapshot)
 

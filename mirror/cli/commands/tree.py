@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_out
+from mirror.cli.outcome import run_async, write_json, write_out
 from mirror.cli.text import safe
 from mirror.core.words.amounts import counted, size
 from mirror.exit_codes import ExitCode
@@ -40,13 +40,11 @@ def copy(
 
     Every file is verified; an interrupted copy continues.
     """
-    from mirror.jobs.tree_copy import copy_between
+    from mirror.jobs.tree_copy import copy_between  # 159 ms
 
     report = copy_between(source, target, env=dict(os.environ), wait_s=options.wait_s)
     if json:
-        import msgspec
-
-        write_out(msgspec.json.encode(report.as_json()).decode())
+        write_json(report.as_json())
     else:
         write_out("\n".join(_describe(report, source, target)))
     return ExitCode.DAMAGED if report.damage else ExitCode.OK
@@ -60,18 +58,15 @@ def adopt(
 
     Also to one that `mirror tree copy` filled.
     """
-    import anyio
-
+    # 925 ms
     from mirror.jobs.adopt import adopt_tree
     from mirror.upkeep.stores.adopt import Adoption
 
     config, done = options.load_tree_config(needs_settings=True), Adoption()
     run = partial(adopt_tree, config, env=dict(os.environ), wait_s=options.wait_s, into=done)
-    anyio.run(run)
+    run_async(run)
     if json:
-        import msgspec
-
-        write_out(msgspec.json.encode(done.as_json()).decode())
+        write_json(done.as_json())
     else:
         write_out("\n".join(_describe_adoption(done)))
     return ExitCode.DAMAGED if done.lost else ExitCode.OK

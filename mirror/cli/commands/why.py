@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_out
+from mirror.cli.outcome import run_async, write_json, write_out
 from mirror.cli.text import safe
 from mirror.errors import ConfigError, UnsafeName
 from mirror.exit_codes import ExitCode
@@ -32,18 +32,16 @@ def why(
     json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
     """Show the wants and requirements that need a project."""
-    import anyio
-    import msgspec
-
-    paths = anyio.run(_find, options, name)
+    paths = run_async(_find, options, name)
     if json:
-        write_out(msgspec.json.encode({"format": 1, "paths": paths}).decode())
+        write_json({"format": 1, "paths": paths})
     else:
         write_out("\n".join(_lines(name, paths)))
     return ExitCode.OK
 
 
 async def _find(options: GlobalOptions, name: str) -> list[dict[str, Any]]:
+    # 147 ms
     from mirror.core.names import normalize_project
     from mirror.selection.reasons import paths_of
     from mirror.state.store import open_store_for_reading

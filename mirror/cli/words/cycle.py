@@ -143,7 +143,7 @@ def _stuck_worker(event: Mapping[str, str]) -> str:
 
 
 def _empty_index(event: dict[str, str]) -> str:
-    from mirror.sync.report import nothing_admitted, nothing_wanted
+    from mirror.sync.report import nothing_admitted, nothing_wanted  # 188 ms
 
     if event["event"] == "all-left-out":
         return nothing_admitted(event)
@@ -259,7 +259,7 @@ def named(failure: Shown) -> str:
 
 
 def _outcome_lines(report: Report, place: Place) -> list[str]:
-    from mirror.sync.report import Outcome
+    from mirror.sync.report import Outcome  # 186 ms
 
     if report.aborted is not None:
         return [

@@ -33,7 +33,7 @@ def inspect(
 
     Does not read the volumes. Exit code 7 for a bad signature.
     """
-    from mirror.bundle import look, signing
+    from mirror.bundle import look, signing  # 191 ms
 
     signing.check_tool()
     media = look.find_bundles(directories)
@@ -60,7 +60,7 @@ def verify(
 
     Exit code 7 for damage, 5 for missing volumes.
     """
-    from mirror.bundle import look, signing
+    from mirror.bundle import look, signing  # 202 ms
 
     signing.check_tool()
     media = look.find_bundles(directories)
@@ -86,7 +86,7 @@ def verify(
 
 
 def _show_contents(found: Inspection) -> None:
-    from mirror.bundle.receive import describe_want
+    from mirror.bundle.receive import describe_want  # 93 ms
 
     m = found.manifest
     write_out(

@@ -12,7 +12,7 @@ import typer
 
 from mirror.cli.byte_progress import shown_bytes_if
 from mirror.cli.options import GlobalOptions, RequireProof
-from mirror.cli.outcome import write_error, write_json, write_out
+from mirror.cli.outcome import run_async, write_error, write_json, write_out
 from mirror.cli.text import counted, size
 from mirror.errors import ConfigError
 from mirror.exit_codes import ExitCode
@@ -102,8 +102,7 @@ def create(
     json: _JSON = False,
 ) -> ExitCode:
     """Create a bundle with the changes since a site's last one."""
-    import anyio
-
+    # 1095 ms
     from mirror.holdings.opening import check_user
     from mirror.jobs.bundle_create import BundleRequest
     from mirror.upkeep.snapshot import check_name
@@ -113,10 +112,10 @@ def create(
     config = options.load_tree_config()
     table = _find_site(config, site)
     key = _find_key(key or (table.key if table else None), unsigned=unsigned)
-    anyio.run(check_user, config.mirror)
+    run_async(check_user, config.mirror)
     _check_target(to, local=local)
     if require_proof:
-        anyio.run(_prove, config, snapshot)
+        run_async(_prove, config, snapshot)
     request = BundleRequest(
         config=config,
         site=site,
@@ -141,7 +140,7 @@ def create(
 
 
 def _make(options: GlobalOptions, request: BundleRequest, repair: Path | None) -> dict[str, Any]:
-    from mirror.jobs.bundle_create import Dialog, create_bundle, create_repair
+    from mirror.jobs.bundle_create import Dialog, create_bundle, create_repair  # 1112 ms
 
     dialog = Dialog(
         confirm_first=partial(_confirm_first, options, request.site),
@@ -188,7 +187,7 @@ def _find_site(config: Config, site: str) -> SiteConfig | None:
 
 def _find_key(key: Path | None, *, unsigned: bool) -> Path | None:
     """Return the key that signs; None where the bundle is not signed. Raises ``ConfigError``."""
-    from mirror.bundle import signing
+    from mirror.bundle import signing  # 72 ms
 
     if unsigned:
         return None
@@ -223,6 +222,7 @@ def _check_target(to: Path, *, local: bool) -> None:
 
 
 async def _prove(config: Config, snapshot: str | None) -> None:
+    # 970 ms
     from mirror.holdings.opening import opened_holdings_for_reading
     from mirror.jobs.prove import require_proof
 
@@ -231,11 +231,10 @@ async def _prove(config: Config, snapshot: str | None) -> None:
 
 
 def _show_unacknowledged(config: Config, site: str) -> None:
-    import anyio
 
-    from mirror.jobs.bundle_sites import load_bundles
+    from mirror.jobs.bundle_sites import load_bundles  # 465 ms
 
-    rows = anyio.run(load_bundles, config, site)
+    rows = run_async(load_bundles, config, site)
     done = max((row.sequence for row in rows if row.acknowledged_at is not None), default=None)
     waiting = [
         str(row.sequence)
@@ -251,7 +250,7 @@ def _show_unacknowledged(config: Config, site: str) -> None:
 
 
 def _valid_for(text: str | None) -> float | None:
-    from mirror.config import parse_duration
+    from mirror.config import parse_duration  # 43 ms
 
     try:
         seconds = None if text is None else parse_duration(text)
@@ -263,6 +262,7 @@ def _valid_for(text: str | None) -> float | None:
 
 
 def _volume_size(text: str) -> int:
+    # 156 ms
     from mirror.bundle.volumes import SMALLEST_VOLUME
     from mirror.config import parse_size
 
@@ -285,7 +285,7 @@ def _confirm_first(options: GlobalOptions, site: str, head: Head, plan: Plan) ->
     """Announce the first bundle for a site, and ask for it on a terminal: a typo in its name would
     send everything.
     """
-    from mirror.bundle.create import total_bytes
+    from mirror.bundle.create import total_bytes  # 273 ms
 
     state = head.state
     what = (

@@ -42,6 +42,7 @@ def key(
 
     The allowed_signers file belongs on the far side: receive.py trusts the keys that it lists.
     """
+    # 304 ms
     from mirror.bundle import signing
     from mirror.upkeep.snapshot import check_name
 

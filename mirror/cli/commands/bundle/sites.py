@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_json, write_out
+from mirror.cli.outcome import run_async, write_json, write_out
 from mirror.cli.text import counted, safe, size, table
 from mirror.core.times import utc_text
 from mirror.errors import ConfigError
@@ -30,15 +30,13 @@ def show(
     json: _JSON = False,
 ) -> ExitCode:
     """List the bundles of each site, and the unfinished ones."""
-    import anyio
-
-    from mirror.jobs.bundle_sites import load_bundles, load_unfinished
+    from mirror.jobs.bundle_sites import load_bundles, load_unfinished  # 383 ms
 
     config = options.load_tree_config()
-    rows = anyio.run(load_bundles, config, site)
+    rows = run_async(load_bundles, config, site)
     begun = [
         {"site": name, "begun_at": utc_text(pin.made_at), "revision": pin.revision}
-        for name, pin in anyio.run(load_unfinished, config, site)
+        for name, pin in run_async(load_unfinished, config, site)
     ]
     if json:
         write_json(
@@ -89,8 +87,7 @@ def acknowledge(
     json: _JSON = False,
 ) -> ExitCode:
     """Record a receipt of the far side, and take over wishes."""
-    import anyio
-
+    # 836 ms
     from mirror.jobs.bundle_sites import acknowledge as record_receipt
     from mirror.jobs.wishes import read_list, take_wishes
 
@@ -102,11 +99,11 @@ def acknowledge(
     report: dict[str, Any] = {"format": 1}
     lines: list[str] = []
     if receipt is not None:
-        row, changes = anyio.run(partial(record_receipt, config, receipt, wait_s=options.wait_s))
+        row, changes = run_async(partial(record_receipt, config, receipt, wait_s=options.wait_s))
         report |= {"bundle": _shipment_json(row), "changes": changes}
         lines += _acknowledged_lines(row, changes, receipt)
     if wishes is not None:
-        taken = anyio.run(take_wishes, config, names)
+        taken = run_async(take_wishes, config, names)
         no_room = list(taken.no_room)
         report["wishes"] = {"new": list(taken.new), "known": taken.known, "no_room": no_room}
         lines += _wish_lines(taken)
@@ -142,7 +139,7 @@ def forget(
     json: _JSON = False,
 ) -> ExitCode:
     """Remove a site and its records: chain and bundles."""
-    from mirror.jobs.bundle_sites import forget as forget_site
+    from mirror.jobs.bundle_sites import forget as forget_site  # 357 ms
 
     begun, bundles = forget_site(options.load_tree_config(), site, wait_s=options.wait_s)
     if not begun and not bundles:
@@ -168,7 +165,7 @@ def abandon(
     json: _JSON = False,
 ) -> ExitCode:
     """Drop an unfinished bundle of a site."""
-    from mirror.jobs.bundle_sites import abandon as abandon_bundle
+    from mirror.jobs.bundle_sites import abandon as abandon_bundle  # 334 ms
 
     places = abandon_bundle(options.load_tree_config(), site, wait_s=options.wait_s)
     if not places:

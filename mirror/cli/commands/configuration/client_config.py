@@ -55,7 +55,7 @@ def client_config(
 
 def client_address(url: str, *, where: str) -> ClientAddress:
     """Return the address of an index as it was written. Raises ``ConfigError`` without it."""
-    from mirror.config import checked_url, is_loopback_host
+    from mirror.config import checked_url, is_loopback_host  # 39 ms
 
     if "@" in url.partition("://")[2].partition("/")[0]:
         problem = "take the user name and password out of it: clients read them elsewhere"
@@ -71,7 +71,7 @@ def client_address(url: str, *, where: str) -> ClientAddress:
 
 def _configured_url(options: GlobalOptions) -> tuple[str, str]:
     """Return the address that the configuration gives, and a line of comment or nothing."""
-    from mirror.config import ServeConfig
+    from mirror.config import ServeConfig  # 40 ms
 
     serve = options.load_config().serve if options.has_configuration() else ServeConfig()
     if serve.url is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_error, write_out
+from mirror.cli.outcome import run_async, write_error, write_out
 from mirror.errors import AccessDenied, ConfigError, TreeError, shown_text
 from mirror.exit_codes import ExitCode
 
@@ -62,6 +62,7 @@ def init(
     ] = None,
 ) -> ExitCode:
     """Write a commented configuration to start from."""
+    # 34 ms
     from mirror.config import all_credential_names, load_config, render_default, render_for_systemd
     from mirror.config.loading import DEFAULT_FILE
     from mirror.config.show import DEFAULT_ROOT
@@ -97,6 +98,7 @@ def _tables_from(file: Path, target: Path) -> dict[str, Any]:
 
     Raises ``ConfigError``.
     """
+    # 173 ms
     from mirror.bundle.serve import machine_target
     from mirror.config import WantConfig
     from mirror.selection.machine import parse_machine_target
@@ -126,7 +128,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
 ) -> ExitCode:
     """Check the configuration and its credentials' sources."""
-    from mirror.config import all_credential_names, by_hand, missing_sources
+    from mirror.config import all_credential_names, by_hand, missing_sources  # 32 ms
 
     config = options.load_config()
     missing = missing_sources(config, os.environ)
@@ -153,13 +155,11 @@ def _unusable(config: Config, missing: Sequence[str]) -> list[str]:
     """Return one sentence for each credential that is there and can't be used, and for a root that
     can't be written.
     """
-    import anyio
-
-    return [*anyio.run(_unusable_credentials, config, missing), *_unwritable(config.mirror.root)]
+    return [*run_async(_unusable_credentials, config, missing), *_unwritable(config.mirror.root)]
 
 
 async def _unusable_credentials(config: Config, missing: Sequence[str]) -> list[str]:
-    from mirror.upstream.credentials import credential_source
+    from mirror.upstream.credentials import credential_source  # 46 ms
 
     found = []
     for number, index in enumerate(config.indexes):
@@ -202,7 +202,7 @@ def _unwritable(root: Path) -> list[str]:
 
 def show(options: GlobalOptions) -> ExitCode:
     """Print the effective configuration, without secrets."""
-    from mirror.config import effective_toml
+    from mirror.config import effective_toml  # 32 ms
 
     write_out(effective_toml(options.load_config(), hides_arguments=True).rstrip("\n"))
     return ExitCode.OK
@@ -210,7 +210,7 @@ def show(options: GlobalOptions) -> ExitCode:
 
 def schema(_options: GlobalOptions) -> ExitCode:
     """Print the JSON Schema of the configuration."""
-    from mirror.config import json_schema
+    from mirror.config import json_schema  # 32 ms
 
     write_out(json.dumps(json_schema(), indent=2, ensure_ascii=False))
     return ExitCode.OK

@@ -97,7 +97,7 @@ def install_units(
 
 
 def _files(root: Path, program: Path) -> list[_UnitFile]:
-    from mirror.config import render_for_systemd
+    from mirror.config import render_for_systemd  # 36 ms
 
     units = ("mirror.service", "mirror-once.service", "mirror-once.timer", "mirror-serve.service")
     names = (*units, "mirror-serve.socket")
@@ -128,7 +128,7 @@ def _files(root: Path, program: Path) -> list[_UnitFile]:
 
 
 def _shipped(name: str) -> str:
-    from importlib.resources import files
+    from importlib.resources import files  # 8 ms
 
     return (files("mirror") / "systemd" / name).read_text(encoding="utf-8")
 

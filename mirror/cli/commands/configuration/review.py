@@ -30,7 +30,7 @@ from mirror.cli.commands.configuration.want import (
     replace_configuration,
 )
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_json, write_out
+from mirror.cli.outcome import run_async, write_json, write_out
 from mirror.cli.text import folded, safe, stdout_width
 from mirror.errors import AccessDenied, ConfigError, MirrorError, Unavailable, UnsafeName
 from mirror.exit_codes import ExitCode, exit_code_for, first_of
@@ -66,16 +66,14 @@ def review(
 
     A wish is a name that clients asked for and the mirror does not have.
     """
-    import anyio
-
-    from mirror.jobs.wishes import load_wishes
+    from mirror.jobs.wishes import load_wishes  # 728 ms
 
     if (into is not None or drop) and not names:
         raise ConfigError(where="NAME", problem="name the wishes; nothing is chosen by itself")
     if into is not None and drop:
         raise ConfigError(where="--into, --drop", problem="expected one of them")
     config = options.load_config()
-    wishes = anyio.run(load_wishes, config)
+    wishes = run_async(load_wishes, config)
     chosen = _find(wishes, names or ())
     if not chosen and not json and options.is_interactive and _has_keyboard():
         return _ask(options, config, wishes)
@@ -110,7 +108,7 @@ def _find(wishes: Sequence[Wish], names: Sequence[str]) -> list[Wish]:
 
     Raises ``ConfigError`` for a name that is not among them.
     """
-    from mirror.core.names import normalize_project
+    from mirror.core.names import normalize_project  # 7 ms
 
     known = {wish.project: wish for wish in wishes}
     found: dict[str, Wish] = {}
@@ -127,11 +125,10 @@ def _find(wishes: Sequence[Wish], names: Sequence[str]) -> list[Wish]:
 
 
 def _look(config: Config, chosen: Sequence[Wish]) -> Pages:
-    import anyio
 
-    from mirror.jobs.wishes import look_at
+    from mirror.jobs.wishes import look_at  # 677 ms
 
-    return anyio.run(look_at, config, chosen, dict(os.environ)) if chosen else {}
+    return run_async(look_at, config, chosen, dict(os.environ)) if chosen else {}
 
 
 def _want(
@@ -146,7 +143,7 @@ def _want(
 
     Raises ``ConfigError`` for a wish that no root lists, and for a young one unless it is accepted.
     """
-    from mirror.jobs.wishes import PageFacts
+    from mirror.jobs.wishes import PageFacts  # 759 ms
 
     now, wanted = time.time(), []
     for wish in chosen:
@@ -165,8 +162,8 @@ def _want(
 def _approve(
     options: GlobalOptions, config: Config, want: str, names: Sequence[ProjectName]
 ) -> Sequence[str]:
-    import anyio
 
+    # 775 ms
     from mirror.jobs.wishes import forget_wishes
     from mirror.selection.editing import add_requirements
 
@@ -174,16 +171,15 @@ def _approve(
     listed = listed_indexes(config)
     edited = add_requirements(read_configuration(path), want, names, listed=listed)
     replace_configuration(options, path, edited)
-    anyio.run(forget_wishes, config, names)
+    run_async(forget_wishes, config, names)
     return edited.changes
 
 
 def _drop(config: Config, chosen: Sequence[Wish], *, as_json: bool) -> ExitCode:
-    import anyio
 
-    from mirror.jobs.wishes import forget_wishes
+    from mirror.jobs.wishes import forget_wishes  # 728 ms
 
-    gone = anyio.run(forget_wishes, config, [wish.project for wish in chosen])
+    gone = run_async(forget_wishes, config, [wish.project for wish in chosen])
     changes = [f"{name}: removed from the wishes" for name in gone]
     _show(chosen, {}, changes, is_chosen=True, as_json=as_json)
     return ExitCode.OK
@@ -197,6 +193,7 @@ def _show(
     is_chosen: bool,
     as_json: bool,
 ) -> None:
+    # 772 ms
     from mirror.cli.words.wishes import describe_chosen, describe_wishes
     from mirror.jobs.wishes import wish_object
 
@@ -219,6 +216,7 @@ def _show(
 
 def _ask(options: GlobalOptions, config: Config, wishes: Sequence[Wish]) -> ExitCode:
     """Go through the wishes that a root lists, one by one; nothing happens without a yes."""
+    # 732 ms
     from mirror.cli.words.wishes import describe_chosen, describe_wishes
     from mirror.jobs.wishes import PageFacts, WishState
 
@@ -243,9 +241,7 @@ def _ask(options: GlobalOptions, config: Config, wishes: Sequence[Wish]) -> Exit
 
 def _decide(options: GlobalOptions, config: Config, wish: Wish) -> None:
     """Ask whether a wish becomes wanted, and by which want; else whether it stays in the list."""
-    import anyio
-
-    from mirror.jobs.wishes import forget_wishes
+    from mirror.jobs.wishes import forget_wishes  # 808 ms
 
     known = [want.name for want in config.wants]
     names = f" ({', '.join(known)}, or a new one)" if known else ""
@@ -255,4 +251,4 @@ def _decide(options: GlobalOptions, config: Config, wish: Wish) -> None:
         changes = _approve(options, config, want, [wish.project])
         write_out("\n".join(safe(change) for change in changes))
     elif typer.confirm(f"Remove {wish.project} from the wishes?", err=True):
-        anyio.run(forget_wishes, config, [wish.project])
+        run_async(forget_wishes, config, [wish.project])
