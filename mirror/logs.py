@@ -317,7 +317,7 @@ def _to_json(event: Event) -> str:
     """Return JSON in ASCII, which every stream takes; a cycle writes a line for each file, so the
     fast encoder first.
     """
-    import msgspec  # not needed for --version and --help
+    import msgspec  # 24 ms: not needed for --version and --help
 
     text = msgspec.json.encode(event).decode()
     return text if text.isascii() else json.dumps(event)

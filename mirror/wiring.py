@@ -196,6 +196,7 @@ async def with_known_indexes(config: Config) -> Config:
     """Return ``config`` with the indexes that the state remembers, their credentials looked up as
     by default.
     """
+    # 99 ms
     from mirror.selection.proof.checking import with_remembered_wants  # as for ``CycleNeeds``
 
     async with open_store_for_reading(config.mirror.state) as store:
@@ -251,7 +252,7 @@ def _platform_tags(config: Config) -> frozenset[str]:
     """Return the tags of all targets where a rule asks for them."""
     if config.rules.platforms != "targets":
         return frozenset()
-    from mirror.selection.targets import tag_names  # as for ``CycleNeeds``
+    from mirror.selection.targets import tag_names  # 7 ms: as for ``CycleNeeds``
 
     return tag_names(config.targets)
 
@@ -479,7 +480,7 @@ async def probe_indexes(
 
     Raises ``ConfigError``.
     """
-    from mirror.upstream.probe import probe  # for one command only
+    from mirror.upstream.probe import probe  # 29 ms: for one command only
 
     _check_names(config, names)
     found = []

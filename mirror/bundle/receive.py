@@ -1049,7 +1049,7 @@ class Root:
         """
         if reports_failed_syncs():
             with contextlib.suppress(ImportError, AttributeError):
-                import ctypes
+                import ctypes  # 3 ms
 
                 descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
                 try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.config import Config, IndexConfig
-from mirror.core.schedule import DiskSample, days_until_full, growth_per_day
+from mirror.core.schedule import DiskSample, days_until_full, growth_per_day, is_stale
 from mirror.exit_codes import SIGNALS, ExitCode, exit_code_of_index, first_of
 from mirror.state.listing.sources import SourceRow
 from mirror.state.notes import Activity, DamageNote, Notes
@@ -110,8 +110,6 @@ class Status:
 
     def stale(self, index: IndexOverview) -> bool | None:
         """Judge one index; None where its interval is not known."""
-        from mirror.core.schedule import is_stale
-
         configured = self.configured(index.source.name)
         if self.config is None or configured is None:
             return None

@@ -266,7 +266,7 @@ def exchange(new: str, path: str) -> str:
 @functools.cache
 def _renameat2() -> Callable[..., int] | None:
     """Return renameat2(2), which returns 0 or an errno; None for a C library without it."""
-    import ctypes
+    import ctypes  # 4 ms
 
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if function is None:  # pragma: no cover - musl before 1.2.6
@@ -399,7 +399,7 @@ def reports_failed_syncs() -> bool:
 
 def sync_file_system(path: str | Path) -> None:
     """Make all that was written to the file system of ``path`` durable. Raises ``TreeError``."""
-    import ctypes
+    import ctypes  # 4 ms
 
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     with tree_errors(path):

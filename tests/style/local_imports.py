@@ -17,7 +17,7 @@ def find_unmeasured(paths: list[Path], root: Path) -> Iterator[tuple[str, str]]:
     for path in paths:
         source = path.read_text()
         lines = source.splitlines()
-        for block in _blocks(ast.parse(source)):
+        for block in import_blocks(ast.parse(source)):
             first, last = block[0].lineno, block[-1].end_lineno or block[-1].lineno
             if not any(_COST.search(line) for line in (*_comment_above(lines, first), *lines[first - 1 : last])):
                 yield f"{path.relative_to(root)}:{first}", lines[first - 1].strip()
@@ -31,7 +31,7 @@ def _comment_above(lines: list[str], first: int) -> list[str]:
     return [" ".join(line.lstrip() for line in reversed(found))]
 
 
-def _blocks(tree: ast.Module) -> Iterator[list[ast.stmt]]:
+def import_blocks(tree: ast.Module) -> Iterator[list[ast.stmt]]:
     """Yield the imports within functions, those that follow each other as one block."""
     local = {
         id(node): node

@@ -420,6 +420,7 @@ def check_engine(address: StoreAddress, env: Mapping[str, str]) -> None:
 def _load_library() -> Any:
     """Return obstore. Imported late: it is an extra, and most mirrors lie on a disk."""
     try:
+        # 11 ms
         import obstore
         import obstore.exceptions
         import obstore.store

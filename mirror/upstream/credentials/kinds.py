@@ -181,6 +181,7 @@ class Keyring(msgspec.Struct, frozen=True, kw_only=True):
 
     def _ask(self) -> Credential:
         try:
+            # 123 ms
             import keyring
             import keyring.errors
         except ImportError:

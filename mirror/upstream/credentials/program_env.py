@@ -73,6 +73,7 @@ def _own_proxy(index: IndexConfig, env: Mapping[str, str]) -> set[str]:
         # The lower-case form wins, also where it is empty.
         name = next((name for name in names if name in env), None)
         if name is not None and env[name]:
+            # 355 ms
             from mirror.upstream.connections.proxies import is_exempt  # heavy, and rarely needed
 
             exempt = env.get("no_proxy", env.get("NO_PROXY", ""))
