@@ -2,7 +2,8 @@
 
 obstore's own time-outs are no guarantee: after a fork they never fire. Each call runs in a thread
 of its own, and the caller stops waiting at the deadline. The thread of a call that never returns is
-abandoned: it is a daemon, so that it does not keep the process from its end.
+abandoned: it is a daemon, so that it does not keep the process from its end. Idle threads end when
+their ``Calls`` is dropped: a daemon opens a client for each cycle.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, cast
@@ -34,9 +36,9 @@ class Calls:
 
     def __init__(self) -> None:
         self._idle: deque[_CallThread[Any]] = deque()
-        self._lock = threading.Lock()
-        self._abandoned = 0
+        self._abandoned = _Abandoned()
         self._pid = os.getpid()
+        weakref.finalize(self, _end_idle, self._idle).atexit = False
 
     def run(
         self,
@@ -52,7 +54,7 @@ class Calls:
         """
         if os.getpid() != self._pid:
             raise ForkedUse("a process that was forked must open its own client")
-        if self._abandoned >= _MOST_ABANDONED:
+        if self._abandoned.count >= _MOST_ABANDONED:
             raise CallHangs
         thread = self._take()
         started_at = time.monotonic()
@@ -63,31 +65,38 @@ class Calls:
             left_s = since + deadline_s - time.monotonic()
             if left_s <= 0:
                 if thread.abandon():
-                    with self._lock:
-                        self._abandoned += 1
                     raise CallHangs
                 break  # it returned meanwhile
-        result: T = thread.result()
-        self._idle.append(thread)
-        return result
+        try:
+            return cast("T", thread.result())
+        finally:  # of a call that failed too: each missing object is an error of the library
+            self._idle.append(thread)
 
     def _take(self) -> _CallThread[Any]:
         try:
             return self._idle.pop()  # the last one used: its caches are warm
         except IndexError:
-            return _CallThread(self._note_late)
+            return _CallThread(self._abandoned)
 
-    def _note_late(self) -> None:
+
+class _Abandoned:
+    """Number of calls that hang. Threads hold it in place of ``Calls``, which may be dropped."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def add(self, number: int) -> None:
         with self._lock:
-            self._abandoned -= 1
+            self.count += number
 
 
 class _CallThread(Generic[T]):
     """A thread that makes one call after the other."""
 
-    def __init__(self, note_late: Callable[[], None]) -> None:
-        """``note_late``: called when an abandoned call has returned after all."""
-        self._note_late = note_late
+    def __init__(self, abandoned: _Abandoned) -> None:
+        """``abandoned``: counts the calls that nobody waits for."""
+        self._abandoned = abandoned
         self._begun = threading.Lock()
         self._begun.acquire()
         self._ended = threading.Lock()
@@ -115,7 +124,12 @@ class _CallThread(Generic[T]):
             if self._has_returned:
                 return False
             self._is_abandoned = True
+            self._abandoned.add(1)
             return True
+
+    def end(self) -> None:
+        """End an idle thread."""
+        self._begun.release()
 
     def result(self) -> T:
         value, error = self._value, self._error
@@ -131,7 +145,8 @@ class _CallThread(Generic[T]):
         while True:
             self._begun.acquire()
             call, self._call = self._call, None
-            assert call is not None
+            if call is None:
+                return
             try:
                 self._value = call()
             except BaseException as exc:  # noqa: BLE001 - raised again where the caller waits
@@ -142,4 +157,9 @@ class _CallThread(Generic[T]):
                 if self._is_abandoned:
                     break
                 self._ended.release()
-        self._note_late()
+        self._abandoned.add(-1)
+
+
+def _end_idle(threads: deque[_CallThread[Any]]) -> None:
+    while threads:
+        threads.pop().end()
