@@ -38,7 +38,7 @@ from mirror.bundle.receive import (
     volume_name,
 )
 from mirror.bundle.sources import BundleSources
-from mirror.bundle.volumes import Told, lay_out, write_volumes
+from mirror.bundle.volumes import CountBytes, lay_out, write_volumes
 from mirror.core.pages.render_pages import RENDERER
 from mirror.errors import BundleError, ConfigError, TreeError
 from mirror.logs import get_logger
@@ -284,7 +284,7 @@ def write_bundle(
     sources: BundleSources,
     directory: Path,
     key: Signing,
-    progress: AbstractContextManager[Told],
+    progress: AbstractContextManager[CountBytes],
 ) -> str:
     """Write the planned bundle, or its missing parts; return the sha256 of its ``bundle.json``.
 
@@ -297,8 +297,8 @@ def write_bundle(
     with open_medium(directory, make=True) as medium:
         _prepare(plan, medium)
         _check_space(plan, medium)
-        with progress as told:
-            write_volumes(plan, sources.path, medium, told)
+        with progress as count_bytes:
+            write_volumes(plan, sources.path, medium, count_bytes)
         proof = _write_proof(plan, medium)
         attached = _write_attached(plan, medium, head, key, proof)
         written = _write_manifest(plan, medium, head, attached, key, proof)

@@ -30,7 +30,7 @@ from mirror.bundle.readme.leaving import parse_leaving
 from mirror.bundle.readme.proof import read_results
 from mirror.errors import BundleError, ConfigError
 
-Told = Callable[[int], None]
+CountBytes = Callable[[int], None]
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,13 +256,15 @@ def _signers(
     return [], False
 
 
-def verify(look: Inspection, media: Sequence[Path], told: Told) -> Inspection:
+def verify(look: Inspection, media: Sequence[Path], count_bytes: CountBytes) -> Inspection:
     """Hash every file of a bundle, and each item in it, and add the faults."""
     problems = list(look.problems)
     for medium in media:
         for attached in look.manifest.attached:
             if (medium / attached.name).exists():
-                _check(medium / attached.name, attached, problems, told, lambda _stream: None)
+                _check(
+                    medium / attached.name, attached, problems, count_bytes, lambda _stream: None
+                )
     problems += _check_contents(look.manifest)
     for number, volume in enumerate(look.manifest.volumes, 1):
         place = next((medium for medium in media if (medium / volume.name).exists()), None)
@@ -281,7 +283,7 @@ def verify(look: Inspection, media: Sequence[Path], told: Told) -> Inspection:
                             f"{receive.shown(name)} has other bytes than listed"
                         )
 
-            _check(place / volume.name, volume, problems, told, read)
+            _check(place / volume.name, volume, problems, count_bytes, read)
     return msgspec.structs.replace(look, problems=problems)
 
 
@@ -302,11 +304,11 @@ def _check(
     path: Path,
     listed: receive.Shipped,
     problems: list[str],
-    told: Told,
+    count_bytes: CountBytes,
     read: Callable[[receive.VolumeStream], None],
 ) -> None:
     try:
-        with receive.VolumeStream(str(path), listed.size, told) as stream:
+        with receive.VolumeStream(str(path), listed.size, count_bytes) as stream:
             read(stream)
             if stream.hexdigest() != listed.sha256:
                 raise receive.MediumError(

@@ -1441,7 +1441,7 @@ def judge_time(manifest: Manifest, talk: "Talk", *, allow_expired: bool) -> None
     """Raise ``Rejected`` for a bundle whose time is over; warn where the clock can't be right."""
     clock, made = time.time(), seconds_of(manifest.created_at)
     if made is not None and clock < made:
-        talk.say(
+        talk.print_line(
             f"warning: {manifest.label} was made at {manifest.created_at},"
             f" and this host's clock says {now()}: set the clock"
         )
@@ -2096,7 +2096,7 @@ class Talk:
         self._total = self._done = 0
         self._next_s = 0.0
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a step; that nobody reads it stops nothing."""
         with contextlib.suppress(OSError):
             print(line, file=sys.stderr, flush=True)
@@ -2111,7 +2111,7 @@ class Talk:
         if self._is_terminal and time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + 2
             share = 100 * self._done // max(self._total, 1)
-            self.say(f"  {share:3d} %  {self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB")
+            self.print_line(f"  {share:3d} %  {self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB")
 
 
 class Planned(NamedTuple):
@@ -2196,7 +2196,7 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
                 continue
             root.sync(work.path)
             work.mark(_done(number))
-            talk.say(f"{volume.name}: verified")
+            talk.print_line(f"{volume.name}: verified")
             break
     lacking = [
         f"not there yet: {name}: run this again with the medium that has it" for name in missing
@@ -2938,7 +2938,9 @@ def sweep(root: Root, record: Record, listing: Optional[Listing], talk: Talk) ->
         for entry in record.applied if listing is None else record.applied[:-1]:
             _add_listed(f"{root.state(entry.name)}/simple", found)
     except (OSError, FormatError) as exc:
-        talk.say(f"a kept page can't be read, so no old file was deleted: {exc}; run --check")
+        talk.print_line(
+            f"a kept page can't be read, so no old file was deleted: {exc}; run --check"
+        )
         return record
     _sweep_files(root.files, "files", found)
     done = record._replace(sweep=False)
@@ -3123,7 +3125,7 @@ def check(root: Root, record: Record, talk: Talk) -> list[Damage]:
     whole: dict[int, str] = {}
     for entry in reversed(record.applied):
         prefix = "" if entry is record.last else f"snapshots/{entry.name}/"
-        talk.say(f"checking {entry.name}")
+        talk.print_line(f"checking {entry.name}")
         bad = dict(_check_pages_of(root, entry, whole))
         damage += [Damage(prefix + path, problem) for path, problem in bad.items()]
         if not _leads_to(f"{root.state(entry.name)}/files", "../../files"):
@@ -3312,14 +3314,14 @@ def receive(root: Root, arguments: argparse.Namespace, talk: Talk) -> dict[str, 
     reports: list[dict[str, Any]] = []
     misfits: list[Misfit] = []
     for media in bundles:
-        talk.say(f"{shown(media[0].path)}:")
+        talk.print_line(f"{shown(media[0].path)}:")
         try:
             reports.append(_receive_one(root, media, arguments, talk))
         except Misfit as exc:
             # Older than the applied one, or in the place of it came a later one: that is known at
             # the end.
             misfits.append(exc)
-            talk.say(f"passed over: {exc}")
+            talk.print_line(f"passed over: {exc}")
     record = load_record(root)
     last = record.last.sequence if record and record.applied else 0
     left = [exc for exc in misfits if exc.sequence is not None and exc.sequence > last]
@@ -3351,7 +3353,7 @@ def _receive_one(
             raise Rejected(f"{shown(media[0].path)}/{BUNDLE_JSON}: {exc}") from exc
         del data
         signer = choose_signer(signers, manifest.site) if signers else ""
-        talk.say(
+        talk.print_line(
             f"signed by {shown(signer)}"
             if signer
             else "NOT SIGNED: nobody knows who made this bundle"
@@ -3363,7 +3365,7 @@ def _receive_one(
         if is_new:
             judge_time(manifest, talk, allow_expired=arguments.allow_expired)
         check_attached(media, manifest)
-        proof = read_proof(media, manifest, talk.say)
+        proof = read_proof(media, manifest, talk.print_line)
         server = None
         if trust is not None:
             label = shown(arguments.trust or "")
@@ -3406,7 +3408,7 @@ def _apply(
     entry = Applied(
         name, manifest.sequence, digest, manifest.state.digest, manifest.created_at, now()
     )
-    talk.say("making the new state")
+    talk.print_line("making the new state")
     listing = apply_update(root, work, record, entry, manifest)
     remove_tree(root.proof(name))
     if proof is not None:

@@ -665,7 +665,7 @@ class WishList:
                     self._is_closed = not self._add(name)
             except (OSError, ValueError) as exc:
                 self._is_closed = True
-                _say(
+                _print_line(
                     f"wishes are not recorded: {self.path}: {getattr(exc, 'strerror', None) or exc}"
                 )
             self._seen = (self._status(), root)
@@ -1096,13 +1096,13 @@ def _serve(tree: FarTree, listening: socket.socket, wishes: Optional[WishList]) 
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {tree.public} at http://{shown}:{port}/", flush=True)
-    _say("for about ten people: put nginx or another web server in front of many")
+    _print_line("for about ten people: put nginx or another web server in front of many")
     if wishes is not None:
         leaves = "read the list before it is carried out of this network"
-        _say(f"names that are not here are kept in {wishes.path}, without clients; {leaves}")
+        _print_line(f"names that are not here are kept in {wishes.path}, without clients; {leaves}")
     if not _is_loopback(host):
         what = f"whoever reaches {shown}:{port} reads everything, and can be sent something else"
-        _say(f"no TLS and no passwords: {what}")
+        _print_line(f"no TLS and no passwords: {what}")
     server.run()
     return ended[0] if ended else 0
 
@@ -1141,12 +1141,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _say(sentence: str) -> None:
+def _print_line(sentence: str) -> None:
     print(f"serve: {sentence}", file=sys.stderr, flush=True)
 
 
 def _fail(code: int, sentence: str) -> int:
-    _say(sentence)
+    _print_line(sentence)
     return code
 
 

@@ -31,7 +31,7 @@ _END = 2 * BLOCK
 _LEAST_PART = 16 * 1024
 _CHUNK = 1 << 20
 
-Told = Callable[[int], None]
+CountBytes = Callable[[int], None]
 
 
 def lay_out(plan: Plan, volume_size: int) -> None:
@@ -114,7 +114,7 @@ def _padded(size: int) -> int:
 
 
 def write_volumes(
-    plan: Plan, sources: Callable[[str], Path], medium: OpenMedium, told: Told
+    plan: Plan, sources: Callable[[str], Path], medium: OpenMedium, count_bytes: CountBytes
 ) -> None:
     """Write the volumes that are not complete, each durable before it counts.
 
@@ -124,18 +124,22 @@ def write_volumes(
         name = volume_name(volume.number)
         if volume.sha256 is not None:
             if medium.holds(Written(name=name, size=volume.size, sha256=volume.sha256)):
-                told(volume.size)
+                count_bytes(volume.size)
                 continue
             plan.record_volume(volume.number, None)
-        written = _write_volume(plan, volume, sources, medium, told)
+        written = _write_volume(plan, volume, sources, medium, count_bytes)
         medium.compare(written)
         plan.record_volume(volume.number, written.sha256)
 
 
 def _write_volume(
-    plan: Plan, volume: Volume, sources: Callable[[str], Path], medium: OpenMedium, told: Told
+    plan: Plan,
+    volume: Volume,
+    sources: Callable[[str], Path],
+    medium: OpenMedium,
+    count_bytes: CountBytes,
 ) -> Written:
-    with medium.create(volume_name(volume.number), told) as out:
+    with medium.create(volume_name(volume.number), count_bytes) as out:
         for member in plan.iter_members(volume.number):
             out.write(render_header(member.name, member.size))
             _copy(member, sources(member.source), out)

@@ -49,7 +49,7 @@ class Estimate:
     def __init__(self) -> None:
         self._seen: deque[tuple[float, float, int]] = deque()
 
-    def note(self, now_s: float, fraction: float, file_bytes: int) -> None:
+    def add(self, now_s: float, fraction: float, file_bytes: int) -> None:
         """Add a sample."""
         self._seen.append((now_s, fraction, file_bytes))
         while len(self._seen) > 2 and self._seen[0][0] < now_s - _WINDOW_S:
@@ -95,7 +95,7 @@ def describe(
     counters, came = run.counters, run.access.session.file_bytes
     begun = phase not in {Phase.REPAIR, Phase.ROOTS, Phase.WANTS}
     fraction = 1.0 if begun and not counters.projects_due else fraction_done(counters, came)
-    estimate.note(now_s, fraction, came)
+    estimate.add(now_s, fraction, came)
     rate, left_s = estimate.bytes_per_s(), estimate.left_s()
     is_busy = phase is Phase.PROJECTS and run.reach.ended is None and fraction < 1
     return View(

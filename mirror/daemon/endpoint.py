@@ -119,17 +119,17 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(HTTPStatus.OK, self.source.metrics(), CONTENT_TYPE)
             case "/live":
                 is_live = self.source.is_live()
-                self._say(is_live, "alive" if is_live else "stuck: see the log")
+                self._answer_check(is_live, "alive" if is_live else "stuck: see the log")
             case "/ready":
                 problems = self.source.problems()
-                self._say(not problems, "\n".join(problems) or "ready")
+                self._answer_check(not problems, "\n".join(problems) or "ready")
             case _:
                 self._answer(HTTPStatus.NOT_FOUND, b"/metrics /live /ready\n")
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
-    def _say(self, is_well: bool, text: str) -> None:  # noqa: FBT001 - two words for one answer
+    def _answer_check(self, is_well: bool, text: str) -> None:  # noqa: FBT001 - two words for one answer
         self._answer(
             HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, f"{text}\n".encode()
         )

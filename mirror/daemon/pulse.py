@@ -41,7 +41,7 @@ class Pulse:
         self._describe: Callable[[], str] = lambda: "starting"
         self._marker: Callable[[], object] | None = None
         self._seen: object = None
-        self._said = ""
+        self._sent_status = ""
         self._is_unheard = False
 
     @property
@@ -52,14 +52,14 @@ class Pulse:
     def wait(self, text: str) -> None:
         """From now on there is nothing to do but wait."""
         self._describe, self._marker = lambda: text, None
-        self._tell()
+        self._send_status()
 
     @contextmanager
     def work(self, describe: Callable[[], str], marker: Callable[[], object]) -> Iterator[None]:
         """Work; ``marker`` gives another value whenever it has moved on."""
         before = self._describe
         self._describe, self._marker, self._seen = describe, marker, object()
-        self._tell()
+        self._send_status()
         try:
             yield
         finally:
@@ -80,16 +80,16 @@ class Pulse:
         self._seen = value
         if is_well:
             self._moved_s = self._beat_s
-            self.say(self._manager.alive)
-        self._tell()
+            self.send(self._manager.alive)
+        self._send_status()
 
-    def _tell(self) -> None:
+    def _send_status(self) -> None:
         doing = self.doing
-        if doing != self._said:
-            self._said = doing
-            self.say(lambda: self._manager.status(doing))
+        if doing != self._sent_status:
+            self._sent_status = doing
+            self.send(lambda: self._manager.status(doing))
 
-    def say(self, message: Callable[[], None]) -> None:
+    def send(self, message: Callable[[], None]) -> None:
         """Send a message to the service manager; a failure is logged once and stops nothing."""
         try:
             message()

@@ -53,7 +53,7 @@ from mirror.errors import (
 from mirror.exit_codes import ExitCode
 from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user, make_state, opened_holdings
-from mirror.jobs.after_cycle import note_cycle, warn_of_end, write_metrics
+from mirror.jobs.after_cycle import record_cycle_notes, warn_of_end, write_metrics
 from mirror.jobs.notify_command import notify_cycle, run_notify_command
 from mirror.logs import get_logger
 from mirror.metrics import Facts, Metrics
@@ -155,7 +155,7 @@ class Daemon:
         try:
             await self._serve(tasks)
         finally:
-            self._pulse.say(self._manager.stopping)
+            self._pulse.send(self._manager.stopping)
             with anyio.CancelScope(shield=True):
                 await self._close_endpoint()
             _log.info("daemon.stopped")
@@ -171,7 +171,7 @@ class Daemon:
             root=str(self._layout.root),
             indexes=[i.name for i in self._config.indexes],
         )
-        self._pulse.say(lambda: self._manager.ready("starting the first cycle"))
+        self._pulse.send(lambda: self._manager.ready("starting the first cycle"))
         tasks.start_soon(self._reload_when_told)
         while True:
             names = await self._next_indexes()
@@ -322,7 +322,7 @@ class Daemon:
 
     async def _reload(self) -> None:
         """Read the configuration again; a broken one is refused, and the old one stays."""
-        self._pulse.say(self._manager.reloading)
+        self._pulse.send(self._manager.reloading)
         try:
             await self._adopt(await anyio.to_thread.run_sync(self._load, abandon_on_cancel=True))
             self._metrics.is_configuration_current = True
@@ -331,7 +331,7 @@ class Daemon:
             _log.error(
                 "config.refused", problem=str(exc), advice="the old configuration stays in force"
             )
-        self._pulse.say(lambda: self._manager.ready(self._pulse.doing))
+        self._pulse.send(lambda: self._manager.ready(self._pulse.doing))
 
     async def _adopt(self, config: Config) -> None:
         old = self._config
@@ -451,7 +451,7 @@ class Daemon:
                     await record_outcome(cycle.holdings, cycle.report, code)
             try:
                 async with self._watched(cycle):
-                    await note_cycle(cycle, self._config, self._env)
+                    await record_cycle_notes(cycle, self._config, self._env)
                 self._metrics.facts = await self._load_facts(cycle.store)
             except StateError as exc:
                 _log.error("notes.unwritten", problem=str(exc))
@@ -465,11 +465,11 @@ class Daemon:
             ungrouped(),
         ):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._note_progress, cycle)
+                tasks.start_soon(self._record_progress, cycle)
                 yield
                 tasks.cancel_scope.cancel()
 
-    async def _note_progress(self, cycle: Cycle) -> None:
+    async def _record_progress(self, cycle: Cycle) -> None:
         since, noted = cycle.report.started_at, 0
         while True:
             with suppress(StateError):  # the cycle itself will report it

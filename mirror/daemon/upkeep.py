@@ -22,7 +22,7 @@ from mirror.holdings.opening import opened_holdings
 from mirror.logs import get_logger
 from mirror.state.notes import UpkeepNote, record_note
 from mirror.state.store import Store
-from mirror.upkeep.damage import note_damage
+from mirror.upkeep.damage import record_damage
 from mirror.upkeep.findings import Finding, Scope, Verification
 from mirror.upkeep.prune import Pruning, Retention, prune
 from mirror.upkeep.summaries import fill_summaries
@@ -122,7 +122,7 @@ class Upkeep:
             with anyio.CancelScope(shield=True):
                 progress.checked += found.blobs_checked
                 progress.checked_bytes += found.bytes_checked
-                await self._note_damage(holdings.store, found.findings)
+                await self._record_damage(holdings.store, found.findings)
         if (
             not progress.is_pruned
             or progress.wanted is None
@@ -130,7 +130,7 @@ class Upkeep:
         ):
             _log.info("upkeep.yielded", checked=progress.checked, wanted=progress.wanted)
             return False
-        await self._note_end(holdings.store, progress)
+        await self._record_end(holdings.store, progress)
         return True
 
     async def _prune(self, config: Config, holdings: Holdings, progress: _Progress) -> None:
@@ -158,13 +158,13 @@ class Upkeep:
         if progress.wanted is None:
             progress.wanted = found.blobs_total
 
-    async def _note_damage(self, store: Store, findings: list[Finding]) -> None:
+    async def _record_damage(self, store: Store, findings: list[Finding]) -> None:
         if not findings:
             return
         self.found += findings
-        await note_damage(store, findings, now=self._clock())
+        await record_damage(store, findings, now=self._clock())
 
-    async def _note_end(self, store: Store, progress: _Progress) -> None:
+    async def _record_end(self, store: Store, progress: _Progress) -> None:
         gone = progress.pruning
         note = UpkeepNote(
             at=self._clock(),

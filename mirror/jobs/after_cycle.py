@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 
-async def note_cycle(cycle: Cycle, config: Config, env: Mapping[str, str]) -> None:
+async def record_cycle_notes(cycle: Cycle, config: Config, env: Mapping[str, str]) -> None:
     """Record values that a cycle knows beyond its report: the credentials' ends, the disk's free
     space.
     """
@@ -39,9 +39,9 @@ async def note_cycle(cycle: Cycle, config: Config, env: Mapping[str, str]) -> No
         sample = DiskSample(at=cycle.clock(), used=space[0] - space[1], free=space[1])
         await record_note(cycle.store, "disk", with_sample(notes.disk, sample))
     if config.wants or notes.wants:
-        from mirror.jobs.prove import note_proofs  # resolving takes 0.05 s to import
+        from mirror.jobs.prove import prove_after_cycle  # resolving takes 0.05 s to import
 
-        await note_proofs(cycle, config, env)
+        await prove_after_cycle(cycle, config, env)
 
 
 async def write_metrics(config: Config, metrics: Metrics) -> None:
@@ -65,7 +65,7 @@ async def after_once(
     """
     try:
         before = (await load_notes(cycle.store)).credentials
-        await note_cycle(cycle, config, env)
+        await record_cycle_notes(cycle, config, env)
         for run in cycle.runs:
             note, told = _credential_note(run, now=cycle.clock()), before.get(run.name)
             if told is None or (note.expires_at, note.days) != (told.expires_at, told.days):

@@ -42,7 +42,7 @@ from mirror.bundle.planning import blob_place
 from mirror.bundle.readme.proof import WantProof
 from mirror.bundle.repair import Receipt, find_withdrawn, find_withheld
 from mirror.bundle.sources import BundleSources
-from mirror.bundle.volumes import Told
+from mirror.bundle.volumes import CountBytes
 from mirror.config import Config
 from mirror.errors import ConfigError, MirrorError, StateError, TreeError, shown_text
 from mirror.holdings.holdings import Holdings
@@ -95,11 +95,11 @@ def _go_on(_head: Head, _plan: Plan) -> bool:
     return True
 
 
-def _say_nothing(_name: str) -> None:
+def _print_nothing(_name: str) -> None:
     pass
 
 
-def _show_nothing(_size: int, _title: str) -> AbstractContextManager[Told]:
+def _show_nothing(_size: int, _title: str) -> AbstractContextManager[CountBytes]:
     return nullcontext(lambda _count: None)
 
 
@@ -108,9 +108,9 @@ class Dialog(msgspec.Struct, frozen=True, kw_only=True):
 
     confirm_first: Callable[[Head, Plan], bool] = _go_on
     """Whether the first bundle for a site is meant: a typo in its name would send everything."""
-    announce_touch: Callable[[str], None] = _say_nothing
+    announce_touch: Callable[[str], None] = _print_nothing
     """A key waits to be touched; the argument is the file that it signs."""
-    progress: Callable[[int, str], AbstractContextManager[Told]] = _show_nothing
+    progress: Callable[[int, str], AbstractContextManager[CountBytes]] = _show_nothing
     """Shows how many of these bytes are written."""
 
 

@@ -8,7 +8,7 @@ import time
 
 from mirror.config import Config
 from mirror.holdings.opening import opened_holdings_for_reading
-from mirror.upkeep.damage import note_verification
+from mirror.upkeep.damage import record_verification
 from mirror.upkeep.findings import Scope, Verification
 from mirror.upkeep.verify import verify
 from mirror.workers.fork_server import ForkServer
@@ -20,4 +20,4 @@ async def check(
     """Check the tree without a lock."""
     async with opened_holdings_for_reading(config.mirror, config.limits, may_note=True) as holdings:
         await verify(holdings, scope, into=found, fork_server=fork_server)
-        await note_verification(holdings.store, found, now=time.time(), is_whole=scope.is_all)
+        await record_verification(holdings.store, found, now=time.time(), is_whole=scope.is_all)

@@ -172,7 +172,7 @@ async def require_proof(
         )
 
 
-async def note_proofs(cycle: Cycle, config: Config, env: Mapping[str, str]) -> None:
+async def prove_after_cycle(cycle: Cycle, config: Config, env: Mapping[str, str]) -> None:
     """Prove the wants after a cycle that changed something, for the report and for ``status``.
 
     A failure is one line in the log.

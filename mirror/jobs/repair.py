@@ -15,7 +15,7 @@ from mirror.state.entries.held import load_listed_filenames
 from mirror.state.missing.ledger import load_project_failures
 from mirror.state.store import Store
 from mirror.sync.work import Options
-from mirror.upkeep.damage import note_verification
+from mirror.upkeep.damage import record_verification
 from mirror.upkeep.findings import Scope, Verification, is_of_snapshot
 from mirror.upkeep.rebuild import rebuild
 from mirror.upkeep.repair import repair
@@ -57,7 +57,7 @@ async def check_and_repair(
             await rebuild(holdings, into=found)
             return None
         await check_again(holdings, scope, into=found)
-        await note_verification(holdings.store, found, now=time.time(), is_whole=scope.is_all)
+        await record_verification(holdings.store, found, now=time.time(), is_whole=scope.is_all)
         await repair(holdings, found)  # where all is whole, it writes the pages that are due
     if found.lost:
         found.doing = "fetching lost files"

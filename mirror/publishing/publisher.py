@@ -120,7 +120,7 @@ class Publisher:
         if stay:
             async with fenced(self._store, self._holdings.pages, [p.view.name for p in stay]):
                 failed = await anyio.to_thread.run_sync(self._write, stay)
-            self._note_unwritten([p.view.name for p in stay], failed)
+            self._record_unwritten([p.view.name for p in stay], failed)
             stay = [p for p in stay if p.view.name not in failed]
             await self._mended.written([p.view.name for p in stay])
         self._joining |= {p.view.name: p.view.serial for p in stay if not p.is_published}
@@ -161,7 +161,7 @@ class Publisher:
             failed = await anyio.to_thread.run_sync(
                 self._write_root, projects, revision, sorted(leaving)
             )
-        self._note_unwritten(leaving, failed)
+        self._record_unwritten(leaving, failed)
         leaving -= failed.keys()
         await record_unremoved(store, failed.keys())
         await self._mended.written(leaving, root=True)
@@ -175,7 +175,7 @@ class Publisher:
     def _waits(self) -> bool:
         return bool(self._joining or self._leaving or self._waiting)
 
-    def _note_unwritten(
+    def _record_unwritten(
         self, tried: Collection[ProjectName], failed: Mapping[ProjectName, TreeError]
     ) -> None:
         for name in tried:

@@ -54,8 +54,8 @@ from mirror.sync.removals.removal import (
     plan_orphaned,
     plan_withdrawn,
     remove_orphaned,
+    report_owner_changed,
     settle_unclaimed,
-    tell_owner_changed,
 )
 from mirror.sync.removals.sweep import renew_unsure, sweep_after, sweep_before
 from mirror.sync.report import Report
@@ -207,7 +207,7 @@ async def _hand_over(
             rows = [row async for chunk in load_due(cycle.store, narrowed) for row in chunk]
             if rows:
                 for row in rows:
-                    tell_owner_changed(cycle.report, row.name, before=before.name, after=run.name)
+                    report_owner_changed(cycle.report, row.name, before=before.name, after=run.name)
                 await work_through(cycle, publisher, [(run, narrowed)])
 
 

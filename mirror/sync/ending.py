@@ -18,7 +18,7 @@ from mirror.state.cycles import (
 )
 from mirror.state.listing.sources import (
     record_identity,
-    record_let_out,
+    record_served_names,
     record_success,
 )
 from mirror.state.missing.ledger import (
@@ -35,7 +35,7 @@ from mirror.sync.advisories.withdrawing import JudgedFiles, judge_new_files
 from mirror.sync.needs.leaving import count_unwanted_of
 from mirror.sync.pages.hints import ask_for_address
 from mirror.sync.pages.ruling import report_rules
-from mirror.sync.removals.unserved import add_unserved, judge_unserved, note_unwritten
+from mirror.sync.removals.unserved import add_unserved, judge_unserved, record_unwritten
 from mirror.sync.report import COUNTERS, Report, shown_failure
 from mirror.sync.work import (
     Cycle,
@@ -102,7 +102,7 @@ async def _record_end(cycle: Cycle, now: float) -> None:
     await record_failures(store, root_failures, (), now=now)
     for run in cycle.runs:
         await record_identity(store, run.source, had_credential=run.access.session.had_credential)
-        await record_let_out(store, run.source, run.access.session.let_out.names)
+        await record_served_names(store, run.source, run.access.session.served_pages.names)
     await ask_for_address(store, cycle.options, report, cycle.runs)
     ledger = await load_reported(store, limit=_MAX_REPORTED)
     await _report_rest(store, report, len(ledger))
@@ -118,7 +118,7 @@ async def _record_end(cycle: Cycle, now: float) -> None:
     if not report.interrupted and report.aborted is None and not cycle.options.is_narrowed:
         await judge_unserved(cycle.holdings, cycle.options, cycle.terms, cycle.course.unwritten)
     elif not cycle.options.dry_run:
-        await note_unwritten(cycle.holdings, cycle.course.unwritten)
+        await record_unwritten(cycle.holdings, cycle.course.unwritten)
     await add_unserved(cycle.store, cycle.report)
     if cycle.wants.needs is not None:
         await count_unwanted_of(cycle.store, cycle.runs)

@@ -244,7 +244,7 @@ class Fetcher:
 
     async def _take_outcome(self, work: ProjectWork, fetch: Fetch, outcome: JobOutcome) -> None:
         if outcome.blob is not None:
-            self._run.reach.note_answer()
+            self._run.reach.record_answer()
             await self._deliver(work, fetch, outcome.blob, outcome)
         elif isinstance(outcome.error, TreeError) and not self._holdings.files.fails_alone(
             outcome.error
@@ -304,7 +304,7 @@ class Fetcher:
                     return
                 wanted = Fetch(file=wanted.file, replaces=wanted.held)
             await self._download(work, wanted)
-            self._run.reach.note_answer()
+            self._run.reach.record_answer()
         except (StateError, TreeError, LockHeld):
             raise
         except MirrorError as exc:
@@ -417,10 +417,10 @@ class Fetcher:
             run.reach.end(error)
             await anyio.lowlevel.checkpoint()
         if isinstance(error, Unavailable) and not isinstance(error, RefusedElsewhere):
-            await run.reach.note_unreachable(error)
+            await run.reach.record_unreachable(error)
         else:
-            run.reach.note_answer()
-        is_new_link = self._note_refused_link(work, fetch, error)
+            run.reach.record_answer()
+        is_new_link = self._record_refused_link(work, fetch, error)
         if is_new_link or (work.is_retry and isinstance(error, NotFound)):
             run.pages.rereads[work.row.name] = work
         failure = work.failure(
@@ -428,7 +428,7 @@ class Fetcher:
         )
         await self._recorder.put(Failed(work=work, failure=failure))
 
-    def _note_refused_link(self, work: ProjectWork, fetch: Job, error: MirrorError) -> bool:
+    def _record_refused_link(self, work: ProjectWork, fetch: Job, error: MirrorError) -> bool:
         """Record a refused link that may have expired in the queue; False for one that can't have.
 
         A link without a query never expires, and one that is equal when its page is read again has
@@ -456,15 +456,15 @@ def workers_of(
     """
     if transfers.fork_server is None:
         return None
-    note_stuck = partial(_note_stuck, holdings.files, report, run)
+    on_stuck = partial(_report_stuck, holdings.files, report, run)
     client = holdings.client
     place = None if client is None else StorePlace.of(client, transfers.conditions)
     return FileWorkers(
-        transfers.fork_server, run.access.session, holdings.files.layout, note_stuck, store=place
+        transfers.fork_server, run.access.session, holdings.files.layout, on_stuck, store=place
     )
 
 
-def _note_stuck(files: TreeFiles, report: Report, run: IndexRun, stuck: StuckWorker) -> None:
+def _report_stuck(files: TreeFiles, report: Report, run: IndexRun, stuck: StuckWorker) -> None:
     """Report a stuck worker process, and reserve the partial files to which it may still write."""
     names = [job.request.filename for job in stuck.jobs]
     for job in stuck.jobs:

@@ -34,18 +34,18 @@ async def plan_stage(cycle: Cycle, stage: Sequence[tuple[IndexRun, Due]]) -> Non
     plan = plan_of_cycle(cycle.report)
     scope = cycle.page_scope()
 
-    async def note(work: ProjectWork) -> None:
+    async def add(work: ProjectWork) -> None:
         plan.extend(await _plan_of(scope, work))
         if len(cycle.runs) > 1 or work.run.selection.policy.rules != NO_RULES:
-            await _note_in_copy(cycle.holdings, work)
+            await _record_in_copy(cycle.holdings, work)
         work.release()
 
     for run, due in stage:
         with run.reach.scope:
-            await crawl(scope, run, due, None, note)
+            await crawl(scope, run, due, None, add)
 
 
-async def _note_in_copy(holdings: Holdings, work: ProjectWork) -> None:
+async def _record_in_copy(holdings: Holdings, work: ProjectWork) -> None:
     """Record an earlier index's listing and claims in the copy of the state, for the later
     indexes.
     """

@@ -610,7 +610,7 @@ class _Draft:
             refuse=refuse,
             returned=change.returned if self._begun else (),
         )
-        self._tell_refused(refuse)
+        self._log_refused(refuse)
         work.progress.shows = work.progress.shows or own.shows
         return own
 
@@ -622,7 +622,7 @@ class _Draft:
         names = [*self._succeeded, *(work.asked.closed if self._begun else ())]
         return [(work.run.source.id, work.row.name, name) for name in names]
 
-    def _tell_refused(self, refuse: Sequence[tuple[HeldFile, Digests]]) -> None:
+    def _log_refused(self, refuse: Sequence[tuple[HeldFile, Digests]]) -> None:
         for held, digests in refuse:
             _log.warning(
                 "file.replacement_refused",

@@ -129,7 +129,7 @@ class Reachability(msgspec.Struct, kw_only=True):
             self.ended = error
         self.scope.cancel()
 
-    def note_answer(self) -> None:
+    def record_answer(self) -> None:
         """The index answered something useful."""
         self._unreachable = 0
 
@@ -138,7 +138,7 @@ class Reachability(msgspec.Struct, kw_only=True):
         self._unreachable += 1
         return self._unreachable
 
-    async def note_unreachable(self, error: Unavailable, in_a_row: int | None = None) -> None:
+    async def record_unreachable(self, error: Unavailable, in_a_row: int | None = None) -> None:
         """Count a failure to reach the index, unless it was counted already; too many in a row open
         the circuit.
         """

@@ -105,7 +105,7 @@ class _Waiting:
     def __init__(self, path: Path, wait_s: float) -> None:
         self._path = path
         self._deadline = time.monotonic() + wait_s
-        self._is_said = False
+        self._is_logged = False
 
     def pause_s(self) -> float:
         """Return how long to wait before the next try.
@@ -116,9 +116,9 @@ class _Waiting:
         pid = holder_pid(self._path)
         if left_s <= 0:
             raise LockHeld(path=str(self._path), pid=pid)
-        if not self._is_said:
+        if not self._is_logged:
             _log.info("lock.waiting", path=str(self._path), pid=pid, at_most_s=round(left_s, 1))
-            self._is_said = True
+            self._is_logged = True
         return min(_POLL_S, left_s)
 
 

@@ -19,7 +19,7 @@ _log = get_logger(__name__)
 _MOST_NOTED = 1000
 
 
-async def note_damage(
+async def record_damage(
     store: Store, findings: Sequence[Finding], *, now: float, is_all: bool = False
 ) -> None:
     """Add findings to the known damage; with ``is_all`` nothing else is damaged.
@@ -37,7 +37,7 @@ async def note_damage(
     await record_note(store, "damage", list(kept.values())[:_MOST_NOTED])
 
 
-async def note_verification(
+async def record_verification(
     store: Store, found: Verification, *, now: float, is_whole: bool
 ) -> None:
     """Record the findings of a verification; a reader without write access to the state records
@@ -46,7 +46,7 @@ async def note_verification(
     if not found.findings and not is_whole:
         return
     try:
-        await note_damage(store, found.findings, now=now, is_all=is_whole and not found.stopped)
+        await record_damage(store, found.findings, now=now, is_all=is_whole and not found.stopped)
     except StateError as exc:
         _log.debug("verify.not_recorded", problem=str(exc))
 

@@ -57,7 +57,7 @@ _MANY_BYTES = 64 << 20
 dozens.
 """
 _NOTED_AT_ONCE = 500
-_NOTED_EVERY_S = 10.0
+_RECORD_EVERY_S = 10.0
 _MODES_AT_ONCE = 2000
 
 
@@ -154,15 +154,15 @@ class _BlobChecker:
         self._stamp, self._into = stamp, into
         self._fork_server = fork_server
         self._whole: list[BlobRow] = []
-        self._noted_s = time.monotonic()
+        self._recorded_s = time.monotonic()
 
     async def check(self, blobs: AsyncIterator[BlobRow]) -> None:
         """Check blobs, and record those that are whole now and then."""
         holdings, client = self._holdings, self._holdings.client
         checkers: Checkers | ObjectCheckers = (
-            Checkers(holdings.layout, self._limit_bytes, self._note_bytes)
+            Checkers(holdings.layout, self._limit_bytes, self._count_bytes)
             if client is None
-            else ObjectCheckers(client, self._note_bytes)
+            else ObjectCheckers(client, self._count_bytes)
         )
         try:
             if self._fork_server is not None and isinstance(checkers, Checkers):
@@ -181,7 +181,7 @@ class _BlobChecker:
         finally:
             checkers.close()
             with anyio.CancelScope(shield=True):
-                await self._note()
+                await self._record_checked()
 
     async def _work(
         self, checkers: Checkers | ObjectCheckers, batches: ObjectReceiveStream[list[BlobRow]]
@@ -189,9 +189,9 @@ class _BlobChecker:
         async with batches:
             async for batch in batches:
                 await self._check_batch(checkers, batch)
-                is_time = time.monotonic() - self._noted_s > _NOTED_EVERY_S
+                is_time = time.monotonic() - self._recorded_s > _RECORD_EVERY_S
                 if len(self._whole) >= _NOTED_AT_ONCE or is_time:
-                    await self._note()
+                    await self._record_checked()
 
     async def _check_batch(self, checkers: Checkers | ObjectCheckers, batch: list[BlobRow]) -> None:
         found = await checkers.check([_question(blob) for blob in batch])
@@ -231,11 +231,11 @@ class _BlobChecker:
             is_vouched=blob.is_vouched,
         )
 
-    def _note_bytes(self, count: int) -> None:
+    def _count_bytes(self, count: int) -> None:
         self._into.bytes_checked += count
 
-    async def _note(self) -> None:
-        whole, self._whole, self._noted_s = self._whole, [], time.monotonic()
+    async def _record_checked(self) -> None:
+        whole, self._whole, self._recorded_s = self._whole, [], time.monotonic()
         try:
             if whole:
                 await record_verified(self._store, whole, self._stamp)

@@ -85,7 +85,7 @@ credential.
 """
 
 
-class LetOut(msgspec.Struct):
+class ServedPages(msgspec.Struct):
     """Pages that an index has served, in this cycle or an earlier one."""
 
     asks_root: bool = True
@@ -97,14 +97,14 @@ class LetOut(msgspec.Struct):
     refused: set[str] = msgspec.field(default_factory=set)
     """Those URLs that were refused in this part."""
 
-    def note_page(self, name: str, url: str) -> None:
+    def record_page(self, name: str, url: str) -> None:
         """Record a page that was served."""
         self.pages.pop(name, None)
         self.pages[name] = url
         if len(self.pages) > _PAGES_KEPT:
             del self.pages[next(iter(self.pages))]
 
-    def note_refused(self, url: str) -> None:
+    def record_refused(self, url: str) -> None:
         """Record a refusal: a page that is refused by now proves nothing."""
         if url in self.pages.values():
             self.refused.add(url)
@@ -132,7 +132,7 @@ class Access:
         """``judge``: judges refusals in place of this process, where another one does."""
         self.denied: AccessDenied | None = None
         """Set once the index has denied access."""
-        self.let_out = LetOut()
+        self.served_pages = ServedPages()
         self.needs_credential = False
         """Whether the index was read with a credential before: without one it may show less, and is
         not asked.
@@ -141,8 +141,8 @@ class Access:
         """Whether the last successful request was sent with a credential; None before the first
         one.
         """
-        self.has_let_out = False
-        """Whether anything but the root was served since the last call of ``take_let_out``."""
+        self.has_served = False
+        """Whether anything but the root was served since the last call of ``take_has_served``."""
         self._index_name = index_name
         self._root_url = root_url
         self._credentials = credentials
@@ -163,7 +163,7 @@ class Access:
         """Whether nothing proves that the index grants access: then consecutive refusals are meant
         for all.
         """
-        return self._is_disproved or not self.let_out.pages
+        return self._is_disproved or not self.served_pages.pages
 
     def check(self, url: str) -> None:
         """Raise ``AccessDenied`` for ``url`` if the index has denied access before."""
@@ -178,7 +178,7 @@ class Access:
         """
         return await self._admitted(self._credentials.load)
 
-    def let_in(self, *, had_credential: bool) -> None:
+    def record_credential_use(self, *, had_credential: bool) -> None:
         """Record whether a successful request, the root's included, was sent with a credential."""
         self.had_credential = had_credential
         self.needs_credential = self.needs_credential or had_credential
@@ -187,13 +187,13 @@ class Access:
         """Record that the index served a page or a file: consecutive refusals are counted from zero
         again.
         """
-        self.has_let_out = True
+        self.has_served = True
         self._in_a_row = self._since_check = 0
         self._is_disproved = False
 
-    def take_let_out(self) -> bool:
+    def take_has_served(self) -> bool:
         """Return whether a page or file was served since the last call."""
-        found, self.has_let_out = self.has_let_out, False
+        found, self.has_served = self.has_served, False
         return found
 
     async def judge(self, refusal: RefusedRequest) -> AccessDenied | None:
@@ -211,7 +211,7 @@ class Access:
                 return (
                     None  # another request was refused before, and its check found this credential
                 )
-            self.let_out.note_refused(refusal.url)
+            self.served_pages.record_refused(refusal.url)
             if not (refusal.is_root or self._is_check_due(refusal.status)):
                 self._count()
                 return self._item_or_index(refusal)
@@ -298,17 +298,17 @@ class Access:
         """Return whether the index still serves pages that it served before; None where no page
         gave an answer.
         """
-        if self.let_out.asks_root:
-            answer = await self._ask(self._root_url, self.let_out.root_headers, refusal.used)
+        if self.served_pages.asks_root:
+            answer = await self._ask(self._root_url, self.served_pages.root_headers, refusal.used)
             if answer is False:
                 return False
-        pages = [self.let_out.pages[name] for name in self.let_out.names]
+        pages = [self.served_pages.pages[name] for name in self.served_pages.names]
         for url in pages[:_PAGES_ASKED]:
             answer = await self._ask(url, {}, refusal.used)
             if answer is not False:
                 return answer
-            self.let_out.refused.add(url)
-        refused = len(self.let_out.refused)
+            self.served_pages.refused.add(url)
+        refused = len(self.served_pages.refused)
         self._is_disproved = refused > 0
         return False if refused >= _PAGES_ASKED else None
 

@@ -44,7 +44,7 @@ class ExchangeOwner(Protocol):
         needs.
         """
 
-    def note_failure(self, exc: Exception) -> None:
+    def count_failure(self, exc: Exception) -> None:
         """A body broke off."""
 
     def take_body(self, length: int, *, is_file: bool) -> TokenBucket | None:
@@ -131,7 +131,7 @@ class Exchange:
         finally:
             self.__exit__(kind, error, trace)
         if self.scope.cancelled_caught:
-            self._session.note_failure(TimeoutError())
+            self._session.count_failure(TimeoutError())
             raise self.timeout() from None
 
     def __enter__(self) -> None:
@@ -192,9 +192,9 @@ class Exchange:
             self.stall_s = self.headers_limit_s = 0.0
             self._deadlines.watch(self.scope, self.deadline)
 
-    def note_failure(self, exc: Exception) -> None:
+    def count_failure(self, exc: Exception) -> None:
         """The body broke off."""
-        self._session.note_failure(exc)
+        self._session.count_failure(exc)
 
     def take(self, length: int) -> Awaitable[None] | None:
         """Count bytes of the body; return the wait for their rate, where there is one."""

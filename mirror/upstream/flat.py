@@ -37,7 +37,7 @@ class FlatClient:
 
     def expect(self, root: Validators | None, pages: Iterable[tuple[str, str | None]]) -> None:
         """Take over the root's validators, and whether a page was served before."""
-        self._page.expect_flat(root, was_let_out=any(True for _ in pages))
+        self._page.expect_flat(root, was_served=any(True for _ in pages))
 
     async def fetch_root(self, validators: Validators | None) -> RootLook:
         """Read the page unless it is unchanged. Raises ``UpstreamError``; ``BadPage``."""

@@ -123,34 +123,34 @@ class IndexClient:
         They are the root's validators, and the projects whose pages were served, with their
         addresses, the last first.
         """
-        self._session.let_out.root_headers = _conditions(root)
+        self._session.served_pages.root_headers = _conditions(root)
         for name, address in reversed(tuple(pages)):
-            self.note_let_out(ProjectName(name), address)
+            self.record_served_page(ProjectName(name), address)
 
-    def note_let_out(self, name: ProjectName, address: str | None = None) -> None:
+    def record_served_page(self, name: ProjectName, address: str | None = None) -> None:
         """Record that the index served a project's page; it is requested again to judge a
         refusal.
         """
-        self._session.let_out.note_page(name, resolve_address(self._url, name, address))
+        self._session.served_pages.record_page(name, resolve_address(self._url, name, address))
 
     @property
     def url(self) -> str:
         """The index's URL."""
         return self._url
 
-    def expect_flat(self, root: Validators | None, *, was_let_out: bool) -> None:
+    def expect_flat(self, root: Validators | None, *, was_served: bool) -> None:
         """Take over an earlier cycle's results for a flat page: its validators, and whether it was
         served.
         """
-        self._session.let_out.root_headers = _conditions(root)
-        if was_let_out:
-            self._session.let_out.note_page("", self._url)
+        self._session.served_pages.root_headers = _conditions(root)
+        if was_served:
+            self._session.served_pages.record_page("", self._url)
 
     async def fetch_flat(self, validators: Validators | None) -> Unchanged | Read[ProjectPage]:
         """Read the flat page at the index's URL as if it were the page of one project."""
         limit = PageLimit(limit_bytes=self._limits.root_page_size, setting="limits.root-page-size")
         body = await self._fetch(self._url, RequestKind.ROOT, limit, validators)
-        self._session.let_out.note_page("", self._url)
+        self._session.served_pages.record_page("", self._url)
         if isinstance(body, Unchanged):
             return body
         await _cost_of(body)
@@ -165,7 +165,7 @@ class IndexClient:
         One call at a time: a root page may take more memory than all project pages.
         """
         look = await self._fetch_root(validators)
-        self._session.let_out.root_headers = _conditions(look.validators)
+        self._session.served_pages.root_headers = _conditions(look.validators)
         return look
 
     async def _fetch_root(self, validators: Validators | None) -> RootLook:
@@ -229,7 +229,7 @@ class IndexClient:
         finally:
             if lease is None:
                 own.release()
-        self._session.let_out.note_page(name, url)
+        self._session.served_pages.record_page(name, url)
         return look
 
     async def _fetch_project(

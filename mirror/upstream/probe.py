@@ -108,7 +108,7 @@ async def probe(
     found = Probe(index=config.name)
     try:
         await session.prepare()
-        _say_credential(found, session)
+        _describe_credential(found, session)
         project = await _ask_root(found, session, config, limits, selection)
         if project is not None:
             await _ask_project(found, session, *project, limits, selection)
@@ -117,7 +117,7 @@ async def probe(
     return found
 
 
-def _say_credential(found: Probe, session: IndexSession) -> None:
+def _describe_credential(found: Probe, session: IndexSession) -> None:
     kept = session.credentials.kept
     if kept is None:
         answer, meaning = "none", "it is asked without a credential"
@@ -150,7 +150,7 @@ async def _ask_root(
     limit = PageLimit(limit_bytes=limits.root_page_size, setting="limits.root-page-size")
     answer = await _get(session, config.url, RequestKind.ROOT, ACCEPT, limit)
     if config.format == "flat":
-        await _say_flat(found, session, config, answer, limit, selection)
+        await _describe_flat(found, session, config, answer, limit, selection)
         return None
     from_html = partial(
         parse_html.parse_root_page,
@@ -180,7 +180,7 @@ async def _ask_root(
         else "each project's page is asked for in each cycle (conditionally,"
         " where it has validators)",
     )
-    _say_addresses(found, page)
+    _describe_addresses(found, page)
     wanted = [name for name in page.projects if selection.wants_project(name)]
     if not wanted:
         found.add(
@@ -194,7 +194,7 @@ async def _ask_root(
     return project, resolve_address(config.url, project, page.addresses.get(project))
 
 
-async def _say_flat(
+async def _describe_flat(
     found: Probe,
     session: IndexSession,
     config: IndexConfig,
@@ -228,7 +228,7 @@ async def _say_flat(
     await _ask_validators(
         found, "root-validators", session, config.url, RequestKind.ROOT, answer, limit
     )
-    _say_page(found, page)
+    _describe_page(found, page)
     files = [
         file
         for name, part in flat.projects.items()
@@ -239,7 +239,7 @@ async def _say_flat(
         await _ask_file(found, session, min(files, key=lambda f: f.size or 1 << 62))
 
 
-def _say_addresses(found: Probe, page: RootPage) -> None:
+def _describe_addresses(found: Probe, page: RootPage) -> None:
     odd = page.addresses
     answer = f"all {len(page.projects):,} at NAME/ below the url"
     if odd:
@@ -281,7 +281,7 @@ async def _ask_project(
     )
     await _ask_formats(found, "page-formats", session, url, RequestKind.PAGE, answer, limit)
     await _ask_validators(found, "page-validators", session, url, RequestKind.PAGE, answer, limit)
-    _say_page(found, page)
+    _describe_page(found, page)
     files = list(selection.select(page, {}).files.values())
     if files:
         await _ask_file(found, session, min(files, key=lambda f: f.size or 1 << 62))
@@ -353,7 +353,7 @@ async def _ask_validators(
         )
 
 
-def _say_page(found: Probe, page: ProjectPage) -> None:
+def _describe_page(found: Probe, page: ProjectPage) -> None:
     files = page.files
     strong = sum(strongest_digest(f.digests) is not None for f in files)
     found.add(

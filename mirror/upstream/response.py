@@ -67,7 +67,7 @@ class BodyWatch(Protocol):
     def expect_anything(self) -> None:
         """The expected bytes have arrived: end the deadline."""
 
-    def note_failure(self, exc: Exception) -> None:
+    def count_failure(self, exc: Exception) -> None:
         """The body broke off."""
 
     def take(self, length: int) -> Awaitable[None] | None:
@@ -147,7 +147,7 @@ class Response:
                 chunk = await content.readany()
                 self._watch.expect_anything()
         except TRANSPORT_FAILURES as exc:
-            self._watch.note_failure(exc)
+            self._watch.count_failure(exc)
             raise failure_of(exc, self.url, timeout_s=self._stall_timeout_s) from None
         self._waited_s += time.monotonic() - asked_at
         if not chunk:
@@ -157,7 +157,7 @@ class Response:
             self._waited_s > self._stall_timeout_s
             and self.received < MIN_BYTES_PER_S * self._waited_s
         ):
-            self._watch.note_failure(TimeoutError())
+            self._watch.count_failure(TimeoutError())
             raise Unavailable(
                 url=self.url, cause=f"the body came slower than {MIN_BYTES_PER_S} bytes a second"
             )

@@ -40,7 +40,7 @@ from mirror.errors import (
     Withheld,
 )
 from mirror.logs import get_logger, redact, register_secret
-from mirror.upstream.access import Access, Credentials, Judge, LetOut, RefusedRequest
+from mirror.upstream.access import Access, Credentials, Judge, RefusedRequest, ServedPages
 from mirror.upstream.answer_words import read_words
 from mirror.upstream.connections.addresses import Reach
 from mirror.upstream.connections.targets import (
@@ -141,7 +141,7 @@ class IndexSession:
         self._page_origins = page_origins(config.url, config.page_hosts)
         self._deadlines = Deadlines()
         self._access = Access(config.name, config.url, credentials, self._ask, judge=judge)
-        self._access.let_out.asks_root = config.list != "config"
+        self._access.served_pages.asks_root = config.list != "config"
         self._transport = Transport(config, limits, env, self._origin, own_reach=own_reach)
         self.slots = Slots(limits.max_connections)
         """Maximum number of concurrent requests."""
@@ -200,11 +200,11 @@ class IndexSession:
         return await self._access.load()
 
     @property
-    def let_out(self) -> LetOut:
+    def served_pages(self) -> ServedPages:
         """Pages that the index served, in this cycle or an earlier one: refusals are judged by
         them.
         """
-        return self._access.let_out
+        return self._access.served_pages
 
     @property
     def is_unproved(self) -> bool:
@@ -226,13 +226,13 @@ class IndexSession:
         self._access.needs_credential = True
         await self._access.load()
 
-    def take_let_out(self) -> bool:
+    def take_has_served(self) -> bool:
         """Return whether a page or file was served since the last call."""
-        return self._access.take_let_out()
+        return self._access.take_has_served()
 
-    def note_success(self) -> None:
+    def record_served(self) -> None:
         """Record that the index served a page or file to a worker process."""
-        self._access.let_in(had_credential=self.credentials.kept is not None)
+        self._access.record_credential_use(had_credential=self.credentials.kept is not None)
         self._access.succeeded()
 
     async def judge(self, refusal: RefusedRequest) -> AccessDenied | None:
@@ -337,9 +337,9 @@ class IndexSession:
         finally:
             self.slots.give_back()
 
-    def note_failure(self, exc: Exception) -> None:
+    def count_failure(self, exc: Exception) -> None:
         """Count a failure that may mean that the upstream has too much to do."""
-        self._transport.note_failure(exc)
+        self._transport.count_failure(exc)
 
     async def _try(self, exchange: Exchange) -> Response | None:
         """Return a successful answer; None where the request is to be repeated."""
@@ -353,7 +353,7 @@ class IndexSession:
         )
         if is_success and not is_sign_in:
             if exchange.began_own:
-                self._access.let_in(had_credential=credential is not None)
+                self._access.record_credential_use(had_credential=credential is not None)
                 if exchange.kind is not RequestKind.ROOT:  # a root may be open to all
                     self._access.succeeded()
             return response

@@ -140,13 +140,13 @@ def _receive_exactly(connection: socket.socket, count: int) -> bytes:
 
 
 class Checkers:
-    """Checks batches of blobs, several at a time. ``note_bytes`` is called as bytes are hashed."""
+    """Checks batches of blobs, several at a time. ``count_bytes`` is called as bytes are hashed."""
 
     def __init__(
-        self, layout: Layout, metadata_limit_bytes: int, note_bytes: Callable[[int], None]
+        self, layout: Layout, metadata_limit_bytes: int, count_bytes: Callable[[int], None]
     ) -> None:
         self._layout, self._limit_bytes = layout, metadata_limit_bytes
-        self._note_bytes = note_bytes
+        self._count_bytes = count_bytes
         self._members: list[_Checker] = []
         self._is_closed = False
 
@@ -160,7 +160,7 @@ class Checkers:
         for _ in range(min(len(os.sched_getaffinity(0)), _AT_MOST)):
             process = fork_server.fork()
             if process is not None:
-                self._members.append(_Checker(process, self._note_bytes))
+                self._members.append(_Checker(process, self._count_bytes))
                 await self._members[-1].channel.connect(process.connection)
 
     async def check(self, blobs: Sequence[BlobQuestion]) -> Sequence[BlobCheck]:
@@ -171,20 +171,20 @@ class Checkers:
             checks = await min(alive, key=lambda member: member.load_bytes).check(order)
             if checks is not None:
                 return checks
-        told = 0
-        tell = partial(_call_soon, self._note_bytes)
+        counted = 0
+        count_soon = partial(_call_soon, self._count_bytes)
 
         def progress(count: int) -> None:
-            nonlocal told
+            nonlocal counted
             if self._is_closed:
                 raise GaveUpError
-            told += count
-            tell(count)
+            counted += count
+            count_soon(count)
 
         work = partial(_check_all, self._layout, self._limit_bytes, progress, blobs)
         # Only read, so it may be left alone when the run is interrupted.
         found = await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
-        self._note_bytes(sum(check.bytes_read for check in found) - told)
+        self._count_bytes(sum(check.bytes_read for check in found) - counted)
         return found
 
     def close(self) -> None:
@@ -202,13 +202,13 @@ def _call_soon(function: Callable[[int], None], count: int) -> None:
 class _Checker:
     """One worker process. It answers orders one after the other."""
 
-    def __init__(self, process: ForkedProcess, note_bytes: Callable[[int], None]) -> None:
+    def __init__(self, process: ForkedProcess, count_bytes: Callable[[int], None]) -> None:
         self.is_alive = True
         self.load_bytes = 0
         self.channel = Channel(self._take, self._lost, _MAIN_END)
-        self._process, self._note_bytes = process, note_bytes
+        self._process, self._count_bytes = process, count_bytes
         self._waiting: list[_PendingOrder] = []
-        self._told = 0
+        self._counted = 0
 
     async def check(self, order: _Order) -> Sequence[BlobCheck] | None:
         """Return the results; None where the process is lost."""
@@ -231,13 +231,13 @@ class _Checker:
 
     def _take(self, message: _Progressed | _Checked) -> None:
         if isinstance(message, _Progressed):
-            self._told += message.count
-            self._note_bytes(message.count)
+            self._counted += message.count
+            self._count_bytes(message.count)
             return
         answer = self._waiting.pop(0)
         self.load_bytes -= answer.weight_bytes
-        self._note_bytes(sum(check.bytes_read for check in message.checks) - self._told)
-        self._told = 0
+        self._count_bytes(sum(check.bytes_read for check in message.checks) - self._counted)
+        self._counted = 0
         answer.checks = message.checks
         answer.has_come.set()
 
@@ -247,8 +247,8 @@ class _Checker:
                 "check_process.lost",
                 problem="it was killed or has failed; its files are checked here",
             )
-        self._note_bytes(-self._told)
-        self._told = 0
+        self._count_bytes(-self._counted)
+        self._counted = 0
         self.end()
 
 

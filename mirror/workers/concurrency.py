@@ -32,7 +32,7 @@ class AdaptiveLimit:
         self._under_way = 0
         """Number of unfinished items among those under way at the last push-back."""
 
-    def note_done(self) -> None:
+    def count_done(self) -> None:
         """Count one finished item."""
         pushed = self._pushbacks()
         was_under_way = self._under_way > 0
@@ -85,7 +85,7 @@ async def work_through(
                 # No step between two items needs to wait, so that a cancellation is seen here.
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 await work(item)
-                width.note_done()
+                width.count_done()
                 if running < width.target and not exhausted:
                     running += 1
                     workers.start_soon(worker)

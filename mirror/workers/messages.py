@@ -162,7 +162,7 @@ class WorkerReport(Message, frozen=True, kw_only=True):
     """A worker's work since its last report."""
 
     traffic: Traffic | None
-    let_out: bool = False
+    has_served: bool = False
     """Whether the index served a page or a file to it."""
     outcomes: tuple[JobOutcome | int, ...] = ()
     """In order of arrival. A number alone: this page is unchanged, by the same validators."""

@@ -142,15 +142,15 @@ class Workers(Generic[T]):
         fork_server: ForkServer,
         session: IndexSession,
         layout: Layout,
-        note_stuck: Callable[[StuckWorker], None] = lambda _: None,
+        on_stuck: Callable[[StuckWorker], None] = lambda _: None,
         *,
         store: StorePlace | None = None,
     ) -> None:
-        """``note_stuck`` is called before the work of a stuck process is answered. ``store``: where
+        """``on_stuck`` is called before the work of a stuck process is answered. ``store``: where
         the tree lies, if not on the disk.
         """
         self._store = store
-        self.note_stuck = note_stuck
+        self.on_stuck = on_stuck
         self._watching = anyio.CancelScope()
         self.is_open = True
         """Whether jobs may still be accepted and answered."""
@@ -312,16 +312,16 @@ class Workers(Generic[T]):
         self._room.release()
         self._done.send_nowait((known_by, outcome))
 
-    def note(self, told: WorkerReport) -> None:
+    def count_traffic(self, report: WorkerReport) -> None:
         """Add a worker's traffic to the counters."""
-        if told.traffic is not None:
-            self._session.add_traffic(told.traffic)
-        if told.let_out:
-            self._session.note_success()
+        if report.traffic is not None:
+            self._session.add_traffic(report.traffic)
+        if report.has_served:
+            self._session.record_served()
 
-    def note_page(self, name: ProjectName, address: str | None) -> None:
+    def record_page(self, name: ProjectName, address: str | None) -> None:
         """Record that the index served a project's page. ``address``: None for the usual one."""
-        self._session.let_out.note_page(
+        self._session.served_pages.record_page(
             name, resolve_address(self._session.root_url, name, address)
         )
 
@@ -467,14 +467,14 @@ class _Worker(Generic[T]):
         stuck = StuckWorker(pid=pid, was_killed=was_killed, jobs=jobs, pages=len(self.pages))
         if not was_killed:
             self._process.abandon()
-        self._pool.note_stuck(stuck)
+        self._pool.on_stuck(stuck)
         self._give_back()
 
     def _take(self, message: object) -> None:
         self._quiet_ticks = 0
         match message:
             case WorkerReport():
-                self._pool.note(message)
+                self._pool.count_traffic(message)
                 for outcome in message.outcomes:
                     if isinstance(outcome, int):
                         self._confirmed(outcome)
@@ -490,14 +490,14 @@ class _Worker(Generic[T]):
     def _confirmed(self, number: int) -> None:
         self.load_bytes -= _JOB_BYTES
         page = self.pages.pop(number)
-        self._pool.note_page(page.name, page.address)
+        self._pool.record_page(page.name, page.address)
         page.confirmed()
 
     def _answered(self, outcome: JobOutcome) -> None:
         page = self.pages.pop(outcome.number, None)
         if page is not None:
             if outcome.page is not None:
-                self._pool.note_page(page.name, page.address)
+                self._pool.record_page(page.name, page.address)
             self.load_bytes -= _JOB_BYTES
             page.answered(outcome)
             return

@@ -337,9 +337,11 @@ class _WorkerJobs:
         self._place_arrived()
         outcomes, self._outcomes = tuple(self._outcomes), []
         traffic = self._session.take_traffic()
-        let_out = self._session.take_let_out()
-        if outcomes or let_out or traffic is not None:
-            self._channel.send(WorkerReport(traffic=traffic, let_out=let_out, outcomes=outcomes))
+        has_served = self._session.take_has_served()
+        if outcomes or has_served or traffic is not None:
+            self._channel.send(
+                WorkerReport(traffic=traffic, has_served=has_served, outcomes=outcomes)
+            )
 
     def _send_report_soon(self) -> None:
         if len(self._arrived) >= _MOST_GATHERED or self._arrived_bytes >= _MOST_GATHERED_BYTES:

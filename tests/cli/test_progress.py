@@ -62,13 +62,13 @@ def test_estimate():
     """Rate and time left come from the last half minute, and are not told before there is something to tell."""
     estimate = Estimate()
     assert (estimate.bytes_per_s(), estimate.left_s()) == (None, None)
-    estimate.note(0.0, 0.0, 0)
-    estimate.note(0.5, 0.1, 500)
+    estimate.add(0.0, 0.0, 0)
+    estimate.add(0.5, 0.1, 500)
     assert (estimate.bytes_per_s(), estimate.left_s()) == (None, None)
-    estimate.note(10.0, 0.25, 1000)
+    estimate.add(10.0, 0.25, 1000)
     assert (estimate.bytes_per_s(), estimate.left_s()) == (100.0, 30.0)
-    estimate.note(60.0, 0.25, 1000)
-    estimate.note(70.0, 0.25, 1000)
+    estimate.add(60.0, 0.25, 1000)
+    estimate.add(70.0, 0.25, 1000)
     assert (estimate.bytes_per_s(), estimate.left_s()) == (0.0, None)
 
 

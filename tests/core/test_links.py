@@ -188,8 +188,8 @@ def test_doubts_of_one_kind_become_one_sentence() -> None:
     """However many files have the same fault, it is one warning with their number."""
     doubts = Doubts()
     doubts.count("size")
-    doubts.say("first")
-    doubts.say(None)
+    doubts.add("first")
+    doubts.add(None)
     doubts.count("size")
     doubts.count("yanked")
     assert doubts.warnings() == (

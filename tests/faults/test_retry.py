@@ -190,13 +190,13 @@ async def test_an_index_that_pushes_back_gets_fewer_requests_at_once(simulator, 
     async with mirror.opened() as cycle:
         (run,) = cycle.runs
         targets = [run.access.file_width.target]
-        note_done = run.access.file_width.note_done
+        count_done = run.access.file_width.count_done
 
         def note():
-            note_done()
+            count_done()
             targets.append(run.access.file_width.target)
 
-        run.access.file_width.note_done = note
+        run.access.file_width.count_done = note
         report = await run_cycle(cycle)
     assert (failures(report), mirror.files()) == ([], offered(index))
     steps = list(dict.fromkeys(targets))

@@ -11,7 +11,7 @@ from anyio import to_thread
 from harness.in_process import Mirror
 from mirror.config import Config, TargetConfig, WantConfig
 from mirror.holdings.opening import opened_holdings_for_reading
-from mirror.jobs.prove import note_proofs
+from mirror.jobs.prove import prove_after_cycle
 from mirror.selection.proof.checking import prove, questions
 from mirror.selection.proof.published import DiskPages
 from mirror.sync.cycle import run_cycle
@@ -48,7 +48,7 @@ class WantingMirror(Mirror):
         self.clock.advance(60.0)
         async with self.opened() as cycle:
             report = await run_cycle(cycle)
-            await note_proofs(cycle, self.config, self.env)
+            await prove_after_cycle(cycle, self.config, self.env)
         self.exit_code = int(report.exit_code())
         return report
 

@@ -16,7 +16,7 @@ from mirror.holdings.opening import opened_holdings
 from mirror.jobs.adopt import adopt_tree
 from mirror.jobs.tree_copy import copy_between
 from mirror.state.notes import load_notes
-from mirror.upkeep.damage import note_verification
+from mirror.upkeep.damage import record_verification
 from mirror.upkeep.stores.adopt import Adoption
 from simulator import build_sdist, build_wheel
 
@@ -256,7 +256,7 @@ async def test_damage_that_a_cycle_mends_is_forgotten(mirror, upstream):
     await on_thread(mirror.prefix.write, "simple/alpha/index.html", b"evil")
     found = await verify(mirror)
     async with opened_holdings(mirror.config.mirror, mirror.config.limits) as holdings:
-        await note_verification(holdings.store, found, now=0.0, is_whole=True)
+        await record_verification(holdings.store, found, now=0.0, is_whole=True)
         assert [note.path for note in (await load_notes(holdings.store)).damage] == [
             f"{mirror.prefix.address}/simple/alpha"
         ]

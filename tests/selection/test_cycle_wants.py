@@ -11,7 +11,7 @@ from harness.wants import WantingMirror, add, proofs
 from mirror.config import TargetConfig
 from mirror.daemon.service import _marker, describe_cycle
 from mirror.errors import TreeError
-from mirror.jobs.prove import note_proofs
+from mirror.jobs.prove import prove_after_cycle
 from mirror.sync.cycle import run_cycle
 
 
@@ -104,7 +104,7 @@ async def test_progress_of_the_proofs(tmp_path: Path, simulator) -> None:
     async with mirror.opened() as cycle:
         await run_cycle(cycle)
         before = _marker(cycle)
-        await note_proofs(cycle, mirror.config, mirror.env)
+        await prove_after_cycle(cycle, mirror.config, mirror.env)
         assert describe_cycle(cycle).partition(": ")[2] == "proving wants: 3 of 3"
         assert _marker(cycle) != before
     page = mirror.root / "public/simple/app/index.v1_json"

@@ -274,7 +274,7 @@ def test_interrupted(threaded_simulator: Simulators, tmp_path: Path) -> None:
 class Judge:
     """Counts pages that are unchanged, and asks for nothing."""
 
-    def note_unchanged(self, _row: object, _known: object) -> bool:
+    def count_unchanged(self, _row: object, _known: object) -> bool:
         return True
 
 

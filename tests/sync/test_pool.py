@@ -24,7 +24,7 @@ def finish(width, count):
     """Finish so many items, and return the targets on the way."""
     targets = []
     for _ in range(count):
-        width.note_done()
+        width.count_done()
         targets.append(width.target)
     return targets
 

@@ -123,10 +123,10 @@ async def outcome(session, url, kind=RequestKind.PAGE):
     return found.ends_index if isinstance(found, AccessDenied) else found
 
 
-def let_out(session, *names):
+def served_pages(session, *names):
     """Say that these pages were let out in an earlier cycle, the last one last."""
     for name in names:
-        session.let_out.note_page(name, f"{session.root_url}{name}/")
+        session.served_pages.record_page(name, f"{session.root_url}{name}/")
 
 
 @pytest.mark.parametrize(("status", "first"), [(403, 3), (401, 1)])
@@ -134,7 +134,7 @@ async def test_refusals_in_a_row_are_checked_more_and_more_rarely(serve, open_se
     """Root and last page are asked at the third 403 (the first 401), then after 8, 16, 32 further refusals."""
     own = await serve(scripted({"/simple/x/": status}))
     session = await open_session(own.url)
-    let_out(session, "a", "b")
+    served_pages(session, "a", "b")
     checked = []
     for number in range(1, 70):
         before = len(own.requests)
@@ -149,7 +149,7 @@ async def test_a_success_ends_the_row(serve, open_session):
     """Refusals with a page let out between them are no row, and neither a 404 nor the root ends one."""
     own = await serve(scripted({"/simple/x/": 403, "/simple/missing/": 404}))
     session = await open_session(own.url)
-    let_out(session, "a")
+    served_pages(session, "a")
     for _ in range(5):
         assert await outcome(session, own.url + "x/") is False
         assert await outcome(session, own.url + "x/") is False
@@ -185,7 +185,7 @@ async def test_a_check_asks_root_and_pages(serve, open_session, status, answers,
     """The root or both pages refused: the index; anything else they answer: the item; no answer decides nothing."""
     own = await serve(scripted({"/simple/x/": status, **answers}))
     session = await open_session(own.url)
-    let_out(session, "a", "b")
+    served_pages(session, "a", "b")
     found = [await outcome(session, own.url + "x/") for _ in range(3 if status == 403 else 1)]
     assert found == [False] * (len(found) - 1) + [ends]
     assert own.paths[len(found) :] == asked
@@ -198,7 +198,7 @@ async def test_a_page_that_was_refused_itself_proves_nothing(serve, open_session
     """A page that was let out before and is the one refused now is not asked again; an earlier one is."""
     own = await serve(scripted({"/simple/c/": 401}))
     session = await open_session(own.url)
-    let_out(session, "a", "b", "c")
+    served_pages(session, "a", "b", "c")
     assert await outcome(session, own.url + "c/") is False
     assert own.paths == ["/simple/c/", "/simple/", "/simple/b/"]
 
@@ -207,7 +207,7 @@ async def test_without_a_root_page_only_pages_are_asked(serve, open_session):
     """With list = "config" nothing asks for a root."""
     own = await serve(scripted({"/simple/x/": 401}))
     session = await open_session(own.url, list="config", projects=("x", "y"))
-    let_out(session, "a")
+    served_pages(session, "a")
     assert await outcome(session, own.url + "x/") is False
     assert own.paths == ["/simple/x/", "/simple/a/"]
 
@@ -238,7 +238,7 @@ async def test_a_check_reads_no_body_and_waits_for_no_other_request(serve, open_
 
     own = await serve(handler)
     session = await open_session(own.url, limits={"max_connections": 1})
-    let_out(session, "a")
+    served_pages(session, "a")
     found = []
 
     async def one():
@@ -256,7 +256,7 @@ async def test_the_source_is_asked_at_a_check_only(serve, open_session, tmp_path
     own = await serve(scripted({"/simple/x/": 401}))
     script = f"echo x >> {asked}; echo secret"
     session = await open_session(own.url, auth={"kind": "command", "username": "u", "command": ("sh", "-c", script)})
-    let_out(session, "a")
+    served_pages(session, "a")
     for _ in range(8):
         assert await outcome(session, own.url + "x/") is False
     assert asked.read_text() == "x\nx\n"

@@ -163,16 +163,16 @@ def _show_verification(found: Verification, *, repair: bool) -> None:
         write_out(
             f"{finding.damage.value}: {shown_path(finding.path)}: {shown_text(finding.detail)}"
         )
-    _say_more(found.findings)
+    _print_more(found.findings)
     for path in found.without_metadata[:_SHOWN]:
         write_out(
             f"without metadata until a cycle fetches it again, if its index still offers it: {path}"
         )
-    _say_more(found.without_metadata)
+    _print_more(found.without_metadata)
     for file in found.lost[:_SHOWN]:
         where = file.index if is_of_snapshot(file) else f"{file.project}, index {file.index}"
         write_out(f"still missing: {file.filename} ({where}); {_advice(file)}")
-    _say_more(found.lost)
+    _print_more(found.lost)
     checked = (
         f"{counted(found.blobs_checked, 'file')} ({size(found.bytes_checked)}) and"
         f" {counted(found.pages_checked, 'page')} checked"
@@ -208,6 +208,6 @@ def _advice(file: LostFile) -> str:
     return "`mirror sync --once` fetches it if an index offers it; else restore it from a backup"
 
 
-def _say_more(things: Sequence[object]) -> None:
+def _print_more(things: Sequence[object]) -> None:
     if len(things) > _SHOWN:
         write_out(f"… and {len(things) - _SHOWN} more; --json lists all")

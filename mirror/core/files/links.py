@@ -176,7 +176,7 @@ class Doubts:
         self._counts: Counter[str] = Counter()
         self._sentences: list[str] = []
 
-    def say(self, sentence: str | None) -> None:
+    def add(self, sentence: str | None) -> None:
         """Add a whole sentence; None is ignored."""
         if sentence is not None:
             self._sentences.append(sentence)

@@ -204,9 +204,9 @@ def parse_project_page(
     lists_something = any(map(_is_telling, files)) or any(
         DISTRIBUTION.search(file.name) for file in refused
     )
-    doubts.say(head.check(url=url, lists_something=lists_something))
+    doubts.add(head.check(url=url, lists_something=lists_something))
     is_cut = not has_known_end and not _has_end(html)
-    doubts.say(_CUT if is_cut else None)
+    doubts.add(_CUT if is_cut else None)
     return ProjectPage(
         name=project,
         files=tuple(files),
@@ -263,12 +263,12 @@ def parse_root_page(
         _check_links(links, 0, url=url, body_bytes=len(html), max_projects=max_projects)
     except OddDocumentError as exc:
         raise BadPage(url=url, cause=str(exc)) from exc
-    doubts.say(head.check(url=url, lists_something=links.lists_something))
+    doubts.add(head.check(url=url, lists_something=links.lists_something))
     links.check(url)
     is_cut = not has_known_end and not _has_end(html)
-    doubts.say(_CUT if is_cut else None)
+    doubts.add(_CUT if is_cut else None)
     for sentence in links.warnings():
-        doubts.say(sentence)
+        doubts.add(sentence)
     return RootPage(
         projects=links.projects,
         addresses=links.addresses,

@@ -120,7 +120,7 @@ def parse_project_page(
     files, refused = _read_files(listed, _base_of(url), doubts)
     is_whole = all(file.name for file in refused)
     if not is_whole:
-        doubts.say(
+        doubts.add(
             "it lists files without a name that can be read:"
             " nothing is removed because of this page"
         )
@@ -151,7 +151,7 @@ def parse_root_page(body: Body, *, url: str, max_projects: int = 5_000_000) -> R
         raise too_many_projects(url, max_projects)
     broken = unreadable
     if unreadable:
-        doubts.say(
+        doubts.add(
             f"it lists {unreadable} projects without a name that can be read:"
             " nothing is removed because of it"
         )
@@ -206,9 +206,9 @@ def _open_page(
     doubts = Doubts()
     version = meta.get("api-version")
     if version is None:
-        doubts.say("the page does not say its API version; it was read as 1.0")
+        doubts.add("the page does not say its API version; it was read as 1.0")
     elif isinstance(version, str):
-        doubts.say(check_api_version(version, url=url))
+        doubts.add(check_api_version(version, url=url))
     else:
         raise BadPage(url=url, cause="its API version is not a text such as '1.0'")
     return page, meta, doubts

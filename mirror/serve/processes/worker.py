@@ -81,23 +81,23 @@ class Worker:
         self._connections = Connections(gate.answer, limits=setup.limits, counters=counters)
         self._adopting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
-        self._told = self._loop.create_future()
+        self._end_requested = self._loop.create_future()
 
-    def tell(self, *, at_once: bool) -> None:
+    def begin_end(self, *, at_once: bool) -> None:
         """Begin to end; ``at_once``: no other process takes its place."""
-        if not self._told.done():
-            self._told.set_result(at_once)
+        if not self._end_requested.done():
+            self._end_requested.set_result(at_once)
         elif at_once:
             self._connections.drain(at_once=True)
             self._loop.call_later(END_LIMIT_S, self._abort)
 
     async def run(self, started: Callable[[], None]) -> None:
-        """Answer until ``tell`` is called, then finish the requests under way."""
+        """Answer until ``begin_end`` is called, then finish the requests under way."""
         for listening in self._sockets:
             self._listen(listening)
         watching = asyncio.create_task(self._connections.watch())
         started()
-        at_once = await self._told
+        at_once = await self._end_requested
         for listening in self._sockets:
             self._loop.remove_reader(listening)
             # Those that wait are answered, also where nobody listens from now on.
@@ -114,7 +114,7 @@ class Worker:
         self._server.close()
 
     def _listen(self, listening: socket.socket) -> None:
-        if not self._told.done():
+        if not self._end_requested.done():
             self._loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket, most: int = _AT_ONCE) -> None:
@@ -181,15 +181,15 @@ def run_worker(
     async def run() -> None:
         worker = Worker(setup, sockets, counters)
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, lambda: worker.tell(at_once=True))
-        loop.add_signal_handler(signal.SIGUSR1, lambda: worker.tell(at_once=False))
+        loop.add_signal_handler(signal.SIGTERM, lambda: worker.begin_end(at_once=True))
+        loop.add_signal_handler(signal.SIGUSR1, lambda: worker.begin_end(at_once=False))
         for ignored in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to the parent too
             signal.signal(ignored, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
         def parent_ended() -> None:
             loop.remove_reader(parent)
-            worker.tell(at_once=True)
+            worker.begin_end(at_once=True)
 
         loop.add_reader(parent, parent_ended)
         await worker.run(started)

@@ -230,13 +230,13 @@ async def load_let_out(store: Store, source: SourceRow) -> list[tuple[str, str |
 
     Pages that it refuses by now are returned only if there are no others.
     """
-    names = await _let_out_names(store, source)
+    names = await _served_names(store, source)
     query = f"SELECT name, address FROM project WHERE source = ? AND name IN ({marks(names)})"
     addresses = await store.mapping(query, (source.id, *names))
     return [(name, addresses.get(name)) for name in names]
 
 
-async def _let_out_names(store: Store, source: SourceRow) -> list[str]:
+async def _served_names(store: Store, source: SourceRow) -> list[str]:
     query = f"SELECT project FROM failure WHERE {_REFUSED_PAGE}"
     refused = await store.values(query, (source.id,))
     kept = [name for name in source.let_out if name not in refused]
@@ -261,7 +261,7 @@ async def record_identity(store: Store, source: SourceRow, *, had_credential: bo
             )
 
 
-async def record_let_out(store: Store, source: SourceRow, names: Sequence[str]) -> None:
+async def record_served_names(store: Store, source: SourceRow, names: Sequence[str]) -> None:
     """Store the projects whose pages an index served last, the last one first."""
     if tuple(names) != source.let_out:
         async with store.transaction() as tx:

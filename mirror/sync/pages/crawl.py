@@ -181,7 +181,7 @@ async def look_at_root(
             unread=(look.page.unread, look.page.unread_names) if isinstance(look, Read) else None,
         )
         if run.source.root_read is not None:
-            _tell_origin(report, run, None, before=run.source.page_origin, after=look.origin)
+            _report_origin(report, run, None, before=run.source.page_origin, after=look.origin)
     return change
 
 
@@ -212,7 +212,7 @@ def _log_oddities(run: IndexRun, page: RootPage) -> None:
         _log.warning("root.odd", index=run.name, problem=problem)
 
 
-def _tell_origin(
+def _report_origin(
     report: Report,
     run: IndexRun,
     project: ProjectName | None,
@@ -385,7 +385,7 @@ class _Crawler:
         needs = self._scope.wants.needs
         return None if needs is None else needs.files_of(self._run.name, row.name)
 
-    def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
+    def count_unchanged(self, row: ProjectRow, known: Validators) -> bool:
         """Count an unchanged page, unless something of it is open; return whether nothing is."""
         is_open = row.has_absent or row.has_failures or row.has_deferred
         if is_open or _with_serial(known, row) != known:
@@ -404,9 +404,9 @@ class _Crawler:
         try:
             work = await self._judge(row, found, lease)
             if run.selection.policy.listed_by_config and run.source.had_credential is None:
-                await self._note_identity()
+                await self._record_identity()
             if found is None:
-                run.reach.note_answer()
+                run.reach.record_answer()
         except (StateError, TreeError):
             raise
         except MirrorError as exc:
@@ -438,7 +438,7 @@ class _Crawler:
             run.counters.projects_changed += 1
         await self._deliver(work)
 
-    async def _note_identity(self) -> None:
+    async def _record_identity(self) -> None:
         """Record how the index was read: there is no root whose reading would record it."""
         run, had_credential = self._run, self._run.access.session.had_credential
         await record_identity(self._holdings.store, run.source, had_credential=had_credential)
@@ -466,7 +466,7 @@ class _Crawler:
                 return None
             look = fetched
         if row.selection is not None:  # it was read before
-            _tell_origin(
+            _report_origin(
                 self._scope.report, run, row.name, before=row.page_origin, after=look.origin
             )
         if isinstance(look, Read):
@@ -597,7 +597,7 @@ class _Crawler:
             selected = narrow(selected, needed | held.keys())
         for warning in selected.warnings:
             _log.warning("page.odd", index=run.name, project=row.name, problem=shown_text(warning))
-        await self._tell_foreign_names(row, selected)
+        await self._log_foreign_names(row, selected)
         unwanted = frozenset(
             f
             for f in held
@@ -651,7 +651,7 @@ class _Crawler:
         self._plan_removal(work, change.remove)
         return work
 
-    async def _tell_foreign_names(self, row: ProjectRow, selected: Selected) -> None:
+    async def _log_foreign_names(self, row: ProjectRow, selected: Selected) -> None:
         """Log once which files are left out since they are named after another project."""
         foreign = [name for name, rule in selected.left_out.items() if rule == FOREIGN_NAME]
         if not foreign:
@@ -738,11 +738,11 @@ class _Crawler:
             self.refusal = error
         run.pages.missing += isinstance(error, NotFound)
         if isinstance(error, Unavailable) and not isinstance(error, RefusedElsewhere):
-            await run.reach.note_unreachable(
+            await run.reach.record_unreachable(
                 error, in_a_row=found.unreachable_in_a_row if found is not None else None
             )
         elif found is None:
-            run.reach.note_answer()
+            run.reach.record_answer()
         if isinstance(error, Withheld) and error.is_withdrawal:
             return await self._withdrawn(row, error)
         return self._page_failure(row, error.reason, str(error), wait_s=asked_wait_s(error))

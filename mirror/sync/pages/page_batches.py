@@ -64,7 +64,7 @@ class PageHandler(Protocol):
     def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
         """Return whether no request is needed."""
 
-    def note_unchanged(self, row: ProjectRow, known: Validators) -> bool:
+    def count_unchanged(self, row: ProjectRow, known: Validators) -> bool:
         """Count a page that is as it was; False where it has to be judged all the same."""
 
     async def look(self, row: ProjectRow, found: PageResult | None = None) -> None:
@@ -137,15 +137,15 @@ class PageBatches:
         ):
             in_a_row = self._run.reach.count_unreachable()
         else:
-            self._run.reach.note_answer()
+            self._run.reach.record_answer()
         self._put(
             row, PageResult(page=outcome.page, error=outcome.error, unreachable_in_a_row=in_a_row)
         )
 
     def confirmed(self, row: ProjectRow, known: Validators) -> None:
         """Record that a page is unchanged."""
-        self._run.reach.note_answer()
-        if self._judge.note_unchanged(row, known):
+        self._run.reach.record_answer()
+        if self._judge.count_unchanged(row, known):
             self._done()
         else:
             self._put(

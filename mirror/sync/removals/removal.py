@@ -76,7 +76,7 @@ async def plan_displaced(
             run.leaving.pending.append(
                 PendingRemoval(project=project, name=name, displaced=tuple(held), is_displaced=True)
             )
-        tell_owner_changed(report, name, before=index, after=owner)
+        report_owner_changed(report, name, before=index, after=owner)
 
 
 async def plan_withdrawn(store: Store, runs: Sequence[IndexRun]) -> None:
@@ -91,7 +91,7 @@ async def plan_withdrawn(store: Store, runs: Sequence[IndexRun]) -> None:
             run.leaving.pending.append(PendingRemoval(project=project, name=name, files=files))
 
 
-def tell_owner_changed(report: Report, name: str, *, before: str, after: str) -> None:
+def report_owner_changed(report: Report, name: str, *, before: str, after: str) -> None:
     """Report that a project's owner has changed: a person should know."""
     report.events.append({"event": "owner-changed", "project": name, "from": before, "to": after})
     _log.warning("project.owner_changed", project=name, before=before, after=after)

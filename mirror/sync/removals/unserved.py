@@ -72,7 +72,7 @@ async def judge_unserved(
         )
 
 
-async def note_unwritten(holdings: Holdings, unwritten: Mapping[ProjectName, TreeError]) -> None:
+async def record_unwritten(holdings: Holdings, unwritten: Mapping[ProjectName, TreeError]) -> None:
     """Bring up to date which projects' pages could not be written, after a cycle that judges
     nothing else.
     """

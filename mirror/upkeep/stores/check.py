@@ -87,8 +87,8 @@ class ObjectCheckers:
     width: Final = _READERS
     """How many batches are checked at once."""
 
-    def __init__(self, client: ObjectClient, note_bytes: Callable[[int], None]) -> None:
-        self._client, self._note_bytes = client, note_bytes
+    def __init__(self, client: ObjectClient, count_bytes: Callable[[int], None]) -> None:
+        self._client, self._count_bytes = client, count_bytes
 
     async def check(self, blobs: Sequence[BlobQuestion]) -> Sequence[BlobCheck]:
         """Return the results for a batch. Raises ``TreeError``."""
@@ -97,7 +97,7 @@ class ObjectCheckers:
             one = await anyio.to_thread.run_sync(
                 check_object, self._client, blob, abandon_on_cancel=True
             )
-            self._note_bytes(one.bytes_read)
+            self._count_bytes(one.bytes_read)
             found.append(one)
         return found
 

@@ -152,7 +152,7 @@ class Transport:
             if isinstance(exc, aiohttp.ClientHttpProxyError) and exc.status in _PROXY_REFUSALS:
                 cause = cause_of_proxy(None if proxy is None else proxy.url, exc.status)
                 raise Unavailable(url=source, cause=cause, is_final=True) from None
-            self.note_failure(exc)
+            self.count_failure(exc)
             raise failure_of(exc, source, timeout_s=self._limits.stall_timeout_s) from None
         assert isinstance(raw, PeerResponse)
         if is_own and proxy is None and raw.peer is not None:
@@ -164,7 +164,7 @@ class Transport:
         proxy = self._proxies.for_origin(*origin_of(URL(url, encoded=True)))
         return None if proxy is None else proxy.url
 
-    def note_failure(self, exc: Exception) -> None:
+    def count_failure(self, exc: Exception) -> None:
         """Count a failure that may mean that the upstream has too much to do, also in the middle of
         a body.
         """

@@ -20,8 +20,8 @@ from mirror.state.listing.sources import (
     load_let_out,
     load_sources,
     record_identity,
-    record_let_out,
     record_root_read,
+    record_served_names,
     record_sources,
     record_success,
 )
@@ -320,10 +320,10 @@ async def test_record_identity(store: Store, indexes: None) -> None:
 
 async def test_record_let_out(store: Store, indexes: None) -> None:
     """The names are kept where they changed."""
-    await record_let_out(store, await source_of(store, "main"), ["b", "a"])
+    await record_served_names(store, await source_of(store, "main"), ["b", "a"])
     assert await rows_of(store, "source", "id, let_out") == [(1, '["b","a"]'), (2, '["a"]'), (3, None)]
     before = store.changes
-    await record_let_out(store, await source_of(store, "main"), ["b", "a"])
+    await record_served_names(store, await source_of(store, "main"), ["b", "a"])
     assert store.changes == before
 
 

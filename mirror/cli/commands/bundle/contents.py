@@ -67,8 +67,8 @@ def verify(
     found = look.inspect(media, trust=trust)
     with shown_bytes_if(
         options.is_interactive, sum(volume.size for volume in found.manifest.volumes), "hashing"
-    ) as told:
-        found = look.verify(found, media, told)
+    ) as count_bytes:
+        found = look.verify(found, media, count_bytes)
     if json:
         write_json(found.as_json())
     else:

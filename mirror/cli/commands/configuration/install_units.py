@@ -88,10 +88,10 @@ def install_units(
             " install the program below /opt or /usr"
         )
     for file in _files(root, started):
-        _say(destdir / file.path, _install(destdir / file.path, file))
+        _print_result(destdir / file.path, _install(destdir / file.path, file))
     for name in _LINKED_DROP_INS:
         path = destdir / _LINKING_DROP_INS / name
-        _say(path, _link(path, f"../{_DROP_INS.name}/{name}"))
+        _print_result(path, _link(path, f"../{_DROP_INS.name}/{name}"))
     write_out(_NEXT_STEPS.format(configuration="/etc/mirror/mirror.toml", drop_ins=f"/{_DROP_INS}"))
     return ExitCode.OK
 
@@ -204,5 +204,5 @@ def _link(path: Path, target: str) -> str:
     return f"linked to {target}"
 
 
-def _say(path: Path, what: str) -> None:
+def _print_result(path: Path, what: str) -> None:
     write_out(f"{shown_text(str(path))}: {what}")
