@@ -35,7 +35,7 @@ _AT_ONCE: Final = 1 << 20
 _PIECE: Final = 256 << 10
 
 
-class PlannedPart(msgspec.Struct, frozen=True, kw_only=True):
+class SelectedPart(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a file that answers a request, with status and headers."""
 
     first: int
@@ -44,9 +44,9 @@ class PlannedPart(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
 
 
-def plan_part(
+def answer_part(
     request: BaseRequest, *, size: int, modified: float, etag: str
-) -> web.Response | PlannedPart:
+) -> web.Response | SelectedPart:
     """Return the part of a file that a request asks for, or an answer without it (304, 416)."""
     headers = {
         "Content-Type": "application/octet-stream",
@@ -69,11 +69,11 @@ def plan_part(
         answer.headers["Content-Range"] = f"bytes */{size}"
         return answer
     if part is None:
-        return PlannedPart(first=0, end=size, status=HTTPStatus.OK, headers=headers)
+        return SelectedPart(first=0, end=size, status=HTTPStatus.OK, headers=headers)
     assert isinstance(part, ByteRange)
     headers["Content-Range"] = f"bytes {part.first}-{part.end - 1}/{size}"
     status = HTTPStatus.PARTIAL_CONTENT
-    return PlannedPart(first=part.first, end=part.end, status=status, headers=headers)
+    return SelectedPart(first=part.first, end=part.end, status=status, headers=headers)
 
 
 def unchanged(headers: dict[str, str]) -> web.Response:

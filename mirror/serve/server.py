@@ -45,7 +45,7 @@ from mirror.serve.requests.routes import (
     Static,
 )
 from mirror.serve.requests.target import Target
-from mirror.serve.sending import FileAnswer, plan_part, unchanged
+from mirror.serve.sending import FileAnswer, answer_part, unchanged
 from mirror.serve.wishes import WishRecorder
 from mirror.state.shown.served import Verdict
 from mirror.tree.served import ServedTree
@@ -177,7 +177,7 @@ class IndexServer:
 def _file_answer(
     request: BaseRequest, descriptor: int, found: os.stat_result, etag: str
 ) -> web.StreamResponse:
-    part = plan_part(request, size=found.st_size, modified=found.st_mtime, etag=etag)
+    part = answer_part(request, size=found.st_size, modified=found.st_mtime, etag=etag)
     if isinstance(part, web.Response):
         return part
     return FileAnswer(

@@ -76,7 +76,7 @@ _CACHED_S = 600.0
 """The ``max-age`` of pages in an object store."""
 
 
-async def plan_prune(holdings: Holdings, retention: Retention) -> Pruning:
+async def preview_prune(holdings: Holdings, retention: Retention) -> Pruning:
     """Return the files that ``prune`` would delete; changes nothing."""
     store, now = holdings.store, holdings.clock()
     found = Pruning()

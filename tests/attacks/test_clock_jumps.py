@@ -10,7 +10,7 @@ import pytest
 from harness.in_process import DAY_S, Mirror, check_tree
 from mirror.core.policy import believable_cutoff, believable_end
 from mirror.holdings.opening import opened_holdings
-from mirror.upkeep.prune import Pruning, Retention, plan_prune, prune
+from mirror.upkeep.prune import Pruning, Retention, preview_prune, prune
 from simulator import build_wheel
 
 CENTURY_S = 100 * 365 * DAY_S
@@ -26,7 +26,7 @@ async def prune_now(mirror: Mirror) -> tuple[int, int]:
     """Prune as ``mirror prune`` does; return how many blobs and rows of history went, as a dry run had said."""
     config = mirror.config
     async with opened_holdings(config.mirror, config.limits, clock=mirror.clock) as tree:
-        planned = await plan_prune(tree, KEPT)
+        planned = await preview_prune(tree, KEPT)
         found = await prune(tree, KEPT, into=Pruning())
     check_tree(mirror.root)
     assert (planned.blobs, planned.entries) == (found.blobs, found.entries)

@@ -10,7 +10,7 @@ from harness.in_process import DAY_S, Mirror
 from mirror.holdings.opening import opened_holdings, opened_holdings_for_reading
 from mirror.jobs.repair import check_and_repair
 from mirror.upkeep.findings import Scope, Verification
-from mirror.upkeep.prune import Pruning, Retention, plan_prune
+from mirror.upkeep.prune import Pruning, Retention, preview_prune
 from mirror.upkeep.prune import prune as run_prune
 from mirror.upkeep.verify import verify as run_verify
 from simulator import Simulator, build_sdist, build_wheel
@@ -79,7 +79,7 @@ async def prune(mirror: Mirror, *, days: float = 30, history_days: float = 365, 
     settings, limits = mirror.config.mirror, mirror.config.limits
     if dry_run:
         async with opened_holdings_for_reading(settings, limits, clock=mirror.clock) as holdings:
-            return await plan_prune(holdings, retention)
+            return await preview_prune(holdings, retention)
     async with opened_holdings(settings, limits, clock=mirror.clock) as tree:
         return await run_prune(tree, retention, into=Pruning())
 

@@ -20,7 +20,7 @@ from mirror.errors import ConfigError, shown_text
 from mirror.selection.documents import MAX_LOCK_BYTES, decode_text, read_document
 from mirror.selection.locks.check import CheckedFile, check_lock
 from mirror.selection.locks.held import HeldFiles, load_held
-from mirror.selection.locks.plan import LockPlan, plan_rewrite
+from mirror.selection.locks.rewrite import LockRewrite, decide_rewrite
 from mirror.selection.locks.writing.addresses import MirrorAddress
 from mirror.selection.locks.writing.pipfile import write_pipfile_lock
 from mirror.selection.locks.writing.poetry import (
@@ -111,16 +111,16 @@ def _rewrite(
     accepts_rebuilt: bool,  # noqa: FBT001 - a thread's function takes no keywords
 ) -> RewrittenLock:
     own = _own_lines(lock)
-    plan = plan_rewrite(own, held, chosen, accepts_rebuilt=accepts_rebuilt)
-    new = _write(text, own, plan, held, address)
-    notes = [*lock.skipped, *plan.notes]
+    rewrite = decide_rewrite(own, held, chosen, accepts_rebuilt=accepts_rebuilt)
+    new = _write(text, own, rewrite, held, address)
+    notes = [*lock.skipped, *rewrite.notes]
     if own is not lock:
         included = len(lock.packages) - len(own.packages)
         notes.append(f"{included} requirements of included files: rewrite those files too")
     if lock.format in _ADVICE:
         notes.append(_ADVICE[lock.format].format(index=address.index))
-    if plan.problems:
-        return RewrittenLock(text=None, notes=tuple(notes), problems=tuple(plan.problems))
+    if rewrite.problems:
+        return RewrittenLock(text=None, notes=tuple(notes), problems=tuple(rewrite.problems))
     if lock.format is not LockFormat.REQUIREMENTS:
         # Read the new lock again: one that no tool could read is never given out.
         parse_lock(new.encode(), lock.format, where=lock.file or "the lock")
@@ -135,22 +135,22 @@ _ADVICE = {
 
 
 def _write(
-    text: str, lock: LockedSet, plan: LockPlan, held: HeldFiles, address: MirrorAddress
+    text: str, lock: LockedSet, rewrite: LockRewrite, held: HeldFiles, address: MirrorAddress
 ) -> str:
     where = lock.file or "the lock"
     match lock.format:
         case LockFormat.UV:
-            return write_uv_lock(text, plan, address, where=where)
+            return write_uv_lock(text, rewrite, address, where=where)
         case LockFormat.PYLOCK:
-            return write_pylock(text, plan, address, held, where=where)
+            return write_pylock(text, rewrite, address, held, where=where)
         case LockFormat.POETRY:
-            return write_poetry_lock(text, plan, address, where=where)
+            return write_poetry_lock(text, rewrite, address, where=where)
         case LockFormat.PDM:
-            return write_pdm_lock(text, plan, address, where=where)
+            return write_pdm_lock(text, rewrite, address, where=where)
         case LockFormat.PIPFILE:
-            return write_pipfile_lock(text, lock, plan, address)
+            return write_pipfile_lock(text, lock, rewrite, address)
         case LockFormat.REQUIREMENTS:
-            places = plan.digests.items()
+            places = rewrite.digests.items()
             decided = {_line_of(lock, place): digests for place, digests in places}
             return write_requirements(text, decided)
 

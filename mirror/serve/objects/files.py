@@ -20,7 +20,7 @@ from aiohttp.web_request import BaseRequest
 from mirror.serve.answers import no_store
 from mirror.serve.objects.source import ObjectPart, ObjectSource, StoreAway
 from mirror.serve.requests.routes import File
-from mirror.serve.sending import BodyAnswer, PlannedPart, plan_part
+from mirror.serve.sending import BodyAnswer, SelectedPart, answer_part
 from mirror.tree.objects.client import StoredObject
 
 PART_BYTES: Final = 4 << 20
@@ -58,7 +58,7 @@ class StoredFiles:
         if file.is_metadata:
             digest, head = await self._digest(key, status_found, head)
         modified = status_found.modified.timestamp()
-        part = plan_part(request, size=status_found.size, modified=modified, etag=f'"{digest}"')
+        part = answer_part(request, size=status_found.size, modified=modified, etag=f'"{digest}"')
         if isinstance(part, web.Response):
             return part
         return StreamedAnswer(self._source, key, status_found, part, head)
@@ -125,7 +125,7 @@ class StreamedAnswer(BodyAnswer):
         source: ObjectSource,
         key: str,
         status: StoredObject,
-        part: PlannedPart,
+        part: SelectedPart,
         head: ObjectPart | None,
     ) -> None:
         super().__init__(status=part.status, headers=part.headers)

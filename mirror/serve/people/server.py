@@ -107,7 +107,7 @@ class PeopleServer:
         if shown.kind is PeopleView.SETUP:
             page = await reading.run(lambda: views.setup_page(reading, base))
             return await send(request, page, base)
-        key, render = _plan(reading, site, target, shown, text)
+        key, render = _select_render(reading, site, target, shown, text)
         page = await self._kept[reading].get(key, render)
         return await send(request, page, base)
 
@@ -145,7 +145,7 @@ class PeopleServer:
         )
 
 
-def _plan(
+def _select_render(
     reading: Reading, site: Site, target: Target, shown: ShownRoute, text: str
 ) -> tuple[Hashable, Callable[[], Rendered]]:
     """Return what identifies an answer, and the function that renders it."""
@@ -174,10 +174,10 @@ def _plan(
         case PeopleView.FEED:
             return (shown.kind,), partial(views.changes_feed, reading)
         case _:
-            return _plan_object(reading, site, target, shown)
+            return _select_object_render(reading, site, target, shown)
 
 
-def _plan_object(
+def _select_object_render(
     reading: Reading, site: Site, target: Target, shown: ShownRoute
 ) -> tuple[Hashable, Callable[[], Rendered]]:
     value, name = target.value, shown.project

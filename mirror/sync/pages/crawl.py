@@ -529,7 +529,7 @@ class _Crawler:
         work.is_retry = True
         if "" in ledger:
             work.asked.closed = (*work.asked.closed, "")
-        self._plan_removal(work, removals)
+        self._add_removal(work, removals)
         return work
 
     async def _release(
@@ -546,7 +546,7 @@ class _Crawler:
             if needed is None or file.filename in needed
         ]
         work.asked.change = msgspec.structs.replace(work.asked.change, fetch=tuple(fetch))
-        await self._plan_jobs(work, work.asked.change, ledger)
+        await self._add_jobs(work, work.asked.change, ledger)
         work.asked.closed = tuple(sorted(released.barred))
         work.asked.sights = released.sights
         if released.changes:
@@ -641,14 +641,14 @@ class _Crawler:
             if row.has_failures
             else {}
         )
-        resting = await self._plan_jobs(work, change, ledger)
+        resting = await self._add_jobs(work, change, ledger)
         if ledger:
             asked = {job.file.filename for job in work.asked.jobs}
             still = resting.union(asked, (one.filename for one in work.asked.failures))
             work.asked.closed = tuple(
                 name for name in ledger if name not in still and (page.is_whole or not name)
             )
-        self._plan_removal(work, change.remove)
+        self._add_removal(work, change.remove)
         return work
 
     async def _log_foreign_names(self, row: ProjectRow, selected: Selected) -> None:
@@ -677,7 +677,7 @@ class _Crawler:
             " so that no client takes them from this one's page",
         )
 
-    async def _plan_jobs(
+    async def _add_jobs(
         self, work: ProjectWork, change: ProjectChange, ledger: Mapping[str, FailureRow]
     ) -> set[str]:
         """Add the jobs and failures to the work; return the refused files that are skipped until
@@ -762,7 +762,7 @@ class _Crawler:
             work.asked.closed = tuple(
                 await load_project_failures(self._holdings.store, self._run.source.id, row.name)
             )
-        self._plan_removal(work, removals, withdrawn=error.code)
+        self._add_removal(work, removals, withdrawn=error.code)
         return work
 
     def _page_failure(
@@ -782,7 +782,7 @@ class _Crawler:
             is_reread=self._is_reread,
         )
 
-    def _plan_removal(
+    def _add_removal(
         self, work: ProjectWork, removals: Sequence[Removal], *, withdrawn: str | None = None
     ) -> None:
         """Keep removals for the end of the cycle, when the brake knows all of them.

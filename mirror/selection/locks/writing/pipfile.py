@@ -9,19 +9,21 @@ from typing import Any
 
 from mirror.core.names import normalize_project
 from mirror.selection.locks.pipfile import CATEGORIES
-from mirror.selection.locks.plan import LockPlan
+from mirror.selection.locks.rewrite import LockRewrite
 from mirror.selection.locks.writing.addresses import MirrorAddress
 from mirror.selection.wants import LockedSet
 
 _INDENTS: tuple[int | str | None, ...] = (4, 2, "\t", None)
 
 
-def write_pipfile_lock(text: str, lock: LockedSet, plan: LockPlan, address: MirrorAddress) -> str:
+def write_pipfile_lock(
+    text: str, lock: LockedSet, rewrite: LockRewrite, address: MirrorAddress
+) -> str:
     """Return the lock with the mirror as its sources and the digests of held files."""
     document = json.loads(text)
     decisions = {
         (lock.packages[place].project, lock.packages[place].version): decided
-        for place, decided in plan.digests.items()
+        for place, decided in rewrite.digests.items()
     }
     form = _form_of(text, document)
     for source in document.get("_meta", {}).get("sources", []):

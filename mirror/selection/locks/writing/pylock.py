@@ -8,7 +8,7 @@ import tomlkit
 
 from mirror.core.names import normalize_project
 from mirror.selection.locks.held import HeldFiles
-from mirror.selection.locks.plan import KeptFile, LockPlan
+from mirror.selection.locks.rewrite import KeptFile, LockRewrite
 from mirror.selection.locks.values import filename_of
 from mirror.selection.locks.writing.addresses import MirrorAddress, read_time
 from mirror.selection.locks.writing.toml_tables import change_files, parse_document, set_value
@@ -17,7 +17,7 @@ _DIRECT = ("vcs", "directory", "archive")
 
 
 def write_pylock(
-    text: str, plan: LockPlan, address: MirrorAddress, held: HeldFiles, *, where: str
+    text: str, rewrite: LockRewrite, address: MirrorAddress, held: HeldFiles, *, where: str
 ) -> str:
     """Return the lock with the mirror's addresses. Blocks where other digests are computed."""
     document = parse_document(text, where=where)
@@ -29,17 +29,17 @@ def write_pylock(
         project = normalize_project(str(package["name"]))
         version = package.get("version")
         key = (project, None if version is None else str(version))
-        if key in plan.unneeded and not _has_paths(package):
+        if key in rewrite.unneeded and not _has_paths(package):
             del packages[place]
-            plan.notes.append(f"{' '.join(filter(None, key))}: left out: needed by no target")
+            rewrite.notes.append(f"{' '.join(filter(None, key))}: left out: needed by no target")
             continue
-        _write_package(package, plan, key, address, held)
+        _write_package(package, rewrite, key, address, held)
     return tomlkit.dumps(document)
 
 
 def _write_package(
     package: Any,
-    plan: LockPlan,
+    rewrite: LockRewrite,
     key: tuple[str, str | None],
     address: MirrorAddress,
     held: HeldFiles,
@@ -53,7 +53,7 @@ def _write_package(
         if "url" not in file:
             raise LookupError
         name = file.get("name") or filename_of(str(file.get("path") or file["url"]))
-        return plan.files.get((*key, str(name)))
+        return rewrite.files.get((*key, str(name)))
 
     def change(file: Any, kept: KeptFile) -> None:
         set_value(file, "url", address.file(kept.held))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from mirror.selection.locks.plan import KeptDigests
+from mirror.selection.locks.rewrite import KeptDigests
 
 _HASH = re.compile(r"--hash[= ]\s*([A-Za-z0-9_]+:[0-9A-Fa-f]+)")
 

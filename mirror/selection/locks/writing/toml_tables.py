@@ -8,7 +8,7 @@ from typing import Any
 import tomlkit
 
 from mirror.errors import ConfigError
-from mirror.selection.locks.plan import KeptFile
+from mirror.selection.locks.rewrite import KeptFile
 
 FileOf = Callable[[Any], KeptFile | None]
 Change = Callable[[Any, KeptFile], None]

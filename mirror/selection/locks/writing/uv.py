@@ -9,7 +9,7 @@ import tomlkit
 
 from mirror.core.names import normalize_project
 from mirror.errors import shown_url
-from mirror.selection.locks.plan import KeptFile, LockPlan
+from mirror.selection.locks.rewrite import KeptFile, LockRewrite
 from mirror.selection.locks.values import filename_of
 from mirror.selection.locks.writing.addresses import MirrorAddress, is_address, read_time
 from mirror.selection.locks.writing.toml_tables import (
@@ -22,14 +22,14 @@ from mirror.selection.locks.writing.toml_tables import (
 ADVICE = "configure uv with exactly this index, to the last slash: {index}"
 
 
-def write_uv_lock(text: str, plan: LockPlan, address: MirrorAddress, *, where: str) -> str:
+def write_uv_lock(text: str, rewrite: LockRewrite, address: MirrorAddress, *, where: str) -> str:
     """Return the lock with the mirror's addresses; a clash of two entries becomes a problem."""
     document = parse_document(text, where=where)
     packages = document.get("package", [])
-    plan.problems += _clashes(packages)
+    rewrite.problems += _clashes(packages)
     for package in packages:
         if _registry(package.get("source")) is not None:
-            _write_package(package, plan, address)
+            _write_package(package, rewrite, address)
     for dependency in _dependencies(packages):
         if _registry(dependency.get("source")) is not None:
             set_value(dependency["source"], "registry", address.index)
@@ -39,13 +39,13 @@ def write_uv_lock(text: str, plan: LockPlan, address: MirrorAddress, *, where: s
     return tomlkit.dumps(document)
 
 
-def _write_package(package: Any, plan: LockPlan, address: MirrorAddress) -> None:
+def _write_package(package: Any, rewrite: LockRewrite, address: MirrorAddress) -> None:
     set_value(package["source"], "registry", address.index)
     project, version = normalize_project(str(package["name"])), package.get("version")
 
     def file_of(file: Any) -> KeptFile | None:
         name = file.get("filename") or filename_of(str(file.get("url") or file.get("path")))
-        return plan.files.get((project, None if version is None else str(version), str(name)))
+        return rewrite.files.get((project, None if version is None else str(version), str(name)))
 
     def change(file: Any, kept: KeptFile) -> None:
         set_value(file, "url", address.file(kept.held))

@@ -50,7 +50,7 @@ class KeptDigests:
 
 
 @dataclass(kw_only=True, slots=True)
-class LockPlan:
+class LockRewrite:
     """The decisions for one lock."""
 
     files: dict[FileKey, KeptFile] = field(default_factory=dict)
@@ -62,27 +62,27 @@ class LockPlan:
     problems: list[str] = field(default_factory=list)
 
 
-def plan_rewrite(
+def decide_rewrite(
     lock: LockedSet, held: HeldFiles, environments: Sequence[Environment], *, accepts_rebuilt: bool
-) -> LockPlan:
+) -> LockRewrite:
     """Return what to write into a lock. Blocks where digests other than sha256 are listed."""
-    plan = LockPlan()
+    rewrite = LockRewrite()
     for place, (package, needing) in enumerate(needing_environments(lock, environments)):
         is_needed = bool(needing) or not environments
         if not package.names_only_digests:
-            _plan_files(plan, package, held, needing, accepts_rebuilt, is_needed=is_needed)
+            _decide_files(rewrite, package, held, needing, accepts_rebuilt, is_needed=is_needed)
         elif is_needed:
-            decided = _plan_version(plan, package, held, needing, accepts_rebuilt)
-            plan.digests[place] = decided
-    plan.notes += [
+            decided = _decide_version(rewrite, package, held, needing, accepts_rebuilt)
+            rewrite.digests[place] = decided
+    rewrite.notes += [
         f"{package.project} {package.version or ''}".rstrip() + f": left as it is: {package.detail}"
         for package in lock.foreign
     ]
-    return plan
+    return rewrite
 
 
-def _plan_files(
-    plan: LockPlan,
+def _decide_files(
+    rewrite: LockRewrite,
     package: LockedPackage,
     held: HeldFiles,
     environments: Sequence[Environment],
@@ -92,7 +92,7 @@ def _plan_files(
 ) -> None:
     states = {file.filename: state_of(package, file, held) for file in package.files}
     here = [f for f in package.files if states[f.filename].state is not LockState.MISSING]
-    needed = _needed_files(plan, package, here, environments) if is_needed else set()
+    needed = _needed_files(rewrite, package, here, environments) if is_needed else set()
     for file in package.files:
         checked = states[file.filename]
         key = (package.project, package.version, file.filename)
@@ -100,22 +100,22 @@ def _plan_files(
             case LockState.HELD:
                 named = held.named(package.project, file.filename)
                 same = next(one for one in named if held.matches(one, file.digests))
-                plan.files[key] = KeptFile(held=same)
+                rewrite.files[key] = KeptFile(held=same)
             case LockState.MISSING:
-                plan.notes.append(f"{file.filename}: left out: the mirror does not hold it")
+                rewrite.notes.append(f"{file.filename}: left out: the mirror does not hold it")
             case LockState.REBUILT if file.filename not in needed:
-                plan.notes.append(f"{file.filename}: left out: rebuilt, and needed by no target")
+                rewrite.notes.append(f"{file.filename}: left out: rebuilt, and needed by no target")
             case LockState.REBUILT if accepts_rebuilt:
-                plan.files[key] = KeptFile(held=checked.here[0], is_rebuilt=True)
+                rewrite.files[key] = KeptFile(held=checked.here[0], is_rebuilt=True)
             case LockState.REBUILT:
-                plan.problems.append(_rebuilt(file.filename, checked))
-    stays = any(key[:2] == (package.project, package.version) for key in plan.files)
+                rewrite.problems.append(_rebuilt(file.filename, checked))
+    stays = any(key[:2] == (package.project, package.version) for key in rewrite.files)
     if not is_needed and not stays:
-        plan.unneeded.add((package.project, package.version))
+        rewrite.unneeded.add((package.project, package.version))
 
 
 def _needed_files(
-    plan: LockPlan,
+    rewrite: LockRewrite,
     package: LockedPackage,
     here: Sequence[LockedFile],
     environments: Sequence[Environment],
@@ -124,7 +124,7 @@ def _needed_files(
     name = f"{package.project} {package.version or ''}".rstrip()
     if not environments:
         if package.files and not here:
-            plan.problems.append(
+            rewrite.problems.append(
                 f"{name}: the mirror holds none of its files ({len(package.files)})"
             )
         return {file.filename for file in here}
@@ -135,14 +135,14 @@ def _needed_files(
             listed = ", ".join(f.filename for f in package.files[:3]) or "no file"
             more = ", …" if len(package.files) > 3 else ""
             problem = f"the mirror holds nothing that fits {environment.name} of {listed}{more}"
-            plan.problems.append(f"{name}: {problem}")
+            rewrite.problems.append(f"{name}: {problem}")
         else:
             needed.add(file.filename)
     return needed
 
 
-def _plan_version(
-    plan: LockPlan,
+def _decide_version(
+    rewrite: LockRewrite,
     package: LockedPackage,
     held: HeldFiles,
     environments: Sequence[Environment],
@@ -161,7 +161,7 @@ def _plan_version(
         if same:
             kept.update(dict.fromkeys(_digests_of(package, same, held)))
         elif not fits or is_other_platform:
-            plan.problems.append(f"{name}: the mirror holds none of its files{where}")
+            rewrite.problems.append(f"{name}: the mirror holds none of its files{where}")
         elif accepts_rebuilt:
             added.update({f"sha256:{file.sha256}": None for file in published(fits)})
         else:
@@ -172,11 +172,11 @@ def _plan_version(
                 state=LockState.REBUILT,
                 here=published(fits),
             )
-            plan.problems.append(_rebuilt(f"{name}{where}", checked))
+            rewrite.problems.append(_rebuilt(f"{name}{where}", checked))
     dropped = [digest for digest in package.digests if digest not in kept]
     if dropped:
         count = "1 digest" if len(dropped) == 1 else f"{len(dropped)} digests"
-        plan.notes.append(f"{name}: {count} left out: of files that the mirror does not hold")
+        rewrite.notes.append(f"{name}: {count} left out: of files that the mirror does not hold")
     new = tuple(digest for digest in added if digest not in kept)
     return KeptDigests(kept=frozenset(kept), added=new)
 
