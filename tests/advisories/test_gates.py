@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import anyio
 import msgspec
 import pytest
@@ -70,6 +72,17 @@ def explained(gap, name):
             return describe_project(project, {}, advice)
 
     return [line for line in anyio.run(inside) if ".whl" in line]
+
+
+def test_a_file_in_cooldown_shows_its_advisories_too(gap):
+    """The first rule by its key alone, until when, and the malware record that would keep it out after that."""
+    gap.database.add(osv("MAL-1", "alpha"))
+    gap.upstream.state.publish("alpha", *build_wheel("alpha", "2.0"), upload_time=None)
+    gap.mirror.rules["min_age_s"] = 7 * 86400.0
+    withdrawn(gap)
+    [line] = [line for line in explained(gap, "alpha") if "2.0" in line]
+    assert re.search(r"min-age of main, until [^:]*:\S*: malicious, MAL-1$", line), line
+    assert re.search(r"min-age, until [^<]*: malicious, MAL-1", project_page_of(gap, "alpha"))
 
 
 def project_page_of(gap, name):

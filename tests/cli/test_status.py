@@ -389,8 +389,16 @@ def proof(want: str, target: str, *, installable: bool) -> WantNote:
                 proof("apps", "linux/3.11.2", installable=True),
                 proof("docs", "linux/3.11.2", installable=False),
             ),
-            ["State:      1 of 2 wants DO NOT INSTALL: see `mirror check`"],
+            ["State:      1 of 2 wants DOES NOT INSTALL: see `mirror check`"],
             id="a gap",
+        ),
+        pytest.param(
+            (
+                proof("apps", "linux/3.11.2", installable=False),
+                proof("apps", "windows/3.12.1", installable=False),
+            ),
+            ["State:      1 of 1 want DOES NOT INSTALL: see `mirror check`"],
+            id="a gap in two environments",
         ),
     ],
 )

@@ -43,7 +43,7 @@ async def test_wants_with_their_gaps_and_advice(simulator, tmp_path: Path):
     assert '<strong>lib</strong> <span class="tag bad">no-wheel</span>' in page
     assert "in windows/3.12.4/windows-x86_64" in page
     assert "add an overlay index that has one" in page
-    assert "1 of 2 wants do not install." in overview
+    assert "1 of 2 wants does not install." in overview
     mirror.wants = mirror.wanted("lib", name="small", targets=("linux",))
     await mirror.proved_cycle()
     page, overview = await pages(mirror)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mirror.cli.text import counted, safe, size
 from mirror.core.names import ProjectName
-from mirror.core.rules.model import EXCLUDE_VULNERABLE, MIN_AGE
+from mirror.core.rules.model import MIN_AGE
 from mirror.core.times import utc_text
 from mirror.state.readers.lookup import words_of_cooldown
 
@@ -124,9 +124,8 @@ def _left_out(project: ProjectPart, advice: Mapping[str, str]) -> Iterator[str]:
         yield f"Left out ({counted(len(named) + unnamed, 'file')}):"
     for filename, rule, index in named[:_SHOWN]:
         until = words_of_cooldown(project, index, filename)
-        is_advised = rule == EXCLUDE_VULNERABLE and filename in advice
-        why = f": {advice[filename]}" if is_advised else until
-        yield f"  {filename}: {rule} of {index}{why}"
+        advised = f": {advice[filename]}" if filename in advice else ""
+        yield f"  {filename}: {rule} of {index}{until}{advised}"
     yield from _more(len(named))
     yield from (f"  {line}" for line in _unnamed(project))
 

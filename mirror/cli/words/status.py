@@ -89,9 +89,12 @@ def _state(status: Status) -> Iterator[str]:
     if status.damage:
         yield f"{counted(len(status.damage), 'file')} DAMAGED"
     wants = status.notes.wants if status.notes is not None else ()
-    gaps = sum(not note.installable for note in wants)
+    names = {(note.want, note.file) for note in wants}
+    gaps = len({(note.want, note.file) for note in wants if not note.installable})
     if gaps:
-        yield f"{gaps:,} of {counted(len(wants), 'want')} DO NOT INSTALL: see `mirror check`"
+        verb = "DOES" if gaps == 1 else "DO"
+        whole = counted(len(names), "want")
+        yield f"{gaps:,} of {whole} {verb} NOT INSTALL: see `mirror check`"
     if overview.advisories is not None and overview.advisories.problem is not None:
         yield "the database of advisories could NOT BE TAKEN"
     if stale:

@@ -91,7 +91,8 @@ def judge_wants(status: Status) -> Mood | None:
     if not bad:
         word, detail = "install", f"{counted(len(names), 'want')} proved in all targets."
         return Mood(mood="good", word=word, detail=detail, address="wants/")
-    detail = f"{len(bad):,} of {counted(len(names), 'want')} do not install."
+    verb = "does" if len(bad) == 1 else "do"
+    detail = f"{len(bad):,} of {counted(len(names), 'want')} {verb} not install."
     return Mood(mood="bad", word="gaps", detail=detail, address="wants/")
 
 

@@ -79,8 +79,9 @@ class ProjectPart(msgspec.Struct, frozen=True, kw_only=True):
         return next((part.index for part in self.indexes if part.owns), None)
 
     def advised_names(self) -> list[str]:
-        """Return the names of the files that advisories keep out."""
-        return [name for name, rule, _ in self.left_out() if rule == EXCLUDE_VULNERABLE]
+        """Return the names of the files that advisories keep out, or would after a cooldown."""
+        rules = (EXCLUDE_VULNERABLE, MIN_AGE)
+        return [name for name, rule, _ in self.left_out() if rule in rules]
 
     def left_out(self) -> list[tuple[str, str, str]]:
         """Return (filename, rule, index) of the left-out files not held from another index, by
@@ -101,7 +102,7 @@ def words_of_left_out(project: ProjectPart, advice: Mapping[str, str]) -> list[t
     found = []
     for filename, rule, index in project.left_out():
         until = words_of_cooldown(project, index, filename)
-        named = f": {advice[filename]}" if rule == EXCLUDE_VULNERABLE and filename in advice else ""
+        named = f": {advice[filename]}" if filename in advice else ""
         found.append((filename, f"{rule}{until}{named}"))
     return found
 
