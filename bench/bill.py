@@ -26,7 +26,7 @@ from bench.measure import run_once
 from bench.records import corpus
 from bench.upstream import Upstream, serving
 from harness.faulty_front import FaultyFront
-from storing import BUCKET, ObjectStore, Prefix, start_seaweedfs
+from harness.storing import BUCKET, ObjectStore, Prefix, start_seaweedfs
 
 PROJECTS, FILES = 730_000, 10_000_000
 _SHAPES = ((20, 1), (20, 4), (40, 1))

@@ -21,7 +21,7 @@ from bench.measure import OURS, Comparison, Contender, Run, compare, run_once
 from bench.records import Bench, Goal, Result, corpus
 from bench.servers import Server, ours
 from bench.upstream import Upstream, free_port, serving
-from storing import BUCKET, SECRETS, ObjectStore, start_seaweedfs
+from harness.storing import BUCKET, SECRETS, ObjectStore, start_seaweedfs
 
 _IN_FLIGHT = 32
 _NUMBERS = itertools.count()

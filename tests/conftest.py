@@ -19,12 +19,12 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
-from ceph import start_radosgw
+from harness.ceph import start_radosgw
 from harness.coverage_scope import Measuring
 from harness.quick_disk import QUICK_DISK
+from harness.storing import IS_CEPH, ObjectStore, Prefix, start_seaweedfs
 from mirror import logs
 from simulator import Simulator, ThreadedSimulator
-from storing import IS_CEPH, ObjectStore, Prefix, start_seaweedfs
 
 # The same examples each time, so that a change is judged by what it changes; `make soak` plays ever new ones.
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)

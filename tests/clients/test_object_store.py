@@ -16,12 +16,12 @@ from threading import Thread
 
 import pytest
 
-from ceph import Ceph
+from harness.ceph import Ceph
 from harness.program import Mirror
 from harness.server import Server
+from harness.storing import ObjectStore, Prefix
 from harness.web_servers import started_server
 from simulator import ThreadedSimulator, build_sdist, build_wheel
-from storing import ObjectStore, Prefix
 
 _PAGE = Path(__file__).parents[2] / "docs/how-to/object-store.md"
 _WEBSITE = (

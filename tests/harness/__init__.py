@@ -7,5 +7,5 @@ side, ``handmade_bundles`` builds bundles file by file, ``bundle_kills`` ends th
 step. ``snapshots``, ``upkeep``, ``wants``, ``locks`` do the work of their commands; ``state_rows``
 writes rows, ``older_state`` and ``older_version`` are mirrors of earlier versions, ``people_tree``
 one that is looked at in a browser. ``interpreters`` and ``web_servers`` are other people's
-programs. ``coverage_scope`` says which tests are measured. The index is ``tests/simulator``.
+programs; ``storing``, ``seaweed_cluster`` and ``ceph`` start object stores. ``coverage_scope`` says which tests are measured. The index is ``tests/simulator``.
 """

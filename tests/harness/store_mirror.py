@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.in_process import Mirror, check_tree, in_another_thread
+from harness.storing import Prefix
 from mirror.sync.report import Report
 from simulator import Simulator
-from storing import Prefix
 
 
 class StoreMirror(Mirror):

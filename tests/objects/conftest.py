@@ -10,8 +10,8 @@ import pytest
 
 from harness.faulty_front import FaultyFront
 from harness.store_mirror import StoreMirror
+from harness.storing import ObjectStore
 from simulator import Simulator
-from storing import ObjectStore
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from harness.in_process import offered
+from harness.storing import etag_form
 from mirror.core.store_address import parse_store_address
 from mirror.errors import ConfigError, StoreLocked, TreeError
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.lease import LEASE_S, Lease
 from mirror.tree.objects.pages import REVISION, WRITER
 from simulator import Cut, build_wheel
-from storing import etag_form
 
 A_WHEEL = build_wheel("alpha", "1.0")
 ANOTHER = build_wheel("alpha", "2.0")

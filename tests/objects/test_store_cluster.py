@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from harness.program import Mirror
+from harness.seaweed_cluster import Cluster, start_cluster
 from harness.store_mirror import listed_and_missing
-from seaweed_cluster import Cluster, start_cluster
+from harness.storing import Prefix
 from simulator import ThreadedSimulator, build_wheel
-from storing import Prefix
 
 IS_SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 _PROJECTS = 120

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.server import HTML, JSON, Server, Tree
+from harness.storing import ObjectStore, Prefix
 from mirror.jobs.tree_copy import copy_between
-from storing import ObjectStore, Prefix
 
 PAGES = (
     "/simple/",

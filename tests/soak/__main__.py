@@ -22,7 +22,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from ceph import missing_programs
+from harness.ceph import missing_programs
 from harness.quick_disk import QUICK_DISK
 from mirror.logs import configure_logging
 from soak import history, hostile

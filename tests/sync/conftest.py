@@ -10,8 +10,8 @@ import pytest
 
 from harness.in_process import Mirror
 from harness.store_mirror import StoreMirror
+from harness.storing import ObjectStore
 from simulator import Simulator
-from storing import ObjectStore
 
 BOTH_TREES = frozenset(
     {

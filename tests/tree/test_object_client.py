@@ -9,12 +9,12 @@ import time
 
 import pytest
 
+from harness.storing import etag_form
 from mirror.core.store_address import StoreAddress, parse_store_address
 from mirror.errors import ConfigError, TreeError
 from mirror.tree.objects.calls import CallHangs, Calls, ForkedUse
 from mirror.tree.objects.client import Conflict, ObjectClient
 from mirror.tree.objects.credentials import engine_settings
-from storing import etag_form
 
 ADDRESS = StoreAddress(bucket="mirror", prefix="a/b")
 

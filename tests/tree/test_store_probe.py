@@ -12,6 +12,7 @@ from threading import Thread
 
 import pytest
 
+from harness.storing import IS_CEPH, Prefix
 from mirror.cli import main
 from mirror.core.store_address import StoreAddress, parse_store_address
 from mirror.core.store_policies import anonymous_policy, lifecycle_rules, writer_policy
@@ -19,7 +20,6 @@ from mirror.exit_codes import ExitCode
 from mirror.tree.objects.credentials import engine_settings
 from mirror.tree.probing.questions import probe_store
 from mirror.tree.probing.requests import RawRequests
-from storing import IS_CEPH, Prefix
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import pytest
 
 from harness.in_process import Mirror
 from harness.snapshots import promote, snapshot
+from harness.storing import Prefix
 from mirror.cli import main
 from mirror.errors import TreeError
 from mirror.exit_codes import ExitCode
 from mirror.jobs.tree_copy import copy_between
 from mirror.upkeep.copying.copy import CopyReport
 from simulator import build_sdist, build_wheel
-from storing import Prefix
 
 
 @pytest.fixture

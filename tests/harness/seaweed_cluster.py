@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storing import ObjectStore, free_ports, make_bucket, start_weed, write_identities
+from harness.storing import ObjectStore, free_ports, make_bucket, start_weed, write_identities
 
 VOLUME_SERVERS = 3
 

@@ -15,7 +15,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from storing import BUCKET, SECRETS, START_S, ObjectStore, free_ports, start_with_us, takes_objects
+from harness.storing import BUCKET, SECRETS, START_S, ObjectStore, free_ports, start_with_us, takes_objects
 
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mgr", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 WEBSITE_HOST = "web.test"
