@@ -1,6 +1,7 @@
 # Each target sets up what it needs. PYTHON is the interpreter that .venv is made with.
 PYTHON ?= python3
-WORKERS ?= 2
+# More than two cores have: tests wait for programs, disks and servers too.
+WORKERS ?= 3
 # Of install-systemd.
 PREFIX ?= /opt/mirror
 UNITS ?= /etc/systemd/system
