@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import peers
 from bench.corpus import Shape, name_of
-from bench.measure import OURS, Comparison, Contender, compare, count_calls, run_once
+from bench.measure import OURS, Comparison, Contender, compare, count_calls, primed, run_once
 from bench.records import Bench, Goal, Result
 
 _KIB, _MIB = 1024, 2**20
@@ -110,7 +110,7 @@ def _idle(bench: Bench, name: str, projects: int) -> Result:
     shape = Shape(projects=30 if bench.is_tiny else projects, files=3, file_bytes=0)
     with bench.upstream(shape) as (_, upstream):
         contenders = [
-            _filled(peers.mirror(upstream, shape, server="plain", keeps=True)),
+            primed(peers.mirror(upstream, shape, server="plain", keeps=True)),
             peers.idle_loop(upstream, shape),
         ]
         found = compare(contenders, bench.rounds, bench.tmpfs / "run", upstream)
@@ -182,7 +182,7 @@ def idle_wants(bench: Bench) -> Result:
 def _beside_plain(bench: Bench, name: str, shape: Shape, upstream: peers.Upstream, ours: Contender) -> Result:
     """Compare an idle cycle with the same one without the additions."""
     plain = peers.mirror(upstream, shape, server="plain", keeps=True, name="without")
-    found: Comparison = compare([_filled(ours), _filled(plain)], bench.rounds, bench.tmpfs / "run", upstream)
+    found: Comparison = compare([primed(ours), primed(plain)], bench.rounds, bench.tmpfs / "run", upstream)
     shutil.rmtree(bench.tmpfs / "run")
     goal = Goal(text="of the CPU without", value=found.ratio("without", "cpu_s"), limit=1.1)
     return Result(name=name, title=_title(name), comparison=found, goals=[goal])
@@ -195,16 +195,6 @@ def _partial(contender: Contender) -> Contender:
         return ["sh", "-c", '"$@" || [ $? = 5 ]', "sh", *contender.command(directory)]
 
     return dataclasses.replace(contender, command=command, check=lambda _: None)
-
-
-def _filled(contender: Contender) -> Contender:
-    """Let a contender do its work once before it is measured idle."""
-
-    def prepare(directory: Path) -> None:
-        contender.prepare(directory)
-        run_once(contender.command(directory), contender.environment, directory / "first.log")
-
-    return dataclasses.replace(contender, prepare=prepare)
 
 
 CASES = {

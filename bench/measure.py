@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.upstream import Upstream
@@ -173,3 +173,13 @@ def count_calls(command: Sequence[str], environment: Mapping[str, str], work: Pa
     run_once([strace, "-c", "-f", "-qq", "-o", str(counted), *command], environment, work / "strace.log")
     total = counted.read_text().splitlines()[-1].split()
     return int(total[3])
+
+
+def primed(contender: Contender) -> Contender:
+    """Let a contender do its work once before it is measured idle."""
+
+    def prepare(directory: Path) -> None:
+        contender.prepare(directory)
+        run_once(contender.command(directory), contender.environment, directory / "first.log")
+
+    return replace(contender, prepare=prepare)

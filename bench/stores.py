@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import load, peers
 from bench.corpus import Shape, name_of
-from bench.measure import OURS, Comparison, Contender, Run, compare, run_once
+from bench.measure import OURS, Comparison, Contender, Run, compare, primed, run_once
 from bench.records import Bench, Goal, Result, corpus
 from bench.servers import Server, ours
 from bench.upstream import Upstream, free_port, serving
@@ -59,9 +59,9 @@ def idle(bench: Bench) -> Result:
     """Idle cycle of 1,000 pages with a store that nobody can reach."""
     shape = Shape(projects=30 if bench.is_tiny else 1_000, files=1, file_bytes=2 * 1024)
     with bench.upstream(shape) as (_, upstream), engine(bench) as store:
-        stored = _filled(_storing(upstream, shape, store, server="plain", keeps=True))
+        stored = primed(_storing(upstream, shape, store, server="plain", keeps=True))
         away = {**stored.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
-        disk = _filled(peers.mirror(upstream, shape, server="plain", keeps=True, name="mirror, disk"))
+        disk = primed(peers.mirror(upstream, shape, server="plain", keeps=True, name="mirror, disk"))
         unreached = dataclasses.replace(stored, environment=away, check=lambda _: None)
         found = compare([unreached, disk], bench.rounds, bench.tmpfs / "run", upstream)
         shutil.rmtree(bench.tmpfs / "run")
@@ -82,8 +82,8 @@ def changed(bench: Bench) -> Result:
     corpus(site, shape)
     with serving(site, bench.tmpfs / "nginx") as upstream, engine(bench) as store:
         contenders = [
-            _filled(_storing(upstream, shape, store, server="plain", keeps=True)),
-            _filled(peers.mirror(upstream, shape, server="plain", keeps=True, name="mirror, disk")),
+            primed(_storing(upstream, shape, store, server="plain", keeps=True)),
+            primed(peers.mirror(upstream, shape, server="plain", keeps=True, name="mirror, disk")),
         ]
         runs: dict[str, list[Run]] = {one.name: [] for one in contenders}
         folders = {one.name: bench.tmpfs / "run" / str(number) for number, one in enumerate(contenders)}
@@ -224,16 +224,6 @@ def _run_aside(bench: Bench, contender: Contender) -> Path:
     contender.prepare(folder)
     run_once(contender.command(folder), contender.environment, folder / "first.log")
     return folder
-
-
-def _filled(contender: Contender) -> Contender:
-    """Let a contender do its work once before it is measured."""
-
-    def prepare(directory: Path) -> None:
-        contender.prepare(directory)
-        run_once(contender.command(directory), contender.environment, directory / "first.log")
-
-    return dataclasses.replace(contender, prepare=prepare)
 
 
 CASES = {
