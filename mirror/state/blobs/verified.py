@@ -99,8 +99,8 @@ async def load_oldest_verified(
 async def count_blobs(store: Store, window: Window) -> tuple[int, int]:
     """Return how many blobs a window has, and their bytes."""
     query = (
-        "SELECT count(*) AS number, coalesce(sum(size),"
-        f" 0) AS size FROM blob WHERE {window.condition}"
+        "SELECT count(*) AS number, coalesce(sum(size), 0) AS size"
+        f" FROM blob WHERE {window.condition}"
     )
     count = await store.only(Count, query)
     return count.number, count.size

@@ -102,8 +102,8 @@ async def count_due(store: Store, due: Due) -> tuple[int, int]:
     owned, parameters = _owned_condition(due)
     opened, more = _open_condition(due)
     query = (
-        f"SELECT count(*) AS owned, coalesce(sum({opened}),"
-        f" 0) AS due FROM {_rows_of(due)} WHERE {owned}"
+        f"SELECT count(*) AS owned, coalesce(sum({opened}), 0) AS due"
+        f" FROM {_rows_of(due)} WHERE {owned}"
     )
     counts = await store.only(_DueCount, query, parameters | more)
     return counts.due, counts.owned - counts.due
