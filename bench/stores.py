@@ -21,7 +21,7 @@ from bench.measure import OURS, Comparison, Contender, Run, compare, primed, run
 from bench.records import Bench, Goal, Result, corpus
 from bench.servers import Server, ours
 from bench.upstream import Upstream, free_port, serving
-from harness.storing import BUCKET, SECRETS, ObjectStore, start_seaweedfs
+from harness.storing import BUCKET, SECRETS, ObjectStore, Prefix, start_seaweedfs
 
 _IN_FLIGHT = 32
 _NUMBERS = itertools.count()
@@ -211,7 +211,7 @@ def _own(directory: Path) -> str:
 
 def _check_objects(store: ObjectStore, address: str, shape: Shape) -> None:
     """Count the wheels and their metadata."""
-    keys = store.prefix(address.removeprefix(f"s3://{BUCKET}/")).keys()
+    keys = Prefix(store, address.removeprefix(f"s3://{BUCKET}/")).keys()
     found = sum(key.startswith("files/") for key in keys)
     if found < 2 * shape.file_count:
         raise SystemExit(f"{address}: {found} objects instead of {2 * shape.file_count}")

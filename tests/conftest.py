@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -154,4 +153,4 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
 @pytest.fixture
 def prefix(object_store: ObjectStore) -> Prefix:
     """The place of one test in the object store."""
-    return object_store.prefix(f"t/{secrets.token_hex(6)}")
+    return object_store.prefix()

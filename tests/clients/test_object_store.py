@@ -107,7 +107,7 @@ def index() -> Iterator[ThreadedSimulator]:
 @pytest.fixture(scope="module")
 def written(index: ThreadedSimulator, object_store: ObjectStore, tmp_path_factory) -> tuple[Mirror, Prefix]:
     """A mirror of it, which the real program has written to a store."""
-    place = object_store.prefix("clients")
+    place = object_store.prefix()
     mirror = Mirror(tmp_path_factory.mktemp("written"), variables=place.env)
     mirror.configure(f'url = "{index.url}"', mirror=f'tree = "{place.address}"')
     mirror.sync_well()

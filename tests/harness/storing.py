@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -47,9 +48,9 @@ class ObjectStore:
         """The variables by which ``mirror`` reaches it."""
         return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1", **SECRETS}
 
-    def prefix(self, name: str) -> Prefix:
-        """Return a place in it for one test."""
-        return Prefix(self, name)
+    def prefix(self) -> Prefix:
+        """Return an empty place in it, another at each call: a fixture of a module can be set up twice."""
+        return Prefix(self, f"t/{secrets.token_hex(6)}")
 
     def send(self, method: str, query: str = "", body: bytes = b"") -> int:
         """Send one signed request about a bucket, and return its status."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ def mirror_of(tmp_path: Path, object_store: ObjectStore) -> Callable[..., StoreM
     """Make a mirror of one simulator whose tree lies in the object store."""
 
     def make(main: Simulator, /, root: str = "mirror", **options: Any) -> StoreMirror:
-        place = object_store.prefix(f"o/{secrets.token_hex(6)}")
+        place = object_store.prefix()
         return StoreMirror(tmp_path / root, {"main": main}, place, **options)
 
     return make

@@ -59,7 +59,7 @@ def fullest(cluster: Cluster, among: set[int]) -> int:
 
 def test_a_volume_server_is_killed(tmp_path, cluster, index):
     """Both copies of a file are written before its page; the fill goes on, and reads go to the other copy."""
-    place = cluster.prefix("cluster")
+    place = cluster.prefix()
     mirror = Mirror(tmp_path / "mirrored", variables=place.env)
     mirror.configure(f'url = "{index.url}"', mirror=f'tree = "{place.address}"')
     with mirror.start_sync() as filling:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 
 import anyio
 import pytest
@@ -36,7 +35,7 @@ def variables(object_store, monkeypatch) -> None:
 async def test_wants_are_proved(simulator, object_store, tmp_path):
     """After a cycle and by ``mirror check``: what installs, and what misses a file, from the objects alone."""
     index = await simulator()
-    prefix = object_store.prefix(f"o/{secrets.token_hex(6)}")
+    prefix = object_store.prefix()
     mirror = WantingStoreMirror(tmp_path / "mirror", {"main": index}, prefix)
     add(index, "app", "1.0", "lib")
     add(index, "lib", "1.0")

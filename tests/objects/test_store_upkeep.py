@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 
 import anyio.to_thread
 import pytest
@@ -198,7 +197,7 @@ async def test_adopt_by_another_root(mirror, mirror_of, upstream):
 
 async def test_adopt_a_copy(object_store, upstream, tmp_path):
     """A tree that moved from the disk keeps its state: history, snapshots and validators; missing files are named."""
-    prefix = object_store.prefix(f"o/{secrets.token_hex(6)}")
+    prefix = object_store.prefix()
     mirror = Mirror(tmp_path / "moved", {"main": upstream})
     mirror.env = prefix.env
     await mirror.cycle()

@@ -30,7 +30,7 @@ def copied(tree: Tree, object_store: ObjectStore) -> Prefix:
     root = ["--root", tree.mirror.root]
     assert tree.mirror.run("snapshot", "create", "s1", *root).returncode == 0
     assert tree.mirror.run("snapshot", "promote", "s1", "--channel", "stable", *root).returncode == 0
-    place = object_store.prefix("served")
+    place = object_store.prefix()
     assert not copy_between(str(tree.mirror.root), place.address, env=place.env).damage
     return place
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,6 @@ def mirror_of(tmp_path: Path, tree_kind: str, request: pytest.FixtureRequest) ->
         if tree_kind == "disk":
             return Mirror(tmp_path / root, named)
         engine: ObjectStore = request.getfixturevalue("object_store")
-        place = f"{tmp_path.parent.name}-{tmp_path.name}-{root}-{secrets.token_hex(4)}"
-        return StoreMirror(tmp_path / root, named, engine.prefix(place))
+        return StoreMirror(tmp_path / root, named, engine.prefix())
 
     return make
