@@ -778,12 +778,13 @@ class FarServer:
         self._connections = 0
         self._busy = 0
         self._stopping = False
-        self._wake, self._waker = os.pipe()
+        self._wake, self.waker = os.pipe()
+        os.set_blocking(self.waker, False)
 
     def stop(self) -> None:
         """Take no further connection; called from a signal handler."""
         self._stopping = True
-        os.write(self._waker, b".")
+        os.write(self.waker, b".")
 
     def run(self) -> None:
         """Serve until ``stop``; then requests under way have a few seconds."""
@@ -1091,6 +1092,8 @@ def _serve(tree: FarTree, listening: socket.socket, wishes: Optional[WishList]) 
         ended.append(0 if number == signal.SIGTERM else 130)
         server.stop()
 
+    # A signal that another thread gets, or that comes just before the wait, interrupts no wait.
+    signal.set_wakeup_fd(server.waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     host, port = listening.getsockname()[:2]

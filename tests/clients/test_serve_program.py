@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import gzip
 import hashlib
 import os
@@ -396,6 +397,23 @@ def test_start_and_end(root, tmp_path, number, code, host):
     assert process.returncode == code, said
     assert "for about ten people" in said
     assert ("no TLS and no passwords" in said) is (host == "0.0.0.0")
+
+
+def test_end_by_a_signal_to_another_thread(root, tmp_path):
+    """It ends where the kernel gives the signal to the thread of a connection, which interrupts no wait of the main one."""
+    command = [sys.executable, "-I", "-S", root / "serve.py", "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=clean_environment(tmp_path))
+    port = int(process.stdout.readline().strip().rstrip(b"/").rpartition(b":")[2])
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=GUARD_S) as connection:
+            connection.sendall(b"GET /-/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            (thread,) = {int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir()} - {process.pid}
+            assert ctypes.CDLL(None).tgkill(process.pid, thread, signal.SIGTERM) == 0
+            assert process.wait(GUARD_S) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_many_at_once(server, root):

@@ -191,7 +191,10 @@ class Serving:
         assert self._process is not None
         # Asked, not killed: a server may have processes of its own to end.
         self._process.terminate()
-        self._process.communicate(timeout=GUARD_S)
+        try:
+            self._process.communicate(timeout=GUARD_S)
+        finally:
+            self._process.kill()
 
     def log(self) -> str:
         """Return what the server has said of its requests so far."""

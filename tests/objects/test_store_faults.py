@@ -138,7 +138,7 @@ async def test_slow_down_is_waited_for(mirror, front):
 async def test_order_of_puts(mirror, front):
     """Blob, metadata, project page, root page: each is put after the answers of those before it."""
     await mirror.cycle()
-    puts = [path.partition("/o/")[2].partition("/")[2] for method, path in front.requests if method == "PUT"]
+    puts = [path.partition(f"{mirror.prefix.name}/")[2] for method, path in front.requests if method == "PUT"]
     kinds = [re.sub(r"files/.*?(\.metadata)?$", r"file\1", p) for p in puts]
     assert kinds == [
         ".lock",
