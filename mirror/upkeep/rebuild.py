@@ -36,12 +36,6 @@ from mirror.state.entries.rebuilt import (
     record_rebuilt_start,
     record_unlisted_blobs,
 )
-from mirror.state.frozen.snapshots import (
-    FrozenKind,
-    record_kept_blobs,
-    record_snapshot,
-    record_snapshot_ready,
-)
 from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.renewal import record_dropped
 from mirror.tree.check import (
@@ -58,6 +52,7 @@ from mirror.tree.check import (
 from mirror.tree.layout import METADATA_ENDING
 from mirror.tree.snapshots import list_snapshots, snapshot_path
 from mirror.upkeep.findings import Finding, Verification
+from mirror.upkeep.frozen.found import record_found_snapshot
 from mirror.upkeep.repair import write_sidecar
 
 _log = get_logger(__name__)
@@ -83,7 +78,7 @@ async def rebuild(holdings: Holdings, *, into: Verification) -> None:
     await worker.enter_unlisted()
     await worker.enter_dropped()
     for snapshot in await anyio.to_thread.run_sync(list_snapshots, holdings.layout):
-        await _enter_snapshot(holdings, snapshot)
+        await _enter_snapshot(holdings, source, snapshot)
     await record_rebuilt_end(holdings.store)
     publisher = Publisher(holdings)
     await publisher.publish_marked()
@@ -98,30 +93,18 @@ async def rebuild(holdings: Holdings, *, into: Verification) -> None:
     )
 
 
-async def _enter_snapshot(holdings: Holdings, name: str) -> None:
-    """Record a snapshot found on the disk: no file of its pages may be pruned.
-
-    Its history stays unknown.
-    """
+async def _enter_snapshot(holdings: Holdings, source: int, name: str) -> None:
+    """Record a snapshot found on the disk: no file of its pages may be pruned."""
     simple = snapshot_path(holdings.layout, name) / "simple"
-    row = await record_snapshot(
-        holdings.store, FrozenKind.SNAPSHOT, name, revision=0, now=holdings.clock(), rebuilt=True
-    )
     projects = await anyio.to_thread.run_sync(
-        lambda: sorted(item.name for item in simple.iterdir() if item.is_dir())
+        lambda: sorted(ProjectName(item.name) for item in simple.iterdir() if item.is_dir())
     )
-    files = size = 0
-    for start in range(0, len(projects), _PAGES_AT_ONCE):
-        chunk = projects[start : start + _PAGES_AT_ONCE]
-        pages = await anyio.to_thread.run_sync(
-            lambda names: [read_page(simple, n) for n in names], chunk
-        )
-        listed = [file for page in pages if page is not None for file in page.files]
-        blobs = [(check_sha256(dict(file.digests)["sha256"]), file.filename) for file in listed]
-        await record_kept_blobs(holdings.store, row, blobs)
-        files += len(listed)
-        size += sum(file.size or 0 for file in listed)
-    await record_snapshot_ready(holdings.store, row, projects=len(projects), files=files, size=size)
+
+    def read(names: Sequence[ProjectName]) -> list[ProjectPage]:
+        pages = (read_page(simple, one) for one in names)
+        return [page for page in pages if page is not None]
+
+    await record_found_snapshot(holdings, source, name, projects, read)
 
 
 class _Rebuilder:

@@ -15,6 +15,7 @@ from mirror.holdings.opening import opened_holdings
 from mirror.jobs.adopt import adopt_tree
 from mirror.jobs.tree_copy import copy_between
 from mirror.state.notes import load_notes
+from mirror.state.renewal import load_outdated_snapshots
 from mirror.upkeep.damage import record_verification
 from mirror.upkeep.stores.adopt import Adoption
 from simulator import build_sdist, build_wheel
@@ -173,6 +174,66 @@ async def test_adopt_a_lost_state(mirror):
     assert mirror.exit_code == 0
     assert (await verify(mirror)).findings == []
     assert (await prune(mirror)).blobs == 0
+
+
+async def lose_and_adopt(mirror) -> None:
+    for path in mirror.root.glob("state.db*"):
+        path.unlink()
+    await adopt(mirror)
+
+
+@pytest.mark.parametrize("case", ["published", "only-in-a-snapshot", "withdrawn-before"])
+async def test_withdrawals_after_a_lost_state(mirror, upstream, case):
+    """Snapshots that an adoption found are named in ``withdrawn``: their files were learnt from their pages."""
+    await snapshot(mirror, "one")
+    await promote(mirror, "one", "stable")
+    if case == "only-in-a-snapshot":
+        upstream.state.remove_file("alpha", "alpha-1.0-py3-none-any.whl")
+        upstream.state.publish("alpha", *build_wheel("alpha", "2.0"))
+        await mirror.cycle()
+        await mirror.cycle()
+    if case == "withdrawn-before":
+        upstream.state.status("alpha", "quarantined", "malware")
+        await mirror.cycle()
+    await lose_and_adopt(mirror)
+    report = await mirror.cycle()
+    if case != "withdrawn-before":
+        assert not report.withdrawn
+        upstream.state.status("alpha", "quarantined", "malware")
+        report = await mirror.cycle()
+    [shown] = [one for one in report.as_json()["withdrawn"] if one["filename"].startswith("alpha-1.0")]
+    assert (shown["project"], shown["snapshots"], shown["channels"]) == ("alpha", ("one",), ("stable",))
+    mirror.clock.advance(500 * 86_400.0)
+    await prune(mirror)
+    report = await mirror.cycle()
+    assert [one["snapshots"] for one in report.as_json()["withdrawn"]] == [("one",)]
+    assert mirror.exit_code == 0
+
+
+async def test_withdrawn_in_the_first_cycle_after_a_lost_state(mirror, upstream):
+    """A withdrawal takes effect in the cycle that sees it, also where the rows belong to no index yet."""
+    await snapshot(mirror, "one")
+    await lose_and_adopt(mirror)
+    upstream.state.status("alpha", "quarantined", "malware")
+    report = await mirror.cycle()
+    assert [one["snapshots"] for one in report.as_json()["withdrawn"]] == [("one",)]
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+async def test_adopted_snapshots_that_are_current(mirror, upstream, is_older):
+    """A snapshot counts as outdated after an adoption only where its pages are not as this renderer writes them."""
+    upstream.state.create_project("labels", status="deprecated", status_reason="use <another>", extra={"_x": {"y": 1}})
+    upstream.state.publish("labels", *build_wheel("labels", "1.0"), requires_python=">=3.8", extra={"_odd": ["é"]})
+    upstream.state.yank("labels", "labels-1.0-py3-none-any.whl", "bad <b>build</b>")
+    await mirror.cycle()
+    await snapshot(mirror, "one")
+    if is_older:
+        key = "snapshots/one/simple/labels/index.html"
+        page = await on_thread(mirror.prefix.read, key)
+        await on_thread(mirror.prefix.write, key, page.replace(b"<br>", b"<br/>"))
+    await lose_and_adopt(mirror)
+    async with opened_holdings(mirror.config.mirror, mirror.config.limits) as holdings:
+        assert await load_outdated_snapshots(holdings.store) == (["one"] if is_older else [])
 
 
 async def test_adopt_by_another_root(mirror, mirror_of, upstream):

@@ -31,6 +31,7 @@ from harness.upkeep import (
     verify,
     with_sdist,
 )
+from harness.snapshots import snapshot
 from mirror.errors import MirrorError, StateError
 from mirror.state.blobs.verified import load_known_files
 from mirror.state.entries.rebuilt import record_rebuilt_start
@@ -439,3 +440,27 @@ async def test_odd_blobs_are_left_alone(pair: tuple[Simulator, Mirror]) -> None:
     assert (directory / "inner").is_dir()
     async with open_store(mirror.root / "state.db") as store:
         assert len(await load_known_files(store, "")) == 6
+
+
+async def test_withdrawals_after_a_rebuild(simulator: Start, mirror_of: MirrorOf) -> None:
+    """A withdrawal takes unclaimed files off the pages in the cycle that sees it, and names the snapshots that have
+    them, also those that only a snapshot had when the state was rebuilt; other files do not count for the brake.
+    """
+    index = await simulator(core_metadata=True)
+    fill(index, 3)
+    index.state.publish("bad", *build_wheel("bad", "1.0"))
+    index.state.publish("worse", *build_wheel("worse", "1.0"))
+    mirror = in_real_time(mirror_of(index))
+    mirror.settings["max_shrink"] = 1.0
+    await mirror.cycle()
+    await snapshot(mirror, "old")
+    index.state.status("worse", "quarantined", "malware")
+    await mirror.cycle()
+    lose_state(mirror)
+    await repair(mirror)
+    index.state.status("bad", "quarantined", "malware")
+    report = await mirror.cycle()
+    assert mirror.page("bad")["files"] == []
+    shown = [(one.project, one.snapshots) for one in report.withdrawn]
+    assert shown == [("bad", ("old",)), ("worse", ("old",))]
+    assert report.indexes["main"].files_removed == 1

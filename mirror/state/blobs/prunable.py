@@ -29,6 +29,8 @@ _UNNEEDED_HISTORY = (
     " AND snapshot.revision < valid_to)"
     " AND NOT EXISTS (SELECT 1 FROM shipment WHERE shipment.needed = 1"
     " AND shipment.revision >= valid_from AND shipment.revision < valid_to)"
+    " AND NOT EXISTS (SELECT 1 FROM kept_blob WHERE kept_blob.sha256 = entry.sha256"
+    " AND kept_blob.filename = entry.filename)"
 )
 """The closed entries that neither a snapshot nor a future bundle needs."""
 

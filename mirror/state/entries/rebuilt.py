@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from mirror.core.names import ProjectName
+import msgspec
+
+from mirror.core.model import Labels
+from mirror.core.names import ProjectName, Sha256
+from mirror.state.entries.labels import LABEL_MARKS, LABELS, label_values
 from mirror.state.entries.pages import mark_pages
+from mirror.state.entries.removals import NOT_COUNTED
 from mirror.state.listing.columns import ProjectKey
 from mirror.state.listing.sources import UNCLAIMED, SourceRow, load_sources
 from mirror.state.meta import load_meta
@@ -89,6 +94,45 @@ async def record_unlisted_blobs(
             " unlisted_since)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(*blob, now, now, now) for blob in blobs],
+        )
+
+
+class FormerFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file on a page of a snapshot whose history is lost."""
+
+    project: ProjectName
+    filename: str
+    sha256: Sha256
+    size: int
+    labels: Labels
+
+
+async def record_former_files(store: Store, source: int, files: Sequence[FormerFile]) -> None:
+    """Record files of a snapshot that no row of their project has, as published at no revision.
+
+    So a withdrawal finds them by project and name. The removal brake does not count them.
+    """
+    async with store.transaction() as tx:
+        await tx.executemany(
+            "INSERT OR IGNORE INTO project (source, name, listed, wanted) VALUES (?, ?, 0, 0)",
+            [(source, name) for name in sorted({file.project for file in files})],
+        )
+        await tx.executemany(
+            "INSERT INTO entry (project, source, filename, sha256, size, digests, url, exempt,"
+            f" valid_from, valid_to, {LABELS})"
+            f" SELECT p.id, p.source, ?, ?, ?, ?, '', {NOT_COUNTED}, r.id, r.id, {LABEL_MARKS}"
+            " FROM project p CROSS JOIN (SELECT max(id) AS id FROM revision) r"
+            " WHERE p.source = ? AND p.name = ? AND NOT EXISTS (SELECT 1 FROM entry e"
+            " JOIN project o ON o.id = e.project WHERE o.name = p.name AND e.filename = ?"
+            " AND e.sha256 = ?)",
+            [
+                (
+                    *(file.filename, file.sha256, file.size, f"sha256={file.sha256}"),
+                    *label_values(file.labels),
+                    *(source, file.project, file.filename, file.sha256),
+                )
+                for file in files
+            ],
         )
 
 

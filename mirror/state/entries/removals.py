@@ -100,17 +100,19 @@ async def record_brake_lifted(store: Store, source: int, *, cycle: int) -> None:
         await tx.execute("UPDATE source SET brake_lifted = ? WHERE id = ?", (cycle, source))
 
 
-_UNWANTED = 2
-"""The exemption of a file that left since no want needs it."""
+NOT_COUNTED = 2
+"""The exemption of a file that left since no want needs it, or that only a snapshot had when a state
+was rebuilt: the brake counts it neither as published nor as leaving.
+"""
 _PUBLISHED_AT_START = (
     "FROM entry WHERE source = :source AND valid_from <= :start"
-    f" AND (valid_to IS NULL OR valid_to > :start) AND exempt != {_UNWANTED}"
+    f" AND (valid_to IS NULL OR valid_to > :start) AND exempt != {NOT_COUNTED}"
 )
 
 
 _PUBLISHED_SINCE = (
     "FROM (SELECT DISTINCT project, filename FROM entry WHERE source = :source"
-    f" AND (valid_to IS NULL OR valid_to > :start) AND exempt != {_UNWANTED})"
+    f" AND (valid_to IS NULL OR valid_to > :start) AND exempt != {NOT_COUNTED})"
 )
 
 
@@ -182,17 +184,17 @@ async def load_overlaid(
     store: Store, position: int, names: Sequence[ProjectName]
 ) -> list[tuple[int, ProjectName]]:
     """Return the (project id, name) of these projects for which an index after ``position`` has
-    files on the pages.
+    files on the pages, or a rebuilt state has unclaimed files.
     """
     found: list[tuple[int, ProjectName]] = []
     for chunk in chunks(names):
         rows = await store.rows_as(
             ProjectKey,
             "SELECT p.id, p.name FROM project p JOIN source s ON s.id = p.source"
-            " WHERE s.configured = 1 AND s.position > ?"
+            " WHERE (s.configured = 1 OR s.name = ?) AND s.position > ?"
             f" AND p.name IN ({marks(chunk)})"
             " AND EXISTS (SELECT 1 FROM entry e WHERE e.project = p.id AND e.valid_to IS NULL)",
-            (position, *chunk),
+            (UNCLAIMED, position, *chunk),
         )
         found += [(row.id, row.name) for row in rows]
     return found
@@ -235,7 +237,7 @@ async def record_removals(
                     same,
                     revision,
                     now,
-                    exempt=_UNWANTED if removal.is_unwanted else int(removal.is_exempt),
+                    exempt=NOT_COUNTED if removal.is_unwanted else int(removal.is_exempt),
                 )
         await tx.executemany(
             "UPDATE project SET listed = 0, absent_since = NULL, etag = NULL, last_modified = NULL,"

@@ -23,7 +23,7 @@ from mirror.state.rows import Columns, Count
 from mirror.state.store import Store
 
 _UNKNOWN_RENDERER = 0
-"""Of pages that were found on the disk."""
+"""Of pages that were found in the tree."""
 
 
 class FrozenKind(Enum):
@@ -101,10 +101,22 @@ async def record_snapshot(
 
 
 async def record_snapshot_ready(
-    store: Store, row: SnapshotRow, *, projects: int, files: int, size: int
+    store: Store,
+    row: SnapshotRow,
+    *,
+    projects: int,
+    files: int,
+    size: int,
+    is_current: bool = False,
 ) -> None:
-    """Record that its pages are in place, and the totals of their files."""
+    """Record that its pages are in place, and the totals of their files.
+
+    ``is_current``: pages that were found are as this version's renderer writes them.
+    """
     async with store.transaction() as tx:
+        if is_current:
+            query = "UPDATE snapshot SET renderer = ? WHERE id = ?"
+            await tx.execute(query, (RENDERER, row.id))
         await tx.execute(
             "UPDATE snapshot SET ready = 1, projects = ?, files = ?, bytes = ? WHERE id = ?",
             (projects, files, size, row.id),

@@ -34,17 +34,12 @@ from mirror.state.entries.rebuilt import (
     record_rebuilt_start,
     record_unlisted_blobs,
 )
-from mirror.state.frozen.snapshots import (
-    FrozenKind,
-    record_kept_blobs,
-    record_snapshot,
-    record_snapshot_ready,
-)
 from mirror.state.meta import load_meta
 from mirror.state.objects import record_tags
 from mirror.state.store import Store
 from mirror.tree.objects.client import ObjectClient, StoredObject
 from mirror.tree.objects.keys import ROOT_HTML, ROOT_JSON, blob_key, page_keys, sidecar_key
+from mirror.upkeep.frozen.found import record_found_snapshot
 from mirror.upkeep.stores.listing import (
     OUTERS,
     PageListing,
@@ -55,6 +50,7 @@ from mirror.upkeep.stores.listing import (
     read_stored_page,
     unknown_of,
 )
+from mirror.upkeep.stores.snapshots import StoredSnapshot
 
 _PAGES_AT_ONCE: Final = 200
 _THREADS: Final = 16
@@ -166,11 +162,11 @@ class _Adopter:
             await self._enter_projects(source, names[start : start + _PAGES_AT_ONCE])
         await self._enter_unlisted()
         for snapshot in await anyio.to_thread.run_sync(list_stored_snapshots, self._client):
-            await self._enter_snapshot(snapshot)
+            await self._enter_snapshot(source, snapshot)
         await record_rebuilt_end(self._store)
 
     async def _enter_projects(self, source: int, names: Sequence[ProjectName]) -> None:
-        found = await anyio.to_thread.run_sync(self._read, names, None)
+        found = await anyio.to_thread.run_sync(self._read, names)
         listed = [
             (page, file, is_current)
             for page, is_current in found
@@ -199,10 +195,8 @@ class _Adopter:
         self._into.projects += len(found)
         self._into.files += sum(map(len, by_project.values()))
 
-    def _read(
-        self, names: Sequence[ProjectName], snapshot: str | None
-    ) -> list[tuple[ProjectPage, bool]]:
-        read = partial(read_stored_page, self._client, snapshot=snapshot)
+    def _read(self, names: Sequence[ProjectName]) -> list[tuple[ProjectPage, bool]]:
+        read = partial(read_stored_page, self._client)
         with ThreadPoolExecutor(_THREADS) as threads:
             return [page for page in threads.map(read, names) if page is not None]
 
@@ -254,25 +248,22 @@ class _Adopter:
             if found:
                 await record_unlisted_blobs(self._store, found, now=self._now)
 
-    async def _enter_snapshot(self, name: str) -> None:
-        """Record a snapshot: no file of its pages may be pruned. Its history stays unknown."""
-        row = await record_snapshot(
-            self._store, FrozenKind.SNAPSHOT, name, revision=0, now=self._now, rebuilt=True
-        )
+    async def _enter_snapshot(self, source: int, name: str) -> None:
+        """Record a snapshot, with this version's renderer only where all of its pages are as it
+        writes them.
+        """
+        found = StoredSnapshot(self._client, name)
         projects = await anyio.to_thread.run_sync(
             lambda: list(iter_snapshot_projects(self._client, name))
         )
-        files = size = 0
-        for start in range(0, len(projects), _PAGES_AT_ONCE):
-            some = projects[start : start + _PAGES_AT_ONCE]
-            pages = await anyio.to_thread.run_sync(self._read, some, name)
-            listed = [file for page, _ in pages for file in page.files]
-            blobs = [(check_sha256(dict(file.digests)["sha256"]), file.filename) for file in listed]
-            await record_kept_blobs(self._store, row, blobs)
-            files += len(listed)
-            size += sum(file.size or 0 for file in listed)
-        await record_snapshot_ready(
-            self._store, row, projects=len(projects), files=files, size=size
+        await anyio.to_thread.run_sync(found.read_root, projects)
+
+        def read(names: Sequence[ProjectName]) -> list[ProjectPage]:
+            with ThreadPoolExecutor(_THREADS) as threads:
+                return [page for page in threads.map(found.read, names) if page is not None]
+
+        await record_found_snapshot(
+            self._holdings, source, name, projects, read, lambda: found.is_current
         )
 
 

@@ -14,7 +14,6 @@ import msgspec
 from mirror.core.model import ProjectPage
 from mirror.core.names import ProjectName, normalize_project
 from mirror.core.pages import parse_json
-from mirror.core.pages.page_depth import raised
 from mirror.errors import BadPage, UnsafeName
 from mirror.tree.check import Unknown
 from mirror.tree.objects.client import ObjectClient, StoredObject
@@ -70,24 +69,25 @@ def unknown_of(item: StoredObject) -> Unknown:
     )
 
 
-def read_stored_page(
-    client: ObjectClient, name: ProjectName, *, snapshot: str | None = None
-) -> tuple[ProjectPage, bool] | None:
+def read_stored_page(client: ObjectClient, name: ProjectName) -> tuple[ProjectPage, bool] | None:
     """Return a project's page, and whether this version's rules wrote it; None where it is missing
     or can't be read.
     """
-    from mirror.core.pages import parse_html  # its parser takes 0.02 s to import
-
-    keys = page_keys(name) if snapshot is None else snapshot_keys(snapshot, name)
-    html, json = (client.get(key) for key in keys)
+    html, json = (client.get(key) for key in page_keys(name))
     if html is None or json is None:
         return None
-    forms = [html[0], json[0]] if snapshot is None else [raised(html[0]), raised(json[0])]
+    page = parse_forms(name, html[0], json[0])
+    return None if page is None else (page, b"data-dist-info-metadata" not in html[0])
+
+
+def parse_forms(name: ProjectName, html: bytes, json: bytes) -> ProjectPage | None:
+    """Return a project's page from the form that can be read, with the links of a live page."""
+    from mirror.core.pages import parse_html  # its parser takes 0.02 s to import
+
     url = f"{_BASE}{name}/"
-    is_current = b"data-dist-info-metadata" not in forms[0]
-    for parse, body in ((parse_json, forms[1]), (parse_html, forms[0])):
+    for parse, body in ((parse_json, json), (parse_html, html)):
         try:
-            return parse.parse_project_page(body, project=name, url=url), is_current
+            return parse.parse_project_page(body, project=name, url=url)
         except BadPage:
             continue
     return None
