@@ -140,7 +140,7 @@ class Upkeep:
             removed_s=config.mirror.keep_removed_s, history_s=config.mirror.keep_history_s
         )
         await prune(holdings, retention, into=progress.pruning)
-        progress.summaries += await fill_summaries(holdings.store, holdings.layout)
+        progress.summaries += await fill_summaries(holdings.store, holdings.layout, holdings.client)
         progress.is_pruned = True
 
     async def _scrub(

@@ -17,5 +17,5 @@ async def prune_tree(config: Config, *, dry_run: bool, wait_s: float) -> Pruning
             return await preview_prune(holdings, retention)
     async with opened_holdings(settings, config.limits, wait_s=wait_s) as holdings:
         pruned = await prune(holdings, retention, into=Pruning())
-        await fill_summaries(holdings.store, holdings.layout)
+        await fill_summaries(holdings.store, holdings.layout, holdings.client)
         return pruned

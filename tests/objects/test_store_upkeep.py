@@ -18,6 +18,7 @@ from mirror.state.notes import load_notes
 from mirror.state.renewal import load_outdated_snapshots
 from mirror.upkeep.damage import record_verification
 from mirror.upkeep.stores.adopt import Adoption
+from mirror.upkeep.summaries import fill_summaries
 from simulator import build_sdist, build_wheel
 
 
@@ -217,6 +218,18 @@ async def test_withdrawn_in_the_first_cycle_after_a_lost_state(mirror, upstream)
     upstream.state.status("alpha", "quarantined", "malware")
     report = await mirror.cycle()
     assert [one["snapshots"] for one in report.as_json()["withdrawn"]] == [("one",)]
+
+
+async def test_upkeep_reads_summaries_from_the_store(mirror):
+    """The pages for people show summaries again after an adoption: upkeep reads the metadata of the objects, once."""
+    before = mirror.query("SELECT name, summary, version FROM about ORDER BY name")
+    assert [row[0] for row in before if row[1] is not None] == ["alpha", "beta"]
+    await lose_and_adopt(mirror)
+    async with opened_holdings(mirror.config.mirror, mirror.config.limits) as holdings:
+        assert await fill_summaries(holdings.store, holdings.layout, holdings.client) == 2
+        assert await fill_summaries(holdings.store, holdings.layout, holdings.client) == 0
+    after = mirror.query("SELECT name, summary, version FROM about ORDER BY name")
+    assert after == [(name, summary or "", version) for name, summary, version in before]
 
 
 @pytest.mark.parametrize("is_older", [False, True])

@@ -16,6 +16,7 @@ import anyio.to_thread
 import pytest
 
 from harness.in_process import DAY_S, Mirror, check_tree, offered, published
+from harness.snapshots import snapshot
 from harness.upkeep import (
     blob,
     blob_of,
@@ -31,7 +32,6 @@ from harness.upkeep import (
     verify,
     with_sdist,
 )
-from harness.snapshots import snapshot
 from mirror.errors import MirrorError, StateError
 from mirror.state.blobs.verified import load_known_files
 from mirror.state.entries.rebuilt import record_rebuilt_start

@@ -25,7 +25,7 @@ def about(mirror: Mirror) -> list[tuple[Any, ...]]:
 
 async def fill(mirror: Mirror) -> int:
     async with opened_holdings(mirror.config.mirror, mirror.config.limits, clock=mirror.clock) as tree:
-        return await fill_summaries(tree.store, tree.layout)
+        return await fill_summaries(tree.store, tree.layout, tree.client)
 
 
 def wheel(name: str, version: str, summary: str) -> tuple[str, bytes]:

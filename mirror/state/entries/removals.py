@@ -101,8 +101,8 @@ async def record_brake_lifted(store: Store, source: int, *, cycle: int) -> None:
 
 
 NOT_COUNTED = 2
-"""The exemption of a file that left since no want needs it, or that only a snapshot had when a state
-was rebuilt: the brake counts it neither as published nor as leaving.
+"""The exemption of a file that left since no want needs it, or that only a snapshot had when a
+state was rebuilt: the brake counts it neither as published nor as leaving.
 """
 _PUBLISHED_AT_START = (
     "FROM entry WHERE source = :source AND valid_from <= :start"

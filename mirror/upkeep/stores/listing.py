@@ -87,9 +87,10 @@ def parse_forms(name: ProjectName, html: bytes, json: bytes) -> ProjectPage | No
     url = f"{_BASE}{name}/"
     for parse, body in ((parse_json, json), (parse_html, html)):
         try:
-            return parse.parse_project_page(body, project=name, url=url)
+            page: ProjectPage = parse.parse_project_page(body, project=name, url=url)
         except BadPage:
             continue
+        return page
     return None
 
 
