@@ -41,7 +41,7 @@ from mirror.holdings.tree_opening import (
 from mirror.selection.changes import check_change_of_wants
 from mirror.state.entries.held import has_blobs
 from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
-from mirror.state.missing.deferred import has_sights
+from mirror.state.missing.sights import has_sights
 from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
 from mirror.state.wants.needs import forget_wants, load_needed_indexes
 from mirror.sync.advisories.settings import AdvisorySettings

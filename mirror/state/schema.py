@@ -351,6 +351,11 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX project_withdrawn ON project (name)
         WHERE withdrawn IS NOT NULL OR status = 'quarantined';
     """,
+    """
+    -- seen_at is never before a cycle that began earlier. clock_at: the time by a clock that stood
+    -- behind it; it counts until the clock has reached seen_at.
+    ALTER TABLE first_sight ADD COLUMN clock_at REAL;
+    """,
 )
 """Each one a script that leads from the version before it; ``PRAGMA user_version`` counts them."""
 

@@ -37,7 +37,8 @@ from mirror.state.cycles import (
     record_cycle_start,
 )
 from mirror.state.listing.due import Due, load_due
-from mirror.state.missing.deferred import judge_all_again
+from mirror.state.missing.deferred import judge_all_deferred
+from mirror.state.missing.sights import count_from_now
 from mirror.state.wants.unwanted import load_newly_unwanted, mark_unwanted
 from mirror.sync.advisories.taking import take_advisories
 from mirror.sync.advisories.withdrawing import JudgedFiles, judge_by_advisories
@@ -147,7 +148,8 @@ async def _repair(
     version.
     """
     if await has_clock_gone_back(holdings.store):
-        await judge_all_again(holdings.store, now=terms.judged_at)
+        await count_from_now(holdings.store, now=terms.judged_at)
+        await judge_all_deferred(holdings.store, now=terms.judged_at)
     if not is_dry:
         await sweep_before(holdings.files)
         await renew_unsure(holdings)

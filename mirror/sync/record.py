@@ -34,8 +34,8 @@ from mirror.state.entries.changes import (
 )
 from mirror.state.entries.held import HeldBlob, load_blobs
 from mirror.state.entries.offered import Offered, load_first
-from mirror.state.missing.deferred import ProjectSights, record_sights
 from mirror.state.missing.ledger import Failure, record_failures
+from mirror.state.missing.sights import ProjectSights, record_sights
 from mirror.sync.work import ProjectWork
 from mirror.tree.files import PlacedBlob
 from mirror.tree.staging import StagedFile

@@ -212,6 +212,65 @@ async def test_a_clock_that_jumps(index, mirror):
     assert names(mirror) == [dated, undated]
 
 
+async def test_a_clock_that_falls_behind_and_comes_back(index, mirror):
+    """A machine starts in 1970 and its clock is set later: what was seen before, or meanwhile, waits its week."""
+    before = add(index, mirror, "1.0", age=None)
+    await mirror.cycle()
+    right = mirror.clock.now
+    mirror.clock.now = 1000.0
+    await mirror.cycle()
+    meanwhile = add(index, mirror, "2.0", age=None)
+    report = await mirror.cycle()
+    assert (names(mirror), rules(report)[0]) == ([], {"min-age": 2})
+    mirror.clock.now = right
+    await mirror.cycle()
+    assert names(mirror) == []
+    mirror.clock.advance(7 * DAY_S - 120.0)
+    await mirror.cycle()
+    assert names(mirror) == [before, meanwhile]
+
+
+@pytest.mark.parametrize("hashes", [("sha512",), ("md5",), ()])
+async def test_the_bytes_that_were_held_come_back(simulator, tmp_path, hashes):
+    """A file that left upstream comes back as it was: it counts from the day on which it was held first."""
+    index = await simulator(hashes=hashes)
+    mirror = Mirror(tmp_path / "mirror", {"main": index})
+    mirror.rules = {"min_age_s": 7 * DAY_S}
+    name = add(index, mirror, "1.0", age=30)
+    await mirror.cycle()
+    file = index.state["app"].files[name]
+    mirror.clock.advance(8 * DAY_S)
+    index.state.remove_file("app", name)
+    await mirror.cycle()
+    await mirror.cycle()
+    assert names(mirror) == []
+    index.state.publish("app", name, file.data, upload_time=file.upload_time)
+    await mirror.cycle()
+    assert names(mirror) == [name]
+
+
+async def test_other_bytes_of_another_index_wait_too(simulator, tmp_path):
+    """The owner drops a project and the next index has it: only the bytes that were held come at once."""
+    first, second = await simulator(), await simulator()
+    mirror = Mirror(tmp_path / "mirror", {"first": first, "second": second})
+    mirror.rules = {"min_age_s": 7 * DAY_S}
+    replaced, same = add(first, mirror, "1.0", age=30), add(first, mirror, "2.0", age=30)
+    add(second, mirror, "1.0", age=30, text=b"other bytes")
+    add(second, mirror, "2.0", age=30)
+    new = add(second, mirror, "3.0", age=30)
+    other = add(first, mirror, "1.0", age=30, project="other")
+    await mirror.cycle()
+    assert names(mirror) == [replaced, same, other]
+    first.state.unlist_project("app")
+    for _ in range(2):
+        report = await mirror.cycle()
+    assert names(mirror) == [same, new, other]
+    assert report.as_json()["indexes"][1]["left_out"] == {"min-age": 1}
+    mirror.clock.advance(7 * DAY_S)
+    await mirror.cycle()
+    assert names(mirror) == [replaced, same, new, other]
+
+
 async def test_urgent_projects_wait_for_nothing(index, mirror):
     """Patterns of ``urgent`` exempt projects from the cooldown, and not from other rules."""
     mirror.rules |= {"urgent": ("urg*",), "versions": ("urgent<2",)}

@@ -55,7 +55,9 @@ class RuleFacts(msgspec.Struct, frozen=True, kw_only=True):
     replaced: Collection[str] = ()
     """Those of ``held`` of which the index lists other bytes."""
     known: Collection[str] = ()
-    """Names under which a file was ever published: the listed upload time counts for nothing."""
+    """Names under which a file was ever published, of another index other bytes: the listed
+    upload time counts for nothing.
+    """
     needed: Collection[str] | None = ()
     """Names that a want needs; None: wants alone decide, all files are judged as files of wants."""
     advised: Mapping[str, str] = {}

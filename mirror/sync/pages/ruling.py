@@ -26,12 +26,11 @@ from mirror.state.missing.deferred import (
     DeferredFile,
     has_files,
     load_deferred,
-    load_published_names,
-    load_sights,
     next_end,
 )
 from mirror.state.missing.ledger import FailureRow
 from mirror.state.missing.left_out import LeftOutRows, count_left_out, judged_again, load_left_out
+from mirror.state.missing.sights import load_sights
 from mirror.state.store import Store
 from mirror.sync.report import Report, nothing_admitted
 from mirror.sync.work import IndexRun, PageScope
@@ -84,15 +83,20 @@ async def facts_of(
     if not book.is_dated or not scope.terms.has_sights:
         return facts  # nothing was ever held: nothing has a first sight, and no name is known
     facts = msgspec.structs.replace(facts, replaced=await _replaced(scope, run, page, held))
-    return await _with_sights(scope.holdings.store, row, facts)
+    return await _with_sights(scope.holdings.store, row, facts, page.files)
 
 
-async def _with_sights(store: Store, row: ProjectRow, facts: RuleFacts) -> RuleFacts:
-    """Return the facts with first sights, and with each name that was ever published."""
+async def _with_sights(
+    store: Store, row: ProjectRow, facts: RuleFacts, files: Iterable[ListedFile]
+) -> RuleFacts:
+    """Return the facts with first sights, and with each name under which other bytes were
+    published.
+    """
+    known = await load_sights(store, row.id, now=facts.now)
     return msgspec.structs.replace(
         facts,
-        sights=await load_sights(store, row.id),
-        known=await load_published_names(store, row.id) | set(facts.held),
+        sights=known.seen,
+        known=known.published.union(facts.held, known.replaced(files)),
     )
 
 
@@ -178,7 +182,7 @@ async def judge_again(
         advised=await _advised(scope, run, row.name, files),
     )
     if book.is_dated:
-        facts = await _with_sights(scope.holdings.store, row, facts)
+        facts = await _with_sights(scope.holdings.store, row, facts, files.values())
     judged = book.judge(row.name, files, facts, {name: w.after for name, w in waiting.items()})
     out = judged.out
     released = [
