@@ -51,10 +51,10 @@ def _run(arguments: list[str]) -> int:
     # 60 ms
     from typer.main import get_command
 
-    from mirror.cli.groups import group_of
+    from mirror.cli.groups import command_of, group_of
     from mirror.cli.outcome import close_output
 
-    frequent = group_of(arguments[0]) if arguments else None
+    frequent = group_of(command_of(arguments))
     if frequent is None:
         from mirror.cli.app import app  # 103 ms
     else:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -14,7 +15,8 @@ import typer
 from mirror import __version__, logs
 from mirror.cli import app as app_module
 from mirror.cli import main, outcome
-from mirror.cli.options import GlobalOptions, LogFormat, LogLevel, with_global_options
+from mirror.cli.groups import _WITH_VALUE, command_of
+from mirror.cli.options import _PARAMETERS, GlobalOptions, LogFormat, LogLevel, with_global_options
 from mirror.cli.outcome import write_error, write_out
 from mirror.errors import (
     AccessDenied,
@@ -417,3 +419,35 @@ def test_program_and_module_are_the_same():
     """The installed entry point is the function that ``python -m mirror`` calls."""
     assert main.__module__ == "mirror.cli"
     assert isinstance(app_module.app, typer.Typer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ("sync --once", "sync"),
+        ("--config mirror.toml sync", "sync"),
+        ("--config=mirror.toml --wait 5s --log-level info --log-format=json --root tree status --json", "status"),
+        ("--config sync verify", "verify"),
+        ("--config=sync --wait=-1 verify", "verify"),
+        ("--help sync", None),
+        ("--version", None),
+        ("--unknown 1 sync", None),
+        ("--config", None),
+        ("-- sync", None),
+        ("", None),
+    ],
+)
+def test_command_of_some_arguments(arguments, command):
+    """The command is found behind global options, so that one that runs often is described to typer alone."""
+    assert command_of(arguments.split()) == command
+
+
+def test_global_options_before_the_command():
+    """Each global option that has a value is known where the command is looked for."""
+    options = {word for annotated in _PARAMETERS.values() for word in _words(annotated)}
+    assert options - {"--version"} == _WITH_VALUE
+
+
+def _words(annotated):
+    (option,) = get_args(annotated)[1:]
+    return {word for word in (option.default, *option.param_decls) if isinstance(word, str)}
