@@ -10,15 +10,16 @@ read with SQL. ``Mirror.cycle`` checks the invariants of the tree after each cyc
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -26,6 +27,7 @@ from urllib.parse import unquote
 
 from pypi_simple import ProjectPage
 
+from harness.prepared_state import states_prepared
 from mirror.config import AuthConfig, Config, IndexConfig, Limits, MirrorSettings, TargetConfig
 from mirror.config.rules import RulesConfig
 from mirror.sync.cycle import run_cycle
@@ -141,11 +143,16 @@ class Mirror:
         self.exit_code = int(code)
         return report
 
-    def opened(self, **options: Any) -> AbstractAsyncContextManager[Cycle]:
+    @contextlib.asynccontextmanager
+    async def opened(self, **options: Any) -> AsyncIterator[Cycle]:
         """Open a cycle that is ready to run, for a test that looks into it."""
-        return opened_cycle(
-            self.config, Options(**options), env=self.env, clock=self.clock, retry_policy=self.retry_policy
-        )
+        async with contextlib.AsyncExitStack() as running:
+            opened = opened_cycle(
+                self.config, Options(**options), env=self.env, clock=self.clock, retry_policy=self.retry_policy
+            )
+            with states_prepared():
+                cycle = await running.enter_async_context(opened)
+            yield cycle
 
     async def plan(self, **options: Any) -> list[tuple[str, str, str, str]]:
         """Return the plan of ``--dry-run`` as (index, project, filename, action), sorted."""

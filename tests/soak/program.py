@@ -4,7 +4,7 @@ A command is a line of JSON on standard input: ``arguments``, a file for the ``l
 (SIGKILL so long after the start) or ``step`` and ``count`` (SIGKILL when that function has returned for the n-th time). With ``beside`` files are fetched by other processes from the first
 on; a step in one of them kills the program too. ``fail``: a storage call that fails, see ``_arm``.
 With ``many`` each batch is made durable as a large one is. With ``is_receive`` the program of the far side runs.
-Answers are lines too: the pid at once, then the status as ``waitpid`` has it. What is heavy is imported once, before
+Answers are lines too: the pid at once, then the status as ``waitpid`` has it. The program is imported once, before
 the first fork; a step's function is the real one, called before the process kills itself.
 """
 
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import importlib
 import inspect
 import json
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -58,17 +60,12 @@ STEPS = {
 
 def main() -> None:
     """Serve commands until standard input ends."""
-    for module in (
-        "bundle.create",
-        "bundle.receive",
-        "cli.commands.sync",
-        "cli.commands.upkeep",
-        "cli.options",
-        "wiring",
-        "sync.cycle",
-        "upkeep.prune",
-    ):
-        importlib.import_module(f"mirror.{module}")
+    importlib.import_module("anyio._backends._asyncio")
+    for module in pkgutil.walk_packages(importlib.import_module("mirror").__path__, "mirror."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         command = json.loads(line)
         pid = os.fork()
