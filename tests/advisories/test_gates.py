@@ -75,14 +75,22 @@ def explained(gap, name):
 
 
 def test_a_file_in_cooldown_shows_its_advisories_too(gap):
-    """The first rule by its key alone, until when, and the malware record that would keep it out after that."""
+    """The first rule by its key alone, until when, and what would keep it out after that: nothing below the level."""
     gap.database.add(osv("MAL-1", "alpha"))
+    gap.database.add(osv("GHSA-x", "alpha", fixed="3.0", severity="HIGH"))
     gap.upstream.state.publish("alpha", *build_wheel("alpha", "2.0"), upload_time=None)
     gap.mirror.rules["min_age_s"] = 7 * 86400.0
     withdrawn(gap)
     [line] = [line for line in explained(gap, "alpha") if "2.0" in line]
     assert re.search(r"min-age of main, until [^:]*:\S*: malicious, MAL-1$", line), line
-    assert re.search(r"min-age, until [^<]*: malicious, MAL-1", project_page_of(gap, "alpha"))
+    assert re.search(r"min-age, until [^<]*: malicious, MAL-1\s*<", project_page_of(gap, "alpha"))
+    gap.mirror.rules["exclude_vulnerable"] = "high"
+    withdrawn(gap)
+    assert "until" in explained(gap, "alpha")[-1]
+    assert explained(gap, "alpha")[-1].endswith(": malicious, GHSA-x, MAL-1")
+    gap.mirror.rules["ignore_advisories"] = ("mal-1", "ghsa-x")
+    withdrawn(gap)
+    assert re.search(r"min-age of main, until [^:]*:\S*$", explained(gap, "alpha")[-1])
 
 
 def project_page_of(gap, name):

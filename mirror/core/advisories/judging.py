@@ -134,6 +134,12 @@ class AdvisoryRule:
         """The rule as a text: another one judges all files again."""
         return " ".join((self.exclusion.value, *sorted(self._ignored)))
 
+    @classmethod
+    def of_text(cls, book: AdvisoryBook, text: str) -> AdvisoryRule:
+        """Return the rule that has this text."""
+        level, *ignored = text.split(" ")
+        return cls(book, Level(level), ignored)
+
     def advised(self, project: ProjectName, filenames: Iterable[str]) -> dict[str, str]:
         """Return which of a project's files stay out unless they are held, each with the reason."""
         if self.is_blocked:

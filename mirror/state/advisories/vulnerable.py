@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,9 +11,9 @@ from packaging.version import Version
 from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule, version_in
 from mirror.core.files.versions import parse_version
 from mirror.core.names import ProjectName
-from mirror.core.rules.model import Level
 from mirror.core.words.advisory_words import words_of_advisories, words_of_vulnerable
 from mirror.state.advisories.advised import AdvisedKind, ReportedFile, load_published_advised
+from mirror.state.advisories.records import NO_RULES_TEXT, load_advisory_note
 from mirror.state.entries.held import load_listed_filenames
 from mirror.state.rows import Columns
 from mirror.state.store import Store
@@ -100,10 +100,11 @@ class _AdvisoriesColumns(Columns, frozen=True):
 
 
 async def load_advice_words(
-    store: Store, project: ProjectName, left_out: Iterable[str]
+    store: Store, project: ProjectName, left_out: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return words on a project's files that advisories name: held ones, and these left-out
-    ones.
+    """Return words on a project's files that advisories name: held ones, and these left-out ones.
+
+    ``left_out``: files, each with its index, whose rule counts.
     """
     words = {
         one.filename: "vulnerable: "
@@ -112,15 +113,26 @@ async def load_advice_words(
     }
     not_judged = "not judged: a local build of a version that an advisory names"
     words |= dict.fromkeys(await load_not_judged(store, project), not_judged)
-    row = await store.row_as(
-        _AdvisoriesColumns, "SELECT advisories FROM advisory WHERE project = ?", (project,)
-    )
-    if row is not None:
-        rule = AdvisoryRule(AdvisoryBook({project: row.advisories.encode()}), Level.NONE)
-        found = {filename: rule.find(project, filename) for filename in left_out}
-        words |= {
-            filename: words_of_advisories(advice.level.word, advice.ids)
-            for filename, advice in found.items()
-            if advice is not None
-        }
-    return words
+    return words | await _load_words_of_left_out(store, project, left_out)
+
+
+async def _load_words_of_left_out(
+    store: Store, project: ProjectName, left_out: Mapping[str, str]
+) -> dict[str, str]:
+    query = "SELECT advisories FROM advisory WHERE project = ?"
+    row = await store.row_as(_AdvisoriesColumns, query, (project,)) if left_out else None
+    note = await load_advisory_note(store) if row is not None else None
+    if row is None or note is None or not note.judged or note.judged == NO_RULES_TEXT:
+        return {}
+    book = AdvisoryBook({project: row.advisories.encode()})
+    *named, others = note.judged.split("\n")
+    texts = {index: text for index, _, text in (line.partition(": ") for line in named)}
+    found = {
+        filename: AdvisoryRule.of_text(book, texts.get(index, others)).find(project, filename)
+        for filename, index in left_out.items()
+    }
+    return {
+        filename: words_of_advisories(advice.level.word, advice.ids)
+        for filename, advice in found.items()
+        if advice is not None
+    }

@@ -78,10 +78,12 @@ class ProjectPart(msgspec.Struct, frozen=True, kw_only=True):
         """The index that owns it."""
         return next((part.index for part in self.indexes if part.owns), None)
 
-    def advised_names(self) -> list[str]:
-        """Return the names of the files that advisories keep out, or would after a cooldown."""
+    def advised_names(self) -> dict[str, str]:
+        """Return the files that advisories keep out, or would after a cooldown, each with its
+        index.
+        """
         rules = (EXCLUDE_VULNERABLE, MIN_AGE)
-        return [name for name, rule, _ in self.left_out() if rule in rules]
+        return {name: index for name, rule, index in self.left_out() if rule in rules}
 
     def left_out(self) -> list[tuple[str, str, str]]:
         """Return (filename, rule, index) of the left-out files not held from another index, by
