@@ -449,6 +449,8 @@ class TooLarge(UpstreamError):
     setting: str
     what: str = ""
     """The thing that is too large, where it is not the length."""
+    size_bytes: int | None = None
+    """The length, where it was announced."""
 
     def __str__(self) -> str:
         if self.what:

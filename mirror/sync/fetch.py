@@ -14,7 +14,7 @@ from functools import partial
 import anyio
 import anyio.to_thread
 import msgspec
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 
 from mirror.core.diff import Fetch, FetchMetadata, HeldFile, Rehash, may_offer
 from mirror.core.files.distributions import is_wheel, metadata_to_fetch
@@ -27,6 +27,7 @@ from mirror.errors import (
     Reason,
     RefusedElsewhere,
     StateError,
+    TooLarge,
     TreeError,
     Unavailable,
     lacks_threads,
@@ -49,6 +50,7 @@ from mirror.sync.record import (
     Recorder,
 )
 from mirror.sync.report import Report
+from mirror.sync.staging_room import UNLISTED_BYTES
 from mirror.sync.work import (
     FileWorkers,
     IndexRun,
@@ -74,6 +76,9 @@ _WAITING = 256
 
 _REFUSED_LINK_BYTES = 64 * 1024 * 1024
 """Maximum length of the refused links that one index's part remembers."""
+
+_REFETCHES = 8
+"""Maximum number of files at a time that are fetched in this process after a worker could not."""
 
 _NAMED = 20
 """How many files of a stuck worker are named."""
@@ -101,6 +106,7 @@ class Fetcher:
         self._files = self._bytes = 0
         self._unanswered = 0
         """Number of files that worker processes are fetching."""
+        self._refetches = anyio.Semaphore(_REFETCHES)
 
     async def deliver(self, work: ProjectWork) -> None:
         """Take one project's work: files already held are adopted, the others are queued."""
@@ -170,7 +176,7 @@ class Fetcher:
             async with self._receive, anyio.create_task_group() as tasks:
                 if self._workers is not None:
                     self._workers.attach(tasks)
-                    tasks.start_soon(self._take_answers, self._workers)
+                    tasks.start_soon(self._take_answers, self._workers, tasks)
                 task_status.started()
                 await work_through(
                     partial(next_of, self._receive), self._fetch, self._run.access.file_width
@@ -228,19 +234,27 @@ class Fetcher:
                 await room.give_back(job.key, size)
         return is_given
 
-    async def _take_answers(self, workers: FileWorkers) -> None:
+    async def _take_answers(self, workers: FileWorkers, tasks: TaskGroup) -> None:
         while True:
             try:
                 (work, fetch), outcome = await workers.next_answer()
             except anyio.EndOfStream:
                 return
             await self._room.give_back(self._key_of(work, fetch), fetch.file.size)
-            if outcome is None:
-                await self._fetch((work, fetch))
+            if outcome is None or self._has_outgrown(fetch, outcome.error):
+                # in another task: it may wait for room that only further answers free
+                error = None if outcome is None else outcome.error
+                tasks.start_soon(self._fetch_here, work, fetch, error)
             else:
                 await self._take_outcome(work, fetch, outcome)
             self._unanswered -= 1
             self._close_workers_if_done()
+
+    async def _fetch_here(self, work: ProjectWork, fetch: Fetch, error: MirrorError | None) -> None:
+        """Fetch a file that a worker could not; ``error``: why, where its room was too small."""
+        size = error.size_bytes if isinstance(error, TooLarge) else None
+        async with self._refetches:
+            await self._fetch((work, fetch), size)
 
     async def _take_outcome(self, work: ProjectWork, fetch: Fetch, outcome: JobOutcome) -> None:
         if outcome.blob is not None:
@@ -287,7 +301,8 @@ class Fetcher:
 
     # -- here --------------------------------------------------------------------------------------
 
-    async def _fetch(self, job: _Job) -> None:
+    async def _fetch(self, job: _Job, size: int | None = None) -> None:
+        """Do one job. ``size``: an unlisted one that a worker has learnt."""
         work, wanted = job
         try:
             if isinstance(wanted, FetchMetadata):
@@ -303,7 +318,7 @@ class Fetcher:
                     )
                     return
                 wanted = Fetch(file=wanted.file, replaces=wanted.held)
-            await self._download(work, wanted)
+            await self._download(work, wanted, size)
             self._run.reach.record_answer()
         except (StateError, TreeError, LockHeld):
             raise
@@ -341,22 +356,35 @@ class Fetcher:
         limit_bytes = self._holdings.files.metadata_limit_bytes
         return await fetch_job_metadata(self._run.access.session, job, limit_bytes, lease)
 
-    async def _download(self, work: ProjectWork, fetch: Fetch) -> None:
+    async def _download(self, work: ProjectWork, fetch: Fetch, size: int | None) -> None:
+        """Fetch a file within its room in staging.
+
+        A file of unlisted size that turns out to be larger gives its room back and waits for more,
+        so that no two files wait for each other.
+        """
         await self._holdings.writer.begin()
         room, key = self._room, self._key_of(work, fetch)
-        await room.take(key, fetch.file.size)
-        try:
-            await self._download_into_room(work, fetch)
-        finally:
-            await room.give_back(key, fetch.file.size)
+        size = fetch.file.size if size is None else size
+        while True:
+            await room.take(key, size)
+            try:
+                return await self._download_into_room(work, fetch, size)
+            except TooLarge as exc:
+                if not self._has_outgrown(fetch, exc):
+                    raise
+                most, _ = self._size_limit()
+                # one that has come to be larger than it was announced gets all that there is
+                larger = min(exc.size_bytes or most, most) if size is None else most
+            finally:
+                await room.give_back(key, size)
+            size = larger
 
-    async def _download_into_room(self, work: ProjectWork, fetch: Fetch) -> None:
+    async def _download_into_room(self, work: ProjectWork, fetch: Fetch, size: int | None) -> None:
         session, files = self._run.access.session, self._holdings.files
         lease = session.metadata_memory.lease()
         with lease.body():  # until the recorder has taken the metadata
-            staged, metadata = await fetch_to_staging(
-                session, files, self._job_of(work, fetch), lease
-            )
+            job = self._job_of(work, fetch, size)
+            staged, metadata = await fetch_to_staging(session, files, job, lease)
             try:
                 await self._recorder.put(
                     await self._placed_early(work, fetch, staged, metadata)
@@ -389,9 +417,19 @@ class Fetcher:
             return room, "mirror.staging-size"
         return limit_bytes, "limits.file-size"
 
-    def _job_of(self, work: ProjectWork, fetch: Fetch) -> FetchJob:
+    def _has_outgrown(self, fetch: Fetch, error: MirrorError | None) -> bool:
+        """Return whether a file of unlisted size was given up only since its room was too small."""
+        if self._room.limit_bytes is None or fetch.file.size is not None:
+            return False
+        return isinstance(error, TooLarge) and error.limit_bytes < self._size_limit()[0]
+
+    def _job_of(self, work: ProjectWork, fetch: Fetch, size: int | None = None) -> FetchJob:
+        """Return the job of a file. ``size``: an unlisted one that is known by now."""
         file = fetch.file
-        limit_bytes, setting = self._size_limit()
+        most_bytes, setting = self._size_limit()
+        limit_bytes = most_bytes
+        if self._room.limit_bytes is not None and file.size is None:
+            limit_bytes = min(most_bytes, UNLISTED_BYTES if size is None else size)
         request = FileRequest(
             filename=file.filename,
             url=file.url,
@@ -401,7 +439,12 @@ class Fetcher:
             setting=setting,
         )
         metadata = metadata_to_fetch(file, work.row.name)
-        return FetchJob(key=self._key_of(work, fetch), request=request, metadata=metadata)
+        return FetchJob(
+            key=self._key_of(work, fetch),
+            request=request,
+            metadata=metadata,
+            may_outgrow=limit_bytes < most_bytes,
+        )
 
     def _key_of(self, work: ProjectWork, fetch: Fetch) -> str:
         return staging_key(self._run.name, work.row.name, fetch.file)

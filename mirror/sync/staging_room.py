@@ -22,8 +22,8 @@ from mirror.tree.staging import BLOCK_BYTES, PART_ENDING, RECORD_ENDING
 
 _log = get_logger(__name__)
 
-_UNLISTED_BYTES: Final = 64 << 20
-"""Room for a file whose size its index does not list."""
+UNLISTED_BYTES: Final = 64 << 20
+"""Room for a file whose size its index does not list, until more is known of it."""
 
 
 class StagingRoom:
@@ -34,32 +34,39 @@ class StagingRoom:
         self.limit_bytes = limit_bytes
         self._staging = str(layout.staging)
         self._used = 0
-        self._kept: dict[str, int] | None = None
-        """Stem -> size of the partial files that nobody continues yet; None: not measured yet."""
-        self._measuring = anyio.Lock()
+        self._kept: dict[str, int] = {}
+        """Stem -> size of the partial files that nobody continues yet."""
+        self._is_measured = False
+        self._judging = anyio.Lock()
         self._freed = anyio.Event()
 
     def needed_for(self, size: int | None) -> int:
-        """Return the room that a file of this size takes."""
+        """Return the room that a file of this size takes; None: an unlisted one, which has to ask
+        for more before it is larger.
+        """
         if self.limit_bytes is None or (size is not None and size <= BLOCK_BYTES):
             return 0
-        return min(self.limit_bytes, _UNLISTED_BYTES if size is None else size)
+        return min(self.limit_bytes, UNLISTED_BYTES if size is None else size)
 
     async def take(self, key: str, size: int | None) -> None:
         """Wait until there is room for a file, and take it. Raises ``TreeError``."""
         needed = self.needed_for(size)
         if not needed:
             return
-        kept = await self._load_kept()
-        kept.pop(stem_of(key), None)  # its bytes are part of the file's own room
-        while self._used + sum(kept.values()) + needed > (self.limit_bytes or 0):
-            if self._used:
-                await self._freed.wait()
-            elif kept:
-                await self._drop_largest(kept)
-            else:
-                break
-        self._used += needed
+        stem = stem_of(key)
+        while True:
+            async with self._judging:  # so that no partial file goes while its file is admitted
+                others = await self._load_others(stem)
+                taken = self._used + sum(others.values())
+                if taken + needed <= (self.limit_bytes or 0) or not taken:
+                    self._kept.pop(stem, None)  # its bytes are part of the file's own room
+                    self._used += needed
+                    return
+                if not self._used:
+                    await self._drop_largest(others)
+                    continue
+                freed = self._freed
+            await freed.wait()
 
     async def give_back(self, key: str, size: int | None) -> None:
         """Free the room of a file that has left staging, except that of a partial file left
@@ -71,21 +78,22 @@ class StagingRoom:
         stem = stem_of(key)
         with anyio.CancelScope(shield=True):
             left = await anyio.to_thread.run_sync(_size_of, f"{self._staging}/{stem}{PART_ENDING}")
-        if left and self._kept is not None:
+        if left:
             self._kept[stem] = left
         self._used -= needed
         freed, self._freed = self._freed, anyio.Event()
         freed.set()
 
-    async def _load_kept(self) -> dict[str, int]:
-        async with self._measuring:
-            if self._kept is None:
-                self._kept = await anyio.to_thread.run_sync(_measure, self._staging)
-        return self._kept
+    async def _load_others(self, stem: str) -> dict[str, int]:
+        """Return the partial files that nobody continues yet, but for one."""
+        if not self._is_measured:
+            self._kept |= await anyio.to_thread.run_sync(_measure, self._staging)
+            self._is_measured = True
+        return {other: size for other, size in self._kept.items() if other != stem}
 
-    async def _drop_largest(self, kept: dict[str, int]) -> None:
-        stem = max(kept, key=kept.__getitem__)
-        size = kept.pop(stem)
+    async def _drop_largest(self, others: dict[str, int]) -> None:
+        stem = max(others, key=others.__getitem__)
+        size = self._kept.pop(stem)
         await anyio.to_thread.run_sync(_remove, f"{self._staging}/{stem}")
         _log.info("staging.dropped", bytes=size, cause="mirror.staging-size")
 

@@ -231,7 +231,10 @@ class _Download:
         request = self._request
         if request.limit_bytes and total > request.limit_bytes:
             raise TooLarge(
-                url=request.url, limit_bytes=request.limit_bytes, setting=request.setting
+                url=request.url,
+                limit_bytes=request.limit_bytes,
+                setting=request.setting,
+                size_bytes=total,
             )
         if request.size is not None and total != request.size:
             raise SizeMismatch(

@@ -12,7 +12,7 @@ import msgspec
 
 from mirror.core.model import Digests
 from mirror.core.names import digests_to_compare
-from mirror.errors import AccessDenied, BadFile, Unavailable, UpstreamError
+from mirror.errors import AccessDenied, BadFile, TooLarge, Unavailable, UpstreamError
 from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
 from mirror.tree.atomic import tree_errors
@@ -34,6 +34,9 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     """Digests of the metadata to be fetched with it
     (``core.files.distributions.metadata_to_fetch``).
     """
+    may_outgrow: bool = False
+    """The limit of the request is its room in staging: a larger one stays there until it has more.
+    """
 
 
 async def fetch_to_staging(
@@ -54,8 +57,11 @@ async def fetch_to_staging(
     except (Unavailable, AccessDenied, anyio.get_cancelled_exc_class()):
         await staged.keep()
         raise
-    except BaseException:
-        await staged.discard()
+    except BaseException as exc:
+        if job.may_outgrow and isinstance(exc, TooLarge):
+            await staged.keep()
+        else:
+            await staged.discard()
         raise
     return staged, metadata
 

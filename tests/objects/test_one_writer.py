@@ -16,10 +16,12 @@ from harness.in_process import offered
 from harness.storing import etag_form
 from mirror.core.store_address import parse_store_address
 from mirror.errors import ConfigError, StoreLocked, TreeError
+from mirror.sync import fetch, staging_room
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.lease import LEASE_S, Lease
 from mirror.tree.objects.pages import REVISION, WRITER
-from simulator import Cut, build_wheel
+from mirror.tree.staging import StagedFile
+from simulator import Cut, Unframed, build_wheel
 
 A_WHEEL = build_wheel("alpha", "1.0")
 ANOTHER = build_wheel("alpha", "2.0")
@@ -418,6 +420,37 @@ async def test_staging_size(simulator, mirror_of):
     assert "mirror.staging-size" in report.failures[0].detail
     mirror.check()
     assert set(mirror.files()) == {"p0", "p1", "p2", "p3"}
+
+
+@pytest.mark.parametrize("how", ["announced", "unannounced"])
+async def test_files_of_unlisted_size_take_room_as_they_grow(simulator, mirror_of, monkeypatch, how):
+    """Staging holds to `staging-size` also where no size is listed: a file that outgrows its room waits for more."""
+    monkeypatch.setattr(staging_room, "UNLISTED_BYTES", 2 << 20)
+    monkeypatch.setattr(fetch, "UNLISTED_BYTES", 2 << 20)
+    index = await simulator()
+    for n in range(5):
+        index.state.publish(f"p{n}", *build_wheel(f"p{n}", "1.0", size_pad=(n + 1) << 20), size=None)
+    index.state.publish("large", *build_wheel("large", "1.0", size_pad=9 << 20), size=None)
+    if how == "unannounced":
+        index.inject(Unframed(), times=None, kind="file")
+    mirror = mirror_of(index)
+    mirror.settings["staging_size"] = 7 << 20
+    used = []
+    flush = StagedFile.flush
+
+    def measured(staged):
+        flush(staged)
+        used.append(sum(path.stat().st_size for path in (mirror.root / "staging").glob("*.part")))
+
+    monkeypatch.setattr(StagedFile, "flush", measured)
+    report = await mirror.unchecked_cycle()
+    assert mirror.exit_code == 5
+    assert [(f.project, f.reason.value) for f in report.failures] == [("large", "too-large")]
+    assert "mirror.staging-size" in report.failures[0].detail
+    assert 2 << 20 < max(used) <= 7 << 20
+    assert list((mirror.root / "staging").glob("*.part")) == []
+    mirror.check()
+    assert set(mirror.files()) == {f"p{n}" for n in range(5)}
 
 
 async def test_partial_files_take_room(simulator, mirror_of):

@@ -11,6 +11,11 @@ from simulator import build_sdist, build_wheel
 
 pytestmark = needs_two_cores
 
+SMALL_ROOM = (
+    "import mirror.sync.fetch, mirror.sync.staging_room;"
+    "mirror.sync.fetch.UNLISTED_BYTES = mirror.sync.staging_room.UNLISTED_BYTES = 4 << 20"
+)
+
 MIB = 1 << 20
 FAULTS = {
     "none": (None, ""),
@@ -25,7 +30,8 @@ def index(threaded_simulator):
         started.state.publish(f"p{number}", *build_wheel(f"p{number}", "1.0"))
         started.state.publish(f"p{number}", *build_sdist(f"p{number}", "1.0"))
     started.state.publish("middle", *build_wheel("middle", "1.0", size_pad=3 * MIB))
-    started.state.publish("large", *build_wheel("large", "1.0", size_pad=20 * MIB))
+    # more than the first room of a file of unlisted size: it is fetched by the cycle's own process
+    started.state.publish("large", *build_wheel("large", "1.0", size_pad=20 * MIB), size=None)
     return started
 
 
@@ -36,12 +42,12 @@ def test_fill(index, mirror_of, front, tmp_path, name):
     mirror = mirror_of(index)
     config = tmp_path / "mirror.toml"
     config.write_text(
-        f'[mirror]\nroot = "{mirror.root}"\ntree = "{mirror.prefix.address}"\n[limits]\ndisk-reserve = "0"\n'
+        f'[mirror]\nroot = "{mirror.root}"\ntree = "{mirror.prefix.address}"\nstaging-size = "24MiB"\n[limits]\ndisk-reserve = "0"\n'
         f'[[index]]\nname = "main"\nurl = "{index.url}"\nauth = {{ kind = "none" }}\n'
     )
     env = clean_environment(tmp_path, **(mirror.prefix.env | {"AWS_ENDPOINT_URL": front.url}))
     arguments = ["sync", "--once", "--config", config, "--json", "--log-level", "debug"]
-    command = Beside(tmp_path, "", {})._command(arguments)
+    command = Beside(tmp_path, "", {}, before=SMALL_ROOM)._command(arguments)
     lost = []
 
     def disturb(method, path):
