@@ -37,7 +37,7 @@ from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
 from mirror.state.entries.held import HeldBlob
 from mirror.sync.fetch_keys import staging_key
-from mirror.sync.pages.crawl import adopt_held
+from mirror.sync.pages.file_jobs import adopt_held
 from mirror.sync.pages.ruling import has_digests
 from mirror.sync.record import (
     Begun,

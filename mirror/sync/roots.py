@@ -30,8 +30,8 @@ from mirror.state.missing.ledger import (
     count_failures,
 )
 from mirror.state.store import Store
-from mirror.sync.pages.crawl import look_at_root
 from mirror.sync.pages.hints import add_hint
+from mirror.sync.pages.root import read_root
 from mirror.sync.removals.removal import (
     plan_root_change,
 )
@@ -46,11 +46,11 @@ async def read_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
     order.
     """
 
-    async def look(run: IndexRun) -> None:
+    async def read(run: IndexRun) -> None:
         if run.reach.ended is not None:
             return
         try:
-            change = await look_at_root(cycle.holdings, cycle.options, cycle.report, run)
+            change = await read_root(cycle.holdings, cycle.options, cycle.report, run)
         except (StateError, TreeError, LockHeld):
             raise
         except MirrorError as exc:
@@ -61,7 +61,7 @@ async def read_roots(cycle: Cycle) -> list[tuple[IndexRun, Due]]:
 
     async with anyio.create_task_group() as tasks:
         for run in cycle.runs:
-            tasks.start_soon(look, run)
+            tasks.start_soon(read, run)
     cycle.course.sources = tuple(s for s in await load_sources(cycle.store) if s.configured)
     sources = {s.name: s for s in cycle.course.sources}
     never_read = _never_read(cycle)

@@ -18,7 +18,8 @@ from mirror.state.listing.due import Due
 from mirror.sync.fetch import Fetcher, workers_of
 from mirror.sync.needs.pages import CyclePages
 from mirror.sync.needs.protocol import Needs
-from mirror.sync.pages.crawl import Deliver, crawl, reread
+from mirror.sync.pages.crawl import crawl, reread
+from mirror.sync.pages.crawler import Deliver
 from mirror.sync.plan import plan_stage
 from mirror.sync.record import Recorder
 from mirror.sync.work import (

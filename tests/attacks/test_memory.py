@@ -227,7 +227,7 @@ def test_many_refused_files(threaded_simulator: Simulators, tmp_path: Path) -> N
     index = threaded_simulator(formats="json")
     for version in ("1.0", "2.0"):
         index.state.publish("p", *build_wheel("p", version))
-    mirror = Beside(tmp_path, index.url, before="import mirror.sync.pages.crawl as c; c._MAX_REFUSED_OF_PAGE = 30")
+    mirror = Beside(tmp_path, index.url, before="import mirror.sync.pages.file_jobs as c; c._MAX_REFUSED_OF_PAGE = 30")
     mirror.sync_well()
     names = [f"p-1.{number}-py3-none-any.whl" for number in range(10, 50)]
     for name in names:

@@ -28,8 +28,8 @@ from typing import Any
 STEPS = {
     "cycle entered": "mirror.sync.cycle:record_cycle_start",
     "sources entered": "mirror.wiring:record_sources",
-    "root compared": "mirror.sync.pages.crawl:record_root",
-    "root's validators": "mirror.sync.pages.crawl:record_root_read",
+    "root compared": "mirror.sync.pages.root:record_root",
+    "root's validators": "mirror.sync.pages.root:record_root_read",
     "block staged": "mirror.tree.staging:StagedFile.flush",
     "blob": "mirror.tree.staging:StagedFile.move_to",
     "sidecar": "mirror.tree.files:FileStore._write_sidecar",

@@ -34,7 +34,7 @@ from mirror.state.missing.deferred import DeferredName, load_deferred_names
 from mirror.state.missing.ledger import FailureRow, load_project_failures
 from mirror.state.wants.needs import NamedRow, load_named
 from mirror.sync.needs.metadata import MetadataReader
-from mirror.sync.pages.crawl import fetch_page
+from mirror.sync.pages.asking import fetch_page
 from mirror.sync.pages.echoes import without_own_secrets
 from mirror.sync.pages.ruling import facts_of
 from mirror.sync.work import EarlyLook, IndexRun, PageScope

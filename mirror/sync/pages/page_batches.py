@@ -58,16 +58,16 @@ class PageResult(msgspec.Struct, frozen=True, kw_only=True):
 class PageHandler(Protocol):
     """Decides about pages: the crawl."""
 
-    def known(self, row: ProjectRow) -> Validators | None:
+    def known_validators(self, row: ProjectRow) -> Validators | None:
         """Return the validators with which a project's page is asked for."""
 
-    def is_current(self, row: ProjectRow, known: Validators | None) -> bool:
+    def needs_no_request(self, row: ProjectRow, known: Validators | None) -> bool:
         """Return whether no request is needed."""
 
     def count_unchanged(self, row: ProjectRow, known: Validators) -> bool:
         """Count a page that is as it was; False where it has to be judged all the same."""
 
-    async def look(self, row: ProjectRow, found: PageResult | None = None) -> None:
+    async def work_on(self, row: ProjectRow, found: PageResult | None = None) -> None:
         """Judge a worker's result, or read the page. Raises ``StateError``, ``TreeError``."""
 
 
@@ -79,8 +79,8 @@ class PageBatches:
     loop here.
     """
 
-    def __init__(self, run: IndexRun, pool: Workers[Any], judge: PageHandler) -> None:
-        self._run, self._pool, self._judge = run, pool, judge
+    def __init__(self, run: IndexRun, pool: Workers[Any], handler: PageHandler) -> None:
+        self._run, self._pool, self._handler = run, pool, handler
         self._send, self._receive = anyio.create_memory_object_stream[
             tuple[ProjectRow, PageResult | None]
         ](math.inf)
@@ -88,7 +88,7 @@ class PageBatches:
         self._enough = 0
         self._has_room = anyio.Event()
 
-    async def look_at_all(self, chunks: AsyncIterator[list[ProjectRow]]) -> None:
+    async def read_all(self, chunks: AsyncIterator[list[ProjectRow]]) -> None:
         """Read all pages."""
         most = self._pool.size * _UNDER_WAY
         async with self._receive, self._send, anyio.create_task_group() as tasks:
@@ -110,8 +110,8 @@ class PageBatches:
         self._under_way += len(rows)
         pages: list[_BatchedPage] = []
         for row in rows:
-            known = self._judge.known(row)
-            if self._judge.is_current(row, known):
+            known = self._handler.known_validators(row)
+            if self._handler.needs_no_request(row, known):
                 self._put(row, None)
             else:
                 pages.append(_BatchedPage(self, row, known))
@@ -145,7 +145,7 @@ class PageBatches:
     def confirmed(self, row: ProjectRow, known: Validators) -> None:
         """Record that a page is unchanged."""
         self._run.reach.record_answer()
-        if self._judge.count_unchanged(row, known):
+        if self._handler.count_unchanged(row, known):
             self._done()
         else:
             self._put(
@@ -160,7 +160,7 @@ class PageBatches:
 
     async def _judge_one(self, answer: tuple[ProjectRow, PageResult | None]) -> None:
         row, found = answer
-        await self._judge.look(row, found)
+        await self._handler.work_on(row, found)
         self._done()
 
     def _done(self) -> None:
@@ -178,18 +178,20 @@ class PageBatches:
 class _BatchedPage:
     """A page for a worker to read."""
 
-    __slots__ = ("_beside", "_row", "address", "name", "origin", "validators")
+    __slots__ = ("_batches", "_row", "address", "name", "origin", "validators")
 
-    def __init__(self, beside: PageBatches, row: ProjectRow, validators: Validators | None) -> None:
-        self._beside, self._row = beside, row
+    def __init__(
+        self, batches: PageBatches, row: ProjectRow, validators: Validators | None
+    ) -> None:
+        self._batches, self._row = batches, row
         self.name, self.validators = row.name, validators
         self.address, self.origin = row.address, row.page_origin
 
     def confirmed(self) -> None:
         """It is unchanged, by the same validators."""
         assert self.validators is not None
-        self._beside.confirmed(self._row, self.validators)
+        self._batches.confirmed(self._row, self.validators)
 
     def answered(self, outcome: JobOutcome | None) -> None:
         """Take the page's outcome; None where no worker could read it."""
-        self._beside.answered(self._row, outcome)
+        self._batches.answered(self._row, outcome)
