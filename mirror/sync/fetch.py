@@ -39,7 +39,7 @@ from mirror.state.entries.held import HeldBlob
 from mirror.sync.fetch_keys import staging_key
 from mirror.sync.pages.file_jobs import adopt_held
 from mirror.sync.pages.ruling import has_digests
-from mirror.sync.record import (
+from mirror.sync.recording.events import (
     Begun,
     BlobPlaced,
     BlobReused,
@@ -47,8 +47,8 @@ from mirror.sync.record import (
     Failed,
     FileStaged,
     MetadataFetched,
-    Recorder,
 )
+from mirror.sync.recording.recorder import Recorder
 from mirror.sync.report import Report
 from mirror.sync.staging_room import UNLISTED_BYTES
 from mirror.sync.work import (

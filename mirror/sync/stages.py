@@ -21,7 +21,7 @@ from mirror.sync.needs.protocol import Needs
 from mirror.sync.pages.crawl import crawl, reread
 from mirror.sync.pages.crawler import Deliver
 from mirror.sync.plan import plan_stage
-from mirror.sync.record import Recorder
+from mirror.sync.recording.recorder import Recorder
 from mirror.sync.work import (
     Cycle,
     IndexRun,
