@@ -22,10 +22,10 @@ from simulator import Stall, Status, build_wheel
 DAY_S = 86_400
 
 IMPATIENT = """\
-from mirror.daemon import service
+from mirror.daemon import cycles, timetable
 from mirror.upstream.credentials import source
-service.LOOK_EVERY_S = service.NOTE_EVERY_S = source.LOOK_EVERY_S = 0.02
-service.FACTS_EVERY_NOTES = 1
+timetable.CHECK_EVERY_S = cycles.NOTE_EVERY_S = source.LOOK_EVERY_S = 0.02
+cycles.FACTS_EVERY_NOTES = 1
 """
 """Looks every few milliseconds at what is looked at every few seconds."""
 
@@ -186,7 +186,7 @@ def test_starts_beside_another_command(daemon):
 
 
 BUGS = {
-    "cycle": ("service.run_cycle", ["cycle.crashed", "cycle.crashed"]),
+    "cycle": ("cycles.run_cycle", ["cycle.crashed", "cycle.crashed"]),
     "upkeep": ("upkeep.prune", ["upkeep.crashed", "upkeep.crashed"]),
 }
 
@@ -195,7 +195,7 @@ BUGS = {
 def test_bug_is_no_end(daemon, name, events):
     """A bug of ours in a cycle or in the upkeep is an error with its traceback, and the daemon goes on."""
     bug = "async def bug(*_arguments, **_options):\n    raise ZeroDivisionError('a bug')\n"
-    daemon.before += f"from mirror.daemon import service, upkeep\n{bug}{name} = bug\n"
+    daemon.before += f"from mirror.daemon import cycles, upkeep\n{bug}{name} = bug\n"
     with daemon:
         daemon.idle()
         daemon.send(signal.SIGUSR1)

@@ -96,7 +96,7 @@ class Listener:
 class Daemon:
     """One daemon; used as ``with``. Its interval is long: cycles come by signals and by what is due.
 
-    ``arguments`` follow the command line's; ``before`` is what Python runs first, such as an impatient ``LOOK_EVERY_S``.
+    ``arguments`` follow the command line's; ``before`` is what Python runs first, such as an impatient ``CHECK_EVERY_S``.
     """
 
     def __init__(self, work: Path, **variables: str) -> None:

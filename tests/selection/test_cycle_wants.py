@@ -9,7 +9,7 @@ import pytest
 from harness.in_process import failures, requests
 from harness.wants import WantingMirror, add, proofs
 from mirror.config import TargetConfig
-from mirror.daemon.service import _marker, describe_cycle
+from mirror.daemon.progress import cycle_marker, describe_cycle
 from mirror.errors import TreeError
 from mirror.jobs.prove import prove_after_cycle
 from mirror.sync.cycle import run_cycle
@@ -103,10 +103,10 @@ async def test_progress_of_the_proofs(tmp_path: Path, simulator) -> None:
     mirror.want("app")
     async with mirror.opened() as cycle:
         await run_cycle(cycle)
-        before = _marker(cycle)
+        before = cycle_marker(cycle)
         await prove_after_cycle(cycle, mirror.config, mirror.env)
         assert describe_cycle(cycle).partition(": ")[2] == "proving wants: 3 of 3"
-        assert _marker(cycle) != before
+        assert cycle_marker(cycle) != before
     page = mirror.root / "public/simple/app/index.v1_json"
     page.write_text("{")
     with pytest.raises(TreeError, match=f"{page}.*damaged"):
