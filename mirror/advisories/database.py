@@ -34,6 +34,7 @@ MAX_DIRECTORY_BYTES: Final = 256 << 20
 """Maximum size of a zip's own directory, which is kept in memory while it is read."""
 _TOO_FRESH_NS: Final = 50_000_000
 """A file that was written so shortly before it was read may change again under the same stamp."""
+_PART_BYTES: Final = 64 << 10
 _ENDING: Final = ".json"
 
 
@@ -148,8 +149,7 @@ class _Folder:
 
     def read(self, name: str) -> bytes:
         try:
-            with open(self._path / name, "rb", opener=_open_plainly) as file:
-                data = file.read(MAX_RECORD_BYTES + 1)
+            data = _read_plainly(f"{self._path}/{name}")
         except OSError as exc:
             raise DatabaseError(f"{shown_text(name)} can't be read: {exc.strerror}") from exc
         return _bounded(name, data)
@@ -168,9 +168,21 @@ def _check_name(name: str) -> None:
         raise DatabaseError(f"{shown_text(name)} is no name that can be shown")
 
 
-def _open_plainly(path: str, flags: int) -> int:
-    """Open a file without following a link, and without waiting for a pipe."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _read_plainly(path: str) -> bytes:
+    """Return a file, of a too long one its beginning.
+
+    It follows no link and waits for no pipe. In small parts: a buffer for the longest record costs
+    more than all else.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        data = more = os.read(descriptor, _PART_BYTES)
+        while more and len(data) <= MAX_RECORD_BYTES:
+            more = os.read(descriptor, max(_PART_BYTES, len(data)))
+            data += more
+    finally:
+        os.close(descriptor)
+    return data
 
 
 class _Zip:

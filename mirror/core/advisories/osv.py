@@ -202,7 +202,9 @@ def _word(specific: msgspec.Raw) -> Severity:
 
 
 def _level_of_scores(scores: Sequence[_Severity] | None) -> Severity:
-    return severity_of_vectors(one.score for one in scores or () if one.type.startswith("CVSS"))
+    if not scores:
+        return Severity.UNKNOWN
+    return severity_of_vectors(one.score for one in scores if one.type.startswith("CVSS"))
 
 
 def _seconds(text: str | None) -> float:
