@@ -6,10 +6,12 @@ from the machine that this runs on.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 
+import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
 
@@ -64,6 +66,16 @@ class Environment:
     _order: Mapping[Tag, int] | None = field(default=None, init=False, repr=False, compare=False)
     """The place of each tag, once it was asked for."""
 
+    _tags_digest: str = field(default="", init=False, repr=False, compare=False)
+
+    @property
+    def tags_digest(self) -> str:
+        """The digest of the tags in their order."""
+        if not self._tags_digest:
+            names = msgspec.json.encode([str(tag) for tag in self.tags])
+            object.__setattr__(self, "_tags_digest", hashlib.sha256(names).hexdigest())
+        return self._tags_digest
+
     @property
     def name(self) -> str:
         """Target, Python and platform as reports write them; equal for all patch releases."""
@@ -109,10 +121,12 @@ class Environment:
             return True
 
 
+@lru_cache(maxsize=64)
 def environments(target: TargetConfig) -> tuple[Environment, ...]:
     """Return the environments of a checked target, in the order in which it names them.
 
-    A minor version stands for one environment for each of its patch releases, which share a name.
+    Kept, since each want asks for them. A minor version stands for one environment for each of its
+    patch releases, which share a name.
     """
     return tuple(
         _environment(target, python, release, platform)

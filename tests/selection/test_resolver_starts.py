@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness.wants import WantingMirror, add, proofs
+from mirror.core.names import ProjectName
 from mirror.errors import TreeError
+from mirror.state.missing.ledger import FailureRow, load_project_failures
+from mirror.state.store import Store
+from mirror.sync.needs import pages
 
 
 @pytest.fixture
@@ -119,3 +123,28 @@ async def test_a_system_without_a_temporary_folder(index, mirror, tmp_path, monk
     mirror.want("app>=1")
     with pytest.raises(TreeError, match="set TMPDIR"):
         await proofs(mirror)
+
+
+async def test_a_listing_is_read_once_for_all_that_depend_on_it(index, mirror, started, monkeypatch):
+    """Many wants need the same projects: how often the state is asked does not grow with their number."""
+    asked: list[ProjectName] = []
+
+    async def counted(store: Store, source: int, project: ProjectName) -> dict[str, FailureRow]:
+        asked.append(project)
+        return await load_project_failures(store, source, project)
+
+    monkeypatch.setattr(pages, "load_project_failures", counted)
+    add(index, "app", "1.0", "lib")
+    add(index, "lib", "1.0")
+    add(index, "other", "1.0")
+    mirror.wants = tuple(want for n in range(9) for want in mirror.wanted("app", "other", name=f"w{n}"))
+    await mirror.cycle()
+    started.take()
+    asked.clear()
+    await mirror.cycle()
+    assert sorted(asked) == ["app", "lib", "other"]
+    asked.clear()
+    add(index, "lib", "2.0", tag="cp312-cp312-win_amd64")  # of no target: all wants are compared by their rows
+    await mirror.cycle()
+    assert started.take() == []
+    assert len(asked) <= 3 * 3

@@ -7,7 +7,7 @@ index's own reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -27,7 +27,6 @@ from mirror.state.wants.needs import (
     NewResolution,
     StoredResolution,
     WantedFile,
-    record_inputs,
     record_resolution,
 )
 
@@ -53,6 +52,14 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """Whether this cycle computed it again."""
 
 
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """A result of an earlier cycle that still holds."""
+
+    answered: Answered
+    renewed: Mapping[int, tuple[str, bytes]] = {}
+    """Its new digests, where its listings changed and the rows that it was shown did not."""
+
+
 class Judge(msgspec.Struct, frozen=True, kw_only=True):
     """Judges the questions of one round of a cycle, and records the new results."""
 
@@ -67,16 +74,37 @@ class Judge(msgspec.Struct, frozen=True, kw_only=True):
     cycle: int
     clock: Callable[[], float]
 
-    async def judge(self, question: Question, earlier: Earlier, *, is_forced: bool) -> Answered:
-        """Return the result, computed again where something changed on which it depends.
+    async def recorded(self, question: Question, earlier: Earlier) -> Recorded | None:
+        """Return the recorded result where it still holds; None: it is to be computed.
 
-        ``is_forced``: it is computed again in any case. Raises ``StateError``, ``TreeError``.
+        Raises ``StateError``, ``TreeError``.
         """
+        stored = earlier.stored
+        if stored is None:
+            return None
         try:
-            if earlier.stored is not None and not is_forced:
-                result = decode_result(earlier.stored)
-                if await self._is_current(question, earlier.stored, result, earlier.names):
-                    return Answered(result=result)
+            result = decode_result(stored)
+            if result.is_void:
+                return None
+            before = msgspec.json.decode(stored.inputs, type=Inputs)
+            asked = self._asked(question)
+            if before.listings == await digest_of_listings(asked, earlier.names, self.pages):
+                return Recorded(answered=Answered(result=result))
+            now = await inputs_of(asked, result.releases, earlier.names, self.pages)
+        except (StateError, TreeError):
+            raise
+        except MirrorError as exc:
+            return Recorded(answered=await self._keep(question, stored, exc))
+        if before.rows != now.rows:
+            return None
+        inputs = msgspec.json.encode(now).decode()
+        return Recorded(
+            answered=Answered(result=result), renewed={stored.id: (inputs, stored.answer)}
+        )
+
+    async def compute(self, question: Question, earlier: Earlier) -> Answered:
+        """Compute a result and record it. Raises ``StateError``, ``TreeError``."""
+        try:
             result = await self._resolve(question)
             inputs = await inputs_of(
                 self._asked(question), result.releases, result.names, self.pages
@@ -90,23 +118,6 @@ class Judge(msgspec.Struct, frozen=True, kw_only=True):
         await self._record(question, result, inputs)
         _log_result(question, result)
         return Answered(result=result, is_computed=True)
-
-    async def _is_current(
-        self, question: Question, stored: StoredResolution, result: Result, names: Sequence[str]
-    ) -> bool:
-        """Return whether a recorded result still holds."""
-        if result.is_void:
-            return False
-        before = msgspec.json.decode(stored.inputs, type=Inputs)
-        asked = self._asked(question)
-        if before.listings == await digest_of_listings(asked, names, self.pages):
-            return True
-        now = await inputs_of(asked, result.releases, names, self.pages)
-        if before.rows != now.rows:
-            return False
-        inputs = msgspec.json.encode(now).decode()
-        await record_inputs(self.store, {stored.id: (inputs, stored.answer)})
-        return True
 
     async def _resolve(self, question: Question) -> Result:
         """Raise ``Void`` or ``MirrorError`` where an index can't be asked."""

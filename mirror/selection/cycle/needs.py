@@ -8,7 +8,7 @@ set is held.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -41,6 +41,7 @@ from mirror.state.wants.needs import (
     load_missing,
     load_resolutions,
     load_wanted,
+    record_inputs,
     record_remembered,
 )
 from mirror.state.wants.unwanted import record_needed
@@ -191,7 +192,6 @@ class CycleNeeds:
         names = {name for one in earlier.values() for name in one.names}
         names |= {name for question in self._questions for name in question.named_projects}
         await pages.see([ProjectName(name) for name in sorted(names)])
-        limit = anyio.CapacityLimiter(os.cpu_count() or 1)
         self._rounds += 1
         self.progress.begin(len(self._questions))
         async with LazyResolver(
@@ -202,19 +202,30 @@ class CycleNeeds:
             pre_releases=self._pre_releases,
         ) as resolver:
             judge = self._judge_of(pages, resolver)
+            waiting: list[Question] = []
+            renewed: dict[int, tuple[str, bytes]] = {}
 
-            async def judge_one(question: Question) -> None:
-                async with limit:
-                    before = earlier.get(question.key, Earlier())
-                    judgement = await judge.judge(
-                        question, before, is_forced=question.key in forced
-                    )
-                    self._take(question, judgement)
-                    self.progress.done += 1
+            async def look_up(question: Question) -> None:
+                before = earlier.get(question.key)
+                recorded = None
+                if before is not None and question.key not in forced:
+                    recorded = await judge.recorded(question, before)
+                if recorded is None:
+                    waiting.append(question)
+                    return
+                renewed.update(recorded.renewed)
+                self._take(question, recorded.answered)
 
-            async with beating(self.progress), anyio.create_task_group() as tasks:
-                for question in self._questions:
-                    tasks.start_soon(judge_one, question)
+            async def compute(question: Question) -> None:
+                before = earlier.get(question.key, Earlier())
+                self._take(question, await judge.compute(question, before))
+
+            # Nothing is written before all are looked up: a write ends what is known of listings.
+            async with beating(self.progress):
+                await self._for_each(self._questions, look_up)
+                if renewed:
+                    await record_inputs(self._store, renewed)
+                await self._for_each(waiting, compute)
         before, self._wanted = self._wanted, await load_wanted(self._store)
         keys = before.keys() | self._wanted.keys()
         changed = (key for key in keys if before.get(key) != self._wanted.get(key))
@@ -242,7 +253,22 @@ class CycleNeeds:
             clock=self._clock,
         )
 
+    async def _for_each(
+        self, questions: Sequence[Question], work: Callable[[Question], Awaitable[None]]
+    ) -> None:
+        """Work on as many questions at the same time as there are cores."""
+        limit = anyio.CapacityLimiter(os.cpu_count() or 1)
+
+        async def work_on(question: Question) -> None:
+            async with limit:
+                await work(question)
+
+        async with anyio.create_task_group() as tasks:
+            for question in questions:
+                tasks.start_soon(work_on, question)
+
     def _take(self, question: Question, judgement: Answered) -> None:
+        self.progress.done += 1
         self._results[question.key] = judgement.result
         if judgement.is_computed:
             self.resolved += 1

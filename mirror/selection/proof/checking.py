@@ -19,7 +19,7 @@ from mirror.selection.gaps import Gap, GapReason, reason_of_ledger, reason_of_ru
 from mirror.selection.proof.answers import Barred, Known, Proof, ProofAnswer, proof_of
 from mirror.selection.proof.prover import SDISTS, Prover
 from mirror.selection.proof.published import Published, PublishedPages
-from mirror.selection.proof.reuse import reusable, stored_proof
+from mirror.selection.proof.reuse import Reused, reusable, stored_proof
 from mirror.selection.questions import Question, questions_for
 from mirror.selection.reading import read_file, read_want
 from mirror.selection.resolving.beating import beating
@@ -126,6 +126,7 @@ async def prove(
     known = await _load_known(store, asked)
     earlier = await load_proofs(store) if store is not None else {}
     answers: dict[int, ProofAnswer] = {}
+    reused: dict[int, Reused] = {}
     limit = anyio.CapacityLimiter(os.cpu_count() or 1)
     place = cache if records else None
     async with LazyResolver(uv, published, name="check", place=place) as resolver:
@@ -136,7 +137,11 @@ async def prove(
         async def answer_one(number: int, one: Question) -> None:
             async with limit:
                 before = await reusable(earlier.get(one.key), _asked(one, uv), published)
-                answers[number] = await _answer(prover, one, before, mode)
+                if before is not None:
+                    reused[number] = before
+                answers[number] = await _answer(
+                    prover, one, before.answer if before is not None else None, mode
+                )
                 progress.done += 1
 
         with ungrouped():
@@ -148,7 +153,9 @@ async def prove(
     for number, (one, facts) in enumerate(zip(asked, known, strict=True)):
         answer = answers[number]
         if records and one.want is not None and answer.names:
-            kept[one.key] = await stored_proof(one.key, answer, _asked(one, uv), published)
+            kept[one.key] = await stored_proof(
+                one.key, answer, _asked(one, uv), published, reused.get(number)
+            )
         base = Proof(
             want=one.source.want,
             file=one.source.file,

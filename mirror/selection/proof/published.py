@@ -99,6 +99,7 @@ class Published:
         self.held, self._pages = held, pages
         self._metadata_limit_bytes = metadata_limit_bytes
         self._known: dict[ProjectName, ProjectOffers] = {}
+        self._digests: dict[ProjectName, str] = {}
 
     async def look(self, project: ProjectName) -> ProjectOffers:
         """Return the published files of a project. Raises ``TreeError``."""
@@ -110,12 +111,15 @@ class Published:
         """Return the digest of a project's published page. Raises ``TreeError``."""
         if project in self._known:
             return self._known[project].digest
+        if project in self._digests:
+            return self._digests[project]
 
         def read() -> str:
             data = self._pages.read(project)
             return "" if data is None else hashlib.sha256(data).hexdigest()
 
-        return await anyio.to_thread.run_sync(read)
+        self._digests[project] = digest = await anyio.to_thread.run_sync(read)
+        return digest
 
     def read(self, project: ProjectName) -> ProjectOffers:
         """Return the published files of a project; blocks. Raises ``TreeError``."""

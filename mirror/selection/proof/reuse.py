@@ -11,9 +11,14 @@ from mirror.state.wants.needs import Key
 from mirror.state.wants.proofs import StoredProof
 
 
-async def reusable(
-    stored: StoredProof | None, asked: Asked, listings: Listings
-) -> ProofAnswer | None:
+class Reused(msgspec.Struct, frozen=True, kw_only=True):
+    """A recorded answer that still holds, and the inputs by which it is known now."""
+
+    answer: ProofAnswer
+    inputs: str
+
+
+async def reusable(stored: StoredProof | None, asked: Asked, listings: Listings) -> Reused | None:
     """Return the recorded answer where it still holds, else None. Raises ``TreeError``."""
     if stored is None or asked.want is None:
         return None
@@ -23,21 +28,23 @@ async def reusable(
     except msgspec.MsgspecError:  # of another version
         return None
     if before.listings == await digest_of_listings(asked, answer.names, listings):
-        return answer
+        return Reused(answer=answer, inputs=stored.inputs)
     now = await inputs_of(asked, _releases(answer, asked), answer.names, listings)
-    return answer if before.rows == now.rows else None
+    if before.rows != now.rows:
+        return None
+    return Reused(answer=answer, inputs=msgspec.json.encode(now).decode())
 
 
 async def stored_proof(
-    key: Key, answer: ProofAnswer, asked: Asked, listings: Listings
+    key: Key, answer: ProofAnswer, asked: Asked, listings: Listings, reused: Reused | None
 ) -> StoredProof:
     """Return an answer in the form in which the state keeps it. Raises ``TreeError``."""
-    inputs = await inputs_of(asked, _releases(answer, asked), answer.names, listings)
-    return StoredProof(
-        key=key,
-        inputs=msgspec.json.encode(inputs).decode(),
-        answer=msgspec.json.encode(answer),
-    )
+    if reused is not None:
+        inputs = reused.inputs
+    else:
+        now = await inputs_of(asked, _releases(answer, asked), answer.names, listings)
+        inputs = msgspec.json.encode(now).decode()
+    return StoredProof(key=key, inputs=inputs, answer=msgspec.json.encode(answer))
 
 
 def _releases(answer: ProofAnswer, asked: Asked) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
                 [one.release, one.uv_python_platform, len(one.tags), str(one.tags[0])]
                 for one in self.environments
             ],
-            _digest([str(tag) for tag in self.environments[0].tags]),
+            self.environments[0].tags_digest,
             *(["pre-releases"] if self.pre_releases else []),
         ]
 

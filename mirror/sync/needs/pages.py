@@ -34,6 +34,7 @@ from mirror.state.missing.deferred import DeferredName, load_deferred_names
 from mirror.state.missing.ledger import FailureRow, load_project_failures
 from mirror.state.wants.needs import NamedRow, load_named
 from mirror.sync.needs.metadata import MetadataReader
+from mirror.sync.needs.recent import RecentListings
 from mirror.sync.pages.asking import fetch_page
 from mirror.sync.pages.echoes import without_own_secrets
 from mirror.sync.pages.ruling import facts_of
@@ -74,13 +75,14 @@ class CyclePages:
         self._kept_files = 0
         self._waiting: dict[tuple[int, ProjectName], list[list[str]]] = {}
         """The files that a rule keeps out for now, of each project that this cycle has judged."""
+        self._recent = RecentListings(scope.holdings.store)
         self._metadata = MetadataReader(
             scope.holdings, scope.wants, {run.name: run for run, _ in ordered}
         )
 
     async def see(self, names: Collection[ProjectName]) -> None:
         """Ask for the pages of some projects, several at the same time."""
-        new = sorted(set(names) - self._seen.keys())
+        new = sorted({name for name in names if name not in self._seen})
         others = [self._seen[name] for name in names if name in self._seen]
         done = anyio.Event()
         self._seen |= dict.fromkeys(new, done)
@@ -89,8 +91,9 @@ class CyclePages:
                 await self._see_all(new)
         finally:
             done.set()
-        for event in others:  # another resolution asks for them at the moment
-            await event.wait()
+        for event in others:
+            if not event.is_set():  # another resolution asks for them at the moment
+                await event.wait()
 
     async def _see_all(self, names: Sequence[ProjectName]) -> None:
         for row in await load_named(self._holdings.store, names):
@@ -189,8 +192,12 @@ class CyclePages:
     async def digest(self, project: ProjectName) -> str:
         """Return the digest of a project's listing, without reading it. Raises ``MirrorError``."""
         await self.see([project])
+        sources = self._sources_of(project)
+        if (known := self._recent.digest(project)) is not None:
+            return known
+        changes = self._recent.changes
         parts: list[object] = []
-        for source in self._sources_of(project):
+        for source in sources:
             run, _ = self._dues[source]
             early, row = self._early(run, project)
             if early is None or row is None:
@@ -202,7 +209,7 @@ class CyclePages:
             hidden = sorted(
                 [name, one.reason.value] for name, one in ledger.items() if one.reason in HIDING
             )
-            digest = early.validators.digest if early.validators else ""
+            listed = early.validators.digest if early.validators else ""
             published = (
                 sorted(await self._published_only(run, project, row)) if row.has_absent else []
             )
@@ -212,14 +219,15 @@ class CyclePages:
                     run.name,
                     run.selection.page_digest,
                     _targets_of(run),
-                    digest,
+                    listed,
                     hidden,
                     row.meta.status,
                     published,
                     *([waiting] if waiting else []),
                 ]
             )
-        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+        digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+        return self._recent.keep_digest(project, digest, changes)
 
     async def look(self, project: ProjectName) -> ProjectOffers:
         """Return a project's listing. Raises ``MirrorError`` where nobody knows it now."""
@@ -228,6 +236,9 @@ class CyclePages:
         if not sources:
             digest = await self.digest(project)
             return ProjectOffers(project=project, digest=digest, rule=self._rule_against(project))
+        if (known := self._recent.offers(project)) is not None:
+            return known
+        changes = self._recent.changes
         owner, offers, left_out = self._dues[sources[0]][0].name, [], dict[str, str]()
         claimed: set[str] = set()
         owners: list[str] = []
@@ -244,7 +255,7 @@ class CyclePages:
             offers += found[0]
             left_out |= {name: f"{rule} of {run.name}" for name, rule in found[1].items()}
             owners.append(run.name)
-        return ProjectOffers(
+        listing = ProjectOffers(
             project=project,
             offers=tuple(offers),
             digest=await self.digest(project),  # with the files that were just judged to wait
@@ -252,6 +263,7 @@ class CyclePages:
             later=self._later(project, sources),
             left_out=left_out,
         )
+        return self._recent.keep_offers(listing, changes)
 
     def _sources_of(self, project: ProjectName) -> list[int]:
         """Return the owner and the overlays of a project.
@@ -340,9 +352,10 @@ class CyclePages:
         ]
         claimed.update(selected.files, selected.claims, (r.filename for r in selected.refusals))
         waiting = selected.deferred.keys()
-        self._waiting[run.source.id, project] = sorted(
-            [name, one.verdict.rule] for name, one in selected.deferred.items()
-        )
+        judged = sorted([name, one.verdict.rule] for name, one in selected.deferred.items())
+        if self._waiting.get((run.source.id, project)) != judged:
+            self._waiting[run.source.id, project] = judged
+            self._recent.forget(project)
         return offers, {n: rule for n, rule in left_out.items() if n not in waiting}
 
     def _without_pre_releases(
