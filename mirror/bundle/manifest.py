@@ -1,4 +1,4 @@
-"""``bundle.json`` and the other files next to the volumes, written piece by piece from a plan:
+"""``bundle.json`` and the other files next to the volumes, written piece by piece from a draft:
 never all of it in memory.
 
 The format's rules are those of ``receive`` (its strict reader reads these files); this module only
@@ -18,7 +18,7 @@ import msgspec
 from mirror import __version__
 from mirror.bundle.hashing import Written
 from mirror.bundle.receive import FORMAT, NAMESPACE, Manifest, render_json, volume_name
-from mirror.state.frozen.plan import Plan, PlannedItem
+from mirror.state.frozen.draft import BundleDraft, BundleItem
 
 README = "README.txt"
 CONTENTS = "CONTENTS.json"
@@ -46,19 +46,19 @@ def page_lines(pages: Iterable[tuple[str, str]]) -> Iterator[bytes]:
         yield f"{sha256}  {path}\n".encode("ascii")
 
 
-def state_digest(plan: Plan) -> str:
-    """Return the digest of the state that a plan leads to."""
+def state_digest(draft: BundleDraft) -> str:
+    """Return the digest of the state that a draft leads to."""
     digest = hashlib.sha256()
-    for line in page_lines(plan.iter_pages()):
+    for line in page_lines(draft.iter_pages()):
         digest.update(line)
     return digest.hexdigest()
 
 
-def render_manifest(plan: Plan, head: Head, attached: list[Written]) -> Iterator[bytes]:
+def render_manifest(draft: BundleDraft, head: Head, attached: list[Written]) -> Iterator[bytes]:
     """Yield ``bundle.json``: canonical JSON, keys sorted."""
     volumes = [
         Written(name=volume_name(v.number), size=v.size, sha256=v.sha256 or "")
-        for v in plan.volumes()
+        for v in draft.volumes()
     ]
     described = msgspec.to_builtins(head)
     if head.valid_until is None:
@@ -70,18 +70,18 @@ def render_manifest(plan: Plan, head: Head, attached: list[Written]) -> Iterator
         "tool": f"offline-mirror {__version__}",
         "attached": msgspec.to_builtins(attached),
         "volumes": msgspec.to_builtins(volumes),
-        "removed": plan.removed(),
-        "blobs": iter_items(plan, "blob", "sidecar"),
-        "pages": iter_items(plan, "page"),
+        "removed": draft.removed(),
+        "blobs": iter_items(draft, "blob", "sidecar"),
+        "pages": iter_items(draft, "page"),
     }
     return _object(values)
 
 
-def render_contents(plan: Plan) -> Iterator[bytes]:
+def render_contents(draft: BundleDraft) -> Iterator[bytes]:
     """Yield the plain list of all files for scanners: path, size, sha256, and the volumes that hold
     it.
     """
-    return _contents(iter_items(plan, "blob", "page", "sidecar"))
+    return _contents(iter_items(draft, "blob", "page", "sidecar"))
 
 
 def contents_digest(manifest: Manifest) -> str:
@@ -106,14 +106,14 @@ def program(name: str) -> bytes:
     return resources.files("mirror.bundle").joinpath(name).read_bytes()
 
 
-def iter_items(plan: Plan, *kinds: str) -> Iterator[dict[str, Any]]:
+def iter_items(draft: BundleDraft, *kinds: str) -> Iterator[dict[str, Any]]:
     """Yield the items of some kinds in the form of ``bundle.json``, by path."""
-    for item, place in heapq.merge(*(plan.iter_items(kind) for kind in kinds), key=_path):
-        parts = [[volume, member, size] for volume, member, size in plan.parts(place)]
+    for item, place in heapq.merge(*(draft.iter_items(kind) for kind in kinds), key=_path):
+        parts = [[volume, member, size] for volume, member, size in draft.parts(place)]
         yield {"path": item.path, "size": item.size, "sha256": item.sha256, "parts": parts}
 
 
-def _path(found: tuple[PlannedItem, str]) -> str:
+def _path(found: tuple[BundleItem, str]) -> str:
     return found[0].path
 
 

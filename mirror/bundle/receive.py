@@ -1258,21 +1258,25 @@ def prepare(root: Root) -> None:
             remove_tree(path)
 
 
-def check_space(root: Root, manifest: Manifest, pending: "Sequence[Sequence[Planned]]") -> None:
+def check_space(
+    root: Root, manifest: Manifest, pending: "Sequence[Sequence[MemberTarget]]"
+) -> None:
     """Raise ``DiskError`` unless there is room for the items still to be unpacked, and for the new
     state.
     """
     found = os.statvfs(root.path)
     # Files that the tree seems to hold are hashed and left out later: a full bundle needs room for
     # new and damaged files.
-    planned = [plan for plans in pending for plan in plans if not _seems_held(root, plan.item)]
+    wanted = [
+        target for targets in pending for target in targets if not _seems_held(root, target.item)
+    ]
     unit = found.f_frsize or 4096
     directories = 0 if manifest.kind == "repair" else manifest.state.projects + 2
     # A blob takes up to two directories of its own.
-    inodes = 3 * len(planned) + directories
+    inodes = 3 * len(wanted) + directories
     needed = (
-        sum(plan.size + -plan.size % unit for plan in planned)
-        + (2 * len(planned) + directories) * unit
+        sum(target.size + -target.size % unit for target in wanted)
+        + (2 * len(wanted) + directories) * unit
     )
     free = found.f_bavail * found.f_frsize
     if found.f_blocks and free < needed + _SPARE_BYTES:
@@ -2114,11 +2118,11 @@ class Talk:
             self.print_line(f"  {share:3d} %  {self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB")
 
 
-class Planned(NamedTuple):
+class MemberTarget(NamedTuple):
     """A member to be unpacked: of which item, where to, from which byte of it on."""
 
     item: Item
-    target: str
+    path: str
     size: int
     offset: int
 
@@ -2176,8 +2180,8 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
     if work.has("verified"):
         return
     make_directory(work.path, 0o700)
-    pending = plan_volumes(work, manifest)
-    _check_space_well(root, work, manifest, [list(plans.values()) for plans in pending])
+    pending = find_targets(work, manifest)
+    _check_space_well(root, work, manifest, [list(targets.values()) for targets in pending])
     problems: list[tuple[int, str]] = []
     missing = []
     talk.expect(sum(v.size for n, v in enumerate(manifest.volumes, 1) if not work.has(_done(n))))
@@ -2202,8 +2206,9 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
         f"not there yet: {name}: run this again with the medium that has it" for name in missing
     ]
     # A good copy on another medium makes up for a bad one.
-    if told := [problem for number, problem in problems if not work.has(_done(number))]:
-        raise Rejected(*told, *lacking)
+    open_problems = [problem for number, problem in problems if not work.has(_done(number))]
+    if open_problems:
+        raise Rejected(*open_problems, *lacking)
     if lacking:
         raise Incomplete(*lacking)
     if _verify_split(work, manifest):
@@ -2211,24 +2216,24 @@ def unpack(root: Root, work: Work, media: Sequence[Medium], manifest: Manifest, 
     work.mark("verified")
 
 
-def plan_volumes(work: Work, manifest: Manifest) -> list[dict[str, Planned]]:
+def find_targets(work: Work, manifest: Manifest) -> list[dict[str, MemberTarget]]:
     """Return, for each volume, its members by name; nothing for volumes that were unpacked
     before.
     """
     is_done = [work.has(_done(number)) for number in range(1, len(manifest.volumes) + 1)]
-    plans: list[dict[str, Planned]] = [{} for _ in manifest.volumes]
+    targets: list[dict[str, MemberTarget]] = [{} for _ in manifest.volumes]
     for item in (*manifest.blobs, *manifest.pages):
         offset = 0
         for part in item.parts:
             if not is_done[part.volume - 1]:
-                planned = Planned(item, work.target(item), part.size, offset)
-                plans[part.volume - 1].setdefault(part.member, planned)
+                target = MemberTarget(item, work.target(item), part.size, offset)
+                targets[part.volume - 1].setdefault(part.member, target)
             offset += part.size
-    return plans
+    return targets
 
 
 def _check_space_well(
-    root: Root, work: Work, manifest: Manifest, pending: list[list[Planned]]
+    root: Root, work: Work, manifest: Manifest, pending: list[list[MemberTarget]]
 ) -> None:
     """Check the free space; unpacked items of other bundles are removed where they take it."""
     others = [path for path in root.staged(_STAGED) if path != work.path]
@@ -2242,28 +2247,30 @@ def _check_space_well(
 
 
 def _unpack_volume(
-    root: Root, path: str, volume: Shipped, plans: dict[str, Planned], talk: Talk
+    root: Root, path: str, volume: Shipped, targets: dict[str, MemberTarget], talk: Talk
 ) -> None:
     with VolumeStream(path, volume.size, talk.advance) as stream:
-        for name, pieces in iter_members(stream, {name: plan.size for name, plan in plans.items()}):
-            _unpack_member(root, plans[name], pieces)
+        for name, pieces in iter_members(
+            stream, {name: target.size for name, target in targets.items()}
+        ):
+            _unpack_member(root, targets[name], pieces)
         if stream.hexdigest() != volume.sha256:
             raise MediumError(f"changed: its sha256 is not the one in {BUNDLE_JSON}")
 
 
-def _unpack_member(root: Root, plan: Planned, pieces: Iterator[memoryview]) -> None:
-    item = plan.item
+def _unpack_member(root: Root, target: MemberTarget, pieces: Iterator[memoryview]) -> None:
+    item = target.item
     is_whole = len(item.parts) == 1
     digest = hashlib.sha256()
     if is_whole and _is_held(root, item):
         for piece in pieces:
             digest.update(piece)
     else:
-        descriptor = _open_target(plan.target, os.O_TRUNC if is_whole else 0)
+        descriptor = _open_target(target.path, os.O_TRUNC if is_whole else 0)
         try:
             if not is_whole:
                 os.ftruncate(descriptor, item.size)
-                os.lseek(descriptor, plan.offset, os.SEEK_SET)
+                os.lseek(descriptor, target.offset, os.SEEK_SET)
             for piece in pieces:
                 if is_whole:
                     digest.update(piece)

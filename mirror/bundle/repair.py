@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from mirror.bundle import manifest
-from mirror.bundle.planning import page_list_path
+from mirror.bundle.making.contents import page_list_path
 from mirror.bundle.receive import (
     MAX_MANIFEST_BYTES,
     METADATA_ENDING,
@@ -33,7 +33,7 @@ from mirror.bundle.receive import (
 from mirror.bundle.sources import BundleSources
 from mirror.bundle.volumes import lay_out
 from mirror.errors import BundleError, shown_text
-from mirror.state.frozen.plan import Plan, PlannedItem
+from mirror.state.frozen.draft import BundleDraft, BundleItem
 from mirror.state.frozen.shipments import ShipmentRow
 from mirror.state.frozen.snapshots import load_owners
 from mirror.state.store import Store
@@ -171,8 +171,8 @@ def _asked_blobs(receipt: Receipt) -> dict[str, tuple[str, str]]:
     return asked
 
 
-def plan_repair(
-    plan: Plan,
+def draft_repair(
+    draft: BundleDraft,
     layout: Layout,
     work: Path,
     receipt: Receipt,
@@ -181,12 +181,12 @@ def plan_repair(
     withheld: Container[str],
     sources: BundleSources,
 ) -> list[str]:
-    """Plan the repair of a receipt's damage; return the paths that can't be mended from here.
+    """Draft the repair of a receipt's damage; return the paths that can't be mended from here.
 
     ``work``: a directory for copies of the pages. ``withheld``: paths that are not for this site.
     """
     left: list[str] = []
-    items: list[PlannedItem] = []
+    items: list[BundleItem] = []
     expected = _expected_pages(layout, row, receipt)
     for damage in receipt.damage:
         if damage.problem == "foreign":
@@ -199,8 +199,8 @@ def plan_repair(
             left.append(damage.path)
         else:
             items.append(item)
-    plan.add_items(items)
-    lay_out(plan, volume_size)
+    draft.add_items(items)
+    lay_out(draft, volume_size)
     now = time.time()
     head = manifest.Head(
         kind="repair",
@@ -212,7 +212,7 @@ def plan_repair(
         state=dict(row.state),
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
     )
-    plan.keep(head=head, made_at=now)
+    draft.keep(head=head, made_at=now)
     return left
 
 
@@ -225,7 +225,7 @@ def _expected_pages(layout: Layout, row: ShipmentRow, receipt: Receipt) -> dict[
         return {name: line[:64] for line in lines if (name := line[66:].rstrip("\n")) in wanted}
 
 
-def _blob(sources: BundleSources, path: str) -> PlannedItem | None:
+def _blob(sources: BundleSources, path: str) -> BundleItem | None:
     found = _BLOB.match(path)
     assert found is not None
     is_sidecar = path.endswith(METADATA_ENDING)
@@ -238,14 +238,12 @@ def _blob(sources: BundleSources, path: str) -> PlannedItem | None:
         return None
     if not is_sidecar and sha256 != found[3]:
         return None
-    return PlannedItem(
-        kind="sidecar" if is_sidecar else "blob", path=path, size=size, sha256=sha256
-    )
+    return BundleItem(kind="sidecar" if is_sidecar else "blob", path=path, size=size, sha256=sha256)
 
 
 def _page(
     sources: BundleSources, layout: Layout, work: Path, path: str, expected: str | None
-) -> PlannedItem | None:
+) -> BundleItem | None:
     if expected is None:
         return None
     for data in sources.stored_pages(path):
@@ -253,7 +251,7 @@ def _page(
             target = work / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-            return PlannedItem(kind="page", path=path, size=len(data), sha256=expected)
+            return BundleItem(kind="page", path=path, size=len(data), sha256=expected)
     for place in _places(layout):
         try:
             sha256, size = hash_file(str(place / path))
@@ -263,7 +261,7 @@ def _page(
             target = work / path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(place / path, target)
-            return PlannedItem(kind="page", path=path, size=size, sha256=sha256)
+            return BundleItem(kind="page", path=path, size=size, sha256=sha256)
     return None
 
 

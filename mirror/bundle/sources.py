@@ -14,6 +14,7 @@ from mirror.errors import BundleError, TreeError
 from mirror.tree.atomic import remove_if_there, temporary_path, tree_errors, write_new
 from mirror.tree.layout import PRIVATE_FILE, Layout
 from mirror.tree.objects.client import ObjectClient
+from mirror.tree.snapshots import pin_path
 
 
 class BundleSources:
@@ -93,3 +94,8 @@ class BundleSources:
 def _missing(client: ObjectClient, path: str) -> BundleError:
     where = client.address.shown(path)
     return BundleError(problem=f"{where}: the object is not there; run `mirror verify --repair`")
+
+
+def sources_of(layout: Layout, pin: str, client: ObjectClient | None = None) -> BundleSources:
+    """Return the sources of a bundle; ``client``: of the object store that has the tree."""
+    return BundleSources(layout, pin_path(layout, pin), client)

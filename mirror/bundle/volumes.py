@@ -1,6 +1,6 @@
 """Volumes: the place of each item, and the writing of the archives.
 
-Plain POSIX tar, the same bytes for the same plan.
+Plain POSIX tar, the same bytes for the same draft.
 
 Order: blobs, sidecars, pages. An item that fits into a volume is never split; a larger one is
 split, starting in the free rest of a volume. Every byte is hashed as it is written, so that damage
@@ -21,7 +21,7 @@ from mirror.bundle.hashing import HashingFile, Written
 from mirror.bundle.medium import OpenMedium
 from mirror.bundle.receive import BLOCK, volume_name
 from mirror.errors import BundleError
-from mirror.state.frozen.plan import Member, Plan, PlannedItem, Volume
+from mirror.state.frozen.draft import BundleDraft, BundleItem, Member, Volume
 from mirror.tree.atomic import tree_errors
 
 KINDS = ("blob", "sidecar", "page")
@@ -34,18 +34,18 @@ _CHUNK = 1 << 20
 CountBytes = Callable[[int], None]
 
 
-def lay_out(plan: Plan, volume_size: int) -> None:
+def lay_out(draft: BundleDraft, volume_size: int) -> None:
     """Decide the place of each item, and record it."""
-    packer = _Packer(plan, volume_size)
-    plan.replace_layout(packer.pack(item) for kind in KINDS for item, _ in plan.iter_items(kind))
-    plan.add_volumes(packer.sizes())
+    packer = _Packer(draft, volume_size)
+    draft.replace_layout(packer.pack(item) for kind in KINDS for item, _ in draft.iter_items(kind))
+    draft.add_volumes(packer.sizes())
 
 
 class _Packer:
     """Fills one volume after the other."""
 
-    def __init__(self, plan: Plan, volume_size: int) -> None:
-        self._plan = plan
+    def __init__(self, draft: BundleDraft, volume_size: int) -> None:
+        self._draft = draft
         self._limit = volume_size - volume_size % BLOCK - _END
         self._used: list[int] = []
 
@@ -53,7 +53,7 @@ class _Packer:
         """Return the sizes of the volumes."""
         return [used + _END for used in self._used]
 
-    def pack(self, item: PlannedItem) -> tuple[PlannedItem, str, list[Member]]:
+    def pack(self, item: BundleItem) -> tuple[BundleItem, str, list[Member]]:
         """Return the item, its place and its new members: none where the same bytes have their
         place already.
         """
@@ -61,14 +61,14 @@ class _Packer:
         is_whole = len(render_header(place, item.size)) + _padded(item.size) <= self._limit
         if not is_whole:
             place = f"parts/{item.sha256}"
-        if self._plan.parts(place):
+        if self._draft.parts(place):
             return item, place, []
         if is_whole:
             self._make_room(len(render_header(place, item.size)) + _padded(item.size))
             return item, place, [self._add(item, place, place, 0, item.size)]
         return item, place, list(self._split(item, place))
 
-    def _split(self, item: PlannedItem, place: str) -> Iterator[Member]:
+    def _split(self, item: BundleItem, place: str) -> Iterator[Member]:
         start, number = 0, 0
         while start < item.size:
             self._make_room(BLOCK + _LEAST_PART)
@@ -81,7 +81,7 @@ class _Packer:
         if not self._used or self._used[-1] + size > self._limit:
             self._used.append(0)
 
-    def _add(self, item: PlannedItem, place: str, name: str, start: int, size: int) -> Member:
+    def _add(self, item: BundleItem, place: str, name: str, start: int, size: int) -> Member:
         self._used[-1] += len(render_header(name, size)) + _padded(size)
         return Member(
             place=place,
@@ -114,33 +114,33 @@ def _padded(size: int) -> int:
 
 
 def write_volumes(
-    plan: Plan, sources: Callable[[str], Path], medium: OpenMedium, count_bytes: CountBytes
+    draft: BundleDraft, sources: Callable[[str], Path], medium: OpenMedium, count_bytes: CountBytes
 ) -> None:
     """Write the volumes that are not complete, each durable before it counts.
 
     Raises ``TreeError``, ``BundleError``.
     """
-    for volume in plan.volumes():
+    for volume in draft.volumes():
         name = volume_name(volume.number)
         if volume.sha256 is not None:
             if medium.holds(Written(name=name, size=volume.size, sha256=volume.sha256)):
                 count_bytes(volume.size)
                 continue
-            plan.record_volume(volume.number, None)
-        written = _write_volume(plan, volume, sources, medium, count_bytes)
+            draft.record_volume(volume.number, None)
+        written = _write_volume(draft, volume, sources, medium, count_bytes)
         medium.compare(written)
-        plan.record_volume(volume.number, written.sha256)
+        draft.record_volume(volume.number, written.sha256)
 
 
 def _write_volume(
-    plan: Plan,
+    draft: BundleDraft,
     volume: Volume,
     sources: Callable[[str], Path],
     medium: OpenMedium,
     count_bytes: CountBytes,
 ) -> Written:
     with medium.create(volume_name(volume.number), count_bytes) as out:
-        for member in plan.iter_members(volume.number):
+        for member in draft.iter_members(volume.number):
             out.write(render_header(member.name, member.size))
             _copy(member, sources(member.source), out)
             out.write(bytes(-member.size % BLOCK))

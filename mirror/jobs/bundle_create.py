@@ -19,29 +19,24 @@ import msgspec
 
 from mirror.bundle import repair as mending
 from mirror.bundle.agent import unlocked_key
-from mirror.bundle.create import (
-    Basis,
-    Order,
-    Signing,
+from mirror.bundle.making.basis import Basis, Order, check_known, find_basis
+from mirror.bundle.making.contents import blob_place
+from mirror.bundle.making.drafts import (
     bundle_directory,
-    check_known,
     clear_begun,
-    commit,
-    find_basis,
+    draft_path,
+    fill_draft,
     head_of,
     is_continued,
-    make_plan,
-    plan_path,
-    sources_of,
     summary,
     total_bytes,
-    write_bundle,
 )
+from mirror.bundle.making.ledger import record_bundle
+from mirror.bundle.making.writing import Signing, write_bundle
 from mirror.bundle.manifest import Head
-from mirror.bundle.planning import blob_place
 from mirror.bundle.readme.proof import WantProof
 from mirror.bundle.repair import Receipt, find_withdrawn, find_withheld
-from mirror.bundle.sources import BundleSources
+from mirror.bundle.sources import BundleSources, sources_of
 from mirror.bundle.volumes import CountBytes
 from mirror.config import Config
 from mirror.errors import ConfigError, MirrorError, StateError, TreeError, shown_text
@@ -53,7 +48,7 @@ from mirror.logs import get_logger
 from mirror.selection.proof.answers import Proof
 from mirror.selection.proof.checking import ProofMode, with_remembered_wants
 from mirror.state.advisories.withdrawn import load_withdrawn_blobs, load_withdrawn_of
-from mirror.state.frozen.plan import Plan, open_plan
+from mirror.state.frozen.draft import BundleDraft, open_draft
 from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow, load_snapshots
 from mirror.tree.layout import Layout
 from mirror.tree.lock import hold
@@ -91,7 +86,7 @@ class BundleRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a snapshot with withdrawn files may be sent."""
 
 
-def _go_on(_head: Head, _plan: Plan) -> bool:
+def _go_on(_head: Head, _draft: BundleDraft) -> bool:
     return True
 
 
@@ -106,7 +101,7 @@ def _show_nothing(_size: int, _title: str) -> AbstractContextManager[CountBytes]
 class Dialog(msgspec.Struct, frozen=True, kw_only=True):
     """The questions and messages to the person who makes a bundle; none of them by default."""
 
-    confirm_first: Callable[[Head, Plan], bool] = _go_on
+    confirm_first: Callable[[Head, BundleDraft], bool] = _go_on
     """Whether the first bundle for a site is meant: a typo in its name would send everything."""
     announce_touch: Callable[[str], None] = _print_nothing
     """A key waits to be touched; the argument is the file that it signs."""
@@ -115,7 +110,7 @@ class Dialog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Begun(msgspec.Struct, frozen=True, kw_only=True):
-    """A bundle that is frozen and planned."""
+    """A bundle whose state is frozen and whose draft is filled."""
 
     pin: SnapshotRow
     order: Order
@@ -135,27 +130,27 @@ def create_bundle(request: BundleRequest, dialog: Dialog, *, wait_s: float) -> d
         begun = anyio.run(partial(_prepare, request, layout, wait_s=wait_s))
         if begun is None:
             return {"outcome": "nothing", "site": request.site}
-        with open_plan(plan_path(layout, begun.pin.name)) as plan:
-            head = head_of(plan)
+        with open_draft(draft_path(layout, begun.pin.name)) as draft:
+            head = head_of(draft)
             directory = bundle_directory(request.to, head)
             if (
                 begun.basis.sequence == 1
-                and not plan.meta("directory")
-                and not dialog.confirm_first(head, plan)
+                and not draft.meta("directory")
+                and not dialog.confirm_first(head, draft)
             ):
                 anyio.run(partial(drop_unfinished, request.config, request.site, wait_s=wait_s))
                 raise ConfigError(
                     where="--site",
                     problem=f"{request.site} was not confirmed, and no bundle was made",
                 )
-            progress = dialog.progress(total_bytes(plan), f"writing {directory.name}")
+            progress = dialog.progress(total_bytes(draft), f"writing {directory.name}")
             key = Signing(key=request.key, announce=dialog.announce_touch)
             sources = sources_of(layout, begun.pin.name, begun.client)
             with unlocked_key(request.key), closing(sources):
-                digest = write_bundle(plan, sources, directory, key, progress)
+                digest = write_bundle(draft, sources, directory, key, progress)
             report = {
                 "outcome": "made",
-                **summary(head, plan, directory),
+                **summary(head, draft, directory),
                 "digest": digest,
                 "signed": request.key is not None,
             }
@@ -173,30 +168,33 @@ def create_repair(request: BundleRequest, path: Path, dialog: Dialog) -> dict[st
     row = mending.find_shipment(receipt, anyio.run(load_bundles, request.config, request.site))
     withheld, client = anyio.run(_find_withheld, request, receipt)
     layout = Layout(request.config.mirror.root)
-    with tempfile.TemporaryDirectory() as temporary, open_plan(Path(temporary) / "plan.db") as plan:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        open_draft(Path(temporary) / "plan.db") as draft,
+    ):
         sources = BundleSources(layout, Path(temporary), client)
-        left = mending.plan_repair(
-            plan, layout, Path(temporary), receipt, row, request.volume_size, withheld, sources
+        left = mending.draft_repair(
+            draft, layout, Path(temporary), receipt, row, request.volume_size, withheld, sources
         )
-        head = head_of(plan)
+        head = head_of(draft)
         report: dict[str, Any] = {
             "outcome": "nothing",
             "site": request.site,
             "not_mended": mending.unmended(left),
         }
-        if plan.volumes():
+        if draft.volumes():
             directory = bundle_directory(request.to, head)
-            progress = dialog.progress(total_bytes(plan), f"writing {directory.name}")
+            progress = dialog.progress(total_bytes(draft), f"writing {directory.name}")
             key = Signing(key=request.key, announce=dialog.announce_touch)
             with unlocked_key(request.key), closing(sources):
-                digest = write_bundle(plan, sources, directory, key, progress)
-            report |= {"outcome": "made", **summary(head, plan, directory), "digest": digest}
+                digest = write_bundle(draft, sources, directory, key, progress)
+            report |= {"outcome": "made", **summary(head, draft, directory), "digest": digest}
             report["signed"] = request.key is not None
     return report
 
 
 async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> _Begun | None:
-    """Freeze and plan a bundle, or find the one that an interrupted run has planned; None: there is
+    """Freeze a bundle and fill its draft, or find those of an interrupted run; None: there is
     nothing to send.
     """
     async with _opened(request.config, wait_s) as holdings:
@@ -224,10 +222,10 @@ async def _prepare(request: BundleRequest, layout: Layout, *, wait_s: float) -> 
             snapshot=request.snapshot,
         )
     settings, limits = request.config.mirror, request.config.limits
-    with open_plan(plan_path(layout, pin.name)) as plan:
+    with open_draft(draft_path(layout, pin.name)) as draft:
         async with opened_holdings_for_reading(settings, limits) as holdings:
-            has_news = await make_plan(
-                plan,
+            has_news = await fill_draft(
+                draft,
                 holdings.store,
                 layout,
                 pin,
@@ -285,11 +283,11 @@ async def _continued_pin(
         if pin.name.rpartition("-")[0] != site:
             continue
         is_sound = accepts_withdrawn or not await load_withdrawn_of(holdings.store, pin)
-        with open_plan(plan_path(holdings.layout, pin.name)) as plan:
+        with open_draft(draft_path(holdings.layout, pin.name)) as draft:
             is_newest = pin.revision == newest
-            if is_sound and is_continued(plan, order, basis, is_newest=is_newest):
+            if is_sound and is_continued(draft, order, basis, is_newest=is_newest):
                 return pin
-            clear_begun(plan)
+            clear_begun(draft)
         await remove(holdings, pin)
     return None
 
@@ -311,8 +309,10 @@ def _order(request: BundleRequest) -> Order:
 
 async def _enter(request: BundleRequest, begun: _Begun, digest: str, *, wait_s: float) -> None:
     async with _opened(request.config, wait_s) as holdings:
-        with open_plan(plan_path(holdings.layout, begun.pin.name)) as plan:
-            await commit(holdings.store, holdings.layout, plan, digest, bases=begun.basis.bases)
+        with open_draft(draft_path(holdings.layout, begun.pin.name)) as draft:
+            await record_bundle(
+                holdings.store, holdings.layout, draft, digest, bases=begun.basis.bases
+            )
         try:
             await remove(holdings, begun.pin)
         except (StateError, TreeError) as exc:

@@ -9,11 +9,12 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from mirror.bundle.create import clear_begun, forget_site, plan_path
+from mirror.bundle.making.drafts import clear_begun, draft_path
+from mirror.bundle.making.ledger import forget_site
 from mirror.bundle.repair import acknowledged_changes, find_shipment, read_receipt
 from mirror.config import Config
 from mirror.holdings.opening import opened_holdings, opened_holdings_for_reading
-from mirror.state.frozen.plan import open_plan
+from mirror.state.frozen.draft import open_draft
 from mirror.state.frozen.shipments import ShipmentRow, load_shipments, record_acknowledged
 from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow, load_snapshots
 from mirror.tree.lock import hold
@@ -49,9 +50,9 @@ async def drop_unfinished(config: Config, site: str, *, wait_s: float) -> list[s
         for pin in await load_snapshots(holdings.store, FrozenKind.PIN):
             if pin.name.rpartition("-")[0] != site:
                 continue
-            with open_plan(plan_path(holdings.layout, pin.name)) as plan:
-                places.append(str(plan.meta("directory") or ""))
-                clear_begun(plan, is_abandoned=True)
+            with open_draft(draft_path(holdings.layout, pin.name)) as draft:
+                places.append(str(draft.meta("directory") or ""))
+                clear_begun(draft, is_abandoned=True)
             await remove(holdings, pin)
     return places
 

@@ -360,7 +360,7 @@ def test_a_run_that_was_stopped_before_a_cycle(gap, monkeypatch, is_much):
     gap.upstream.state.publish("later", *build_wheel("later", "1.0"))
     gap.cycle()
     if is_much:
-        monkeypatch.setattr("mirror.bundle.create._WORTH_BYTES", 5 * SMALLEST_VOLUME)
+        monkeypatch.setattr("mirror.bundle.making.drafts._WORTH_BYTES", 5 * SMALLEST_VOLUME)
     report = gap.create(volume_size=SMALLEST_VOLUME)
     assert (report["sequence"], report["state"]["projects"]) == (1, 4 if is_much else 5)
     after = {p.name: p.stat().st_mtime_ns for p in place.glob("volume-*.tar")}

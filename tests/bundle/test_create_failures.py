@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.bundles import SITE, SMALLEST_VOLUME, Gap, flip, make_key
-from mirror.bundle import look, signing
-from mirror.bundle.planning import page_list_path
+from mirror.bundle import inspection, signing
+from mirror.bundle.making.contents import page_list_path
 from mirror.bundle.repair import read_receipt
 from mirror.errors import BundleError, ConfigError, TreeError
 from mirror.tree.layout import Layout
@@ -187,28 +187,28 @@ def test_looking_at_what_is_no_bundle(gap, tmp_path):
     publish(gap, "2.0")
     second = Path(gap.create()["path"])
     with pytest.raises(BundleError, match="is no bundle"):
-        look.find_bundles([tmp_path / "keys"])
+        inspection.find_bundles([tmp_path / "keys"])
     with pytest.raises(BundleError, match="of another bundle than"):
-        look.inspect([first, second])
+        inspection.inspect([first, second])
     (second / "bundle.json").write_text("{}")
     with pytest.raises(BundleError, match=r"bundle.json: bundle.json: expected exactly"):
-        look.inspect([second])
+        inspection.inspect([second])
     (second / "bundle.json").unlink()
     with pytest.raises(BundleError, match="can't be read"):
-        look.inspect([second])
+        inspection.inspect([second])
 
 
 def test_verify_names_what_disagrees_inside_a_volume(gap):
     """A volume with the listed digest of its own but another member inside is still refused by its members."""
     place = Path(gap.create()["path"])
-    found = look.inspect([place], trust=gap.trust)
+    found = inspection.inspect([place], trust=gap.trust)
     assert (found.signer, found.is_trusted) == ("key", True)
     flip(place / "volume-0001.tar", 700)
     flip(place / "README.txt")
-    problems = look.verify(found, [place], lambda _count: None).problems
+    problems = inspection.verify(found, [place], lambda _count: None).problems
     assert [p.partition(": ")[0].rpartition("/")[2] for p in problems] == ["README.txt", "volume-0001.tar"]
     other = gap.work / "other"
     other.mkdir()
     make_key(other)
-    stranger = look.inspect([place], trust=other / "allowed_signers")
+    stranger = inspection.inspect([place], trust=other / "allowed_signers")
     assert (stranger.signer, len(stranger.problems)) == (None, 1)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.bundles import Gap, flip, make_key
 from harness.wants import WantingMirror, add
-from mirror.bundle import look
+from mirror.bundle import inspection
 from mirror.bundle.serve import FarTree, Request, answer_for
 
 _TARGET = "linux/3.12.4/linux-x86_64"
@@ -48,7 +48,7 @@ def test_the_far_side_shows_what_installs(gap: Gap):
     manifest = json.loads((medium / "bundle.json").read_bytes())
     assert "PROOF.json" not in {item["name"] for item in manifest["attached"]}
     assert "PROOF.json" in (medium / "SHA256SUMS").read_text()
-    found = look.inspect([medium])
+    found = inspection.inspect([medium])
     assert found.problems == []
     assert found.leaving == {}
     assert [(one["want"], one["installable"]) for one in found.wants or []] == [("good", True), ("bad", False)]
@@ -93,7 +93,7 @@ def test_a_changed_proof_is_refused_and_a_missing_one_is_not(gap: Gap, tmp_path:
     proof.write_bytes(proof.read_bytes().replace(b"false", b"true"))
     code, told = gap.receive(changed)
     assert (code, "PROOF.json: changed" in told["reasons"][0]) == (7, True)
-    assert any("PROOF.json" in problem for problem in look.inspect([changed]).problems)
+    assert any("PROOF.json" in problem for problem in inspection.inspect([changed]).problems)
     (medium / "PROOF.json").unlink()
     code, told = gap.receive(medium)
     assert (code, "wants" in told) == (0, False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.bundles import Gap, make_key
-from mirror.bundle import look
+from mirror.bundle import inspection
 from mirror.cli.commands.bundle.contents import _show_contents
 from simulator import build_wheel
 
@@ -32,14 +32,14 @@ def test_versions_that_leave(gap, capsys):
     state.remove_file("alpha", build_wheel("alpha", "1.0")[0])
     gap.settle()
     second = Path(gap.create()["path"])
-    assert look.inspect([second]).leaving == {"alpha": ["1.0"]}
+    assert inspection.inspect([second]).leaving == {"alpha": ["1.0"]}
     state.publish("alpha", *build_wheel("alpha", "3.0"))
     state.unlist_project("beta")
     gap.settle()
-    third = look.inspect([Path(gap.create()["path"])])
+    third = inspection.inspect([Path(gap.create()["path"])])
     assert third.leaving == third.as_json()["leaves"] == {"beta": ["1.0", "2.0"]}
     place = Path(gap.create(since=1)["path"])
-    found = look.inspect([place])
+    found = inspection.inspect([place])
     assert found.leaving == {"alpha": ["1.0"], "beta": ["1.0", "2.0"]}
     _show_contents(found)
     said = capsys.readouterr().out
@@ -50,11 +50,11 @@ def test_versions_that_leave(gap, capsys):
     # By a changed README.txt nothing is said.
     readme = place / "README.txt"
     readme.write_text(readme.read_text().replace("alpha 1.0", "alpha 9.9"))
-    assert look.inspect([place]).leaving is None
+    assert inspection.inspect([place]).leaving is None
 
 
 def test_nothing_leaves(gap):
     """A bundle that only adds says so."""
     gap.upstream.state.publish("alpha", *build_wheel("alpha", "3.0"))
     gap.cycle()
-    assert look.inspect([Path(gap.create()["path"])]).leaving == {}
+    assert inspection.inspect([Path(gap.create()["path"])]).leaving == {}

@@ -11,7 +11,7 @@ from typing import Final
 
 from mirror.core.changes import compare_project
 from mirror.core.names import ProjectName
-from mirror.state.frozen.plan import Plan
+from mirror.state.frozen.draft import BundleDraft
 from mirror.state.frozen.shipments import ShipmentRow
 from mirror.state.frozen.snapshots import load_files_at
 from mirror.state.store import Store
@@ -25,12 +25,12 @@ Leaving = Mapping[str, Sequence[str]]
 
 
 async def load_leaving(
-    plan: Plan, store: Store, bases: Sequence[ShipmentRow], revision: int
+    draft: BundleDraft, store: Store, bases: Sequence[ShipmentRow], revision: int
 ) -> dict[str, list[str]]:
-    """Return the versions that one of the bases has, and the planned state has not any more."""
-    pages = (item.path.split("/") for item, _ in plan.iter_items("page"))
+    """Return the versions that one of the bases has, and the resulting state no longer has."""
+    pages = (item.path.split("/") for item, _ in draft.iter_items("page"))
     changed = {parts[1] for parts in pages if len(parts) > 2}
-    names = [ProjectName(name) for name in sorted(changed.union(plan.removed()))]
+    names = [ProjectName(name) for name in sorted(changed.union(draft.removed()))]
     found: dict[str, set[str]] = {}
     for start in range(0, len(names), _CHUNK):
         chunk = names[start : start + _CHUNK]

@@ -14,7 +14,7 @@ from mirror.cli.text import counted, safe, size
 from mirror.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from mirror.bundle.look import Inspection
+    from mirror.bundle.inspection import Inspection
 
 _MOST_LINES = 200
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
@@ -33,11 +33,11 @@ def inspect(
 
     Does not read the volumes. Exit code 7 for a bad signature.
     """
-    from mirror.bundle import look, signing  # 191 ms
+    from mirror.bundle import inspection, signing  # 191 ms
 
     signing.check_tool()
-    media = look.find_bundles(directories)
-    found = look.inspect(media)
+    media = inspection.find_bundles(directories)
+    found = inspection.inspect(media)
     if json:
         write_json(found.as_json())
     else:
@@ -60,15 +60,15 @@ def verify(
 
     Exit code 7 for damage, 5 for missing volumes.
     """
-    from mirror.bundle import look, signing  # 202 ms
+    from mirror.bundle import inspection, signing  # 202 ms
 
     signing.check_tool()
-    media = look.find_bundles(directories)
-    found = look.inspect(media, trust=trust)
+    media = inspection.find_bundles(directories)
+    found = inspection.inspect(media, trust=trust)
     with shown_bytes_if(
         options.is_interactive, sum(volume.size for volume in found.manifest.volumes), "hashing"
     ) as count_bytes:
-        found = look.verify(found, media, count_bytes)
+        found = inspection.verify(found, media, count_bytes)
     if json:
         write_json(found.as_json())
     else:

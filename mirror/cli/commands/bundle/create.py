@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mirror.bundle.manifest import Head
     from mirror.config import Config, SiteConfig
     from mirror.jobs.bundle_create import BundleRequest
-    from mirror.state.frozen.plan import Plan
+    from mirror.state.frozen.draft import BundleDraft
 
 _LONGEST_S = 100 * 366 * 86400
 _JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
@@ -281,16 +281,16 @@ def _announce_touch(name: str) -> None:
     write_error(f"touch the key now: it signs {name}")
 
 
-def _confirm_first(options: GlobalOptions, site: str, head: Head, plan: Plan) -> bool:
+def _confirm_first(options: GlobalOptions, site: str, head: Head, draft: BundleDraft) -> bool:
     """Announce the first bundle for a site, and ask for it on a terminal: a typo in its name would
     send everything.
     """
-    from mirror.bundle.create import total_bytes  # 273 ms
+    from mirror.bundle.making.drafts import total_bytes  # 273 ms
 
     state = head.state
     what = (
         f"{counted(state['projects'], 'project')}, {counted(state['files'], 'file')},"
-        f" {size(total_bytes(plan))}"
+        f" {size(total_bytes(draft))}"
     )
     if options.is_interactive and sys.stdin is not None and sys.stdin.isatty():
         return typer.confirm(f"first bundle for the site {site}: {what}. Make it?", err=True)

@@ -21,7 +21,7 @@ from mirror.bundle.sources import BundleSources
 from mirror.core.files.distributions import is_wheel
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import BundleError, TreeError
-from mirror.state.frozen.plan import Plan, PlannedItem
+from mirror.state.frozen.draft import BundleDraft, BundleItem
 from mirror.state.frozen.shipments import ShipmentRow
 from mirror.state.frozen.snapshots import SnapshotRow, load_files_at, load_sidecar_revisions
 from mirror.state.store import Store
@@ -66,34 +66,34 @@ def page_list_path(layout: Layout, chain: str, sequence: int) -> Path:
     return layout.root / "shipments" / f"{chain}-{sequence:06d}.sha256"
 
 
-async def plan_update(
-    plan: Plan,
+async def draft_update(
+    draft: BundleDraft,
     store: Store,
     layout: Layout,
     pin: SnapshotRow,
     bases: Sequence[ShipmentRow],
     sources: BundleSources,
 ) -> None:
-    """Fill the plan with the changes from each of the bases to the pin.
+    """Fill the draft with the changes from each of the bases to the pin.
 
     Raises ``BundleError``, ``TreeError``.
     """
     simple = pin_path(layout, pin.name) / "simple"
     lists = [page_list_path(layout, base.chain, base.sequence) for base in bases]
-    changed = await anyio.to_thread.run_sync(partial(_compare_pages, plan, simple, lists))
+    changed = await anyio.to_thread.run_sync(partial(_compare_pages, draft, simple, lists))
     for start in range(0, len(changed), _CHUNK):
         some = changed[start : start + _CHUNK]
-        await _plan_files(plan, store, sources, simple, pin, bases, some)
+        await _draft_files(draft, store, sources, simple, pin, bases, some)
 
 
-def _compare_pages(plan: Plan, simple: Path, lists: Sequence[Path]) -> list[ChangedProject]:
+def _compare_pages(draft: BundleDraft, simple: Path, lists: Sequence[Path]) -> list[ChangedProject]:
     """Record all pages, those that differ as items, and the removed projects; return the projects
     whose pages differ.
     """
     older = [_OlderPages(path) for path in lists]
     changed: list[ChangedProject] = []
     pages: list[tuple[str, str]] = []
-    items: list[PlannedItem] = []
+    items: list[BundleItem] = []
     removed: set[str] = set()
     try:
         for place, group in groupby(
@@ -104,21 +104,21 @@ def _compare_pages(plan: Plan, simple: Path, lists: Sequence[Path]) -> list[Chan
             found = [{path: old.take(path) for path, _, _ in here} for old in older]
             if not older or any(old[path] != sha256 for old in found for path, sha256, _ in here):
                 items += [
-                    PlannedItem(kind="page", path=f"simple/{path}", size=size, sha256=sha256)
+                    BundleItem(kind="page", path=f"simple/{path}", size=size, sha256=sha256)
                     for path, sha256, size in here
                 ]
                 if place:
                     known = tuple(any(old.values()) for old in found)
                     changed.append(ChangedProject(name=ProjectName(place), known=known))
             if len(pages) >= _BATCH:
-                plan.add_pages(pages)
-                plan.add_items(items)
+                draft.add_pages(pages)
+                draft.add_items(items)
                 pages, items = [], []
-        plan.add_pages(pages)
-        plan.add_items(items)
+        draft.add_pages(pages)
+        draft.add_items(items)
         for old in older:
             removed |= old.finish()
-        plan.add_removed(sorted(removed))
+        draft.add_removed(sorted(removed))
     finally:
         for old in older:
             old.close()
@@ -169,8 +169,8 @@ class _OlderPages:
         return (line[:64], line[66:].rstrip("\n").removeprefix("simple/")) if line else None
 
 
-async def _plan_files(
-    plan: Plan,
+async def _draft_files(
+    draft: BundleDraft,
     store: Store,
     sources: BundleSources,
     simple: Path,
@@ -186,7 +186,7 @@ async def _plan_files(
     # the same.
     oldest = min((base.revision for base in bases), default=0)
     since = await load_sidecar_revisions(store, blobs) if bases else {}
-    wanted: list[PlannedItem] = []
+    wanted: list[BundleItem] = []
     for project, page in zip(projects, pages, strict=True):
         for file in page.files:
             is_known = bool(bases) and all(
@@ -198,7 +198,7 @@ async def _plan_files(
             path = blob_place(file.hashes.sha256, file.filename)
             if not is_known:
                 wanted.append(
-                    PlannedItem(kind="blob", path=path, size=file.size, sha256=file.hashes.sha256)
+                    BundleItem(kind="blob", path=path, size=file.size, sha256=file.hashes.sha256)
                 )
             is_new = since.get((file.hashes.sha256, file.filename), 0) > min(oldest, pin.revision)
             # A page may have offered no metadata in between for a file that is not a wheel, so the
@@ -207,11 +207,11 @@ async def _plan_files(
             if file.core_metadata is not None and (not is_known or is_new):
                 sidecar = path + METADATA_ENDING
                 wanted.append(
-                    PlannedItem(
+                    BundleItem(
                         kind="sidecar", path=sidecar, size=-1, sha256=file.core_metadata.sha256
                     )
                 )
-    await anyio.to_thread.run_sync(lambda: plan.add_items(_with_sizes(sources, wanted)))
+    await anyio.to_thread.run_sync(lambda: draft.add_items(_with_sizes(sources, wanted)))
 
 
 def _read_pages(simple: Path, projects: Sequence[ChangedProject]) -> list[_PageToSend]:
@@ -234,7 +234,7 @@ def blob_place(sha256: str, filename: str) -> str:
     return f"files/{sha256[:2]}/{sha256[2:4]}/{sha256}/{filename}"
 
 
-def _with_sizes(sources: BundleSources, items: Sequence[PlannedItem]) -> Iterator[PlannedItem]:
+def _with_sizes(sources: BundleSources, items: Sequence[BundleItem]) -> Iterator[BundleItem]:
     for item in items:
         if item.size >= 0:
             yield item

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS volume (number INTEGER PRIMARY KEY, size INTEGER NOT 
 """
 
 
-class PlannedItem(msgspec.Struct, frozen=True, kw_only=True):
+class BundleItem(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a bundle. ``kind``: blob, sidecar or page."""
 
     kind: str
@@ -72,14 +72,14 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str | None
 
 
-class _PlannedPage(Columns, frozen=True):
+class _DraftPage(Columns, frozen=True):
     sha256: str
     path: str
 
 
 class _ItemColumns(Columns, frozen=True):
     place: str
-    item: PlannedItem
+    item: BundleItem
 
 
 class _VolumePart(Columns, frozen=True):
@@ -88,7 +88,7 @@ class _VolumePart(Columns, frozen=True):
     size: int
 
 
-class Plan:
+class BundleDraft:
     """An open work file."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -108,7 +108,7 @@ class Plan:
             )
 
     def forget(self) -> None:
-        """Delete the whole plan, so that planning starts over."""
+        """Delete the whole draft, so that it is filled from the beginning."""
         with self._writing():
             for table in ("meta", "page", "item", "removed", "member", "volume"):
                 self._connection.execute(f"DELETE FROM {table}")
@@ -121,14 +121,14 @@ class Plan:
     def iter_pages(self, *, by_path: bool = False) -> Iterator[tuple[str, str]]:
         """Yield (sha256, path) of the resulting state's pages, as their lines sort or by path."""
         order = "path" if by_path else "sha256, path"
-        for page in self._iter_as(_PlannedPage, f"SELECT sha256, path FROM page ORDER BY {order}"):
+        for page in self._iter_as(_DraftPage, f"SELECT sha256, path FROM page ORDER BY {order}"):
             yield page.sha256, page.path
 
     def count_pages(self) -> int:
         """Return how many pages the resulting state has."""
         return sum(self._values("SELECT count(*) FROM page"))
 
-    def add_items(self, items: Iterable[PlannedItem]) -> None:
+    def add_items(self, items: Iterable[BundleItem]) -> None:
         """Add items to the bundle; the same path again is the same item."""
         with self._writing():
             self._connection.executemany(
@@ -147,7 +147,7 @@ class Plan:
         """Return the projects that leave, by name."""
         return self._values("SELECT name FROM removed ORDER BY name")
 
-    def iter_items(self, kind: str) -> Iterator[tuple[PlannedItem, str]]:
+    def iter_items(self, kind: str) -> Iterator[tuple[BundleItem, str]]:
         """Yield each item of a kind with its place, by path; the places may be entered
         meanwhile.
         """
@@ -173,7 +173,7 @@ class Plan:
         count = next(self._iter_as(Count, query, (kind,)))
         return count.number, count.size
 
-    def replace_layout(self, members: Iterable[tuple[PlannedItem, str, list[Member]]]) -> None:
+    def replace_layout(self, members: Iterable[tuple[BundleItem, str, list[Member]]]) -> None:
         """Record the place of each item, and the members that are new with it."""
         with self._writing():
             self._connection.execute("DELETE FROM member")
@@ -242,15 +242,15 @@ class Plan:
 
 
 @contextlib.contextmanager
-def open_plan(path: Path) -> Iterator[Plan]:
+def open_draft(path: Path) -> Iterator[BundleDraft]:
     """Open a work file, made where it is not there. Raises ``StateError``."""
     try:
-        # Its users take turns: the plan is filled in threads of an event loop, then used without
+        # Its users take turns: the draft is filled in threads of an event loop, then used without
         # one.
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             connection.executescript("PRAGMA synchronous = FULL;" + _SCHEMA)
-            yield Plan(path, connection)
+            yield BundleDraft(path, connection)
         finally:
             connection.close()
     except sqlite3.DatabaseError as exc:

@@ -256,20 +256,20 @@ def _signers(
     return [], False
 
 
-def verify(look: Inspection, media: Sequence[Path], count_bytes: CountBytes) -> Inspection:
+def verify(inspection: Inspection, media: Sequence[Path], count_bytes: CountBytes) -> Inspection:
     """Hash every file of a bundle, and each item in it, and add the faults."""
-    problems = list(look.problems)
+    problems = list(inspection.problems)
     for medium in media:
-        for attached in look.manifest.attached:
+        for attached in inspection.manifest.attached:
             if (medium / attached.name).exists():
                 _check(
                     medium / attached.name, attached, problems, count_bytes, lambda _stream: None
                 )
-    problems += _check_contents(look.manifest)
-    for number, volume in enumerate(look.manifest.volumes, 1):
+    problems += _check_contents(inspection.manifest)
+    for number, volume in enumerate(inspection.manifest.volumes, 1):
         place = next((medium for medium in media if (medium / volume.name).exists()), None)
         if place is not None:
-            sizes, digests = _members(look.manifest, number)
+            sizes, digests = _members(inspection.manifest, number)
 
             def read(
                 stream: receive.VolumeStream, sizes: Any = sizes, digests: Any = digests
@@ -284,7 +284,7 @@ def verify(look: Inspection, media: Sequence[Path], count_bytes: CountBytes) -> 
                         )
 
             _check(place / volume.name, volume, problems, count_bytes, read)
-    return msgspec.structs.replace(look, problems=problems)
+    return msgspec.structs.replace(inspection, problems=problems)
 
 
 def _check_contents(found: receive.Manifest) -> list[str]:
