@@ -46,7 +46,6 @@ from mirror.state.store import Store, open_copy, open_store, open_store_for_read
 from mirror.state.wants.needs import forget_wants, load_needed_indexes
 from mirror.sync.advisories.settings import AdvisorySettings
 from mirror.sync.advisories.taking import check_database
-from mirror.sync.needs.listings import ListingCache
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.staging_room import StagingRoom
 from mirror.sync.work import (
@@ -63,9 +62,7 @@ from mirror.sync.work import (
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async
-from mirror.tree.needed.cache import Cache
 from mirror.upstream.credentials import CredentialSource, credential_source
-from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient, Read
 from mirror.upstream.limits.retry import RetryPolicy
 from mirror.upstream.session import IndexSession
@@ -74,6 +71,8 @@ from mirror.workers.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from mirror.selection.cycle.needs import CycleNeeds
+    from mirror.sync.needs.listings import ListingCache
+    from mirror.upstream.flat import FlatClient
     from mirror.upstream.probe import Probe
 
 
@@ -299,6 +298,8 @@ async def _open_upstream(
         pages = IndexClient(session, index, config.limits)
         client: IndexClient | FlatClient = pages
         if index.format == "flat":
+            from mirror.upstream.flat import FlatClient  # 1 ms
+
             client = FlatClient(pages, max_files=config.limits.files_per_project)
         yield Upstream(
             config=index, selection=selection, session=session, client=client, denied=denied
@@ -407,6 +408,8 @@ async def _build_needs(
         await forget_wants(store)
         return None, None
     from mirror.selection.cycle.needs import CycleNeeds  # resolving takes 0.05 s to import
+    from mirror.sync.needs.listings import ListingCache
+    from mirror.tree.needed.cache import Cache
 
     needs = CycleNeeds(
         config,

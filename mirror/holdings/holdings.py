@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from mirror.holdings.tree import DiskWriter, TreeFiles, TreePages, TreeWriter
 from mirror.state.store import Store
 from mirror.tree.layout import Layout
-from mirror.tree.objects.client import ObjectClient
+
+if TYPE_CHECKING:
+    from mirror.tree.objects.client import ObjectClient
 
 
 class Clock(Protocol):

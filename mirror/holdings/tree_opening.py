@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 import msgspec
@@ -13,7 +14,6 @@ from mirror.config import Limits, MirrorSettings
 from mirror.config.settings import REMEMBERED_TREE
 from mirror.core.store_address import StoreAddress, parse_store_address
 from mirror.errors import TreeError
-from mirror.holdings.store_writer import StoreWriter
 from mirror.holdings.tree import DiskWriter, TreeFiles, TreePages, TreeWriter
 from mirror.state.entries.held import has_blobs
 from mirror.state.meta import load_meta
@@ -21,10 +21,10 @@ from mirror.state.objects import load_claim
 from mirror.state.store import Store
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
-from mirror.tree.objects.client import ObjectClient, check_engine
-from mirror.tree.objects.files import ObjectFiles
-from mirror.tree.objects.pages import ObjectPages
 from mirror.tree.pages import PageStore
+
+if TYPE_CHECKING:
+    from mirror.tree.objects.client import ObjectClient
 
 
 class OpenTree(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +44,8 @@ def check_settings(settings: MirrorSettings, env: Mapping[str, str]) -> None:
     """
     address = settings.store_address
     if address is not None:
+        from mirror.tree.objects.client import check_engine  # 4 ms
+
         check_engine(address, env)
 
 
@@ -112,6 +114,12 @@ async def open_tree(
     )
     if address is None:
         return OpenTree(files=local, pages=PageStore(layout), writer=DiskWriter())
+    # 8 ms, only for a tree in an object store
+    from mirror.holdings.store_writer import StoreWriter
+    from mirror.tree.objects.client import ObjectClient
+    from mirror.tree.objects.files import ObjectFiles
+    from mirror.tree.objects.pages import ObjectPages
+
     connect = partial(
         ObjectClient,
         address,

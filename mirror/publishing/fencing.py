@@ -12,7 +12,7 @@ from mirror.holdings.tree import TreePages
 from mirror.state.entries.pages import load_last_revision
 from mirror.state.objects import load_tags, record_tags
 from mirror.state.store import Store
-from mirror.tree.objects.pages import ObjectPages
+from mirror.tree.pages import PageStore
 
 
 @contextlib.asynccontextmanager
@@ -23,9 +23,12 @@ async def fenced(
 
     They are kept also after an error, for the pages that were written before it.
     """
-    if not isinstance(pages, ObjectPages):
+    if isinstance(pages, PageStore):
         yield
         return
+    from mirror.tree.objects.pages import ObjectPages  # 8 ms, only for a tree in an object store
+
+    assert isinstance(pages, ObjectPages)
     pages.revision = await load_last_revision(store)
     pages.expect(await load_tags(store, pages.keys_of(names)))
     try:

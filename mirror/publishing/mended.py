@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from mirror.core.names import ProjectName
 from mirror.errors import shown_text
 from mirror.state.notes import forget_damage, load_notes
 from mirror.state.store import Store
 from mirror.tree.layout import Layout
-from mirror.tree.objects.client import ObjectClient
 from mirror.tree.pages import PAGE_NAMES
+
+if TYPE_CHECKING:
+    from mirror.tree.objects.client import ObjectClient
 
 
 class MendedPages:

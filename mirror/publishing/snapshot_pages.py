@@ -33,8 +33,8 @@ from mirror.state.renewal import (
     record_snapshots_renewed,
 )
 from mirror.state.store import Store
+from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout
-from mirror.tree.objects.files import ObjectFiles
 from mirror.tree.pages import JSON_V1
 from mirror.tree.snapshots import replace_pages, snapshot_path, sync_snapshots
 
@@ -59,7 +59,7 @@ async def renew_snapshots(store: Store, files: TreeFiles, *, cycle: int) -> None
     """
     layout = files.layout
     names = await load_outdated_snapshots(store)
-    if names and isinstance(files, ObjectFiles):
+    if names and not isinstance(files, FileStore):
         advice = "make a new snapshot and delete this one"
         problem = "its pages in the object store were written under older rules"
         _log.warning("snapshots.outdated", snapshots=names, problem=problem, advice=advice)

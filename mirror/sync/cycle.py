@@ -14,6 +14,7 @@ error.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -44,7 +45,6 @@ from mirror.sync.advisories.taking import take_advisories
 from mirror.sync.advisories.withdrawing import JudgedFiles, judge_by_advisories
 from mirror.sync.ending import finish_cycle
 from mirror.sync.needs.leaving import drain_unwanted, plan_unwanted
-from mirror.sync.needs.pages import CyclePages
 from mirror.sync.plan import plan_of_cycle
 from mirror.sync.removals.displaced import keep_undisplaced
 from mirror.sync.removals.foreign import plan_foreign, remove_foreign
@@ -63,6 +63,9 @@ from mirror.sync.report import Report
 from mirror.sync.roots import count_dues, dues_of_resting, read_roots, report_nothing_wanted
 from mirror.sync.stages import settle_again, stages_of, work_through
 from mirror.sync.work import Cycle, IndexRun, Phase, Terms
+
+if TYPE_CHECKING:
+    from mirror.sync.needs.pages import CyclePages
 
 _log = get_logger(__name__)
 
@@ -111,8 +114,11 @@ async def _run_steps(cycle: Cycle) -> None:
         await judge_by_advisories(JudgedFiles.of(cycle), publisher, note)
     course.phase = Phase.ROOTS
     dues = await read_roots(cycle)
-    pages = CyclePages(cycle.page_scope(), course.sources, dues, dues_of_resting(cycle))
+    pages: CyclePages | None = None
     if needs is not None:
+        from mirror.sync.needs.pages import CyclePages  # 6 ms
+
+        pages = CyclePages(cycle.page_scope(), course.sources, dues, dues_of_resting(cycle))
         course.phase = Phase.WANTS
         if is_dry:
             await mark_unwanted(cycle.store)
@@ -124,7 +130,7 @@ async def _run_steps(cycle: Cycle) -> None:
         if not is_dry:
             await publisher.flush()  # an overlay is judged by the recorded pages of its owners
         await work_through(cycle, publisher, stage)
-    if needs is not None and not is_dry:
+    if needs is not None and pages is not None and not is_dry:
         await settle_again(cycle, needs, publisher, pages, dues)
     await plan_displaced(cycle.store, cycle.options, cycle.report, cycle.runs)
     await plan_withdrawn(cycle.store, cycle.runs)

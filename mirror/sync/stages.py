@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -16,8 +17,6 @@ import msgspec
 from mirror.publishing.publisher import Publisher
 from mirror.state.listing.due import Due
 from mirror.sync.fetch import Fetcher, workers_of
-from mirror.sync.needs.pages import CyclePages
-from mirror.sync.needs.protocol import Needs
 from mirror.sync.pages.crawl import crawl, reread
 from mirror.sync.pages.crawler import Deliver
 from mirror.sync.plan import plan_stage
@@ -26,6 +25,10 @@ from mirror.sync.work import (
     Cycle,
     IndexRun,
 )
+
+if TYPE_CHECKING:
+    from mirror.sync.needs.pages import CyclePages
+    from mirror.sync.needs.protocol import Needs
 
 _MAX_SETTLED_AGAIN = 5
 """Maximum number of times that one cycle decides again which files are wanted, since files were

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -26,18 +27,20 @@ from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import Failure
 from mirror.state.store import Store
 from mirror.sync.advisories.settings import AdvisorySettings, Judges
-from mirror.sync.needs.listings import ListingCache
-from mirror.sync.needs.protocol import Needs
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.staging_room import StagingRoom
 from mirror.tree.files import FileStore
-from mirror.upstream.flat import FlatClient
 from mirror.upstream.index import IndexClient
 from mirror.upstream.limits.memory import PageLease
 from mirror.upstream.session import IndexSession
 from mirror.workers.concurrency import AdaptiveLimit
 from mirror.workers.fork_server import ForkServer
 from mirror.workers.pool import Workers
+
+if TYPE_CHECKING:
+    from mirror.sync.needs.listings import ListingCache
+    from mirror.sync.needs.protocol import Needs
+    from mirror.upstream.flat import FlatClient
 
 _UNREACHABLE_IN_A_ROW = 4
 """After this many consecutive failures to reach a page or file, the root page is fetched to find

@@ -41,7 +41,6 @@ from mirror.errors import (
 )
 from mirror.logs import get_logger, redact, register_secret
 from mirror.upstream.access import Access, Credentials, Judge, RefusedRequest, ServedPages
-from mirror.upstream.answer_words import read_words
 from mirror.upstream.connections.addresses import Reach
 from mirror.upstream.connections.targets import (
     OwnUrls,
@@ -379,6 +378,8 @@ class IndexSession:
         *,
         is_sign_in: bool,
     ) -> RefusedRequest:
+        from mirror.upstream.answer_words import read_words  # 4 ms: most answers need no words
+
         words = "" if is_sign_in else await read_words(response, asked=(exchange.url, response.url))
         await response.drain()
         return RefusedRequest(
@@ -418,6 +419,8 @@ class IndexSession:
 
     async def _failure(self, exchange: Exchange, response: Response) -> MirrorError:
         """Return the error that an unsuccessful answer means."""
+        from mirror.upstream.answer_words import read_words  # 4 ms
+
         url = exchange.url
         status = response.status
         code = await _withheld_code(response) if status == 409 else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from functools import cache
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 
@@ -20,7 +20,6 @@ from mirror.core.store_address import StoreAddress
 from mirror.errors import MirrorError
 from mirror.tree.files import PlacedBlob
 from mirror.tree.layout import Layout
-from mirror.tree.objects.client import ObjectClient
 from mirror.upstream.access import RefusedRequest
 from mirror.upstream.connections.addresses import Reach
 from mirror.upstream.credentials import Credential
@@ -29,6 +28,9 @@ from mirror.upstream.limits.retry import RetryPolicy
 from mirror.upstream.session import Traffic
 from mirror.workers.channel import Codec
 from mirror.workers.transfer import FetchJob
+
+if TYPE_CHECKING:
+    from mirror.tree.objects.client import ObjectClient
 
 _LARGEST = 2**63 - 1
 

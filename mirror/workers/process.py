@@ -22,12 +22,9 @@ import anyio.to_thread
 import msgspec
 
 from mirror.errors import AccessDenied, MirrorError, TooLarge, TreeError, lacks_threads
-from mirror.holdings.store_writer import WorkerGate
 from mirror.holdings.tree import TreeFiles
 from mirror.logs import forward_log, get_logger, register_secret
 from mirror.tree.files import FileStore, PlacedBlob
-from mirror.tree.objects.client import ObjectClient
-from mirror.tree.objects.files import ObjectFiles
 from mirror.tree.staging import StagedFile
 from mirror.upstream.access import RefusedRequest
 from mirror.upstream.credentials import Credential
@@ -247,6 +244,11 @@ class _WorkerProcess:
 
 def _in_store(local: FileStore, place: StorePlace) -> TreeFiles:
     """Open a client of this process's own: one of its parent would hang here."""
+    # 8 ms, only for a tree in an object store
+    from mirror.holdings.store_writer import WorkerGate
+    from mirror.tree.objects.client import ObjectClient
+    from mirror.tree.objects.files import ObjectFiles
+
     client = ObjectClient(
         place.address,
         os.environ,

@@ -189,9 +189,13 @@ async def _sync_once(
     # 882 ms
     import anyio
 
-    from mirror.cli.progress import shown_progress
     from mirror.jobs.once import run_once
 
+    progress = None
+    if options.is_interactive:
+        from mirror.cli.progress import shown_progress  # 1 ms
+
+        progress = shown_progress
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_signals, tasks.cancel_scope, into.caught)
         await run_once(
@@ -201,7 +205,7 @@ async def _sync_once(
             wait_s=options.wait_s,
             fork_server=fork_server,
             into=into,
-            progress=shown_progress if options.is_interactive else None,
+            progress=progress,
         )
         tasks.cancel_scope.cancel()
     if into.caught:
@@ -221,14 +225,17 @@ async def _watch_signals(scope: CancelScope, caught: list[ExitCode]) -> None:
 
 def _write_report(report: Report, place: Place, *, dry_run: bool, as_json: bool) -> None:
     """Print the result on stdout: one object for a machine, else words that fit the terminal."""
-    # 25 ms
-    from mirror.cli.words.cycle import describe_cycle
-    from mirror.cli.words.plan import describe_plan
-
     if as_json:
         write_json(report.as_json())
         return
-    lines = describe_plan(report, place) if dry_run else describe_cycle(report, place)
+    if dry_run:
+        from mirror.cli.words.plan import describe_plan  # 25 ms
+
+        lines = describe_plan(report, place)
+    else:
+        from mirror.cli.words.cycle import describe_cycle  # 24 ms
+
+        lines = describe_cycle(report, place)
     write_out("\n".join(folded(lines, stdout_width())))
 
 

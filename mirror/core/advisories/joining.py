@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from mirror.core.advisories.osv import OsvRecord
 from mirror.core.advisories.ranges import Affected
+
+if TYPE_CHECKING:
+    from mirror.core.advisories.osv import OsvRecord
 
 
 class Advisory(msgspec.Struct, frozen=True, array_like=True):

@@ -7,10 +7,9 @@ which level counts, and which advisories are ignored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from packaging.version import Version
 
 from mirror.core.advisories.joining import Advisory
 from mirror.core.advisories.ranges import AffectedVersions, Meaning
@@ -20,6 +19,9 @@ from mirror.core.files.versions import parse_version, version_of
 from mirror.core.names import ProjectName, normalize_project
 from mirror.core.rules.model import Level
 from mirror.errors import UnsafeName
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 _REMEMBERED: Final = 4096
 """Number of projects whose advisories stay decoded."""

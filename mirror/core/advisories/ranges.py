@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from packaging.version import Version
 
 from mirror.core.files.versions import parse_version
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 INTRODUCED: Final = "introduced"
 FIXED: Final = "fixed"
@@ -105,6 +107,8 @@ class AffectedVersions:
             return Meaning.MEANT if is_in_range else Meaning.OTHER
         if any(one.names(version) and one.holds(version) for one in self.ranges):
             return Meaning.MEANT
+        from packaging.version import Version  # 2 ms
+
         public = Version(version.public)
         is_near = (
             self._affected.is_whole

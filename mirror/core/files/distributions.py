@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    is_normalized_name,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
-from packaging.version import InvalidVersion
-
 from mirror.core.model import Digests, ListedFile
 from mirror.core.names import ProjectName, strongest_digest
 
@@ -46,6 +37,8 @@ def is_foreign(filename: str, project: ProjectName) -> bool:
     """
     if filename.startswith(f"{project}-"):
         return False
+    from packaging.utils import is_normalized_name  # 6 ms
+
     name = _distribution_name(filename)
     return (
         name is not None and is_normalized_name(name) and not f"{name}-".startswith(f"{project}-")
@@ -56,6 +49,10 @@ def _distribution_name(filename: str) -> str | None:
     """Return the normalised name of the project that a wheel or source distribution of any ending
     is named after.
     """
+    # 6 ms: most names begin with their project's, so that a cycle without a change needs none of it
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+    from packaging.version import InvalidVersion
+
     if is_wheel(filename):
         try:
             return parse_wheel_filename(filename)[0]
@@ -78,6 +75,9 @@ def sdist_project(filename: str) -> str | None:
     """Return the project that ``packaging`` reads in the name of a source distribution; None where
     it reads none.
     """
+    from packaging.utils import InvalidSdistFilename, parse_sdist_filename  # 6 ms
+    from packaging.version import InvalidVersion  # 2 ms
+
     try:
         return parse_sdist_filename(filename)[0]
     except (InvalidSdistFilename, InvalidVersion):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from packaging.version import InvalidVersion, Version
 
 from mirror.core.changes import file_version
 from mirror.core.files.distributions import is_wheel
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 _SDIST_ENDINGS: Final = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".tar.Z")
 _CACHED: Final = 200_000
@@ -61,6 +63,8 @@ def version_of(filename: str) -> Version | None:
 @functools.lru_cache(maxsize=_CACHED)
 def parse_version(text: str) -> Version | None:
     """Return a version; None for any other text."""
+    from packaging.version import InvalidVersion, Version  # 2 ms
+
     try:
         return Version(text)
     except InvalidVersion:

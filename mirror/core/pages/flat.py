@@ -10,12 +10,6 @@ import hashlib
 from collections.abc import Mapping
 
 import msgspec
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
 
 from mirror.core.model import ListedFile, ProjectPage, RefusedFile, RootPage, Validators
 from mirror.core.names import ProjectName, normalize_project
@@ -38,6 +32,14 @@ class FlatPage(msgspec.Struct, frozen=True, kw_only=True):
 
 def project_of_filename(filename: str) -> ProjectName | None:
     """Return the project in a file's name, or None where ``packaging`` can't read it."""
+    # 6 ms, only for flat pages
+    from packaging.utils import (
+        InvalidSdistFilename,
+        InvalidWheelFilename,
+        parse_sdist_filename,
+        parse_wheel_filename,
+    )
+
     ending = next((e for e in _BESIDE_A_FILE if filename.endswith(e)), "")
     name = filename.removesuffix(ending)
     try:

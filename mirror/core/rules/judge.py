@@ -13,10 +13,9 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import msgspec
-from packaging.specifiers import SpecifierSet
-from packaging.version import Version
 
 from mirror.core.files.distributions import WHEEL_ENDING, is_wheel
 from mirror.core.files.upload_time import upload_seconds
@@ -36,6 +35,10 @@ from mirror.core.rules.model import (
     Rules,
 )
 from mirror.core.times import utc_text
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
 
 Sight = tuple[str, str]
 """A file name and the digest with which an index lists it (``sight_of``)."""
@@ -95,6 +98,8 @@ class RuleBook:
         self.rules = rules
         self._is_urgent = compile_patterns(rules.urgent)
         self._versions: dict[ProjectName, list[SpecifierSet]] = {}
+        if rules.versions:
+            from packaging.specifiers import SpecifierSet  # 4 ms
         for project, text in rules.versions:
             self._versions.setdefault(project, []).append(SpecifierSet(text))
 
@@ -319,6 +324,8 @@ def public_version(filename: str) -> Version | None:
 
 
 def _public(version: Version) -> Version:
+    from packaging.version import Version  # 2 ms
+
     return version if version.local is None else Version(version.public)
 
 

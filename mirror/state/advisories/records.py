@@ -10,9 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import anyio.to_thread
 import msgspec
 
-from mirror.core.advisories.joining import join_records
 from mirror.core.advisories.judging import AdvisoryBook, encode_advisories
-from mirror.core.advisories.osv import OsvRecord
 from mirror.state.advisories.advised import free_all
 from mirror.state.notes import load_note, record_note
 from mirror.state.parameters import chunks, marks
@@ -22,7 +20,6 @@ from mirror.state.store import Store, Transaction
 _NOTE, _PROBLEM = "advisories", "advisory_problem"
 NO_RULES_TEXT = "none"
 """The rules by which files were judged where the configuration has no advisories."""
-_decoder = msgspec.json.Decoder(OsvRecord)
 _MAX_PARTS = 64
 """Maximum number of queries for the advisories of single projects; then one reads all."""
 
@@ -142,7 +139,12 @@ async def take_database(
 
 def _join(records: Sequence[str], now: float) -> tuple[dict[str, str], float]:
     """Return the advisories by project as JSON, and when a record was changed last."""
-    read = [_decoder.decode(text) for text in records]
+    # 1 ms, only for another database
+    from mirror.core.advisories.joining import join_records
+    from mirror.core.advisories.osv import OsvRecord
+
+    decoder = msgspec.json.Decoder(OsvRecord)
+    read = [decoder.decode(text) for text in records]
     joined = join_records(read)
     newest = max((one.modified for one in read if one.modified <= now), default=0.0)
     return {project: encode_advisories(of).decode() for project, of in joined.items()}, newest

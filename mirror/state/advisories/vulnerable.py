@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from packaging.version import Version
 
 from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule, version_in
 from mirror.core.files.versions import parse_version
@@ -17,6 +16,9 @@ from mirror.state.advisories.records import NO_RULES_TEXT, load_advisory_note
 from mirror.state.entries.held import load_listed_filenames
 from mirror.state.rows import Columns
 from mirror.state.store import Store
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 _MAX_NAMES = 1000
 

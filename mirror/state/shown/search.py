@@ -12,7 +12,6 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
-from packaging.version import InvalidVersion, Version
 
 from mirror.core.names import ProjectName
 from mirror.state.parameters import chunks, marks
@@ -249,6 +248,8 @@ def _is_newer(version: str, than: str) -> bool:
 
 def _version_key(text: str) -> tuple[Any, ...]:
     """Return a key that orders final releases after pre-releases, as an installer prefers them."""
+    from packaging.version import InvalidVersion, Version  # 2 ms
+
     try:
         version = Version(text)
     except InvalidVersion:
