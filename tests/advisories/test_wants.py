@@ -49,14 +49,18 @@ async def test_a_want_takes_a_version_that_nothing_names(index, mirror, database
 
 
 async def test_a_pin_on_a_vulnerable_version_is_a_gap(index, mirror, database):
-    """Nobody's fault: the cycle is complete, and `check` names the rule."""
-    add(index, "app", "1.0")
+    """Nobody's fault: the cycle is complete, `check` names the rule, the report the file, until nothing names it."""
+    pinned = add(index, "app", "1.0")
     database.add(osv("GHSA-a", "app", fixed="2.0", severity="HIGH"))
     mirror.want("app==1.0")
     report = await mirror.proved_cycle()
     assert (mirror.names(), mirror.exit_code) == (set(), 0)
     [gap] = report.wants[0]["gaps"]
     assert (gap["project"], gap["reason"]) == ("app", "vulnerable")
+    assert vulnerable(report) == [(pinned, "2.0", False)]
+    database.add(osv("GHSA-a", "app", fixed="1.0", severity="HIGH"))
+    report = await mirror.proved_cycle()
+    assert (mirror.names(), vulnerable(report)) == ({pinned}, [])
 
 
 async def test_a_held_version_that_a_want_needs_stays_and_is_named(index, mirror, database):

@@ -143,7 +143,10 @@ def _gap_of(edge: Edge, table: VersionTable) -> tuple[Gap | None, list[Passed]]:
     passed = list(requirement.specifier.filter(table.passed))
     if passed:
         best = table.passed[max(passed)]
-        return gap(best.reason, best.detail), _sought([table.passed[v] for v in passed])
+        which = _sought([table.passed[v] for v in passed])
+        if best.reason is GapReason.VULNERABLE:
+            which.append(best)  # asked for by nobody; reports name what a want needs
+        return gap(best.reason, best.detail), which
     return gap(*_no_version(table, requirement.specifier)), []
 
 
