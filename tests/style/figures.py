@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local_imports import find_unmeasured
+from modules import Module, read_module
 from parameters import MAX_FIELDS, Bag, find_bags
 
 _HERE = Path(__file__).parent
@@ -77,24 +78,21 @@ def main() -> int:
 
 def _measure(paths: list[Path]) -> _Figures:
     figures = _Figures()
-    for path in paths:
-        source = path.read_text()
-        name = str(path.relative_to(_REPOSITORY))
-        tree = ast.parse(source)
-        prose = [*_docstrings(tree), *_comments(source)]
-        for piece in prose:
-            _count_prose(figures, name, piece)
-        _count_definitions(figures, name, tree)
-        _count_positions(figures, name, tree)
-        figures.folders[str(path.parent.relative_to(_REPOSITORY))] += 1
-    figures.bags = list(find_bags(paths, _REPOSITORY))
-    figures.local_imports = dict(find_unmeasured(paths, _REPOSITORY))
+    modules = [read_module(path, _REPOSITORY) for path in paths]
+    for module in modules:
+        for piece in (*_docstrings(module), *_comments(module.source)):
+            _count_prose(figures, module.name, piece)
+        _count_definitions(figures, module)
+        _count_positions(figures, module)
+        figures.folders[str(Path(module.name).parent)] += 1
+    figures.bags = list(find_bags(modules))
+    figures.local_imports = dict(find_unmeasured(modules))
     return figures
 
 
-def _docstrings(tree: ast.Module) -> Iterator[_Prose]:
+def _docstrings(module: Module) -> Iterator[_Prose]:
     """Yield each string that is a statement: docstrings of modules, classes, functions and attributes."""
-    for node in ast.walk(tree):
+    for node in module.nodes:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield _Prose(line=node.lineno, text=node.value.value)
 
@@ -103,6 +101,8 @@ def _comments(source: str) -> Iterator[_Prose]:
     """Yield comments; those on consecutive lines are one piece, so that a phrase may run over a line's end."""
     lines: list[str] = []
     last = 0
+    if "#" not in source:
+        return
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue
@@ -127,25 +127,26 @@ def _count_prose(figures: _Figures, name: str, piece: _Prose) -> None:
             figures.documents.append(f"{name}:{piece.line}: {document}")
 
 
-def _count_definitions(figures: _Figures, name: str, tree: ast.Module) -> None:
-    for node in ast.walk(tree):
+def _count_definitions(figures: _Figures, module: Module) -> None:
+    for node in module.nodes:
         if isinstance(node, ast.ClassDef):
-            figures.classes[node.name].append(f"{name}:{node.lineno}")
+            figures.classes[node.name].append(f"{module.name}:{node.lineno}")
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > _FUNCTION_LINES:
-                figures.functions[f"{name}:{node.name}"] = lines
+                figures.functions[f"{module.name}:{node.name}"] = lines
 
 
-def _count_positions(figures: _Figures, name: str, tree: ast.Module) -> None:
+def _count_positions(figures: _Figures, module: Module) -> None:
     """Count rows of the database that are read by the positions of their columns."""
+    name = module.name
     read = {
         id(part)
-        for node in ast.walk(tree)
+        for node in module.nodes
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _ROW_READERS
         for part in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in module.nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             is_source = node.func.attr in _ROW_SOURCES and name not in _ROW_HOMES and id(node) not in read
             detail = f"{node.func.attr}(): name the columns: rows_as(), values(), mapping() or value()"

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from local_imports import import_blocks
+from modules import read_module
 
 _REPOSITORY = Path(__file__).parent.parent.parent
 _RUNS = 5
@@ -48,7 +49,7 @@ def measure(files: list[Path]) -> Iterator[tuple[str, str, float]]:
         name = path.resolve().relative_to(_REPOSITORY)
         module = ".".join(name.with_suffix("").parts).removesuffix(".__init__")
         loaded = ["mirror.cli.app", module] if name.is_relative_to("mirror/cli/commands") else [module]
-        found = list(import_blocks(ast.parse(path.read_text())))
+        found = list(import_blocks(read_module(path.resolve(), _REPOSITORY)))
         blocks = ["\n".join(map(ast.unparse, block)) for block in found]
         costs_ms = _costs(loaded, blocks) if blocks else []
         for block, text, cost_ms in zip(found, blocks, costs_ms, strict=True):

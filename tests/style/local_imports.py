@@ -6,21 +6,21 @@ block of imports, or in a comment above the block: «12 ms», «0.05 s».
 
 import ast
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+
+from modules import Module
 
 _COST = re.compile(r"#.*\b\d[\d.]* m?s\b")
 
 
-def find_unmeasured(paths: list[Path], root: Path) -> Iterator[tuple[str, str]]:
+def find_unmeasured(modules: Iterable[Module]) -> Iterator[tuple[str, str]]:
     """Yield place and text of each block of imports within a function without a cost."""
-    for path in paths:
-        source = path.read_text()
-        lines = source.splitlines()
-        for block in import_blocks(ast.parse(source)):
+    for module in modules:
+        lines = module.source.splitlines()
+        for block in import_blocks(module):
             first, last = block[0].lineno, block[-1].end_lineno or block[-1].lineno
             if not any(_COST.search(line) for line in (*_comment_above(lines, first), *lines[first - 1 : last])):
-                yield f"{path.relative_to(root)}:{first}", lines[first - 1].strip()
+                yield f"{module.name}:{first}", lines[first - 1].strip()
 
 
 def _comment_above(lines: list[str], first: int) -> list[str]:
@@ -31,17 +31,20 @@ def _comment_above(lines: list[str], first: int) -> list[str]:
     return [" ".join(line.lstrip() for line in reversed(found))]
 
 
-def import_blocks(tree: ast.Module) -> Iterator[list[ast.stmt]]:
+def import_blocks(module: Module) -> Iterator[list[ast.stmt]]:
     """Yield the imports within functions, those that follow each other as one block."""
-    local = {
-        id(node): node
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    }
+    spans = [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in module.nodes
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    local = [
+        node
+        for node in module.nodes
+        if isinstance(node, ast.Import | ast.ImportFrom) and any(first <= node.lineno <= last for first, last in spans)
+    ]
     block: list[ast.stmt] = []
-    for node in sorted(local.values(), key=lambda node: node.lineno):
+    for node in sorted(local, key=lambda node: node.lineno):
         if block and node.lineno > (block[-1].end_lineno or block[-1].lineno) + 2:
             yield block
             block = []

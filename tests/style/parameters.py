@@ -7,10 +7,11 @@ names it, and all of them where it hands the value to ``msgspec`` or ``dataclass
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
+
+from modules import Module
 
 MAX_FIELDS = 8
 """How many fields a type may have, however few of them a function uses."""
@@ -53,18 +54,17 @@ class _Type:
         self.fields = {name for name in self.fields if not name.startswith("_")}
 
 
-def find_bags(paths: list[Path], root: Path) -> Iterator[Bag]:
+def find_bags(modules: Sequence[Module]) -> Iterator[Bag]:
     """Yield the types over ``MAX_FIELDS`` fields of which the median function uses less than half."""
-    trees = {path: ast.parse(path.read_text()) for path in paths}
     types: dict[str, _Type] = {}
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
+    for module in modules:
+        for node in module.nodes:
             if isinstance(node, ast.ClassDef):
-                types[node.name] = _Type(node, f"{path.relative_to(root)}:{node.lineno}")
+                types[node.name] = _Type(node, f"{module.name}:{node.lineno}")
     fields = {name: _all_fields(name, types) for name in types}
     used: dict[str, list[int]] = defaultdict(list)
-    for tree in trees.values():
-        for node in ast.walk(tree):
+    for module in modules:
+        for node in module.nodes:
             if isinstance(node, _Function):
                 for parameter in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
                     name = _type_of(parameter)
