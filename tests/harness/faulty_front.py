@@ -36,6 +36,9 @@ class _Handler(BaseHTTPRequestHandler):
             front.stopped.wait()
             self.close_connection = True
             return
+        if fault == "elsewhere":
+            self._answer(307, [("Location", f"{front.url}/elsewhere")], b"")
+            return
         if isinstance(fault, tuple):
             status, code = fault
             self._answer(status, [], _FAULT.format(code).encode())

@@ -359,6 +359,21 @@ def test_a_lost_answer(client, prefix):
     lease.release()
 
 
+def test_released_after_a_lost_answer(client, prefix):
+    """A lock whose last renewal, or whose release, had no answer is free for others at once, never another's lock."""
+    lease = lease_of(client, "a" * 32, Clock())
+    lease.take((), wait_s=0)
+    prefix.write(".lock", msgspec.json.encode({"root": lease.root, "nonce": lease.nonce}))
+    lease.release()
+    assert json.loads(prefix.read(".lock"))["is_free"]
+    other = lease_of(client, "b" * 32, Clock())
+    lease = lease_of(client, "a" * 32, Clock())
+    lease.take((), wait_s=0)
+    prefix.write(".lock", theirs := msgspec.json.encode({"root": other.root, "nonce": other.nonce}))
+    lease.release()
+    assert prefix.read(".lock") == theirs
+
+
 def test_many_takers(client, prefix):
     """Of many processes that take a free lock at once one gets it."""
     leases = [lease_of(client, f"{n:032x}", Clock()) for n in range(8)]

@@ -10,6 +10,7 @@ id, never by a delete.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -165,9 +166,24 @@ class Lease:
             if self._lost is not None:
                 return
             try:
-                self._put(self._etag, is_free=True)
-            except (Conflict, TreeError) as exc:
+                self._mark_free()
+            except (StoreLocked, TreeError) as exc:
                 _log.warning("store_lock.unreleased", problem=str(exc))
+
+    def _mark_free(self) -> None:
+        """Mark the lock free, also where the answer to a renewal, or to this put, was lost."""
+        for _ in range(2):
+            with contextlib.suppress(Conflict):
+                self._put(self._etag, is_free=True)
+                return
+            found = self._client.get(LOCK, end=_LONGEST)
+            if found is None or (record := self._decode(found[0])).nonce != self.nonce:
+                raise self._lose(found)
+            if record.is_free:
+                return
+            self._etag = found[1].etag
+        problem = "the store refused the put that marks it free; another root waits for 60 s"
+        raise TreeError(path=self._client.address.shown(LOCK), problem=problem)
 
     def _check_root(self, record: LockRecord, *, may_adopt: bool) -> None:
         if record.root == self.root or may_adopt:
