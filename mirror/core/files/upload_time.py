@@ -8,7 +8,7 @@ instant with an offset. The stored times are readable for both.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 _SHAPE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]"
@@ -33,6 +33,5 @@ def upload_seconds(text: str | None) -> float | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    offset = moment.utcoffset() or timedelta()
-    since = moment.replace(tzinfo=UTC) - _EPOCH - offset
+    since = moment - _EPOCH
     return since.total_seconds() if since <= _LATEST else None
