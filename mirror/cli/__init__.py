@@ -51,19 +51,20 @@ def _run(arguments: list[str]) -> int:
     # 60 ms
     from typer.main import get_command
 
-    from mirror.cli.groups import command_of, group_of
+    from mirror.cli.groups import command_of, group_of, only
     from mirror.cli.outcome import close_output
 
-    frequent = group_of(command_of(arguments))
-    if frequent is None:
+    command = command_of(arguments)
+    group = group_of(command)
+    if group is None:
         from mirror.cli.app import app  # 103 ms
-    else:
-        app = frequent
+
+        group = only(app, command)
 
     try:
         # Not app(), which installs an exception hook of its own; not standalone, where typer prints
         # a usage error itself, with the user's arguments, which may include a URL with a password.
-        code = get_command(app).main(args=arguments, prog_name="mirror", standalone_mode=False)
+        code = get_command(group).main(args=arguments, prog_name="mirror", standalone_mode=False)
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):
             # The reader of the help or of a completion has seen enough.

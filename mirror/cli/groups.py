@@ -2,7 +2,8 @@
 
 A timer runs ``sync --once`` and ``verify`` every few minutes, and a monitor ``status``. To import
 all other commands and to describe them to typer takes 0.1 s of CPU, more than an idle cycle; the
-group of one command understands the same arguments for that command.
+group of one command understands the same arguments for that command. Of the other commands, too,
+the one that is asked for is alone described.
 """
 
 from __future__ import annotations
@@ -75,3 +76,17 @@ def group_of(command: str | None) -> typer.Typer | None:
         case _:
             return None
     return app
+
+
+def only(app: typer.Typer, command: str | None) -> typer.Typer:
+    """Return a group with this command of ``app`` alone; ``app`` itself, where it has none of that
+    name.
+    """
+    commands = [one for one in app.registered_commands if one.name == command]
+    groups = [one for one in app.registered_groups if one.name == command]
+    if command is None or not (commands or groups):
+        return app
+    alone = group(PROGRAM_HELP)
+    alone.registered_commands += commands
+    alone.registered_groups += groups
+    return alone

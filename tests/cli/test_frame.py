@@ -11,11 +11,12 @@ from typing import get_args
 
 import pytest
 import typer
+from typer.main import get_command
 
 from mirror import __version__, logs
 from mirror.cli import app as app_module
 from mirror.cli import main, outcome
-from mirror.cli.groups import _WITH_VALUE, command_of
+from mirror.cli.groups import _WITH_VALUE, command_of, only
 from mirror.cli.options import _PARAMETERS, GlobalOptions, LogFormat, LogLevel, with_global_options
 from mirror.cli.outcome import write_error, write_out
 from mirror.errors import (
@@ -451,3 +452,14 @@ def test_global_options_before_the_command():
 def _words(annotated):
     (option,) = get_args(annotated)[1:]
     return {word for word in (option.default, *option.param_decls) if isinstance(word, str)}
+
+
+def test_one_command_alone():
+    """Each command has the same help alone as among all the others; with another name all of them are there."""
+    everything = get_command(app_module.app)
+    for name, command in everything.commands.items():
+        alone = get_command(only(app_module.app, name))
+        context = typer.Context(alone, info_name="mirror")
+        assert list(alone.commands) == [name]
+        assert alone.commands[name].get_help(context) == command.get_help(context)
+    assert only(app_module.app, "unknown") is only(app_module.app, None) is app_module.app
