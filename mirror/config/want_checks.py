@@ -96,6 +96,12 @@ def check_requirement(text: str, where: str) -> Requirement:
         normalize_project(requirement.name)
     except (InvalidRequirement, UnsafeName):
         problem = 'expected a requirement such as "flask>=3"; this one can\'t be read'
+        if text.lstrip().startswith("-"):
+            problem = (
+                "is an option or names a file; name requirement files in the key files of the want"
+            )
+        elif "--hash" in text:
+            problem = "has an option; write lines with --hash into a file that the key files names"
         raise ConfigError(where=where, problem=problem) from None
     if requirement.url is not None:
         problem = "names an address; the mirror takes files from its indexes only"

@@ -39,6 +39,14 @@ REFUSED_WANTS = {
         TARGET + '[[want]]\nname = "w"\nrequirements = ["a", "b>>1"]\n',
         "want[0].requirements[1]: expected a requirement such as",
     ),
+    "want-nested": (
+        TARGET + '[[want]]\nname = "w"\nrequirements = ["-r other.txt"]\n',
+        "want[0].requirements[0]: is an option or names a file; name requirement files in the key files",
+    ),
+    "want-hash": (
+        TARGET + '[[want]]\nname = "w"\nrequirements = ["a==1 --hash=sha256:00"]\n',
+        "want[0].requirements[0]: has an option; write lines with --hash into a file",
+    ),
     "want-address": (
         TARGET + '[[want]]\nname = "w"\nrequirements = ["a @ https://u:hunter2@h/a.whl"]\n',
         "want[0].requirements[0]: names an address; the mirror takes files from its indexes only",

@@ -152,3 +152,34 @@ async def test_equal_trees_from_shuffled_answers(simulator, tmp_path):
         await mirror.cycle()
         found.append(mirror.files())
     assert found[0] == found[1]
+
+
+async def test_an_extra_that_a_version_does_not_have(index, mirror):
+    """Installers only warn of it: the set installs, and the proof names the extra and those that there are."""
+    add(index, "app", "1.0", "lib; extra == 'fast'")
+    add(index, "lib", "1.0", "app[nothing]")
+    mirror.want("app[Fast,typo]", "lib")
+    report = await mirror.cycle()
+    assert failures(report) == []
+    [proof] = await proofs(mirror)
+    assert (proof["installable"], proof["gaps"]) == (True, [])
+    assert proof["warnings"] == ["app[Fast,typo]: app 1.0 has no extra typo; it has fast"]
+
+
+async def test_a_version_that_only_a_later_index_has(index, simulator, tmp_path):
+    """The gap names the owner, and the index that may not give it; the resolver's words have no preamble."""
+    later = await simulator(core_metadata=True)
+    add(index, "lib", "1.0")
+    add(later, "lib", "9.0")
+    for name, limit in (("one", "lib<1"), ("two", "lib>=1")):
+        add(index, name, "1.0", limit)
+    add(index, "lib", "0.5")
+    mirror = WantingMirror(tmp_path / "two", {"main": index, "later": later})
+    mirror.wants = (*mirror.wanted("lib==9.0", name="pinned"), *mirror.wanted("one", "two", name="torn"))
+    await mirror.cycle()
+    [pinned], [torn] = [proof["gaps"] for proof in await proofs(mirror)]
+    assert (pinned["reason"], pinned["detail"]) == (
+        "no-version",
+        "main lists 1.0, 0.5; main owns it; later lists it too",
+    )
+    assert torn["detail"].startswith("lib<1 of one and lib>=1 of two exclude each other; Because ")

@@ -194,7 +194,7 @@ def _log_result(question: Question, result: Result) -> None:
     else:
         gaps = [f"{gap.requirement or gap.project}: {gap.reason.value}" for gap in result.gaps]
         _log.warning("want.unresolved", **facts, gaps=gaps)
-    for warning in result.warnings:
+    for warning in (*result.warnings, *result.unknown_extras):
         _log.warning("want.warned", **facts, warning=warning)
     for item in result.instead:
         _log.warning("want.instead", **facts, **item.as_json())

@@ -37,6 +37,8 @@ class ProofAnswer(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     """All projects whose pages were looked at."""
     rebuilt: tuple[str, ...] = ()
+    unknown_extras: tuple[str, ...] = ()
+    """One sentence for each extra that the want asks for and the version does not have."""
 
     @property
     def releases(self) -> tuple[str, ...]:

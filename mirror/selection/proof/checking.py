@@ -160,7 +160,7 @@ async def prove(
             want=one.source.want,
             file=one.source.file,
             target=one.key.target,
-            warnings=one.warnings,
+            warnings=(*one.warnings, *answer.unknown_extras),
         )
         proofs.append(proof_of(base, answer, await _with_barred(store, facts, answer)))
     if records and store is not None:

@@ -77,7 +77,10 @@ class Prover:
                 ]
                 names = tuple(sorted({name for result in found for name in result.names}))
                 rebuilt = tuple(dict.fromkeys(name for one in found for name in one.rebuilt))
-                answer = ProofAnswer(parts=tuple(parts), names=names, rebuilt=rebuilt)
+                unknown = dict.fromkeys(words for one in found for words in one.unknown_extras)
+                answer = ProofAnswer(
+                    parts=tuple(parts), names=names, rebuilt=rebuilt, unknown_extras=tuple(unknown)
+                )
                 return await self.judged(answer, source, environments)
 
     async def judged(

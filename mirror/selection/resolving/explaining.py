@@ -17,7 +17,7 @@ from mirror.core.rules.model import RULE_KEYS
 from mirror.errors import shown_text
 from mirror.selection.gaps import Gap, GapReason, Instead
 from mirror.selection.resolving.walk import Edge, read_requirement
-from mirror.selection.view.tables import Passed, VersionTable, read_distribution
+from mirror.selection.view.tables import Passed, VersionTable, later_words, read_distribution
 
 _HIDDEN = frozenset(
     {
@@ -33,6 +33,10 @@ _REFUSED = frozenset({GapReason.WITHHELD, GapReason.TOO_LARGE, GapReason.FAILED}
 """The reasons of the hidden versions whose files are asked for again."""
 _SHOWN_VERSIONS = 5
 _WORDS = 600
+_PREAMBLE = re.compile(
+    r"^(error: |× )?No solution found when resolving dependencies:? ?(cause:|╰─▶)? ?"
+)
+"""The resolver's words before the reason."""
 
 
 def explain_gaps(
@@ -110,7 +114,7 @@ def _sought(passed: Sequence[Passed]) -> list[Passed]:
 
 def shown_words(words: str) -> str:
     """Return the resolver's words on one line."""
-    text = re.sub(r"\s+", " ", words.replace("│", " ")).strip()
+    text = _PREAMBLE.sub("", re.sub(r"\s+", " ", words.replace("│", " ")).strip())
     return shown_text(text or "the resolver has no answer", _WORDS)
 
 
@@ -184,7 +188,7 @@ def _no_version(table: VersionTable, specifier: SpecifierSet) -> tuple[GapReason
         if versions
         else f"{listing.owner} lists no file that installs"
     )
-    return GapReason.NO_VERSION, offers
+    return GapReason.NO_VERSION, f"{offers}{later_words(listing)}"
 
 
 def _left_out_by_rule(listing: ProjectOffers, specifier: SpecifierSet) -> str | None:

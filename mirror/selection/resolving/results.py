@@ -44,6 +44,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Files that have other bytes than a lock names, and are followed."""
     edges: tuple[Edge, ...] = ()
     warnings: tuple[str, ...] = ()
+    unknown_extras: tuple[str, ...] = ()
+    """One sentence for each extra that the want asks for and the chosen version does not have."""
 
     @property
     def is_failure(self) -> bool:
@@ -83,4 +85,7 @@ def union(results: list[Result]) -> Result:
         rebuilt=tuple(dict.fromkeys(name for one in results for name in one.rebuilt)),
         edges=tuple(dict.fromkeys(edge for one in results for edge in one.edges)),
         warnings=tuple(dict.fromkeys(word for one in results for word in one.warnings)),
+        unknown_extras=tuple(
+            dict.fromkeys(words for one in results for words in one.unknown_extras)
+        ),
     )

@@ -31,7 +31,7 @@ from mirror.selection.resolving.hashes import with_hashes, without_refused
 from mirror.selection.resolving.program import Uv
 from mirror.selection.resolving.results import Result, failed, union
 from mirror.selection.resolving.uv import ResolverFailed, UvAnswer, run_uv
-from mirror.selection.resolving.walk import counts, read_requirement, walk
+from mirror.selection.resolving.walk import counts, read_requirement, unknown_extras, walk
 from mirror.selection.resolving.widening import (
     file_of,
     with_build_requirements,
@@ -405,6 +405,7 @@ def _resolved(
             for offer in offers
         ),
         edges=tuple(edges),
+        unknown_extras=unknown_extras(edges, versions, answers.metadata),
     )
 
 

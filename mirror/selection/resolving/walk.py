@@ -88,6 +88,32 @@ def walk(
     return list(edges.values())
 
 
+def unknown_extras(
+    edges: Iterable[Edge],
+    chosen: Mapping[ProjectName, Version],
+    metadata: Mapping[tuple[ProjectName, Version], FileMetadata],
+) -> tuple[str, ...]:
+    """Return a sentence for each extra that a want asks for and the chosen version does not have.
+
+    Installers only warn of it, and install without the dependencies that were meant.
+    """
+    found: dict[str, None] = {}
+    for edge in edges:
+        read = read_requirement(edge.requirement)
+        version = chosen.get(read.project)
+        if edge.parent or version is None or not read.requirement.extras:
+            continue
+        own = metadata.get((read.project, version), FileMetadata())
+        known = set(map(canonicalize_name, own.extras))
+        markers = " ".join(str(read_requirement(text).requirement.marker) for text in own.requires)
+        for extra in sorted(map(canonicalize_name, read.requirement.extras)):
+            if extra not in known and f'extra == "{extra}"' not in markers:
+                have = f"it has {', '.join(sorted(known))}" if known else "it has none"
+                words = f"{edge.requirement}: {read.project} {version} has no extra {extra}; {have}"
+                found[words] = None
+    return tuple(found)
+
+
 def counts(requirement: Requirement, markers: Mapping[str, str], extra: str) -> bool:
     """Return whether a requirement counts in an environment, with an extra or without one."""
     marker = requirement.marker

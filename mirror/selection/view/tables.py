@@ -243,10 +243,13 @@ def _passed(
     detail = f"{listing.project} {version} has no wheel for {environment.name}"
     if not any(one.read.is_wheel for one in candidates):
         detail = f'{listing.project} {version} has only a source distribution, and sdists = "never"'
-    if listing.later:
-        others = " and ".join(listing.later)
-        detail += (
-            f"; {listing.owner} owns it; {others}"
-            f" {'lists' if len(listing.later) == 1 else 'list'} it too"
-        )
+    detail += later_words(listing)
     return Passed(version=version, reason=GapReason.NO_WHEEL, detail=detail)
+
+
+def later_words(listing: ProjectOffers) -> str:
+    """Return words on the indexes that list a project and do not own it; empty where none does."""
+    if not listing.later:
+        return ""
+    verb = "lists" if len(listing.later) == 1 else "list"
+    return f"; {listing.owner} owns it; {' and '.join(listing.later)} {verb} it too"
