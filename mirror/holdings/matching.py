@@ -11,7 +11,7 @@ from mirror.state.entries.rebuilt import is_rebuild_unfinished
 from mirror.state.meta import load_meta
 from mirror.state.objects import load_claim
 from mirror.state.store import Store
-from mirror.tree.check import iter_projects
+from mirror.tree.checking.page_places import iter_projects
 from mirror.tree.layout import Layout
 from mirror.tree.pages import PageStore
 

@@ -25,7 +25,7 @@ from mirror.state.entries.rebuilt import is_rebuild_unfinished
 from mirror.state.meta import load_meta
 from mirror.state.objects import forget_claim, load_claim, record_channels
 from mirror.state.store import Store, check_integrity, open_store
-from mirror.tree.check import has_bytes
+from mirror.tree.checking.single_files import has_bytes
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout
 from mirror.tree.lock import hold_async

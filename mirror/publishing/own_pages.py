@@ -12,7 +12,7 @@ from mirror.core.names import ProjectName, Sha256, check_sha256, normalize_proje
 from mirror.core.pages import parse_json
 from mirror.core.pages.render_pages import RenderedPage, render_project
 from mirror.errors import BadPage, UnsafeName
-from mirror.tree.check import read_page_file
+from mirror.tree.checking.single_files import read_page_file
 from mirror.tree.pages import HTML, JSON_V1
 
 _BASE = "https://tree.invalid/simple/"

@@ -33,7 +33,7 @@ from mirror.tree.atomic import (
     tree_errors,
     write_new,
 )
-from mirror.tree.check import has_bytes
+from mirror.tree.checking.single_files import has_bytes
 from mirror.tree.layout import PRIVATE_DIRECTORY, PUBLIC_FILE, Layout
 from mirror.tree.pages import HTML, HTML_V1, JSON_V1, PAGE_NAMES, link_or_copy
 

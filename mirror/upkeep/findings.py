@@ -11,7 +11,7 @@ from mirror.errors import shown_text
 from mirror.logs import get_logger
 from mirror.state.blobs.lost import LostFile
 from mirror.state.blobs.verified import BlobRow
-from mirror.tree.check import DamageKind
+from mirror.tree.checking.blobs import DamageKind
 
 _log = get_logger(__name__)
 

@@ -27,7 +27,13 @@ from mirror.state.blobs.prunable import (
 )
 from mirror.state.blobs.verified import BlobRow, load_known_files
 from mirror.state.frozen.shipments import record_shipments_aged
-from mirror.tree.check import Leftover, iter_outer, remove_leftover, scan_blobs, sort_unknown
+from mirror.tree.checking.unknown import (
+    Leftover,
+    iter_outer,
+    remove_leftover,
+    scan_blobs,
+    sort_unknown,
+)
 from mirror.upkeep.snapshot import clear_interrupted
 from mirror.upkeep.stores.listing import OUTERS, list_files, unknown_of
 from mirror.upkeep.verify import blob_place

@@ -38,17 +38,11 @@ from mirror.state.entries.rebuilt import (
 )
 from mirror.state.listing.sources import UNCLAIMED
 from mirror.state.renewal import record_dropped
-from mirror.tree.check import (
-    DamageKind,
-    check_blob,
-    iter_outer,
-    iter_projects,
-    move_aside,
-    scan_blobs,
-    sidecar_digest,
-    size_of,
-    wheel_metadata,
-)
+from mirror.tree.checking.aside import move_aside
+from mirror.tree.checking.blobs import DamageKind, check_blob, sidecar_digest, wheel_metadata
+from mirror.tree.checking.page_places import iter_projects
+from mirror.tree.checking.single_files import size_of
+from mirror.tree.checking.unknown import iter_outer, scan_blobs
 from mirror.tree.layout import METADATA_ENDING
 from mirror.tree.snapshots import list_snapshots, snapshot_path
 from mirror.upkeep.findings import Finding, Verification

@@ -18,15 +18,11 @@ from mirror.state.blobs.durability import record_unsure
 from mirror.state.blobs.lost import record_lost, record_pages_damaged, record_sidecars
 from mirror.state.blobs.verified import BlobRow
 from mirror.state.notes import forget_damage
-from mirror.tree.check import (
-    DamageKind,
-    clear_page_place,
-    exists,
-    move_aside,
-    open_modes,
-    sync_path,
-    wheel_metadata,
-)
+from mirror.tree.checking.aside import move_aside
+from mirror.tree.checking.blobs import DamageKind, wheel_metadata
+from mirror.tree.checking.modes import open_modes
+from mirror.tree.checking.page_places import clear_page_place
+from mirror.tree.checking.single_files import exists, sync_path
 from mirror.tree.layout import Layout
 from mirror.upkeep.findings import Verification, shown_path
 from mirror.upkeep.stores.mend import mend_store

@@ -31,16 +31,9 @@ from mirror.state.blobs.verified import (
     record_verified,
 )
 from mirror.state.frozen.snapshots import load_lost_blobs
-from mirror.tree.check import (
-    BlobCheck,
-    DamageKind,
-    check_blob,
-    closed_modes,
-    iter_outer,
-    iter_public,
-    scan_blobs,
-    sort_unknown,
-)
+from mirror.tree.checking.blobs import BlobCheck, DamageKind, check_blob
+from mirror.tree.checking.modes import closed_modes, iter_public
+from mirror.tree.checking.unknown import iter_outer, scan_blobs, sort_unknown
 from mirror.tree.layout import Layout
 from mirror.tree.objects.keys import blob_key
 from mirror.upkeep.findings import SNAPSHOT, Finding, Scope, Verification

@@ -12,16 +12,9 @@ from mirror.core.pages.render_pages import iter_root_html, iter_root_json, rende
 from mirror.errors import UnsafeName
 from mirror.holdings.holdings import Holdings
 from mirror.state.entries.pages import PageState, load_pages, load_published
-from mirror.tree.check import (
-    DamageKind,
-    exists,
-    foreign_in_project,
-    has_bytes,
-    is_blocked,
-    is_directory,
-    is_exactly,
-    iter_projects,
-)
+from mirror.tree.checking.blobs import DamageKind
+from mirror.tree.checking.page_places import foreign_in_project, is_blocked, iter_projects
+from mirror.tree.checking.single_files import exists, has_bytes, is_directory, is_exactly
 from mirror.tree.layout import Layout
 from mirror.tree.pages import HTML, HTML_V1, JSON_V1, PageStore
 from mirror.upkeep.findings import Finding, Verification

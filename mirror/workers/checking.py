@@ -24,7 +24,7 @@ import msgspec
 
 from mirror.core.names import Sha256
 from mirror.logs import get_logger
-from mirror.tree.check import BlobCheck, Progress, check_blob
+from mirror.tree.checking.blobs import BlobCheck, Progress, check_blob
 from mirror.tree.layout import Layout
 from mirror.workers.channel import LENGTH_BYTES, Channel, Codec
 from mirror.workers.fork_server import ForkedProcess, ForkServer

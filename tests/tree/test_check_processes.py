@@ -17,7 +17,7 @@ import hashlib, json, os, select, signal, sys
 from pathlib import Path
 import anyio
 from mirror.logs import configure_logging
-from mirror.tree.check import check_blob
+from mirror.tree.checking.blobs import check_blob
 from mirror.tree.layout import Layout, create_tree
 from mirror.workers.checking import BlobQuestion, Checkers, serve
 from mirror.workers.fork_server import started_fork_server

@@ -12,24 +12,11 @@ import pytest
 
 from mirror.core.names import ProjectName, Sha256
 from mirror.errors import TreeError
-from mirror.tree.check import (
-    BlobCheck,
-    DamageKind,
-    Leftover,
-    check_blob,
-    clear_page_place,
-    foreign_in_project,
-    has_bytes,
-    iter_outer,
-    iter_projects,
-    move_aside,
-    remove_leftover,
-    scan_blobs,
-    sidecar_digest,
-    size_of,
-    sort_unknown,
-    wheel_metadata,
-)
+from mirror.tree.checking.aside import move_aside
+from mirror.tree.checking.blobs import BlobCheck, DamageKind, check_blob, sidecar_digest, wheel_metadata
+from mirror.tree.checking.page_places import clear_page_place, foreign_in_project, iter_projects
+from mirror.tree.checking.single_files import has_bytes, size_of
+from mirror.tree.checking.unknown import Leftover, iter_outer, remove_leftover, scan_blobs, sort_unknown
 from mirror.tree.layout import Layout, create_tree
 from simulator import build_wheel
 

@@ -25,7 +25,7 @@ from mirror.state.missing.ledger import has_page_failure, iter_failed_files
 from mirror.sync.fetch_keys import staging_key
 from mirror.sync.report import Report
 from mirror.sync.work import IndexRun, Options
-from mirror.tree.check import iter_outer
+from mirror.tree.checking.unknown import iter_outer
 from mirror.tree.layout import renew_blob_directories
 
 _log = get_logger(__name__)

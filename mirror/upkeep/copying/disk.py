@@ -26,7 +26,7 @@ from mirror.tree.atomic import (
     tree_errors,
     write_new,
 )
-from mirror.tree.check import read_page_file
+from mirror.tree.checking.single_files import read_page_file
 from mirror.tree.layout import PRIVATE_FILE, PUBLIC_FILE, Layout, create_tree
 from mirror.tree.pages import HTML, HTML_V1, JSON_V1, link_or_copy
 from mirror.tree.reserve import Reserve

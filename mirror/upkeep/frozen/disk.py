@@ -13,7 +13,7 @@ from mirror.core.pages.render_pages import iter_root_html, iter_root_json
 from mirror.errors import TreeError
 from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow
 from mirror.tree import snapshots as disk
-from mirror.tree.check import exists
+from mirror.tree.checking.single_files import exists
 from mirror.tree.layout import Layout
 from mirror.upkeep.frozen.roots import names_of, parse_frozen_root
 

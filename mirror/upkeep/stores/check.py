@@ -21,7 +21,8 @@ from mirror.holdings.holdings import Holdings
 from mirror.state.blobs.verified import BlobRow, load_known_files
 from mirror.state.entries.pages import PageState, load_pages, load_published
 from mirror.state.store import Store
-from mirror.tree.check import BlobCheck, DamageKind, sort_unknown
+from mirror.tree.checking.blobs import BlobCheck, DamageKind
+from mirror.tree.checking.unknown import sort_unknown
 from mirror.tree.file_form import form_problem
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.keys import ROOT_HTML, ROOT_JSON, blob_key, page_keys, sidecar_key

@@ -15,7 +15,7 @@ from mirror.core.model import ProjectPage
 from mirror.core.names import ProjectName, normalize_project
 from mirror.core.pages import parse_json
 from mirror.errors import BadPage, UnsafeName
-from mirror.tree.check import Unknown
+from mirror.tree.checking.unknown import Unknown
 from mirror.tree.objects.client import ObjectClient, StoredObject
 from mirror.tree.objects.keys import page_keys, snapshot_keys
 

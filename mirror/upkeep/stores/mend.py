@@ -20,7 +20,7 @@ from mirror.state.blobs.durability import record_unsure
 from mirror.state.blobs.lost import record_lost, record_pages_damaged, record_sidecars
 from mirror.state.blobs.verified import BlobRow
 from mirror.state.notes import forget_damage
-from mirror.tree.check import DamageKind
+from mirror.tree.checking.blobs import DamageKind
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.keys import blob_key, sidecar_key
 from mirror.tree.objects.pages import ObjectPages
