@@ -40,7 +40,12 @@ from mirror.holdings.tree_opening import (
 )
 from mirror.selection.changes import check_change_of_wants
 from mirror.state.entries.held import has_blobs
-from mirror.state.listing.sources import SourceRow, load_let_out, load_sources, record_sources
+from mirror.state.listing.sources import (
+    SourceRow,
+    load_served_projects,
+    load_sources,
+    record_sources,
+)
 from mirror.state.missing.sights import has_sights
 from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
 from mirror.state.wants.needs import forget_wants, load_needed_indexes
@@ -92,7 +97,7 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
         Only ``--allow-shrink`` reads an index without a credential that was read with one before;
         not narrowed to some projects, since it counts for all.
         """
-        self.client.expect(source.validators, await load_let_out(store, source))
+        self.client.expect(source.validators, await load_served_projects(store, source))
         is_meant = options.allow_shrink and not options.projects
         if self.denied is not None or not source.had_credential or is_meant:
             return self
@@ -514,12 +519,12 @@ async def read_project_pages(
                 try:
                     if upstream.denied is not None:
                         raise upstream.denied
-                    look = await upstream.client.fetch_project(name, None, address)
+                    answer = await upstream.client.fetch_project(name, None, address)
                 except UpstreamError as exc:
                     found[name] = exc
                 else:
-                    assert isinstance(look, Read)  # without validators nothing is unchanged
-                    found[name] = look.page
+                    assert isinstance(answer, Read)  # without validators nothing is unchanged
+                    found[name] = answer.page
     return found
 
 

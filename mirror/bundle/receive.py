@@ -2608,10 +2608,10 @@ class Listing:
         """Add a path with its size or sha256 on a page; False when the last page listed the
         same.
         """
-        key, told = hash(path), hash(label)
-        if self.paths.get(key, ~told) == told:
+        key, listed = hash(path), hash(label)
+        if self.paths.get(key, ~listed) == listed:
             return False
-        self.paths[key] = told
+        self.paths[key] = listed
         return True
 
 

@@ -22,7 +22,7 @@ class WantedPages(Protocol):
     async def digest(self, project: ProjectName) -> str:
         """Return the digest of a project's listing. Raises ``MirrorError``."""
 
-    async def look(self, project: ProjectName) -> ProjectOffers:
+    async def list_offers(self, project: ProjectName) -> ProjectOffers:
         """Return a project's listing. Raises ``MirrorError`` where nobody knows it now."""
 
     async def metadata(self, project: ProjectName, offer: Offer) -> bytes:

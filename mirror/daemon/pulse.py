@@ -16,7 +16,7 @@ import anyio
 from mirror.logs import get_logger
 from mirror.notify import ServiceManager
 
-LOOK_EVERY_S = 5.0
+CHECK_EVERY_S = 5.0
 
 LOOP_LIMIT_S = 60.0
 """Maximum time between two turns of the event loop before it counts as dead."""
@@ -66,13 +66,13 @@ class Pulse:
             self._describe, self._marker = before, None
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        period_s = min(LOOK_EVERY_S, (self._manager.watchdog_s or 4 * LOOK_EVERY_S) / 4)
+        """Check again and again, until cancelled."""
+        period_s = min(CHECK_EVERY_S, (self._manager.watchdog_s or 4 * CHECK_EVERY_S) / 4)
         while True:
-            self.look()
+            self.check()
             await anyio.sleep(period_s)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Record that the loop turns; feed the watchdog if all is well."""
         self._beat_s = self._steady()
         value = self._marker() if self._marker is not None else None

@@ -108,9 +108,9 @@ class InnerServer:
     def _watch(self, process: Process | None) -> None:
         self._process = process
         if process is not None and self._tasks is not None:
-            self._tasks.start_soon(self._look_after, process)
+            self._tasks.start_soon(self._supervise, process)
 
-    async def _look_after(self, process: Process) -> None:
+    async def _supervise(self, process: Process) -> None:
         """Start the server again when it ends by itself."""
         began_s = time.monotonic()
         code = await process.wait()

@@ -65,7 +65,7 @@ class StoreWriter:
                 return
             claim = await self._with_conditions(*await self._claimed())
             lease = Lease(self._client, root=claim.root, etag_form=_form(claim.conditions))
-            found = await anyio.to_thread.run_sync(lease.look)
+            found = await anyio.to_thread.run_sync(lease.read_record)
             kept = (found.nonce,) if found is not None and found.nonce in claim.nonces else ()
             await record_claim(
                 self._store, msgspec.structs.replace(claim, nonces=(*kept, lease.nonce))

@@ -82,7 +82,7 @@ class TreeFiles(Protocol):
     def renew_if_whole(self, blob: RecordedFile) -> bool:
         """Make an unsure blob durable, if it is whole."""
 
-    def write_anew(self, sha256: Sha256, filename: str) -> None:
+    def rewrite_blob(self, sha256: Sha256, filename: str) -> None:
         """Make a blob durable that the state does not record."""
 
     def remove_blob(self, sha256: Sha256, filename: str) -> None:

@@ -67,8 +67,8 @@ async def after_once(
         before = (await load_notes(cycle.store)).credentials
         await record_cycle_notes(cycle, config, env)
         for run in cycle.runs:
-            note, told = _credential_note(run, now=cycle.clock()), before.get(run.name)
-            if told is None or (note.expires_at, note.days) != (told.expires_at, told.days):
+            note, logged = _credential_note(run, now=cycle.clock()), before.get(run.name)
+            if logged is None or (note.expires_at, note.days) != (logged.expires_at, logged.days):
                 warn_of_end(run.name, note.source, note.expires_at, now=cycle.clock())
         if config.service.metrics_file is None:
             return None

@@ -211,7 +211,7 @@ def _kept_url(index: IndexConfig) -> str:
     return masked_root(index.url) if index.has_secret_url else index.url
 
 
-async def look_at(
+async def read_wished_pages(
     config: Config, chosen: Sequence[Wish], env: Mapping[str, str]
 ) -> dict[ProjectName, PageFacts | MirrorError]:
     """Ask for the pages of chosen names; those that no root lists are passed over."""

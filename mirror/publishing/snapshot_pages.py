@@ -107,8 +107,8 @@ async def _renew_pages(
         for f in p.files
         if f.metadata
     }
-    beside = await load_offerable(store, listed)
-    await anyio.to_thread.run_sync(_write_pages, layout, shared, beside, replace)
+    offerable = await load_offerable(store, listed)
+    await anyio.to_thread.run_sync(_write_pages, layout, shared, offerable, replace)
 
 
 def _read_pages(layout: Layout, snapshots: Sequence[str], projects: Sequence[str]) -> list[_Shared]:
@@ -135,10 +135,10 @@ def _read_pages(layout: Layout, snapshots: Sequence[str], projects: Sequence[str
 def _write_pages(
     layout: Layout,
     shared: Sequence[_Shared],
-    beside: Mapping[tuple[str, str], Sha256 | None],
+    offerable: Mapping[tuple[str, str], Sha256 | None],
     replace: _Replace,
 ) -> None:
-    may_offer = partial(_may_offer, beside)
+    may_offer = partial(_may_offer, offerable)
     for pages in shared:
         rendered: RenderedPage | None = (
             None if pages.page is None else render_again(pages.page, may_offer)
@@ -155,13 +155,13 @@ def _write_pages(
 
 
 def _may_offer(
-    beside: Mapping[tuple[str, str], Sha256 | None],
+    offerable: Mapping[tuple[str, str], Sha256 | None],
     project: ProjectName,
     filename: str,
     sha256: Sha256,
     metadata: Sha256,
 ) -> bool:
-    return may_offer_in(project, filename) and beside.get((sha256, filename)) == metadata
+    return may_offer_in(project, filename) and offerable.get((sha256, filename)) == metadata
 
 
 def _remove_sidecars(files: TreeFiles, dropped: Sequence[tuple[Sha256, str]]) -> int:

@@ -176,7 +176,7 @@ class PageProgress(msgspec.Struct, kw_only=True):
     """Those that the index itself refused."""
     missing: int = 0
     """Those that it does not have."""
-    looked: dict[ProjectName, EarlyLook] = msgspec.field(default_factory=dict)
+    early: dict[ProjectName, EarlyPage] = msgspec.field(default_factory=dict)
     """Pages that were asked for early in this cycle, since a want may need them."""
     rereads: dict[ProjectName, ProjectWork] = msgspec.field(default_factory=dict)
     """Projects whose page must be read again: a retry from the ledger, or a link that ended, found
@@ -231,8 +231,8 @@ class IndexRun(msgspec.Struct, kw_only=True):
         return self.source.name
 
 
-class EarlyLook(msgspec.Struct, kw_only=True):
-    """The look at a page that a want may need; it is not asked for again in this cycle."""
+class EarlyPage(msgspec.Struct, kw_only=True):
+    """The early reading of a page that a want may need; it is not asked for again in this cycle."""
 
     validators: Validators | None = None
     origin: str | None = None

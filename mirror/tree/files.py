@@ -336,7 +336,7 @@ class FileStore:
         ):
             sync_directory(directory)
 
-    def write_anew(self, sha256: Sha256, filename: str) -> None:
+    def rewrite_blob(self, sha256: Sha256, filename: str) -> None:
         """Replace a blob that the state does not record, and its sidecar, by durable copies."""
         path = self.layout.blob_path(sha256, filename)
         for place in (path, path + METADATA_ENDING):
@@ -366,7 +366,7 @@ class FileStore:
             sidecar is not None and not self.has_sidecar(sha256, filename, sidecar)
         ):
             return False
-        self.write_anew(sha256, filename)
+        self.rewrite_blob(sha256, filename)
         return True
 
     def remove_blob(self, sha256: Sha256, filename: str) -> None:

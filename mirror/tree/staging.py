@@ -199,7 +199,7 @@ class StagedFile:
             try:
                 self._copy(kept)
             except DiskFull:
-                self._begin_anew()
+                self._start_over()
                 self.clear()
                 return
             finally:
@@ -227,7 +227,7 @@ class StagedFile:
             remove_if_there(temporary)
             raise
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         self._flushed, self._hashers = 0, self._new_hashers()
         if descriptor is not None:

@@ -290,7 +290,7 @@ class _Rebuilder:
             if size is not None:
                 metadata = self._mend_metadata(sha256, filename, None)
                 # Only listed files are known to be durable: this may be a rest of a failed sync.
-                self._holdings.files.write_anew(sha256, filename)
+                self._holdings.files.rewrite_blob(sha256, filename)
                 found.append((sha256, filename, size, metadata))
         return found
 

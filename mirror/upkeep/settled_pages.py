@@ -19,7 +19,7 @@ from mirror.state.meta import load_meta
 from mirror.state.store import Store
 
 PAGES_AT_ONCE: Final = 200
-_LOOKS: Final = 5
+_ATTEMPTS: Final = 5
 """Maximum number of times that a differing page is read, while the state changes under it."""
 
 ComparePages = Callable[[Sequence[PageState]], list[ProjectName]]
@@ -37,7 +37,7 @@ async def wrong_pages(
 
 async def is_page_wrong(store: Store, compare: ComparePages, name: ProjectName) -> bool:
     """Check again, until the state was the same before and after the check."""
-    for _ in range(_LOOKS):
+    for _ in range(_ATTEMPTS):
         before = await _settled_pages(store, [name])
         is_wrong = bool(await anyio.to_thread.run_sync(compare, before))
         if not is_wrong or await _settled_pages(store, [name]) == before:
@@ -47,7 +47,7 @@ async def is_page_wrong(store: Store, compare: ComparePages, name: ProjectName) 
 
 async def is_root_wrong(store: Store, differs: RootDiffers) -> bool:
     """Check the root page, until the state was the same before and after the check."""
-    for _ in range(_LOOKS):
+    for _ in range(_ATTEMPTS):
         before = await _settled_root(store)
         if before is None or not await anyio.to_thread.run_sync(differs, *before):
             return False

@@ -202,7 +202,7 @@ class _BlobChecker:
         current = await load_blob(self._store, blob.sha256, blob.filename)
         if current is None:
             return
-        found = await anyio.to_thread.run_sync(self._look, current, abandon_on_cancel=True)
+        found = await anyio.to_thread.run_sync(self._check_blob, current, abandon_on_cancel=True)
         if found.damage is None:
             self._whole.append(blob)
         elif await load_blob(self._store, blob.sha256, blob.filename) == current:
@@ -211,7 +211,7 @@ class _BlobChecker:
                 Finding(damage=found.damage, path=path, detail=found.detail, blob=current)
             )
 
-    def _look(self, blob: BlobRow) -> BlobCheck:
+    def _check_blob(self, blob: BlobRow) -> BlobCheck:
         if self._holdings.client is not None:
             return check_object(self._holdings.client, blob)
         return check_blob(

@@ -24,7 +24,7 @@ DAY_S = 86_400
 IMPATIENT = """\
 from mirror.daemon import cycles, timetable
 from mirror.upstream.credentials import source
-timetable.CHECK_EVERY_S = cycles.NOTE_EVERY_S = source.LOOK_EVERY_S = 0.02
+timetable.CHECK_EVERY_S = cycles.NOTE_EVERY_S = source.CHECK_EVERY_S = 0.02
 cycles.FACTS_EVERY_NOTES = 1
 """
 """Looks every few milliseconds at what is looked at every few seconds."""

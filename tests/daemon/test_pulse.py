@@ -30,16 +30,16 @@ def test_fed_by_progress_and_waiting(listener):
     """A look feeds the watchdog when work has moved, or when there is nothing to do but wait."""
     pulse, done = Pulse(manager_of(listener)), [0]
     pulse.wait("waiting")
-    pulse.look()
+    pulse.check()
     assert listener.rest() == ["STATUS=waiting", "WATCHDOG=1"]
     with pulse.work(lambda: f"at {done[0]}", lambda: done[0]):
-        pulse.look()
-        pulse.look()
+        pulse.check()
+        pulse.check()
         assert listener.rest() == ["STATUS=at 0", "WATCHDOG=1"]
         done[0] = 1
-        pulse.look()
+        pulse.check()
         assert listener.rest() == ["WATCHDOG=1", "STATUS=at 1"]
-    pulse.look()
+    pulse.check()
     assert listener.rest() == ["WATCHDOG=1", "STATUS=waiting"]
 
 
@@ -52,20 +52,20 @@ def test_alive():
     clock.now = 61.0
     assert not pulse.is_alive(), "the loop does not turn"
     with pulse.work(lambda: "work", lambda: 0):
-        pulse.look()
+        pulse.check()
         clock.now = 961.0
-        pulse.look()
+        pulse.check()
         assert not pulse.is_alive(), "the work does not move"
-    pulse.look()
+    pulse.check()
     assert pulse.is_alive()
 
 
 def test_manager_that_comes_back(tmp_path):
     """A socket that is gone is no error of the daemon's, and is used again when it is back."""
     pulse = Pulse(ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")}))
-    pulse.look()
+    pulse.check()
     listener = Listener(tmp_path / "notify")
-    pulse.look()
+    pulse.check()
     assert "WATCHDOG=1" in listener.rest()
     listener.close()
 

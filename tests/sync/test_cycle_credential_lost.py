@@ -188,7 +188,7 @@ async def test_a_credential_that_vanishes_in_the_middle(simulator, mirror_of, tm
     async with mirror.opened() as cycle:
         (run,) = cycle.runs
         netrc.write_text("")
-        run.access.session.credentials._look_at = 0.0
+        run.access.session.credentials._check_at = 0.0
         with pytest.raises(Exception, match="was read with a credential"):
             await run.access.client.fetch_root(None)
     assert index.take_requests() == []

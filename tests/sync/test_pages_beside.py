@@ -214,7 +214,7 @@ def test_a_credential_that_breaks(threaded_simulator: Simulators, tmp_path: Path
     """A file that is half written in the middle ends no cycle: the credential that is known goes on."""
     index = threaded_simulator(username="user", password="secret", validators="none")
     fill(index, 200)
-    mirror = Beside(tmp_path, before="import mirror.upstream.credentials.source as source; source.LOOK_EVERY_S = 0")
+    mirror = Beside(tmp_path, before="import mirror.upstream.credentials.source as source; source.CHECK_EVERY_S = 0")
     netrc = mirror.home / ".netrc"
     netrc.write_text("machine 127.0.0.1 login user password secret\n")
     netrc.chmod(0o600)

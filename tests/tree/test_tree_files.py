@@ -172,7 +172,7 @@ async def test_blob_is_written_anew(layout: Layout, store: FileStore) -> None:
     path = Path(layout.blob_path(sha(wheel), WHEEL))
     await put(store, wheel, WHEEL)
     await run(lambda: [layout.root.joinpath(p.name).hardlink_to(p) for p in path.parent.iterdir()])
-    await run(store.write_anew, sha(wheel), WHEEL)
+    await run(store.rewrite_blob, sha(wheel), WHEEL)
     assert [p.samefile(layout.root / p.name) for p in path.parent.iterdir()] == [False, False]
     await run(lambda: [layout.root.joinpath(p.name).unlink() for p in path.parent.iterdir()])
     assert await run(tree, layout) == {place_of(wheel, WHEEL): wheel, place_of(wheel, WHEEL) + ".metadata": METADATA}

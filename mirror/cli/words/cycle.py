@@ -108,12 +108,12 @@ def _state_line(index: IndexCounters) -> str:
     """Return the missing and the unusual files of the pages, in words; empty where there are
     none.
     """
-    told = (
+    counts = (
         (index.files_skipped, "left out by the configuration"),
         (index.files_absent, "missing upstream, served until the next look confirms it"),
         (index.files_unhashed, "listed without a strong digest"),
     )
-    parts = [f"{counted(count, 'file')} {words}" for count, words in told if count]
+    parts = [f"{counted(count, 'file')} {words}" for count, words in counts if count]
     return f"{index.name}: {'; '.join(parts)}" if parts else ""
 
 
@@ -123,7 +123,7 @@ def _warning_lines(report: Report) -> list[str]:
         *advisory_lines(report),
         *(f"Warning: {missing.detail}" for missing in report.unlisted),
         *missing_lines((*report.failures, *report.not_served)),
-        *failure_lines(f for f in report.failures if not _is_told(f, report)),
+        *failure_lines(f for f in report.failures if not _has_own_line(f, report)),
     ]
 
 
@@ -211,7 +211,7 @@ def unread_names(files: str, names: str) -> str:
     return f"left out, since no project can be read from the name ({files}): {first}"
 
 
-def _is_told(failure: Shown, report: Report) -> bool:
+def _has_own_line(failure: Shown, report: Report) -> bool:
     """Whether another line has the same sentence already."""
     if failure.reason in {Reason.NOT_OFFERED, Reason.NOT_SERVED}:
         return True

@@ -79,7 +79,7 @@ def _part(part: IndexPart, project: ProjectPart, selections: Mapping[str, Select
         )
     if not part.wanted:
         return "lists it; its project patterns leave it out"
-    return f"lists it{_ownership(part, project, selection)}{_look(part)}"
+    return f"lists it{_ownership(part, project, selection)}{_last_reading(part)}"
 
 
 def _ownership(part: IndexPart, project: ProjectPart, selection: Selection | None) -> str:
@@ -93,7 +93,7 @@ def _ownership(part: IndexPart, project: ProjectPart, selection: Selection | Non
     return f"; {project.owner} owns it, so nothing of it comes from here"
 
 
-def _look(part: IndexPart) -> str:
+def _last_reading(part: IndexPart) -> str:
     """Return the result of the last reading of the page, where it is remarkable."""
     if part.withdrawn:
         return f"; withdrawn by the index ({part.withdrawn})"

@@ -47,12 +47,12 @@ def missing_lines(missing: Iterable[Missing]) -> list[str]:
             if one.reason is reason:
                 details.setdefault(one.filename or one.project or "", one.detail)
         if details:
-            said = "; ".join(_told(reason, details))
-            lines.append(f"{words} ({len(details):,}): {said}")
+            reasons = "; ".join(_reasons(reason, details))
+            lines.append(f"{words} ({len(details):,}): {reasons}")
     return lines
 
 
-def _told(reason: Reason, details: dict[str, str]) -> Iterator[str]:
+def _reasons(reason: Reason, details: dict[str, str]) -> Iterator[str]:
     if reason is Reason.NOT_OFFERED:
         yield f"{_names(list(details))}; check the name, or take it out of projects or files"
         return

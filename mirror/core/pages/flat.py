@@ -20,7 +20,7 @@ ANY = ProjectName("flat")
 
 MAX_UNREAD_NAMES = 1000
 
-_BESIDE_A_FILE = (".asc", ".sig", ".sigstore", ".provenance", ".attestation")
+_COMPANION_ENDINGS = (".asc", ".sig", ".sigstore", ".provenance", ".attestation")
 
 
 class FlatPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ def project_of_filename(filename: str) -> ProjectName | None:
         parse_wheel_filename,
     )
 
-    ending = next((e for e in _BESIDE_A_FILE if filename.endswith(e)), "")
+    ending = next((e for e in _COMPANION_ENDINGS if filename.endswith(e)), "")
     name = filename.removesuffix(ending)
     try:
         parsed = parse_wheel_filename(name) if name.endswith(".whl") else parse_sdist_filename(name)

@@ -201,7 +201,7 @@ def parse_project_page(
                 raise too_costly(url, PAGE_MEMORY_BYTES, f"{len(files)} files")
     except OddDocumentError as exc:
         raise BadPage(url=url, cause=str(exc)) from exc
-    lists_something = any(map(_is_telling, files)) or any(
+    lists_something = any(map(_is_of_index, files)) or any(
         DISTRIBUTION.search(file.name) for file in refused
     )
     doubts.add(head.check(url=url, lists_something=lists_something))
@@ -404,7 +404,7 @@ def _refused(name: str, error: Exception, anchor: Mapping[str, str], doubts: Dou
     )
 
 
-def _is_telling(file: ListedFile) -> bool:
+def _is_of_index(file: ListedFile) -> bool:
     """Return whether a link differs from those of an ordinary web page, such as ``help.html``."""
     return bool(file.digests) or DISTRIBUTION.search(file.filename) is not None
 

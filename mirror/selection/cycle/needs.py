@@ -35,8 +35,8 @@ from mirror.state.wants.needs import (
     Remembered,
     StoredResolution,
     WantedFile,
+    forget_earlier_sets,
     forget_resolutions,
-    let_earlier_go,
     load_asked,
     load_missing,
     load_resolutions,
@@ -151,7 +151,7 @@ class CycleNeeds:
             known = await load_resolutions(self._store)
             self._results = {key: decode_result(stored) for key, stored in known.items()}
         else:
-            await let_earlier_go(self._store)
+            await forget_earlier_sets(self._store)
         self.failures = [
             f"want {key.want}, target {key.target}: {_sentence(key, result)}"
             for key, result in sorted(self._results.items())
@@ -313,7 +313,7 @@ def _require_uv(env: Mapping[str, str]) -> None:
 async def _is_corrected(pages: WantedPages, file: WantedFile) -> bool:
     """Return whether a held file has other metadata than the resolution read."""
     try:
-        listing = await pages.look(ProjectName(file.project))
+        listing = await pages.list_offers(ProjectName(file.project))
     except MirrorError:
         return False
     asked = (file.index, file.filename)

@@ -146,7 +146,7 @@ class Prover:
                 gaps[gap] = None
             for package in lock.packages_for(environment):
                 names.add(package.project)
-                listing = await self._published.look(ProjectName(package.project))
+                listing = await self._published.list_offers(ProjectName(package.project))
                 found = _locked_file(package, listing, environment, may_follow=may_follow)
                 if isinstance(found, Gap):
                     gaps[found] = None

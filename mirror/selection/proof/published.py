@@ -101,7 +101,7 @@ class Published:
         self._known: dict[ProjectName, ProjectOffers] = {}
         self._digests: dict[ProjectName, str] = {}
 
-    async def look(self, project: ProjectName) -> ProjectOffers:
+    async def list_offers(self, project: ProjectName) -> ProjectOffers:
         """Return the published files of a project. Raises ``TreeError``."""
         if project not in self._known:
             self._known[project] = await anyio.to_thread.run_sync(self.read, project)

@@ -38,7 +38,7 @@ class Listings(Protocol):
     async def digest(self, project: ProjectName) -> str:
         """Return the digest of a project's listing. Raises ``MirrorError``."""
 
-    async def look(self, project: ProjectName) -> ProjectOffers:
+    async def list_offers(self, project: ProjectName) -> ProjectOffers:
         """Return a project's listing. Raises ``MirrorError``."""
 
 
@@ -100,7 +100,7 @@ async def inputs_of(
     chosen = [one for one in asked.environments if one.release in releases]
     rows = [asked.described()]
     for name in sorted(names):
-        listing = await listings.look(ProjectName(name))
+        listing = await listings.list_offers(ProjectName(name))
         if asked.counts_all_files:
             rows.append([name, listing.digest])
         rows += [

@@ -71,7 +71,7 @@ async def resolve_lock(
 async def _files_of(
     package: LockedPackage, environment: Environment, want: WantConfig, offers: Offers
 ) -> list[_Found]:
-    listing = await offers.look(ProjectName(package.project))
+    listing = await offers.list_offers(ProjectName(package.project))
     if want.lock_platforms == "all" and package.files:
         return [_named(package, file, listing, want) for file in package.files]
     if package.files:

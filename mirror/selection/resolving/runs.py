@@ -172,9 +172,9 @@ class Resolver:
         """Add the files that a want needs beyond the resolution itself."""
 
         async def run(asked: Resolution, where: Environment) -> tuple[Result, RunAnswers]:
-            told = self._answers(where, policy)
-            found = await self._resolve_one(asked, where, told)
-            return _with_unproved(found, told, policy), told
+            own = self._answers(where, policy)
+            found = await self._resolve_one(asked, where, own)
+            return _with_unproved(found, own, policy), own
 
         result = with_more_files(
             result,

@@ -40,11 +40,11 @@ async def with_build_requirements(
     found = [result]
     for _ in range(MAX_DEPTH):
         level, waiting = waiting, []
-        for file, told in level:
+        for file, parent in level:
             if file.project in done:
                 continue
             done.add(file.project)
-            built, more = await _build(file, told, environment, offers, run)
+            built, more = await _build(file, parent, environment, offers, run)
             found.append(built)
             waiting += more
         if not waiting:
@@ -90,12 +90,12 @@ async def _build(
             lines.append(line)
     if not lines:
         return msgspec.structs.replace(empty, gaps=tuple(gaps)), []
-    built, told = await run(Resolution(want=None, file=None, lines=tuple(lines)), environment)
+    built, found = await run(Resolution(want=None, file=None, lines=tuple(lines)), environment)
     edges = [
         msgspec.structs.replace(edge, parent=edge.parent or file.project) for edge in built.edges
     ]
     files = tuple(msgspec.structs.replace(one, is_build=True) for one in built.files)
-    more = [(one, told) for one in files if not one.filename.endswith(".whl")]
+    more = [(one, found) for one in files if not one.filename.endswith(".whl")]
     words = f"to build {file.filename}"
     named = [msgspec.structs.replace(g, detail=f"{g.detail} ({words})") for g in built.gaps]
     return (

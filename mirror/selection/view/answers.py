@@ -45,7 +45,7 @@ MAX_NAMES = 20_000
 class Offers(Protocol):
     """Where listings and metadata come from: the indexes in a cycle, or the published pages."""
 
-    async def look(self, project: ProjectName) -> ProjectOffers:
+    async def list_offers(self, project: ProjectName) -> ProjectOffers:
         """Return the offers of a project. Raises ``MirrorError`` where nobody knows."""
 
     async def metadata(self, project: ProjectName, offer: Offer) -> bytes:
@@ -84,7 +84,7 @@ class SharedAnswers:
         async with self._locks.setdefault(project, anyio.Lock()):
             known = self.tables.get(project)
             if known is None:
-                listing = await self.offers.look(project)
+                listing = await self.offers.list_offers(project)
                 known = self.tables[project] = build_table(listing, self.environment, self.sdists)
         return known
 

@@ -33,7 +33,7 @@ WAIT_LIMIT_S: Final = 5.0
 MAX_WAITING: Final = 200
 _MOST_REMEMBERED: Final = 10_000
 _LONGEST_HEADER: Final = 4096
-_LOOK_S: Final = 0.01
+_POLL_S: Final = 0.01
 
 
 class Admission(Enum):
@@ -65,7 +65,7 @@ class CheckSlots:
                     return own
             if time.monotonic() >= until_s:
                 return None
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
 
 
 class PasswordFile:

@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from mirror.logs import get_logger
 
-_LOOK_EVERY_S: Final = 1.0
+_CHECK_EVERY_S: Final = 1.0
 _Signature = tuple[tuple[int, ...], ...]
 _MARK: Final = (1 << 63) - 1
 
@@ -42,13 +42,13 @@ class Watched(Generic[T]):
         self._reported = mmap.mmap(-1, 8)
         self._seen = self._signature()
         self._value = load()
-        self._looked_s = time.monotonic()
+        self._checked_s = time.monotonic()
 
     def current(self) -> T:
         """Return the value; looks at the files once a second."""
         now_s = time.monotonic()
-        if now_s - self._looked_s >= _LOOK_EVERY_S:
-            self._looked_s = now_s
+        if now_s - self._checked_s >= _CHECK_EVERY_S:
+            self._checked_s = now_s
             self.refresh()
         return self._value
 

@@ -91,7 +91,7 @@ class Connections(Server):
             await asyncio.sleep(min(WATCH_EVERY_S, self.limits.stall_s / 4))
             now_s = asyncio.get_running_loop().time()
             for connection in list(self.open):
-                connection.look(now_s)
+                connection.cut_if_stalled(now_s)
 
 
 class Connection(RequestHandler):
@@ -200,7 +200,7 @@ class Connection(RequestHandler):
         """Whether the process ends: no further request is answered here."""
         return self._server.is_draining
 
-    def look(self, now_s: float) -> None:
+    def cut_if_stalled(self, now_s: float) -> None:
         """Cut the connection where its client has taken nothing for too long."""
         transport = self.transport
         connection = transport.get_extra_info("socket") if transport is not None else None

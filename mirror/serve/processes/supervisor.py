@@ -34,7 +34,7 @@ _GRACE_S: Final = 2.0
 _READY_LIMIT_S: Final = 30.0
 _REST_S: Final = 1.0
 """Between the end of a process that failed and the start of the next."""
-_LOOK_EVERY_S: Final = 1.0
+_CHECK_EVERY_S: Final = 1.0
 """How often the parent looks at certificate and passwords, so that a new process has current
 ones.
 """
@@ -80,7 +80,7 @@ class Supervisor:
             started()
             self._notify(lambda: self._manager.ready("serving"))
             while True:
-                found = signal.sigtimedwait(_SIGNALS, _LOOK_EVERY_S)
+                found = signal.sigtimedwait(_SIGNALS, _CHECK_EVERY_S)
                 if found is None:
                     self._setup.refresh()
                 elif self._heed(found.si_signo):

@@ -41,7 +41,7 @@ from mirror.tree.served import ServedTree
 END_LIMIT_S: Final = 5.0
 """How long transfers may go on after SIGTERM."""
 _HANDSHAKE_LIMIT_S: Final = 10.0
-_LOOK_S: Final = 0.02
+_POLL_S: Final = 0.02
 _FULL_PAUSE_S: Final = 0.2
 _AT_ONCE: Final = 4
 """Connections accepted before other work has its turn, and other processes get their turn."""
@@ -107,7 +107,7 @@ class Worker:
         if at_once:
             self._loop.call_later(END_LIMIT_S, self._abort)
         while self._connections.open or self._adopting:  # noqa: ASYNC110 - two sets, seldom waited for
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
         watching.cancel()
         if self._passwords is not None:
             self._passwords.close()

@@ -225,7 +225,7 @@ async def record_success(store: Store, sources: Collection[int], now: float) -> 
         )
 
 
-async def load_let_out(store: Store, source: SourceRow) -> list[tuple[str, str | None]]:
+async def load_served_projects(store: Store, source: SourceRow) -> list[tuple[str, str | None]]:
     """Return projects whose pages an index has served, with their addresses, the last one first.
 
     Pages that it refuses by now are returned only if there are no others.

@@ -234,8 +234,8 @@ async def load_missing(store: Store) -> list[tuple[Key, WantedFile]]:
     return [(row.key, row.missing) for row in rows]
 
 
-async def let_earlier_go(store: Store) -> int:
-    """Let the earlier sets go whose new sets are held as a whole; return how many rows left."""
+async def forget_earlier_sets(store: Store) -> int:
+    """Forget the earlier sets whose new sets are held as a whole; return how many rows left."""
     where = (
         "part = 'earlier' AND resolution NOT IN"
         f" (SELECT w.resolution FROM wanted w WHERE w.part = 'set' AND {_NOT_HELD})"

@@ -38,7 +38,7 @@ from mirror.sync.needs.recent import RecentListings
 from mirror.sync.pages.asking import fetch_page
 from mirror.sync.pages.echoes import without_own_secrets
 from mirror.sync.pages.ruling import facts_of
-from mirror.sync.work import EarlyLook, IndexRun, PageScope
+from mirror.sync.work import EarlyPage, IndexRun, PageScope
 from mirror.upstream.index import Unchanged
 from mirror.workers.concurrency import work_through
 
@@ -121,7 +121,7 @@ class CyclePages:
             ]
         for row in rows:
             self._rows[run.source.id, row.name] = row
-        waiting = iter([row for row in rows if row.name not in run.pages.looked])
+        waiting = iter([row for row in rows if row.name not in run.pages.early])
 
         async def next_row() -> ProjectRow:
             row = next(waiting, None)
@@ -129,12 +129,12 @@ class CyclePages:
                 raise anyio.EndOfStream
             return row
 
-        async def look(row: ProjectRow) -> None:
-            run.pages.looked[row.name] = await self._ask(run, due, row)
+        async def read(row: ProjectRow) -> None:
+            run.pages.early[row.name] = await self._ask(run, due, row)
 
-        await work_through(next_row, look, run.access.page_width)
+        await work_through(next_row, read, run.access.page_width)
 
-    async def _ask(self, run: IndexRun, due: Due, row: ProjectRow) -> EarlyLook:
+    async def _ask(self, run: IndexRun, due: Due, row: ProjectRow) -> EarlyPage:
         links = self._holdings.store.links_of(run.source.id)
         known = None if self._scope.options.full or row.needs_page else row.validators
         page = await self._load(run, row.name, known)
@@ -147,30 +147,30 @@ class CyclePages:
             and row.listed_serial is not None
             and row.listed_serial == known.serial
         ):
-            return EarlyLook(validators=known, origin=row.page_origin, page=self._kept(page))
+            return EarlyPage(validators=known, origin=row.page_origin, page=self._kept(page))
         if page is not None and run.name in self._resting:
-            return EarlyLook(validators=known, origin=row.page_origin, page=self._kept(page))
+            return EarlyPage(validators=known, origin=row.page_origin, page=self._kept(page))
         lease = run.access.client.memory.lease()
         try:
             run.pages.asked += 1
-            look = await fetch_page(run, row, known, lease)
+            answer = await fetch_page(run, row, known, lease)
         except (StateError, TreeError):
             raise
         except MirrorError as exc:
-            return EarlyLook(error=exc)
+            return EarlyPage(error=exc)
         finally:
             lease.release()
-        if look is None or isinstance(look, Unchanged):
-            validators = known if look is None else look.validators
-            origin = row.page_origin if look is None else look.origin
-            return EarlyLook(validators=validators, origin=origin, page=self._kept(page))
-        fresh = without_own_secrets(look.page)
+        if answer is None or isinstance(answer, Unchanged):
+            validators = known if answer is None else answer.validators
+            origin = row.page_origin if answer is None else answer.origin
+            return EarlyPage(validators=validators, origin=origin, page=self._kept(page))
+        fresh = without_own_secrets(answer.page)
         listings = self._scope.wants.listings
         assert listings is not None
-        assert look.validators.digest is not None
-        is_kept = await listings.save(run.name, row.name, look.validators.digest, fresh, links)
+        assert answer.validators.digest is not None
+        is_kept = await listings.save(run.name, row.name, answer.validators.digest, fresh, links)
         kept = self._kept(fresh) if is_kept else fresh
-        return EarlyLook(validators=look.validators, origin=look.origin, page=kept)
+        return EarlyPage(validators=answer.validators, origin=answer.origin, page=kept)
 
     def _kept(self, page: ProjectPage | None) -> ProjectPage | None:
         """Return a page that stays in memory, while there is room; it is in the cache too."""
@@ -229,7 +229,7 @@ class CyclePages:
         digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
         return self._recent.keep_digest(project, digest, changes)
 
-    async def look(self, project: ProjectName) -> ProjectOffers:
+    async def list_offers(self, project: ProjectName) -> ProjectOffers:
         """Return a project's listing. Raises ``MirrorError`` where nobody knows it now."""
         await self.see([project])
         sources = self._sources_of(project)
@@ -309,8 +309,8 @@ class CyclePages:
 
     def _early(
         self, run: IndexRun, project: ProjectName
-    ) -> tuple[EarlyLook | None, ProjectRow | None]:
-        return run.pages.looked.get(project), self._rows.get((run.source.id, project))
+    ) -> tuple[EarlyPage | None, ProjectRow | None]:
+        return run.pages.early.get(project), self._rows.get((run.source.id, project))
 
     async def _offers_of(
         self, run: IndexRun, project: ProjectName, claimed: set[str], owners: Sequence[str]
@@ -381,7 +381,7 @@ class CyclePages:
         """Return the published files that a page does not list any more, while their removal is not
         applied.
         """
-        early = run.pages.looked[project]
+        early = run.pages.early[project]
         page = early.page or await self._load(run, project, early.validators)
         if page is None:
             return []

@@ -28,7 +28,7 @@ async def ask_for_page(
     ``found``: a worker's result. Raises ``UpstreamError``.
     """
     run = pages.run
-    early = await _early_look(pages, row, known)
+    early = await _early_page(pages, row, known)
     if early is not None:
         return early
     if known is not None and needs_no_request(pages, row, known):
@@ -43,18 +43,18 @@ def needs_no_request(pages: PagePass, row: ProjectRow, known: Validators | None)
     """Return whether a page was asked for early, or the root's serial proves that it is
     unchanged.
     """
-    if row.name in pages.run.pages.looked:
+    if row.name in pages.run.pages.early:
         return True
     return known is not None and pages.due.trust_serials and has_same_serial(known, row)
 
 
-async def _early_look(
+async def _early_page(
     pages: PagePass, row: ProjectRow, known: Validators | None
 ) -> PageLook | None:
     """Return the page that was asked for in this cycle since a want may need it. Raises its
     error.
     """
-    run, early = pages.run, pages.run.pages.looked.get(row.name)
+    run, early = pages.run, pages.run.pages.early.get(row.name)
     if early is None or pages.is_reread:
         return None
     if early.error is not None:
@@ -67,7 +67,7 @@ async def _early_look(
         links = pages.holdings.store.links_of(run.source.id)
         page = await listings.load(run.name, row.name, early.validators.digest, links)
     if page is None:
-        del run.pages.looked[row.name]  # lost from the cache: it is asked for again
+        del run.pages.early[row.name]  # lost from the cache: it is asked for again
         return None
     return Read(page=page, validators=early.validators, origin=early.origin)
 
@@ -80,15 +80,15 @@ async def fetch_page(
     found: PageResult | None = None,
 ) -> PageLook | None:
     """Read a page, or take a worker's result; None for one that is older than the published one."""
-    look = (
+    answer = (
         await run.access.client.fetch_project(row.name, known, row.address, lease)
         if found is None
-        else found.look()
+        else found.answer()
     )
-    if isinstance(look, Read) and is_stale(look.page, row):
+    if isinstance(answer, Read) and is_stale(answer.page, row):
         lease.release()
-        look = await run.access.client.fetch_project(row.name, None, row.address, lease)
-        if isinstance(look, Read) and is_older(look.page, row):
-            _log.warning("page.stale", index=run.name, project=row.name, serial=look.page.serial)
+        answer = await run.access.client.fetch_project(row.name, None, row.address, lease)
+        if isinstance(answer, Read) and is_older(answer.page, row):
+            _log.warning("page.stale", index=run.name, project=row.name, serial=answer.page.serial)
             return None
-    return look
+    return answer

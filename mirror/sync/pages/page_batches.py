@@ -45,7 +45,7 @@ class PageResult(msgspec.Struct, frozen=True, kw_only=True):
         """How many bytes the page may take once it is unpacked."""
         return _UNPACKED * len(self.page or b"")
 
-    def look(self) -> PageLook:
+    def answer(self) -> PageLook:
         """Return the page. Raises ``UpstreamError``."""
         if self.error is not None:
             raise self.error

@@ -186,10 +186,10 @@ class ObjectClient:
     def head(self, key: str) -> StoredObject | None:
         """Return an object's description, or None where there is none."""
 
-        def look() -> StoredObject:
+        def read_head() -> StoredObject:
             return _described(self._library.get(self._small, key, options={"head": True}))
 
-        return self._or_none(key, look)
+        return self._or_none(key, read_head)
 
     def get(
         self, key: str, *, start: int = 0, end: int | None = None

@@ -208,7 +208,7 @@ class ObjectFiles:
             return False
         return sidecar is None or self.has_sidecar(blob.sha256, blob.filename, sidecar)
 
-    def write_anew(self, sha256: Sha256, filename: str) -> None:
+    def rewrite_blob(self, sha256: Sha256, filename: str) -> None:
         """Nothing to do: each object of a store is durable."""
 
     def remove_blob(self, sha256: Sha256, filename: str) -> None:

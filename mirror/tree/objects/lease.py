@@ -29,7 +29,7 @@ _log = get_logger(__name__)
 LEASE_S: Final = 60.0
 RENEW_S: Final = 10.0
 MARGIN_S: Final = CALL_S
-_LOOK_S: Final = 2.0
+_RETRY_S: Final = 2.0
 _LONGEST: Final = 4096
 _MOST_CONFLICTS: Final = 50
 """Maximum number of puts that may lose against another process's, before the engine is at fault."""
@@ -82,7 +82,7 @@ class Lease:
             return "overwrite"
         return {"e_tag": self._etag_form(etag)} if etag else "create"
 
-    def look(self) -> LockRecord | None:
+    def read_record(self) -> LockRecord | None:
         """Return the record of the lock object, or None where there is none.
 
         Raises ``TreeError``.
@@ -203,7 +203,7 @@ class Lease:
                 f" {LEASE_S:.0f} s: pass --wait 70s"
             )
             raise StoreLocked(path=self._client.address.shown(LOCK), pid=None, problem=problem)
-        if self._stop.wait(max(0.01, min(_LOOK_S, deadline - now, free_at - now))):
+        if self._stop.wait(max(0.01, min(_RETRY_S, deadline - now, free_at - now))):
             problem = "the wait for the lock was given up"
             raise StoreLocked(path=self._client.address.shown(LOCK), pid=None, problem=problem)
 

@@ -33,7 +33,7 @@ from mirror.upstream.credentials.kinds import (
 from mirror.upstream.credentials.parts import NoCredentialError, SecretSource
 from mirror.upstream.credentials.program_env import program_environment
 
-LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
 """How often a source's file is checked for a change: a request every 150 µs must not cost a
 ``stat`` each.
 """
@@ -63,7 +63,7 @@ class CredentialSource:
         self._kept: Credential | None = None
         self._is_loaded = False
         self._stamp: object = None
-        self._look_at = 0.0
+        self._check_at = 0.0
         self._renew_at = math.inf
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ class CredentialSource:
 
         Raises ``AccessDenied`` (it can't be read) or ``ConfigError`` (it can never be used).
         """
-        if self._is_loaded and self._clock() < self._look_at:
+        if self._is_loaded and self._clock() < self._check_at:
             return self._kept
         async with self._mutex():
             if not self._is_loaded or self._now() >= self._renew_at or await self._has_changed():
@@ -106,9 +106,9 @@ class CredentialSource:
         return self._lock
 
     async def _has_changed(self) -> bool:
-        if self._clock() < self._look_at:
+        if self._clock() < self._check_at:
             return False
-        self._look_at = self._clock() + LOOK_EVERY_S
+        self._check_at = self._clock() + CHECK_EVERY_S
         return (
             await anyio.to_thread.run_sync(self._reader.stamp, abandon_on_cancel=True)
             != self._stamp
@@ -129,7 +129,7 @@ class CredentialSource:
             self._refuse_plain_http()
         self._kept = found
         self._is_loaded = True
-        self._look_at = self._clock() + LOOK_EVERY_S
+        self._check_at = self._clock() + CHECK_EVERY_S
         self._renew_at = self._when_to_renew()
 
     def _when_to_renew(self) -> float:

@@ -166,9 +166,9 @@ class Deadlines:
 
     def _arm(self, deadline: float) -> None:
         self.close()
-        self._timer = asyncio.get_running_loop().call_at(deadline, self._look)
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         now = loop_time()
         for scope in [scope for scope, deadline in self._watched.items() if deadline <= now]:

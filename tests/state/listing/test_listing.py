@@ -17,7 +17,7 @@ from mirror.state.listing.sources import (
     SourceRow,
     forget_root_validators,
     forget_serials,
-    load_let_out,
+    load_served_projects,
     load_sources,
     record_identity,
     record_root_read,
@@ -273,11 +273,11 @@ async def test_record_success(store: Store, indexes: None) -> None:
 
 
 class TestLoadLetOut:
-    """``load_let_out``: the projects by which a refusal is judged."""
+    """``load_served_projects``: the projects by which a refusal is judged."""
 
     async def load(self, store: Store, *let_out: str) -> list[tuple[str, str | None]]:
         source = msgspec.structs.replace(await source_of(store, "main"), let_out=let_out)
-        return await load_let_out(store, source)
+        return await load_served_projects(store, source)
 
     async def test_kept(self, store: Store, indexes: None) -> None:
         """Those that are not refused by now, with their addresses, in the order in which they were let out."""

@@ -17,10 +17,10 @@ from mirror.state.wants.needs import (
     Remembered,
     StoredResolution,
     WantedFile,
+    forget_earlier_sets,
     forget_resolutions,
     forget_wants,
     has_wants,
-    let_earlier_go,
     load_asked,
     load_fallback,
     load_missing,
@@ -207,7 +207,7 @@ async def test_let_earlier_go(store: Store, indexes: None) -> None:
     await record(store, SECOND, "f", "g")
     await record(store, OTHERS[0], "f")
     await add(store, "wanted", resolution=1, part="sought", index_name="main", project="a", filename="f")
-    assert await let_earlier_go(store) == 1
+    assert await forget_earlier_sets(store) == 1
     assert await rows_of(store, "wanted", "resolution, part, filename") == [
         (1, "set", "g"),
         (1, "sought", "f"),
@@ -217,7 +217,7 @@ async def test_let_earlier_go(store: Store, indexes: None) -> None:
         (3, "set", "f"),
     ]
     revisions = store.changes
-    assert await let_earlier_go(store) == 0
+    assert await forget_earlier_sets(store) == 0
     assert store.changes == revisions
 
 

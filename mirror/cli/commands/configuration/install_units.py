@@ -138,8 +138,8 @@ def _installed_program() -> Path:
     interpreter.
     """
     started = Path(sys.argv[0]).absolute()
-    beside = Path(sys.executable).with_name("mirror")
-    for found in (started, beside):
+    sibling = Path(sys.executable).with_name("mirror")
+    for found in (started, sibling):
         if found.name == "mirror" and found.is_file() and os.access(found, os.X_OK):
             return found
     raise ConfigError(

@@ -79,7 +79,7 @@ def review(
         return _ask(options, config, wishes)
     if drop:
         return _drop(config, chosen, as_json=json)
-    pages = _look(config, chosen)
+    pages = _read_pages(config, chosen)
     changes = [] if into is None else _want(options, config, into, chosen, pages, accept_young)
     _show(chosen or wishes, pages, changes, is_chosen=bool(chosen), as_json=json)
     return _exit_code(page for page in pages.values() if isinstance(page, MirrorError))
@@ -124,11 +124,11 @@ def _find(wishes: Sequence[Wish], names: Sequence[str]) -> list[Wish]:
     return list(found.values())
 
 
-def _look(config: Config, chosen: Sequence[Wish]) -> Pages:
+def _read_pages(config: Config, chosen: Sequence[Wish]) -> Pages:
 
-    from mirror.jobs.wishes import look_at  # 677 ms
+    from mirror.jobs.wishes import read_wished_pages  # 677 ms
 
-    return run_async(look_at, config, chosen, dict(os.environ)) if chosen else {}
+    return run_async(read_wished_pages, config, chosen, dict(os.environ)) if chosen else {}
 
 
 def _want(
@@ -227,7 +227,7 @@ def _ask(options: GlobalOptions, config: Config, wishes: Sequence[Wish]) -> Exit
             continue
         if not typer.confirm(f"Ask {wish.owner} about {wish.project}?", err=True):
             continue
-        pages = _look(config, [wish])
+        pages = _read_pages(config, [wish])
         lines = describe_chosen([wish], pages, now=time.time())
         write_out("\n".join(folded(lines, stdout_width())))
         page = pages.get(wish.project)
