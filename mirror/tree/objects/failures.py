@@ -30,8 +30,7 @@ _DENIED_CODES: Final = frozenset(
     {"AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken"}
 )
 _SLOW_CODES: Final = frozenset({"SlowDown", "ServiceUnavailable", "TooManyRequests"})
-_NO_PLACE: Final = "redirect without location"
-"""Of a redirect that does not say where to, as AWS answers for a bucket of another region."""
+_REDIRECT: Final = "redirect"
 _CLOCK_CODE: Final = "RequestTimeTooSkewed"
 _METADATA_SERVICE = ("/latest/api/token", "/latest/meta-data", "169.254.170.2")
 
@@ -106,11 +105,11 @@ def _problem(failure: _Failure) -> str:
             f"the store is overloaded ({number}) and was asked several times; let it recover, and"
             " run it again"
         )
-    has_no_place = not failure.status and _NO_PLACE in failure.words
-    if 300 <= failure.status < 400 or has_no_place:
+    is_lost = not failure.status and _REDIRECT in failure.words  # without a place, or in a circle
+    if 300 <= failure.status < 400 or is_lost:
         return (
-            "the store redirects to another address, which is never followed: set"
-            " AWS_ENDPOINT_URL and AWS_REGION to those of this bucket"
+            "the store redirects to another address: set AWS_ENDPOINT_URL and AWS_REGION to those"
+            " of this bucket"
         )
     if failure.status or failure.code:
         return f"the store answers with an error: {answer}; see its own log, and run it again"
