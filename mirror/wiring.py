@@ -51,19 +51,11 @@ from mirror.state.store import Store, open_copy, open_store, open_store_for_read
 from mirror.state.wants.needs import forget_wants, load_needed_indexes
 from mirror.sync.advisories.settings import AdvisorySettings
 from mirror.sync.advisories.taking import check_database
+from mirror.sync.cycle_parts import Cycle, CycleWants, Options, Terms, Transfers
+from mirror.sync.reachability import Reachability
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.staging_room import StagingRoom
-from mirror.sync.work import (
-    Cycle,
-    CycleWants,
-    IndexAccess,
-    IndexRun,
-    Leaving,
-    Options,
-    Reachability,
-    Terms,
-    Transfers,
-)
+from mirror.sync.work import IndexAccess, IndexRun, Leaving
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mirror.cli.text import counted, remaining, safe, size
-from mirror.sync.work import Phase
+from mirror.sync.cycle_parts import Phase
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from mirror.sync.cycle_parts import Cycle
     from mirror.sync.needs.protocol import Needs
     from mirror.sync.report import IndexCounters
-    from mirror.sync.work import Cycle, IndexRun
+    from mirror.sync.work import IndexRun
 
 _POLL_S = 0.2
 _WINDOW_S = 30.0

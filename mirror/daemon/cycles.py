@@ -21,9 +21,9 @@ from mirror.metrics import Metrics
 from mirror.state.notes import Activity, record_note
 from mirror.status.facts import load_facts
 from mirror.sync.cycle import run_cycle
+from mirror.sync.cycle_parts import Cycle, Options
 from mirror.sync.ending import record_outcome
 from mirror.sync.report import Report
-from mirror.sync.work import Cycle, Options
 from mirror.wiring import opened_cycle
 from mirror.workers.fork_server import ForkServer
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mirror.sync.work import Cycle, IndexRun, Phase
+from mirror.sync.cycle_parts import Cycle, Phase
+from mirror.sync.work import IndexRun
 
 
 def describe_cycle(cycle: Cycle) -> str:

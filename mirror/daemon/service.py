@@ -49,8 +49,8 @@ from mirror.state.notes import Activity, record_note
 from mirror.state.store import Store, open_store_for_reading
 from mirror.status.facts import load_facts
 from mirror.sync.advisories.taking import check_database
+from mirror.sync.cycle_parts import Options
 from mirror.sync.report import Report
-from mirror.sync.work import Options
 from mirror.tree.atomic import disk_space
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.lock import hold_async

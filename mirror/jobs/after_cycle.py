@@ -16,7 +16,8 @@ from mirror.core.schedule import DiskSample, expiry_step, with_sample
 from mirror.errors import AccessDenied, StateError, TreeError
 from mirror.logs import get_logger
 from mirror.state.notes import CredentialNote, load_notes, record_note
-from mirror.sync.work import Cycle, IndexRun
+from mirror.sync.cycle_parts import Cycle
+from mirror.sync.work import IndexRun
 from mirror.tree.atomic import disk_space, replace_file
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from mirror.exit_codes import ExitCode
 from mirror.jobs.after_cycle import after_once, write_metrics
 from mirror.jobs.notify_command import notify_cycle
 from mirror.sync.cycle import run_cycle
+from mirror.sync.cycle_parts import Cycle, Options
 from mirror.sync.ending import record_outcome
 from mirror.sync.report import Report
-from mirror.sync.work import Cycle, Options
 from mirror.wiring import opened_cycle
 from mirror.workers.fork_server import ForkServer
 

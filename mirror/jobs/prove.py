@@ -29,7 +29,7 @@ from mirror.state.frozen.snapshots import FrozenKind, load_snapshot
 from mirror.state.notes import WantNote, load_note, record_note
 from mirror.state.store import Store
 from mirror.state.wants.proofs import load_proofs, record_proofs
-from mirror.sync.work import Cycle, Phase
+from mirror.sync.cycle_parts import Cycle, Phase
 from mirror.tree.layout import Layout
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.keys import snapshot_keys

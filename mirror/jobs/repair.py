@@ -14,7 +14,7 @@ from mirror.state.blobs.lost import LostFile, record_gone
 from mirror.state.entries.held import load_listed_filenames
 from mirror.state.missing.ledger import load_project_failures
 from mirror.state.store import Store
-from mirror.sync.work import Options
+from mirror.sync.cycle_parts import Options
 from mirror.upkeep.damage import record_verification
 from mirror.upkeep.findings import Scope, Verification, is_of_snapshot
 from mirror.upkeep.rebuild import rebuild

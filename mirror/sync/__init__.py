@@ -2,6 +2,6 @@
 and ``ending``.
 
 Within ``stages``, ``pages`` reads pages, ``fetch`` downloads and ``recording`` commits finished
-files. ``report`` counts; ``work`` holds the values that all share. ``mirror.publishing`` writes the
-pages, ``mirror.workers`` fetches in other processes.
+files. ``report`` counts; ``work`` and ``cycle_parts`` hold the values that all share.
+``mirror.publishing`` writes the pages, ``mirror.workers`` fetches in other processes.
 """

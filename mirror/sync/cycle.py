@@ -43,6 +43,7 @@ from mirror.state.missing.sights import count_from_now
 from mirror.state.wants.unwanted import load_newly_unwanted, mark_unwanted
 from mirror.sync.advisories.taking import take_advisories
 from mirror.sync.advisories.withdrawing import JudgedFiles, judge_by_advisories
+from mirror.sync.cycle_parts import Cycle, Phase, Terms
 from mirror.sync.ending import finish_cycle
 from mirror.sync.needs.leaving import drain_unwanted, plan_unwanted
 from mirror.sync.plan import plan_of_cycle
@@ -62,7 +63,7 @@ from mirror.sync.removals.sweep import renew_unsure, sweep_after, sweep_before
 from mirror.sync.report import Report
 from mirror.sync.roots import count_dues, dues_of_resting, read_roots, report_nothing_wanted
 from mirror.sync.stages import settle_again, stages_of, work_through
-from mirror.sync.work import Cycle, IndexRun, Phase, Terms
+from mirror.sync.work import IndexRun
 
 if TYPE_CHECKING:
     from mirror.sync.needs.pages import CyclePages

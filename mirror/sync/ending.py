@@ -32,16 +32,13 @@ from mirror.state.readers.overview import load_counts
 from mirror.state.store import Store
 from mirror.sync.advisories.reporting import report_advisories
 from mirror.sync.advisories.withdrawing import JudgedFiles, judge_new_files
+from mirror.sync.cycle_parts import Cycle, Phase
 from mirror.sync.needs.leaving import count_unwanted_of
 from mirror.sync.pages.hints import ask_for_address
 from mirror.sync.pages.ruling import report_rules
 from mirror.sync.removals.unserved import add_unserved, judge_unserved, record_unwritten
 from mirror.sync.report import COUNTERS, Report, shown_failure
-from mirror.sync.work import (
-    Cycle,
-    Phase,
-    asked_wait_s,
-)
+from mirror.sync.work import asked_wait_s
 
 _log = get_logger(__name__)
 

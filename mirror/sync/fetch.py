@@ -32,10 +32,10 @@ from mirror.errors import (
     Unavailable,
     lacks_threads,
 )
-from mirror.holdings.holdings import Holdings
 from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
 from mirror.state.entries.held import HeldBlob
+from mirror.sync.cycle_parts import PageScope
 from mirror.sync.fetch_keys import staging_key
 from mirror.sync.pages.file_jobs import adopt_held
 from mirror.sync.pages.ruling import has_digests
@@ -49,24 +49,15 @@ from mirror.sync.recording.events import (
     MetadataFetched,
 )
 from mirror.sync.recording.recorder import Recorder
-from mirror.sync.report import Report
 from mirror.sync.staging_room import UNLISTED_BYTES
-from mirror.sync.work import (
-    FileWorkers,
-    IndexRun,
-    Job,
-    PageScope,
-    ProjectWork,
-    Transfers,
-    asked_wait_s,
-)
+from mirror.sync.work import FileWorkers, IndexRun, Job, ProjectWork, asked_wait_s
 from mirror.tree.files import PlacedBlob
 from mirror.tree.staging import StagedFile
 from mirror.upstream.download import FileRequest
 from mirror.upstream.limits.memory import PageLease
 from mirror.workers.concurrency import next_of, work_through
-from mirror.workers.messages import JobOutcome, StorePlace
-from mirror.workers.pool import StuckWorker, are_worthwhile
+from mirror.workers.messages import JobOutcome
+from mirror.workers.pool import are_worthwhile
 from mirror.workers.transfer import FetchJob, fetch_job_metadata, fetch_to_staging
 
 _log = get_logger(__name__)
@@ -80,8 +71,6 @@ _REFUSED_LINK_BYTES = 64 * 1024 * 1024
 _REFETCHES = 8
 """Maximum number of files at a time that are fetched in this process after a worker could not."""
 
-_NAMED = 20
-"""How many files of a stuck worker are named."""
 
 _Job = tuple[ProjectWork, Job]
 
@@ -489,53 +478,6 @@ class Fetcher:
         self._run.refused.link_bytes += len(fetch.file.url)
         self._run.refused.links[key] = (fetch.file.url, error)
         return True
-
-
-def workers_of(
-    holdings: Holdings, transfers: Transfers, report: Report, run: IndexRun
-) -> FileWorkers | None:
-    """Return the workers of one index, not started yet; None where everything is done in this
-    process.
-    """
-    if transfers.fork_server is None:
-        return None
-    on_stuck = partial(_report_stuck, holdings.files, report, run)
-    client = holdings.client
-    place = None if client is None else StorePlace.of(client, transfers.conditions)
-    return FileWorkers(
-        transfers.fork_server, run.access.session, holdings.files.layout, on_stuck, store=place
-    )
-
-
-def _report_stuck(files: TreeFiles, report: Report, run: IndexRun, stuck: StuckWorker) -> None:
-    """Report a stuck worker process, and reserve the partial files to which it may still write."""
-    names = [job.request.filename for job in stuck.jobs]
-    for job in stuck.jobs:
-        files.leave_alone(job.key, writer=None if stuck.was_killed else stuck.pid)
-    what = (
-        "killed"
-        if stuck.was_killed
-        else "can't be killed: look at the disk or network share it waits for"
-    )
-    report.events.append(
-        {
-            "event": "worker-stuck",
-            "index": run.name,
-            "pid": str(stuck.pid),
-            "outcome": "killed" if stuck.was_killed else "not-killed",
-            "files": ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else ""),
-            "pages": str(stuck.pages),
-        }
-    )
-    _log.warning(
-        "fetch_process.stuck",
-        index=run.name,
-        pid=stuck.pid,
-        files=names[:_NAMED],
-        jobs=len(names) + stuck.pages,
-        problem=f"a worker process did nothing any more and {what};"
-        " its files and pages are fetched again here",
-    )
 
 
 async def fits_held(files: TreeFiles, rehash: Rehash) -> bool:

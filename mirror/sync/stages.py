@@ -16,15 +16,14 @@ import msgspec
 
 from mirror.publishing.publisher import Publisher
 from mirror.state.listing.due import Due
-from mirror.sync.fetch import Fetcher, workers_of
+from mirror.sync.cycle_parts import Cycle
+from mirror.sync.fetch import Fetcher
+from mirror.sync.file_workers import workers_of
 from mirror.sync.pages.crawl import crawl, reread
 from mirror.sync.pages.crawler import Deliver
 from mirror.sync.plan import plan_stage
 from mirror.sync.recording.recorder import Recorder
-from mirror.sync.work import (
-    Cycle,
-    IndexRun,
-)
+from mirror.sync.work import IndexRun
 
 if TYPE_CHECKING:
     from mirror.sync.needs.pages import CyclePages

@@ -6,106 +6,35 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import TYPE_CHECKING
 
-import anyio
 import msgspec
 
 from mirror.core.advisories.judging import AdvisoryBook, AdvisoryRule
 from mirror.core.diff import Fetch, FetchMetadata, ProjectChange, Rehash, Removal
-from mirror.core.model import IndexPolicy, ProjectMeta, ProjectPage, Validators
+from mirror.core.model import ProjectMeta, ProjectPage, Validators
 from mirror.core.names import ProjectName
 from mirror.core.policy import Selection
 from mirror.core.rules.judge import Sight
 from mirror.core.rules.model import Level
-from mirror.errors import MirrorError, Reason, TreeError, Unavailable
-from mirror.holdings.holdings import Clock, Holdings
+from mirror.errors import MirrorError, Reason, Unavailable
 from mirror.state.entries.pages import PageSeen
 from mirror.state.listing.due import ProjectRow
 from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import Failure
-from mirror.state.store import Store
-from mirror.sync.advisories.settings import AdvisorySettings, Judges
-from mirror.sync.report import IndexCounters, Report
-from mirror.sync.staging_room import StagingRoom
-from mirror.tree.files import FileStore
+from mirror.sync.reachability import Reachability
+from mirror.sync.report import IndexCounters
 from mirror.upstream.index import IndexClient
 from mirror.upstream.limits.memory import PageLease
 from mirror.upstream.session import IndexSession
 from mirror.workers.concurrency import AdaptiveLimit
-from mirror.workers.fork_server import ForkServer
 from mirror.workers.pool import Workers
 
 if TYPE_CHECKING:
-    from mirror.sync.needs.listings import ListingCache
-    from mirror.sync.needs.protocol import Needs
     from mirror.upstream.flat import FlatClient
-
-_UNREACHABLE_IN_A_ROW = 4
-"""After this many consecutive failures to reach a page or file, the root page is fetched to find
-out whether the index is down.
-"""
-_UNREACHABLE_AT_MOST = 64
-"""After this many the index is given up even if its root page answers: a few broken pages must not
-stop the others.
-
-In between, the root is checked again at doubling intervals: an index can die after a first bad
-moment.
-"""
-
 
 Job = Fetch | Rehash | FetchMetadata
 """The work for one file in addition to recording rows."""
-
-
-class Phase(Enum):
-    """The current activity of a cycle, for a progress display."""
-
-    REPAIR = "publishing what was left"
-    ROOTS = "reading the root"
-    WANTS = "resolving wants"
-    PROJECTS = "looking at projects"
-    REMOVALS = "removing and publishing"
-    DONE = "done"
-    PROOFS = "proving wants"
-
-    @property
-    def counts_wants(self) -> bool:
-        """Whether the cycle counts its wants, not its projects."""
-        return self in {Phase.WANTS, Phase.PROOFS}
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of a cycle, set by its caller."""
-
-    full: bool = False
-    dry_run: bool = False
-    allow_shrink: bool = False
-    indexes: tuple[str, ...] = ()
-    projects: tuple[ProjectName, ...] = ()
-    all_failures: bool = True
-    """Whether every ledger item is tried now, or only those whose next try is due (the daemon)."""
-
-    refuses_unlisted: bool = False
-    """Whether a project that no index lists is wrong usage: a person has typed it."""
-
-    is_scheduled: bool = False
-    """``indexes`` are the due ones (the daemon): each is judged as in a whole cycle, only
-    judgements over all wait.
-    """
-
-    @property
-    def is_narrowed(self) -> bool:
-        """Whether a person asked for a part only: names that such a cycle did not see are not
-        absent.
-        """
-        return bool(self.projects or (self.indexes and not self.is_scheduled))
-
-    @property
-    def sees_all(self) -> bool:
-        """Whether the cycle reads every index as a whole."""
-        return not (self.indexes or self.projects)
 
 
 class IndexAccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,50 +44,6 @@ class IndexAccess(msgspec.Struct, frozen=True, kw_only=True):
     client: IndexClient | FlatClient
     page_width: AdaptiveLimit
     file_width: AdaptiveLimit
-
-
-class Reachability(msgspec.Struct, kw_only=True):
-    """Whether one index can be reached, and why its part of the cycle ended."""
-
-    client: IndexClient | FlatClient
-    ended: MirrorError | None = None
-    scope: anyio.CancelScope = msgspec.field(default_factory=anyio.CancelScope)
-    _unreachable: int = 0
-    _ask_at: int = _UNREACHABLE_IN_A_ROW
-
-    def end(self, error: MirrorError) -> None:
-        """End this index's part of the cycle; finished work stays."""
-        if self.ended is None:
-            self.ended = error
-        self.scope.cancel()
-
-    def record_answer(self) -> None:
-        """The index answered something useful."""
-        self._unreachable = 0
-
-    def count_unreachable(self) -> int:
-        """Count a failure to reach the index; return how many there were in a row."""
-        self._unreachable += 1
-        return self._unreachable
-
-    async def record_unreachable(self, error: Unavailable, in_a_row: int | None = None) -> None:
-        """Count a failure to reach the index, unless it was counted already; too many in a row open
-        the circuit.
-        """
-        in_a_row = self.count_unreachable() if in_a_row is None else in_a_row
-        if in_a_row < _UNREACHABLE_IN_A_ROW:
-            return
-        # Retry-After: the index itself asks for a pause.
-        is_down = in_a_row >= _UNREACHABLE_AT_MOST or error.retry_after_s is not None
-        if is_down or (in_a_row >= self._ask_at and not await self._answers()):
-            self.end(error)
-
-    async def _answers(self) -> bool:
-        """Return whether the index gives any answer, by its root page; a few times in a cycle at
-        most.
-        """
-        self._ask_at *= 2
-        return await self.client.answers()
 
 
 class PageProgress(msgspec.Struct, kw_only=True):
@@ -344,115 +229,6 @@ class ProjectWork(msgspec.Struct, kw_only=True):
 def asked_wait_s(error: MirrorError) -> float:
     """Return for how long an upstream asked to be left alone, in seconds."""
     return (error.retry_after_s or 0.0) if isinstance(error, Unavailable) else 0.0
-
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts and settings that stay the same for the whole cycle and hold for all of its indexes."""
-
-    judged_at: float
-    """The time at which rules judge files: the start, so that the whole cycle judges alike."""
-    has_blobs: bool = True
-    has_sights: bool = True
-    """Whether any file was ever published, or seen and kept out: else no page has first sights."""
-    has_overlays: bool = False
-    """Whether an index of the configuration adds files to the projects of another."""
-    policies: tuple[IndexPolicy, ...] = ()
-    """Of each configured index, in their order, also where the cycle is narrowed."""
-    root_digests: Mapping[str, str] = {}
-    """Of each configured index, also where the cycle is narrowed: which projects of its root are
-    wanted.
-    """
-    max_shrink: float
-    """For files that no index owns; an index may have its own."""
-    advisories: AdvisorySettings = AdvisorySettings()
-
-
-class CycleWants(msgspec.Struct, frozen=True, kw_only=True):
-    """The wants of the configuration, as a cycle serves them."""
-
-    needs: Needs | None = None
-    """The needs of the wants; None where the configuration has none."""
-    listings: ListingCache | None = None
-    """The listings of the pages that wants may need."""
-    scratch: FileStore | None = None
-    """Takes the files that a dry run reads metadata from; it is deleted at the end."""
-    resting: tuple[IndexRun, ...] = ()
-    """Indexes that this cycle does not read, as they were read last: wants may need their files."""
-    keep_unwanted_s: float = 0.0
-    """How long files stay published that no want needs any more."""
-
-
-class Transfers(msgspec.Struct, frozen=True, kw_only=True):
-    """The means by which files are fetched."""
-
-    room: StagingRoom
-    """The room for files in staging."""
-    conditions: str = ""
-    """How the engine of an object store takes conditions, for worker processes."""
-    fork_server: ForkServer | None = None
-    """The fork server of the worker processes; None: everything is done in this process."""
-
-
-class Course(msgspec.Struct, kw_only=True):
-    """The changing facts of a cycle that its report does not have."""
-
-    phase: Phase = Phase.REPAIR
-    sources: tuple[SourceRow, ...] = ()
-    """Each configured index after the roots were read, in their order."""
-    judges: Judges = Judges()
-    """The judgement by advisories, once they were taken."""
-    unwritten: dict[ProjectName, TreeError] = msgspec.field(default_factory=dict)
-    """The projects whose pages could not be written or removed: their pages stay marked."""
-
-
-class PageScope(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the reading of pages may use and change, in addition to the part of its index."""
-
-    holdings: Holdings
-    options: Options
-    terms: Terms
-    wants: CycleWants
-    room: StagingRoom
-    report: Report
-
-
-class Cycle(msgspec.Struct, kw_only=True):
-    """A whole cycle, for the functions that order its steps; a step takes its parts."""
-
-    holdings: Holdings
-    options: Options
-    terms: Terms
-    wants: CycleWants = CycleWants()
-    transfers: Transfers
-    course: Course = msgspec.field(default_factory=Course)
-    report: Report
-    runs: tuple[IndexRun, ...]
-
-    @property
-    def id(self) -> int:
-        """Its number; 0 until it has begun."""
-        return self.holdings.cycle
-
-    @property
-    def store(self) -> Store:
-        """The state."""
-        return self.holdings.store
-
-    @property
-    def clock(self) -> Clock:
-        """The clock of everything that the cycle records."""
-        return self.holdings.clock
-
-    def page_scope(self) -> PageScope:
-        """Return the parts that the reading of pages may use."""
-        return PageScope(
-            holdings=self.holdings,
-            options=self.options,
-            terms=self.terms,
-            wants=self.wants,
-            room=self.transfers.room,
-            report=self.report,
-        )
 
 
 FileWorkers = Workers[tuple[ProjectWork, Fetch]]

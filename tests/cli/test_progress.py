@@ -25,8 +25,8 @@ from mirror.config import AuthConfig, Config, IndexConfig, MirrorSettings
 from mirror.core.wants_progress import WantsProgress
 from mirror.errors import Unavailable
 from mirror.sync.cycle import run_cycle
+from mirror.sync.cycle_parts import Options, Phase
 from mirror.sync.report import IndexCounters
-from mirror.sync.work import Options, Phase
 from mirror.wiring import opened_cycle
 from simulator import build_wheel, withheld
 

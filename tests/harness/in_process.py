@@ -31,9 +31,9 @@ from harness.prepared_state import states_prepared
 from mirror.config import AuthConfig, Config, IndexConfig, Limits, MirrorSettings, TargetConfig
 from mirror.config.rules import RulesConfig
 from mirror.sync.cycle import run_cycle
+from mirror.sync.cycle_parts import Cycle, Options
 from mirror.sync.ending import record_outcome
 from mirror.sync.report import Report
-from mirror.sync.work import Cycle, Options
 from mirror.upstream.limits.retry import RetryPolicy
 from mirror.wiring import opened_cycle
 from simulator import Simulator

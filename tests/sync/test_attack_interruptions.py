@@ -17,9 +17,10 @@ from mirror.errors import TreeError
 from mirror.publishing.publisher import Publisher
 from mirror.state.listing.due import ProjectRow
 from mirror.sync.cycle import run_cycle
+from mirror.sync.cycle_parts import Options
 from mirror.sync.recording.events import FileStaged
 from mirror.sync.recording.recorder import Recorder
-from mirror.sync.work import Options, PageWork, ProjectWork, WorkProgress
+from mirror.sync.work import PageWork, ProjectWork, WorkProgress
 from mirror.wiring import opened_cycle
 from simulator import Status, build_sdist, build_wheel, withheld
 

@@ -17,7 +17,7 @@ from harness.worker_program import Beside, grandchildren, log_of, needs_two_core
 from mirror.core.model import Validators
 from mirror.errors import Unavailable
 from mirror.sync.pages.page_batches import PageBatches
-from mirror.sync.work import Reachability
+from mirror.sync.reachability import Reachability
 from mirror.workers.messages import JobOutcome
 from simulator import Page, Redirect, Stall, Status, ThreadedSimulator, build_wheel, unavailable, withheld
 

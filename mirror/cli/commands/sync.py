@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mirror.config import Config
     from mirror.core.names import ProjectName
     from mirror.jobs.once import OnceResult
+    from mirror.sync.cycle_parts import Options
     from mirror.sync.report import Report
-    from mirror.sync.work import Options
     from mirror.workers.fork_server import ForkServer
 
 _LEAVE_S = 2.0
@@ -68,7 +68,7 @@ def sync(
     # 924 ms
     from mirror.core.names import normalize_project
     from mirror.jobs.once import OnceResult
-    from mirror.sync.work import Options
+    from mirror.sync.cycle_parts import Options
 
     if not once:
         narrowed = {"--dry-run": dry_run, "--full": full, "--index": index, "--project": project}

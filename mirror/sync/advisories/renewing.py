@@ -30,8 +30,8 @@ from mirror.state.advisories.records import (
 )
 from mirror.state.store import Store
 from mirror.sync.advisories.taking import nothing_there
+from mirror.sync.cycle_parts import Options
 from mirror.sync.report import Report
-from mirror.sync.work import Options
 
 _log = get_logger(__name__)
 

@@ -23,7 +23,7 @@ from mirror.state.advisories.records import (
 )
 from mirror.state.store import Store
 from mirror.sync.advisories.settings import Judges
-from mirror.sync.work import Cycle
+from mirror.sync.cycle_parts import Cycle
 
 _log = get_logger(__name__)
 

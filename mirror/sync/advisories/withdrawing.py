@@ -41,9 +41,10 @@ from mirror.state.entries.pages import load_last_revision
 from mirror.state.entries.removals import RemovalRecord, record_removals
 from mirror.state.listing.sources import load_sources
 from mirror.sync.advisories.settings import AdvisorySettings, Judges
+from mirror.sync.cycle_parts import Cycle, Options
 from mirror.sync.plan import plan_of_cycle
 from mirror.sync.report import PlanItem, Report
-from mirror.sync.work import Cycle, IndexRun, Options
+from mirror.sync.work import IndexRun
 
 _log = get_logger(__name__)
 

@@ -24,8 +24,9 @@ from mirror.state.wants.unwanted import (
     forget_dropped,
     load_ended,
 )
+from mirror.sync.cycle_parts import CycleWants, Options
 from mirror.sync.report import PlanItem
-from mirror.sync.work import CycleWants, IndexRun, Options
+from mirror.sync.work import IndexRun
 
 _log = get_logger(__name__)
 

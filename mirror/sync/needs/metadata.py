@@ -29,8 +29,9 @@ from mirror.errors import (
     Withheld,
 )
 from mirror.holdings.holdings import Holdings
+from mirror.sync.cycle_parts import CycleWants
 from mirror.sync.fetch_keys import staging_key
-from mirror.sync.work import CycleWants, IndexRun
+from mirror.sync.work import IndexRun
 from mirror.tree.atomic import Buffer
 from mirror.tree.needed.metadata import (
     MetadataUnreadable,

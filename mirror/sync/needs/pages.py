@@ -33,12 +33,13 @@ from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.deferred import DeferredName, load_deferred_names
 from mirror.state.missing.ledger import FailureRow, load_project_failures
 from mirror.state.wants.needs import NamedRow, load_named
+from mirror.sync.cycle_parts import PageScope
 from mirror.sync.needs.metadata import MetadataReader
 from mirror.sync.needs.recent import RecentListings
 from mirror.sync.pages.asking import fetch_page
 from mirror.sync.pages.echoes import without_own_secrets
 from mirror.sync.pages.ruling import facts_of
-from mirror.sync.work import EarlyPage, IndexRun, PageScope
+from mirror.sync.work import EarlyPage, IndexRun
 from mirror.upstream.index import Unchanged
 from mirror.workers.concurrency import work_through
 

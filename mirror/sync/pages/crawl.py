@@ -14,10 +14,11 @@ from anyio.lowlevel import checkpoint
 
 from mirror.errors import MirrorError
 from mirror.state.listing.due import Due, ProjectRow, load_due
+from mirror.sync.cycle_parts import PageScope
 from mirror.sync.pages.crawler import Crawler, Deliver
 from mirror.sync.pages.page_batches import PageBatches
 from mirror.sync.pages.page_pass import PagePass
-from mirror.sync.work import FileWorkers, IndexRun, PageScope, ProjectWork
+from mirror.sync.work import FileWorkers, IndexRun, ProjectWork
 from mirror.workers.concurrency import work_through
 from mirror.workers.pool import are_worthwhile
 

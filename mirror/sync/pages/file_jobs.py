@@ -18,9 +18,10 @@ from mirror.errors import Reason, shown_text
 from mirror.holdings.holdings import Holdings
 from mirror.state.entries.held import HeldBlob, load_blobs
 from mirror.state.missing.ledger import Failure, FailureRow
+from mirror.sync.cycle_parts import PageScope
 from mirror.sync.pages.page_pass import PagePass
 from mirror.sync.pages.ruling import has_digests
-from mirror.sync.work import IndexRun, Job, PageScope, ProjectWork
+from mirror.sync.work import IndexRun, Job, ProjectWork
 
 _LARGE_BYTES = 1 << 30
 """A listed size from which on it is asked whether the disk could ever hold it: a smaller disk is

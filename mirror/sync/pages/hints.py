@@ -23,8 +23,9 @@ from mirror.errors import (
 )
 from mirror.state.missing.ledger import reword_missing_pages
 from mirror.state.store import Store
+from mirror.sync.cycle_parts import Options
 from mirror.sync.report import Report
-from mirror.sync.work import IndexRun, Options
+from mirror.sync.work import IndexRun
 
 WITHOUT_SIMPLE: Final = "its url is without …/simple/, with which most indexes end: check it"
 

@@ -10,7 +10,8 @@ from mirror.core.policy import digest_of_needed
 from mirror.holdings.holdings import Holdings
 from mirror.state.entries.pages import PageSeen
 from mirror.state.listing.due import Due, ProjectRow
-from mirror.sync.work import IndexRun, PageScope, PageWork, ProjectWork
+from mirror.sync.cycle_parts import PageScope
+from mirror.sync.work import IndexRun, PageWork, ProjectWork
 
 
 class PagePass(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,9 +18,10 @@ from mirror.state.listing.sources import (
     record_root_read,
 )
 from mirror.state.store import Store
+from mirror.sync.cycle_parts import Options
 from mirror.sync.pages.page_origins import report_origin
 from mirror.sync.report import Report
-from mirror.sync.work import IndexRun, Options
+from mirror.sync.work import IndexRun
 from mirror.upstream.index import Read, Unchanged
 
 _log = get_logger(__name__)

@@ -32,8 +32,9 @@ from mirror.state.missing.ledger import FailureRow
 from mirror.state.missing.left_out import LeftOutRows, count_left_out, judged_again, load_left_out
 from mirror.state.missing.sights import load_sights
 from mirror.state.store import Store
+from mirror.sync.cycle_parts import PageScope
 from mirror.sync.report import Report, nothing_admitted
-from mirror.sync.work import IndexRun, PageScope
+from mirror.sync.work import IndexRun
 
 _log = get_logger(__name__)
 

@@ -44,8 +44,9 @@ from mirror.state.listing.roots import RootChange
 from mirror.state.listing.sources import SourceRow
 from mirror.state.missing.ledger import Failure, has_index_failure, record_failures
 from mirror.state.store import Store
+from mirror.sync.cycle_parts import Cycle, Options
 from mirror.sync.report import IndexCounters, PlanItem, Report
-from mirror.sync.work import Cycle, IndexRun, Leaving, Options, PendingRemoval
+from mirror.sync.work import IndexRun, Leaving, PendingRemoval
 
 _log = get_logger(__name__)
 

@@ -27,8 +27,8 @@ from mirror.state.missing.unserved import (
     record_unserved,
 )
 from mirror.state.store import Store
+from mirror.sync.cycle_parts import Options, Terms
 from mirror.sync.report import Report, Shown, shown_failure
-from mirror.sync.work import Options, Terms
 
 _log = get_logger(__name__)
 
