@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import closer, load, peers, stores, wants
 from bench.corpus import Shape
 from bench.measure import OURS, Comparison, Contender, Run, compare, count_syncs, kill_after, run_once
-from bench.records import Bench, Goal, Result, corpus
+from bench.records import Bench, Goal, Result, corpus, title_of
 from bench.upstream import delayed, serving
 
 _ANOTHER_ROOT = "another root"
@@ -39,7 +39,9 @@ def cold_small(bench: Bench) -> Result:
         found = compare(contenders, bench.rounds, bench.tmpfs / "run", upstream)
     bench.cold_s = {name: found.median(name, "wall_s") for name in found.runs}
     goals = [Goal(text="of the bare loop's time", value=found.ratio("bare loop"), limit=1.5)]
-    return Result(name="cold-small", title=_of(cold_small), comparison=found, goals=_with_bander(found, 1 / 5, goals))
+    return Result(
+        name="cold-small", title=title_of(cold_small), comparison=found, goals=_with_bander(found, 1 / 5, goals)
+    )
 
 
 def cold_latency(bench: Bench) -> Result:
@@ -61,7 +63,11 @@ def cold_latency(bench: Bench) -> Result:
         found = compare(contenders, bench.rounds, bench.tmpfs / "run", upstream)
     extra = {"proxy_cost_ratio": round(found.ratio("bare loop, no proxy", ours="bare loop, 0 ms"), 2)}
     return Result(
-        name="cold-latency", title=_of(cold_latency), comparison=found, goals=_with_bander(found, 1 / 3), extra=extra
+        name="cold-latency",
+        title=title_of(cold_latency),
+        comparison=found,
+        goals=_with_bander(found, 1 / 3),
+        extra=extra,
     )
 
 
@@ -85,7 +91,7 @@ def cold_disk(bench: Bench) -> Result:
     ]
     return Result(
         name="cold-disk",
-        title=_of(cold_disk),
+        title=title_of(cold_disk),
         comparison=found,
         goals=_with_bander(found, 1 / 3, goals),
         extra={"syncs_of_the_mirror": syncs},
@@ -105,7 +111,7 @@ def cold_large(bench: Bench) -> Result:
     goals = [Goal(text="of the bare loop's time", value=found.ratio("bare loop"), limit=1.0)]
     if "curl -Z" in found.runs:
         goals.append(Goal(text="of curl's time", value=found.ratio("curl -Z"), limit=1.3))
-    return Result(name="cold-large", title=_of(cold_large), comparison=found, goals=goals)
+    return Result(name="cold-large", title=title_of(cold_large), comparison=found, goals=goals)
 
 
 def idle_serials(bench: Bench) -> Result:
@@ -127,7 +133,7 @@ def idle_serials(bench: Bench) -> Result:
     ]
     return Result(
         name="idle-serials",
-        title=_of(idle_serials),
+        title=title_of(idle_serials),
         comparison=found,
         goals=_with_bander(found, 0.7, goals),
         extra={"syncs_of_the_mirror": syncs},
@@ -147,7 +153,7 @@ def idle_etags(bench: Bench) -> Result:
     rates = [1 / ratio for ratio in found.ratios("bare loop")]
     share = sorted(rates)[len(rates) // 2]
     goal = Goal(text="of the bare loop's requests a second", value=share, limit=0.75, at_least=True)
-    return Result(name="idle-etags", title=_of(idle_etags), comparison=found, goals=[goal])
+    return Result(name="idle-etags", title=title_of(idle_etags), comparison=found, goals=[goal])
 
 
 def changed(bench: Bench) -> Result:
@@ -174,7 +180,7 @@ def changed(bench: Bench) -> Result:
     found = Comparison(runs)
     limit_s = found.median("idle", "wall_s") + 3 * 0.01 * cold_s
     goal = Goal(text="of idle + 3 % of the cold fill", value=found.median(OURS, "wall_s") / limit_s, limit=1.0)
-    return Result(name="changed", title=_of(changed), comparison=found, goals=[goal])
+    return Result(name="changed", title=title_of(changed), comparison=found, goals=[goal])
 
 
 def killed(bench: Bench) -> Result:
@@ -186,7 +192,9 @@ def killed(bench: Bench) -> Result:
         halves = [_half_done(c, bench.cold_s[c.name] / 2) for c in contenders]
         found = compare(halves, bench.rounds, bench.tmpfs / "run", upstream)
     share = found.median(OURS, "wall_s") / bench.cold_s[OURS]
-    return Result(name="killed", title=_of(killed), comparison=found, extra={"share_of_a_cold_fill": round(share, 2)})
+    return Result(
+        name="killed", title=title_of(killed), comparison=found, extra={"share_of_a_cold_fill": round(share, 2)}
+    )
 
 
 def growth(bench: Bench) -> Result:
@@ -216,7 +224,7 @@ def growth(bench: Bench) -> Result:
         goals.append(
             Goal(text="MiB, 730,000 with serials", value=found.median(name, "peak_mib"), limit=400, is_ratio=False)
         )
-    return Result(name="growth", title=_of(growth), comparison=found, goals=goals, extra=extra)
+    return Result(name="growth", title=title_of(growth), comparison=found, goals=goals, extra=extra)
 
 
 def _grow(
@@ -252,7 +260,7 @@ def start(bench: Bench) -> Result:
     python = peers.plain_command("python", [sys.executable, "-c", "pass"])
     found = compare([contender, python], max(9, bench.rounds), bench.tmpfs / "run", None)
     goal = Goal(text="s of CPU", value=found.median(OURS, "cpu_s"), limit=0.12, is_ratio=False)
-    return Result(name="start", title=_of(start), comparison=found, goals=[goal])
+    return Result(name="start", title=title_of(start), comparison=found, goals=[goal])
 
 
 RULES = """
@@ -293,7 +301,7 @@ def ruled(bench: Bench) -> Result:
         found = compare(contenders, bench.rounds, bench.tmpfs / "run", upstream)
     shutil.rmtree(advisories)
     goal = Goal(text="of the time without rules", value=found.ratio("no rules"), limit=1.1)
-    return Result(name="ruled", title=_of(ruled), comparison=found, goals=[goal])
+    return Result(name="ruled", title=title_of(ruled), comparison=found, goals=[goal])
 
 
 CASES: dict[str, Callable[[Bench], Result]] = {
@@ -347,10 +355,6 @@ LIMITS = (
     "idle-wants",
 )
 """How close to the limit the mirror is: a quarter of an hour on two cores."""
-
-
-def _of(case: Callable[[Bench], Result]) -> str:
-    return (case.__doc__ or "").rstrip(".")
 
 
 def _with_bander(found: Comparison, limit: float, goals: list[Goal] | None = None) -> list[Goal]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from bench import peers
 from bench.corpus import Shape, name_of
 from bench.measure import OURS, Comparison, Contender, compare, count_calls, primed, run_once
-from bench.records import Bench, Goal, Result
+from bench.records import Bench, Goal, Result, title_of
 
 _KIB, _MIB = 1024, 2**20
 
@@ -53,7 +53,7 @@ def _fill(bench: Bench, name: str, projects: int, *, wall: float, cpu: float | N
     if ours_calls is not None:
         each = ours_calls / shape.file_count
         goals.append(Goal(text="system calls for each file", value=each, limit=35, is_ratio=False))
-    return Result(name=name, title=_title(name), comparison=found, goals=goals, extra=extra)
+    return Result(name=name, title=title_of(CASES[name]), comparison=found, goals=goals, extra=extra)
 
 
 _IMPORTS = {
@@ -117,7 +117,7 @@ def _idle(bench: Bench, name: str, projects: int) -> Result:
         shutil.rmtree(bench.tmpfs / "run")
     goal = Goal(text="of the bare loop's time", value=found.ratio("bare loop"), limit=1.15)
     extra = _beyond_start(bench, found)
-    return Result(name=name, title=_title(name), comparison=found, goals=[goal], extra=extra)
+    return Result(name=name, title=title_of(CASES[name]), comparison=found, goals=[goal], extra=extra)
 
 
 def verify_large(bench: Bench) -> Result:
@@ -143,7 +143,7 @@ def _verify(bench: Bench, name: str, shape: Shape, limit: float) -> Result:
     found = compare(contenders, bench.rounds, bench.tmpfs / "run", None)
     shutil.rmtree(tree)
     goal = Goal(text="of one core's hashlib loop", value=found.ratio("hashlib"), limit=limit)
-    return Result(name=name, title=_title(name), comparison=found, goals=[goal])
+    return Result(name=name, title=title_of(CASES[name]), comparison=found, goals=[goal])
 
 
 def idle_denied(bench: Bench) -> Result:
@@ -185,7 +185,7 @@ def _beside_plain(bench: Bench, name: str, shape: Shape, upstream: peers.Upstrea
     found: Comparison = compare([primed(ours), primed(plain)], bench.rounds, bench.tmpfs / "run", upstream)
     shutil.rmtree(bench.tmpfs / "run")
     goal = Goal(text="of the CPU without", value=found.ratio("without", "cpu_s"), limit=1.1)
-    return Result(name=name, title=_title(name), comparison=found, goals=[goal])
+    return Result(name=name, title=title_of(CASES[name]), comparison=found, goals=[goal])
 
 
 def _partial(contender: Contender) -> Contender:
@@ -208,7 +208,3 @@ CASES = {
     "idle-rules": idle_rules,
     "idle-wants": idle_wants,
 }
-
-
-def _title(name: str) -> str:
-    return (CASES[name].__doc__ or "").rstrip(".")

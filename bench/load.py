@@ -23,7 +23,7 @@ from typing import Any
 from bench import peers
 from bench.corpus import Shape, name_of
 from bench.measure import OURS, Comparison, Run, run_once
-from bench.records import Bench, Goal, Result
+from bench.records import Bench, Goal, Result, title_of
 from bench.servers import Server, all_servers, ours
 from bench.upstream import PASSWORD, USER, free_port, wait_for
 
@@ -128,7 +128,7 @@ def _times(found: Comparison, name: str) -> float:
 
 
 def _result(name: str, case: object, found: Comparison, goals: list[Goal], **extra: float) -> Result:
-    title = (case.__doc__ or "").rstrip(".")
+    title = title_of(case)
     return Result(name=name, title=title, comparison=found, goals=goals, extra=dict(extra))
 
 

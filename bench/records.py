@@ -45,6 +45,11 @@ class Result:
     extra: dict[str, float | int | None] = field(default_factory=dict)
 
 
+def title_of(case: object) -> str:
+    """Return the title of a case: its docstring."""
+    return (case.__doc__ or "").rstrip(".")
+
+
 @dataclass(slots=True, kw_only=True)
 class Bench:
     """Where and how often to measure."""

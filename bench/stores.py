@@ -18,7 +18,7 @@ from pathlib import Path
 from bench import load, peers
 from bench.corpus import Shape, name_of
 from bench.measure import OURS, Comparison, Contender, Run, compare, primed, run_once
-from bench.records import Bench, Goal, Result, corpus
+from bench.records import Bench, Goal, Result, corpus, title_of
 from bench.servers import Server, ours
 from bench.upstream import Upstream, free_port, serving
 from harness.storing import BUCKET, SECRETS, ObjectStore, Prefix, start_seaweedfs
@@ -52,7 +52,7 @@ def fill(bench: Bench) -> Result:
     ratios = sorted(run.wall_s / s for run, s in zip(found.runs[OURS], after_s, strict=True))
     text = "of a fill of a disk and a bare obstore loop after it"
     goals = [Goal(text=text, value=ratios[len(ratios) // 2], limit=1.0)]
-    return Result(name="store-fill", title=_title("store-fill"), comparison=found, goals=goals)
+    return Result(name="store-fill", title=title_of(CASES["store-fill"]), comparison=found, goals=goals)
 
 
 def idle(bench: Bench) -> Result:
@@ -68,7 +68,7 @@ def idle(bench: Bench) -> Result:
     goal = Goal(text="of the CPU with a disk", value=found.ratio("mirror, disk", "cpu_s"), limit=1.05)
     return Result(
         name="store-idle",
-        title=_title("store-idle"),
+        title=title_of(CASES["store-idle"]),
         comparison=found,
         goals=[goal],
         extra={"requests_to_the_store": 0},
@@ -98,7 +98,7 @@ def changed(bench: Bench) -> Result:
     shutil.rmtree(bench.tmpfs / "run")
     shutil.rmtree(site)
     found = Comparison(runs)
-    return Result(name="store-changed", title=_title("store-changed"), comparison=found)
+    return Result(name="store-changed", title=title_of(CASES["store-changed"]), comparison=found)
 
 
 def served_pages(bench: Bench) -> Result:
@@ -106,14 +106,14 @@ def served_pages(bench: Bench) -> Result:
     shape = Shape(projects=2 if bench.is_tiny else 10, files=5 if bench.is_tiny else 300, file_bytes=1_700)
     found = _served(bench, shape, "pages", count=20 if bench.is_tiny else 4_000)
     goals = [Goal(text="of the engine's CPU for a page", value=found.ratio("SeaweedFS", "cpu_s"), limit=1.0)]
-    return Result(name="load-store-pages", title=_title("load-store-pages"), comparison=found, goals=goals)
+    return Result(name="load-store-pages", title=title_of(CASES["load-store-pages"]), comparison=found, goals=goals)
 
 
 def served_files(bench: Bench) -> Result:
     """Load: files of 20 KiB from a store."""
     shape = Shape(projects=2 if bench.is_tiny else 40, files=3, file_bytes=20 * 1024)
     found = _served(bench, shape, "files", count=20 if bench.is_tiny else 1_000)
-    return Result(name="load-store-files", title=_title("load-store-files"), comparison=found)
+    return Result(name="load-store-files", title=title_of(CASES["load-store-files"]), comparison=found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +233,3 @@ CASES = {
     "load-store-pages": served_pages,
     "load-store-files": served_files,
 }
-
-
-def _title(name: str) -> str:
-    return (CASES[name].__doc__ or "").rstrip(".")

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import peers
 from bench.corpus import Shape, name_of
 from bench.measure import OURS, Comparison, Contender, compare, run_once
-from bench.records import Bench, Goal, Result, corpus
+from bench.records import Bench, Goal, Result, corpus, title_of
 from bench.upstream import PASSWORD, USER, Upstream
 
 _TARGETS = """
@@ -32,7 +32,7 @@ def resolved(bench: Bench) -> Result:
         found = compare([ours, beside], bench.rounds, bench.tmpfs / "run", upstream)
     shutil.rmtree(bench.tmpfs / "run")
     extra = {"seconds beyond uv": found.median(OURS, "wall_s") - found.median("uv pip compile", "wall_s")}
-    return Result(name="want-resolved", title=_title(resolved), comparison=found, extra=dict(extra))
+    return Result(name="want-resolved", title=title_of(resolved), comparison=found, extra=dict(extra))
 
 
 def alone(bench: Bench) -> Result:
@@ -49,7 +49,7 @@ def alone(bench: Bench) -> Result:
         "seconds beyond one project's": found.median(OURS, "wall_s") - found.median("one project", "wall_s"),
         "seconds of uv": found.median("uv pip compile", "wall_s"),
     }
-    return Result(name="want-alone", title=_title(alone), comparison=found, goals=[goal], extra=dict(extra))
+    return Result(name="want-alone", title=title_of(alone), comparison=found, goals=[goal], extra=dict(extra))
 
 
 def changed(bench: Bench) -> Result:
@@ -74,7 +74,7 @@ def changed(bench: Bench) -> Result:
     found = Comparison(runs={OURS: [second], "first cycle": [first]})
     # one want has the changed page: for each environment a resolution and a proof
     goal = Goal(text="resolvers started", value=runs, limit=4 * pythons, is_ratio=False)
-    return Result(name="wants-changed", title=_title(changed), comparison=found, goals=[goal])
+    return Result(name="wants-changed", title=title_of(changed), comparison=found, goals=[goal])
 
 
 def large_root(bench: Bench) -> Result:
@@ -87,7 +87,7 @@ def large_root(bench: Bench) -> Result:
     shutil.rmtree(bench.tmpfs / "run")
     pages = max(run.requests for run in found.runs[OURS])
     goal = Goal(text="requests", value=pages, limit=12, is_ratio=False)
-    return Result(name="want-large-root", title=_title(large_root), comparison=found, goals=[goal])
+    return Result(name="want-large-root", title=title_of(large_root), comparison=found, goals=[goal])
 
 
 def _one_target() -> str:
@@ -144,10 +144,6 @@ def _counted(contender: Contender, starts: Path) -> Contender:
     program.write_text(f'#!/bin/sh\necho "$2" >> {starts}\nexec {uv} "$@"\n')
     program.chmod(0o755)
     return dataclasses.replace(contender, environment={**contender.environment, "MIRROR_UV": str(program)})
-
-
-def _title(case: object) -> str:
-    return case.__doc__ or ""
 
 
 CASES = {"want-alone": alone, "want-resolved": resolved, "wants-changed": changed, "want-large-root": large_root}

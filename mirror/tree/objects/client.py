@@ -115,7 +115,7 @@ class ObjectClient:
             store, key, data, attributes=dict(attributes or {}), mode=mode, use_multipart=False
         )
         try:
-            result = self._attempt(key, put, deadline_s=deadline_s)
+            result = self._call_conditionally(key, put, deadline_s=deadline_s)
         except (_Missing, _Refused) as exc:
             # some engines call it missing where there is no object with this ETag
             if mode == "overwrite":
@@ -155,7 +155,7 @@ class ObjectClient:
 
         first = puts[0]
         try:
-            self._attempt(first.key, put_all, deadline_s=deadline_s)
+            self._call_conditionally(first.key, put_all, deadline_s=deadline_s)
         except (_Missing, _Refused) as exc:
             if first.mode == "overwrite":
                 raise self._unexpected(first.key, exc) from exc
@@ -179,7 +179,7 @@ class ObjectClient:
             chunk_size=max(PART_BYTES, -(-size // _MOST_PARTS)),
             max_concurrency=_PARTS_AT_ONCE,
         )
-        self._run(
+        self._call(
             key, put, deadline_s=self.stall_timeout_s, progressed_at=lambda: source.progressed_at
         )
 
@@ -249,7 +249,7 @@ class ObjectClient:
         stream = iter(got.stream(min_chunk_size=_BLOCK_BYTES))
         came = 0
         while True:
-            block = self._run(key, lambda: next(stream, None), deadline_s=self.stall_timeout_s)
+            block = self._call(key, lambda: next(stream, None), deadline_s=self.stall_timeout_s)
             if block is None:
                 break
             data = bytes(block)
@@ -272,7 +272,7 @@ class ObjectClient:
         )
         left = limit
         while left is None or left > 0:
-            found = self._run(prefix, lambda: next(stream, None))
+            found = self._call(prefix, lambda: next(stream, None))
             if found is None:
                 return
             for meta in found[:left]:
@@ -283,7 +283,7 @@ class ObjectClient:
         """Return the names of the next level below ``prefix``: the common prefixes, and the
         objects.
         """
-        found = self._run(
+        found = self._call(
             prefix,
             lambda: self._library.list_with_delimiter(self._large, prefix=prefix or None),
             deadline_s=max(self.stall_timeout_s, CALL_S),
@@ -295,7 +295,7 @@ class ObjectClient:
         for start in range(0, len(keys), _LISTED_AT_ONCE):
             some = list(keys[start : start + _LISTED_AT_ONCE])
             try:
-                self._attempt(some[0], partial(self._library.delete, self._small, some))
+                self._call_conditionally(some[0], partial(self._library.delete, self._small, some))
             except _Missing:
                 continue
             except _Refused as exc:
@@ -303,7 +303,7 @@ class ObjectClient:
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object on the server's side. Raises ``TreeError`` where it is missing."""
-        self._run(
+        self._call(
             source,
             lambda: self._library.copy(self._large, source, target),
             deadline_s=max(self.stall_timeout_s, CALL_S),
@@ -311,7 +311,7 @@ class ObjectClient:
 
     def sign(self, method: str, key: str, expires_s: float) -> str:
         """Return a URL that allows one method on one object for a while."""
-        url: str = self._run(
+        url: str = self._call(
             key,
             lambda: self._library.sign(self._small, method, key, timedelta(seconds=expires_s)),
         )
@@ -319,13 +319,13 @@ class ObjectClient:
 
     def _or_none(self, key: str, call: Callable[[], T], deadline_s: float = CALL_S) -> T | None:
         try:
-            return self._attempt(key, call, deadline_s=deadline_s)
+            return self._call_conditionally(key, call, deadline_s=deadline_s)
         except _Missing:
             return None
         except _Refused as exc:
             raise self._unexpected(key, exc) from exc
 
-    def _run(
+    def _call(
         self,
         key: str,
         call: Callable[[], T],
@@ -333,13 +333,18 @@ class ObjectClient:
         deadline_s: float = CALL_S,
         progressed_at: Callable[[], float] | None = None,
     ) -> T:
-        """Make a call that no condition and no missing object may end."""
+        """Make a call that depends on no condition, of an object that is there.
+
+        Raises ``TreeError``.
+        """
         try:
-            return self._attempt(key, call, deadline_s=deadline_s, progressed_at=progressed_at)
+            return self._call_conditionally(
+                key, call, deadline_s=deadline_s, progressed_at=progressed_at
+            )
         except (_Missing, _Refused) as exc:
             raise self._unexpected(key, exc) from exc
 
-    def _attempt(
+    def _call_conditionally(
         self,
         key: str,
         call: Callable[[], T],
@@ -347,7 +352,10 @@ class ObjectClient:
         deadline_s: float = CALL_S,
         progressed_at: Callable[[], float] | None = None,
     ) -> T:
-        """Make a call. Raises ``TreeError``, ``_Missing``, ``_Refused``."""
+        """Make a call that a condition or a missing object may end.
+
+        Raises ``TreeError``, ``_Missing``, ``_Refused``.
+        """
         exceptions = self._library.exceptions
         try:
             return self._calls.run(call, deadline_s=deadline_s, progressed_at=progressed_at)
