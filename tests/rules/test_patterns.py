@@ -90,8 +90,9 @@ async def test_newest_displaces_once_the_new_one_is_held(index, mirror):
     for _ in range(2):
         report = await mirror.cycle()
         assert (names(mirror), mirror.exit_code) == (held[1:], 0)
+        assert left_out(report) == {"newest": 1}  # what is published is not left out
     report = await mirror.cycle()
-    assert names(mirror) == [held[2], late]
+    assert (names(mirror), left_out(report)) == ([held[2], late], {"newest": 2})
     report = await mirror.cycle()
     assert (names(mirror), counters(report).get("files_removed")) == ([held[2], late], None)
     index.state.remove_file("app", late)
@@ -168,7 +169,7 @@ async def test_rules_of_one_index(simulator, index, tmp_path):
     add(other, "2.0", project="lib")
     report = await mirror.cycle()
     assert names(mirror) == ["app-1.0-py3-none-any.whl", "app-3.0-py3-none-any.whl", "lib-2.0-py3-none-any.whl"]
-    assert "left_out" not in report.as_json()["indexes"][1]
+    assert report.as_json()["indexes"][1]["left_out"] == {}
 
 
 async def test_a_rule_that_leaves_nothing_is_said(index, mirror):

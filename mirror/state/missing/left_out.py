@@ -7,7 +7,7 @@ names for one project. Rows are written when a page was read and its left-out fi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 import msgspec
@@ -103,6 +103,18 @@ def judged_again(known: Iterable[LeftOut], rules: Mapping[str, tuple[str, str]])
             room -= len(shown)
             rows[rule] = (counts[rule], msgspec.json.encode(shown).decode())
     return rows
+
+
+def without_files(rows: LeftOutRows, filenames: Collection[str]) -> LeftOutRows:
+    """Return the rows of one project without some files, which stay on the pages."""
+    found: LeftOutRows = {}
+    for rule, (count, text) in rows.items():
+        names: list[str] = msgspec.json.decode(text)
+        left = [name for name in names if name not in filenames]
+        remaining = count - len(names) + len(left)
+        if remaining:
+            found[rule] = (remaining, msgspec.json.encode(left).decode())
+    return found
 
 
 class _LeftOutColumns(Columns, frozen=True):

@@ -16,7 +16,7 @@ from mirror.core.model import Digests, ListedFile, ProjectPage
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.policy import Deferral, deferrals
 from mirror.core.rules.judge import RuleFacts, Sight, sight_of
-from mirror.core.rules.model import NEWEST, NO_RULES, RULE_KEYS
+from mirror.core.rules.model import NEWEST, NO_RULES, PRE_RELEASES, RULE_KEYS
 from mirror.core.times import utc_text
 from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
@@ -191,33 +191,32 @@ async def judge_again(
         for name, one in waiting.items()
         if name not in out and (name not in held or name in facts.replaced)
     ]
-    displaced = [
-        Removal(held=known, kind=RemovalKind.DISPLACED)
+    superseded = book.superseded(files, facts, out)
+    leaving = {
+        name: Removal(held=known, kind=RemovalKind.DISPLACED)
         for name, known in held.items()
         if name in out and NEWEST in {out[name].rule, out[name].after}
-    ]
-    superseded = [
-        Removal(held=held[name], kind=RemovalKind.SUPERSEDED)
-        for name in sorted(book.superseded(files, facts, out))
-    ]
+    }
+    leaving |= {n: Removal(held=held[n], kind=RemovalKind.SUPERSEDED) for n in sorted(superseded)}
     still = deferrals({name: files[name] for name in (*waiting, *failed)}, out)
+    left_out = await load_left_out(scope.holdings.store, row.id)
+    known = {name: one.rule for one in left_out for name in one.names}
+    known |= {name: one.rule for name, one in waiting.items()}
+    after = {name: verdict.rule for name, verdict in out.items()}
+    after |= dict.fromkeys(superseded, PRE_RELEASES)
     rules = {
-        name: (
-            waiting[name].rule if name in waiting else "",
-            out[name].rule if name in out else "",
-        )
-        for name in (*waiting, *failed, *(one.held.filename for one in displaced))
+        name: (known.get(name, ""), after.get(name, "")) for name in (*waiting, *failed, *leaving)
     }
     deferred = deferred_rows(still)
     return Released(
         fetch=tuple(released),
         barred=frozenset(failed.keys() & out.keys()),
-        remove=(*displaced, *superseded),
+        remove=tuple(leaving.values()),
         deferred=deferred,
-        changes=bool(displaced or superseded)
+        changes=bool(leaving)
         or deferred != tuple(waiting.values())
         or any(before != after for before, after in rules.values()),
-        left_out=judged_again(await load_left_out(scope.holdings.store, row.id), rules),
+        left_out=judged_again(left_out, rules),
         sights=judged.sights,
     )
 
@@ -256,9 +255,10 @@ async def report_rules(store: Store, report: Report, runs: Sequence[IndexRun]) -
     """Count the files that the rules of each index leave out, and report an index of which they
     leave nothing.
     """
-    for run in runs:
-        if run.selection.policy.rules == NO_RULES:
-            continue
+    ruled = [run for run in runs if run.selection.policy.rules != NO_RULES]
+    for run in runs if ruled else ():
+        run.counters.left_out = {}
+    for run in ruled:
         counts = await count_left_out(store, run.source.id)
         of_rules = {rule: counts[rule] for rule in RULE_KEYS if rule in counts}
         run.counters.left_out = of_rules

@@ -16,6 +16,7 @@ from mirror.core.rules.judge import public_version
 from mirror.core.rules.model import Admitted, Rules
 from mirror.state.entries.held import load_held
 from mirror.state.entries.pages import PageSeen
+from mirror.state.missing.left_out import without_files
 from mirror.state.store import Store
 from mirror.sync.report import PlanItem
 from mirror.sync.work import IndexRun, PendingRemoval
@@ -45,7 +46,8 @@ async def _keep_of_index(
     store: Store, run: IndexRun, coming: Collection[tuple[str, str]]
 ) -> list[PageSeen]:
     kept: list[PendingRemoval] = []
-    pages_seen = []
+    pages_seen: list[PageSeen] = []
+    published: dict[int, set[str]] = {}
     for removal in run.leaving.pending:
         if not any(one.kind in _WAITING for one in removal.files):
             kept.append(removal)
@@ -53,13 +55,31 @@ async def _keep_of_index(
         held = (await load_held(store, [removal.project]))[removal.project].keys()
         here = held | {filename for project, filename in coming if project == removal.name}
         stays = _without_successors(removal.files, here, run.selection.rules.rules)
+        published.setdefault(removal.project, set()).update(stays)
         files = tuple(one for one in removal.files if one.held.filename not in stays)
         if files or removal.meta is not None:
             kept.append(msgspec.structs.replace(removal, files=files))
         elif removal.page_seen is not None:
             pages_seen.append(removal.page_seen)
-    run.leaving.pending = kept
-    return pages_seen
+    run.leaving.pending = [
+        one
+        if one.page_seen is None or one.project not in published
+        else msgspec.structs.replace(
+            one, page_seen=_with_published(one.page_seen, published[one.project])
+        )
+        for one in kept
+    ]
+    return [_with_published(one, published[one.project]) for one in pages_seen]
+
+
+def _with_published(page_seen: PageSeen, filenames: Collection[str]) -> PageSeen:
+    """Return what is recorded of a page of which some displaced files stay: they are not left
+    out.
+    """
+    if page_seen.left_out is None:
+        return page_seen
+    left_out = without_files(page_seen.left_out, filenames)
+    return msgspec.structs.replace(page_seen, left_out=left_out)
 
 
 def _without_successors(
