@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import anyio.from_thread
@@ -141,7 +142,7 @@ class StoreWriter:
         if claim.conditions and (claim.conditions != "none" or is_single):
             return claim
         try:
-            conditions = await anyio.to_thread.run_sync(self._judge, is_single)
+            conditions = await anyio.to_thread.run_sync(_judge, self._client, is_single)
         except TreeError:
             if is_fresh:
                 await forget_claim(self._store)
@@ -149,28 +150,6 @@ class StoreWriter:
         claim = msgspec.structs.replace(claim, conditions=conditions)
         await record_claim(self._store, claim)
         return claim
-
-    def _judge(self, is_single: bool) -> str:  # noqa: FBT001
-        key = f"{PROBE}-{secrets.token_hex(8)}"
-        try:
-            found = judge_conditions(self._client, key)
-        except TreeError:
-            if not is_single:
-                raise
-            self._client.put(key, b"")  # some engines answer a condition with an error
-            self._client.delete([key])
-            return "none"
-        if found.is_safe:
-            return "bare" if found.takes_bare else "etag"
-        if is_single:
-            _log.warning("store.ignores_conditions", problem=found.describe())
-            return "none"
-        problem = (
-            f"this store ignores the conditions of a put ({found.describe()}), so it can't keep one"
-            " writer: choose another store, or set `single-writer = true` in [mirror] if you"
-            " guarantee that nobody else writes there"
-        )
-        raise TreeError(path=str(self._client.address), problem=problem)
 
     def _take(self, lease: Lease, known: tuple[str, ...]) -> None:
         lease.take(known, wait_s=self._wait_s, may_adopt=self._may_adopt)
@@ -199,6 +178,51 @@ class StoreWriter:
                 " run `mirror verify --repair` to mend the tree from the state"
             )
             raise StateError(path=str(self._store.path), problem=problem)
+
+
+def _judge(client: ObjectClient, is_single: bool) -> str:  # noqa: FBT001
+    """Return how the engine takes conditions, as a claim has it. Raises ``TreeError``."""
+    key = f"{PROBE}-{secrets.token_hex(8)}"
+    try:
+        found = judge_conditions(client, key)
+    except TreeError:
+        if not is_single:
+            raise
+        client.put(key, b"")  # some engines answer a condition with an error
+        client.delete([key])
+        return "none"
+    if found.is_safe:
+        return "bare" if found.takes_bare else "etag"
+    if is_single:
+        _log.warning("store.ignores_conditions", problem=found.describe())
+        return "none"
+    problem = (
+        f"this store ignores the conditions of a put ({found.describe()}), so it can't keep one"
+        " writer: choose another store, or set `single-writer = true` in [mirror] if you"
+        " guarantee that nobody else writes there"
+    )
+    raise TreeError(path=str(client.address), problem=problem)
+
+
+async def seize_lock(
+    client: ObjectClient, *, wait_s: float, is_single_writer: bool
+) -> tuple[Claim, Lease]:
+    """Take the lock of a tree for a root that has no state yet; return its claim and the lock.
+
+    A process of this claim takes the lock over at once. Raises ``LockHeld``, ``TreeError``.
+    """
+    conditions = await anyio.to_thread.run_sync(_judge, client, is_single_writer)
+    lease = Lease(client, root=secrets.token_hex(16), etag_form=_form(conditions))
+    take = partial(lease.take, (), wait_s=wait_s, may_adopt=True)
+    try:
+        await anyio.to_thread.run_sync(take, abandon_on_cancel=True)
+    except BaseException:
+        lease.give_up()
+        raise
+    claim = Claim(
+        address=str(client.address), root=lease.root, conditions=conditions, nonces=(lease.nonce,)
+    )
+    return claim, lease
 
 
 class WorkerGate:

@@ -15,7 +15,7 @@ from mirror.core.pages.render_pages import iter_root_json
 from mirror.errors import StateError, TreeError
 from mirror.holdings.holdings import Holdings
 from mirror.holdings.opening import check_user, set_aside_state
-from mirror.holdings.store_writer import StoreWriter
+from mirror.holdings.store_writer import StoreWriter, seize_lock
 from mirror.holdings.tree_opening import create_local
 from mirror.jobs.repair import check_and_repair
 from mirror.jobs.served_store import find_store
@@ -23,7 +23,7 @@ from mirror.state.cycles import load_last_cycle
 from mirror.state.entries.pages import load_last_revision, load_published
 from mirror.state.entries.rebuilt import is_rebuild_unfinished
 from mirror.state.meta import load_meta
-from mirror.state.objects import forget_claim, load_claim, record_channels
+from mirror.state.objects import Claim, forget_claim, load_claim, record_channels, record_claim
 from mirror.state.store import Store, check_integrity, open_store
 from mirror.tree.checking.single_files import has_bytes
 from mirror.tree.files import FileStore
@@ -31,6 +31,7 @@ from mirror.tree.layout import Layout
 from mirror.tree.lock import hold_async
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.files import ObjectFiles
+from mirror.tree.objects.lease import Lease
 from mirror.tree.objects.pages import ObjectPages
 from mirror.tree.pages import HTML, JSON_V1
 from mirror.upkeep.copying.disk import COPY_MARK
@@ -64,9 +65,20 @@ async def adopt_tree(
     await anyio.to_thread.run_sync(create_local, settings)
     layout = Layout(settings.root)
     async with hold_async(layout.tree_lock, wait_s=wait_s):
-        if not await _fits(settings, client):
+        seized: Lease | None = None
+        claim: Claim | None = None
+        fits, is_claimed = await _fits(settings, client)
+        if not (fits and is_claimed):
+            # a state changes only for a tree that this root may write to
+            claim, seized = await seize_lock(
+                client, wait_s=wait_s, is_single_writer=settings.single_writer
+            )
+        if not fits:
             await anyio.to_thread.run_sync(set_aside_state, settings.state)
         async with open_store(settings.state) as store:
+            if claim is not None and seized is not None:
+                await record_claim(store, claim)
+                seized.give_up()
             local = FileStore(
                 layout,
                 metadata_limit_bytes=config.limits.metadata_size,
@@ -136,17 +148,22 @@ async def _wrote(store: Store, layout: Layout) -> bool:
     return bool(written) and await anyio.to_thread.run_sync(has_bytes, path, expected)
 
 
-async def _fits(settings: MirrorSettings, client: ObjectClient) -> bool:
-    """Return whether the rows of the state may stay: it is empty, or it wrote this very tree."""
+async def _fits(settings: MirrorSettings, client: ObjectClient) -> tuple[bool, bool]:
+    """Return whether the rows of the state may stay, since it is empty or wrote this very tree, and
+    whether it has claimed this address.
+    """
     if not await anyio.Path(settings.state).exists():
-        return True
+        return True, False
     try:
         async with open_store(settings.state) as store:
             await check_integrity(store)
+            claim = await load_claim(store)
+            is_claimed = claim is not None and claim.address == str(client.address)
             if await is_rebuild_unfinished(store):
-                return False
-            return not await load_last_revision(store) or await is_own_tree(store, client)
+                return False, is_claimed
+            is_empty = not await load_last_revision(store)
+            return is_empty or await is_own_tree(store, client), is_claimed
     except StateError as exc:
         if exc.is_damage:
-            return False
+            return False, False
         raise

@@ -9,13 +9,17 @@ import pytest
 
 from harness.in_process import Mirror
 from harness.snapshots import compare, delete, promote, snapshot
+from harness.storing import etag_form
 from harness.upkeep import prune, repair, verify
+from mirror.core.store_address import parse_store_address
 from mirror.errors import ConfigError, StoreLocked, TreeError
 from mirror.holdings.opening import opened_holdings
 from mirror.jobs.adopt import adopt_tree
 from mirror.jobs.tree_copy import copy_between
 from mirror.state.notes import load_notes
 from mirror.state.renewal import load_outdated_snapshots
+from mirror.tree.objects.client import ObjectClient
+from mirror.tree.objects.lease import Lease
 from mirror.upkeep.damage import record_verification
 from mirror.upkeep.stores.adopt import Adoption
 from mirror.upkeep.summaries import fill_summaries
@@ -267,6 +271,29 @@ async def test_adopt_by_another_root(mirror, mirror_of, upstream):
     assert mirror.exit_code == 0
     with pytest.raises(StoreLocked):
         await snapshot(other, "stale")
+
+
+@pytest.mark.parametrize("is_equal", [True, False])
+async def test_a_refused_adoption_gives_up_no_state(mirror, mirror_of, upstream, is_equal):
+    """While another process holds the lock an adoption ends with 8, and the state of the root stays as it was."""
+    other = mirror_of(upstream, root="other")
+    delta = build_wheel("delta", "1.0")
+    if not is_equal:
+        upstream.state.publish("delta", *delta)
+    await other.cycle()
+    other.settings["tree"] = mirror.prefix.address
+    client = ObjectClient(parse_store_address(mirror.prefix.address), mirror.prefix.env)
+    lease = Lease(client, root="f" * 32, etag_form=etag_form)
+    await on_thread(lambda: lease.take((), wait_s=0, may_adopt=True))
+    before = other.query("SELECT * FROM meta ORDER BY key")
+    with pytest.raises(StoreLocked, match="--wait"):
+        await adopt(other)
+    assert other.query("SELECT * FROM meta ORDER BY key") == before
+    assert [path.name for path in other.root.glob("state.db.*damaged*")] == []
+    await on_thread(lease.release)
+    assert (await adopt(other)).is_rebuilt is not is_equal
+    report = await other.cycle()
+    assert report.indexes["main"].bytes_downloaded == (0 if is_equal else len(delta[1]))
 
 
 async def test_adopt_a_copy(object_store, upstream, tmp_path):

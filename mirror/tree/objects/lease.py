@@ -148,7 +148,10 @@ class Lease:
         self.check()
 
     def give_up(self) -> None:
-        """Let ``take``, which may wait in another thread, end without the lock."""
+        """Let ``take``, which may wait in another thread, end without the lock.
+
+        A held lock is not renewed any more: a process that knows its nonce takes it over.
+        """
         self._stop.set()
 
     def raise_if_lost(self) -> None:
