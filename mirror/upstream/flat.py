@@ -14,7 +14,7 @@ from mirror.core.files.links import too_many_files
 from mirror.core.model import ProjectPage, Validators
 from mirror.core.names import ProjectName
 from mirror.core.pages.flat import FlatPage, group_files, validators_of_part
-from mirror.upstream.index import IndexClient, PageLook, Read, RootLook, Unchanged
+from mirror.upstream.index import IndexClient, PageAnswer, Read, RootAnswer, Unchanged
 from mirror.upstream.limits.memory import PageLease
 
 
@@ -39,14 +39,14 @@ class FlatClient:
         """Take over the root's validators, and whether a page was served before."""
         self._page.expect_flat(root, was_served=any(True for _ in pages))
 
-    async def fetch_root(self, validators: Validators | None) -> RootLook:
+    async def fetch_root(self, validators: Validators | None) -> RootAnswer:
         """Read the page unless it is unchanged. Raises ``UpstreamError``; ``BadPage``."""
-        look = await self._page.fetch_flat(validators)
-        if isinstance(look, Unchanged):
-            return look
-        self._keep(look)
+        answer = await self._page.fetch_flat(validators)
+        if isinstance(answer, Unchanged):
+            return answer
+        self._keep(answer)
         assert self._read is not None
-        return Read(page=self._read.root, validators=look.validators, origin=look.origin)
+        return Read(page=self._read.root, validators=answer.validators, origin=answer.origin)
 
     async def fetch_project(
         self,
@@ -54,15 +54,15 @@ class FlatClient:
         validators: Validators | None,
         address: str | None = None,  # noqa: ARG002 - as an IndexClient has it; here there is one address
         lease: PageLease | None = None,  # noqa: ARG002 - the one page is in memory all the time
-    ) -> PageLook:
+    ) -> PageAnswer:
         """Return a project's part of the page. Raises ``UpstreamError``; ``BadPage``."""
         if self._read is None and validators is not None:
             return Unchanged(validators=validators, origin=self._origin)
         async with self._lock:
             if self._read is None or (validators is None and name in self._given):
-                look = await self._page.fetch_flat(None)
-                assert isinstance(look, Read)
-                self._keep(look)
+                answer = await self._page.fetch_flat(None)
+                assert isinstance(answer, Read)
+                self._keep(answer)
         assert self._read is not None
         self._given.add(name)
         page = self._read.projects.get(name)
@@ -79,6 +79,6 @@ class FlatClient:
         """Return whether the index gives any answer."""
         return await self._page.answers()
 
-    def _keep(self, look: Read[ProjectPage]) -> None:
-        self._read, self._origin = group_files(look.page), look.origin
+    def _keep(self, answer: Read[ProjectPage]) -> None:
+        self._read, self._origin = group_files(answer.page), answer.origin
         self._given.clear()

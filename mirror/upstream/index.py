@@ -76,8 +76,8 @@ class Read(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     """The origin of the page; None for the index's own origin."""
 
 
-RootLook = Unchanged | Read[RootPage]
-PageLook = Unchanged | Read[ProjectPage]
+RootAnswer = Unchanged | Read[RootPage]
+PageAnswer = Unchanged | Read[ProjectPage]
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,18 +157,18 @@ class IndexClient:
         page = await _parsed(lambda: _read_flat(body), body)
         return Read(page=page, validators=_validators_of(body, page.serial), origin=body.origin)
 
-    async def fetch_root(self, validators: Validators | None) -> RootLook:
+    async def fetch_root(self, validators: Validators | None) -> RootAnswer:
         """Read the root page unless it is unchanged.
 
         Raises ``UpstreamError``; ``BadPage`` for another kind of page.
 
         One call at a time: a root page may take more memory than all project pages.
         """
-        look = await self._fetch_root(validators)
-        self._session.served_pages.root_headers = _conditions(look.validators)
-        return look
+        answer = await self._fetch_root(validators)
+        self._session.served_pages.root_headers = _conditions(answer.validators)
+        return answer
 
-    async def _fetch_root(self, validators: Validators | None) -> RootLook:
+    async def _fetch_root(self, validators: Validators | None) -> RootAnswer:
         limit = PageLimit(limit_bytes=self._limits.root_page_size, setting="limits.root-page-size")
         body = await self._fetch(self._url, RequestKind.ROOT, limit, validators)
         if isinstance(body, Unchanged):
@@ -215,7 +215,7 @@ class IndexClient:
         validators: Validators | None,
         address: str | None = None,
         lease: PageLease | None = None,
-    ) -> PageLook:
+    ) -> PageAnswer:
         """Read a project's page unless it is unchanged. ``address``: None for the usual one.
 
         ``lease``: of ``memory``; a caller that passes one releases it when the page's values are
@@ -225,12 +225,12 @@ class IndexClient:
         url = resolve_address(self._url, name, address)
         try:
             with own.body():
-                look = await self._fetch_project(name, url, validators, own)
+                answer = await self._fetch_project(name, url, validators, own)
         finally:
             if lease is None:
                 own.release()
         self._session.served_pages.record_page(name, url)
-        return look
+        return answer
 
     async def _fetch_project(
         self,
@@ -238,7 +238,7 @@ class IndexClient:
         url: str,
         validators: Validators | None,
         lease: PageLease,
-    ) -> PageLook:
+    ) -> PageAnswer:
         body = await self._fetch(url, RequestKind.PAGE, self._page_limit, validators, lease)
         if isinstance(body, Unchanged):
             return body

@@ -23,7 +23,7 @@ from mirror.tree.layout import Layout
 from mirror.upstream.access import RefusedRequest
 from mirror.upstream.connections.addresses import Reach
 from mirror.upstream.credentials import Credential
-from mirror.upstream.index import PageLook, Read, Unchanged
+from mirror.upstream.index import PageAnswer, Read, Unchanged
 from mirror.upstream.limits.retry import RetryPolicy
 from mirror.upstream.session import Traffic
 from mirror.workers.channel import Codec
@@ -152,8 +152,8 @@ class JobOutcome(Message, frozen=True, kw_only=True):
     has_large_metadata: bool = False
     """Whether the metadata is too large to be sent; the main process fetches it again."""
     page: bytes | None = None
-    """A ``PageLook`` as ``pack_look`` makes it: many may wait to be judged, and take a fraction of
-    the room so.
+    """A ``PageAnswer`` as ``pack_answer`` makes it: many packed ones may wait in a fraction of the
+    room.
     """
     error: MirrorError | None = None
     bug: str | None = None
@@ -187,29 +187,29 @@ def known_page(
     )
 
 
-class _PackedLook(msgspec.Struct, frozen=True, array_like=True):
+class _PackedAnswer(msgspec.Struct, frozen=True, array_like=True):
     read: Read[ProjectPage] | None
     unchanged: Unchanged | None
 
 
-_LOOKS = msgspec.msgpack.Decoder(_PackedLook)
+_ANSWERS = msgspec.msgpack.Decoder(_PackedAnswer)
 _PACK = msgspec.msgpack.Encoder()
 
 
-def pack_look(look: PageLook) -> bytes:
+def pack_answer(answer: PageAnswer) -> bytes:
     """Return the form of a page in an ``JobOutcome``."""
-    if isinstance(look, Read):
-        return _PACK.encode(_PackedLook(look, None))
-    return _PACK.encode(_PackedLook(None, look))
+    if isinstance(answer, Read):
+        return _PACK.encode(_PackedAnswer(answer, None))
+    return _PACK.encode(_PackedAnswer(None, answer))
 
 
-def unpack_look(page: bytes) -> PageLook:
+def unpack_answer(page: bytes) -> PageAnswer:
     """Return the page of an ``JobOutcome``. Raises ``msgspec.ValidationError``."""
-    packed = _LOOKS.decode(page)
-    look = packed.read or packed.unchanged
-    if look is None:
+    packed = _ANSWERS.decode(page)
+    answer = packed.read or packed.unchanged
+    if answer is None:
         raise msgspec.ValidationError("no page")
-    return look
+    return answer
 
 
 class LogLine(Message, frozen=True, kw_only=True):

@@ -240,7 +240,7 @@ class Workers(Generic[T]):
         member.give(job, known_by, _JOB_BYTES + (job.request.size or 0))
         return True
 
-    async def look_at(self, pages: Sequence[AskedPage]) -> None:
+    async def read_pages(self, pages: Sequence[AskedPage]) -> None:
         """Let a worker read some pages; each page gets its outcome.
 
         Raises ``MirrorError`` where the credential can't be read, or the index has denied access.
@@ -248,7 +248,7 @@ class Workers(Generic[T]):
         await self._refresh_credential()
         member = self._least_busy()
         if member is not None:
-            member.look_at(pages)
+            member.read_pages(pages)
             return
         for page in pages:
             page.answered(None)
@@ -399,7 +399,7 @@ class _Worker(Generic[T]):
         await member.channel.connect(process.connection)
         return member
 
-    def look_at(self, pages: Sequence[AskedPage]) -> None:
+    def read_pages(self, pages: Sequence[AskedPage]) -> None:
         """Send some pages to the worker."""
         first = self._last_number + 1
         self._last_number += len(pages)

@@ -48,7 +48,7 @@ from mirror.workers.messages import (
     Stopped,
     StorePlace,
     WorkerReport,
-    pack_look,
+    pack_answer,
 )
 from mirror.workers.transfer import fetch_to_staging
 
@@ -238,7 +238,7 @@ class _WorkerProcess:
                 work_through, partial(next_of, self._files), work.fetch, width(limits.downloads)
             )
             tasks.start_soon(
-                work_through, partial(next_of, self._pages), work.look, width(limits.pages)
+                work_through, partial(next_of, self._pages), work.read_page, width(limits.pages)
             )
 
 
@@ -312,15 +312,15 @@ class _WorkerJobs:
             self._outcomes.append(self._failed(number, exc))
         self._send_report_soon()
 
-    async def look(self, asked: tuple[int, KnownPage]) -> None:
+    async def read_page(self, asked: tuple[int, KnownPage]) -> None:
         """Read a page."""
         number, page = asked
         try:
             validators = page.validators
-            look = await self._client.fetch_project(page.name, validators, page.address)
+            answer = await self._client.fetch_project(page.name, validators, page.address)
             known = (validators, page.origin)
-            if isinstance(look, Read) or (look.validators, look.origin) != known:
-                packed = pack_look(look)
+            if isinstance(answer, Read) or (answer.validators, answer.origin) != known:
+                packed = pack_answer(answer)
                 self._outcomes.append(
                     JobOutcome(
                         number=number, page=packed if len(packed) <= _LARGE_PAGE_BYTES else None

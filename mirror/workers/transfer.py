@@ -73,12 +73,12 @@ async def _check_form(request: FileRequest, staged: StagedFile) -> None:
     if digests_to_compare(request.digests):
         return
 
-    def look() -> str:
+    def find_problem() -> str:
         with staged.open_source() as source, tree_errors(request.filename):
             return form_problem(source, request.filename)
 
     is_small = staged.in_memory == staged.written
-    if problem := look() if is_small else await anyio.to_thread.run_sync(look):
+    if problem := find_problem() if is_small else await anyio.to_thread.run_sync(find_problem):
         raise BadFile(filename=request.filename, problem=problem)
 
 

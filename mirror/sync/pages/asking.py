@@ -9,7 +9,7 @@ from mirror.sync.pages.page_batches import PageResult
 from mirror.sync.pages.page_pass import PagePass
 from mirror.sync.pages.serials import has_same_serial, is_older, is_stale
 from mirror.sync.work import IndexRun
-from mirror.upstream.index import PageLook, Read, Unchanged
+from mirror.upstream.index import PageAnswer, Read, Unchanged
 from mirror.upstream.limits.memory import PageLease
 
 _log = get_logger(__name__)
@@ -21,7 +21,7 @@ async def ask_for_page(
     known: Validators | None,
     lease: PageLease,
     found: PageResult | None,
-) -> PageLook | None:
+) -> PageAnswer | None:
     """Return a project's page, or that it is unchanged; None for one that is older than the
     published one.
 
@@ -50,7 +50,7 @@ def needs_no_request(pages: PagePass, row: ProjectRow, known: Validators | None)
 
 async def _early_page(
     pages: PagePass, row: ProjectRow, known: Validators | None
-) -> PageLook | None:
+) -> PageAnswer | None:
     """Return the page that was asked for in this cycle since a want may need it. Raises its
     error.
     """
@@ -78,7 +78,7 @@ async def fetch_page(
     known: Validators | None,
     lease: PageLease,
     found: PageResult | None = None,
-) -> PageLook | None:
+) -> PageAnswer | None:
     """Read a page, or take a worker's result; None for one that is older than the published one."""
     answer = (
         await run.access.client.fetch_project(row.name, known, row.address, lease)

@@ -19,9 +19,9 @@ from mirror.core.model import Validators
 from mirror.errors import MirrorError, RefusedElsewhere, Unavailable
 from mirror.state.listing.due import ProjectRow
 from mirror.sync.work import IndexRun
-from mirror.upstream.index import PageLook, Unchanged
+from mirror.upstream.index import PageAnswer, Unchanged
 from mirror.workers.concurrency import next_of, work_through
-from mirror.workers.messages import JobOutcome, unpack_look
+from mirror.workers.messages import JobOutcome, unpack_answer
 from mirror.workers.pool import Workers
 
 _UNDER_WAY = 64
@@ -45,14 +45,14 @@ class PageResult(msgspec.Struct, frozen=True, kw_only=True):
         """How many bytes the page may take once it is unpacked."""
         return _UNPACKED * len(self.page or b"")
 
-    def answer(self) -> PageLook:
+    def answer(self) -> PageAnswer:
         """Return the page. Raises ``UpstreamError``."""
         if self.error is not None:
             raise self.error
         if self.unchanged is not None:
             return self.unchanged
         assert self.page is not None
-        return unpack_look(self.page)
+        return unpack_answer(self.page)
 
 
 class PageHandler(Protocol):
@@ -118,7 +118,7 @@ class PageBatches:
         if not pages:
             return
         try:
-            await self._pool.look_at(pages)
+            await self._pool.read_pages(pages)
         except MirrorError:  # of the credential: the reading in this process reports it
             for page in pages:
                 page.answered(None)
