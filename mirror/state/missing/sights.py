@@ -21,11 +21,18 @@ from mirror.state.store import Store, Transaction
 MAX_SIGHTS = 1000
 """Maximum number of first sights that are kept of a project's files that are listed no more."""
 
-_OF_OTHER_INDEXES = (
-    "project IN (SELECT o.id FROM project p JOIN project o ON o.name = p.name AND o.id != p.id"
+_OF_ALL_INDEXES = (
+    "project IN (SELECT o.id FROM project p JOIN project o ON o.name = p.name"
     " WHERE p.id = :project)"
 )
+"""The condition for rows about a project of the same name of any index."""
+_OF_OTHER_INDEXES = _OF_ALL_INDEXES.removesuffix(")") + " AND o.id != p.id)"
 """The condition for rows about a project of the same name of another index."""
+_PUBLISHED = (
+    "SELECT e.filename, e.sha256, e.digests, e.size, e.upload_time, r.at AS seen_at,"
+    " e.project = :project AS is_own FROM entry e"
+)
+_REVISION = "JOIN revision r ON r.id = e.valid_from"
 
 
 _LATEST_BEFORE = "SELECT max(started_at) FROM cycle WHERE id < (SELECT max(id) FROM cycle)"
@@ -102,7 +109,7 @@ async def load_sights(store: Store, project: int, *, now: float) -> KnownSights:
         _SightColumns,
         "SELECT filename, digest, CASE WHEN seen_at > :now THEN coalesce(clock_at, seen_at)"
         " ELSE seen_at END AS seen_at FROM first_sight"
-        f" WHERE project = :project OR {_OF_OTHER_INDEXES}",
+        f" WHERE {_OF_ALL_INDEXES}",
         values,
     ):
         _enter(seen, (row.filename, row.digest), row.seen_at)
@@ -110,9 +117,10 @@ async def load_sights(store: Store, project: int, *, now: float) -> KnownSights:
     elsewhere: dict[str, set[str]] = {}
     for entry in await store.rows_as(
         _PublishedColumns,
-        "SELECT e.filename, e.sha256, e.digests, e.size, e.upload_time, r.at AS seen_at,"
-        " e.project = :project AS is_own FROM entry e JOIN revision r ON r.id = e.valid_from"
-        f" WHERE (e.project = :project AND e.valid_to IS NOT NULL) OR e.{_OF_OTHER_INDEXES}",
+        f"{_PUBLISHED} INDEXED BY entry_project_closed {_REVISION}"
+        f" WHERE e.valid_to IS NOT NULL AND e.{_OF_ALL_INDEXES} UNION ALL"
+        f" {_PUBLISHED} INDEXED BY entry_open {_REVISION}"
+        f" WHERE e.valid_to IS NULL AND e.{_OF_OTHER_INDEXES}",
         values,
     ):
         for digest in entry.sights:
@@ -124,7 +132,7 @@ async def load_sights(store: Store, project: int, *, now: float) -> KnownSights:
     for name in await store.rows_as(
         _NameColumns,
         "SELECT filename, project = :project AS is_own FROM published_name"
-        f" WHERE project = :project OR {_OF_OTHER_INDEXES}",
+        f" WHERE {_OF_ALL_INDEXES}",
         {"project": project},
     ):
         if name.is_own:
