@@ -13,17 +13,22 @@ import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from unittest.mock import patch
 
 from mirror.state import store
+
+_MAKE_PRIVATE = store._make_private
 
 
 @contextlib.contextmanager
 def states_prepared() -> Iterator[None]:
     """Let states that are made while this is open be copies."""
     _empty_state()
-    with patch.object(store, "_make_private", _copy_empty_state):
+    # Two of these may overlap in one event loop: each ends with the program's own function.
+    store._make_private = _copy_empty_state
+    try:
         yield
+    finally:
+        store._make_private = _MAKE_PRIVATE
 
 
 def _copy_empty_state(path: Path) -> None:
