@@ -104,6 +104,15 @@ def test_messages(prefix, front, monkeypatch, name):
         assert str(caught.value).startswith(prefix.address)
 
 
+def test_ranges_are_ignored(prefix, front):
+    """A store, or a front, that answers a range with the whole object is named, not taken for a broken connection."""
+    client = ObjectClient(parse_store_address(prefix.address), prefix.env | {"AWS_ENDPOINT_URL": front.url})
+    client.put("x", b"abcdef")
+    front.rule = lambda method, path: "whole"
+    with pytest.raises(TreeError, match="the store ignores ranges of an object"):
+        client.get("x", end=3)
+
+
 @pytest.mark.parametrize("pattern", [BLOB, PAGE, LOCK, r"/simple/index.html"], ids=["blob", "page", "lock", "root"])
 async def test_lost_answers(mirror, front, pattern):
     """A put that was done although its answer was lost is repeated by the library, and recognised as the own one."""

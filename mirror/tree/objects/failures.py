@@ -31,6 +31,7 @@ _DENIED_CODES: Final = frozenset(
 )
 _SLOW_CODES: Final = frozenset({"SlowDown", "ServiceUnavailable", "TooManyRequests"})
 _REDIRECT: Final = "redirect"
+_NO_RANGES: Final = "non-partial response"
 _CLOCK_CODE: Final = "RequestTimeTooSkewed"
 _METADATA_SERVICE = ("/latest/api/token", "/latest/meta-data", "169.254.170.2")
 
@@ -118,6 +119,10 @@ def _problem(failure: _Failure) -> str:
 
 def _unanswered(words: str) -> str:
     """Return what kept a request from an answer."""
+    if _NO_RANGES in words:
+        return (
+            "the store ignores ranges of an object, which readers and the mirror need; see its log"
+        )
     if "timed out" in words or "timedout" in words or "timeout" in words:
         return "the store gave no answer in time; see whether it is well, and run it again"
     if "dns error" in words:
