@@ -53,7 +53,8 @@ ENDS = {
     "stderr-broken": "r, w = os.pipe(); os.close(r); os.dup2(w, 2); sys.stderr.write('x'); sys.exit(4)",
     "at-exit": "atexit.register(print, 'first'); atexit.register(print, 'second'); sys.exit(5)",
     "at-exit-error": "atexit.register(lambda: 1 / 0); sys.exit(5)",
-    "thread": "threading.Thread(target=lambda: (time.sleep(0.01), print('thread'))).start(); print('main'); sys.exit(6)",
+    "thread": "main = threading.main_thread()\n"
+    "threading.Thread(target=lambda: (main.join(), print('thread'))).start(); print('main'); sys.exit(6)",
     "thread-error": "threading.Thread(target=lambda: 1 / 0, name='worker').start(); sys.exit(6)",
     "finalizer": "class Left:\n def __del__(self): print('freed')\nleft = Left(); left.itself = left; del left; sys.exit(8)",
     "finalizer-error": "class Left:\n def __del__(self): 1 / 0\nleft = Left(); left.itself = left; del left; sys.exit(8)",
@@ -145,14 +146,16 @@ def test_signal_and_poll(tmp_path: Path) -> None:
 
 def test_output_to_a_reader_that_left(tmp_path: Path) -> None:
     """A closed pipe is what it is for a start of Python."""
-    command = [sys.executable, "-c", f"{LEAD}while True: print('x' * 9999, flush=True)"]
+    # Polled for nothing, a pipe reports that its reader has closed it.
+    wait = "import select\nreader = select.poll()\nreader.register(1, 0)\nprint(1, flush=True)\nreader.poll()\n"
+    command = [sys.executable, "-c", f"{LEAD}{wait}print(2, flush=True)"]
     ends = []
     for is_forked in (False, True):
         with forked_program.start(
             command, env=clean_environment(tmp_path), cwd=tmp_path, is_forked=is_forked
         ) as process:
             assert process.stdout is not None
-            process.stdout.read(10)
+            assert process.stdout.readline() == "1\n"
             process.stdout.close()
             assert process.stderr is not None
             ends.append((process.stderr.read().splitlines()[-1], process.wait(GUARD_S)))
