@@ -580,6 +580,8 @@ class StateError(MirrorError):
     is_damage: bool = False
     is_full: bool = False
     """Whether the disk is full."""
+    is_older: bool = False
+    """Whether an earlier version of this program wrote it, and the next cycle brings it up."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"

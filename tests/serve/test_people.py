@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
 from xml.etree import ElementTree as ET
@@ -13,6 +15,7 @@ import pytest
 
 from harness.people_tree import QUOTES, SCRIPT
 from harness.server import Server
+from mirror.state.schema import SCHEMA_VERSION
 from simulator import build_wheel
 
 POLICY = (
@@ -270,6 +273,21 @@ def test_a_state_that_cannot_be_read(own):
         assert server.get("/-/api/v1/status").status == 503
         assert server.get("/metrics").status == 200
         assert len(server.events("state.unreadable")) == 1
+
+
+def test_a_state_of_an_earlier_version(own):
+    """The index goes on; the pages, the API and the log say that the next cycle brings it up to date."""
+    with closing(sqlite3.connect(own.mirror.root / "state.db")) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
+    with Server(own.mirror) as server:
+        for address in ("/", "/wants/", "/failures/"):
+            text = page(server, address).text
+            assert "earlier version of the program wrote the state" in text
+            assert "can’t be read" not in text
+        answer = server.get("/-/api/v1/status")
+        assert (answer.status, "the next cycle brings it up" in answer.text) == (503, True)
+        [event] = server.events("state.unreadable")
+        assert "made by an earlier version of this program" in event["problem"]
 
 
 def test_a_cycle_is_seen_without_a_restart(own):

@@ -175,6 +175,10 @@ def _no_state(reading: Reading) -> JsonAnswer:
     if reading.access is StateAccess.MISSING:
         return problem(HTTPStatus.NOT_FOUND, "this mirror has no state here, only its tree")
     text = "the state can't be read at the moment: see the log of the server"
+    if reading.access is StateAccess.OLDER:
+        text = (
+            "an earlier version of the program wrote the state: the next cycle brings it up to date"
+        )
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, text)
 
 

@@ -31,6 +31,8 @@ class StateAccess(Enum):
     READ = "read"
     MISSING = "missing"
     UNREADABLE = "unreadable"
+    OLDER = "older"
+    """An earlier version of the program wrote it."""
 
 
 class Reading:
@@ -65,7 +67,7 @@ class Reading:
         try:
             found = self._reader.load(ask)
         except StateError as exc:
-            self.access = StateAccess.UNREADABLE
+            self.access = StateAccess.OLDER if exc.is_older else StateAccess.UNREADABLE
             self._warning.warn(exc)
             return None
         self.access = StateAccess.READ

@@ -81,8 +81,7 @@ class LiveReader:
         def as_of_now(connection: sqlite3.Connection) -> T:
             version = _version_of(connection)
             if version != SCHEMA_VERSION:
-                problem = f"of another version of this program (state {version}): run a cycle"
-                raise StateError(path=str(self._path), problem=problem)
+                raise _other_version(self._path, version)
             connection.execute("BEGIN")
             try:
                 return _result_of(ask(_BlockingStore(self._path, connection)))
@@ -137,8 +136,7 @@ class LiveReader:
             raise
         if not _OLDEST_VERSION <= version <= SCHEMA_VERSION:
             connection.close()
-            problem = f"of another version of this program (state {version})"
-            raise StateError(path=str(self._path), problem=problem)
+            raise _other_version(self._path, version)
         self._connection, self._opened, self._is_frozen = connection, signature, "immutable" in mode
         self._count += 1
         return connection
@@ -178,6 +176,16 @@ class _BlockingStore(Store):
         cursor = self._blocking.execute(sql, parameters)
         columns = tuple(column[0] for column in cursor.description)
         return structs_of(kind, columns, cursor.fetchall())
+
+
+def _other_version(path: Path, version: int) -> StateError:
+    if version < SCHEMA_VERSION:
+        words = "made by an earlier version of this program"
+        advice = "the next cycle, `mirror sync --once`, brings it up to date"
+    else:
+        words, advice = "made by a newer version of this program", "update this server"
+    problem = f"{words} (state {version}): {advice}"
+    return StateError(path=str(path), problem=problem, is_older=version < SCHEMA_VERSION)
 
 
 def _version_of(connection: sqlite3.Connection) -> int:
