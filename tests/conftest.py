@@ -41,6 +41,8 @@ MAY_BLOCK = (
     ("<frozen importlib._bootstrap>", {"_find_and_load"}),
     # Credentials, .netrc and certificates are small local files, read when an index is opened or its credential asked.
     ("ssl.py", {"create_default_context", "load_default_certs"}),
+    # A failed write of the state asks once for the room on the disk that has just answered SQLite.
+    ("mirror/state/store.py", {"_full_disk"}),
 )
 """Where blocking is allowed inside the event loop: (end of a module's path, functions), each with its reason."""
 

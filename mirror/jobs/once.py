@@ -68,5 +68,6 @@ async def run_and_record(cycle: Cycle, into: OnceResult) -> None:
         await run_cycle(cycle)
     finally:
         into.report, into.exit_code = cycle.report, cycle.report.exit_code(into.caught)
-        with anyio.CancelScope(shield=True):
-            await record_outcome(cycle.holdings, cycle.report, into.exit_code)
+        if not cycle.options.dry_run:
+            with anyio.CancelScope(shield=True):
+                await record_outcome(cycle.holdings, cycle.report, into.exit_code)

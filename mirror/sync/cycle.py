@@ -22,7 +22,6 @@ import msgspec
 from mirror.core.names import ProjectName
 from mirror.errors import (
     ConfigError,
-    DiskFull,
     LockHeld,
     MirrorError,
     StateError,
@@ -30,6 +29,7 @@ from mirror.errors import (
     leaves_of,
 )
 from mirror.holdings.holdings import Holdings
+from mirror.holdings.room import with_room
 from mirror.logs import get_logger
 from mirror.publishing.publisher import Publisher
 from mirror.state.cycles import (
@@ -259,20 +259,11 @@ async def _publish_what_is_held(
     """
     with anyio.CancelScope(shield=True):
         try:
-            try:
-                await Publisher(holdings, unwritten).publish_marked()
-            except (DiskFull, StateError) as exc:
-                if isinstance(exc, StateError) and not exc.is_full:
-                    raise
-                removed = await anyio.to_thread.run_sync(holdings.files.sweep_staging)
-                if not removed:
-                    raise
-                _log.warning(
-                    "staging.swept",
-                    files=removed,
-                    reason="the disk is full, and pages need some room",
-                )
-                await Publisher(holdings, unwritten).publish_marked()
+            await with_room(
+                holdings,
+                lambda: Publisher(holdings, unwritten).publish_marked(),
+                what="pages need",
+            )
         except (StateError, TreeError, LockHeld) as exc:
             _log.warning("cycle.unpublished", cycle=holdings.cycle, problem=str(exc))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +13,7 @@ from mirror.errors import (
     StateError,
 )
 from mirror.holdings.holdings import Holdings
+from mirror.holdings.room import with_room
 from mirror.logs import get_logger, redact
 from mirror.state.cycles import (
     record_cycle_end,
@@ -160,13 +162,15 @@ async def record_outcome(holdings: Holdings, report: Report, exit_code: int) -> 
     """Record the cycle's report with its exit code; where the state can't be written, it is in the
     log.
     """
+    write = partial(
+        record_cycle_end,
+        holdings.store,
+        holdings.cycle,
+        report.finished_at or holdings.clock(),
+        outcome=report.outcome.value,
+        exit_code=exit_code,
+        problem=None if report.aborted is None else redact(str(report.aborted)),
+        report=msgspec.json.encode(report.as_json() | _OF_TABLES).decode(),
+    )
     with contextlib.suppress(StateError):
-        await record_cycle_end(
-            holdings.store,
-            holdings.cycle,
-            report.finished_at or holdings.clock(),
-            outcome=report.outcome.value,
-            exit_code=exit_code,
-            problem=None if report.aborted is None else redact(str(report.aborted)),
-            report=msgspec.json.encode(report.as_json() | _OF_TABLES).decode(),
-        )
+        await with_room(holdings, write, what="the report needs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,9 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from harness.in_process import Mirror as CyclesHere
+from harness.in_process import in_another_thread
 from harness.program import Done, Mirror, call, clean_environment, contents, published
+from mirror.errors import StateError
+from mirror.sync.ending import record_outcome
 from simulator import Endless, ThreadedSimulator, build_wheel
 
 Simulators = Callable[..., ThreadedSimulator]
@@ -395,6 +401,37 @@ def test_a_cycle_that_a_full_disk_ends_publishes_what_it_holds(
     small.remount(f"size={64 * MIB}")
     recovers(mirror, small, index)
     assert mirror.run("status", "--config", mirror.config).returncode == 0
+
+
+@in_another_thread
+def fill(path: Path) -> None:
+    """Write a file until the disk is full."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+@in_another_thread
+def recorded(root: Path) -> tuple[int, str]:
+    """Return the exit code and the report of the only cycle."""
+    with closing(sqlite3.connect(root / "state.db")) as state:
+        return state.execute("SELECT exit_code, report FROM cycle").fetchone()
+
+
+async def test_the_end_of_a_cycle_is_recorded_on_a_full_disk(disk, tmp_path, index):
+    """Where the state has no room for the report, partial downloads make some: status says why the cycle ended."""
+    small = disk(f"size={8 * MIB}")
+    mirror = CyclesHere(root_of(small), {"main": index})
+    await mirror.cycle()
+    partial = mirror.root / "staging" / f"{'a' * 64}.part"
+    async with mirror.opened() as cycle:
+        holdings = msgspec.structs.replace(cycle.holdings, cycle=1)
+        cycle.report.events = [{"event": "large", "padding": "x" * MIB}]
+        cycle.report.aborted = StateError(problem="the disk is full", path=mirror.root)
+        fill(partial)
+        await record_outcome(holdings, cycle.report, 6)
+    exit_code, report = recorded(mirror.root)
+    assert (exit_code, "x" * MIB in report) == (6, True)
 
 
 def test_a_file_for_which_a_full_disk_has_no_room_is_not_called_too_large(
