@@ -389,7 +389,7 @@ def proof(want: str, target: str, *, installable: bool) -> WantNote:
                 proof("apps", "linux/3.11.2", installable=True),
                 proof("docs", "linux/3.11.2", installable=False),
             ),
-            ["State:      1 of 2 wants DOES NOT INSTALL: see `mirror check`"],
+            ["State:      1 of 2 wants DOES NOT INSTALL: see `mirror check`", "Gaps:       docs (linux/3.11.2)"],
             id="a gap",
         ),
         pytest.param(
@@ -397,15 +397,23 @@ def proof(want: str, target: str, *, installable: bool) -> WantNote:
                 proof("apps", "linux/3.11.2", installable=False),
                 proof("apps", "windows/3.12.1", installable=False),
             ),
-            ["State:      1 of 1 want DOES NOT INSTALL: see `mirror check`"],
+            ["State:      1 of 1 want DOES NOT INSTALL: see `mirror check`", "Gaps:       apps (2 environments)"],
             id="a gap in two environments",
+        ),
+        pytest.param(
+            tuple(proof(f"want{n}", "linux/3.11.2", installable=False) for n in range(5)),
+            [
+                "State:      5 of 5 wants DO NOT INSTALL: see `mirror check`",
+                "Gaps:       want0 (linux/3.11.2), want1 (linux/3.11.2), want2 (linux/3.11.2) and 2 more",
+            ],
+            id="more gaps than are named",
         ),
     ],
 )
 def test_wants(proofs, expected):
-    """Proved wants have a line, and a want that does not install is part of the state."""
+    """Proved wants have a line; those that do not install are part of the state, and named."""
     lines = describe_status(status(index(), config=config("main"), notes=Notes(wants=proofs)))
-    about = ("Wants:", "State:      1 of")
+    about = ("Wants:", "Gaps:", "State:      1 of", "State:      5 of")
     assert [line for line in lines if line.startswith(about)] == expected
 
 

@@ -29,6 +29,7 @@ _DAY_S = 86_400.0
 _EXPIRES_SOON_S = 14 * _DAY_S
 _HEAD = ("INDEX", "PROJECTS", "FILES", "SIZE", "WITHHELD", "FAILED", "LAST SUCCESS")
 _SHOWN_DAMAGE = 5
+_SHOWN_GAPS = 3
 _NUMBERS = frozenset({1, 2, 3, 4, 5})
 
 OUTCOMES = {
@@ -123,12 +124,24 @@ def _well(status: Status) -> str:
 
 
 def _wants(status: Status) -> Iterator[str]:
-    """Yield one line where each want was proved to install; gaps are part of the state's line."""
+    """Yield one line where each want was proved to install, else one with the wants that do not."""
     notes = status.notes.wants if status.notes is not None else ()
-    if notes and all(note.installable for note in notes):
+    gaps: dict[str, list[str]] = {}
+    for note in notes:
+        if not note.installable:
+            gaps.setdefault(note.want or note.file or "", []).append(note.target)
+    if gaps:
+        shown = [f"{safe(name)} ({_targets(gaps[name])})" for name in sorted(gaps)[:_SHOWN_GAPS]]
+        more = f" and {len(gaps) - _SHOWN_GAPS:,} more" if len(gaps) > _SHOWN_GAPS else ""
+        yield f"Gaps:       {', '.join(shown)}{more}"
+    elif notes:
         names = len({note.want for note in notes})
         environments = counted(len({note.target for note in notes}), "environment")
         yield f"Wants:      {counted(names, 'want')} proved to install in {environments}"
+
+
+def _targets(names: list[str]) -> str:
+    return safe(names[0]) if len(names) == 1 else counted(len(names), "environment")
 
 
 def _advisories(status: Status) -> Iterator[str]:
