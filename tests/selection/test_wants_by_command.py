@@ -10,8 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mirror.cli.app import app
+from mirror.config.loading import config_of_root
 from mirror.errors import ConfigError, NotProved
 from mirror.exit_codes import exit_code_for
+from mirror.selection.proof.checking import questions
 from simulator import build_wheel
 
 _TARGET = """
@@ -151,3 +153,14 @@ def test_a_dry_run_shows_what_a_change_brings_and_lets_go(indexes: Path, tmp_pat
     assert "first: 1 file to remove from the pages, " in said
     indexes.write_text(text)
     assert plan_of(indexes) == {"wants": {("apps", on_linux): 0}}  # a plan changes nothing
+
+
+@pytest.mark.parametrize("names", [(), ("wants.txt",)], ids=["wants", "a file"])
+def test_a_root_without_a_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    """Beyond the gap a root has no wants: the error asks for a configuration, not for another want."""
+    monkeypatch.chdir(tmp_path)
+    Path("wants.txt").write_text("app\n")
+    with pytest.raises(ConfigError, match=r"configuration that has .*--config"):
+        questions(config_of_root(env={}, root=tmp_path), names, None)

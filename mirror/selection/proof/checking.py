@@ -73,12 +73,14 @@ def questions(config: Config, names: Sequence[str], target: str | None) -> list[
     known = {want.name: want for want in config.wants}
     if target is not None and target not in {one.name for one in config.targets}:
         raise ConfigError(where="--target", problem=f"no target is named {target!r}")
+    has_file = not config.source.startswith("--")
     if not names and not config.wants:
-        problem = (
-            "there is no want to check: add one with `mirror want add NAME REQUIREMENT`,"
-            " or name a file"
+        advice = (
+            "add one with `mirror want add NAME REQUIREMENT`, or name a file"
+            if has_file
+            else "name a configuration that has [[want]] and [[target]] tables by --config"
         )
-        raise ConfigError(where="want", problem=problem)
+        raise ConfigError(where="want", problem=f"there is no want to check: {advice}")
     found: list[Question] = []
     for name in names or known:
         want = known.get(name)
@@ -88,10 +90,9 @@ def questions(config: Config, names: Sequence[str], target: str | None) -> list[
         elif Path(name).is_file():
             chosen = [one for one in config.targets if target in {None, one.name}]
             if not chosen:
-                problem = (
-                    "there is no target: print the table of this machine with `mirror target here`"
-                )
-                raise ConfigError(where="target", problem=problem)
+                rest = "" if has_file else ", and name a configuration that has it by --config"
+                problem = "print the table of this machine with `mirror target here`"
+                raise ConfigError(where="target", problem=f"there is no target: {problem}{rest}")
             source = read_file(Path(name), want=None, folder=Path.cwd())
             if isinstance(source, UnresolvedFile):
                 raise ConfigError(where=name, problem=source.problem)
