@@ -20,6 +20,8 @@ _RARELY = (20_000, 20, 50)
 Counting references frees most objects of a cycle; the usual collection after every 700 new objects
 takes a twentieth of its time.
 """
+_RESERVE_BYTES = 1 << 20
+"""Memory that is freed where the program fails, so that there is some to say why."""
 _STORAGE = 6
 """``ExitCode.STORAGE``, also where its module can't be imported."""
 
@@ -32,13 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         gc.set_threshold(*_RARELY)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    reserve = bytearray(_RESERVE_BYTES)
     try:
         return _run(given)
     except KeyboardInterrupt:
         return 130
     except BaseExceptionGroup as exc:
+        del reserve
         return 130 if exc.subgroup(KeyboardInterrupt) else _end_of(exc)
     except Exception as exc:  # noqa: BLE001 - the border of the program: nothing may end without its exit code
+        del reserve
         return _end_of(exc)
 
 

@@ -56,7 +56,12 @@ def test_low_memory_while_the_program_is_imported(tmp_path: Path, limit_mib: int
     mirror = Mirror(tmp_path, "http://127.0.0.1:1/simple/")
     limited = f"import os, resource, sys\nresource.setrlimit(resource.RLIMIT_AS, ({limit_mib << 20},) * 2)\n"
     started = f"{limited}os.execv(sys.executable, [sys.executable, '-m', 'mirror', *sys.argv[1:]])"
-    done = call([sys.executable, "-c", started, *mirror._sync(())], env=mirror._environment({}), cwd=tmp_path)
+    command = [sys.executable, "-c", started, *mirror._sync(())]
+    for _ in range(5):
+        done = call(command, env=mirror._environment({}), cwd=tmp_path)
+        if "SystemError: error return without exception set" not in done.stderr:
+            break  # else the interpreter itself lost the error, where no line of the program was under way
     assert done.returncode == 6, done.stderr
-    (line,) = done.stderr.splitlines()
+    # The interpreter's end may add bare lines, where there is no memory for it either.
+    (line,) = [line for line in done.stderr.splitlines() if line.strip() != "MemoryError:"]
     assert f"RLIMIT_AS allows {limit_mib << 20} bytes" in line
