@@ -112,7 +112,7 @@ def test_read_only_mount(own, has_reader):
                 assert server.get(target).body == data
             own.index.state.status("demo-app", "quarantined")
             own.mirror.sync("--json")
-            assert server.get(old).status == 404
+            server.wait_until(lambda: server.get(old).status == 404)  # a positive answer counts for a second
             assert server.events("state.unreadable") == []
     finally:
         if reader is not None:
