@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +15,13 @@ from harness.in_process import Mirror
 from harness.snapshots import promote, snapshot
 from harness.storing import Prefix
 from mirror.cli import main
+from mirror.core.names import ProjectName
 from mirror.errors import TreeError
 from mirror.exit_codes import ExitCode
 from mirror.jobs.tree_copy import copy_between
 from mirror.upkeep.copying.copy import CopyReport
+from mirror.upkeep.copying.disk import DiskTarget
+from mirror.upkeep.copying.places import PageForms
 from simulator import build_sdist, build_wheel
 
 
@@ -39,6 +44,26 @@ async def root(simulator, tmp_path: Path) -> Path:
 async def copied(source: Path | str, target: Path | str, env: dict[str, str]) -> CopyReport:
     """Copy a tree in a thread, as the command does it."""
     return await anyio.to_thread.run_sync(partial(copy_between, str(source), str(target), env=env))
+
+
+def test_threads_write_the_first_pages_of_a_snapshot(tmp_path):
+    """Threads that write the first pages of a snapshot at the same moment make its directory once."""
+    target = DiskTarget(tmp_path / "to", disk_reserve_bytes=0)
+    target.begin("from")
+    form = PageForms(html=b"<html>", json=b"{}")
+    together = threading.Barrier(4)
+
+    def put(number: int, project: int) -> None:
+        together.wait()
+        target.put_page(f"s{number}", ProjectName(f"p{project}"), form)
+
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(50):
+            list(threads.map(put, [number] * 4, range(4)))
+    target.end()
+    for snapshot_directory in (tmp_path / "to/public/snapshots").iterdir():
+        assert (snapshot_directory / "files").readlink() == Path("../../files")
+        assert len(list(snapshot_directory.glob("simple/*/index.html"))) == 4
 
 
 def contents(root: Path) -> dict[str, bytes | str]:

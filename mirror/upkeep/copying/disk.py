@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -114,6 +115,8 @@ class DiskTarget:
     def __init__(self, root: Path, *, disk_reserve_bytes: int) -> None:
         self._layout = Layout(root)
         self._reserve = Reserve(str(self._layout.files), disk_reserve_bytes)
+        self._begun: set[str] = set()
+        self._beginning = threading.Lock()
 
     @property
     def address(self) -> str:
@@ -208,13 +211,18 @@ class DiskTarget:
             rename_into(temporary, f"{directory}/{HTML_V1}")
 
     def _begin_snapshot(self, name: str) -> None:
-        place = snapshot_path(self._layout, name)
-        if not place.is_dir():
-            for directory in (place.parent, place):
+        """Make the directory of a snapshot once, though threads write its pages at the same
+        time.
+        """
+        with self._beginning:
+            if name in self._begun:
+                return
+            place = snapshot_path(self._layout, name)
+            for directory in (place.parent, place, place / "simple"):
                 make_durable_directory(directory)
-        make_durable_directory(place / "simple")
-        if not os.path.lexists(place / "files"):
-            os.symlink("../../files", place / "files")
+            if not os.path.lexists(place / "files"):
+                os.symlink("../../files", place / "files")
+            self._begun.add(name)
 
     def put_channel(self, name: str, snapshot: str) -> None:
         """Let a channel show a snapshot."""
