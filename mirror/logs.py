@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -70,6 +71,7 @@ class _Secrets:
     def __init__(self) -> None:
         self._texts: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
+        self._adding = threading.Lock()
 
     def add(self, text: str) -> None:
         encoded = {quote(text, safe=""), quote(text), quote_plus(text)}
@@ -80,12 +82,13 @@ class _Secrets:
             repr(text)[1:-1],
         }
         forms = {text, *encoded, *escaped}
-        if forms <= self._texts:
-            return
-        self._texts |= forms
-        # The longest first: a secret that contains another one disappears as a whole.
-        longest_first = sorted(self._texts, key=lambda form: (-len(form), form))
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+        with self._adding:  # credentials are read in threads
+            if forms <= self._texts:
+                return
+            self._texts |= forms
+            # The longest first: a secret that contains another one disappears as a whole.
+            longest_first = sorted(self._texts, key=lambda form: (-len(form), form))
+            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def hide(self, text: str) -> str:
         return self._pattern.sub("***", text) if self._pattern else text

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from enum import Enum
 from pathlib import Path
 
@@ -184,6 +185,27 @@ def test_redacted_text_has_no_secret(secret, before, after):
     secrets = logs._Secrets()
     secrets.add(secret)
     assert secret.replace("*", "") == "" or secret not in secrets.hide(before + secret + after).replace("***", "\0")
+
+
+def test_secrets_of_two_threads():
+    """Two threads that register secrets at the same time hide both: neither overwrites the other's."""
+    secrets = logs._Secrets()
+    other = threading.Thread(target=secrets.add, args=["second-secret"])
+
+    class Slow(str):
+        """Is compared with the other secrets once another thread has begun, or ended if nothing holds it back."""
+
+        __slots__ = ()
+
+        def __len__(self) -> int:
+            if secrets._texts and other.ident is None:
+                other.start()
+                other.join(0.1)
+            return super().__len__()
+
+    secrets.add(Slow("first-secret"))
+    other.join()
+    assert secrets.hide("first-secret second-secret") == "*** ***"
 
 
 def test_traceback_shows_no_variables():

@@ -198,6 +198,29 @@ def test_hanging_calls():
         calls.run(lambda: 1 / 0, deadline_s=60)
 
 
+def test_call_that_returns_at_its_deadline():
+    """A call that returns between its deadline and the end of its wait counts, and the next call of the same thread is
+    waited for until it has returned itself.
+    """
+    calls, release, again = Calls(), threading.Event(), threading.Event()
+    thread = calls._take()
+    calls._idle.append(thread)
+
+    def end_late() -> float:
+        release.set()
+        while not thread._has_returned:
+            os.sched_yield()
+        return 0.0
+
+    def go_on() -> float:
+        again.set()
+        return time.monotonic()
+
+    assert calls.run(release.wait, deadline_s=0.01, progressed_at=end_late) is True
+    assert list(calls._idle) == [thread]
+    assert calls.run(again.wait, deadline_s=0.01, progressed_at=go_on) is True
+
+
 def test_use_after_a_fork(client):
     """A forked process does not hang in its parent's client: it is a bug that is named."""
     client.put("k", b"x")

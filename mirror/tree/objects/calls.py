@@ -119,9 +119,10 @@ class _CallThread(Generic[T]):
         return self._ended.acquire(timeout=max(0.0, timeout_s))
 
     def abandon(self) -> bool:
-        """Return False where the call has just returned."""
+        """Return False where the call has just returned: its end counts as waited for."""
         with self._state:
             if self._has_returned:
+                self._ended.acquire()
                 return False
             self._is_abandoned = True
             self._abandoned.add(1)
