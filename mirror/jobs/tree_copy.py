@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def copy_between(
     ``LockHeld``.
     """
     report = CopyReport()
-    opened_source, opened_target = _source(source, env), _target(target, env)
+    from_place, to_place = _place(source, where="FROM"), _place(target, where="TO")
+    _check_apart(from_place, to_place)
+    opened_source, opened_target = _source(from_place, env), _target(to_place, env)
     with contextlib.ExitStack() as stack:
         if isinstance(opened_target, DiskTarget):
             opened_source.check()
@@ -37,18 +40,41 @@ def copy_between(
     return report
 
 
-def _source(text: str, env: Mapping[str, str]) -> CopySource:
-    place = _place(text, where="FROM")
+def _source(place: Path | StoreAddress, env: Mapping[str, str]) -> CopySource:
     if isinstance(place, StoreAddress):
         return StoreSource(ObjectClient(place, env))
     return DiskSource(place)
 
 
-def _target(text: str, env: Mapping[str, str]) -> CopyTarget:
-    place = _place(text, where="TO")
+def _target(place: Path | StoreAddress, env: Mapping[str, str]) -> CopyTarget:
     if isinstance(place, StoreAddress):
         return StoreTarget(ObjectClient(place, env))
     return DiskTarget(place, disk_reserve_bytes=Limits().disk_reserve)
+
+
+def _check_apart(source: Path | StoreAddress, target: Path | StoreAddress) -> None:
+    """Raise ``ConfigError`` where one place lies in the other, or both are one.
+
+    `verify` and `prune` of the outer tree would meet the files of the inner one.
+    """
+    from_parts, to_parts = _parts(source), _parts(target)
+    shared = min(len(from_parts), len(to_parts))
+    if from_parts[:shared] != to_parts[:shared]:
+        return
+    if len(from_parts) == len(to_parts):
+        problem = f"is the same place as FROM ({source}); choose another TO"
+    elif len(from_parts) < len(to_parts):
+        problem = f"{target} lies in FROM ({source}); choose a TO outside of it"
+    else:
+        problem = f"FROM ({source}) lies in {target}; choose a TO outside of which FROM lies"
+    raise ConfigError(where="TO", problem=problem)
+
+
+def _parts(place: Path | StoreAddress) -> tuple[str, ...]:
+    """Return the steps to a place from the outermost one; links are followed."""
+    if isinstance(place, StoreAddress):
+        return tuple(str(place).split("/"))
+    return Path(os.path.realpath(place)).parts
 
 
 def _place(text: str, *, where: str) -> Path | StoreAddress:

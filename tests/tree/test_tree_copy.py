@@ -172,14 +172,24 @@ async def test_target_must_be_empty(root, prefix: Prefix, tmp_path, to_store):
         (["{store}", "{tmp}/to"], ExitCode.STORAGE, "there is no tree here"),
         (["ftp://x/y", "{tmp}/to"], ExitCode.USAGE, "FROM: expected an address such as s3://"),
         (["{tmp}/nothing", "s3://B"], ExitCode.USAGE, "TO: expected the name of a bucket"),
+        (["{store}", "{store}/to"], ExitCode.USAGE, "TO: {store}/to lies in FROM ({store})"),
+        (["{store}/from", "{store}"], ExitCode.USAGE, "TO: FROM ({store}/from) lies in {store}"),
+        (["s3://mirror", "{store}"], ExitCode.USAGE, "lies in FROM (s3://mirror)"),
+        (["{store}", "{store}/"], ExitCode.USAGE, "TO: is the same place as FROM"),
+        (["{tmp}", "{tmp}/to"], ExitCode.USAGE, "TO: {tmp}/to lies in FROM ({tmp})"),
+        (["{tmp}/a/b", "{tmp}/to/../a"], ExitCode.USAGE, "TO: FROM ({tmp}/a/b) lies in"),
+        (["{tmp}/link/a", "{tmp}/a"], ExitCode.USAGE, "TO: is the same place as FROM"),
+        (["{store}x", "{store}"], ExitCode.STORAGE, "there is no tree here"),
+        (["{tmp}/t", "{tmp}/to"], ExitCode.STORAGE, "there is no tree here"),
     ],
 )
-def test_no_source(prefix: Prefix, tmp_path, monkeypatch, capsys, arguments, code, said):
-    """A FROM that is not there is 6, a place that is none 2; TO stays untouched."""
+def test_refused_places(prefix: Prefix, tmp_path, monkeypatch, capsys, arguments, code, said):
+    """A FROM that is not there is 6; a place that is none, or in the other, 2. TO stays untouched."""
+    (tmp_path / "link").symlink_to(tmp_path)
     for name, value in prefix.env.items():
         monkeypatch.setenv(name, value)
     words = [word.format(tmp=tmp_path, store=prefix.address) for word in arguments]
     assert main(["tree", "copy", *words]) == code
-    assert said in capsys.readouterr().err
+    assert said.format(tmp=tmp_path, store=prefix.address) in capsys.readouterr().err
     assert prefix.keys() == []
     assert not (tmp_path / "to").exists()
