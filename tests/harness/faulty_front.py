@@ -39,6 +39,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "elsewhere":
             self._answer(307, [("Location", f"{front.url}/elsewhere")], b"")
             return
+        if isinstance(fault, bytes):
+            self._answer(200, [], fault)
+            return
         if isinstance(fault, tuple):
             status, code = fault
             self._answer(status, [], _FAULT.format(code).encode())

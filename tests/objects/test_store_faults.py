@@ -1,5 +1,6 @@
 """Faults of a store between it and the program: each is named, nothing is lost, and the next cycle completes."""
 
+import io
 import json
 import re
 
@@ -111,6 +112,41 @@ def test_ranges_are_ignored(prefix, front):
     front.rule = lambda method, path: "whole"
     with pytest.raises(TreeError, match="the store ignores ranges of an object"):
         client.get("x", end=3)
+
+
+UNREMOVED = "<DeleteResult><Error><Key>{}</Key><Code>{}</Code><Message>a: b</Message></Error></DeleteResult>"
+FOREIGN = "the store sent an answer that does not follow S3"
+ODD_ANSWERS = {
+    "nothing-removed": ("delete", "<DeleteResult/>", f"{FOREIGN} .*DeleteObjects.*AWS_ENDPOINT_URL"),
+    "removal-refused": (
+        "delete",
+        UNREMOVED.format("{}", "AccessDenied"),
+        r"the store denies access \(AccessDenied\); check its credentials",
+    ),
+    "removal-slow": ("delete", UNREMOVED.format("{}", "SlowDown"), "the store is overloaded"),
+    "another-removed": ("delete", UNREMOVED.format("another", "AccessDenied"), FOREIGN),
+    "no-listing": ("list", "<html><br></html>", f"{FOREIGN} .*list response"),
+    "no-etag": ("put", "", f"{FOREIGN} .*ETag Header missing"),
+    "no-upload": ("put-file", "<html></html>", f"{FOREIGN} .*UploadId"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_ANSWERS)
+def test_answers_that_do_not_follow_s3(prefix, front, name):
+    """An answer of another service, or of an engine of its own kind, is named as such; its own code counts."""
+    client = ObjectClient(parse_store_address(prefix.address), prefix.env | {"AWS_ENDPOINT_URL": front.url})
+    call, answer, words = ODD_ANSWERS[name]
+    front.rule = lambda method, path: answer.format(f"{prefix.name}/{ODD}").encode()
+    calls = {
+        "delete": lambda: client.delete([ODD]),
+        "list": lambda: list(client.list_objects()),
+        "put": lambda: client.put(ODD, b"x"),
+        "put-file": lambda: client.put_file(ODD, io.BytesIO(bytes(9 << 20)), 9 << 20),
+    }
+    with pytest.raises(TreeError, match=words) as caught:
+        calls[call]()
+    assert str(caught.value).startswith(prefix.address)
+    assert "broke" not in str(caught.value)
 
 
 @pytest.mark.parametrize("pattern", [BLOB, PAGE, LOCK, r"/simple/index.html"], ids=["blob", "page", "lock", "root"])

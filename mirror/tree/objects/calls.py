@@ -21,10 +21,16 @@ T = TypeVar("T")
 _MOST_ABANDONED: Final = 64
 """Once this many calls hang, the library is not called any more."""
 _LONGEST_WAIT_S: Final = 3600.0
+_PANICS: Final = "pyo3_runtime"
+"""Module of the error by which a library in Rust panics; it is no ``Exception``."""
 
 
 class CallHangs(Exception):
     """A call did not return in time; it may still take effect."""
+
+
+class CallBreaks(Exception):
+    """The library panicked: an answer is not as it expects."""
 
 
 class ForkedUse(RuntimeError):
@@ -47,7 +53,8 @@ class Calls:
         deadline_s: float,
         progressed_at: Callable[[], float] | None = None,
     ) -> T:
-        """Return the result of a call. Raises ``CallHangs``, or the error of the call.
+        """Return the result of a call. Raises ``CallHangs``, ``CallBreaks``, or the error of the
+        call.
 
         ``progressed_at``: when the call made progress last (``time.monotonic``); the deadline
         counts from then.
@@ -69,6 +76,10 @@ class Calls:
                 break  # it returned meanwhile
         try:
             return cast("T", thread.result())
+        except BaseException as exc:
+            if type(exc).__module__ == _PANICS:
+                raise CallBreaks(str(exc)) from exc
+            raise
         finally:  # of a call that failed too: each missing object is an error of the library
             self._idle.append(thread)
 

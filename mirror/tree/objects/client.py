@@ -19,9 +19,9 @@ import msgspec
 
 from mirror.core.store_address import StoreAddress
 from mirror.errors import ConfigError, KeyRefused, TreeError
-from mirror.tree.objects.calls import CallHangs, Calls
+from mirror.tree.objects.calls import CallBreaks, CallHangs, Calls
 from mirror.tree.objects.credentials import allows_http, engine_settings
-from mirror.tree.objects.failures import own_words, store_error
+from mirror.tree.objects.failures import foreign_answer, own_words, store_error
 
 T = TypeVar("T")
 
@@ -365,6 +365,8 @@ class ObjectClient:
                 " it again"
             )
             raise self._error(key, problem) from None
+        except CallBreaks as exc:
+            raise self._error(key, foreign_answer(str(exc))) from exc
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as exc:
             raise _Refused(own_words(exc)) from exc
         except FileNotFoundError as exc:

@@ -18,6 +18,17 @@ from mirror.logs import redact
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,200})</Message>")
+_UNREMOVED = re.compile(
+    r"^ {4}source: DeleteFailed \{.*^ {8}code: \"([^\"]{1,80})\"", re.MULTILINE | re.DOTALL
+)
+"""One object of a removal of several, with its own code."""
+_ODD_ANSWER = re.compile(
+    r"^ {4}source: (?:Invalid\w+Response|Metadata|Header|NoContentRange|ParseContentRange"
+    r"|UnexpectedRange)\b",
+    re.MULTILINE,
+)
+"""What came with a good status, and is not what the request asks for."""
+_NO_HTTP = re.compile(r"hyper::error\(\s*parse\(")
 _NAMES = re.compile(
     r"[a-z]+://\S+|<(Key|Resource|BucketName|RequestId)>[^<]*<|\bpath: \"[^\"]*\"|for path \S+"
     r"|\bpath [^:\n]*:"
@@ -43,6 +54,8 @@ class _Failure(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     message: str
     is_about_credentials: bool
+    odd: str
+    """What can't be read in an answer; empty where it is not that."""
     words: str
     """The text without names of keys, in lower case."""
 
@@ -73,6 +86,14 @@ def store_error(
     return TreeError(path=address.shown(key), problem=_problem(failure))
 
 
+def foreign_answer(words: str) -> str:
+    """Return the problem of an answer that another service gives, or an engine of its own kind."""
+    return (
+        f"the store sent an answer that does not follow S3 ({shown_text(redact(words), 200)}); see"
+        " whether AWS_ENDPOINT_URL is its S3 interface: an engine that answers so can't hold a tree"
+    )
+
+
 def own_words(error: Exception) -> str:
     """Return the engine's own words for an error, on one line."""
     text = str(error)
@@ -83,12 +104,15 @@ def own_words(error: Exception) -> str:
 
 
 def _read(text: str) -> _Failure:
-    status, code, message = _STATUS.search(text), _CODE.search(text), _MESSAGE.search(text)
+    status, message = _STATUS.search(text), _MESSAGE.search(text)
+    code = _CODE.search(text) or _UNREMOVED.search(text)
+    first = text.partition("\n")[0].removeprefix("Generic S3 error: ")
     return _Failure(
         status=int(status[1]) if status else 0,
         code=code[1] if code else "",
         message=shown_text(redact(message[1])) if message else "",
         is_about_credentials=any(place in text for place in _METADATA_SERVICE),
+        odd=first if _ODD_ANSWER.search(text) else "",
         words=_NAMES.sub(" ", text.replace("retry_timeout", "")).lower(),
     )
 
@@ -114,6 +138,8 @@ def _problem(failure: _Failure) -> str:
         )
     if failure.status or failure.code:
         return f"the store answers with an error: {answer}; see its own log, and run it again"
+    if failure.odd:
+        return foreign_answer(failure.odd)
     return _unanswered(failure.words)
 
 
@@ -129,6 +155,8 @@ def _unanswered(words: str) -> str:
         cause = "the name of its endpoint is not known"
     elif "certificate" in words or "invalidcontenttype" in words or "tls" in words:
         cause = "TLS with its endpoint fails (http or https? AWS_CA_BUNDLE?)"
+    elif _NO_HTTP.search(words):
+        cause = "its endpoint does not speak HTTP"
     elif "refused" in words:
         cause = "its endpoint refuses the connection"
     else:
