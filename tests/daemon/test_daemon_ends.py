@@ -20,6 +20,13 @@ def ask(host, *arguments, **options):
 socket.getaddrinfo = ask
 """
 """A name server that does not answer: what asks it hangs in a thread."""
+HURRIED = """\
+import threading
+class Timer(threading.Timer):
+    def __init__(self, _, *arguments): super().__init__(0, *arguments)
+threading.Timer = Timer
+"""
+"""A machine that is so slow that whoever waits for a thread has waited for too long."""
 
 
 @pytest.fixture
@@ -50,8 +57,8 @@ def test_name_server_that_does_not_answer(tmp_path):
 
 
 def test_name_server_that_does_not_answer_a_single_cycle(tmp_path):
-    """The same for ``--once``, which ends with 143 and its report."""
-    (tmp_path / "sitecustomize.py").write_text(DEAF)
+    """The same for ``--once``, which ends with 143, and with its report however soon it stops waiting for the thread."""
+    (tmp_path / "sitecustomize.py").write_text(DEAF + HURRIED)
     mirror = Mirror(tmp_path / "work", "https://deaf.example/simple/", {"PYTHONPATH": str(tmp_path)})
     with mirror.start_sync("--json") as running:
         assert '"cycle.started"' in running.process.stderr.readline()

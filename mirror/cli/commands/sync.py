@@ -18,7 +18,7 @@ from mirror.errors import ConfigError, UnsafeName
 from mirror.exit_codes import ExitCode, first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from anyio import CancelScope
 
@@ -89,11 +89,13 @@ def sync(
         projects=names,
     )
     result = OnceResult()
+
+    def write_report() -> None:
+        if result.report is not None:
+            _write_report(result.report, _place(options, config), dry_run=dry_run, as_json=json)
+
     with nullcontext() if dry_run else _fork_server() as fork_server:
-        code = run_async(_sync_once, options, config, wanted, fork_server, result)
-    if result.report is not None:
-        _write_report(result.report, _place(options, config), dry_run=dry_run, as_json=json)
-    return code
+        return run_async(_sync_once, options, config, wanted, fork_server, result, write_report)
 
 
 def _fork_server() -> AbstractContextManager[ForkServer | None]:
@@ -171,8 +173,8 @@ def _leave_soon(code: ExitCode) -> None:
     """End the process in a moment, also where a thread hangs: Python and the service manager would
     wait for it.
 
-    Everything is done and closed by now. A thread that may hang only reads: from a name server or a
-    file that does not answer, or a large file that is hashed.
+    Everything is done, closed and printed by now. A thread that may hang only reads: from a name
+    server or a file that does not answer, or a large file that is hashed.
     """
     timer = threading.Timer(_LEAVE_S, os._exit, (int(code),))
     timer.daemon = True
@@ -185,7 +187,9 @@ async def _sync_once(
     wanted: Options,
     fork_server: ForkServer | None,
     into: OnceResult,
+    write_report: Callable[[], None],
 ) -> ExitCode:
+    """Run one cycle and print its result, while the process still waits for each of its threads."""
     # 882 ms
     import anyio
 
@@ -208,9 +212,13 @@ async def _sync_once(
             progress=progress,
         )
         tasks.cancel_scope.cancel()
-    if into.caught:
-        _leave_soon(first_of(into.caught))
-    return first_of(into.caught) if into.exit_code is None else into.exit_code
+    code = first_of(into.caught) if into.exit_code is None else into.exit_code
+    try:
+        write_report()
+    finally:
+        if into.caught:
+            _leave_soon(code)
+    return code
 
 
 async def _watch_signals(scope: CancelScope, caught: list[ExitCode]) -> None:
