@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import mmap
 import os
 import select
@@ -148,6 +149,9 @@ def started_fork_server(serve: Serve) -> Iterator[ForkServer | None]:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()  # else both processes would write the buffered text
+    # As CPython advises before a fork: no collection writes to the memory that the processes share.
+    # Nor does the interpreter's end walk the objects of all modules three times (0.09 s of CPU).
+    gc.freeze()
     try:
         pid = os.fork()
     except OSError:

@@ -15,7 +15,7 @@ import pytest
 from mirror.workers.fork_server import ForkServer, started_fork_server
 
 PROGRAM = """\
-import os, socket, sys
+import gc, os, socket, sys
 from mirror.workers.fork_server import started_fork_server
 
 def serve(connection, pending_bytes, slot):
@@ -23,7 +23,9 @@ def serve(connection, pending_bytes, slot):
     connection.sendall(b"%d %d" % (os.getpid(), slot))
     connection.recv(1)
 
+imported = len(gc.get_objects())
 with started_fork_server(serve) as fork_server:
+    assert gc.get_freeze_count() >= imported
     one, other = fork_server.fork(), fork_server.fork()
     said = [process.connection.recv(100).split() for process in (one, other)]
     assert said[0] != said[1] and os.getpid() not in [int(pid) for pid, _ in said]
