@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from harness import forked_program
 from harness.program import GUARD_S, clean_environment
+from simulator import build_sdist, build_wheel
 
 LEAD = "from mirror.cli import main\nimport atexit, os, signal, sys, threading, time\n"
 """Of a ``-c`` that is forked; what follows is run instead of the program."""
@@ -163,9 +165,45 @@ def test_output_to_a_reader_that_left(tmp_path: Path) -> None:
     assert ends == [("BrokenPipeError: [Errno 32] Broken pipe", 120)] * 2
 
 
+def told_by_pip(words: Sequence[str], work: Path, *, is_forked: bool, **variables: str) -> tuple[object, ...]:
+    """Run pip in a folder of its own; return its exit code, its output, and what it has left."""
+    work.mkdir()
+    (work / ".config/pip").mkdir(parents=True)
+    (work / ".config/pip/pip.conf").write_text("[install]\nfind-links = ..\nno-index = yes\n")
+    env = clean_environment(work, PIP_NO_CACHE_DIR="1", PIP_DISABLE_PIP_VERSION_CHECK="1", **variables)
+    command = [sys.executable, "-m", "pip", *words]
+    with forked_program.start(command, env=env, cwd=work, is_forked=is_forked) as process:
+        assert isinstance(process, forked_program.Forked) == is_forked
+        stdout, stderr = process.communicate(GUARD_S)
+    left = {str(path.relative_to(work)): path.is_file() for path in sorted(work.rglob("*"))}
+    return process.returncode, *[re.sub("sha256=.*|/tmp/.*", "…", text) for text in (stdout, stderr)], left
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["install", "--target", "there", "one"], 0),
+        (["install", "--target", "there", "absent"], 1),
+        (["config", "debug"], 0),
+        (["no-command"], 1),
+    ],
+    ids=lambda words: words if isinstance(words, int) else " ".join(words),
+)
+def test_pip(words: list[str], code: int, tmp_path: Path) -> None:
+    """Pip reads the configuration of its home and installs, a wheel and an sdist, as it does when it is started."""
+    for name, data in (build_wheel("one", "1.0", requires=["two"]), build_sdist("two", "1.0")):
+        (tmp_path / name).write_bytes(data)
+    wanted = told_by_pip(words, tmp_path / "work", is_forked=False)
+    (tmp_path / "work").rename(tmp_path / "before")
+    found = told_by_pip(words, tmp_path / "work", is_forked=True)
+    assert found == wanted
+    assert found[0] == code
+
+
 @pytest.mark.parametrize(
     ("command", "env"),
     [
+        pytest.param([sys.executable, "-m", "pip", "--version"], {}, id="pip with a cache"),
         pytest.param([sys.executable, "-m", "mirror"], {"PYTHONPATH": "/nowhere"}, id="an option of Python"),
         pytest.param([sys.executable, "-m", "mirror"], {"LANG": "C"}, id="another language"),
         pytest.param([sys.executable, "-m", "mirror"], {"LD_PRELOAD": ""}, id="an option of the linker"),

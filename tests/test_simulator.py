@@ -19,6 +19,7 @@ from pypi_simple import ACCEPT_HTML_ONLY, ACCEPT_JSON_ONLY, PyPISimple
 from yarl import URL
 
 import mirror
+from harness.program import call, clean_environment
 from simulator import (
     HTML_TYPE,
     JSON_TYPE,
@@ -98,11 +99,9 @@ def test_wheel_carries_its_metadata() -> None:
 def pip(*arguments: str, cwd: Path) -> str:
     """Run pip without any configuration of the machine and return what it printed."""
     command = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", *arguments]
-    environment = {**os.environ, "PIP_CONFIG_FILE": os.devnull}
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert done.returncode == 0, done.stdout
+    environment = clean_environment(cwd, PIP_CONFIG_FILE=os.devnull)
+    done = call([*command, "--no-cache-dir"], env=environment, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
@@ -167,7 +166,7 @@ def test_pip_downloads_with_a_credential(
         second_origin=True,
         exact_signatures=False,
     )
-    pip("download", "--no-cache-dir", "--index-url", server.credential_url, "--dest", "out", "demo-app", cwd=tmp_path)
+    pip("download", "--index-url", server.credential_url, "--dest", "out", "demo-app", cwd=tmp_path)
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == dict([WHEEL, SDIST])
     assert server.count(kind="store", status=200) == 2
 

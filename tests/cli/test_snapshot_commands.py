@@ -118,8 +118,19 @@ def test_pip_and_file_urls_take_a_snapshot_as_an_index(mirror, tmp_path):
     mirror.sync_well()
     url = (mirror.root / "public/snapshots/one/simple").as_uri()
     target = tmp_path / "target"
-    words = ["-m", "pip", "install", "--no-input", "--index-url", url, "--target", target, "alpha"]
-    env = clean_environment(tmp_path / "h", PIP_CONFIG_FILE="/dev/null", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    words = [
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--index-url",
+        url,
+        "--target",
+        target,
+        "alpha",
+    ]
+    env = clean_environment(tmp_path / "h", PIP_CONFIG_FILE="/dev/null", PIP_NO_CACHE_DIR="1")
     done = call([sys.executable, *words], env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [p.name for p in target.glob("alpha-*.dist-info")] == ["alpha-1.0.dist-info"]
