@@ -34,8 +34,8 @@ from mirror.holdings.opening import check_user
 from mirror.holdings.tree_opening import (
     OpenTree,
     check_settings,
-    create_local,
     load_conditions,
+    locked_root,
     open_tree,
 )
 from mirror.selection.changes import check_change_of_wants
@@ -58,7 +58,6 @@ from mirror.sync.staging_room import StagingRoom
 from mirror.sync.work import IndexAccess, IndexRun, Leaving
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
-from mirror.tree.lock import hold_async
 from mirror.upstream.credentials import CredentialSource, credential_source
 from mirror.upstream.index import IndexClient, Read
 from mirror.upstream.limits.retry import RetryPolicy
@@ -181,8 +180,7 @@ async def _opened_state(
             yield store
         return
     layout = Layout(settings.root)
-    await anyio.to_thread.run_sync(create_local, settings)
-    async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
+    async with locked_root(settings, wait_s=wait_s), open_store(settings.state) as store:
         await check_tree_matches(store, layout)
         await check_tree_is_there(store, layout)
         yield store

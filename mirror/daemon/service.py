@@ -52,7 +52,7 @@ from mirror.sync.advisories.taking import check_database
 from mirror.sync.cycle_parts import Options
 from mirror.sync.report import Report
 from mirror.tree.atomic import disk_space
-from mirror.tree.layout import Layout, create_tree
+from mirror.tree.layout import Layout, create_root
 from mirror.tree.lock import hold_async
 from mirror.workers.fork_server import ForkServer
 
@@ -117,7 +117,7 @@ class Daemon:
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._watch_signals, tasks.cancel_scope)
             await check_user(self._config.mirror)
-            await anyio.to_thread.run_sync(create_tree, self._layout)
+            await anyio.to_thread.run_sync(create_root, self._layout)
             async with hold_async(self._layout.daemon_lock, wait_s=self._wait_s):
                 try:
                     await self._web.start(self._config, tasks)

@@ -18,7 +18,7 @@ from mirror.config import Limits, MirrorSettings
 from mirror.errors import LockHeld, StateError, TreeError
 from mirror.holdings.holdings import Clock, Holdings
 from mirror.holdings.matching import check_tree_matches, no_state
-from mirror.holdings.tree_opening import create_local, open_tree
+from mirror.holdings.tree_opening import create_local, locked_root, open_tree
 from mirror.logs import get_logger
 from mirror.state.cycles import load_last_cycle
 from mirror.state.store import (
@@ -64,8 +64,7 @@ async def make_state(settings: MirrorSettings, *, wait_s: float = 0.0) -> None:
     """
     layout = Layout(settings.root)
     await check_user(settings)
-    await anyio.to_thread.run_sync(create_local, settings)
-    async with hold_async(layout.tree_lock, wait_s=wait_s), open_store(settings.state) as store:
+    async with locked_root(settings, wait_s=wait_s), open_store(settings.state) as store:
         await check_tree_matches(store, layout)
 
 
@@ -119,8 +118,7 @@ async def opened_holdings_for_repair(
         and not await anyio.Path(settings.state).exists()
     ):
         raise await anyio.to_thread.run_sync(no_state, settings, layout)
-    await anyio.to_thread.run_sync(create_local, settings)
-    async with hold_async(layout.tree_lock, wait_s=wait_s):
+    async with locked_root(settings, wait_s=wait_s):
         is_usable = await _is_usable(settings, layout)
         if not is_usable:
             await anyio.to_thread.run_sync(set_aside_state, settings.state)

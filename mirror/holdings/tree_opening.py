@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ from mirror.state.meta import load_meta
 from mirror.state.objects import load_claim
 from mirror.state.store import Store
 from mirror.tree.files import FileStore
-from mirror.tree.layout import Layout, create_tree
+from mirror.tree.layout import Layout, create_root, create_tree
+from mirror.tree.lock import hold_async
 from mirror.tree.pages import PageStore
 
 if TYPE_CHECKING:
@@ -49,8 +51,25 @@ def check_settings(settings: MirrorSettings, env: Mapping[str, str]) -> None:
         check_engine(address, env)
 
 
+@contextlib.asynccontextmanager
+async def locked_root(settings: MirrorSettings, *, wait_s: float) -> AsyncIterator[None]:
+    """Hold the root's lock, with all of its directories there.
+
+    Before the lock is held nothing but the root itself is made. Raises ``LockHeld``,
+    ``TreeError``.
+    """
+    layout = Layout(settings.root)
+    await anyio.to_thread.run_sync(create_root, layout)
+    async with hold_async(layout.tree_lock, wait_s=wait_s):
+        await anyio.to_thread.run_sync(create_local, settings)
+        yield
+
+
 def create_local(settings: MirrorSettings) -> None:
-    """Make the directories of a root: those of a tree only where it lies there. Blocking."""
+    """Make the directories of a root: those of a tree only where it lies there. Blocking.
+
+    The root's lock must be held.
+    """
     layout = Layout(settings.root)
     has_public = settings.tree is None
     if settings.tree == REMEMBERED_TREE:

@@ -16,7 +16,7 @@ from mirror.errors import StateError, TreeError
 from mirror.holdings.holdings import Holdings
 from mirror.holdings.opening import check_user, set_aside_state
 from mirror.holdings.store_writer import StoreWriter, seize_lock
-from mirror.holdings.tree_opening import create_local
+from mirror.holdings.tree_opening import locked_root
 from mirror.jobs.repair import check_and_repair
 from mirror.jobs.served_store import find_store
 from mirror.state.cycles import load_last_cycle
@@ -62,9 +62,8 @@ async def adopt_tree(
     )
     client = await anyio.to_thread.run_sync(connect)
     await anyio.to_thread.run_sync(check_adoptable, client)
-    await anyio.to_thread.run_sync(create_local, settings)
     layout = Layout(settings.root)
-    async with hold_async(layout.tree_lock, wait_s=wait_s):
+    async with locked_root(settings, wait_s=wait_s):
         seized: Lease | None = None
         claim: Claim | None = None
         fits, is_claimed = await _fits(settings, client)

@@ -110,13 +110,22 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.root}/public/simple/{name}"
 
 
-def create_tree(layout: Layout, *, has_public: bool = True) -> None:
-    """Make the directories that are missing, and see that files can be written and moved.
-
-    ``has_public``: the tree lies here, not in an object store. Raises ``TreeError``.
+def create_root(layout: Layout) -> None:
+    """Make the root and its missing parents: all that the root's locks need. Raises
+    ``TreeError``.
     """
     with tree_errors(layout.root):
         _make_root(layout.root)
+
+
+def create_tree(layout: Layout, *, has_public: bool = True) -> None:
+    """Make the directories that are missing, and see that files can be written and moved.
+
+    The root's lock must be held where there may be other processes: they remove what they find in
+    ``staging``. ``has_public``: the tree lies here, not in an object store. Raises ``TreeError``.
+    """
+    create_root(layout)
+    with tree_errors(layout.root):
         _make_or_follow(layout.staging, PRIVATE_DIRECTORY)
         if not has_public:
             return

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.program import Mirror, Running
+from mirror.tree.layout import Layout
+from mirror.tree.lock import hold
 from simulator import Stall, ThreadedSimulator, build_wheel
 
 Simulators = Callable[..., ThreadedSimulator]
@@ -52,6 +54,24 @@ def test_second_writers(mirror: Mirror, index: ThreadedSimulator, stalled: Runni
         assert "--wait" in done.stderr
     index.release()
     assert stalled.end().returncode == 0
+
+
+def test_refused_writers_make_nothing(mirror: Mirror, index: ThreadedSimulator) -> None:
+    """A command that does not get the lock makes no directory and no file: its holder might take it for a leftover."""
+    layout = Layout(mirror.root)
+    layout.staging.rmdir()
+
+    def status() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in layout.root.rglob("*") if path.is_dir()}
+
+    with hold(layout.tree_lock):
+        before = status()
+        for arguments in (
+            ("sync", "--once", "--index-url", index.url, "--root", mirror.root),
+            ("verify", "--repair", "--root", mirror.root),
+        ):
+            assert mirror.run(*arguments).returncode == 8
+        assert status() == before
 
 
 def test_readers_are_free(mirror: Mirror, index: ThreadedSimulator, stalled: Running) -> None:
