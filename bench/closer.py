@@ -57,7 +57,7 @@ def _fill(bench: Bench, name: str, projects: int, *, wall: float, cpu: float | N
 
 
 _IMPORTS = {
-    OURS: "import mirror.cli.app, mirror.cli.commands.sync, mirror.jobs.once, mirror.workers.process",
+    OURS: "import mirror.cli.app, mirror.cli.commands.sync.once, mirror.jobs.once, mirror.workers.process",
     "bare loop": "import aiohttp, asyncio, base64, hashlib, json",
 }
 

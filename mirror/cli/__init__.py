@@ -1,9 +1,9 @@
 """The command line: arguments become one command, a command one exit code.
 
-``main`` is the one place where an exception becomes an exit code. Each group of commands has a
-file. ``--help`` imports all of them, and so takes 0.1 s of CPU. A module that only the command
-itself needs is imported within a function; the milliseconds in the comment are the CPU time by
-which the same import at the top of the file would delay the help.
+``main`` is the one place where an exception becomes an exit code. ``--version`` needs nothing but
+the output, the help nothing but the arguments of commands (``app``, ``arguments``), and a command
+its own module of ``commands``, which imports at its top all that it works with; ``groups`` imports
+that module. The milliseconds in a comment are the CPU time that ``--version`` is spared.
 """
 
 from __future__ import annotations
@@ -56,16 +56,11 @@ def _run(arguments: list[str]) -> int:
     # 60 ms
     from typer.main import get_command
 
-    from mirror.cli.groups import command_of, group_of, only
+    from mirror.cli import app
+    from mirror.cli.groups import command_of, describe
     from mirror.cli.outcome import close_output
 
-    command = command_of(arguments)
-    group = group_of(command)
-    if group is None:
-        from mirror.cli.app import app  # 103 ms
-
-        group = only(app, command)
-
+    group = describe(app.PROGRAM, command_of(arguments))
     try:
         # Not app(), which installs an exception hook of its own; not standalone, where typer prints
         # a usage error itself, with the user's arguments, which may include a URL with a password.
@@ -83,34 +78,11 @@ def _end_of(error: BaseException) -> int:
     """Return the exit code of an error; memory may run out on the way there too."""
     if not is_out_of_memory(error):
         try:
-            return _report(error)
+            from mirror.cli.failures import report_failure  # 31 ms
+
+            return report_failure(error)
         except (MemoryError, ImportError, OSError) as exc:
             if not is_out_of_memory(exc):
                 raise
     write_memory_limit()
     return _STORAGE
-
-
-def _report(error: BaseException) -> int:
-    """Print the failure on stderr, and return the exit code: one line for an expected error, a
-    traceback for a bug.
-    """
-    # 31 ms
-    from mirror.cli.outcome import expected_errors, own_command, usage_error, write_error
-    from mirror.errors import WrongUser
-    from mirror.exit_codes import ExitCode, exit_code_for, first_of
-    from mirror.logs import get_logger, use_default_logging
-
-    if usage := usage_error(error):
-        write_error(usage)
-        return ExitCode.USAGE
-    if expected := expected_errors(error):
-        for one in expected:
-            if isinstance(one, WrongUser):
-                one.command = own_command()
-        for line in dict.fromkeys(str(one) for one in expected):
-            write_error(f"error: {line}")
-        return first_of(map(exit_code_for, expected))
-    use_default_logging()
-    get_logger(__name__).error("program.failed", exc_info=error)
-    return ExitCode.BUG

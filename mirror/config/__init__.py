@@ -32,13 +32,12 @@ from mirror.config.settings import (
 )
 from mirror.config.show import effective_toml, json_schema, render_default, render_for_systemd
 from mirror.config.units import (
-    format_duration,
     format_size,
-    parse_duration,
     parse_ratio,
     parse_size,
 )
 from mirror.config.wants import TargetConfig, WantConfig
+from mirror.core.words.durations import format_duration, parse_duration
 
 __all__ = [
     "AuthConfig",

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from mirror.cli.byte_progress import shown_bytes
+from mirror.cli.progress.byte_count import shown_bytes
 
 
 def test_the_bar_tells_what_is_done_and_leaves_nothing_behind():

@@ -1,13 +1,15 @@
 """The frame of the command line: options before and after a command, exit codes, and what is said when it ends."""
 
 import errno
+import inspect
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 import typer
@@ -16,8 +18,9 @@ from typer.main import get_command
 from mirror import __version__, logs
 from mirror.cli import app as app_module
 from mirror.cli import main, outcome
-from mirror.cli.groups import _WITH_VALUE, command_of, only
-from mirror.cli.options import _PARAMETERS, GlobalOptions, LogFormat, LogLevel, with_global_options
+from mirror.cli.arguments import Arguments
+from mirror.cli.groups import _WITH_VALUE, Group, command_of, describe
+from mirror.cli.options import PARAMETERS, GlobalOptions, LogFormat, LogLevel
 from mirror.cli.outcome import write_error, write_out
 from mirror.errors import (
     AccessDenied,
@@ -40,17 +43,35 @@ def mirror(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Com
     return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
 
 
+class TryArguments(Arguments):
+    """A command of a test, without arguments of its own."""
+
+    work = f"{__name__}:work"
+
+
+class TryLoudlyArguments(Arguments):
+    """A command of a test, with arguments of its own."""
+
+    work = f"{__name__}:work"
+
+    name: str
+    loud: bool = False
+
+
+def work(_options: GlobalOptions, _given: Arguments) -> ExitCode:
+    """Stand for what a test puts here."""
+    raise NotImplementedError
+
+
 @pytest.fixture
 def run(monkeypatch):
     """Run a program of one group and one command, ``try``, that does what the test says."""
 
     def run(command, arguments: Sequence[str] = ("try",)) -> int:
-        app = app_module.group("A test.")
-        app.command("try")(with_global_options(command))
-        group = app_module.group("A group.")
-        group.command("try")(with_global_options(command))
-        app.add_typer(group, name="group")
-        monkeypatch.setattr(app_module, "app", app)
+        monkeypatch.setattr(sys.modules[__name__], "work", lambda options, _given: command(options))
+        group = Group(help="A group.", commands={"try": f"{__name__}:TryArguments"})
+        commands = {"try": f"{__name__}:TryArguments", "group": group}
+        monkeypatch.setattr(app_module, "PROGRAM", Group(help="A test.", commands=commands))
         return main(list(arguments))
 
     return run
@@ -115,15 +136,21 @@ def test_global_options(run, arguments, expected):
     assert seen == [expected]
 
 
-def test_own_parameters(run):
-    """A command has its own arguments and options beside the global ones."""
+def test_own_arguments(monkeypatch):
+    """A command has its own arguments and options beside the global ones; they are fixed."""
     seen = []
 
-    def command(_options: GlobalOptions, name: str, *, loud: bool = False) -> None:
-        seen.append((name, loud))
+    def command(options: GlobalOptions, given: TryLoudlyArguments) -> ExitCode:
+        seen.append((options.root, given.name, given.loud))
+        with pytest.raises(AttributeError):
+            given.loud = False
+        return ExitCode.OK
 
-    assert run(command, ["try", "x", "--loud", "--root", "r"]) == 0
-    assert seen == [("x", True)]
+    monkeypatch.setattr(sys.modules[__name__], "work", command)
+    commands = {"try": f"{__name__}:TryLoudlyArguments"}
+    monkeypatch.setattr(app_module, "PROGRAM", Group(help="A test.", commands=commands))
+    assert main(["try", "x", "--loud", "--root", "r"]) == 0
+    assert seen == [(Path("r"), "x", True)]
 
 
 def test_command_configures_the_log(run, capsys):
@@ -419,7 +446,6 @@ def test_start_imports_nothing_heavy(option):
 def test_program_and_module_are_the_same():
     """The installed entry point is the function that ``python -m mirror`` calls."""
     assert main.__module__ == "mirror.cli"
-    assert isinstance(app_module.app, typer.Typer)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +471,7 @@ def test_command_of_some_arguments(arguments, command):
 
 def test_global_options_before_the_command():
     """Each global option that has a value is known where the command is looked for."""
-    options = {word for annotated in _PARAMETERS.values() for word in _words(annotated)}
+    options = {word for annotated in PARAMETERS.values() for word in _words(annotated)}
     assert options - {"--version"} == _WITH_VALUE
 
 
@@ -456,10 +482,46 @@ def _words(annotated):
 
 def test_one_command_alone():
     """Each command has the same help alone as among all the others; with another name all of them are there."""
-    everything = get_command(app_module.app)
+    everything = get_command(describe(app_module.PROGRAM))
     for name, command in everything.commands.items():
-        alone = get_command(only(app_module.app, name))
+        alone = get_command(describe(app_module.PROGRAM, name))
         context = typer.Context(alone, info_name="mirror")
         assert list(alone.commands) == [name]
         assert alone.commands[name].get_help(context) == command.get_help(context)
-    assert only(app_module.app, "unknown") is only(app_module.app, None) is app_module.app
+    for name in ("unknown", None):
+        assert list(get_command(describe(app_module.PROGRAM, name)).commands) == list(everything.commands)
+
+
+def _kinds(group: Group):
+    for found in group.commands.values():
+        if isinstance(found, Group):
+            yield from _kinds(found)
+        else:
+            module, _, name = found.partition(":")
+            yield getattr(import_module(module), name)
+
+
+KINDS = {kind.__name__: kind for kind in _kinds(app_module.PROGRAM)}
+ASKING_MORE = {
+    "SyncArguments": ({"once": True}, {"once": True, "dry_run": True}),
+    "ListArguments": ({"fallback": True},),
+    "VerifyArguments": ({"repair": True},),
+    "ProbeArguments": ({"index": "s3://bucket/prefix"},),
+    "InitArguments": ({"from_file": Path("x")},),
+    "SnapshotCreateArguments": ({"require_proof": True},),
+    "SnapshotPromoteArguments": ({"require_proof": True},),
+}
+"""Arguments that need other work than the defaults."""
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_work_takes_its_arguments(name):
+    """The function that a class of arguments names takes arguments of that class, and returns an exit code."""
+    kind = KINDS[name]
+    for values in ({}, *ASKING_MORE.get(name, ())):
+        module, _, function = kind(**values).work.partition(":")
+        work = getattr(import_module(module), function)
+        parameters = list(inspect.signature(work, eval_str=True).parameters.values())
+        assert [one.annotation for one in parameters[:2]] == [GlobalOptions, kind]
+        assert all(one.default is not inspect.Parameter.empty for one in parameters[2:])
+        assert get_type_hints(work)["return"] is ExitCode

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from mirror import logs
 from mirror.cli.options import GlobalOptions, LogFormat
-from mirror.cli.progress import Estimate, View, describe, fraction_done, render, shown_progress
+from mirror.cli.progress.cycle import Estimate, View, describe, fraction_done, render, shown_progress
 from mirror.config import AuthConfig, Config, IndexConfig, MirrorSettings
 from mirror.core.wants_progress import WantsProgress
 from mirror.errors import Unavailable

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from harness.program import Mirror
-from mirror.cli.upkeep_progress import describe_verification, shown_verification
+from mirror.cli.progress.verification import describe_verification, shown_verification
 from mirror.tree.checking.blobs import DamageKind
 from mirror.upkeep.findings import Finding, Verification
 from simulator import Status, ThreadedSimulator, build_wheel

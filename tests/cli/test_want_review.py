@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.program import Mirror, on_terminal
-from mirror.cli.app import app
+from mirror.cli.app import PROGRAM
+from mirror.cli.groups import describe
 from mirror.errors import MirrorError
 from mirror.exit_codes import exit_code_for
 from simulator import Status, ThreadedSimulator, build_wheel
@@ -40,7 +41,7 @@ class Review:
         self.root, self.config = work / "root", work / "mirror.toml"
 
     def run(self, *words: str, code: int = 0) -> str:
-        result = CliRunner().invoke(app, [*words, "--config", str(self.config)])
+        result = CliRunner().invoke(describe(PROGRAM), [*words, "--config", str(self.config)])
         error = result.exception
         found = int(exit_code_for(error)) if isinstance(error, MirrorError) else result.exit_code
         assert found == code, result.output

@@ -10,7 +10,8 @@ from mirror.config import (
     parse_duration,
     parse_size,
 )
-from mirror.config.units import MAX_DURATION_S, MAX_SIZE_BYTES, parse_ratio
+from mirror.config.units import MAX_SIZE_BYTES, parse_ratio
+from mirror.core.words.durations import MAX_DURATION_S
 
 DURATIONS = {
     "10s": 10,

@@ -7,7 +7,8 @@ from typing import Any
 
 import typer.main
 
-from mirror.cli.app import app
+from mirror.cli.app import PROGRAM
+from mirror.cli.groups import describe
 
 _HEAD = r""".\" Generated from the program: python tests/docs/reference.py
 .TH MIRROR 1 "" "offline-mirror" "User Commands"
@@ -59,7 +60,7 @@ _EXIT_CODES = {
 
 def render_man_page() -> str:
     """Return the manual page: the synopsis, every command, every option, files and exit codes."""
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(describe(PROGRAM))
     shared = {name for parameter in root.params for name in parameter.opts}
     parts = [_HEAD, ".SH GLOBAL OPTIONS\n", *_options(root, hidden=set()), ".SH COMMANDS\n"]
     for name, command in walk_commands(root, "mirror"):

@@ -13,8 +13,10 @@ from typing import Any
 import typer.main
 from man_page import render_man_page, walk_commands
 
-from mirror.cli.app import app
-from mirror.cli.commands.configuration.web_config import WebServer, render_web_config
+from mirror.cli.app import PROGRAM
+from mirror.cli.arguments.configuration import WebServer
+from mirror.cli.commands.configuration.web_config import render_web_config
+from mirror.cli.groups import describe
 from mirror.config.show import json_schema
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs/reference"
@@ -57,7 +59,7 @@ _TABLE_HEADS = {
 
 def render_commands() -> str:
     """Return the page of all commands with their arguments and options."""
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(describe(PROGRAM))
     shared = {name for parameter in root.params for name in parameter.opts}
     blocks = [_COMMANDS_HEAD, "## Options of every command\n", *_option_rows(root.params, hidden=set())]
     for name, command in walk_commands(root, "mirror"):
@@ -117,7 +119,9 @@ def _spelled(option: Any) -> str:
     names = ", ".join(f"`{name}`" for name in option.opts)
     if option.is_flag:
         return names
-    return f"{names} `{option.make_metavar(typer.Context(typer.main.get_command(app)))}`".replace("|", "\\|")
+    return f"{names} `{option.make_metavar(typer.Context(typer.main.get_command(describe(PROGRAM))))}`".replace(
+        "|", "\\|"
+    )
 
 
 def _tables(properties: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

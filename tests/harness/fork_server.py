@@ -9,7 +9,6 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
-import functools
 import gc
 import importlib
 import json
@@ -160,17 +159,13 @@ class _QuickEnd:
 
 
 def _import_mirror() -> None:
-    """Import the whole program, and describe all commands to typer once: most runs would do that for each of them."""
+    """Import the whole program."""
     importlib.import_module("coverage")
     for module in pkgutil.walk_packages(importlib.import_module("mirror").__path__, "mirror."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     for name in IMPORTED_LATE:
         importlib.import_module(name)
-    app = importlib.import_module("mirror.cli.app").app
-    typer_main = importlib.import_module("typer.main")
-    typer_main.get_command = functools.cache(typer_main.get_command)
-    typer_main.get_command(app)
 
 
 def _import_pip() -> None:

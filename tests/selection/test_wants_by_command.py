@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mirror.cli.app import app
+from mirror.cli.app import PROGRAM
+from mirror.cli.groups import describe
 from mirror.config.loading import config_of_root
 from mirror.errors import ConfigError, NotProved
 from mirror.exit_codes import exit_code_for
@@ -43,7 +44,7 @@ def indexes(threaded_simulator, tmp_path: Path):
 
 
 def run(config: Path, *arguments: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["--config", str(config), *arguments])
+    result = CliRunner().invoke(describe(PROGRAM), ["--config", str(config), *arguments])
     assert result.exit_code == code, result.output
     return result.stdout
 
@@ -88,13 +89,13 @@ def test_commands_speak_of_wants(indexes: Path, tmp_path: Path):
     run(indexes, "snapshot", "create", "good", "--require-proof")
     run(indexes, "snapshot", "promote", "good", "--channel", "stable", "--require-proof")
     root = str(tmp_path / "root")
-    alone = CliRunner().invoke(app, ["--root", root, "check", "--json"])
+    alone = CliRunner().invoke(describe(PROGRAM), ["--root", root, "check", "--json"])
     assert (alone.exit_code, json.loads(alone.stdout)["results"][0]["installable"]) == (0, True)
     state = tmp_path / "root/state.db"
-    repaired = CliRunner().invoke(app, ["--root", root, "verify", "--repair"])
+    repaired = CliRunner().invoke(describe(PROGRAM), ["--root", root, "verify", "--repair"])
     assert repaired.exit_code == 0, repaired.output
     (tmp_path / "bad.lock").write_text("\0")
-    unreadable = CliRunner().invoke(app, ["--config", str(indexes), "check", str(tmp_path / "bad.lock")])
+    unreadable = CliRunner().invoke(describe(PROGRAM), ["--config", str(indexes), "check", str(tmp_path / "bad.lock")])
     assert isinstance(unreadable.exception, ConfigError)
     aside = state.rename(tmp_path / "aside.db")
     far = json.loads(run(indexes, "check", "--json"))["results"]
@@ -104,10 +105,12 @@ def test_commands_speak_of_wants(indexes: Path, tmp_path: Path):
         blob.write_bytes(blob.read_bytes()[:-1])
     [result] = json.loads(run(indexes, "check", "apps", "--json", code=5))["results"]
     assert [(gap["project"], gap["reason"]) for gap in result["gaps"]] == [("lib", "damaged")]
-    refused = CliRunner().invoke(app, ["--config", str(indexes), "snapshot", "create", "bad", "--require-proof"])
+    refused = CliRunner().invoke(
+        describe(PROGRAM), ["--config", str(indexes), "snapshot", "create", "bad", "--require-proof"]
+    )
     assert isinstance(refused.exception, NotProved)
     assert exit_code_for(refused.exception) == 7
-    unknown = CliRunner().invoke(app, ["--config", str(indexes), "check", "nothing-of-this-name"])
+    unknown = CliRunner().invoke(describe(PROGRAM), ["--config", str(indexes), "check", "nothing-of-this-name"])
     assert isinstance(unknown.exception, ConfigError)
 
 

@@ -7,47 +7,28 @@ one line, ``{"format": 1, "results": […]}``.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from mirror.cli.arguments.check import CheckArguments
+from mirror.cli.configuration import load_tree_config
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import run_async, write_json, write_out
+from mirror.cli.outcome import write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import safe
+from mirror.cli.words.advisories import vulnerable_words
 from mirror.core.words.amounts import counted, size
 from mirror.exit_codes import ExitCode
+from mirror.jobs.prove import prove_tree
+from mirror.selection.proof.answers import Proof
 
-if TYPE_CHECKING:
-    from mirror.selection.proof.answers import Proof
 
-
-def check(
-    options: GlobalOptions,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[WANT|FILE]...",
-            show_default=False,
-            help="Wants of the configuration, or requirement and lock files. Default: all wants.",
-        ),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="NAME", show_default=False, help="Only in this target."),
-    ] = None,
-    snapshot: Annotated[
-        str | None,
-        typer.Option("--snapshot", metavar="NAME", show_default=False, help="Check this snapshot."),
-    ] = None,
-    *,
-    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
-) -> ExitCode:
+def check(options: GlobalOptions, given: CheckArguments) -> ExitCode:
     """Prove offline that wants install, and name each gap.
 
     The proof reads the published tree only.
     """
-    proofs = run_async(_prove, options, names or [], target, snapshot)
-    if json:
+    proofs = run_async(_prove, options, given.names or [], given.target, given.snapshot)
+    if given.json:
         results = [proof.as_json() for proof in proofs]
         write_json({"format": 1, "results": results})
     else:
@@ -58,16 +39,12 @@ def check(
 async def _prove(
     options: GlobalOptions, names: list[str], target: str | None, snapshot: str | None
 ) -> list[Proof]:
-    from mirror.jobs.prove import prove_tree  # 864 ms
-
-    config = options.load_tree_config()
+    config = load_tree_config(options)
     return await prove_tree(config, os.environ, names=names, target=target, snapshot=snapshot)
 
 
 def _lines(proofs: list[Proof]) -> list[str]:
     """Return one line for each proof, and one for each gap below it."""
-    from mirror.cli.words.advisories import vulnerable_words  # 3 ms
-
     lines = []
     for proof in proofs:
         what = " ".join(part for part in (proof.want, proof.file) if part) or "requirements"

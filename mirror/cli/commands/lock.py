@@ -13,55 +13,46 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
-
+from mirror.cli.arguments.lock import LockCheckArguments, LockRewriteArguments
 from mirror.cli.commands.configuration.client_config import client_address
+from mirror.cli.configuration import load_tree_config
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import close_output, run_async, write_error, write_json, write_out
+from mirror.cli.outcome import close_output, write_error, write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import safe
 from mirror.core.words.amounts import counted
 from mirror.errors import TreeError, shown_text
 from mirror.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from mirror.selection.locks.check import CheckedFile
-
-_FILE = Annotated[Path, typer.Argument(metavar="FILE", help="Of uv, pip, Poetry, PDM or pipenv.")]
-_TARGET = Annotated[
-    list[str] | None,
-    typer.Option("--target", metavar="NAME", help="Only this target (repeatable)."),
-]
-_ALL = Annotated[bool, typer.Option("--all-platforms", help="Each file of the lock.")]
+from mirror.selection.locks.check import CheckedFile, LockState
+from mirror.selection.locks.files import (
+    CheckedLock,
+    RewrittenLock,
+    check_lock_file,
+    rewrite_lock_file,
+)
 
 
-def check(
-    options: GlobalOptions,
-    file: _FILE,
-    target: _TARGET = None,
-    all_platforms: _ALL = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
-) -> ExitCode:
+def check(options: GlobalOptions, given: LockCheckArguments) -> ExitCode:
     """Show which files of a lock the mirror holds.
 
     Exit code 5 where one is missing.
     """
-    # 379 ms
-    from mirror.selection.locks.check import LockState
-    from mirror.selection.locks.files import CheckedLock, check_lock_file
+    config = load_tree_config(options)
 
-    config = options.load_tree_config()
-
-    names = target or ()
+    names = given.target or ()
 
     async def run() -> CheckedLock:
-        return await check_lock_file(config, file, targets=names, all_platforms=all_platforms)
+        return await check_lock_file(
+            config, given.file, targets=names, all_platforms=given.all_platforms
+        )
 
     found = run_async(run)
     for note in found.notes:
         write_error(safe(note))
-    if json:
+    if given.json:
         write_json({"format": 1, "files": [_file_json(item) for item in found.files]})
     else:
         write_out("\n".join(_lines(found.files)))
@@ -69,40 +60,22 @@ def check(
     return ExitCode.OK if is_whole else ExitCode.PARTIAL
 
 
-def rewrite(
-    options: GlobalOptions,
-    file: _FILE,
-    to: Annotated[
-        str, typer.Option("--to", metavar="URL", help="The mirror's index, up to /simple/.")
-    ],
-    target: _TARGET = None,
-    all_platforms: _ALL = False,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", show_default=False, help="Default: stdout."),
-    ] = None,
-    accept_rebuilt: Annotated[
-        bool,
-        typer.Option("--accept-rebuilt", help="Accept the digests of rebuilt files."),
-    ] = False,
-) -> ExitCode:
+def rewrite(options: GlobalOptions, given: LockRewriteArguments) -> ExitCode:
     """Write a lock with the mirror's addresses.
 
     Writes nothing where a file is missing.
     """
-    from mirror.selection.locks.files import RewrittenLock, rewrite_lock_file  # 426 ms
-
-    address = client_address(to, where="--to")
-    config = options.load_tree_config()
+    address = client_address(given.to, where="--to")
+    config = load_tree_config(options)
 
     async def run() -> RewrittenLock:
         return await rewrite_lock_file(
             config,
-            file,
+            given.file,
             address.url,
-            targets=target or (),
-            all_platforms=all_platforms,
-            accepts_rebuilt=accept_rebuilt,
+            targets=given.target or (),
+            all_platforms=given.all_platforms,
+            accepts_rebuilt=given.accept_rebuilt,
         )
 
     new = run_async(run)
@@ -112,17 +85,15 @@ def rewrite(
         write_error(f"error: {safe(problem)}")
     if new.text is None:
         return ExitCode.PARTIAL
-    if output is None:
+    if given.output is None:
         _write_text(new.text)
     else:
-        _replace(output, new.text)
+        _replace(given.output, new.text)
     return ExitCode.OK
 
 
 def _lines(files: tuple[CheckedFile, ...]) -> list[str]:
     """Return a line for each file that is not held, and the counts."""
-    from mirror.selection.locks.check import LockState  # 202 ms
-
     lines = []
     counts = dict.fromkeys(LockState, 0)
     for item in files:
@@ -139,8 +110,6 @@ def _lines(files: tuple[CheckedFile, ...]) -> list[str]:
 
 
 def _file_json(item: CheckedFile) -> dict[str, Any]:
-    from mirror.selection.locks.check import LockState  # 206 ms
-
     value: dict[str, Any] = {
         "project": item.project,
         "version": item.version,

@@ -10,62 +10,44 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from mirror.cli.arguments.tree import TreeAdoptArguments, TreeCopyArguments
+from mirror.cli.configuration import load_tree_config
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import run_async, write_json, write_out
+from mirror.cli.outcome import write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import safe
 from mirror.core.words.amounts import counted, size
 from mirror.exit_codes import ExitCode
+from mirror.jobs.adopt import adopt_tree
+from mirror.jobs.tree_copy import copy_between
+from mirror.upkeep.copying.copy import CopyReport
+from mirror.upkeep.stores.adopt import Adoption
 
-if TYPE_CHECKING:
-    from mirror.upkeep.copying.copy import CopyReport
-    from mirror.upkeep.stores.adopt import Adoption
 
-
-def copy(
-    options: GlobalOptions,
-    source: Annotated[str, typer.Argument(metavar="FROM", help="A root, or s3://BUCKET/PREFIX.")],
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="TO", help="A root, or s3://BUCKET/PREFIX: empty, or an interrupted copy."
-        ),
-    ],
-    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
-) -> ExitCode:
+def copy(options: GlobalOptions, given: TreeCopyArguments) -> ExitCode:
     """Copy a tree to another disk or object store.
 
     Every file is verified; an interrupted copy continues.
     """
-    from mirror.jobs.tree_copy import copy_between  # 159 ms
-
-    report = copy_between(source, target, env=dict(os.environ), wait_s=options.wait_s)
-    if json:
+    report = copy_between(given.source, given.target, env=dict(os.environ), wait_s=options.wait_s)
+    if given.json:
         write_json(report.as_json())
     else:
-        write_out("\n".join(_describe(report, source, target)))
+        write_out("\n".join(_describe(report, given.source, given.target)))
     return ExitCode.DAMAGED if report.damage else ExitCode.OK
 
 
-def adopt(
-    options: GlobalOptions,
-    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
-) -> ExitCode:
+def adopt(options: GlobalOptions, given: TreeAdoptArguments) -> ExitCode:
     """Let this root write to a tree that another one filled.
 
     Also to one that `mirror tree copy` filled.
     """
-    # 925 ms
-    from mirror.jobs.adopt import adopt_tree
-    from mirror.upkeep.stores.adopt import Adoption
-
-    config, done = options.load_tree_config(needs_settings=True), Adoption()
+    config, done = load_tree_config(options, needs_settings=True), Adoption()
     run = partial(adopt_tree, config, env=dict(os.environ), wait_s=options.wait_s, into=done)
     run_async(run)
-    if json:
+    if given.json:
         write_json(done.as_json())
     else:
         write_out("\n".join(_describe_adoption(done)))

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
-
-from mirror.cli.byte_progress import shown_bytes_if
+from mirror.bundle import inspection, signing
+from mirror.bundle.inspection import Inspection
+from mirror.bundle.receive import describe_want
+from mirror.cli.arguments.bundle import BundleInspectArguments, BundleVerifyArguments
+from mirror.cli.displays import bytes_display
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_error, write_json, write_out
+from mirror.cli.outcome import write_error, write_out
 from mirror.cli.text import counted, safe, size
 from mirror.exit_codes import ExitCode
 
-if TYPE_CHECKING:
-    from mirror.bundle.inspection import Inspection
-
 _MOST_LINES = 200
-_JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
-_MEDIA = Annotated[
-    list[Path],
-    typer.Argument(metavar="DIR", help="The bundle; several when it is spread over media."),
-]
 
 
-def inspect(
-    options: GlobalOptions,  # noqa: ARG001 - every command takes them
-    directories: _MEDIA,
-    json: _JSON = False,
-) -> ExitCode:
+def inspect(_options: GlobalOptions, given: BundleInspectArguments) -> ExitCode:
     """Show a bundle's content, site and signer.
 
     Does not read the volumes. Exit code 7 for a bad signature.
     """
-    from mirror.bundle import inspection, signing  # 191 ms
-
     signing.check_tool()
-    media = inspection.find_bundles(directories)
+    media = inspection.find_bundles(given.directories)
     found = inspection.inspect(media)
-    if json:
+    if given.json:
         write_json(found.as_json())
     else:
         _show_contents(found)
@@ -47,29 +33,19 @@ def inspect(
     return ExitCode.DAMAGED if found.problems and found.is_signed else ExitCode.OK
 
 
-def verify(
-    options: GlobalOptions,
-    directories: _MEDIA,
-    trust: Annotated[
-        Path | None,
-        typer.Option("--trust", metavar="ALLOWED_SIGNERS", help="The keys that are trusted."),
-    ] = None,
-    json: _JSON = False,
-) -> ExitCode:
+def verify(options: GlobalOptions, given: BundleVerifyArguments) -> ExitCode:
     """Hash everything in a bundle and check its signature.
 
     Exit code 7 for damage, 5 for missing volumes.
     """
-    from mirror.bundle import inspection, signing  # 202 ms
-
     signing.check_tool()
-    media = inspection.find_bundles(directories)
-    found = inspection.inspect(media, trust=trust)
-    with shown_bytes_if(
+    media = inspection.find_bundles(given.directories)
+    found = inspection.inspect(media, trust=given.trust)
+    with bytes_display(
         options.is_interactive, sum(volume.size for volume in found.manifest.volumes), "hashing"
     ) as count_bytes:
         found = inspection.verify(found, media, count_bytes)
-    if json:
+    if given.json:
         write_json(found.as_json())
     else:
         _show_contents(found)
@@ -86,8 +62,6 @@ def verify(
 
 
 def _show_contents(found: Inspection) -> None:
-    from mirror.bundle.receive import describe_want  # 93 ms
-
     m = found.manifest
     write_out(
         f"{m.label}: {m.kind} for the site {m.site}, made {m.created_at} by {m.tool},"

@@ -6,146 +6,80 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 
-from mirror.cli.byte_progress import shown_bytes_if
-from mirror.cli.options import GlobalOptions, RequireProof
-from mirror.cli.outcome import run_async, write_error, write_json, write_out
+from mirror.bundle import signing
+from mirror.bundle.making.drafts import total_bytes
+from mirror.bundle.manifest import Head
+from mirror.bundle.volumes import SMALLEST_VOLUME
+from mirror.cli.arguments.bundle import BundleCreateArguments
+from mirror.cli.configuration import load_tree_config
+from mirror.cli.displays import bytes_display
+from mirror.cli.json_output import write_json
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_error, write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import counted, size
+from mirror.config import Config, SiteConfig, parse_duration, parse_size
 from mirror.errors import ConfigError
 from mirror.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from mirror.bundle.manifest import Head
-    from mirror.config import Config, SiteConfig
-    from mirror.jobs.bundle_create import BundleRequest
-    from mirror.state.frozen.draft import BundleDraft
+from mirror.holdings.opening import check_user, opened_holdings_for_reading
+from mirror.jobs.bundle_create import BundleRequest, Dialog, create_bundle, create_repair
+from mirror.jobs.bundle_sites import load_bundles
+from mirror.jobs.prove import require_proof
+from mirror.state.frozen.draft import BundleDraft
+from mirror.upkeep.snapshot import check_name
 
 _LONGEST_S = 100 * 366 * 86400
-_JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
-_SITE = Annotated[
-    str, typer.Option("--site", metavar="NAME", help="The place beyond the gap that it is for.")
-]
-_TO = Annotated[
-    Path, typer.Option("--to", metavar="DIR", help="The medium: a folder is made below it.")
-]
-_KEY = Annotated[
-    Path | None,
-    typer.Option(
-        "--key",
-        metavar="FILE",
-        help="The key that signs it. Default: the site's key in the configuration.",
-    ),
-]
-_UNSIGNED = Annotated[
-    bool, typer.Option("--unsigned", help="Do not sign it: the far side refuses that.")
-]
-_VOLUME_SIZE = Annotated[
-    str,
-    typer.Option(
-        "--volume-size", metavar="SIZE", help="The largest file; the default suits FAT media."
-    ),
-]
-_SNAPSHOT = Annotated[
-    str | None,
-    typer.Option("--snapshot", metavar="NAME", help="Send this state instead of the newest."),
-]
-_SINCE = Annotated[
-    int | None,
-    typer.Option("--since", metavar="SEQUENCE", help="Build on an older bundle: media got lost."),
-]
-_FULL = Annotated[bool, typer.Option("--full", help="Everything, for a new site or a new start.")]
-_REPAIR = Annotated[
-    Path | None,
-    typer.Option(
-        "--repair", metavar="LIST", help="Send the files that the far side's list or receipt names."
-    ),
-]
-_VALID_FOR = Annotated[
-    str | None,
-    typer.Option(
-        "--valid-for",
-        metavar="DURATION",
-        help="How long it may be applied; needs a receive.py of 0.2.",
-    ),
-]
-_LOCAL = Annotated[
-    bool,
-    typer.Option("--local", help="Make it on the file system of /, where no medium is mounted."),
-]
-_ACCEPT_WITHDRAWN = Annotated[
-    bool,
-    typer.Option(
-        "--accept-withdrawn",
-        help="Send a snapshot although files of it are withdrawn (else exit code 7).",
-    ),
-]
 
 
-def create(
-    options: GlobalOptions,
-    site: _SITE,
-    to: _TO,
-    key: _KEY = None,
-    unsigned: _UNSIGNED = False,
-    volume_size: _VOLUME_SIZE = "4GB",
-    snapshot: _SNAPSHOT = None,
-    since: _SINCE = None,
-    full: _FULL = False,
-    repair: _REPAIR = None,
-    valid_for: _VALID_FOR = None,
-    local: _LOCAL = False,
-    require_proof: RequireProof = False,
-    accept_withdrawn: _ACCEPT_WITHDRAWN = False,
-    json: _JSON = False,
-) -> ExitCode:
+def create(options: GlobalOptions, given: BundleCreateArguments) -> ExitCode:
     """Create a bundle with the changes since a site's last one."""
-    # 1095 ms
-    from mirror.holdings.opening import check_user
-    from mirror.jobs.bundle_create import BundleRequest
-    from mirror.upkeep.snapshot import check_name
-
-    check_name(site, "site")
-    _check_together(full=full, since=since, repair=repair, snapshot=snapshot, valid_for=valid_for)
-    config = options.load_tree_config()
-    table = _find_site(config, site)
-    key = _find_key(key or (table.key if table else None), unsigned=unsigned)
+    check_name(given.site, "site")
+    _check_together(
+        full=given.full,
+        since=given.since,
+        repair=given.repair,
+        snapshot=given.snapshot,
+        valid_for=given.valid_for,
+    )
+    config = load_tree_config(options)
+    table = _find_site(config, given.site)
+    key = _find_key(given.key or (table.key if table else None), unsigned=given.unsigned)
     run_async(check_user, config.mirror)
-    _check_target(to, local=local)
-    if require_proof:
-        run_async(_prove, config, snapshot)
+    _check_target(given.to, local=given.local)
+    if given.require_proof:
+        run_async(_prove, config, given.snapshot)
     request = BundleRequest(
         config=config,
-        site=site,
-        to=to.absolute(),
+        site=given.site,
+        to=given.to.absolute(),
         key=key,
-        volume_size=_volume_size(volume_size),
-        snapshot=snapshot,
-        since=since,
-        full=full,
-        valid_for_s=_valid_for(valid_for),
+        volume_size=_volume_size(given.volume_size),
+        snapshot=given.snapshot,
+        since=given.since,
+        full=given.full,
+        valid_for_s=_valid_for(given.valid_for),
         env=dict(os.environ),
-        accepts_withdrawn=accept_withdrawn,
+        accepts_withdrawn=given.accept_withdrawn,
     )
-    report = _make(options, request, repair)
-    if json:
+    report = _make(options, request, given.repair)
+    if given.json:
         write_json({"format": 1, **report})
     else:
         _show_created(report)
-    if report["outcome"] == "nothing" and repair is None:
-        _show_unacknowledged(config, site)
+    if report["outcome"] == "nothing" and given.repair is None:
+        _show_unacknowledged(config, given.site)
     return ExitCode.PARTIAL if report.get("not_mended") else ExitCode.OK
 
 
 def _make(options: GlobalOptions, request: BundleRequest, repair: Path | None) -> dict[str, Any]:
-    from mirror.jobs.bundle_create import Dialog, create_bundle, create_repair  # 1112 ms
-
     dialog = Dialog(
         confirm_first=partial(_confirm_first, options, request.site),
         announce_touch=_announce_touch,
-        progress=partial(shown_bytes_if, options.is_interactive),
+        progress=partial(bytes_display, options.is_interactive),
     )
     if repair is not None:
         return create_repair(request, repair, dialog)
@@ -187,8 +121,6 @@ def _find_site(config: Config, site: str) -> SiteConfig | None:
 
 def _find_key(key: Path | None, *, unsigned: bool) -> Path | None:
     """Return the key that signs; None where the bundle is not signed. Raises ``ConfigError``."""
-    from mirror.bundle import signing  # 72 ms
-
     if unsigned:
         return None
     if key is None:
@@ -222,17 +154,12 @@ def _check_target(to: Path, *, local: bool) -> None:
 
 
 async def _prove(config: Config, snapshot: str | None) -> None:
-    # 970 ms
-    from mirror.holdings.opening import opened_holdings_for_reading
-    from mirror.jobs.prove import require_proof
 
     async with opened_holdings_for_reading(config.mirror, config.limits) as holdings:
         await require_proof(config, holdings, os.environ, snapshot=snapshot)
 
 
 def _show_unacknowledged(config: Config, site: str) -> None:
-
-    from mirror.jobs.bundle_sites import load_bundles  # 465 ms
 
     rows = run_async(load_bundles, config, site)
     done = max((row.sequence for row in rows if row.acknowledged_at is not None), default=None)
@@ -250,8 +177,6 @@ def _show_unacknowledged(config: Config, site: str) -> None:
 
 
 def _valid_for(text: str | None) -> float | None:
-    from mirror.config import parse_duration  # 43 ms
-
     try:
         seconds = None if text is None else parse_duration(text)
     except ValueError as exc:
@@ -262,9 +187,6 @@ def _valid_for(text: str | None) -> float | None:
 
 
 def _volume_size(text: str) -> int:
-    # 156 ms
-    from mirror.bundle.volumes import SMALLEST_VOLUME
-    from mirror.config import parse_size
 
     try:
         value = parse_size(text)
@@ -285,8 +207,6 @@ def _confirm_first(options: GlobalOptions, site: str, head: Head, draft: BundleD
     """Announce the first bundle for a site, and ask for it on a terminal: a typo in its name would
     send everything.
     """
-    from mirror.bundle.making.drafts import total_bytes  # 273 ms
-
     state = head.state
     what = (
         f"{counted(state['projects'], 'project')}, {counted(state['files'], 'file')},"

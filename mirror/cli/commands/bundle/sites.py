@@ -4,41 +4,40 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
-
+from mirror.cli.arguments.bundle import (
+    BundleAbandonArguments,
+    BundleAcknowledgeArguments,
+    BundleForgetArguments,
+    BundleListArguments,
+)
+from mirror.cli.configuration import load_tree_config
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import run_async, write_json, write_out
+from mirror.cli.outcome import write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import counted, safe, size, table
 from mirror.core.times import utc_text
 from mirror.errors import ConfigError
 from mirror.exit_codes import ExitCode
+from mirror.jobs.bundle_sites import abandon as abandon_bundle
+from mirror.jobs.bundle_sites import acknowledge as record_receipt
+from mirror.jobs.bundle_sites import forget as forget_site
+from mirror.jobs.bundle_sites import load_bundles, load_unfinished
+from mirror.jobs.wishes import TakenWishes, read_list, take_wishes
+from mirror.state.frozen.shipments import ShipmentRow
 
-if TYPE_CHECKING:
-    from mirror.jobs.wishes import TakenWishes
-    from mirror.state.frozen.shipments import ShipmentRow
 
-_JSON = Annotated[bool, typer.Option("--json", help="Print one report object on stdout.")]
-
-
-def show(
-    options: GlobalOptions,
-    site: Annotated[
-        str | None, typer.Option("--site", metavar="NAME", help="Only this one.")
-    ] = None,
-    json: _JSON = False,
-) -> ExitCode:
+def show(options: GlobalOptions, given: BundleListArguments) -> ExitCode:
     """List the bundles of each site, and the unfinished ones."""
-    from mirror.jobs.bundle_sites import load_bundles, load_unfinished  # 383 ms
-
-    config = options.load_tree_config()
-    rows = run_async(load_bundles, config, site)
+    config = load_tree_config(options)
+    rows = run_async(load_bundles, config, given.site)
     begun = [
         {"site": name, "begun_at": utc_text(pin.made_at), "revision": pin.revision}
-        for name, pin in run_async(load_unfinished, config, site)
+        for name, pin in run_async(load_unfinished, config, given.site)
     ]
-    if json:
+    if given.json:
         write_json(
             {"format": 1, "bundles": [_shipment_json(row) for row in rows], "unfinished": begun}
         )
@@ -71,43 +70,27 @@ def show(
     return ExitCode.OK
 
 
-def acknowledge(
-    options: GlobalOptions,
-    receipt: Annotated[
-        Path | None, typer.Argument(metavar="[RECEIPT]", help="receipt.json from the far side.")
-    ] = None,
-    wishes: Annotated[
-        Path | None,
-        typer.Option(
-            "--wishes",
-            metavar="FILE",
-            help="Names that were asked for there: `mirror want review` shows them.",
-        ),
-    ] = None,
-    json: _JSON = False,
-) -> ExitCode:
+def acknowledge(options: GlobalOptions, given: BundleAcknowledgeArguments) -> ExitCode:
     """Record a receipt of the far side, and take over wishes."""
-    # 836 ms
-    from mirror.jobs.bundle_sites import acknowledge as record_receipt
-    from mirror.jobs.wishes import read_list, take_wishes
-
-    if receipt is None and wishes is None:
+    if given.receipt is None and given.wishes is None:
         problem = "name a receipt, a list of wishes by --wishes FILE, or both"
         raise ConfigError(where="RECEIPT", problem=problem)
-    config = options.load_tree_config()
-    names = read_list(wishes) if wishes is not None else ()
+    config = load_tree_config(options)
+    names = read_list(given.wishes) if given.wishes is not None else ()
     report: dict[str, Any] = {"format": 1}
     lines: list[str] = []
-    if receipt is not None:
-        row, changes = run_async(partial(record_receipt, config, receipt, wait_s=options.wait_s))
+    if given.receipt is not None:
+        row, changes = run_async(
+            partial(record_receipt, config, given.receipt, wait_s=options.wait_s)
+        )
         report |= {"bundle": _shipment_json(row), "changes": changes}
-        lines += _acknowledged_lines(row, changes, receipt)
-    if wishes is not None:
+        lines += _acknowledged_lines(row, changes, given.receipt)
+    if given.wishes is not None:
         taken = run_async(take_wishes, config, names)
         no_room = list(taken.no_room)
         report["wishes"] = {"new": list(taken.new), "known": taken.known, "no_room": no_room}
         lines += _wish_lines(taken)
-    if json:
+    if given.json:
         write_json(report)
     else:
         write_out("\n".join(lines))
@@ -133,51 +116,40 @@ def _wish_lines(taken: TakenWishes) -> list[str]:
     return lines
 
 
-def forget(
-    options: GlobalOptions,
-    site: Annotated[str, typer.Argument(metavar="SITE", help="The place beyond the gap.")],
-    json: _JSON = False,
-) -> ExitCode:
+def forget(options: GlobalOptions, given: BundleForgetArguments) -> ExitCode:
     """Remove a site and its records: chain and bundles."""
-    from mirror.jobs.bundle_sites import forget as forget_site  # 357 ms
-
-    begun, bundles = forget_site(options.load_tree_config(), site, wait_s=options.wait_s)
+    begun, bundles = forget_site(load_tree_config(options), given.site, wait_s=options.wait_s)
     if not begun and not bundles:
         raise ConfigError(
             where="SITE",
-            problem=f"no bundle was made for {safe(site)}; `mirror bundle list` shows all sites",
+            problem=f"no bundle was made for {safe(given.site)};"
+            " `mirror bundle list` shows all sites",
         )
-    if json:
-        write_json({"format": 1, "outcome": "forgotten", "site": site, "bundles": bundles})
+    if given.json:
+        write_json({"format": 1, "outcome": "forgotten", "site": given.site, "bundles": bundles})
     else:
         write_out(
-            f"{site} is forgotten, with {counted(bundles, 'bundle')}; the next bundle for it is"
-            " complete and begins a new chain, which the far side takes by --new-chain"
+            f"{given.site} is forgotten, with {counted(bundles, 'bundle')};"
+            " the next bundle for it is complete and begins a new chain,"
+            " which the far side takes by --new-chain"
         )
     return ExitCode.OK
 
 
-def abandon(
-    options: GlobalOptions,
-    site: Annotated[
-        str, typer.Argument(metavar="SITE", help="The place beyond the gap that it is for.")
-    ],
-    json: _JSON = False,
-) -> ExitCode:
+def abandon(options: GlobalOptions, given: BundleAbandonArguments) -> ExitCode:
     """Drop an unfinished bundle of a site."""
-    from mirror.jobs.bundle_sites import abandon as abandon_bundle  # 334 ms
-
-    places = abandon_bundle(options.load_tree_config(), site, wait_s=options.wait_s)
+    places = abandon_bundle(load_tree_config(options), given.site, wait_s=options.wait_s)
     if not places:
         raise ConfigError(
             where="SITE",
-            problem=f"nothing was begun for {safe(site)}; `mirror bundle list` shows what was",
+            problem=f"nothing was begun for {safe(given.site)};"
+            " `mirror bundle list` shows what was",
         )
     written = [place for place in places if place]
-    if json:
-        write_json({"format": 1, "outcome": "abandoned", "site": site, "folders": written})
+    if given.json:
+        write_json({"format": 1, "outcome": "abandoned", "site": given.site, "folders": written})
         return ExitCode.OK
-    write_out(f"what was begun for {site} is dropped")
+    write_out(f"what was begun for {given.site} is dropped")
     for place in written:
         write_out(f"it was written to {place}: what is left of it must not be carried across")
     return ExitCode.OK

@@ -11,19 +11,18 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from mirror.cli.arguments.configuration import InstallUnitsArguments, WebServer
 from mirror.cli.commands.configuration.web_config import (
     DEFAULT_ROOT,
-    WebServer,
     check_plain,
     render_web_config,
 )
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_error, write_out
+from mirror.config import render_for_systemd
 from mirror.errors import ConfigError, shown_text
 from mirror.exit_codes import ExitCode
 
@@ -56,30 +55,13 @@ class _UnitFile:
     """Whether the user changes it: it is never written over."""
 
 
-def install_units(
-    options: GlobalOptions,
-    destdir: Annotated[
-        Path,
-        typer.Option(
-            "--destdir", metavar="DIR", help="Install below this directory, for packagers."
-        ),
-    ] = Path("/"),
-    program: Annotated[
-        Path | None,
-        typer.Option(
-            "--program",
-            metavar="FILE",
-            show_default=False,
-            help="The program that the units start. Default: this one.",
-        ),
-    ] = None,
-) -> ExitCode:
+def install_units(options: GlobalOptions, given: InstallUnitsArguments) -> ExitCode:
     """Install the systemd units and a matching configuration.
 
     The root is /var/lib/mirror, or the one of --root.
     """
     root = options.root.absolute() if options.root else Path(_SHIPPED_ROOT)
-    started = program or _installed_program()
+    started = given.program or _installed_program()
     check_plain(root, "--root")
     check_plain(started, "--program")
     if str(started).startswith(_HIDDEN_PLACES):
@@ -88,17 +70,15 @@ def install_units(
             " install the program below /opt or /usr"
         )
     for file in _files(root, started):
-        _print_result(destdir / file.path, _install(destdir / file.path, file))
+        _print_result(given.destdir / file.path, _install(given.destdir / file.path, file))
     for name in _LINKED_DROP_INS:
-        path = destdir / _LINKING_DROP_INS / name
+        path = given.destdir / _LINKING_DROP_INS / name
         _print_result(path, _link(path, f"../{_DROP_INS.name}/{name}"))
     write_out(_NEXT_STEPS.format(configuration="/etc/mirror/mirror.toml", drop_ins=f"/{_DROP_INS}"))
     return ExitCode.OK
 
 
 def _files(root: Path, program: Path) -> list[_UnitFile]:
-    from mirror.config import render_for_systemd  # 36 ms
-
     units = ("mirror.service", "mirror-once.service", "mirror-once.timer", "mirror-serve.service")
     names = (*units, "mirror-serve.socket")
     texts = ((name, _shipped(name).replace(_SHIPPED_PROGRAM, str(program))) for name in names)
@@ -128,8 +108,6 @@ def _files(root: Path, program: Path) -> list[_UnitFile]:
 
 
 def _shipped(name: str) -> str:
-    from importlib.resources import files  # 8 ms
-
     return (files("mirror") / "systemd" / name).read_text(encoding="utf-8")
 
 

@@ -19,69 +19,64 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror.cli.arguments.want import WantReviewArguments
 from mirror.cli.commands.configuration.want import (
     configuration_path,
     listed_indexes,
     read_configuration,
     replace_configuration,
 )
+from mirror.cli.configuration import load_config
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import run_async, write_json, write_out
+from mirror.cli.outcome import write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import folded, safe, stdout_width
+from mirror.cli.words.wishes import describe_chosen, describe_wishes
+from mirror.config import Config
+from mirror.core.names import ProjectName, normalize_project
 from mirror.errors import AccessDenied, ConfigError, MirrorError, Unavailable, UnsafeName
 from mirror.exit_codes import ExitCode, exit_code_for, first_of
+from mirror.jobs.wishes import (
+    PageFacts,
+    Wish,
+    WishState,
+    forget_wishes,
+    load_wishes,
+    read_wished_pages,
+    wish_object,
+)
+from mirror.selection.editing import add_requirements
 
-if TYPE_CHECKING:
-    from mirror.config import Config
-    from mirror.core.names import ProjectName
-    from mirror.jobs.wishes import PageFacts, Wish
-
-    Pages = dict[ProjectName, PageFacts | MirrorError]
+Pages = dict[ProjectName, PageFacts | MirrorError]
 
 
-def review(
-    options: GlobalOptions,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="The wishes to look at; without: show all."),
-    ] = None,
-    into: Annotated[
-        str | None,
-        typer.Option("--into", metavar="WANT", help="Add the named wishes to this want."),
-    ] = None,
-    accept_young: Annotated[
-        bool,
-        typer.Option("--accept-young", help="Also those that exist for less than 30 days."),
-    ] = False,
-    drop: Annotated[
-        bool, typer.Option("--drop", help="Remove the named wishes from the list.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
-) -> ExitCode:
+def review(options: GlobalOptions, given: WantReviewArguments) -> ExitCode:
     """Show wished names; want some of them, or drop them.
 
     A wish is a name that clients asked for and the mirror does not have.
     """
-    from mirror.jobs.wishes import load_wishes  # 728 ms
-
-    if (into is not None or drop) and not names:
+    if (given.into is not None or given.drop) and not given.names:
         raise ConfigError(where="NAME", problem="name the wishes; nothing is chosen by itself")
-    if into is not None and drop:
+    if given.into is not None and given.drop:
         raise ConfigError(where="--into, --drop", problem="expected one of them")
-    config = options.load_config()
+    config = load_config(options)
     wishes = run_async(load_wishes, config)
-    chosen = _find(wishes, names or ())
-    if not chosen and not json and options.is_interactive and _has_keyboard():
+    chosen = _find(wishes, given.names or ())
+    if not chosen and not given.json and options.is_interactive and _has_keyboard():
         return _ask(options, config, wishes)
-    if drop:
-        return _drop(config, chosen, as_json=json)
+    if given.drop:
+        return _drop(config, chosen, as_json=given.json)
     pages = _read_pages(config, chosen)
-    changes = [] if into is None else _want(options, config, into, chosen, pages, accept_young)
-    _show(chosen or wishes, pages, changes, is_chosen=bool(chosen), as_json=json)
+    changes = (
+        []
+        if given.into is None
+        else _want(options, config, given.into, chosen, pages, given.accept_young)
+    )
+    _show(chosen or wishes, pages, changes, is_chosen=bool(chosen), as_json=given.json)
     return _exit_code(page for page in pages.values() if isinstance(page, MirrorError))
 
 
@@ -108,8 +103,6 @@ def _find(wishes: Sequence[Wish], names: Sequence[str]) -> list[Wish]:
 
     Raises ``ConfigError`` for a name that is not among them.
     """
-    from mirror.core.names import normalize_project  # 7 ms
-
     known = {wish.project: wish for wish in wishes}
     found: dict[str, Wish] = {}
     for name in names:
@@ -126,8 +119,6 @@ def _find(wishes: Sequence[Wish], names: Sequence[str]) -> list[Wish]:
 
 def _read_pages(config: Config, chosen: Sequence[Wish]) -> Pages:
 
-    from mirror.jobs.wishes import read_wished_pages  # 677 ms
-
     return run_async(read_wished_pages, config, chosen, dict(os.environ)) if chosen else {}
 
 
@@ -143,8 +134,6 @@ def _want(
 
     Raises ``ConfigError`` for a wish that no root lists, and for a young one unless it is accepted.
     """
-    from mirror.jobs.wishes import PageFacts  # 759 ms
-
     now, wanted = time.time(), []
     for wish in chosen:
         page = pages.get(wish.project)
@@ -163,10 +152,6 @@ def _approve(
     options: GlobalOptions, config: Config, want: str, names: Sequence[ProjectName]
 ) -> Sequence[str]:
 
-    # 775 ms
-    from mirror.jobs.wishes import forget_wishes
-    from mirror.selection.editing import add_requirements
-
     path = configuration_path(options)
     listed = listed_indexes(config)
     edited = add_requirements(read_configuration(path), want, names, listed=listed)
@@ -176,8 +161,6 @@ def _approve(
 
 
 def _drop(config: Config, chosen: Sequence[Wish], *, as_json: bool) -> ExitCode:
-
-    from mirror.jobs.wishes import forget_wishes  # 728 ms
 
     gone = run_async(forget_wishes, config, [wish.project for wish in chosen])
     changes = [f"{name}: removed from the wishes" for name in gone]
@@ -193,9 +176,6 @@ def _show(
     is_chosen: bool,
     as_json: bool,
 ) -> None:
-    # 772 ms
-    from mirror.cli.words.wishes import describe_chosen, describe_wishes
-    from mirror.jobs.wishes import wish_object
 
     if as_json:
         shown = [wish_object(wish, pages.get(wish.project)) for wish in wishes]
@@ -216,10 +196,6 @@ def _show(
 
 def _ask(options: GlobalOptions, config: Config, wishes: Sequence[Wish]) -> ExitCode:
     """Go through the wishes that a root lists, one by one; nothing happens without a yes."""
-    # 732 ms
-    from mirror.cli.words.wishes import describe_chosen, describe_wishes
-    from mirror.jobs.wishes import PageFacts, WishState
-
     write_out("\n".join(folded(describe_wishes(wishes), stdout_width())))
     errors: list[MirrorError] = []
     for wish in wishes:
@@ -235,14 +211,12 @@ def _ask(options: GlobalOptions, config: Config, wishes: Sequence[Wish]) -> Exit
             errors.append(page)
         elif isinstance(page, PageFacts):
             _decide(options, config, wish)
-            config = options.load_config()
+            config = load_config(options)
     return _exit_code(errors)
 
 
 def _decide(options: GlobalOptions, config: Config, wish: Wish) -> None:
     """Ask whether a wish becomes wanted, and by which want; else whether it stays in the list."""
-    from mirror.jobs.wishes import forget_wishes  # 808 ms
-
     known = [want.name for want in config.wants]
     names = f" ({', '.join(known)}, or a new one)" if known else ""
     question = f"Name the want to add {wish.project} to{names}; empty: none"

@@ -12,27 +12,33 @@ the markers those of the newest release; ``target here``: ``"target"`` alone.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
+import msgspec
 
+from mirror.bundle.serve import machine_target
+from mirror.cli.arguments.target import (
+    TargetHereArguments,
+    TargetListArguments,
+    TargetShowArguments,
+)
+from mirror.cli.configuration import load_config
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import write_json, write_out
+from mirror.cli.outcome import write_out
 from mirror.cli.text import table
+from mirror.config import TargetConfig
+from mirror.config.wants import DEFAULT_GLIBC, DEFAULT_MACOS
 from mirror.errors import ConfigError, shown_text
 from mirror.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from mirror.config import TargetConfig
-    from mirror.selection.targets import Environment
-
-_JSON = Annotated[bool, typer.Option("--json", help="Print one object on stdout.")]
+from mirror.selection.machine import parse_machine_target
+from mirror.selection.targets import Environment, environments
 
 
-def show_all(options: GlobalOptions, json: _JSON = False) -> ExitCode:
+def show_all(options: GlobalOptions, given: TargetListArguments) -> ExitCode:
     """List the targets of the configuration."""
-    targets = options.load_config().targets
-    if json:
+    targets = load_config(options).targets
+    if given.json:
         write_json({"format": 1, "targets": [_target_json(target) for target in targets]})
     elif targets:
         rows = [(t.name, ", ".join(t.python), ", ".join(t.platforms), _systems(t)) for t in targets]
@@ -42,26 +48,20 @@ def show_all(options: GlobalOptions, json: _JSON = False) -> ExitCode:
     return ExitCode.OK
 
 
-def show(
-    options: GlobalOptions,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A target of the configuration.")],
-    json: _JSON = False,
-) -> ExitCode:
+def show(options: GlobalOptions, given: TargetShowArguments) -> ExitCode:
     """Print tags and markers of a target's environments.
 
     The best tag stands first.
     """
-    from mirror.selection.targets import environments  # 77 ms
-
-    targets = options.load_config().targets
-    target = next((target for target in targets if target.name == name), None)
+    targets = load_config(options).targets
+    target = next((target for target in targets if target.name == given.name), None)
     if target is None:
         known = ", ".join(target.name for target in targets) or "there is none"
-        problem = f'no target is named "{shown_text(name, limit=60)}"; known: {known}'
+        problem = f'no target is named "{shown_text(given.name, limit=60)}"; known: {known}'
         raise ConfigError(where="NAME", problem=problem)
     found = environments(target)
     groups = [list(group) for _name, group in groupby(found, key=lambda e: e.name)]
-    if json:
+    if given.json:
         of_target = [_environment_json(group) for group in groups]
         write_json({"format": 1, "target": {**_target_json(target), "environments": of_target}})
     else:
@@ -69,20 +69,16 @@ def show(
     return ExitCode.OK
 
 
-def here(_options: GlobalOptions, json: _JSON = False) -> ExitCode:
+def here(_options: GlobalOptions, given: TargetHereArguments) -> ExitCode:
     """Print a [[target]] table for this machine.
 
     Its Python is the one that runs this program.
     """
-    # 71 ms
-    from mirror.bundle.serve import machine_target
-    from mirror.selection.machine import parse_machine_target
-
     try:
         text = machine_target()
     except ValueError as exc:
         raise ConfigError(where="this machine", problem=str(exc)) from exc
-    if json:
+    if given.json:
         write_json({"format": 1, "target": _target_json(parse_machine_target(text))})
     else:
         write_out(text.rstrip("\n"))
@@ -108,15 +104,11 @@ def _environment_json(group: list[Environment]) -> dict[str, Any]:
 
 
 def _target_json(target: TargetConfig) -> dict[str, Any]:
-    import msgspec  # 16 ms
-
     return dict(msgspec.structs.asdict(target))
 
 
 def _systems(target: TargetConfig) -> str:
     """Return the oldest systems of a target's platforms."""
-    from mirror.config.wants import DEFAULT_GLIBC, DEFAULT_MACOS  # 37 ms
-
     systems = {platform.partition("-")[0] for platform in target.platforms}
     found = []
     if "linux" in systems:

@@ -12,77 +12,60 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
-
+from mirror import config as sources
+from mirror.cli.arguments.want import WantAddArguments, WantListArguments, WantRemoveArguments
+from mirror.cli.configuration import load_config
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import run_async, write_json, write_out
+from mirror.cli.outcome import write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import counted, safe, table
+from mirror.config import Config, find_config
+from mirror.config.want_checks import check_requirement
 from mirror.errors import ConfigError, TreeError, shown_text
 from mirror.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from mirror.config import Config
-    from mirror.selection.editing import EditedConfig
-
-_JSON = Annotated[bool, typer.Option("--json", help="Print one object on stdout.")]
-_NAME = Annotated[str, typer.Argument(metavar="NAME", help="The want.")]
+from mirror.selection.editing import EditedConfig, add_requirements, remove_requirements
+from mirror.state.listing.sources import load_sources
+from mirror.state.readers.overview import load_held_counts
+from mirror.state.store import open_store_for_reading
 
 
-def add(
-    options: GlobalOptions,
-    name: _NAME,
-    requirements: Annotated[
-        list[str], typer.Argument(metavar="REQUIREMENT...", help='Such as "fastapi[all]>=0.115".')
-    ],
-    json: _JSON = False,
-) -> ExitCode:
+def add(options: GlobalOptions, given: WantAddArguments) -> ExitCode:
     """Add requirements to a want, or a new want.
 
     Comments of the configuration stay.
     """
-    # 156 ms
-    from mirror.config.want_checks import check_requirement
-    from mirror.selection.editing import add_requirements
-
-    for requirement in requirements:
+    for requirement in given.requirements:
         check_requirement(requirement, "REQUIREMENT")
     path = configuration_path(options)
-    listed = listed_indexes(options.load_config())
-    edited = add_requirements(read_configuration(path), name, requirements, listed=listed)
+    listed = listed_indexes(load_config(options))
+    edited = add_requirements(
+        read_configuration(path), given.name, given.requirements, listed=listed
+    )
     replace_configuration(options, path, edited)
-    _print(edited, as_json=json)
+    _print(edited, as_json=given.json)
     return ExitCode.OK
 
 
-def remove(
-    options: GlobalOptions,
-    name: _NAME,
-    requirements: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[REQUIREMENT]...", help="As written, or a project; without: all."),
-    ] = None,
-    json: _JSON = False,
-) -> ExitCode:
+def remove(options: GlobalOptions, given: WantRemoveArguments) -> ExitCode:
     """Remove a want, or some of its requirements.
 
     Comments of the configuration stay.
     """
-    from mirror.selection.editing import remove_requirements  # 110 ms
-
     path = configuration_path(options)
-    options.load_config()
-    edited = remove_requirements(read_configuration(path), name, requirements or ())
+    load_config(options)
+    edited = remove_requirements(read_configuration(path), given.name, given.requirements or ())
     replace_configuration(options, path, edited)
-    _print(edited, as_json=json)
+    _print(edited, as_json=given.json)
     return ExitCode.OK
 
 
-def show(options: GlobalOptions, json: _JSON = False) -> ExitCode:
+def show(options: GlobalOptions, given: WantListArguments) -> ExitCode:
     """List the wants of the configuration."""
-    config = options.load_config()
-    if json:
+    config = load_config(options)
+    if given.json:
         wants = [_want_json(config, n) for n in range(len(config.wants))]
         write_json({"format": 1, "wants": wants})
     elif config.wants:
@@ -114,8 +97,6 @@ def _want_row(config: Config, number: int) -> tuple[str, str, str, str]:
 
 def configuration_path(options: GlobalOptions) -> Path:
     """Return the file to edit. Raises ``ConfigError``."""
-    from mirror.config import find_config  # 34 ms
-
     found = find_config(options.config, os.environ)
     if found is None:
         problem = "no configuration to edit: write one with `mirror init`, or name one by --config"
@@ -137,11 +118,6 @@ def listed_indexes(config: Config) -> list[str]:
 
 async def _published_indexes(state: Path) -> set[str]:
     """Return the names of the indexes of which the state publishes files."""
-    # 161 ms
-    from mirror.state.listing.sources import load_sources
-    from mirror.state.readers.overview import load_held_counts
-    from mirror.state.store import open_store_for_reading
-
     async with open_store_for_reading(state) as store:
         held = await load_held_counts(store)
         return {source.name for source in await load_sources(store) if source.id in held}
@@ -160,8 +136,6 @@ def replace_configuration(options: GlobalOptions, path: Path, edited: EditedConf
     """Replace a configuration by one that was checked: whole or not at all, with its
     permissions.
     """
-    from mirror.config import load_config  # 33 ms
-
     target = path.resolve()
     shown = shown_text(str(path))
     new = target.with_name(f".{target.name}.{os.getpid()}.new")
@@ -176,7 +150,7 @@ def replace_configuration(options: GlobalOptions, path: Path, edited: EditedConf
                 if os.geteuid() == 0:
                     os.fchown(file.fileno(), before.st_uid, before.st_gid)
                 os.fsync(file.fileno())
-            load_config(new, env=os.environ, root=options.root)
+            sources.load_config(new, env=os.environ, root=options.root)
             new.replace(target)
         finally:
             new.unlink(missing_ok=True)

@@ -7,12 +7,11 @@ documentation use them too.
 from __future__ import annotations
 
 import re
-from enum import Enum
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from mirror.cli.arguments.configuration import WebConfigArguments, WebServer
+from mirror.cli.configuration import has_configuration, load_config
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.errors import ConfigError, shown_text
@@ -23,27 +22,14 @@ DEFAULT_ROOT = Path("/var/lib/mirror")
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+/@:-]*")
 
 
-class WebServer(str, Enum):
-    """Which server is configured."""
-
-    NGINX = "nginx"
-    CADDY = "caddy"
-    APACHE = "apache"
-
-
-def web_config(
-    options: GlobalOptions,
-    server: Annotated[WebServer, typer.Argument(show_default=False, help="The web server.")],
-) -> ExitCode:
+def web_config(options: GlobalOptions, given: WebConfigArguments) -> ExitCode:
     """Print a web server's configuration that serves the tree."""
-    write_out(render_web_config(server, _root(options)).rstrip("\n"))
+    write_out(render_web_config(given.server, _root(options)).rstrip("\n"))
     return ExitCode.OK
 
 
 def render_web_config(server: WebServer, root: Path = DEFAULT_ROOT) -> str:
     """Return the configuration for one server. Raises ``ConfigError`` for an odd root."""
-    from importlib.resources import files  # 10 ms
-
     check_plain(root, "--root")
     template = (files("mirror") / "systemd" / f"{server.value}.conf").read_text(encoding="utf-8")
     return template.replace(f"{DEFAULT_ROOT}/", f"{str(root).rstrip('/')}/")
@@ -59,4 +45,4 @@ def check_plain(path: Path, where: str) -> None:
 def _root(options: GlobalOptions) -> Path:
     if options.root is not None:
         return options.root.absolute()
-    return options.load_config().mirror.root if options.has_configuration() else DEFAULT_ROOT
+    return load_config(options).mirror.root if has_configuration(options) else DEFAULT_ROOT

@@ -12,49 +12,42 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
 
-import typer
-
+from mirror.cli.arguments.lookup import StatusArguments
+from mirror.cli.configuration import load_tree_config
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import run_async, write_json, write_out
+from mirror.cli.outcome import write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import folded, stdout_width
+from mirror.cli.words.status import describe_status
+from mirror.config import Config, IndexConfig, credential_names
 from mirror.errors import AccessDenied, ConfigError
 from mirror.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from mirror.config import Config, IndexConfig
-    from mirror.status.value import CredentialState, Status
+from mirror.state.store import check_quickly, open_store_for_reading
+from mirror.status.loading import load_status
+from mirror.status.objects import status_object
+from mirror.status.value import CredentialState, Status
+from mirror.upstream.credentials import credential_source
 
 _SHOWN_FAILURES = 20
 
 
-def status(
-    options: GlobalOptions,
-    *,
-    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
-) -> ExitCode:
+def status(options: GlobalOptions, given: StatusArguments) -> ExitCode:
     """Show held files, freshness and failures."""
-    found = run_async(_load, options, None if json else _SHOWN_FAILURES)
-    if json:
-        from mirror.status.objects import status_object  # 169 ms
-
+    found = run_async(_load, options, None if given.json else _SHOWN_FAILURES)
+    if given.json:
         write_json(status_object(found))
         return found.exit_code
-    from mirror.cli.words.status import describe_status  # 78 ms
 
     write_out("\n".join(folded(describe_status(found), stdout_width())))
     return found.exit_code
 
 
 async def _load(options: GlobalOptions, max_failures: int | None) -> Status:
-    # 179 ms
-    from mirror.state.store import check_quickly, open_store_for_reading
-    from mirror.status.loading import load_status
 
-    config = options.load_tree_config()
+    config = load_tree_config(options)
     async with open_store_for_reading(config.mirror.state) as store:
         await check_quickly(store)
         found = await load_status(store, config, max_failures=max_failures)
@@ -68,10 +61,6 @@ async def _load_credentials(
     """Return the state of each credential; for a source that is not read here, as the last cycle
     recorded it.
     """
-    # 180 ms
-    from mirror.status.value import CredentialState
-    from mirror.upstream.credentials import credential_source
-
     found = {}
     for index in config.indexes:
         source = credential_source(index, env, config.indexes)
@@ -97,8 +86,6 @@ def _is_not_asked(index: IndexConfig, env: Mapping[str, str]) -> bool:
     """Return whether the last cycle knows more of a credential: it would take a command, or systemd
     has it for itself.
     """
-    from mirror.config import credential_names  # 32 ms
-
     if index.auth is None:
         return False
     of_systemd = bool(credential_names(index.auth)) and not env.get("CREDENTIALS_DIRECTORY")

@@ -7,51 +7,40 @@ Works from the state of the last cycle, without a lock. ``--json`` prints one ob
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from mirror.cli.arguments.lookup import WhyArguments
+from mirror.cli.configuration import load_tree_config
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import run_async, write_json, write_out
+from mirror.cli.outcome import write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import safe
+from mirror.core.names import normalize_project
 from mirror.errors import ConfigError, UnsafeName
 from mirror.exit_codes import ExitCode
+from mirror.selection.reasons import paths_of
+from mirror.state.store import open_store_for_reading
 
 
-def why(
-    options: GlobalOptions,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="PROJECT[==VERSION]",
-            show_default=False,
-            help="A project, or one version of it.",
-        ),
-    ],
-    *,
-    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
-) -> ExitCode:
+def why(options: GlobalOptions, given: WhyArguments) -> ExitCode:
     """Show the wants and requirements that need a project."""
-    paths = run_async(_find, options, name)
-    if json:
+    paths = run_async(_find, options, given.name)
+    if given.json:
         write_json({"format": 1, "paths": paths})
     else:
-        write_out("\n".join(_lines(name, paths)))
+        write_out("\n".join(_lines(given.name, paths)))
     return ExitCode.OK
 
 
 async def _find(options: GlobalOptions, name: str) -> list[dict[str, Any]]:
-    # 147 ms
-    from mirror.core.names import normalize_project
-    from mirror.selection.reasons import paths_of
-    from mirror.state.store import open_store_for_reading
 
     project, _, version = name.partition("==")
     try:
         normalized = normalize_project(project.strip())
     except UnsafeName as exc:
         raise ConfigError(where="PROJECT[==VERSION]", problem=str(exc)) from exc
-    config = options.load_tree_config()
+    config = load_tree_config(options)
     async with open_store_for_reading(config.mirror.state) as store:
         found = await paths_of(store, normalized, version.strip() or None)
     return [{"want": one.want, "target": one.target, "path": list(one.path)} for one in found]

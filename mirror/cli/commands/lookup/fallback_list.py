@@ -4,23 +4,29 @@ list of requirements in which a vendor takes requests.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mirror.cli.outcome import write_json, write_out
+from mirror.cli.arguments.lookup import ListArguments
+from mirror.cli.configuration import load_tree_config
+from mirror.cli.json_output import write_json
+from mirror.cli.options import GlobalOptions
+from mirror.cli.outcome import write_out
+from mirror.cli.running import run_async
+from mirror.core.names import compile_patterns, normalize_pattern
+from mirror.exit_codes import ExitCode
+from mirror.selection.view.tables import read_distribution
+from mirror.state.store import open_store_for_reading
+from mirror.state.wants.needs import load_fallback, load_wants_by_project
 
-if TYPE_CHECKING:
-    from mirror.cli.options import GlobalOptions
 
-
-async def print_fallback(options: GlobalOptions, pattern: str, as_json: bool) -> None:
+def show_fallback(options: GlobalOptions, given: ListArguments) -> ExitCode:
     """Print one line ``project==version`` for each version, or one object."""
-    # 133 ms
-    from mirror.core.names import compile_patterns, normalize_pattern
-    from mirror.selection.view.tables import read_distribution
-    from mirror.state.store import open_store_for_reading
-    from mirror.state.wants.needs import load_fallback, load_wants_by_project
+    run_async(_print, options, given.pattern, given.json)
+    return ExitCode.OK
 
-    config = options.load_tree_config()
+
+async def _print(options: GlobalOptions, pattern: str, as_json: bool) -> None:
+    config = load_tree_config(options)
     matches = compile_patterns([normalize_pattern(pattern)])
     async with open_store_for_reading(config.mirror.state) as store:
         files = [file for file in await load_fallback(store) if matches(file.project)]

@@ -12,14 +12,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+import anyio
 import msgspec
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from mirror.cli.text import counted, remaining, safe, size
 from mirror.sync.cycle_parts import Phase
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
     from mirror.sync.cycle_parts import Cycle
     from mirror.sync.needs.protocol import Needs
     from mirror.sync.report import IndexCounters
@@ -149,11 +153,6 @@ async def shown_progress(cycle: Cycle, console: Console | None = None) -> AsyncI
     """Show the cycle's progress on stderr, or ``console``, while the block runs; then leave nothing
     of it behind.
     """
-    # 114 ms
-    import anyio
-    from rich.console import Console
-    from rich.live import Live
-
     estimates = {run.name: Estimate() for run in cycle.runs}
 
     def views() -> RenderableType:
@@ -191,10 +190,6 @@ def render(views: list[View]) -> RenderableType:
     """Return the two lines of each index; a line that is too long for the terminal is cut, never
     wrapped.
     """
-    # 112 ms
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
 
     def cell(text: str, style: str = "") -> Text:
         return Text(text, style=style, no_wrap=True, overflow="ellipsis", end="")

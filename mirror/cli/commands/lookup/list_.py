@@ -11,64 +11,38 @@ line::
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
+import msgspec
 
+from mirror.cli.arguments.lookup import ListArguments
+from mirror.cli.configuration import load_tree_config
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import run_async, write_out
+from mirror.cli.outcome import write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import safe, table
+from mirror.core.names import compile_patterns, normalize_pattern
 from mirror.errors import Reason
 from mirror.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from mirror.state.readers.lookup import ProjectPart
+from mirror.state.listing.sources import load_sources
+from mirror.state.missing.unserved import load_unserved
+from mirror.state.readers.lookup import ProjectPart, iter_projects
+from mirror.state.store import open_store_for_reading
+from mirror.state.wants.needs import load_needed_indexes, load_wants_by_project
 
 _HEAD = ("PROJECT", "OWNER", "HELD", "LEFT OUT", "NOTE")
 _NUMBERS = frozenset({2, 3})
 
 
-def show(
-    options: GlobalOptions,
-    pattern: Annotated[
-        str,
-        typer.Argument(
-            metavar="[PATTERN]",
-            show_default=False,
-            help='Only these projects; as in projects: "zope.*".',
-        ),
-    ] = "*",
-    *,
-    fallback: Annotated[
-        bool,
-        typer.Option(
-            "--fallback", help="Only versions that the first index lacks, as requirements."
-        ),
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
-) -> ExitCode:
+def show(options: GlobalOptions, given: ListArguments) -> ExitCode:
     """List the projects with owner and held files."""
-    if fallback:
-        from mirror.cli.fallback_list import print_fallback  # 3 ms
-
-        run_async(print_fallback, options, pattern, json)
-    else:
-        run_async(_print, options, pattern, json)
+    run_async(_print, options, given.pattern, given.json)
     return ExitCode.OK
 
 
 async def _print(options: GlobalOptions, pattern: str, as_json: bool) -> None:
-    # 164 ms
-    import msgspec
 
-    from mirror.core.names import compile_patterns, normalize_pattern
-    from mirror.state.listing.sources import load_sources
-    from mirror.state.missing.unserved import load_unserved
-    from mirror.state.readers.lookup import iter_projects
-    from mirror.state.store import open_store_for_reading
-    from mirror.state.wants.needs import load_needed_indexes, load_wants_by_project
-
-    config = options.load_tree_config()
+    config = load_tree_config(options)
     matches = compile_patterns([normalize_pattern(pattern)])
     found = 0
     async with open_store_for_reading(config.mirror.state) as store:

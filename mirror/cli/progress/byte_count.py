@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 
 @contextmanager
@@ -17,17 +23,6 @@ def shown_bytes(
     """Show a bar while the block runs, and yield a function that advances it by a number of
     bytes.
     """
-    # 172 ms
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,10 +34,3 @@ def shown_bytes(
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)
-
-
-def shown_bytes_if(
-    is_shown: bool, total: int, what: str
-) -> AbstractContextManager[Callable[[int], None]]:
-    """Show a bar while the block runs, or nothing."""
-    return shown_bytes(total, what) if is_shown else nullcontext(lambda _count: None)

@@ -8,14 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
 
 from mirror.cli.text import remaining, size
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-    from mirror.upkeep.findings import Verification
+from mirror.upkeep.findings import Verification
 
 _A_SECOND = 4
 _FEW_S = 1.0
@@ -29,8 +28,6 @@ class VerificationView:
         self._started_s = time.monotonic()
 
     def __rich__(self) -> RenderableType:
-        from rich.text import Text  # 67 ms
-
         return Text(
             describe_verification(self._found, time.monotonic() - self._started_s),
             no_wrap=True,
@@ -65,10 +62,6 @@ def shown_verification(found: Verification, console: Console | None = None) -> I
     """Show the progress on stderr, or ``console``, while the block runs; then leave nothing of it
     behind.
     """
-    # 122 ms
-    from rich.console import Console
-    from rich.live import Live
-
     console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
     view = VerificationView(found)
     with Live(

@@ -8,57 +8,51 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
-
-from mirror.cli.commands.list_ import project_json
+from mirror.cli.arguments.lookup import ExplainArguments
+from mirror.cli.commands.lookup.list_ import project_json
+from mirror.cli.configuration import load_tree_config
+from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
-from mirror.cli.outcome import run_async, write_json, write_out
+from mirror.cli.outcome import write_out
+from mirror.cli.running import run_async
 from mirror.cli.text import folded, safe, stdout_width
+from mirror.cli.words.explain import describe_file, describe_project
+from mirror.config import Config
+from mirror.core.names import ProjectName, normalize_project, projects_of_filename
+from mirror.core.policy import compile_selections
 from mirror.errors import ConfigError, UnsafeName
 from mirror.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from mirror.config import Config
-    from mirror.state.readers.lookup import ProjectPart
-    from mirror.state.store import Store
+from mirror.state.advisories.vulnerable import load_advice_words
+from mirror.state.listing.sources import load_sources
+from mirror.state.missing.unserved import load_unserved
+from mirror.state.readers.lookup import (
+    ProjectPart,
+    is_known_project,
+    load_last_published,
+    load_project,
+)
+from mirror.state.store import Store, open_store_for_reading
+from mirror.state.wants.needs import load_needed_indexes, load_wants_of
 
 _LOOKS_LIKE_A_FILE = re.compile(
     r".+\.(whl|egg|zip|tar|tgz|tbz|txz|gz|bz2|xz|Z|zst|exe|msi|rpm|deb|dmg|asc|sig)$"
 )
 
 
-def explain(
-    options: GlobalOptions,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="PROJECT|FILE", show_default=False, help="A project or a file name."
-        ),
-    ],
-    *,
-    json: Annotated[bool, typer.Option("--json", help="Print one object on stdout.")] = False,
-) -> ExitCode:
+def explain(options: GlobalOptions, given: ExplainArguments) -> ExitCode:
     """Show why a project or file is held, or why not.
 
     Also which indexes list the project, and which one owns it.
     """
-    run_async(_print, options, name, json)
+    run_async(_print, options, given.name, given.json)
     return ExitCode.OK
 
 
 async def _print(options: GlobalOptions, name: str, as_json: bool) -> None:
 
-    # 148 ms
-    from mirror.cli.words.explain import describe_file, describe_project
-    from mirror.core.names import ProjectName
-    from mirror.state.advisories.vulnerable import load_advice_words
-    from mirror.state.readers.lookup import load_last_published
-    from mirror.state.store import open_store_for_reading
-    from mirror.state.wants.needs import load_needed_indexes, load_wants_of
-
-    config = options.load_tree_config()
+    config = load_tree_config(options)
     async with open_store_for_reading(config.mirror.state) as store:
         project, filename = await _find(store, name)
         left_at = await load_last_published(store, project.name, filename) if filename else None
@@ -101,12 +95,6 @@ async def _find(store: Store, name: str) -> tuple[ProjectPart, str]:
 
     Raises ``ConfigError``.
     """
-    # 111 ms
-    from mirror.core.names import normalize_project, projects_of_filename
-    from mirror.state.listing.sources import load_sources
-    from mirror.state.missing.unserved import load_unserved
-    from mirror.state.readers.lookup import is_known_project, load_project
-
     sources, unserved = await load_sources(store), await load_unserved(store)
     try:
         as_project = normalize_project(name)
@@ -149,7 +137,5 @@ def _of_file(shown: dict[str, Any], filename: str) -> dict[str, Any]:
 
 
 def _selections(config: Config) -> dict[str, Any]:
-    from mirror.core.policy import compile_selections  # 92 ms
-
     selections = compile_selections([index.policy(config.limits) for index in config.indexes])
     return {selection.policy.name: selection for selection in selections}

@@ -1,0 +1,1 @@
+"""``mirror status``, ``list``, ``explain`` and ``why``: the state, read without a lock."""

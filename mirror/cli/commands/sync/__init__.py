@@ -1,0 +1,1 @@
+"""``mirror sync``: one cycle, the plan of one, or the daemon, each with imports of its own."""

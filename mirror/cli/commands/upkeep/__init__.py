@@ -1,0 +1,1 @@
+"""``mirror verify`` and ``mirror prune``: keep held files whole, and delete unlisted ones."""

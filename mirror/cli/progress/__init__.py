@@ -1,0 +1,1 @@
+"""Progress displays on a terminal, drawn with rich; ``displays`` imports them where one shows."""
