@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
+from harness import blocking
 from harness.ceph import start_radosgw
 from harness.coverage_scope import Measuring
 from harness.quick_disk import QUICK_DISK
@@ -35,16 +35,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 if QUICK_DISK is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", QUICK_DISK)
-
-MAY_BLOCK = (
-    # An import inside a coroutine reads its file once; what is imported late keeps the start of the program fast.
-    ("<frozen importlib._bootstrap>", {"_find_and_load"}),
-    # Credentials, .netrc and certificates are small local files, read when an index is opened or its credential asked.
-    ("ssl.py", {"create_default_context", "load_default_certs"}),
-    # A failed write of the state asks once for the room on the disk that has just answered SQLite.
-    ("mirror/state/store.py", {"_full_disk"}),
-)
-"""Where blocking is allowed inside the event loop: (end of a module's path, functions), each with its reason."""
 
 MEASURING = pytest.StashKey[Measuring]()
 
@@ -116,14 +106,8 @@ def no_blocking(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("asyncio") is None:
         yield
         return
-    blockbuster = BlockBuster("mirror")
-    for function in blockbuster.functions.values():
-        function.can_block_functions.extend(MAY_BLOCK)
-    blockbuster.activate()
-    try:
+    with blocking.no_blocking():
         yield
-    finally:
-        blockbuster.deactivate()
 
 
 SimulatorFactory = Callable[..., Awaitable[Simulator]]

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from packaging.utils import (
@@ -210,6 +211,7 @@ class IndexState:
         return stored
 
 
+@lru_cache(maxsize=1_000)
 def _version_of(filename: str) -> str | None:
     try:
         if filename.endswith(".whl"):

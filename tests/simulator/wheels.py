@@ -15,8 +15,12 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+
+_SMALL_BYTES = 1 << 16
+"""Wheels below this size are kept: most tests ask for the same ones."""
 
 _BACKEND = '''\
 """A build backend that needs nothing: the wheel is copied from this source tree."""
@@ -64,6 +68,35 @@ def build_wheel(
     ``metadata`` replaces its METADATA. ``extra_files`` adds or replaces files by their path in the wheel, ``scripts`` are console scripts
     (name: ``module:function``), ``size_pad`` adds a file of so many bytes.
     """
+    if not (extra_files or scripts or size_pad):
+        return _small_wheel(name, version, tuple(requires), requires_python, tag, metadata)
+    return _wheel(name, version, requires, requires_python, tag, metadata, extra_files, scripts, size_pad)
+
+
+@lru_cache(maxsize=1_000)
+def _small_wheel(
+    name: str,
+    version: str,
+    requires: tuple[str, ...],
+    requires_python: str | None,
+    tag: str,
+    metadata: str | bytes | None,
+) -> tuple[str, bytes]:
+    """Make a wheel that many tests ask for once for all of them."""
+    return _wheel(name, version, requires, requires_python, tag, metadata)
+
+
+def _wheel(
+    name: str,
+    version: str,
+    requires: Sequence[str],
+    requires_python: str | None,
+    tag: str,
+    metadata: str | bytes | None,
+    extra_files: Mapping[str, str | bytes] | None = None,
+    scripts: Mapping[str, str] | None = None,
+    size_pad: int = 0,
+) -> tuple[str, bytes]:
     module = _escape(name)
     info = f"{module}-{version}.dist-info"
     files: dict[str, bytes] = {f"{module}/__init__.py": f'__version__ = "{version}"\n'.encode()}
@@ -129,6 +162,15 @@ def core_metadata(
 
 def wheel_metadata(wheel: bytes) -> bytes:
     """Return the METADATA file of a wheel."""
+    return _small_wheel_metadata(wheel) if len(wheel) < _SMALL_BYTES else _read_metadata(wheel)
+
+
+@lru_cache(maxsize=1_000)
+def _small_wheel_metadata(wheel: bytes) -> bytes:
+    return _read_metadata(wheel)
+
+
+def _read_metadata(wheel: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         (path,) = (n for n in archive.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA"))
         return archive.read(path)
