@@ -19,7 +19,6 @@ from typing import Final
 from mirror.core.names import ProjectName, normalize_project
 from mirror.errors import TreeError, UnsafeName, shown_text
 from mirror.tree.atomic import (
-    is_there,
     remove_if_there,
     rename_into,
     tree_errors,
@@ -89,6 +88,10 @@ class WishFile:
             except FileNotFoundError:
                 return ()
             try:
+                with contextlib.suppress(
+                    OSError
+                ):  # a file system without locks has no writers here
+                    fcntl.flock(descriptor, fcntl.LOCK_SH)  # not half of a name that is written
                 return self._read(descriptor)
             finally:
                 os.close(descriptor)
@@ -104,15 +107,16 @@ class WishFile:
 
     def drop(self, is_dropped: Callable[[ProjectName], bool]) -> tuple[ProjectName, ...]:
         """Remove the names for which a function is true; return them."""
-        with tree_errors(self.path):
-            if not is_there(self.path):
+        with tree_errors(self.path), contextlib.ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(self._locked(creates=False))
+            except FileNotFoundError:  # also where somebody removes it meanwhile
                 return ()
-            with self._locked(creates=False) as descriptor:
-                there = self._read(descriptor)
-                dropped = tuple(filter(is_dropped, there))
-                if dropped:
-                    self._replace(descriptor, [name for name in there if name not in dropped])
-                return dropped
+            there = self._read(descriptor)
+            dropped = tuple(filter(is_dropped, there))
+            if dropped:
+                self._replace(descriptor, [name for name in there if name not in dropped])
+            return dropped
 
     def _read(self, descriptor: int) -> tuple[ProjectName, ...]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

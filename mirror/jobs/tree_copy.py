@@ -10,7 +10,7 @@ from pathlib import Path
 from mirror.config import Limits, parse_tree
 from mirror.core.store_address import StoreAddress, is_store_address
 from mirror.errors import ConfigError
-from mirror.tree.layout import Layout
+from mirror.tree.layout import Layout, create_root
 from mirror.tree.lock import hold
 from mirror.tree.objects.client import ObjectClient
 from mirror.upkeep.copying.copy import CopyReport, copy_tree
@@ -33,9 +33,9 @@ def copy_between(
         if isinstance(opened_target, DiskTarget):
             opened_source.check()
             opened_target.check_free(opened_source.address)
-            root = Path(opened_target.address)
-            if root.is_dir():  # of a root that has a state, and its tree in a store
-                stack.enter_context(hold(Layout(root).tree_lock, wait_s=wait_s))
+            layout = Layout(Path(opened_target.address))
+            create_root(layout)
+            stack.enter_context(hold(layout.tree_lock, wait_s=wait_s))
         copy_tree(opened_source, opened_target, report)
     return report
 

@@ -231,8 +231,8 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
     Raises ``StateError``.
 
     ``may_note`` allows small writes where the file can be written; else every write raises. A state
-    of an older version is read from a copy that is brought up to this version: only a command that
-    writes changes it.
+    of an older version, or one that is just being made, is read from a copy that is brought up to
+    this version: only a command that writes changes it.
 
     Where permissions allow, the connection is a writing one used for reading: it removes SQLite's
     side files when it closes.
@@ -247,7 +247,7 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
     async with _as_it_is(path, may_note=may_note) as store:
         with state_errors(path):
             version = await store.value("PRAGMA user_version")
-        if not 0 < version < SCHEMA_VERSION:
+        if version == SCHEMA_VERSION:
             yield store
             return
     async with open_copy(path) as copy:

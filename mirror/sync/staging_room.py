@@ -8,6 +8,7 @@ none.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Final
 
@@ -36,6 +37,8 @@ class StagingRoom:
         self._used = 0
         self._kept: dict[str, int] = {}
         """Stem -> size of the partial files that nobody continues yet."""
+        self._continued: set[str] = set()
+        """Stems of small files, which need no room, while they are fetched."""
         self._is_measured = False
         self._judging = anyio.Lock()
         self._freed = anyio.Event()
@@ -51,9 +54,12 @@ class StagingRoom:
     async def take(self, key: str, size: int | None) -> None:
         """Wait until there is room for a file, and take it. Raises ``TreeError``."""
         needed = self.needed_for(size)
-        if not needed:
+        if self.limit_bytes is None:
             return
         stem = stem_of(key)
+        if not needed:
+            self._continued.add(stem)
+            return
         while True:
             async with self._judging:  # so that no partial file goes while its file is admitted
                 others = await self._load_others(stem)
@@ -73,9 +79,12 @@ class StagingRoom:
         there.
         """
         needed = self.needed_for(size)
-        if not needed:
+        if self.limit_bytes is None:
             return
         stem = stem_of(key)
+        if not needed:
+            self._continued.discard(stem)
+            return
         with anyio.CancelScope(shield=True):
             left = await anyio.to_thread.run_sync(_size_of, f"{self._staging}/{stem}{PART_ENDING}")
         if left:
@@ -89,7 +98,8 @@ class StagingRoom:
         if not self._is_measured:
             self._kept |= await anyio.to_thread.run_sync(_measure, self._staging)
             self._is_measured = True
-        return {other: size for other, size in self._kept.items() if other != stem}
+        known = self._continued | {stem}
+        return {other: size for other, size in self._kept.items() if other not in known}
 
     async def _drop_largest(self, others: dict[str, int]) -> None:
         stem = max(others, key=others.__getitem__)
@@ -100,12 +110,14 @@ class StagingRoom:
 
 def _measure(staging: str) -> dict[str, int]:
     """Return stem -> size of the partial files in staging."""
+    sizes: dict[str, int] = {}
     with tree_errors(staging), os.scandir(staging) as found:
-        return {
-            item.name.removesuffix(PART_ENDING): item.stat(follow_symlinks=False).st_size
-            for item in found
-            if item.name.endswith(PART_ENDING)
-        }
+        for item in found:
+            if item.name.endswith(PART_ENDING):
+                with contextlib.suppress(FileNotFoundError):  # a small file is whole by now
+                    size = item.stat(follow_symlinks=False).st_size
+                    sizes[item.name.removesuffix(PART_ENDING)] = size
+    return sizes
 
 
 def _size_of(path: str) -> int:

@@ -157,7 +157,7 @@ def _probe(staging: Path, directory: Path) -> None:
     """
     temporary = temporary_path(staging)
     target = temporary_path(directory)
-    write_new(temporary, (), PRIVATE_FILE)
+    write_new(temporary, (), PUBLIC_FILE)  # a verification may see it meanwhile
     try:
         os.rename(temporary, target)
         os.rename(target, temporary)  # an unremovable file stays in staging, which is swept

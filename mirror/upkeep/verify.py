@@ -284,7 +284,9 @@ async def _check_modes(layout: Layout, into: Verification) -> None:
     while count:
         count, closed = await anyio.to_thread.run_sync(check_some)
         found += closed
-    for path, detail in sorted(found):
+    # A process that works meanwhile makes a directory first and gives it its mode then.
+    again = [path for path, _ in found]
+    for path, detail in sorted(await anyio.to_thread.run_sync(closed_modes, again)):
         into.add(Finding(damage=DamageKind.MODE, path=path, detail=detail))
 
 

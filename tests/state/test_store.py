@@ -22,6 +22,7 @@ from mirror.state.store import (
     check_quickly,
     is_of_an_older_version,
     open_copy,
+    open_store_for_reading,
     state_errors,
 )
 
@@ -98,6 +99,15 @@ async def test_open_copy_of_nothing(tmp_path: Path) -> None:
     async with open_copy(tmp_path / "state.db") as copy:
         assert await copy.value("SELECT count(*) FROM source") == 0
     assert not await anyio.Path(tmp_path / "state.db").exists()
+
+
+async def test_state_that_is_just_being_made(tmp_path: Path) -> None:
+    """Between its file and its tables a state is empty, not damaged: a reader may come at any moment."""
+    path = tmp_path / "state.db"
+    path.touch()
+    async with open_store_for_reading(path) as reader:
+        assert await reader.value("SELECT count(*) FROM source") == 0
+    assert path.read_bytes() == b""
 
 
 @pytest.mark.parametrize(

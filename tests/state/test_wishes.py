@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,33 @@ def test_names_are_added_once_in_their_order(tmp_path: Path) -> None:
     assert file.drop(lambda name: name == "a") == ("a",)
     assert file.load() == ("b", "c")
     assert [path.name for path in tmp_path.iterdir()] == ["wishes.txt"]
+
+
+def test_a_list_that_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody deletes the file while another process waits for it: there is nothing to drop, and no error."""
+    file = WishFile(tmp_path / "wishes.txt")
+    file.add([ProjectName("a")])
+
+    def late(descriptor: int, kind: int) -> None:
+        file.path.unlink()
+        flock(descriptor, kind)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert file.drop(lambda _: True) == ()
+
+
+def test_half_a_name_is_not_read(tmp_path: Path) -> None:
+    """A reader waits for the process that writes."""
+    file = WishFile(tmp_path / "wishes.txt")
+    with ThreadPoolExecutor(1) as threads, file.path.open("wb", buffering=0) as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        writer.write(b"num")
+        found = threads.submit(file.load)
+        wait([found], timeout=0.1)
+        writer.write(b"py\n")
+        fcntl.flock(writer, fcntl.LOCK_UN)
+        assert found.result() == ("numpy",)
 
 
 def test_a_full_list_takes_no_more(tmp_path: Path) -> None:

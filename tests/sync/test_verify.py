@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import anyio
@@ -28,6 +28,8 @@ from harness.upkeep import (
 from mirror.errors import StateError
 from mirror.state.blobs.verified import count_blobs, load_oldest_verified, open_window
 from mirror.state.store import open_store
+from mirror.tree.checking.modes import closed_modes
+from mirror.upkeep import verify as module
 from mirror.upkeep.findings import Scope, Verification
 from simulator import Simulator, Stall, Status
 
@@ -60,6 +62,25 @@ async def test_whole_tree(pair: tuple[Simulator, Mirror]) -> None:
     assert found.bytes_checked == found.bytes_total == sum(r[0] for r in mirror.query("SELECT size FROM blob"))
     assert mirror.footprint() == before
     assert not (mirror.root / "quarantine").exists()
+
+
+async def test_directory_that_is_just_being_made(
+    pair: tuple[Simulator, Mirror], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory is made before it gets its mode: a verification that sees it in between does not call it closed."""
+    _, mirror = pair
+    made = mirror.root / "public" / "simple" / "p0"
+
+    def between(paths: Iterable[str]) -> list[tuple[str, str]]:
+        made.chmod(0o700)
+        try:
+            return closed_modes(paths)
+        finally:
+            made.chmod(0o755)
+            monkeypatch.undo()
+
+    monkeypatch.setattr(module, "closed_modes", between)
+    assert (await verify(mirror)).findings == []
 
 
 def _flip(path: Path, _: Path) -> None:

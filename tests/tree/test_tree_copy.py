@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import pytest
@@ -16,8 +17,9 @@ from harness.snapshots import promote, snapshot
 from harness.storing import Prefix
 from mirror.cli import main
 from mirror.core.names import ProjectName
-from mirror.errors import TreeError
+from mirror.errors import LockHeld, TreeError
 from mirror.exit_codes import ExitCode
+from mirror.jobs import tree_copy
 from mirror.jobs.tree_copy import copy_between
 from mirror.upkeep.copying.copy import CopyReport
 from mirror.upkeep.copying.disk import DiskTarget
@@ -44,6 +46,22 @@ async def root(simulator, tmp_path: Path) -> Path:
 async def copied(source: Path | str, target: Path | str, env: dict[str, str]) -> CopyReport:
     """Copy a tree in a thread, as the command does it."""
     return await anyio.to_thread.run_sync(partial(copy_between, str(source), str(target), env=env))
+
+
+async def test_two_copies_to_one_new_place(root, tmp_path, monkeypatch):
+    """While a tree is copied to a place that was not there, a second copy to it is refused and touches nothing."""
+    refused = []
+
+    def copy_twice(*arguments: Any) -> None:
+        with pytest.raises(LockHeld) as caught:
+            copy_between(str(root), str(tmp_path / "to"), env={})
+        refused.append(caught.value.path)
+        copy_tree(*arguments)
+
+    copy_tree = tree_copy.copy_tree
+    monkeypatch.setattr(tree_copy, "copy_tree", copy_twice)
+    report = await copied(root, tmp_path / "to", {})
+    assert (report.damage, refused) == ([], [str(tmp_path / "to" / "tree.lock")])
 
 
 def test_threads_write_the_first_pages_of_a_snapshot(tmp_path):
