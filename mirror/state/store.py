@@ -231,8 +231,8 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
     Raises ``StateError``.
 
     ``may_note`` allows small writes where the file can be written; else every write raises. A state
-    of an older version, or one that is just being made, is read from a copy that is brought up to
-    this version: only a command that writes changes it.
+    of an older version is read from a copy that is brought up to this version: only a command that
+    writes changes it.
 
     Where permissions allow, the connection is a writing one used for reading: it removes SQLite's
     side files when it closes.
@@ -250,6 +250,12 @@ async def open_store_for_reading(path: Path, *, may_note: bool = False) -> Async
         if version == SCHEMA_VERSION:
             yield store
             return
+        if version == 0:
+            problem = (
+                "it is empty: the first cycle is just making it, or its content was lost;"
+                " where the tree has pages, run `mirror verify --repair` to rebuild it from them"
+            )
+            raise StateError(path=str(path), problem=problem, is_damage=True)
     async with open_copy(path) as copy:
         yield copy
 
