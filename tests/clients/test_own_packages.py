@@ -21,6 +21,7 @@ import uv
 from clients.conftest import Client, Served
 
 from harness.interpreters import installed_client
+from harness.ports import claim_ports, closed_port
 from harness.program import GUARD_S, Mirror, Serving, call_well, clean_environment
 from harness.server import Server
 from harness.web_servers import WebServer, started_server
@@ -93,8 +94,7 @@ def _pypiserver(work: Path) -> Iterator[str]:
 def _devpi(work: Path) -> Iterator[str]:
     """Follow the page's commands, with other paths and ports."""
     programs = installed_client("devpi", "devpi-server devpi-client", (13, 12, 11)).parent
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        port = chosen.getsockname()[1]
+    (port,) = claim_ports(1)
     env = clean_environment(work) | {"PATH": f"{programs}:/usr/bin:/bin", "PYTHONWARNINGS": "ignore"}
     text = block("console", "devpi-init").replace("/srv/devpi", str(work / "devpi"))
     text = text.replace("8081", str(port)).replace("dist/acme_tools", f"{work}/dist/acme_tools")
@@ -153,9 +153,7 @@ def test_web_server_in_front(mirrored, own, client: Client, tmp_path):
 
 def test_own_index_that_is_down(mirrored, tmp_path):
     """While the own index does not answer, the mirror's namesake does not come instead."""
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        nobody = f"http://127.0.0.1:{chosen.getsockname()[1]}/"
-    with in_front(nobody, mirrored, tmp_path / "nginx") as front:
+    with closed_port() as port, in_front(f"http://127.0.0.1:{port}/", mirrored, tmp_path / "nginx") as front:
         assert front.get("/simple/acme-tools/").status == 502
 
 

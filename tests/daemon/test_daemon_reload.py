@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 
 import pytest
 
 from harness.daemon import Daemon, Listener, get
+from harness.ports import claim_ports
 from mirror.tree.lock import hold
 from simulator import Stall, build_wheel
 
@@ -105,11 +107,10 @@ def test_health_follows(tmp_path, indexes):
 
 def test_address_that_becomes_free(tmp_path, indexes):
     """An address for metrics that is in use is tried again after each cycle."""
-    import socket
-
     daemon = Daemon(tmp_path / "work")
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        address = f"127.0.0.1:{holder.getsockname()[1]}"
+    (port,) = claim_ports(1)
+    with socket.create_server(("127.0.0.1", port)) as holder:
+        address = f"127.0.0.1:{port}"
         daemon.configure(table("main", indexes[0]), service=f'metrics-listen = "{address}"')
         with daemon:
             daemon.until("metrics.unavailable")

@@ -15,7 +15,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.storing import BUCKET, SECRETS, START_S, ObjectStore, free_ports, start_with_us, takes_objects
+from harness.storing import BUCKET, SECRETS, START_S, ObjectStore, start_with_us, takes_objects
 
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mgr", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 WEBSITE_HOST = "web.test"
@@ -113,7 +113,7 @@ class _Starting:
         for name in ("mon", "mgr", "osd", "rgw", "crash"):
             (folder / name).mkdir(parents=True)
         names = ("mon_v2", "mon_v1", "rgw")
-        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self._ports = dict(zip(names(len(names)), strict=True))
         self._fsid = str(uuid.uuid4())
         self._config = folder / "ceph.conf"
 

@@ -9,7 +9,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.storing import ObjectStore, free_ports, make_bucket, start_weed, write_identities
+from harness.ports import claim_ports
+from harness.storing import ObjectStore, make_bucket, start_weed, write_identities
 
 VOLUME_SERVERS = 3
 
@@ -53,7 +54,7 @@ def start_cluster(folder: Path) -> Cluster:
     """Start a cluster with a bucket in it."""
     folder.mkdir(parents=True, exist_ok=True)
     write_identities(folder)
-    ports = free_ports(6 + 2 * VOLUME_SERVERS)
+    ports = claim_ports(6 + 2 * VOLUME_SERVERS)
     master, master_grpc, filer, filer_grpc, s3, s3_grpc, *volumes = ports
     pairs = list(zip(volumes[::2], volumes[1::2], strict=True))
     (folder / "master").mkdir()

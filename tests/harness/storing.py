@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.ports import claim_ports
 from mirror.core.store_address import StoreAddress
 from mirror.errors import TreeError
 from mirror.tree.probing.requests import RawRequests
@@ -145,7 +145,7 @@ class Prefix:
 def start_seaweedfs(folder: Path) -> ObjectStore:
     """Start an engine in one process, with a bucket."""
     names = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    ports = dict(zip(names, claim_ports(len(names)), strict=True))
     folder.mkdir(parents=True, exist_ok=True)
     write_identities(folder)
     sockets = Path("/tmp") / f"weed-{ports['s3']}"
@@ -243,15 +243,3 @@ def takes_objects(store: ObjectStore) -> bool:
     except Exception:  # noqa: BLE001 - not yet
         return False
     return True
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.ports import claim_ports
 from harness.program import GUARD_S, call_well, clean_environment
 
 SERVERS = ("nginx", "caddy", "apache")
@@ -115,8 +116,7 @@ def started_server(kind: str, printed: str, work: Path) -> Iterator[WebServer]:
     program = shutil.which(_PROGRAMS[kind], path=path)
     if program is None:
         pytest.skip(f"{_PROGRAMS[kind]} is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        port = chosen.getsockname()[1]
+    (port,) = claim_ports(1)
     command = _prepare(kind, program, printed, port, work)
     log = (work / "output.log").open("w")
     process = subprocess.Popen(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
-import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.ports import closed_port
 from harness.server import HTML, JSON, Server, Tree
 from harness.storing import ObjectStore, Prefix
 from mirror.jobs.tree_copy import copy_between
@@ -166,9 +166,8 @@ def test_redirect_to_the_store(tree, copied, method, tmp_path):
 
 def test_store_that_is_away(tree, copied):
     """It starts while the store is away: it lives, and all that it would need the store for is 503."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        env = {**copied.env, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{closed.getsockname()[1]}"}
+    with closed_port() as port:
+        env = {**copied.env, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
         with Server(tree.mirror, "--tree", copied.address, **env) as server:
             assert server.get("/-/health/live").status == 200
             target, _ = tree.files["demo_app-1.0-py3-none-any.whl"]

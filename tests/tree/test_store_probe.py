@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import socket
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
 
+from harness.ports import closed_port
 from harness.storing import IS_CEPH, Prefix
 from mirror.cli import main
 from mirror.core.store_address import StoreAddress, parse_store_address
@@ -102,10 +102,9 @@ def test_what_to_paste(prefix: Prefix, probed):
 def test_store_that_cannot_be_asked(prefix: Prefix, probed, change, said):
     """A store that denies, lacks the bucket or can't be reached ends the probe with 6, named."""
     address = change.pop("bucket", prefix.address)
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
+    with closed_port() as port:
         if "AWS_ENDPOINT_URL" in change:
-            change["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{closed.getsockname()[1]}"
+            change["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
         code, shown = probed({**prefix.env, **change}, address)
     assert code == ExitCode.STORAGE
     assert said in shown

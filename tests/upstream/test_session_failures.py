@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from harness.ports import closed_port
 from mirror.errors import AccessDenied, NotFound, TreeError, Unavailable, UpstreamError, Withheld
 from mirror.upstream.limits.rate import Budget
 from mirror.upstream.response import failure_of, is_pushback, media_type
@@ -100,11 +101,9 @@ async def test_retry_after_is_carried(serve, open_session, status):
 
 async def test_nobody_listens(open_session):
     """A refused connection is told in the system's words, without the address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    session = await open_session(f"http://127.0.0.1:{port}/simple/")
-    found = await failure(session, f"http://127.0.0.1:{port}/simple/{SECRET}")
+    with closed_port() as port:
+        session = await open_session(f"http://127.0.0.1:{port}/simple/")
+        found = await failure(session, f"http://127.0.0.1:{port}/simple/{SECRET}")
     assert str(found) == f"http://127.0.0.1:{port}/simple/ could not be fetched: no connection (Connection refused)"
 
 
@@ -180,7 +179,7 @@ async def test_a_chunk_that_never_begins(serve_raw, open_session):
 
     port = await serve_raw(speak)
     session = await open_session(f"http://127.0.0.1:{port}/simple/", limits={"stall_timeout_s": 0.2})
-    found = await asyncio.wait_for(failure(session, f"http://127.0.0.1:{port}/x{SECRET}"), 10)
+    found = await failure(session, f"http://127.0.0.1:{port}/x{SECRET}")
     assert isinstance(found, Unavailable)
     assert "stall-timeout" in str(found)
     assert session.pushback == 1
