@@ -1,4 +1,6 @@
-"""The pages in a real browser: headless Chromium of the distribution, driven by Playwright, judged by axe.
+"""The pages in a real browser: the distribution's headless Chromium, driven by Playwright, judged by axe.
+
+Its shell has no windows: a page opens there for a quarter of the CPU.
 
 Each page is opened with and without script, dark and light, at 360 and 1,440 pixels. Planted script in the texts of an
 index does not run, nothing is asked of another origin, and axe finds nothing serious.
@@ -6,13 +8,14 @@ index does not run, nothing is asked of another origin, and axe finds nothing se
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 FLAGS = [
@@ -40,6 +43,10 @@ LOOKS = [("light", 1440, True), ("dark", 1440, False), ("dark", 360, True), ("li
 """(colours, width, with script)"""
 
 
+def look_name(look: tuple[str, int, bool]) -> str:
+    return f"{look[0]}-{look[1]}-{'script' if look[2] else 'plain'}"
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """The browser; its driver takes a second to import, so only the tests that need it do so."""
@@ -50,30 +57,47 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]}-{look[1]}-{'script' if look[2] else 'plain'}")
-def look(request, browser, people):
+@pytest.fixture(scope="module")
+def windows(browser, people) -> Callable[..., Any]:
+    """Return the window of one look, opened once: to open one costs a second of CPU, to leave a page nothing."""
+
+    @functools.cache
+    def window_of(colours: str, width: int, *, has_script: bool = True, bypass_csp: bool = False) -> Any:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=colours,
+            java_script_enabled=has_script,
+            bypass_csp=bypass_csp,
+        )
+        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=people.url)
+        window = context.new_page()
+        window.problems, window.outside = [], []
+        window.on("console", lambda message: window.problems.append(message.text) if message.type == "error" else None)
+        window.on("pageerror", lambda error: window.problems.append(str(error)))
+
+        def decide(route):
+            if route.request.url.startswith(people.url):
+                route.continue_()
+            else:
+                window.outside.append(route.request.url)
+                route.abort()
+
+        context.route("**/*", decide)
+        window.has_script, window.width, window.colours = has_script, width, colours
+        return window
+
+    return window_of
+
+
+@pytest.fixture(params=LOOKS, ids=look_name)
+def look(request, windows):
     """A window of one look; what leaves the origin, fails or runs is noted."""
     colours, width, has_script = request.param
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=colours, java_script_enabled=has_script
-    )
-    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=people.url)
-    window = context.new_page()
-    window.problems, window.outside = [], []
-    window.on("console", lambda message: window.problems.append(message.text) if message.type == "error" else None)
-    window.on("pageerror", lambda error: window.problems.append(str(error)))
-
-    def decide(route):
-        if route.request.url.startswith(people.url):
-            route.continue_()
-        else:
-            window.outside.append(route.request.url)
-            route.abort()
-
-    context.route("**/*", decide)
-    window.has_script, window.width, window.colours = has_script, width, colours
+    window = windows(colours, width, has_script=has_script)
     yield window
-    context.close()
+    window.goto("about:blank")
+    window.problems.clear()
+    window.outside.clear()
 
 
 def test_every_page_in_every_look(look, people):
@@ -139,10 +163,10 @@ def test_planted_markup_stays_text(look, people):
     assert look.locator("img").count() == 0
 
 
+@pytest.mark.parametrize("look", [one for one in LOOKS if one[2]], indirect=True, ids=look_name)
 def test_by_keyboard(look, people):
     """The first stop is a link that skips to the content; the next stops show where they are."""
-    if not look.has_script:
-        return  # the browser tells its focus by script
+    # The browser tells its focus by script.
     look.goto(people.url + "failures/")
     look.keyboard.press("Tab")
     assert look.evaluate("document.activeElement.textContent") == "Skip to the content"
@@ -157,13 +181,11 @@ def test_by_keyboard(look, people):
     ("address", "colours"),
     [(address, "light") for address in PAGES] + [(address, "dark") for address in ("", "projects/planted/", PAGES[6])],
 )
-def test_axe_finds_nothing(browser, people, address, colours):
+def test_axe_finds_nothing(windows, people, address, colours):
     """No violation of any kind."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=colours, bypass_csp=True)
-    window = context.new_page()
+    window = windows(colours, 1440, bypass_csp=True)
     window.goto(people.url + address)
     results = axe.run(window).response
     found = [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in results["violations"]]
-    context.close()
     assert found == []
