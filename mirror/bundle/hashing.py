@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 
 import msgspec
 
-from mirror.tree.atomic import tree_errors
+from mirror.tree.disk.failures import tree_errors
 
 _CHUNK = 1 << 20
 

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from mirror.bundle.hashing import HashingFile, Written
 from mirror.errors import BundleError
-from mirror.tree.atomic import tree_errors
+from mirror.tree.disk.failures import tree_errors
 
 _CHUNK = 1 << 20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

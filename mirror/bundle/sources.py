@@ -11,7 +11,9 @@ from pathlib import Path
 
 from mirror.core.pages.page_depth import raised
 from mirror.errors import BundleError, TreeError
-from mirror.tree.atomic import remove_if_there, temporary_path, tree_errors, write_new
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import remove_if_there
+from mirror.tree.disk.writing import temporary_path, write_new
 from mirror.tree.layout import PRIVATE_FILE, Layout
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.snapshots import pin_path

@@ -22,7 +22,7 @@ from mirror.bundle.medium import OpenMedium
 from mirror.bundle.receive import BLOCK, volume_name
 from mirror.errors import BundleError
 from mirror.state.frozen.draft import BundleDraft, BundleItem, Member, Volume
-from mirror.tree.atomic import tree_errors
+from mirror.tree.disk.failures import tree_errors
 
 KINDS = ("blob", "sidecar", "page")
 SMALLEST_VOLUME = 64 * 1024

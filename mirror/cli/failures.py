@@ -12,7 +12,7 @@ from mirror.cli.outcome import write_error
 from mirror.errors import MirrorError, WrongUser, leaves_of
 from mirror.exit_codes import ExitCode, exit_code_for, first_of
 from mirror.logs import get_logger, use_default_logging
-from mirror.tree.atomic import tree_error
+from mirror.tree.disk.failures import tree_error
 
 _DISK_ERRORS: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}

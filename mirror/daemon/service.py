@@ -51,7 +51,7 @@ from mirror.status.facts import load_facts
 from mirror.sync.advisories.taking import check_database
 from mirror.sync.cycle_parts import Options
 from mirror.sync.report import Report
-from mirror.tree.atomic import disk_space
+from mirror.tree.disk.failures import disk_space
 from mirror.tree.layout import Layout, create_root
 from mirror.tree.lock import hold_async
 from mirror.workers.fork_server import ForkServer

@@ -28,7 +28,7 @@ from mirror.state.store import (
     open_store,
     open_store_for_reading,
 )
-from mirror.tree.atomic import sync_directory
+from mirror.tree.disk.durability import sync_directory
 from mirror.tree.layout import Layout
 from mirror.tree.lock import hold_async
 from mirror.tree.owner import check_owner, check_places

@@ -12,7 +12,7 @@ from typing import Protocol
 from mirror.core.names import ProjectName, Sha256
 from mirror.core.pages.render_pages import RenderedPage
 from mirror.errors import TreeError
-from mirror.tree.atomic import Buffer
+from mirror.tree.disk.writing import Buffer
 from mirror.tree.files import PlacedBlob, RecordedBlob, RecordedFile
 from mirror.tree.layout import Layout
 from mirror.tree.staging import StagedFile

@@ -18,13 +18,9 @@ from typing import Final
 
 from mirror.core.names import ProjectName, normalize_project
 from mirror.errors import TreeError, UnsafeName, shown_text
-from mirror.tree.atomic import (
-    remove_if_there,
-    rename_into,
-    tree_errors,
-    write_at,
-    write_new,
-)
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import remove_if_there
+from mirror.tree.disk.writing import rename_into, write_at, write_new
 from mirror.tree.layout import PRIVATE_FILE, Layout
 
 MAX_WISHES: Final = 1_000

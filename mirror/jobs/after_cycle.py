@@ -18,7 +18,8 @@ from mirror.logs import get_logger
 from mirror.state.notes import CredentialNote, load_notes, record_note
 from mirror.sync.cycle_parts import Cycle
 from mirror.sync.work import IndexRun
-from mirror.tree.atomic import disk_space, replace_file
+from mirror.tree.disk.failures import disk_space
+from mirror.tree.disk.writing import replace_file
 
 if TYPE_CHECKING:
     from mirror.metrics import Metrics

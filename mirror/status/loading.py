@@ -15,7 +15,7 @@ from mirror.state.readers.overview import load_overview
 from mirror.state.readers.sizes import load_sizes
 from mirror.state.store import Store
 from mirror.status.value import CredentialState, Status
-from mirror.tree.atomic import disk_space
+from mirror.tree.disk.failures import disk_space
 from mirror.tree.layout import Layout
 from mirror.tree.lock import holder_pid, locked_since
 

@@ -16,7 +16,8 @@ import anyio
 import anyio.to_thread
 
 from mirror.logs import get_logger
-from mirror.tree.atomic import remove_if_there, tree_errors
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import remove_if_there
 from mirror.tree.files import stem_of
 from mirror.tree.layout import Layout
 from mirror.tree.staging import BLOCK_BYTES, PART_ENDING, RECORD_ENDING

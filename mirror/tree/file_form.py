@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import BinaryIO, Final
 
-from mirror.tree.atomic import Buffer
+from mirror.tree.disk.writing import Buffer
 from mirror.tree.wheel import ArchiveLimitError, WheelError, open_bytes, read_dist_infos
 
 _HEAD_BYTES: Final = 64 * 1024

@@ -32,25 +32,22 @@ import msgspec
 from mirror.core.files.summary import parse_summary
 from mirror.core.names import Sha256
 from mirror.errors import DiskFull, TreeError
-from mirror.tree.atomic import (
+from mirror.tree.disk.durability import (
     FEW,
-    check_directory,
-    disk_space,
-    free_bytes,
-    has_default_acl,
-    is_temporary,
-    make_directory,
-    open_plain,
-    remove_if_there,
-    replace_file,
     reports_failed_syncs,
     sync_directory,
     sync_file,
     sync_file_system,
-    temporary_path,
-    tree_errors,
-    write_new,
 )
+from mirror.tree.disk.failures import disk_space, free_bytes, tree_errors
+from mirror.tree.disk.places import (
+    check_directory,
+    has_default_acl,
+    make_directory,
+    open_plain,
+    remove_if_there,
+)
+from mirror.tree.disk.writing import is_temporary, replace_file, temporary_path, write_new
 from mirror.tree.layout import (
     METADATA_ENDING,
     PRIVATE_FILE,

@@ -20,16 +20,10 @@ from typing import Final
 import msgspec
 
 from mirror.core.names import ProjectName, Sha256
-from mirror.tree.atomic import (
-    exchange,
-    is_there,
-    make_directory,
-    make_durable_directory,
-    remove_if_there,
-    temporary_path,
-    tree_errors,
-    write_new,
-)
+from mirror.tree.disk.durability import make_durable_directory
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import is_there, make_directory, remove_if_there
+from mirror.tree.disk.writing import exchange, temporary_path, write_new
 
 PUBLIC_DIRECTORY: Final = 0o755
 PRIVATE_DIRECTORY: Final = 0o700

@@ -21,7 +21,7 @@ import anyio.to_thread
 
 from mirror.errors import LockHeld
 from mirror.logs import get_logger
-from mirror.tree.atomic import tree_errors
+from mirror.tree.disk.failures import tree_errors
 from mirror.tree.layout import PRIVATE_FILE
 
 _POLL_S: Final = 0.1

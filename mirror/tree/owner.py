@@ -15,7 +15,7 @@ import stat
 from pathlib import Path
 
 from mirror.errors import TreeError, WrongUser
-from mirror.tree.atomic import tree_errors
+from mirror.tree.disk.failures import tree_errors
 from mirror.tree.layout import Layout
 
 _MOST_LINKS = 40

@@ -20,23 +20,17 @@ from typing import Final
 from mirror.core.names import ProjectName
 from mirror.core.pages.render_pages import RenderedPage
 from mirror.errors import DiskFull, TreeError
-from mirror.tree.atomic import (
+from mirror.tree.disk.durability import (
     FEW,
-    Buffer,
-    check_directory,
-    make_directory,
     make_durable_directory,
-    open_plain,
-    remove_if_there,
-    rename_into,
     reports_failed_syncs,
     sync_directory,
     sync_file,
     sync_file_system,
-    temporary_path,
-    tree_errors,
-    write_new,
 )
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import check_directory, make_directory, open_plain, remove_if_there
+from mirror.tree.disk.writing import Buffer, rename_into, temporary_path, write_new
 from mirror.tree.layout import PUBLIC_FILE, Layout, put_directory
 
 HTML: Final = "index.html"

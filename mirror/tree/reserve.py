@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final
 
 from mirror.errors import NoRoom
-from mirror.tree.atomic import disk_space, free_bytes, full_disk_error
+from mirror.tree.disk.failures import disk_space, free_bytes, full_disk_error
 
 _AGE_S: Final = 0.2
 """How long an answer of the system is reused: asking it for each small file would cost more than

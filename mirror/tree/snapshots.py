@@ -18,22 +18,11 @@ from typing import Final
 
 from mirror.core.names import ProjectName
 from mirror.core.pages.render_pages import RenderedPage
-from mirror.tree.atomic import (
-    Buffer,
-    check_directory,
-    is_there,
-    make_directory,
-    make_durable_directory,
-    remove_if_there,
-    rename_into,
-    replace_file,
-    sync_below,
-    sync_directory,
-    temporary_path,
-    tree_errors,
-    write_new,
-)
 from mirror.tree.checking.single_files import has_bytes
+from mirror.tree.disk.durability import make_durable_directory, sync_below, sync_directory
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import check_directory, is_there, make_directory, remove_if_there
+from mirror.tree.disk.writing import Buffer, rename_into, replace_file, temporary_path, write_new
 from mirror.tree.layout import PRIVATE_DIRECTORY, PUBLIC_FILE, Layout
 from mirror.tree.pages import HTML, HTML_V1, JSON_V1, PAGE_NAMES, link_or_copy
 

@@ -25,13 +25,13 @@ import anyio.to_thread
 import msgspec
 
 from mirror.errors import DiskFull, TreeError
-from mirror.tree.atomic import (
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import remove_if_there
+from mirror.tree.disk.writing import (
     Buffer,
-    remove_if_there,
     rename_new,
     replace_file,
     temporary_path,
-    tree_errors,
     write_at,
     write_new,
 )

@@ -21,7 +21,7 @@ from typing import BinaryIO, Final, NoReturn, Protocol
 
 import msgspec
 
-from mirror.tree.atomic import Buffer
+from mirror.tree.disk.writing import Buffer
 
 MAX_ENTRIES: Final = 100_000
 MAX_DIRECTORY_BYTES: Final = 32 * 1024 * 1024

@@ -20,7 +20,7 @@ from mirror.state.shown.search import (
     record_summaries,
 )
 from mirror.state.store import Store
-from mirror.tree.atomic import open_plain
+from mirror.tree.disk.places import open_plain
 from mirror.tree.layout import Layout
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.keys import sidecar_key

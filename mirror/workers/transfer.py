@@ -15,7 +15,7 @@ from mirror.core.names import digests_to_compare
 from mirror.errors import AccessDenied, BadFile, TooLarge, Unavailable, UpstreamError
 from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
-from mirror.tree.atomic import tree_errors
+from mirror.tree.disk.failures import tree_errors
 from mirror.tree.file_form import form_problem
 from mirror.tree.staging import StagedFile
 from mirror.upstream.download import FileRequest, algorithms_for, download, fetch_metadata

@@ -12,7 +12,7 @@ import pytest
 
 from harness.program import events_of, published, report_of
 from harness.worker_program import Beside, is_running, log_of, needs_two_cores
-from mirror.tree.atomic import reports_failed_syncs
+from mirror.tree.disk.durability import reports_failed_syncs
 from mirror.tree.files import FileStore, stem_of
 from mirror.tree.layout import Layout, create_tree
 from simulator import ThreadedSimulator, build_wheel

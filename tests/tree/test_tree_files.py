@@ -20,7 +20,7 @@ import pytest
 
 from mirror.core.names import Sha256
 from mirror.errors import TreeError
-from mirror.tree.atomic import temporary_path
+from mirror.tree.disk.writing import temporary_path
 from mirror.tree.files import FileStore, PlacedBlob, StagedFile
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.staging import BLOCK_BYTES

@@ -16,7 +16,9 @@ import pytest
 from mirror.core.names import ProjectName
 from mirror.core.pages.render_pages import RenderedPage
 from mirror.errors import TreeError
-from mirror.tree.atomic import free_bytes, replace_file, sync_directory, sync_file_system
+from mirror.tree.disk.durability import sync_directory, sync_file_system
+from mirror.tree.disk.failures import free_bytes
+from mirror.tree.disk.writing import replace_file
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
 from mirror.tree.pages import PageStore

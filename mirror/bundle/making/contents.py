@@ -25,7 +25,7 @@ from mirror.state.frozen.draft import BundleDraft, BundleItem
 from mirror.state.frozen.shipments import ShipmentRow
 from mirror.state.frozen.snapshots import SnapshotRow, load_files_at, load_sidecar_revisions
 from mirror.state.store import Store
-from mirror.tree.atomic import tree_errors
+from mirror.tree.disk.failures import tree_errors
 from mirror.tree.layout import METADATA_ENDING, Layout
 from mirror.tree.pages import JSON_V1
 from mirror.tree.snapshots import iter_page_digests, pin_path

@@ -20,16 +20,10 @@ from mirror.state.frozen.shipments import (
     record_site_forgotten,
 )
 from mirror.state.store import Store
-from mirror.tree.atomic import (
-    make_directory,
-    remove_if_there,
-    rename_into,
-    sync_directory,
-    sync_file,
-    temporary_path,
-    tree_errors,
-    write_new,
-)
+from mirror.tree.disk.durability import sync_directory, sync_file
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import make_directory, remove_if_there
+from mirror.tree.disk.writing import rename_into, temporary_path, write_new
 from mirror.tree.layout import PRIVATE_DIRECTORY, PRIVATE_FILE, Layout
 
 _log = get_logger(__name__)

@@ -32,7 +32,8 @@ from mirror.bundle.volumes import CountBytes, write_volumes
 from mirror.errors import BundleError
 from mirror.logs import get_logger
 from mirror.state.frozen.draft import BundleDraft
-from mirror.tree.atomic import free_bytes, full_disk_error, sync_directory, tree_errors
+from mirror.tree.disk.durability import sync_directory
+from mirror.tree.disk.failures import free_bytes, full_disk_error, tree_errors
 
 _log = get_logger(__name__)
 

@@ -31,7 +31,7 @@ from mirror.state.entries.served_files import (
 )
 from mirror.state.objects import load_claim
 from mirror.state.store import Store
-from mirror.tree.atomic import open_plain
+from mirror.tree.disk.places import open_plain
 from mirror.tree.layout import Layout
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.opening import DiskOpener, StoreOpener, TreeOpener

@@ -10,7 +10,7 @@ from mirror.config import Config
 from mirror.metrics import Metrics
 from mirror.serve.facts.reading import Reading
 from mirror.status.facts import load_facts
-from mirror.tree.atomic import disk_space
+from mirror.tree.disk.failures import disk_space
 
 _COST_FACTOR: Final = 20
 

@@ -6,8 +6,9 @@ import os
 import stat
 from pathlib import Path
 
-from mirror.tree.atomic import make_durable_directory, sync_directory, tree_errors
 from mirror.tree.checking.single_files import mode_of
+from mirror.tree.disk.durability import make_durable_directory, sync_directory
+from mirror.tree.disk.failures import tree_errors
 from mirror.tree.layout import PRIVATE_DIRECTORY, Layout
 
 _NAME_BYTES = 200

@@ -11,8 +11,9 @@ from io import FileIO
 import msgspec
 
 from mirror.core.names import Sha256
-from mirror.tree.atomic import check_directory, tree_errors
 from mirror.tree.checking.single_files import open_checked, raise_if_ours, read_plain, read_up_to
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import check_directory
 from mirror.tree.file_form import form_problem
 from mirror.tree.layout import METADATA_ENDING, Layout
 from mirror.tree.wheel import WheelError, extract_metadata

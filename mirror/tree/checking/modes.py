@@ -6,8 +6,8 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
-from mirror.tree.atomic import tree_errors
 from mirror.tree.checking.single_files import entries_of, mode_of
+from mirror.tree.disk.failures import tree_errors
 from mirror.tree.layout import PUBLIC_DIRECTORY, PUBLIC_FILE, Layout
 
 _READ, _ENTER = 0o004, 0o001

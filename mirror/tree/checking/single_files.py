@@ -7,7 +7,9 @@ import os
 import stat
 from collections.abc import Iterable
 
-from mirror.tree.atomic import open_plain, sync_directory, sync_file, tree_error, tree_errors
+from mirror.tree.disk.durability import sync_directory, sync_file
+from mirror.tree.disk.failures import tree_error, tree_errors
+from mirror.tree.disk.places import open_plain
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of this process, not of the tree."""

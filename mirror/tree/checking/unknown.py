@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from mirror.tree.atomic import remove_if_there, tree_errors
 from mirror.tree.checking.single_files import entries_of, is_directory
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import remove_if_there
 from mirror.tree.layout import METADATA_ENDING, Layout
 
 _HEX = frozenset("0123456789abcdef")

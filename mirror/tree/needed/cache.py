@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from mirror.errors import TreeError
-from mirror.tree.atomic import replace_file
+from mirror.tree.disk.writing import replace_file
 from mirror.tree.layout import PRIVATE_DIRECTORY, PRIVATE_FILE
 
 _DIGEST_BYTES = 32

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from mirror.core.names import Sha256
 from mirror.errors import TreeError
-from mirror.tree.atomic import Buffer
+from mirror.tree.disk.writing import Buffer
 from mirror.tree.objects.opening import TreeOpener
 from mirror.tree.wheel import WheelError, extract_member, extract_metadata
 

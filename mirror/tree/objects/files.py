@@ -19,7 +19,8 @@ import msgspec
 from mirror.core.files.summary import parse_summary
 from mirror.core.names import Sha256
 from mirror.errors import KeyRefused, TreeError
-from mirror.tree.atomic import remove_if_there, tree_errors
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import remove_if_there
 from mirror.tree.files import FileStore, PlacedBlob, RecordedBlob, RecordedFile
 from mirror.tree.layout import METADATA_ENDING
 from mirror.tree.objects.client import PART_BYTES, Conflict, ObjectClient, Put

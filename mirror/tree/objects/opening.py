@@ -11,7 +11,7 @@ import tempfile
 from typing import BinaryIO, Final, Protocol
 
 from mirror.core.names import Sha256
-from mirror.tree.atomic import open_plain
+from mirror.tree.disk.places import open_plain
 from mirror.tree.layout import Layout
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.keys import blob_key, sidecar_key

@@ -15,7 +15,7 @@ from typing import Final
 from mirror.core.names import ProjectName
 from mirror.core.pages.render_pages import RenderedPage
 from mirror.errors import KeyRefused, MirrorError, StoreLocked, TreeError
-from mirror.tree.atomic import Buffer
+from mirror.tree.disk.writing import Buffer
 from mirror.tree.objects.client import Conflict, ObjectClient, Put
 from mirror.tree.objects.files import WriteGate
 from mirror.tree.objects.keys import (

@@ -14,20 +14,16 @@ import msgspec
 
 from mirror.core.names import ProjectName
 from mirror.errors import TreeError
-from mirror.tree.atomic import (
+from mirror.tree.checking.single_files import read_page_file
+from mirror.tree.disk.durability import (
     make_durable_directory,
-    open_plain,
-    remove_if_there,
-    rename_into,
-    replace_file,
     sync_below,
     sync_directory,
     sync_file,
-    temporary_path,
-    tree_errors,
-    write_new,
 )
-from mirror.tree.checking.single_files import read_page_file
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import open_plain, remove_if_there
+from mirror.tree.disk.writing import rename_into, replace_file, temporary_path, write_new
 from mirror.tree.layout import PRIVATE_FILE, PUBLIC_FILE, Layout, create_tree
 from mirror.tree.pages import HTML, HTML_V1, JSON_V1, link_or_copy
 from mirror.tree.reserve import Reserve

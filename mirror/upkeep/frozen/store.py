@@ -30,7 +30,9 @@ from mirror.state.entries.pages import load_pages
 from mirror.state.frozen.snapshots import FrozenKind, SnapshotRow, load_snapshots
 from mirror.state.objects import record_channels
 from mirror.tree import snapshots as disk
-from mirror.tree.atomic import make_directory, tree_errors, write_new
+from mirror.tree.disk.failures import tree_errors
+from mirror.tree.disk.places import make_directory
+from mirror.tree.disk.writing import write_new
 from mirror.tree.layout import PUBLIC_FILE
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.keys import CHANNEL_HEADERS, HTML_HEADERS, JSON_HEADERS, snapshot_keys
