@@ -48,18 +48,13 @@ from mirror.sync.ending import finish_cycle
 from mirror.sync.needs.leaving import drain_unwanted, plan_unwanted
 from mirror.sync.plan import plan_of_cycle
 from mirror.sync.removals.displaced import keep_undisplaced
+from mirror.sync.removals.dry_run import plan_items, plan_orphaned
 from mirror.sync.removals.foreign import plan_foreign, remove_foreign
-from mirror.sync.removals.removal import (
-    apply_removals,
-    plan_displaced,
-    plan_items,
-    plan_orphaned,
-    plan_withdrawn,
-    remove_orphaned,
-    report_owner_changed,
-    settle_unclaimed,
-)
+from mirror.sync.removals.orphaned import remove_orphaned
+from mirror.sync.removals.planning import plan_displaced, plan_withdrawn, report_owner_changed
+from mirror.sync.removals.removal import apply_removals
 from mirror.sync.removals.sweep import renew_unsure, sweep_after, sweep_before
+from mirror.sync.removals.unclaimed import settle_unclaimed
 from mirror.sync.report import Report
 from mirror.sync.roots import count_dues, dues_of_resting, read_roots, report_nothing_wanted
 from mirror.sync.stages import settle_again, stages_of, work_through

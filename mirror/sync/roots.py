@@ -33,9 +33,7 @@ from mirror.state.store import Store
 from mirror.sync.cycle_parts import Cycle, PageScope
 from mirror.sync.pages.hints import add_hint
 from mirror.sync.pages.root import read_root
-from mirror.sync.removals.removal import (
-    plan_root_change,
-)
+from mirror.sync.removals.planning import plan_root_change
 from mirror.sync.report import nothing_wanted, shown_failure
 from mirror.sync.work import IndexRun
 

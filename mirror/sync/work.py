@@ -148,6 +148,11 @@ class PendingRemoval(msgspec.Struct, frozen=True, kw_only=True):
     page_seen: PageSeen | None = None
     """Recorded with the removal."""
 
+    @property
+    def filenames(self) -> tuple[str, ...]:
+        """The named files; a whole project names none."""
+        return (*(one.held.filename for one in self.files), *self.displaced)
+
 
 class PageWork(msgspec.Struct, kw_only=True):
     """The changes that a page asks for, and all that is recorded with them."""
