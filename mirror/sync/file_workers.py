@@ -11,7 +11,7 @@ from mirror.sync.cycle_parts import Transfers
 from mirror.sync.report import Report
 from mirror.sync.work import FileWorkers, IndexRun
 from mirror.workers.messages import StorePlace
-from mirror.workers.pool import StuckWorker
+from mirror.workers.worker import StuckWorker
 
 _log = get_logger(__name__)
 

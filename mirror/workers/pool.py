@@ -14,41 +14,34 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from mirror.core.model import Validators
 from mirror.core.names import ProjectName
 from mirror.core.pages.root_links import resolve_address
 from mirror.errors import MirrorError
-from mirror.logs import get_logger, write_line
+from mirror.logs import get_logger
 from mirror.tree.layout import Layout
 from mirror.upstream.connections.addresses import Reach
 from mirror.upstream.credentials import Credential
 from mirror.upstream.session import IndexSession
-from mirror.workers.channel import Channel
-from mirror.workers.fork_server import ForkedProcess, ForkServer
+from mirror.workers.fork_server import ForkServer
 from mirror.workers.messages import (
-    MAIN_END,
-    FetchOrder,
     JobOutcome,
-    LogLine,
     NewCredential,
     Open,
     Orders,
-    ReadPages,
     RefusalAnswer,
     RefusalMet,
     Stop,
-    Stopped,
     StorePlace,
     WorkerReport,
-    known_page,
 )
 from mirror.workers.transfer import FetchJob
+from mirror.workers.worker import JOB_BYTES, QUIET_TICKS, AskedPage, StuckWorker, Worker
 
 _log = get_logger(__name__)
 
@@ -72,58 +65,14 @@ _PAGE_BYTES: Final = 4 << 20
 """Maximum length of a page that a worker process reads; the process that runs the cycle reads a
 larger one itself.
 """
-_JOB_BYTES: Final = 256 * 1024
-"""Fixed cost of a file, in byte equivalents; balances the load between workers."""
-_GROUP_BYTES: Final = 32 * _JOB_BYTES
+_GROUP_BYTES: Final = 32 * JOB_BYTES
 """How much more work than the least busy worker the one with the group's other files may have."""
 _LEAST_SHARE: Final = 2
 """Minimum number of connections that make a worker worth its cost."""
 _QUIET_S: Final = 60.0
 """Maximum silence of a worker with work, in addition to ``stall-timeout``."""
-_QUIET_TICKS: Final = 12
-_KILL_S: Final = 10.0
-"""How long a killed process may take to end, in seconds."""
 _STOP_S: Final = 5.0
 """How long to wait for the workers to keep their interrupted files."""
-
-
-class AskedPage(Protocol):
-    """A project's page for a worker to read.
-
-    Its functions are called in the event loop, one of them once.
-    """
-
-    @property
-    def name(self) -> ProjectName:
-        """The project's name."""
-
-    @property
-    def address(self) -> str | None:
-        """Where the page is, relative to the index's URL; None for the usual place."""
-
-    @property
-    def origin(self) -> str | None:
-        """The page's earlier origin; None for the index's own origin."""
-
-    @property
-    def validators(self) -> Validators | None:
-        """The known validators of the page."""
-
-    def confirmed(self) -> None:
-        """The page is unchanged, by the same validators."""
-
-    def answered(self, outcome: JobOutcome | None) -> None:
-        """Take the page's outcome; None where no worker could read it."""
-
-
-class StuckWorker(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker process that made no progress, and its unfinished jobs."""
-
-    pid: int | None
-    was_killed: bool
-    """False: it is in a call of the system that never returns, and may still write to its files."""
-    jobs: tuple[FetchJob, ...]
-    pages: int
 
 
 def are_worthwhile(*, files: int = 0, size: int = 0, pages: int = 0) -> bool:
@@ -160,9 +109,9 @@ class Workers(Generic[T]):
         self._fork_server, self._session, self._layout = fork_server, session, layout
         self._tasks: TaskGroup | None = None
         self._has_tried = False
-        self._members: list[_Worker[T]] = []
+        self._members: list[Worker[T]] = []
         self._reserved = 0
-        self._last_of_group: tuple[int, _Worker[T]] | None = None
+        self._last_of_group: tuple[int, Worker[T]] | None = None
         self._credential: Credential | None = None
         self._room = anyio.Semaphore(0)
         self._done, self._answers = anyio.create_memory_object_stream[tuple[T, JobOutcome | None]](
@@ -201,7 +150,7 @@ class Workers(Generic[T]):
             for _ in range(count):
                 process = self._fork_server.fork()
                 if process is not None:
-                    self._members.append(await _Worker.open(process, self, tasks))
+                    self._members.append(await Worker.open(process, self, tasks))
                     self._members[-1].channel.send(opened)
         finally:
             if len(self._members) < count:
@@ -237,7 +186,7 @@ class Workers(Generic[T]):
             lead_bytes = last[1].load_bytes - member.load_bytes
             member = last[1] if lead_bytes <= _GROUP_BYTES else member
         self._last_of_group = (group, member)
-        member.give(job, known_by, _JOB_BYTES + (job.request.size or 0))
+        member.give(job, known_by, JOB_BYTES + (job.request.size or 0))
         return True
 
     async def read_pages(self, pages: Sequence[AskedPage]) -> None:
@@ -272,7 +221,7 @@ class Workers(Generic[T]):
         """Check regularly that each worker with work sends messages."""
         with self._watching:
             while True:
-                await anyio.sleep((self._session.limits.stall_timeout_s + _QUIET_S) / _QUIET_TICKS)
+                await anyio.sleep((self._session.limits.stall_timeout_s + _QUIET_S) / QUIET_TICKS)
                 for member in self._members:
                     member.tick()
 
@@ -325,7 +274,7 @@ class Workers(Generic[T]):
             name, resolve_address(self._session.root_url, name, address)
         )
 
-    async def judge(self, member: _Worker[T], refused: RefusalMet) -> None:
+    async def judge(self, member: Worker[T], refused: RefusalMet) -> None:
         """Judge the refusal that a worker met, and send all workers the current credential."""
         error: MirrorError | None
         try:
@@ -337,7 +286,7 @@ class Workers(Generic[T]):
         if member.is_alive:
             member.channel.send(RefusalAnswer(number=refused.number, error=error))
 
-    def _least_busy(self) -> _Worker[T] | None:
+    def _least_busy(self) -> Worker[T] | None:
         return min(
             (m for m in self._members if m.is_alive), key=lambda m: m.load_bytes, default=None
         )
@@ -373,153 +322,3 @@ class Workers(Generic[T]):
             own_reach=own_reach,
         )
         return Open.of(orders)
-
-
-class _Worker(Generic[T]):
-    """One process of a pool."""
-
-    def __init__(self, process: ForkedProcess, pool: Workers[T], tasks: TaskGroup) -> None:
-        self.jobs: dict[int, tuple[T, int, FetchJob]] = {}
-        """Number -> the caller's value, the weight, and the job."""
-        self.pages: dict[int, AskedPage] = {}
-        self.load_bytes = 0
-        self.is_alive = True
-        self.has_stopped = anyio.Event()
-        self._process, self._pool, self._tasks = process, pool, tasks
-        self._last_number = 0
-        self._quiet_ticks = 0
-        self._is_stuck = False
-        self._has_ended = anyio.Event()
-        self.channel = Channel(self._take, self._lost, MAIN_END)
-        """There from the start: the process may break before anything is sent to it."""
-
-    @classmethod
-    async def open(cls, process: ForkedProcess, pool: Workers[T], tasks: TaskGroup) -> _Worker[T]:
-        member = cls(process, pool, tasks)
-        await member.channel.connect(process.connection)
-        return member
-
-    def read_pages(self, pages: Sequence[AskedPage]) -> None:
-        """Send some pages to the worker."""
-        first = self._last_number + 1
-        self._last_number += len(pages)
-        self.pages.update(enumerate(pages, first))
-        self.load_bytes += _JOB_BYTES * len(pages)
-        known = tuple(
-            known_page(page.name, page.validators, page.address, page.origin) for page in pages
-        )
-        self.channel.send(ReadPages(first=first, pages=known))
-
-    def give(self, job: FetchJob, known_by: T, weight: int) -> None:
-        """Let the process do a job."""
-        self._last_number += 1
-        self.jobs[self._last_number] = (known_by, weight, job)
-        self.load_bytes += weight
-        self.channel.send(FetchOrder(number=self._last_number, job=job))
-
-    def end(self) -> None:
-        """End the worker; its outstanding pages are answered with None, so that this process reads
-        them.
-        """
-        if self.is_alive:
-            self.is_alive = False
-            self._process.end()
-            self.channel.close()
-            self.has_stopped.set()
-            pages, self.pages = self.pages, {}
-            for page in pages.values():
-                page.answered(None)
-
-    @property
-    def has_work(self) -> bool:
-        """Whether anything is expected of it."""
-        return bool(self.jobs or self.pages)
-
-    def tick(self) -> None:
-        """Count an interval without messages; a worker that has work and was silent for too many is
-        stuck.
-
-        Ticks, not a clock: where all processes were stopped for an hour, none was silent in that
-        time.
-        """
-        if not self.is_alive or self._is_stuck or not self.has_work:
-            self._quiet_ticks = 0
-            return
-        self._quiet_ticks += 1
-        if self._quiet_ticks > _QUIET_TICKS:
-            self._is_stuck = True
-            self._tasks.start_soon(self._end_stuck)
-
-    async def _end_stuck(self) -> None:
-        """Kill the process, and let its work be done elsewhere once it is gone, or can't be
-        killed.
-        """
-        pid = self._process.pid
-        self._process.kill()
-        with anyio.move_on_after(_KILL_S):
-            await self._has_ended.wait()
-        self._lost_stuck(pid, was_killed=self._has_ended.is_set())
-
-    def _lost_stuck(self, pid: int | None, *, was_killed: bool) -> None:
-        if not self.is_alive:
-            return
-        jobs = tuple(job for _, _, job in self.jobs.values())
-        stuck = StuckWorker(pid=pid, was_killed=was_killed, jobs=jobs, pages=len(self.pages))
-        if not was_killed:
-            self._process.abandon()
-        self._pool.on_stuck(stuck)
-        self._give_back()
-
-    def _take(self, message: object) -> None:
-        self._quiet_ticks = 0
-        match message:
-            case WorkerReport():
-                self._pool.count_traffic(message)
-                for outcome in message.outcomes:
-                    if isinstance(outcome, int):
-                        self._confirmed(outcome)
-                    else:
-                        self._answered(outcome)
-            case LogLine():
-                write_line(message.line)
-            case RefusalMet() if not self._pool.is_stopping:
-                self._tasks.start_soon(self._pool.judge, self, message)
-            case Stopped():
-                self.has_stopped.set()
-
-    def _confirmed(self, number: int) -> None:
-        self.load_bytes -= _JOB_BYTES
-        page = self.pages.pop(number)
-        self._pool.record_page(page.name, page.address)
-        page.confirmed()
-
-    def _answered(self, outcome: JobOutcome) -> None:
-        page = self.pages.pop(outcome.number, None)
-        if page is not None:
-            if outcome.page is not None:
-                self._pool.record_page(page.name, page.address)
-            self.load_bytes -= _JOB_BYTES
-            page.answered(outcome)
-            return
-        known_by, weight, _ = self.jobs.pop(outcome.number)
-        self.load_bytes -= weight
-        self._pool.answered(known_by, outcome)
-
-    def _lost(self) -> None:
-        """Answer the jobs of a worker that is gone, though nobody ended it."""
-        self._has_ended.set()
-        if not self.is_alive or self._is_stuck:
-            return
-        _log.warning(
-            "fetch_process.lost",
-            jobs=len(self.jobs) + len(self.pages),
-            problem="it was killed or has failed; its files and pages are fetched here",
-        )
-        self._give_back()
-
-    def _give_back(self) -> None:
-        """Answer all outstanding jobs of the worker with None."""
-        self.end()
-        jobs, self.jobs = self.jobs, {}
-        for known_by, _, _ in jobs.values():
-            self._pool.answered(known_by, None)

@@ -21,7 +21,7 @@ Simulators = Callable[..., ThreadedSimulator]
 pytestmark = needs_two_cores
 
 STOPS = """
-import os, signal, mirror.workers.pool as pool, mirror.workers.process as process
+import os, signal, mirror.workers.pool as pool, mirror.workers.process as process, mirror.workers.worker as worker
 pool._QUIET_S = 0.5
 real = process._WorkerJobs.fetch
 async def fetch(work, ordered):
@@ -67,7 +67,7 @@ def test_worker_that_cannot_be_killed(threaded_simulator: Simulators, tmp_path: 
     """
     index = filled(threaded_simulator)
     unkillable = (
-        f"{STOPS}pool._KILL_S = 0.1\nimport mirror.workers.fork_server as f; f.ForkedProcess.kill = lambda _: None"
+        f"{STOPS}worker._KILL_S = 0.1\nimport mirror.workers.fork_server as f; f.ForkedProcess.kill = lambda _: None"
     )
     mirror = mirror_of(tmp_path, index, unkillable)
     done = mirror.sync("--log-level", "info")
@@ -83,8 +83,8 @@ def test_worker_that_cannot_be_killed(threaded_simulator: Simulators, tmp_path: 
 
 
 STOPPED_FORKER = """
-import os, signal, mirror.workers.pool as pool
-pool._QUIET_S, pool._KILL_S = 0.5, 0.1
+import os, signal, mirror.workers.pool as pool, mirror.workers.worker as worker
+pool._QUIET_S, worker._KILL_S = 0.5, 0.1
 real = pool.Workers.start
 async def start(self):
     if not self._has_tried:
