@@ -41,7 +41,7 @@ from mirror.workers.messages import (
     WorkerReport,
 )
 from mirror.workers.transfer import FetchJob
-from mirror.workers.worker import JOB_BYTES, QUIET_TICKS, AskedPage, StuckWorker, Worker
+from mirror.workers.worker import JOB_BYTES, QUIET_TICKS, AskedPage, FetchWorker, StuckWorker
 
 _log = get_logger(__name__)
 
@@ -109,9 +109,9 @@ class Workers(Generic[T]):
         self._fork_server, self._session, self._layout = fork_server, session, layout
         self._tasks: TaskGroup | None = None
         self._has_tried = False
-        self._members: list[Worker[T]] = []
+        self._members: list[FetchWorker[T]] = []
         self._reserved = 0
-        self._last_of_group: tuple[int, Worker[T]] | None = None
+        self._last_of_group: tuple[int, FetchWorker[T]] | None = None
         self._credential: Credential | None = None
         self._room = anyio.Semaphore(0)
         self._done, self._answers = anyio.create_memory_object_stream[tuple[T, JobOutcome | None]](
@@ -150,7 +150,7 @@ class Workers(Generic[T]):
             for _ in range(count):
                 process = self._fork_server.fork()
                 if process is not None:
-                    self._members.append(await Worker.open(process, self, tasks))
+                    self._members.append(await FetchWorker.open(process, self, tasks))
                     self._members[-1].channel.send(opened)
         finally:
             if len(self._members) < count:
@@ -274,7 +274,7 @@ class Workers(Generic[T]):
             name, resolve_address(self._session.root_url, name, address)
         )
 
-    async def judge(self, member: Worker[T], refused: RefusalMet) -> None:
+    async def judge(self, member: FetchWorker[T], refused: RefusalMet) -> None:
         """Judge the refusal that a worker met, and send all workers the current credential."""
         error: MirrorError | None
         try:
@@ -286,7 +286,7 @@ class Workers(Generic[T]):
         if member.is_alive:
             member.channel.send(RefusalAnswer(number=refused.number, error=error))
 
-    def _least_busy(self) -> Worker[T] | None:
+    def _least_busy(self) -> FetchWorker[T] | None:
         return min(
             (m for m in self._members if m.is_alive), key=lambda m: m.load_bytes, default=None
         )

@@ -96,11 +96,11 @@ class WorkerOwner(Protocol[T]):
     def record_page(self, name: ProjectName, address: str | None) -> None:
         """Record that the index served a project's page."""
 
-    async def judge(self, member: Worker[T], refused: RefusalMet) -> None:
+    async def judge(self, member: FetchWorker[T], refused: RefusalMet) -> None:
         """Judge the refusal that a worker met."""
 
 
-class Worker(Generic[T]):
+class FetchWorker(Generic[T]):
     """One process, and the work that it has not answered."""
 
     def __init__(self, process: ForkedProcess, pool: WorkerOwner[T], tasks: TaskGroup) -> None:
@@ -121,7 +121,7 @@ class Worker(Generic[T]):
     @classmethod
     async def open(
         cls, process: ForkedProcess, pool: WorkerOwner[T], tasks: TaskGroup
-    ) -> Worker[T]:
+    ) -> FetchWorker[T]:
         """Connect to a process; its messages are taken from then on."""
         member = cls(process, pool, tasks)
         await member.channel.connect(process.connection)
