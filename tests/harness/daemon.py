@@ -23,8 +23,6 @@ from harness.program import GUARD_S, clean_environment
 
 Event = dict[str, Any]
 
-LINE_GUARD_S = 40
-
 HERE, LAST = "TEST=here", "TEST=last"
 """Messages of a listener to itself: all that was sent before them has been read."""
 
@@ -155,7 +153,7 @@ class Daemon:
         """Return the next line of the log; a guard against hanging, not a measure."""
         assert self._process is not None
         assert self._process.stderr is not None
-        guard = threading.Timer(LINE_GUARD_S, self._process.kill)
+        guard = threading.Timer(GUARD_S, self._process.kill)
         guard.start()
         try:
             return self._process.stderr.readline()

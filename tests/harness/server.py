@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import select
 import signal
 import socket
 import sys
@@ -52,6 +54,8 @@ class Server:
         self._mirror, self._env = mirror, clean_environment(mirror.home, **variables)
         self._log: list[dict[str, Any]] = []
         self._heard = threading.Condition()
+        self._begun = b""
+        """A line of the log whose end has not come yet."""
 
     def __enter__(self) -> Self:
         self.process = forked_program.start(self._command, env=self._env, cwd=self._mirror.work)
@@ -82,16 +86,37 @@ class Server:
         return code
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr:
-            for line in self.process.stderr:
-                with self._heard:
-                    self._log.append(msgspec.json.decode(line) if line.startswith("{") else {"event": "", "line": line})
-                    self._heard.notify_all()
+        log = self.process.stderr
+        assert log is not None
+        has_more = True
+        while has_more:
+            select.select([log], [], [])
+            has_more = self._take(log.fileno())
+        with self._heard:
+            log.close()
+
+    def _take(self, log: int) -> bool:
+        """Take what lies in the pipe, in whichever thread comes first; return False at its end."""
+        with self._heard:
+            if not select.select([log], [], [], 0)[0]:
+                return True
+            data = os.read(log, 1 << 16)
+            *lines, self._begun = (self._begun + data).split(b"\n")
+            if not data and self._begun:
+                lines, self._begun = [self._begun], b""
+            for line in lines:
+                is_event = line.startswith(b"{")
+                self._log.append(msgspec.json.decode(line) if is_event else {"event": "", "line": line.decode()})
+            self._heard.notify_all()
+            return bool(data)
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return what was logged so far, all or the events of one name."""
+        """Return what was logged so far, all or the events of one name; what came before an answer is there with it."""
+        assert self.process.stderr is not None
         with self._heard:
+            while not self.process.stderr.closed and select.select([self.process.stderr], [], [], 0)[0]:
+                if not self._take(self.process.stderr.fileno()):
+                    break
             return [event for event in self._log if name in {None, event["event"]}]
 
     def heard(self, name: str, **values: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ BUCKET = "mirror"
 IS_CEPH = os.environ.get("MIRROR_TEST_STORE") == "ceph"
 """Whether the tests run against Ceph's radosgw (``ceph``)."""
 SECRETS = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "SKTEST-0123456789"}
-START_S = 60.0
+START_S = 240.0
 
 
 def etag_form(etag: str) -> str:

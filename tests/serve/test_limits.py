@@ -114,11 +114,7 @@ def test_too_many_connections(own):
         assert (refused.status, refused.headers["Connection"]) == (429, "close")
         assert int(refused.headers["Retry-After"]) > 0
         held.pop().close()
-        for _ in range(10_000):
-            if server.get("/simple/").status == 200:
-                break
-        else:
-            pytest.fail("there is no room again")
+        server.wait_until(lambda: server.get("/simple/").status == 200)
         held.pop().close()
 
 

@@ -59,14 +59,14 @@ def test_tls(tmp_path):
             new.replace(certificate)
             server.process.send_signal(1)
             server.heard("certificate.loaded")
-            for _ in range(2000):
+
+            def is_new() -> bool:
                 try:
-                    assert b"demo-app" in fetch(server, certificate, "/simple/")
-                    break
+                    return b"demo-app" in fetch(server, certificate, "/simple/")
                 except ssl.SSLCertVerificationError:
-                    continue
-            else:
-                pytest.fail("the new certificate is not used")
+                    return False
+
+            server.wait_until(is_new)
 
 
 def test_unusable_certificate(tree, tmp_path):

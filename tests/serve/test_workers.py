@@ -44,9 +44,7 @@ def test_reload_loses_no_connection(tree):
             for connection in (silent, used):
                 connection.sendall(b"GET /simple/ HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert read_answer(connection).status == 200
-        for _ in range(2000):
-            if not before & _workers(server):
-                break
+        server.wait_until(lambda: not before & _workers(server))
         done.set()
         for asker in askers:
             asker.join()
