@@ -10,6 +10,7 @@ import contextlib
 import gc
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -35,6 +36,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 if QUICK_DISK is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", QUICK_DISK)
+
+# A shell that starts the tests in the background has them ignore an interrupt, and so each program that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MEASURING = pytest.StashKey[Measuring]()
 
