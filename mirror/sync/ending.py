@@ -11,6 +11,7 @@ import msgspec
 from mirror.errors import (
     Reason,
     StateError,
+    TreeError,
 )
 from mirror.holdings.holdings import Holdings
 from mirror.holdings.room import with_room
@@ -66,7 +67,7 @@ async def finish_cycle(cycle: Cycle) -> None:
             _log.error("index.ended", index=run.name, problem=str(run.reach.ended))
     try:
         await _record_end(cycle, now)
-    except StateError as exc:
+    except (StateError, TreeError) as exc:
         report.aborted = report.aborted or exc
     report.failures = [*report.unlisted, *report.failures]
     _log.info(

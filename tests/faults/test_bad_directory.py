@@ -145,3 +145,19 @@ async def test_verify_names_and_mends_what_is_in_the_way(simulator, tmp_path, ha
     assert (await verify(mirror)).findings == []
     await mirror.cycle()
     assert (mirror.exit_code, mirror.files()) == (0, offered(index))
+
+
+async def test_channels_that_cannot_be_read(simulator, tmp_path):
+    """What fails while the report is completed ends the cycle as any failure of the disk does: with its report."""
+    index, mirror = await mirrored(simulator, tmp_path)
+    place = mirror.root / "public/channels"
+    place.write_text("planted")
+    index.state.publish("three", *build_wheel("three", "1.0"))
+    report = await mirror.unchecked_cycle()
+    assert (report.outcome.value, mirror.exit_code) == ("aborted", 6)
+    assert str(report.aborted).startswith(f"{place}: something that is no directory stands in the way")
+    assert report.finished_at
+    assert set(published(mirror.root)) == {"one", "two", "three"}
+    place.unlink()
+    await mirror.cycle()
+    assert mirror.exit_code == 0
