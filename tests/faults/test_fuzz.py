@@ -16,7 +16,7 @@ from harness.quick_disk import QUICK_DISK
 from simulator import HTML_TYPE, HTML_V1_TYPE, JSON_TYPE, Page, Simulator, Status, build_sdist, build_wheel
 
 WHOLE_CYCLES = settings(
-    max_examples=25 if settings.default.derandomize else settings.default.max_examples // 2,
+    max_examples=12 if settings.default.derandomize else settings.default.max_examples // 2,
     suppress_health_check=[HealthCheck.too_slow],
 )
 """A cycle takes as long as hundreds of inputs of a parser: few where each run plays the same ones, many in `make soak`."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from harness.in_process import DAY_S, Mirror
 from mirror.holdings.opening import opened_holdings, opened_holdings_for_reading
 from mirror.jobs.repair import check_and_repair
+from mirror.state.cycles import load_last_cycle, record_cycle_end, record_cycle_start
+from mirror.state.store import open_store
 from mirror.upkeep.findings import Scope, Verification
 from mirror.upkeep.prune import Pruning, Retention, preview_prune
 from mirror.upkeep.prune import prune as run_prune
@@ -54,6 +56,22 @@ def flip(path: Path, at: int = 50) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 0xFF
     path.write_bytes(data)
+
+
+async def pass_time(mirror: Mirror, *, days: float, cycles: int) -> None:
+    """Let the state know so many cycles that changed nothing, each so many days after the one before.
+
+    A retention counts time by the starts of cycles. A real cycle takes a hundred times as long to come to the same rows.
+    """
+    async with open_store(mirror.root / "state.db") as store:
+        last = await load_last_cycle(store, finished=True)
+        assert last is not None
+        for _ in range(cycles):
+            mirror.clock.advance(days * DAY_S)
+            cycle = await record_cycle_start(store, mirror.clock(), allow_shrink=False)
+            await record_cycle_end(
+                store, cycle, mirror.clock(), outcome=last.outcome, exit_code=last.exit_code, report=last.report
+            )
 
 
 async def verify(mirror: Mirror, scope: Scope | None = None, *, now: float | None = None) -> Verification:

@@ -10,7 +10,7 @@ from harness.in_process import DAY_S, Mirror
 from simulator import build_sdist
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
-EVERY = timedelta(hours=31)
+EVERY = timedelta(hours=47)
 WEEK = timedelta(days=7)
 
 RELEASES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.in_process import DAY_S, Mirror, check_tree, offered
-from harness.upkeep import blob, blob_of, fill, prune, sidecar_of, verify
+from harness.upkeep import blob, blob_of, fill, pass_time, prune, sidecar_of, verify
 from mirror.state.blobs.prunable import load_prunable, record_pruned
 from mirror.state.store import open_store
 from simulator import Simulator
@@ -31,10 +31,10 @@ async def replaced(simulator: Start, mirror_of: MirrorOf) -> tuple[Simulator, Mi
 
 
 async def days(mirror: Mirror, count: int) -> None:
-    """Run a cycle a day."""
-    for _ in range(count):
-        mirror.clock.advance(DAY_S - 60)
-        await mirror.cycle()
+    """Let a cycle run each day: the last one is a real one."""
+    await pass_time(mirror, days=1, cycles=count - 1)
+    mirror.clock.advance(DAY_S - 60)
+    await mirror.cycle()
 
 
 async def test_retention(replaced: tuple[Simulator, Mirror, Path]) -> None:
