@@ -28,7 +28,14 @@ from typing import Any
 MAX_REQUEST = 1 << 17
 STATUS = struct.Struct("i")
 
-IMPORTED_LATE = ("anyio._backends._asyncio", "anyio.streams.stapled", "anyio.streams.tls", "typer._click.decorators")
+IMPORTED_LATE = (
+    "anyio._backends._asyncio",
+    "anyio._core._fileio",
+    "anyio._core._signals",
+    "anyio.streams.stapled",
+    "anyio.streams.tls",
+    "typer._click.decorators",
+)
 """What libraries import when they are used first. ``obstore`` is none of them: it does not survive a fork."""
 
 OF_PIP = (
@@ -166,6 +173,8 @@ def _import_mirror() -> None:
             importlib.import_module(module.name)
     for name in IMPORTED_LATE:
         importlib.import_module(name)
+    # It lies beside this file, which is the program's first place to look.
+    importlib.import_module("prepared_structs").prepare_structs()
 
 
 def _import_pip() -> None:

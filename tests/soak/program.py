@@ -25,6 +25,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from harness.fork_server import IMPORTED_LATE
+from harness.prepared_structs import prepare_structs
+
 STEPS = {
     "cycle entered": "mirror.sync.cycle:record_cycle_start",
     "sources entered": "mirror.wiring:record_sources",
@@ -60,10 +63,12 @@ STEPS = {
 
 def main() -> None:
     """Serve commands until standard input ends."""
-    importlib.import_module("anyio._backends._asyncio")
+    for name in IMPORTED_LATE:
+        importlib.import_module(name)
     for module in pkgutil.walk_packages(importlib.import_module("mirror").__path__, "mirror."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    prepare_structs()
     gc.collect()
     gc.freeze()
     for line in sys.stdin:
