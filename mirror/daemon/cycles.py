@@ -24,7 +24,7 @@ from mirror.sync.cycle import run_cycle
 from mirror.sync.cycle_parts import Cycle, Options
 from mirror.sync.ending import record_outcome
 from mirror.sync.report import Report
-from mirror.wiring import opened_cycle
+from mirror.wiring.cycle import opened_cycle
 from mirror.workers.fork_server import ForkServer
 
 NOTE_EVERY_S = 30.0

@@ -20,7 +20,8 @@ from mirror.upkeep.findings import Scope, Verification, is_of_snapshot
 from mirror.upkeep.rebuild import rebuild
 from mirror.upkeep.repair import repair
 from mirror.upkeep.verify import check_again
-from mirror.wiring import opened_cycle, with_known_indexes
+from mirror.wiring.cycle import opened_cycle
+from mirror.wiring.known_indexes import with_known_indexes
 from mirror.workers.fork_server import ForkServer
 
 _MOST_NAMED = 500

@@ -43,7 +43,7 @@ from mirror.state.readers.lookup import ProjectPart, load_address, load_project
 from mirror.state.store import open_store_for_reading
 from mirror.state.wants.needs import load_wants_by_project
 from mirror.tree.layout import Layout
-from mirror.wiring import read_project_pages
+from mirror.wiring.questions import read_project_pages
 
 YOUNG_S: Final = 30 * 86_400.0
 """A project whose first file is younger is marked."""

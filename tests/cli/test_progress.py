@@ -27,7 +27,7 @@ from mirror.errors import Unavailable
 from mirror.sync.cycle import run_cycle
 from mirror.sync.cycle_parts import Options, Phase
 from mirror.sync.report import IndexCounters
-from mirror.wiring import opened_cycle
+from mirror.wiring.cycle import opened_cycle
 from simulator import build_wheel, withheld
 
 

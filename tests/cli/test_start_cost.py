@@ -11,7 +11,7 @@ from mirror import __version__
 
 PROGRAMS = {
     "no metrics without a file for them": (
-        "import mirror.wiring, mirror.jobs.after_cycle\nprint('prometheus_client' in sys.modules)",
+        "import mirror.wiring.cycle, mirror.jobs.after_cycle\nprint('prometheus_client' in sys.modules)",
         "False\n",
     ),
     "a caller's own collecting is left alone": (

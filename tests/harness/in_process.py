@@ -35,7 +35,7 @@ from mirror.sync.cycle_parts import Cycle, Options
 from mirror.sync.ending import record_outcome
 from mirror.sync.report import Report
 from mirror.upstream.limits.retry import RetryPolicy
-from mirror.wiring import opened_cycle
+from mirror.wiring.cycle import opened_cycle
 from simulator import Simulator
 
 _P = ParamSpec("_P")

@@ -30,7 +30,7 @@ from harness.prepared_structs import prepare_structs
 
 STEPS = {
     "cycle entered": "mirror.sync.cycle:record_cycle_start",
-    "sources entered": "mirror.wiring:record_sources",
+    "sources entered": "mirror.wiring.cycle:record_sources",
     "root compared": "mirror.sync.pages.root:record_root",
     "root's validators": "mirror.sync.pages.root:record_root_read",
     "block staged": "mirror.tree.staging:StagedFile.flush",

@@ -21,7 +21,7 @@ from mirror.sync.cycle_parts import Options
 from mirror.sync.recording.events import FileStaged
 from mirror.sync.recording.recorder import Recorder
 from mirror.sync.work import PageWork, ProjectWork, WorkProgress
-from mirror.wiring import opened_cycle
+from mirror.wiring.cycle import opened_cycle
 from simulator import Status, build_sdist, build_wheel, withheld
 
 

@@ -14,7 +14,7 @@ from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.cli.running import run_async
 from mirror.exit_codes import ExitCode, exit_code_for, first_of
-from mirror.wiring import probe_indexes
+from mirror.wiring.probing import probe_indexes
 
 
 def probe(options: GlobalOptions, given: ProbeArguments) -> ExitCode:

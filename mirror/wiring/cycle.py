@@ -9,25 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 from mirror.config import Config, IndexConfig, MirrorSettings
 from mirror.config.rules import judged_rules
-from mirror.core.files.kept_links import KeptLinks, is_masked, masked_root
-from mirror.core.model import ProjectPage
-from mirror.core.names import ProjectName
-from mirror.core.policy import Selection, compile_selections
-from mirror.errors import AccessDenied, ConfigError, MirrorError, UpstreamError
+from mirror.core.files.kept_links import KeptLinks, masked_root
 from mirror.holdings.holdings import Clock, Holdings
 from mirror.holdings.matching import check_tree_is_there, check_tree_matches
 from mirror.holdings.opening import check_user
@@ -42,13 +34,11 @@ from mirror.selection.changes import check_change_of_wants
 from mirror.state.entries.held import has_blobs
 from mirror.state.listing.sources import (
     SourceRow,
-    load_served_projects,
-    load_sources,
     record_sources,
 )
 from mirror.state.missing.sights import has_sights
-from mirror.state.store import Store, open_copy, open_store, open_store_for_reading
-from mirror.state.wants.needs import forget_wants, load_needed_indexes
+from mirror.state.store import Store, open_copy, open_store
+from mirror.state.wants.needs import forget_wants
 from mirror.sync.advisories.settings import AdvisorySettings
 from mirror.sync.advisories.taking import check_database
 from mirror.sync.cycle_parts import Cycle, CycleWants, Options, Terms, Transfers
@@ -56,47 +46,23 @@ from mirror.sync.reachability import Reachability
 from mirror.sync.report import IndexCounters, Report
 from mirror.sync.staging_room import StagingRoom
 from mirror.sync.work import IndexAccess, IndexRun, Leaving
-from mirror.tree.files import FileStore
-from mirror.tree.layout import Layout, create_tree
-from mirror.upstream.credentials import CredentialSource, credential_source
-from mirror.upstream.index import IndexClient, Read
+from mirror.tree.layout import Layout
+from mirror.upstream.credentials import CredentialSource
 from mirror.upstream.limits.retry import RetryPolicy
-from mirror.upstream.session import IndexSession
+from mirror.wiring.dry_run import scratch_of, temporary_tree
+from mirror.wiring.upstreams import (
+    Upstream,
+    check_names,
+    platform_tags,
+    selections_of,
+    upstreams_of,
+)
 from mirror.workers.concurrency import AdaptiveLimit
 from mirror.workers.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from mirror.selection.cycle.needs import CycleNeeds
     from mirror.sync.needs.listings import ListingCache
-    from mirror.upstream.flat import FlatClient
-    from mirror.upstream.probe import Probe
-
-
-class Upstream(msgspec.Struct, frozen=True, kw_only=True):
-    """One configured index with its open session."""
-
-    config: IndexConfig
-    selection: Selection
-    session: IndexSession
-    client: IndexClient | FlatClient
-    denied: MirrorError | None
-    """The error of its credential, where it could not be read."""
-
-    async def recalled(self, source: SourceRow, options: Options, store: Store) -> Upstream:
-        """Take over the state's record of how the index was read.
-
-        Only ``--allow-shrink`` reads an index without a credential that was read with one before;
-        not narrowed to some projects, since it counts for all.
-        """
-        self.client.expect(source.validators, await load_served_projects(store, source))
-        is_meant = options.allow_shrink and not options.projects
-        if self.denied is not None or not source.had_credential or is_meant:
-            return self
-        try:
-            await self.session.require_credential()
-        except AccessDenied as exc:
-            return msgspec.structs.replace(self, denied=exc)
-        return self
 
 
 @contextlib.asynccontextmanager
@@ -130,11 +96,11 @@ async def opened_cycle(
     if not await anyio.Path(config.mirror.state).exists():
         await check_database(config.rules.advisories, None)
     async with contextlib.AsyncExitStack() as stack:
-        _check_names(config, options.indexes)
+        check_names(config, options.indexes)
         upstreams, resting = [
             [
                 await stack.enter_async_context(one)
-                for one in _upstreams(config, names, env, credentials, retry_policy)
+                for one in upstreams_of(config, names, env, credentials, retry_policy)
             ]
             for names in (_read_names(config, options), _resting_names(config, options))
         ]
@@ -151,7 +117,7 @@ async def opened_cycle(
         )
         stack.push_async_callback(tree.writer.end)
         temporary = await stack.enter_async_context(
-            _temporary(is_needed=options.dry_run and bool(config.wants))
+            temporary_tree(is_needed=options.dry_run and bool(config.wants))
         )
         cycle = await _build_cycle(
             config,
@@ -186,36 +152,6 @@ async def _opened_state(
         yield store
 
 
-async def with_known_indexes(config: Config) -> Config:
-    """Return ``config`` with the indexes that the state remembers, their credentials looked up as
-    by default.
-    """
-    # 99 ms
-    from mirror.selection.proof.checking import with_remembered_wants  # as for ``CycleNeeds``
-
-    async with open_store_for_reading(config.mirror.state) as store:
-        known = [s for s in await load_sources(store) if s.configured]
-        needed = await load_needed_indexes(store)
-        config = await with_remembered_wants(config, store)
-    for source in known:
-        if is_masked(source.url):
-            problem = (
-                "the state does not keep its address, which is a secret: pass --config FILE,"
-                " which names its source"
-            )
-            raise ConfigError(where=f"index {source.name!r}", problem=problem)
-    indexes = tuple(
-        IndexConfig(
-            name=s.name,
-            url=s.url,
-            format="flat" if s.is_flat else "simple",
-            select="needed" if s.name in needed and config.wants else "listed",
-        )
-        for s in known
-    )
-    return msgspec.structs.replace(config, indexes=indexes)
-
-
 def _read_names(config: Config, options: Options) -> frozenset[str]:
     """Return the indexes that a cycle reads."""
     return frozenset(options.indexes) or frozenset(index.name for index in config.indexes)
@@ -226,79 +162,6 @@ def _resting_names(config: Config, options: Options) -> frozenset[str]:
     if not config.wants or options.is_narrowed:
         return frozenset()
     return frozenset(index.name for index in config.indexes) - _read_names(config, options)
-
-
-def _upstreams(
-    config: Config,
-    names: Collection[str],
-    env: Mapping[str, str],
-    credentials: Mapping[str, CredentialSource] | None,
-    retry_policy: RetryPolicy | None,
-) -> Sequence[contextlib.AbstractAsyncContextManager[Upstream]]:
-    return [
-        _open_upstream(config, index, selection, env, credentials, retry_policy)
-        for index, selection in _selections(config)
-        if index.name in names
-    ]
-
-
-def _platform_tags(config: Config) -> frozenset[str]:
-    """Return the tags of all targets where a rule asks for them."""
-    if config.rules.platforms != "targets":
-        return frozenset()
-    from mirror.selection.targets import tag_names  # 7 ms: as for ``CycleNeeds``
-
-    return tag_names(config.targets)
-
-
-def _selections(config: Config) -> list[tuple[IndexConfig, Selection]]:
-    selections = compile_selections(config.policies(_platform_tags(config)))
-    return list(zip(config.indexes, selections, strict=True))
-
-
-@contextlib.asynccontextmanager
-async def _open_upstream(
-    config: Config,
-    index: IndexConfig,
-    selection: Selection,
-    env: Mapping[str, str],
-    credentials: Mapping[str, CredentialSource] | None,
-    retry_policy: RetryPolicy | None,
-) -> AsyncIterator[Upstream]:
-    source = (
-        credential_source(index, env, config.indexes)
-        if credentials is None
-        else credentials[index.name]
-    )
-    async with IndexSession(
-        index, config.limits, source, env, retry_policy=retry_policy
-    ) as session:
-        denied: MirrorError | None = None
-        try:
-            await session.prepare()
-        except AccessDenied as exc:
-            denied = exc
-        except ConfigError as exc:
-            if credentials is None:
-                raise
-            where = source.describe()
-            denied = AccessDenied(
-                url=index.url,
-                index=index.name,
-                status=None,
-                source=where,
-                ends_index=True,
-                detail=str(exc),
-            )
-        pages = IndexClient(session, index, config.limits)
-        client: IndexClient | FlatClient = pages
-        if index.format == "flat":
-            from mirror.upstream.flat import FlatClient  # 1 ms
-
-            client = FlatClient(pages, max_files=config.limits.files_per_project)
-        yield Upstream(
-            config=index, selection=selection, session=session, client=client, denied=denied
-        )
 
 
 async def _build_cycle(
@@ -352,7 +215,7 @@ async def _build_cycle(
         wants=CycleWants(
             needs=needs,
             listings=listings,
-            scratch=_scratch(config, temporary),
+            scratch=scratch_of(config, temporary),
             resting=tuple(_build_run(config, one, sources[one.config.name]) for one in resting),
             keep_unwanted_s=config.mirror.keep_unwanted_s,
         ),
@@ -370,9 +233,9 @@ async def _terms(config: Config, store: Store, *, judged_at: float) -> Terms:
         has_blobs=await has_blobs(store),
         has_sights=await has_sights(store),
         has_overlays=any(index.overlay for index in config.indexes),
-        policies=config.policies(_platform_tags(config)),
+        policies=config.policies(platform_tags(config)),
         root_digests={
-            index.name: selection.root_digest for index, selection in _selections(config)
+            index.name: selection.root_digest for index, selection in selections_of(config)
         },
         max_shrink=config.mirror.max_shrink,
         advisories=AdvisorySettings(
@@ -418,29 +281,6 @@ async def _build_needs(
     return ListingCache(Cache(layout.cache, writes_to=temporary and temporary / "cache")), needs
 
 
-@contextlib.asynccontextmanager
-async def _temporary(*, is_needed: bool) -> AsyncIterator[Path | None]:
-    """Yield a folder for the files that a dry run reads from the indexes."""
-    if not is_needed:
-        yield None
-        return
-    path = await anyio.to_thread.run_sync(partial(tempfile.mkdtemp, prefix="mirror-dry-run-"))
-    try:
-        await anyio.to_thread.run_sync(create_tree, Layout(Path(path)))
-        yield Path(path)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(partial(shutil.rmtree, path, ignore_errors=True))
-
-
-def _scratch(config: Config, temporary: Path | None) -> FileStore | None:
-    if temporary is None:
-        return None
-    return FileStore(
-        Layout(temporary), metadata_limit_bytes=config.limits.metadata_size, disk_reserve_bytes=0
-    )
-
-
 def _kept_url(index: IndexConfig) -> str:
     return masked_root(index.url) if index.has_secret_url else index.url
 
@@ -469,58 +309,3 @@ def _build_run(config: Config, upstream: Upstream, source: SourceRow) -> IndexRu
         reach=Reachability(client=upstream.client, ended=upstream.denied),
         leaving=Leaving(max_shrink=config.mirror.max_shrink if shrink is None else shrink),
     )
-
-
-async def probe_indexes(
-    config: Config, names: Sequence[str], env: Mapping[str, str]
-) -> list[Probe]:
-    """Ask some indexes of the configuration, or all, for the features that they support.
-
-    Raises ``ConfigError``.
-    """
-    from mirror.upstream.probe import probe  # 29 ms: for one command only
-
-    _check_names(config, names)
-    found = []
-    for index, selection in _selections(config):
-        if not names or index.name in names:
-            async with IndexSession(
-                index, config.limits, credential_source(index, env, config.indexes), env
-            ) as session:
-                found.append(await probe(session, index, config.limits, selection))
-    return found
-
-
-async def read_project_pages(
-    config: Config,
-    asked: Mapping[str, Mapping[ProjectName, str | None]],
-    env: Mapping[str, str],
-) -> dict[ProjectName, ProjectPage | MirrorError]:
-    """Ask indexes for the pages of some projects, outside of a cycle; nothing is recorded.
-
-    ``asked``: by index, the projects with the addresses of their pages, None for the usual one.
-    """
-    found: dict[ProjectName, ProjectPage | MirrorError] = {}
-    for index, selection in _selections(config):
-        if index.name not in asked:
-            continue
-        async with _open_upstream(config, index, selection, env, None, None) as upstream:
-            for name, address in asked[index.name].items():
-                try:
-                    if upstream.denied is not None:
-                        raise upstream.denied
-                    answer = await upstream.client.fetch_project(name, None, address)
-                except UpstreamError as exc:
-                    found[name] = exc
-                else:
-                    assert isinstance(answer, Read)  # without validators nothing is unchanged
-                    found[name] = answer.page
-    return found
-
-
-def _check_names(config: Config, names: Sequence[str]) -> None:
-    unknown = set(names) - {index.name for index in config.indexes}
-    if unknown:
-        raise ConfigError(
-            where="--index", problem=f"no index is named {min(unknown)!r} in {config.source}"
-        )
