@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from mirror.config import Config
 from mirror.upstream.credentials import credential_source
 from mirror.upstream.probe import Probe, probe
 from mirror.upstream.session import IndexSession
 from mirror.wiring.upstreams import check_names, selections_of
-
-if TYPE_CHECKING:
-    from mirror.upstream.probe import Probe
 
 
 async def probe_indexes(

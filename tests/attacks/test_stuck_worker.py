@@ -117,7 +117,7 @@ BROKEN = {
 def test_worker_that_breaks_in_its_start(threaded_simulator: Simulators, tmp_path: Path, broken: str) -> None:
     """All is fetched by the program itself, and each line on standard error is one of the log, a traceback too."""
     index = filled(threaded_simulator)
-    before = f"import mirror.cli.commands.sync.once as once\n{broken}\nonce.serve = broken"
+    before = f"import mirror.cli.commands.sync.report as report\n{broken}\nreport.serve = broken"
     done = mirror_of(tmp_path, index, before).sync("--json", "--log-level", "debug")
     assert done.returncode == 0, done.stderr
     events = events_of(done)  # each line is one object

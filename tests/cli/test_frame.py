@@ -503,7 +503,7 @@ def _kinds(group: Group):
 
 KINDS = {kind.__name__: kind for kind in _kinds(app_module.PROGRAM)}
 ASKING_MORE = {
-    "SyncArguments": ({"once": True}, {"once": True, "dry_run": True}),
+    "SyncArguments": ({"once": True}, {"once": True, "dry_run": True}, {"once": True, "json": True}),
     "ListArguments": ({"fallback": True},),
     "VerifyArguments": ({"repair": True},),
     "ProbeArguments": ({"index": "s3://bucket/prefix"},),

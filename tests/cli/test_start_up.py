@@ -88,11 +88,13 @@ NOT_IN_A_QUIET_CYCLE = {
     "versions": ("packaging",),
     "html": ("selectolax", "html", "mirror.core.pages.parse_html"),
     "flat pages": ("mirror.upstream.flat",),
-    "words": ("mirror.cli.words.plan", "mirror.cli.progress", "rich", "structlog"),
+    "words": ("mirror.cli.words", "mirror.cli.progress", "rich", "structlog"),
     "others": ("mirror.serve", "mirror.bundle", "mirror.daemon", "mirror.upkeep", "aiohttp.web", "multiprocessing"),
 }
-MOST_OF_OURS = 260
-"""Modules of ours that a cycle without a change may import: each costs 0.2 to 1 ms of every cycle by hand or timer."""
+MOST_OF_OURS = 280
+"""Modules of ours that a cycle without a change may import: each costs 0.2 to 1 ms of every cycle by hand or timer. A module
+that is split into two costs 0.2 ms more than before.
+"""
 
 
 def test_a_quiet_cycle(index, tmp_path, monkeypatch):

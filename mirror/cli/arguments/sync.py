@@ -17,6 +17,8 @@ class SyncArguments(Arguments):
         """The daemon, one cycle or its plan: each needs modules that the others don't."""
         if not self.once:
             return "mirror.cli.commands.sync.daemon:run_daemon"
+        if self.json:
+            return "mirror.cli.commands.sync.report:print_report"
         if self.dry_run:
             return "mirror.cli.commands.sync.plan:print_plan"
         return "mirror.cli.commands.sync.once:sync_once"

@@ -1,9 +1,8 @@
-"""One cycle of the command line: its request from the arguments, its run, the place of its tree."""
+"""One cycle of the command line: its request from the arguments, and its run."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 from collections.abc import Callable, Sequence
 
@@ -14,7 +13,6 @@ from mirror.cli.configuration import load_config
 from mirror.cli.displays import cycle_display
 from mirror.cli.options import GlobalOptions
 from mirror.cli.running import leave_soon
-from mirror.cli.words.cycle import Place
 from mirror.config import Config
 from mirror.core.names import ProjectName, normalize_project
 from mirror.core.policy import compile_selections
@@ -23,7 +21,6 @@ from mirror.exit_codes import ExitCode, first_of
 from mirror.jobs.once import OnceResult, run_once
 from mirror.sync.cycle_parts import Options
 from mirror.sync.report import Report
-from mirror.tree.layout import Layout
 from mirror.workers.fork_server import ForkServer
 
 
@@ -79,17 +76,6 @@ async def run_cycle(
         if into.caught:
             leave_soon(code)
     return code
-
-
-def place_of(options: GlobalOptions, config: Config) -> Place:
-    """Return the tree and the options that the words about a cycle name."""
-    root = config.mirror.root
-    if config.source == "--index-url":
-        chosen = f"--root {shlex.quote(str(options.root or root))}"
-    else:
-        chosen = f"--config {shlex.quote(str(options.config))}" if options.config else ""
-    simple = str(Layout(root).simple)
-    return Place(simple=simple, store=config.mirror.tree or None, options=chosen)
 
 
 def _refuse_unwanted(config: Config, names: Sequence[ProjectName], indexes: Sequence[str]) -> None:

@@ -1,10 +1,10 @@
-"""``mirror sync --once``: run one cycle and print its report."""
+"""``mirror sync --once``: run one cycle and print its report in words."""
 
 from __future__ import annotations
 
 from mirror.cli.arguments.sync import SyncArguments
-from mirror.cli.commands.sync.cycle import load_request, place_of, run_cycle
-from mirror.cli.json_output import write_json
+from mirror.cli.commands.sync.cycle import load_request, run_cycle
+from mirror.cli.commands.sync.place import place_of
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.cli.running import run_async
@@ -23,11 +23,8 @@ def sync_once(options: GlobalOptions, given: SyncArguments) -> ExitCode:
     config, wanted = load_request(options, given)
 
     def write(report: Report) -> None:
-        if given.json:
-            write_json(report.as_json())
-        else:
-            lines = describe_cycle(report, place_of(options, config))
-            write_out("\n".join(folded(lines, stdout_width())))
+        lines = describe_cycle(report, place_of(options, config))
+        write_out("\n".join(folded(lines, stdout_width())))
 
     with started_fork_server(serve) as fork_server:
         return run_async(run_cycle, options, config, wanted, fork_server, write)

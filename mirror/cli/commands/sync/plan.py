@@ -1,10 +1,10 @@
-"""``mirror sync --once --dry-run``: print the plan of a cycle, and change nothing."""
+"""``mirror sync --once --dry-run``: print the plan of a cycle in words, and change nothing."""
 
 from __future__ import annotations
 
 from mirror.cli.arguments.sync import SyncArguments
-from mirror.cli.commands.sync.cycle import load_request, place_of, run_cycle
-from mirror.cli.json_output import write_json
+from mirror.cli.commands.sync.cycle import load_request, run_cycle
+from mirror.cli.commands.sync.place import place_of
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.cli.running import run_async
@@ -19,10 +19,7 @@ def print_plan(options: GlobalOptions, given: SyncArguments) -> ExitCode:
     config, wanted = load_request(options, given)
 
     def write(report: Report) -> None:
-        if given.json:
-            write_json(report.as_json())
-        else:
-            lines = describe_plan(report, place_of(options, config))
-            write_out("\n".join(folded(lines, stdout_width())))
+        lines = describe_plan(report, place_of(options, config))
+        write_out("\n".join(folded(lines, stdout_width())))
 
     return run_async(run_cycle, options, config, wanted, None, write)
