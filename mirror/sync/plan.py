@@ -17,7 +17,7 @@ from mirror.state.listing.due import Due
 from mirror.state.missing.ledger import record_failures
 from mirror.state.wants.needs import load_wants_of
 from mirror.sync.cycle_parts import Cycle, PageScope
-from mirror.sync.fetch import fits_held
+from mirror.sync.fetching.downloads import fits_held
 from mirror.sync.pages.crawl import crawl
 from mirror.sync.pages.file_jobs import adopt_held
 from mirror.sync.report import PlanItem, Report, shown_failure

@@ -17,8 +17,8 @@ import msgspec
 from mirror.publishing.publisher import Publisher
 from mirror.state.listing.due import Due
 from mirror.sync.cycle_parts import Cycle
-from mirror.sync.fetch import Fetcher
-from mirror.sync.file_workers import workers_of
+from mirror.sync.fetching.fetcher import Fetcher
+from mirror.sync.fetching.workers import workers_of
 from mirror.sync.pages.crawl import crawl, reread
 from mirror.sync.pages.crawler import Deliver
 from mirror.sync.plan import plan_stage

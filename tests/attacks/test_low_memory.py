@@ -38,7 +38,7 @@ def test_no_room_for_a_thread(threaded_simulator: Callable[..., ThreadedSimulato
     index = threaded_simulator()
     index.state.publish("p", *build_wheel("p", "1.0"))
     before = (
-        "import mirror.sync.fetch as here, mirror.workers.process as there\n"
+        "import mirror.sync.fetching.downloads as here, mirror.workers.process as there\n"
         "async def broken(*_):\n"
         '    raise RuntimeError("can\'t start new thread")\n'
         "here.fetch_to_staging = there.fetch_to_staging = broken"

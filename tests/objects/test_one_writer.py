@@ -18,7 +18,8 @@ from harness.in_process import offered
 from harness.storing import etag_form
 from mirror.core.store_address import parse_store_address
 from mirror.errors import ConfigError, StoreLocked, TreeError
-from mirror.sync import fetch, staging_room
+from mirror.sync import staging_room
+from mirror.sync.fetching import jobs
 from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.lease import LEASE_S, Lease
 from mirror.tree.objects.pages import REVISION, WRITER
@@ -452,7 +453,7 @@ def part_sizes(root: Path) -> dict[Path, int]:
 async def test_files_of_unlisted_size_take_room_as_they_grow(simulator, mirror_of, monkeypatch, how):
     """Staging holds to `staging-size` also where no size is listed: a file that outgrows its room waits for more."""
     monkeypatch.setattr(staging_room, "UNLISTED_BYTES", 2 << 20)
-    monkeypatch.setattr(fetch, "UNLISTED_BYTES", 2 << 20)
+    monkeypatch.setattr(jobs, "UNLISTED_BYTES", 2 << 20)
     index = await simulator()
     for n in range(5):
         index.state.publish(f"p{n}", *build_wheel(f"p{n}", "1.0", size_pad=(n + 1) << 20), size=None)

@@ -12,8 +12,8 @@ from simulator import build_sdist, build_wheel
 pytestmark = needs_two_cores
 
 SMALL_ROOM = (
-    "import mirror.sync.fetch, mirror.sync.staging_room;"
-    "mirror.sync.fetch.UNLISTED_BYTES = mirror.sync.staging_room.UNLISTED_BYTES = 4 << 20"
+    "import mirror.sync.fetching.jobs, mirror.sync.staging_room;"
+    "mirror.sync.fetching.jobs.UNLISTED_BYTES = mirror.sync.staging_room.UNLISTED_BYTES = 4 << 20"
 )
 
 MIB = 1 << 20

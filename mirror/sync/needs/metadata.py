@@ -30,7 +30,7 @@ from mirror.errors import (
 )
 from mirror.holdings.holdings import Holdings
 from mirror.sync.cycle_parts import CycleWants
-from mirror.sync.fetch_keys import staging_key
+from mirror.sync.fetching.jobs import staging_key
 from mirror.sync.work import IndexRun
 from mirror.tree.disk.writing import Buffer
 from mirror.tree.needed.metadata import (

@@ -23,7 +23,7 @@ from mirror.state.blobs.durability import (
 )
 from mirror.state.missing.ledger import has_page_failure, iter_failed_files
 from mirror.sync.cycle_parts import Options
-from mirror.sync.fetch_keys import staging_key
+from mirror.sync.fetching.jobs import staging_key
 from mirror.sync.report import Report
 from mirror.sync.work import IndexRun
 from mirror.tree.checking.unknown import iter_outer

@@ -1,0 +1,1 @@
+"""The files that pages ask for: downloaded here or by worker processes, judged here."""
