@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import anyio.to_thread
+import msgspec
 
 from mirror.config import MirrorSettings
 from mirror.errors import StateError
-from mirror.state.entries.pages import load_last_revision
+from mirror.state.entries.pages import Revisions, load_revisions
 from mirror.state.entries.rebuilt import is_rebuild_unfinished
-from mirror.state.meta import load_meta
 from mirror.state.objects import load_claim
 from mirror.state.store import Store
 from mirror.tree.checking.page_places import iter_projects
@@ -39,13 +39,46 @@ def no_state(settings: MirrorSettings, layout: Layout) -> StateError:
 
 async def check_tree_matches(store: Store, layout: Layout) -> None:
     """Raise ``StateError`` where the tree has pages that this state has never written."""
+    await _raise_if_unfinished(store)
+    standing = await _load_standing(store, layout)
+    if standing is not None:
+        await _raise_if_newer(store, layout, standing)
+
+
+async def check_tree(store: Store, layout: Layout) -> None:
+    """Check both: that the tree has no other pages, and that none of its own are gone."""
+    await _raise_if_unfinished(store)
+    standing = await _load_standing(store, layout)
+    if standing is not None:
+        await _raise_if_newer(store, layout, standing)
+        _raise_if_gone(store, layout, standing)
+
+
+class _Standing(msgspec.Struct, frozen=True, kw_only=True):
+    revisions: Revisions
+    on_disk: int | None
+    """The serial of the root page; None where there is none."""
+
+
+async def _load_standing(store: Store, layout: Layout) -> _Standing | None:
+    """Return what is compared; None for a tree in a store, whose root page is compared when the
+    lock is taken (``store_writer``).
+    """
+    if await load_claim(store) is not None:
+        return None
+    on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
+    return _Standing(revisions=await load_revisions(store), on_disk=on_disk)
+
+
+async def _raise_if_unfinished(store: Store) -> None:
     if await is_rebuild_unfinished(store):
         problem = "its rebuilding was interrupted; run `mirror verify --repair` again"
         raise StateError(path=str(store.path), problem=problem, is_damage=True)
-    if await load_claim(store) is not None:
-        return  # in a store the root page is compared when the lock is taken (``store_writer``)
-    on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
-    known = max(await load_last_revision(store), int(await load_meta(store, "root_revision") or 0))
+
+
+async def _raise_if_newer(store: Store, layout: Layout, standing: _Standing) -> None:
+    on_disk = standing.on_disk
+    known = max(standing.revisions.newest, standing.revisions.written)
     if not known and await anyio.to_thread.run_sync(_has_pages, layout):
         on_disk = on_disk or 1
     if on_disk is not None and on_disk > known:
@@ -64,10 +97,13 @@ async def check_tree_is_there(store: Store, layout: Layout) -> None:
 
     A cycle asks only for changes since the state, so it would never write those pages again.
     """
-    if await load_claim(store) is not None:
-        return
-    written = int(await load_meta(store, "root_revision") or 0)
-    on_disk = await anyio.to_thread.run_sync(PageStore(layout).root_serial)
+    standing = await _load_standing(store, layout)
+    if standing is not None:
+        _raise_if_gone(store, layout, standing)
+
+
+def _raise_if_gone(store: Store, layout: Layout, standing: _Standing) -> None:
+    on_disk, written = standing.on_disk, standing.revisions.written
     if (on_disk or 0) < written:
         found = (
             "no root page of ours"

@@ -19,8 +19,7 @@ import msgspec
 from mirror.config import MirrorSettings
 from mirror.errors import StateError, TreeError
 from mirror.logs import get_logger
-from mirror.state.entries.pages import load_last_revision
-from mirror.state.meta import load_meta
+from mirror.state.entries.pages import load_revisions
 from mirror.state.objects import Claim, forget_claim, load_claim, record_claim
 from mirror.state.store import Store
 from mirror.tree.objects.client import ObjectClient
@@ -158,8 +157,8 @@ class StoreWriter:
         """Raise ``StateError`` where the root page is newer or older than the state, or gone."""
         if self._is_repair or self._may_adopt:
             return
-        written = int(await load_meta(self._store, "root_revision") or 0)
-        known = max(await load_last_revision(self._store), written)
+        revisions = await load_revisions(self._store)
+        written, known = revisions.written, max(revisions.newest, revisions.written)
         pages = ObjectPages(self._client, self, root=lambda: "")
         there = await anyio.to_thread.run_sync(pages.root_serial)
         address = self._client.address

@@ -18,7 +18,7 @@ from mirror.errors import TreeError
 from mirror.holdings.tree import DiskWriter, TreeFiles, TreePages, TreeWriter
 from mirror.state.entries.held import has_blobs
 from mirror.state.meta import load_meta
-from mirror.state.objects import load_claim
+from mirror.state.objects import Claim, load_claim
 from mirror.state.store import Store
 from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_root, create_tree
@@ -37,6 +37,8 @@ class OpenTree(msgspec.Struct, frozen=True, kw_only=True):
     writer: TreeWriter
     client: ObjectClient | None = None
     """Of an object store; None: the tree lies on the disk."""
+    conditions: str = ""
+    """How its engine takes conditions, as far as it is known (``Claim.conditions``)."""
 
 
 def check_settings(settings: MirrorSettings, env: Mapping[str, str]) -> None:
@@ -77,12 +79,13 @@ def create_local(settings: MirrorSettings) -> None:
     create_tree(layout, has_public=has_public)
 
 
-async def load_store_address(settings: MirrorSettings, store: Store) -> StoreAddress | None:
+async def _find_store_address(
+    settings: MirrorSettings, store: Store, claim: Claim | None
+) -> StoreAddress | None:
     """Return where the tree of this state lies; None: on the disk.
 
     Raises ``TreeError`` where the configuration names another place than the state remembers.
     """
-    claim = await load_claim(store)
     known = None if claim is None else claim.address
     if settings.tree == REMEMBERED_TREE:
         return None if known is None else parse_store_address(known)
@@ -104,13 +107,6 @@ async def _has_pages_on_disk(store: Store) -> bool:
     return await load_meta(store, "root_revision") is not None or await has_blobs(store)
 
 
-async def load_conditions(store: Store, settings: MirrorSettings) -> str:
-    """Return how the engine takes conditions, as far as it is known (``Claim.conditions``)."""
-    claim = await load_claim(store)
-    known = "" if claim is None else claim.conditions
-    return known or ("none" if settings.single_writer else "etag")
-
-
 async def open_tree(
     store: Store,
     settings: MirrorSettings,
@@ -123,7 +119,8 @@ async def open_tree(
 ) -> OpenTree:
     """Open the tree of a state; no request is made. Raises ``ConfigError``, ``TreeError``."""
     layout = Layout(settings.root)
-    address = await load_store_address(settings, store)
+    claim = await load_claim(store)
+    address = await _find_store_address(settings, store, claim)
     local = FileStore(
         layout,
         metadata_limit_bytes=limits.metadata_size,
@@ -153,4 +150,5 @@ async def open_tree(
         pages=ObjectPages(client, writer, root=lambda: writer.root),
         writer=writer,
         client=client,
+        conditions=(claim and claim.conditions) or ("none" if settings.single_writer else "etag"),
     )

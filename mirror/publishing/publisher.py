@@ -31,6 +31,7 @@ from mirror.state.entries.pages import (
     load_marked,
     load_pages,
     load_published,
+    load_revisions,
     mark_all_pages,
     record_published,
     record_unremoved,
@@ -134,8 +135,8 @@ class Publisher:
     async def finish(self) -> None:
         """Write the root if anything changed since it was written."""
         await self.flush()
-        written = await load_meta(self._store, "root_revision")
-        if int(written or 0) != await load_last_revision(self._store):
+        revisions = await load_revisions(self._store)
+        if revisions.written != revisions.newest:
             await self.write_root()
 
     async def flush(self) -> None:

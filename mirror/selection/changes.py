@@ -10,8 +10,9 @@ from mirror.state.store import Store
 from mirror.state.wants.needs import has_wants, load_published_count
 
 
-async def check_change_of_wants(config: Config, store: Store) -> None:
-    """Raise ``ConfigError`` unless ``select`` is written where wants begin or end to decide.
+async def check_change_of_wants(config: Config, store: Store) -> bool:
+    """Raise ``ConfigError`` unless ``select`` is written where wants begin or end to decide;
+    return whether the last cycle had wants.
 
     A deleted table must not start to mirror a whole index, and a first want must not make the
     published files of an index unwanted.
@@ -27,7 +28,7 @@ async def check_change_of_wants(config: Config, store: Store) -> None:
         )
         raise ConfigError(where=f"index {name!r}", problem=problem)
     if had_wants or not config.wants:
-        return
+        return had_wants
     for index in undecided:
         count = await load_published_count(store, index.name)
         if count:
@@ -37,3 +38,4 @@ async def check_change_of_wants(config: Config, store: Store) -> None:
                 " keep-unwanted"
             )
             raise ConfigError(where=f"index {index.name!r}", problem=problem)
+    return had_wants

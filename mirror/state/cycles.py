@@ -26,10 +26,9 @@ class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
 async def record_cycle_start(store: Store, now: float, *, allow_shrink: bool) -> int:
     """Record a new cycle and return its number."""
     async with store.transaction() as tx:
-        await tx.execute(
+        return await tx.insert(
             "INSERT INTO cycle (started_at, allow_shrink) VALUES (?, ?)", (now, allow_shrink)
         )
-    return int(await store.value("SELECT max(id) FROM cycle"))
 
 
 async def forget_cycle(store: Store, cycle: int) -> None:

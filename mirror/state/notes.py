@@ -14,10 +14,12 @@ import msgspec
 
 from mirror.core.schedule import DiskSample
 from mirror.state.frozen.snapshots import load_lost_blobs
-from mirror.state.meta import load_meta, record_meta
+from mirror.state.meta import load_meta, load_metas, record_meta
 from mirror.state.store import Store
 
 T = TypeVar("T")
+
+_KEYS = ("credentials", "activity", "upkeep", "damage", "disk", "want_proofs")
 
 
 class CredentialNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,23 +90,27 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
 
 async def load_notes(store: Store) -> Notes:
     """Return every note. Damage that has been mended or verified since is left out."""
-    noted = await load_note(store, "damage", tuple[DamageNote, ...]) or ()
+    texts = await load_metas(store, _KEYS)
+    noted = _decoded(texts.get("damage"), tuple[DamageNote, ...]) or ()
     lost = await load_lost_blobs(store) if any(_is_of_snapshot(note) for note in noted) else []
     endings = {f"/{sha256}/{filename}" for _, _, sha256, filename in lost}
     damage = [note for note in noted if await _lasts(store, note, endings)]
     return Notes(
-        credentials=await load_note(store, "credentials", dict[str, CredentialNote]) or {},
-        activity=await load_note(store, "activity", Activity),
-        upkeep=await load_note(store, "upkeep", UpkeepNote),
+        credentials=_decoded(texts.get("credentials"), dict[str, CredentialNote]) or {},
+        activity=_decoded(texts.get("activity"), Activity),
+        upkeep=_decoded(texts.get("upkeep"), UpkeepNote),
         damage=tuple(damage),
-        disk=await load_note(store, "disk", tuple[DiskSample, ...]) or (),
-        wants=await load_note(store, "want_proofs", tuple[WantNote, ...]) or (),
+        disk=_decoded(texts.get("disk"), tuple[DiskSample, ...]) or (),
+        wants=_decoded(texts.get("want_proofs"), tuple[WantNote, ...]) or (),
     )
 
 
 async def load_note(store: Store, key: str, kind: type[T]) -> T | None:
     """Return one note, or None."""
-    text = await load_meta(store, key)
+    return _decoded(await load_meta(store, key), kind)
+
+
+def _decoded(text: str | None, kind: type[T]) -> T | None:
     try:
         return None if text is None else msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +35,10 @@ _LITTLE_BYTES = 256 * 1024
 """With less free, a write that failed has met a full disk, whatever SQLite calls it: its side files
 need as much.
 """
+_MARKS = re.compile(r"\?[?,() ]+\?")
 _MAX_STATEMENTS = 1000
 """Maximum number of statements whose columns are remembered."""
+_SETTINGS = "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000;"
 _SMALL_BYTES = 64 << 20
 _LARGE_BYTES = 512 << 20
 _SMALL_TABLES = ("meta", "source", "cycle", "failure", "snapshot", "shipment", "unserved")
@@ -59,6 +62,12 @@ class Transaction:
         # To close the cursor would be a second turn of the connection's thread; it has no rows.
         return (await self.connection.execute(sql, parameters)).rowcount
 
+    async def insert(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Insert one row and return its id."""
+        made = await self.connection.execute(sql, parameters)
+        assert made.lastrowid is not None
+        return made.lastrowid
+
     async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run one statement for each row; nothing at all for none."""
         listed = list(rows)
@@ -80,11 +89,9 @@ class Transaction:
     async def revision(self, cycle: int, now: float) -> int:
         """Return this transaction's revision, made at the first call."""
         if self._revision is None:
-            made = await self.connection.execute(
+            self._revision = await self.insert(
                 "INSERT INTO revision (cycle, at) VALUES (?, ?)", (cycle, now)
             )
-            assert made.lastrowid is not None
-            self._revision = made.lastrowid
         return self._revision
 
 
@@ -98,7 +105,7 @@ class Store:
         """How links are kept, by index; for those alone whose address is a secret."""
         self._writing = anyio.Lock()
         self._columns: dict[str, tuple[str, ...]] = {}
-        """The names of the columns that a statement returns."""
+        """The names of the columns that a statement returns, by its text with one mark for all."""
 
     def links_of(self, source: int) -> KeptLinks:
         """Return how the links of an index are kept."""
@@ -122,18 +129,26 @@ class Store:
     async def rows_as(self, kind: type[S], sql: str, parameters: Parameters = ()) -> list[S]:
         """Return all rows of a query as structs, by the names of the columns (``state.rows``)."""
         with state_errors(self.path):
-            columns = self._columns.get(sql)
-            if columns is not None:
-                found = await self.connection.execute_fetchall(sql, parameters)
-                return structs_of(kind, columns, found)
-            # Each call of the connection is a turn of its thread: the columns are asked for once.
-            async with self.connection.execute(sql, parameters) as cursor:
-                found = await cursor.fetchall()
-                columns = tuple(column[0] for column in cursor.description)
-            if len(self._columns) >= _MAX_STATEMENTS:
-                self._columns.clear()
-            self._columns[sql] = columns
+            # Each call of the connection is a turn of its thread: rows come in one, and the columns
+            # are asked for once, by the first answer that has rows.
+            found = await self.connection.execute_fetchall(sql, parameters)
+            if not found:
+                return []
+            # Statements that differ by the number of their marks have the same columns.
+            shape = _MARKS.sub("?", sql)
+            columns = self._columns.get(shape)
+            if columns is None:
+                columns = await self._load_columns(sql, parameters)
+                if len(self._columns) >= _MAX_STATEMENTS:
+                    self._columns.clear()
+                self._columns[shape] = columns
             return structs_of(kind, columns, found)
+
+    async def _load_columns(self, sql: str, parameters: Parameters) -> tuple[str, ...]:
+        """Return the names of a query's columns."""
+        # Its cursor has no rows, so that it need not be closed.
+        cursor = await self.connection.execute(f"SELECT * FROM ({sql}) LIMIT 0", parameters)
+        return tuple(column[0] for column in cursor.description)
 
     async def row_as(self, kind: type[S], sql: str, parameters: Parameters = ()) -> S | None:
         """Return the first row of a query as a struct, or None."""
@@ -322,9 +337,7 @@ async def _connected(uri: str, path: Path) -> AsyncIterator[Store]:
     store = Store(path, connection)
     try:
         with state_errors(path):
-            await connection.execute("PRAGMA busy_timeout = 10000")
-            await connection.execute("PRAGMA foreign_keys = ON")
-            await connection.execute("PRAGMA cache_size = -16000")
+            await connection.executescript(_SETTINGS)
         yield store
     finally:
         await store.close()
@@ -337,8 +350,7 @@ def _try_to_open(uri: str) -> None:
 async def _prepare(store: Store) -> None:
     version = await store.value("PRAGMA user_version")
     await _check_version(store, version)
-    await store.rows("PRAGMA journal_mode = WAL")
-    await store.rows("PRAGMA synchronous = FULL")
+    await store.connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
     await store.connection.create_function(
         "without_url_secrets", 1, without_url_secrets_json, deterministic=True
     )

@@ -21,12 +21,11 @@ from mirror.config import Config, IndexConfig, MirrorSettings
 from mirror.config.rules import judged_rules
 from mirror.core.files.kept_links import KeptLinks, masked_root
 from mirror.holdings.holdings import Clock, Holdings
-from mirror.holdings.matching import check_tree_is_there, check_tree_matches
+from mirror.holdings.matching import check_tree
 from mirror.holdings.opening import check_user
 from mirror.holdings.tree_opening import (
     OpenTree,
     check_settings,
-    load_conditions,
     locked_root,
     open_tree,
 )
@@ -147,8 +146,7 @@ async def _opened_state(
         return
     layout = Layout(settings.root)
     async with locked_root(settings, wait_s=wait_s), open_store(settings.state) as store:
-        await check_tree_matches(store, layout)
-        await check_tree_is_there(store, layout)
+        await check_tree(store, layout)
         yield store
 
 
@@ -221,7 +219,7 @@ async def _build_cycle(
         ),
         transfers=Transfers(
             room=StagingRoom(layout, tree.files.staging_limit_bytes),
-            conditions=await load_conditions(store, config.mirror),
+            conditions=tree.conditions,
             fork_server=fork_server,
         ),
     )
@@ -261,9 +259,10 @@ async def _build_needs(
 
     Raises ``ConfigError`` for a change that must not be silent.
     """
-    await check_change_of_wants(config, store)
+    had_wants = await check_change_of_wants(config, store)
     if not config.wants:
-        await forget_wants(store)
+        if had_wants:
+            await forget_wants(store)
         return None, None
     from mirror.selection.cycle.needs import CycleNeeds  # resolving takes 0.05 s to import
     from mirror.sync.needs.listings import ListingCache

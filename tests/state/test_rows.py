@@ -71,6 +71,18 @@ async def test_rows_as(store: Store) -> None:
     assert await store.row_as(Pair, query, ("c",)) is None
 
 
+async def test_rows_as_with_lists(store: Store) -> None:
+    """Statements that differ by the length of their lists share what is known of their columns, and nothing else."""
+    async with store.transaction() as tx:
+        for name in "abc":
+            await tx.execute("INSERT INTO source (name, url, position) VALUES (?, '', 0)", (name,))
+    for names in ("", "d", "ac", "abc", "a"):
+        marks, found = ",".join("?" * len(names)), [Pair(name, 2) for name in names if name != "d"]
+        for columns in ("name AS first, 2 AS second", "2 AS second, name AS first"):
+            query = f"SELECT {columns} FROM source WHERE position < ? AND name IN ({marks}) ORDER BY first"
+            assert await store.rows_as(Pair, query, (1, *names)) == found
+
+
 class Whole(Columns, frozen=True):
     number: int
     value: Value

@@ -278,3 +278,21 @@ async def load_published(store: Store) -> list[tuple[ProjectName, int]]:
 async def load_last_revision(store: Store) -> int:
     """Return the newest revision; 0 where there is none."""
     return int(await store.value("SELECT coalesce(max(id), 0) FROM revision"))
+
+
+class Revisions(Columns, frozen=True):
+    """The newest revision, and that of the root page that was written last; 0 where there is
+    none.
+    """
+
+    newest: int
+    written: int
+
+
+async def load_revisions(store: Store) -> Revisions:
+    """Return how far the root page is behind the state."""
+    return await store.only(
+        Revisions,
+        "SELECT coalesce(max(id), 0) AS newest, coalesce((SELECT CAST(value AS INTEGER) FROM meta"
+        " WHERE key = 'root_revision'), 0) AS written FROM revision",
+    )

@@ -191,20 +191,18 @@ async def load_counts(store: Store, source: int) -> IndexCounts:
 
     Files that a page missed are absent, and all files of a project that the root missed.
     """
-    absent = await store.value(
+    return await store.only(
+        IndexCounts,
         # "+": else SQLite walks all files of the index by ``entry_counts`` instead of the few that
         # are absent.
         "SELECT (SELECT count(*) FROM entry WHERE absent_since IS NOT NULL AND valid_to IS NULL"
         " AND +source = :source)"
         " + (SELECT count(*) FROM project p JOIN entry e ON e.project = p.id AND e.valid_to IS NULL"
-        " WHERE p.source = :source AND p.absent_since IS NOT NULL AND e.absent_since IS NULL)",
+        " WHERE p.source = :source AND p.absent_since IS NOT NULL AND e.absent_since IS NULL)"
+        " AS absent,"
+        " (SELECT count(*) FROM entry WHERE unhashed = 1 AND valid_to IS NULL AND source = :source)"
+        " AS unhashed,"
+        " (SELECT coalesce(sum(skipped), 0) FROM project WHERE source = :source AND skipped > 0)"
+        " AS skipped",
         {"source": source},
     )
-    unhashed = await store.value(
-        "SELECT count(*) FROM entry WHERE unhashed = 1 AND valid_to IS NULL AND source = ?",
-        (source,),
-    )
-    skipped = await store.value(
-        "SELECT coalesce(sum(skipped), 0) FROM project WHERE source = ? AND skipped > 0", (source,)
-    )
-    return IndexCounts(absent=absent, unhashed=unhashed, skipped=skipped)

@@ -55,10 +55,10 @@ async def leave_index(connection: aiosqlite.Connection) -> None:
 
 async def _can_index(connection: aiosqlite.Connection) -> bool:
     try:
-        await connection.execute(
-            "CREATE VIRTUAL TABLE temp.trial USING fts5 (words, tokenize = 'trigram')",
+        await connection.executescript(
+            "CREATE VIRTUAL TABLE temp.trial USING fts5 (words, tokenize = 'trigram');"
+            "DROP TABLE temp.trial;"
         )
-        await connection.execute("DROP TABLE temp.trial")
     except sqlite3.OperationalError:
         return False
     return True

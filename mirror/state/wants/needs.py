@@ -14,7 +14,7 @@ from enum import Enum
 import msgspec
 
 from mirror.core.names import ProjectName
-from mirror.state.meta import load_meta
+from mirror.state.meta import load_meta, load_metas
 from mirror.state.parameters import chunks, marks
 from mirror.state.rows import Columns
 from mirror.state.store import Store, Transaction
@@ -271,9 +271,8 @@ async def record_remembered(store: Store, remembered: Remembered) -> None:
         "wants": remembered.wants.decode(),
         "wants_folder": remembered.folder,
     }
-    changed = [
-        (key, value) for key, value in values.items() if await load_meta(store, key) != value
-    ]
+    known = await load_metas(store, values.keys())
+    changed = [(key, value) for key, value in values.items() if known.get(key) != value]
     if changed:
         async with store.transaction() as tx:
             await tx.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", changed)
@@ -281,10 +280,11 @@ async def record_remembered(store: Store, remembered: Remembered) -> None:
 
 async def load_remembered(store: Store) -> Remembered | None:
     """Return the targets and wants of the last cycle; None where it had none."""
-    wants, targets = await load_meta(store, "wants"), await load_meta(store, "targets")
+    known = await load_metas(store, ("wants", "targets", "wants_folder"))
+    wants, targets = known.get("wants"), known.get("targets")
     if wants is None or targets is None:
         return None
-    folder = await load_meta(store, "wants_folder") or ""
+    folder = known.get("wants_folder", "")
     return Remembered(targets=targets.encode(), wants=wants.encode(), folder=folder)
 
 
