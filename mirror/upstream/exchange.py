@@ -129,6 +129,8 @@ class Exchange:
         try:
             self._session.leave(self, is_whole=error is None)
         finally:
+            # The answer refers to this object: without this, only a collection would free the two.
+            self.response = None
             self.__exit__(kind, error, trace)
         if self.scope.cancelled_caught:
             self._session.count_failure(TimeoutError())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import zlib
@@ -16,6 +17,7 @@ from mirror.config import Limits
 from mirror.core.model import ListedFile, ProjectMeta, ProjectPage, RootPage, Validators
 from mirror.core.names import ProjectName
 from mirror.errors import BadPage, NotFound, TooLarge, Unavailable
+from mirror.upstream.exchange import Exchange
 from mirror.upstream.index import IndexClient, Read, Unchanged, is_json
 from mirror.upstream.limits.retry import RetryPolicy
 from mirror.upstream.pages import Decoder
@@ -49,6 +51,19 @@ def answer(body, kind=V1_JSON, **headers):
         )
 
     return handler
+
+
+async def test_requests_leave_little_to_the_collector(client_of, json_page):
+    """A request is freed as it ends: to collect thousands of them would take a worker process a twentieth of its time."""
+    _, client = await client_of(answer(json_page("demo")))
+    gc.disable()
+    try:
+        for _ in range(5):
+            await client.fetch_project(NAME, None)
+        left = [one for one in gc.get_objects() if type(one) is Exchange]
+    finally:
+        gc.enable()
+    assert len(left) <= 2  # the last one, and the one that opened the connection
 
 
 async def test_json_page(client_of, json_page):
