@@ -14,8 +14,9 @@ import anyio.to_thread
 from mirror.config import Config
 from mirror.core.schedule import DiskSample, expiry_step, with_sample
 from mirror.errors import AccessDenied, StateError, TreeError
+from mirror.jobs.notify_command import is_worth_notifying
 from mirror.logs import get_logger
-from mirror.state.notes import CredentialNote, load_notes, record_note
+from mirror.state.notes import CredentialNote, Notes, load_notes, record_note
 from mirror.sync.cycle_parts import Cycle
 from mirror.sync.work import IndexRun
 from mirror.tree.disk.failures import disk_space
@@ -27,23 +28,38 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 
-async def record_cycle_notes(cycle: Cycle, config: Config, env: Mapping[str, str]) -> None:
+async def record_cycle_notes(cycle: Cycle, config: Config, env: Mapping[str, str]) -> Notes:
     """Record values that a cycle knows beyond its report: the credentials' ends, the disk's free
-    space.
+    space. Return the notes of the cycle before.
     """
     notes = await load_notes(cycle.store)
     known = {index.name for index in config.indexes}
     credentials = {name: note for name, note in notes.credentials.items() if name in known}
     credentials |= {run.name: _credential_note(run, now=cycle.clock()) for run in cycle.runs}
-    await record_note(cycle.store, "credentials", credentials)
+    if credentials != notes.credentials:
+        await record_note(cycle.store, "credentials", credentials)
     space = await anyio.to_thread.run_sync(disk_space, config.mirror.root)
     if space is not None:
         sample = DiskSample(at=cycle.clock(), used=space[0] - space[1], free=space[1])
-        await record_note(cycle.store, "disk", with_sample(notes.disk, sample))
-    if config.wants or notes.wants:
+        samples = with_sample(notes.disk, sample)
+        if samples != notes.disk:
+            await record_note(cycle.store, "disk", samples)
+    if is_proof_due(cycle, config, is_noted=bool(notes.wants)):
         from mirror.jobs.prove import prove_after_cycle  # resolving takes 0.05 s to import
 
         await prove_after_cycle(cycle, config, env)
+    return notes
+
+
+def is_proof_due(cycle: Cycle, config: Config, *, is_noted: bool) -> bool:
+    """Return whether the wants may install otherwise than the last proof says.
+
+    ``is_noted``: whether there is a last proof, which is forgotten with the last want.
+    """
+    if not config.wants or not is_noted:
+        return bool(config.wants) or is_noted
+    needs = cycle.wants.needs
+    return is_worth_notifying(cycle.report, 0) or (needs is not None and needs.has_changed)
 
 
 async def write_metrics(config: Config, metrics: Metrics) -> None:
@@ -66,8 +82,7 @@ async def after_once(
     write.
     """
     try:
-        before = (await load_notes(cycle.store)).credentials
-        await record_cycle_notes(cycle, config, env)
+        before = (await record_cycle_notes(cycle, config, env)).credentials
         for run in cycle.runs:
             note, logged = _credential_note(run, now=cycle.clock()), before.get(run.name)
             if logged is None or (note.expires_at, note.days) != (logged.expires_at, logged.days):

@@ -13,7 +13,7 @@ from mirror.core.wants_progress import WantsProgress
 from mirror.errors import ConfigError, MirrorError, NotProved
 from mirror.holdings.holdings import Holdings
 from mirror.holdings.opening import opened_holdings_for_reading
-from mirror.jobs.notify_command import is_worth_notifying
+from mirror.jobs.after_cycle import is_proof_due
 from mirror.logs import get_logger
 from mirror.selection.proof.answers import Proof
 from mirror.selection.proof.checking import (
@@ -177,16 +177,13 @@ async def prove_after_cycle(cycle: Cycle, config: Config, env: Mapping[str, str]
 
     A failure is one line in the log.
     """
-    report = cycle.report
-    if not config.wants:
-        if await load_note(cycle.store, "want_proofs", tuple[WantNote, ...]):
-            await record_note(cycle.store, "want_proofs", [])
-            await record_proofs(cycle.store, [], (await load_proofs(cycle.store)).keys())
-        return
+    report, needs = cycle.report, cycle.wants.needs
     noted = await load_note(cycle.store, "want_proofs", tuple[WantNote, ...])
-    needs = cycle.wants.needs
-    is_changed = is_worth_notifying(report, 0) or bool(needs and needs.has_changed)
-    if noted and not is_changed:
+    if not is_proof_due(cycle, config, is_noted=bool(noted)):
+        return
+    if not config.wants:
+        await record_note(cycle.store, "want_proofs", [])
+        await record_proofs(cycle.store, [], (await load_proofs(cycle.store)).keys())
         return
     try:
         layout, client = cycle.holdings.layout, cycle.holdings.client

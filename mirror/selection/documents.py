@@ -11,9 +11,10 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from mirror.errors import ConfigError, shown_text
 
@@ -78,8 +79,7 @@ def parse_json(data: bytes, *, where: str) -> Table:
     return Table(values=values, where=where)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class Table(msgspec.Struct, frozen=True, kw_only=True):
     """One table of a document. ``key``: its own place in the document; empty for the whole."""
 
     values: Mapping[str, Any]

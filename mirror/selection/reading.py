@@ -5,7 +5,6 @@ Blocking: it reads files. Each source fails alone, in one line.
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -133,6 +132,8 @@ def _matches(pattern: str, folder: Path) -> Iterator[Path]:
     if (folder / at_home).is_file():
         yield folder / at_home
         return
+    import glob  # 1 ms, only for a want that names files by a pattern
+
     # Not Path.glob: a pattern may be absolute.
     names = glob.iglob(str(at_home), root_dir=folder, recursive=True)  # noqa: PTH207
     found = sorted(folder / name for name in islice(names, MAX_FILES_OF_PATTERN))

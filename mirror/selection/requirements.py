@@ -11,9 +11,9 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 
 from mirror.core.names import HEX_LENGTHS, STRONG_DIGESTS, normalize_project
@@ -67,17 +67,16 @@ _WITH_VALUE = (*_INCLUDES, *_EDITABLE, *_OF_INDEX_WITH_VALUE, *_WARNED_WITH_VALU
 _WITHOUT_VALUE = (*_OF_INDEX, *_WARNED)
 
 
-@dataclass(kw_only=True)
-class _RequirementReading:
+class _RequirementReading(msgspec.Struct, kw_only=True):
     """The state of reading one file with all that it includes."""
 
     roots: tuple[Path, ...]
     folder: Path
-    lines: list[RequirementLine] = field(default_factory=list)
-    constraints: list[RequirementLine] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    done: set[tuple[Path, bool]] = field(default_factory=set)
+    lines: list[RequirementLine] = msgspec.field(default_factory=list)
+    constraints: list[RequirementLine] = msgspec.field(default_factory=list)
+    skipped: list[str] = msgspec.field(default_factory=list)
+    warnings: list[str] = msgspec.field(default_factory=list)
+    done: set[tuple[Path, bool]] = msgspec.field(default_factory=set)
     leaves_elsewhere: bool = False
     """Name lines that lead elsewhere instead of failing: they stay as they are in a lock."""
     line_count: int = 0

@@ -7,10 +7,10 @@ A source is the list ``requirements`` of a want, or one file. It is read whole o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 
+import msgspec
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.tags import Tag
@@ -36,8 +36,7 @@ class LockFormat(Enum):
     REQUIREMENTS = "requirements"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequirementLine:
+class RequirementLine(msgspec.Struct, frozen=True, kw_only=True):
     """One requirement without an address, with the digests of its ``--hash`` options."""
 
     requirement: Requirement
@@ -65,8 +64,7 @@ class RequirementLine:
         return None if specifiers[0].version.endswith(".*") else specifiers[0].version
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
+class Resolution(msgspec.Struct, frozen=True, kw_only=True):
     """Requirements that one resolution for each environment turns into files."""
 
     want: str | None
@@ -80,8 +78,7 @@ class Resolution:
     requires_python: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnresolvedFile:
+class UnresolvedFile(msgspec.Struct, frozen=True, kw_only=True):
     """A source that can't be read. ``problem`` names file and line, and holds no secret."""
 
     want: str | None
@@ -89,8 +86,7 @@ class UnresolvedFile:
     problem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedFile:
+class LockedFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file that a lock names."""
 
     filename: str
@@ -134,8 +130,7 @@ def choose(files: Iterable[LockedFile], environment: Environment) -> LockedFile 
     return next((file for file in known if file.is_sdist), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedPackage:
+class LockedPackage(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a project in a lock, with the files or only the digests that it names."""
 
     project: str
@@ -157,8 +152,7 @@ class LockedPackage:
         return choose(self.files, environment)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignPackage:
+class ForeignPackage(msgspec.Struct, frozen=True, kw_only=True):
     """A package that a lock takes from a repository, a folder or an address of its own."""
 
     project: str
@@ -172,8 +166,7 @@ LockNode = LockedPackage | ForeignPackage | None
 """None: a member of the workspace, or the project itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedDependency:
+class LockedDependency(msgspec.Struct, frozen=True, kw_only=True):
     """An edge of a lock's graph: the places of the packages that it may mean, and when it
     counts.
     """
@@ -182,8 +175,7 @@ class LockedDependency:
     marker: Marker | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockGraph:
+class LockGraph(msgspec.Struct, frozen=True, kw_only=True):
     """Who needs whom, for a lock that is walked. Places count in ``nodes`` of the lock."""
 
     nodes: tuple[LockNode, ...]
@@ -191,8 +183,7 @@ class LockGraph:
     edges: Mapping[int, tuple[LockedDependency, ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedSet:
+class LockedSet(msgspec.Struct, frozen=True, kw_only=True):
     """All packages of a lock; the project itself and members of its workspace are not among
     them.
     """
@@ -204,7 +195,7 @@ class LockedSet:
     foreign: tuple[ForeignPackage, ...] = ()
     skipped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    graph: LockGraph | None = field(default=None, repr=False)
+    graph: LockGraph | None = None
 
     def packages_for(self, environment: Environment) -> tuple[LockedPackage, ...]:
         """Return the packages that an install in this environment needs."""

@@ -17,10 +17,9 @@ from mirror.logs import get_logger
 from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.questions import Question
 from mirror.selection.resolving.inputs import Asked, Inputs, digest_of_listings, inputs_of
-from mirror.selection.resolving.locked import resolve_lock
+from mirror.selection.resolving.lazy import LazyResolver, Void, policy_of
 from mirror.selection.resolving.program import Uv
 from mirror.selection.resolving.results import ChosenFile, Result, decode_result, failed
-from mirror.selection.resolving.runs import LazyResolver, Void, policy_of
 from mirror.selection.wants import LockedSet, Resolution, UnresolvedFile
 from mirror.state.store import Store
 from mirror.state.wants.needs import (
@@ -132,6 +131,10 @@ class Judge(msgspec.Struct, frozen=True, kw_only=True):
                     source, question.environments, policy_of(question.want)
                 )
             case LockedSet() as lock:
+                from mirror.selection.resolving.locked import (
+                    resolve_lock,  # 1 ms, not in an idle cycle
+                )
+
                 assert question.want is not None
                 return await resolve_lock(lock, question.environments, question.want, self.pages)
 

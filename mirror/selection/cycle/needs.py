@@ -25,9 +25,9 @@ from mirror.logs import get_logger
 from mirror.selection.cycle.judging import Answered, Earlier, Judge
 from mirror.selection.questions import Question, read_questions
 from mirror.selection.resolving.beating import beating
+from mirror.selection.resolving.lazy import LazyResolver
 from mirror.selection.resolving.program import NO_UV, Uv, find_uv, open_uv
 from mirror.selection.resolving.results import Result, decode_result
-from mirror.selection.resolving.runs import LazyResolver
 from mirror.selection.wants import Resolution
 from mirror.state.store import Store
 from mirror.state.wants.needs import (

@@ -24,9 +24,9 @@ from mirror.selection.questions import Question, questions_for
 from mirror.selection.reading import read_file, read_want
 from mirror.selection.resolving.beating import beating
 from mirror.selection.resolving.inputs import Asked
+from mirror.selection.resolving.lazy import LazyResolver
 from mirror.selection.resolving.program import Uv, open_uv
 from mirror.selection.resolving.results import decode_result
-from mirror.selection.resolving.runs import LazyResolver
 from mirror.selection.wants import Resolution, UnresolvedFile
 from mirror.state.missing.barred import load_barred
 from mirror.state.store import Store

@@ -18,10 +18,10 @@ from mirror.selection.gaps import Gap, GapReason
 from mirror.selection.proof.answers import ProofAnswer, ProvedPart
 from mirror.selection.proof.judge import Damaged, check_bytes, judge
 from mirror.selection.proof.published import Published, sha256_of
+from mirror.selection.resolving.lazy import LazyResolver, Void, policy_of
 from mirror.selection.resolving.locked import digests_of
 from mirror.selection.resolving.program import NO_UV
 from mirror.selection.resolving.results import ChosenFile
-from mirror.selection.resolving.runs import LazyResolver, Void, policy_of
 from mirror.selection.targets import Environment
 from mirror.selection.view.tables import Sdists, read_distribution
 from mirror.selection.wants import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -124,6 +123,8 @@ def read_sdist_member(
 
 
 def _read_tar_member(opened: BinaryIO, member: str, limit_bytes: int, depth: int) -> bytes:
+    import tarfile  # 3 ms, only for a source distribution
+
     try:
         with tarfile.open(fileobj=opened, mode="r:*") as archive:
             for number, found in enumerate(archive):

@@ -8,13 +8,15 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from typing import BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from mirror.core.names import Sha256
 from mirror.tree.disk.places import open_plain
 from mirror.tree.layout import Layout
-from mirror.tree.objects.client import ObjectClient
 from mirror.tree.objects.keys import blob_key, sidecar_key
+
+if TYPE_CHECKING:
+    from mirror.tree.objects.client import ObjectClient
 
 _MEMORY_BYTES: Final = 8 << 20
 
