@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -175,6 +176,20 @@ def _import_mirror() -> None:
         importlib.import_module(name)
     # It lies beside this file, which is the program's first place to look.
     importlib.import_module("prepared_structs").prepare_structs()
+    _describe_commands()
+
+
+def _describe_commands() -> None:
+    """Describe each command to typer once, as a run does for the one that it is asked for."""
+    groups, typer_main = importlib.import_module("mirror.cli.groups"), importlib.import_module("typer.main")
+    describe, program = groups.describe, importlib.import_module("mirror.cli.app").PROGRAM
+    described = {command: describe(program, command) for command in (None, *program.commands)}
+    groups.describe = lambda group, command=None: (
+        described[command if command in group.commands else None] if group is program else describe(group, command)
+    )
+    typer_main.get_command = functools.cache(typer_main.get_command)
+    for one in described.values():
+        typer_main.get_command(one)
 
 
 def _import_pip() -> None:
