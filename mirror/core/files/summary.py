@@ -28,7 +28,7 @@ def parse_summary(data: bytes) -> str:
 
 def one_line(text: Any, limit: int = _MAX_LINE) -> str:
     """Return a text as one line."""
-    return re.sub(r"\s+", " ", plain_text(text)).strip()[:limit]
+    return " ".join(plain_text(text).split())[:limit]
 
 
 def plain_text(value: Any) -> str:
