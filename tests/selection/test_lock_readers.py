@@ -325,6 +325,8 @@ PIPFILE = json.dumps(
         "default": {
             "A_b": {"hashes": [f"sha256:{A}"], "index": "pypi", "version": "==1.0", "markers": "os_name == 'nt'"},
             "g": {"git": "https://hunter2@h/g", "ref": "x"},
+            "u": {"version": "*"},
+            "v": {"version": ">=1,<2"},
         },
         "develop": {
             "a-b": {"hashes": [f"sha256:{A}", f"sha256:{B}"], "version": "==1.0", "markers": "os_name=='posix'"}
@@ -340,7 +342,12 @@ def test_pipfile_lock(read):
     assert [p.digests for p in lock.packages_for(LINUX)] == [(f"sha256:{A}", f"sha256:{B}")]
     assert packages_of(lock) == {"a-b 1.0": None}
     assert lock.packages[0].index == "https://i/simple"
-    assert [f.project for f in lock.foreign] == ["g"]
+    unpinned = "whatever its index lists: the lock pins no version"
+    assert [(f.project, f.version, f.detail) for f in lock.foreign] == [
+        ("g", None, "a repository"),
+        ("u", None, unpinned),
+        ("v", None, unpinned),
+    ]
 
 
 PACKAGE = '[[package]]\nname = "a"\nversion = "1"\n'

@@ -21,6 +21,8 @@ CATEGORIES = ("default", "develop")
 _SPECIFICATION = 6
 _FOREIGN = {"git": "a repository", "hg": "a repository", "svn": "a repository"}
 _FOREIGN |= {"bzr": "a repository", "path": "a local path", "file": "an address of its own"}
+_UNPINNED = "whatever its index lists: the lock pins no version"
+"""Of a requirement that Pipenv has not resolved, such as one for another platform than its own."""
 
 
 def read_pipfile_lock(document: Table, *, want: str | None) -> LockedSet:
@@ -42,7 +44,8 @@ def read_pipfile_lock(document: Table, *, want: str | None) -> LockedSet:
             project = checked_project(name, table)
             marker = read_marker(table.optional_text("markers"), table, "markers")
             kind = next((key for key in _FOREIGN if key in table), None)
-            version = (table.optional_text("version") or "").removeprefix("==").strip("=")
+            stated = table.optional_text("version") or ""
+            version = stated.removeprefix("==").strip("=")
             if kind is not None:
                 if table.optional_text(kind) not in {".", "./"}:
                     detail = _FOREIGN[kind]
@@ -50,6 +53,9 @@ def read_pipfile_lock(document: Table, *, want: str | None) -> LockedSet:
                 continue
             if not version:
                 raise table.error("missing: expected a text such as ==1.0", "version")
+            if stated.startswith(("<", ">", "~", "!")) or not set("*,").isdisjoint(version):
+                foreign.append(_foreign(project, None, _UNPINNED, marker))
+                continue
             hashes = [checked_digest(text, table, "hashes") for text in table.texts("hashes")]
             _add(
                 packages,
