@@ -253,7 +253,9 @@ def failures_page(reading: Reading, site: Site) -> Rendered:
     if status is not None:
         groups = failure_groups(status)
         shown = sum(len(group.rows) for group in groups)
+        wants = judge_wants(status)
         values |= {
+            "gaps": wants if wants is not None and wants.mood == "bad" else None,
             "groups": groups,
             "shown": shown,
             "total": max(status.overview.failed, shown),
