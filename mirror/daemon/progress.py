@@ -30,7 +30,10 @@ def describe_cycle(cycle: Cycle) -> str:
 
 def cycle_marker(cycle: Cycle) -> object:
     """Return a value that changes whenever a cycle makes progress."""
-    sessions = [(run.access.session.requests, run.access.session.body_bytes) for run in cycle.runs]
+    sessions = [
+        (run.access.session.traffic.requests, run.access.session.traffic.body_bytes)
+        for run in cycle.runs
+    ]
     counted = [
         tuple(getattr(i, key) for key in i.__struct_fields__) for i in cycle.report.indexes.values()
     ]
@@ -49,17 +52,17 @@ class LiveRun:
     @property
     def statuses(self) -> Mapping[int, int]:
         """The numbers of answers by their HTTP status."""
-        return self._run.access.session.statuses
+        return self._run.access.session.traffic.statuses
 
     @property
     def retries(self) -> int:
         """The number of requests that were repeated."""
-        return self._run.access.session.retries
+        return self._run.access.session.traffic.retries
 
     @property
     def file_bytes(self) -> int:
         """The bytes of files that were received."""
-        return self._run.access.session.file_bytes
+        return self._run.access.session.traffic.file_bytes
 
     @property
     def queued(self) -> tuple[int, int]:

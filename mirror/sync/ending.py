@@ -60,8 +60,8 @@ async def finish_cycle(cycle: Cycle) -> None:
     now = cycle.clock()
     report.finished_at = now
     for run in cycle.runs:
-        run.counters.requests = run.access.session.requests
-        run.counters.bytes_downloaded = run.access.session.file_bytes
+        run.counters.requests = run.access.session.traffic.requests
+        run.counters.bytes_downloaded = run.access.session.traffic.file_bytes
         if run.reach.ended is not None:
             report.ended[run.name] = run.reach.ended
             _log.error("index.ended", index=run.name, problem=str(run.reach.ended))

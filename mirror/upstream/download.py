@@ -158,7 +158,7 @@ class _Download:
             policy=policy,
             allowance=session.allowance,
         )
-        session.retries += 1
+        session.traffic.retries += 1
 
     async def _try(self) -> None:
         offset = await self._prepare()
@@ -337,7 +337,7 @@ async def fetch_checked_metadata(
                 policy=policy,
                 allowance=session.allowance,
             )
-            session.retries += 1
+            session.traffic.retries += 1
             continue
         if body is None:
             raise TooLarge(url=url, limit_bytes=limit_bytes, setting="limits.metadata-size")

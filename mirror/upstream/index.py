@@ -292,7 +292,7 @@ class IndexClient:
                     policy=policy,
                     allowance=self._session.allowance,
                 )
-                self._session.retries += 1
+                self._session.traffic.retries += 1
 
     async def _try(
         self,

@@ -13,49 +13,32 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
-import msgspec
 from yarl import URL
 
 from mirror.config import IndexConfig, Limits
-from mirror.core.backoff import parse_retry_after
 from mirror.core.files.kept_links import secret_segments
-from mirror.core.files.origins import origin_of_url, page_origins
 from mirror.errors import (
-    THE_CONFIGURATION,
-    THE_INDEX,
-    THE_PAGE,
     AccessDenied,
-    BadPage,
     MirrorError,
-    MissingElsewhere,
-    NotFound,
     RedirectRefused,
-    RefusedElsewhere,
     Unavailable,
-    Withheld,
 )
-from mirror.logs import get_logger, redact, register_secret
+from mirror.logs import get_logger, register_secret
 from mirror.upstream.access import Access, Credentials, Judge, RefusedRequest, ServedPages
 from mirror.upstream.connections.addresses import Reach
-from mirror.upstream.connections.targets import (
-    OwnUrls,
-    next_target,
-    origin_of,
-    parse_target,
-    refuse_downgrade,
-)
 from mirror.upstream.connections.transport import Transport
 from mirror.upstream.credentials import Credential
 from mirror.upstream.exchange import Exchange, RequestKind
+from mirror.upstream.failed_answers import PUSHBACKS, REFUSALS, FailedAnswers, has_expired, words_of
 from mirror.upstream.limits.memory import METADATA_BYTES, PageMemory
 from mirror.upstream.limits.rate import Budget, Deadlines, Slots, TokenBucket
 from mirror.upstream.limits.retry import Allowance, RetryPolicy
-from mirror.upstream.response import DRAIN_BYTES, Response, cause_of_proxy
+from mirror.upstream.limits.traffic import Traffic, TrafficCounters
+from mirror.upstream.own_origin import OwnOrigin
+from mirror.upstream.response import Response
 from mirror.upstream.sign_in import is_sign_in as leads_to_sign_in
 
 MAX_REDIRECTS = 5
@@ -65,27 +48,6 @@ CHECK_S = 30.0
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SUCCESSES = frozenset({200, 206, 304})
-_REFUSALS = frozenset({401, 403})
-_DENIALS = frozenset({203, 402, 451})
-"""A retry would get the same answer, and the credential is not the cause."""
-_PASSING = frozenset({408, 425, 429})
-"""The only ones of 4xx that may pass by themselves."""
-_EXPIRED = frozenset({401, 403, 404})
-_NOT_LISTED = frozenset({400, 404, 410})
-_PUSHBACKS = frozenset({429, 503})
-
-
-class Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    """Traffic to one index, in total or since the last report; the same counters as
-    ``IndexSession``.
-    """
-
-    requests: int = 0
-    file_bytes: int = 0
-    body_bytes: int = 0
-    retries: int = 0
-    pushback: int = 0
-    statuses: dict[int, int] = {}
 
 
 class IndexSession:
@@ -109,24 +71,12 @@ class IndexSession:
         self.retry_policy = retry_policy or RetryPolicy()
         self.allowance = Allowance(self.retry_policy)
         self.config, self.limits = config, limits
-        self.name = config.name
-        self.root_url = config.url
         self.credentials = credentials
-        self.requests = 0
-        """Requests sent, each redirect included."""
-        self.file_bytes = 0
-        """Received bytes of files' bodies."""
-        self.body_bytes = 0
-        """Received bytes of all bodies, decoded or not: a sign of progress."""
-        self.retries = 0
-        """Number of repeated requests after a failure; counted by the code that repeats them."""
-        self.statuses: dict[int, int] = {}
-        """HTTP status -> answers, each redirect included."""
+        self.traffic = TrafficCounters()
         self.metadata_memory = PageMemory(METADATA_BYTES)
         """For the metadata of files; not the memory of pages: a page that waits for room there
         would wait for the metadata of an earlier page.
         """
-        self._told = Traffic()
         self._headers_limit_s = limits.connect_timeout_s + limits.stall_timeout_s
         # Bound once: a module's own logger is a proxy that reads the configuration for each event.
         self._log = get_logger(__name__).bind()
@@ -134,14 +84,17 @@ class IndexSession:
         if config.has_secret_url:
             for secret in secret_segments(config.url):
                 register_secret(secret)
-        self._root = parse_target(config.url, source=config.url)
-        self._origin = origin_of(self._root)
-        self._own_urls = OwnUrls(self._root)
-        self._page_origins = page_origins(config.url, config.page_hosts)
+        self._own = OwnOrigin(config)
         self._deadlines = Deadlines()
         self._access = Access(config.name, config.url, credentials, self._ask, judge=judge)
         self._access.served_pages.asks_root = config.list != "config"
-        self._transport = Transport(config, limits, env, self._origin, own_reach=own_reach)
+        self._transport = Transport(config, limits, env, self._own.origin, own_reach=own_reach)
+        self._failed_answers = FailedAnswers(
+            config.name,
+            credentials,
+            listed_by_config=config.list == "config",
+            proxy_for=self._transport.proxy_for,
+        )
         self.slots = Slots(limits.max_connections)
         """Maximum number of concurrent requests."""
         self._request_rate = TokenBucket(limits.requests_per_second)
@@ -159,6 +112,16 @@ class IndexSession:
     ) -> None:
         self._deadlines.close()
         await self._transport.__aexit__(kind, error, trace)
+
+    @property
+    def name(self) -> str:
+        """The index's name."""
+        return self.config.name
+
+    @property
+    def root_url(self) -> str:
+        """The index's URL."""
+        return self.config.url
 
     @property
     def denied(self) -> AccessDenied | None:
@@ -247,39 +210,12 @@ class IndexSession:
 
     def take_traffic(self) -> Traffic | None:
         """Return the traffic since the last call, or None."""
-        before = self._told
-        if (self.requests, self.body_bytes, self.pushback) == (
-            before.requests,
-            before.body_bytes,
-            before.pushback,
-        ):
-            return None
-        self._told = Traffic(
-            requests=self.requests,
-            file_bytes=self.file_bytes,
-            body_bytes=self.body_bytes,
-            retries=self.retries,
-            pushback=self.pushback,
-            statuses=dict(self.statuses),
-        )
-        return Traffic(
-            requests=self.requests - before.requests,
-            file_bytes=self.file_bytes - before.file_bytes,
-            body_bytes=self.body_bytes - before.body_bytes,
-            retries=self.retries - before.retries,
-            pushback=self.pushback - before.pushback,
-            statuses={k: n - before.statuses.get(k, 0) for k, n in self.statuses.items()},
-        )
+        return self.traffic.take(self.pushback)
 
     def add_traffic(self, traffic: Traffic) -> None:
         """Add a worker process's traffic at this index to the counters."""
-        self.requests += traffic.requests
-        self.file_bytes += traffic.file_bytes
-        self.body_bytes += traffic.body_bytes
-        self.retries += traffic.retries
+        self.traffic.add(traffic)
         self._transport.pushback += traffic.pushback
-        for status, count in traffic.statuses.items():
-            self.statuses[status] = self.statuses.get(status, 0) + count
 
     def get(
         self,
@@ -356,14 +292,14 @@ class IndexSession:
                 if exchange.kind is not RequestKind.ROOT:  # a root may be open to all
                     self._access.succeeded()
             return response
-        if is_sign_in or (is_own and response.status in _REFUSALS):
+        if is_sign_in or (is_own and response.status in REFUSALS):
             refusal = await self._refusal(exchange, response, credential, is_sign_in=is_sign_in)
             with exchange.paused():
                 error = await self._access.judge(refusal)
             if error is not None:
                 raise error
             exchange.has_renewed = True
-        elif _has_expired(exchange, response) and not exchange.has_asked_again:
+        elif has_expired(exchange, response) and not exchange.has_asked_again:
             await response.drain()
             exchange.has_asked_again = True
         else:
@@ -378,9 +314,7 @@ class IndexSession:
         *,
         is_sign_in: bool,
     ) -> RefusedRequest:
-        from mirror.upstream.answer_words import read_words  # 4 ms: most answers need no words
-
-        words = "" if is_sign_in else await read_words(response, asked=(exchange.url, response.url))
+        words = "" if is_sign_in else await words_of(exchange, response)
         await response.drain()
         return RefusedRequest(
             url=exchange.url,
@@ -412,86 +346,27 @@ class IndexSession:
             except Unavailable:
                 return None
             response.close()
-            if is_sign_in or (is_own and response.status in _REFUSALS):
+            if is_sign_in or (is_own and response.status in REFUSALS):
                 return False
             return None if response.status >= 500 else True
         return None
 
     async def _failure(self, exchange: Exchange, response: Response) -> MirrorError:
-        """Return the error that an unsuccessful answer means."""
-        from mirror.upstream.answer_words import read_words  # 4 ms
-
-        url = exchange.url
-        status = response.status
-        code = await _withheld_code(response) if status == 409 else None
-        speaks = status in _REFUSALS | _DENIALS or _has_expired(exchange, response)
-        words = await read_words(response, asked=(url, response.url)) if speaks else ""
-        await response.drain()
-        if status == 409:
-            return Withheld(url=url, code=code)
-        if _has_expired(exchange, response):
-            cause = f"the host that it redirects to answered {status}, also when asked again"
-            kind = MissingElsewhere if status == 404 else RefusedElsewhere
-            return kind(url=url, cause=cause, detail=redact(words), is_final=True)
-        if status in _NOT_LISTED:
-            return self._not_listed(exchange, status)
-        if status in _REFUSALS | _DENIALS:
-            return self._denied(exchange, response, words)
-        if status == 407:
-            proxy = self._transport.proxy_for(response.url)
-            return Unavailable(url=url, cause=cause_of_proxy(proxy, status), is_final=True)
-        if 400 <= status < 500 and status not in _PASSING:
-            if exchange.kind is RequestKind.FILE:
-                return self._not_listed(exchange, status)
-            return BadPage(url=url, cause=f"the server answered {status}")
-        if status in _PUSHBACKS:
+        """Return the error that an unsuccessful answer means, and act on it."""
+        error = await self._failed_answers.error_of(exchange, response)
+        if response.status in PUSHBACKS:
             self._transport.pushback += 1
-        wait_s = parse_retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC))
-        return Unavailable(url=url, cause=f"the server answered {status}", retry_after_s=wait_s)
-
-    def _not_listed(self, exchange: Exchange, status: int) -> NotFound:
-        lister = THE_INDEX
-        if self.config.list == "config":
-            lister = THE_PAGE if exchange.kind is RequestKind.FILE else THE_CONFIGURATION
-        return NotFound(
-            url=exchange.url,
-            status=status,
-            is_root=exchange.kind is RequestKind.ROOT,
-            lister=lister,
-        )
-
-    def _denied(self, exchange: Exchange, response: Response, words: str) -> AccessDenied:
-        """Return a refusal that is not judged: by a host that never gets the credential, or for
-        another reason.
-        """
-        error = AccessDenied(
-            url=exchange.url,
-            index=self.name,
-            status=response.status,
-            source=self.credentials.describe(),
-            ends_index=False,
-            detail=redact(words),
-            had_credential=exchange.is_own and self.credentials.kept is not None,
-            host="" if exchange.is_own else urlsplit(response.url).netloc,
-        )
-        return (
-            self._access.deny_unread(error)
-            if exchange.is_own and exchange.kind is RequestKind.ROOT
-            else error
-        )
+        is_root = exchange.is_own and exchange.kind is RequestKind.ROOT
+        if isinstance(error, AccessDenied) and is_root:
+            return self._access.deny_unread(error)
+        return error
 
     async def _follow(self, exchange: Exchange, credential: Credential | None) -> Response:
         """Send the request, and again to where each redirect leads; the redirects' own bodies are
         dropped.
         """
         kind = exchange.kind
-        target = self._own_urls.parse(exchange.url)
-        is_own = target is not None
-        if target is None:
-            target = parse_target(exchange.url, source=self.root_url)
-            refuse_downgrade(target, before=self._root)
-            self._check_origin(target, kind, source=self.root_url)
-            is_own = self._is_own(target, kind)
+        target, is_own = self._own.parse(exchange.url, kind)
         exchange.began_own = is_own
         for hop in range(MAX_REDIRECTS + 1):
             response = await self._send(exchange, target, credential if is_own else None)
@@ -501,30 +376,11 @@ class IndexSession:
                 return response
             location = response.headers.get("Location")
             await response.drain()
-            target = next_target(target, location)
-            self._check_origin(target, kind, source=exchange.url)
-            is_own = is_own and self._is_own(target, kind)
+            target, stays_own = self._own.follow(target, location, kind, source=exchange.url)
+            is_own = is_own and stays_own
         raise RedirectRefused(
             url=exchange.url, target=str(target), cause=f"more than {MAX_REDIRECTS} redirects"
         )
-
-    def _is_own(self, target: URL, kind: RequestKind) -> bool:
-        """Return whether a request may carry the credential."""
-        if origin_of(target) == self._origin:
-            return True
-        return kind is not RequestKind.FILE and _origin_text(target) in self._page_origins.own
-
-    def _check_origin(self, target: URL, kind: RequestKind, *, source: str) -> None:
-        """Raise ``RedirectRefused`` where a page's origin would not be an allowed one."""
-        if kind is RequestKind.FILE or _origin_text(target) in self._page_origins.allowed:
-            return
-        host = _origin_text(target).partition("://")[2]
-        cause = (
-            "pages stay on the index's origin; if they may come from there,"
-            f' say page-hosts = ["{host}"]'
-            " for this index; a sign-in page there means that the credential is missing"
-        )
-        raise RedirectRefused(url=source, target=str(target), cause=cause)
 
     async def _send(
         self, exchange: Exchange, target: URL, credential: Credential | None
@@ -532,7 +388,7 @@ class IndexSession:
         """Send one request and return its answer, for any status."""
         if not self._request_rate.is_off:
             await exchange.pace(self._request_rate, 1)
-        self.requests += 1
+        self.traffic.requests += 1
         started_s = time.monotonic()
         headers = (
             exchange.headers
@@ -543,7 +399,8 @@ class IndexSession:
         raw = await self._transport.send(target, headers, source=exchange.url, sent=exchange.sent)
         exchange.expect_anything()
         status = raw.status
-        self.statuses[status] = self.statuses.get(status, 0) + 1
+        statuses = self.traffic.statuses
+        statuses[status] = statuses.get(status, 0) + 1
         exchange.counts_file = exchange.kind is RequestKind.FILE and status in _SUCCESSES
         response = Response(
             raw, str(target), stall_timeout_s=self.limits.stall_timeout_s, watch=exchange
@@ -554,9 +411,9 @@ class IndexSession:
 
     def take_body(self, length: int, *, is_file: bool) -> TokenBucket | None:
         """Count bytes of a body; return the rate to wait for, where there is one."""
-        self.body_bytes += length
+        self.traffic.body_bytes += length
         if is_file:
-            self.file_bytes += length
+            self.traffic.file_bytes += length
         return None if self._byte_rate.is_off else self._byte_rate
 
     def _log_answer(self, event: str, response: Response, started: float) -> None:
@@ -570,26 +427,3 @@ class IndexSession:
             duration_ms=round((time.monotonic() - started) * 1000),
             bytes=response.received,
         )
-
-
-def _has_expired(exchange: Exchange, response: Response) -> bool:
-    """Whether the index redirected to a signed URL that has expired: another redirect may help."""
-    return exchange.was_redirected and not exchange.is_own and response.status in _EXPIRED
-
-
-def _origin_text(target: URL) -> str:
-    try:
-        return origin_of_url(str(target))
-    except ValueError:  # a host that no link of a page could name
-        return f"{target.scheme}://{target.raw_authority}"
-
-
-async def _withheld_code(response: Response) -> str | None:
-    """Return the ``reason`` of a 409's JSON body, or None where there is none."""
-    body = await response.read_at_most(DRAIN_BYTES)
-    try:
-        answer = msgspec.json.decode(body or b"")
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    reason = answer.get("reason") if isinstance(answer, dict) else None
-    return reason if isinstance(reason, str) else None

@@ -25,7 +25,7 @@ from mirror.upstream.connections.addresses import Reach
 from mirror.upstream.credentials import Credential
 from mirror.upstream.index import PageAnswer, Read, Unchanged
 from mirror.upstream.limits.retry import RetryPolicy
-from mirror.upstream.session import Traffic
+from mirror.upstream.limits.traffic import Traffic
 from mirror.workers.channel import Codec
 from mirror.workers.transfer import FetchJob
 

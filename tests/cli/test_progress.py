@@ -77,7 +77,9 @@ class Run:
     """As much of an index's part of a cycle as is shown."""
 
     counters: IndexCounters
-    access: Any = field(default_factory=lambda: SimpleNamespace(session=SimpleNamespace(file_bytes=500)))
+    access: Any = field(
+        default_factory=lambda: SimpleNamespace(session=SimpleNamespace(traffic=SimpleNamespace(file_bytes=500)))
+    )
     reach: Any = field(default_factory=lambda: SimpleNamespace(ended=None))
     overlay: bool = False
     name: str = "main"
@@ -161,7 +163,7 @@ def test_describe_rate():
     """While it is busy, an index tells its rate and the time left."""
     estimate, run = Estimate(), Run(counters(**BUSY))
     describe(run, Phase.PROJECTS, None, estimate, 0.0)
-    run.counters.files_done, run.access.session.file_bytes = 3, 700
+    run.counters.files_done, run.access.session.traffic.file_bytes = 3, 700
     view = describe(run, Phase.PROJECTS, None, estimate, 10.0)
     assert (view.rate, view.left) == ("20 B/s", "0:10 left")
 

@@ -79,7 +79,7 @@ async def test_whole_file(serve, open_session, new_sink, quick):
     assert bytes(sink.kept) == DATA
     assert own.header("Accept-Encoding") == ["identity"]
     assert own.header("Range") == [None]
-    assert session.file_bytes == len(DATA)
+    assert session.traffic.file_bytes == len(DATA)
 
 
 async def test_encoded_body_is_kept_as_it_comes(serve, open_session, new_sink, quick):
@@ -270,7 +270,7 @@ async def test_kept_part_of_an_earlier_run_is_resumed(serve, open_session, new_s
     assert bytes(sink.kept) == DATA
     assert own.header("Range") == ["bytes=7777-"]
     assert own.header("If-Range") == [None]
-    assert session.file_bytes == len(DATA) - 7777
+    assert session.traffic.file_bytes == len(DATA) - 7777
 
 
 async def test_kept_part_that_was_of_another_file(serve, open_session, new_sink, quick):

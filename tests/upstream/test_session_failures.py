@@ -60,7 +60,7 @@ async def test_what_a_status_means(serve, open_session, status, kind):
     found = await failure(session, own.url + SECRET)
     assert type(found) is kind
     assert session.pushback == (status in {429, 503})
-    assert session.file_bytes == 0
+    assert session.traffic.file_bytes == 0
 
 
 @pytest.mark.parametrize(

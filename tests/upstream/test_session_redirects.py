@@ -37,7 +37,7 @@ async def test_credential_goes_to_the_index_only(serve, open_session):
     assert await read(session, own.url + "f") == (200, f"http://127.0.0.1:{store.port}/blob", b"the file")
     assert own.header("Authorization") == [HEADER]
     assert store.header("Authorization") == [None]
-    assert session.requests == 2
+    assert session.traffic.requests == 2
 
 
 async def test_credential_is_not_given_again_after_a_chain_left(serve, open_session):

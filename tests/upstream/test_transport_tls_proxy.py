@@ -305,7 +305,7 @@ async def test_rates_hold_and_do_not_use_up_the_budget(serve, open_session):
             assert len(await response.read_at_most(10**6)) == 1000
     # 6,000 bytes at 4,000 a second, of which the first second's worth is free.
     assert anyio.current_time() - started > 0.4
-    assert session.file_bytes == 6000
+    assert session.traffic.file_bytes == 6000
 
 
 async def test_at_most_so_many_connections(serve, open_session):

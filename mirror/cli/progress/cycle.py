@@ -97,7 +97,7 @@ def describe(
     run: IndexRun, phase: Phase, needs: Needs | None, estimate: Estimate, now_s: float
 ) -> View:
     """Return how an index is shown at a moment."""
-    counters, came = run.counters, run.access.session.file_bytes
+    counters, came = run.counters, run.access.session.traffic.file_bytes
     begun = phase not in {Phase.REPAIR, Phase.ROOTS, Phase.WANTS}
     fraction = 1.0 if begun and not counters.projects_due else fraction_done(counters, came)
     estimate.add(now_s, fraction, came)
