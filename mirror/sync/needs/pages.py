@@ -8,47 +8,38 @@ is not answered: an outage must not become dependency confusion.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Collection, Mapping, Sequence
 
-import anyio
-import anyio.to_thread
 import msgspec
 
-from mirror.core.diff import HeldFile
 from mirror.core.files.build_requires import read_build_requires
 from mirror.core.files.versions import version_of
-from mirror.core.model import ListedFile, ProjectPage, Validators
+from mirror.core.model import ListedFile
 from mirror.core.names import ProjectName
-from mirror.core.offers import HIDING, Hidden, Offer, ProjectOffers
-from mirror.core.policy import Selected
-from mirror.core.rules.judge import words_of_rule
+from mirror.core.offers import HIDING, Offer, ProjectOffers
 from mirror.core.rules.model import EXCLUDE_VULNERABLE, NO_RULES, PRE_RELEASES, Admitted
-from mirror.errors import MirrorError, Reason, StateError, TreeError, Unavailable, Withheld
-from mirror.logs import get_logger
+from mirror.errors import MirrorError, Unavailable
 from mirror.state.advisories.records import read_advisories
 from mirror.state.entries.held import load_held
-from mirror.state.listing.due import Due, ProjectRow, load_due
+from mirror.state.listing.due import Due, ProjectRow
 from mirror.state.listing.sources import SourceRow
-from mirror.state.missing.deferred import DeferredName, load_deferred_names
+from mirror.state.missing.deferred import load_deferred_names
 from mirror.state.missing.ledger import FailureRow, load_project_failures
-from mirror.state.wants.needs import NamedRow, load_named
 from mirror.sync.cycle_parts import PageScope
+from mirror.sync.needs.early_pages import EarlyPages
 from mirror.sync.needs.metadata import MetadataReader
+from mirror.sync.needs.offers import (
+    is_withdrawal,
+    offer_of,
+    published_offer,
+    refused_offers,
+    still_waits,
+    targets_of,
+    waiting_offers,
+)
 from mirror.sync.needs.recent import RecentListings
-from mirror.sync.pages.asking import fetch_page
-from mirror.sync.pages.echoes import without_own_secrets
 from mirror.sync.pages.ruling import facts_of
-from mirror.sync.work import EarlyPage, IndexRun
-from mirror.upstream.index import Unchanged
-from mirror.workers.concurrency import work_through
-
-_log = get_logger(__name__)
-
-_KEPT_FILES = 100_000
-"""Maximum number of listed files of fresh pages that stay in memory; others are read from the
-cache.
-"""
+from mirror.sync.work import IndexRun
 
 
 class CyclePages:
@@ -66,145 +57,35 @@ class CyclePages:
         ``resting``: indexes that this cycle does not read; only unknown pages are asked for.
         """
         self._scope, self._holdings, self._sources = scope, scope.holdings, sources
-        ordered = sorted([*dues, *resting], key=lambda pair: pair[0].source.position)
-        self._dues = {run.source.id: (run, due) for run, due in ordered}
-        self._resting = {run.name for run, _ in resting}
-        self._seen: dict[ProjectName, anyio.Event] = {}
-        """The names that were asked for, each with the end of its reading."""
-        self._named: dict[ProjectName, dict[int, NamedRow]] = {}
-        self._rows: dict[tuple[int, ProjectName], ProjectRow] = {}
-        self._kept_files = 0
+        self._pages = EarlyPages(scope, dues, resting)
         self._waiting: dict[tuple[int, ProjectName], list[list[str]]] = {}
         """The files that a rule keeps out for now, of each project that this cycle has judged."""
         self._recent = RecentListings(scope.holdings.store)
         self._metadata = MetadataReader(
-            scope.holdings, scope.wants, {run.name: run for run, _ in ordered}
+            scope.holdings, scope.wants, {run.name: run for run, _ in self._pages.dues.values()}
         )
 
     async def see(self, names: Collection[ProjectName]) -> None:
         """Ask for the pages of some projects, several at the same time."""
-        new = sorted({name for name in names if name not in self._seen})
-        others = [self._seen[name] for name in names if name in self._seen]
-        done = anyio.Event()
-        self._seen |= dict.fromkeys(new, done)
-        try:
-            if new:
-                await self._see_all(new)
-        finally:
-            done.set()
-        for event in others:
-            if not event.is_set():  # another resolution asks for them at the moment
-                await event.wait()
-
-    async def _see_all(self, names: Sequence[ProjectName]) -> None:
-        for row in await load_named(self._holdings.store, names):
-            self._named.setdefault(row.name, {})[row.source] = row
-        async with anyio.create_task_group() as tasks:
-            for run, due in self._dues.values():
-                if run.reach.ended is None:
-                    tasks.start_soon(self._see_index, run, due, names)
-
-    async def _see_index(self, run: IndexRun, due: Due, names: Sequence[ProjectName]) -> None:
-        rows: list[ProjectRow] = []
-        for start in range(0, len(names), 500):
-            only = tuple(names[start : start + 500])
-            narrowed = msgspec.structs.replace(
-                due,
-                only=only,
-                unlisted=(),
-                trust_serials=False,
-                only_held=False,
-                now=math.inf,
-                is_needed=False,
-            )
-            rows += [
-                row async for chunk in load_due(self._holdings.store, narrowed) for row in chunk
-            ]
-        for row in rows:
-            self._rows[run.source.id, row.name] = row
-        waiting = iter([row for row in rows if row.name not in run.pages.early])
-
-        async def next_row() -> ProjectRow:
-            row = next(waiting, None)
-            if row is None:
-                raise anyio.EndOfStream
-            return row
-
-        async def read(row: ProjectRow) -> None:
-            run.pages.early[row.name] = await self._ask(run, due, row)
-
-        await work_through(next_row, read, run.access.page_width)
-
-    async def _ask(self, run: IndexRun, due: Due, row: ProjectRow) -> EarlyPage:
-        links = self._holdings.store.links_of(run.source.id)
-        known = None if self._scope.options.full or row.needs_page else row.validators
-        page = await self._load(run, row.name, known)
-        if page is None:
-            known = None
-        if (
-            known is not None
-            and due.trust_serials
-            # A page's own serial says nothing where the root lists none to compare it with.
-            and row.listed_serial is not None
-            and row.listed_serial == known.serial
-        ):
-            return EarlyPage(validators=known, origin=row.page_origin, page=self._kept(page))
-        if page is not None and run.name in self._resting:
-            return EarlyPage(validators=known, origin=row.page_origin, page=self._kept(page))
-        lease = run.access.client.memory.lease()
-        try:
-            run.pages.asked += 1
-            answer = await fetch_page(run, row, known, lease)
-        except (StateError, TreeError):
-            raise
-        except MirrorError as exc:
-            return EarlyPage(error=exc)
-        finally:
-            lease.release()
-        if answer is None or isinstance(answer, Unchanged):
-            validators = known if answer is None else answer.validators
-            origin = row.page_origin if answer is None else answer.origin
-            return EarlyPage(validators=validators, origin=origin, page=self._kept(page))
-        fresh = without_own_secrets(answer.page)
-        listings = self._scope.wants.listings
-        assert listings is not None
-        assert answer.validators.digest is not None
-        is_kept = await listings.save(run.name, row.name, answer.validators.digest, fresh, links)
-        kept = self._kept(fresh) if is_kept else fresh
-        return EarlyPage(validators=answer.validators, origin=answer.origin, page=kept)
-
-    def _kept(self, page: ProjectPage | None) -> ProjectPage | None:
-        """Return a page that stays in memory, while there is room; it is in the cache too."""
-        if page is None or self._kept_files + len(page.files) > _KEPT_FILES:
-            return None
-        self._kept_files += len(page.files)
-        return page
-
-    async def _load(
-        self, run: IndexRun, name: ProjectName, known: Validators | None
-    ) -> ProjectPage | None:
-        if known is None or known.digest is None or self._scope.wants.listings is None:
-            return None
-        links = self._holdings.store.links_of(run.source.id)
-        return await self._scope.wants.listings.load(run.name, name, known.digest, links)
+        await self._pages.see(names)
 
     # -- listings ---------------------------------------------------------------------------------
 
     async def digest(self, project: ProjectName) -> str:
         """Return the digest of a project's listing, without reading it. Raises ``MirrorError``."""
-        await self.see([project])
+        await self._pages.see([project])
         sources = self._sources_of(project)
         if (known := self._recent.digest(project)) is not None:
             return known
         changes = self._recent.changes
         parts: list[object] = []
         for source in sources:
-            run, _ = self._dues[source]
-            early, row = self._early(run, project)
+            run, _ = self._pages.dues[source]
+            early, row = self._pages.find(run, project)
             if early is None or row is None:
                 parts.append([run.name, "published"])
                 continue
-            if early.error is not None and not _is_withdrawal(early.error):
+            if early.error is not None and not is_withdrawal(early.error):
                 raise early.error
             ledger = await self._ledger(run, row)
             hidden = sorted(
@@ -219,7 +100,7 @@ class CyclePages:
                 [
                     run.name,
                     run.selection.page_digest,
-                    _targets_of(run),
+                    targets_of(run),
                     listed,
                     hidden,
                     row.meta.status,
@@ -232,7 +113,7 @@ class CyclePages:
 
     async def list_offers(self, project: ProjectName) -> ProjectOffers:
         """Return a project's listing. Raises ``MirrorError`` where nobody knows it now."""
-        await self.see([project])
+        await self._pages.see([project])
         sources = self._sources_of(project)
         if not sources:
             digest = await self.digest(project)
@@ -240,11 +121,11 @@ class CyclePages:
         if (known := self._recent.offers(project)) is not None:
             return known
         changes = self._recent.changes
-        owner, offers, left_out = self._dues[sources[0]][0].name, [], dict[str, str]()
+        owner, offers, left_out = self._pages.dues[sources[0]][0].name, [], dict[str, str]()
         claimed: set[str] = set()
         owners: list[str] = []
         for source in sources:
-            run, _ = self._dues[source]
+            run, _ = self._pages.dues[source]
             found = await self._offers_of(run, project, claimed, owners)
             if found is None:  # withdrawn: by the owner for all
                 return ProjectOffers(
@@ -271,14 +152,14 @@ class CyclePages:
 
         Raises ``Unavailable`` where that is unknown.
         """
-        terms, named = self._scope.terms, self._named.get(project, {})
+        terms, named = self._scope.terms, self._pages.named.get(project, {})
         overlays = {policy.name for policy in terms.policies[1:] if policy.overlay}
         found: list[int] = []
         for source in self._sources:
             if found and not (source.name in overlays and source.id in named):
                 continue
             if source.id in named:
-                run, due = self._dues.get(source.id, (None, None))
+                run, due = self._pages.dues.get(source.id, (None, None))
                 if run is None or due is None or (due.only_held and not found):
                     raise self._unknown(source.name, project)
                 if run.reach.ended is not None:
@@ -289,44 +170,41 @@ class CyclePages:
         return found
 
     def _unknown(self, index: str, project: ProjectName) -> MirrorError:
-        url = next((run.source.url for run, _ in self._dues.values() if run.name == index), index)
+        url = next(
+            (run.source.url for run, _ in self._pages.dues.values() if run.name == index), index
+        )
         cause = f"the root of {index}, which may list {project}, was not read"
         return Unavailable(url=url, cause=cause)
 
     def _rule_against(self, project: ProjectName) -> str:
-        for run, _ in self._dues.values():
+        for run, _ in self._pages.dues.values():
             rule = run.selection.rule_against_project(project)
             if rule is not None and not run.selection.policy.listed_by_config:
                 return f"{rule} of {run.name}"
         return ""
 
     def _later(self, project: ProjectName, sources: Sequence[int]) -> tuple[str, ...]:
-        named = self._named.get(project, {})
+        named = self._pages.named.get(project, {})
         return tuple(
             run.name
-            for source, (run, _) in self._dues.items()
+            for source, (run, _) in self._pages.dues.items()
             if source in named and source not in sources
         )
-
-    def _early(
-        self, run: IndexRun, project: ProjectName
-    ) -> tuple[EarlyPage | None, ProjectRow | None]:
-        return run.pages.early.get(project), self._rows.get((run.source.id, project))
 
     async def _offers_of(
         self, run: IndexRun, project: ProjectName, claimed: set[str], owners: Sequence[str]
     ) -> tuple[list[Offer], dict[str, str]] | None:
         """Return the offers of one index and its left-out files; None for a withdrawn project."""
-        early, row = self._early(run, project)
+        early, row = self._pages.find(run, project)
         if early is None or row is None:  # missing in one look at the root only
-            identifier = self._named[project][run.source.id].id
+            identifier = self._pages.named[project][run.source.id].id
             held = (await load_held(self._holdings.store, [identifier]))[identifier]
-            return [_published(run, one) for one in held.values()], {}
+            return [published_offer(run, one) for one in held.values()], {}
         if early.error is not None:
-            if _is_withdrawal(early.error):
+            if is_withdrawal(early.error):
                 return None
             raise early.error
-        page = early.page or await self._load(run, project, early.validators)
+        page = early.page or await self._pages.load(run, project, early.validators)
         if page is None:
             raise Unavailable(
                 url=run.source.url, cause=f"the listing of {project} was lost from the cache"
@@ -343,11 +221,11 @@ class CyclePages:
         left_out = dict(selected.left_out)
         files, barred = self._without_pre_releases(run, selected.files)
         left_out |= dict.fromkeys(barred, PRE_RELEASES)
-        offers = [_offer(run, file, ledger.get(file.filename), held) for file in files]
-        offers += _refused_offers(run, selected)
-        offers += _waiting_offers(run, selected, held)
+        offers = [offer_of(run, file, ledger.get(file.filename), held) for file in files]
+        offers += refused_offers(run, selected)
+        offers += waiting_offers(run, selected, held)
         offers += [
-            _published(run, held[name])
+            published_offer(run, held[name])
             for name in await self._published_only(run, project, row)
             if name not in claimed
         ]
@@ -383,7 +261,7 @@ class CyclePages:
         applied.
         """
         early = run.pages.early[project]
-        page = early.page or await self._load(run, project, early.validators)
+        page = early.page or await self._pages.load(run, project, early.validators)
         if page is None:
             return []
         listed = {file.filename for file in page.files} | {refused.name for refused in page.refused}
@@ -406,7 +284,7 @@ class CyclePages:
         names = [one.filename for one in waiting if one.rule == EXCLUDE_VULNERABLE]
         await read_advisories(self._holdings.store, run.refused.advisories.book, [row.name])
         advised = run.refused.advisories.advised(row.name, names)
-        return [[one.filename, one.rule] for one in waiting if _still_waits(one, advised, now)]
+        return [[one.filename, one.rule] for one in waiting if still_waits(one, advised, now)]
 
     async def _ledger(self, run: IndexRun, row: ProjectRow) -> dict[str, FailureRow]:
         # loaded each time: a download may have failed since the page was read
@@ -427,86 +305,3 @@ class CyclePages:
         held.
         """
         return await self._metadata.corrected(project, offer)
-
-
-def _offer(
-    run: IndexRun, file: ListedFile, failed: FailureRow | None, held: dict[str, HeldFile]
-) -> Offer:
-    known = held.get(file.filename)
-    hidden = None
-    if known is None and failed is not None and failed.reason in HIDING:
-        hidden = Hidden(reason=failed.reason, detail=failed.detail)
-    elif known is None and run.selection.too_large(file):
-        limit = run.selection.policy.file_size_limit
-        detail = (
-            f"{file.filename} has {file.size} bytes, more than limits.file-size allows ({limit})"
-        )
-        hidden = Hidden(reason=Reason.TOO_LARGE, detail=detail)
-    if run.selection.policy.rules.yanked is Admitted.ALWAYS:
-        labels = msgspec.structs.replace(file.labels, yanked=None)
-        file = msgspec.structs.replace(file, labels=labels)
-    return Offer(
-        index=run.name,
-        file=file,
-        hidden=hidden,
-        targets=_targets_of(run),
-        held=known.sha256 if known else None,
-    )
-
-
-def _refused_offers(run: IndexRun, selected: Selected) -> list[Offer]:
-    """Return the offers of files that can't be taken, found without a request."""
-    return [
-        Offer(
-            index=run.name,
-            file=refusal.file or ListedFile(filename=refusal.filename, url=""),
-            hidden=Hidden(reason=refusal.reason, detail=refusal.detail),
-        )
-        for refusal in selected.refusals
-        if refusal.filename
-    ]
-
-
-def _still_waits(one: DeferredName, advised: Collection[str], now: float) -> bool:
-    if one.rule == EXCLUDE_VULNERABLE:
-        return one.filename in advised
-    return one.next_at is None or one.next_at > now
-
-
-def _waiting_offers(run: IndexRun, selected: Selected, held: dict[str, HeldFile]) -> list[Offer]:
-    """Return the offers of files that the cooldown or an advisory keeps out: hidden for now.
-
-    Where the pages publish other bytes under the name, these are offered as before.
-    """
-    offers = []
-    for name, one in selected.deferred.items():
-        if name in selected.kept and name in held:
-            known = msgspec.structs.replace(held[name], labels=selected.kept[name])
-            offers.append(_published(run, known))
-            continue
-        rule = one.verdict.rule
-        words = words_of_rule(name, run.name, rule, one.verdict.until)
-        hidden = Hidden(rule=rule, detail=words)
-        offers.append(Offer(index=run.name, file=one.file, hidden=hidden, targets=_targets_of(run)))
-    return offers
-
-
-def _published(run: IndexRun, held: HeldFile) -> Offer:
-    file = ListedFile(
-        filename=held.filename,
-        url=held.url,
-        digests=held.digests,
-        size=held.size,
-        labels=held.labels,
-    )
-    return Offer(index=run.name, file=file, targets=_targets_of(run), held=held.sha256)
-
-
-def _is_withdrawal(error: MirrorError) -> bool:
-    return isinstance(error, Withheld) and error.is_withdrawal
-
-
-def _targets_of(run: IndexRun) -> tuple[str, ...]:
-    """Return the targets of an overlay's files; of any other index all."""
-    is_overlay = run.selection.policy.overlay and run.source.position > 0
-    return run.selection.policy.overlay_targets if is_overlay else ()
