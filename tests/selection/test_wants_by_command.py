@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from harness.program import Mirror, on_terminal
 from mirror.cli.app import PROGRAM
 from mirror.cli.groups import describe
 from mirror.config.loading import config_of_root
@@ -112,6 +113,13 @@ def test_commands_speak_of_wants(indexes: Path, tmp_path: Path):
     assert exit_code_for(refused.exception) == 7
     unknown = CliRunner().invoke(describe(PROGRAM), ["--config", str(indexes), "check", "nothing-of-this-name"])
     assert isinstance(unknown.exception, ConfigError)
+    name = tmp_path / f"{'long-' * 12}name.txt"
+    name.write_text("absent\n")
+    mirror = Mirror(tmp_path)
+    code, said = on_terminal(mirror, ["--config", str(indexes), "check", str(name)], {})
+    lines = said.decode().splitlines()
+    assert (code, lines[0]) == (5, str(name))  # a path is never broken; what follows it begins on a line of its own
+    assert lines[1] == "  in linux/3.12.4/linux-x86_64 DOES NOT INSTALL"
 
 
 def plan_of(config: Path, *, code: int = 0) -> dict[str, Any]:

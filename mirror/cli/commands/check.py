@@ -14,7 +14,7 @@ from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.cli.running import run_async
-from mirror.cli.text import safe
+from mirror.cli.text import folded, safe, stdout_width
 from mirror.cli.words.advisories import vulnerable_words
 from mirror.core.words.amounts import counted, size
 from mirror.exit_codes import ExitCode
@@ -32,7 +32,7 @@ def check(options: GlobalOptions, given: CheckArguments) -> ExitCode:
         results = [proof.as_json() for proof in proofs]
         write_json({"format": 1, "results": results})
     else:
-        write_out("\n".join(_lines(proofs)))
+        write_out("\n".join(folded(_lines(proofs), stdout_width())))
     return ExitCode.OK if all(proof.is_installable for proof in proofs) else ExitCode.PARTIAL
 
 

@@ -22,7 +22,7 @@ from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import close_output, write_error, write_out
 from mirror.cli.running import run_async
-from mirror.cli.text import safe
+from mirror.cli.text import folded, safe, stdout_width
 from mirror.core.words.amounts import counted
 from mirror.errors import TreeError, shown_text
 from mirror.exit_codes import ExitCode
@@ -55,7 +55,7 @@ def check(options: GlobalOptions, given: LockCheckArguments) -> ExitCode:
     if given.json:
         write_json({"format": 1, "files": [_file_json(item) for item in found.files]})
     else:
-        write_out("\n".join(_lines(found.files)))
+        write_out("\n".join(folded(_lines(found.files), stdout_width())))
     is_whole = all(item.state is LockState.HELD for item in found.files)
     return ExitCode.OK if is_whole else ExitCode.PARTIAL
 

@@ -17,7 +17,7 @@ from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.cli.running import run_async
-from mirror.cli.text import safe
+from mirror.cli.text import folded, safe, stdout_width
 from mirror.core.words.amounts import counted, size
 from mirror.exit_codes import ExitCode
 from mirror.jobs.adopt import adopt_tree
@@ -35,7 +35,7 @@ def copy(options: GlobalOptions, given: TreeCopyArguments) -> ExitCode:
     if given.json:
         write_json(report.as_json())
     else:
-        write_out("\n".join(_describe(report, given.source, given.target)))
+        write_out("\n".join(folded(_describe(report, given.source, given.target), stdout_width())))
     return ExitCode.DAMAGED if report.damage else ExitCode.OK
 
 
@@ -50,7 +50,7 @@ def adopt(options: GlobalOptions, given: TreeAdoptArguments) -> ExitCode:
     if given.json:
         write_json(done.as_json())
     else:
-        write_out("\n".join(_describe_adoption(done)))
+        write_out("\n".join(folded(_describe_adoption(done), stdout_width())))
     return ExitCode.DAMAGED if done.lost else ExitCode.OK
 
 

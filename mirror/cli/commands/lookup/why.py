@@ -15,7 +15,7 @@ from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.cli.running import run_async
-from mirror.cli.text import safe
+from mirror.cli.text import folded, safe, stdout_width
 from mirror.core.names import normalize_project
 from mirror.errors import ConfigError, UnsafeName
 from mirror.exit_codes import ExitCode
@@ -29,7 +29,7 @@ def why(options: GlobalOptions, given: WhyArguments) -> ExitCode:
     if given.json:
         write_json({"format": 1, "paths": paths})
     else:
-        write_out("\n".join(_lines(given.name, paths)))
+        write_out("\n".join(folded(_lines(given.name, paths), stdout_width())))
     return ExitCode.OK
 
 
