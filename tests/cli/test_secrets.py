@@ -95,7 +95,10 @@ def from_command(work: Path) -> Source:
 def from_keyring(work: Path) -> Source:
     write(work / "ring" / "testring.py", KEYRING_BACKEND)
     ring = write(work / "ring" / "entries", f"{USERNAME}\n{PASSWORD}")
-    variables = {"PYTHONPATH": str(ring.parent), "RING_FILE": str(ring), "PYTHON_KEYRING_BACKEND": "testring.Keyring"}
+    settings = f"[backend]\ndefault-keyring=testring.Keyring\nkeyring-path={ring.parent}\n"
+    (work / "config").mkdir()
+    write(work / "config/python_keyring/keyringrc.cfg", settings)
+    variables = {"XDG_CONFIG_HOME": str(work / "config"), "RING_FILE": str(ring)}
     return Source('auth = { kind = "keyring" }', variables)
 
 
