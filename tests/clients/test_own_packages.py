@@ -4,6 +4,7 @@ never wins.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import socket
@@ -71,7 +72,12 @@ class Own:
     """Its simple page."""
 
 
-@pytest.fixture(scope="module", params=["pypiserver", "devpi"])
+soak = pytest.mark.skipif(
+    os.environ.get("HYPOTHESIS_PROFILE") != "soak", reason="slow, and needs the network: `make soak` runs it"
+)
+
+
+@pytest.fixture(scope="module", params=["pypiserver", pytest.param("devpi", marks=soak)])
 def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
     """The index, served by one of the two programs."""
     work = tmp_path_factory.mktemp("own")

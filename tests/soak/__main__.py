@@ -145,10 +145,12 @@ def _fuzz(workers: str, figures: Counter[str]) -> int:
 
 
 def _run_clients(workers: str, figures: Counter[str]) -> int:
-    """Let the newest of each package manager lock from a mirror."""
+    """Let the newest of each package manager lock and install, and devpi stand beside a mirror."""
     if workers == "0":
         return 0
-    command = [sys.executable, "-m", "pytest", "-q", "-n", workers, "tests/clients/test_client_matrix.py"]
+    names = ("client_matrix", "client_config", "outside_locks", "own_packages")
+    files = [f"tests/clients/test_{name}.py" for name in names]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", workers, *files]
     done = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False)
     passed = re.search(r"(\d+) passed", done.stdout)
     figures["clients that installed"] += int(passed[1]) if passed else 0
