@@ -14,11 +14,12 @@ from collections.abc import Sequence
 
 from mirror.cli.memory import is_out_of_memory, write_memory_limit
 
-_RARELY = (20_000, 20, 50)
+_RARELY = (100_000, 5, 40)
 """Thresholds of the garbage collector.
 
-Counting references frees most objects of a cycle; the usual collection after every 700 new objects
-takes a twentieth of its time.
+Counting references frees nearly all objects of a cycle; the usual collection after every 700 new
+objects takes a twentieth of its time. The imports of a cycle make 70,000 objects, which live until
+the end: none is collected before the first fork exempts them (``workers.fork_server``).
 """
 _RESERVE_BYTES = 1 << 20
 """Memory that is freed where the program fails, so that there is some to say why."""
