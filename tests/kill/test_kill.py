@@ -69,7 +69,7 @@ def make_all_steps_due(killing: Killing) -> None:
     killing.change(lambda: state.remove_file("project-0", gone))
     for project in leaving:
         killing.change(lambda project=project: state.unlist_project(project))
-    killing.cycle_to_its_end()
+    killing.cycle_here()
     killing.publish_large("project-1")
     killing.publish(f"joining-{killing._versions}")
     yanked = next(iter(state["project-2"].files))

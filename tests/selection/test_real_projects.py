@@ -70,6 +70,16 @@ def compiled(url: str, lines: Sequence[str], place: Environment, folder: Path) -
     return {wheel.filename for _, wheel in chosen}
 
 
+PLACES = [environments(target)[0] for target in TARGETS]
+
+
+@pytest.fixture(scope="module")
+def chosen(upstream, tmp_path_factory: pytest.TempPathFactory) -> list[set[str] | None]:
+    """The wheels that uv chooses for each of the targets."""
+    folder = tmp_path_factory.mktemp("uv")
+    return [compiled(upstream.url, WANTS, place, folder) for place in PLACES]
+
+
 NAB = Path(sys.executable).with_name("nab")
 HAS_NAB = NAB.exists()
 _NAB_PLATFORMS = {
@@ -110,15 +120,13 @@ def second_opinion(url: str, lines: Sequence[str], place: Environment, folder: P
 
 
 @pytest.mark.skipif(not HAS_NAB, reason="nab is not there, which resolves a second time: pip install -e '.[dev]'")
-def test_a_second_resolver_has_the_same_opinion(upstream, tmp_path: Path):
+def test_a_second_resolver_has_the_same_opinion(upstream, chosen, tmp_path: Path):
     """nab, asked directly, chooses the files that uv chose: for each target, from the index itself."""
-    places = [environments(target)[0] for target in TARGETS]
-    for place in places:
-        found = second_opinion(upstream.url, WANTS, place, tmp_path)
-        assert found == compiled(upstream.url, WANTS, place, tmp_path)
+    for place, files in zip(PLACES, chosen, strict=True):
+        assert second_opinion(upstream.url, WANTS, place, tmp_path) == files
 
 
-def test_real_requirements_for_three_targets(upstream, tmp_path: Path):
+def test_real_requirements_for_three_targets(upstream, chosen, tmp_path: Path):
     """Exactly the files that an independent calculation picks are mirrored; all of it is proved, and installs from the
     tree where it can run.
     """
@@ -129,14 +137,12 @@ def test_real_requirements_for_three_targets(upstream, tmp_path: Path):
     assert report.failures == []
     folder = tmp_path / "uv"
     folder.mkdir()
-    places = [environments(target)[0] for target in TARGETS]
-    picked = [compiled(upstream.url, WANTS, place, folder) for place in places]
-    assert mirror.names() == {name for files in picked for name in files or ()}
+    assert mirror.names() == {name for files in chosen for name in files or ()}
     found = anyio.run(proofs, mirror)
     assert [one["target"].partition("/")[0] for one in found if one["installable"]] == [one.name for one in TARGETS]
     tree = (mirror.root / "public/simple").as_uri()
     upstream.take_requests()
-    for place in places:
+    for place in PLACES:
         options = ["--python-version", place.uv_python_version, "--python-platform", place.uv_python_platform]
         done = uv("pip", "install", "--dry-run", "--target", folder / "t", "--only-binary", ":all:", "--default-index",
                   f"{tree}/", *options, *WANTS, folder=folder)  # fmt: skip

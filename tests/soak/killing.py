@@ -11,8 +11,6 @@ import hashlib
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,7 +22,9 @@ from typing import Any, Self
 from urllib.parse import unquote, urldefrag
 
 from harness.in_process import check_tree, offered, published, query
+from mirror.cli import main
 from simulator import Drip, ThreadedSimulator, build_sdist, build_wheel
+from soak.forker import forker
 from soak.program import STEPS
 
 PAGES = ("index.html", "index.v1_html", "index.v1_json")
@@ -69,36 +69,21 @@ class Killing:
         """How long a cycle takes, from the fork on; measured anew by each cycle that ends by itself."""
         self.upstream = ThreadedSimulator()
         self._versions = 0
-        self._process: subprocess.Popen[str] | None = None
+        self._variables: dict[str, str] = {}
+        """The environment of the program."""
         print(f"kill test: seed {seed}")
 
     def __enter__(self) -> Self:
         self.work.mkdir(parents=True, exist_ok=True)
         self.upstream.__enter__()
         (self.work / "mirror.toml").write_text(_CONFIG.format(root=self.root, url=self.upstream.url))
-        tests = str(Path(__file__).parent.parent)
-        # Not measured: what a killed process did is lost, and other tests cover the rest in half of the time.
-        environment = {k: v for k, v in os.environ.items() if k in {"PATH", "TMPDIR"}}
-        self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("program.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=self.work,
-            env={
-                **environment,
-                "HOME": str(self.work),
-                "PYTHONPATH": tests,
-                **({} if self.preload is None else {"LD_PRELOAD": str(self.preload)}),
-            },
-        )
+        kept = {k: v for k, v in os.environ.items() if k in {"PATH", "TMPDIR"}}
+        self._variables = {**kept, "HOME": str(self.work)}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._process is not None
-        self._process.communicate()
         self.upstream.__exit__(kind, error, trace)
 
     # -- running ----------------------------------------------------------------------------------------------------
@@ -106,25 +91,20 @@ class Killing:
     @contextlib.contextmanager
     def running(self, *arguments: str, **kill: Any) -> Iterator[tuple[int, Callable[[], int]]]:
         """Run ``mirror`` with the configuration; yield its pid and a function that waits and returns its exit code."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        program = forker(self.preload)
         command = {
             "arguments": [*([] if kill.get("is_receive") else ["--config", "mirror.toml"]), *arguments],
             "log": str(self.log),
+            "cwd": str(self.work),
             "beside": self.beside,
             **kill,
         }
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-        pid = int(self._process.stdout.readline())
+        pid = program.run(command)
         answers: list[int] = []
 
         def wait() -> int:
-            assert self._process is not None
-            assert self._process.stdout is not None
             if not answers:
-                answers.append(os.waitstatus_to_exitcode(int(self._process.stdout.readline())))
+                answers.append(program.wait())
             return answers[0]
 
         try:
@@ -140,6 +120,12 @@ class Killing:
     def cycle(self, **kill: Any) -> int:
         """Run one cycle; the brake is lifted, since small indexes shrink by much."""
         return self.run("sync", "--once", "--allow-shrink", **kill)
+
+    def cycle_here(self) -> None:
+        """Run one cycle that must be complete in this process, in half of the CPU: where none was killed just before."""
+        with _environment(self._variables):
+            code = main(["--config", str(self.work / "mirror.toml"), "sync", "--once", "--allow-shrink"])
+        assert code == 0, f"seed {self.seed}"
 
     def cycle_to_its_end(self) -> None:
         """Run one cycle that must be complete."""
@@ -176,8 +162,11 @@ class Killing:
 
     def heal(self) -> None:
         """Run cycles to their end and require that all is as if nothing had happened."""
-        for _ in range(4):  # two looks, and one more for what the last kill left
-            self.cycle_to_its_end()
+        for number in range(4):  # two looks, and one more for what the last kill left
+            if number:
+                self.cycle_here()
+            else:
+                self.cycle_to_its_end()
             check_tree(self.root)
             if self.files() == offered(self.upstream):
                 break
@@ -279,6 +268,19 @@ class Killing:
             case "large":
                 return f"publish {self.publish_large(project)}"
         return f"publish {self.publish(project, sdist=draw.random() < 0.3)}"
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Let this process have these variables only."""
+    before = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(variables)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def kill_many(killing: Killing, kills: int) -> None:

@@ -1,6 +1,6 @@
 """Runs the ``mirror`` program as often as asked, each time in a process of its own, and kills it where it is told to.
 
-A command is a line of JSON on standard input: ``arguments``, a file for the ``log``, and how to kill: ``after_s``
+A command is a line of JSON on standard input: ``arguments``, the directory to run in (``cwd``, which is its home), a file for the ``log``, and how to kill: ``after_s``
 (SIGKILL so long after the start) or ``step`` and ``count`` (SIGKILL when that function has returned for the n-th time). With ``beside`` files are fetched by other processes from the first
 on; a step in one of them kills the program too. ``fail``: a storage call that fails, see ``_arm``.
 With ``many`` each batch is made durable as a large one is. With ``is_receive`` the program of the far side runs.
@@ -92,6 +92,8 @@ def _run(command: dict[str, Any]) -> None:
     """Be one run of the program."""
     code = 1
     try:
+        os.chdir(command["cwd"])
+        os.environ["HOME"] = command["cwd"]
         log = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)

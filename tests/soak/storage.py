@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import functools
 import os
 import random
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from harness.in_process import check_tree, offered, query
+from harness.quick_disk import QUICK_DISK
 from soak.killing import LARGE_BYTES, Killing, check_disk
 
 ERRORS = tuple(errno.__dict__[name] for name in ("ENOSPC", "EIO", "EACCES", "EROFS", "EMFILE", "EDQUOT"))
@@ -54,9 +58,12 @@ def compiler() -> str | None:
     return shutil.which("gcc") or shutil.which("cc")
 
 
-def build(directory: Path) -> Path:
-    """Build the library and return its path."""
-    library = directory / "failing_calls.so"
+@functools.cache
+def build() -> Path:
+    """Build the library, which ends with this process, and return its path."""
+    directory = tempfile.TemporaryDirectory(dir=QUICK_DISK)
+    atexit.register(directory.cleanup)
+    library = Path(directory.name) / "failing_calls.so"
     source = Path(__file__).with_name("failing_calls.c")
     command = [str(compiler()), "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True, capture_output=True)
@@ -68,7 +75,7 @@ class Storage(Killing):
 
     def __init__(self, work: Path, seed: int = 0) -> None:
         work.mkdir(parents=True, exist_ok=True)
-        super().__init__(work, seed, preload=build(work))
+        super().__init__(work, seed, preload=build())
         self._before = work / "before"
 
     def prepare(self) -> None:

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror import errors
@@ -44,6 +44,8 @@ async def until(received: list[object], count: int) -> None:
         await anyio.lowlevel.checkpoint()
 
 
+# Each example opens two sockets in an event loop of its own.
+@settings(max_examples=settings.default.max_examples // 4)
 @given(st.lists(st.one_of(st.binary(max_size=300), st.integers(-(2**63), 2**63), st.text(max_size=50)), max_size=30))
 def test_messages_come_whole_and_in_order(messages: list[object]) -> None:
     """Whatever is sent arrives as it was, one after the other."""
