@@ -18,8 +18,8 @@ import anyio.to_thread
 from mirror.logs import get_logger
 from mirror.tree.disk.failures import tree_errors
 from mirror.tree.disk.places import remove_if_there
-from mirror.tree.files import stem_of
 from mirror.tree.layout import Layout
+from mirror.tree.partial_files import stem_of
 from mirror.tree.staging import BLOCK_BYTES, PART_ENDING, RECORD_ENDING
 
 _log = get_logger(__name__)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mirror.sync.staging_room import StagingRoom
-from mirror.tree.files import stem_of
 from mirror.tree.layout import Layout
+from mirror.tree.partial_files import stem_of
 
 SMALL, LARGE = 600_000, 2 << 20
 

@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.errors import TreeError
-from mirror.tree.files import FileStore, stem_of
+from mirror.tree.files import FileStore
 from mirror.tree.layout import Layout, create_tree
+from mirror.tree.partial_files import stem_of
 from mirror.tree.staging import BLOCK_BYTES, StagedFile
 
 SMALL = b"0123456789"
