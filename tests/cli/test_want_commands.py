@@ -5,6 +5,7 @@ import stat
 
 import pytest
 
+from mirror import config as config_module
 from mirror.cli import main
 from mirror.config import load_config
 from simulator.wheels import build_wheel
@@ -235,3 +236,22 @@ def test_init_from_what_is_no_project(run, tmp_path, name, text, message):
     assert (code, written) == (2, None)
     assert out.startswith(message)
     assert "hunter2" not in out
+
+
+def test_two_commands_at_the_same_time(run, monkeypatch):
+    """A command that comes between the reading and the writing of another is not lost: the other is refused."""
+    said = []
+
+    def checked(path, **options):
+        if not said and str(path).endswith(".new"):
+            said.append("")
+            assert main(["want", "add", "apps", "pandas"]) == 0
+        return load_config(path, **options)
+
+    monkeypatch.setattr(config_module, "load_config", checked)
+    code, output, after = run(CONFIG.format(url="https://index.example/simple/"), "want", "add", "apps", "flask")
+    assert code == 2
+    assert "mirror.toml: it was changed meanwhile, and stays so: run the command again" in output
+    assert '"pandas"' in after
+    assert "flask" not in after
+    assert run(None, "want", "add", "apps", "flask")[0] == 0

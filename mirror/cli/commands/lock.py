@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def _write_text(text: str) -> None:
 def _replace(output: Path, text: str) -> None:
     """Write a file whole or not at all; one that is there keeps its permissions."""
     target = output.resolve()
-    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    new = target.with_name(f".{target.name}.{secrets.token_hex(8)}.new")
     try:
         mode = target.stat().st_mode & 0o7777 if target.exists() else 0o644
         try:

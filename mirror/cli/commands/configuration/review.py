@@ -154,8 +154,9 @@ def _approve(
 
     path = configuration_path(options)
     listed = listed_indexes(config)
-    edited = add_requirements(read_configuration(path), want, names, listed=listed)
-    replace_configuration(options, path, edited)
+    before = read_configuration(path)
+    edited = add_requirements(before, want, names, listed=listed)
+    replace_configuration(options, path, edited, before=before)
     run_async(forget_wishes, config, names)
     return edited.changes
 

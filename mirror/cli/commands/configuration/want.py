@@ -10,7 +10,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +45,9 @@ def add(options: GlobalOptions, given: WantAddArguments) -> ExitCode:
         check_requirement(requirement, "REQUIREMENT")
     path = configuration_path(options)
     listed = listed_indexes(load_config(options))
-    edited = add_requirements(
-        read_configuration(path), given.name, given.requirements, listed=listed
-    )
-    replace_configuration(options, path, edited)
+    before = read_configuration(path)
+    edited = add_requirements(before, given.name, given.requirements, listed=listed)
+    replace_configuration(options, path, edited, before=before)
     _print(edited, as_json=given.json)
     return ExitCode.OK
 
@@ -56,8 +59,9 @@ def remove(options: GlobalOptions, given: WantRemoveArguments) -> ExitCode:
     """
     path = configuration_path(options)
     load_config(options)
-    edited = remove_requirements(read_configuration(path), given.name, given.requirements or ())
-    replace_configuration(options, path, edited)
+    before = read_configuration(path)
+    edited = remove_requirements(before, given.name, given.requirements or ())
+    replace_configuration(options, path, edited, before=before)
     _print(edited, as_json=given.json)
     return ExitCode.OK
 
@@ -132,30 +136,49 @@ def read_configuration(path: Path) -> str:
         raise ConfigError(where=str(path), problem=f"can't be read: {exc.strerror}") from exc
 
 
-def replace_configuration(options: GlobalOptions, path: Path, edited: EditedConfig) -> None:
-    """Replace a configuration by one that was checked: whole or not at all, with its
-    permissions.
+def replace_configuration(
+    options: GlobalOptions, path: Path, edited: EditedConfig, *, before: str
+) -> None:
+    """Replace a configuration by one that was checked: whole or not at all, with its permissions.
+
+    ``before``: the text that was edited. Raises ``ConfigError`` where the file has another by now.
     """
     target = path.resolve()
     shown = shown_text(str(path))
-    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    new = target.with_name(f".{target.name}.{secrets.token_hex(8)}.new")
     try:
-        before = target.stat()
+        status = target.stat()
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
                 file.write(edited.text)
                 file.flush()
-                os.fchmod(file.fileno(), before.st_mode & 0o7777)
+                os.fchmod(file.fileno(), status.st_mode & 0o7777)
                 if os.geteuid() == 0:
-                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                    os.fchown(file.fileno(), status.st_uid, status.st_gid)
                 os.fsync(file.fileno())
             sources.load_config(new, env=os.environ, root=options.root)
-            new.replace(target)
+            with _others_excluded(target.parent):
+                if read_configuration(target) != before:
+                    problem = "it was changed meanwhile, and stays so: run the command again"
+                    raise ConfigError(where=shown, problem=problem)
+                new.replace(target)
         finally:
             new.unlink(missing_ok=True)
     except OSError as exc:
         raise TreeError(path=shown, problem=f"can't be written: {exc.strerror}") from exc
+
+
+@contextlib.contextmanager
+def _others_excluded(directory: Path) -> Iterator[None]:
+    """Let one command at a time replace a file in a directory, where the file system has locks."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _print(edited: EditedConfig, *, as_json: bool) -> None:
