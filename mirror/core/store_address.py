@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 SCHEME: Final = "s3://"
 
@@ -14,8 +15,7 @@ _LONGEST_PREFIX: Final = 400
 """A key has at most 1,024 bytes; a blob's own part takes up to 330."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreAddress:
+class StoreAddress(msgspec.Struct, frozen=True, kw_only=True):
     """A bucket and the prefix of all keys of a tree; the prefix is empty or has no slash at its
     ends.
     """

@@ -6,6 +6,7 @@ Their data stays the same: they are escaped in the way of each format, never lef
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -16,8 +17,6 @@ HTML_REFERENCES: Final[Mapping[int, str]] = {mark: f"&#x{mark:X};" for mark in _
 """For ``str.translate``: each mark as a character reference."""
 
 _ESCAPES: Final[Mapping[int, str]] = {mark: f"\\u{mark:04x}" for mark in _MARKS}
-# In UTF-8 no character's bytes are found within others.
-_IN_UTF8 = re.compile(b"|".join(re.escape(chr(mark).encode()) for mark in _MARKS))
 
 
 def escape_marks(text: str) -> str:
@@ -33,4 +32,11 @@ def escape_marks_in_json(data: bytes) -> bytes:
     """
     if data.isascii():
         return data
-    return _IN_UTF8.sub(lambda found: _ESCAPES[ord(found[0].decode())].encode(), data)
+    return _marks_in_utf8().sub(lambda found: _ESCAPES[ord(found[0].decode())].encode(), data)
+
+
+@functools.cache
+def _marks_in_utf8() -> re.Pattern[bytes]:
+    """Return what matches each mark; compiled with the first page that is not ASCII."""
+    # In UTF-8 no character's bytes are found within others.
+    return re.compile(b"|".join(re.escape(chr(mark).encode()) for mark in _MARKS))

@@ -7,8 +7,9 @@ Invariant: a message names the variable or the file, never its content.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mirror.upstream.connections.descriptors import open_files_error
 
@@ -20,8 +21,7 @@ class NoCredentialError(Exception):
     """There is no usable credential now; the message gives the reason. It may be there later."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretSource:
+class SecretSource(msgspec.Struct, frozen=True, kw_only=True):
     """The source of one text; exactly one of the first four is set."""
 
     literal: str | None = None
