@@ -80,6 +80,18 @@ class Listener:
             found += message.split("\n")
         return found
 
+    def falls_silent(self, address: str) -> bool:
+        """Return whether nothing comes any more, after what was still on its way.
+
+        Each look at the pulse takes a hundredth of a second: fifty scrapes are longer than several of them.
+        """
+        for _ in range(100):
+            for _ in range(50):
+                get(address, "/metrics")
+            if not self.rest():
+                return True
+        return False
+
     def close(self) -> None:
         """Let the socket vanish, once."""
         if not self._reader.is_alive():
