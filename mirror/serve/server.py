@@ -17,34 +17,27 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from mirror.logs import get_logger
-from mirror.metrics import CONTENT_TYPE
-from mirror.serve.answers import no_store, not_found, plain
+from mirror.serve.answers import not_found
 from mirror.serve.blobs import BlobJudge
 from mirror.serve.fronts import (
-    FOREIGN_API,
     answered,
     not_acceptable,
     page_headers,
     redirected,
 )
 from mirror.serve.pages import MetadataTags, PageCache
-from mirror.serve.people.server import PeopleServer, answer_static
+from mirror.serve.people.server import PeopleServer
 from mirror.serve.requests.conditions import JoinedHeaders, is_unchanged
 from mirror.serve.requests.negotiation import Form, select_form, takes_gzip
 from mirror.serve.requests.routes import (
     PAGE_FILES,
     File,
-    ForeignApi,
-    Live,
-    NoRoute,
-    Numbers,
     Page,
-    Ready,
     Route,
     ShownRoute,
-    Static,
 )
 from mirror.serve.requests.target import Target
+from mirror.serve.routing import answer_route
 from mirror.serve.sending import FileAnswer, answer_part, unchanged
 from mirror.serve.wishes import WishRecorder
 from mirror.state.shown.served import Verdict
@@ -85,46 +78,31 @@ class IndexServer:
     async def _route(
         self, request: BaseRequest, target: Target, route: Route
     ) -> web.StreamResponse:
-        try:
-            return await self._answer(request, target, route)
-        except FileNotFoundError:
-            if self._wishes is not None and isinstance(route, Page) and route.project is not None:
-                await self._wishes.record(route.project)
-            raise
+        return await answer_route(self, self._wishes, request, target, route)
 
-    async def _answer(
-        self, request: BaseRequest, target: Target, route: Route
-    ) -> web.StreamResponse:
-        match route:
-            case Page():
-                return await self._page(request, target, route)
-            case File():
-                return await self._file(request, route)
-            case Live():
-                return plain(HTTPStatus.OK, "alive\n")
-            case Ready():
-                return self._ready()
-            case Numbers():
-                body = await self._people.metrics() + self._numbers()
-                return no_store(web.Response(body=body, headers={"Content-Type": CONTENT_TYPE}))
-            case ShownRoute():
-                return await self._people.answer(request, target, route) or not_found()
-            case Static():
-                return answer_static(request, route) or not_found()
-            case ForeignApi():
-                return plain(HTTPStatus.NOT_FOUND, FOREIGN_API)
-            case NoRoute():
-                return not_found()
-
-    def _ready(self) -> web.StreamResponse:
+    async def is_ready(self) -> bool:
+        """Return whether the root page can be opened."""
         try:
             descriptor, _ = self._tree.open(_ROOT_PLACE, follows_owner=self._judge.has_state)
         except OSError:
-            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "unready\n")
+            return False
         os.close(descriptor)
-        return plain(HTTPStatus.OK, "ready\n")
+        return True
 
-    async def _page(self, request: BaseRequest, target: Target, page: Page) -> web.StreamResponse:
+    async def metrics(self) -> bytes:
+        """Return the metrics of the mirror and of this server."""
+        return await self._people.metrics() + self._numbers()
+
+    async def answer_people(
+        self, request: BaseRequest, target: Target, route: ShownRoute
+    ) -> web.StreamResponse | None:
+        """Return a page for people; None where there is none."""
+        return await self._people.answer(request, target, route)
+
+    async def answer_page(
+        self, request: BaseRequest, target: Target, page: Page
+    ) -> web.StreamResponse:
+        """Return a page of the index in the form that the client takes."""
         headers_in = JoinedHeaders(request.headers)
         form = page.form or select_form(headers_in.get("Accept"), target.format)
         name = PAGE_FILES[form or Form.HTML]
@@ -153,7 +131,8 @@ class IndexServer:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    async def _file(self, request: BaseRequest, file: File) -> web.StreamResponse:
+    async def answer_file(self, request: BaseRequest, file: File) -> web.StreamResponse:
+        """Return a file or its metadata, unless it is withdrawn or unknown."""
         verdict = await self._judge.judge(file.sha256, file.filename)
         if verdict is Verdict.WITHDRAWN:
             reason = "it is withdrawn: by its index, or by an advisory"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -20,10 +19,8 @@ from aiohttp.web_request import BaseRequest
 from mirror.core.names import ProjectName
 from mirror.core.store_address import StoreAddress
 from mirror.holdings.wishes import WishFile
-from mirror.metrics import CONTENT_TYPE
-from mirror.serve.answers import no_store, not_found, plain
+from mirror.serve.answers import not_found
 from mirror.serve.fronts import (
-    FOREIGN_API,
     answered,
     not_acceptable,
     page_headers,
@@ -34,23 +31,17 @@ from mirror.serve.objects.files import StoredFiles
 from mirror.serve.objects.listing import answer_list, render_list
 from mirror.serve.objects.pages import StoredPages
 from mirror.serve.objects.source import ObjectReader, ObjectSource, StoreAway, StoreReader
-from mirror.serve.people.server import answer_static
 from mirror.serve.requests.conditions import JoinedHeaders, is_unchanged
 from mirror.serve.requests.negotiation import Form, select_form, takes_gzip
 from mirror.serve.requests.routes import (
     File,
-    ForeignApi,
-    Live,
-    NoRoute,
-    Numbers,
     Page,
     PeopleView,
-    Ready,
     Route,
     ShownRoute,
-    Static,
 )
 from mirror.serve.requests.target import Target
+from mirror.serve.routing import answer_route
 from mirror.serve.sending import unchanged
 from mirror.serve.wishes import WishRecorder
 
@@ -91,50 +82,40 @@ class ObjectServer:
         self, request: BaseRequest, target: Target, route: Route
     ) -> web.StreamResponse:
         try:
-            return await self._answer(request, target, route)
+            return await answer_route(self, self._wishes, request, target, route)
         except StoreAway:
             answer = unreadable()
             answer.headers["Retry-After"] = str(_RETRY_S)
             return answer
-        except FileNotFoundError:
-            if self._wishes is not None and isinstance(route, Page) and route.project is not None:
-                await self._wishes.record(route.project)
-            raise
 
-    async def _answer(
-        self, request: BaseRequest, target: Target, route: Route
-    ) -> web.StreamResponse:
-        match route:
-            case Page():
-                return await self._page(request, target, route)
-            case File():
-                return await self._files.answer(request, route)
-            case Live():
-                return plain(HTTPStatus.OK, "alive\n")
-            case Ready():
-                return await self._ready()
-            case Numbers():
-                headers = {"Content-Type": CONTENT_TYPE}
-                return no_store(web.Response(body=self._numbers(), headers=headers))
-            case ShownRoute():
-                if route.kind is PeopleView.OVERVIEW and route.redirect is None:
-                    return await self._shown_list(request)
-                return not_found()
-            case Static():
-                return answer_static(request, route) or not_found()
-            case ForeignApi():
-                return plain(HTTPStatus.NOT_FOUND, FOREIGN_API)
-            case NoRoute():
-                return not_found()
-
-    async def _ready(self) -> web.StreamResponse:
+    async def is_ready(self) -> bool:
+        """Return whether the store gives the root page."""
         try:
             await self._pages.page(_ROOT, Form.HTML, gzip=False)
         except (FileNotFoundError, StoreAway):
-            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "unready\n")
-        return plain(HTTPStatus.OK, "ready\n")
+            return False
+        return True
 
-    async def _page(self, request: BaseRequest, target: Target, page: Page) -> web.StreamResponse:
+    async def metrics(self) -> bytes:
+        """Return the metrics of this server."""
+        return self._numbers()
+
+    async def answer_file(self, request: BaseRequest, file: File) -> web.StreamResponse:
+        """Return a file or its metadata."""
+        return await self._files.answer(request, file)
+
+    async def answer_people(
+        self, request: BaseRequest, _target: Target, route: ShownRoute
+    ) -> web.StreamResponse | None:
+        """Return the list of projects, the one page for people here."""
+        if route.kind is PeopleView.OVERVIEW and route.redirect is None:
+            return await self._shown_list(request)
+        return None
+
+    async def answer_page(
+        self, request: BaseRequest, target: Target, page: Page
+    ) -> web.StreamResponse:
+        """Return a page of the index in the form that the client takes."""
         headers_in = JoinedHeaders(request.headers)
         form = page.form or select_form(headers_in.get("Accept"), target.format)
         gzip = takes_gzip(headers_in.get("Accept-Encoding"))
