@@ -63,8 +63,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the secrets that one test registers from hiding words of another."""
+def own_secrets(no_blocking: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the secrets that one test registers from hiding words of another.
+
+    After the guard: what a test replaces is put back before the guard ends, which then puts back the real functions.
+    """
     monkeypatch.setattr(logs, "_SECRETS", logs._Secrets())
 
 

@@ -32,27 +32,6 @@ _running_loop = asyncio._get_running_loop
 _BELOW_COROUTINES = asyncio.BaseEventLoop._run_once.__code__
 
 
-@contextmanager
-def no_blocking() -> Iterator[None]:
-    """Fail each call from a module of ``mirror`` that blocks an event loop while this is open."""
-    guard = _guard()
-    guard.activate()
-    try:
-        yield
-    finally:
-        guard.deactivate()
-
-
-@cache
-def _guard() -> BlockBuster:
-    """Return the guard of this process: it knows the functions as they were before any test replaced one."""
-    blockbuster._wrap_blocking = _guarded
-    guard = BlockBuster("mirror")
-    for function in guard.functions.values():
-        function.can_block_functions.extend(MAY_BLOCK)
-    return guard
-
-
 class _Looking(threading.local):
     """Whether this thread looks at a call: what the look itself calls is not looked at."""
 
@@ -106,3 +85,25 @@ def _guarded(
             _looking.value = False
 
     return guarded
+
+
+def _made() -> BlockBuster:
+    blockbuster._wrap_blocking = _guarded
+    guard = BlockBuster("mirror")
+    for function in guard.functions.values():
+        function.can_block_functions.extend(MAY_BLOCK)
+    return guard
+
+
+_GUARD = _made()
+"""Made before any test runs: it puts back the functions as they were then."""
+
+
+@contextmanager
+def no_blocking() -> Iterator[None]:
+    """Fail each call from a module of ``mirror`` that blocks an event loop while this is open."""
+    _GUARD.activate()
+    try:
+        yield
+    finally:
+        _GUARD.deactivate()
