@@ -19,7 +19,7 @@ from mirror.tree.staging import StagedFile
 
 
 class TreeFiles(Protocol):
-    """Blobs and the files on their way there. Methods block, except ``open_staged``."""
+    """Blobs and the files on their way there. Methods block, except those that are async."""
 
     layout: Layout
     metadata_limit_bytes: int
@@ -55,6 +55,9 @@ class TreeFiles(Protocol):
 
     def place(self, staged: StagedFile, filename: str) -> PlacedBlob:
         """Place a file, unless its place is taken."""
+
+    async def place_early(self, staged: StagedFile, filename: str) -> PlacedBlob:
+        """Place a file while others are fetched; the right to write was got before."""
 
     def replace(self, placed: PlacedBlob, durable: RecordedBlob | None) -> PlacedBlob:
         """Place a file over a taken place, unless the blob there is durable."""
@@ -133,6 +136,9 @@ class TreeWriter(Protocol):
     async def end(self) -> None:
         """Give it back."""
 
+    def enter_for_page(self) -> None:
+        """See, in a thread, that a page may be written now."""
+
     def enter_for_delete(self) -> None:
         """See, in a thread, that an object may be deleted now."""
 
@@ -144,6 +150,9 @@ class DiskWriter:
         """Nothing to do."""
 
     async def end(self) -> None:
+        """Nothing to do."""
+
+    def enter_for_page(self) -> None:
         """Nothing to do."""
 
     def enter_for_delete(self) -> None:

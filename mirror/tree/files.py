@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol
 
+import anyio.to_thread
 import msgspec
 
 from mirror.core.files.summary import parse_summary
@@ -183,6 +184,10 @@ class FileStore:
             summary=None if own is None else parse_summary(own),
             aside=aside,
         )
+
+    async def place_early(self, staged: StagedFile, filename: str) -> PlacedBlob:
+        """Place a file in a thread (``place``)."""
+        return await anyio.to_thread.run_sync(self.place, staged, filename)
 
     def replace(self, placed: PlacedBlob, durable: RecordedBlob | None) -> PlacedBlob:
         """Move a file from staging to its path, unless the blob there is durable and whole.

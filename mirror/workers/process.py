@@ -405,7 +405,7 @@ class _WorkerJobs:
 
     async def _place_large(self, staged: StagedFile, filename: str) -> PlacedBlob:
         try:
-            return await anyio.to_thread.run_sync(self._files.place, staged, filename)
+            return await self._files.place_early(staged, filename)
         except BaseException:
             await staged.keep()
             raise

@@ -198,17 +198,36 @@ def test_hanging_calls():
         calls.run(lambda: 1 / 0, deadline_s=60)
 
 
+def test_work_after_a_call_that_hung():
+    """A piece of work does nothing more after a call that hung, though it returns at last; its error has been taken."""
+    calls, release, done, threads = Calls(), threading.Event(), [], []
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        done.append(calls.run(lambda: 1, deadline_s=60))
+        try:
+            calls.run(release.wait, deadline_s=0.01, late=lambda: TreeError(path="x", problem="late"))
+        finally:
+            done.append(calls.run(lambda: 2, deadline_s=60))
+
+    assert str(calls.start(work).exception()) == "x: late"
+    release.set()
+    threads[0].join()
+    assert done == [1]
+    assert calls._threads.abandoned == 0
+
+
 def test_call_that_returns_at_its_deadline():
     """A call that returns between its deadline and the end of its wait counts, and the next call of the same thread is
     waited for until it has returned itself.
     """
     calls, release, again = Calls(), threading.Event(), threading.Event()
-    thread = calls._take()
-    calls._idle.append(thread)
 
     def end_late() -> float:
+        (thread,) = calls._threads._busy
+        watch = thread._watched
         release.set()
-        while not thread._has_returned:
+        while thread._watched is watch:  # the thread may have the next call already
             os.sched_yield()
         return 0.0
 
@@ -217,7 +236,7 @@ def test_call_that_returns_at_its_deadline():
         return time.monotonic()
 
     assert calls.run(release.wait, deadline_s=0.01, progressed_at=end_late) is True
-    assert list(calls._idle) == [thread]
+    assert len(calls._threads._idle) == 1
     assert calls.run(again.wait, deadline_s=0.01, progressed_at=go_on) is True
 
 

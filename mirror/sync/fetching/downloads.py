@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import anyio
-import anyio.to_thread
-
 from mirror.core.diff import Fetch, FetchMetadata, Rehash
 from mirror.errors import (
     LockHeld,
@@ -156,7 +153,7 @@ class Downloads:
         """Place a file while others are downloaded."""
         files, filename = self._holdings.files, fetch.file.filename
         try:
-            blob = await anyio.to_thread.run_sync(files.place, staged, filename)
+            blob = await files.place_early(staged, filename)
         except TreeError as exc:
             if not files.fails_alone(exc):
                 raise

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, BinaryIO, Final, TypeVar
@@ -19,7 +20,7 @@ import msgspec
 
 from mirror.core.store_address import StoreAddress
 from mirror.errors import ConfigError, KeyRefused, TreeError
-from mirror.tree.objects.calls import CallBreaks, CallHangs, Calls
+from mirror.tree.objects.calls import CallBreaks, Calls
 from mirror.tree.objects.credentials import allows_http, engine_settings
 from mirror.tree.objects.failures import foreign_answer, own_words, store_error
 
@@ -95,6 +96,14 @@ class ObjectClient:
         self._large = _open(
             self._library, address, settings, options, timeout_s=max(stall_timeout_s, _ANSWER_S)
         )
+
+    def start(self, work: Callable[[], T]) -> Future[T]:
+        """Do a piece of work with this client in a thread of its own, and return its result to be.
+
+        Nothing waits here. A request that the store does not answer ends it with a ``TreeError``;
+        later steps of the work are never taken.
+        """
+        return self._calls.start(work)
 
     def put(
         self,
@@ -301,13 +310,15 @@ class ObjectClient:
             except _Refused as exc:
                 raise self._unexpected(some[0], exc) from exc
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy an object on the server's side. Raises ``TreeError`` where it is missing."""
-        self._call(
-            source,
-            lambda: self._library.copy(self._large, source, target),
-            deadline_s=max(self.stall_timeout_s, CALL_S),
-        )
+    def copy(self, source: str, target: str, *, deadline_s: float | None = None) -> None:
+        """Copy an object on the server's side. Raises ``TreeError`` where it is missing.
+
+        ``deadline_s``: None: as of a large object.
+        """
+        deadline_s = max(self.stall_timeout_s, CALL_S) if deadline_s is None else deadline_s
+        store = self._small if deadline_s <= CALL_S else self._large
+        copy = partial(self._library.copy, store, source, target)
+        self._call(source, copy, deadline_s=deadline_s)
 
     def sign(self, method: str, key: str, expires_s: float) -> str:
         """Return a URL that allows one method on one object for a while."""
@@ -358,13 +369,12 @@ class ObjectClient:
         """
         exceptions = self._library.exceptions
         try:
-            return self._calls.run(call, deadline_s=deadline_s, progressed_at=progressed_at)
-        except CallHangs:
-            problem = (
-                f"the store gave no answer within {deadline_s:g} s; see whether it is well, and run"
-                " it again"
+            return self._calls.run(
+                call,
+                deadline_s=deadline_s,
+                progressed_at=progressed_at,
+                late=partial(self._late, key, deadline_s),
             )
-            raise self._error(key, problem) from None
         except CallBreaks as exc:
             raise self._error(key, foreign_answer(str(exc))) from exc
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as exc:
@@ -382,6 +392,13 @@ class ObjectClient:
             raise store_error(self.address, key, exc) from exc
         except OSError as exc:
             raise self._error(key, f"can't be read or written: {exc.strerror or exc}") from exc
+
+    def _late(self, key: str, deadline_s: float) -> TreeError:
+        problem = (
+            f"the store gave no answer within {deadline_s:g} s; see whether it is well, and run it"
+            " again"
+        )
+        return self._error(key, problem)
 
     def _unexpected(self, key: str, error: Exception) -> TreeError:
         if isinstance(error, _Missing):

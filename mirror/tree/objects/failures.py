@@ -27,7 +27,7 @@ _ODD_ANSWER = re.compile(
     r"|UnexpectedRange)\b",
     re.MULTILINE,
 )
-"""What came with a good status, and is not what the request asks for."""
+"""An answer with a good status that does not fit its request."""
 _NO_HTTP = re.compile(r"hyper::error\(\s*parse\(")
 _NAMES = re.compile(
     r"[a-z]+://\S+|<(Key|Resource|BucketName|RequestId)>[^<]*<|\bpath: \"[^\"]*\"|for path \S+"
@@ -55,7 +55,7 @@ class _Failure(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     is_about_credentials: bool
     odd: str
-    """What can't be read in an answer; empty where it is not that."""
+    """The unreadable part of an answer; empty where there is none."""
     words: str
     """The text without names of keys, in lower case."""
 

@@ -8,12 +8,16 @@ content; a delete does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextvars import copy_context
+from functools import partial
 from typing import BinaryIO, Final, Protocol, cast
 
+import anyio
 import msgspec
 
 from mirror.core.files.summary import parse_summary
@@ -30,6 +34,8 @@ from mirror.tree.wheel import WheelError, extract_metadata
 
 _LARGE_AT_ONCE: Final = 3
 """Maximum number of uploads in parts at a time, some parts of each in memory."""
+_PLACED_AT_ONCE: Final = 40
+"""Maximum number of files that are placed early at a time, each by a thread."""
 _WHOLE_AT_ONCE: Final = 8
 """Maximum number of files from staging that are put whole at a time, each of them in memory."""
 
@@ -74,6 +80,7 @@ class ObjectFiles:
         self._staging = str(local.layout.staging)
         self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
         self._whole = threading.BoundedSemaphore(_WHOLE_AT_ONCE)
+        self._placing = anyio.Semaphore(_PLACED_AT_ONCE)
 
     # -- in staging, on the local disk -----------------------------------------------------
 
@@ -137,6 +144,18 @@ class ObjectFiles:
             summary=None if own is None else parse_summary(own),
             aside=aside,
         )
+
+    async def place_early(self, staged: StagedFile, filename: str) -> PlacedBlob:
+        """Place a file (``place``), some at a time; the right to write was got before.
+
+        A cancelled caller goes on once the put under way has ended.
+        """
+        work = partial(copy_context().run, self.place, staged, filename)
+        async with self._placing:
+            placing = asyncio.wrap_future(self._client.start(work))
+            with anyio.CancelScope(shield=True):
+                await placing
+        return placing.result()
 
     def replace(self, placed: PlacedBlob, durable: RecordedBlob | None) -> PlacedBlob:
         """Put a file from staging over its key, unless the object there is known and whole."""

@@ -8,8 +8,9 @@ ETag is taken over.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import Final
 
 from mirror.core.names import ProjectName
@@ -34,6 +35,36 @@ REVISION: Final = "mirror-revision"
 _AT_ONCE: Final = 16
 _HEAD_BYTES: Final = 512
 _MOST_TRIES: Final = 3
+
+
+class _StepRun:
+    """Steps that some threads take, one after the other, until none is left."""
+
+    def __init__(
+        self,
+        steps: Mapping[ProjectName, Callable[[], None]],
+        fails_alone: Callable[[ProjectName, TreeError], bool],
+    ) -> None:
+        self._left, self._fails_alone = deque(steps.items()), fails_alone
+        self.failed: dict[ProjectName, TreeError] = {}
+
+    def work(self) -> None:
+        """Take steps; raise an error that is not one project's own."""
+        while True:
+            try:
+                name, step = self._left.popleft()
+            except IndexError:
+                return
+            try:
+                step()
+            except TreeError as exc:
+                if not self._fails_alone(name, exc):
+                    raise
+                self.failed[name] = exc
+
+    def end(self) -> None:
+        """Begin no further step."""
+        self._left.clear()
 
 
 class ObjectPages:
@@ -115,18 +146,14 @@ class ObjectPages:
         if not steps:
             return {}
         self._gate.enter_for_page()
-        failed: dict[ProjectName, TreeError] = {}
-        with ThreadPoolExecutor(min(_AT_ONCE, len(steps))) as threads:
-            running = {name: threads.submit(step) for name, step in steps.items()}
-            for name, step in running.items():
-                error = step.exception()
-                if error is None:
-                    continue
-                if not (isinstance(error, TreeError) and self.fails_alone(name, error)):
-                    threads.shutdown(wait=True, cancel_futures=True)
-                    raise error
-                failed[name] = error
-        return failed
+        run = _StepRun(steps, self.fails_alone)
+        running = [self._client.start(run.work) for _ in range(min(_AT_ONCE, len(steps)))]
+        wait(running, return_when=FIRST_EXCEPTION)
+        run.end()
+        errors = [error for future in running if (error := future.exception()) is not None]
+        if errors:
+            raise errors[0]
+        return run.failed
 
     def _put_both(self, pages: Sequence[tuple[str, bytes, Mapping[str, str]]]) -> None:
         """Put pages in one call, within the deadline of one; each that is left by itself."""
