@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import anyio.to_thread
+import msgspec
 import pytest
 
 from harness.in_process import Mirror
@@ -18,8 +21,9 @@ from mirror.jobs.adopt import adopt_tree
 from mirror.jobs.tree_copy import copy_between
 from mirror.state.notes import load_notes
 from mirror.state.renewal import load_outdated_snapshots
+from mirror.tree.objects import lease as lease_module
 from mirror.tree.objects.client import ObjectClient
-from mirror.tree.objects.lease import Lease
+from mirror.tree.objects.lease import LEASE_S, Lease, LockRecord
 from mirror.upkeep.damage import record_verification
 from mirror.upkeep.stores.adopt import Adoption
 from mirror.upkeep.summaries import fill_summaries
@@ -94,6 +98,35 @@ async def test_snapshots_and_channels(mirror, upstream):
     assert not [key for key in keys if key.startswith("snapshots/one/")]
     with pytest.raises(ConfigError, match="there is a snapshot of this name"):
         await snapshot(mirror, "two")
+
+
+@pytest.mark.parametrize("step", ["create", "delete"])
+async def test_a_lost_lock_ends_a_snapshot(mirror, front, monkeypatch, step):
+    """Once another process has the lock, no page of a snapshot is put and none is removed."""
+    if step == "delete":
+        await snapshot(mirror, "one")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
+    mirror.prefix.env["AWS_ENDPOINT_URL"] = front.url
+    verb, place = ("PUT", "/snapshots/one/simple/alpha") if step == "create" else ("POST", "delete")
+    asleep_s, taken = [0.0], threading.Event()
+    awake = time.clock_gettime
+    monkeypatch.setattr(lease_module.time, "clock_gettime", lambda clock: awake(clock) + asleep_s[0])
+
+    def stand_still(method: str, path: str) -> None:
+        """Let this process miss the end of its lease while its first request is on its way."""
+        if method == verb and place in path and not taken.is_set():
+            taken.set()
+            asleep_s[0] = LEASE_S
+            mirror.prefix.write(".lock", msgspec.json.encode(LockRecord(root="another", nonce="another")))
+
+    front.rule = stand_still
+    with pytest.raises(StoreLocked, match="another process took the lock"):
+        await (snapshot(mirror, "one") if step == "create" else delete(mirror, "one"))
+    assert taken.is_set()
+    left = await on_thread(pages_of, mirror, "snapshots/one/simple/")
+    assert "index.html" not in left
+    if step == "delete":
+        assert {"alpha/index.html", "beta/index.html", "gamma/index.html"} <= left.keys()
 
 
 async def test_withdrawn_files_name_their_channels(mirror, upstream):

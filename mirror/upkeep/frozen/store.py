@@ -2,7 +2,8 @@
 
 Pages are rendered from the state; one that an earlier snapshot has already is copied on the
 server's side. Pages of projects are put first, the root pages last; they are removed in the other
-order. A pin, which no reader sees, lies on the local disk with the links of a disk.
+order. Each put and each removal sees first that this process has the lock still. A pin, which no
+reader sees, lies on the local disk with the links of a disk.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from mirror.tree.disk.failures import tree_errors
 from mirror.tree.disk.places import make_directory
 from mirror.tree.disk.writing import write_new
 from mirror.tree.layout import PUBLIC_FILE
-from mirror.tree.objects.client import ObjectClient
+from mirror.tree.objects.client import CALL_S, ObjectClient
 from mirror.tree.objects.keys import CHANNEL_HEADERS, HTML_HEADERS, JSON_HEADERS, snapshot_keys
 from mirror.tree.pages import HTML, HTML_V1, JSON_V1, link_or_copy
 from mirror.upkeep.frozen.disk import DiskFrozen
@@ -42,6 +43,8 @@ from mirror.upkeep.frozen.roots import names_of, parse_frozen_root
 
 _PAGES_AT_ONCE: Final = 200
 _THREADS: Final = 16
+_REMOVED_AT_ONCE: Final = 1000
+"""Maximum number of objects in one request."""
 
 
 class StoreFrozen:
@@ -118,13 +121,8 @@ class StoreFrozen:
         one.
         """
         await self._holdings.writer.begin()
-        put = partial(
-            self._client.put,
-            f"channels/{channel}",
-            f"{snapshot}\n".encode(),
-            attributes=CHANNEL_HEADERS,
-        )
-        await anyio.to_thread.run_sync(put)
+        key, text = f"channels/{channel}", f"{snapshot}\n".encode()
+        await anyio.to_thread.run_sync(self._put, key, text, CHANNEL_HEADERS)
         await record_channels(self._holdings.store, await self.load_channels())
 
     async def _load_earlier(self) -> tuple[str, Mapping[ProjectName, int]]:
@@ -169,8 +167,8 @@ class StoreFrozen:
         def put(item: tuple[ProjectName, RenderedPage]) -> None:
             name, page = item
             html, json = snapshot_keys(snapshot, name)
-            self._client.put(html, deepened(page.html), attributes=HTML_HEADERS)
-            self._client.put(json, deepened(page.json), attributes=JSON_HEADERS)
+            self._put(html, deepened(page.html), HTML_HEADERS)
+            self._put(json, deepened(page.json), JSON_HEADERS)
 
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(put, pages))
@@ -182,9 +180,10 @@ class StoreFrozen:
 
         def copy(name: ProjectName) -> bool:
             pairs = zip(snapshot_keys(earlier, name), snapshot_keys(snapshot, name), strict=True)
+            self._holdings.writer.enter_for_page()
             try:
                 for old, new in pairs:
-                    self._client.copy(old, new)
+                    self._client.copy(old, new, deadline_s=CALL_S)
             except TreeError:
                 return False
             return True
@@ -197,15 +196,24 @@ class StoreFrozen:
         html, json = snapshot_keys(row.name, None)
         root_html = b"".join(iter_root_html(projects, row.revision))
         root_json = b"".join(iter_root_json(projects, row.revision))
-        self._client.put(html, root_html, attributes=HTML_HEADERS)
-        self._client.put(json, root_json, attributes=JSON_HEADERS)
+        self._put(html, root_html, HTML_HEADERS)
+        self._put(json, root_json, JSON_HEADERS)
 
     def _remove(self, snapshot: str) -> None:
         """Remove the root pages first: a reader that has them finds the others for a moment
         only.
         """
-        self._client.delete(list(snapshot_keys(snapshot, None)))
+        self._delete(snapshot_keys(snapshot, None))
         keys = [found.key for found in self._client.list_objects(f"snapshots/{snapshot}")]
+        for start in range(0, len(keys), _REMOVED_AT_ONCE):
+            self._delete(keys[start : start + _REMOVED_AT_ONCE])
+
+    def _put(self, key: str, data: bytes, headers: Mapping[str, str]) -> None:
+        self._holdings.writer.enter_for_page()
+        self._client.put(key, data, attributes=headers)
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        self._holdings.writer.enter_for_delete()
         self._client.delete(keys)
 
     async def _freeze_pin(

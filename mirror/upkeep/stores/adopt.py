@@ -174,6 +174,7 @@ class _Adopter:
             if not is_foreign(file.filename, page.name)
         ]
         placed = await anyio.to_thread.run_sync(self._check, listed)
+        self._into.lost.sort()  # threads have found them
         by_project: dict[ProjectName, list[Placed]] = {page.name: [] for page, _ in found}
         for (page, _, _), whole in zip(listed, placed, strict=True):
             if whole is not None:
