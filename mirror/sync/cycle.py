@@ -211,7 +211,9 @@ async def _hand_over(
             rows = [row async for chunk in load_due(cycle.store, narrowed) for row in chunk]
             if rows:
                 for row in rows:
-                    report_owner_changed(cycle.report, row.name, before=before.name, after=run.name)
+                    report_owner_changed(
+                        cycle.report.events, row.name, before=before.name, after=run.name
+                    )
                 await work_through(cycle, publisher, [(run, narrowed)])
 
 

@@ -40,7 +40,7 @@ from mirror.sync.needs.leaving import count_unwanted_of
 from mirror.sync.pages.hints import ask_for_address
 from mirror.sync.pages.ruling import report_rules
 from mirror.sync.removals.unserved import add_unserved, judge_unserved, record_unwritten
-from mirror.sync.report import COUNTERS, Report, shown_failure
+from mirror.sync.report import COUNTERS, Events, Report, shown_failure
 from mirror.sync.work import asked_wait_s
 
 _log = get_logger(__name__)
@@ -105,7 +105,7 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         await record_served_names(store, run.source, run.access.session.served_pages.names)
     await ask_for_address(store, cycle.options, report, cycle.runs)
     ledger = await load_reported(store, limit=_MAX_REPORTED)
-    await _report_rest(store, report, len(ledger))
+    await _report_rest(store, report.events, len(ledger))
     if cycle.options.dry_run:
         # The pages' failures are in the plan; those of whole indexes, such as the brake's, are in
         # the copy only.
@@ -136,22 +136,20 @@ async def _record_end(cycle: Cycle, now: float) -> None:
         run.counters.files_withheld = (await count_failures(store, run.source.id)).get(
             Reason.WITHHELD, 0
         )
-    await report_rules(store, report, cycle.runs)
+    await report_rules(store, report.events, cycle.runs)
     if not report.interrupted and report.aborted is None and not cycle.options.is_narrowed:
         await record_success(
             store, [run.source.id for run in cycle.runs if run.reach.ended is None], now
         )
 
 
-async def _report_rest(store: Store, report: Report, reported: int) -> None:
+async def _report_rest(store: Store, events: Events, reported: int) -> None:
     """Report that the ledger has more rows than the report, if it has."""
     if reported < _MAX_REPORTED:
         return
     total = await count_all_failures(store)
     if total > reported:
-        report.events.append(
-            {"event": "failures-cut", "failures": str(total), "reported": str(reported)}
-        )
+        events.append({"event": "failures-cut", "failures": str(total), "reported": str(reported)})
         problem = (
             "the report has the first ones of each index;"
             " `mirror explain` and `mirror list` know all"

@@ -29,6 +29,10 @@ class Outcome(Enum):
     ABORTED = "aborted"
 
 
+Events = list[dict[str, str]]
+"""Events of a cycle that a person should know, in the order in which they happened."""
+
+
 class IndexCounters(msgspec.Struct, kw_only=True):
     """The counts of one index.
 
@@ -181,7 +185,7 @@ class Report(msgspec.Struct, kw_only=True):
     not_judged: list[str] = msgspec.field(default_factory=list)
     """Local builds of versions that advisories name."""
     withdrawn: list[WithdrawnShown] = msgspec.field(default_factory=list)
-    events: list[dict[str, str]] = msgspec.field(default_factory=list)
+    events: Events = msgspec.field(default_factory=list)
     """Events that a person should know in addition to counters and failures, such as
     ``owner-changed``.
     """

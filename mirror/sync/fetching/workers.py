@@ -8,7 +8,7 @@ from mirror.holdings.holdings import Holdings
 from mirror.holdings.tree import TreeFiles
 from mirror.logs import get_logger
 from mirror.sync.cycle_parts import Transfers
-from mirror.sync.report import Report
+from mirror.sync.report import Events, Report
 from mirror.sync.work import FileWorkers, IndexRun
 from mirror.workers.messages import StorePlace
 from mirror.workers.worker import StuckWorker
@@ -27,7 +27,7 @@ def workers_of(
     """
     if transfers.fork_server is None:
         return None
-    on_stuck = partial(_report_stuck, holdings.files, report, run)
+    on_stuck = partial(_report_stuck, holdings.files, report.events, run)
     client = holdings.client
     place = None if client is None else StorePlace.of(client, transfers.conditions)
     return FileWorkers(
@@ -35,7 +35,7 @@ def workers_of(
     )
 
 
-def _report_stuck(files: TreeFiles, report: Report, run: IndexRun, stuck: StuckWorker) -> None:
+def _report_stuck(files: TreeFiles, events: Events, run: IndexRun, stuck: StuckWorker) -> None:
     """Report a stuck worker process, and reserve the partial files to which it may still write."""
     names = [job.request.filename for job in stuck.jobs]
     for job in stuck.jobs:
@@ -45,7 +45,7 @@ def _report_stuck(files: TreeFiles, report: Report, run: IndexRun, stuck: StuckW
         if stuck.was_killed
         else "can't be killed: look at the disk or network share it waits for"
     )
-    report.events.append(
+    events.append(
         {
             "event": "worker-stuck",
             "index": run.name,

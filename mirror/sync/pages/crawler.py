@@ -129,7 +129,7 @@ class Crawler:
             return None
         if row.selection is not None:  # it was read before
             report_origin(
-                pages.scope.report,
+                pages.scope.report.events,
                 pages.run,
                 row.name,
                 before=row.page_origin,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from mirror.core.files.origins import origin_of_url
 from mirror.core.names import ProjectName
 from mirror.logs import get_logger
-from mirror.sync.report import Report
+from mirror.sync.report import Events
 from mirror.sync.work import IndexRun
 
 _log = get_logger(__name__)
 
 
 def report_origin(
-    report: Report,
+    events: Events,
     run: IndexRun,
     project: ProjectName | None,
     *,
@@ -29,7 +29,7 @@ def report_origin(
         "from": before or own,
         "to": after or own,
     }
-    report.events.append(event if project is None else {**event, "project": project})
+    events.append(event if project is None else {**event, "project": project})
     _log.warning(
         "page.origin_changed",
         index=run.name,

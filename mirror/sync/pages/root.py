@@ -70,7 +70,9 @@ async def read_root(
     elif not options.projects:
         await _record_reading(holdings, run, answer, listed=listed, is_whole=is_whole)
         if run.source.root_read is not None:
-            report_origin(report, run, None, before=run.source.page_origin, after=answer.origin)
+            report_origin(
+                report.events, run, None, before=run.source.page_origin, after=answer.origin
+            )
     return change
 
 

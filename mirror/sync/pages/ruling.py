@@ -33,7 +33,7 @@ from mirror.state.missing.left_out import LeftOutRows, count_left_out, judged_ag
 from mirror.state.missing.sights import load_sights
 from mirror.state.store import Store
 from mirror.sync.cycle_parts import PageScope
-from mirror.sync.report import Report, nothing_admitted
+from mirror.sync.report import Events, nothing_admitted
 from mirror.sync.work import IndexRun
 
 _log = get_logger(__name__)
@@ -251,7 +251,7 @@ def listed_of(held: HeldFile) -> ListedFile:
     )
 
 
-async def report_rules(store: Store, report: Report, runs: Sequence[IndexRun]) -> None:
+async def report_rules(store: Store, events: Events, runs: Sequence[IndexRun]) -> None:
     """Count the files that the rules of each index leave out, and report an index of which they
     leave nothing.
     """
@@ -270,5 +270,5 @@ async def report_rules(store: Store, report: Report, runs: Sequence[IndexRun]) -
         until = run.counters.cooldown_until
         if until is not None:
             event["until"] = utc_text(until)
-        report.events.append(event)
+        events.append(event)
         _log.warning("rules.leave_nothing", index=run.name, problem=nothing_admitted(event))

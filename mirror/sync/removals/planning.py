@@ -14,7 +14,7 @@ from mirror.state.entries.removals import (
 from mirror.state.listing.roots import RootChange
 from mirror.state.store import Store
 from mirror.sync.cycle_parts import Options
-from mirror.sync.report import Report
+from mirror.sync.report import Events, Report
 from mirror.sync.work import IndexRun, PendingRemoval
 
 _log = get_logger(__name__)
@@ -44,7 +44,7 @@ async def plan_displaced(
             run.leaving.pending.append(
                 PendingRemoval(project=project, name=name, displaced=tuple(held), is_displaced=True)
             )
-        report_owner_changed(report, name, before=index, after=owner)
+        report_owner_changed(report.events, name, before=index, after=owner)
 
 
 async def plan_withdrawn(store: Store, runs: Sequence[IndexRun]) -> None:
@@ -59,7 +59,7 @@ async def plan_withdrawn(store: Store, runs: Sequence[IndexRun]) -> None:
             run.leaving.pending.append(PendingRemoval(project=project, name=name, files=files))
 
 
-def report_owner_changed(report: Report, name: str, *, before: str, after: str) -> None:
+def report_owner_changed(events: Events, name: str, *, before: str, after: str) -> None:
     """Report that a project's owner has changed: a person should know."""
-    report.events.append({"event": "owner-changed", "project": name, "from": before, "to": after})
+    events.append({"event": "owner-changed", "project": name, "from": before, "to": after})
     _log.warning("project.owner_changed", project=name, before=before, after=after)
