@@ -208,6 +208,7 @@ def test_pip(words: list[str], code: int, tmp_path: Path) -> None:
         pytest.param([sys.executable, "-m", "mirror"], {"LANG": "C"}, id="another language"),
         pytest.param([sys.executable, "-m", "mirror"], {"LD_PRELOAD": ""}, id="an option of the linker"),
         pytest.param([sys.executable, "-m", "mirror"], {"MALLOC_ARENA_MAX": "1"}, id="an option of the allocator"),
+        pytest.param([sys.executable, "-m", "mirror"], {"_MIRROR_COMPLETE": "source_bash"}, id="a completion"),
         pytest.param([sys.executable, "-I", "-m", "mirror"], {}, id="an option on the command line"),
         pytest.param([sys.executable, "-m", "json.tool"], {}, id="another module"),
         pytest.param([sys.executable, "-c", "print()"], {}, id="another program"),

@@ -15,6 +15,7 @@ import pytest
 import typer
 from typer.main import get_command
 
+from harness.program import call, clean_environment
 from mirror import __version__, logs
 from mirror.cli import app as app_module
 from mirror.cli import main, outcome
@@ -39,8 +40,7 @@ from mirror.exit_codes import ExitCode, exit_code_for, first_of
 def mirror(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the program as a user does."""
     command = [sys.executable, "-m", "mirror", *arguments]
-    environment = {**os.environ, **(env or {})}
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    return call(command, env=clean_environment(Path.home(), **(env or {})), cwd=Path.cwd())
 
 
 class TryArguments(Arguments):

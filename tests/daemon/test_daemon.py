@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from harness.daemon import Daemon, get
-from harness.program import clean_environment, published
+from harness.program import published
 from mirror.tree.lock import hold
 from simulator import Stall, Status, build_wheel, unavailable
 
@@ -78,16 +76,9 @@ def test_second_daemon(daemon, index):
     """A second daemon for the same tree ends with 8 and names the first; a command beside the waiting one works."""
     with daemon:
         daemon.idle()
-        env = clean_environment(daemon.work)
-        command = [sys.executable, "-m", "mirror", "--config", str(daemon.config)]
-        second = subprocess.run(
-            [*command, "sync"], env=env, cwd=daemon.work, check=False, capture_output=True, text=True
-        )
+        second = daemon.run("sync")
         assert (second.returncode, f"process {daemon.pid}" in second.stderr) == (8, True)
-        once = subprocess.run(
-            [*command, "sync", "--once"], env=env, cwd=daemon.work, check=False, capture_output=True, text=True
-        )
-        assert once.returncode == 0
+        assert daemon.run("sync", "--once").returncode == 0
         daemon.end()
 
 
@@ -96,10 +87,7 @@ def test_second_daemon(daemon, index):
 )
 def test_options_of_a_single_cycle(daemon, option):
     """What narrows or describes one cycle is refused without --once."""
-    command = [sys.executable, "-m", "mirror", "--config", str(daemon.config), "sync", option]
-    done = subprocess.run(
-        command, env=clean_environment(daemon.work), cwd=daemon.work, check=False, capture_output=True, text=True
-    )
+    done = daemon.run("sync", option)
     assert done.returncode == 2
     assert f"{option.partition('=')[0]}: only together with --once" in done.stderr
 
@@ -368,12 +356,8 @@ def test_status_beside_the_daemon(daemon):
     """``mirror status`` tells what the daemon does, its upkeep and the disk, from the state alone."""
     with daemon:
         daemon.idle()
-        command = [sys.executable, "-m", "mirror", "--config", str(daemon.config), "status"]
-        env = clean_environment(daemon.work)
-        words = subprocess.run(command, env=env, cwd=daemon.work, check=False, capture_output=True, text=True)
-        shown = json.loads(
-            subprocess.run([*command, "--json"], env=env, cwd=daemon.work, check=False, capture_output=True).stdout
-        )
+        words = daemon.run("status")
+        shown = json.loads(daemon.run("status", "--json").stdout)
         daemon.end()
     assert words.returncode == 0
     assert f"Daemon:     process {daemon.pid}, waiting; next cycle at " in words.stdout
@@ -404,24 +388,17 @@ def test_damage_is_found_and_told(daemon, index, tmp_path):
     blob = next(daemon.root.glob("public/files/*/*/*/*.whl"))
     blob.write_bytes(b"x" + blob.read_bytes()[1:])
     forget_upkeep(daemon)
-    command = [sys.executable, "-m", "mirror", "--config", str(daemon.config)]
-    env = clean_environment(daemon.work)
     with daemon:
         daemon.until("tree.damaged")
         daemon.idle()
-        status = subprocess.run(
-            [*command, "status"], env=env, cwd=daemon.work, check=False, capture_output=True, text=True
-        )
+        status = daemon.run("status")
         daemon.end()
     assert status.returncode == 7
     assert "1 file found damaged: run `mirror verify --repair`" in status.stdout
     assert "\nmirror_damaged_files 1.0\n" in (tmp_path / "m.prom").read_text()
     assert (tmp_path / "events").read_text().splitlines() == ["cycle 0", "damage 7"]
-    repaired = subprocess.run(
-        [*command, "verify", "--repair"], env=env, cwd=daemon.work, check=False, capture_output=True, text=True
-    )
-    assert repaired.returncode == 0
-    status = subprocess.run([*command, "status"], env=env, cwd=daemon.work, check=False, capture_output=True, text=True)
+    assert daemon.run("verify", "--repair").returncode == 0
+    status = daemon.run("status")
     assert (status.returncode, "DAMAGED" in status.stdout) == (0, False)
 
 

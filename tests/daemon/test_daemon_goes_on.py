@@ -7,15 +7,12 @@ import json
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 import urllib.error
 
 import pytest
 
 from harness.daemon import Daemon, Listener, get
-from harness.program import clean_environment
 from mirror.tree.lock import hold
 from simulator import Stall, Status, build_wheel
 
@@ -46,10 +43,7 @@ def daemon(daemon):
 
 def status(daemon: Daemon) -> dict:
     """Return the object of ``mirror status --json``; its exit code is the process's."""
-    command = [sys.executable, "-m", "mirror", "--config", str(daemon.config), "status", "--json"]
-    done = subprocess.run(
-        command, env=clean_environment(daemon.work), cwd=daemon.work, check=False, capture_output=True
-    )
+    done = daemon.run("status", "--json")
     found = json.loads(done.stdout)
     assert found["exit_code"] == done.returncode
     return found

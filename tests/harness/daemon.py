@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness import forked_program
-from harness.program import GUARD_S, clean_environment
+from harness.program import GUARD_S, Done, call, clean_environment
 
 Event = dict[str, Any]
 
@@ -197,6 +197,11 @@ class Daemon:
         self.events += [json.loads(line) for line in lines if line.startswith("{")]
         self.words = [line for line in lines if not line.startswith("{")]
         return self._process.returncode
+
+    def run(self, *arguments: str) -> Done:
+        """Run another command with its configuration, to its end."""
+        command = [sys.executable, "-m", "mirror", "--config", self.config, *arguments]
+        return call(command, env=clean_environment(self.work), cwd=self.work)
 
     def names(self) -> list[str]:
         """Return the names of all events that were read."""

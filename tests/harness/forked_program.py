@@ -66,7 +66,9 @@ def start(
 def _is_forked(command: Sequence[str], env: Mapping[str, str]) -> bool:
     language = {name: value for name, value in os.environ.items() if name.startswith(("LANG", "LC_"))}
     given = {name: value for name, value in env.items() if name.startswith(("LANG", "LC_"))}
-    is_plain = not any(name.startswith(("PYTHON", "LD_", "MALLOC_")) for name in env)
+    # The last two: a completion describes commands in its own way.
+    own = ("PYTHON", "LD_", "MALLOC_", "_MIRROR_", "_TYPER_")
+    is_plain = not any(name.startswith(own) for name in env)
     return _module(command, env) is not None and language == given and is_plain
 
 
