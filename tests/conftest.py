@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -63,12 +64,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def own_secrets(no_blocking: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the secrets that one test registers from hiding words of another.
+def own_log(no_blocking: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep what one test does to the log from another: the secrets that it registers, the level and form that it sets.
 
     After the guard: what a test replaces is put back before the guard ends, which then puts back the real functions.
     """
     monkeypatch.setattr(logs, "_SECRETS", logs._Secrets())
+    monkeypatch.setattr(logs, "_OUTPUT", logs._Output())
+    yield
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, logs._IntoEvents)]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture
