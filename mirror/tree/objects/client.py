@@ -201,18 +201,19 @@ class ObjectClient:
         return self._or_none(key, read_head)
 
     def get(
-        self, key: str, *, start: int = 0, end: int | None = None
+        self, key: str, *, start: int = 0, end: int | None = None, deadline_s: float = CALL_S
     ) -> tuple[bytes, StoredObject] | None:
         """Return the bytes of a small object, or some of them, or None where there is none."""
+        store = self._small if deadline_s <= CALL_S else self._large
 
         def read() -> tuple[bytes, StoredObject]:
-            got = self._opened(self._small, key, start, end)
+            got = self._opened(store, key, start, end)
             data = bytes(got.bytes())
             found = _described(got)
             _check_length(len(data), found.size, start, end)
             return data, found
 
-        return self._or_none(key, read)
+        return self._or_none(key, read, deadline_s)
 
     def get_if_changed(self, key: str, etag: str) -> tuple[bytes, StoredObject] | None:
         """Return a small object unless it has this ETag or is missing, which ``head`` shows."""
