@@ -15,13 +15,22 @@ from mirror import logs
 def captured_events() -> Iterator[list[dict[str, Any]]]:
     """Yield a list that has the events of the block once it has ended, those of every level."""
     stream, events = io.StringIO(), []
-    output = vars(logs._OUTPUT).copy()
-    logs.configure_logging("debug", "json", stream)
     try:
-        yield events
+        with log_kept():
+            logs.configure_logging("debug", "json", stream)
+            yield events
+    finally:
+        events += [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@contextmanager
+def log_kept() -> Iterator[None]:
+    """Let the log be configured afterwards as it is now."""
+    output = vars(logs._OUTPUT).copy()
+    try:
+        yield
     finally:
         vars(logs._OUTPUT).update(output)
-        events += [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def reset_logging() -> None:

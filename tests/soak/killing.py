@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urldefrag
 
 from harness.in_process import check_tree, offered, published, query
+from harness.logged import log_kept
 from mirror.cli import main
 from simulator import Drip, ThreadedSimulator, build_sdist, build_wheel
 from soak.forker import forker
@@ -123,9 +125,16 @@ class Killing:
 
     def cycle_here(self) -> None:
         """Run one cycle that must be complete in this process, in half of the CPU: where none was killed just before."""
-        with _environment(self._variables):
-            code = main(["--config", str(self.work / "mirror.toml"), "sync", "--once", "--allow-shrink"])
-        assert code == 0, f"seed {self.seed}"
+        command = ["--config", str(self.work / "mirror.toml"), "sync", "--once", "--allow-shrink"]
+        with (
+            self.log.open("a") as log,
+            redirect_stdout(log),
+            redirect_stderr(log),
+            log_kept(),
+            _environment(self._variables),
+        ):
+            code = main(command)
+        assert code == 0, self.told()
 
     def cycle_to_its_end(self) -> None:
         """Run one cycle that must be complete."""
