@@ -45,7 +45,7 @@ async def until(received: list[object], count: int) -> None:
 
 
 # Each example opens two sockets in an event loop of its own.
-@settings(max_examples=settings.default.max_examples // 4)
+@settings(max_examples=25 if settings.default.derandomize else settings.default.max_examples)
 @given(st.lists(st.one_of(st.binary(max_size=300), st.integers(-(2**63), 2**63), st.text(max_size=50)), max_size=30))
 def test_messages_come_whole_and_in_order(messages: list[object]) -> None:
     """Whatever is sent arrives as it was, one after the other."""
