@@ -75,9 +75,13 @@ class Own:
 soak = pytest.mark.skipif(
     os.environ.get("HYPOTHESIS_PROFILE") != "soak", reason="slow, and needs the network: `make soak` runs it"
 )
+"""For clients of devpi; the mirror itself reads one in each run."""
 
 
-@pytest.fixture(scope="module", params=["pypiserver", pytest.param("devpi", marks=soak)])
+by_each = pytest.mark.parametrize("own", ["pypiserver", pytest.param("devpi", marks=soak)], indirect=True)
+
+
+@pytest.fixture(scope="module")
 def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
     """The index, served by one of the two programs."""
     work = tmp_path_factory.mktemp("own")
@@ -148,6 +152,7 @@ def _with_locations(text: str, others: str) -> str:
     return text.rstrip().removesuffix("}") + others + "}\n"
 
 
+@by_each
 def test_web_server_in_front(mirrored, own, client: Client, tmp_path):
     """Pip and uv get each project from the right index by one address."""
     with in_front(own.base, mirrored, tmp_path / "nginx", kind=own.kind) as front:
@@ -163,6 +168,7 @@ def test_own_index_that_is_down(mirrored, tmp_path):
         assert front.get("/simple/acme-tools/").status == 502
 
 
+@by_each
 def test_explicit_index_of_uv(mirrored, own, uv_client: Client):
     """The client takes the project from the index that is named for it, and all else from the mirror."""
     project = '[project]\nname = "inside"\nversion = "0.1"\nrequires-python = ">=3.11"\ndependencies = ["acme-tools"]\n'
@@ -178,6 +184,7 @@ def test_explicit_index_of_uv(mirrored, own, uv_client: Client):
     assert found["demo-lib"] == ("1.0", f"{mirrored}simple/")
 
 
+@pytest.mark.parametrize("own", ["pypiserver", "devpi"], indirect=True)
 def test_mirror_that_reads_it(own, tmp_path):
     """Where the mirror reads the own index first, the namesake is never mirrored, nor another project under the prefix."""
     with ThreadedSimulator() as index:
