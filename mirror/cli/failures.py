@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from mirror.cli.memory import is_limit_reached, write_memory_limit
 from mirror.cli.outcome import write_error
 from mirror.errors import MirrorError, WrongUser, leaves_of
 from mirror.exit_codes import ExitCode, exit_code_for, first_of
@@ -22,8 +23,8 @@ _FILE_ERRORS: Final = _DISK_ERRORS | {errno.EACCES, errno.EPERM, errno.ELOOP, er
 
 
 def report_failure(error: BaseException) -> ExitCode:
-    """Print the failure on stderr, and return the exit code: one line for an expected error, a
-    traceback for a bug.
+    """Print the failure on stderr, and return the exit code: one line for an expected error and for
+    memory that ran out, a traceback for a bug.
     """
     if usage := usage_error(error):
         write_error(usage)
@@ -35,6 +36,9 @@ def report_failure(error: BaseException) -> ExitCode:
         for line in dict.fromkeys(str(one) for one in expected):
             write_error(f"error: {line}")
         return first_of(map(exit_code_for, expected))
+    if is_limit_reached():
+        write_memory_limit()
+        return ExitCode.STORAGE
     use_default_logging()
     get_logger(__name__).error("program.failed", exc_info=error)
     return ExitCode.BUG

@@ -14,12 +14,31 @@ _WORDS = ("can't start new thread", "failed to map segment", "cannot allocate me
 _WORDS_OF_C = ("without exception set", "without setting an exception")
 """Of the interpreter, where a library in C got no memory and did not report it."""
 
+_NEAR_BYTES = 2 << 20
+"""The allocators of Python and of C ask the system for at most half of it at once for small values.
+"""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out; where it does, no thread is started and no library loaded
     either.
     """
     return any(_is_memory(one) for one in _chain(error))
+
+
+def is_limit_reached() -> bool:
+    """Return whether the process has come so near to its limit that a library may have got no
+    memory: some report that as an error of another kind, such as TLS without ciphers.
+    """
+    limit_bytes = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit_bytes == resource.RLIM_INFINITY:
+        return False
+    try:
+        with open("/proc/self/status", "rb") as status:  # noqa: PTH123 - pathlib may not be there
+            peaks = [line.split()[1] for line in status if line.startswith(b"VmPeak:")]
+    except OSError:
+        return False
+    return any(limit_bytes - int(peak) * 1024 < _NEAR_BYTES for peak in peaks)
 
 
 def memory_limit() -> str:
