@@ -234,7 +234,7 @@ def key(tmp_path_factory) -> Path:
 
 
 @settings(
-    max_examples=6 if settings.default.derandomize else settings.default.max_examples // 50,
+    max_examples=3 if settings.default.derandomize else settings.default.max_examples // 50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(history=HISTORIES)

@@ -15,7 +15,7 @@ from harness.quick_disk import QUICK_DISK
 # ``make soak`` plays many more and counts them. A history takes too long to be shrunk here: a line that plays it again is
 # printed instead.
 @settings(
-    max_examples=15,
+    max_examples=10,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
