@@ -19,6 +19,7 @@ __all__ = [
     "ago",
     "counted",
     "duration",
+    "fitted_table",
     "folded",
     "remaining",
     "safe",
@@ -56,6 +57,26 @@ def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset())
         cells = [align[column](cell, widths[column]) for column, cell in enumerate(row)]
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+def fitted_table(
+    rows: Sequence[Sequence[str]], width: int | None, *, right: frozenset[int] = frozenset()
+) -> list[str]:
+    """Return a table; where it is wider than ``width`` columns, a block for each row: its first
+    cell, and below it each other cell that is not empty, after its column's name.
+
+    ``width``: None for a pipe, where a table has any width.
+    """
+    lines = table(rows, right=right)
+    if width is None or max(map(len, lines)) <= width:
+        return lines
+    names, *others = rows
+    blocks: list[str] = []
+    for first, *cells in others:
+        blocks.append(first)
+        named = zip(names[1:], cells, strict=True)
+        blocks += [f"  {name.lower()}: {cell}" for name, cell in named if cell]
+    return folded(blocks, width)
 
 
 def folded(lines: Iterable[str], width: int | None) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 
 from mirror import logs
 from mirror.cli import text
-from mirror.cli.text import folded, remaining, safe, table
+from mirror.cli.text import fitted_table, folded, remaining, safe, table
 from mirror.cli.words.cycle import Place, describe_cycle, failure_lines
 from mirror.cli.words.missing import missing_lines
 from mirror.cli.words.plan import describe_plan
@@ -46,6 +46,20 @@ def test_remaining(seconds, expected):
 def test_table():
     """Columns are aligned to their widest cell, without spaces at the end of a line."""
     assert table([("A", "B", "C"), ("x", "12,345", "")], right=frozenset({1})) == ["A       B  C", "x  12,345"]
+
+
+def test_fitted_table():
+    """A table that is wider than the terminal is a block for each row, without its empty cells; a pipe gets the table."""
+    rows = [("WANT", "FILES", "TARGETS"), ("apps", "requirements.txt, uv.lock", "linux"), ("b", "", "linux")]
+    assert fitted_table(rows, None) == fitted_table(rows, 80) == table(rows)
+    assert fitted_table(rows, 28) == [
+        "apps",
+        "  files: requirements.txt,",
+        "    uv.lock",
+        "  targets: linux",
+        "b",
+        "  targets: linux",
+    ]
 
 
 def test_folded():

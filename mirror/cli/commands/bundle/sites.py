@@ -17,7 +17,7 @@ from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.cli.running import run_async
-from mirror.cli.text import counted, safe, size, table
+from mirror.cli.text import counted, fitted_table, safe, size, stdout_width
 from mirror.core.times import utc_text
 from mirror.errors import ConfigError
 from mirror.exit_codes import ExitCode
@@ -60,7 +60,9 @@ def show(options: GlobalOptions, given: BundleListArguments) -> ExitCode:
             )
             for row in rows
         ]
-        write_out("\n".join(table([head, *lines], right=frozenset({1, 3, 4, 6}))))
+        write_out(
+            "\n".join(fitted_table([head, *lines], stdout_width(), right=frozenset({1, 3, 4, 6})))
+        )
     for found in begun:
         write_out(
             f"begun for {found['site']} at {found['begun_at']} and not completed: `mirror bundle"

@@ -26,13 +26,15 @@ from mirror.cli.configuration import load_config
 from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
-from mirror.cli.text import table
+from mirror.cli.text import fitted_table, stdout_width
 from mirror.config import TargetConfig
 from mirror.config.wants import DEFAULT_GLIBC, DEFAULT_MACOS
 from mirror.errors import ConfigError, shown_text
 from mirror.exit_codes import ExitCode
 from mirror.selection.machine import parse_machine_target
 from mirror.selection.targets import Environment, environments
+
+_HEAD = ("TARGET", "PYTHON", "PLATFORMS", "SYSTEM")
 
 
 def show_all(options: GlobalOptions, given: TargetListArguments) -> ExitCode:
@@ -42,7 +44,7 @@ def show_all(options: GlobalOptions, given: TargetListArguments) -> ExitCode:
         write_json({"format": 1, "targets": [_target_json(target) for target in targets]})
     elif targets:
         rows = [(t.name, ", ".join(t.python), ", ".join(t.platforms), _systems(t)) for t in targets]
-        write_out("\n".join(table([("TARGET", "PYTHON", "PLATFORMS", "SYSTEM"), *rows])))
+        write_out("\n".join(fitted_table([_HEAD, *rows], stdout_width())))
     else:
         write_out("There is no [[target]] table: `mirror target here` prints that of a machine.")
     return ExitCode.OK

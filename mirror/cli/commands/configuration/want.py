@@ -25,7 +25,7 @@ from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.cli.running import run_async
-from mirror.cli.text import counted, safe, table
+from mirror.cli.text import counted, fitted_table, safe, stdout_width
 from mirror.config import Config, find_config
 from mirror.config.want_checks import check_requirement
 from mirror.errors import ConfigError, TreeError, shown_text
@@ -34,6 +34,8 @@ from mirror.selection.editing import EditedConfig, add_requirements, remove_requ
 from mirror.state.listing.sources import load_sources
 from mirror.state.readers.overview import load_held_counts
 from mirror.state.store import open_store_for_reading
+
+_HEAD = ("WANT", "REQUIREMENTS", "FILES", "TARGETS")
 
 
 def add(options: GlobalOptions, given: WantAddArguments) -> ExitCode:
@@ -74,7 +76,7 @@ def show(options: GlobalOptions, given: WantListArguments) -> ExitCode:
         write_json({"format": 1, "wants": wants})
     elif config.wants:
         rows = [_want_row(config, n) for n in range(len(config.wants))]
-        write_out("\n".join(table([("WANT", "REQUIREMENTS", "FILES", "TARGETS"), *rows])))
+        write_out("\n".join(fitted_table([_HEAD, *rows], stdout_width())))
     else:
         write_out("There is no [[want]] table: `mirror want add NAME REQUIREMENT` writes one.")
     return ExitCode.OK

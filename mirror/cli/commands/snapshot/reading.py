@@ -9,7 +9,7 @@ from mirror.cli.json_output import write_json
 from mirror.cli.options import GlobalOptions
 from mirror.cli.outcome import write_out
 from mirror.cli.running import run_async
-from mirror.cli.text import counted, safe, size, table
+from mirror.cli.text import counted, fitted_table, safe, size, stdout_width
 from mirror.core.changes import ProjectDifference
 from mirror.exit_codes import ExitCode
 from mirror.holdings.opening import opened_holdings_for_reading
@@ -54,7 +54,9 @@ def show(options: GlobalOptions, given: SnapshotListArguments) -> ExitCode:
             )
             for row in rows
         ]
-        write_out("\n".join(table([head, *lines], right=frozenset({2, 3, 4}))))
+        write_out(
+            "\n".join(fitted_table([head, *lines], stdout_width(), right=frozenset({2, 3, 4})))
+        )
     return ExitCode.OK
 
 
