@@ -12,7 +12,7 @@ import gc
 import sys
 from collections.abc import Sequence
 
-from mirror.cli.memory import is_out_of_memory, write_memory_limit
+from mirror.cli.memory import is_limit_reached, is_out_of_memory, write_memory_limit
 
 _RARELY = (100_000, 5, 40)
 """Thresholds of the garbage collector.
@@ -82,8 +82,8 @@ def _end_of(error: BaseException) -> int:
             from mirror.cli.failures import report_failure  # 31 ms
 
             return report_failure(error)
-        except (MemoryError, ImportError, OSError) as exc:
-            if not is_out_of_memory(exc):
+        except Exception as exc:
+            if not (is_out_of_memory(exc) or is_limit_reached()):
                 raise
     write_memory_limit()
     return _STORAGE
