@@ -19,6 +19,7 @@ __all__ = [
     "ago",
     "counted",
     "duration",
+    "fits",
     "fitted_table",
     "folded",
     "remaining",
@@ -59,6 +60,13 @@ def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset())
     return lines
 
 
+def fits(lines: Sequence[str], width: int | None) -> bool:
+    """Return whether no line is longer than ``width`` columns; None for a pipe, which has no
+    width.
+    """
+    return width is None or max(map(len, lines)) <= width
+
+
 def fitted_table(
     rows: Sequence[Sequence[str]], width: int | None, *, right: frozenset[int] = frozenset()
 ) -> list[str]:
@@ -68,7 +76,7 @@ def fitted_table(
     ``width``: None for a pipe, where a table has any width.
     """
     lines = table(rows, right=right)
-    if width is None or max(map(len, lines)) <= width:
+    if fits(lines, width):
         return lines
     names, *others = rows
     blocks: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirror.cli.text import folded, safe, stdout_width, table
+from mirror.cli.text import fits, folded, safe, stdout_width, table
 from mirror.tree.probing.findings import StoreProbe
 from mirror.upstream.probe import Probe
 
@@ -12,14 +12,13 @@ def describe_probe(title: str, found: Probe | StoreProbe) -> list[str]:
     rows = [("QUESTION", "ANSWER", "WHAT IT MEANS")]
     rows += [(finding.name, safe(finding.answer), finding.meaning) for finding in found.findings]
     width = stdout_width()
-    if width is not None and width < max(map(len, table(rows))):
+    lines = table(rows)
+    if not fits(lines, width):
         lines = [
             line
             for f in found.findings
             for line in (f"{f.name}: {safe(f.answer)}", f"  {f.meaning}")
         ]
-    else:
-        lines = table(rows)
     if found.error is not None:
         lines.append(f"ended: {safe(str(found.error))}")
     return folded([title, *lines, ""], width)
